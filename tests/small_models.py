@@ -13,6 +13,7 @@ from model.folders.config import ConditionConfig, ModelConfig, SamplerDefaults
 from model.networks.build import build_network
 from model.networks.classifier import Classifier
 from model.networks.configs import ClassifierConfig, UNetConfig
+from model.networks.network_config import NetworkConfig
 from model.shape import ImageSize, Shape
 
 NETWORK: dict[str, Any] = {
@@ -27,7 +28,7 @@ WEAKER: dict[str, Any] = NETWORK | {"channel_mult": (1,), "attention_levels": (0
 CLASSIFIER = ClassifierConfig(image_size=8, num_classes=len(CLASSES), num_res_blocks=1, **NETWORK)
 
 
-def checkpoint_of(network: UNetConfig, *, image_size: ImageSize = 8, **fields: Any) -> Checkpoint:
+def checkpoint_of(network: NetworkConfig, *, image_size: ImageSize = 8, **fields: Any) -> Checkpoint:
     """Returns a model of this network; `fields` are further fields of its config."""
     config = ModelConfig(network, image_size=image_size, prediction="v", **fields)
     classifier = None if config.classifier is None else awake(Classifier(config.classifier))

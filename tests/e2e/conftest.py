@@ -14,9 +14,10 @@ from PIL import Image
 from selenium import webdriver
 
 from model.checkpoint import load_checkpoint, save_checkpoint
-from model.folders.config import SamplerDefaults
+from model.folders.config import SamplerDefaults, ScheduleConfig
 from model.networks.build import build_network
 from model.networks.configs import UNetConfig
+from model.networks.dit_config import DiTConfig
 from model.shape import Shape
 from tests.serving import ENVIRONMENT, Difuso, running
 from tests.small_models import (
@@ -58,7 +59,8 @@ def small_models(cascade_models_dir: Path, tmp_path_factory: pytest.TempPathFact
     `guided`: `tiny` with a weaker network that guides it,
     `shapes`: three classes and a classifier, 8x8 RGB,
     `told`: three classes and conditions of every type, 8x8 RGB,
-    `wide`, `four`, `grey`: 16x24 RGB, and 8x12 of four channels and of one.
+    `wide`, `four`, `grey`: 16x24 RGB, and 8x12 of four channels and of one,
+    `flow`: a pixel transformer on a flow, 16x24 RGB.
     """
     folder = tmp_path_factory.mktemp("small") / "models"
     shutil.copytree(cascade_models_dir, folder)
@@ -76,6 +78,9 @@ def small_models(cascade_models_dir: Path, tmp_path_factory: pytest.TempPathFact
     for name, shape in SHAPES.items():
         made = checkpoint_of_shape(shape)
         save_checkpoint(folder / name, made.config, made.network)
+    flow = {"schedule": ScheduleConfig("flow", shift=2.0), "defaults": SamplerDefaults("dpmpp", 4, "trailing")}
+    made = checkpoint_of(DiTConfig(channels=32, depth=2, heads=2, patch=4, bottleneck=16), image_size=(16, 24), **flow)
+    save_checkpoint(folder / "flow", made.config, made.network)
     return folder
 
 

@@ -16,13 +16,14 @@ from app.encoders import SHEET_GAP
 from difuso import Client, cli
 from difuso.client import DifusoError
 from difuso.errors import UserError
+from model.plans.samplers import SAMPLERS
 from tests.pictures import saved
 from tests.serving import Difuso
 
 pytestmark = pytest.mark.timeout(180)
 
 NAMES = ("wide", "four", "grey")
-WIDE, FOUR, GREY = (f"model={name}&steps=3&seed=7" for name in NAMES)
+WIDE, FOUR, GREY, FLOW = (f"model={name}&steps=3&seed=7" for name in (*NAMES, "flow"))
 NPZ, APNG, PNG = ({"Accept": form} for form in ("application/x-npz", "image/apng", "image/png"))
 RNG = np.random.default_rng(0)
 A, B = (saved(Image.fromarray(RNG.integers(0, 256, (16, 24, 3), dtype=np.uint8)), "PNG") for _ in "ab")
@@ -102,9 +103,23 @@ def test_a_wide_image_a_sheet_an_animation_and_arrays(api: httpx.Client) -> None
         ("interpolate?mode=ddim&fit=contain", {"image_a": A, "image_b": saved(Image.new("L", (7, 90)), "PNG")}),
     ],
 )
-def test_every_kind_answers_with_a_wide_image(api: httpx.Client, path: str, files: dict[str, bytes]) -> None:
+@pytest.mark.parametrize("model", [WIDE, FLOW], ids=["wide", "flow"])
+def test_every_kind_answers_with_a_wide_image(
+    api: httpx.Client, path: str, files: dict[str, bytes], model: str
+) -> None:
     join = "&" if "?" in path else "?"
-    assert opened(api.post(f"/{path}{join}{WIDE}", files=files)).size == (24, 16)
+    assert opened(api.post(f"/{path}{join}{model}", files=files)).size == (24, 16)
+
+
+@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "consistency"])
+def test_a_pixel_transformer_on_a_flow_draws_the_same_bytes_alone_and_in_a_batch(
+    api: httpx.Client, sampler: str
+) -> None:
+    several, alone = (
+        api.post(f"/generate?model=flow&sampler={sampler}&seed={seed}&n={n}", headers=NPZ)
+        for seed, n in ((7, 5), (9, 1))
+    )
+    assert np.array_equal(arrays(several)["arr_0"][2], arrays(alone)["arr_0"][0])
 
 
 def test_a_strip_of_wide_images_lies_between_what_was_sent(api: httpx.Client) -> None:

@@ -25,6 +25,8 @@ from model.guidance import Guidance
 from model.networks.build import build_network
 from model.networks.configs import UNetConfig
 from tests.foreign import noise, reference
+from tests.jit import CLEAN
+from tests.jit import LABELS as JIT_LABELS
 from tests.lucid import trained_checkpoint
 from tests.small_models import awake
 
@@ -79,6 +81,16 @@ def test_a_converted_network_computes_what_it_did(tmp_path: Path, suffix: str) -
     assert f"new-1.0: {parameters:,} parameters, 16x16 pixels" in printed
     assert f"difuso serve --models-dir {tmp_path / 'models'}" in printed
     assert checkpoint.config.training == {"converted_from": source.name, "sha256": file_sha256(source)}
+
+
+def test_a_trainers_file_of_jit(tmp_path: Path) -> None:
+    read, source = reference("jit"), tmp_path / "checkpoint-last.pth"
+    torch.save({"model_ema1": read.weights | {"net.pos_embed": read.outputs["pos_embed"]}, "epoch": 9}, source)
+    source.with_suffix(".json").write_text(json.dumps(read.about["facts"]))
+    convert(source, "--out", tmp_path / "model")
+    x, time = noise("x", len(CLEAN), 3, 16, 16), 1000 * (1 - torch.tensor(CLEAN))
+    network = load_checkpoint(tmp_path / "model").network
+    assert_equal(network(x, time, labels=torch.tensor(JIT_LABELS)), read.outputs["called"])
 
 
 @pytest.mark.parametrize("name", ["pesser", "improved", LEGACY])

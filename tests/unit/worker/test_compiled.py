@@ -24,8 +24,9 @@ from jobs.contract import Job
 from jobs.kinds.upscale import Upscaling
 from jobs.params import SamplingParams
 from model.checkpoint import Checkpoint, load_checkpoint
-from model.folders.config import ModelConfig
+from model.folders.config import ModelConfig, SamplerDefaults, ScheduleConfig
 from model.networks.configs import UNetConfig
+from model.networks.dit_config import DiTConfig
 from tests.small_models import CLASSES, CONDITIONAL, NETWORK, WEAKER, checkpoint_of, upscaler_of
 from worker.device import compiled
 from worker.device.compiled import folder_of, load_compiled
@@ -117,6 +118,19 @@ def test_a_conditional_network_compiled_computes_the_same(tmp_path: Path, any_ga
     tmp_path.chmod(0o755)
     assert [path.name for path in compiled.compile_network(upscaler_of(), tmp_path, 2)] == ["2.pt2"]
     assert set(load_compiled(upscaler_of(), tmp_path, 2)[0]) == {2}  # which compares them
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_pixel_transformer_on_a_flow_compiled_computes_the_same(tmp_path: Path, any_gain: None) -> None:
+    tmp_path.chmod(0o755)
+    network = DiTConfig(channels=32, depth=2, heads=2, patch=2, bottleneck=16, num_classes=3, context_tokens=2)
+    schedule, defaults = ScheduleConfig("flow", shift=2.0), SamplerDefaults("ddim", 3, "trailing")
+    model = checkpoint_of(network, classes=CLASSES, schedule=schedule, defaults=defaults)
+    assert [path.name for path in compiled.compile_network(model, tmp_path, 2)] == ["2.pt2"]
+    assert set(load_compiled(model, tmp_path, 2)[0]) == {2}
+    shifted = dataclasses.replace(model.config, schedule=ScheduleConfig("flow", shift=3.0))
+    assert folder_of(shifted, tmp_path) != folder_of(model.config, tmp_path)  # the code holds the shift
 
 
 @pytest.mark.slow
