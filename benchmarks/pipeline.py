@@ -16,6 +16,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from model import Checkpoint, load_checkpoint
+from worker.device.precision import precision_on, prepare
+from worker.settings import WorkerSettings
 
 from .load import RUN
 
@@ -27,8 +29,9 @@ class AsUNet2DModel(nn.Module):
 
     def __init__(self, checkpoint: Checkpoint, device: str) -> None:
         super().__init__()
-        # The memory layout of our worker, so that both compute the same.
-        self.network = checkpoint.network.to(torch.device(device), memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # The memory layout and the number format of our worker, so that both compute the same.
+        where = torch.device(device)
+        self.network = prepare(checkpoint.network, where, precision_on(where, checkpoint.config))
         self.config = SimpleNamespace(sample_size=checkpoint.config.image_size, in_channels=checkpoint.config.channels)
         self.dtype = torch.float32
         self.device = torch.device(device)
@@ -47,7 +50,7 @@ class Painter:
     """
 
     def __init__(self, folder: Path, device: str) -> None:
-        checkpoint = load_checkpoint(folder)
+        checkpoint = load_checkpoint(folder).in_precision(WorkerSettings().precision)
         config = checkpoint.config
         scheduler = DDIMScheduler(
             config.schedule.num_train_timesteps,

@@ -20,6 +20,7 @@ import typer
 from PIL import Image
 
 from difuso.cli import OPENMP
+from model.folders.config import Precision
 
 from . import machine, stack
 from .load import MEAN_IMAGE_STEPS, Order, Outcome, fetch, mix, poisson, saturate, send_open
@@ -92,6 +93,9 @@ def main(
     compiled: Annotated[
         bool, typer.Option("--compiled", help="For our workers: use the networks of `difuso compile`.")
     ] = False,
+    precision: Annotated[
+        Precision | None, typer.Option(help="Number format of all servers; by default that of the model.")
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Ours; by default as `difuso serve` decides.")] = None,
     cores: Annotated[int, typer.Option(min=1, help="Cores that servers and clients share.")] = 2,
     seed: Annotated[int, typer.Option(help="Seed of the requests.")] = 0,
@@ -105,7 +109,9 @@ def main(
     share_cores(cores)
     if compiled:
         stack.use_compiled_networks()
-    ours = {"exact": exact, "compiled": compiled, "workers": workers}
+    if precision is not None:
+        stack.ENVIRONMENT["DIFUSO_PRECISION"] = precision
+    ours = {"exact": exact, "compiled": compiled, "workers": workers, "precision": precision}
     report = Report(out, {"model": "tiny" if tiny else str(model), **ours, "seconds": seconds, "seed": seed})
     with tempfile.TemporaryDirectory() as folder:
         models = Path(folder)

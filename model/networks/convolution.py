@@ -1,6 +1,6 @@
 """A convolution that gives an image the same bits in a batch of any size."""
 
-from __future__ import annotations
+from collections.abc import Hashable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ class Convolution(nn.Conv2d):
     larger batch. oneDNN's bits depend on neither.
     """
 
-    _packed: Tensor | None = None  # the weight as oneDNN wants it
+    _packed: dict[Hashable, Tensor] | None = None  # the weight as oneDNN wants it, by what the order depends on
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns shape (B, out_channels, H', W').
@@ -33,13 +33,24 @@ class Convolution(nn.Conv2d):
         how = self.padding, self.stride, self.dilation, self.groups
         if self._packed is None or x.requires_grad:
             return torch.mkldnn_convolution(x, self.weight, self.bias, *how)
-        out: Tensor = torch.ops.mkldnn._convolution_pointwise(x, self._packed, self.bias, *how, "none", [], "")
+        # In bfloat16 one order for all sizes would be slow at some, up to fifty times; and in any order the bits agree.
+        size = None if x.dtype == torch.float32 else (*x.shape, torch.get_num_threads())
+        packed = self._packed.get(size)
+        if packed is None:
+            packed = self._packed[size] = self._pack(x.shape)
+        out: Tensor = torch.ops.mkldnn._convolution_pointwise(x, packed, self.bias, *how, "none", [], "")
         return out
 
     def pack(self) -> None:
-        """Lets oneDNN arrange the weight now, which it otherwise does at each call."""
+        """Lets oneDNN arrange the weight once instead of at each call: in bfloat16 at the first call of each size."""
+        self._packed = {} if self.weight.dtype == torch.bfloat16 else {None: self._pack(None)}
+
+    def _pack(self, size: Sequence[int] | None) -> Tensor:
+        """Returns the weight in the order for inputs of this shape; one tensor for all shapes of the same order."""
         how = self.padding, self.stride, self.dilation, self.groups
-        self._packed = torch.ops.mkldnn._reorder_convolution_weight(self.weight.detach(), *how, None)
+        packed: Tensor = torch.ops.mkldnn._reorder_convolution_weight(self.weight.detach(), *how, size)
+        order: Hashable = bytes(torch.ops.mkldnn._get_mkldnn_serialized_md(packed).tolist())
+        return packed if self._packed is None else self._packed.setdefault(order, packed)
 
 
 class LastConvolution(Convolution):

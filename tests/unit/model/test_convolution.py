@@ -61,6 +61,23 @@ def test_neither_batch_nor_threads_change_a_convolution(
         assert different == [], f"on {count} threads"
 
 
+@needs_onednn
+@pytest.mark.skipif(not convolution._knows_bfloat16(), reason="oneDNN has no bfloat16 on this processor")
+def test_in_bfloat16_a_weight_is_arranged_anew_only_where_the_order_differs_and_never_changes_bits() -> None:
+    torch.manual_seed(0)
+    layer = Convolution(96, 96, 3, padding=1).to(torch.bfloat16).eval().requires_grad_(False)
+    inputs = [torch.randn(size, 96, side, side).bfloat16() for size in (1, 2, 16) for side in (8, 16)]
+    expected = [convolved(layer, x) for x in inputs]
+    layer.pack()
+    for x, out in zip(inputs * 2, expected * 2, strict=True):
+        assert torch.equal(convolved(layer, x), out)
+    assert layer._packed is not None
+    sizes = [each for each in layer._packed if isinstance(each, tuple)]
+    orders = [each for each in layer._packed if isinstance(each, bytes)]
+    assert len(sizes) == len(inputs)
+    assert {id(layer._packed[size]) for size in sizes} == {id(layer._packed[order]) for order in orders}
+
+
 NETWORKS: dict[str, tuple[NetworkConfig, int]] = {  # and the height of an image
     "unet": (
         UNetConfig(
