@@ -155,6 +155,32 @@ def neighbours(
 
 
 @evaluate.command()
+@takes(Choices)
+def conditions(
+    *,
+    query: Choices,
+    model: Annotated[str | None, typer.Argument(help="Name of a checkpoint; by default the first.")] = None,
+    models_dir: ModelsDir = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Recipe, by name or as a file, with real images and what they are told; by default that of the "
+            "model's name."
+        ),
+    ] = None,
+    images: Annotated[int, typer.Option(min=1, help="Number of images to draw.")] = 500,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of image 0; image i has seed + i.")] = 1_000_000,
+    server: Server = None,
+    out: Annotated[Path, typer.Option(help="Folder for conditions.json, a sheet and the images.")] = OUT,
+) -> None:
+    """Says how often images show what was asked for: trains a judge on real images, and asks the model for as much."""
+    from .evaluate_conditions import evaluate_conditions
+
+    sources = _image_sources(out, _finder(model, models_dir, server), seed, query.chosen)
+    _print_paths(evaluate_conditions(out, sources=sources, data=data, images=images))
+
+
+@evaluate.command()
 def losses(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders with a metrics.jsonl.")],
     key: Annotated[str, typer.Option(help="Name of the logged value.")] = "loss",

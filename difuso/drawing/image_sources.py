@@ -1,16 +1,19 @@
 """The sources of images of `difuso evaluate`: a model's sampler, folders, .npz files, drawn faces, recipes."""
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from evaluation.image_sets import ImageSet, drawn, from_array, from_path
 from evaluation.real_images import FACES, real_images
 from jobs.params import SamplingParams
 from jobs.queries import SamplingQuery
+from model.conditions import Told
 from training.data.images import ImageArray
 
 from ..errors import UserError, user_errors
@@ -64,7 +67,7 @@ class ImageSources:
         run = RUN.fullmatch(source)
         if run is None:
             return from_path(Path(source), count)
-        params, model, total = self._params(run), self.model, count or least
+        params, model, total = self._params(run[0], run.groupdict()), self.model, count or least
         if model.shape.planes > 1:
             raise UserError(
                 f"figures are of grey or RGB images, and {model.name} makes {model.shape.channels} channels"
@@ -96,11 +99,28 @@ class ImageSources:
         images = real_images(data, count, shape=model.shape, split=split, first=first, networks=self.networks)
         return from_array(f"{'other ' if first else ''}drawn faces" if data == FACES else Path(data).name, images)
 
-    def _params(self, run: re.Match[str]) -> SamplingParams:
+    def telling(self, told: Sequence[Mapping[str, Told]], labels: Sequence[int]) -> SampledImages:
+        """Returns images that the model draws with its own settings, each told something else.
+
+        Args:
+            told: the values of the conditions of each image.
+            labels: the class of each image, by index; empty for a model without classes.
+
+        Raises:
+            UserError: if the model does not take these conditions.
+        """
+        conditions = [
+            f"{name}:{','.join(map(str, value)) if isinstance(value, tuple) else value}"
+            for name, value in told[0].items()
+        ]
+        params = self._params(self.model.name, {"condition": conditions or None})
+        # The image of seed s gets label s modulo their count.
+        return SampledImages(self.model, params, self.folder, labels=np.roll(labels, self.seed).tolist(), told=told)
+
+    def _params(self, title: str, settings: Mapping[str, Any]) -> SamplingParams:
         names = self.model.class_names
         label = None if names is None else names[0]  # any class will do here; each image gets its own
-        own = {"seed": self.seed, "label": label, **self.chosen}
-        sent = {**run.groupdict(), **own}
+        sent = {**settings, "seed": self.seed, "label": label, **self.chosen}
         query = checked(SamplingQuery, {key: value for key, value in sent.items() if value is not None}, str)
-        with user_errors(run[0]):
+        with user_errors(title):
             return self.model.settle(query)

@@ -3,14 +3,16 @@
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from jobs.params import SamplingParams
 from jobs.per_image import label_in_turn, one_or_several
+from model.conditions import Told
 from training.data.images import ImageArray
 
 from .drawing import DrawingModel
@@ -25,6 +27,7 @@ class SampledImages:
         model: the model and the place where it draws.
         params: parameters of each image, with one seed; image i has seed params.seed + i.
         labels: class indices; the image of seed s gets number s modulo their count. Empty: all get params.label.
+        told: the values of the same conditions for each image. Empty: all get those of params.
         root: folder for all settings; these get one of their own, named after the model's version and the parameters.
 
     Attributes:
@@ -32,11 +35,22 @@ class SampledImages:
         folder: folder of the images.
     """
 
-    def __init__(self, model: DrawingModel, params: SamplingParams, root: Path, *, labels: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        model: DrawingModel,
+        params: SamplingParams,
+        root: Path,
+        *,
+        labels: Sequence[int] = (),
+        told: Sequence[Mapping[str, Told]] = (),
+    ) -> None:
         self._model = model
         self._labels = labels
+        self._told = told
         self._params = params.model_copy(update={"n": 1})
         way = params.model_dump(mode="json", exclude={"n", "seed", "label"}) | {"labels": list(labels) or params.label}
+        if told:
+            way["conditions"] = [dict(each) for each in told]
         self.facts = {"model": model.name, "sha256": model.sha256, **way}
         digest = hashlib.sha256(json.dumps(way, sort_keys=True).encode()).hexdigest()
         name = f"{params.sampler}-{params.spacing.partition(':')[0]}-{params.steps}-{digest[:8]}"
@@ -50,6 +64,13 @@ class SampledImages:
         numbers = range(first, first + count)
         self.make(numbers)
         return np.stack([np.asarray(Image.open(self._path(i)).convert("RGB")) for i in numbers])
+
+    def all(self, count: int, tell: Callable[[float], None]) -> ImageArray:
+        """The first images, as above; `tell` is called with the share of them that is drawn."""
+        for first in range(0, count, self._model.ahead):
+            self.make(range(first, min(first + self._model.ahead, count)))
+            tell(min(first + self._model.ahead, count) / count)
+        return self(0, count)
 
     def make(self, numbers: Iterable[int]) -> None:
         """Draws those of the images with these numbers that are missing."""
@@ -93,7 +114,9 @@ class SampledImages:
     def _run(self, batch: Sequence[int]) -> SamplingParams:
         seeds = [self._params.seed_of(i) for i in batch]
         label = label_in_turn(self._labels, seeds) if self._labels else self._params.label
-        own = {"n": len(batch), "seed": one_or_several(seeds), "label": label}
+        own: dict[str, Any] = {"n": len(batch), "seed": one_or_several(seeds), "label": label}
+        if self._told:
+            own["conditions"] = {name: tuple(self._told[i][name] for i in batch) for name in self._told[0]}
         return self._params.model_copy(update=own)
 
 

@@ -106,17 +106,24 @@ def load_columns(path: Path, conditions: Conditions) -> dict[str, StoredColumn]:
         return {name: StoredColumn(arrays[f"{name}.values"], arrays[f"{name}.told"]) for name in by_value(conditions)}
 
 
-def words(conditions: Conditions, columns: Mapping[str, Column], row: int) -> list[str]:
-    """Returns what an image of a batch is told by values, as people read it: "hair short" and so on."""
-    lines = []
+def told_at(conditions: Conditions, columns: Mapping[str, Column | StoredColumn], row: int) -> dict[str, Told]:
+    """Returns what an image is told by values, by the names of the conditions."""
+    found: dict[str, Told] = {}
     for name, condition in by_value(conditions).items():
         values, told = columns[name]
         if told[row]:
-            numbers = values[row].flatten().tolist()
-            lines.append(
-                f"{name} {condition.values[numbers[0]] if isinstance(condition, Choice) else _listed(numbers)}"
-            )
-    return lines
+            value: Any = values[row].tolist()
+            found[name] = condition.values[value] if isinstance(condition, Choice) else _told(value)
+    return found
+
+
+def words(told: Mapping[str, Told]) -> list[str]:
+    """Returns what an image is told as people read it: "hair short", a line for each condition."""
+    return [f"{name} {_listed(value) if isinstance(value, tuple) else value}" for name, value in told.items()]
+
+
+def _told(value: float | list[float]) -> Told:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _listed(numbers: Sequence[float]) -> str:

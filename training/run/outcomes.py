@@ -25,7 +25,7 @@ from model.sampling import sample
 
 from ..data.dataset import Dataset
 from ..data.network_inputs import arguments, prepared
-from ..data.told import words
+from ..data.told import told_at, words
 from ..errors import RecipeError
 from ..objective.cross_entropy import CrossEntropy
 from ..recipe import Recipe
@@ -69,7 +69,9 @@ class ImageModel:
         recipe = self._trainer.recipe
         seeds = IMAGE_SHEET_SEEDS if recipe.seen else SHEET_SEEDS
         columns = self._told(seeds)
-        journal.sheet(step, self.sheet(), [words(recipe.conditions, columns, row) for row in range(len(seeds))])
+        journal.sheet(
+            step, self.sheet(), [words(told_at(recipe.conditions, columns, row)) for row in range(len(seeds))]
+        )
 
     def samples(self, seeds: Sequence[int] = SHEET_SEEDS) -> Tensor:
         """Images of the served average, with the recipe's default sampler; all classes and shown conditions in turn."""

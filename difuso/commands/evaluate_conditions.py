@@ -1,0 +1,136 @@
+"""`difuso evaluate conditions`: how often a model's images show what they were asked to show, by a judge."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from evaluation.judge import Answers, judged, train_judge
+from evaluation.obedience import Share, choose_rows, share_there
+from evaluation.real_images import FACES
+from model.conditions import Choice, Conditions
+from model.images import from_levels
+from training.data.dataset import Dataset, load, scan
+from training.data.told import StoredColumn, by_value, told_at
+from training.recipe import Recipe
+from training.recipe_reading import load_recipe
+from training.run.journal import tile_images
+
+from ..drawing.image_sources import ImageSources
+from ..errors import UserError, user_errors
+from ..progress import progress
+
+REAL_FACES = 10_000  # drawn faces that the judge is trained on, and a fifth as many others to test it
+LABEL = "label"
+SHOWN = 64  # images on the sheet
+
+
+@user_errors()
+def evaluate_conditions(out: Path, *, sources: ImageSources, data: str | None, images: int) -> list[Path]:
+    """Prints a table; writes conditions.json and a sheet of the images, conditions.png, and returns their paths.
+
+    Args:
+        sources: gives the model and the settings of its runs.
+        data: the recipe with the real images and what they are told; None is the one of the model's name.
+        images: the number of images that are drawn.
+
+    Raises:
+        UserError: if there is no such model or recipe, or the model cannot be told what the recipe's images are.
+    """
+    model = sources.model
+    recipe = load_recipe(data or model.name, networks=sources.networks)
+    if recipe.shape != model.shape:
+        raise UserError(
+            f"{recipe.name} has images of {recipe.shape.in_pixels}, {model.name} of {model.shape.in_pixels}"
+        )
+    if not judged(recipe.conditions) and recipe.num_classes is None:
+        raise UserError(f"{recipe.name} tells its images no classes, choices or numbers: name another with --data")
+    real, held_out = _real(recipe, out / "real")
+    conditions = judged(_declared(recipe, real))
+    rows = choose_rows(conditions, held_out.columns, images)
+    told = [told_at(by_value(recipe.conditions), held_out.columns, row) for row in rows]
+    made = sources.telling(told, held_out.columns[LABEL].values[rows].tolist() if LABEL in held_out.columns else [])
+    with progress("training the judge") as tell:
+        judge = train_judge(real.images, real.columns, conditions, tell)
+    with progress(f"{model.name}, {images} images") as tell:
+        drawn = made.all(images, tell)[..., : recipe.channels]
+    asked = {name: held_out.columns[name].values[rows].astype(float) for name in conditions}
+    found, of_real = judge.answers(drawn), judge.answers(held_out.images)
+    shares = {name: share_there(one, asked[name], found[name]) for name, one in conditions.items()}
+    ceilings = {}
+    for name, condition in conditions.items():
+        values, known = held_out.columns[name]
+        ceilings[name] = share_there(condition, values[known].astype(float), of_real[name][known])
+    _print(shares, ceilings)
+    facts = {
+        **made.facts,
+        "seed": sources.seed,
+        "data": recipe.name,
+        "judge_images": len(real.images),
+        "conditions": {name: {"there": asdict(shares[name]), "real": asdict(ceilings[name])} for name in conditions},
+    }
+    numbers, sheet = out / "conditions.json", out / "conditions.png"
+    numbers.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    captions = [_mistakes(conditions, asked, found, row) for row in range(min(SHOWN, images))]
+    tile_images(from_levels(torch.from_numpy(drawn[:SHOWN])), captions).save(sheet)
+    return [sheet, numbers]
+
+
+def _real(recipe: Recipe, folder: Path) -> tuple[Dataset, Dataset]:
+    """Reads real images to train the judge on, and others that it does not see, with what they are told.
+
+    The others are the set's test half, or the reserved images, or else a tenth of the set.
+    """
+    data, told = recipe.data, by_value(recipe.conditions)
+    if data.source == FACES:
+        data = replace(data, count=REAL_FACES)
+    plain = replace(recipe, data=data, condition=None, conditions=told)
+    everything = _read(plain, folder / "train")
+    if data.source in (FACES, "idx") or data.reserved:
+        test = replace(data, split="test", count=data.count // 5)
+        return everything, _read(replace(plain, data=test), folder / "test")
+    order = np.random.default_rng(0).permutation(len(everything.images))
+    held = len(order) // 10
+    return _part(everything, np.sort(order[held:])), _part(everything, np.sort(order[:held]))
+
+
+def _read(recipe: Recipe, folder: Path) -> Dataset:
+    scan(recipe, folder)
+    found = load(recipe, folder)
+    labels = {} if found.labels is None else {LABEL: StoredColumn.of_all(found.labels)}
+    return replace(found, columns={**found.columns, **labels})
+
+
+def _part(whole: Dataset, rows: NDArray[np.int64]) -> Dataset:
+    columns = {name: StoredColumn(one.values[rows], one.told[rows]) for name, one in whole.columns.items()}
+    return replace(whole, images=whole.images[rows], columns=columns)
+
+
+def _declared(recipe: Recipe, real: Dataset) -> Conditions:
+    """Returns the recipe's conditions, and its classes as one of them."""
+    return recipe.conditions if real.classes is None else {LABEL: Choice(real.classes), **recipe.conditions}
+
+
+def _mistakes(conditions: Conditions, asked: Answers, found: Answers, row: int) -> list[str]:
+    """Returns what an image does not show though it was asked to, as "hair: bun, seen afro"."""
+    return [
+        f"{name}: {one.values[int(asked[name][row])]}, seen {one.values[int(found[name][row])]}"
+        for name, one in conditions.items()
+        if isinstance(one, Choice) and asked[name][row] != found[name][row]
+    ]
+
+
+def _print(shares: Mapping[str, Share], ceilings: Mapping[str, Share]) -> None:
+    table = Table("condition", box=None, pad_edge=False)
+    for heading in ("asked and there", "images", "the judge on real images", "images"):
+        table.add_column(heading, justify="right")
+    for name, share in shares.items():
+        ceiling = ceilings[name]
+        table.add_row(name, str(share), str(share.images), str(ceiling), str(ceiling.images))
+    Console(soft_wrap=True, highlight=False).print(table)

@@ -1,0 +1,122 @@
+"""`difuso evaluate conditions`: the model is asked for what real images show, and judged."""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from difuso import cli
+from difuso.drawing.image_sources import ImageSources
+from difuso.errors import UserError
+from evaluation import judge
+from model import load_checkpoint, save_checkpoint
+from model.conditions import Told
+from model.images import to_uint8
+from model.networks.build import build_network
+from model.sampling import networks_of, sample
+from tests.small_models import awake
+from training.data.images import ImageArray
+from training.recipe_reading import load_recipe
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+COLOURS = ("red", "green", "blue")
+RECIPE = """
+name = "lights"
+image_size = 16
+prediction = "v"
+condition_drop = 0.1
+drop_all = 0.1
+network = { channels = 8, channel_mult = [1], groups = 4, head_channels = 8 }
+conditions.colour = { type = "choice", values = ["red", "green", "blue"], null = true }
+conditions.level = { type = "number", low = 0, high = 200, null = true }
+schedule = { type = "cosine" }
+defaults = { sampler = "ddim", steps = 2, spacing = "trailing" }
+data = { source = "folder", path = "PATH/lights", table = "PATH/lights.csv" }
+"""
+
+
+def light(told: Mapping[str, Any], noise: int = 0) -> ImageArray:
+    image = np.random.default_rng(noise).integers(0, 60, (16, 16, 3), dtype=np.uint8)
+    image[4:12, 4:12, COLOURS.index(told["colour"])] = 55 + told["level"]
+    return image
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A recipe of 300 squares of light with a table, and a models folder with a network of random weights."""
+    monkeypatch.setattr(judge, "STEPS", 60)
+    monkeypatch.setattr(judge, "WIDTHS", (16, 16, 16, 16))
+    rng, path = np.random.default_rng(0), tmp_path / "lights.toml"
+    (tmp_path / "lights").mkdir()
+    with (tmp_path / "lights.csv").open("w", newline="") as file:
+        table = csv.DictWriter(file, ["file_name", "colour", "level"])
+        table.writeheader()
+        for i in range(300):
+            told = {"colour": COLOURS[rng.integers(3)], "level": int(rng.integers(200))}
+            Image.fromarray(light(told, i)).save(tmp_path / f"lights/{i}.png")
+            table.writerow({"file_name": f"{i}.png", **told})
+    path.write_text(RECIPE.replace("PATH", str(tmp_path)), encoding="utf-8")
+    made = load_recipe(str(path))
+    save_checkpoint(tmp_path / "models" / "lights", made.model_config({}), awake(build_network(made.network)))
+    return path
+
+
+def run(recipe: Path, *arguments: object) -> str:
+    where = ("--models-dir", recipe.parent / "models", "--data", recipe, "--out", recipe.parent / "out")
+    command = ["evaluate", "conditions", *map(str, (*where, *arguments))]
+    result = CliRunner().invoke(cli.app, command, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+class Obedient:
+    """Images that show the brightness that they are told, and are red."""
+
+    facts: Mapping[str, Any] = {"model": "lights"}
+
+    def __init__(self, told: Sequence[Mapping[str, Told]]) -> None:
+        self._told = told
+
+    def all(self, count: int, tell: Any) -> ImageArray:
+        return np.stack([light({**told, "colour": "red"}, 1000 + i) for i, told in enumerate(self._told)])
+
+
+def test_what_is_there_is_told_from_what_is_not(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ImageSources, "telling", lambda self, told, labels: Obedient(told))
+    output = run(recipe, "--images", 60)
+    found = json.loads((recipe.parent / "out/conditions.json").read_text())["conditions"]
+    assert found["colour"]["there"]["value"] == pytest.approx(1 / 3, abs=0.05)  # of three colours one is red
+    assert found["level"]["there"]["value"] > 0.7
+    assert found["colour"]["real"]["value"] > 0.9
+    assert (found["colour"]["there"]["images"], found["colour"]["real"]["images"]) == (60, 30)
+    assert "asked and there" in output
+    with Image.open(recipe.parent / "out/conditions.png") as sheet:
+        assert sheet.width > 8 * 18  # mistakes are written below the images
+
+
+def test_each_image_is_told_its_own_conditions(recipe: Path) -> None:
+    """Each is the image that the plain loop draws from its seed and its conditions, up to a grey level."""
+    run(recipe, "--images", 9, "--seed", 5, "--steps", 3)
+    folder = next((recipe.parent / "out/pictures").glob("lights-*/ddim-trailing-3-*"))
+    told = json.loads((folder / "parameters.json").read_text())["conditions"]
+    assert len({each["colour"] for each in told}) == 3
+    model = load_checkpoint(recipe.parent / "models/lights")
+    plan = model.config.plan(model.schedule, steps=3)
+    for i, each in enumerate(told):
+        plain = sample(plan, **networks_of(model, told=each), shape=(3, 16, 16), seeds=[5 + i])
+        with Image.open(folder / f"{5 + i}.png") as drawn:
+            assert np.abs(np.asarray(drawn).astype(int) - to_uint8(plain)[0].numpy()).max() <= 1
+
+
+def test_recipes_that_do_not_fit_are_refused_before_anything_is_read(recipe: Path) -> None:
+    for name, message in (("faces64", "64x64, lights of 16x16"), ("smoke", "tells its images no classes, choices or")):
+        with pytest.raises(UserError, match=message):
+            run(recipe, "--data", name)
+    assert not (recipe.parent / "out").exists()
