@@ -4,6 +4,7 @@ import dataclasses
 import resource
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..data import dataset
 from ..data.batches import Batches
-from ..recipe import Recipe
+from ..recipe import Precision, Recipe
 from .trainer import Trainer
 
 TIMED_STEPS = 3  # after one that warms up
@@ -27,6 +28,8 @@ class DryRun:
         parameters: number of the network's parameters.
         flops: of a call forwards with one image, two for each multiplication with its addition.
         precision: number format of the network's calls.
+        format_seconds: seconds of a pass forwards and backwards in each format; none if the recipe says one.
+        widths: channels of the network's levels; empty for a network without.
         batch: shape of the images of one step.
         classes: names of the classes; None for a network without classes.
         step_seconds: mean of the timed steps.
@@ -37,6 +40,8 @@ class DryRun:
     parameters: int
     flops: int
     precision: str
+    format_seconds: Mapping[Precision, float]
+    widths: tuple[int, ...]
     batch: tuple[int, ...]
     classes: tuple[str, ...] | None
     step_seconds: float
@@ -48,9 +53,12 @@ class DryRun:
         """Returns the measurements as lines for people."""
         hours = self.max_steps * self.step_seconds / 3600
         named = "" if self.classes is None else f", {len(self.classes)} classes: {', '.join(self.classes[:10])}"
+        tried = ", ".join(f"{seconds:.3g} s in {name}" for name, seconds in self.format_seconds.items())
+        widths = f", at widths of {', '.join(map(str, self.widths))}" if self.widths else ""
         return [
             f"network  {self.parameters:,} parameters, {self.flops / 1e9:.3g} GFLOP an image and call, "
             f"three times as many in training, in {self.precision}",
+            *([f"format   {self.precision}: a pass forwards and backwards takes {tried}{widths}"] if tried else []),
             f"batch    {' x '.join(map(str, self.batch))}{named}",
             f"memory   {self.state_bytes / MIB:,.0f} MiB of weights, gradients, moments and averages; "
             f"{self.peak_bytes / MIB:,.0f} MiB at most",
@@ -80,6 +88,8 @@ def dry_run(recipe: Recipe, *, device: str = "cpu") -> DryRun:
         parameters=parameters,
         flops=_flops(trainer),
         precision=str(trainer.precision),
+        format_seconds=trainer.format_seconds,
+        widths=getattr(recipe.network, "widths", ()),
         batch=(recipe.batch_size, *recipe.shown_shape),
         classes=images.classes,
         step_seconds=seconds,

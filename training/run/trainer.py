@@ -24,7 +24,7 @@ from ..seeds import Seeds
 from .ema import Ema
 from .initial import seeds_of, take_over
 from .optimizers import MatrixMuon, optimizers_of
-from .precision import CANDIDATES, DTYPES, Scaler, fastest
+from .precision import CANDIDATES, DTYPES, Scaler, fastest, timed_formats
 from .processes import ALONE, Processes, unsynchronised
 from .window import StepFacts
 
@@ -46,6 +46,7 @@ class Trainer:
         emas: the averages; the first is the one that is served.
         precision: the number format of the network's calls. If the recipe leaves it open, it is None until the first
             step of the run, which finds the fastest.
+        format_seconds: the seconds of a pass forwards and backwards in each format that this process tried.
 
     Raises:
         RecipeError: if the checkpoint to begin from cannot be used.
@@ -88,6 +89,7 @@ class Trainer:
         self.precision: Precision | None = None if recipe.precision == "auto" else recipe.precision
         if recipe.loss == "consistency":
             self.precision = "float32"  # of two calls that nearly agree, bfloat16 rounds the difference away
+        self.format_seconds: dict[Precision, float] = {}
         self._scaler = Scaler(self.precision, self.device)
         torch.manual_seed(self.seeds.of(f"dropout of process {processes.rank}"))
         self.step = 0
@@ -100,7 +102,8 @@ class Trainer:
         Raises Diverged if many gradients in a row are not finite.
         """
         if self.precision is None:
-            self.precision = self._fastest()
+            self.format_seconds = self._timed_formats()
+            self.precision = fastest(self.format_seconds, self.device, self.processes)
         batches = iter(self.batches)
         # The step is counted before a batch is taken: one taken in vain would be missing from a longer run.
         while self.step < self.recipe.max_steps:
@@ -170,8 +173,8 @@ class Trainer:
         dtype = DTYPES[precision]
         return torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32)
 
-    def _fastest(self) -> Precision:
-        """The fastest format, found by passes forwards and backwards that train nothing."""
+    def _timed_formats(self) -> dict[Precision, float]:
+        """Times passes forwards and backwards that train nothing, in each format."""
         parts = self.processes.count * self.recipe.accumulate
         x_t, t, told = self.blank(self.recipe.batch_size // parts)  # as many images as a call has
 
@@ -182,7 +185,7 @@ class Trainer:
             self._forget_gradients()
 
         with torch.random.fork_rng():  # dropout draws, and is to draw the same in the run, whatever was tried before it
-            return fastest(call, self.device, self.processes)
+            return timed_formats(call, self.device)
 
     def blank(self, count: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Returns arguments of a call with so many blank images, to measure its cost."""

@@ -16,7 +16,7 @@ from model.networks.configs import (
     PaperUNetConfig,
     UNetConfig,
 )
-from model.networks.convolution import pack_convolutions
+from model.networks.convolution import LastConvolution, pack_convolutions
 from model.networks.dit_config import DiTConfig
 from model.networks.half import to_bfloat16
 from model.networks.norms import GroupNorm
@@ -203,3 +203,20 @@ def test_a_processor_that_onednn_does_not_know_computes_it_all_the_same(monkeypa
     with torch.inference_mode():
         expected, found = half(*arguments, **told), network(*arguments, **told)
     assert (found - expected).norm() <= 10 * EPS * expected.norm()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_training_has_the_same_float32_islands_under_autocast(name: str) -> None:
+    """Time embeddings and the output are float32 although autocast would make them bfloat16; gradients reach all."""
+    network, _ = pair(CONFIGS[name])
+    network.train().requires_grad_(True)
+    seen: set[torch.dtype] = set()
+    for module in network.modules():
+        if isinstance(module, RowLinear | LastConvolution):
+            module.register_forward_hook(lambda module, inputs, out: seen.add(out.dtype))
+    arguments, told = batch(CONFIGS[name], 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = network(*arguments, **told)
+    assert (seen, out.dtype) == ({torch.float32}, torch.float32)
+    out.square().mean().backward()
+    assert all(each.grad is not None for each in network.parameters() if each.requires_grad and each.numel() > 3)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from training.recipe import Precision
-from training.run.precision import LEAST_SCALE, Scaler, fastest
+from training.run.precision import LEAST_SCALE, Scaler, fastest, timed_formats
 from training.run.processes import ALONE
 
 CPU = torch.device("cpu")
@@ -78,4 +78,6 @@ def test_the_faster_format_is_found(faster: Precision, monkeypatch: pytest.Monke
         now += 100.0 if calls[chosen] == 1 and chosen == faster else 1.0 if chosen == faster else 2.0
 
     monkeypatch.setattr(time, "perf_counter", lambda: now)
-    assert fastest(call, CPU, ALONE) == faster
+    seconds = timed_formats(call, CPU)
+    assert seconds == {each: 1.0 if each == faster else 2.0 for each in ("float32", "bf16")}
+    assert fastest(seconds, CPU, ALONE) == faster

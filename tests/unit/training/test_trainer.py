@@ -181,12 +181,12 @@ def test_a_run_measures_the_formats_once_and_a_recipe_can_still_say_another(
     """The fastest may be another one on the day of the resume; neither that nor the trial passes must be seen."""
     trials: list[str] = []
 
-    def fastest(call: Callable[[Precision], None], *rest: object) -> Precision:
+    def timed_formats(call: Callable[[Precision], None], *rest: object) -> dict[Precision, float]:
         call("bf16")
         trials.append("bf16")
-        return "bf16"
+        return {"float32": 2.0, "bf16": 1.0}
 
-    monkeypatch.setattr("training.run.trainer.fastest", fastest)
+    monkeypatch.setattr("training.run.trainer.timed_formats", timed_formats)
     straight = run(tiny("max_steps=100", "precision=auto"), 10)
     half = run(tiny("max_steps=100", "precision=auto"), 5)
     assert len(trials) == 2
