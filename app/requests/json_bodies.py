@@ -60,6 +60,7 @@ class JsonRoute(APIRoute):
 def json_schema(kind: Kind[Any]) -> dict[str, Any]:
     """Returns the schema of a kind's JSON bodies."""
     schema: dict[str, Any] = kind.query.model_json_schema()
+    del schema["title"]  # which generated clients would take for the name of another type
     images = dict.fromkeys((*kind.required, *kind.optional), IMAGE)
     dry_run = {"type": "boolean", "description": "answer with the price of the request, without making a job"}
     schema["properties"] = {**images, **schema["properties"], "conditions": CONDITIONS, "dry_run": dry_run}
@@ -87,7 +88,8 @@ def _content(body: bytes) -> dict[str, Any]:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len({name for name, _ in pairs}) < len(pairs):
+    """Returns an object of a body; raises ValueError if a name is repeated, or is half of a surrogate pair."""
+    if len({name.encode() for name, _ in pairs}) < len(pairs):
         raise ValueError("a name is repeated")
     return dict(pairs)
 

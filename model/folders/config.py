@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
@@ -106,7 +107,7 @@ class ModelConfig:
             return None
         return Shape.of(self.condition.size, self.network.condition_channels - plane_count(self.conditions))
 
-    @property
+    @cached_property
     def declared(self) -> dict[str, Condition]:
         """All that the network can be told, by name: its classes are the choice `label`, and then its conditions.
 

@@ -71,8 +71,8 @@ def file(content: bytes) -> Any:
 
 
 def body(kind: str, **images: bytes) -> Any:
-    """The images of a request, as the package wants them."""
-    return getattr(part("models"), f"{kind}Body")(**{name: file(content) for name, content in images.items()})
+    """The images of a request as a form, as the package wants them."""
+    return getattr(part("models"), f"{kind}FilesBody")(**{name: file(content) for name, content in images.items()})
 
 
 @pytest.mark.parametrize("kind", ["generate", "interpolate", "denoise", "restore"])

@@ -1,5 +1,6 @@
 """Jobs of a model with conditions in the step engine: the same bits alone, in a batch, and as the plain loop draws."""
 
+import dataclasses
 import hashlib
 import time
 import uuid
@@ -9,15 +10,19 @@ import pytest
 import torch
 from torch import Tensor
 
+from jobs.cascade import Enlarging
 from jobs.contract import Job
 from jobs.errors import JobUnreadable
 from jobs.image_recipe import job_of, recipe
+from jobs.kinds.generate import Generation
+from jobs.kinds.upscale import Upscaling
 from jobs.params import SamplingParams
 from jobs.told import uploads_of
+from model.condition_inputs import enlarge
 from model.images import from_levels
 from model.sampling import networks_of, sample
 from tests.rounding import assert_rounded_alike, layers
-from tests.small_models import told_checkpoint
+from tests.small_models import CONDITIONAL, CONDITIONS, told_checkpoint, upscaler_of
 from worker.engine.active import ActiveJob, EngineEvent, Finished, activate
 from worker.engine.engine import StepEngine
 from worker.stepping.runner import Runner
@@ -170,3 +175,57 @@ def test_a_job_that_tells_something_else_is_refused(runner: Runner, changes: dic
 def test_the_image_of_a_condition_must_fit(runner: Runner) -> None:
     with pytest.raises(JobUnreadable, match="the image of layout must have the shape"):
         start(runner, {"layout": SKETCH})
+
+
+@torch.inference_mode()
+def test_an_upscaler_sees_its_conditions_after_the_image_that_it_enlarges() -> None:
+    conditions = {"age": CONDITIONS["age"], "layout": dataclasses.replace(CONDITIONS["layout"], null=True)}
+    network = dataclasses.replace(CONDITIONAL, condition_channels=3 + 2, vector_size=2)
+    runner = Runner(upscaler_of(network, conditions=conditions), device=torch.device("cpu"), slots=4)
+    settings = {"steps": 1, "sampler": "ddim", "variance": "fixed_small", "clip": "none", "seed": 3, "n": 1}
+    layout = torch.tensor([[0, 1] * 8] * 16)
+    image = torch.linspace(-1, 1, 192).view(3, 8, 8)
+    told: dict[str, Any] = {"age": (25.0,), "layout": (HASHES["layout"],)}
+    for values, vector, planes in (
+        (told, [-0.5, 0.0], torch.stack([1.0 - layout, layout.float()])),
+        ({}, [0.0, 1.0], torch.zeros(2, 16, 16)),
+    ):
+        params = SamplingParams.model_validate({**settings, "conditions": values})
+        task = Upscaling(augmentation=0.0)
+        job = Job(id=str(uuid.uuid4()), task=task, model="up", params=params, accepted_at=time.time(), timeout=600)
+        sent = [image, from_levels(layout.to(torch.uint8)[None, :, :, None])[0]][: 1 + len(values) // 2]
+        active = activate(job, runner, sent=sent)
+        (answer,) = active.answers
+        x, t = answer.x[None], torch.tensor([float(answer.plan.timesteps[0])])
+        run(active)
+        seen = torch.cat([enlarge(image[None], (16, 16)), planes[None]], dim=1)
+        out = runner.checkpoint.network(x, t, vector=torch.tensor([vector]), planes=seen, level=torch.zeros(1))
+        abar = float(runner.checkpoint.schedule.alphas_cumprod[int(t)])
+        expected = abar**0.5 * x - (1 - abar) ** 0.5 * out
+        assert_rounded_alike(drawn(active), expected, steps=layers(runner.checkpoint.network), largest=8.0)
+
+
+def test_the_second_stage_of_a_cascade_is_told_nothing(runner: Runner) -> None:
+    network = dataclasses.replace(CONDITIONAL, vector_size=2)
+    stage = Enlarging(
+        model="up", steps=2, sampler="ddim", spacing="trailing", variance="fixed_small", clip="static",
+        augmentation=0.0, weight=4,
+    )  # fmt: skip
+    for null in (True, False):
+        conditions = {"age": dataclasses.replace(CONDITIONS["age"], null=null)}
+        second = Runner(upscaler_of(network, conditions=conditions), device=torch.device("cpu"), slots=4)
+        params = start(runner, conditions=ALL).job.params
+        job = Job(
+            id=str(uuid.uuid4()), task=Generation(upscale=stage), model="m", params=params,
+            accepted_at=time.time(), timeout=600,
+        )  # fmt: skip
+        if not null:
+            with pytest.raises(JobUnreadable, match="up does not enlarge images"):
+                activate(job, runner, upscaler=second, sent=[IMAGES["layout"], IMAGES["sketch"]])
+            continue
+        active = activate(job, runner, upscaler=second, sent=[IMAGES["layout"], IMAGES["sketch"]])
+        assert [answer.told.vector.tolist() for answer in active.answers if answer.told.vector is not None] == [
+            [0, 1]
+        ] * 2
+        run(active)
+        assert drawn(active).shape == (2, 3, 16, 16)
