@@ -75,7 +75,7 @@ class DrawingModel(Protocol):
     def is_here(self) -> bool: ...
 
     def settle(self, query: SamplingQuery) -> SamplingParams:
-        """Fills in what a query leaves open; raises RequestRefused, PlanError if the model cannot do what is asked."""
+        """Fills in what a query leaves open; raises RequestRefused, PlanError or UserError if it is impossible."""
 
     def draw(self, runs: Iterable[SamplingParams], keep: Callable[[int, list[bytes]], None]) -> None:
         """Draws the images of several runs, in any order.

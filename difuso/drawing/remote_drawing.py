@@ -11,19 +11,16 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from jobs.contract import URGENCIES
-from jobs.errors import RequestRefused
 from jobs.params import SamplingParams
-from jobs.per_image import per_image
 from jobs.queries import SamplingQuery
-from jobs.told import named_values, read_told
 from model.conditions import RESERVED
 from model.folders.config import Precision
 from model.folders.config_json import read_conditions
-from model.plans.settings import SamplerDefaults, Settings, settle
+from model.plans.settings import SamplerDefaults
 from model.shape import Shape
 
 from ..errors import UserError
-from .remote_sampling import connected
+from .remote_sampling import arguments, connected
 
 try:
     from ..client import AsyncClient, DifusoError, JobCancelled, JobFailed, NotFound, Result, ResultExpired
@@ -62,28 +59,10 @@ class ServedModel:
         self.defaults = SamplerDefaults(**facts["defaults"])
 
     def settle(self, query: SamplingQuery) -> SamplingParams:
-        """Fills in what a query leaves open, as the server would. The server checks whether the run is possible."""
-        plans = {name: SamplerDefaults(**plan) for name, plan in self._facts["plans"].items()}
-        if query.plan is not None and query.plan not in plans:
-            choices = f"one of {', '.join(plans)}" if plans else "omitted"
-            raise RequestRefused("plan", f"Input should be {choices}")
-        defaults = self.defaults if query.plan is None else plans[query.plan]
-        own = Settings(**vars(defaults), variance=self._facts["variance"], clip=self._facts["clip"])
-        told = read_told(named_values(query.condition), self.conditions, model=self.name)
-        images = per_image(
-            query.seed,
-            query.label,
-            n=query.n,
-            classes=self.class_names,
-            count=self.labels,
-            model=self.name,
-            values={name: len(values) for name, values in told.items()},
-        )
-        by_classifier = self.class_names is None and images.label is not None  # its only use is to guide
-        chosen = {"classifier_scale": float(by_classifier), **query.chosen}
-        settings = settle(chosen, own, timesteps=self._facts["num_train_timesteps"])
-        guide = query.guide and tuple(query.guide)
-        return SamplingParams(**images._asdict(), conditions=told, guide=guide, **vars(settings))
+        """Lets the server fill in what a query leaves open, and check whether the run is possible."""
+        with connected(self._url, self._api_key, timeout=None) as client:
+            asked: Any = arguments(client, query.model_copy(update={"model": self.name}), {})
+            return SamplingParams.model_validate(client.price("generate", **asked).params)
 
     def draw(self, runs: Iterable[SamplingParams], keep: Callable[[int, list[bytes]], None]) -> None:
         try:

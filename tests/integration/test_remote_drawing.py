@@ -86,6 +86,16 @@ def end_of(future: Future[dict[int, int]]) -> dict[int, int]:
     return future.result(timeout=20)
 
 
+def test_the_server_settles_a_run_and_says_what_is_wrong_with_it(model: ServedModel) -> None:
+    assert model.settle(SamplingQuery.model_validate({"n": 3, "seed": [5], "steps": 7})) == SamplingParams(
+        n=3, seed=5, sampler="ddim", steps=7, spacing="leading", eta=0, variance="fixed_small", clip="static"
+    )
+    with pytest.raises(UserError, match=r"^http://.*: label: Input should be omitted: tiny has no classes"):
+        model.settle(SamplingQuery(label=["4"]))
+    with pytest.raises(UserError, match="plan: Must be one of few"):
+        model.settle(SamplingQuery(plan="many"))
+
+
 def test_a_bounded_number_of_jobs_waits_and_everybody_may_overtake_them(
     client: Client, model: ServedModel, worker: FakeWorker, pool: ThreadPoolExecutor, wait_until: WaitUntil
 ) -> None:
