@@ -7,13 +7,19 @@ import { isEnded, jobs } from "./store.js";
 const STREAMS = 2;
 const BUSY = 2500; // milliseconds between looks at the lists while something is unfinished
 const IDLE = 5000; // also the longest time until a server that is lost is missed
-const LOST_LOOK = 2000; // milliseconds between looks for a server that is lost
+const LOST_LOOK = 2000; // milliseconds until the first look for a server that is lost; each further one is a second later
+const LOST_MOST = 5000;
 const RECONNECT = 3000;
 const FORGOTTEN = 8; // jobs that have left the lists, looked up one by one at each look
 
 const visible = new Set();
 const streams = new Map(); // the AbortController of each followed job
 let next; // the timer of the next look
+let due = 0; // its time
+let patience = LOST_LOOK;
+
+// When the server is asked next, in the milliseconds of performance.now().
+export const nextLook = () => due;
 
 export function watch(id) {
   visible.add(id);
@@ -87,14 +93,22 @@ export async function refresh(id) {
 
 async function lookAgain() {
   if (!document.hidden) await look().catch(() => {}); // the next look may succeed; the gallery tells of errors
-  clearTimeout(next);
-  next = setTimeout(lookAgain, isLost() ? LOST_LOOK : jobs.unfinished.length ? BUSY : IDLE);
+  patience = isLost() ? Math.min(patience + 1000, LOST_MOST) : LOST_LOOK;
+  lookIn(isLost() ? patience : jobs.unfinished.length ? BUSY : IDLE);
 }
+
+function lookIn(milliseconds) {
+  clearTimeout(next);
+  due = performance.now() + milliseconds;
+  next = setTimeout(lookAgain, milliseconds);
+}
+
+export const lookNow = () => lookIn(0);
 
 // Begins to look after jobs.
 export function start() {
-  document.addEventListener("server", ({ detail }) => detail.lost && (clearTimeout(next), (next = setTimeout(lookAgain, LOST_LOOK))));
+  document.addEventListener("server", ({ detail }) => detail.lost && lookIn(LOST_LOOK));
   document.addEventListener("visibilitychange", choose);
   jobs.addEventListener("job", ({ detail }) => visible.has(detail.id) && choose());
-  next = setTimeout(lookAgain, BUSY);
+  lookIn(BUSY);
 }

@@ -10,9 +10,9 @@ import { openGrid, startGrid } from "./grid.js";
 import { dressInputs, settled } from "./inputs.js";
 import { showKeys, startKeys } from "./keys.js";
 import { addKinds } from "./kinds.js";
+import { startLive } from "./live.js";
 import { make } from "./making.js";
 import { startMask } from "./mask.js";
-import { openModelCard } from "./modelcard.js";
 import { loadModels, models } from "./models.js";
 import { startNews } from "./news.js";
 import { closePicture, openPicture } from "./opening.js";
@@ -27,6 +27,7 @@ import { openPicker } from "./tiles.js";
 
 const RETRY = 3000; // milliseconds until a server that has not answered is asked again
 const LOOK = 10_000; // milliseconds between looks at models that no worker runs yet
+const RARE_LOOK = 60_000; // milliseconds between looks when there is a worker for each
 
 // Views that few visits show; their modules are loaded then.
 const LATER = {
@@ -104,16 +105,18 @@ async function load() {
   }
 }
 
-// Reads the models again until a worker is ready for each.
+// Reads the models again: often until a worker is ready for each, and then so that it is told when workers come and go.
 async function awaitWorkers() {
-  while ([...models.values()].some(({ state }) => state !== "ready")) {
-    await pause(LOOK);
+  for (;;) {
+    await pause([...models.values()].some(({ state }) => state !== "ready") ? LOOK : RARE_LOOK);
     if (document.hidden) continue;
     await loadModels().catch(() => {}); // the next look may succeed
     showKind();
     showFacts();
   }
 }
+
+const openCard = async () => (await import("./modelcard.js")).openModelCard(form.elements.model.value);
 
 async function begin() {
   history.scrollRestoration = "manual"; // closing a picture by Back moves nothing
@@ -132,7 +135,7 @@ async function begin() {
   $("help").addEventListener("click", showKeys);
   $("language").addEventListener("change", ({ target }) => speak(target.value).then(showFacts).catch(alarm));
   $("pick").addEventListener("click", openPicker);
-  $("about").addEventListener("click", () => openModelCard(form.elements.model.value).catch(alarm));
+  $("about").addEventListener("click", () => openCard().catch(alarm));
   document.addEventListener("favourite", ({ detail: { job, index, set } }) => {
     document.querySelector(`#job-${job.id} figure[data-index="${index}"]`)?.classList.toggle("favourite", set);
   });
@@ -152,6 +155,7 @@ async function begin() {
   startKeys();
   startPrice();
   startNews();
+  startLive();
   startFollowing();
   awaitWorkers();
   addEventListener("hashchange", showView);

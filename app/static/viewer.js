@@ -3,7 +3,6 @@
 import { deleteJob, deleteWords, useFile, useSettings } from "./actions.js";
 import { copy, snippetsView } from "./command.js";
 import { comparable, compareOf } from "./compare.js";
-import { denoisingOf } from "./denoising.js";
 import { addressOf, countOf, fileName, metaOf, nameOf, queryOf, titleOf } from "./describe.js";
 import { complain, el, openDialog, refill, save } from "./dom.js";
 import { factsOf } from "./facts.js";
@@ -55,7 +54,7 @@ export class Viewer {
       onwards, factsOf(job, index), code);
     this.tabs = [["asIs", () => this.#picture()]];
     if (this.canCompare) this.tabs.push(["compare", () => compareOf(job, index)]);
-    this.tabs.push(["watch", () => (job.trace ? denoisingOf(job, index) : filmToolOf(job, index))]);
+    this.tabs.push(["watch", async () => (job.trace ? (await import("./denoising.js")).denoisingOf(job, index) : filmToolOf(job, index))]);
     this.#showTab(this.tabs.some(([key]) => key === this.tab) ? this.tab : "asIs");
   }
 

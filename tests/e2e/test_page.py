@@ -283,8 +283,13 @@ def test_a_lost_server_is_said_and_unsaid(studio: Studio) -> None:
     wait_until(lambda: studio.one("#lost").is_displayed(), 15, "the page says that the server is lost")
     studio.click("#form button[type=submit]")
     wait_until(lambda: "does not answer" in studio.alarm, 5, "so does the form")
+    for strip in ("#lost", "#live.lost"):
+        told = studio.see(strip, 10).text
+        assert re.search(r"next try in [0-5] s", told, re.IGNORECASE), told
     studio.driver.execute_script("window.away = false")
+    studio.press("Try now", "#lost")
     wait_until(lambda: not studio.one("#lost").is_displayed(), 10, "the page takes it back")
+    wait_until(lambda: "worker" in studio.text("#live"), 5, "the strip tells of the workers again")
     assert studio.alarm == ""
 
 

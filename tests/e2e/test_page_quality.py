@@ -84,9 +84,6 @@ def test_axe_finds_nothing(studio: Studio, axe: str, tmp_path: Path, scheme: str
     studio.keys(Keys.ESCAPE)
     studio.click("nav a[href='#grid']")
     look("grid")
-    studio.click("nav a[href='#learn']")
-    studio.see("#learn .backward")
-    look("learn")
     studio.driver.execute_script(f"location.hash = '#like={job_id}/0'")
     wait_until(lambda: len(studio.all("#like .ring a.picture")) == 9, 30, "a ring is drawn")
     look("like")
@@ -106,6 +103,18 @@ def test_axe_finds_nothing(studio: Studio, axe: str, tmp_path: Path, scheme: str
     studio.driver.execute_script("document.getElementById('lost').hidden = false")
     look("notices")
     assert found == {}
+
+
+@at_both_widths
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
+def test_axe_finds_nothing_in_the_lesson(studio: Studio, axe: str, scheme: str) -> None:
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    studio.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    studio.click("nav a[href='#learn']")
+    studio.see("#learn .backward")
+    studio.press("One step", "#learn")
+    studio.see("#learn .path li")
+    assert studio.axe(axe) == []
 
 
 @pytest.mark.parametrize("folder", ["texts", "learn"])

@@ -1,0 +1,81 @@
+// The live strip of the header: workers, image-steps a second and waiting jobs, with the last minute of both as curves. It
+// is made of what the page hears anyway. When the server is away it counts down to the next try.
+
+import { isLost } from "./api.js";
+import { $, el } from "./dom.js";
+import { lookNow, nextLook } from "./follow.js";
+import { models } from "./models.js";
+import { jobs } from "./store.js";
+import { number, t } from "./texts.js";
+
+const MINUTE = 60; // samples, one a second
+const WINDOW = 5; // seconds over which the steps are averaged: lists tell of them at most as often
+const SVG = "http://www.w3.org/2000/svg";
+const strip = $("live");
+const history = { rate: [], waiting: [] };
+const done = new Map(); // image-steps by job, as last told
+let latest = ""; // the time of acceptance of the newest job
+let news = []; // [time, image-steps] of the last seconds
+let parts;
+
+// Counts what a job has done since it was told last. Of a job that is heard of first, all if it is newer than all others.
+function count({ detail: { id, steps, accepted_at: at } }) {
+  if (!steps) return;
+  const before = done.get(id) ?? (latest && at > latest ? 0 : steps.done);
+  done.set(id, steps.done);
+  if (at > latest) latest = at;
+  if (steps.done > before) news.push([performance.now(), steps.done - before]);
+}
+
+function sample() {
+  const now = performance.now();
+  news = news.filter(([time]) => now - time < WINDOW * 1000);
+  const rate = news.reduce((sum, [, steps]) => sum + steps, 0) / WINDOW;
+  const waiting = jobs.unfinished.filter(({ state }) => state === "queued").length;
+  for (const [name, value] of Object.entries({ rate, waiting })) history[name] = [...history[name], value].slice(-MINUTE);
+  show();
+}
+
+function show() {
+  const seconds = Math.max(0, Math.ceil((nextLook() - performance.now()) / 1000));
+  const workers = Math.max(0, ...[...models.values()].map(model => model.workers ?? 0));
+  const [rate, waiting] = [history.rate.at(-1) ?? 0, history.waiting.at(-1) ?? 0];
+  strip.classList.toggle("lost", isLost());
+  say(parts.workers, isLost() ? t("awayFor", seconds) : t("liveWorkers", workers));
+  say(parts.rate, t("liveRate", number(rate, rate && rate < 10 ? 1 : 0)));
+  say(parts.waiting, t("liveWaiting", waiting));
+  say($("lost-in"), isLost() ? t("tryingIn", seconds) : "");
+  for (const name of Object.keys(history)) draw(parts[name].previousElementSibling.firstChild, history[name]);
+}
+
+function say(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+function draw(line, values) {
+  const most = Math.max(1, ...values);
+  const from = MINUTE - values.length;
+  const points = values.map((value, index) => `${from + index},${1 - value / most}`).join(" ");
+  if (line.getAttribute("points") !== points) line.setAttribute("points", points);
+}
+
+function curve() {
+  const plot = document.createElementNS(SVG, "svg");
+  plot.setAttribute("viewBox", `0 0 ${MINUTE - 1} 1`);
+  plot.setAttribute("preserveAspectRatio", "none");
+  plot.setAttribute("aria-hidden", "true");
+  plot.append(document.createElementNS(SVG, "polyline"));
+  return plot;
+}
+
+export function startLive() {
+  parts = { workers: el("span"), rate: el("span"), waiting: el("span") };
+  strip.append(el("span", {}, parts.workers), el("span", {}, curve(), parts.rate), el("span", {}, curve(), parts.waiting));
+  jobs.addEventListener("job", count);
+  $("lost-now").addEventListener("click", lookNow);
+  document.addEventListener("server", show);
+  document.addEventListener("language", show);
+  document.addEventListener("visibilitychange", () => document.hidden || (history.rate = history.waiting = [])); // nothing was heard
+  setInterval(sample, 1000);
+  sample();
+}
