@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from model.checkpoint import CONFIG, SUMS, file_sha256, save_checkpoint
+from model.conditions import Conditions, vector_size
 from model.folders.config import ModelConfig, SamplerDefaults
 from model.foreign.config import ForeignConfig
 from model.networks.build import build_network
@@ -187,24 +188,30 @@ def on_the_path(folder: Path) -> Iterator[None]:
             del sys.modules[name]
 
 
-def config_of(kind: str, *, classes: tuple[str, ...] | None = None, **args: Any) -> ModelConfig:
+def config_of(
+    kind: str, *, classes: tuple[str, ...] | None = None, conditions: Conditions | None = None
+) -> ModelConfig:
     """The config of a model of 8x8 RGB images with one of the package's networks."""
-    if classes is not None:
-        args["classes"] = len(classes)
+    told, count = conditions or {}, None if classes is None else len(classes)
+    args = {"classes": count, "vector": vector_size(told)}
     network = ForeignConfig(
-        type=f"{PACKAGE}.nets:{kind}", args=args, size_multiple=4, num_classes=None if classes is None else len(classes)
+        type=f"{PACKAGE}.nets:{kind}",
+        args={name: value for name, value in args.items() if value},
+        size_multiple=4,
+        num_classes=count,
+        vector_size=vector_size(told),
     )
     defaults = SamplerDefaults("ddim", 4, "trailing")
-    return ModelConfig(network, image_size=8, prediction="v", classes=classes, defaults=defaults)
+    return ModelConfig(network, image_size=8, prediction="v", classes=classes, conditions=told, defaults=defaults)
 
 
 def save_model(folder: Path, kind: str = "Denoiser", **fields: Any) -> None:
     """Saves a model with random weights. For a class that cannot be built they are those of `Denoiser`."""
+    config = config_of("Denoiser" if kind == "FailsToBuild" else kind, **fields)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        save_checkpoint(folder, config_of("Denoiser", **fields), build_network(config_of("Denoiser", **fields).network))
-    if kind != "Denoiser":
-        change(folder, type=f"{PACKAGE}.nets:{kind}")
+        save_checkpoint(folder, config, build_network(config.network))
+    change(folder, type=f"{PACKAGE}.nets:{kind}")
 
 
 def change(folder: Path, **fields: Any) -> None:

@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from difuso import cli
+from model.conditions import Number, Vector
 from tests.forking import Command
 from tests.serving import ENVIRONMENT, Difuso, running
 from tests.strangers import CANARY, CLASSES, PACKAGE, change, on_the_path, save_model, write_package
@@ -20,6 +21,7 @@ from tests.waiting import WaitUntil
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.slow]
 
+CONDITIONS = {"bright": Number(0, 10), "style": Vector(2, null=True)}
 ELSEWHERE = "elsewherelab"  # a package that is found like the other, but is not allowed
 
 
@@ -35,8 +37,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def models(lab: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("foreign")
     with on_the_path(lab):
-        for name in ("mine", "theirs"):
-            save_model(folder / name, classes=CLASSES)
+        save_model(folder / "mine", "Told", classes=CLASSES, conditions=CONDITIONS)
+        save_model(folder / "theirs", classes=CLASSES)
     change(folder / "theirs", type=f"{ELSEWHERE}.nets:Denoiser")
     (lab / PACKAGE / CANARY).unlink()
     return folder
@@ -58,7 +60,7 @@ def served(lab: Path, models: Path, redis_server: object, tmp_path_factory: pyte
 
 
 def draw(difuso: Difuso, **query: Any) -> bytes:
-    params: dict[str, Any] = {"steps": 8, "sampler": "ddpm", "label": 1} | query
+    params: dict[str, Any] = {"steps": 8, "sampler": "ddpm", "label": 1, "condition": "bright:3"} | query
     return httpx.post(f"{difuso.url}/generate", params=params, timeout=60).raise_for_status().content
 
 
@@ -77,7 +79,15 @@ def test_what_is_not_allowed_is_refused_and_never_imported(served: Difuso, lab: 
 
 
 def test_the_bytes_are_the_same_alone_and_among_others(served: Difuso) -> None:
-    asked = [{"seed": 1}, {"seed": 2, "guidance_scale": 3}, {"seed": 3, "steps": 30}, {"seed": 4, "label": 2}]
+    styled = {"condition": ["bright:7", "style:0.5,-2"]}
+    asked: list[dict[str, Any]] = [
+        {"seed": 1},
+        {"seed": 2, "guidance_scale": 3},
+        {"seed": 3, "steps": 30},
+        {"seed": 1, "label": 2},
+        {"seed": 1, **styled},
+        {"seed": 2, "guidance_scale": 3, **styled},
+    ]
     alone = [draw(served, **query) for query in asked]
     with ThreadPoolExecutor(len(asked)) as pool:
         together = list(pool.map(lambda query: draw(served, **query), asked))
@@ -86,7 +96,7 @@ def test_the_bytes_are_the_same_alone_and_among_others(served: Difuso) -> None:
 
 
 def test_kill_9_changes_no_byte(served: Difuso, wait_until: WaitUntil) -> None:
-    query: dict[str, Any] = {"steps": 1000, "n": 4, "sampler": "ddpm", "label": 1, "seed": 7}
+    query: dict[str, Any] = {"steps": 1000, "n": 4, "sampler": "ddpm", "label": 1, "condition": "bright:3", "seed": 7}
     with httpx.Client(base_url=served.url, timeout=120) as client:
 
         def submit() -> str:
@@ -108,7 +118,7 @@ def test_its_images_are_verified(
     served: Difuso, lab: Path, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     picture = tmp_path / "picture.png"
-    picture.write_bytes(draw(served, seed=9, guidance_scale=2))
+    picture.write_bytes(draw(served, seed=9, guidance_scale=2, condition=["bright:3", "style:1,1"]))
     monkeypatch.setenv("DIFUSO_COMPILE", "off")
     arguments = ["verify", str(picture), "--models-dir", str(models)]
     refused = CliRunner().invoke(cli.app, arguments)
