@@ -19,7 +19,7 @@ from training import recipe_names
 
 from .commands.cli_evaluate import evaluate
 from .commands.cli_kinds import DRAWING, add_commands
-from .commands.cli_models import compile_model, models
+from .commands.cli_models import compile_model, init, models
 from .commands.cli_pictures import inspect, verify
 from .commands.cli_sample import HELP, sample
 from .errors import UserError, machine_errors, require, user_errors
@@ -158,6 +158,7 @@ app.command(rich_help_panel=DRAWING)(inspect)
 app.command(rich_help_panel=DRAWING)(verify)
 
 
+app.command(rich_help_panel=MODELS)(init)
 app.command(rich_help_panel=MODELS)(models)
 
 

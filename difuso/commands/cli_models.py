@@ -1,4 +1,4 @@
-"""`difuso models` and `difuso compile`: the models of a folder, their checks, and their code for this machine."""
+"""`difuso init`, `models` and `compile`: a model to begin with, those of a folder, and their code for this machine."""
 
 import sys
 from typing import Annotated
@@ -6,6 +6,18 @@ from typing import Annotated
 import typer
 
 from ..options import ModelsDir, Workers, number_of_workers, read_settings
+
+
+def init(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the new folder, and of the module in it.")],
+) -> None:
+    """Writes a folder with a network, a source of images, a recipe and a test of your own, to begin with."""
+    from .starting import write_starter
+
+    for path in write_starter(name):
+        typer.echo(path)
+    typer.echo(f"train it:  cd {name}; PYTHONPATH=. DIFUSO_NETWORKS={name} difuso train {name}.toml")
+    typer.echo(f"serve it:  PYTHONPATH=. DIFUSO_NETWORKS={name} difuso serve --models-dir var/runs/{name}")
 
 
 def models(

@@ -1,0 +1,36 @@
+"""`difuso init`: writes a recipe, a network, a source of images and a test, to begin with."""
+
+import re
+from collections.abc import Iterator
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+
+from model.foreign.names import check_package
+
+from ..errors import UserError
+
+STARTER, SUFFIX = files("difuso").joinpath("starter"), ".txt"  # which hides the files from checks of our own code
+
+
+def write_starter(name: str) -> Iterator[Path]:
+    """Writes a folder of this name into the working directory; yields its files.
+
+    Raises:
+        UserError: if the name cannot be that of a module, or there is a module or a folder of this name.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name):
+        raise UserError(f"NAME is that of a Python module: small letters, digits and _, a letter first, not {name!r}")
+    try:
+        check_package(name)
+    except ValueError as error:
+        raise UserError(f"{name} is a package of difuso: choose another name") from error
+    if Path(name).exists():
+        raise UserError(f"{name} exists already: choose another name, or delete it")
+    if find_spec(name) is not None:
+        raise UserError(f"Python has a module {name} already: choose another name")
+    Path(name).mkdir()
+    for file in sorted(STARTER.iterdir(), key=lambda file: file.name):
+        path = Path(name, file.name.removesuffix(SUFFIX).replace("NAME", name))
+        path.write_text(file.read_text("utf-8").replace("NAME", name), "utf-8")
+        yield path

@@ -1,0 +1,89 @@
+"""`difuso init` writes a network, a source, a recipe and a test, which work as they are."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from difuso import cli
+from difuso.errors import UserError
+from model.networks.build import build_network
+from tests.serving import ENVIRONMENT
+from training.data.source_images import open_source
+from training.recipe_reading import load_recipe
+
+NAME = "beginning"
+
+
+def init(name: str) -> str:
+    result = CliRunner().invoke(cli.app, ["init", name])
+    if isinstance(result.exception, UserError):
+        raise result.exception
+    return result.output
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    yield
+    sys.modules.pop(NAME, None)
+
+
+def test_the_recipe_finds_its_network_and_its_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = init(NAME)
+    assert f"train it:  cd {NAME}; PYTHONPATH=. DIFUSO_NETWORKS={NAME} difuso train {NAME}.toml" in said
+    monkeypatch.syspath_prepend(NAME)
+    recipe = load_recipe(f"{NAME}/{NAME}.toml", networks=[NAME])
+    x, t, vector = torch.randn(2, *recipe.shape), torch.tensor([0, 999]), torch.randn(2, 2)
+    assert build_network(recipe.network)(x, t, vector=vector).shape == x.shape
+    items = [item for item, _ in zip(open_source(recipe.data, recipe.shape).items, range(50), strict=False)]
+    assert all(item.image is not None and item.image.shape == recipe.shape.hwc for item in items)
+    radii = [item.told["radius"] for item in items]
+    assert 2 <= min(radii) < 3
+    assert 5 < max(radii) <= 6
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("My-Model", "NAME is that of a Python module: small letters, digits and _, a letter first, not 'My-Model'"),
+        ("../up", "NAME is that of a Python module"),
+        ("training", "training is a package of difuso: choose another name"),
+        ("torch", "Python has a module torch already: choose another name"),
+        ("there", "there exists already: choose another name, or delete it"),
+    ],
+)
+def test_a_name_that_cannot_be_taken_is_refused(name: str, reason: str) -> None:
+    Path("there").mkdir()
+    with pytest.raises(UserError) as error:
+        init(name)
+    assert str(error.value).startswith(reason)
+    assert os.listdir() == ["there"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_it_is_tested_trained_checked_and_drawn_as_it_says() -> None:
+    """Each command as its user gives it, but with fewer steps."""
+    init(NAME)
+    environment = ENVIRONMENT | {"PYTHONPATH": ".", "DIFUSO_NETWORKS": NAME, "DIFUSO_DEVICE": "cpu"}
+
+    def run(*words: str) -> str:
+        result = subprocess.run(
+            [sys.executable, "-P", "-m", *words], cwd=NAME, env=environment, capture_output=True, text=True
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout
+
+    assert "2 passed" in run("pytest", "-q", "-p", "no:cacheprovider")
+    few = ("--set", "data.count=64", "--set", "max_steps=4", "--set", "decay_steps=0", "--set", "sheet_every=4")
+    run("difuso", "train", f"{NAME}.toml", *few)
+    models = ("--models-dir", f"var/runs/{NAME}")
+    assert "fails" not in run("difuso", "models", *models, "--check", "model")
+    run("difuso", "sample", *models, "--steps", "2", "--condition", "radius:3", "--out", "drawn")
+    assert len(list(Path(NAME, "drawn").glob("*.png"))) == 1
