@@ -58,12 +58,41 @@ def arguments_of(
         size: height and width of x_t.
     """
     columns = {name: column(each, [values.get(name) for values in told]) for name, each in conditions.items()}
+    return inputs_of(conditions, columns, size)
+
+
+def inputs_of(conditions: Conditions, columns: Mapping[str, Column], size: tuple[int, int]) -> dict[str, Tensor]:
+    """Returns the arguments that `arguments_of` returns, from the columns of all conditions."""
     arguments = {}
     if vector_size(conditions):
         arguments["vector"] = vector_of(conditions, columns)
     if plane_count(conditions):
         arguments["planes"] = planes_of(conditions, columns, size)
     return arguments
+
+
+def without(conditions: Conditions, arguments: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns the arguments of a network, as they are where nothing is told that may be left out.
+
+    Args:
+        arguments: those that `arguments_of` returns, and others, which do not change.
+
+    Examples:
+        >>> face = {"age": Number(0, 100), "glasses": Choice(("none", "round"), null=True)}
+        >>> told = arguments_of(face, [{"age": 75.0, "glasses": "round"}], (8, 8))
+        >>> without(face, told)["vector"]
+        tensor([[0.5000, 0.0000, 0.0000, 0.0000, 1.0000]])
+    """
+    ordered, nothing = sorted(conditions.items()), arguments_of(conditions, [{}], (1, 1))
+    may = {
+        "vector": torch.tensor([one.null for _, one in ordered for _ in range(one.entries)]),
+        "planes": torch.tensor([one.null for _, one in ordered for _ in range(one.planes)]).view(-1, 1, 1),
+    }
+    left = {
+        name: torch.where(may[name].to(arguments[name].device), blank.to(arguments[name]), arguments[name])
+        for name, blank in nothing.items()
+    }
+    return {**arguments, **left}
 
 
 def vector_of(conditions: Conditions, columns: Mapping[str, Column]) -> Tensor:
@@ -87,7 +116,7 @@ def vector_of(conditions: Conditions, columns: Mapping[str, Column]) -> Tensor:
     for name, condition in sorted(conditions.items()):
         if condition.entries:
             values, told = columns[name]
-            parts += [_entries(condition, values) * told[:, None], ~told[:, None]]
+            parts += [torch.where(told[:, None], _entries(condition, values), 0), ~told[:, None]]
     return torch.cat([part.float() for part in parts], dim=1)
 
 

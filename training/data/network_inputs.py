@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from model.condition_inputs import Column, augment, planes_of, vector_of
-from model.conditions import Image, vector_size
+from model.condition_inputs import Column, augment, inputs_of
+from model.conditions import Image
 from model.images import from_levels
 
 from ..recipe import ENLARGED, Recipe
@@ -47,7 +47,7 @@ def network_inputs(recipe: Recipe, batch: Batch, drawn: Drawn, rows: slice, devi
         noisy = augment(columns[ENLARGED].values, drawn.levels, drawn.condition_noise)
         columns[ENLARGED] = columns[ENLARGED]._replace(values=noisy)
         told["level"] = drawn.levels.to(device)
-    told |= arguments(recipe, columns)
+    told |= inputs_of(recipe.told, columns, (recipe.shape.height, recipe.shape.width))
     if "planes" in told:
         # Made as a whole before they are cropped, because bicubic values near an edge depend on what lies beyond.
         told["planes"] = _as_drawn(told["planes"], recipe.crop, drawn)
@@ -63,16 +63,6 @@ def prepared(recipe: Recipe, columns: Mapping[str, Column], device: torch.device
             values = from_levels(values) if isinstance(recipe.told[name], Image) else values[..., 0]
         seen[name] = Column(values, told.to(device))
     return seen
-
-
-def arguments(recipe: Recipe, columns: Mapping[str, Column]) -> dict[str, Tensor]:
-    """Returns the vector and the planes of prepared columns, by their names, if the network takes them."""
-    told = {}
-    if vector_size(recipe.told):
-        told["vector"] = vector_of(recipe.told, columns)
-    if recipe.seen:
-        told["planes"] = planes_of(recipe.told, columns, (recipe.shape.height, recipe.shape.width))
-    return told
 
 
 def _as_drawn(images: Tensor, crop: int, drawn: Drawn) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from model.checkpoint import load_checkpoint
+from model.condition_inputs import without
 from model.errors import CheckpointError, PlanError
 from model.folders.config import ModelConfig
 from model.forward_process import q_sample
@@ -25,7 +26,7 @@ from ..recipe import Recipe
 from .losses import Losses, Network
 from .timesteps import TimestepSampler, sampler_of
 
-SHARED = ("network", "image_size", "channels", "schedule", "prediction", "variance", "clip", "condition")
+SHARED = ("network", "image_size", "channels", "schedule", "prediction", "variance", "clip", "condition", "conditions")
 
 
 class Teacher:
@@ -56,7 +57,8 @@ class Teacher:
         # A compiled network takes batches of one size, and looking for the guided images makes a GPU's host wait.
         self._whole = recipe.compile or not guidance.limited
         self._weights = torch.from_numpy(guidance.weights(checkpoint.schedule.sigmas)).to(device, torch.float32)
-        self._null = None if checkpoint.config.weaker else recipe.num_classes
+        by_itself = checkpoint.config.weaker is None
+        self._null, self._conditions = (recipe.num_classes, recipe.told) if by_itself else (None, {})
         self._network, weaker = checkpoint.denoiser, checkpoint.weaker_version
         self._base = self._network if weaker is None else weaker.denoiser
         if recipe.compile:
@@ -83,6 +85,7 @@ class Teacher:
         told = {name: values[rows] for name, values in told.items()}
         if self._null is not None:
             told["labels"] = torch.full_like(told["labels"], self._null)
+        told = without(self._conditions, told)
         base: Tensor = self._base(x_t[rows], t[rows], **told)[:, : x_t.shape[1]]
         guided = guided_output(out[rows], base, scale[rows].view(-1, 1, 1, 1))
         return out.index_copy(0, rows, guided.to(out.dtype))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model.checkpoint import load_checkpoint, save_checkpoint
-from model.condition_inputs import Column, enlarge
+from model.condition_inputs import Column, enlarge, inputs_of
 from model.conditions import ImageMap
 from model.errors import CheckpointError
 from model.folders.config import ModelConfig
@@ -24,7 +24,7 @@ from model.plans.schedule import NoiseSchedule
 from model.sampling import sample
 
 from ..data.dataset import Dataset
-from ..data.network_inputs import arguments, prepared
+from ..data.network_inputs import prepared
 from ..data.told import told_at, words
 from ..errors import RecipeError
 from ..objective.cross_entropy import CrossEntropy
@@ -78,7 +78,7 @@ class ImageModel:
         trainer, config = self._trainer, self._config({})
         network, device = denoiser_of(trainer.emas[0].network, None, trainer.schedule), trainer.device
         classes = trainer.recipe.num_classes
-        told = arguments(trainer.recipe, self._told(seeds))
+        told = inputs_of(trainer.recipe.told, self._told(seeds), config.shape[1:])
         if classes:
             told["labels"] = torch.tensor([seed % classes for seed in seeds], device=device)
 

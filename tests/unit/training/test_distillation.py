@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from model import NoiseSchedule, load_checkpoint, make_plan, save_checkpoint
+from model.condition_inputs import arguments_of
 from model.folders.config import ModelConfig
 from model.forward_process import q_sample
 from model.networks.build import build_network
@@ -94,6 +95,24 @@ def test_the_teacher_is_guided_away_from_what_it_says_without_a_label(labelled: 
     out, base = plain(x, t, labels=labels), plain(x, t, labels=torch.full((4,), 5))
     assert (out[:3] - base[:3]).abs().max() > 0.01
     assert torch.allclose(teacher(x, t, labels=labels), base + 2.5 * (out - base), atol=1e-6)
+
+
+def test_the_teacher_is_guided_away_from_what_it_says_if_told_nothing_that_may_be_left_out(tmp_path: Path) -> None:
+    """It must always be told the hair, and so its base is told the hair too."""
+    told = ("conditions.glasses.type=choice", "conditions.glasses.null=true", "conditions.hair.type=choice")
+    config = recipe(*told, "condition_drop=0.1").model_config({})
+    save_checkpoint(tmp_path / "told", config, network(config, 0), dtype=torch.float32)
+    teacher = Teacher(student(tmp_path / "told", *told, "condition_drop=0.1", "guidance_scale=2.5"), None, CPU)
+    x, t, _ = batch()
+    hair = [{"hair": "long"}, {"hair": "bald"}] * 2
+    vector, base_vector = (
+        arguments_of(config.conditions, each, (8, 8))["vector"]
+        for each in ([{**one, "glasses": "round"} for one in hair], hair)
+    )
+    plain = load_checkpoint(tmp_path / "told").network
+    out, base = plain(x, t, vector=vector), plain(x, t, vector=base_vector)
+    assert (out - base).abs().max() > 0.01
+    assert torch.allclose(teacher(x, t, vector=vector), base + 2.5 * (out - base), atol=1e-6)
 
 
 def test_a_teacher_of_a_flow_is_called_on_its_path(tmp_path: Path) -> None:
