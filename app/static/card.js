@@ -2,7 +2,6 @@
 
 import { deleteJob, deleteWords, saveAs, useSettings } from "./actions.js";
 import { ask } from "./api.js";
-import { showCommand } from "./command.js";
 import { sizeFor } from "./density.js";
 import { addressOf, countOf, labelOf, metaOf, nameOf, rowsOf, seedOf, stepsOf, titleOf } from "./describe.js";
 import { complain, el } from "./dom.js";
@@ -156,7 +155,7 @@ export class Card {
       button("saveZip", () => saveAs(job, "application/zip", "zip"));
       button("saveSheet", () => saveAs(job, "image/png", "png"));
     }
-    if (job.links.image) button("command", () => showCommand(job, tools));
+    if (job.links.image) button("command", async () => (await import("./command.js")).showCommand(job, tools));
     button("delete", () => deleteJob(job), deleteWords(job));
     return tools;
   }

@@ -1,22 +1,19 @@
 // The film of a picture: a dozen predictions x̂_0 that its job kept, from the first call to the last.
 
 import { request } from "./api.js";
-import { fileName } from "./describe.js";
-import { el, multiple, save } from "./dom.js";
-import { drawnBy, sidesOf, sizeOf } from "./models.js";
-import { playheadOf } from "./playhead.js";
+import { el } from "./dom.js";
+import { drawnBy, sidesOf } from "./models.js";
 import { jobs } from "./store.js";
 import { t } from "./texts.js";
 
-const WIDE = 256; // CSS pixels, about
 const MOST = 64; // films that are remembered
 const IS_TOUCH = matchMedia("(pointer: coarse)").matches;
 const films = new Map(); // a promise of each, by the path of its picture
 
-const hasFilm = job => job.links.images && job.params.steps > 1;
+export const hasFilm = job => job.links.images && job.params.steps > 1;
 
 // Resolves to a film as {count, draw}: `draw` shows a moment in a context of the film's own size. Undefined if there is none.
-function filmOf(job, index) {
+export function filmOf(job, index) {
   const path = `${job.links.images[index]}/film`;
   if (!films.has(path)) {
     if (films.size >= MOST) films.delete(films.keys().next().value);
@@ -81,22 +78,4 @@ export function focusFilm(link) {
   slider.value = 0;
   slider.dispatchEvent(new Event("input"));
   return true;
-}
-
-// Resolves to the tool of an open picture: the film under its playhead, and how to save it. Undefined if there is no film.
-export async function filmToolOf(job, index) {
-  const film = hasFilm(job) && (await filmOf(job, index));
-  if (!film) return undefined;
-  const picture = await createImageBitmap(await (await request(job.links.images[index])).blob());
-  const canvas = el("canvas", { width: picture.width, height: picture.height });
-  canvas.style.width = `${(multiple(sizeOf(drawnBy(job)), WIDE) / sizeOf(drawnBy(job))) * picture.width}px`;
-  const context = canvas.getContext("2d");
-  const draw = moment => (moment === film.count ? context.drawImage(picture, 0, 0) : film.draw(context, moment));
-  const button = el("button", { type: "button", className: "small", textContent: t("saveFilm") });
-  button.addEventListener("click", async () => {
-    const response = await request(`${job.links.images[index]}/film`, { headers: { Accept: "image/gif" } });
-    save(await response.blob(), fileName(job, index).replace(/png$/, "gif"));
-  });
-  const words = moment => (moment === film.count ? t("finished") : `${moment + 1} / ${film.count}`);
-  return playheadOf([{ canvas, draw, caption: t("prediction") }], film.count + 1, words, button);
 }

@@ -7,7 +7,6 @@ import { notify } from "./notice.js";
 import { leavePicture, routeOf } from "./routes.js";
 import { isGone, jobs } from "./store.js";
 import { t } from "./texts.js";
-import { Viewer } from "./viewer.js";
 
 let shown; // the open viewer
 
@@ -25,7 +24,8 @@ export async function openPicture(address) {
     notify(job.error?.type === "unreachable" ? job.error.message : t(isFilled ? "noPictureFilled" : "noPicture"), { error: true });
     return leavePicture();
   }
-  shown = new Viewer(job, Number(index), closed);
+  const { Viewer } = await import("./viewer.js"); // the largest part of the page, which a first look does not need
+  if (routeOf(location.hash).value === address) shown = new Viewer(job, Number(index), closed);
 }
 
 // Closes the open picture because the address is another one.

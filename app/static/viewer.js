@@ -6,7 +6,7 @@ import { comparable, compareOf } from "./compare.js";
 import { addressOf, countOf, fileName, metaOf, nameOf, queryOf, titleOf } from "./describe.js";
 import { complain, el, openDialog, refill, save } from "./dom.js";
 import { factsOf } from "./facts.js";
-import { filmToolOf } from "./film.js";
+import { filmToolOf } from "./filmtool.js";
 import { form } from "./form.js";
 import { beside, reveal } from "./gallery.js";
 import { fetchFile, placesOf } from "./inputs.js";
