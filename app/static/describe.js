@@ -2,6 +2,7 @@
 
 import { className, models } from "./models.js";
 import { duration, known, moment, number, t } from "./texts.js";
+import { askConditions } from "./told.js";
 
 export const countOf = job => (job.task?.average ? 1 : job.params.n);
 
@@ -77,7 +78,7 @@ export function taskQuery({ kind, task, model }) {
 
 // Returns the query that makes all pictures of a job again, or only one of them, to the last bit.
 export function queryOf(job, index) {
-  const { params, task } = job;
+  const { params: { conditions, ...params }, task } = job;
   const alone = index !== undefined && !task?.average;
   const query = new URLSearchParams({ model: job.model });
   const own = taskQuery(job);
@@ -89,6 +90,7 @@ export function queryOf(job, index) {
   for (const [name, value] of Object.entries(changed)) {
     for (const each of [value].flat()) if (each !== undefined && each !== null) query.append(name, each);
   }
+  askConditions(query, { model: job.model, conditions }, alone ? index : undefined);
   return query;
 }
 

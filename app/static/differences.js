@@ -4,6 +4,7 @@ import { nameOf, queryOf } from "./describe.js";
 import { el } from "./dom.js";
 import { className } from "./models.js";
 import { known, t } from "./texts.js";
+import { conditionsIn } from "./told.js";
 
 // The words for parameters that the page calls otherwise than the API.
 const TERMS = { label: "class", n: "count", pictures: "inputs" };
@@ -12,7 +13,9 @@ const TERMS = { label: "class", n: "count", pictures: "inputs" };
 export function differencesOf(pictures) {
   const columns = pictures.map(({ job, index }) => {
     const query = queryOf(job, index);
-    const facts = new Map([["kind", job.kind], ...[...new Set(query.keys())].map(name => [name, query.getAll(name).join(", ")])]);
+    const told = conditionsIn(query);
+    query.delete("condition");
+    const facts = new Map([["kind", job.kind], ...[...new Set(query.keys())].map(name => [name, query.getAll(name).join(", ")]), ...told]);
     if (facts.has("label")) facts.set("label", className(job.model, Number(facts.get("label"))));
     if (job.pictures) facts.set("pictures", job.pictures.map(({ sha256 }) => sha256.slice(0, 8)).join(", "));
     return facts;

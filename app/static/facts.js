@@ -4,7 +4,9 @@ import { el } from "./dom.js";
 import { settings } from "./kinds.js";
 import { className } from "./models.js";
 import { known, language, number, t } from "./texts.js";
+import { toldOf } from "./told.js";
 
+const MOST = 80; // characters of a condition: a vector may have thousands of numbers
 const ALWAYS = ["sampler", "steps", "spacing"];
 
 const shown = value => (typeof value === "number" ? value.toLocaleString(language, { maximumSignificantDigits: 4 }) : value);
@@ -20,6 +22,7 @@ export function factsOf({ model, params, kind, task }, index) {
   const label = Array.isArray(params.label) ? params.label[index] : params.label;
   const facts = [[t("model"), model]];
   if (label !== undefined) facts.push([t("class"), className(model, label)]);
+  facts.push(...toldOf({ params }, index).map(([name, value]) => [name.replaceAll("_", " "), [value].flat().map(shown).join(", ").slice(0, MOST)]));
   facts.push(...settingsOf(params));
   if (kind === "restore" && task.sigma) facts.push([t("noise"), number(task.sigma, 1)]);
   return el("dl", {}, ...termsOf(facts));

@@ -1,6 +1,7 @@
 // The form: which fields are shown, what it says as a request, and how it is filled in from a request.
 
 import { askRows, choiceOf, randomSeed, ROWS } from "./classes.js";
+import { conditionField, conditionOf, fillConditions, showConditions, tellConditions } from "./conditions.js";
 import { $, el } from "./dom.js";
 import { clearFiles, setFile } from "./inputs.js";
 import { classesOf, defaultModel, enlargersOf, factsOf, fromPicture, models } from "./models.js";
@@ -78,6 +79,7 @@ export function showModel() {
   form.elements.variance.replaceChildren(option("asModel", ""), ...[...variances].map(name => new Option(name)));
   form.elements.upscale.replaceChildren(option("nothing", ""), ...enlargersOf(model).map(({ name }) => new Option(name, name)));
   showClasses(model);
+  showConditions(model.name);
   translate(form);
   showKind();
 }
@@ -87,7 +89,7 @@ function showClasses(model) {
   const some = model.label_required ? [] : [option("anyClass", "")];
   const all = names.length > 1 ? [option("inRows", ROWS), ...(names.includes("all") ? [] : [option("inTurn", "all")])] : [];
   $("class").hidden = !names.length;
-  $("free").hidden = $("interval").hidden = !model.weaker && (!model.classes || model.label_required);
+  $("free").hidden = $("interval").hidden = !model.weaker && !Object.values(model.conditions ?? {}).some(each => each.null);
   $("guidance").hidden = $("free").hidden && !model.classifier_classes;
   form.elements.guidance_scale.dataset.tHint = model.weaker ? "asModel" : "off";
   $("classifier").hidden = !model.classifier_classes;
@@ -104,7 +106,9 @@ export function readForm() {
   const query = new URLSearchParams();
   const files = [];
   for (const [name, value] of new FormData(form)) {
-    if (value instanceof File) value.size && files.push([name, value]);
+    const condition = conditionOf(name);
+    if (value instanceof File) value.size && files.push([condition ?? name, value]);
+    else if (condition) continue;
     else if (name === "lambda" || name === "seed") listed(value).forEach(each => query.append(name, each));
     else if (value !== "") query.append(name, value);
   }
@@ -117,6 +121,7 @@ export function readForm() {
     query.delete("seed"); // the first and the second, of which either may be left to chance
     for (const { value } of form.querySelectorAll('[data-when="seeds"] input')) query.append("seed", value || randomSeed());
   }
+  for (const each of tellConditions()) query.append("condition", each);
   if (query.get("label") === ROWS) askRows(query);
   return { kind, query, files, urgency: $("urgency").value, trace: $("trace").checked };
 }
@@ -162,7 +167,8 @@ export function fillForm(kind, query, files = []) {
     field("seed").value = seeds.join(", ");
     form.elements.n.value = seeds.length;
   }
-  for (const [name, file] of files) setFile(field(name), file);
+  fillConditions(query);
+  for (const [name, file] of files) setFile(field(name) ?? conditionField(name), file);
   form.querySelector("details").open = true; // so that all that was filled in is seen
   showKind();
   form.dispatchEvent(new Event("change"));
@@ -170,6 +176,7 @@ export function fillForm(kind, query, files = []) {
 }
 
 function fillField(name, values) {
+  if (name === "condition") return;
   if (name === "label") {
     const names = classesOf(models.get(form.elements.model.value));
     form.elements.label.value = choiceOf(values.map(Number), names);

@@ -1,10 +1,11 @@
 // A grid of samplers by the values of one parameter, all from one seed, with the seconds that each picture took.
 
 import { ask } from "./api.js";
+import { askAt, AXES, axisName, isChoice, offerAxes, usualValues, valueAt, valuesIn } from "./axes.js";
 import { addressOf } from "./describe.js";
 import { $, complain, el, multiple } from "./dom.js";
 import { form, readForm } from "./form.js";
-import { AXES, axisOf } from "./gridcard.js";
+import { axisOf } from "./gridcard.js";
 import { settings } from "./kinds.js";
 import { make } from "./making.js";
 import { drawnBy, sizeOf } from "./models.js";
@@ -13,9 +14,11 @@ import { addBox } from "./selection.js";
 import { saveGrid } from "./sheet.js";
 import { isEnded, isGone, jobs } from "./store.js";
 import { duration, t, translate } from "./texts.js";
+import { conditionsOf } from "./told.js";
 
 const OF_SAMPLER = ["sampler", "spacing", "eta", "variance"]; // settings that suit one sampler
 const MOST = 64; // pictures
+const NUMBERS = "[\\-0-9., ]+";
 const TILE = 96; // CSS pixels, about
 const LOOK = 1100; // milliseconds
 const section = $("grid");
@@ -23,7 +26,7 @@ const cells = new Map(); // by sampler and value: a job, or the error of its req
 let tag; // of the grid that is shown
 let parts;
 
-export function startGrid() {
+function start() {
   build();
   jobs.addEventListener("job", ({ detail }) => detail.tag && detail.tag === tag && (put(detail), show()));
   document.addEventListener("language", () => (count(), show()));
@@ -35,7 +38,7 @@ function build() {
     return el("label", { className: "check" }, box, el("span", { textContent: value }));
   });
   const axis = el("select", {}, ...Object.keys(AXES).map(value => el("option", { value, dataset: { t: `gridOf_${value}` } })));
-  const values = el("input", { value: AXES.steps, pattern: "[0-9., ]+", required: true });
+  const values = el("input", { value: AXES.steps, pattern: NUMBERS, required: true });
   const seed = el("input", { inputMode: "numeric", pattern: "[0-9]+", value: "1", required: true });
   const draw = el("button", { type: "submit", className: "main" });
   const exported = el("button", { type: "button", disabled: true, dataset: { t: "gridExport" } });
@@ -50,16 +53,30 @@ function build() {
   section.append(controls, table);
   translate(section);
   parts = { samplers, axis, values, seed, draw, exported, alarm, table };
-  axis.addEventListener("change", () => (values.value = AXES[axis.value], count()));
+  axis.addEventListener("change", () => (offerValues(), count()));
+  form.elements.model.addEventListener("change", offer);
+  offer();
   controls.addEventListener("input", count);
   controls.addEventListener("submit", event => (event.preventDefault(), drawGrid()));
   exported.addEventListener("click", () => saveGrid(modelOfGrid(), parts.table.dataset.axis, layout(), cells));
   count();
 }
 
+const model = () => form.elements.model.value;
+// Offers the conditions of the chosen model as columns, too.
+function offer() {
+  if (!offerAxes(parts.axis, model())) offerValues();
+}
+
+function offerValues() {
+  const { axis, values } = parts;
+  values.value = usualValues(axis.value, model());
+  values.pattern = isChoice(axis.value, model()) ? ".*" : NUMBERS;
+}
+
 const count = () => (parts.draw.textContent = t("gridDraw", chosen().length * listed().length));
 const chosen = () => parts.samplers.map(label => label.firstChild).filter(box => box.checked).map(box => box.value);
-const listed = () => [...new Set(parts.values.value.split(/[\s,]+/).filter(Boolean).map(Number))].sort((a, b) => a - b);
+const listed = () => valuesIn(parts.values.value, parts.axis.value, model());
 const keyOf = (sampler, value) => `${sampler} ${value}`;
 
 // Makes a job for each cell, and shows those that the server refuses as not possible.
@@ -79,15 +96,17 @@ async function drawGrid() {
   cells.clear();
   parts.draw.disabled = true;
   const { query: base, urgency } = request;
+  const files = request.files.filter(([name]) => conditionsOf(base.get("model")).some(([each]) => each === name)); // pictures that it is told
   const kept = ["model", "label", ...settings.keys()].filter(name => !OF_SAMPLER.includes(name) && base.getAll(name).length === 1);
   const drawn = tag;
   for (const sampler of rows) for (const value of columns) cells.set(keyOf(sampler, value), { asked: [sampler, value] });
   drawing: for (const sampler of rows) {
     for (const value of columns) {
       const query = new URLSearchParams(kept.map(name => [name, base.get(name)]));
-      for (const [name, wanted] of Object.entries({ sampler, [axis]: value, seed: parts.seed.value, n: 1, tag })) query.set(name, wanted);
+      for (const [name, wanted] of Object.entries({ sampler, seed: parts.seed.value, n: 1, tag })) query.set(name, wanted);
+      askAt(query, axis, value, base);
       try {
-        const job = await make({ kind: "generate", query, urgency });
+        const job = await make({ kind: "generate", query, files, urgency });
         if (drawn !== tag) break drawing; // another grid was opened meanwhile
         put(job);
         show();
@@ -110,7 +129,7 @@ async function drawGrid() {
 
 // A job of this grid: its cell follows from its own parameters.
 function put(job) {
-  const asked = [job.params.sampler, job.params[axisOf(job.tag)]];
+  const asked = [job.params.sampler, valueAt(job, axisOf(job.tag))];
   if (!isGone(job)) cells.set(keyOf(...asked), { asked, job });
 }
 
@@ -135,6 +154,7 @@ async function look(looked) {
 
 // Shows a grid that was drawn before; without a tag the one that is there.
 export function openGrid(wanted) {
+  if (!parts) start();
   section.hidden = false;
   if (wanted && axisOf(wanted) && wanted !== tag) {
     tag = wanted;
@@ -150,7 +170,7 @@ function layout() {
   const asked = [...cells.values()].map(cell => cell.asked);
   const order = [...form.elements.sampler.options].map(option => option.value);
   const rows = [...new Set(asked.map(([sampler]) => sampler))].sort((a, b) => order.indexOf(a) - order.indexOf(b));
-  return { rows, columns: [...new Set(asked.map(([, value]) => value))].sort((a, b) => a - b) };
+  return { rows, columns: [...new Set(asked.map(([, value]) => value))].sort((a, b) => (typeof a === "number" ? a - b : 0)) };
 }
 
 function show() {
@@ -159,7 +179,7 @@ function show() {
   parts.exported.disabled = !job || ![...cells.values()].some(cell => cell.job && addressOf(cell.job, 0));
   if (!tag || !rows.length) return parts.table.replaceChildren();
   const axis = (parts.table.dataset.axis = axisOf(tag));
-  const head = el("tr", {}, el("td"), ...columns.map(value => el("th", { scope: "col", textContent: `${t(`gridOf_${axis}`)} ${value}` })));
+  const head = el("tr", {}, el("td"), ...columns.map(value => el("th", { scope: "col", textContent: `${axisName(axis)} ${value}` })));
   const body = rows.map(sampler => el("tr", {}, el("th", { scope: "row", textContent: sampler }), ...columns.map(value => cellOf(cells.get(keyOf(sampler, value))))));
   const table = el("table", {}, el("thead", {}, head), el("tbody", {}, ...body));
   table.style.setProperty("--tile", `${multiple(sizeOf(job && drawnBy(job)), TILE)}px`);

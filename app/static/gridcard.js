@@ -1,6 +1,7 @@
 // The jobs of one grid in the gallery, or of the rings of one picture, as one card. Their tag names the grid, `grid:` and the
 // parameter of its columns, or the picture, `like:` and its address.
 
+import { AXES, axisName } from "./axes.js";
 import { addressOf, countOf, metaOf, nameOf } from "./describe.js";
 import { el, multiple } from "./dom.js";
 import { drawnBy, sizeOf } from "./models.js";
@@ -9,8 +10,7 @@ import { t } from "./texts.js";
 
 const TILE = 64; // CSS pixels, about
 const MOST = 24; // thumbnails
-export const AXES = { steps: "5, 10, 20, 50", guidance_scale: "1, 2, 4, 8", eta: "0, 0.5, 1" }; // with values to begin with
-const TAG = new RegExp(`^grid:(${Object.keys(AXES).join("|")}):[0-9a-f]+$`);
+const TAG = new RegExp(`^grid:(${Object.keys(AXES).join("|")}|condition:[a-z0-9_]+):[0-9a-f]+$`);
 
 const RING = /^like:([0-9a-f-]{36}\/[0-9]{1,2})$/;
 
@@ -53,7 +53,7 @@ export class GridCard {
   #fill() {
     const all = [...this.#jobs.values()].sort((a, b) => a.accepted_at.localeCompare(b.accepted_at));
     const centre = centreOf(this.grid);
-    const title = centre ? t("like") : t("gridOf", t(`gridOf_${axisOf(this.grid)}`));
+    const title = centre ? t("like") : t("gridOf", axisName(axisOf(this.grid)));
     const done = all.filter(isEnded).length;
     const meta = el("p", { className: "hint", textContent: `${metaOf(all[0]).split(" · ")[0]} · ${done} / ${all.length}` });
     const pictures = el("div", { className: "pictures small-tiles" });

@@ -107,7 +107,7 @@ export function placesOf(form) {
   const titles = new Map(offered.map(option => [option.value, option.textContent]));
   const kindOf = input => input.closest("#form > fieldset[data-when]");
   return [...form.querySelectorAll("input.dressed")]
-    .filter(input => input.name !== "mask" && titles.has(kindOf(input).dataset.when))
+    .filter(input => input.name !== "mask" && titles.has(kindOf(input)?.dataset.when))
     .map(input => {
       const kind = kindOf(input);
       const words = input.closest("label").firstElementChild.textContent;

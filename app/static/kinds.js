@@ -2,7 +2,7 @@
 
 import { el } from "./dom.js";
 
-const ELSEWHERE = ["bits", "dry_run", "tag", "trace"]; // parameters that the page asks for in its own way, or never
+const ELSEWHERE = ["bits", "condition", "dry_run", "guide", "tag", "trace"]; // parameters that the page asks for in its own way, or never
 
 // The settings of a run by name, in the order of the server's table, each with the value that is not worth a word.
 export const settings = new Map();
@@ -14,7 +14,7 @@ export function addKinds(form, { paths, components }) {
   const common = queries[0].filter(({ name }) => queries.every(query => query.some(each => each.name === name)));
   for (const parameter of common) showCommon(form, parameter);
   for (const [name, { default: usual }] of Object.entries(components.schemas.SamplingParams.properties)) {
-    if (!["n", "seed", "label"].includes(name)) settings.set(name, usual ?? null);
+    if (!["n", "seed", "label", "conditions", "guide"].includes(name)) settings.set(name, usual ?? null);
   }
   const select = form.querySelector("#kind");
   const there = new Set([...select.options].map(option => option.value));

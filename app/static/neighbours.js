@@ -4,7 +4,9 @@ import { randomSeed } from "./classes.js";
 import { addressOf, fileName, labelOf, queryOf, seedOf } from "./describe.js";
 import { fetchFile } from "./inputs.js";
 import { className, models } from "./models.js";
+import { recall } from "./saved.js";
 import { number, t } from "./texts.js";
+import { conditionsOf, isPicture, toldOf } from "./told.js";
 
 const STRENGTHS = [0.2, 0.4, 0.6]; // of redraws
 const SHARES = [0.12, 0.25, 0.4]; // of the other seed
@@ -17,30 +19,49 @@ const ELSEWHERE = ["n", "seed", "lambda", "upscale", "upscale_steps", "upscale_a
 // the way, what lies towards another seed, or more of the way between its two seeds; and for the rest the picture redrawn.
 export async function neighboursOf(job, index) {
   const file = await fetchFile(addressOf(job, index), fileName(job, index));
+  const told = await filesTold(job);
   const same = queryOf(job, index);
   for (const name of ELSEWHERE) same.delete(name);
-  const others = [...ofClasses(job, index, same), ...(drawsNoise(job) ? [] : job.kind === "generate" ? ofSeed(job, index, same) : ofTwoSeeds(job, index, same))];
+  const others = [...ofOthers(job, index, same), ...(drawsNoise(job) ? [] : job.kind === "generate" ? ofSeed(job, index, same) : ofTwoSeeds(job, index, same))];
   const left = AROUND - others.reduce((sum, { count }) => sum + count, 0);
   const redraws = STRENGTHS.map((strength, each) => {
     const n = Math.floor((left + each) / STRENGTHS.length); // the sum of the three is what is left
     const query = new URLSearchParams({ model: job.model, strength, n, seed: randomSeed() });
     const label = labelOf(job, index);
     if (label !== undefined) query.set("label", label);
-    return { kind: "denoise", query, files: [["image", file]] };
+    for (const each of same.getAll("condition")) query.append("condition", each);
+    return { kind: "denoise", query, files: [["image", file], ...told] };
   });
-  return [...redraws, ...others];
+  return [...redraws, ...others.map(each => ({ ...each, files: told }))];
+}
+
+// Resolves to the pictures that conditions of a job were told, if this browser sent them.
+async function filesTold(job) {
+  const names = conditionsOf(job.model).filter(([, each]) => isPicture(each)).map(([name]) => name);
+  return names.length ? ((await recall(job.id))?.files ?? []).filter(([name]) => names.includes(name)) : [];
 }
 
 const drawsNoise = ({ params }) => NOISY.includes(params.sampler) || params.eta > 0;
 
 const asking = (query, lists) => new URLSearchParams([...query, ...Object.entries(lists).flatMap(([name, values]) => values.map(value => [name, value]))]);
 
-function ofClasses(job, index, same) {
+// The same seed with one thing told otherwise: the class, or a choice or a number.
+function ofOthers(job, index, same) {
   if (job.kind !== "generate") return [];
+  const changed = conditionsOf(job.model).flatMap(([name, { type, values, low, high }]) => {
+    const others = { choice: () => values.filter(value => !same.getAll("condition").includes(`${name}:${value}`)), number: () => [low, high, (low + high) / 2] }[type]?.() ?? [];
+    return others.map(value => [name, value]);
+  }).sort(() => Math.random() - 0.5).slice(0, 2);
+  if (changed.length) return changed.map(([name, value]) => ({ kind: "generate", query: changing(same, name, value, seedOf(job, index)), count: 1 }));
   const classes = models.get(job.model)?.classes ?? [];
   const label = classes.map((_, each) => each).filter(each => each !== labelOf(job, index)).sort(() => Math.random() - 0.5).slice(0, 2);
   const query = asking([...same].filter(([name]) => name !== "label"), { label, seed: label.map(() => seedOf(job, index)) });
   return label.length ? [{ kind: "generate", query, count: label.length }] : [];
+}
+
+function changing(same, name, value, seed) {
+  const kept = [...same].filter(([key, told]) => key !== "condition" || !told.startsWith(`${name}:`));
+  return new URLSearchParams([...kept, ["condition", `${name}:${value}`], ["seed", seed]]);
 }
 
 function ofSeed(job, index, same) {
@@ -59,7 +80,8 @@ function ofTwoSeeds({ task }, index, same) {
 // Says how a picture differs from the centre.
 export function differenceOf(job, index) {
   const { task, params } = job;
+  const told = toldOf(job, index).filter(([, value]) => typeof value !== "object").map(([, value]) => value);
   if (task?.kind === "denoise") return t("likeRedrawn", number((task.depth + 1) / (models.get(job.model)?.num_train_timesteps ?? 1000), 1));
   if (task?.shares) return t("likeTowards", number(100 * task.shares[index]), task.seeds?.[1]);
-  return className(job.model, labelOf(job, index) ?? params.label);
+  return told.length ? told.join(", ") : className(job.model, labelOf(job, index) ?? params.label);
 }

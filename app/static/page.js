@@ -1,12 +1,12 @@
 // The page at /: starts its parts and joins them. All that they know comes from the HTTP API.
 
 import { ask } from "./api.js";
+import { surprise } from "./conditions.js";
 import { $, complain } from "./dom.js";
 import { startDraft } from "./draft.js";
 import { start as startFollowing } from "./follow.js";
 import { fillFormFrom, form, readForm, showFacts, showKind, showModel, showModels } from "./form.js";
 import { reveal, startGallery } from "./gallery.js";
-import { openGrid, startGrid } from "./grid.js";
 import { dressInputs, settled } from "./inputs.js";
 import { showKeys, startKeys } from "./keys.js";
 import { addKinds } from "./kinds.js";
@@ -31,7 +31,7 @@ const RARE_LOOK = 60_000; // milliseconds between looks when there is a worker f
 
 // Views that few visits show; their modules are loaded then.
 const LATER = {
-  grid: async value => openGrid(value),
+  grid: async value => (await import("./grid.js")).openGrid(value),
   learn: async value => (await import("./learn/view.js")).openLearn(value),
   like: async value => (await import("./like.js")).openLike(value),
   compare: async value => (await import("./comparing.js")).openComparison(value),
@@ -67,7 +67,7 @@ function point(field) {
 
 function showView() {
   const { name, value, query } = routeOf(location.hash);
-  if (name === "picture" && value) return void openPicture(value);
+  if (name === "picture" && value) return void openPicture(value).catch(alarm);
   closePicture();
   if (name === "make") {
     fillFormFrom(query);
@@ -134,6 +134,7 @@ async function begin() {
   form.addEventListener("invalid", ({ target }) => target.closest("details")?.setAttribute("open", ""), true);
   $("help").addEventListener("click", showKeys);
   $("language").addEventListener("change", ({ target }) => speak(target.value).then(showFacts).catch(alarm));
+  $("surprise").addEventListener("click", () => surprise(form));
   $("pick").addEventListener("click", openPicker);
   $("about").addEventListener("click", () => openCard().catch(alarm));
   document.addEventListener("favourite", ({ detail: { job, index, set } }) => {
@@ -150,7 +151,6 @@ async function begin() {
   startGallery();
   startSelection();
   startQueue();
-  startGrid();
   startRecipes();
   startKeys();
   startPrice();

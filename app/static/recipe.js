@@ -13,6 +13,7 @@ import { models } from "./models.js";
 import { notify } from "./notice.js";
 import { recallByPictures } from "./saved.js";
 import { t } from "./texts.js";
+import { askConditions } from "./told.js";
 
 const MAGIC = [0x89, 0x50, 0x4e, 0x47];
 // What no request asks for.
@@ -44,14 +45,15 @@ const isOurs = ({ kind = "generate", model, pictures = [] }) =>
 
 // Returns the request of a recipe, as {kind, query}.
 export function requestOf(recipe) {
-  const { kind = "generate", model, seeds, ...rest } = recipe;
-  const shared = ["n", "seed", "label", "bits", ...settings.keys()];
+  const { kind = "generate", model, seeds, conditions, ...rest } = recipe;
+  const shared = ["n", "seed", "label", "bits", "guide", ...settings.keys()];
   const own = Object.fromEntries(Object.entries({ ...rest, seeds }).filter(([name]) => ![...shared, ...OF_PICTURE].includes(name)));
   const query = new URLSearchParams({ model: recipe.model });
   const sampling = Object.fromEntries(shared.map(name => [name, recipe[name]]));
   for (const [name, value] of Object.entries({ ...sampling, seed: seeds ?? rest.seed, ...taskQuery({ kind, task: own, model }) })) {
     for (const each of [value].flat()) if (each !== undefined && each !== null) query.append(name, each);
   }
+  askConditions(query, { model, conditions });
   return { kind, query };
 }
 

@@ -161,6 +161,8 @@ def studio_server(cascade_models_dir: Path, tmp_path_factory: pytest.TempPathFac
         defaults=SamplerDefaults(steps=3, guidance_scale=2.5),
     )
     save_checkpoint(models / "with-guide", guided.config, guided.network, weaker=guided.weaker)
+    told = told_checkpoint()
+    save_checkpoint(models / "told", told.config, told.network)
     wide = checkpoint_of_shape(Shape(3, 16, 24))
     save_checkpoint(models / "wide", wide.config, wide.network)
     with running(folder, ENVIRONMENT | {"DIFUSO_MODELS_DIR": str(models)}) as difuso:

@@ -167,7 +167,7 @@ def test_pictures_are_compared(studio: Studio) -> None:
 @pytest.mark.slow
 def test_two_cells_of_a_grid_are_compared(studio: Studio) -> None:
     studio.click("nav a[href='#grid']")
-    values = studio.driver.find_elements("css selector", ".grid-form .triple input")[0]
+    values = studio.see(".grid-form .triple input")
     values.clear()
     values.send_keys("2")
     for box in studio.all(".samplers input"):

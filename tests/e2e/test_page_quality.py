@@ -83,6 +83,7 @@ def test_axe_finds_nothing(studio: Studio, axe: str, tmp_path: Path, scheme: str
     look("picker")
     studio.keys(Keys.ESCAPE)
     studio.click("nav a[href='#grid']")
+    studio.see("#grid .grid-form")
     look("grid")
     studio.driver.execute_script(f"location.hash = '#like={job_id}/0'")
     wait_until(lambda: len(studio.all("#like .ring a.picture")) == 9, 30, "a ring is drawn")
@@ -92,6 +93,7 @@ def test_axe_finds_nothing(studio: Studio, axe: str, tmp_path: Path, scheme: str
         studio.press(mode, "#compare")
         look(mode)
     studio.click("nav a[href='#gallery']")
+    studio.driver.execute_script(f"document.getElementById('job-{job_id}').scrollIntoView()")
     picture = studio.see(f"#job-{job_id} a.picture")
     studio.driver.execute_script("arguments[0].focus()", picture)
     studio.keys("s")
@@ -313,6 +315,7 @@ def test_nothing_is_wider_than_the_window(studio: Studio) -> None:
     wide = "return document.documentElement.scrollWidth - innerWidth"
     assert studio.driver.execute_script(wide) <= 0
     studio.click("nav a[href='#grid']")
+    studio.see("#grid .grid-form")
     assert studio.driver.execute_script(wide) <= 0
 
 

@@ -1,0 +1,104 @@
+// Fields for all that the chosen model can be told: a menu, a slider, a line of numbers or a picture each.
+
+import { $, el } from "./dom.js";
+import { dressInputs } from "./inputs.js";
+import { classesOf, models } from "./models.js";
+import { number, t, translate } from "./texts.js";
+import { conditionsIn, conditionsOf, isPicture } from "./told.js";
+
+const PREFIX = "condition:"; // of the names of fields, which no parameter has
+const STEPS = 100; // of a slider
+const place = $("conditions");
+let shown; // the model whose conditions are there
+
+const fieldOf = name => place.querySelector(`[name="${PREFIX}${CSS.escape(name)}"]`);
+const wordsOf = name => el("span", { textContent: `${name[0].toUpperCase()}${name.slice(1).replaceAll("_", " ")}` });
+
+// Shows the conditions of a model; what was told of them stays while the model does.
+export function showConditions(model) {
+  if (shown === model) return;
+  shown = model;
+  const conditions = conditionsOf(model);
+  place.replaceChildren(...conditions.map(([name, condition]) => (MAKERS[condition.type] ?? lineOf)(name, condition)));
+  dressInputs(place);
+  place.hidden = !conditions.length;
+  $("surprise").hidden = !conditions.some(([, each]) => !isPicture(each)) && !classesOf(models.get(model)).length;
+  translate(place);
+}
+
+const MAKERS = { choice: menuOf, number: sliderOf, vector: lineOf, map: pictureOf, image: pictureOf };
+
+function menuOf(name, { values, null: free }) {
+  const select = el("select", { name: PREFIX + name, required: !free });
+  if (free) select.append(el("option", { value: "", dataset: { t: "anyClass" } }));
+  select.append(...values.map(value => new Option(value)));
+  return el("label", {}, wordsOf(name), select);
+}
+
+function sliderOf(name, { low, high, unit, null: free }) {
+  const step = Number.isInteger(low) && Number.isInteger(high) && high - low >= 10 ? 1 : (high - low) / STEPS;
+  const slider = el("input", { name: PREFIX + name, type: "range", min: low, max: high, step, value: (low + high) / 2, disabled: free });
+  const output = el("output");
+  const box = el("input", { type: "checkbox", "aria-label": `${name}: ${t("tell")}` });
+  const show = () => {
+    if (free) slider.disabled = !box.checked;
+    output.textContent = slider.disabled ? t("anyClass") : `${number(slider.valueAsNumber, step % 1 ? 2 : 0)} ${unit}`.trim();
+  };
+  slider.addEventListener("input", show);
+  slider.addEventListener("told", show);
+  box.addEventListener("change", show);
+  show();
+  const label = el("label", {}, el("span", { className: "row" }, wordsOf(name), output), slider);
+  return free ? el("div", { className: "told" }, label, box) : label;
+}
+
+function lineOf(name, { size, null: free }) {
+  const input = el("input", { name: PREFIX + name, required: !free, placeholder: t("numbers", size ?? 1), pattern: "[\\-0-9.,eE+ ]+" });
+  return el("label", {}, wordsOf(name), input);
+}
+
+function pictureOf(name, { null: free }) {
+  return el("label", { dataset: { part: name } }, wordsOf(name), el("input", { name: PREFIX + name, type: "file", required: !free }));
+}
+
+// Parts a field's name: the name of its condition; undefined if it is the field of a parameter.
+export const conditionOf = name => (name.startsWith(PREFIX) ? name.slice(PREFIX.length) : undefined);
+
+// Returns what the fields tell, as `condition` of a query.
+export function tellConditions() {
+  const fields = [...place.querySelectorAll("[name]")].filter(field => field.type !== "file" && !field.disabled && field.value !== "");
+  return fields.map(field => `${conditionOf(field.name)}:${field.value.replaceAll(" ", "")}`);
+}
+
+// Fills in the fields from a query; a condition that it does not name is left out, or stays if the model must be told it.
+export function fillConditions(query) {
+  const told = new Map(conditionsIn(query).reverse()); // of several the first
+  for (const [name, condition] of conditionsOf(shown)) {
+    const field = fieldOf(name);
+    if (isPicture(condition)) continue;
+    const box = field.closest(".told")?.querySelector("[type=checkbox]");
+    if (box) box.checked = told.has(name);
+    if (told.has(name)) field.value = told.get(name);
+    else if (condition.null && !box) field.value = "";
+    box?.dispatchEvent(new Event("change"));
+    field.dispatchEvent(new Event("told"));
+  }
+}
+
+// Puts the file of a picture that a condition was told into its field.
+export const conditionField = name => fieldOf(name);
+
+// Tells the model anything: a random class, choices and numbers.
+export function surprise(form) {
+  const any = all => all[Math.floor(Math.random() * all.length)];
+  const { label } = form.elements;
+  const names = classesOf(models.get(shown));
+  if (names.length) label.value = any(names);
+  const query = new URLSearchParams();
+  for (const [name, { type, values, low, high, size }] of conditionsOf(shown)) {
+    const value = { choice: () => any(values), number: () => +(low + Math.random() * (high - low)).toPrecision(3), vector: () => Array.from({ length: size }, () => (Math.random() * 2 - 1).toFixed(2)) }[type]?.();
+    if (value !== undefined) query.append("condition", `${name}:${value}`);
+  }
+  fillConditions(query);
+  form.dispatchEvent(new Event("change"));
+}

@@ -1,0 +1,29 @@
+// What a picture's model was told by its conditions, as jobs and recipes say it: for each name one value, or one for each picture.
+
+import { models } from "./models.js";
+
+const PICTURES = ["image", "map"]; // types of conditions that are told by a file
+
+// The conditions of a model that have fields of their own, as pairs of a name and what the server says of it.
+export function conditionsOf(model) {
+  const { conditions = {}, condition } = models.get(model) ?? {};
+  return Object.entries(conditions).filter(([name]) => name !== "label" && !(condition && name === "image"));
+}
+
+export const isPicture = ({ type }) => PICTURES.includes(type);
+
+// Returns pairs of a name and the value of one picture.
+export const toldOf = ({ params }, index) =>
+  Object.entries(params.conditions ?? {}).map(([name, values]) => [name, values[index % values.length]]);
+
+// Makes a query ask for conditions, of one picture or without an index of all; those that are pictures are sent as files.
+export function askConditions(query, { model, conditions = {} }, index) {
+  const files = new Set(conditionsOf(model).filter(([, each]) => isPicture(each)).map(([name]) => name));
+  for (const [name, values] of Object.entries(conditions)) {
+    if (files.has(name)) continue;
+    for (const value of index === undefined ? values : [values[index % values.length]]) query.append("condition", `${name}:${value}`);
+  }
+}
+
+// Returns the conditions of a query as pairs of a name and a value.
+export const conditionsIn = query => query.getAll("condition").map(each => [each.slice(0, each.indexOf(":")), each.slice(each.indexOf(":") + 1)]);

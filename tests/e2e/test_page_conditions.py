@@ -1,0 +1,112 @@
+"""Conditions on the page: a field for each, by its type; a surprise; and a grid that sweeps one."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from selenium.webdriver.common.by import By
+
+from tests.studio import Studio, at_both_widths
+from tests.waiting import wait_until
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> str:
+    path = tmp_path / "layout.png"
+    Image.fromarray((np.arange(64).reshape(8, 8) % 2).astype(np.uint8)).save(path)
+    return str(path)
+
+
+def tell(studio: Studio, layout: str) -> None:
+    """Tells `told` what it must be told."""
+    studio.fill("model", "told")
+    studio.fill("condition:style", "0.5, -1")
+    studio.fill("condition:layout", layout)
+
+
+def told(studio: Studio, job_id: str) -> dict[str, Any]:
+    conditions: dict[str, Any] = studio.job(job_id)["params"]["conditions"]
+    return {name: values for name, values in conditions.items() if name not in ("layout", "sketch")}
+
+
+@at_both_widths
+def test_each_condition_has_a_field_of_its_type(studio: Studio, layout: str) -> None:
+    assert not studio.all("#conditions [name]"), "tiny has no conditions"
+    assert not studio.one("#surprise").is_displayed()
+    tell(studio, layout)
+    fields = {
+        str(each.get_attribute("name")): (each.tag_name, each.get_attribute("type"))
+        for each in studio.all("#conditions [name]")
+    }
+    assert fields == {
+        "condition:age": ("input", "range"),
+        "condition:glasses": ("select", "select-one"),
+        "condition:style": ("input", "text"),
+        "condition:layout": ("input", "file"),
+        "condition:sketch": ("input", "file"),
+    }
+    job_id = studio.made(1, label="star", seed="3")
+    assert told(studio, job_id) == {"style": [[0.5, -1.0]]}, "what may be left out was left out"
+    studio.click("#conditions .told [type=checkbox]")
+    studio.slide(studio.one("#conditions [type=range]"), 33)
+    assert "33 years" in studio.text("#conditions .told output")
+    studio.fill("condition:glasses", "round")
+    job_id = studio.made(2, seed="3")
+    assert told(studio, job_id) == {"style": [[0.5, -1.0]], "age": [33.0], "glasses": ["round"]}
+    facts = studio.view(job_id).text
+    assert "age\n33" in facts
+    assert "glasses\nround" in facts
+    studio.press("Use these settings", "dialog.viewer")
+    again = studio.after(lambda: studio.click("#form button[type=submit]"))
+    assert studio.done(again)["params"]["conditions"] == studio.job(job_id)["params"]["conditions"]
+
+
+def test_a_reload_and_a_recipe_keep_what_was_told(studio: Studio, layout: str) -> None:
+    tell(studio, layout)
+    studio.fill("condition:glasses", "none")
+    wait_until(lambda: "steps" in studio.text("#price"), 10, "the form has settled")
+    studio.load()
+    value = "return document.querySelector(`[name='${arguments[0]}']`).value"
+    assert studio.driver.execute_script(value, "condition:glasses") == "none"
+    assert studio.driver.execute_script(value, "condition:style") == "0.5,-1"
+    files = "return document.querySelector(\"[name='condition:layout']\").files.length"
+    wait_until(lambda: studio.driver.execute_script(files) == 1, 10, "the layout is there, too")
+
+
+def test_a_surprise_is_told_and_differs(studio: Studio, layout: str) -> None:
+    tell(studio, layout)
+    found = set()
+    for _ in range(6):
+        studio.press("Surprise me", "#form")
+        found.add(studio.driver.execute_script("return document.querySelector('#conditions [type=range]').value"))
+    assert len(found) > 1
+    job_id = studio.made(1)
+    assert set(told(studio, job_id)) == {"style", "age", "glasses"}
+    assert 0 <= told(studio, job_id)["age"][0] <= 100
+
+
+def test_the_grid_sweeps_a_condition(studio: Studio, layout: str) -> None:
+    tell(studio, layout)
+    studio.fill("steps", "2")
+    studio.click("nav a[href='#grid']")
+    axis = studio.see(".grid-form select")
+    options = [each.text for each in axis.find_elements(By.TAG_NAME, "option")]
+    assert options[-2:] == ["age", "glasses"]
+    studio.pick(axis, "condition:glasses")
+    for box in studio.all(".samplers input"):
+        if box.is_selected() is not (box.get_attribute("value") == "ddim"):
+            box.click()
+    studio.press("Draw 2 pictures", "#grid")
+    wait_until(lambda: len(studio.all("#grid td a.picture")) == 2, 30, "both are drawn")
+    heads = [each.text for each in studio.all("#grid th[scope=col]")]
+    assert heads == ["glasses none", "glasses round"]
+    jobs = [
+        str(each.get_attribute("href")).split("/jobs/")[1].split("/")[0] for each in studio.all("#grid td a.picture")
+    ]
+    assert [told(studio, each)["glasses"] for each in jobs] == [["none"], ["round"]]
+    assert all(told(studio, each)["style"] == [[0.5, -1.0]] for each in jobs), "all else stays as in the form"
+    address = studio.driver.execute_script("return location.hash")
+    studio.load(address)
+    wait_until(lambda: len(studio.all("#grid td a.picture")) == 2, 10, "its address shows it again")
