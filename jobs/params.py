@@ -76,6 +76,11 @@ class SamplingParams(Frozen, Settings):
         """Returns the index of the class of an image; None if it has none."""
         return self.label[index] if isinstance(self.label, tuple) else self.label
 
+    @property
+    def tells_several(self) -> bool:
+        """Whether images are told different values of a condition."""
+        return any(len(told) > 1 for told in self.conditions.values())
+
     def told_of(self, index: int) -> dict[str, Told]:
         """Returns the values of an image's conditions, by name."""
         return {name: told[index % len(told)] for name, told in self.conditions.items()}

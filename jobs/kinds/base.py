@@ -83,9 +83,11 @@ class Task(Frozen):
         return f"{self.seed_and_class(params, index)}-{self.kind}"
 
     def seed_and_class(self, params: SamplingParams, index: int) -> str:
-        """Returns the seed of image `index` of the result, with its class if the images have several."""
-        seed = str(self.seed(params, index))
-        return f"{seed}-class{params.label_of(index)}" if isinstance(params.label, tuple) else seed
+        """Returns the seed of image `index` of the result, with its class if the images have several, and with its
+        number if they are told several values of a condition.
+        """
+        named = f"-class{params.label_of(index)}" if isinstance(params.label, tuple) else ""
+        return f"{self.seed(params, index)}{named}{f'-{index}' if params.tells_several else ''}"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,83 @@
+"""Conditions as a request sends them, and what the files and the manifest of a job say about them."""
+
+import time
+from typing import Any
+
+import pytest
+
+from app.encoders import describe
+from jobs.contract import ImageFile, Job, Manifest, new_job
+from jobs.errors import RequestRefused
+from jobs.kinds.base import Prepared
+from jobs.kinds.generate import Generation
+from jobs.params import SamplingParams
+from jobs.told import as_table, named_values, parted, read_told, uploads_of
+from tests.small_models import CONDITIONS
+
+NAMES = {"layout": "a" * 64, "sketch": "b" * 64}
+
+
+def told(*sent: str) -> dict[str, Any]:
+    return read_told(named_values(["style:0,0", *sent]), CONDITIONS, model="m")
+
+
+def params(**changes: Any) -> SamplingParams:
+    settings = {"n": 2, "seed": (7, 7), "variance": "fixed_small", "clip": "static"}
+    return SamplingParams.model_validate(settings | changes)
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        (["age:33"], {"age": (33.0,)}),
+        (["age:33", "age:44"], {"age": (33.0, 44.0)}),
+        (["age:[33,44]"], {"age": (33.0, 44.0)}),
+        (['age:["33"]'], {"age": (33.0,)}),
+        (['glasses:["none","round"]'], {"glasses": ("none", "round")}),
+    ],
+)
+def test_a_list_of_json_and_a_repeated_condition_mean_the_same(sent: list[str], expected: dict[str, Any]) -> None:
+    assert told(*sent) == {"style": ((0.0, 0.0),), **expected}
+
+
+@pytest.mark.parametrize("sent", [["style:1,2", "style:3,4"], ["style:[[1,2],[3,4]]"], ["style:[1,2]", "style:[3,4]"]])
+def test_vectors_are_lists_themselves(sent: list[str]) -> None:
+    assert read_told(named_values(sent), CONDITIONS, model="m") == {"style": ((1.0, 2.0), (3.0, 4.0))}
+    assert read_told(named_values([sent[0]]), CONDITIONS, model="m")["style"][0] == (1.0, 2.0)
+    again = {name: [str(each).replace("'", '"')] for name, each in as_table(named_values(sent)).items()}
+    assert read_told(again, CONDITIONS, model="m") == {"style": ((1.0, 2.0), (3.0, 4.0))}
+
+
+def test_images_are_parted_from_values() -> None:
+    sent = ["age:33", "layout:city.png", "style:1,2", "sketch:a:b.png"]
+    assert parted(sent, CONDITIONS) == (["age:33", "style:1,2"], {"layout": "city.png", "sketch": "a:b.png"})
+    assert parted(None, CONDITIONS) == (None, {})
+    with pytest.raises(RequestRefused, match="layout: Input should be one image for all"):
+        parted(["layout:a", "layout:b"], CONDITIONS)
+
+
+def test_the_images_of_a_job_have_a_fixed_order() -> None:
+    first = params(conditions={"sketch": (NAMES["sketch"],), "age": (3.0,), "layout": (NAMES["layout"],)})
+    assert uploads_of(first, CONDITIONS) == [NAMES["layout"], NAMES["sketch"]]
+    same = params(conditions={"sketch": ("c" * 64,), "layout": ("c" * 64,)})
+    assert uploads_of(same, CONDITIONS) == ["c" * 64]
+
+
+def test_files_of_images_that_differ_in_a_condition_only_have_names_of_their_own() -> None:
+    task, several = Generation(), params(conditions={"age": (20.0, 60.0)})
+    assert [task.file_stem(several, index) for index in range(2)] == ["7-0", "7-1"]
+    assert task.file_stem(params(conditions={"age": (20.0,)}), 0) == "7"
+    assert task.file_stem(params(conditions={"age": (20.0, 60.0)}, label=(1, 0)), 1) == "7-class0-1"
+
+
+def test_a_manifest_tells_the_conditions_of_each_image_where_they_differ() -> None:
+    def images(conditions: dict[str, Any]) -> list[dict[str, Any]]:
+        job: Job = new_job("m", Prepared(params(conditions=conditions), Generation()))
+        files = tuple(ImageFile(path=f"{index}.png", seed=7, sha256="0") for index in range(2))
+        manifest = Manifest(job=job, model_sha256="0", timesteps=(0,), images=files, finished_at=time.time())
+        found: list[dict[str, Any]] = describe(manifest)["images"]
+        return found
+
+    several = images({"age": (20.0, 60.0), "glasses": ("round",)})
+    assert [each["conditions"] for each in several] == [{"age": age, "glasses": "round"} for age in (20.0, 60.0)]
+    assert all("conditions" not in each for each in images({"age": (20.0,)}))
