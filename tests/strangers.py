@@ -75,6 +75,21 @@ class Told(Denoiser):
         return super().forward(self.norm(x) + self.vector(vector)[:, :, None, None], t, labels=labels)
 
 
+class Plain(nn.Module):
+    """Nothing but the layers that most networks are made of."""
+
+    def __init__(self):
+        super().__init__()
+        self.time = nn.Sequential(nn.Linear(1, 24), nn.ReLU(), nn.Linear(24, 40))
+        self.first = nn.Conv2d(3, 40, 3, padding=1)
+        self.down = nn.Conv2d(40, 40, 4, stride=2, padding=1)
+        self.last = nn.Conv2d(40, 3, 1)
+
+    def forward(self, x, t, **told):
+        h = self.down(self.first(x) + self.time(t[:, None] / 1000)[:, :, None, None])
+        return nn.functional.interpolate(self.last(h), scale_factor=2)
+
+
 class Mixing(Denoiser):
     """Its images depend on their neighbours."""
 

@@ -3,11 +3,16 @@
 from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ForeignError
+from ..networks.convolution import Convolution
+from ..networks.row_linear import RowLinear
 from .code import foreign_code, load
 from .config import ForeignConfig
+
+MOST_VECTORS = 32  # in a batch; more rows than that are tokens, of which every batch has many
 
 
 class Guarded(nn.Module):
@@ -45,6 +50,18 @@ class Guarded(nn.Module):
         return self
 
 
+class VectorLinear(RowLinear):
+    """A linear layer that computes as `RowLinear` does where an image has one vector, and else as PyTorch does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns shape (..., out_features).
+
+        Args:
+            x: shape (..., in_features).
+        """
+        return super().forward(x) if x.ndim == 2 and len(x) <= MOST_VECTORS else F.linear(x, self.weight, self.bias)
+
+
 def build_foreign(config: ForeignConfig) -> nn.Module:
     """Builds a network of another package, which must have been allowed, with the weights that its class gives it.
 
@@ -57,7 +74,20 @@ def build_foreign(config: ForeignConfig) -> nn.Module:
     guarded = type(found.__name__, (Guarded, found), {"foreign": config})
     with foreign_code(config.type, "be built"):
         network: nn.Module = guarded(**{name: _of_tuples(value) for name, value in config.args.items()})
+    _make_exact(network)
     return network
+
+
+def _make_exact(network: nn.Module) -> None:
+    """Lets the usual layers of PyTorch compute as ours do, so that an image has the same bits in a batch of any size.
+
+    Their weights, and their results up to rounding, are the same.
+    """
+    for layer in network.modules():
+        if type(layer) is nn.Conv2d and layer.padding_mode == "zeros" and not isinstance(layer.padding, str):
+            layer.__class__ = Convolution
+        elif type(layer) is nn.Linear:
+            layer.__class__ = VectorLinear
 
 
 def _of_tuples(value: Any) -> Any:

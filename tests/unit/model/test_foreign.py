@@ -122,6 +122,20 @@ def test_the_network_is_the_class_with_the_weights_of_the_file(mine: Path) -> No
             assert torch.equal(moved(x.contiguous(memory_format=format_), t, labels=labels), expected)
 
 
+@pytest.mark.processors
+def test_the_usual_layers_give_the_same_bits_in_any_batch(lab: Path) -> None:
+    """As ours do; and they give what PyTorch's own give, up to rounding."""
+    torch.manual_seed(0)
+    network = build_network(ForeignConfig(type=f"{NETS}:Plain", size_multiple=2)).eval()
+    plain = sys.modules[NETS].Plain().eval()
+    plain.load_state_dict(network.state_dict())
+    x, t = torch.randn(16, 3, 8, 8), torch.arange(16) * 60.0
+    with torch.inference_mode():
+        whole = network(x, t)
+        assert all(torch.equal(network(x[:size], t[:size]), whole[:size]) for size in range(1, 16))
+        assert torch.allclose(whole, plain(x, t), atol=1e-5)
+
+
 def test_lists_of_the_config_arrive_as_tuples(lab: Path) -> None:
     """As the defaults of arguments are in Python: much code asks whether a value is a tuple."""
     network = build_network(ForeignConfig(type=f"{NETS}:Kept", args={"mults": [1, [2, 3]], "deep": {"on": [True]}}))
