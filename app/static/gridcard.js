@@ -1,5 +1,5 @@
-// The jobs of one grid in the gallery, or of the rings of one picture, as one card. Their tag names the grid, `grid:` and the
-// parameter of its columns, or the picture, `like:` and its address.
+// The jobs of one grid in the gallery, or of the rings of one picture, or of a walk, as one card. Their tag names the grid,
+// `grid:` and the parameter of its columns, or the picture, `like:` and its address, or the walk.
 
 import { AXES, axisName } from "./axes.js";
 import { addressOf, countOf, metaOf, nameOf } from "./describe.js";
@@ -12,9 +12,10 @@ const TILE = 64; // CSS pixels, about
 const MOST = 24; // thumbnails
 const TAG = new RegExp(`^grid:(${Object.keys(AXES).join("|")}|condition:[a-z0-9_]+):[0-9a-f]+$`);
 
+const WALK = /^walk:[0-9a-f]+$/;
 const RING = /^like:([0-9a-f-]{36}\/[0-9]{1,2})$/;
 
-export const gridOf = job => (TAG.test(job.tag ?? "") || RING.test(job.tag ?? "") ? job.tag : undefined);
+export const gridOf = job => ([TAG, RING, WALK].some(each => each.test(job.tag ?? "")) ? job.tag : undefined);
 export const centreOf = tag => RING.exec(tag)?.[1];
 export const axisOf = tag => TAG.exec(tag)?.[1];
 
@@ -53,7 +54,8 @@ export class GridCard {
   #fill() {
     const all = [...this.#jobs.values()].sort((a, b) => a.accepted_at.localeCompare(b.accepted_at));
     const centre = centreOf(this.grid);
-    const title = centre ? t("like") : t("gridOf", axisName(axisOf(this.grid)));
+    const isWalk = WALK.test(this.grid);
+    const title = centre ? t("like") : isWalk ? t("walk") : t("gridOf", axisName(axisOf(this.grid)));
     const done = all.filter(isEnded).length;
     const meta = el("p", { className: "hint", textContent: `${metaOf(all[0]).split(" · ")[0]} · ${done} / ${all.length}` });
     const pictures = el("div", { className: "pictures small-tiles" });
@@ -61,10 +63,11 @@ export class GridCard {
     const shown = all.flatMap(job => Array.from({ length: countOf(job) }, (_, index) => [job, index]));
     for (const [job, index] of shown.slice(0, MOST)) {
       const source = addressOf(job, index);
-      const alt = centre ? nameOf(job, index) : `${job.params.sampler}, ${job.params.steps}`;
+      const alt = centre || isWalk ? nameOf(job, index) : `${job.params.sampler}, ${job.params.steps}`;
       pictures.append(source ? el("img", { src: source, alt, decoding: "async" }) : el("div", { className: "blank" }));
     }
-    const open = el("a", { href: centre ? `#like=${centre}` : `#grid=${this.grid}`, className: "button small", textContent: t(centre ? "likeOpen" : "gridOpen") });
+    const [href, words] = centre ? [`#like=${centre}`, "likeOpen"] : isWalk ? [`#walk=${this.grid}`, "walkOpen"] : [`#grid=${this.grid}`, "gridOpen"];
+    const open = el("a", { href, className: "button small", textContent: t(words) });
     this.element.style.height = "";
     this.element.replaceChildren(el("header", {}, el("h3", { textContent: title }), meta), pictures, el("div", { className: "tools" }, open));
   }

@@ -10,10 +10,10 @@ import { conditionsOf, isPicture, toldOf } from "./told.js";
 
 const STRENGTHS = [0.2, 0.4, 0.6]; // of redraws
 const SHARES = [0.12, 0.25, 0.4]; // of the other seed
-const NOISY = ["ddpm", "consistency"]; // samplers that always draw noise on the way
+export const NOISY = ["ddpm", "consistency"]; // samplers that always draw noise on the way
 export const AROUND = 8; // pictures
 const ALONG = [0.06, 0.12, 0.25, 0.4, 0.6]; // how far to go on the way between two seeds
-const ELSEWHERE = ["n", "seed", "lambda", "upscale", "upscale_steps", "upscale_augmentation"]; // what neighbours have of their own
+export const ELSEWHERE = ["n", "seed", "lambda", "upscale", "upscale_steps", "upscale_augmentation"]; // what neighbours have of their own
 
 // Resolves to requests for eight pictures in all: its seed with two other classes, if there are any; if no noise was drawn on
 // the way, what lies towards another seed, or more of the way between its two seeds; and for the rest the picture redrawn.
@@ -41,7 +41,8 @@ async function filesTold(job) {
   return names.length ? ((await recall(job.id))?.files ?? []).filter(([name]) => names.includes(name)) : [];
 }
 
-const drawsNoise = ({ params }) => NOISY.includes(params.sampler) || params.eta > 0;
+// Whether chance has a part in a run beyond its beginning.
+export const drawsNoise = ({ params }) => NOISY.includes(params.sampler) || params.eta > 0;
 
 const asking = (query, lists) => new URLSearchParams([...query, ...Object.entries(lists).flatMap(([name, values]) => values.map(value => [name, value]))]);
 

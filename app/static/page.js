@@ -34,6 +34,7 @@ const LATER = {
   grid: async value => (await import("./grid.js")).openGrid(value),
   learn: async value => (await import("./learn/view.js")).openLearn(value),
   like: async value => (await import("./like.js")).openLike(value),
+  walk: async value => (await import("./walk.js")).openWalk(value),
   compare: async value => (await import("./comparing.js")).openComparison(value),
 };
 

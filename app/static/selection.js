@@ -11,6 +11,7 @@ import { isGone, jobs } from "./store.js";
 import { t } from "./texts.js";
 
 const MOST_COMPARED = 4;
+const MOST_WALKED = 6;
 const chosen = new Set(); // JOB/INDEX, in the order in which they were chosen
 const bar = $("selection");
 
@@ -56,7 +57,20 @@ function show() {
   const count = [...whole].reduce((sum, job) => sum + countOf(job), 0);
   bar.replaceChildren(el("span", { textContent: t("selected", chosen.size) }), button("savePicture", saveAll), button("favourites", markAll),
     button("compareThese", () => go(`#compare=${[...chosen].join(",")}`), t("compareThese"), chosen.size < 2 || chosen.size > MOST_COMPARED),
+    button("walkThese", walk, t("walkThese"), !canWalk()),
     button("delete", () => (clear(), deleteJobs([...whole])), count === chosen.size ? t("delete") : t("deleteAll", count)), button("clearSelection", clear));
+}
+
+// Whether there is a way from picture to picture: all are of one model, each from a seed of its own.
+function canWalk() {
+  const all = pictures();
+  const isSeeded = ([job]) => job.kind === "generate" && !job.task?.upscale && job.model === all[0][0].model;
+  return all.length > 1 && all.length <= MOST_WALKED && all.every(isSeeded);
+}
+
+async function walk() {
+  const { makeWalk } = await import("./walk.js");
+  await go(`#walk=${await makeWalk(pictures())}`);
 }
 
 // Saves one picture as it is, and several as a zip.

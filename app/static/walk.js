@@ -1,0 +1,160 @@
+// A latent walk: from seed to seed in sixty frames, to move through, to loop, and to save as a film.
+
+import { ask, request } from "./api.js";
+import { countOf, queryOf, seedOf } from "./describe.js";
+import { $, complain, el, multiple, save } from "./dom.js";
+import { make } from "./making.js";
+import { drawnBy, sidesOf, sizeOf } from "./models.js";
+import { drawsNoise, ELSEWHERE, NOISY } from "./neighbours.js";
+import { isEnded, isGone, jobs } from "./store.js";
+import { number, t } from "./texts.js";
+
+const FRAMES = 60;
+const URGENCY = 7; // others go first
+const FRAME = 80; // milliseconds
+const LOOK = 1500; // milliseconds between looks at the jobs of a walk
+const WIDE = 384; // CSS pixels, about
+const section = $("walk");
+let tag; // of the walk that is shown
+let frames; // promises of bitmaps by the address of each picture
+let parts;
+let timer;
+
+// Asks for the frames between pictures, each [job, index]; resolves to the tag of the walk. Noise on the way would make each
+// frame another picture, so the run draws none.
+export async function makeWalk(pictures) {
+  const name = `walk:${Math.floor(Math.random() * 2 ** 32).toString(16)}`;
+  const [job, index] = pictures[0];
+  const same = queryOf(job, index);
+  for (const each of ELSEWHERE) same.delete(each);
+  if (drawsNoise(job)) {
+    same.set("eta", 0);
+    same.delete("variance");
+    if (NOISY.includes(job.params.sampler)) {
+      same.set("sampler", "ddim");
+      same.delete("spacing"); // that of the other sampler
+    }
+  }
+  const seeds = pictures.map(([each, at]) => seedOf(each, at));
+  const ways = seeds.slice(1).map((seed, each) => [seeds[each], seed]);
+  const count = Math.floor(FRAMES / ways.length);
+  for (const [at, way] of ways.entries()) {
+    const query = new URLSearchParams([...same, ["tag", name], ...way.map(seed => ["seed", seed])]);
+    const last = at === ways.length - 1 ? count - 1 : count; // the end of each way is the beginning of the next
+    for (let each = 0; each < count; each++) query.append("lambda", +(each / last).toFixed(4));
+    await make({ kind: "interpolate", query, urgency: URGENCY });
+  }
+  return name;
+}
+
+// Shows a walk while its frames come.
+export async function openWalk(wanted) {
+  if (!parts) build();
+  clearInterval(timer);
+  if (wanted !== tag) frames = new Map();
+  tag = wanted;
+  complain(parts.alarm, null);
+  while (tag === wanted && !section.hidden) {
+    try {
+      const { jobs: found } = await ask("GET", `/jobs?limit=100&tag=${encodeURIComponent(wanted)}`);
+      found.forEach(job => jobs.put(job));
+      await show(found.filter(job => !isGone(job)).sort((a, b) => a.accepted_at.localeCompare(b.accepted_at)));
+      if (found.every(isEnded)) return;
+    } catch (error) {
+      complain(parts.alarm, error);
+    }
+    await new Promise(resolve => setTimeout(resolve, LOOK));
+  }
+}
+
+function build() {
+  const title = el("h2");
+  const canvas = el("canvas", { className: "walked", role: "img" });
+  const slider = el("input", { type: "range", min: 0, step: 1, value: 0 });
+  const [words, alarm] = [el("output"), el("p", { className: "error", role: "alert", hidden: true })];
+  const [play, film] = ["button", "button"].map(tagName => el(tagName, { type: "button" }));
+  slider.addEventListener("input", draw);
+  play.addEventListener("click", () => (timer ? stop() : start()));
+  film.addEventListener("click", () => record().catch(error => complain(alarm, error)));
+  section.append(title, alarm, canvas, slider, el("div", { className: "row start" }, play, words, film));
+  parts = { title, canvas, slider, words, alarm, play, film, addresses: [] };
+  document.addEventListener("language", say);
+  say();
+}
+
+function say() {
+  parts.title.textContent = t("walk");
+  parts.slider.ariaLabel = t("walkFrame");
+  parts.canvas.ariaLabel = t("walk");
+  parts.play.textContent = t(timer ? "pause" : "play");
+  parts.film.textContent = t("saveVideo");
+}
+
+async function show(all) {
+  const [first] = all;
+  const wanted = all.reduce((sum, job) => sum + countOf(job), 0);
+  parts.addresses = all.flatMap(job => job.links.images ?? []);
+  parts.words.textContent = t("walkFrames", parts.addresses.length, wanted);
+  parts.slider.disabled = parts.play.disabled = parts.film.disabled = parts.addresses.length < 2;
+  if (!first || !parts.addresses.length) return;
+  const [across, down] = sidesOf(drawnBy(first));
+  const scale = multiple(sizeOf(drawnBy(first)), Math.min(WIDE, section.clientWidth)) / sizeOf(drawnBy(first));
+  if (parts.canvas.width !== across * scale) Object.assign(parts.canvas, { width: across * scale, height: down * scale });
+  parts.slider.max = parts.addresses.length - 1;
+  await Promise.all(parts.addresses.map(load));
+  await draw();
+}
+
+function load(address) {
+  if (!frames.has(address)) frames.set(address, request(address).then(response => response.blob()).then(createImageBitmap));
+  return frames.get(address);
+}
+
+async function draw() {
+  const context = parts.canvas.getContext("2d");
+  const bitmap = await load(parts.addresses[parts.slider.valueAsNumber]);
+  context.imageSmoothingEnabled = false;
+  context.drawImage(bitmap, 0, 0, parts.canvas.width, parts.canvas.height);
+  parts.slider.setAttribute("aria-valuetext", `${number(parts.slider.valueAsNumber + 1)} / ${number(parts.addresses.length)}`);
+}
+
+// There and back again, until it is stopped.
+function start() {
+  let by = 1;
+  timer = setInterval(() => {
+    const { slider } = parts;
+    if (section.hidden) return stop();
+    if (slider.valueAsNumber + by > Number(slider.max) || slider.valueAsNumber + by < 0) by = -by;
+    slider.value = slider.valueAsNumber + by;
+    draw();
+  }, FRAME);
+  say();
+}
+
+function stop() {
+  clearInterval(timer);
+  timer = undefined;
+  say();
+}
+
+// Records the walk there and back as the browser's own kind of film, and saves it.
+async function record() {
+  const recorder = new MediaRecorder(parts.canvas.captureStream());
+  const pieces = [];
+  recorder.addEventListener("dataavailable", ({ data }) => pieces.push(data));
+  const ended = new Promise(resolve => recorder.addEventListener("stop", resolve, { once: true }));
+  stop();
+  parts.film.disabled = true;
+  recorder.start();
+  const order = [...parts.addresses.keys()];
+  for (const at of [...order, ...order.toReversed()]) {
+    parts.slider.value = at;
+    await draw();
+    await new Promise(resolve => setTimeout(resolve, FRAME));
+  }
+  recorder.stop();
+  await ended;
+  parts.film.disabled = false;
+  const [type] = recorder.mimeType.split(";");
+  save(new Blob(pieces, { type }), `difuso-walk.${type.split("/")[1]}`);
+}

@@ -1,0 +1,69 @@
+"""A latent walk on the page: frames from seed to seed, by one press, under a slider, and as a video."""
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.studio import Studio
+from tests.waiting import wait_until
+
+SIZE = 16
+DRAWN = "const {width} = arguments[0]; return [width,"
+DRAWN += "...arguments[0].getContext('2d').getImageData(0, 0, width, arguments[0].height).data]"
+
+
+def walk(studio: Studio, *seeds: int) -> list[dict[str, Any]]:
+    """Draws a picture of each seed, and the walk between them; returns the jobs of the walk."""
+    for seed in seeds:
+        job_id = studio.made(1, seed=str(seed))
+        studio.driver.execute_script(f"document.querySelector('#job-{job_id} a.picture').focus()")
+        studio.keys("s")
+    studio.press("Walk between", "#selection")
+    wait_until(lambda: "60 of 60" in studio.text("#walk output"), 30, "all frames are there")
+    tag = str(studio.driver.execute_script("return location.hash")).removeprefix("#walk=")
+    found: list[dict[str, Any]] = httpx.get(f"{studio.url}/jobs", params={"tag": tag}).json()["jobs"]
+    return sorted(found, key=lambda job: str(job["accepted_at"]))
+
+
+def test_a_walk_leads_from_seed_to_seed(studio: Studio) -> None:
+    first, second = walk(studio, 500, 600, 700)
+    assert [first["task"]["seeds"], second["task"]["seeds"]] == [[500, 600], [600, 700]]
+    assert first["urgency"] == second["urgency"] == 7
+    assert len(first["task"]["shares"]) == len(second["task"]["shares"]) == 30
+    assert first["task"]["shares"][0] == 0
+    assert first["task"]["shares"][-1] < 1, "the end of one way is the beginning of the next"
+    assert (second["task"]["shares"][0], second["task"]["shares"][-1]) == (0, 1)
+    for frame, (job, index) in {3: (first, 3), 59: (second, 29)}.items():
+        studio.slide(studio.one("#walk input"), frame)
+        picture = np.asarray(studio.pixels(job["links"]["images"][index])).astype(int)
+
+        def is_seen(picture: Any = picture) -> bool:
+            width, *data = studio.driver.execute_script(DRAWN, studio.one("#walk canvas"))
+            shown = np.array(data, np.uint8).reshape(width, width, 4)[:, :, :3].astype(int)
+            factor = width // SIZE
+            return bool((shown == picture.repeat(factor, 0).repeat(factor, 1)).all())
+
+        wait_until(is_seen, 5, f"frame {frame} is seen")
+    at = "return Number(document.querySelector('#walk input').value)"
+    studio.press("Play", "#walk")
+    wait_until(lambda: studio.driver.execute_script(at) < 55, 10, "it runs back from the end")
+    studio.press("Pause", "#walk")
+    address = studio.driver.execute_script("return location.hash")
+    studio.click("nav a[href='#gallery']")
+    studio.see(f"#jobs a[href='{address}']")
+    studio.load(address)
+    wait_until(lambda: "60 of 60" in studio.text("#walk output"), 10, "its address shows it again")
+
+
+@pytest.mark.slow
+def test_a_walk_is_saved_as_a_video(studio: Studio, tmp_path: Path) -> None:
+    walk(studio, 800, 900)
+    studio.downloads(tmp_path)
+    studio.press("Save as video", "#walk")
+    wait_until(lambda: list(tmp_path.glob("difuso-walk.*")), 40, "the video is saved")
+    (video,) = tmp_path.glob("difuso-walk.*")
+    assert video.suffix == ".webm"
+    assert video.read_bytes().startswith(b"\x1a\x45\xdf\xa3"), "the mark of a Matroska file"
