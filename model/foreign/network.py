@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ForeignError
-from ..networks.convolution import Convolution
-from ..networks.row_linear import RowLinear
+from ..networks.layers.convolution import Convolution
+from ..networks.layers.row_linear import RowLinear
 from .code import foreign_code, load
 from .config import ForeignConfig
 

@@ -8,7 +8,7 @@ from ..folders.config import ModelConfig, SamplerDefaults, ScheduleConfig
 from ..networks.build import unfilled
 from ..networks.dit import DiT
 from ..networks.dit_config import DiTConfig
-from ..networks.embedding import sinusoidal_embedding
+from ..networks.layers.embedding import sinusoidal_embedding
 from ..plans.clipping import Clipping
 from .facts import JiTFacts, class_names
 from .naming import Weights, adopt, count, renamed, size_of, tensor_of

@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .configs import ClassifierConfig
-from .convolution import Convolution
-from .embedding import sinusoidal_embedding
-from .norms import GroupNorm
-from .row_linear import RowLinear
+from .layers.convolution import Convolution
+from .layers.embedding import sinusoidal_embedding
+from .layers.norms import GroupNorm
+from .layers.row_linear import RowLinear
 from .unet import Downsample, down_layers, mid_layers
 
 

@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .convolution import Convolution, LastConvolution
 from .dit_config import DiTConfig
-from .embedding import sinusoidal_embedding
-from .norms import RMSNorm
-from .row_linear import RowLinear
+from .layers.convolution import Convolution, LastConvolution
+from .layers.embedding import sinusoidal_embedding
+from .layers.norms import RMSNorm
+from .layers.row_linear import RowLinear
 
 TIME_FEATURES = 256
 PURE_NOISE = 1000.0  # the time of a flow of 1000 timesteps at which nothing of the image is left

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .convolution import Convolution, LastConvolution
-from .resampling import double, halve
-from .row_linear import RowLinear
+from .layers.convolution import Convolution, LastConvolution
+from .layers.resampling import double, halve
+from .layers.row_linear import RowLinear
 from .sigma_configs import EDM2UNetConfig
 
 RESIDUAL_BALANCE = ATTENTION_BALANCE = 0.3  # share of the branch in a sum

@@ -9,9 +9,9 @@ per call: layers whose weights are float32 (`LastConvolution`, `RowLinear`, and 
 import torch
 from torch import nn
 
-from .convolution import LastConvolution
-from .norms import GroupNorm, LayerNorm, RMSNorm
-from .row_linear import RowLinear
+from .layers.convolution import LastConvolution
+from .layers.norms import GroupNorm, LayerNorm, RMSNorm
+from .layers.row_linear import RowLinear
 
 FLOAT32 = (RowLinear, LastConvolution, GroupNorm, LayerNorm, RMSNorm, nn.Embedding)
 

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .configs import LucidUNetConfig
-from .convolution import Convolution, LastConvolution
-from .norms import GroupNorm
-from .row_linear import RowLinear
+from .layers.convolution import Convolution, LastConvolution
+from .layers.norms import GroupNorm
+from .layers.row_linear import RowLinear
 
 MEMORIES = 4  # learned keys and values of each attention, in addition to those of the positions
 

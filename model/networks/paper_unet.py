@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .configs import PaperUNetConfig
-from .convolution import Convolution, LastConvolution
-from .embedding import sinusoidal_embedding
-from .norms import GroupNorm, LayerNorm
-from .row_linear import RowLinear
+from .layers.convolution import Convolution, LastConvolution
+from .layers.embedding import sinusoidal_embedding
+from .layers.norms import GroupNorm, LayerNorm
+from .layers.row_linear import RowLinear
 
 
 class SelfAttention(nn.Module):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..plans.flow import Flow
 from ..plans.preconditioning import Preconditioning
 from ..plans.schedule import NoiseSchedule
-from .row_linear import by_rows
+from .layers.row_linear import by_rows
 
 LAST_LABEL = 999.0  # the noise measure of `vp` at the time 1
 

@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .convolution import Convolution, LastConvolution
-from .embedding import sinusoidal_embedding
-from .norms import GroupNorm
-from .resampling import double, halve
-from .row_linear import RowLinear
+from .layers.convolution import Convolution, LastConvolution
+from .layers.embedding import sinusoidal_embedding
+from .layers.norms import GroupNorm
+from .layers.resampling import double, halve
+from .layers.row_linear import RowLinear
 from .sigma_configs import SongUNetConfig
 
 RESCALE = math.sqrt(0.5)  # of every sum of two branches

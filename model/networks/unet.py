@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .configs import UNetConfig
-from .convolution import Convolution, LastConvolution
-from .embedding import sinusoidal_embedding
-from .norms import GroupNorm
-from .pixel_head import LinearSkip, PixelHead
-from .row_linear import RowLinear
+from .layers.convolution import Convolution, LastConvolution
+from .layers.embedding import sinusoidal_embedding
+from .layers.norms import GroupNorm
+from .layers.pixel_head import LinearSkip, PixelHead
+from .layers.row_linear import RowLinear
 
 LEVEL_SCALE = 1000.0  # of a level of 0..1, so that its sinusoids are those of timesteps
 

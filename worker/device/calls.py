@@ -7,7 +7,7 @@ from torch import Tensor
 
 from model.checkpoint import Checkpoint
 from model.folders.config import ModelConfig
-from model.networks.convolution import pack_convolutions
+from model.networks.layers.convolution import pack_convolutions
 
 from .precision import computing, precision_on, prepare
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from model.networks import convolution
 from model.networks.build import build_network
 from model.networks.configs import UNetConfig
-from model.networks.convolution import Convolution, pack_convolutions
 from model.networks.dit_config import DiTConfig
+from model.networks.layers import convolution
+from model.networks.layers.convolution import Convolution, pack_convolutions
 from model.networks.network_config import NetworkConfig
 from model.networks.sigma_configs import EDM2UNetConfig, SongUNetConfig
 from tests.rounding import assert_rounded_alike

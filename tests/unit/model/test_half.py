@@ -16,11 +16,11 @@ from model.networks.configs import (
     PaperUNetConfig,
     UNetConfig,
 )
-from model.networks.convolution import LastConvolution, pack_convolutions
 from model.networks.dit_config import DiTConfig
 from model.networks.half import to_bfloat16
-from model.networks.norms import GroupNorm
-from model.networks.row_linear import RowLinear
+from model.networks.layers.convolution import LastConvolution, pack_convolutions
+from model.networks.layers.norms import GroupNorm
+from model.networks.layers.row_linear import RowLinear
 from model.networks.sigma_configs import EDM2UNetConfig, SongUNetConfig
 
 pytestmark = pytest.mark.processors
@@ -197,7 +197,7 @@ def test_a_classifier_guides_in_bfloat16() -> None:
 def test_a_processor_that_onednn_does_not_know_computes_it_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     network, half = pair(CONFIGS["unet"])
     arguments, told = batch(CONFIGS["unet"], 2)
-    monkeypatch.setattr("model.networks.convolution._knows_bfloat16", lambda: False)
+    monkeypatch.setattr("model.networks.layers.convolution._knows_bfloat16", lambda: False)
     to_bfloat16(network)
     pack_convolutions(network)
     with torch.inference_mode():

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from model import NoiseSchedule, PlanError, make_plan, sample
 from model.likelihood import vlb
+from model.networks.layers.resampling import double, halve
 from model.networks.preconditioned import Preconditioned
-from model.networks.resampling import double, halve
 from model.plans.clipping import Clipping
 from model.plans.inversion import FIRST_SIGMA, make_inversion
 from model.plans.plan import Column

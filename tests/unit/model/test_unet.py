@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.networks.configs import PaperUNetConfig, UNetConfig
-from model.networks.embedding import sinusoidal_embedding
+from model.networks.layers.embedding import sinusoidal_embedding
 from model.networks.paper_unet import PaperUNet
 from model.networks.unet import Downsample, ResBlock, UNet
 

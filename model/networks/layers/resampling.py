@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .sigma_configs import Filter
+from ..sigma_configs import Filter
 
 
 def halve(x: Tensor, resample: Filter, *, padded: bool = False) -> Tensor:

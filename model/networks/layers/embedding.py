@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from .configs import TimeOrder
+from ..configs import TimeOrder
 
 
 def sinusoidal_embedding(t: Tensor, dim: int, *, order: TimeOrder = "sin_cos", freq_shift: int = 0) -> Tensor:
