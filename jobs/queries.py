@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 from pydantic import Field, create_model, field_validator
@@ -113,17 +114,22 @@ class SamplingQuery(Choices):
         """Returns a single value as a list of one, which means the same."""
         return value if value is None or isinstance(value, list | tuple) else [value]
 
-    def request_hash(self, kind: str, images: Sequence[str] = ()) -> str:
+    def request_hash(
+        self, kind: str, images: Sequence[str] = (), told: Mapping[str, Sequence[Any]] = MappingProxyType({})
+    ) -> str:
         """Returns a hash of the request as it was sent, without defaults and the drawn seed.
 
         Args:
             kind: the name of the kind of job.
             images: the SHA-256 of each fitted image of the request.
+            told: the values of its conditions as its job holds them, since one value can be written in many ways.
         """
         sent = {"kind": kind, **self.model_dump(exclude_unset=True), "pictures": list(images)}
         for name in ("seed", "label"):  # a single one counts as it did before there were lists
             if len(sent.get(name) or ()) == 1:
                 (sent[name],) = sent[name]
+        if told:
+            sent["condition"] = dict(told)
         return hashlib.sha256(json.dumps(sent, sort_keys=True).encode()).hexdigest()
 
     def only(self, name: str, value: object, where: str) -> None:

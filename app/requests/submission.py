@@ -127,7 +127,8 @@ class Submission:
 
     async def _answer(self, model: str, query: SamplingQuery, prepared: Prepared) -> Response:
         job = self._job(model, prepared, id=self._job_id(), tag=query.tag)
-        request_hash = query.request_hash(job.kind, [image.sha256 for image in prepared.uploads])
+        hashes = [image.sha256 for image in job.pictures]
+        request_hash = query.request_hash(job.kind, hashes, job.params.conditions)
         new, status = await run_in_threadpool(self._submit, job, request_hash, prepared)
         if new:
             self.metrics.accepted.labels(job.kind, job.model).inc()

@@ -128,6 +128,8 @@ def test_a_price_and_an_idempotency_key_work_with_json(api: httpx.Client) -> Non
     del body["dry_run"]
     first, second = (api.post("/generate", json=body, headers=key).json()["id"] for _ in range(2))
     assert first == second
+    query, parts = {"condition": "style:0,0.0"}, {"layout": LAYOUT}
+    assert api.post("/generate", params=query, files=parts, headers=key).json()["id"] == first
     other = api.post("/generate", json=body | {"seed": 4}, headers=key)
     assert other.status_code == 422
 

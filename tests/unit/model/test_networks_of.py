@@ -13,7 +13,7 @@ from model.checkpoint import Checkpoint
 from model.networks.classifier import log_prob_gradient
 from model.networks.configs import UNetConfig
 from model.sampling import Denoiser, networks_of, sample
-from tests.small_models import CLASSES, CLASSIFIER, NETWORK, WEAKER, checkpoint_of, upscaler_of
+from tests.small_models import CLASSES, CLASSIFIER, NETWORK, WEAKER, checkpoint_of, told_checkpoint, upscaler_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -101,3 +101,29 @@ def test_a_network_that_was_never_without_a_class_is_not_guided_by_it() -> None:
 def test_what_the_model_does_not_have_is_refused(checkpoint: Checkpoint, label: int | None, said: str) -> None:
     with pytest.raises(PlanError, match=said):
         networks_of(checkpoint, label)
+
+
+NEEDED: dict[str, Any] = {"style": [0.5, -1], "layout": torch.zeros(8, 8, dtype=torch.int64)}
+
+
+def test_conditions_guide_away_from_the_network_that_is_told_what_it_needs() -> None:
+    model = told_checkpoint()
+    networks = networks_of(model, 1, {**NEEDED, "age": 25})
+    alone = networks_of(model, None, NEEDED)
+    assert alone["base"] is None
+    assert torch.equal(called(networks["base"]), called(alone["denoiser"]))
+    assert not torch.allclose(called(networks["denoiser"]), called(alone["denoiser"]), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"hat": "red"}, "hat is not a condition of this model: it has age, glasses, style, layout, sketch"),
+        ({"age": 101}, "a condition must be a number from 0 to 100 years"),
+        ({"style": None}, "style is needed by this model: tell it a list of 2 numbers"),
+    ],
+)
+def test_a_condition_that_the_model_does_not_take_is_refused(changes: dict[str, Any], said: str) -> None:
+    told = {name: value for name, value in {**NEEDED, **changes}.items() if value is not None}
+    with pytest.raises(PlanError, match=said):
+        networks_of(told_checkpoint(), None, told)
