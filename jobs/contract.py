@@ -261,7 +261,7 @@ class ImageFile(Reported):
     seed: int
     sha256: str
     png: bytes | None = None
-    film: bytes | None = None
+    film: bytes | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 class Manifest(Reported):
@@ -281,5 +281,5 @@ class Manifest(Reported):
     timesteps: Timesteps
     images: tuple[ImageFile, ...]
     trace: str | None = None
-    films: str | None = None
+    films: str | None = Field(default=None, exclude_if=lambda value: value is None)
     finished_at: float
