@@ -1,7 +1,5 @@
 """The kinds of jobs. Each has a module here and one of the same name in `worker.kinds`; no list names them."""
 
-from __future__ import annotations
-
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Annotated, Any, Union

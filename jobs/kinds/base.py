@@ -1,7 +1,5 @@
 """The parts of every kind of job: a query, a task, and a function that makes the task from the query."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial

@@ -1,7 +1,5 @@
 """Removing the noise of an image, or redrawing a clean image."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal

@@ -1,7 +1,5 @@
 """Generating images from noise, which another model may enlarge."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal

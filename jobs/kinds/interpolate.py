@@ -1,7 +1,5 @@
 """Interpolating between two images (Ho et al. 2020, section 4.4), or between two seeds (Song et al. 2021, 5.3)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from functools import partial

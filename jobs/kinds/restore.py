@@ -1,7 +1,5 @@
 """Restoring a degraded image (Kawar et al. 2022)."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """Drawing images from an image by a conditional model, such as one that enlarges (Saharia et al. 2021)."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import ClassVar, Literal
 

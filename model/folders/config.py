@@ -1,7 +1,5 @@
 """Everything about a model except its weights, as frozen values; `config_json` reads and writes them."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property

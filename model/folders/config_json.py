@@ -1,7 +1,5 @@
 """Reads and writes a checkpoint's config.json, and checks that the model which it describes can be served."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Collection, Mapping
 from typing import Any, TypeVar

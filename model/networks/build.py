@@ -1,7 +1,5 @@
 """Builds networks from their configs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import nullcontext
 from importlib import import_module

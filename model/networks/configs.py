@@ -1,7 +1,5 @@
 """The configs of the networks, as frozen values. They need no torch, because front ends read them too."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal, get_args

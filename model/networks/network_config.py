@@ -1,7 +1,5 @@
 """The common part of the configs of networks: `NetworkConfig`, and types of fields, with bounds. It needs no torch."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Annotated

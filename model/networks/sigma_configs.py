@@ -1,7 +1,5 @@
 """The configs of the networks that were published with noise levels in place of timesteps. They need no torch."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal, get_args

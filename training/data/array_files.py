@@ -1,7 +1,5 @@
 """Images that are stored as arrays: .npz files of ImageNet-64 and of ADM's samples, IDX files of (Fashion-)MNIST."""
 
-from __future__ import annotations
-
 import gzip
 import zipfile
 from collections.abc import Iterator, Sequence

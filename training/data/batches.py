@@ -1,7 +1,5 @@
 """The order of the training images: endless, new in each epoch, and the same in a resumed run."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 

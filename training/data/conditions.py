@@ -1,7 +1,5 @@
 """The conditions of training images: the images themselves made smaller, files of the same names, and values."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import zip_longest

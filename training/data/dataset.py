@@ -1,7 +1,5 @@
 """Training images, read once into one file, which all processes then read."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import logging

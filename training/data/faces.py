@@ -1,7 +1,5 @@
 """Drawn faces: the open-peeps style of DiceBear (CC0) on pastel backgrounds, unlimited and always the same."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

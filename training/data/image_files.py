@@ -1,7 +1,5 @@
 """Image files in folders and zip archives; the folder that contains a file is its class."""
 
-from __future__ import annotations
-
 import io
 import os
 import zipfile

@@ -1,7 +1,5 @@
 """Image files as arrays of one shape: upright, opaque, cropped in the middle."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, BinaryIO
 

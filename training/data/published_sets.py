@@ -1,7 +1,5 @@
 """Sets of Hugging Face datasets, which need the extra `huggingface`, and of webdataset, which need no extra."""
 
-from __future__ import annotations
-
 import io
 import json
 import tarfile

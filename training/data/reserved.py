@@ -1,7 +1,5 @@
 """The images of a set without a test half that no run sees, chosen by the names of their files."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import PurePath

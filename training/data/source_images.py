@@ -1,7 +1,5 @@
 """The images that every source yields, one after another, readable or not."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module

@@ -1,7 +1,5 @@
 """The models of a folder: loads them, warms them up, and replaces them by newer versions while the worker runs."""
 
-from __future__ import annotations
-
 import logging
 import math
 import time

@@ -1,7 +1,5 @@
 """The sizes of batches: those to try, those that agree bit for bit, and those that are worth their time."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping, Sequence
 

@@ -5,8 +5,6 @@ same bits for any neighbours and any place in a batch of one size, but the bits 
 only sizes that agree with each other are used; the warm-up finds them.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial

@@ -1,7 +1,5 @@
 """The networks that guide a model's own: its classifier, and its weaker network."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 

@@ -1,7 +1,5 @@
 """The slowness of a model's steps, relative to their measured time."""
 
-from __future__ import annotations
-
 KEPT = 0.95  # of what earlier steps told, after each step: the last twenty decide
 
 

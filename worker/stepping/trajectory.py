@@ -1,7 +1,5 @@
 """A trajectory: one image that follows a plan. Its state is enough to pause it, move it and resume it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice

@@ -1,7 +1,5 @@
 """The embedding of timesteps as vectors."""
 
-from __future__ import annotations
-
 import math
 
 import torch

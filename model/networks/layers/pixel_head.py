@@ -1,7 +1,5 @@
 """Parts of a U-Net at full resolution: a decoder behind a pixel-unshuffle stem, and a short cut from a condition."""
 
-from __future__ import annotations
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 

@@ -3,8 +3,6 @@
 Everything outside an image is 0. Sums are element by element, so an image does not depend on its batch.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

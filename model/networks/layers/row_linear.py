@@ -1,7 +1,5 @@
 """A linear layer for vectors with one for each image, such as time embeddings."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch
