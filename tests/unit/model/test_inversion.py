@@ -139,7 +139,7 @@ def test_a_zero_terminal_snr_is_left_out() -> None:
         ({"steps": 11, "start": 9}, "steps must lie between 2 and 10 to invert an image, got 11"),
         ({"start": 1000}, "start must lie between 0 and 999, got 1000"),
         ({"start": 0}, "start must be a timestep above the first, got 0"),
-        ({"prediction": "noise"}, "prediction 'noise': choose eps, x0 or v"),
+        ({"prediction": "noise"}, "prediction 'noise': choose eps, x0, v or flow"),
     ],
 )
 def test_an_impossible_inversion_is_refused(flaw: dict[str, Any], message: str) -> None:
