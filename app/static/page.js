@@ -117,7 +117,7 @@ async function awaitWorkers() {
   }
 }
 
-const openCard = async () => (await import("./modelcard.js")).openModelCard(form.elements.model.value);
+const openCard = async () => (await import("./modelcard/view.js")).openModelCard(form.elements.model.value);
 
 async function begin() {
   history.scrollRestoration = "manual"; // closing a picture by Back moves nothing

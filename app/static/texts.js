@@ -4,6 +4,7 @@ const KEY = "difuso-language";
 const LANGUAGES = ["en", "es"];
 
 const folders = ["texts"]; // where the texts are: one module for each language
+const styles = new Map(); // a promise of each part's
 
 export let language = pick();
 let texts = await read(language);
@@ -18,12 +19,23 @@ async function read(chosen) {
   return Object.assign({}, ...modules.map(module => module.default));
 }
 
-// Adds the texts of a part of the page that is loaded when it is opened.
-export async function addTexts(folder) {
-  if (!folders.includes(folder)) folders.push(folder);
+// Adds the texts and the style of a part of the page that is loaded when it is opened.
+export async function addPart(folder) {
+  if (!folders.includes(folder)) {
+    folders.push(folder);
+    styles.set(folder, styled(folder));
+  }
   const asked = language;
-  const found = await read(asked);
+  const [found] = await Promise.all([read(asked), styles.get(folder)]);
   if (asked === language) texts = found;
+}
+
+function styled(folder) {
+  return new Promise(resolve => {
+    const link = document.createElement("link");
+    Object.assign(link, { rel: "stylesheet", href: `/static/${folder}/${folder}.css`, onload: resolve, onerror: resolve });
+    document.head.append(link);
+  });
 }
 
 // Returns a text; those with numbers or names in them are functions.

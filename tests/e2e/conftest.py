@@ -40,6 +40,12 @@ A network of **random** weights, with `seed` 0. See [Open Peeps](https://www.ope
 | --- | --- |
 | data | none |
 
+| | KID | precision |
+| --- | --- | --- |
+| **`ddim` 3, `eta=0.5`**, the default | 7.0 ± 0.6 | 0.5 |
+| 10 calls | \u22120.2 | 0.6 |
+| 500 other images | 0.8 | 0.7 |
+
 **Licence.** CC0 1.0 <img src=x>
 
 ![Loss](losses.png)
@@ -145,16 +151,17 @@ def second_driver() -> Iterator[webdriver.Chrome]:
 
 @pytest.fixture(scope="session")
 def studio_server(cascade_models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Difuso]:
-    """Serves five models: `tiny`, which has a description; `tiny-up`, which enlarges its images; `wide` of 16x24
-    pixels; `with-classes` of three classes; and `with-guide`, which has a weaker network.
+    """Serves five models: `tiny`, with a description and a sheet; `tiny-up`, which enlarges its images; `wide` of 16x24
+    pixels; `with-classes` of three classes, with a sheet; and `with-guide`, which has a weaker network.
     """
     folder = tmp_path_factory.mktemp("page")
     models = folder / "models"
     shutil.copytree(cascade_models_dir, models)
     (models / "tiny" / "README.md").write_text(CARD)
-    Image.new("RGB", (64, 64), "teal").save(models / "tiny" / "sheet.png")
+    Image.new("RGB", (142, 142), "teal").save(models / "tiny" / "sheet.png")  # 8 x 8 images, with gaps of 2 pixels
     made = checkpoint_of(UNetConfig(num_classes=len(CLASSES), **NETWORK), classes=CLASSES)
     save_checkpoint(models / "with-classes", made.config, made.network)
+    Image.new("RGB", (82, 82), "teal").save(models / "with-classes" / "sheet.png")  # the same, and a margin
     guided = checkpoint_of(
         UNetConfig(**NETWORK),
         weaker=UNetConfig(**WEAKER),

@@ -24,7 +24,9 @@ from tests.waiting import wait_until
 ROOT = Path(__file__).parents[2]
 STATIC = ROOT / "app" / "static"
 AXE = ROOT / ".venv" / "axe" / "axe_playwright_python" / "axe.min.js"
-MODULES = [*STATIC.glob("*.js"), *(path for path in STATIC.glob("learn/*.js") if path.stem not in ("en", "es"))]
+PARTS = ["learn", "modelcard"]  # folders that are loaded when they are opened
+OWN = (path for part in PARTS for path in STATIC.glob(f"{part}/*.js") if path.stem not in ("en", "es"))
+MODULES = [*STATIC.glob("*.js"), *OWN]
 WEIGHT = 120_000  # bytes
 
 
@@ -77,6 +79,7 @@ def test_axe_finds_nothing(studio: Studio, axe: str, tmp_path: Path, scheme: str
     look("keys")
     studio.keys(Keys.ESCAPE)
     studio.click("#about")
+    studio.see("dialog.model-card .sample")
     look("model")
     studio.keys(Keys.ESCAPE)
     studio.click("#pick")
@@ -119,7 +122,7 @@ def test_axe_finds_nothing_in_the_lesson(studio: Studio, axe: str, scheme: str) 
     assert studio.axe(axe) == []
 
 
-@pytest.mark.parametrize("folder", ["texts", "learn"])
+@pytest.mark.parametrize("folder", ["texts", *PARTS])
 def test_both_languages_have_the_same_texts(folder: str) -> None:
     script = f"const folder = './{folder}';"
     script += """
@@ -137,7 +140,7 @@ def test_both_languages_have_the_same_texts(folder: str) -> None:
 
 
 def test_every_text_is_used_and_every_used_text_exists() -> None:
-    texts = "".join((STATIC / folder / "en.js").read_text("utf-8") for folder in ("texts", "learn"))
+    texts = "".join((STATIC / folder / "en.js").read_text("utf-8") for folder in ("texts", *PARTS))
     keys = set(re.findall(r"^  (\w+):", texts, re.MULTILINE))
     code = "".join(path.read_text("utf-8") for path in [*MODULES, STATIC / "index.html"])
     named = set(re.findall(r'data-t(?:-\w+)?="(\w+)"', code)) | set(re.findall(r'\bt\("(\w+)"', code))

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 
+from tests.small_models import CLASSES
 from tests.studio import Studio, at_both_widths
 from tests.waiting import wait_until
 
@@ -102,12 +104,49 @@ def test_the_card_of_a_model_shows_what_its_folder_says(studio: Studio) -> None:
     wait_until(lambda: "Licence" in card.text, 10, "the description is there")
     for words in ("16\u00d716", "CC0 1.0 <img src=x>", "random weights", "data", "none"):
         assert words in card.text
-    assert [each.text for each in card.find_elements(By.TAG_NAME, "strong")] == ["random", "Licence."]
+    assert [each.text for each in card.find_elements(By.TAG_NAME, "strong")] == [
+        "random",
+        "ddim 3, eta=0.5",
+        "Licence.",
+    ]
     links = [each.get_attribute("href") for each in card.find_elements(By.TAG_NAME, "a")]
     assert links == ["https://www.openpeeps.com/"]
-    width = "return document.querySelector('.model-card figure img')?.naturalWidth"
-    wait_until(lambda: studio.driver.execute_script(width) == 64, 10, "its samples are shown")
-    studio.errors()  # there is no curve of losses
+
+
+@at_both_widths
+def test_a_sample_of_the_card_is_drawn_again(studio: Studio) -> None:
+    """Class by class; the seeds are those of training."""
+    studio.fill("model", "with-classes")
+    studio.click("#about")
+    studio.see("dialog.model-card .sample")
+    assert [each.text for each in studio.all("dialog.model-card h4")] == list(CLASSES)
+    samples = studio.all("dialog.model-card .sample")
+    assert len(samples) == 64
+    words = [each.get_attribute("aria-label") for each in samples]
+    assert words[:2] == ["Seed 0, circle", "Seed 3, circle"]
+    sample = studio.one("dialog.model-card [aria-label='Seed 5, star']")
+    params = studio.job(studio.after(lambda: sample.send_keys(Keys.ENTER)))["params"]
+    assert (params["seed"], params["label"], params["n"]) == (5, 2, 1)
+    wait_until(lambda: not studio.all("dialog.model-card"), 5, "the card closes")
+
+
+def test_a_point_of_the_quality_is_used_as_settings(studio: Studio) -> None:
+    """The card's table says how good they are, and the server how long they take."""
+    studio.click("#about")
+    studio.see("dialog.model-card .point")
+    points = studio.all("dialog.model-card .point")
+    words = [each.get_attribute("aria-label") or "" for each in points]
+    assert [each.partition(":")[0] for each in words] == ["ddim 3, eta=0.5", "10 calls"]
+    assert "7.0, " in words[0]
+    places = [(each.location["x"], each.location["y"]) for each in points]
+    assert places[0] < places[1], "more steps take longer"
+    assert places[0][1] < places[1][1], "the better one is below"
+    points[0].send_keys(Keys.ENTER)
+    wait_until(lambda: not studio.all("dialog.model-card"), 5, "the card closes")
+    values = {
+        name: studio.form.find_element(By.NAME, name).get_property("value") for name in ("sampler", "steps", "eta")
+    }
+    assert values == {"sampler": "ddim", "steps": "3", "eta": "0.5"}
 
 
 WIDE_CARD = """
@@ -149,11 +188,9 @@ def test_a_description_that_says_nothing_is_none(studio: Studio, card: str) -> N
 
 @pytest.mark.slow
 def test_a_model_without_a_description_says_so(studio: Studio) -> None:
-    studio.fill("model", "with-classes")
+    studio.fill("model", "with-guide")
     studio.click("#about")
     wait_until(lambda: "without a description" in studio.text("dialog.model-card"), 10, "it is said")
-    assert "circle, square, star" in studio.text("dialog.model-card")
-    asked = (
-        "return performance.getEntriesByType('resource').filter(each => each.name.includes('/with-classes/')).length"
-    )
+    asked = "return performance.getEntriesByType('resource').filter(each => each.name.includes('/with-guide/')).length"
     assert studio.driver.execute_script(asked) == 0, "what is not there is not asked for"
+    assert not studio.all("dialog.model-card section:not([hidden])"), "nor has it samples or figures"

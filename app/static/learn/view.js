@@ -3,7 +3,7 @@
 import { ask } from "../api.js";
 import { $, complain, el } from "../dom.js";
 import { form } from "../form.js";
-import { addTexts, t } from "../texts.js";
+import { addPart, t } from "../texts.js";
 import { backwardOf } from "./backward.js";
 import { forwardOf } from "./forward.js";
 import { drawn } from "./network.js";
@@ -15,15 +15,11 @@ let scene;
 let pictures = []; // canvases
 let shown; // what the address asked for
 
-const styled = new Promise(resolve => {
-  document.head.append(el("link", { rel: "stylesheet", href: "/static/learn/learn.css", onload: resolve }));
-});
-
-document.addEventListener("language", () => scene && addTexts("learn").then(build));
+document.addEventListener("language", () => scene && addPart("learn").then(build));
 
 // Shows the lesson; `wanted`, as JOB/INDEX, is a picture of the gallery.
 export async function openLearn(wanted) {
-  await Promise.all([addTexts("learn"), styled]);
+  await addPart("learn");
   if (scene && shown === wanted) return;
   shown = wanted;
   const model = form.elements.model.value;

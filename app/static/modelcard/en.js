@@ -1,0 +1,12 @@
+// The texts of a model's card in English. es.js has the same keys.
+
+export default {
+  cardSamples: "What it draws",
+  cardSamplesHint: "The samples of its training, from the seeds 0 … 63. Press one to draw its seed.",
+  cardQuality: "How good, and how long it takes",
+  cardQualityHint: "Lower is better, further left is faster. A point shows its settings; press it to use them.",
+  cardSeconds: "seconds for a picture here",
+  cardPoint: (settings, distance, time) => `${settings}: ${distance}, ${time}`,
+  cardCalls: calls => `${calls} calls`,
+  cardTraining: "How it was trained",
+};

@@ -1,0 +1,12 @@
+// Los textos de la ficha de un modelo en español. en.js tiene las mismas claves.
+
+export default {
+  cardSamples: "Qué dibuja",
+  cardSamplesHint: "Las muestras de su entrenamiento, de las semillas 0 … 63. Pulsa una para dibujar su semilla.",
+  cardQuality: "Qué calidad, y cuánto tarda",
+  cardQualityHint: "Más abajo es mejor, más a la izquierda es más rápido. Un punto muestra sus ajustes; púlsalo para usarlos.",
+  cardSeconds: "segundos por imagen aquí",
+  cardPoint: (settings, distance, time) => `${settings}: ${distance}, ${time}`,
+  cardCalls: calls => `${calls} llamadas`,
+  cardTraining: "Cómo se entrenó",
+};
