@@ -283,6 +283,16 @@ def test_jobs_come_and_go_without_moving_the_page(studio: Studio) -> None:
 
 
 @pytest.mark.slow
+@at_both_widths
+def test_the_lesson_moves_nothing_while_it_is_loaded(studio: Studio) -> None:
+    studio.load("#learn")
+    studio.driver.execute_script(SHIFTS)
+    studio.see("#learn .backward")
+    wait_until(lambda: not studio.all("#learn .late"), 15, "the network has looked at the picture")
+    assert shifted(studio) < 0.1
+
+
+@pytest.mark.slow
 def test_symbols_keep_their_case(studio: Studio) -> None:
     """x_t, x̂₀ and λ are no words, however a sentence begins."""
     transformed = """
