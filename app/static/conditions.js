@@ -11,6 +11,7 @@ const STEPS = 100; // of a slider
 const place = $("conditions");
 let shown; // the model whose conditions are there
 
+const boxOf = field => field.closest(".told")?.querySelector("[type=checkbox]"); // that says whether a number is told, if it may be left out
 const fieldOf = name => place.querySelector(`[name="${PREFIX}${CSS.escape(name)}"]`);
 const wordsOf = name => el("span", { textContent: `${name[0].toUpperCase()}${name.slice(1).replaceAll("_", " ")}` });
 
@@ -37,14 +38,13 @@ function menuOf(name, { values, null: free }) {
 
 function sliderOf(name, { low, high, unit, null: free }) {
   const step = Number.isInteger(low) && Number.isInteger(high) && high - low >= 10 ? 1 : (high - low) / STEPS;
-  const slider = el("input", { name: PREFIX + name, type: "range", min: low, max: high, step, value: (low + high) / 2, disabled: free });
+  const slider = el("input", { name: PREFIX + name, type: "range", min: low, max: high, step, value: (low + high) / 2 });
   const output = el("output");
   const box = el("input", { type: "checkbox", "aria-label": `${name}: ${t("tell")}` });
   const show = () => {
-    if (free) slider.disabled = !box.checked;
-    output.textContent = slider.disabled ? t("anyClass") : `${number(slider.valueAsNumber, step % 1 ? 2 : 0)} ${unit}`.trim();
+    output.textContent = free && !box.checked ? t("anyClass") : `${number(slider.valueAsNumber, step % 1 ? 2 : 0)} ${unit}`.trim();
   };
-  slider.addEventListener("input", show);
+  slider.addEventListener("input", () => ((box.checked = true), show())); // whoever moves it tells it
   slider.addEventListener("told", show);
   box.addEventListener("change", show);
   show();
@@ -66,7 +66,7 @@ export const conditionOf = name => (name.startsWith(PREFIX) ? name.slice(PREFIX.
 
 // Returns what the fields tell, as `condition` of a query.
 export function tellConditions() {
-  const fields = [...place.querySelectorAll("[name]")].filter(field => field.type !== "file" && !field.disabled && field.value !== "");
+  const fields = [...place.querySelectorAll("[name]")].filter(field => field.type !== "file" && boxOf(field)?.checked !== false && field.value !== "");
   return fields.map(field => `${conditionOf(field.name)}:${field.value.replaceAll(" ", "")}`);
 }
 
@@ -76,7 +76,7 @@ export function fillConditions(query) {
   for (const [name, condition] of conditionsOf(shown)) {
     const field = fieldOf(name);
     if (isPicture(condition)) continue;
-    const box = field.closest(".told")?.querySelector("[type=checkbox]");
+    const box = boxOf(field);
     if (box) box.checked = told.has(name);
     if (told.has(name)) field.value = told.get(name);
     else if (condition.null && !box) field.value = "";

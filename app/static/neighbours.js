@@ -22,7 +22,8 @@ export async function neighboursOf(job, index) {
   const told = await filesTold(job);
   const same = queryOf(job, index);
   for (const name of ELSEWHERE) same.delete(name);
-  const others = [...ofOthers(job, index, same), ...(drawsNoise(job) ? [] : job.kind === "generate" ? ofSeed(job, index, same) : ofTwoSeeds(job, index, same))];
+  const onTheWay = drawsNoise(job) ? [] : job.kind === "generate" ? ofSeed(job, index, same) : ofTwoSeeds(job, index, same);
+  const others = [...onTheWay, ...ofOthers(job, index, same)];
   const left = AROUND - others.reduce((sum, { count }) => sum + count, 0);
   const redraws = STRENGTHS.map((strength, each) => {
     const n = Math.floor((left + each) / STRENGTHS.length); // the sum of the three is what is left

@@ -49,8 +49,8 @@ def test_each_condition_has_a_field_of_its_type(studio: Studio, layout: str) -> 
     }
     job_id = studio.made(1, label="star", seed="3")
     assert told(studio, job_id) == {"style": [[0.5, -1.0]]}, "what may be left out was left out"
-    studio.click("#conditions .told [type=checkbox]")
     studio.slide(studio.one("#conditions [type=range]"), 33)
+    assert studio.one("#conditions .told [type=checkbox]").is_selected(), "whoever moves it tells it"
     assert "33 years" in studio.text("#conditions .told output")
     studio.fill("condition:glasses", "round")
     job_id = studio.made(2, seed="3")
