@@ -19,7 +19,6 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import Field
 
-from .networks.network_config import MAX_PLANES, MAX_VECTOR
 from .shape import ImageSize, Shape
 
 NAME = r"[a-z][a-z0-9_]{0,31}"
@@ -106,12 +105,10 @@ class Choice(Condition):
 
     @property
     def expected(self) -> str:
-        """The values that it takes, for messages."""
         return f"one of {listed(self.values)}"
 
     @property
     def entries(self) -> int:
-        """Its number of entries in the vector: one for each value, and one for "not told"."""
         return len(self.values) + 1
 
     def _read(self, value: Any) -> Told:
@@ -144,12 +141,10 @@ class Number(Condition):
 
     @property
     def expected(self) -> str:
-        """The values that it takes, for messages."""
         return f"a number from {self.low:g} to {self.high:g} {self.unit}".rstrip()
 
     @property
     def entries(self) -> int:
-        """Its number of entries in the vector: the number, and one for "not told"."""
         return 2
 
     def _read(self, value: Any) -> Told:
@@ -175,12 +170,10 @@ class Vector(Condition):
 
     @property
     def expected(self) -> str:
-        """The values that it takes, for messages."""
         return f"a list of {self.size} numbers from -{MAX_ENTRY:g} to {MAX_ENTRY:g}"
 
     @property
     def entries(self) -> int:
-        """Its number of entries in the vector: its own, and one for "not told"."""
         return self.size + 1
 
     def _read(self, value: Any) -> Told:
@@ -210,13 +203,11 @@ class ImageMap(Condition):
 
     @property
     def expected(self) -> str:
-        """The values that it takes, for messages."""
         numbered = [f"{index} {name}" for index, name in enumerate(self.values)]
         return f"a grey image whose pixels are the indices of {listed(numbered)}"
 
     @property
     def planes(self) -> int:
-        """Its number of planes."""
         return len(self.values)
 
 
@@ -240,17 +231,14 @@ class Image(Condition):
 
     @property
     def shape(self) -> Shape:
-        """(C, h, w) of the image."""
         return Shape.of(self.size, self.channels)
 
     @property
     def expected(self) -> str:
-        """The values that it takes, for messages."""
         return f"{'a grey' if self.channels == 1 else 'an RGB'} image of {self.shape.in_pixels} pixels"
 
     @property
     def planes(self) -> int:
-        """Its number of planes."""
         return self.channels + self.null
 
 
@@ -279,27 +267,6 @@ def vector_size(conditions: Conditions) -> int:
 def plane_count(conditions: Conditions) -> int:
     """Returns the number P of planes that a network with these conditions sees; 0 for none."""
     return sum(condition.planes for condition in conditions.values())
-
-
-def check_conditions(conditions: Conditions) -> None:
-    """Checks the names and the number of a model's conditions; raises ValueError."""
-    if len(conditions) > MAX_CONDITIONS:
-        raise ValueError(f"conditions must be at most {MAX_CONDITIONS}")
-    for name in conditions:
-        if not re.fullmatch(NAME, name):
-            raise ValueError(f"conditions: a name has up to 32 small letters, digits and _, unlike {name[:64]!r}")
-        if name in RESERVED:
-            raise ValueError(f"conditions.{name}: {RESERVED[name]}")
-    for count, most, what in ((vector_size, MAX_VECTOR, "entries"), (plane_count, MAX_PLANES, "planes")):
-        if count(conditions) > most:
-            raise ValueError(f"conditions have {count(conditions)} {what}, more than {most}")
-
-
-RESERVED = {
-    "label": "the names of its values stand in `classes`, and it has a table of its own in no config",
-    "image": "the image that a network enlarges has the table `condition`; give another image another name",
-    **dict.fromkeys(("image_a", "image_b", "mask"), "kinds of jobs name an upload so; choose another name"),
-}
 
 
 def listed(names: tuple[str, ...] | list[str], most: int = 20) -> str:

@@ -13,9 +13,8 @@ from typing import Any
 from jobs.contract import URGENCIES
 from jobs.params import SamplingParams
 from jobs.queries import SamplingQuery
-from model.conditions import RESERVED
 from model.folders.config import Precision
-from model.folders.config_json import read_conditions
+from model.folders.config_json import RESERVED, read_conditions
 from model.plans.settings import SamplerDefaults
 from model.shape import Shape
 

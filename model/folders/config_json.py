@@ -1,17 +1,18 @@
 """Reads and writes a checkpoint's config.json, and checks that the model which it describes can be served."""
 
 import dataclasses
+import re
 from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from ..conditions import CONDITIONS, Condition, check_conditions, plane_count, type_of, vector_size
+from ..conditions import CONDITIONS, MAX_CONDITIONS, NAME, Condition, Conditions, plane_count, type_of, vector_size
 from ..errors import CheckpointError
 from ..foreign.config import ForeignConfig
 from ..foreign.names import is_foreign
 from ..networks.configs import NETWORKS, ClassifierConfig, network_to_json
-from ..networks.network_config import NetworkConfig
+from ..networks.network_config import MAX_PLANES, MAX_VECTOR, NetworkConfig
 from ..plans.clipping import Clipping
 from ..plans.preconditioning import Preconditioning
 from ..plans.schedule_config import FACTORS, ScheduleConfig
@@ -23,6 +24,12 @@ from .parsing import parse
 
 FORMAT = 1
 PARAMETERS = {"parameters": Bound(0, 10**12)}  # which the file has in addition to the fields
+
+RESERVED = {  # names that no condition may have, each with the reason
+    "label": "write the names of its values as `classes`",
+    "image": "write the image to enlarge as the table `condition`, and give another image another name",
+    **dict.fromkeys(("image_a", "image_b", "mask"), "kinds of jobs name an upload so; choose another name"),
+}
 
 DEFAULTS = TypeAdapter(SamplerDefaults)  # leaves out what earlier versions do not know
 Section = TypeVar("Section")
@@ -140,8 +147,22 @@ def read_conditions(content: Any) -> dict[str, Condition]:
             check_names(f"{prefix}values", fields["values"])
         check_fields(CONDITIONS[kind], fields, prefix, but=("values",))
         conditions[name] = parse(CONDITIONS[kind], fields, prefix)
-    check_conditions(conditions)
+    _check_conditions(conditions)
     return conditions
+
+
+def _check_conditions(conditions: Conditions) -> None:
+    """Checks the names and the number of a model's conditions; raises ValueError."""
+    if len(conditions) > MAX_CONDITIONS:
+        raise ValueError(f"conditions must be at most {MAX_CONDITIONS}")
+    for name in conditions:
+        if not re.fullmatch(NAME, name):
+            raise ValueError(f"conditions: a name has up to 32 small letters, digits and _, unlike {name[:64]!r}")
+        if name in RESERVED:
+            raise ValueError(f"conditions.{name}: {RESERVED[name]}")
+    for count, most, what in ((vector_size, MAX_VECTOR, "entries"), (plane_count, MAX_PLANES, "planes")):
+        if count(conditions) > most:
+            raise ValueError(f"conditions have {count(conditions)} {what}, more than {most}")
 
 
 def _section(kind: type[Section], content: Mapping[str, Any], prefix: str, but: Collection[str] = ()) -> Section:
