@@ -62,8 +62,8 @@ class ModelView(Frozen):
     side of a square, or height and width. `condition` is absent if it draws from noise alone. `conditions` is all that
     it can be told, by name, its classes as `label`. `weaker` is there if a weaker network guides it. `about` is the
     first sentence of its card, and `documents` says which of `card`, `sheet` and `losses` there are. `precision` is the
-    number format of its network calls. `slow_format` is there if the processor of a worker has no instructions for this
-    format, and so is slow with it.
+    number format of its network calls. `slow_format` is there if the processor of a worker has no fast
+    instructions for this format.
     """
 
     name: str

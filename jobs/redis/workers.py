@@ -23,7 +23,7 @@ class ModelReport(Reported):
         rate: the measured image-steps per second with full batches.
         step_seconds: the measured time of one step of a single image.
         precision: the number format in which it computes the model.
-        slow_format: whether its processor has no instructions for this format.
+        slow_format: whether its processor has no fast instructions for this format.
         reason: why the worker refuses the model; None if it does not.
     """
 

@@ -2,8 +2,8 @@
 
 Features are bfloat16 from the first convolution to the last one. In float32 remain what is small, or where rounding
 shows: the embeddings of time and class, the sums of normalisations, softmax and the last convolution, so that the
-output is float32 too. Where an embedding meets features its few numbers are cast, and nothing else but those is cast
-per call: layers whose weights are float32 (`LastConvolution`, `RowLinear`, and those of `norms`) cast their input.
+output is float32 too. No weight is cast in a call: layers whose weights are float32 (`LastConvolution`, `RowLinear`,
+and those of `norms`) cast their input, and where an embedding meets features, its few numbers are cast.
 """
 
 import torch

@@ -11,7 +11,7 @@ from model.folders.config import ModelConfig, Precision
 from model.foreign.config import ForeignConfig
 from model.networks.half import to_bfloat16
 
-BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")  # as PyTorch names them
+FAST_BFLOAT16 = ("amx_bf16", "bf16", "sve_bf16")  # instructions of x86 and ARM, as PyTorch names them
 _calling = Lock()  # whose holder decides about TF32, which PyTorch allows a whole process or none of it
 
 
@@ -30,13 +30,17 @@ def precision_on(device: torch.device, config: ModelConfig) -> Precision:
 
 
 def is_slow(device: torch.device, precision: Precision) -> bool:
-    """Returns whether a device has no instructions for a format, and so takes longer with it than in float32."""
+    """Returns whether a device has no fast instructions for a format, and so takes longer with it than in float32.
+
+    Those of AVX512-BF16 count as fast, except Intel's: a Xeon lost a quarter by them (docs/benchmarks.md).
+    """
     if precision != "bfloat16":
         return False
     if device.type == "cuda":
         return not torch.cuda.is_bf16_supported(including_emulation=False)
     able = torch.cpu.get_capabilities()
-    return device.type == "cpu" and not any(able.get(name) for name in BFLOAT16_INSTRUCTIONS)
+    by_vectors = able.get("avx512_bf16") and "Intel" not in able.get("cpu_name", "")
+    return device.type == "cpu" and not (by_vectors or any(able.get(name) for name in FAST_BFLOAT16))
 
 
 def prepare(network: nn.Module, device: torch.device, precision: Precision) -> nn.Module:

@@ -175,8 +175,8 @@ def _warm(folder: Path, settings: WorkerSettings, device: torch.device) -> Runne
         log.warning("model %s is computed in float32: its network, of another package, has no bfloat16", folder.name)
     if is_slow(device, runner.precision):
         log.warning(
-            "model %s is computed in %s, for which this processor has no instructions: float32 would be faster here; "
-            "DIFUSO_PRECISION=float32 chooses it, for all workers alike",
+            "model %s is computed in %s, for which this processor has no fast instructions: float32 would be faster "
+            "here; DIFUSO_PRECISION=float32 chooses it, for all workers alike",
             folder.name,
             runner.precision,
         )

@@ -140,8 +140,17 @@ def test_a_processor_without_instructions_says_so(
     (runner,) = models.runners.values()
     assert _report(runner).slow_format
     assert "in bfloat16, " in caplog.text
-    assert "computed in bfloat16, for which this processor has no instructions" in caplog.text
+    assert "computed in bfloat16, for which this processor has no fast instructions" in caplog.text
     assert not formats.is_slow(CPU, "float32")
+    known: list[tuple[dict[str, Any], bool]] = [
+        ({"amx_bf16": True, "avx512_bf16": True, "cpu_name": "Intel Xeon"}, False),
+        ({"avx512_bf16": True, "cpu_name": "Intel Xeon"}, True),
+        ({"avx512_bf16": True, "cpu_name": "AMD EPYC"}, False),
+        ({"bf16": True}, False),
+    ]
+    for able, slow in known:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: able)
+        assert formats.is_slow(CPU, "bfloat16") is slow
 
 
 def test_a_network_of_another_package_stays_float32() -> None:
