@@ -3,11 +3,13 @@
 
 const ENDS = ["succeeded", "failed", "cancelled"];
 
+export const LESSON = "page:learn"; // the tag of jobs whose images are deleted as soon as the lesson has read them
+
 export const isEnded = job => ENDS.includes(job.state);
 
 // Whether there is nothing left to see: the images were or will be deleted, or their time is over.
 export function isGone(job) {
-  return jobs.isHidden(job.id) || isOver(job);
+  return jobs.isHidden(job.id) || isOver(job) || job.tag === LESSON;
 }
 
 const isOver = job => isEnded(job) && job.expires_at !== undefined && Date.parse(job.expires_at) <= Date.now();

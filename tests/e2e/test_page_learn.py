@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
 
 import httpx
 import numpy as np
@@ -54,6 +53,12 @@ def asked(studio: Studio, **query: str | float) -> dict[str, np.ndarray]:
         return dict(found)
 
 
+def lessons(studio: Studio) -> dict[str, datetime]:
+    """Returns the jobs that lessons have made, each with the end of its images' time."""
+    jobs = httpx.get(f"{studio.url}/jobs", params={"tag": "page:learn", "limit": "100"}).json()["jobs"]
+    return {each["id"]: datetime.fromisoformat(each["expires_at"]) for each in jobs if "expires_at" in each}
+
+
 def opened(studio: Studio) -> NoiseSchedule:
     """Opens the lesson with the first picture of tiny's sheet, all teal; returns its schedule."""
     studio.fill("model", "tiny")
@@ -98,6 +103,7 @@ def test_a_picture_is_noised_and_the_network_looks_at_it_once(studio: Studio) ->
 @at_both_widths
 def test_the_chain_is_followed_step_by_step(studio: Studio) -> None:
     """With the keyboard alone, from where the slider is; no job of it stays in the gallery."""
+    earlier = lessons(studio).keys()
     opened(studio)
     move(studio, 600)
     before = pixels(studio, "state")
@@ -123,18 +129,13 @@ def test_the_chain_is_followed_step_by_step(studio: Studio) -> None:
     wide = "return document.documentElement.scrollWidth - innerWidth"
     assert studio.driver.execute_script(wide) <= 0
 
-    def ours() -> list[dict[str, Any]]:
-        tagged = {"tag": "learn", "limit": "100"}
-        found: list[dict[str, Any]] = httpx.get(f"{studio.url}/jobs", params=tagged).json()["jobs"]
-        return found
-
     def are_over() -> bool:
-        return all(datetime.fromisoformat(each["expires_at"]) <= datetime.now(UTC) for each in ours())
+        return all(end <= datetime.now(UTC) for job_id, end in lessons(studio).items() if job_id not in earlier)
 
     wait_until(are_over, 10, "their results are deleted")
     studio.click("nav a[href='#gallery']")
-    cards = ", ".join(f"#job-{each['id']}" for each in ours())
-    wait_until(lambda: not studio.all(cards), 10, "no card of them stays")
+    cards = ", ".join(f"#job-{job_id}" for job_id in lessons(studio).keys() - earlier)
+    assert not studio.all(cards), "nor do they have cards"
 
 
 def test_a_picture_of_the_gallery_is_looked_at_and_the_lesson_is_spanish(studio: Studio) -> None:

@@ -3,9 +3,9 @@
 import { request } from "../api.js";
 import { models } from "../models.js";
 import { readNpz } from "../npz.js";
+import { LESSON } from "../store.js";
 import { t } from "../texts.js";
 
-const TAG = "learn"; // of the jobs, whose results are deleted as soon as they are read
 const SAMPLERS = { ddim: { eta: 0 }, ddpm: { variance: "fixed_small" } };
 
 // Resolves to {states, predictions, timesteps} of a run from x_t: x_t after each call, the x̂_0 of each call, and the
@@ -13,7 +13,7 @@ const SAMPLERS = { ddim: { eta: 0 }, ddpm: { variance: "fixed_small" } };
 export async function run(model, picture, { timestep, seed, steps = 1, sampler = "ddim" }) {
   const { num_train_timesteps: total, label_required: needsLabel } = models.get(model);
   const query = new URLSearchParams({
-    ...{ model, seed, steps, sampler, ...SAMPLERS[sampler], spacing: "linspace", trace: "all", tag: TAG },
+    ...{ model, seed, steps, sampler, ...SAMPLERS[sampler], spacing: "linspace", trace: "all", tag: LESSON },
     strength: (timestep + 1) / total,
     ...(needsLabel && { label: 0 }),
   });
@@ -22,7 +22,7 @@ export async function run(model, picture, { timestep, seed, steps = 1, sampler =
   const response = await request(`/denoise?${query}`, { method: "POST", headers: { Accept: "application/x-npz" }, body });
   if (response.status !== 200) throw new Error(t("learnBusy"));
   const arrays = readNpz(await response.arrayBuffer());
-  request(`/jobs/${response.headers.get("X-Job-Id")}/images`, { method: "DELETE" }).catch(() => {}); // they expire anyway
+  request(`/jobs/${response.headers.get("X-Job-Id")}/images`, { method: "DELETE", keepalive: true }).catch(() => {}); // they expire anyway
   const split = ({ shape: [, moments], data }) => {
     const size = data.length / moments;
     return Array.from({ length: moments }, (_, moment) => data.subarray(moment * size, (moment + 1) * size));
