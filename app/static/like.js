@@ -23,8 +23,8 @@ let parts;
 
 jobs.addEventListener("job", ({ detail }) => centre && detail.tag === centre.tag && put(detail));
 jobs.addEventListener("preview", ({ detail: { id, index, source } }) => {
-  const tile = parts?.tiles.find(each => each.id === id && each.index === index);
-  if (tile) tile.element.replaceChildren(el("img", { src: source, alt: t("unfinishedAlt", "") }));
+  const at = parts?.tiles.findIndex(each => each.id === id && each.index === index) ?? -1;
+  parts?.grid.children[at]?.querySelector(".blank")?.replaceChildren(el("img", { src: source, alt: t("unfinishedAlt", "") }));
 });
 document.addEventListener("language", () => centre && !section.hidden && show());
 
@@ -116,28 +116,39 @@ function show() {
   parts.back.textContent = t("gallery");
   parts.grid.style.setProperty("--tile", `${multiple(sizeOf(drawnBy(job)), TILE)}px`);
   const around = [...ring.values()].sort((a, b) => a.accepted_at.localeCompare(b.accepted_at));
-  parts.tiles = around.flatMap(each => Array.from({ length: countOf(each) }, (_, at) => tileOf(each, at))).slice(-AROUND);
-  const empty = Array.from({ length: AROUND - parts.tiles.length }, () => ({ element: el("div", { className: "blank" }) }));
-  const elements = [...parts.tiles, ...empty].map(({ element, words }) => el("figure", {}, element, el("figcaption", { textContent: words ?? "" })));
-  elements.splice(AROUND / 2, 0, centreFigure(job, index));
-  const held = parts.grid.contains(document.activeElement) ? document.activeElement.getAttribute("href") : undefined;
-  parts.grid.replaceChildren(...elements);
-  if (held) parts.grid.querySelector(`[href="${held}"]`)?.focus();
+  const tiles = around.flatMap(each => Array.from({ length: countOf(each) }, (_, at) => tileOf(each, at))).slice(-AROUND);
+  while (tiles.length < AROUND) tiles.push({ key: "", make: () => [el("div", { className: "blank" })] });
+  tiles.splice(AROUND / 2, 0, centreTile(job, index));
+  parts.tiles = tiles;
+  tiles.forEach(({ key, make }, at) => {
+    const before = parts.grid.children[at];
+    if (before?.dataset.key === key) return; // what stays keeps its focus, and the click that is on its way
+    const figure = el("figure", { dataset: { key } }, ...make());
+    before ? before.replaceWith(figure) : parts.grid.append(figure);
+  });
 }
 
-function centreFigure(job, index) {
-  const image = el("img", { src: addressOf(job, index), alt: t("pictureAlt", nameOf(job, index)) });
-  const link = el("a", { href: `#picture=${job.id}/${index}`, className: "picture" }, image);
-  link.addEventListener("click", event => (event.preventDefault(), enterPicture(job.id, index)));
-  return el("figure", { className: "centre" }, link, el("figcaption", { textContent: nameOf(job, index) }));
+// Returns {id, index, key, make}: `make` makes what a tile shows, and the key tells whether that has changed.
+function centreTile(job, index) {
+  const words = nameOf(job, index);
+  const make = () => {
+    const image = el("img", { src: addressOf(job, index), alt: t("pictureAlt", words) });
+    const link = el("a", { href: `#picture=${job.id}/${index}`, className: "picture centre" }, image);
+    link.addEventListener("click", event => (event.preventDefault(), enterPicture(job.id, index)));
+    return [link, el("figcaption", { textContent: words })];
+  };
+  return { key: `${job.id}/${index} ${words}`, make };
 }
 
 function tileOf(job, index) {
   const source = addressOf(job, index);
   const words = isEnded(job) && !source ? t(job.state) : differenceOf(job, index);
-  const image = source && el("img", { src: source, alt: `${words}, ${nameOf(job, index)}` });
-  const element = image ? el("a", { href: `#like=${job.id}/${index}`, className: "picture" }, image) : el("div", { className: "blank" });
-  return { id: job.id, index, element, words };
+  const make = () => {
+    const image = source && el("img", { src: source, alt: `${words}, ${nameOf(job, index)}` });
+    const shown = image ? el("a", { href: `#like=${job.id}/${index}`, className: "picture" }, image) : el("div", { className: "blank" });
+    return [shown, el("figcaption", { textContent: words })];
+  };
+  return { id: job.id, index, key: `${job.id}/${index} ${source} ${words}`, make };
 }
 
 // Shows the way that led to a picture: its job's tag names the centre of the ring that it was in.

@@ -68,9 +68,9 @@ def test_a_stranger_draws_with_one_press_and_shows_it_to_a_friend(
         neighbour = studio.one("#like .ring figure:first-child a")
         address = str(neighbour.get_attribute("href")).split("=")[1]
         studio.click(neighbour)
-        centre = f"#like .centre a[href$='{address}']"
+        centre = f"#like .centre[href$='{address}']"
         wait_until(lambda: studio.all(centre), 5, "it is the centre")
-        studio.click("#like .centre a")
+        studio.click("#like .centre")
         studio.press("Copy link", "dialog.viewer")
         link = studio.driver.execute_script("return document.querySelector('dialog.viewer .link').textContent")
         second_driver.get(link)

@@ -16,8 +16,7 @@ def ring_of(studio: Studio, address: str) -> list[dict[str, Any]]:
 
 
 def is_shown(studio: Studio, address: str) -> bool:
-    centre = studio.all("#like .centre a")
-    return bool(centre) and str(centre[0].get_attribute("href")).endswith(address)
+    return bool(studio.all(f"#like .centre[href$='{address}']"))
 
 
 @at_both_widths
