@@ -55,9 +55,8 @@ class Judge(nn.Module):
     def answers(self, images: ImageArray) -> Answers:
         """Returns what uint8 images of shape (N, H, W, C) show."""
         self.eval()
-        parts = [
-            self(from_levels(torch.from_numpy(images[first : first + 250]))) for first in range(0, len(images), 250)
-        ]
+        starts = range(0, len(images), 250)
+        parts = [self(from_levels(torch.from_numpy(images[first : first + 250].copy()))) for first in starts]
         outputs = {name: torch.cat([part[name] for part in parts]) for name in self.conditions}
         return {name: _answer(one, outputs[name]).double().numpy() for name, one in self.conditions.items()}
 
