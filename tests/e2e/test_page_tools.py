@@ -370,8 +370,8 @@ def test_the_buttons_of_an_open_picture_keep_the_focus(studio: Studio) -> None:
 
     assert pressed("→", 2) == "→"
     assert pressed("Picture", 2) == "Picture"
-    assert pressed("→", 3) == "DIALOG", "there is no next one"
-    assert pressed("←", 2) == "←"
+    assert pressed("←", 1) == "DIALOG", "there is none before the newest"
+    assert pressed("→", 2) == "→"
 
 
 @pytest.mark.slow
