@@ -61,4 +61,4 @@ def assert_same_forward(
     labels = None if classes is None else torch.tensor([0, classes - 1])
     expected = theirs(x, t, class_labels=labels).sample
     assert 0.1 < expected.std() < 10
-    assert_rounded_alike(ours(x, t, labels), expected, steps=layers(ours))
+    assert_rounded_alike(ours(x, t, labels=labels), expected, steps=layers(ours))

@@ -25,7 +25,7 @@ from tests.serving import ENVIRONMENT, free_port
 from tests.waiting import WaitUntil
 
 ASYNC = {"Prefer": "respond-async"}
-BEGUN = b"POST /generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nabc"
+BEGUN = b"POST /generate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\nabc"
 
 
 @pytest.fixture

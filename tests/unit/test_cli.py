@@ -39,7 +39,7 @@ def test_the_help_names_every_command_in_groups() -> None:
     groups = {
         "Serving": "serve api worker key",
         "Images": "sample interpolate denoise restore upscale inspect verify",
-        "Models": "models convert pull compile train evaluate",
+        "Models": "models convert pull compile init train evaluate",
     }
     for title, commands in groups.items():
         box = shown[shown.index(title) + 1]
@@ -65,8 +65,8 @@ def test_a_dry_run_of_a_recipe_prints_what_it_needs(tmp_path: Path, monkeypatch:
     changes = ("image_size=8", "batch_size=2", "network.head_channels=8", "data.source=npz", "data.path=images.npz")
     settings = [word for change in changes for word in ("--set", change)]
     lines = difuso("train", "smoke", "--dry-run", *settings).splitlines()
-    assert [line.split()[0] for line in lines] == ["network", "batch", "memory", "step", "the"]
-    assert "2 x 3 x 8 x 8" in lines[1]
+    assert [line.split()[0] for line in lines] == ["network", "format", "batch", "memory", "step", "the"]
+    assert "2 x 3 x 8 x 8" in lines[2]
     assert [path.name for path in tmp_path.iterdir()] == ["images.npz"]
     with pytest.raises(UserError, match="2 images do not fill one batch of 4"):
         difuso("train", "smoke", "--dry-run", *settings, "--set", "batch_size=4")
@@ -253,7 +253,7 @@ def test_every_command_that_draws_serves_or_lists_takes_a_folder_of_models() -> 
     without = {
         name for name, each in commands.items() if all("--models-dir" not in param.opts for param in each.params)
     }
-    assert without == {"evaluate", "inspect", "key", "losses", "train"}
+    assert without == {"evaluate", "init", "inspect", "key", "losses", "train"}
 
 
 @pytest.mark.parametrize("command", ["api", "worker"])

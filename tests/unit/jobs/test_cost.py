@@ -14,6 +14,7 @@ from PIL import Image
 
 from jobs.catalog import ModelInfo
 from jobs.contract import new_job
+from jobs.films import film_size
 from jobs.images.fitting import fit, read_image
 from jobs.kinds import KINDS
 from jobs.kinds.base import Prepared
@@ -78,6 +79,9 @@ def test_a_job_stores_at_most_what_its_price_says_and_not_much_less(
     for trajectory in active.trajectories:
         trajectory.x = torch.rand(trajectory.x.shape, generator=generator) * 2 - 1
         trajectory.kept = (Kept(trajectory.x, trajectory.x),) * len(job.trace)
+        size = (len(trajectory.x), *film_size(*trajectory.x.shape[1:]))
+        moments = torch.randint(0, 2, (len(trajectory.filmed), *size), generator=generator) * 2.0 - 1
+        trajectory.frames = tuple(moments)
     store_result(store, active)
     stored = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
     slack = 24_000 * (1 + job.answers)
