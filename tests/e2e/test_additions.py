@@ -211,7 +211,7 @@ def test_a_kind_of_job_has_a_form_on_the_page(difuso: Difuso, driver: webdriver.
     assert axis.is_displayed()
     assert "The order that is reversed" in driver.find_element(By.CSS_SELECTOR, 'fieldset[data-when="mirror"]').text
     Select(axis).select_by_visible_text("rows")
-    driver.find_element(By.NAME, "steps").send_keys("2")
+    Studio(driver, difuso.url, "desktop").fill("steps", "2")
     driver.find_element(By.CSS_SELECTOR, "form button.main").click()
 
     def shown() -> list[object]:
