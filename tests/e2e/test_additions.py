@@ -202,7 +202,8 @@ MIRRORED = "article[aria-label*=mirror] a img"
 
 @pytest.mark.slow
 def test_a_kind_of_job_has_a_form_on_the_page(difuso: Difuso, driver: webdriver.Chrome) -> None:
-    driver.get(difuso.url)
+    studio = Studio(driver, difuso.url, "desktop")
+    studio.open()
     kinds = 'select[id="kind"] option[value="mirror"]'
     wait_until(lambda: bool(driver.find_elements(By.CSS_SELECTOR, kinds)), 10, "the kind is there")
     axis = driver.find_element(By.NAME, "axis")
@@ -211,7 +212,7 @@ def test_a_kind_of_job_has_a_form_on_the_page(difuso: Difuso, driver: webdriver.
     assert axis.is_displayed()
     assert "The order that is reversed" in driver.find_element(By.CSS_SELECTOR, 'fieldset[data-when="mirror"]').text
     Select(axis).select_by_visible_text("rows")
-    Studio(driver, difuso.url, "desktop").fill("steps", "2")
+    studio.fill("steps", "2")
     driver.find_element(By.CSS_SELECTOR, "form button.main").click()
 
     def shown() -> list[object]:
