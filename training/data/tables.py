@@ -72,10 +72,11 @@ def _read(path: Path) -> tuple[Rows, tuple[str, ...]]:
                 name = values.get(FILE_NAME)
                 if not isinstance(name, str) or not name:
                     raise RecipeError(f"{path.name}, {place}: {FILE_NAME} is missing, the path of the image")
-                if name in rows:
-                    raise RecipeError(f"{rows[name][0]} and {place} have the same {FILE_NAME}, {name}")
+                image = PurePath(name).as_posix()
+                if image in rows:
+                    raise RecipeError(f"{rows[image][0]} and {place} have the same {FILE_NAME}, {name}")
                 known = {column: value for column, value in values.items() if value not in (None, "")}
-                rows[PurePath(name).as_posix()] = f"{path.name}, {place}", known
+                rows[image] = f"{path.name}, {place}", known
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise RecipeError(f"data.table {path} cannot be read: {error}") from error
     return rows, tuple(columns)

@@ -129,6 +129,7 @@ def test_a_table_names_the_classes(faces: Path) -> None:
         ({"style": "1,2,3"}, r"row 3, column style must be a list of 2 numbers"),
         ({"file_name": ""}, r"about\.csv, row 3: file_name is missing"),
         ({"file_name": "0.png"}, r"about\.csv, row 2 and row 3 have the same file_name, 0\.png"),
+        ({"file_name": "./0.png"}, r"about\.csv, row 2 and row 3 have the same file_name, \./0\.png"),
         ({"file_name": "else/1.png"}, r"without a row for 1\.png, column age is empty"),
         ({"more": "cells"}, r"about\.csv, row 3: there are more cells than columns"),
     ],
