@@ -112,7 +112,8 @@ def _loss(condition: Condition, output: Tensor, values: Tensor) -> Tensor:
     if isinstance(condition, Choice):
         return F.cross_entropy(output, values, reduction="none")
     assert isinstance(condition, Number)
-    return (output[:, 0] - (2 * (values - condition.low) / (condition.high - condition.low) - 1)).square()
+    off: Tensor = output[:, 0] - condition.scaled(values)
+    return off.square()
 
 
 def _answer(condition: Condition, output: Tensor) -> Tensor:

@@ -124,8 +124,9 @@ def _entries(condition: Condition, values: Tensor) -> Tensor:
     match condition:
         case Choice(values=names):
             return F.one_hot(values, len(names))
-        case Number(low=low, high=high):
-            return (2 * (values - low) / (high - low) - 1)[:, None]
+        case Number():
+            scaled: Tensor = condition.scaled(values)
+            return scaled[:, None]
         case _:
             return values
 

@@ -139,6 +139,10 @@ class Number(Condition):
         if not self.low < self.high:
             raise ValueError(f"high must be greater than low, {self.low:g}")
 
+    def scaled(self, value: Any) -> Any:
+        """Returns what the network sees of a value, -1 to 1: a number, an array or a tensor of the value's shape."""
+        return 2 * (value - self.low) / (self.high - self.low) - 1
+
     @property
     def expected(self) -> str:
         return f"a number from {self.low:g} to {self.high:g} {self.unit}".rstrip()
