@@ -18,6 +18,7 @@ from model.plans.schedule import NoiseSchedule
 from model.shape import Shape
 
 from .errors import RequestRefused
+from .model_files import ModelFiles
 from .params import MODEL_NAME
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,8 @@ class ModelInfo:
         parameters: the number of weights of its network.
         sha256: the SHA-256 of the weights, from SHA256SUMS; None without that file, and then workers report it.
         upscaler: the conditional model that a request names to enlarge the images of this one; None if it names none.
+        about: the first sentence of its card; None without one.
+        documents: the names of the files that describe it, see `ModelFiles`.
     """
 
     name: str
@@ -48,6 +51,8 @@ class ModelInfo:
     parameters: int
     sha256: str | None
     upscaler: ModelInfo | None = None
+    about: str | None = None
+    documents: tuple[str, ...] = ()
 
     @property
     def final_shape(self) -> Shape:
@@ -174,7 +179,8 @@ def _read(path: Path) -> ModelInfo:
     config, weights = read_config(path), weights_of(path)
     parameters = sum(map(math.prod, read_shapes(path, weights).values()))
     summed = is_file(path / SUMS) or weights == WEIGHTS
-    return ModelInfo(path.name, config, parameters, _digest(path, weights) if summed else None)
+    digest, files = _digest(path, weights) if summed else None, ModelFiles(path.parent, path.name)
+    return ModelInfo(path.name, config, parameters, digest, about=files.about, documents=files.documents)
 
 
 def _digest(path: Path, weights: str) -> str:

@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from jobs.catalog import Catalog, ModelInfo
+from jobs.model_files import ModelFiles
 from jobs.redis.workers import ModelReport, reports_for
 from jobs.values import Frozen
 from model.conditions import type_of
@@ -18,7 +19,6 @@ from ..http import conditional
 from ..http.headers import NOT_MODIFIED, IfNoneMatchHeader
 from ..requests.admission import refusal
 from ..requests.deps import CatalogDep, QueueDep, SettingsDep
-from ..requests.model_files import ModelFiles
 from ..settings import ApiSettings
 
 router = APIRouter(tags=["models"])
@@ -93,7 +93,7 @@ class ModelView(Frozen):
     slow_format: bool | None = None
 
     @classmethod
-    def of(cls, model: ModelInfo, reports: list[ModelReport], files: ModelFiles) -> Self:
+    def of(cls, model: ModelInfo, reports: list[ModelReport]) -> Self:
         ready = [report for report in reports if report.ready]
         reason = refusal(reports)
         config = model.config
@@ -115,8 +115,8 @@ class ModelView(Frozen):
             condition=_condition(config),
             conditions={name: ToldView(type=type_of(each), **vars(each)) for name, each in config.declared.items()},
             parameters=model.parameters,
-            about=files.about,
-            documents=files.documents or None,
+            about=model.about,
+            documents=model.documents or None,
             sha256=ready[0].sha256 if ready and model.sha256 is None else model.sha256,
             precision=ready[0].precision if ready else config.precision,
             slow_format=any(report.slow_format for report in ready) or None,
@@ -153,25 +153,21 @@ def _condition(config: ModelConfig) -> ConditionView | None:
 
 
 @router.get("/models", summary="List all models", response_model_exclude_none=True)
-def list_models(catalog: CatalogDep, queue: QueueDep, settings: SettingsDep) -> ModelList:
+def list_models(catalog: CatalogDep, queue: QueueDep) -> ModelList:
     """Includes models that cannot be used, with the reason."""
     reports = queue.workers()
-    found = [
-        ModelView.of(model, reports_for(name, reports), ModelFiles(settings.models_dir, name))
-        for name, model in catalog.models.items()
-    ]
+    found = [ModelView.of(model, reports_for(name, reports)) for name, model in catalog.models.items()]
     refused = [ModelView.refused(name, reason) for name, reason in catalog.refused.items()]
     return ModelList(default=catalog.default, models=found + refused)
 
 
 @router.get("/models/{name}", summary="Get one model", response_model_exclude_none=True)
-def get_model(name: str, catalog: CatalogDep, queue: QueueDep, settings: SettingsDep) -> ModelView:
+def get_model(name: str, catalog: CatalogDep, queue: QueueDep) -> ModelView:
     if name in catalog.refused:
         return ModelView.refused(name, catalog.refused[name])
     if name not in catalog.models:
         raise HTTPException(404)
-    files = ModelFiles(settings.models_dir, name)
-    return ModelView.of(catalog.models[name], reports_for(name, queue.workers()), files)
+    return ModelView.of(catalog.models[name], reports_for(name, queue.workers()))
 
 
 @router.get("/models/{name}/schedule", summary="Get the noise schedule of a model")

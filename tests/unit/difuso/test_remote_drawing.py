@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from app.requests.model_files import ModelFiles
 from app.routers.models import ModelView
 from difuso.client.flows import posting
 from difuso.drawing.remote_drawing import ServedModel
@@ -63,7 +62,7 @@ def filled(query: SamplingQuery, model: ModelInfo) -> SamplingParams:
 
 
 def served(info: ModelInfo) -> ServedModel:
-    facts = ModelView.of(info, [], ModelFiles(Path("nowhere"), info.name)).model_dump(mode="json", exclude_none=True)
+    facts = ModelView.of(info, []).model_dump(mode="json", exclude_none=True)
     return ServedModel("http://nowhere", None, facts)
 
 

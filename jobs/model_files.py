@@ -33,7 +33,10 @@ class ModelFiles:
         file, most = FILES[document]
         folder = Path(realpath(self.models_dir / self.name))  # `Path.resolve` fails at a link to itself
         path = Path(realpath(folder / file))
-        is_usable = path.is_relative_to(folder) and path.is_file() and path.stat().st_size <= most
+        try:
+            is_usable = path.is_relative_to(folder) and path.is_file() and path.stat().st_size <= most
+        except OSError:  # it was deleted at this moment
+            return None
         return path if is_usable else None
 
     @property

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.requests.model_files import ABOUT_LENGTH, ModelFiles
+from jobs.model_files import ABOUT_LENGTH, ModelFiles
 
 
 @pytest.mark.parametrize(
