@@ -29,7 +29,7 @@ def real_images(
     shape: Shape,
     split: str = "test",
     first: int = 0,
-    networks: Collection[str] | None = None,
+    networks: Collection[str] = (),
 ) -> ImageArray:
     """Reads real images as a model would be trained on them, uint8 of shape (N, H, W, C), in random order.
 
@@ -57,7 +57,7 @@ def real_images(
     return np.stack(list(_folder_images(Path(data), count, shape)))
 
 
-def training_images(data: str, *, shape: Shape, networks: Collection[str] | None = None) -> Iterator[ImageArray]:
+def training_images(data: str, *, shape: Shape, networks: Collection[str] = ()) -> Iterator[ImageArray]:
     """Yields every image that training on `data` sees, uint8 of shape (H, W, C), one after another.
 
     Args:

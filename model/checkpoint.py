@@ -150,15 +150,14 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    folder: Path | str, *, device: torch.device | str = "cpu", networks: Collection[str] | None = None
+    folder: Path | str, *, device: torch.device | str = "cpu", networks: Collection[str] = ()
 ) -> Checkpoint:
     """Reads and checks a folder, one of ours or one of diffusers.
 
     Args:
         folder: the path of the folder.
         device: the device of the networks.
-        networks: the modules of other packages whose networks may be imported, with all modules below them; None for
-            none.
+        networks: the modules of other packages whose networks may be imported, with all modules below them.
 
     Raises:
         CheckpointError: if the folder cannot be served; the message names the file and what is wrong with it.
@@ -205,7 +204,7 @@ def _side_networks(config: ModelConfig) -> dict[str, nn.Module]:
     return networks
 
 
-def _read(folder: Path, networks: Collection[str] | None) -> FolderContents:
+def _read(folder: Path, networks: Collection[str]) -> FolderContents:
     checked_sums(folder, (CONFIG,))
     content = read_json(folder, CONFIG)
     config = config_from_json(content)

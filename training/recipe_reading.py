@@ -25,7 +25,7 @@ from .recipe import Data, Recipe
 from .recipe_checks import check
 
 
-def load_recipe(name_or_path: str, overrides: Sequence[str] = (), *, networks: Collection[str] | None = None) -> Recipe:
+def load_recipe(name_or_path: str, overrides: Sequence[str] = (), *, networks: Collection[str] = ()) -> Recipe:
     """Reads a recipe that ships (by name) or a TOML file, and applies overrides like `batch_size=16`, `data.count=100`.
 
     Args:

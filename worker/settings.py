@@ -53,7 +53,7 @@ class WorkerSettings(SharedSettings):
     """Folder of compiled networks; it holds machine code, so nobody else may write there."""
     drain_seconds: PositiveInt = 20
     """Seconds after SIGTERM in which jobs may end; the others are handed to the next worker."""
-    networks: Annotated[frozenset[Annotated[str, AfterValidator(_module)]], NoDecode] | None = None
+    networks: Annotated[frozenset[Annotated[str, AfterValidator(_module)]], NoDecode] = frozenset()
     """Modules of other packages whose networks may be imported, with all modules below them: mylab.nets."""
     metrics_port: int | None = Field(None, ge=1, le=65535)
     """Port of the worker's own /metrics; none by default."""

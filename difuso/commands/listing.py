@@ -15,7 +15,7 @@ from ..models_folder import no_model
 from ..terminal import printable
 
 
-def print_models(folder: Path, *, verify: bool, networks: Collection[str] | None) -> bool:
+def print_models(folder: Path, *, verify: bool, networks: Collection[str]) -> bool:
     """Prints a table of the checkpoints in a folder; returns whether all can be served.
 
     `verify` loads the weights too, which finds all damage and takes longer, and imports networks of other packages only
@@ -45,7 +45,7 @@ def print_models(folder: Path, *, verify: bool, networks: Collection[str] | None
     return not refused
 
 
-def _damaged(folder: Path, names: list[str], networks: Collection[str] | None) -> dict[str, str]:
+def _damaged(folder: Path, names: list[str], networks: Collection[str]) -> dict[str, str]:
     """Loads the checkpoints of these names; returns the name and reason of each that cannot be served."""
     from model import load_checkpoint
 

@@ -66,7 +66,7 @@ def convert(
     half: bool = False,
     precision: Precision | None = None,
     measure: Callable[[Checkpoint], Iterable[str]] = lambda checkpoint: (),
-    networks: Collection[str] | None = None,
+    networks: Collection[str] = (),
 ) -> None:
     """Converts a checkpoint, loads the new folder once to prove that it can be served, and prints a summary.
 
@@ -134,7 +134,7 @@ def model_name(source: Path) -> str:
     return name_from(source.name if source.is_dir() else source.stem)
 
 
-def _read_folder(folder: Path, networks: Collection[str] | None) -> Checkpoint:
+def _read_folder(folder: Path, networks: Collection[str]) -> Checkpoint:
     """Reads a folder of difuso or diffusers; old folders of diffusers have their weights in a pickle."""
     if not is_diffusers(folder):
         return load_checkpoint(folder, networks=networks)
@@ -150,7 +150,7 @@ def _read_folder(folder: Path, networks: Collection[str] | None) -> Checkpoint:
     return _checkpoint(pickled, config, network)
 
 
-def _read_file(path: Path, facts: str | None, networks: Collection[str] | None) -> Checkpoint:
+def _read_file(path: Path, facts: str | None, networks: Collection[str]) -> Checkpoint:
     if facts is not None and is_config(facts):
         return _checkpoint(path, *read_network(_read_weights(path, read_content), Path(facts), networks))
     weights = _read_weights(path)

@@ -26,7 +26,7 @@ def is_config(facts: str | None) -> bool:
     return "network" in read_json(path.parent, path.name)
 
 
-def read_network(content: Any, file: Path, networks: Collection[str] | None) -> tuple[ModelConfig, nn.Module]:
+def read_network(content: Any, file: Path, networks: Collection[str]) -> tuple[ModelConfig, nn.Module]:
     """Builds the network of a config and gives it its weights; prints where in the content they are.
 
     Args:

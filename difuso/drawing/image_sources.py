@@ -40,7 +40,7 @@ class ImageSources:
     seed: int
     chosen: Mapping[str, Any]
     folder: Path
-    networks: Collection[str] | None = None
+    networks: Collection[str] = ()
 
     @cached_property
     def model(self) -> DrawingModel:

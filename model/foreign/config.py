@@ -54,7 +54,7 @@ class ForeignConfig(NetworkConfig):
             raise ValueError(f"args must have at most {MAX_ARGS} characters as JSON, not {length}")
 
 
-def check_networks(networks: Collection[NetworkConfig | None], allowed: Collection[str] | None) -> None:
+def check_networks(networks: Collection[NetworkConfig | None], allowed: Collection[str]) -> None:
     """Checks that those of these networks which are of other packages may be imported; see `names.check_allowed`.
 
     Raises:

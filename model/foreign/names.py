@@ -61,12 +61,12 @@ def check_package(module: str) -> None:
         )
 
 
-def check_allowed(name: str, allowed: Collection[str] | None) -> None:
+def check_allowed(name: str, allowed: Collection[str]) -> None:
     """Checks that a name may be imported.
 
     Args:
         name: the name of a class or function.
-        allowed: the modules that the operator allows, with all modules below them; None for none.
+        allowed: the modules that the operator allows, with all modules below them.
 
     Raises:
         CheckpointError: if it may not.
@@ -78,7 +78,7 @@ def check_allowed(name: str, allowed: Collection[str] | None) -> None:
         model.errors.CheckpointError: mylab2.nets:Denoiser is code of another package, which is not allowed here: ...
     """
     module = module_of(name)
-    if not any(f"{module}.".startswith(f"{each}.") for each in allowed or ()):
+    if not any(f"{module}.".startswith(f"{each}.") for each in allowed):
         raise CheckpointError(
             f"{name} is code of another package, which is not allowed here: if you trust it, set "
             f"DIFUSO_NETWORKS={module} for difuso's processes"

@@ -22,7 +22,7 @@ def in_code(kind: type[BaseSettings]) -> dict[str, str]:
     settings = {}
     for name, field in kind.model_fields.items():
         variable = str(field.validation_alias or f"DIFUSO_{name.upper()}")
-        default = "none" if field.default is None else f"`{str(field.default).lower()}`"
+        default = "none" if field.default in (None, frozenset()) else f"`{str(field.default).lower()}`"
         settings[variable] = "[below](#places)" if field.default_factory else default
     return settings
 

@@ -73,7 +73,7 @@ def recipe(tmp_path: Path) -> Callable[..., Recipe]:
     path = tmp_path / "own.toml"
     path.write_text(RECIPE)
 
-    def read(*changes: str, networks: Sequence[str] | None = (PACKAGE,)) -> Recipe:
+    def read(*changes: str, networks: Sequence[str] = (PACKAGE,)) -> Recipe:
         return load_recipe(str(path), changes, networks=networks)
 
     return read
@@ -162,7 +162,7 @@ def test_a_recipe_that_cannot_be_used_says_why(recipe: Callable[..., Recipe], ch
 
 def test_nothing_is_allowed_by_default(recipe: Callable[..., Recipe]) -> None:
     with pytest.raises(RecipeError, match="not allowed here: if you trust it, set DIFUSO_NETWORKS"):
-        recipe(networks=None)
+        recipe(networks=())
 
 
 def test_figures_can_be_measured_against_the_source(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
