@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from os.path import realpath
 from pathlib import Path
 
+from model.errors import unreadable
+from model.folders.files import is_file
+
 CARD_BYTES, FIGURE_BYTES = 1 << 20, 1 << 24  # at most
 FILES = {
     "card": ("README.md", CARD_BYTES),
@@ -29,14 +32,17 @@ class ModelFiles:
         """Returns the path of `card`, `sheet` or `losses`; None if there is no such file, or if it is too large.
 
         A link in the folder of a stranger may lead anywhere else; a file outside the folder counts as missing.
+
+        Raises:
+            CheckpointUnreadable: if the disk does not tell.
         """
         file, most = FILES[document]
         folder = Path(realpath(self.models_dir / self.name))  # `Path.resolve` fails at a link to itself
         path = Path(realpath(folder / file))
         try:
-            is_usable = path.is_relative_to(folder) and path.is_file() and path.stat().st_size <= most
-        except OSError:  # it was deleted at this moment
-            return None
+            is_usable = path.is_relative_to(folder) and is_file(path) and path.stat().st_size <= most
+        except OSError as error:
+            raise unreadable(path.name, error) from error
         return path if is_usable else None
 
     @property
@@ -46,15 +52,17 @@ class ModelFiles:
 
     @property
     def about(self) -> str | None:
-        """The first sentence of the card; None without one."""
+        """The first sentence of the card; None without one, or where it may not be read; raises like `find`."""
         path = self.find("card")
         if path is None:
             return None
         try:
             with path.open("rb") as file:
                 text = file.read(HEAD_BYTES).decode("utf-8", "replace").replace("\r", "")
-        except OSError:  # it may not be read, or was deleted at this moment
+        except PermissionError:
             return None
+        except OSError as error:
+            raise unreadable(path.name, error) from error
         blocks = (block.strip("\n") for block in FRONT_MATTER.sub("", text).split("\n\n"))
         first = next((block for block in blocks if block and not NO_PARAGRAPH.match(block)), "")
         sentence = re.split(r"(?<=[.!?])\s", " ".join(MARKUP.sub(r"\1", first).split()))[0]

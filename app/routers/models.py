@@ -1,6 +1,7 @@
 """/models: the models and their states."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, Self
 
@@ -13,6 +14,7 @@ from jobs.model_files import ModelFiles
 from jobs.redis.workers import ModelReport, reports_for
 from jobs.values import Frozen
 from model.conditions import type_of
+from model.errors import CheckpointUnreadable
 from model.folders.config import ModelConfig, Precision, SamplerDefaults
 
 from ..http import conditional
@@ -216,8 +218,10 @@ def get_model_figure(
 
 
 def _file(catalog: Catalog, settings: ApiSettings, name: str, document: str) -> Path:
-    """Returns the path of a file of `ModelFiles`; raises HTTPException, 404, if there is none."""
-    path = ModelFiles(settings.models_dir, name).find(document) if name in catalog.models else None
+    """Returns the path of a file of `ModelFiles`; raises HTTPException, 404, if there is none, or the disk fails."""
+    path = None
+    with suppress(CheckpointUnreadable):
+        path = ModelFiles(settings.models_dir, name).find(document) if name in catalog.models else None
     if path is None:
         raise HTTPException(404)
     return path
