@@ -66,6 +66,18 @@ def test_a_name_that_cannot_be_taken_is_refused(name: str, reason: str) -> None:
     assert os.listdir() == ["there"]
 
 
+def test_its_test_is_found_below_a_project_that_has_tests_of_its_own() -> None:
+    """As in a clone of difuso, whose settings of pytest would take the folder for the module."""
+    Path("pyproject.toml").write_text(
+        '[tool.pytest.ini_options]\npythonpath = ["."]\naddopts = ["--import-mode=importlib"]\n'
+    )
+    init(NAME)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--collect-only"]
+    environment = {**ENVIRONMENT, "DIFUSO_NETWORKS": NAME}
+    found = subprocess.run(command, cwd=NAME, env=environment, capture_output=True, text=True, timeout=50)
+    assert (found.returncode, "2 tests collected" in found.stdout) == (0, True), found.stdout
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_it_is_tested_trained_checked_and_drawn_as_it_says() -> None:
