@@ -10,8 +10,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
+
+from model.processor import processor_name
 
 PACKAGES = ("difuso", "torch", "diffusers", "litserve", "fastapi", "uvicorn", "redis", "rq")
 QUIET_LOAD = 0.5
@@ -34,7 +35,7 @@ def facts() -> dict[str, Any]:
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "cpu": _cpu_name(),
+        "cpu": processor_name(),
         "cores": cores,
         "load_before": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
@@ -64,12 +65,6 @@ def resident_mb(pid: int) -> float:
     """Returns the resident memory of a process in MB (10^6 bytes)."""
     kibibytes = subprocess.check_output(["ps", "-o", "rss=", "-p", str(pid)], text=True, timeout=10)
     return int(kibibytes) * 1024 / 1e6
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor())
 
 
 def _version(package: str) -> str | None:

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, cast
 
 import torch
@@ -103,6 +105,7 @@ def save_checkpoint(
     classifier: Classifier | None = None,
     weaker: nn.Module | None = None,
     dtype: torch.dtype = torch.float16,
+    documents: Mapping[str, Path] = MappingProxyType({}),
 ) -> None:
     """Writes a folder that the server can load; replaces an older folder only when the new one is complete.
 
@@ -114,6 +117,7 @@ def save_checkpoint(
         weaker: the weaker network of the config, if it has one.
         dtype: type of the saved numbers, except the frequencies of Fourier embeddings. float16 halves the file and
             keeps 11 bits; loading gives float32 again.
+        documents: files about the model, such as README.md and sheet.png, which are copied into the folder.
 
     Raises:
         CheckpointError: if a tensor is not finite in `dtype`; the older folder stays.
@@ -147,6 +151,8 @@ def save_checkpoint(
         for file, state in states.items():
             save_file(state, fresh / file)
         (fresh / CONFIG).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        for name, path in documents.items():
+            shutil.copyfile(path, fresh / name)
 
 
 def load_checkpoint(

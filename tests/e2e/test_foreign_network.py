@@ -98,7 +98,14 @@ def test_the_bytes_are_the_same_alone_and_among_others(served: Difuso) -> None:
 def test_kill_9_changes_no_byte(served: Difuso, wait_until: WaitUntil) -> None:
     # The tiny network draws four images in less than a second: so many that none is fast enough to end before the kill.
     number = 20
-    query = {"steps": 1000, "n": number, "sampler": "ddpm", "label": 1, "condition": "bright:3", "seed": 7}
+    query: dict[str, Any] = {
+        "steps": 1000,
+        "n": number,
+        "sampler": "ddpm",
+        "label": 1,
+        "condition": "bright:3",
+        "seed": 7,
+    }
     with httpx.Client(base_url=served.url, timeout=120) as client:
 
         def submit() -> str:

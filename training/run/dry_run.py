@@ -1,5 +1,6 @@
 """A few steps that write nothing, to see whether a recipe works here, and its needs."""
 
+import copy
 import dataclasses
 import resource
 import sys
@@ -26,7 +27,7 @@ class DryRun:
 
     Attributes:
         parameters: number of the network's parameters.
-        flops: of a call forwards with one image, two for each multiplication with its addition.
+        flops: see `call_flops`.
         precision: number format of the network's calls.
         format_seconds: seconds of a pass forwards and backwards in each format; none if the recipe says one.
         widths: channels of the network's levels; empty for a network without.
@@ -86,7 +87,7 @@ def dry_run(recipe: Recipe, *, device: str = "cpu") -> DryRun:
     parameters = sum(parameter.numel() for parameter in trainer.network.parameters())
     return DryRun(
         parameters=parameters,
-        flops=_flops(trainer),
+        flops=call_flops(trainer),
         precision=str(trainer.precision),
         format_seconds=trainer.format_seconds,
         widths=getattr(recipe.network, "widths", ()),
@@ -99,13 +100,15 @@ def dry_run(recipe: Recipe, *, device: str = "cpu") -> DryRun:
     )
 
 
-def _flops(trainer: Trainer) -> int:
+def call_flops(trainer: Trainer) -> int:
+    """Returns the operations of a call forwards with one image, two for each multiplication with its addition."""
+    network = copy.deepcopy(trainer.network)  # in training mode a call may change the means of a normalisation
     x_t, t, told = trainer.blank(1)
     # In training mode, because the counter does not know oneDNN's convolutions of the other; dropout draws there. And
     # attention by matrix products, because it does not know the CPU's own.
     counted = FlopCounterMode(display=False)
     with torch.random.fork_rng(), sdpa_kernel(SDPBackend.MATH), counted as counter, torch.no_grad():
-        trainer.network(x_t, t, **told)
+        network(x_t, t, **told)
     return int(counter.get_total_flops())
 
 

@@ -15,8 +15,9 @@ from torch.utils.tensorboard import SummaryWriter
 from model.images import to_uint8
 from model.shape import Shape
 
-from .loss_curves import METRICS, plot_run
+from .loss_curves import METRICS, plot_run, sheet_at, sheets_of
 
+LOSSES = "losses.png"
 GAP, LINE = 2, 12  # pixels between the images of a sheet, and for a line of text
 Captions = Sequence[Sequence[str]]  # lines of text for each image
 
@@ -43,13 +44,20 @@ class Journal:
 
     def sheet(self, step: int, images: Tensor, captions: Captions = ()) -> None:
         """Writes a sheet of images in [-1, 1], shape (N, C, H, W), with lines of text below each."""
-        path = self._folder / "sheets" / f"{step:08d}.png"
+        path = sheet_at(self._folder, step)
         path.parent.mkdir(exist_ok=True)
         tile_images(images, captions).save(path)
 
     def curve(self) -> None:
         """Plots the losses of the run so far as losses.png."""
-        plot_run(self._folder, self._folder / "losses.png")
+        plot_run(self._folder, self._folder / LOSSES)
+
+    def documents(self) -> dict[str, Path]:
+        """Returns what the run can tell about its model so far: the log, the curve and the last sheet."""
+        found = {METRICS: self._folder / METRICS, LOSSES: self._folder / LOSSES}
+        if sheets := sheets_of(self._folder):
+            found["sheet.png"] = sheets[max(sheets)]
+        return {name: path for name, path in found.items() if path.is_file()}
 
     def close(self) -> None:
         self._lines.close()

@@ -1,18 +1,22 @@
-"""Loss curves from the metrics.jsonl of training runs, as PNG files."""
+"""Loss curves of training runs as PNG files: of metrics.jsonl, with samples below, from sheets/."""
 
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator
+from PIL import Image
 
-METRICS = "metrics.jsonl"
+METRICS, SHEETS = "metrics.jsonl", "sheets"
 WINDOW = 9  # lines of a log over which a smoothed loss is the mean
+MOMENTS = 8  # of a run, whose samples stand below its curve
+SHOWN = 4  # a sheet is so many times as wide and high as what is shown of it: 2x2 of 8x8 samples
 
 Entries = list[dict[str, Any]]
 Values = np.ndarray[Any, Any]
@@ -28,20 +32,37 @@ def read_metrics(path: Path) -> Entries:
     return [by_step[step] for step in sorted(by_step)]
 
 
+def sheet_at(folder: Path, step: int) -> Path:
+    """Returns the path of the sheet that a run draws at a step."""
+    return folder / SHEETS / f"{step:08d}.png"
+
+
+def sheets_of(folder: Path) -> dict[int, Path]:
+    """Returns the sheets that a run has drawn, by step."""
+    return {int(path.stem): path for path in sorted((folder / SHEETS).glob("*.png"))}
+
+
 def plot_run(folder: Path, out: Path) -> None:
     """Plots the logged losses of a run, over all timesteps and by quarter of them.
 
-    The plot also shows its KID, or the accuracy of a classifier on held-out images.
+    The plot also shows its KID, or the accuracy of a classifier on held-out images. Below, on the same axis of steps,
+    stand the first samples of some of its sheets, each left of the step at which it was drawn.
     """
     entries = read_metrics(folder / METRICS)
     labels = {"loss": "all t", "loss/t<50": "t < 50"}
     labels |= {f"loss/q{quarter}": f"quarter {quarter} of t" for quarter in range(1, 5)}
     ylabel = "cross-entropy" if any("accuracy" in entry for entry in entries) else "mean squared error"
-    dotted = {
-        label: [(entry["step"], entry[key]) for entry in entries if key in entry]
-        for key, label in (("kid", "KID x 1000"), ("held_out/accuracy", "accuracy on held-out images"))
-    }
-    _plot({label: (entries, key) for key, label in labels.items()}, out, ylabel=ylabel, dotted=dotted)
+    figure, sheets = Figure(figsize=(8, 4.5), layout="constrained"), sheets_of(folder)
+    if sheets:
+        figure.set_figheight(5.5)
+        axes, strip = figure.subplots(2, sharex=True, height_ratios=(4.5, 1))
+        _show(sheets, strip)
+    else:
+        axes = figure.subplots()
+    _plot({label: (entries, key) for key, label in labels.items()}, axes, ylabel=ylabel)
+    for key, label in (("kid", "KID x 1000"), ("held_out/accuracy", "accuracy on held-out images")):
+        _dot([(entry["step"], entry[key]) for entry in entries if key in entry], axes, label)
+    _save(figure, out)
 
 
 def plot_runs(folders: Sequence[Path], out: Path, *, key: str = "loss") -> None:
@@ -60,7 +81,9 @@ def plot_runs(folders: Sequence[Path], out: Path, *, key: str = "loss") -> None:
         curves[name] = read_metrics(folder / METRICS), key
         if not any(key in entry for entry in curves[name][0]):
             raise ValueError(f"{name} did not log {key}: take a key of its {METRICS}")
-    _plot(curves, out, ylabel=key)
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    _plot(curves, figure.subplots(), ylabel=key)
+    _save(figure, out)
 
 
 def smoothed(values: Values) -> Values:
@@ -69,22 +92,14 @@ def smoothed(values: Values) -> Values:
     return np.array([values[i - r : i + r + 1].mean() for i, r in enumerate(reach)])
 
 
-def _plot(
-    curves: Mapping[str, tuple[Entries, str]],
-    out: Path,
-    *,
-    ylabel: str,
-    dotted: Mapping[str, Sequence[tuple[int, float]]] = MappingProxyType({}),
-) -> None:
-    """Plots each curve smoothed, over a pale line of the logged values; and others as dots, on an axis of their own."""
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    axes = figure.subplots()
+def _plot(curves: Mapping[str, tuple[Entries, str]], axes: Axes, *, ylabel: str) -> None:
+    """Plots each curve smoothed, over a pale line of the logged values."""
     for place, (label, (entries, key)) in enumerate(curves.items()):
         logged = [(entry["step"], entry[key]) for entry in entries if key in entry]
         steps, values = np.array(logged, dtype=float).reshape(-1, 2).T
         axes.plot(steps, values, color=f"C{place % 10}", alpha=0.25, linewidth=0.8)
         axes.plot(steps, smoothed(values), color=f"C{place % 10}", label=label)
-    axes.set(xlabel="step", ylabel=ylabel, yscale="log")
+    axes.set(ylabel=ylabel, yscale="log")
     low, high = axes.get_ylim()
     narrow = FixedLocator(MaxNLocator(5).tick_values(low, high))
     axes.yaxis.set_major_locator(narrow if high < 3 * low else LogLocator(subs=(1, 2, 5)))
@@ -92,13 +107,34 @@ def _plot(
     axes.yaxis.set_minor_locator(NullLocator())
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
-    for label, dots in dotted.items():
-        if not dots:
+
+
+def _dot(dots: Sequence[tuple[int, float]], axes: Axes, label: str) -> None:
+    """Plots (step, value) pairs, if there are any, on an axis of their own."""
+    if not dots:
+        return
+    right = axes.twinx()
+    right.plot(*zip(*dots, strict=True), "ko:", markersize=4, label=label)
+    right.set(ylabel=label, ylim=(0, None))
+    rises = dots[-1][1] > dots[0][1]
+    right.legend(fontsize="small", loc="lower right" if rises else "upper center")
+
+
+def _show(sheets: Mapping[int, Path], strip: Axes) -> None:
+    """Shows the corner of the sheets at equal distances of the run, each in the part of it that ends with the sheet."""
+    last = max(sheets)
+    ends = [last * part / MOMENTS for part in range(MOMENTS + 1)]
+    for begin, end in pairwise(ends):
+        step = max((step for step in sheets if begin < step <= end), default=None)
+        if step is None:
             continue
-        right = axes.twinx()
-        right.plot(*zip(*dots, strict=True), "ko:", markersize=4, label=label)
-        right.set(ylabel=label, ylim=(0, None))
-        rises = dots[-1][1] > dots[0][1]
-        right.legend(fontsize="small", loc="lower right" if rises else "upper center")
+        with Image.open(sheets[step]) as sheet:
+            corner = sheet.crop((0, 0, sheet.width // SHOWN, sheet.height // SHOWN)).convert("RGB")
+        strip.imshow(corner, extent=(begin, end, 0, 1), aspect="auto", interpolation="antialiased")
+    strip.set(ylim=(0, 1), yticks=[])
+
+
+def _save(figure: Figure, out: Path) -> None:
+    figure.supxlabel("step", fontsize="medium")
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=100)

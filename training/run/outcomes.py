@@ -1,7 +1,7 @@
 """The model that a run makes of its network, and the samples or figures that it shows on the way."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -41,11 +41,13 @@ UNTOLD_SEEDS = range(56, 64)  # the last row of a sheet
 IMAGE_SHEET_SEEDS = range(16)  # of networks that see images
 BATCH = 250  # of held-out images
 
+Documents = Mapping[str, Path]  # files about a model, by their names in its folder
+
 
 class Outcome(Protocol):
     """The model that a run makes."""
 
-    def save(self, folder: Path, average: Ema, facts: dict[str, Any]) -> None:
+    def save(self, folder: Path, average: Ema, facts: dict[str, Any], documents: Documents) -> None:
         """Writes the checkpoint with the network of an average; `facts` say how far its training is."""
 
     def show(self, step: int, journal: Journal) -> None:
@@ -58,11 +60,11 @@ class ImageModel:
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
 
-    def save(self, folder: Path, average: Ema, facts: dict[str, Any]) -> None:
+    def save(self, folder: Path, average: Ema, facts: dict[str, Any], documents: Documents) -> None:
         config = self._config(facts)
         # A network of another package may hold numbers that float16 cannot.
         dtype = torch.float32 if isinstance(config.network, ForeignConfig) else torch.float16
-        save_checkpoint(folder, config, average.network, dtype=dtype)
+        save_checkpoint(folder, config, average.network, dtype=dtype, documents=documents)
 
     def show(self, step: int, journal: Journal) -> None:
         """Enters a sheet of images, with what each was told."""
@@ -138,14 +140,22 @@ class GuidedModel:
         except CheckpointError as error:
             raise RecipeError(f"guides = {folder!r}: {error}") from error
 
-    def save(self, folder: Path, average: Ema, facts: dict[str, Any]) -> None:
+    def save(self, folder: Path, average: Ema, facts: dict[str, Any], documents: Documents) -> None:
         """Writes the guided model with the classifier. The numbers of its own network do not change."""
         guided, classifier = self._guided, average.network
         assert isinstance(classifier, Classifier)
         training = {**guided.config.training, "classifier": {"recipe": self._trainer.recipe.record, **facts}}
         config = replace(guided.config, classifier=classifier.config, training=training)
         dtype = torch.float16 if _fits_float16(guided.network) else torch.float32
-        save_checkpoint(folder, config, guided.network, classifier=classifier, weaker=guided.weaker, dtype=dtype)
+        save_checkpoint(
+            folder,
+            config,
+            guided.network,
+            classifier=classifier,
+            weaker=guided.weaker,
+            dtype=dtype,
+            documents=documents,
+        )
 
     def show(self, step: int, journal: Journal) -> None:
         """Enters the accuracy on the held-out images."""

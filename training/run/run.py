@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from enum import IntEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from ..errors import Diverged, RecipeError
 from ..recipe import Recipe
 from ..replacing import replace_text
 from ..seeds import Seeds
+from .card import card
+from .dry_run import call_flops
 from .initial import check_initial, seeds_of
 from .journal import Journal
 from .outcomes import GuidedModel, ImageModel, Outcome
@@ -38,7 +41,7 @@ log = logging.getLogger(__name__)
 KID_BATCHES = [range(first, first + 64) for first in range(0, 256, 64)]  # seeds of the images that KID is of
 Distance = Callable[[ImageArray], float]  # of drawn images, uint8, shape (N, H, W, C), from others
 
-STATES, MODEL, DATA, HELD_OUT, RECIPE = "states", "model", "data", "held_out", "recipe.json"
+STATES, MODEL, DATA, HELD_OUT, RECIPE, CARD = "states", "model", "data", "held_out", "recipe.json", "README.md"
 
 
 OVER = "stopped at step %d after max_minutes; a larger max_minutes resumes the run"
@@ -59,9 +62,9 @@ def train(
 ) -> int:
     """Runs a recipe in a folder, or resumes where earlier processes stopped; returns the step reached.
 
-    The folder gets recipe.json, data/, metrics.jsonl, losses.png, tensorboard/, sheets/, states/ and model/, the
-    servable checkpoint; only the first of several processes writes. SIGTERM and SIGINT save and end the run; the same
-    call resumes it.
+    The folder gets recipe.json, data/, metrics.jsonl, losses.png, tensorboard/, sheets/, states/ and README.md, and in
+    model/ the servable checkpoint with what is known of it. Only the first of several processes writes. SIGTERM and
+    SIGINT save and end the run; the same call resumes it.
 
     Args:
         kid_from: makes the KID to the training images, for recipes with `kid_every`. Training does not know how images
@@ -172,7 +175,6 @@ class Run:
         self._processes = trainer.processes
         self._journal = Journal(out) if self._processes.first else None
         self._earlier_seconds = 0.0
-        self._saved_at = -1
         self._started = time.perf_counter()
 
     @property
@@ -207,13 +209,12 @@ class Run:
                 if recipe.kid_every and trainer.step % recipe.kid_every == 0:
                     self._measure()
                     window.restart()
-                if trainer.step % recipe.sheet_every == 0:
+                if trainer.step % recipe.sheet_every == 0 and trainer.step < recipe.max_steps:
                     self._show()
                     window.restart()
             if verdict is not Verdict.STOP:
-                if self._saved_at != trainer.step:
-                    self._save()
                 self._show()
+                self._save()  # the model with what was shown last
         if verdict is Verdict.STOP:  # said below the bar, not in it
             log.info(STOPPED, trainer.step, recipe.max_steps, self._out)
         elif verdict is Verdict.END:
@@ -238,7 +239,6 @@ class Run:
 
     def _save(self) -> None:
         trainer = self.trainer
-        self._saved_at = trainer.step
         state = {"trainer": trainer.state(), "seconds": self.seconds}
         if self._outcome is None:
             return
@@ -250,8 +250,21 @@ class Run:
             "training_images": len(trainer.batches.dataset.trained),
         }
         for ema in trainer.emas:
-            name = MODEL if ema is trainer.emas[0] else f"{MODEL}-{ema.decay}"
-            self._outcome.save(self._out / name, ema, facts | {"ema_decay": ema.decay})
+            served = ema is trainer.emas[0]
+            name = MODEL if served else f"{MODEL}-{ema.decay}"
+            documents = self._documents() if served else {}
+            self._outcome.save(self._out / name, ema, facts | {"ema_decay": ema.decay}, documents)
+
+    def _documents(self) -> dict[str, Path]:
+        """Returns the files about the model so far; none about one that only gets a classifier."""
+        if self._journal is None or self.trainer.recipe.trains_classifier:
+            return {}
+        replace_text(self._out / CARD, card(self.trainer, self.seconds, self._flops))
+        return {CARD: self._out / CARD} | self._journal.documents()
+
+    @cached_property
+    def _flops(self) -> int:
+        return call_flops(self.trainer)
 
     def _measure(self) -> None:
         if self._journal is not None and self._kid is not None:

@@ -21,6 +21,7 @@ from PIL import Image
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from jobs.model_files import ModelFiles
 from model import load_checkpoint, networks_of, sample
 from model.folders.config import SamplerDefaults, ScheduleConfig
 from model.networks.build import build_network
@@ -93,6 +94,14 @@ def test_a_run_leaves_a_model_that_loads_and_records_that_read(tmp_path: Path, t
     with Image.open(sheets[0]) as sheet:
         assert sheet.size == (82, 82)
     assert (out / "losses.png").stat().st_size > 1000
+    files = ModelFiles(out, "model")
+    assert files.documents == ("card", "sheet", "losses")
+    assert files.about == "Images of 8 x 8 pixels of 5 classes, from a network with 12,614 parameters."
+    assert (out / "model/sheet.png").read_bytes() == sheets[-1].read_bytes()
+    card = (out / "model/README.md").read_text(encoding="utf-8")
+    assert "| data | 10 images, source `npz` |" in card
+    assert "| training | 6 steps of 4, 24 images |" in card
+    assert not ModelFiles(out, "model-0.5").documents
     recipe = json.loads((out / "recipe.json").read_text())
     assert (recipe["label_drop"], recipe["network"]["type"]) == (0.1, "unet")
     assert (out / "states/latest").read_text() == "step-00000006.pt"

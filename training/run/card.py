@@ -1,0 +1,72 @@
+"""The card of a model that a run makes: the README.md of its folder, which the page of a server shows."""
+
+import torch
+
+from model.processor import processor_name
+
+from .trainer import Trainer
+
+MAX_CLASSES = 40  # that are named
+CARD = """\
+# {name}
+
+Images of {size} pixels{kinds}, from a network with {parameters:,} parameters.
+
+    curl -X POST 'http://127.0.0.1:8000/generate?model={name}&n=8' -o images.png
+
+![Samples, drawn from the seeds 0 … 63](sheet.png)
+
+| | |
+| --- | --- |
+{rows}
+
+`config.json` holds the whole recipe, `metrics.jsonl` the log.
+
+![Loss over the run, and samples on its way](losses.png)
+"""
+
+
+def card(trainer: Trainer, seconds: float, flops: int) -> str:
+    """Returns the card of a model, in Markdown.
+
+    Args:
+        seconds: the time of the training so far.
+        flops: see `training.run.dry_run.call_flops`.
+    """
+    recipe, data = trainer.recipe, trainer.batches.dataset
+    parameters = sum(parameter.numel() for parameter in trainer.network.parameters())
+    classes = data.classes or ()
+    more = len(classes) - MAX_CLASSES
+    named = classes if more <= 0 else (*classes[:MAX_CLASSES], f"and {more} more")
+    rows = {
+        "classes": ", ".join(named),
+        "conditions": "; ".join(f"`{name}`: {each.expected}" for name, each in recipe.conditions.items()),
+        "network": f"{recipe.record['network']['type']}, {flops / 1e9:.3g} GFLOP a call",
+        "schedule": f"{recipe.schedule.type}, T = {recipe.schedule.num_train_timesteps}",
+        "prediction": f"{recipe.prediction}, loss `{recipe.loss}`, weighting `{recipe.weighting}`",
+        "data": f"{len(data.trained):,} images, source `{recipe.record['data']['source']}`",
+        "begun from": recipe.record["init"],
+        "training": f"{trainer.step:,} steps of {recipe.batch_size}, {trainer.step * recipe.batch_size:,} images",
+        "time": f"{_time(seconds)} on {_device(trainer)}",
+        "average": f"decay {recipe.ema_decay}",
+        "defaults": f"`{recipe.defaults.sampler}`, {recipe.defaults.steps} steps",
+    }
+    return CARD.format(
+        name=recipe.name,
+        size=" x ".join(map(str, recipe.shape[1:])),
+        kinds=f" of {len(classes)} classes" if classes else "",
+        parameters=parameters,
+        rows="\n".join(f"| {key} | {value} |" for key, value in rows.items() if value),
+    )
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.0f} minutes"
+
+
+def _device(trainer: Trainer) -> str:
+    count = trainer.processes.count
+    if trainer.device.type == "cuda":
+        return f"{count} x {torch.cuda.get_device_name(trainer.device)}"
+    threads = count * torch.get_num_threads()
+    return f"{threads} {'thread' if threads == 1 else 'threads'} of {processor_name()}"
