@@ -20,10 +20,10 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo, putchunk
 
 from jobs.contract import Manifest
-from jobs.image_recipe import PNG_KEY
 from jobs.images.containers import PNG_MAGIC
 from jobs.images.fitting import DEEP, DEEP_WHITE, in_eight_bits
 from jobs.images.npz import encode_npz, image_arrays
+from model.png import PNG_KEY
 
 SHEET_GAP = 2  # pixels
 FRAME_MILLISECONDS = 200

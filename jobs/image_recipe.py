@@ -14,8 +14,6 @@ from .kinds.base import Prepared
 from .kinds.generate import Generation
 from .params import SamplingParams
 
-PNG_KEY = "difuso"  # the key of the text in a PNG
-
 
 def recipe(
     job: Job,

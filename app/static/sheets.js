@@ -3,16 +3,22 @@
 import { request } from "./api.js";
 import { el } from "./dom.js";
 import { models, sidesOf } from "./models.js";
+import { readRecipe } from "./png.js";
 import { t } from "./texts.js";
 
 const GAP = 2; // pixels between the pictures of a sheet
 const found = new Map(); // a promise of each model's sheet
 
-// Resolves to the sheet of a model as a bitmap; undefined if it has none.
+async function read(name) {
+  const blob = await (await request(`/models/${name}/figures/sheet`)).blob();
+  const [bitmap, recipe] = await Promise.all([createImageBitmap(blob), readRecipe(blob)]);
+  return { bitmap, samples: recipe?.samples };
+}
+
+// Resolves to the sheet of a model as {bitmap, samples}, where the sheet says how its samples were drawn; undefined without one.
 function sheetOf(name) {
   if (!models.get(name)?.documents?.includes("sheet")) return Promise.resolve();
-  const read = () => request(`/models/${name}/figures/sheet`).then(response => response.blob()).then(createImageBitmap).catch(() => {});
-  if (!found.has(name)) found.set(name, read());
+  if (!found.has(name)) found.set(name, read(name).catch(() => {}));
   return found.get(name);
 }
 
@@ -34,15 +40,18 @@ export function samplesOf(name, columns, rows) {
   canvas.width = columns * (across + GAP) - GAP;
   canvas.height = rows * (down + GAP) - GAP;
   sheetOf(name).then(sheet => {
-    const from = (sheet && layoutOf(sheet, name)?.from) ?? 0;
-    if (sheet) canvas.getContext("2d").drawImage(sheet, -from, -from);
+    const from = (sheet && layoutOf(sheet.bitmap, name)?.from) ?? 0;
+    if (sheet) canvas.getContext("2d").drawImage(sheet.bitmap, -from, -from);
   });
   return canvas;
 }
 
+// Resolves to how the samples of a model's sheet were drawn, each as {seed, label, conditions}; undefined if it does not say.
+export const drawnBy = async name => (await sheetOf(name))?.samples;
+
 // Resolves to the first pictures of a model's sheet, each as a canvas of the model's size; none if it is not of such pictures.
 export async function cellsOf(name, most) {
-  const sheet = await sheetOf(name);
+  const sheet = (await sheetOf(name))?.bitmap;
   const layout = sheet && layoutOf(sheet, name);
   if (!layout) return [];
   const [width, height] = sidesOf(name);

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jobs.image_recipe import PNG_KEY
+from model.png import PNG_KEY
 
 from ..errors import UserError
 from ..terminal import printable

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -11,13 +12,16 @@ from pathlib import Path
 import httpx
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from selenium import webdriver
 
 from model.checkpoint import load_checkpoint, save_checkpoint
+from model.conditions import Choice, vector_size
 from model.folders.config import SamplerDefaults, ScheduleConfig
 from model.networks.build import build_network
 from model.networks.configs import UNetConfig
 from model.networks.dit_config import DiTConfig
+from model.png import PNG_KEY
 from model.shape import Shape
 from tests.serving import ENVIRONMENT, Difuso, running
 from tests.small_models import (
@@ -151,8 +155,9 @@ def second_driver() -> Iterator[webdriver.Chrome]:
 
 @pytest.fixture(scope="session")
 def studio_server(cascade_models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Difuso]:
-    """Serves five models: `tiny`, with a description and a sheet; `tiny-up`, which enlarges its images; `wide` of 16x24
-    pixels; `with-classes` of three classes, with a sheet; and `with-guide`, which has a weaker network.
+    """Serves seven models: `tiny`, with a card and a sheet; `tiny-up`, which enlarges its images; `wide` of 16x24
+    pixels; `with-classes` of three classes, with a sheet; `with-guide`, which has a weaker network; `told`, which must
+    be told some of its conditions; and `with-glasses`, which may be told one, with a sheet that tells its samples.
     """
     folder = tmp_path_factory.mktemp("page")
     models = folder / "models"
@@ -170,6 +175,13 @@ def studio_server(cascade_models_dir: Path, tmp_path_factory: pytest.TempPathFac
     save_checkpoint(models / "with-guide", guided.config, guided.network, weaker=guided.weaker)
     told = told_checkpoint()
     save_checkpoint(models / "told", told.config, told.network)
+    glasses = {"glasses": Choice(("none", "round"), null=True)}
+    dressed = checkpoint_of(UNetConfig(vector_size=vector_size(glasses), **NETWORK), conditions=glasses)
+    save_checkpoint(models / "with-glasses", dressed.config, dressed.network)
+    told_to = [{"conditions": {"glasses": value}} for value in glasses["glasses"].values] + [{}]
+    text = PngInfo()
+    text.add_itxt(PNG_KEY, json.dumps({"samples": [{"seed": seed} | told_to[seed % 3] for seed in range(64)]}))
+    Image.new("RGB", (82, 82), "teal").save(models / "with-glasses" / "sheet.png", pnginfo=text)
     wide = checkpoint_of_shape(Shape(3, 16, 24))
     save_checkpoint(models / "wide", wide.config, wide.network)
     with running(folder, ENVIRONMENT | {"DIFUSO_MODELS_DIR": str(models)}) as difuso:

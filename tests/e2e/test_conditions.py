@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from difuso import Client, cli
 from difuso.errors import UserError
-from jobs.image_recipe import PNG_KEY
+from model.png import PNG_KEY
 from tests.pictures import saved
 from tests.serving import Difuso
 

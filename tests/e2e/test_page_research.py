@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.select import Select
 
 from tests.small_models import CLASSES
 from tests.studio import Studio, at_both_widths
@@ -128,6 +129,19 @@ def test_a_sample_of_the_card_is_drawn_again(studio: Studio) -> None:
     params = studio.job(studio.after(lambda: sample.send_keys(Keys.ENTER)))["params"]
     assert (params["seed"], params["label"], params["n"]) == (5, 2, 1)
     wait_until(lambda: not studio.all("dialog.model-card"), 5, "the card closes")
+
+
+def test_samples_are_arranged_by_a_condition_and_drawn_as_the_sheet_says(studio: Studio) -> None:
+    studio.fill("model", "with-glasses")
+    studio.click("#about")
+    studio.see("dialog.model-card .sample")
+    assert not studio.all("dialog.model-card h4"), "at first in the order of the sheet"
+    Select(studio.one("dialog.model-card select")).select_by_visible_text("glasses")
+    assert [each.text for each in studio.all("dialog.model-card h4")] == ["none", "round", "any"]
+    assert len(studio.all("dialog.model-card .sample")) == 64
+    sample = studio.one("dialog.model-card [aria-label='Seed 4, glasses round']")
+    params = studio.job(studio.after(lambda: sample.send_keys(Keys.ENTER)))["params"]
+    assert (params["seed"], params["conditions"]) == (4, {"glasses": ["round"]})
 
 
 def test_a_point_of_the_quality_is_used_as_settings(studio: Studio) -> None:

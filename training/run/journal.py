@@ -2,24 +2,27 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from model.images import to_uint8
+from model.png import PNG_KEY
 from model.shape import Shape
 
-from .loss_curves import METRICS, plot_run, sheet_at, sheets_of
+from .loss_curves import METRICS, plot_run, sheet_at
 
-LOSSES = "losses.png"
+LOSSES, SHEET = "losses.png", "sheet.png"
 GAP, LINE = 2, 12  # pixels between the images of a sheet, and for a line of text
 Captions = Sequence[Sequence[str]]  # lines of text for each image
+Samples = Sequence[Mapping[str, Any]]  # the seed, class and conditions of each image
 
 
 class Journal:
@@ -42,11 +45,18 @@ class Journal:
         for key, value in metrics.items():
             self._board.add_scalar(key, value, step)
 
-    def sheet(self, step: int, images: Tensor, captions: Captions = ()) -> None:
-        """Writes a sheet of images in [-1, 1], shape (N, C, H, W), with lines of text below each."""
+    def sheet(self, step: int, images: Tensor, captions: Captions = (), samples: Samples = ()) -> None:
+        """Writes a sheet of images in [-1, 1], shape (N, C, H, W), with lines of text below each.
+
+        The same without text is sheet.png, which tells programs how its samples were drawn, if that is known.
+        """
         path = sheet_at(self._folder, step)
         path.parent.mkdir(exist_ok=True)
         tile_images(images, captions).save(path)
+        text = PngInfo()
+        if samples:
+            text.add_itxt(PNG_KEY, json.dumps({"samples": samples}))
+        tile_images(images).save(self._folder / SHEET, pnginfo=text)
 
     def curve(self) -> None:
         """Plots the losses of the run so far as losses.png."""
@@ -54,10 +64,8 @@ class Journal:
 
     def documents(self) -> dict[str, Path]:
         """Returns what the run can tell about its model so far: the log, the curve and the last sheet."""
-        found = {METRICS: self._folder / METRICS, LOSSES: self._folder / LOSSES}
-        if sheets := sheets_of(self._folder):
-            found["sheet.png"] = sheets[max(sheets)]
-        return {name: path for name, path in found.items() if path.is_file()}
+        paths = {name: self._folder / name for name in (METRICS, LOSSES, SHEET)}
+        return {name: path for name, path in paths.items() if path.is_file()}
 
     def close(self) -> None:
         self._lines.close()

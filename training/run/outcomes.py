@@ -71,9 +71,16 @@ class ImageModel:
         recipe = self._trainer.recipe
         seeds = IMAGE_SHEET_SEEDS if recipe.seen else SHEET_SEEDS
         columns = self._told(seeds)
-        journal.sheet(
-            step, self.sheet(), [words(told_at(recipe.conditions, columns, row)) for row in range(len(seeds))]
-        )
+        told = [told_at(recipe.conditions, columns, row) for row in range(len(seeds))]
+        samples = [
+            {
+                "seed": seed,
+                **({"label": seed % recipe.num_classes} if recipe.num_classes else {}),
+                **({"conditions": each} if each else {}),
+            }
+            for seed, each in zip(seeds, told, strict=True)
+        ]
+        journal.sheet(step, self.sheet(), list(map(words, told)), () if recipe.seen else samples)
 
     def samples(self, seeds: Sequence[int] = SHEET_SEEDS) -> Tensor:
         """Images of the served average, with the recipe's default sampler; all classes and shown conditions in turn."""

@@ -14,12 +14,13 @@ from PIL import Image
 from torch import Tensor
 
 from jobs.contract import ImageFile, Job, Manifest, Timesteps
-from jobs.image_recipe import PNG_KEY, recipe
+from jobs.image_recipe import recipe
 from jobs.images.npz import Array, encode_npz, packed
 from jobs.store.result_store import ResultStore
 from model.errors import NonFiniteSample
 from model.images import to_png, to_uint8
 from model.plans.moments import levels_after
+from model.png import PNG_KEY
 from model.transfers import download
 
 from ..kinds import WORKER_KINDS

@@ -2,7 +2,9 @@
 
 export default {
   cardSamples: "What it draws",
-  cardSamplesHint: "The samples of its training, from the seeds 0 … 63. Press one to draw its seed.",
+  cardSamplesHint: "The samples of its training. Press one to draw it again.",
+  cardBy: "Arranged by",
+  cardInTurn: "seed",
   cardQuality: "How good, and how long it takes",
   cardQualityHint: "Lower is better, further left is faster. A point shows its settings; press it to use them.",
   cardSeconds: "seconds for a picture here",

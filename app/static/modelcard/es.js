@@ -2,7 +2,9 @@
 
 export default {
   cardSamples: "Qué dibuja",
-  cardSamplesHint: "Las muestras de su entrenamiento, de las semillas 0 … 63. Pulsa una para dibujar su semilla.",
+  cardSamplesHint: "Las muestras de su entrenamiento. Pulsa una para dibujarla de nuevo.",
+  cardBy: "Ordenadas por",
+  cardInTurn: "semilla",
   cardQuality: "Qué calidad, y cuánto tarda",
   cardQualityHint: "Más abajo es mejor, más a la izquierda es más rápido. Un punto muestra sus ajustes; púlsalo para usarlos.",
   cardSeconds: "segundos por imagen aquí",

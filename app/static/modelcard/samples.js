@@ -1,5 +1,5 @@
-// The samples of a model: the pictures of its sheet, class by class. `difuso train` draws them from the seeds 0 … 63 with the
-// classes in turn, so each can be drawn again.
+// The samples of a model: the pictures of its sheet, by class or by the value of a condition. Each can be drawn again: a sheet
+// says how its samples were drawn, and those of before are from the seeds 0 … 63 with the classes in turn.
 
 import { request } from "../api.js";
 import { el } from "../dom.js";
@@ -8,26 +8,45 @@ import { reveal } from "../gallery.js";
 import { make } from "../making.js";
 import { fromPicture } from "../models.js";
 import { notify } from "../notice.js";
-import { cellsOf } from "../sheets.js";
+import { cellsOf, drawnBy } from "../sheets.js";
 import { t } from "../texts.js";
+import { askConditions } from "../told.js";
 
 const COUNT = 64;
 
 // Resolves to the elements; a sheet of another kind is shown as it is.
-export async function samplesOf({ name, classes }, close) {
+export async function samplesOf({ name, classes, conditions }, close) {
   const cells = fromPicture(name) ? [] : await cellsOf(name, COUNT);
   if (cells.length < COUNT) return figureOf(name, "sheet", t("samples", name));
-  const labelOf = seed => classes && seed % classes.length;
-  const buttons = cells.map((canvas, seed) => {
-    const words = [`${t("seed")} ${seed}`, classes?.[labelOf(seed)]].filter(Boolean).join(", ");
-    const button = el("button", { type: "button", className: "sample", title: words, "aria-label": words }, canvas);
-    button.addEventListener("click", () => (close(), draw(name, seed, labelOf(seed))));
+  const samples = (await drawnBy(name)) ?? cells.map((_, seed) => ({ seed, label: classes && seed % classes.length }));
+  const buttons = samples.map((sample, index) => {
+    const told = Object.entries(sample.conditions ?? {}).map(([key, value]) => `${key} ${value}`);
+    const words = [`${t("seed")} ${sample.seed}`, classes?.[sample.label], ...told].filter(Boolean).join(", ");
+    const button = el("button", { type: "button", className: "sample", title: words, "aria-label": words }, cells[index]);
+    button.addEventListener("click", () => (close(), draw(name, sample)));
     return button;
   });
-  const rows = classes
-    ? classes.flatMap((each, label) => [el("h4", { textContent: each }), row(buttons.filter((_, seed) => labelOf(seed) === label))])
-    : [row(buttons)];
-  return [el("p", { className: "hint", textContent: t("cardSamplesHint") }), el("div", { className: classes ? "by-class" : "" }, ...rows)];
+  const rowsOf = (values, valueOf) =>
+    values.flatMap(value => {
+      const found = buttons.filter((_, index) => valueOf(samples[index]) === value);
+      return found.length ? [el("h4", { textContent: value ?? t("anyClass") }), row(found)] : [];
+    });
+  const choices = Object.entries(conditions ?? {}).filter(([key, { type }]) => type === "choice" && samples.some(each => each.conditions?.[key]));
+  const ways = new Map([
+    classes ? [t("class"), () => rowsOf(classes, ({ label }) => classes[label])] : [t("cardInTurn"), () => [row(buttons)]],
+    ...choices.map(([key, { values }]) => [key, () => rowsOf([...values, undefined], each => each.conditions?.[key])]),
+  ]);
+  const place = el("div");
+  const show = way => {
+    place.className = way === t("cardInTurn") ? "" : "by-class";
+    place.replaceChildren(...ways.get(way)());
+  };
+  const [first] = ways.keys();
+  show(first);
+  const menu = el("select", {}, ...[...ways.keys()].map(way => el("option", { textContent: way })));
+  menu.addEventListener("change", () => show(menu.value));
+  const label = el("label", { hidden: ways.size === 1 }, t("cardBy"), " ", menu);
+  return [el("p", { className: "hint", textContent: t("cardSamplesHint") }), label, place];
 }
 
 // Resolves to a figure of the model's folder.
@@ -40,9 +59,11 @@ export async function figureOf(name, figure, alt) {
 
 const row = buttons => el("div", { className: "sample-row" }, ...buttons);
 
-async function draw(name, seed, label) {
+async function draw(name, { seed, label, conditions = {} }) {
+  const query = new URLSearchParams({ model: name, seed, ...(label !== undefined && { label }) });
+  askConditions(query, { model: name, conditions: Object.fromEntries(Object.entries(conditions).map(([key, value]) => [key, [value]])) });
   try {
-    const job = await make({ kind: "generate", query: new URLSearchParams({ model: name, seed, ...(label !== undefined && { label }) }) });
+    const job = await make({ kind: "generate", query });
     chooseModel(name);
     await reveal(job);
   } catch (error) {

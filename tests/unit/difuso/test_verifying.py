@@ -24,9 +24,9 @@ from difuso.errors import CannotVerify, UserError
 from difuso.terminal import printable
 from jobs.catalog import read_catalog
 from jobs.contract import ImageFile, Manifest, new_job
-from jobs.image_recipe import PNG_KEY
 from jobs.kinds.generate import KIND, GenerateQuery
 from model.checkpoint import load_checkpoint, save_checkpoint
+from model.png import PNG_KEY
 
 runner = CliRunner()
 

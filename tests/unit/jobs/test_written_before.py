@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from jobs.contract import Job, Manifest
-from jobs.image_recipe import PNG_KEY, job_of, recipe
+from jobs.image_recipe import job_of, recipe
 from model.folders.config_json import config_from_json, config_to_json
+from model.png import PNG_KEY
 
 WRITTEN = sorted((Path(__file__).parents[2] / "fixtures" / "written").iterdir())
 MANIFESTS = [(folder, case) for folder in WRITTEN for case in json.loads((folder / "manifests.json").read_text())]

@@ -26,6 +26,7 @@ from model import load_checkpoint, networks_of, sample
 from model.folders.config import SamplerDefaults, ScheduleConfig
 from model.networks.build import build_network
 from model.networks.dit_config import DiTConfig
+from model.png import PNG_KEY
 from training.errors import Diverged, RecipeError
 from training.recipe import Recipe
 from training.recipe_reading import load_recipe
@@ -97,7 +98,10 @@ def test_a_run_leaves_a_model_that_loads_and_records_that_read(tmp_path: Path, t
     files = ModelFiles(out, "model")
     assert files.documents == ("card", "sheet", "losses")
     assert files.about == "Images of 8 x 8 pixels of 5 classes, from a network with 12,614 parameters."
-    assert (out / "model/sheet.png").read_bytes() == sheets[-1].read_bytes()
+    with Image.open(out / "model/sheet.png") as sheet, Image.open(sheets[-1]) as last:
+        assert np.array_equal(np.asarray(sheet), np.asarray(last)), "without conditions there is no text below samples"
+        samples = json.loads(sheet.info[PNG_KEY])["samples"]
+    assert samples == [{"seed": seed, "label": seed % 5} for seed in range(64)]
     card = (out / "model/README.md").read_text(encoding="utf-8")
     assert "| data | 10 images, source `npz` |" in card
     assert "| training | 6 steps of 4, 24 images |" in card

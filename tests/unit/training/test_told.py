@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from model.folders.config_json import config_from_json
+from model.png import PNG_KEY
 from training.data.batches import Batches
 from training.data.conditions import open_with_conditions
 from training.data.dataset import Dataset, first_images, load, scan
@@ -249,6 +250,11 @@ def test_a_run_ends_with_a_model_that_declares_its_conditions_and_a_sheet_that_t
         text = np.asarray(sheet.convert("L"))[GAP + 8 :, :]
     lines = [text[row * (8 + 3 * LINE + GAP) :][: 3 * LINE] for row in range(8)]
     assert [bool((line < 128).any()) for line in lines] == [True] * 7 + [False]  # the last row is told nothing
+    with Image.open(faces / "run" / "model" / "sheet.png") as sheet:
+        assert sheet.size == 2 * (8 * (8 + GAP) + GAP,)
+        samples = json.loads(sheet.info[PNG_KEY])["samples"]
+    assert all(each["conditions"].keys() == recipe.conditions.keys() for each in samples[:56])
+    assert samples[56:] == [{"seed": seed} for seed in range(56, 64)]
 
 
 def test_a_resumed_run_is_bit_equal_to_one_that_never_stopped(faces: Path) -> None:

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from jobs.cascade import Enlarging
 from jobs.contract import Job
-from jobs.image_recipe import PNG_KEY
 from jobs.kinds.generate import Generation
 from jobs.kinds.upscale import Upscaling
 from jobs.params import SamplingParams
@@ -26,6 +25,7 @@ from model.folders.config import Precision
 from model.foreign.config import ForeignConfig
 from model.networks.configs import UNetConfig
 from model.networks.unet import UNet
+from model.png import PNG_KEY
 from tests.small_models import CLASSES, CLASSIFIER, NETWORK, WEAKER, checkpoint_of, upscaler_of
 from worker.device import precision as formats
 from worker.device.compiled import compile_network, folder_of, load_compiled

@@ -17,7 +17,6 @@ from torch import Tensor
 from jobs.cascade import Enlarging, enlarging_seed
 from jobs.contract import Job, new_job
 from jobs.errors import JobUnreadable
-from jobs.image_recipe import PNG_KEY
 from jobs.kinds.base import Prepared, Task
 from jobs.kinds.generate import Generation
 from jobs.kinds.upscale import Upscaling
@@ -25,6 +24,7 @@ from jobs.params import SamplingParams
 from model.condition_inputs import augment, enlarge
 from model.images import from_levels, from_png, to_uint8
 from model.networks.configs import UNetConfig
+from model.png import PNG_KEY
 from model.rng import draw_noise, image_generator
 from model.sampling import sample
 from tests.rounding import assert_rounded_alike, layers
