@@ -76,6 +76,14 @@ def quality(
             "table: settings are chosen on one half and reported on the other. By default the whole is used."
         ),
     ] = None,
+    told: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RECIPE",
+            help="Tell each drawn image what a held-out image of this recipe is told; by default nothing is told, and "
+            "the classes take turns.",
+        ),
+    ] = None,
     seed: Annotated[
         int | None,
         typer.Option(
@@ -104,6 +112,7 @@ def quality(
         images=images,
         references=references,
         half=half,
+        told=told,
         inception_weights=inception_weights,
         device=_settings().device,
     )

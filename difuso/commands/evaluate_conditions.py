@@ -2,32 +2,28 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
 from evaluation.judge import Answers, judged, train_judge
 from evaluation.obedience import Share, choose_rows, share_there
-from evaluation.real_images import FACES
 from model.conditions import Choice, Conditions
 from model.images import from_levels
-from training.data.dataset import Dataset, load, scan
-from training.data.told import StoredColumn, by_value, told_at
+from training.data.dataset import Dataset
 from training.recipe import Recipe
 from training.recipe_reading import load_recipe
 from training.run.journal import tile_images
 
 from ..drawing.image_sources import ImageSources
+from ..drawing.told_images import LABEL, held_out_of, real_images_of, told_by
 from ..errors import UserError, user_errors
 from ..progress import progress
 
-REAL_FACES = 10_000  # drawn faces that the judge is trained on, and a fifth as many others to test it
-LABEL = "label"
+REAL_FACES, HELD_OUT_FACES = 10_000, 2_000  # drawn faces that the judge is trained on, and others to test it
 SHOWN = 64  # images on the sheet
 
 
@@ -51,11 +47,11 @@ def evaluate_conditions(out: Path, *, sources: ImageSources, data: str | None, i
         )
     if not judged(recipe.conditions) and recipe.num_classes is None:
         raise UserError(f"{recipe.name} tells its images no classes, choices or numbers: name another with --data")
-    real, held_out = _real(recipe, out / "real")
+    real = real_images_of(recipe, out / "real", faces=REAL_FACES)
+    held_out = held_out_of(recipe, out / "real", faces=HELD_OUT_FACES)
     conditions = judged(_declared(recipe, real))
     rows = choose_rows(conditions, held_out.columns, images)
-    told = [told_at(by_value(recipe.conditions), held_out.columns, row) for row in rows]
-    made = sources.telling(told, held_out.columns[LABEL].values[rows].tolist() if LABEL in held_out.columns else [])
+    made = sources.sampled(model.name, {}, told_by(recipe, held_out, rows))
     with progress("training the judge") as tell:
         judge = train_judge(real.images, real.columns, conditions, tell)
     with progress(f"{model.name}, {images} images") as tell:
@@ -80,36 +76,6 @@ def evaluate_conditions(out: Path, *, sources: ImageSources, data: str | None, i
     captions = [_mistakes(conditions, asked, found, row) for row in range(min(SHOWN, images))]
     tile_images(from_levels(torch.from_numpy(drawn[:SHOWN])), captions).save(sheet)
     return [sheet, numbers]
-
-
-def _real(recipe: Recipe, folder: Path) -> tuple[Dataset, Dataset]:
-    """Reads real images to train the judge on, and others that it does not see, with what they are told.
-
-    The others are the set's test half, or the reserved images, or else a tenth of the set.
-    """
-    data, told = recipe.data, by_value(recipe.conditions)
-    if data.source == FACES:
-        data = replace(data, count=REAL_FACES)
-    plain = replace(recipe, data=data, condition=None, conditions=told)
-    everything = _read(plain, folder / "train")
-    if data.source in (FACES, "idx") or data.reserved:
-        test = replace(data, split="test", count=data.count // 5)
-        return everything, _read(replace(plain, data=test), folder / "test")
-    order = np.random.default_rng(0).permutation(len(everything.images))
-    held = len(order) // 10
-    return _part(everything, np.sort(order[held:])), _part(everything, np.sort(order[:held]))
-
-
-def _read(recipe: Recipe, folder: Path) -> Dataset:
-    scan(recipe, folder)
-    found = load(recipe, folder)
-    labels = {} if found.labels is None else {LABEL: StoredColumn.of_all(found.labels)}
-    return replace(found, columns={**found.columns, **labels})
-
-
-def _part(whole: Dataset, rows: NDArray[np.int64]) -> Dataset:
-    columns = {name: StoredColumn(one.values[rows], one.told[rows]) for name, one in whole.columns.items()}
-    return replace(whole, images=whole.images[rows], columns=columns)
 
 
 def _declared(recipe: Recipe, real: Dataset) -> Conditions:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -12,14 +13,17 @@ from evaluation.features import EfficientNetLite0, Extractor
 from evaluation.figures import Quality, evaluate
 from evaluation.image_sets import Half, ImageSet, first_of, from_array, from_path
 from evaluation.inception import InceptionV3, read_weights
+from evaluation.obedience import rows_told
 from evaluation.plots import plot_quality
 from evaluation.real_images import FACES, names_recipe, real_images
 from evaluation.reference import read_reference
 from evaluation.tables import cells, headings, notes, title, to_json, to_markdown
 from model.shape import Shape
+from training.recipe_reading import load_recipe
 from worker.stepping.runner import pick_device
 
 from ..drawing.image_sources import RUN, ImageSources
+from ..drawing.told_images import ToldImages, held_out_of, told_by
 from ..errors import user_errors
 from ..progress import progress
 
@@ -36,6 +40,7 @@ def evaluate_quality(
     images: int | None,
     references: int | None,
     half: str | None,
+    told: str | None,
     inception_weights: str | None,
     device: str,
 ) -> list[Path]:
@@ -47,7 +52,9 @@ def evaluate_quality(
         UserError: if the model, a source of images or the weights do not exist, or images differ in size.
     """
     names = names or [sources.default]
-    sets = [_open(name, sources, images, references) for name in names]  # all first, so that mistakes show early
+    asked = None if told is None else _told(told, sources, out / "told", images or DRAWN)
+    # All first, so that mistakes show early.
+    sets = [_open(name, sources, images, references, asked) for name in names]
     real = _real(reference, names, sets, sources, references)
     if half is not None:
         mine = Half(half)
@@ -65,15 +72,24 @@ def evaluate_quality(
         with progress(f"{each.name}, {each.count} images") as tell:
             qualities.append(evaluate(each, target, extractor, tell))
         # Written after each set, so that an interrupted command leaves the finished ones.
-        written = _write(qualities, {"reference": reference, "half": half, "seed": sources.seed}, out)
+        written = _write(qualities, {"reference": reference, "half": half, "told": told, "seed": sources.seed}, out)
     _print(qualities)
     return written
 
 
-def _open(name: str, sources: ImageSources, images: int | None, references: int | None) -> ImageSet:
+def _told(data: str, sources: ImageSources, folder: Path, count: int) -> ToldImages:
+    """Returns what held-out images of a recipe are told."""
+    recipe = load_recipe(data, networks=sources.networks)
+    held_out = held_out_of(recipe, folder, faces=count)
+    return told_by(recipe, held_out, np.resize(rows_told(held_out.columns, held_out.columns), count))
+
+
+def _open(
+    name: str, sources: ImageSources, images: int | None, references: int | None, told: ToldImages | None
+) -> ImageSet:
     if name == FACES:  # other faces than those of the reference
         return sources.real(FACES, images or DRAWN, first=references or DRAWN)
-    return sources.open(name, images, least=DRAWN)
+    return sources.open(name, images, least=DRAWN, told=told)
 
 
 def _real(

@@ -1,7 +1,7 @@
 """The sources of images of `difuso evaluate`: a model's sampler, folders, .npz files, drawn faces, recipes."""
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,13 +13,13 @@ from evaluation.image_sets import ImageSet, drawn, from_array, from_path
 from evaluation.real_images import FACES, real_images
 from jobs.params import SamplingParams
 from jobs.queries import SamplingQuery
-from model.conditions import Told
 from training.data.images import ImageArray
 
 from ..errors import UserError, user_errors
 from ..options import checked
 from .drawing import DrawingModel
 from .sampled_images import SampledImages
+from .told_images import ToldImages
 
 RUN = re.compile(r"plan:(?P<plan>[^:/]+)|(?P<sampler>[a-z0-9_]+):(?P<steps>\d+)(:(?P<spacing>[a-z0-9,.:]+))?")
 
@@ -53,11 +53,12 @@ class ImageSources:
         defaults = self.model.defaults
         return f"{defaults.sampler}:{defaults.steps}:{defaults.spacing}"
 
-    def open(self, source: str, count: int | None, *, least: int) -> ImageSet:
+    def open(self, source: str, count: int | None, *, least: int, told: ToldImages | None = None) -> ImageSet:
         """Opens images: SAMPLER:STEPS[:SPACING] or plan:NAME draws them with the model; else a folder or an .npz file.
 
         Args:
             count: number of images; None means all of a folder or file, and `least` if they must be drawn.
+            told: what each drawn image is told; without it the classes take turns, so that each is drawn equally often.
 
         Raises:
             UserError: if the model cannot draw with these settings.
@@ -67,13 +68,15 @@ class ImageSources:
         run = RUN.fullmatch(source)
         if run is None:
             return from_path(Path(source), count)
-        params, model, total = self._params(run[0], run.groupdict()), self.model, count or least
+        model, total = self.model, count or least
         if model.shape.planes > 1:
             raise UserError(
                 f"figures are of grey or RGB images, and {model.name} makes {model.shape.channels} channels"
             )
-        # The classes take turns, so that each is drawn equally often.
-        images = SampledImages(model, params, self.folder, labels=range(len(model.class_names or ())))
+        classes = len(model.class_names or ())
+        in_turn = ToldImages(labels=[(self.seed + i) % classes for i in range(classes)])
+        images = self.sampled(run[0], run.groupdict(), told or in_turn)
+        params = images.params
 
         def draw(first: int, size: int) -> ImageArray:
             begin = first - first % model.ahead
@@ -99,23 +102,25 @@ class ImageSources:
         images = real_images(data, count, shape=model.shape, split=split, first=first, networks=self.networks)
         return from_array(f"{'other ' if first else ''}drawn faces" if data == FACES else Path(data).name, images)
 
-    def telling(self, told: Sequence[Mapping[str, Told]], labels: Sequence[int]) -> SampledImages:
-        """Returns images that the model draws with its own settings, each told something else.
+    def sampled(self, title: str, settings: Mapping[str, Any], told: ToldImages) -> SampledImages:
+        """Returns images that the model draws.
 
         Args:
-            told: the values of the conditions of each image.
-            labels: the class of each image, by index; empty for a model without classes.
+            title: what stands before the message of a UserError.
+            settings: the settings of the sampler that are not the model's own.
+            told: what each image is told.
 
         Raises:
-            UserError: if the model does not take these conditions.
+            UserError: if the model does not take these settings or conditions.
         """
         conditions = [
             f"{name}:{','.join(map(str, value)) if isinstance(value, tuple) else value}"
-            for name, value in told[0].items()
+            for name, value in (told.conditions[0].items() if told.conditions else ())
         ]
-        params = self._params(self.model.name, {"condition": conditions or None})
+        params = self._params(title, {**settings, "condition": conditions or None})
         # The image of seed s gets label s modulo their count.
-        return SampledImages(self.model, params, self.folder, labels=np.roll(labels, self.seed).tolist(), told=told)
+        labels = np.roll(told.labels, self.seed).tolist()
+        return SampledImages(self.model, params, self.folder, labels=labels, told=told.conditions)
 
     def _params(self, title: str, settings: Mapping[str, Any]) -> SamplingParams:
         names = self.model.class_names

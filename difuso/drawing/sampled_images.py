@@ -31,6 +31,7 @@ class SampledImages:
         root: folder for all settings; these get one of their own, named after the model's version and the parameters.
 
     Attributes:
+        params: the parameters of image 0.
         facts: the weights and parameters that all images share.
         folder: folder of the images.
     """
@@ -47,7 +48,7 @@ class SampledImages:
         self._model = model
         self._labels = labels
         self._told = told
-        self._params = params.model_copy(update={"n": 1})
+        self.params = params.model_copy(update={"n": 1})
         way = params.model_dump(mode="json", exclude={"n", "seed", "label"}) | {"labels": list(labels) or params.label}
         if told:
             way["conditions"] = [dict(each) for each in told]
@@ -102,7 +103,7 @@ class SampledImages:
         return spent
 
     def _path(self, index: int) -> Path:
-        return self.folder / f"{self._params.seed_of(index)}.png"
+        return self.folder / f"{self.params.seed_of(index)}.png"
 
     def _count(self, images: int, seconds: float) -> None:
         # A batch that is not full takes as long as a full one: it would make each of its images look slow.
@@ -112,12 +113,12 @@ class SampledImages:
             _replace(self._clock, (json.dumps(total) + "\n").encode())
 
     def _run(self, batch: Sequence[int]) -> SamplingParams:
-        seeds = [self._params.seed_of(i) for i in batch]
-        label = label_in_turn(self._labels, seeds) if self._labels else self._params.label
+        seeds = [self.params.seed_of(i) for i in batch]
+        label = label_in_turn(self._labels, seeds) if self._labels else self.params.label
         own: dict[str, Any] = {"n": len(batch), "seed": one_or_several(seeds), "label": label}
         if self._told:
             own["conditions"] = {name: tuple(self._told[i][name] for i in batch) for name in self._told[0]}
-        return self._params.model_copy(update=own)
+        return self.params.model_copy(update=own)
 
 
 def _replace(path: Path, content: bytes) -> None:

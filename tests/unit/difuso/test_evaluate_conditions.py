@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from difuso import cli
 from difuso.drawing.image_sources import ImageSources
+from difuso.drawing.told_images import held_out_of, told_by
 from difuso.errors import UserError
 from evaluation import judge
 from model import load_checkpoint, save_checkpoint
@@ -68,10 +69,11 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def run(recipe: Path, *arguments: object) -> str:
-    where = ("--models-dir", recipe.parent / "models", "--data", recipe, "--out", recipe.parent / "out")
-    command = ["evaluate", "conditions", *map(str, (*where, *arguments))]
-    result = CliRunner().invoke(cli.app, command, catch_exceptions=False)
+def run(recipe: Path, *arguments: object, command: str = "conditions") -> str:
+    where = ("--models-dir", recipe.parent / "models", "--out", recipe.parent / "out")
+    data = ("--data" if command == "conditions" else "--told", recipe)
+    words = ["evaluate", command, *map(str, (*data, *where, *arguments))]
+    result = CliRunner().invoke(cli.app, words, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.output
 
@@ -89,7 +91,7 @@ class Obedient:
 
 
 def test_what_is_there_is_told_from_what_is_not(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ImageSources, "telling", lambda self, told, labels: Obedient(told))
+    monkeypatch.setattr(ImageSources, "sampled", lambda self, title, settings, told: Obedient(told.conditions))
     output = run(recipe, "--images", 60)
     found = json.loads((recipe.parent / "out/conditions.json").read_text())["conditions"]
     assert found["colour"]["there"]["value"] == pytest.approx(1 / 3, abs=0.05)  # of three colours one is red
@@ -113,6 +115,16 @@ def test_each_image_is_told_its_own_conditions(recipe: Path) -> None:
         plain = sample(plan, **networks_of(model, told=each), shape=(3, 16, 16), seeds=[5 + i])
         with Image.open(folder / f"{5 + i}.png") as drawn:
             assert np.abs(np.asarray(drawn).astype(int) - to_uint8(plain)[0].numpy()).max() <= 1
+
+
+def test_the_images_whose_quality_is_measured_are_told_what_real_ones_are(recipe: Path) -> None:
+    run(recipe, "ddim:2", "--reference", recipe, "--images", 40, command="quality")
+    facts = json.loads((recipe.parent / "out/quality.json").read_text())
+    assert facts["told"] == str(recipe)
+    (told,) = [row["drawn"]["conditions"] for row in facts["rows"]]
+    held_out = held_out_of(load_recipe(str(recipe)), recipe.parent / "again", faces=1)
+    told_of_real = told_by(load_recipe(str(recipe)), held_out, np.arange(30)).conditions
+    assert told == [*told_of_real, *told_of_real[:10]]
 
 
 def test_recipes_that_do_not_fit_are_refused_before_anything_is_read(recipe: Path) -> None:
