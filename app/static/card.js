@@ -30,15 +30,16 @@ export class Card {
   }
 
   show() {
-    if (this.#shown) return;
+    if (this.#shown) return void (isEnded(this.job) || watch(this.job.id));
     this.#shown = true;
     this.#fill();
   }
 
   hide(height) {
     if (!this.#shown) return;
-    this.#shown = false;
     unwatch(this.job.id);
+    if (!height) return; // the whole gallery is hidden, or the card goes
+    this.#shown = false;
     this.element.style.height = `${height}px`;
     this.element.replaceChildren();
   }

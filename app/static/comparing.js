@@ -7,7 +7,7 @@ import { differencesOf } from "./differences.js";
 import { $, el } from "./dom.js";
 import { drawnBy, sidesOf } from "./models.js";
 import { notify } from "./notice.js";
-import { enterPicture, go } from "./routes.js";
+import { enterPicture, go, routeOf } from "./routes.js";
 import { jobs } from "./store.js";
 import { number, t } from "./texts.js";
 import { Zoom } from "./zooming.js";
@@ -26,8 +26,10 @@ export async function openComparison(address) {
   const names = address.split(",").slice(0, MOST);
   try {
     const pictures = await Promise.all(names.map(load));
+    if (routeOf(location.hash).value !== address) return; // the reader has gone on
     shown = { address, pictures, mode: "side", other: 1, zoom: new Zoom(), amplified: 4 };
   } catch (error) {
+    if (routeOf(location.hash).value !== address) return;
     notify(error.type === "unreachable" ? error.message : t("noPicture"), { error: true });
     return go("#gallery");
   }
@@ -41,7 +43,6 @@ async function load(name) {
   const response = await request(addressOf(job, Number(index)).split("?")[0]);
   return { job, index: Number(index), bitmap: await createImageBitmap(await response.blob()) };
 }
-
 
 function show() {
   clearInterval(timer);
@@ -129,7 +130,7 @@ function blink(stage) {
   const turn = () => ((at = (at + 1) % shown.pictures.length), draw());
   const stop = () => clearInterval(timer);
   next.addEventListener("click", () => (stop(), turn()));
-  if (!matchMedia("(prefers-reduced-motion: reduce)").matches) timer = setInterval(() => (canvas.isConnected ? turn() : stop()), BLINK);
+  if (!matchMedia("(prefers-reduced-motion: reduce)").matches) timer = setInterval(() => (canvas.checkVisibility() ? turn() : stop()), BLINK);
   stage.append(el("figure", {}, canvas, words, next));
   return [draw];
 }

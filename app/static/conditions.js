@@ -40,8 +40,9 @@ function sliderOf(name, { low, high, unit, null: free }) {
   const step = Number.isInteger(low) && Number.isInteger(high) && high - low >= 10 ? 1 : (high - low) / STEPS;
   const slider = el("input", { name: PREFIX + name, type: "range", min: low, max: high, step, value: (low + high) / 2 });
   const output = el("output");
-  const box = el("input", { type: "checkbox", "aria-label": `${name}: ${t("tell")}` });
+  const box = el("input", { type: "checkbox" });
   const show = () => {
+    box.ariaLabel = `${name}: ${t("tell")}`;
     output.textContent = free && !box.checked ? t("anyClass") : `${number(slider.valueAsNumber, step % 1 ? 2 : 0)} ${unit}`.trim();
   };
   slider.addEventListener("input", () => ((box.checked = true), show())); // whoever moves it tells it
@@ -61,13 +62,19 @@ function pictureOf(name, { null: free }) {
   return el("label", { dataset: { part: name } }, wordsOf(name), el("input", { name: PREFIX + name, type: "file", required: !free }));
 }
 
+document.addEventListener("language", () => {
+  for (const slider of place.querySelectorAll("[type=range]")) slider.dispatchEvent(new Event("told"));
+  for (const [name, { type, size }] of conditionsOf(shown)) if (type === "vector") fieldOf(name).placeholder = t("numbers", size ?? 1);
+});
+
 // Parts a field's name: the name of its condition; undefined if it is the field of a parameter.
 export const conditionOf = name => (name.startsWith(PREFIX) ? name.slice(PREFIX.length) : undefined);
 
 // Returns what the fields tell, as `condition` of a query.
 export function tellConditions() {
   const fields = [...place.querySelectorAll("[name]")].filter(field => field.type !== "file" && boxOf(field)?.checked !== false && field.value !== "");
-  return fields.map(field => `${conditionOf(field.name)}:${field.value.replaceAll(" ", "")}`);
+  const textOf = ({ type, value }) => (type === "text" ? value.replaceAll(" ", "") : value); // of numbers; a choice may have spaces
+  return fields.map(field => `${conditionOf(field.name)}:${textOf(field)}`);
 }
 
 // Fills in the fields from a query; a condition that it does not name is left out, or stays if the model must be told it.

@@ -7,7 +7,8 @@ import { known, t } from "./texts.js";
 import { conditionsIn } from "./told.js";
 
 // The words for parameters that the page calls otherwise than the API.
-const TERMS = { label: "class", n: "count", pictures: "inputs" };
+const TERMS = { label: "class", n: "count", pictures: "inputs", sigma: "noise", noise: "" };
+const PREFIX = "condition:"; // of conditions, whose names may be those of parameters
 
 // Returns a table of what differs in the requests that make pictures again; each is {job, index}.
 export function differencesOf(pictures) {
@@ -15,7 +16,7 @@ export function differencesOf(pictures) {
     const query = queryOf(job, index);
     const told = conditionsIn(query);
     query.delete("condition");
-    const facts = new Map([["kind", job.kind], ...[...new Set(query.keys())].map(name => [name, query.getAll(name).join(", ")]), ...told]);
+    const facts = new Map([["kind", job.kind], ...[...new Set(query.keys())].map(name => [name, query.getAll(name).join(", ")]), ...told.map(([name, value]) => [`${PREFIX}${name}`, value])]);
     if (facts.has("label")) facts.set("label", className(job.model, Number(facts.get("label"))));
     if (job.pictures) facts.set("pictures", job.pictures.map(({ sha256 }) => sha256.slice(0, 8)).join(", "));
     return facts;
@@ -23,7 +24,7 @@ export function differencesOf(pictures) {
   const names = [...new Set(columns.flatMap(column => [...column.keys()]))].filter(name => new Set(columns.map(column => column.get(name))).size > 1);
   if (!names.length) return el("p", { className: "hint", textContent: t("sameRecipe") });
   const head = el("tr", {}, el("td"), ...pictures.map(({ job, index }) => el("th", { scope: "col", textContent: nameOf(job, index) })));
-  const wordsOf = name => known(TERMS[name] ?? name, name);
+  const wordsOf = name => (name.startsWith(PREFIX) ? name.slice(PREFIX.length).replaceAll("_", " ") : known(TERMS[name] ?? name, name));
   const rows = names.map(name => el("tr", {}, el("th", { scope: "row", textContent: wordsOf(name) }), ...columns.map(column => el("td", { textContent: column.get(name) ?? "–" }))));
   const table = el("table", {}, el("caption", { textContent: t("differs") }), el("thead", {}, head), el("tbody", {}, ...rows));
   return el("div", { className: "grid-table", tabIndex: 0, role: "region", "aria-label": t("differs") }, table);

@@ -1,5 +1,6 @@
 // The facts of a picture, as a list of terms.
 
+import { labelOf } from "./describe.js";
 import { el } from "./dom.js";
 import { settings } from "./kinds.js";
 import { className } from "./models.js";
@@ -19,7 +20,7 @@ export const settingsOf = params => [...settings]
 export const termsOf = facts => facts.flatMap(([term, text]) => [el("dt", { textContent: term }), el("dd", { textContent: text })]);
 
 export function factsOf({ model, params, kind, task }, index) {
-  const label = Array.isArray(params.label) ? params.label[index] : params.label;
+  const label = labelOf({ params }, index);
   const facts = [[t("model"), model]];
   if (label !== undefined) facts.push([t("class"), className(model, label)]);
   facts.push(...toldOf({ params }, index).map(([name, value]) => [name.replaceAll("_", " "), [value].flat().map(shown).join(", ").slice(0, MOST)]));

@@ -5,6 +5,7 @@ import { fileName } from "./describe.js";
 import { el, multiple, save } from "./dom.js";
 import { filmOf, hasFilm } from "./film.js";
 import { drawnBy, sizeOf } from "./models.js";
+import { notify } from "./notice.js";
 import { playheadOf } from "./playhead.js";
 import { t } from "./texts.js";
 
@@ -21,8 +22,12 @@ export async function filmToolOf(job, index) {
   const draw = moment => (moment === film.count ? context.drawImage(picture, 0, 0) : film.draw(context, moment));
   const button = el("button", { type: "button", className: "small", textContent: t("saveFilm") });
   button.addEventListener("click", async () => {
-    const response = await request(`${job.links.images[index]}/film`, { headers: { Accept: "image/gif" } });
-    save(await response.blob(), fileName(job, index).replace(/png$/, "gif"));
+    try {
+      const response = await request(`${job.links.images[index]}/film`, { headers: { Accept: "image/gif" } });
+      save(await response.blob(), fileName(job, index).replace(/png$/, "gif"));
+    } catch (error) {
+      notify(error.message, { error: true });
+    }
   });
   const words = moment => (moment === film.count ? t("finished") : `${moment + 1} / ${film.count}`);
   return playheadOf([{ canvas, draw, caption: t("prediction") }], film.count + 1, words, button);

@@ -152,6 +152,7 @@ export function fillForm(kind, query, files = []) {
   const model = query.get("model");
   for (const input of form.querySelectorAll("input:not([type=checkbox], [type=range], [type=file])")) input.value = input.defaultValue;
   form.querySelectorAll("input[type=checkbox]").forEach(box => (box.checked = false));
+  for (const menu of form.querySelectorAll("select[name]:not([name=model], #conditions select)")) menu.selectedIndex = 0;
   clearFiles(form);
   kindField.value = kind;
   if (models.get(model)?.defaults) form.elements.model.value = model;
@@ -176,10 +177,11 @@ export function fillForm(kind, query, files = []) {
 }
 
 function fillField(name, values) {
-  if (name === "condition") return;
+  if (name === "condition" || name === "model") return; // `fillForm` has chosen the model, if it is served
   if (name === "label") {
     const names = classesOf(models.get(form.elements.model.value));
-    form.elements.label.value = choiceOf(values.map(Number), names);
+    const indices = values.map(each => (names.includes(each) ? names.indexOf(each) : Number(each)));
+    form.elements.label.value = values[0] === "all" && !names.includes("all") ? "all" : choiceOf(indices, names);
     return;
   }
   if (name === "seed" && kindField.value === "interpolate" && values.length > 1) {

@@ -25,6 +25,7 @@ const section = $("grid");
 const cells = new Map(); // by sampler and value: a job, or the error of its request
 let tag; // of the grid that is shown
 let parts;
+let turn = 0;
 
 function start() {
   build();
@@ -58,7 +59,7 @@ function build() {
   offer();
   controls.addEventListener("input", count);
   controls.addEventListener("submit", event => (event.preventDefault(), drawGrid()));
-  exported.addEventListener("click", () => saveGrid(modelOfGrid(), parts.table.dataset.axis, layout(), cells));
+  exported.addEventListener("click", () => saveGrid(modelOfGrid(), parts.table.dataset.axis, layout(), cells).catch(error => complain(alarm, error)));
   count();
 }
 
@@ -66,6 +67,7 @@ const model = () => form.elements.model.value;
 // Offers the conditions of the chosen model as columns, too.
 function offer() {
   if (!offerAxes(parts.axis, model())) offerValues();
+  count();
 }
 
 function offerValues() {
@@ -135,11 +137,12 @@ function put(job) {
 
 // Reads the jobs of the grid again and again, until all that were made have ended: one request for all.
 async function look(looked) {
-  while (looked === tag) {
+  const mine = ++turn; // a later look ends an earlier one
+  while (looked === tag && mine === turn) {
     try {
       for (let cursor = ""; cursor !== undefined; ) {
         const page = await ask("GET", `/jobs?limit=100&tag=${encodeURIComponent(looked)}${cursor && `&cursor=${cursor}`}`);
-        if (looked !== tag) return;
+        if (looked !== tag || mine !== turn) return;
         for (const job of page.jobs) (jobs.put(job), put(job));
         cursor = page.next;
       }
@@ -155,7 +158,6 @@ async function look(looked) {
 // Shows a grid that was drawn before; without a tag the one that is there.
 export function openGrid(wanted) {
   if (!parts) start();
-  section.hidden = false;
   if (wanted && axisOf(wanted) && wanted !== tag) {
     tag = wanted;
     cells.clear();
@@ -183,7 +185,10 @@ function show() {
   const body = rows.map(sampler => el("tr", {}, el("th", { scope: "row", textContent: sampler }), ...columns.map(value => cellOf(cells.get(keyOf(sampler, value))))));
   const table = el("table", {}, el("thead", {}, head), el("tbody", {}, ...body));
   table.style.setProperty("--tile", `${multiple(sizeOf(job && drawnBy(job)), TILE)}px`);
+  const held = parts.table.contains(document.activeElement) && document.activeElement;
   parts.table.replaceChildren(table);
+  const isHeld = each => (each.href ? each.href === held.href : each.dataset.name === held.dataset.name);
+  if (held) [...table.querySelectorAll("a, input")].find(isHeld)?.focus();
 }
 
 function cellOf(cell) {

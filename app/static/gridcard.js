@@ -35,7 +35,7 @@ export class GridCard {
   }
 
   hide(height) {
-    if (!this.#shown) return;
+    if (!this.#shown || !height) return;
     this.#shown = false;
     this.element.style.height = `${height}px`;
     this.element.replaceChildren();

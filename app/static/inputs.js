@@ -2,6 +2,7 @@
 
 import { request } from "./api.js";
 import { el } from "./dom.js";
+import { notify } from "./notice.js";
 import { shrunk } from "./photo.js";
 import { t, translate } from "./texts.js";
 
@@ -61,18 +62,18 @@ function dress(input) {
     event.preventDefault();
     event.stopPropagation();
     zone.classList.remove("over");
-    const file = await fileOf(event.dataTransfer);
+    const file = await fileOf(event.dataTransfer).catch(error => void notify(error.message, { error: true }));
     if (file) setFile(input, file);
   });
   translate(frame);
 }
 
 // Puts a smaller file in the place of one that the server would refuse.
-async function shrink(input, file) {
-  const work = shrunk(file);
+function shrink(input, file) {
+  const work = shrunk(file)
+    .then(smaller => smaller !== file && input.files[0] === file && setFile(input, smaller))
+    .finally(() => shrinking.delete(work));
   shrinking.add(work);
-  const smaller = await work.finally(() => shrinking.delete(work));
-  if (smaller !== file && input.files[0] === file) setFile(input, smaller);
 }
 
 // Puts a file into a field, as if it had been chosen; null empties it.

@@ -6,6 +6,7 @@ import { $, complain, el, openDialog, save } from "./dom.js";
 import { focusFilm } from "./film.js";
 import { chooseKind, form } from "./form.js";
 import { fetchFile } from "./inputs.js";
+import { fromPicture } from "./models.js";
 import { notify } from "./notice.js";
 import { viewer } from "./opening.js";
 import { go } from "./routes.js";
@@ -68,11 +69,12 @@ const PAGE = {
   f: () => withPicture((job, index) => void document.dispatchEvent(new CustomEvent("favourite", { detail: { job, index, set: toggleFavourite(job.id, index) } }))),
   d: () => withPicture(async (job, index, link) => save(await fetchFile(link.href, fileName(job, index)), fileName(job, index))),
   s: () => withPicture((job, index, link) => {
-    if (!link.parentElement.querySelector(".box")) addBox(link.parentElement, job, index);
+    const figure = link.closest("figure"); // a strip has none
+    if (figure && !figure.querySelector(".box")) addBox(figure, job, index);
     choose(job, index);
   }),
   u: () => withPicture((job, index) => useSettings(job, index)),
-  m: () => withPicture((job, index) => void go(`#like=${job.id}/${index}`)),
+  m: () => withPicture((job, index) => (fromPicture(job.model) ? false : void go(`#like=${job.id}/${index}`))),
   w: () => withPicture((job, index, link) => focusFilm(link)),
   x: () => withPicture(job => deleteJob(job)),
 };

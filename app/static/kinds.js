@@ -52,7 +52,7 @@ function field({ name, description, required, schema }) {
   const { type, enum: choices, minimum, maximum } = valueOf(schema);
   if (choices) {
     const select = el("select", { name });
-    select.append(...(required ? [] : [new Option("default", "")]), ...choices.map(choice => new Option(choice)));
+    select.append(...(required ? [] : [el("option", { value: "", dataset: { t: "asModel" } })]), ...choices.map(choice => new Option(choice)));
     return labelled(description, select);
   }
   const input = el("input", { name, required });
@@ -60,7 +60,8 @@ function field({ name, description, required, schema }) {
   if (type === "integer" || type === "number") {
     Object.assign(input, { type: "number", min: minimum ?? "", max: maximum ?? "", step: type === "integer" ? 1 : "any" });
   }
-  input.placeholder = schema.default ?? "default";
+  if (schema.default === undefined) input.dataset.tHint = "asModel";
+  else input.placeholder = schema.default;
   return labelled(description, input);
 }
 

@@ -10,7 +10,7 @@ import { make } from "./making.js";
 import { drawnBy, sizeOf } from "./models.js";
 import { AROUND, differenceOf, neighboursOf } from "./neighbours.js";
 import { notify } from "./notice.js";
-import { enterPicture, go } from "./routes.js";
+import { enterPicture, go, routeOf } from "./routes.js";
 import { isEnded, isGone, jobs } from "./store.js";
 import { t } from "./texts.js";
 
@@ -22,6 +22,7 @@ let ring = new Map(); // its jobs by id
 let parts;
 
 jobs.addEventListener("job", ({ detail }) => centre && detail.tag === centre.tag && put(detail));
+jobs.addEventListener("back", ({ detail }) => centre && detail.tag === centre.tag && put(detail));
 jobs.addEventListener("preview", ({ detail: { id, index, source } }) => {
   const at = parts?.tiles.findIndex(each => each.id === id && each.index === index) ?? -1;
   parts?.grid.children[at]?.querySelector(".blank")?.replaceChildren(el("img", { src: source, alt: t("unfinishedAlt", "") }));
@@ -32,13 +33,18 @@ document.addEventListener("language", () => centre && !section.hidden && show())
 export async function openLike(address) {
   const [id, index] = address.split("/");
   const job = jobs.get(id) ?? (await ask("GET", `/jobs/${encodeURIComponent(id)}`).catch(error => ({ error })));
+  if (routeOf(location.hash).value !== address) return; // the reader has gone on
   if (job.error || isGone(job) || !addressOf(job, Number(index))) {
     notify(job.error?.type === "unreachable" ? job.error.message : t("noPicture"), { error: true });
     return go("#gallery");
   }
   const tag = `like:${id}/${index}`;
-  if (centre?.tag === tag) return show();
+  if (centre?.tag === tag) {
+    [...ring.values()].forEach(put);
+    return show();
+  }
   leaveLike();
+  if (parts) complain(parts.alarm, null);
   jobs.put(job);
   centre = { job, index: Number(index), tag };
   ring = new Map();
@@ -49,14 +55,16 @@ export async function openLike(address) {
     for (const each of await drawn(tag)) put(each);
     if (centre?.tag === tag && !ring.size) await draw(centre);
   } catch (error) {
-    complain(parts.alarm, error);
+    if (centre?.tag === tag) complain(parts.alarm, error);
   }
 }
 
 // Stops to follow the jobs of a ring that nobody sees.
-export function leaveLike() {
+function leaveLike() {
   for (const id of ring.keys()) unwatch(id);
 }
+
+addEventListener("hashchange", () => section.hidden && leaveLike());
 
 // Resolves to the jobs of the last ring with this tag.
 async function drawn(tag) {
@@ -80,7 +88,8 @@ async function draw({ job, index, tag }) {
 }
 
 function put(job) {
-  ring.set(job.id, job);
+  if (isGone(job)) ring.delete(job.id);
+  else ring.set(job.id, job);
   if (section.hidden) return;
   if (isEnded(job)) unwatch(job.id);
   else watch(job.id);
@@ -142,7 +151,7 @@ function centreTile(job, index) {
 
 function tileOf(job, index) {
   const source = addressOf(job, index);
-  const words = isEnded(job) && !source ? t(job.state) : differenceOf(job, index);
+  const words = isEnded(job) && !source ? t(job.state) : differenceOf(job, index, centre);
   const make = () => {
     const image = source && el("img", { src: source, alt: `${words}, ${nameOf(job, index)}` });
     const shown = image ? el("a", { href: `#like=${job.id}/${index}`, className: "picture" }, image) : el("div", { className: "blank" });

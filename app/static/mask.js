@@ -6,17 +6,23 @@ import { t } from "./texts.js";
 
 const ROOM = 512; // CSS pixels, at most
 
+const painted = new WeakMap(); // the strokes over each picture
+
 // Opens the brush for the picture in one field, and puts the mask into the other.
 export async function openMask(picture, target) {
-  const bitmap = await createImageBitmap(picture);
-  new Brush(bitmap, target);
+  const bitmap = await createImageBitmap(picture).catch(() => {
+    throw new Error(t("notPicture"));
+  });
+  if (!painted.has(picture)) painted.set(picture, []);
+  new Brush(bitmap, target, painted.get(picture));
 }
 
 class Brush {
-  #strokes = []; // each is {erase, points: [x, y, width]}, in pixels of the picture
+  #strokes; // each is {erase, points: [x, y, width]}, in pixels of the picture
   #erase = false;
 
-  constructor(bitmap, target) {
+  constructor(bitmap, target, strokes) {
+    this.#strokes = strokes;
     const { width, height } = bitmap;
     const room = Math.min(ROOM, innerWidth - 64, innerHeight - 260) / Math.max(width, height);
     const scale = room >= 1 ? Math.floor(room) : room;
@@ -94,7 +100,7 @@ class Brush {
   }
 
   #clear() {
-    this.#strokes = [];
+    this.#strokes.length = 0;
     this.#draw();
   }
 

@@ -80,9 +80,10 @@ function ofTwoSeeds({ task }, index, same) {
 }
 
 // Says how a picture differs from the centre.
-export function differenceOf(job, index) {
+export function differenceOf(job, index, centre) {
   const { task, params } = job;
-  const told = toldOf(job, index).filter(([, value]) => typeof value !== "object").map(([, value]) => value);
+  const before = new Map(toldOf(centre.job, centre.index));
+  const told = toldOf(job, index).filter(([name, value]) => typeof value !== "object" && value !== before.get(name)).map(([, value]) => value);
   if (task?.kind === "denoise") return t("likeRedrawn", number((task.depth + 1) / (models.get(job.model)?.num_train_timesteps ?? 1000), 1));
   if (task?.shares) return t("likeTowards", number(100 * task.shares[index]), task.seeds?.[1]);
   return told.length ? told.join(", ") : className(job.model, labelOf(job, index) ?? params.label);

@@ -19,6 +19,8 @@ export function startNews() {
     if (!isEnded(job) || !made.delete(job.id) || job.state === "cancelled" || gridOf(job)) return;
     if (isSeen(cardOf(job.id)?.element)) return;
     const words = job.state === "succeeded" ? "isDone" : "hasFailed";
-    notify(t(words, titleOf(job)), { button: t("show"), press: () => reveal(job), error: words === "hasFailed" });
+    const tell = () => notify(t(words, titleOf(job)), { button: t("show"), press: () => reveal(job), error: words === "hasFailed" });
+    const open = document.querySelector("dialog[open]"); // over which nothing else can be pressed
+    open ? open.addEventListener("close", tell, { once: true }) : tell();
   });
 }

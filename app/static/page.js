@@ -66,6 +66,8 @@ function point(field) {
   field?.scrollIntoView({ block: "nearest" });
 }
 
+let place = 0; // how far the reader has scrolled in the gallery
+
 function showView() {
   const { name, value, query } = routeOf(location.hash);
   if (name === "picture" && value) return void openPicture(value).catch(alarm);
@@ -76,8 +78,11 @@ function showView() {
   }
   const isComplete = value || name === "grid" || name === "learn"; // the others show pictures that the address names
   const view = LATER[name] && isComplete ? name : "gallery";
+  const wasSeen = !$("gallery").hidden;
+  if (wasSeen && view !== "gallery") place = scrollY;
   for (const each of ["gallery", ...Object.keys(LATER)]) $(each).hidden = each !== view;
   document.body.classList.toggle("learning", view === "learn");
+  if (!wasSeen && view === "gallery") scrollTo(0, place);
   button.classList.toggle("main", view !== "grid"); // the grid has one of its own
   for (const link of document.querySelectorAll("nav a")) {
     if (link.hash === `#${view}`) link.ariaCurrent = "page";

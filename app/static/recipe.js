@@ -83,15 +83,18 @@ export function startRecipes() {
   document.addEventListener("dragleave", event => ours(event) && over(-1));
   document.addEventListener("dragover", event => ours(event) && event.preventDefault());
   document.addEventListener("drop", () => over(-depth), true);
+  const alarm = error => void notify(error.message, { error: true });
   document.addEventListener("drop", async event => {
+    if (!ours(event)) return; // but text
     event.preventDefault();
-    const file = await fileOf(event.dataTransfer);
+    const file = await fileOf(event.dataTransfer).catch(alarm);
     if (file) show(file);
   });
   document.addEventListener("paste", async event => {
     if (!event.clipboardData.files.length) return;
     event.preventDefault();
-    const file = await fileOf(event.clipboardData);
+    const file = await fileOf(event.clipboardData).catch(alarm);
+    if (!file) return;
     const input = emptyInput(form);
     if (input && !document.querySelector("dialog[open]")) setFile(input, file);
     else show(file);

@@ -18,7 +18,7 @@ async function read(name) {
 // Resolves to the sheet of a model as {bitmap, samples}, where the sheet says how its samples were drawn; undefined without one.
 function sheetOf(name) {
   if (!models.get(name)?.documents?.includes("sheet")) return Promise.resolve();
-  if (!found.has(name)) found.set(name, read(name).catch(() => {}));
+  if (!found.has(name)) found.set(name, read(name).catch(() => void found.delete(name)));
   return found.get(name);
 }
 
@@ -47,7 +47,7 @@ export function samplesOf(name, columns, rows) {
 }
 
 // Resolves to how the samples of a model's sheet were drawn, each as {seed, label, conditions}; undefined if it does not say.
-export const drawnBy = async name => (await sheetOf(name))?.samples;
+export const samplingOf = async name => (await sheetOf(name))?.samples;
 
 // Resolves to the first pictures of a model's sheet, each as a canvas of the model's size; none if it is not of such pictures.
 export async function cellsOf(name, most) {

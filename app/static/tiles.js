@@ -32,7 +32,7 @@ async function draw(button, request) {
   button.disabled = true; // a second press on the way would make the same twice
   try {
     const job = await make(request);
-    if (models.get(request.query.get("model")) && !request.query.has("upscale")) chooseModel(request.query.get("model"));
+    if (!request.query.has("upscale")) chooseModel(request.query.get("model"));
     await reveal(job);
   } catch (error) {
     notify(error.message, { error: true });

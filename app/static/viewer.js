@@ -38,7 +38,7 @@ export class Viewer {
     favourite.ariaPressed = String(isFavourite(job.id, index));
     const link = el("p", { className: "link", hidden: true, textContent: linkOf(job, index, queryOf(job, index)) });
     const share = this.#button("copyLink", () => copy(link.textContent, share, link));
-    const tools = el("div", { className: "tools" }, favourite, this.#button("like", () => this.like()), this.#button("savePicture", () => this.save()),
+    const tools = el("div", { className: "tools" }, favourite, !fromPicture(job.model) && this.#button("like", () => this.like()), this.#button("savePicture", () => this.save()),
       share, this.#button("useSettings", () => this.settings()), this.#button("delete", () => this.delete(), deleteWords(job)));
     const code = el("details", {}, el("summary", { textContent: t("command") }));
     code.addEventListener("toggle", async () => code.childElementCount > 1 || code.append(await snippetsView(job, index)));
@@ -73,14 +73,14 @@ export class Viewer {
       bar.append(tab);
     }
     if (key === "watch" && !this.job.trace && this.job.kind === "generate" && !this.job.task?.upscale) bar.append(this.#button("remakeTrace", () => this.#remake()));
-    const index = this.index;
+    const { job, index } = this;
     let content;
     try {
       content = await this.tabs.find(([name]) => name === key)[1]();
     } catch (error) {
       complain(this.alarm, error);
     }
-    if (index !== this.index || key !== this.tab) return; // the reader has gone on
+    if (job !== this.job || index !== this.index || key !== this.tab) return; // the reader has gone on
     refill(this.stage, bar, content ?? el("p", { className: "hint", textContent: t("noFilm") }), this.#steps());
   }
 
@@ -113,9 +113,10 @@ export class Viewer {
   move(by) {
     const next = this.#next(by);
     if (!next) return;
+    const { job } = this;
     Object.assign(this, next);
     turnPicture(this.job.id, this.index);
-    this.#lookUp();
+    if (this.job !== job) this.#lookUp();
     this.show();
   }
 
@@ -140,6 +141,7 @@ export class Viewer {
   }
 
   like() {
+    if (fromPicture(this.job.model)) return false;
     return go(`#like=${this.job.id}/${this.index}`);
   }
 

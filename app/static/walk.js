@@ -50,8 +50,12 @@ export async function makeWalk(pictures) {
 // Shows a walk while its frames come.
 export async function openWalk(wanted) {
   if (!parts) build();
-  clearInterval(timer);
-  if (wanted !== tag) frames = new Map();
+  stop();
+  if (wanted !== tag) {
+    frames = new Map();
+    parts.slider.value = 0;
+    parts.canvas.width = 0;
+  }
   tag = wanted;
   complain(parts.alarm, null);
   while (tag === wanted && !section.hidden) {
@@ -106,7 +110,11 @@ async function show(all) {
 }
 
 function load(address) {
-  if (!frames.has(address)) frames.set(address, request(address).then(response => response.blob()).then(createImageBitmap));
+  if (!frames.has(address)) {
+    const frame = request(address).then(response => response.blob()).then(createImageBitmap);
+    frame.catch(() => frames.delete(address)); // the next look may succeed
+    frames.set(address, frame);
+  }
   return frames.get(address);
 }
 

@@ -175,7 +175,7 @@ def studio_server(cascade_models_dir: Path, tmp_path_factory: pytest.TempPathFac
     save_checkpoint(models / "with-guide", guided.config, guided.network, weaker=guided.weaker)
     told = told_checkpoint()
     save_checkpoint(models / "told", told.config, told.network)
-    glasses = {"glasses": Choice(("none", "round"), null=True)}
+    glasses = {"glasses": Choice(("none", "eye patch"), null=True)}
     dressed = checkpoint_of(UNetConfig(vector_size=vector_size(glasses), **NETWORK), conditions=glasses)
     save_checkpoint(models / "with-glasses", dressed.config, dressed.network)
     told_to = [{"conditions": {"glasses": value}} for value in glasses["glasses"].values] + [{}]

@@ -63,6 +63,12 @@ def test_each_condition_has_a_field_of_its_type(studio: Studio, layout: str) -> 
     assert studio.done(again)["params"]["conditions"] == studio.job(job_id)["params"]["conditions"]
 
 
+def test_a_choice_with_a_space_is_told(studio: Studio) -> None:
+    studio.fill("model", "with-glasses")
+    studio.fill("condition:glasses", "eye patch")
+    assert told(studio, studio.made(1)) == {"glasses": ["eye patch"]}
+
+
 def test_a_reload_and_a_recipe_keep_what_was_told(studio: Studio, layout: str) -> None:
     tell(studio, layout)
     studio.fill("condition:glasses", "none")

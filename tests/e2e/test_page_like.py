@@ -87,6 +87,22 @@ def test_a_link_opens_its_picture_and_fills_the_form_once_it_is_gone(studio: Stu
     assert studio.driver.execute_script("return location.hash") == "#gallery"
 
 
+def test_a_link_fills_in_what_it_names_and_nothing_stays_of_the_link_before(studio: Studio) -> None:
+    """Classes by name, as the API takes them; a model that is no longer served changes nothing."""
+
+    def filled_by(link: str) -> list[str]:
+        studio.driver.execute_script("location.hash = arguments[0]", link)
+        wait_until(lambda: studio.driver.execute_script("return location.hash") == "#gallery", 10, "it is filled in")
+        names = "['model', 'label', 'clip', 'steps'].map(name => document.querySelector(`#form [name=${name}]`).value)"
+        values: list[str] = studio.driver.execute_script(f"return {names}")
+        return values
+
+    first = "#make?kind=generate&model=with-classes&label=star&clip=none&steps=4"
+    assert filled_by(first) == ["with-classes", "star", "none", "4"]
+    assert filled_by("#make?kind=generate&model=gone&label=all&steps=3") == ["with-classes", "all", "", "3"]
+    assert studio.job(studio.make())["params"]["steps"] == 3
+
+
 def test_code_for_exactly_this_picture(studio: Studio) -> None:
     """As curl, as Python and for the command line; the Python is run."""
     job_id = studio.made(2, seed="90")

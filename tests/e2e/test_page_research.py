@@ -137,11 +137,11 @@ def test_samples_are_arranged_by_a_condition_and_drawn_as_the_sheet_says(studio:
     studio.see("dialog.model-card .sample")
     assert not studio.all("dialog.model-card h4"), "at first in the order of the sheet"
     Select(studio.one("dialog.model-card select")).select_by_visible_text("glasses")
-    assert [each.text for each in studio.all("dialog.model-card h4")] == ["none", "round", "any"]
+    assert [each.text for each in studio.all("dialog.model-card h4")] == ["none", "eye patch", "any"]
     assert len(studio.all("dialog.model-card .sample")) == 64
-    sample = studio.one("dialog.model-card [aria-label='Seed 4, glasses round']")
+    sample = studio.one("dialog.model-card [aria-label='Seed 4, glasses eye patch']")
     params = studio.job(studio.after(lambda: sample.send_keys(Keys.ENTER)))["params"]
-    assert (params["seed"], params["conditions"]) == (4, {"glasses": ["round"]})
+    assert (params["seed"], params["conditions"]) == (4, {"glasses": ["eye patch"]})
 
 
 def test_a_point_of_the_quality_is_used_as_settings(studio: Studio) -> None:

@@ -14,6 +14,7 @@ const section = $("learn");
 let scene;
 let pictures = []; // canvases
 let shown; // what the address asked for
+let turn = 0; // of the last that was begun
 
 document.addEventListener("language", () => scene && addPart("learn").then(build));
 
@@ -29,17 +30,23 @@ export async function openLearn(wanted) {
 
 // Begins with a model, or with a picture of a job and its model.
 async function enter(model, wanted) {
+  const mine = ++turn;
   try {
     const [id, index] = wanted?.split("/") ?? [];
     const job = id && (await ask("GET", `/jobs/${encodeURIComponent(id)}`));
     const name = job ? job.model : model;
     if (!name) throw new Error(t("learnNoModel"));
-    const [found, own, choice] = await Promise.all([Scene.of(name), job && read(name, job.links.images[index]), picturesOf(name)]);
-    pictures = own ? [own, ...choice] : choice;
-    if (pictures.length) await found.choose(pictures[0]);
-    scene = found;
+    const path = job && job.links.images?.[index];
+    if (job && !path) throw new Error(t("noPicture"));
+    const [found, own, choice] = await Promise.all([Scene.of(name), path && read(name, path), picturesOf(name)]);
+    const all = own ? [own, ...choice] : choice;
+    if (all.length) await found.choose(all[0]);
+    if (mine !== turn) return; // the reader has chosen something else
+    [pictures, scene] = [all, found];
     build();
   } catch (error) {
+    if (mine !== turn) return;
+    scene = undefined; // the next visit tries again
     section.replaceChildren(heading(), el("p", { className: "error", textContent: error.message }));
   }
 }

@@ -8,7 +8,7 @@ import { reveal } from "../gallery.js";
 import { make } from "../making.js";
 import { fromPicture } from "../models.js";
 import { notify } from "../notice.js";
-import { cellsOf, drawnBy } from "../sheets.js";
+import { cellsOf, samplingOf } from "../sheets.js";
 import { t } from "../texts.js";
 import { askConditions } from "../told.js";
 
@@ -18,9 +18,9 @@ const COUNT = 64;
 export async function samplesOf({ name, classes, conditions }, close) {
   const cells = fromPicture(name) ? [] : await cellsOf(name, COUNT);
   if (cells.length < COUNT) return figureOf(name, "sheet", t("samples", name));
-  const samples = (await drawnBy(name)) ?? cells.map((_, seed) => ({ seed, label: classes && seed % classes.length }));
+  const samples = (await samplingOf(name)) ?? cells.map((_, seed) => ({ seed, label: classes && seed % classes.length }));
   const buttons = samples.map((sample, index) => {
-    const told = Object.entries(sample.conditions ?? {}).map(([key, value]) => `${key} ${value}`);
+    const told = Object.entries(sample.conditions ?? {}).map(([key, value]) => `${key.replaceAll("_", " ")} ${value}`);
     const words = [`${t("seed")} ${sample.seed}`, classes?.[sample.label], ...told].filter(Boolean).join(", ");
     const button = el("button", { type: "button", className: "sample", title: words, "aria-label": words }, cells[index]);
     button.addEventListener("click", () => (close(), draw(name, sample)));
@@ -43,7 +43,7 @@ export async function samplesOf({ name, classes, conditions }, close) {
   };
   const [first] = ways.keys();
   show(first);
-  const menu = el("select", {}, ...[...ways.keys()].map(way => el("option", { textContent: way })));
+  const menu = el("select", {}, ...[...ways.keys()].map(way => el("option", { value: way, textContent: way.replaceAll("_", " ") })));
   menu.addEventListener("change", () => show(menu.value));
   const label = el("label", { hidden: ways.size === 1 }, t("cardBy"), " ", menu);
   return [el("p", { className: "hint", textContent: t("cardSamplesHint") }), label, place];

@@ -3,6 +3,7 @@
 
 import { request } from "../api.js";
 import { el, openDialog } from "../dom.js";
+import { termsOf } from "../facts.js";
 import { markdown } from "../markdown.js";
 import { models, sidesOf } from "../models.js";
 import { addPart, number, t } from "../texts.js";
@@ -22,7 +23,7 @@ export async function openModelCard(name) {
     weightsHash: model.sha256?.slice(0, 16),
   };
   const shown = Object.entries(facts).filter(([, value]) => value);
-  const list = el("dl", {}, ...shown.flatMap(([key, value]) => [el("dt", { textContent: t(key) }), el("dd", { textContent: value })]));
+  const list = el("dl", {}, ...termsOf(shown.map(([key, value]) => [t(key), value])));
   const text = el("div", { className: "description" });
   const parts = Object.fromEntries(["cardSamples", "cardQuality", "cardTraining"].map(key => [key, chapter(key)]));
   const dialog = openDialog("model-card", name, t("close"), el("h2", { textContent: name }), parts.cardSamples, list, parts.cardQuality,
