@@ -25,6 +25,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 with Path(__file__).with_name("imported").open("a") as canary:
     print(os.getpid(), file=canary)
@@ -88,6 +89,39 @@ class Plain(nn.Module):
     def forward(self, x, t, **told):
         h = self.down(self.first(x) + self.time(t[:, None] / 1000)[:, :, None, None])
         return nn.functional.interpolate(self.last(h), scale_factor=2)
+
+
+class Hooked(Plain):
+    """Before each call a function of PyTorch makes some of its weights from others."""
+
+    def __init__(self):
+        super().__init__()
+        for layer in (self.first, self.last, self.time[2]):
+            self.hook(layer)
+
+
+class WeightNorm(Hooked):
+    hook = staticmethod(nn.utils.weight_norm)
+
+
+class SpectralNorm(Hooked):
+    hook = staticmethod(nn.utils.spectral_norm)
+
+
+class Pruned(Hooked):
+    hook = staticmethod(lambda layer: prune.random_unstructured(layer, "weight", 0.5))
+
+
+class Parametrized(Hooked):
+    hook = staticmethod(nn.utils.parametrizations.weight_norm)
+
+
+class Rewriting(Plain):
+    """It changes a weight in its calls."""
+
+    def forward(self, x, t, **told):
+        self.first.weight.data = torch.full_like(self.first.weight, 0.1)
+        return super().forward(x, t)
 
 
 class Mixing(Denoiser):

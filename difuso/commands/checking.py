@@ -67,7 +67,13 @@ def check_model(name: str, settings: WorkerSettings) -> bool:
 
 def _outputs(checkpoint: Checkpoint, settings: WorkerSettings) -> Iterator[Finding]:
     call, batch = _call(checkpoint, settings)
+    before = {name: each.clone() for name, each in checkpoint.network.named_parameters()}
     out = call(batch)
+    after = dict(checkpoint.network.named_parameters())
+    if changed := [name for name, each in before.items() if name not in after or not torch.equal(after[name], each)]:
+        yield Finding(
+            "fails", f"a call changes {changed[0]}, which workers prepare once: call torch.nn.functional with its value"
+        )
     yield Finding("ok", f"an output of shape {tuple(out.shape)}, {str(out.dtype).removeprefix('torch.')}")
     if not torch.isfinite(out).all():
         yield Finding("fails", "the output has NaN or infinity")

@@ -68,13 +68,21 @@ def pack_convolutions(network: nn.Module) -> None:
 
     Results are the same to rounding, and on most processors to the bit. Packed as unpacked, neither the size of the
     batch nor the number of threads changes them. The weights then take their memory twice. So large networks in
-    float32, whose calls gain little, are not packed.
+    float32, whose calls gain little, are not packed. Nor is a layer whose weight is made at each call.
     """
-    layers = [each for each in network.modules() if isinstance(each, Convolution)]
+    layers = [each for each in network.modules() if isinstance(each, Convolution) and _has_fixed_weight(each)]
     doubled = sum(each.weight.nbytes for each in layers if each.weight.dtype == torch.float32)
     if doubled <= PACKED_BYTES and all(_by_onednn(each.weight) for each in layers):
         for each in layers:
             each.pack()
+
+
+def _has_fixed_weight(layer: Convolution) -> bool:
+    """Returns whether no hook makes the weight before each call, as those of `weight_norm` and `spectral_norm`.
+
+    Until the first call such a weight is that of a new network, and does not follow from the weights of the model.
+    """
+    return "weight" in layer._parameters and not layer._forward_pre_hooks
 
 
 def _by_onednn(x: Tensor) -> bool:

@@ -51,6 +51,7 @@ def test_a_sound_network_has_no_faults(tmp_path: Path) -> None:
     [
         ("Mixing", 0, "note  an image gets other bits in any larger batch, so that images are drawn one at a time"),
         ("Nan", 1, "fails the output has NaN or infinity"),
+        ("Rewriting", 1, "fails a call changes first.weight, which workers prepare once: call torch.nn.functional"),
         ("Flat", 1, f"fails {PACKAGE}.nets:Flat must return floats of shape (2, 3, 8, 8), and returned"),
         ("FailsAtCalls", 1, f"fails {PACKAGE}.nets:FailsAtCalls cannot be called: its code raised ValueError"),
     ],
@@ -60,6 +61,12 @@ def test_a_fault_is_named(tmp_path: Path, kind: str, status: int, line: str) -> 
     found, said = check(tmp_path, "mine")
     assert any(each.startswith(line) for each in said.splitlines()), said
     assert found == status
+
+
+def test_weights_that_pytorch_makes_at_each_call_are_no_fault(tmp_path: Path) -> None:
+    save_model(tmp_path / "mine", "SpectralNorm")
+    status, said = check(tmp_path, "mine")
+    assert status == 0, said
 
 
 def test_what_a_network_ignores_is_told(tmp_path: Path) -> None:

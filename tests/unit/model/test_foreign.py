@@ -17,7 +17,9 @@ from model.folders.config_json import config_from_json, config_to_json
 from model.foreign.config import ForeignConfig
 from model.foreign.names import check_allowed
 from model.networks.build import build_network
+from tests.rounding import assert_rounded_alike, layers
 from tests.strangers import CANARY, CLASSES, PACKAGE, change, on_the_path, save_model, write_package
+from worker.device.calls import by_position
 
 NETS = f"{PACKAGE}.nets"
 
@@ -134,6 +136,22 @@ def test_the_usual_layers_give_the_same_bits_in_any_batch(lab: Path) -> None:
         whole = network(x, t)
         assert all(torch.equal(network(x[:size], t[:size]), whole[:size]) for size in range(1, 16))
         assert torch.allclose(whole, plain(x, t), atol=1e-5)
+
+
+@pytest.mark.processors
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+@pytest.mark.parametrize("kind", ["WeightNorm", "SpectralNorm", "Pruned", "Parametrized"])
+def test_weights_that_are_made_at_each_call_are_those_of_the_file(lab: Path, tmp_path: Path, kind: str) -> None:
+    """Where a network is called as workers do it, too: not those that the class drew when it was built."""
+    save_model(tmp_path / "mine", kind)
+    torch.manual_seed(1)
+    loaded = load_checkpoint(tmp_path / "mine", networks={NETS})
+    plain = getattr(sys.modules[NETS], kind)().eval()
+    plain.load_state_dict(loaded.network.state_dict())
+    call = by_position(loaded, torch.device("cpu"), {})
+    x, t = torch.randn(2, 3, 8, 8), torch.tensor([40.0, 900.0])
+    with torch.inference_mode():
+        assert_rounded_alike(call(x, t), plain(x, t), steps=layers(plain) * 40 * 4 * 4)
 
 
 def test_lists_of_the_config_arrive_as_tuples(lab: Path) -> None:
