@@ -113,7 +113,7 @@ class ModelConfig:
         """
         declared = dict(self.conditions)
         if self.classes is not None:
-            declared = {"label": Choice(self.classes, null=self.network.null_class), **declared}
+            declared = {"label": Choice(_distinct(self.classes), null=self.network.null_class), **declared}
         if (shape := self.condition_shape) is not None:
             declared["image"] = Image(shape.channels, shape.image_size)
         return declared
@@ -236,3 +236,20 @@ class ModelConfig:
             raise PlanError(f"{learned}, whose own variance is {self.variance}", "variance")
         clipping = self.clip.with_mode(settings.clip)
         return make_plan(schedule, settings, prediction=self.prediction, clipping=clipping, start=start)
+
+
+def _distinct(classes: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns texts by which a request can name each class: its name, or its index if it has none of its own.
+
+    Classes of ImageNet share names, and the first of them is the one that a request gets by the name. An index that is
+    itself the name of a class gets zeros in front.
+    """
+    known = frozenset(classes)
+    named: dict[str, None] = {}
+    for index, name in enumerate(classes):
+        if not name or name in named:
+            name = str(index)
+            while name in known:
+                name = f"0{name}"
+        named[name] = None
+    return tuple(named)

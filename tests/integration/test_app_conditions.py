@@ -16,8 +16,9 @@ from PIL import Image
 
 from app.settings import ApiSettings
 from model.checkpoint import save_checkpoint
+from model.networks.configs import UNetConfig
 from tests.pictures import saved
-from tests.small_models import CONDITIONS, told_checkpoint
+from tests.small_models import CONDITIONS, NETWORK, checkpoint_of, told_checkpoint
 
 ASYNC = {"Prefer": "respond-async"}
 LAYOUT = saved(Image.fromarray((np.arange(64).reshape(8, 8) % 2).astype(np.uint8)), "PNG")
@@ -29,8 +30,9 @@ PARTS = {"layout": LAYOUT, "sketch": SKETCH}
 @pytest.fixture(scope="module")
 def told_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("told")
-    model = told_checkpoint()
-    save_checkpoint(folder / "told", model.config, model.network)
+    twins = checkpoint_of(UNetConfig(num_classes=2, **NETWORK), classes=("x", "x"))
+    for name, model in {"told": told_checkpoint(), "twins": twins}.items():
+        save_checkpoint(folder / name, model.config, model.network)
     return folder
 
 
@@ -70,6 +72,16 @@ def test_a_model_shows_all_that_it_can_be_told(api: httpx.Client) -> None:
         "layout": {"type": "map", "null": False, "values": ["sky", "road"]},
         "sketch": {"type": "image", "null": True, "channels": 1, "size": 4},
     }
+
+
+def test_classes_of_one_name_are_listed_and_asked_by_index(api: httpx.Client) -> None:
+    listed = {model["name"]: model for model in api.get("/models").json()["models"]}
+    assert listed["twins"]["classes"] == ["x", "x"]
+    assert listed["twins"]["conditions"]["label"]["values"] == ["x", "1"]
+    for label, index in {"x": 0, "0": 0, "1": 1}.items():
+        answer = api.post("/generate", params={"model": "twins", "label": label}, headers=ASYNC)
+        assert answer.status_code == 202, answer.text
+        assert answer.json()["params"]["label"] == index
 
 
 def test_a_job_holds_what_it_is_told(api: httpx.Client) -> None:

@@ -17,6 +17,7 @@ from jobs.errors import RequestRefused
 from jobs.params import MAX_IMAGES, MAX_SEED, SamplingParams
 from jobs.per_image import ALL, DRAWN_SEEDS, per_image
 from jobs.queries import SamplingQuery
+from model.conditions import Choice
 from model.folders.config import ModelConfig
 from model.networks.configs import ClassifierConfig, UNetConfig
 
@@ -53,6 +54,15 @@ def test_several_values_are_one_image_each() -> None:
     assert asked(seed=[3, 9, 3], label="dog") == (3, (3, 9, 3), 1)
     assert asked(seed=7, label=["dog", "0"]) == (2, 7, (1, 0))
     assert asked(seed=[8, 3], label=["dog", "dog"], n=2) == (2, (8, 3), (1, 1))
+
+
+@given(st.lists(st.sampled_from(["x", "", "0", "2", "02", "all"]), min_size=1, max_size=6).map(tuple))
+def test_each_class_can_be_asked_by_the_value_that_the_model_shows(classes: tuple[str, ...]) -> None:
+    """Two classes of ImageNet have the name crane."""
+    model = info(classes)
+    shown = model.config.declared["label"]
+    assert isinstance(shown, Choice)
+    assert [asked(model, label=value)[2] for value in shown.values] == [*range(len(classes))]
 
 
 def test_all_gives_the_classes_in_turn() -> None:
