@@ -85,7 +85,9 @@ class NoiseSchedule:
             alphas_cumprod: shape (K,), strictly falling, in [0, 1).
         """
         levels = np.asarray(alphas_cumprod, dtype=np.float64)
-        return cls(1.0 - levels / np.append(1.0, levels[:-1]))
+        betas = 1.0 - levels / np.append(1.0, levels[:-1])
+        # Rounding must not take away the rest of an image: a chain has nothing of it left at one level at most.
+        return cls(np.where(levels > 0, np.minimum(betas, np.nextafter(1.0, 0.0)), betas))
 
     @classmethod
     def geometric(

@@ -6,6 +6,7 @@ import bisect
 import itertools
 import math
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model import NoiseSchedule, PlanError, make_plan
+from model.plans.flow import Flow
+from model.plans.samplers import SAMPLERS
+from model.plans.schedule import ContinuousLinear
 from model.plans.spacing import KARRAS, SPACINGS, space_timesteps, visit_levels
+from tests.oracle import follow
 
 LINEAR = NoiseSchedule.linear(1000)
 SWEPT = "90,60,60,20,20"  # for 250 steps on LSUN (Nichol & Dhariwal 2021)
@@ -255,3 +260,28 @@ def test_lists_that_cannot_be(spacing: str, steps: int, start: int | None, messa
 def test_a_list_needs_a_finite_noise_level() -> None:
     with pytest.raises(PlanError, match="spacing in a list needs a little of the image"):
         visit_levels(LINEAR.rescale_zero_terminal_snr(), "at:10,998", 2)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "schedule"),
+    [(name, Flow.of(1000)) for name in SAMPLERS if name not in ("consistency", "heun")]  # these begin at less noise
+    + [(name, ContinuousLinear.of(4000)) for name in SAMPLERS if name != "consistency"],
+)
+def test_two_levels_beside_the_end_are_a_run(sampler: str, schedule: NoiseSchedule) -> None:
+    """Where less than an eps of the image is left, and then nothing."""
+    last = schedule.num_train_timesteps - 1
+    steps = 5 if sampler == "heun" else 3
+    plan = make_plan(
+        schedule, sampler=sampler, steps=steps, spacing=f"at:99,{last - 1}.999999,{last}", prediction="v", clip="static"
+    )
+    assert np.isfinite(plan.table).all()
+
+
+def test_a_level_beside_the_end_changes_nothing() -> None:
+    """The noise comes through it but for the amplitude of the image that is left there, the root of an eps."""
+    schedule = Flow.of(1000)
+    settings: dict[str, Any] = {"sampler": "ddim", "prediction": "v", "clip": "none"}
+    with_it = make_plan(schedule, steps=3, spacing="at:99,998.999999,999", **settings)
+    without = make_plan(schedule, steps=2, spacing="at:99,999", **settings)
+    ends = [follow(plan, 0.5, schedule, "v").multiplier for plan in (with_it, without)]
+    assert ends[0] == pytest.approx(ends[1], rel=0, abs=math.sqrt(np.finfo(np.float64).eps))
