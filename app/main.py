@@ -90,7 +90,8 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.add_middleware(RequestMiddleware, metrics=app.state.metrics, hosts=settings.hosts, origins=origins)
     install(app)
     keys = read_keys(settings.api_keys_file) if settings.api_keys_file else []
-    guarded, linked = ([Depends(kind(keys))] if keys else [] for kind in (Guard, LinkGuard))
+    app.state.guard = Guard(keys) if keys else None  # also for bodies that are read before the dependencies
+    guarded, linked = ([Depends(each)] if keys else [] for each in (app.state.guard, LinkGuard(keys)))
     app.include_router(jobs.router, dependencies=guarded)  # the most frequent routes are matched first
     app.include_router(jobs.linked_router, dependencies=linked)
     for module in (kinds, models):

@@ -21,6 +21,7 @@ from .headers import LIMITED, described
 
 MEDIA_TYPE = "application/problem+json"
 METHODS = ("DELETE", "GET", "POST")
+MAX_ERRORS = 20  # that are shown of one request, which may have thousands of unknown names
 MAX_NAME = 64  # characters that are shown of an unknown name, which is the caller's own text
 
 
@@ -182,7 +183,7 @@ def answer(request: Request, error: Exception) -> Response:
         return _respond(request, HTTP.get(code, OTHER), status=code, headers=headers)
     kind = next(PROBLEMS[base] for base in type(error).__mro__ if base in PROBLEMS)
     if isinstance(error, RequestValidationError):
-        return _invalid(request, kind, [_field_error(found) for found in error.errors()])
+        return _invalid(request, kind, [_field_error(found) for found in error.errors()[:MAX_ERRORS]])
     if isinstance(error, errors.InvalidRequest):
         found = [{"detail": error.detail or "", error.place: error.name}]
         return _invalid(request, kind, found, headers=error.headers)

@@ -1,28 +1,36 @@
 """JSON bodies, which hold the parameters of a query, the conditions of a model as a table, and images in base64.
 
-A body is rewritten as a query and as the parts of a form, so all later code reads one form of a request.
+A body becomes a part of the query and the parts of a form, so all later code reads one form of a request.
 """
 
 import base64
 import binascii
 import json
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
-from urllib.parse import urlencode
 
 from fastapi.routing import APIRoute
 from python_multipart.multipart import parse_options_header
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message
 
 from jobs.kinds import KINDS
 from jobs.kinds.base import Kind
+from jobs.params import MAX_IMAGES
+from model.conditions import MAX_CONDITIONS
 from model.folders.bounds import MAX_TEXT
 
 from ..errors import InvalidRequest, UploadRefused
 from ..http.problems import MAX_NAME
-from .uploads import JSON, SENT, Uploads
+from .uploads import JSON, SENT, Sent, Uploads
+
+# More than any request has: 80,000 numbers fit into the conditions of a job, and most parameters are their values.
+MAX_VALUES = 100_000
+MAX_PARAMETERS = 2 * MAX_CONDITIONS * MAX_IMAGES
 
 IMAGE = {"type": "string", "contentEncoding": "base64", "description": "PNG or JPEG, or an array as .npy, in base64"}
 VALUE = {"anyOf": [{"type": "string"}, {"type": "number"}]}
@@ -46,15 +54,29 @@ class JsonRoute(APIRoute):
             media_type, _ = parse_options_header(request.headers.get("content-type"))
             if media_type != JSON.encode():
                 return await handle(request)
+            if (guard := request.app.state.guard) is not None:  # strangers could keep this process busy with bodies
+                await guard(request)
             uploads: Uploads = request.state.uploads
-            pairs, images = _parted(_content(await uploads.read_whole(request)), kind)
-            query = "&".join(
-                filter(None, [request.scope["query_string"].decode("latin-1"), urlencode(pairs, errors="replace")])
-            )
-            scope = {**request.scope, "query_string": query.encode("latin-1"), SENT: images}
-            return await handle(Request(scope, _after_body(request)))
+            with ExitStack() as memory:
+                pairs, images = await uploads.read_whole(request, partial(_parted, kind=kind), memory)
+                return await handle(_Rewritten(request, pairs, Sent(images, memory)))
 
         return read
+
+
+class _Rewritten(Request):
+    """A request whose JSON body was read: its parameters are a part of the query.
+
+    They are not written into the address, because that would take several times their memory.
+    """
+
+    def __init__(self, request: Request, pairs: list[tuple[str, str]], sent: Sent) -> None:
+        super().__init__({**request.scope, SENT: sent}, _after_body(request))
+        self._query = QueryParams([*request.query_params.multi_items(), *pairs])
+
+    @property
+    def query_params(self) -> QueryParams:
+        return self._query
 
 
 def json_schema(kind: Kind[Any]) -> dict[str, Any]:
@@ -76,8 +98,10 @@ def decoded(text: str, name: str) -> bytes:
         raise UploadRefused("Input should be an image in base64", part=name[:MAX_NAME]) from error
 
 
-def _content(body: bytes) -> dict[str, Any]:
+def _content(body: bytearray) -> dict[str, Any]:
     """Returns the object of a body; raises InvalidRequest for anything else."""
+    if sum(map(body.count, (b",", b"[", b"{"))) > MAX_VALUES:  # one of them precedes each value but the first
+        raise InvalidRequest("pointer", "", f"The body should have at most {MAX_VALUES} values")
     try:
         content = json.loads(body or b"{}", object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
@@ -94,13 +118,13 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _parted(content: Mapping[str, Any], kind: Kind[Any]) -> tuple[list[tuple[str, str]], dict[str, bytes]]:
+def _parted(body: bytearray, kind: Kind[Any]) -> tuple[list[tuple[str, str]], dict[str, bytes]]:
     """Returns the parameters of a body as pairs of a query, and its images.
 
     A text that is longer than any name of a choice is the image of a condition.
     """
     pairs, images = [], {}
-    for name, value in content.items():
+    for name, value in _content(body).items():
         if name in (*kind.required, *kind.optional) and value is not None:
             images[name] = decoded(_text(value, name), name)
         elif name == "conditions" and value is not None:
@@ -114,6 +138,8 @@ def _parted(content: Mapping[str, Any], kind: Kind[Any]) -> tuple[list[tuple[str
                     pairs.append(("condition", f"{condition}:{text}"))
         else:
             pairs += [(name, _text(each, name)) for each in _values(value)]
+    if len(pairs) > MAX_PARAMETERS:
+        raise InvalidRequest("pointer", "", f"The body should have at most {MAX_PARAMETERS} parameters")
     return pairs, images
 
 

@@ -1,8 +1,8 @@
 """Reading images from requests in bounded memory and few threads; a wrong request is refused as early as possible."""
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
-from contextlib import aclosing, asynccontextmanager, contextmanager
-from typing import Any, TypeVar
+from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager
+from typing import Any, NamedTuple, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 from starlette.requests import Request
@@ -18,14 +18,27 @@ from ..http.problems import MAX_NAME
 MAX_BODIES = 8  # bodies of the largest size that fit into the memory for uploads
 # Threads that decode. An image may take 50 MB and a second, and other requests need threads, too.
 DECODERS = 2
+PARSERS = 2  # threads that parse JSON bodies, which take a few times their size meanwhile
 MAX_WAITING = 64  # images that may wait for a decoder
 RETRY_SECONDS = 2
 BUSY = "Too many images are being read."
 
 JSON = "application/json"
-SENT = "difuso.images"  # the images of a JSON body in the scope of its request, by name
+SENT = "difuso.sent"  # what is `Sent` with a JSON body, in the scope of its request
 
 T = TypeVar("T")
+
+
+class Sent(NamedTuple):
+    """The images of a JSON body.
+
+    Attributes:
+        images: the images, by name.
+        memory: counts the memory of the body as used until it is closed.
+    """
+
+    images: dict[str, bytes]
+    memory: ExitStack
 
 
 class Uploads:
@@ -35,6 +48,7 @@ class Uploads:
         self._max_bytes = max_bytes
         self._held = 0
         self._decoders = CapacityLimiter(DECODERS)
+        self._parsers = CapacityLimiter(PARSERS)
 
     async def read(
         self,
@@ -57,7 +71,7 @@ class Uploads:
             InvalidRequest: if there is a body, and should be none.
             Overloaded: if too many images are being read.
         """
-        if not parts and not request.scope.get(SENT):
+        if not parts and SENT not in request.scope:
             await _expect_nothing(request, instead)
             return {}
         async with self._receive(request, parts) as files:
@@ -70,12 +84,12 @@ class Uploads:
     @asynccontextmanager
     async def _receive(self, request: Request, names: Collection[str]) -> AsyncIterator[dict[str, bytes]]:
         """Yields the parts that have content; their memory counts as used until the context ends."""
-        if (sent := request.scope.pop(SENT, None)) is not None:
-            for name in sent.keys() - set(names):
+        if SENT in request.scope:
+            sent: Sent = request.scope.pop(SENT)
+            for name in sent.images.keys() - set(names):
                 raise UploadRefused(f"The image is unknown; send only {', '.join(names)}", part=name[:MAX_NAME])
-            with self._counting(request) as count:
-                count(sum(map(len, sent.values())))
-                yield {name: content for name, content in sent.items() if content}
+            with sent.memory:
+                yield {name: content for name, content in sent.images.items() if content}
             return
         content_type = request.headers.get("content-type")
         if content_type is None:  # the request has no body
@@ -89,15 +103,18 @@ class Uploads:
                     form.feed(chunk)
             yield form.close()
 
-    async def read_whole(self, request: Request) -> bytes:
-        """Returns the body of a request; raises BodyTooLarge or Overloaded if it takes too much memory."""
+    async def read_whole(self, request: Request, parse: Callable[[bytearray], T], memory: ExitStack) -> T:
+        """Returns what `parse` makes of the body of a request, in a thread; counts its memory until `memory` closes.
+
+        Raises BodyTooLarge or Overloaded if it takes too much memory.
+        """
         body = bytearray()
-        with self._counting(request) as count:
-            async with aclosing(request.stream()) as chunks:
-                async for chunk in chunks:
-                    count(len(chunk))
-                    body += chunk
-        return bytes(body)
+        count = memory.enter_context(self._counting(request))
+        async with aclosing(request.stream()) as chunks:
+            async for chunk in chunks:
+                count(len(chunk))
+                body += chunk
+        return await to_thread.run_sync(parse, body, limiter=self._parsers)
 
     @contextmanager
     def _counting(self, request: Request) -> Iterator[Callable[[int], None]]:

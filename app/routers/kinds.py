@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field, create_model
 from starlette.concurrency import run_in_threadpool
 
+from jobs.errors import RequestRefused
 from jobs.kinds import KINDS
 from jobs.kinds.base import Kind
 from jobs.told import parted
@@ -14,7 +15,7 @@ from jobs.told import parted
 from ..requests.deps import CatalogDep, UploadsDep, single_parameters
 from ..requests.json_bodies import JsonRoute, decoded, json_schema
 from ..requests.submission import ANSWERS, SubmissionDep
-from ..requests.uploads import SENT, request_body
+from ..requests.uploads import SENT, Sent, request_body
 
 # Without `from __future__ import annotations`: FastAPI needs the type of the query in the annotation below.
 
@@ -41,10 +42,12 @@ def _post(kind: Kind[Any]) -> Callable[..., Awaitable[Response]]:
         model = kind.choose(query, catalog)
         submission.accept.choose(model.final_shape.planes)  # refuses before an image is read
         rest, texts = parted(query.condition, model.config.conditions)
-        if texts:  # images in base64
-            request.scope[SENT] = {name: decoded(text, name) for name, text in texts.items()} | request.scope.get(
-                SENT, {}
-            )
+        sent: Sent | None = request.scope.get(SENT)
+        for name, text in texts.items():  # images in base64
+            if sent is None or name in sent.images:
+                raise RequestRefused("condition", f"{name}: Input should be one image, in a form or in a JSON body")
+            sent.images[name] = decoded(text, name)
+        if texts:
             query = query.model_copy(update={"condition": rest})
         draft = await run_in_threadpool(kind.draft, query, model)
         images = await uploads.read(request, draft.fits, optional=draft.optional, instead=kind.instead)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
 from pathlib import Path
 
 import httpx
 import pytest
+from starlette.types import Message
 
 from app.http.metrics import published
 from app.main import create_app
@@ -41,6 +43,22 @@ def test_every_route_but_the_open_ones_needs_a_key(api: httpx.Client) -> None:
         assert response.headers["WWW-Authenticate"] == 'Bearer realm="difuso"'
         answer = api.request(method, re.sub(r"{.*?}", "0", path), headers=ALICE | {"Prefer": "respond-async"})
         assert answer.status_code not in (401, 403), (method, path)
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "multipart/form-data; boundary=b"])
+def test_no_byte_of_a_body_is_read_without_a_key(settings: ApiSettings, content_type: str) -> None:
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        raise AssertionError("the body is read")
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    headers = [(b"host", b"localhost"), (b"content-type", content_type.encode()), (b"content-length", b"1000000")]
+    scope = {"type": "http", "method": "POST", "path": "/generate", "query_string": b"", "headers": headers}
+    asyncio.run(create_app(settings)(scope, receive, send))
+    assert sent[0]["status"] == 401
 
 
 def test_what_is_open_says_nothing_about_the_inside(api: httpx.Client, worker: FakeWorker) -> None:

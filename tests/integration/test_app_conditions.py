@@ -133,6 +133,20 @@ def test_json_is_taken_by_every_kind(api: httpx.Client) -> None:
     assert seeds.status_code == 202, seeds.text
 
 
+def test_an_image_of_a_condition_is_a_part_or_in_a_json_body(api: httpx.Client) -> None:
+    """Beside the parts of a form, one in the query would be taken in their place, and they would be dropped."""
+    sketch = f"sketch:{in_base64(SKETCH)}"
+    for files in (PARTS, {"layout": LAYOUT}):
+        error = refusal(generate(api, sketch, files=files))
+        assert error["parameter"] == "condition"
+        assert error["detail"] == "sketch: Input should be one image, in a form or in a JSON body"
+    told = {"style": [0.5, -1], "layout": in_base64(LAYOUT)}
+    query = {"condition": sketch}
+    assert api.post("/generate", params=query, json={"conditions": told}, headers=ASYNC).status_code == 202
+    twice = {"conditions": told | {"sketch": in_base64(SKETCH + bytes(300))}}
+    assert refusal(api.post("/generate", params=query, json=twice, headers=ASYNC))["parameter"] == "condition"
+
+
 def test_a_price_and_an_idempotency_key_work_with_json(api: httpx.Client) -> None:
     body = {"conditions": {"style": [0, 0], "layout": in_base64(LAYOUT)}, "dry_run": True}
     assert api.post("/generate", json=body).json()["images"] == 1

@@ -113,6 +113,32 @@ def test_a_key_in_quotation_marks_is_the_same_key(api: httpx.Client) -> None:
     assert plain.headers["Location"] == quoted.headers["Location"]
 
 
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        ({"seed": [1] * 1_000_000}, "The body should have at most 100000 values"),
+        ({"a": [{}] * 100_000}, "The body should have at most 100000 values"),
+        ({str(name): 0 for name in range(90_000)}, "The body should have at most 4096 parameters"),
+    ],
+)
+def test_a_body_of_more_values_than_any_request_has_is_refused_in_a_line(
+    api: httpx.Client, body: dict[str, Any], detail: str
+) -> None:
+    answer = api.post("/generate", json=body)
+    assert answer.status_code == 422
+    assert answer.json()["errors"] == [{"detail": detail, "pointer": ""}]
+
+
+def test_the_answer_to_thousands_of_unknown_names_shows_some_of_them(api: httpx.Client) -> None:
+    names = [str(name) for name in range(4000)]
+    for answer in (
+        api.post("/generate", json=dict.fromkeys(names, 0)),
+        api.post(f"/generate?{'&'.join(names[:2000])}"),
+    ):
+        assert answer.status_code == 422
+        assert [error["parameter"] for error in answer.json()["errors"]] == names[:20]
+
+
 def test_a_body_that_is_not_json_is_refused(api: httpx.Client) -> None:
     for content in (bytes(100_000), iter([bytes(50_000)] * 2)):
         found = problem(api.post("/generate", content=content), 422, "invalid-request")

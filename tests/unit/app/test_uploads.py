@@ -7,6 +7,7 @@ import gc
 import threading
 import weakref
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from app.errors import BodyTooLarge, InvalidRequest, MalformedBody, NotMultipart, Overloaded, UploadRefused
 from app.http.multipart import FormReader
-from app.requests.uploads import DECODERS, MAX_BODIES, MAX_WAITING, Uploads, request_body
+from app.requests.uploads import DECODERS, JSON, MAX_BODIES, MAX_WAITING, SENT, Sent, Uploads, request_body
 from jobs.errors import BadImage, ImageRefused, UnsupportedFormat
 from jobs.images.arrays import SentImage
 from tests.pictures import multipart, saved
@@ -56,6 +57,26 @@ def read(
 ) -> dict[str, tuple[int, int]]:
     uploads = uploads or Uploads(100_000)
     return asyncio.run(uploads.read(request(*chunks, **options), parts))
+
+
+def test_a_json_body_counts_as_memory_until_its_images_are_decoded() -> None:
+    uploads = Uploads(len(PNG))
+
+    async def sent(memory: ExitStack) -> Request:
+        body = await uploads.read_whole(request(PNG), bytes, memory)
+        holder = request(content_type=JSON)
+        holder.scope[SENT] = Sent({"image": body}, memory)
+        return holder
+
+    async def check() -> None:
+        with ExitStack() as memories:
+            first, *_ = [await sent(memories.enter_context(ExitStack())) for _ in range(MAX_BODIES)]
+            with pytest.raises(Overloaded), ExitStack() as memory:
+                await sent(memory)
+            assert await uploads.read(first, ONE) == {"image": (3, 2)}
+            await sent(memories.enter_context(ExitStack()))
+
+    asyncio.run(check())
 
 
 def test_the_named_parts_are_read_and_prepared() -> None:
