@@ -13,12 +13,10 @@ from model.folders.bounds import PLAN_NAME
 from model.plans.settings import SETTINGS, Settings
 
 from .errors import RequestRefused
-from .params import MAX_IMAGES, TAG, Seed
+from .params import MAX_IMAGES, MAX_TOLD, TAG, Seed
 from .per_image import ALL
 from .traces import MAX_MOMENTS, MomentName
 from .values import Frozen
-
-MAX_VALUE = 1 << 16  # characters of a condition's value: a vector may have thousands of numbers
 
 
 def _open() -> dict[str, Any]:
@@ -74,7 +72,7 @@ class SamplingQuery(Choices):
         max_length=MAX_IMAGES,
         description=f"class, by name or index; repeat it for one image of each, or say {ALL} for the classes in turn",
     )
-    condition: list[Annotated[str, Field(max_length=MAX_VALUE)]] | None = Field(
+    condition: list[Annotated[str, Field(max_length=MAX_TOLD)]] | None = Field(
         default=None,
         min_length=1,
         max_length=MAX_CONDITIONS * MAX_IMAGES,

@@ -7,7 +7,7 @@ from typing import Any
 from model.conditions import Condition, Conditions, Told, Vector
 
 from .errors import RequestRefused
-from .params import MAX_IMAGES, SamplingParams
+from .params import MAX_IMAGES, MAX_TOLD, SamplingParams
 
 FORM = "Input should be NAME:VALUE, such as age:33"
 
@@ -38,7 +38,7 @@ def read_told(sent: Mapping[str, Sequence[str]], conditions: Conditions, *, mode
         model: the name of the model, for messages.
 
     Raises:
-        RequestRefused: if a condition is unknown or missing, or takes no such value.
+        RequestRefused: if a condition is unknown or missing, or takes no such value, or all are too long for a job.
     """
     told = {}
     for name, values in sent.items():
@@ -57,6 +57,10 @@ def read_told(sent: Mapping[str, Sequence[str]], conditions: Conditions, *, mode
     for name, condition in conditions.items():
         if name not in told and not condition.null and not condition.is_image:
             raise RequestRefused("condition", f"{name}: {model} needs this: {condition.expected}")
+    if (size := len(json.dumps(told))) > MAX_TOLD:
+        raise RequestRefused(
+            "condition", f"All values should have at most {MAX_TOLD} characters as JSON, not {size}: draw fewer images"
+        )
     return told
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 MAX_ID = 36  # bytes
 MAX_FIELD = 1 << 16  # bytes of one field of a job's record, or of its progress; difuso writes less than 8 KiB
+MAX_DATA = 8 * MAX_FIELD  # bytes of the field `data`, which has the conditions of a job
 MAX_TIMESTEPS = 1 << 22  # bytes; the 10,000 timesteps that a model has at most take a tenth, with all digits
 MAX_REPORT = 1 << 16  # bytes
 MAX_ENTRIES = 10_000  # entries of a hash, approximately
@@ -19,7 +20,8 @@ _RECORD = """
 local fields, texts = {}, {}
 for i = #KEYS + 1, #ARGV do
   local size = redis.call('HSTRLEN', KEYS[1], ARGV[i])
-  fields[i - #KEYS] = size > tonumber(ARGV[1]) and '' or redis.call('HGET', KEYS[1], ARGV[i])
+  local most = ARGV[i] == 'data' and 8 * ARGV[1] or tonumber(ARGV[1])
+  fields[i - #KEYS] = size > most and '' or redis.call('HGET', KEYS[1], ARGV[i])
 end
 for i = 2, #KEYS do
   texts[i - 1] = redis.call('STRLEN', KEYS[i]) > tonumber(ARGV[i]) and '' or redis.call('GET', KEYS[i])
@@ -30,7 +32,8 @@ _RECORDS = """
 local answers = {}
 local function value(measure, get, ...)
   local size = redis.pcall(measure, ...)  -- an error if another program has written a value of another type
-  if type(size) ~= 'number' or size > tonumber(ARGV[1]) then return '' end
+  local most = select(2, ...) == 'data' and 8 * ARGV[1] or tonumber(ARGV[1])
+  if type(size) ~= 'number' or size > most then return '' end
   return redis.call(get, ...)
 end
 for i = 1, #KEYS, 2 do

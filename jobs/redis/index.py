@@ -24,6 +24,7 @@ from . import keys
 from .status import STATES, ask_statuses, read_status
 
 EXAMINED = 1000  # entries that one page examines, so that a filter that matches little keeps nobody waiting
+PAGE_BYTES = 1 << 22  # of the records of one page's jobs, after which it ends
 NOT_YET_QUEUED = 100  # entries whose job is about to be queued, or was never, that a page without a filter passes over
 ABSENT_SECONDS = 600  # an entry without a job is removed after this time; before, its job may be about to be queued
 _CURSOR = re.compile(rf"(\S{{1,32}}) ({JOB_ID.strip('^$')})")
@@ -59,7 +60,7 @@ _FIND = (
     _LOOK
     + """
 local most, examined = tonumber(ARGV[2]), tonumber(ARGV[3])
-local ttl, last, last_at, states, kind, model, tag = unpack(ARGV, 4)
+local ttl, bytes, last, last_at, states, kind, model, tag = unpack(ARGV, 4)
 
 local function field(id, name)
   local is_short = redis.call('HSTRLEN', records .. id, name) <= 512
@@ -84,12 +85,13 @@ if last ~= '' then
   end
 end
 local entries = redis.call('ZREVRANGE', index, start, start + examined, 'WITHSCORES')
-local found, gone, i = {}, {}, 1
-while i <= #entries and i <= 2 * examined and #found < most do
+local found, gone, i, size = {}, {}, 1, 0
+while i <= #entries and i <= 2 * examined and #found < most and size < tonumber(bytes) do
   if is_gone(entries[i], entries[i + 1]) then
     gone[#gone + 1] = entries[i]
   elseif is_there(entries[i]) and matches(entries[i]) then
     found[#found + 1] = entries[i]
+    size = size + redis.call('HSTRLEN', records .. entries[i], 'data')
   end
   i = i + 2
 end
@@ -168,7 +170,8 @@ def read_page(
 ) -> Page:
     """Returns a part of the list of an owner's jobs, in two round trips.
 
-    It may have fewer jobs than `most` although more follow, because at most EXAMINED entries are examined.
+    It may have fewer jobs than `most` although more follow, because at most EXAMINED entries are examined, and
+    none after PAGE_BYTES of records.
 
     Args:
         owner: the name of the owner; None for the jobs of a server without API keys.
@@ -193,7 +196,7 @@ def _find(
     place = ("", "") if after is None else (after.job_id, repr(after.at))
     asked = (states, wanted.kind or "", wanted.model or "", wanted.tag or "")
     examined = EXAMINED if any(asked) else most + NOT_YET_QUEUED
-    facts = (RqJob.key_for(""), most, examined, ttl, *place, *asked)
+    facts = (RqJob.key_for(""), most, examined, ttl, PAGE_BYTES, *place, *asked)
     found, last = client.eval(_FIND, 1, keys.index(owner), *facts)
     ids = [job_id.decode() for job_id in found]
     return ids, Cursor(float(last[1]), last[0].decode(errors="replace")) if last else None

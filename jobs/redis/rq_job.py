@@ -9,12 +9,13 @@ from rq.job import Job as RqJob
 from rq.serializers import JSONSerializer
 
 from ..errors import JobUnreadable
+from .capped_reads import MAX_DATA
 
 # The tries of a job after its first. It loses one when a worker dies while running it, and gets all back by progress.
 MAX_RETRIES = 3
 LONE_RETRIES = 1  # with at most this number left, the job may be the cause of the deaths, and runs alone
 MAX_DEATHS = 50  # deaths of workers, regardless of progress, after which a job is given up
-MAX_JOB_BYTES = 1 << 17  # bytes of a job as JSON; the largest request needs a tenth
+MAX_JOB_BYTES = MAX_DATA  # bytes of a job as JSON: conditions have at most MAX_TOLD, and all else has a tenth of that
 
 # Fields of RQ's record of a job, which are deleted together with it.
 DEATHS = "deaths"  # the number of workers that died while running the job

@@ -33,6 +33,7 @@ STATES: dict[str, JobState] = {
     RqStatus.CANCELED: JobState.CANCELLED,
 }
 
+LONGEST_CACHED = 1 << 15  # bytes of a job as JSON; nearly all have less than a tenth
 _FIELDS = ("data", "status", "started_at", "ended_at", DEATHS, EXPIRED_AT)
 _TIMESTEPS: TypeAdapter[Timesteps] = TypeAdapter(Timesteps, config=ConfigDict(strict=True, allow_inf_nan=False))
 
@@ -149,13 +150,18 @@ def _complete(status: JobStatus, result_ttl: int, *, expired: float | None = Non
     )
 
 
-# These two functions take most of the time for parsing, so their results are cached.
+# These two functions take most of the time for parsing, so their results are cached. Long jobs would fill the memory.
+
+
+def _parse_job(data: bytes) -> Job:
+    call = inflate(data)
+    return _job_of(call) if len(call) <= LONGEST_CACHED else _job_of.__wrapped__(call)
 
 
 @lru_cache(maxsize=256)
-def _parse_job(data: bytes) -> Job:
+def _job_of(call: bytes) -> Job:
     """Returns the job in RQ's record of a call: [function, instance, arguments, keyword arguments]."""
-    return Job.decode(from_json(inflate(data))[3].get("job"))
+    return Job.decode(from_json(call)[3].get("job"))
 
 
 @lru_cache(maxsize=8)

@@ -7,6 +7,7 @@ import time
 import uuid
 from datetime import UTC, datetime
 
+import numpy as np
 import pytest
 import redis
 from rq.job import JobStatus as RqStatus
@@ -14,13 +15,17 @@ from rq.serializers import JSONSerializer
 from rq.utils import now
 
 from jobs.contract import Job, JobState
-from jobs.errors import JobNotFound, JobUnreadable
-from jobs.params import SamplingParams
+from jobs.errors import JobNotFound, JobUnreadable, RequestRefused
+from jobs.params import MAX_IMAGES, MAX_SEED, MAX_TOLD, SamplingParams
 from jobs.redis import keys
+from jobs.redis.capped_reads import MAX_DATA
+from jobs.redis.index import Wanted
 from jobs.redis.queue import JobQueue
 from jobs.redis.rq_job import DEATHS, DataJob
 from jobs.redis.status import needs_uploads
 from jobs.redis.workers import WorkerReport, prune_reports
+from jobs.told import read_told
+from model.conditions import Told, Vector
 
 
 @pytest.fixture
@@ -42,6 +47,51 @@ def job(**params: object) -> Job:
         accepted_at=time.time(),
         timeout=60,
     )
+
+
+def longest_told() -> dict[str, tuple[Told, ...]]:
+    """Conditions that no other values may follow, of random digits."""
+    rng, size = np.random.default_rng(0), 400
+    conditions = {"a": Vector(size)}
+    vectors = [rng.uniform(-1e6, 1e6, size).tolist() for _ in range(MAX_IMAGES)]
+    while True:
+        try:
+            told = read_told({"a": [json.dumps(vectors)]}, conditions, model="m")
+        except RequestRefused:
+            vectors.pop()
+        else:
+            assert MAX_TOLD - len(json.dumps(told)) < 30 * size
+            return told
+
+
+def test_the_longest_job_that_is_accepted_is_read_again(client: redis.Redis, queue: JobQueue) -> None:
+    told = longest_told()
+    n = len(told["a"])
+    accepted = job(n=n, seed=[MAX_SEED - i for i in range(n)], label=[*range(n)], conditions=told)
+    queue.submit(accepted, request_hash="h")
+    record = client.hget(f"rq:job:{accepted.id}", "data")
+    assert record is not None
+    assert (1 << 16) < len(record) < MAX_DATA
+    assert queue.status(accepted.id).job == accepted
+    assert queue.submit(accepted, request_hash="h") is False
+    rq_job = DataJob.read(accepted.id, client)
+    assert Job.decode(rq_job.kwargs["job"]) == accepted
+
+
+def test_a_list_of_long_jobs_has_more_and_shorter_pages(client: redis.Redis, queue: JobQueue) -> None:
+    told = longest_told()
+    accepted = [
+        job(n=len(told["a"]), conditions=told, seed=seed).model_copy(update={"owner": "long"}) for seed in range(30)
+    ]
+    for each in accepted:
+        queue.submit(each, request_hash="h")
+    page, found = queue.page("long", Wanted(), most=100), []
+    assert 1 < len(page.jobs) < 30
+    found += page.jobs
+    while page.following is not None:
+        page = queue.page("long", Wanted(), most=100, after=page.following)
+        found += page.jobs
+    assert [status.job.id for status in found] == [each.id for each in reversed(accepted)]
 
 
 def reads(client: redis.Redis) -> int:
