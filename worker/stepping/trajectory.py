@@ -121,8 +121,8 @@ class Trajectory:
         """Number of network calls that its steps to come take."""
         return self.plan.spent[-1] - self.spent
 
-    def outcome(self, x: Tensor, x0: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the outcome of its row, in agreement with its measurement.
+    def outcome(self, x: Tensor, x0: Tensor, z: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """Returns the outcome of its row, x' and x0 in agreement with its measurement, and the frames up to it.
 
         Copied: a view of one image would keep its whole batch alive for as long as that image waits.
 
@@ -132,16 +132,18 @@ class Trajectory:
         """
         if self.restoration is not None:
             x = self.restoration.agree(self.row, x, x0, z)
-        return x.clone(), x0.clone()
+        x, x0 = x.clone(), x0.clone()
+        return x, x0, (*self.frames, _reduced(x0)) if self.row + 1 in self.filmed else self.frames
 
-    def advance(self, x: Tensor, x0: Tensor) -> None:
-        """Goes to the next row, with the outcome of this one; keeps it if its call is one of `calls`."""
-        self.x, self.x0, self.x0_before = x, x0, self.x0
+    def advance(self, x: Tensor, x0: Tensor, frames: tuple[Tensor, ...]) -> None:
+        """Goes to the next row, with the outcome of this one; keeps it if its call is one of `calls`.
+
+        No tensor is made here: if one failed, some trajectories of a batch would have made the step and others not.
+        """
+        self.x, self.x0, self.x0_before, self.frames = x, x0, self.x0, frames
         self.row += 1
         if self.row in self.calls:
             self.kept = (*self.kept, Kept(x, x0))
-        if self.row in self.filmed:
-            self.frames = (*self.frames, _reduced(x0))
 
 
 def _reduced(x0: Tensor) -> Tensor:

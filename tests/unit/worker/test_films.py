@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from jobs.contract import Job, new_job
 from jobs.films import MOMENTS, film_bytes, film_calls, film_size
@@ -21,10 +22,11 @@ from model.shape import Shape
 from tests.small_models import NETWORK, checkpoint_of, checkpoint_of_shape
 from worker.engine import results
 from worker.engine.active import ActiveJob, activate
+from worker.engine.engine import StepEngine
 from worker.engine.local import _run
 from worker.engine.results import encode_films
 from worker.stepping.runner import Runner
-from worker.stepping.trajectory import encode_snapshot, restore_snapshot, take_snapshot
+from worker.stepping.trajectory import _reduced, encode_snapshot, restore_snapshot, take_snapshot
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -37,8 +39,10 @@ def runner() -> Runner:
     return Runner(checkpoint_of(UNetConfig(**NETWORK)), device=CPU, slots=4)
 
 
-def job(steps: int, *, n: int = 1, task: Any = None, trace: tuple[int, ...] = (), planes: int = 1) -> Job:
-    params = {"n": n, "steps": steps, "sampler": "ddim", "spacing": "trailing", "eta": 0.0, "seed": 5}
+def job(
+    steps: int, *, n: int = 1, task: Any = None, trace: tuple[int, ...] = (), planes: int = 1, sampler: str = "ddim"
+) -> Job:
+    params = {"n": n, "steps": steps, "sampler": sampler, "spacing": "trailing", "eta": 0.0, "seed": 5}
     return new_job(
         "m", Prepared(SamplingParams.model_validate(params), task or Generation(), trace=trace, planes=planes)
     )
@@ -108,6 +112,30 @@ def test_large_images_have_small_films() -> None:
     assert frame.shape == (3, 32, 64)
     pairs = active.answers[0].x0.reshape(3, 32, 2, 64, 2).mean((2, 4))
     assert (frame - pairs).abs().max() <= 4 * torch.finfo(torch.float32).eps, "averages of four pixels"
+
+
+def test_a_step_whose_frame_found_no_memory_is_repeated_with_the_same_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As any other step that fails: in a batch of two neither image has made it."""
+    large = Runner(checkpoint_of_shape(Shape(3, 8, 72)), device=CPU, slots=2)
+    reference, active = (activate(job(3, n=2, sampler="ddpm"), large) for _ in range(2))
+    finished(reference)
+    calls = []
+
+    def once(x0: Tensor) -> Tensor:
+        calls.append(x0)
+        if len(calls) == 3:  # the first image of the second step
+            raise torch.OutOfMemoryError("injected")
+        return _reduced(x0)
+
+    monkeypatch.setattr("worker.stepping.trajectory._reduced", once)
+    engine = StepEngine(lambda event: None)
+    engine.submit(active)
+    while active.unfinished:
+        engine.step()
+    assert len(calls) > 3
+    for found, expected in zip(active.answers, reference.answers, strict=True):
+        assert torch.equal(found.x, expected.x)
+        assert all(torch.equal(*pair) for pair in zip(found.frames, expected.frames, strict=True))
 
 
 def test_runs_of_one_call_and_images_that_are_not_pngs_have_none(runner: Runner) -> None:
