@@ -8,12 +8,14 @@ from torch import Tensor
 
 from model.checkpoint import Checkpoint
 from model.errors import NonFiniteSample
+from model.foreign.config import ForeignConfig
 from model.networks.classifier import log_prob_gradient
 from model.transfers import upload
 
 from ..device.calls import Network, by_position, example_batch, padded
 from ..device.parallel import ParallelNetwork
 from ..device.precision import computing, precision_on, prepare
+from .batch_sizes import alike_anywhere
 
 
 class SideNetwork:
@@ -28,6 +30,8 @@ class SideNetwork:
         sizes: the batch sizes to choose from, rising.
         example: arguments for a batch of the largest size.
         exact: whether only sizes are used that agree bit for bit with the largest.
+        foreign: whether the network is of another package, which may mix the images of a batch: then it is called for
+            one at a time.
 
     Raises:
         NonFiniteSample: if it returns NaN or infinity for the example.
@@ -41,22 +45,31 @@ class SideNetwork:
         example: Sequence[Tensor],
         *,
         exact: bool,
+        foreign: bool = False,
     ) -> None:
         self._network = network
         self._device = device
-        self._sizes = sizes
-        found = {size: self(*(each[:size] for each in example)) for size in sizes}
-        whole = found[sizes[-1]]
-        if not torch.isfinite(whole).all():
+        self._sizes = sorted({1, *sizes}) if foreign else sizes
+        found = {size: self._first(size, example) for size in self._sizes}
+        if not torch.isfinite(found[sizes[-1]]).all():
             raise NonFiniteSample("a network that guides returns NaN or infinity for noise")
-        self._sizes = [size for size in sizes if not exact or torch.equal(found[size], whole[:size])]
+        if exact:
+            alike = [size for size in found if not foreign or alike_anywhere(self._first, example, found[size])]
+            alike = alike or [sizes[-1]]  # no size is alike where even the same call gives other bits again
+            self._sizes = [size for size in alike if torch.equal(found[size], found[alike[-1]][:size])]
         network.find_choices({size: found[size] for size in self._sizes}, example, exact=exact)
 
     def __call__(self, *batch: Tensor) -> Tensor:
-        """Returns the outputs of a batch of at most the largest size, whose arguments may be on any device."""
-        count = len(batch[0])
+        """Returns the outputs of a batch, whose arguments may be on any device; too large a batch is split."""
+        count, largest = len(batch[0]), self._sizes[-1]
+        if count > largest:
+            return torch.cat([self._first(largest, batch), self(*(each[largest:] for each in batch))])
         size = next(size for size in self._sizes if size >= count)
         return self._network(*(padded(upload(each, self._device), size) for each in batch))[:count]
+
+    def _first(self, size: int, batch: Sequence[Tensor]) -> Tensor:
+        """Returns the outputs for the first rows of a batch."""
+        return self(*(each[:size] for each in batch))
 
 
 @torch.inference_mode()
@@ -82,7 +95,8 @@ def side_networks(
         classifier = make(parallel(_gradient_of(checkpoint, device)), example=(x, timesteps, labels))
     if checkpoint.weaker_version is not None:
         call = by_position(checkpoint.weaker_version, device, compiled)
-        weaker = make(parallel(call), example=(x, timesteps, *told.values()))
+        foreign = isinstance(checkpoint.config.weaker, ForeignConfig)
+        weaker = make(parallel(call), example=(x, timesteps, *told.values()), foreign=foreign)
     return classifier, weaker
 
 

@@ -14,7 +14,8 @@ from torch import Tensor
 from jobs.contract import FailureCode, Job
 from jobs.params import SamplingParams
 from model.checkpoint import load_checkpoint
-from tests.strangers import CLASSES, PACKAGE, on_the_path, save_model, write_package
+from tests.small_models import checkpoint_of
+from tests.strangers import CLASSES, PACKAGE, config_of, on_the_path, save_model, write_package
 from worker.engine.active import ActiveJob, EngineEvent, Finished, activate
 from worker.engine.engine import StepEngine
 from worker.engine.failures import failure_code
@@ -79,6 +80,17 @@ def test_an_image_has_the_same_bytes_alone_and_among_others(tmp_path: Path) -> N
 
 def test_a_network_that_mixes_images_gets_one_at_a_time(tmp_path: Path) -> None:
     assert runner_of(tmp_path, "Mixing").buckets == (1,)
+
+
+@pytest.mark.parametrize("main", ["Denoiser", "Mixing"])
+def test_a_weaker_network_that_mixes_images_gets_one_at_a_time(main: str) -> None:
+    """Whatever the sizes of the network that it guides."""
+    network, weaker = (config_of(kind).network for kind in (main, "Mixing"))
+    runner = Runner(checkpoint_of(network, weaker=weaker), device=CPU, slots=4)
+    alone, first, second = (start(runner, seed=seed, guidance_scale=2.0) for seed in (1, 1, 2))
+    run(alone)
+    run(first, second)
+    assert encode_images(first) == encode_images(alone) != encode_images(second)
 
 
 def last_otherwise(x: Tensor, t: Tensor) -> Tensor:
