@@ -18,6 +18,7 @@ from jobs.params import MAX_SEED, SamplingParams
 from jobs.per_image import classes_of, draw_seed, image_count, label_in_turn, one_or_several
 from jobs.queries import SamplingQuery
 from jobs.told import named_values, read_told
+from model.folders.config import Precision
 
 from ..errors import UserError, user_errors
 from ..progress import image_progress, title_of
@@ -39,6 +40,7 @@ class Bulk:
         params: the parameters of all images, except their number and classes; image i has the seed params.seed_of(i),
             and the conditions params.told_of(i).
         labels: image i has the class labels[i % len(labels)]; empty if none has a class.
+        precision: the number format of the network's calls.
     """
 
     model: str
@@ -47,6 +49,7 @@ class Bulk:
     count: int
     params: SamplingParams
     labels: tuple[int, ...]
+    precision: Precision = "float32"
 
     @property
     def chunks(self) -> range:
@@ -78,7 +81,7 @@ class Bulk:
     def facts(self) -> dict[str, Any]:
         """Returns all attributes as JSON."""
         params = self.params.model_dump(mode="json", exclude={"n", "label"})
-        model = {"model": self.model, "sha256": self.sha256, "shape": list(self.shape)}
+        model = {"model": self.model, "sha256": self.sha256, "shape": list(self.shape), "precision": self.precision}
         return {**model, "n": self.count, "labels": list(self.labels), **params}
 
 
@@ -130,6 +133,7 @@ def bulk_of(query: SamplingQuery, model: DrawingModel, *, kept_seed: Any = None)
         count=count,
         params=params,
         labels=labels,
+        precision=model.precision,
     )
 
 
