@@ -7,6 +7,7 @@ from typing import Self
 import mimeparse
 from PIL import Image
 
+from jobs.films import film_size
 from jobs.images.fitting import in_eight_bits
 
 from .errors import NotAcceptable
@@ -51,7 +52,8 @@ def rendered(film: bytes, png: bytes, form: FilmFormat) -> bytes:
     strip = Image.open(io.BytesIO(film)).convert(image.mode)
     factor = -(-WIDE // max(image.size))
     size = (image.width * factor, image.height * factor)
-    across = round(strip.height * image.width / image.height)
+    high, wide = film_size(image.height, image.width)
+    across = strip.height * wide // high  # `wide`, but in a cascade, which films a smaller square
     moments = [strip.crop((left, 0, left + across, strip.height)) for left in range(0, strip.width, across)]
     frames = [each.resize(size, Image.Resampling.NEAREST) for each in (*moments, image)]
     file = io.BytesIO()

@@ -7,6 +7,7 @@ import { jobs } from "./store.js";
 import { t } from "./texts.js";
 
 const MOST = 64; // films that are remembered
+const SIDE = 64; // pixels of a moment's longer side, at most
 const IS_TOUCH = matchMedia("(pointer: coarse)").matches;
 const films = new Map(); // a promise of each, by the path of its picture
 
@@ -22,11 +23,18 @@ export function filmOf(job, index) {
   return films.get(path);
 }
 
+// Returns the width and height of a moment of a picture's film, as `film_size` in jobs/films.py does; halves go to even numbers.
+export function momentSize(sides) {
+  const scale = Math.min(1, SIDE / Math.max(...sides));
+  const rounded = side => (side % 1 === 0.5 ? 2 * Math.round(side / 2) : Math.round(side));
+  return sides.map(side => Math.max(1, rounded(side * scale)));
+}
+
 async function read(path, job) {
   const strip = await createImageBitmap(await (await request(path)).blob());
-  const [across, down] = sidesOf(drawnBy(job));
+  const [across, down] = momentSize(sidesOf(drawnBy(job)));
   const height = strip.height;
-  const width = Math.round((height * across) / down);
+  const width = (height * across) / down; // `across`, but in a cascade, which films a smaller square
   const draw = (context, moment) => context.drawImage(strip, moment * width, 0, width, height, 0, 0, context.canvas.width, context.canvas.height);
   return { count: Math.round(strip.width / width), width, height, draw };
 }
