@@ -80,6 +80,9 @@ def enlarging(
         raise RequestRefused(prefix, f"Input should be a model that enlarges {shape}, the size of {first.name}")
     if upscaler.label_required:
         raise RequestRefused(prefix, f"Input should be a model without classes: {upscaler.name} needs a class")
+    for name, condition in config.conditions.items():
+        if not condition.null:
+            raise RequestRefused(prefix, f"Input should be a model without conditions: {upscaler.name} needs {name}")
     settings = config.settle(steps=steps)
     try:
         config.plan_of(upscaler.schedule, settings)

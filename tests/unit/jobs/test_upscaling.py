@@ -16,6 +16,7 @@ from jobs.kinds import KINDS
 from jobs.kinds.base import Kind
 from jobs.kinds.generate import Generation
 from jobs.params import MAX_SEED
+from model.conditions import Number
 from model.errors import PlanError
 from model.folders.config import ConditionConfig, ModelConfig, SamplerDefaults
 from model.networks.configs import UNetConfig
@@ -132,6 +133,20 @@ def test_an_upscaler_with_classes_cannot_be_a_second_stage() -> None:
     query = GENERATE.query.model_validate({"upscale": "up"})
     with pytest.raises(RequestRefused, match="upscale: Input should be a model without classes: up needs a class"):
         GENERATE.draft(query, GENERATE.choose(query, catalog)).complete({})
+
+
+def test_an_upscaler_that_needs_a_condition_cannot_be_a_second_stage() -> None:
+    """One that may be left out is, as the second stage is told nothing."""
+
+    def stage(age: Number) -> Any:
+        up = ModelInfo("up", dataclasses.replace(CONFIG, conditions={"age": age}), 0, None)
+        query = GENERATE.query.model_validate({"upscale": "up"})
+        model = GENERATE.choose(query, Catalog({"small": SMALL, "up": up}, {}))
+        return GENERATE.draft(query, model).complete({}).task.second_stage
+
+    with pytest.raises(RequestRefused, match="upscale: Input should be a model without conditions: up needs age"):
+        stage(Number(0, 100))
+    assert stage(Number(0, 100, null=True)).model == "up"
 
 
 def test_a_plain_generation_is_shown_and_hashed_as_before() -> None:
