@@ -97,7 +97,10 @@ def config_from_json(content: Mapping[str, Any]) -> ModelConfig:
 
 def _check_top(content: Mapping[str, Any]) -> None:
     """Checks the fields outside of sections."""
-    sections = [name for name in (*NETWORK_SECTIONS, *SECTIONS) if isinstance(content.get(name), Mapping)]
+    sections = (*NETWORK_SECTIONS, *SECTIONS)
+    for name in sections:
+        if not isinstance(content.get(name), Mapping | None):
+            raise CheckpointError(f"config.json: {name} must be a table, got {shown(content[name])}")
     check_numbers("config.json", content, PARAMETERS)
     check_fields(ModelConfig, content, but=(*sections, "classes", "conditions", "plans", "training"))
     if content.get("plans") is not None:

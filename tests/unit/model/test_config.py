@@ -159,7 +159,9 @@ def test_a_classifier_needs_the_squares_that_it_was_trained_on() -> None:
         ),
         ({"network": {"type": ["unet"]}}, "network.type must be one of unet, paper_unet,"),
         ({"network": {"type": "unet", "null_class": 3}}, "network.null_class cannot hold 3"),
-        ({"network": 3}, "network cannot hold 3"),
+        ({"network": 3}, "network must be a table, got 3"),
+        ({"defaults": "x"}, "defaults must be a table, got 'x'"),
+        ({"clip": True}, "clip must be a table, got True"),
         ({"parameters": -1}, "parameters must be a whole number between 0 and 1e+12, got -1"),
         (
             {"schedule": {"type": "sigmoid"}},
