@@ -4,6 +4,7 @@ A flow is a generator. It yields a `Call` and is sent the answer, or the error o
 `Pause` and continues after it. An interruption of either is thrown into it. Its return value is the result.
 """
 
+import base64
 import itertools
 import json
 import logging
@@ -15,6 +16,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
+from urllib.parse import urlencode
 
 import httpx
 
@@ -35,6 +37,7 @@ POLL_SECONDS = 25.0  # of one long poll: proxies often cut what is silent for 30
 REST_SECONDS = 1.0  # before asking again, where the server has not waited
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 8.0  # seconds between tries, if the server does not say when
 LEAST_SECONDS = 1.0  # for an answer, however little time is left
+LONGEST_QUERY = 4096  # characters; servers and proxies refuse heads of more than 8 or 16 KiB
 ABANDON_SECONDS = 2.0  # for cancelling a job that nobody waits for any more
 
 
@@ -45,6 +48,7 @@ class Call:
     Attributes:
         params: the query, by name; a name may be repeated.
         files: the parts of a multipart body.
+        body: a body of JSON, instead of parts.
         seconds: how long the server may be silent.
         stream: whether the body is read bit by bit, by the caller.
     """
@@ -54,6 +58,7 @@ class Call:
     params: tuple[tuple[str, str], ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
+    body: bytes | None = None
     seconds: float = ANSWER_SECONDS
     stream: bool = False
 
@@ -151,7 +156,18 @@ def posting(kind: KindName, images: tuple[Any, ...], options: Mapping[str, Any])
     given["condition"] = [f"{name}:{_text(value)}" for name, value in told.items() if name not in images_told]
     files = {name: file_of(given.pop(name)) for name in IMAGES[kind] if name in given}
     files |= {name: file_of(value) for name, value in images_told.items()}
-    return Call("POST", f"/{kind}", _query(given), headers, files)
+    query = _query(given)
+    if len(urlencode(query)) <= LONGEST_QUERY:
+        return Call("POST", f"/{kind}", query, headers, files)
+    return Call("POST", f"/{kind}", (), {**headers, "Content-Type": "application/json"}, body=_body(kind, query, files))
+
+
+def _body(kind: KindName, query: tuple[tuple[str, str], ...], files: Mapping[str, bytes]) -> bytes:
+    """Returns a query and the parts of a form as one body of JSON."""
+    table: dict[str, Any] = {name: [value for other, value in query if other == name] for name, _ in query}
+    images = {name: base64.b64encode(file).decode() for name, file in files.items()}
+    of_kind = {name: images.pop(name) for name in IMAGES[kind] if name in images}
+    return json.dumps({**table, **of_kind, "conditions": images}).encode()
 
 
 def _text(value: Any) -> str:

@@ -184,6 +184,7 @@ def request_of(http: httpx.Client | httpx.AsyncClient, call: Call) -> httpx.Requ
         call.path,
         params=call.params,
         headers=call.headers,
+        content=call.body,
         files={name: (name, content) for name, content in call.files.items()},
         timeout=limits,
     )

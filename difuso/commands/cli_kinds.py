@@ -97,7 +97,7 @@ def print_price_of(
         typer.echo(f"{_work(job.model, job.params.seed, images=job.answers, image_steps=job.image_steps)}.")
         return
     with connected(server, os.environ.get(API_KEY), timeout=PATIENCE) as client:
-        price = client.price(kind.name, **arguments(client, query, files))  # type: ignore[call-overload]  # as for `submit`
+        price = client.price(kind.name, **arguments(client, kind, query, files))  # type: ignore[call-overload]  # as for `submit`
     work = _work(price.model, price.params["seed"], images=price.images, image_steps=price.image_steps)
     if price.seconds is None or price.eta_seconds is None:
         typer.echo(f"{work}; the server does not know its speed yet.")

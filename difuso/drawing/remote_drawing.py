@@ -11,15 +11,15 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from jobs.contract import URGENCIES
+from jobs.kinds import KINDS
 from jobs.params import SamplingParams
 from jobs.queries import SamplingQuery
 from model.folders.config import Precision
-from model.folders.config_json import RESERVED, read_conditions
 from model.plans.settings import SamplerDefaults
 from model.shape import Shape
 
 from ..errors import UserError
-from .remote_sampling import arguments, connected
+from .remote_sampling import arguments, conditions_of, connected
 
 try:
     from ..client import AsyncClient, DifusoError, JobCancelled, JobFailed, NotFound, Result, ResultExpired
@@ -53,14 +53,13 @@ class ServedModel:
         self.shape = Shape.of(facts["image_size"], facts["channels"])
         self.class_names: list[str] | None = facts.get("classes")
         self.labels: int = facts.get("classifier_classes", 0) if self.class_names is None else len(self.class_names)
-        shown = facts["conditions"].items()
-        self.conditions = read_conditions({name: each for name, each in shown if name not in RESERVED})
+        self.conditions = conditions_of(facts)
         self.defaults = SamplerDefaults(**facts["defaults"])
 
     def settle(self, query: SamplingQuery) -> SamplingParams:
         """Lets the server fill in what a query leaves open, and check whether the run is possible."""
         with connected(self._url, self._api_key, timeout=None) as client:
-            asked: Any = arguments(client, query.model_copy(update={"model": self.name}), {})
+            asked: Any = arguments(client, KINDS["generate"], query.model_copy(update={"model": self.name}), {})
             return SamplingParams.model_validate(client.price("generate", **asked).params)
 
     def draw(self, runs: Iterable[SamplingParams], keep: Callable[[int, list[bytes]], None]) -> None:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from jobs.kinds.base import Kind
 from jobs.params import SamplingParams
 from jobs.queries import SamplingQuery
-from jobs.told import as_table, named_values
-from model.conditions import IMAGE_TYPES
+from jobs.told import as_table, named_values, parted
+from model.conditions import Conditions
+from model.folders.config_json import RESERVED, read_conditions
 
-from ..errors import UserError
+from ..errors import UserError, user_errors
 from ..progress import progress, title_of
 from .sampling import check_place, write_images
 
@@ -34,7 +35,7 @@ def ask_server(
     """
     check_place(out)
     with connected(url, api_key, timeout=None) as client:
-        result = _follow(client, kind.name, arguments(client, query, files))
+        result = _follow(client, kind.name, arguments(client, kind, query, files))
     facts = result.facts
     task, params = kind.task.model_validate(facts.get("task", {})), SamplingParams.model_validate(facts["params"])
     return write_images(out, result.pngs, result.pixels, result.trace, model=facts["model"], task=task, params=params)
@@ -74,17 +75,30 @@ def _check_answers(url: str) -> None:
         ) from error
 
 
-def arguments(client: Client, query: SamplingQuery, files: Mapping[str, Path | None]) -> dict[str, Any]:
+def arguments(
+    client: Client, kind: Kind[Any], query: SamplingQuery, files: Mapping[str, Path | None]
+) -> dict[str, Any]:
     """Returns a request as the client's methods take it; `files` are its image files by the kind's names for them.
 
-    The server is asked which conditions are images, whose values are paths.
+    The server is asked which conditions of the model are images, whose values are paths. Raises UserError if one
+    of them is told several.
     """
     sent = query.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    if told := as_table(named_values(sent.pop("condition", None))):
-        models = [model for model in client.models()["models"] if query.model in (None, model["name"])]
-        images = {name for model in models for name, each in model["conditions"].items() if each["type"] in IMAGE_TYPES}
-        sent["conditions"] = {name: Path(value) if name in images else value for name, value in told.items()}
+    if sent.pop("condition", None):
+        found = client.models()
+        models = {model["name"]: model for model in found["models"]}
+        drawing = (name for name, model in models.items() if "condition" in model)  # from an image
+        chosen = query.model or (min(drawing, default=None) if kind.task.needs_condition else found.get("default"))
+        with user_errors():
+            rest, images = parted(query.condition, conditions_of(models.get(chosen or "", {})))
+            told = as_table(named_values(rest)) | {name: Path(file) for name, file in images.items()}
+        sent["conditions"] = told
     return sent | {name: str(file) for name, file in files.items() if file is not None}
+
+
+def conditions_of(facts: Mapping[str, Any]) -> Conditions:
+    """Returns the conditions of a model as GET /models shows it."""
+    return read_conditions({name: each for name, each in facts.get("conditions", {}).items() if name not in RESERVED})
 
 
 def _follow(client: Client, kind: str, sent: dict[str, Any]) -> Result:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from app.settings import ApiSettings
+from difuso.client import Client
 from model.checkpoint import save_checkpoint
 from model.networks.configs import UNetConfig
 from tests.pictures import saved
@@ -131,6 +132,16 @@ def test_json_is_taken_by_every_kind(api: httpx.Client) -> None:
         assert answer.json()["params"]["conditions"]["style"] == [[0.5, -1.0]]
     seeds = api.post("/interpolate", json={"seed": [3, 4], "conditions": told}, headers=ASYNC)
     assert seeds.status_code == 202, seeds.text
+
+
+def test_the_client_sends_long_conditions_with_images(api: httpx.Client) -> None:
+    styles = np.random.default_rng(0).uniform(-1, 1, (64, 2)).tolist()
+    with Client(str(api.base_url)) as client:
+        job = client.submit("generate", conditions={"style": styles, "layout": LAYOUT, "sketch": SKETCH})
+        price = client.price("generate", conditions={"style": styles, "layout": LAYOUT})
+    assert job.facts["params"]["conditions"]["style"] == styles
+    assert len(job.facts["params"]["conditions"]) == 3
+    assert price.images == 64
 
 
 def test_an_image_of_a_condition_is_a_part_or_in_a_json_body(api: httpx.Client) -> None:

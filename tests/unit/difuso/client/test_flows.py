@@ -22,6 +22,10 @@ from difuso.client import (
     flows,
 )
 from difuso.client.flows import Call, Flow, Patience, Pause, Reply
+from difuso.client.requests import request_of
+from jobs.queries import SamplingQuery
+from jobs.told import named_values, read_told
+from model.conditions import Vector
 
 ID = "5f0c0000-0000-0000-0000-000000000000"
 ZIP = io.BytesIO()
@@ -278,6 +282,23 @@ def test_arguments_become_a_query_parts_and_headers() -> None:
     call = flows.posting("generate", (), {"seed": [3, 9], "label": ("bag", 4)})
     assert call.params == (("seed", "3"), ("seed", "9"), ("label", "bag"), ("label", "4"))
     assert flows.posting("restore", (b"a",), {"task": "inpaint", "mask": b"m"}).files == {"image": b"a", "mask": b"m"}
+
+
+def test_a_query_too_long_for_an_address_is_sent_as_json() -> None:
+    style = np.ones(4096) / 3
+    call = flows.posting(
+        "restore", (b"a",), {"task": "inpaint", "mask": b"m", "conditions": {"style": style, "map": b"c"}}
+    )
+    with httpx.Client(base_url="http://difuso") as client:
+        request = request_of(client, call)
+    assert len(str(request.url)) < 100
+    assert request.headers["Content-Type"] == "application/json"
+    body = json.loads(request.read())
+    assert [body.pop(name) for name in ("image", "mask", "conditions")] == ["YQ==", "bQ==", {"map": "Yw=="}]
+    assert body.pop("task") == ["inpaint"]
+    told = named_values(SamplingQuery(**body).condition)
+    assert read_told(told, {"style": Vector(4096)}, model="m") == {"style": (tuple(style),)}
+    assert flows.posting("generate", (), {"conditions": {"style": style[:16]}}).body is None
 
 
 def test_wrong_arguments_are_refused_before_anything_is_sent() -> None:
