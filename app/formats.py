@@ -16,21 +16,13 @@ Encoder = Callable[[Manifest, list[bytes], Sequence[bytes], bytes | None], tuple
 
 
 class Format(StrEnum):
-    """A media type and its encoder. If an Accept header prefers several equally, the last of them here is chosen.
+    """A media type and its encoder. If an Accept header prefers several equally, the last of them here is chosen."""
 
-    Attributes:
-        extension: the extension of file names.
-        words: a description for the documentation.
-        render: the function that makes the body; None if the answer is the job as JSON.
-        by_wildcard: whether a `*` in an Accept header includes this format.
-        shows_trace: whether a trace of the job changes the body.
-    """
-
-    extension: str
-    words: str
-    render: Encoder | None
-    by_wildcard: bool
-    shows_trace: bool
+    extension: str  # the extension of file names
+    words: str  # a description for the documentation
+    render: Encoder | None  # the function that makes the body; None if the answer is the job as JSON
+    by_wildcard: bool  # whether a `*` in an Accept header includes this format
+    shows_trace: bool  # whether a trace of the job changes the body
 
     def __new__(
         cls,

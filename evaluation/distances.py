@@ -22,15 +22,11 @@ SPLIT = 5000  # images in one part of an Inception score, as in ADM's evaluator
 
 
 class Moments(NamedTuple):
-    """Mean and covariance of features.
+    """Mean and covariance of features."""
 
-    Attributes:
-        mean: float64, shape (D,).
-        root: a root of the covariance, which is root^T root; float64, shape (R, D). With fewer images than features R
-            is the number of images, so that nothing is lost where the covariance is singular.
-    """
-
-    mean: FeatureArray
+    mean: FeatureArray  # float64, shape (D,)
+    # a root of the covariance, which is root^T root; float64, shape (R, D). With fewer images than features R is the
+    # number of images, so that nothing is lost where the covariance is singular.
     root: FeatureArray
 
 

@@ -24,18 +24,12 @@ SPATIAL_CHANNELS = 7  # as in ADM's evaluator, so that there are about as many s
 
 
 class Features(NamedTuple):
-    """The features of N images, float32.
+    """The features of N images, float32."""
 
-    Attributes:
-        pooled: features of the last layer, mean over the positions of an image, shape (N, D).
-        spatial: channels of a middle layer at every position, which show where things are (Nash et al. 2021), shape
-            (N, S).
-        logits: logits of the classes, shape (N, classes).
-    """
-
-    pooled: FeatureArray
+    pooled: FeatureArray  # features of the last layer, mean over the positions of an image, shape (N, D)
+    # channels of a middle layer at every position, which show where things are (Nash et al. 2021), shape (N, S).
     spatial: FeatureArray
-    logits: FeatureArray
+    logits: FeatureArray  # logits of the classes, shape (N, classes)
 
 
 class Extractor(Protocol):

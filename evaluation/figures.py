@@ -68,23 +68,14 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Figure:
-    """A kind of figure.
+    """A kind of figure."""
 
-    Attributes:
-        key: name with any features.
-        better: which values are better.
-        measure: function that computes the value from images and a reference.
-        published: name with Inception's features, if that differs.
-        unit: factor by which the table multiplies the value.
-        digits: digits after the decimal point in the table.
-    """
-
-    key: str
-    better: Literal["lower", "higher"]
-    measure: Callable[[Comparison], Measured]
-    published: str | None = None
-    unit: int = 1
-    digits: int = 2
+    key: str  # name with any features
+    better: Literal["lower", "higher"]  # which values are better
+    measure: Callable[[Comparison], Measured]  # function that computes the value from images and a reference
+    published: str | None = None  # name with Inception's features, if that differs
+    unit: int = 1  # factor by which the table multiplies the value
+    digits: int = 2  # digits after the decimal point in the table
 
     def short(self, extractor: str) -> str:
         """The figure's name without that of the extractor."""
@@ -153,22 +144,16 @@ FIGURES = {figure.key: figure for figure in _ALL}  # in the order of the columns
 
 @dataclass(frozen=True)
 class Quality:
-    """The figures of one set of images.
+    """The figures of one set of images."""
 
-    Attributes:
-        name, extractor, reference: names of the set, its extractor and its reference.
-        images: number of images in the set.
-        dims: largest number of features of a Fréchet distance.
-        figures: values by the keys of FIGURES, in their order.
-        drawn_by, seconds_per_image: see `ImageSet`.
-    """
-
+    # name, extractor, reference: names of the set, its extractor and its reference
     name: str
     extractor: str
     reference: str
-    images: int
-    dims: int
-    figures: Mapping[str, Measured]
+    images: int  # number of images in the set
+    dims: int  # largest number of features of a Fréchet distance
+    figures: Mapping[str, Measured]  # values by the keys of FIGURES, in their order
+    # drawn_by, seconds_per_image: see `ImageSet`
     drawn_by: Mapping[str, Any] | None = None
     seconds_per_image: float | None = None
 

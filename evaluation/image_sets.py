@@ -21,20 +21,15 @@ ARRAY = "arr_0"  # the name in ADM's files of samples, and in its reference file
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images of one size.
+    """Images of one size."""
 
-    Attributes:
-        name: name in tables and plots.
-        count: number of images.
-        batches: called with the size of a batch; yields uint8 arrays of shape (at most that size, H, W, 3).
-        drawn_by: how a model drew them, with at least `sampler`, `spacing` and `steps`; None for images that are read.
-        seconds_per_image: called after the last batch; None if the time to draw an image is not known.
-    """
-
-    name: str
-    count: int
+    name: str  # name in tables and plots
+    count: int  # number of images
+    # called with the size of a batch; yields uint8 arrays of shape (at most that size, H, W, 3)
     batches: Callable[[int], Iterator[ImageArray]]
+    # how a model drew them, with at least `sampler`, `spacing` and `steps`; None for images that are read
     drawn_by: Mapping[str, Any] | None = None
+    # called after the last batch; None if the time to draw an image is not known
     seconds_per_image: Callable[[], float | None] = lambda: None
 
     def load(self, tell: Callable[[float], None] = lambda share: None) -> ImageArray:

@@ -38,22 +38,18 @@ class Neighbours:
     A distance alone does not say what is near: a photograph of the sea is near to many. So a score is the distance to
     the nearest training image, relative to the mean of the COMPARED nearest (after Carlini et al. 2023, *Extracting
     Training Data from Diffusion Models*, section 5.1). It is far below 1 for a copy.
-
-    Attributes:
-        order: indices of the model's images by score, lowest first, shape (N,).
-        scores: scores of the images of `order`, shape (N,).
-        distances, indices: distances and indices of the training images nearest to each image of `order`, nearest
-            first, each of shape (N, COMPARED).
-        held_out_scores, held_out_distances: scores of held-out images and distances to their nearest, shape (M,).
-        planted: scores of copies of the held-out images with noise of PLANTED, had these been trained on, shape (M,).
     """
 
-    order: IndexArray
-    scores: FeatureArray
+    order: IndexArray  # indices of the model's images by score, lowest first, shape (N,)
+    scores: FeatureArray  # scores of the images of `order`, shape (N,)
+    # distances, indices: distances and indices of the training images nearest to each image of `order`, nearest first,
+    # each of shape (N, COMPARED)
     distances: FeatureArray
     indices: IndexArray
+    # held_out_scores, held_out_distances: scores of held-out images and distances to their nearest, shape (M,)
     held_out_scores: FeatureArray
     held_out_distances: FeatureArray
+    # scores of copies of the held-out images with noise of PLANTED, had these been trained on, shape (M,)
     planted: FeatureArray
 
     @property
@@ -84,17 +80,12 @@ class Neighbours:
 
 @dataclass(frozen=True, eq=False)
 class Search:
-    """The result of a search through all training images.
+    """The result of a search through all training images."""
 
-    Attributes:
-        by: neighbours by PIXELS, in root mean squares of grey levels, and by FEATURES.
-        training: the training images among the SHOWN nearest of an image, by their indices, each of shape (H, W, 3).
-        searched: number of training images.
-    """
-
-    by: Mapping[str, Neighbours]
+    by: Mapping[str, Neighbours]  # neighbours by PIXELS, in root mean squares of grey levels, and by FEATURES
+    # the training images among the SHOWN nearest of an image, by their indices, each of shape (H, W, 3)
     training: Mapping[int, ImageArray]
-    searched: int
+    searched: int  # number of training images
 
 
 def find_neighbours(

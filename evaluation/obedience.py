@@ -17,17 +17,11 @@ NEAR = 0.1  # of a number's range: what is nearer counts as right
 
 @dataclass(frozen=True)
 class Share:
-    """The share of images that show what was asked for.
+    """The share of images that show what was asked for."""
 
-    Attributes:
-        value: for a choice the mean over its values, so that rare ones count as much as frequent ones.
-        error: its standard error; k right of n count in it as (k + 1) / (n + 2), so that it is never 0.
-        images: the number of images.
-    """
-
-    value: float
-    error: float
-    images: int
+    value: float  # for a choice the mean over its values, so that rare ones count as much as frequent ones
+    error: float  # its standard error; k right of n count in it as (k + 1) / (n + 2), so that it is never 0
+    images: int  # the number of images
 
     def __str__(self) -> str:
         return f"{100 * self.value:.1f} ± {100 * self.error:.1f} %"

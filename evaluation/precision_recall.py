@@ -14,15 +14,10 @@ ROWS = 1000  # rows of distances held at a time: 200 MB against 50,000 images
 
 
 class PrecisionRecall(NamedTuple):
-    """Two shares, 0..1.
+    """Two shares, 0..1."""
 
-    Attributes:
-        precision: share of the measured images that resemble an image of the reference.
-        recall: share of the reference's images that a measured image resembles.
-    """
-
-    precision: float
-    recall: float
+    precision: float  # share of the measured images that resemble an image of the reference
+    recall: float  # share of the reference's images that a measured image resembles
 
 
 def precision_recall(features: FeatureArray, reference: FeatureArray, *, k: int = 3) -> PrecisionRecall:
@@ -41,16 +36,12 @@ def precision_recall(features: FeatureArray, reference: FeatureArray, *, k: int 
 
 
 class DensityCoverage(NamedTuple):
-    """Two figures that one odd image does not move (Naeem et al. 2020).
+    """Two figures that one odd image does not move (Naeem et al. 2020)."""
 
-    Attributes:
-        density: mean number of real neighbourhoods that a measured image lies in, over k: 1 for images like the
-            reference's, more where they crowd together in its middle.
-        coverage: share of the reference's neighbourhoods that hold a measured image, 0..1.
-    """
-
+    # mean number of real neighbourhoods that a measured image lies in, over k: 1 for images like the reference's, more
+    # where they crowd together in its middle
     density: float
-    coverage: float
+    coverage: float  # share of the reference's neighbourhoods that hold a measured image, 0..1
 
 
 def density_coverage(features: FeatureArray, reference: FeatureArray, *, k: int = 5) -> DensityCoverage:

@@ -26,23 +26,17 @@ MOST_FILES = 8  # with features, of some 50 MB each; beyond that the longest unu
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """The features of real images.
+    """The features of real images."""
 
-    Attributes:
-        name, extractor: names of the set and of its extractor.
-        size: height and width of the images.
-        features: pooled features, shape (M, D), for precision, recall and KID.
-        pooled, spatial: moments for the Fréchet distances.
-        file_moments: whether the moments are those in the file, of a larger set, instead of the images' own.
-    """
-
+    # name, extractor: names of the set and of its extractor
     name: str
     extractor: str
-    size: tuple[int, ...]
-    features: FeatureArray
+    size: tuple[int, ...]  # height and width of the images
+    features: FeatureArray  # pooled features, shape (M, D), for precision, recall and KID
+    # pooled, spatial: moments for the Fréchet distances
     pooled: Moments
     spatial: Moments
-    file_moments: bool = False
+    file_moments: bool = False  # whether the moments are those in the file, of a larger set, instead of the images' own
 
 
 def read_reference(

@@ -36,23 +36,17 @@ Mark = tuple[tuple[str, int, int], ...]
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """The facts of a checkpoint.
-
-    Attributes:
-        parameters: the number of weights of its network.
-        sha256: the SHA-256 of the weights, from SHA256SUMS; None without that file, and then workers report it.
-        upscaler: the conditional model that a request names to enlarge the images of this one; None if it names none.
-        about: the first sentence of its card; None without one.
-        documents: the names of the files that describe it, see `ModelFiles`.
-    """
+    """The facts of a checkpoint."""
 
     name: str
     config: ModelConfig
-    parameters: int
+    parameters: int  # the number of weights of its network
+    # the SHA-256 of the weights, from SHA256SUMS; None without that file, and then workers report it
     sha256: str | None
+    # the conditional model that a request names to enlarge the images of this one; None if it names none
     upscaler: ModelInfo | None = None
-    about: str | None = None
-    documents: tuple[str, ...] = ()
+    about: str | None = None  # the first sentence of its card; None without one
+    documents: tuple[str, ...] = ()  # the names of the files that describe it, see `ModelFiles`
 
     @property
     def final_shape(self) -> Shape:
@@ -72,17 +66,13 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class Catalog:
-    """The models of a folder: the usable ones by name, and the reasons why the others are refused.
-
-    Attributes:
-        named: the model of requests without `model`; None for the first by name.
-        passing: the reasons why folders could not be read, by name, where the same files may be read later. Those that
-            were read before are still in `models`, the others in `refused`.
-    """
+    """The models of a folder: the usable ones by name, and the reasons why the others are refused."""
 
     models: dict[str, ModelInfo]
     refused: dict[str, str]
-    named: str | None = None
+    named: str | None = None  # the model of requests without `model`; None for the first by name
+    # the reasons why folders could not be read, by name, where the same files may be read later. Those that were read
+    # before are still in `models`, the others in `refused`.
     passing: dict[str, str] = field(default_factory=dict)
 
     @property

@@ -85,41 +85,31 @@ class Picture(Frozen):
 
 
 class Job(Frozen):
-    """One accepted request.
-
-    Attributes:
-        id: a UUID, hexadecimal with dashes.
-        task: the kind of the job, and the parameters of this kind only.
-        guided_steps: the number of steps of an image that are guided, where guidance acts in some only; else None.
-        pictures: the images that came with the request.
-        model: the name of a checkpoint.
-        urgency: 0 (first) to 7 (last).
-        accepted_at: the time of acceptance, in seconds since the epoch.
-        timeout: the time limit for its run, in seconds.
-        owner: the name of the API key of the request; None if the server has no keys.
-        tag: the client's own word, by which it finds its jobs again; it changes no image.
-        trace: the network calls after which x_t and the predicted image are kept, from 1 on; they change no image.
-        bits, planes: of each image in the answer; `Shape.planes`, as the front end knew the model.
-        request_id: the id of the HTTP request, for the logs of all processes.
-        traceparent: the span of the HTTP request, as in W3C Trace Context; None unless it is traced.
-    """
+    """One accepted request."""
 
     schema_version: int = SCHEMA
-    id: str = Field(pattern=JOB_ID)
-    task: AnyTask = Generation()
-    model: str = Field(pattern=MODEL_NAME)
+    id: str = Field(pattern=JOB_ID)  # a UUID, hexadecimal with dashes
+    task: AnyTask = Generation()  # the kind of the job, and the parameters of this kind only
+    model: str = Field(pattern=MODEL_NAME)  # the name of a checkpoint
     params: SamplingParams
+    # the number of steps of an image that are guided, where guidance acts in some only; else None
     guided_steps: int | None = Field(default=None, ge=0, le=MOST_STEPS, exclude_if=lambda value: value is None)
-    pictures: tuple[Picture, ...] = Field(default=(), max_length=2)
-    urgency: int = Field(default=DEFAULT_URGENCY, ge=0, le=7)
-    accepted_at: float = Field(ge=0, le=MAX_TIME)
-    timeout: int = Field(gt=0, le=MAX_SECONDS)
+    pictures: tuple[Picture, ...] = Field(default=(), max_length=2)  # the images that came with the request
+    urgency: int = Field(default=DEFAULT_URGENCY, ge=0, le=7)  # 0 (first) to 7 (last)
+    accepted_at: float = Field(ge=0, le=MAX_TIME)  # the time of acceptance, in seconds since the epoch
+    timeout: int = Field(gt=0, le=MAX_SECONDS)  # the time limit for its run, in seconds
+    # the name of the API key of the request; None if the server has no keys
     owner: str | None = Field(default=None, max_length=64)
+    # the client's own word, by which it finds its jobs again; it changes no image
     tag: str | None = Field(default=None, pattern=TAG)
+    # the network calls after which x_t and the predicted image are kept, from 1 on; they change no image
     trace: Trace = ()
+    # bits, planes: of each image in the answer; `Shape.planes`, as the front end knew the model
     bits: Bits = 8
     planes: Planes = 1
+    # the id of the HTTP request, for the logs of all processes
     request_id: str | None = Field(default=None, max_length=64)
+    # the span of the HTTP request, as in W3C Trace Context; None unless it is traced
     traceparent: str | None = Field(default=None, max_length=64)
 
     @property
@@ -197,89 +187,66 @@ def new_job(
 
 
 class Progress(Reported):
-    """A worker's report on a job while it runs and when it ends.
+    """A worker's report on a job while it runs and when it ends."""
 
-    Attributes:
-        image_steps: the image-steps done so far, 0 to `job.image_steps`.
-        eta_seconds: the time until the job is done; None unless it runs.
-        denoise_seconds, encode_seconds: the time spent so far.
-        failure: the reason why the job failed; None if it has not, or if no worker knows the reason.
-        resumed_at: the image-steps that earlier workers had done when this one began.
-    """
-
-    image_steps: int = Field(default=0, ge=0, le=MAX_SEED)
+    image_steps: int = Field(default=0, ge=0, le=MAX_SEED)  # the image-steps done so far, 0 to `job.image_steps`
+    # the time until the job is done; None unless it runs
     eta_seconds: float | None = Field(default=None, ge=0, le=MAX_NUMBER)
+    # denoise_seconds, encode_seconds: the time spent so far
     denoise_seconds: float = Field(default=0.0, ge=0, le=MAX_SECONDS)
     encode_seconds: float = Field(default=0.0, ge=0, le=MAX_SECONDS)
+    # the reason why the job failed; None if it has not, or if no worker knows the reason
     failure: FailureCode | None = None
-    resumed_at: int = 0
+    resumed_at: int = 0  # the image-steps that earlier workers had done when this one began
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobStatus:
-    """A job and its state. It is never stored, so its values are not validated.
-
-    Attributes:
-        timesteps: the timesteps of the network calls, in their order, as a JSON list; None until a worker has started,
-            or if they were not asked for.
-        position: the number of jobs that will be claimed before this one; None unless it is queued.
-        attempts: the number of workers that have started it.
-        eta_seconds: the time until it is done; None if the speed is unknown.
-        started_at, ended_at: times in seconds since the epoch; None before.
-        expires_at: the time when its images are or were deleted, in seconds since the epoch; of a job that has not
-            succeeded, only if the client had them deleted.
-        failure: the reason why it failed; None unless it has.
-    """
+    """A job and its state. It is never stored, so its values are not validated."""
 
     job: Job
     state: JobState
     progress: Progress = field(default_factory=Progress)
+    # the timesteps of the network calls, in their order, as a JSON list; None until a worker has started, or if they
+    # were not asked for
     timesteps: str | None = None
-    position: int | None = None
-    attempts: int = 0
-    eta_seconds: float | None = None
+    position: int | None = None  # the number of jobs that will be claimed before this one; None unless it is queued
+    attempts: int = 0  # the number of workers that have started it
+    eta_seconds: float | None = None  # the time until it is done; None if the speed is unknown
+    # started_at, ended_at: times in seconds since the epoch; None before
     started_at: float | None = None
     ended_at: float | None = None
+    # the time when its images are or were deleted, in seconds since the epoch; of a job that has not succeeded, only if
+    # the client had them deleted
     expires_at: float | None = None
-    failure: FailureCode | None = None
+    failure: FailureCode | None = None  # the reason why it failed; None unless it has
 
 
 class ImageFile(Reported):
-    """One image of a result.
-
-    Attributes:
-        path: where it lies below the job's folder; None if the manifest holds it.
-        seed: the seed that draws it.
-        sha256: the SHA-256 of its PNG.
-        png: its PNG, if the whole result is small.
-        film: its film (`jobs.films`), if there is one and the whole result is small.
-    """
+    """One image of a result."""
 
     model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
 
-    path: str | None = None
-    seed: int
-    sha256: str
-    png: bytes | None = None
+    path: str | None = None  # where it lies below the job's folder; None if the manifest holds it
+    seed: int  # the seed that draws it
+    sha256: str  # the SHA-256 of its PNG
+    png: bytes | None = None  # its PNG, if the whole result is small
+    # its film (`jobs.films`), if there is one and the whole result is small
     film: bytes | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 class Manifest(Reported):
-    """The description of a result, and its commit point: a job has images once its manifest exists.
-
-    Attributes:
-        compiled: whether a compiled network made the images, which may differ by a grey level from those of another.
-        precision: the number format of the network's calls; in a cascade that of the first stage.
-        trace: where the file of the kept moments lies below the job's folder; None if there is none.
-        films: where the file of all films lies there; None if there is none.
-    """
+    """The description of a result, and its commit point: a job has images once its manifest exists."""
 
     job: Job
     model_sha256: str
+    # whether a compiled network made the images, which may differ by a grey level from those of another
     compiled: bool = False
+    # the number format of the network's calls; in a cascade that of the first stage
     precision: Precision = Field("float32", exclude_if=lambda precision: precision == "float32")
     timesteps: Timesteps
     images: tuple[ImageFile, ...]
-    trace: str | None = None
+    trace: str | None = None  # where the file of the kept moments lies below the job's folder; None if there is none
+    # where the file of all films lies there; None if there is none
     films: str | None = Field(default=None, exclude_if=lambda value: value is None)
     finished_at: float

@@ -19,15 +19,10 @@ MOMENT_FACTS = 16  # timestep and alphas_cumprod of a moment, float64
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of a request.
+    """The cost of a request."""
 
-    Attributes:
-        image_steps: the work in image-steps. A call of a model that enlarges an image counts more, as in a cascade.
-        stored_bytes: the most bytes that the request leaves in the store: its uploads, its images with their films, and
-            its trace.
-    """
-
-    image_steps: int
+    image_steps: int  # the work in image-steps. A call of a model that enlarges an image counts more, as in a cascade.
+    # the most bytes that the request leaves in the store: its uploads, its images with their films, and its trace
     stored_bytes: int
 
 

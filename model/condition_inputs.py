@@ -11,16 +11,12 @@ from .conditions import Choice, Condition, Conditions, Image, ImageMap, Number, 
 
 
 class Column(NamedTuple):
-    """One condition of each image of a batch.
+    """One condition of each image of a batch."""
 
-    Attributes:
-        values: indices of a choice's values, int64, shape (B,); numbers, float32, shape (B,); vectors, float32, shape
-            (B, size); maps of indices, integers, shape (B, h, w); images in [-1, 1], float32, shape (B, C, h, w).
-        told: whether the condition is told, bool, shape (B,). Where it is not, the value has no effect.
-    """
-
+    # indices of a choice's values, int64, shape (B,); numbers, float32, shape (B,); vectors, float32, shape (B, size);
+    # maps of indices, integers, shape (B, h, w); images in [-1, 1], float32, shape (B, C, h, w)
     values: Tensor
-    told: Tensor
+    told: Tensor  # whether the condition is told, bool, shape (B,). Where it is not, the value has no effect.
 
 
 def column(condition: Condition, told: Sequence[Told | Tensor | None]) -> Column:

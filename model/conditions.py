@@ -33,13 +33,9 @@ Told: TypeAlias = str | float | tuple[float, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Condition(ABC):
-    """One condition of a model.
+    """One condition of a model."""
 
-    Attributes:
-        null: whether it may be left out, because the network was trained without it too.
-    """
-
-    null: bool = False
+    null: bool = False  # whether it may be left out, because the network was trained without it too
 
     @property
     @abstractmethod
@@ -89,16 +85,13 @@ class Condition(ABC):
 class Choice(Condition):
     """One of several values, such as the kind of glasses on a face.
 
-    Attributes:
-        values: their names.
-
     Examples:
         >>> glasses = Choice(("none", "round"))
         >>> glasses.read("round"), glasses.expected, glasses.entries
         ('round', 'one of none, round', 3)
     """
 
-    values: tuple[str, ...] = ()
+    values: tuple[str, ...] = ()  # their names
 
     def __post_init__(self) -> None:
         _check_names(self.values, least=1)
@@ -121,19 +114,16 @@ class Choice(Condition):
 class Number(Condition):
     """A number in a range, such as an age.
 
-    Attributes:
-        low, high: the ends of the range, which the network sees as -1 and 1.
-        unit: the unit, for people; empty if there is none.
-
     Examples:
         >>> age = Number(0, 100, "years")
         >>> age.read("33"), age.expected
         (33.0, 'a number from 0 to 100 years')
     """
 
+    # low, high: the ends of the range, which the network sees as -1 and 1
     low: Annotated[float, Field(ge=-MAX_NUMBER, le=MAX_NUMBER)] = 0.0
     high: Annotated[float, Field(ge=-MAX_NUMBER, le=MAX_NUMBER)] = 1.0
-    unit: str = ""
+    unit: str = ""  # the unit, for people; empty if there is none
 
     def __post_init__(self) -> None:
         if not self.low < self.high:
@@ -162,15 +152,12 @@ class Number(Condition):
 class Vector(Condition):
     """A vector of numbers, such as an embedding, which the network sees as it is.
 
-    Attributes:
-        size: its number of entries.
-
     Examples:
         >>> Vector(2).read("0.5,-1")
         (0.5, -1.0)
     """
 
-    size: Annotated[int, Field(ge=1, le=4096)] = 1
+    size: Annotated[int, Field(ge=1, le=4096)] = 1  # its number of entries
 
     @property
     def expected(self) -> str:
@@ -195,12 +182,9 @@ class ImageMap(Condition):
     """An image whose pixels are the indices of values, such as a layout; the nearest pixel is taken to resize it.
 
     The network sees one plane for each value, of ones where the map has it; all are 0 where the map is not told.
-
-    Attributes:
-        values: the names of the values, by their index.
     """
 
-    values: tuple[str, ...] = ()
+    values: tuple[str, ...] = ()  # the names of the values, by their index
 
     def __post_init__(self) -> None:
         _check_names(self.values, least=2)
@@ -220,14 +204,10 @@ class Image(Condition):
     """An image, such as a sketch; it is enlarged bicubically to the size of x_t.
 
     If it may be left out, the network sees one plane more, of ones where it is not told.
-
-    Attributes:
-        channels: 1 for grey images, 3 for RGB.
-        size: side of the square image in pixels, or (height, width): uploads are resized to it.
     """
 
-    channels: Annotated[int, Field(ge=1, le=3)] = 3
-    size: ImageSize = 64
+    channels: Annotated[int, Field(ge=1, le=3)] = 3  # 1 for grey images, 3 for RGB
+    size: ImageSize = 64  # side of the square image in pixels, or (height, width): uploads are resized to it
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 3):

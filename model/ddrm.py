@@ -25,21 +25,13 @@ from .transfers import upload
 
 @dataclass(frozen=True, eq=False)
 class Restoration:
-    """A measurement that a trajectory has to agree with.
+    """A measurement that a trajectory has to agree with."""
 
-    Attributes:
-        plan: the plan of the coordinates that are not measured; `agree` corrects its x'.
-        operator: the degradation.
-        measured: the measured coordinates, shape (C, H, W).
-        noise: standard deviation of each measured coordinate, infinite where nothing is measured, shape (C, H, W).
-        sigmas: noise of x / sqrt(abar) before each row and after the last, falling, shape (K + 1,).
-    """
-
-    plan: Plan
-    operator: Operator
-    measured: Tensor
-    noise: Tensor
-    sigmas: FloatTable
+    plan: Plan  # the plan of the coordinates that are not measured; `agree` corrects its x'
+    operator: Operator  # the degradation
+    measured: Tensor  # the measured coordinates, shape (C, H, W)
+    noise: Tensor  # standard deviation of each measured coordinate, infinite where nothing is measured, shape (C, H, W)
+    sigmas: FloatTable  # noise of x / sqrt(abar) before each row and after the last, falling, shape (K + 1,)
 
     def begin(self, z: Tensor) -> Tensor:
         """Returns x_T for standard normal z, shape (C, H, W) (eq. 4)."""

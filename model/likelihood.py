@@ -36,21 +36,14 @@ LEAST_PROBABILITY = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class Vlb:
-    """The variational bound of B images over a chain of K levels, in bits per dimension; float64.
+    """The variational bound of B images over a chain of K levels, in bits per dimension; float64."""
 
-    Attributes:
-        timesteps: the timesteps of the levels, least noisy first.
-        prior: L_T, shape (B,).
-        terms: L_{t-1} of `timesteps[1:]`, shape (B, K - 1).
-        decoder: L_0, shape (B,).
-        mse: squared error of eps at each level, shape (B, K). Its mean over the levels is L_simple (Ho et al. 2020,
-            eq. 14): the bound with other weights, so it is not in bits and not a likelihood.
-    """
-
-    timesteps: tuple[float, ...]
-    prior: Tensor
-    terms: Tensor
-    decoder: Tensor
+    timesteps: tuple[float, ...]  # the timesteps of the levels, least noisy first
+    prior: Tensor  # L_T, shape (B,)
+    terms: Tensor  # L_{t-1} of `timesteps[1:]`, shape (B, K - 1)
+    decoder: Tensor  # L_0, shape (B,)
+    # squared error of eps at each level, shape (B, K). Its mean over the levels is L_simple (Ho et al. 2020, eq. 14):
+    # the bound with other weights, so it is not in bits and not a likelihood.
     mse: Tensor
 
     @property

@@ -18,13 +18,9 @@ LEAST_SINGULAR_VALUE = 3e-2  # of blurs: weaker coordinates count as lost, becau
 
 
 class Operator(Protocol):
-    """A degradation of images of shape (C, H, W), float32.
+    """A degradation of images of shape (C, H, W), float32."""
 
-    Attributes:
-        singular_values: the singular value of each coordinate, shape (C, H, W); 0 where nothing is measured.
-    """
-
-    singular_values: Tensor
+    singular_values: Tensor  # the singular value of each coordinate, shape (C, H, W); 0 where nothing is measured
 
     def to_coordinates(self, x: Tensor) -> Tensor:
         """Returns V^T x, shape (C, H, W)."""

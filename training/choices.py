@@ -14,17 +14,12 @@ from .objective.weightings import WEIGHTINGS
 
 
 class SourceChoice(NamedTuple):
-    """A source of images.
+    """A source of images."""
 
-    Attributes:
-        module: the module of `training.data` with the function `open_NAME`, which does what `open_source` does.
-        reserves: whether images have names, but no test half, so that `data.reserved` can choose some of them.
-        tells: whether it tells values of conditions by itself.
-    """
-
-    module: str
+    module: str  # the module of `training.data` with the function `open_NAME`, which does what `open_source` does
+    # whether images have names, but no test half, so that `data.reserved` can choose some of them
     reserves: bool = False
-    tells: bool = False
+    tells: bool = False  # whether it tells values of conditions by itself
 
 
 SOURCES = {
@@ -39,16 +34,11 @@ SOURCES = {
 
 
 class LossChoice(NamedTuple):
-    """A loss.
+    """A loss."""
 
-    Attributes:
-        module: the module of `training.objective` whose `objective_of` does what `objectives.objective_of` does.
-        weighted: whether a recipe may choose its weighting.
-        has_bound: whether the variational bound, of 256 levels, is in it, which can train a learned variance.
-    """
-
-    module: str
-    weighted: bool = False
+    module: str  # the module of `training.objective` whose `objective_of` does what `objectives.objective_of` does
+    weighted: bool = False  # whether a recipe may choose its weighting
+    # whether the variational bound, of 256 levels, is in it, which can train a learned variance
     has_bound: bool = False
 
 

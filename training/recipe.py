@@ -32,137 +32,110 @@ ENLARGED = "image"  # the condition that is the image that a network enlarges
 
 @dataclass(frozen=True)
 class Data:
-    """The source of the training images.
+    """The source of the training images."""
 
-    Attributes:
-        source: a key of `training.choices.SOURCES`; `faces` are drawn (CC0). Or a function of another package, see
-            `training.data.own_source`.
-        path: the folder, file, pattern of files, or name of the set.
-        split: `train` or `test`, for sets that have both, and for sets of which images are reserved.
-        reserved: the number of images, of a set without a test half, that no run sees, see `training.data.reserved`;
-            they are its `test`.
-        count: the number of drawn images.
-        classes: the names of the classes, for sets that only number them.
-        flip: whether half of the images are mirrored; `dihedral` shows each in one of the eight symmetries of a square,
-            which suits photographs from above.
-        condition_path: the folder, file or pattern with the condition of each image, under the same name; empty if the
-            condition is the image itself, made smaller.
-        condition_paths: the same for each map and image among the recipe's `conditions`, by its name.
-        table: the `.csv` or `.jsonl` file with the values of the other conditions, see `training.data.tables`; empty if
-            the source tells them itself, or there are none.
-        bits: the bits of each pixel, 8, or 16 for images that are not RGB.
-    """
-
+    # a key of `training.choices.SOURCES`; `faces` are drawn (CC0). Or a function of another package, see
+    # `training.data.own_source`.
     source: SourceName = "faces"
-    path: str = ""
-    split: str = "train"
+    path: str = ""  # the folder, file, pattern of files, or name of the set
+    split: str = "train"  # `train` or `test`, for sets that have both, and for sets of which images are reserved
+    # the number of images, of a set without a test half, that no run sees, see `training.data.reserved`; they are its
+    # `test`
     reserved: NonNegativeInt = 0
-    count: int = 40_000
-    classes: tuple[str, ...] = ()
+    count: int = 40_000  # the number of drawn images
+    classes: tuple[str, ...] = ()  # the names of the classes, for sets that only number them
+    # whether half of the images are mirrored; `dihedral` shows each in one of the eight symmetries of a square, which
+    # suits photographs from above
     flip: bool | Literal["dihedral"] = False
+    # the folder, file or pattern with the condition of each image, under the same name; empty if the condition is the
+    # image itself, made smaller
     condition_path: str = ""
+    # the same for each map and image among the recipe's `conditions`, by its name
     condition_paths: Mapping[str, str] = field(default_factory=dict)
+    # the `.csv` or `.jsonl` file with the values of the other conditions, see `training.data.tables`; empty if the
+    # source tells them itself, or there are none
     table: str = ""
-    bits: Literal[8, 16] = 8
+    bits: Literal[8, 16] = 8  # the bits of each pixel, 8, or 16 for images that are not RGB
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One training run, of a network that makes images or of a noisy classifier that guides one.
-
-    Attributes:
-        network: the network that is trained.
-        image_size: side of the square images in pixels, or (height, width).
-        init: the folder of a checkpoint to begin from (fine-tuning). Tensors of the same name and shape are copied, the
-            others start anew. Empty for a network with random weights.
-        crop: the height and width of the random crops that the network is trained on; 0 for whole images. A network
-            without attention then draws whole images all the same.
-        condition: the images that the network enlarges; None for one that draws from noise. Where a network sees
-            images, some, at most `training.data.dataset.HELD` and spread evenly over the set, are kept for sheets.
-        conditions: what else the network is told, by name, see `model.conditions`.
-        guides: the folder of the model that a classifier guides, which becomes a part of it; empty for other networks.
-        held_out: images that a classifier is measured on; None if there are none.
-        prediction: what the network predicts: `eps`, `x0`, `v` or `flow`.
-        variance: the variance of the model's ancestral sampling. A learned one needs twice the `out_channels`, and the
-            loss `hybrid` or `vlb`.
-        loss: `simple`, `hybrid` or `vlb`, see `training.objective.losses.Objective`; `consistency`, see
-            `training.objective.consistency`; `distillation` of the checkpoint of `init`, see
-            `training.objective.distillation`; `cross_entropy` of a classifier; or a function of another package, see
-            `training.objective.own_loss`.
-        weighting: the weighting of the simple loss, see `training.objective.weightings`.
-        gamma: the parameter of the weighting; None is the published one, 5 for min_snr, 1 for p2 and 0.05 for flow,
-            and 0 for sigmoid.
-        guidance_scale, guidance_low, guidance_high: of the teacher in a distillation; None is its own default.
-        teacher_calls: the steps of the teacher that the student learns to do in one, with DDIM; 1 is the prediction.
-        timesteps: the distribution that timesteps are drawn from, see `training.objective.timesteps`.
-        label_drop: the share of images shown without their class, which guidance needs.
-        condition_drop: the share of images that are not told a condition that may be left out, 0..1, one for all or by
-            name. Each condition is left out by a chance of its own.
-        drop_all: the share of images that are told nothing that may be left out, neither class nor conditions, 0..1.
-        keep_all: the share of images that are told all conditions, 0..1 (Huang et al. 2023, "Composer").
-        batch_size: the number of images in one optimiser step, over all processes and parts.
-        accumulate: the number of parts that each process cuts its share of a batch into, to need less memory.
-        optimizer: `adamw`; or `muon` for the matrices of the network, with AdamW for all else, see
-            `training.run.optimizers`.
-        max_steps: the number of optimiser steps.
-        max_minutes: the minutes of training, over all starts of the run; None is no limit.
-        warmup_steps: the number of steps in which the learning rate rises from 0.
-        decay_steps: the number of steps, at the end of `max_steps`, in which the learning rate falls to 0.
-        clip_norm: the largest norm of the gradient; 0 turns clipping off.
-        ema_decay: the decay of the averaged weights that are served.
-        more_ema_decays: the decays of further averages.
-        precision: the number format of the network's calls (autocast); `auto` is float32 or bf16, whichever is faster
-            here, and float32 for loss `consistency`. Weights and optimiser are float32 in any case.
-        compile: whether to use torch.compile, which needs a C++ compiler and a minute before the first step.
-        save_every, sheet_every, log_every: the number of steps between two saves, sheets and lines of the log.
-        kid_every: the number of steps between two measurements of the KID to the training images; 0 is never.
-    """
+    """One training run, of a network that makes images or of a noisy classifier that guides one."""
 
     name: str
-    network: NetworkConfig | ClassifierConfig
+    network: NetworkConfig | ClassifierConfig  # the network that is trained
     schedule: ScheduleConfig
     defaults: SamplerDefaults
     data: Data = Data()
+    # the folder of a checkpoint to begin from (fine-tuning). Tensors of the same name and shape are copied, the others
+    # start anew. Empty for a network with random weights.
     init: str = ""
+    # the images that the network enlarges; None for one that draws from noise. Where a network sees images, some, at
+    # most `training.data.dataset.HELD` and spread evenly over the set, are kept for sheets.
     condition: ConditionConfig | None = None
+    # what else the network is told, by name, see `model.conditions`
     conditions: Conditions = field(default_factory=dict)
+    # the folder of the model that a classifier guides, which becomes a part of it; empty for other networks
     guides: str = ""
-    held_out: Data | None = None
-    image_size: ImageSize = 64
+    held_out: Data | None = None  # images that a classifier is measured on; None if there are none
+    image_size: ImageSize = 64  # side of the square images in pixels, or (height, width)
+    # the height and width of the random crops that the network is trained on; 0 for whole images. A network without
+    # attention then draws whole images all the same.
     crop: int = 0
     channels: int = 3
-    prediction: Prediction = "eps"
+    prediction: Prediction = "eps"  # what the network predicts: `eps`, `x0`, `v` or `flow`
+    # the variance of the model's ancestral sampling. A learned one needs twice the `out_channels`, and the loss
+    # `hybrid` or `vlb`.
     variance: Variance = "fixed_small"
+    # `simple`, `hybrid` or `vlb`, see `training.objective.losses.Objective`; `consistency`, see
+    # `training.objective.consistency`; `distillation` of the checkpoint of `init`, see
+    # `training.objective.distillation`; `cross_entropy` of a classifier; or a function of another package, see
+    # `training.objective.own_loss`
     loss: LossName = "simple"
-    weighting: WeightingName = "uniform"
+    weighting: WeightingName = "uniform"  # the weighting of the simple loss, see `training.objective.weightings`
+    # the parameter of the weighting; None is the published one, 5 for min_snr, 1 for p2 and 0.05 for flow, and 0 for
+    # sigmoid
     gamma: float | None = None
+    # guidance_scale, guidance_low, guidance_high: of the teacher in a distillation; None is its own default
     guidance_scale: float | None = None
     guidance_low: float | None = None
     guidance_high: float | None = None
+    # the steps of the teacher that the student learns to do in one, with DDIM; 1 is the prediction
     teacher_calls: PositiveInt = 1
+    # the distribution that timesteps are drawn from, see `training.objective.timesteps`
     timesteps: Timesteps = "uniform"
-    label_drop: Share = 0.0
+    label_drop: Share = 0.0  # the share of images shown without their class, which guidance needs
+    # the share of images that are not told a condition that may be left out, 0..1, one for all or by name. Each
+    # condition is left out by a chance of its own.
     condition_drop: Share | Mapping[str, Share] = 0.0
+    # the share of images that are told nothing that may be left out, neither class nor conditions, 0..1
     drop_all: Share = 0.0
-    keep_all: Share = 0.0
-    batch_size: PositiveInt = 32
+    keep_all: Share = 0.0  # the share of images that are told all conditions, 0..1 (Huang et al. 2023, "Composer").
+    batch_size: PositiveInt = 32  # the number of images in one optimiser step, over all processes and parts
+    # the number of parts that each process cuts its share of a batch into, to need less memory
     accumulate: PositiveInt = 1
+    # `adamw`; or `muon` for the matrices of the network, with AdamW for all else, see `training.run.optimizers`
     optimizer: Optimizer = "adamw"
-    max_steps: PositiveInt = 10_000
-    max_minutes: PositiveFloat | None = None
+    max_steps: PositiveInt = 10_000  # the number of optimiser steps
+    max_minutes: PositiveFloat | None = None  # the minutes of training, over all starts of the run; None is no limit
     learning_rate: PositiveFloat = 2e-4
     weight_decay: NonNegativeFloat = 0.0
-    warmup_steps: NonNegativeInt = 500
+    warmup_steps: NonNegativeInt = 500  # the number of steps in which the learning rate rises from 0
+    # the number of steps, at the end of `max_steps`, in which the learning rate falls to 0
     decay_steps: NonNegativeInt = 0
-    clip_norm: NonNegativeFloat = 1.0
-    ema_decay: Share = 0.9995
-    more_ema_decays: tuple[Share, ...] = ()
+    clip_norm: NonNegativeFloat = 1.0  # the largest norm of the gradient; 0 turns clipping off
+    ema_decay: Share = 0.9995  # the decay of the averaged weights that are served
+    more_ema_decays: tuple[Share, ...] = ()  # the decays of further averages
+    # the number format of the network's calls (autocast); `auto` is float32 or bf16, whichever is faster here, and
+    # float32 for loss `consistency`. Weights and optimiser are float32 in any case.
     precision: Precision | Literal["auto"] = "auto"
-    compile: bool = False
+    compile: bool = False  # whether to use torch.compile, which needs a C++ compiler and a minute before the first step
     seed: NonNegativeInt = 0
+    # save_every, sheet_every, log_every: the number of steps between two saves, sheets and lines of the log
     save_every: PositiveInt = 500
     sheet_every: PositiveInt = 1000
     log_every: PositiveInt = 50
+    # the number of steps between two measurements of the KID to the training images; 0 is never
     kid_every: NonNegativeInt = 0
 
     @property

@@ -11,17 +11,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Seeds:
-    """The seeds of a run.
+    """The seeds of a run."""
 
-    Attributes:
-        recipe: the seed of the recipe.
-        origin: hexadecimal SHA-256 of the weights that the run begins from; empty for random weights.
-        earlier: the names of the draws that those weights were trained with, the oldest first.
-    """
-
-    recipe: int
-    origin: str = ""
-    earlier: tuple[str, ...] = ()
+    recipe: int  # the seed of the recipe
+    origin: str = ""  # hexadecimal SHA-256 of the weights that the run begins from; empty for random weights
+    earlier: tuple[str, ...] = ()  # the names of the draws that those weights were trained with, the oldest first
 
     def of(self, role: str) -> int:
         """Returns the seed of the generator with this role, such as drawing noise; 0 to 2^63 - 1."""

@@ -14,17 +14,12 @@ SECRET_BYTES = 32
 
 
 class ApiKey(Frozen):
-    """One line of the keys file.
+    """One line of the keys file."""
 
-    Attributes:
-        name: the name of the key's owner, to whom jobs belong. While a key is replaced, two may have the same name.
-        sha256: the SHA-256 of the key, hexadecimal.
-        limits: the limits on the owner's jobs.
-    """
-
+    # the name of the key's owner, to whom jobs belong. While a key is replaced, two may have the same name.
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    limits: Limits = Limits()
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")  # the SHA-256 of the key, hexadecimal
+    limits: Limits = Limits()  # the limits on the owner's jobs
 
 
 def new_key(name: str) -> tuple[str, str]:

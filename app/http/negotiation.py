@@ -56,15 +56,10 @@ def choose_format(accept: str, offers: Sequence[Format] = tuple(Format)) -> Form
 
 @dataclass(frozen=True)
 class Preference:
-    """The wait that the caller prefers (RFC 7240).
+    """The wait that the caller prefers (RFC 7240)."""
 
-    Attributes:
-        seconds: the time after which the answer comes even if the job is unfinished.
-        applied: the Preference-Applied header; None if no preference was applied.
-    """
-
-    seconds: float
-    applied: str | None
+    seconds: float  # the time after which the answer comes even if the job is unfinished
+    applied: str | None  # the Preference-Applied header; None if no preference was applied
 
 
 def read_preference(prefer: str | None, *, longest: float) -> Preference:

@@ -24,15 +24,10 @@ IMAGES = 2  # in the calls that are not timed
 
 
 class Finding(NamedTuple):
-    """One result.
+    """One result."""
 
-    Attributes:
-        state: `ok`; `note` for what works at a price; `fails` for what must be mended.
-        text: the result, for people.
-    """
-
-    state: str
-    text: str
+    state: str  # `ok`; `note` for what works at a price; `fails` for what must be mended
+    text: str  # the result, for people
 
 
 def check_model(name: str, settings: WorkerSettings) -> bool:

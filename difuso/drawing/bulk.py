@@ -31,25 +31,18 @@ CHUNK = 32  # images of a part: a full batch on a GPU
 
 @dataclass(frozen=True)
 class Bulk:
-    """All that determines the images of a file.
+    """All that determines the images of a file."""
 
-    Attributes:
-        model, sha256: the name of the checkpoint, and the SHA-256 of its weights.
-        shape: the shape (H, W, C) of an image.
-        count: the number of images.
-        params: the parameters of all images, except their number and classes; image i has the seed params.seed_of(i),
-            and the conditions params.told_of(i).
-        labels: image i has the class labels[i % len(labels)]; empty if none has a class.
-        precision: the number format of the network's calls.
-    """
-
+    # model, sha256: the name of the checkpoint, and the SHA-256 of its weights
     model: str
     sha256: str
-    shape: tuple[int, int, int]
-    count: int
+    shape: tuple[int, int, int]  # the shape (H, W, C) of an image
+    count: int  # the number of images
+    # the parameters of all images, except their number and classes; image i has the seed params.seed_of(i), and the
+    # conditions params.told_of(i)
     params: SamplingParams
-    labels: tuple[int, ...]
-    precision: Precision = "float32"
+    labels: tuple[int, ...]  # image i has the class labels[i % len(labels)]; empty if none has a class
+    precision: Precision = "float32"  # the number format of the network's calls
 
     @property
     def chunks(self) -> range:

@@ -26,21 +26,15 @@ RUN = re.compile(r"plan:(?P<plan>[^:/]+)|(?P<sampler>[a-z0-9_]+):(?P<steps>\d+)(
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSources:
-    """Opens images by their names on the command line.
+    """Opens images by their names on the command line."""
 
-    Attributes:
-        find: finds the model, which is loaded only if it must draw images; raises UserError if it does not exist.
-        seed: seed of the first image that the model draws.
-        chosen: the settings of all samplers, in addition to those that a name holds; the others are the model's.
-        folder: folder for the images that the model draws.
-        networks: the modules of other packages whose sources a recipe may name.
-    """
-
+    # finds the model, which is loaded only if it must draw images; raises UserError if it does not exist
     find: Callable[[], DrawingModel]
-    seed: int
+    seed: int  # seed of the first image that the model draws
+    # the settings of all samplers, in addition to those that a name holds; the others are the model's
     chosen: Mapping[str, Any]
-    folder: Path
-    networks: Collection[str] = ()
+    folder: Path  # folder for the images that the model draws
+    networks: Collection[str] = ()  # the modules of other packages whose sources a recipe may name
 
     @cached_property
     def model(self) -> DrawingModel:

@@ -17,17 +17,12 @@ PATIENCE_SECONDS = 10.0  # nvidia-smi takes a second for each GPU that its drive
 
 @dataclass(frozen=True)
 class Machine:
-    """The devices that workers can use.
+    """The devices that workers can use."""
 
-    Attributes:
-        gpus: the names of the GPUs to share out, as CUDA_VISIBLE_DEVICES has them.
-        on_cpu: whether workers compute on the cores, not on a GPU.
-        cores: the processors of each physical core that this process may use, neighbours on one NUMA node together; the
-            sets are empty where processes cannot be bound to processors.
-    """
-
-    gpus: tuple[str, ...]
-    on_cpu: bool
+    gpus: tuple[str, ...]  # the names of the GPUs to share out, as CUDA_VISIBLE_DEVICES has them
+    on_cpu: bool  # whether workers compute on the cores, not on a GPU
+    # the processors of each physical core that this process may use, neighbours on one NUMA node together; the sets are
+    # empty where processes cannot be bound to processors
     cores: tuple[frozenset[int], ...]
 
 

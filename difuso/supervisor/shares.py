@@ -25,16 +25,12 @@ LENT_CORES = 2
 
 @dataclass(frozen=True)
 class Share:
-    """The share of one worker.
+    """The share of one worker."""
 
-    Attributes:
-        environment: the variables that give it its GPU and its number of threads.
-        processors: the processors that it is bound to; empty for all.
-        core: 0 or 1 for each of two workers with a core each, which lend it to each other; None for others.
-    """
-
+    # the variables that give it its GPU and its number of threads
     environment: Mapping[str, str] = field(default_factory=dict)
-    processors: frozenset[int] = frozenset()
+    processors: frozenset[int] = frozenset()  # the processors that it is bound to; empty for all
+    # 0 or 1 for each of two workers with a core each, which lend it to each other; None for others
     core: int | None = None
 
     def environment_in(self, folder: Path) -> dict[str, str]:

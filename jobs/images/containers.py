@@ -35,17 +35,11 @@ UPRIGHT = 1
 
 @dataclass(frozen=True)
 class Container:
-    """A file without metadata.
+    """A file without metadata."""
 
-    Attributes:
-        data: the content of the file.
-        bits: the number of bits of each sample.
-        orientation: the orientation from EXIF, 1..8; 1 is upright.
-    """
-
-    data: bytes
-    bits: int
-    orientation: int
+    data: bytes  # the content of the file
+    bits: int  # the number of bits of each sample
+    orientation: int  # the orientation from EXIF, 1..8; 1 is upright
 
 
 def strip(data: bytes) -> Container:

@@ -43,14 +43,10 @@ How = Literal["cover", "contain"]
 
 @dataclass(frozen=True)
 class FittedImage:
-    """An image fitted to a model.
+    """An image fitted to a model."""
 
-    Attributes:
-        png: the fitted image as a PNG without metadata.
-        width, height: the size of the image before it was fitted, in pixels.
-    """
-
-    png: bytes
+    png: bytes  # the fitted image as a PNG without metadata
+    # width, height: the size of the image before it was fitted, in pixels
     width: int
     height: int
 

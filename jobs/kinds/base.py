@@ -90,29 +90,17 @@ class Task(Frozen):
 
 @dataclass(frozen=True)
 class Prepared:
-    """A complete request.
+    """A complete request."""
 
-    Attributes:
-        params: the sampling parameters, all filled in.
-        task: the kind of the job, and the parameters of this kind only.
-        images: the fitted images of the request, in the worker's order.
-        told: the fitted images of its conditions, in the order of `uploads_of`.
-        plan: the plan of an image's run; None if nobody asks for the cost.
-        trace: the network calls after which the state of each image is kept.
-        bits: the bits of each pixel in the answer, 8 or 16.
-        planes: the number of planes of each image in the answer; see `Shape.planes`.
-        cost: what the request takes of the limits of its owner.
-    """
-
-    params: SamplingParams
-    task: Task
-    images: tuple[FittedImage, ...] = ()
-    told: tuple[FittedImage, ...] = ()
-    plan: Plan | None = None
-    trace: Trace = ()
-    bits: Bits = 8
-    planes: int = 1
-    cost: Cost = NOTHING
+    params: SamplingParams  # the sampling parameters, all filled in
+    task: Task  # the kind of the job, and the parameters of this kind only
+    images: tuple[FittedImage, ...] = ()  # the fitted images of the request, in the worker's order
+    told: tuple[FittedImage, ...] = ()  # the fitted images of its conditions, in the order of `uploads_of`
+    plan: Plan | None = None  # the plan of an image's run; None if nobody asks for the cost
+    trace: Trace = ()  # the network calls after which the state of each image is kept
+    bits: Bits = 8  # the bits of each pixel in the answer, 8 or 16
+    planes: int = 1  # the number of planes of each image in the answer; see `Shape.planes`
+    cost: Cost = NOTHING  # what the request takes of the limits of its owner
 
     @property
     def uploads(self) -> tuple[FittedImage, ...]:
@@ -139,17 +127,12 @@ Query = TypeVar("Query", bound=SamplingQuery)
 
 
 class Draft(NamedTuple):
-    """A request whose images are not read yet.
+    """A request whose images are not read yet."""
 
-    Attributes:
-        fits: the functions that fit its images, by part.
-        optional: the names of those of them that may be absent.
-        complete: completes the request by its images; raises ImageRefused if an image does not match another, and where
-            the images decide about the request like `Kind.draft`.
-    """
-
-    fits: dict[str, Fit]
-    optional: frozenset[str]
+    fits: dict[str, Fit]  # the functions that fit its images, by part
+    optional: frozenset[str]  # the names of those of them that may be absent
+    # completes the request by its images; raises ImageRefused if an image does not match another, and where the images
+    # decide about the request like `Kind.draft`
     complete: Callable[[Images], Prepared]
 
 

@@ -67,19 +67,12 @@ return {ahead, string.format('%.0f', mine), string.format('%.0f', shared), strin
 
 @dataclass(frozen=True)
 class Backlog:
-    """The unfinished work of one model.
+    """The unfinished work of one model."""
 
-    Attributes:
-        image_steps: the image-steps left to do of all queued and running jobs.
-        jobs: the number of these jobs.
-        rate: the image-steps per second of all live workers; None if unknown.
-        reports: what the live workers report on the model.
-    """
-
-    image_steps: int
-    jobs: int
-    rate: float | None
-    reports: Sequence[ModelReport] = ()
+    image_steps: int  # the image-steps left to do of all queued and running jobs
+    jobs: int  # the number of these jobs
+    rate: float | None  # the image-steps per second of all live workers; None if unknown
+    reports: Sequence[ModelReport] = ()  # what the live workers report on the model
 
 
 def read_backlog(client: redis.Redis, model: str) -> Backlog:
@@ -94,17 +87,12 @@ def read_backlog(client: redis.Redis, model: str) -> Backlog:
 
 @dataclass(frozen=True)
 class Forecast:
-    """The way of a job that has not begun.
+    """The way of a job that has not begun."""
 
-    Attributes:
-        position: the number of jobs that will be claimed before it.
-        lone_seconds: the time that it takes on a worker which does nothing else; None if the speed is unknown.
-        eta_seconds: the time until it is done; None if the speed is unknown.
-    """
-
-    position: int
+    position: int  # the number of jobs that will be claimed before it
+    # the time that it takes on a worker which does nothing else; None if the speed is unknown
     lone_seconds: float | None = None
-    eta_seconds: float | None = None
+    eta_seconds: float | None = None  # the time until it is done; None if the speed is unknown
 
 
 def read_forecast(client: redis.Redis, job: Job, queues: Sequence[str], *, is_queued: bool) -> Forecast:

@@ -143,15 +143,10 @@ class Cursor:
 
 @dataclass(frozen=True)
 class Page:
-    """A part of a list of jobs.
+    """A part of a list of jobs."""
 
-    Attributes:
-        jobs: the jobs, newest first; the position and the ETA of queued jobs are missing.
-        following: the place where the next page begins; None after the last job.
-    """
-
-    jobs: list[JobStatus]
-    following: Cursor | None
+    jobs: list[JobStatus]  # the jobs, newest first; the position and the ETA of queued jobs are missing
+    following: Cursor | None  # the place where the next page begins; None after the last job
 
 
 def description(job: Job) -> str:

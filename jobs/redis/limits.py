@@ -100,19 +100,15 @@ _USAGE = _COUNT + "return {tostring(used), tostring(work.balance or 0), tostring
 
 
 class Limits(Frozen):
-    """The limits of an owner; None means unlimited.
+    """The limits of an owner; None means unlimited."""
 
-    Attributes:
-        rate: the average image-steps per second. An account fills at this rate, up to BURST_SECONDS of it. A job is
-            accepted if the balance is positive, and takes all its image-steps. So a large job is accepted too, but
-            the next one is not.
-        unfinished: the most image-steps of all jobs that are queued or running; each counts in full until it ends.
-        stored: the bytes that jobs may store in the time that results are kept. An account of so many bytes fills in
-            this time. A job is accepted if the account holds the most that it may store.
-    """
-
+    # the average image-steps per second. An account fills at this rate, up to BURST_SECONDS of it. A job is accepted if
+    # the balance is positive, and takes all its image-steps. So a large job is accepted too, but the next one is not.
     rate: float | None = Field(default=None, gt=0)
+    # the most image-steps of all jobs that are queued or running; each counts in full until it ends
     unfinished: int | None = Field(default=None, gt=0)
+    # the bytes that jobs may store in the time that results are kept. An account of so many bytes fills in this time. A
+    # job is accepted if the account holds the most that it may store.
     stored: int | None = Field(default=None, gt=0)
 
     @property
@@ -130,17 +126,11 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Usage:
-    """The used part of an owner's limits.
+    """The used part of an owner's limits."""
 
-    Attributes:
-        unfinished: the image-steps of its unfinished jobs.
-        balance: the image-steps in its account; 0 without a rate. A job is accepted while it is positive.
-        room: the bytes in its account; 0 if they are not limited.
-    """
-
-    unfinished: float
-    balance: float
-    room: float = 0.0
+    unfinished: float  # the image-steps of its unfinished jobs
+    balance: float  # the image-steps in its account; 0 without a rate. A job is accepted while it is positive.
+    room: float = 0.0  # the bytes in its account; 0 if they are not limited
 
 
 @dataclass(frozen=True)

@@ -47,16 +47,12 @@ _EXPIRE = "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSETNX', KEYS[
 
 @dataclass(frozen=True)
 class RedisHealth:
-    """The state of Redis.
+    """The state of Redis."""
 
-    Attributes:
-        memory_used, memory_max: the bytes that it uses, and those that it may use; 0 without a limit.
-        append_only_ok: whether it appends every write to a file, and the last write and rewrite succeeded.
-    """
-
+    # memory_used, memory_max: the bytes that it uses, and those that it may use; 0 without a limit
     memory_used: int
     memory_max: int
-    append_only_ok: bool
+    append_only_ok: bool  # whether it appends every write to a file, and the last write and rewrite succeeded
 
 
 def wake(client: redis.Redis, model: str) -> None:

@@ -33,21 +33,14 @@ _KEPT = (
 
 
 class DataJob(RqJob):
-    """A job of RQ without callbacks and webhooks, even if its record has some.
+    """A job of RQ without callbacks and webhooks, even if its record has some."""
 
-    Attributes:
-        deaths: the number of workers that died while running the job.
-        resumed_at: the image-steps that were done when the last worker began.
-        put_off_at: the time since when no worker could make the job ready, in seconds since the epoch; 0 if none tried.
-        put_offs: how often that was found out.
-        is_fresh: whether no worker has started the job before, so that it has no snapshot.
-    """
-
-    deaths: int = 0
-    resumed_at: int = 0
+    deaths: int = 0  # the number of workers that died while running the job
+    resumed_at: int = 0  # the image-steps that were done when the last worker began
+    # the time since when no worker could make the job ready, in seconds since the epoch; 0 if none tried
     put_off_at: float = 0.0
-    put_offs: int = 0
-    is_fresh: bool = False
+    put_offs: int = 0  # how often that was found out
+    is_fresh: bool = False  # whether no worker has started the job before, so that it has no snapshot
 
     @classmethod
     def read(cls, job_id: str, client: redis.Redis) -> Self:

@@ -16,24 +16,17 @@ from .capped_reads import MAX_REPORT, ask_entries, entries
 
 
 class ModelReport(Reported):
-    """A worker's report on one model.
+    """A worker's report on one model."""
 
-    Attributes:
-        ready: whether the model is loaded and warm.
-        rate: the measured image-steps per second with full batches.
-        step_seconds: the measured time of one step of a single image.
-        precision: the number format in which it computes the model.
-        slow_format: whether its processor has no fast instructions for this format.
-        reason: why the worker refuses the model; None if it does not.
-    """
-
-    ready: bool
+    ready: bool  # whether the model is loaded and warm
     sha256: str | None = None
+    # the measured image-steps per second with full batches
     rate: float | None = Field(default=None, ge=1 / MAX_NUMBER, le=MAX_NUMBER)
+    # the measured time of one step of a single image
     step_seconds: float | None = Field(default=None, ge=0, le=MAX_SECONDS)
-    precision: Precision = "float32"
-    slow_format: bool = False
-    reason: str | None = None
+    precision: Precision = "float32"  # the number format in which it computes the model
+    slow_format: bool = False  # whether its processor has no fast instructions for this format
+    reason: str | None = None  # why the worker refuses the model; None if it does not
 
 
 class WorkerReport(Reported):

@@ -26,18 +26,13 @@ PLAN_NAME = r"[a-z0-9][a-z0-9._-]{0,63}"
 
 @dataclass(frozen=True)
 class Bound:
-    """The numbers that a field may hold.
+    """The numbers that a field may hold."""
 
-    Attributes:
-        low, high: the smallest and the largest number allowed.
-        most: the largest number of entries if the field may hold a list; 1 if it may not.
-        whole: whether only whole numbers are allowed.
-    """
-
+    # low, high: the smallest and the largest number allowed
     low: float
     high: float
-    most: int = 1
-    whole: bool = True
+    most: int = 1  # the largest number of entries if the field may hold a list; 1 if it may not
+    whole: bool = True  # whether only whole numbers are allowed
 
     def __str__(self) -> str:
         kind = "a whole number" if self.whole else "a number"

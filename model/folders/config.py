@@ -26,16 +26,12 @@ Precision = Literal["float32", "bfloat16", "tf32"]
 
 @dataclass(frozen=True)
 class ConditionConfig:
-    """The image that a conditional network sees with x_t, such as the small image that it enlarges.
+    """The image that a conditional network sees with x_t, such as the small image that it enlarges."""
 
-    Attributes:
-        size: height and width in pixels; it is enlarged to the size of x_t, see `model.condition_inputs`.
-        max_augmentation: the largest standard deviation of the noise that conditions had in training, 0..1.
-        augmentation: the standard deviation for a request that names none, at most `max_augmentation`.
-    """
-
-    size: Side
+    size: Side  # height and width in pixels; it is enlarged to the size of x_t, see `model.condition_inputs`
+    # the largest standard deviation of the noise that conditions had in training, 0..1
     max_augmentation: Annotated[float, Field(ge=0, le=1)] = 0.0
+    # the standard deviation for a request that names none, at most `max_augmentation`
     augmentation: Annotated[float, Field(ge=0, le=1)] = 0.0
 
     def __post_init__(self) -> None:

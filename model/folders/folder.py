@@ -22,25 +22,16 @@ from .files import SUMS, read_bytes, read_sums, require_file
 
 @dataclass(frozen=True)
 class FolderContents:
-    """The content of a folder, before a network is built for it.
+    """The content of a folder, before a network is built for it."""
 
-    Attributes:
-        config: the model's config.
-        weights: the network's tensors by the names of our network, in any floating-point type.
-        weights_file: name of the file with the weights, for messages.
-        sha256: hexadecimal SHA-256 of that file.
-        parameters: the number of parameters that the folder states, if it does.
-        side: the tensors of the side networks (classifier, weaker network), by the names of their files.
-        side_sha256: the hexadecimal SHA-256 of those files.
-    """
-
-    config: ModelConfig
-    weights: dict[str, Tensor]
-    weights_file: str
-    sha256: str
-    parameters: int | None = None
+    config: ModelConfig  # the model's config
+    weights: dict[str, Tensor]  # the network's tensors by the names of our network, in any floating-point type
+    weights_file: str  # name of the file with the weights, for messages
+    sha256: str  # hexadecimal SHA-256 of that file
+    parameters: int | None = None  # the number of parameters that the folder states, if it does
+    # the tensors of the side networks (classifier, weaker network), by the names of their files
     side: dict[str, dict[str, Tensor]] = field(default_factory=dict)
-    side_sha256: tuple[str, ...] = ()
+    side_sha256: tuple[str, ...] = ()  # the hexadecimal SHA-256 of those files
 
 
 def file_sha256(path: Path) -> str:

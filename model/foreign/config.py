@@ -19,15 +19,6 @@ class ForeignConfig(NetworkConfig):
 
     Where a `config.json` leaves out the last three attributes, they follow from its `classes` and `conditions`.
 
-    Attributes, in addition to those of `NetworkConfig`:
-        type: the name of its class, such as `mylab.nets:Denoiser`.
-        args: the arguments by name that make a network of it; values of JSON, whose lists it gets as tuples.
-        size_multiple: height and width of an image must be multiples of this.
-        null_class: whether it can be called with the label num_classes, for "no class".
-        num_classes: number of classes; None for a network without.
-        vector_size: length of the vector that it is told.
-        condition_channels: planes of the images and maps that it is told.
-
     Raises:
         ValueError: if the name is impossible, or the arguments are not values of JSON.
 
@@ -36,13 +27,14 @@ class ForeignConfig(NetworkConfig):
         3
     """
 
-    type: str = ""
+    type: str = ""  # the name of its class, such as `mylab.nets:Denoiser`
+    # the arguments by name that make a network of it; values of JSON, whose lists it gets as tuples
     args: Mapping[str, Any] = field(default_factory=dict)
-    size_multiple: Annotated[int, Field(ge=1, le=1024)] = 1
-    null_class: bool = True
-    num_classes: Classes | None = None
-    vector_size: Annotated[int, Field(ge=0, le=MAX_VECTOR)] = 0
-    condition_channels: Annotated[int, Field(ge=0, le=MAX_PLANES)] = 0
+    size_multiple: Annotated[int, Field(ge=1, le=1024)] = 1  # height and width of an image must be multiples of this
+    null_class: bool = True  # whether it can be called with the label num_classes, for "no class"
+    num_classes: Classes | None = None  # number of classes; None for a network without
+    vector_size: Annotated[int, Field(ge=0, le=MAX_VECTOR)] = 0  # length of the vector that it is told
+    condition_channels: Annotated[int, Field(ge=0, le=MAX_PLANES)] = 0  # planes of the images and maps that it is told
 
     def __post_init__(self) -> None:
         check_name(self.type)

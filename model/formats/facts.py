@@ -20,37 +20,24 @@ Objective = Literal["pred_noise", "pred_x0", "pred_v"]
 class GuidedFacts:
     """Facts about a UNetModel of improved-diffusion or guided-diffusion.
 
-    Attributes:
-        image_size: height and width in pixels.
-        use_new_attention_order: whether qkv is [3, heads, C] rather than [heads, 3, C]. The shapes are the same, but
-            with the wrong value the images are noise.
-        noise_schedule: name of the schedule of training.
-        diffusion_steps: number of timesteps T.
-        rescale_timesteps: whether the network gets t * 1000 / T; by default yes in improved-diffusion and no in
-            guided-diffusion.
-        num_heads: number of attention heads at every width, unless num_head_channels is given.
-        num_head_channels: channels per attention head, unless num_heads is given.
-        predict_xstart: whether the network predicts x0 instead of noise.
-        sigma_small: whether a network without learned variance samples with the posterior variance.
-        dropout: dropout of training, 0..1.
-        num_channels, num_res_blocks, attention_resolutions, learn_sigma, class_cond, use_scale_shift_norm,
-            resblock_updown: options that the weights show; if they are given, they must agree with the weights.
-        classes: names of the classes; None for their numbers.
-
     Raises:
         CheckpointError: if both or none of num_heads and num_head_channels are given.
     """
 
-    image_size: PositiveInt
+    image_size: PositiveInt  # height and width in pixels
+    # whether qkv is [3, heads, C] rather than [heads, 3, C]. The shapes are the same, but with the wrong value the
+    # images are noise.
     use_new_attention_order: bool
-    noise_schedule: Schedule
-    diffusion_steps: PositiveInt
+    noise_schedule: Schedule  # name of the schedule of training
+    diffusion_steps: PositiveInt  # number of timesteps T
+    # whether the network gets t * 1000 / T; by default yes in improved-diffusion and no in guided-diffusion
     rescale_timesteps: bool
-    num_heads: PositiveInt | None = None
-    num_head_channels: PositiveInt | None = None
-    predict_xstart: bool = False
-    sigma_small: bool = False
-    dropout: Share = 0.0
+    num_heads: PositiveInt | None = None  # number of attention heads at every width, unless num_head_channels is given
+    num_head_channels: PositiveInt | None = None  # channels per attention head, unless num_heads is given
+    predict_xstart: bool = False  # whether the network predicts x0 instead of noise
+    sigma_small: bool = False  # whether a network without learned variance samples with the posterior variance
+    dropout: Share = 0.0  # dropout of training, 0..1
+    # Options that the weights show; if they are given, they must agree with the weights.
     num_channels: int | None = None
     num_res_blocks: int | None = None
     attention_resolutions: str | None = None
@@ -58,7 +45,7 @@ class GuidedFacts:
     class_cond: bool | None = None
     use_scale_shift_norm: bool | None = None
     resblock_updown: bool | None = None
-    classes: tuple[str, ...] | None = None
+    classes: tuple[str, ...] | None = None  # names of the classes; None for their numbers
 
     def __post_init__(self) -> None:
         if (self.num_heads is None) == (self.num_head_channels is None):
@@ -71,95 +58,64 @@ class GuidedFacts:
 
 @dataclass(frozen=True)
 class ClassifierFacts:
-    """Facts about a noisy classifier of guided-diffusion; the defaults are fixed in its scripts.
+    """Facts about a noisy classifier of guided-diffusion; the defaults are fixed in its scripts."""
 
-    Attributes:
-        image_size: height and width in pixels.
-        noise_schedule: name of the schedule of training; the guided model must have the same.
-        diffusion_steps: number of timesteps T; the guided model must have the same.
-        num_head_channels: channels per attention head.
-        use_new_attention_order: as in `GuidedFacts`.
-    """
-
-    image_size: PositiveInt
-    noise_schedule: Schedule
-    diffusion_steps: PositiveInt
-    num_head_channels: PositiveInt = 64
-    use_new_attention_order: bool = False
+    image_size: PositiveInt  # height and width in pixels
+    noise_schedule: Schedule  # name of the schedule of training; the guided model must have the same
+    diffusion_steps: PositiveInt  # number of timesteps T; the guided model must have the same
+    num_head_channels: PositiveInt = 64  # channels per attention head
+    use_new_attention_order: bool = False  # as in `GuidedFacts`
 
 
 @dataclass(frozen=True)
 class HoFacts:
-    """Facts about a network in the layout of Ho et al. (pesser, ermongroup/ddim, DDRM, SDEdit).
+    """Facts about a network in the layout of Ho et al. (pesser, ermongroup/ddim, DDRM, SDEdit)."""
 
-    Attributes:
-        image_size: height and width in pixels.
-        variance: variance of ancestral sampling; `fixed_large` for CIFAR-10 and the DDIM authors' CelebA, else
-            `fixed_small`.
-        diffusion_steps: number of timesteps T.
-        beta_start, beta_end: first and last beta of the linear schedule.
-    """
-
-    image_size: PositiveInt
+    image_size: PositiveInt  # height and width in pixels
+    # variance of ancestral sampling; `fixed_large` for CIFAR-10 and the DDIM authors' CelebA, else `fixed_small`
     variance: Literal["fixed_small", "fixed_large"]
-    diffusion_steps: PositiveInt = 1000
+    diffusion_steps: PositiveInt = 1000  # number of timesteps T
+    # beta_start, beta_end: first and last beta of the linear schedule
     beta_start: PositiveFloat = 1e-4
     beta_end: PositiveFloat = 0.02
 
 
 @dataclass(frozen=True)
 class DomeFacts:
-    """Facts about a network of dome272/Diffusion-Models-pytorch; all have defaults.
+    """Facts about a network of dome272/Diffusion-Models-pytorch; all have defaults."""
 
-    Attributes:
-        image_size: height and width in pixels; the repository hard-codes 64.
-        classes: names of the classes; None for their numbers.
-    """
-
-    image_size: PositiveInt = 64
-    classes: tuple[str, ...] | None = None
+    image_size: PositiveInt = 64  # height and width in pixels; the repository hard-codes 64
+    classes: tuple[str, ...] | None = None  # names of the classes; None for their numbers
 
 
 @dataclass(frozen=True)
 class LucidFacts:
-    """Facts about a network of lucidrains/denoising-diffusion-pytorch.
+    """Facts about a network of lucidrains/denoising-diffusion-pytorch."""
 
-    Attributes:
-        image_size: height and width in pixels.
-        objective, beta_schedule, timesteps: arguments of its GaussianDiffusion. A Unet alone needs them. The state dict
-            of a GaussianDiffusion shows them; if they are given, they must agree with it.
-        sinusoidal_pos_emb_theta: the frequencies of the timestep embedding go from 1 to 1 / theta.
-        resnet_block_groups: number of groups of each group normalisation, in versions before 2.0.
-        dropout: dropout of training, 0..1.
-        auto_normalize: whether it trained on images in -1..1; those in 0..1 cannot be served.
-    """
-
-    image_size: PositiveInt
+    image_size: PositiveInt  # height and width in pixels
+    # objective, beta_schedule, timesteps: arguments of its GaussianDiffusion. A Unet alone needs them. The state dict
+    # of a GaussianDiffusion shows them; if they are given, they must agree with it.
     objective: Objective | None = None
     beta_schedule: Literal["linear", "cosine", "sigmoid"] | None = None
     timesteps: PositiveInt | None = None
+    # the frequencies of the timestep embedding go from 1 to 1 / theta
     sinusoidal_pos_emb_theta: PositiveFloat = 10000.0
-    resnet_block_groups: PositiveInt = 8
-    dropout: Share = 0.0
-    auto_normalize: bool = True
+    resnet_block_groups: PositiveInt = 8  # number of groups of each group normalisation, in versions before 2.0
+    dropout: Share = 0.0  # dropout of training, 0..1
+    auto_normalize: bool = True  # whether it trained on images in -1..1; those in 0..1 cannot be served
 
 
 @dataclass(frozen=True)
 class JiTFacts:
-    """Facts about a network of LTH14/JiT, under the names of its command line and class.
+    """Facts about a network of LTH14/JiT, under the names of its command line and class."""
 
-    Attributes:
-        noise_scale: standard deviation of the noise that it was trained with; 1 for images of 256 pixels, 2 for 512.
-        in_context_start: the block before which the tokens of the class come in; None for a third of the blocks, as in
-            all that were released.
-        proj_dropout: dropout of training, 0..1.
-        classes: names of the classes; None for their numbers.
-    """
-
+    # standard deviation of the noise that it was trained with; 1 for images of 256 pixels, 2 for 512
     noise_scale: PositiveFloat
+    # the block before which the tokens of the class come in; None for a third of the blocks, as in all that were
+    # released
     in_context_start: int | None = None
-    proj_dropout: Share = 0.0
-    classes: tuple[str, ...] | None = None
+    proj_dropout: Share = 0.0  # dropout of training, 0..1
+    classes: tuple[str, ...] | None = None  # names of the classes; None for their numbers
 
 
 Facts = GuidedFacts | ClassifierFacts | HoFacts | DomeFacts | LucidFacts | EDMFacts | ScoreSDEFacts | JiTFacts

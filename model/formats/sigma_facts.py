@@ -72,47 +72,32 @@ class EDMFacts:
 class ScoreSDEFacts:
     """Facts about an NCSNpp of yang-song/score_sde_pytorch, under the names of its config files.
 
-    Attributes:
-        image_size: height and width in pixels.
-        sde: `vpsde` or `vesde` (`training.sde`).
-        nf: the base width.
-        ch_mult: width of each level, as a multiple of nf.
-        num_res_blocks: residual blocks of each level.
-        attn_resolutions: heights with self-attention.
-        continuous: whether it was trained on continuous times (`training.continuous`).
-        embedding_type: `positional` or `fourier`.
-        fir: whether halving and doubling smooth with [1, 3, 3, 1].
-        progressive: `none` or `output_skip`.
-        progressive_input: `none`, `input_skip` or `residual`.
-        beta_min, beta_max: beta(0) and beta(1) of `vpsde`.
-        sigma_min, sigma_max: first and last sigma of `vesde`, whose images lie in 0..1 there.
-        num_scales: number of timesteps.
-        centered: whether images lie in -1..1 (`data.centered`), as with `vpsde`, or in 0..1, as with `vesde`; if it is
-            given, it must be so.
-        dropout: dropout of training, 0..1.
-
     Raises:
         CheckpointError: if centered or embedding_type does not belong to the sde.
     """
 
-    image_size: PositiveInt
-    sde: Literal["vpsde", "vesde"]
-    nf: PositiveInt
-    ch_mult: Levels
-    num_res_blocks: PositiveInt
-    attn_resolutions: tuple[int, ...]
-    continuous: bool
-    embedding_type: Literal["positional", "fourier"]
-    fir: bool
-    progressive: Literal["none", "output_skip"]
-    progressive_input: Literal["none", "input_skip", "residual"]
+    image_size: PositiveInt  # height and width in pixels
+    sde: Literal["vpsde", "vesde"]  # `vpsde` or `vesde` (`training.sde`)
+    nf: PositiveInt  # the base width
+    ch_mult: Levels  # width of each level, as a multiple of nf
+    num_res_blocks: PositiveInt  # residual blocks of each level
+    attn_resolutions: tuple[int, ...]  # heights with self-attention
+    continuous: bool  # whether it was trained on continuous times (`training.continuous`)
+    embedding_type: Literal["positional", "fourier"]  # `positional` or `fourier`
+    fir: bool  # whether halving and doubling smooth with [1, 3, 3, 1]
+    progressive: Literal["none", "output_skip"]  # `none` or `output_skip`
+    progressive_input: Literal["none", "input_skip", "residual"]  # `none`, `input_skip` or `residual`
+    # beta_min, beta_max: beta(0) and beta(1) of `vpsde`
     beta_min: PositiveFloat = 0.1
     beta_max: PositiveFloat = 20.0
+    # sigma_min, sigma_max: first and last sigma of `vesde`, whose images lie in 0..1 there
     sigma_min: PositiveFloat = 0.01
     sigma_max: float = 50.0
-    num_scales: PositiveInt = 1000
+    num_scales: PositiveInt = 1000  # number of timesteps
+    # whether images lie in -1..1 (`data.centered`), as with `vpsde`, or in 0..1, as with `vesde`; if it is given, it
+    # must be so
     centered: bool | None = None
-    dropout: Share = 0.1
+    dropout: Share = 0.1  # dropout of training, 0..1
 
     def __post_init__(self) -> None:
         if self.centered not in (None, self.sde == "vpsde"):

@@ -36,59 +36,46 @@ Resample = Literal["conv", "resblock"]
 class UNetConfig(NetworkConfig):
     """The config of a `UNet`.
 
-    Attributes, in addition to those of `NetworkConfig`:
-        channels: the base width, and the size of the timestep embedding.
-        channel_mult: width of each level, as a multiple of `channels`; each further level halves the resolution.
-        num_res_blocks: residual blocks per level on the way down (one more on the way up).
-        attention_levels: levels (0 the finest) whose blocks are followed by self-attention.
-        mid_attention: whether the middle has self-attention too.
-        head_channels: channels per attention head; divides every width that has attention.
-        heads: the same number of attention heads at every width, instead of `head_channels`.
-        time_injection: how a block uses t: `add` adds a bias, `scale_shift` scales and shifts the second normalisation.
-        time_order: whether sines or cosines come first in the timestep embedding.
-        freq_shift: the embedding's frequencies are 10000^(-i / (half - freq_shift)); 1 in Ho et al.
-        timestep_scale: t is multiplied by this first; 1000 / T where a network was trained on rescaled timesteps.
-        groups: number of groups of each group normalisation; divides every width.
-        norm_eps: number that is added to the variance in each group normalisation.
-        dropout: dropout inside the residual blocks while training, 0..1.
-        resample: how the resolution changes: by a `conv`, or by a `resblock` (Brock et al. 2019, figure 15), which
-            resamples both of its branches.
-        asymmetric_downsample: whether a downsampling `conv` pads below and to the right only, as TensorFlow does.
-        null_class: whether the class embedding has one more row, the last, for "no class"; if not, every call needs
-            labels.
-        patch: factor of the pixel-unshuffle stem; 2 turns 64x64x3 into 32x32x12 before the first convolution, which
-            makes the network about four times cheaper.
-        pixel_head: channels of a decoder at full resolution that sees the noisy pixels too (`PixelHead`); 0 for none.
-        condition_channels: planes of the images and maps that a conditional network sees with x_t, in every pixel
-            (Saharia et al. 2021, section 2.3); 0 for a network without.
-        vector_size: length of the vector of choices, numbers and vectors that the network is told (`model.conditions`);
-            0 for a network without.
-
     Raises:
         ValueError: if a width cannot be divided into groups or heads, or a choice is unknown.
     """
 
-    channels: Channels = 128
+    channels: Channels = 128  # the base width, and the size of the timestep embedding
+    # width of each level, as a multiple of `channels`; each further level halves the resolution
     channel_mult: Multiples = (1, 2, 2, 2)
-    num_res_blocks: Blocks = 2
-    attention_levels: Levels = (2,)
-    mid_attention: bool = True
-    head_channels: Heads = 64
-    heads: Heads | None = None
+    num_res_blocks: Blocks = 2  # residual blocks per level on the way down (one more on the way up)
+    attention_levels: Levels = (2,)  # levels (0 the finest) whose blocks are followed by self-attention
+    mid_attention: bool = True  # whether the middle has self-attention too
+    head_channels: Heads = 64  # channels per attention head; divides every width that has attention
+    heads: Heads | None = None  # the same number of attention heads at every width, instead of `head_channels`
+    # how a block uses t: `add` adds a bias, `scale_shift` scales and shifts the second normalisation
     time_injection: TimeInjection = "add"
-    time_order: TimeOrder = "sin_cos"
+    time_order: TimeOrder = "sin_cos"  # whether sines or cosines come first in the timestep embedding
+    # the embedding's frequencies are 10000^(-i / (half - freq_shift)); 1 in Ho et al.
     freq_shift: Annotated[int, Field(ge=0, le=1)] = 0
+    # t is multiplied by this first; 1000 / T where a network was trained on rescaled timesteps
     timestep_scale: Annotated[float, Field(ge=0, le=1000)] = 1.0
-    groups: Groups = 32
-    norm_eps: Share = 1e-5
-    dropout: Share = 0.0
+    groups: Groups = 32  # number of groups of each group normalisation; divides every width
+    norm_eps: Share = 1e-5  # number that is added to the variance in each group normalisation
+    dropout: Share = 0.0  # dropout inside the residual blocks while training, 0..1
+    # how the resolution changes: by a `conv`, or by a `resblock` (Brock et al. 2019, figure 15), which resamples both
+    # of its branches.
     resample: Resample = "conv"
+    # whether a downsampling `conv` pads below and to the right only, as TensorFlow does
     asymmetric_downsample: bool = False
     num_classes: Classes | None = None
+    # whether the class embedding has one more row, the last, for "no class"; if not, every call needs labels
     null_class: bool = True
+    # factor of the pixel-unshuffle stem; 2 turns 64x64x3 into 32x32x12 before the first convolution, which makes the
+    # network about four times cheaper
     patch: Patch = 1
+    # channels of a decoder at full resolution that sees the noisy pixels too (`PixelHead`); 0 for none
     pixel_head: Annotated[int, Field(ge=0, le=1024)] = 0
+    # planes of the images and maps that a conditional network sees with x_t, in every pixel (Saharia et al. 2021,
+    # section 2.3); 0 for a network without.
     condition_channels: Annotated[int, Field(ge=0, le=MAX_PLANES)] = 0
+    # length of the vector of choices, numbers and vectors that the network is told (`model.conditions`); 0 for a
+    # network without
     vector_size: Annotated[int, Field(ge=0, le=MAX_VECTOR)] = 0
 
     def __post_init__(self) -> None:
@@ -156,30 +143,25 @@ class PaperUNetConfig(NetworkConfig):
 class LucidUNetConfig(NetworkConfig):
     """The config of a `LucidUNet`; fields that `UNetConfig` also has mean the same there.
 
-    Attributes:
-        init_channels: channels of the first convolution and of the last block.
-        attention_levels: levels (0 the finest) with full self-attention. The others have linear attention, and the
-            middle always has full attention.
-        attention_heads: number of attention heads of each level; the middle has those of the last level.
-        attention_head_channels: channels per attention head of each level.
-        theta: the frequencies of the timestep embedding go from 1 to 1/theta.
-        fourier_features: number of random or learned frequencies that take their place; None for those of theta.
-        groups: number of groups of each group normalisation in a block; None for a normalisation by the root mean
-            square.
-
     Raises:
         ValueError: if the levels do not agree, a width cannot be divided into groups, or the timestep embedding is too
             short.
     """
 
     channels: Channels = 64
-    init_channels: Channels = 64
+    init_channels: Channels = 64  # channels of the first convolution and of the last block
     channel_mult: Multiples = (1, 2, 4, 8)
+    # levels (0 the finest) with full self-attention. The others have linear attention, and the middle always has full
+    # attention.
     attention_levels: Levels = (3,)
+    # number of attention heads of each level; the middle has those of the last level
     attention_heads: HeadsOfLevels = (4, 4, 4, 4)
-    attention_head_channels: HeadsOfLevels = (32, 32, 32, 32)
+    attention_head_channels: HeadsOfLevels = (32, 32, 32, 32)  # channels per attention head of each level
+    # the frequencies of the timestep embedding go from 1 to 1/theta
     theta: Annotated[float, Field(ge=1, le=1e9)] = 10000.0
+    # number of random or learned frequencies that take their place; None for those of theta
     fourier_features: Annotated[int, Field(ge=1, le=4096)] | None = None
+    # number of groups of each group normalisation in a block; None for a normalisation by the root mean square
     groups: Groups | None = None
     dropout: Share = 0.0
 
@@ -221,19 +203,15 @@ NETWORKS: dict[str, type[NetworkConfig]] = {
 class ClassifierConfig:
     """The config of a `Classifier`; fields that `UNetConfig` also has mean the same there.
 
-    Attributes:
-        image_size: height and width in pixels; the pooling has an embedding for each position of the last level.
-        num_classes: number of logits.
-        patch: factor of the pixel-unshuffle stem, as that of a U-Net.
-
     Raises:
         ValueError: if a width cannot be divided into groups or heads, a choice is unknown, or image_size cannot be
             halved often enough.
     """
 
     in_channels: Annotated[int, Field(ge=1, le=MAX_CHANNELS)] = 3
+    # height and width in pixels; the pooling has an embedding for each position of the last level
     image_size: Side = 64
-    num_classes: Classes = 1000
+    num_classes: Classes = 1000  # number of logits
     channels: Channels = 128
     channel_mult: Multiples = (1, 2, 3, 4)
     num_res_blocks: Blocks = 2
@@ -242,7 +220,7 @@ class ClassifierConfig:
     time_injection: TimeInjection = "scale_shift"
     groups: Groups = 32
     resample: Resample = "resblock"
-    patch: Patch = 1
+    patch: Patch = 1  # factor of the pixel-unshuffle stem, as that of a U-Net
 
     def __post_init__(self) -> None:
         multiple = self.unet.size_multiple

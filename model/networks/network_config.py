@@ -28,14 +28,10 @@ Classes = Annotated[int, Field(ge=1, le=MAX_CLASSES)]
 
 @dataclass(frozen=True)
 class NetworkConfig(ABC):
-    """The fields that every network's config has; some have others in place of the properties.
+    """The fields that every network's config has; some have others in place of the properties."""
 
-    Attributes:
-        in_channels: channels of the images.
-        out_channels: channels of the output: in_channels, or twice as many if the network learned its variance.
-    """
-
-    in_channels: Annotated[int, Field(ge=1, le=MAX_CHANNELS)] = 3
+    in_channels: Annotated[int, Field(ge=1, le=MAX_CHANNELS)] = 3  # channels of the images
+    # channels of the output: in_channels, or twice as many if the network learned its variance
     out_channels: Annotated[int, Field(ge=1, le=2 * MAX_CHANNELS)] = 3
 
     @property

@@ -121,10 +121,6 @@ class SongUNetConfig(_Levelled):
 class EDM2UNetConfig(_Levelled):
     """The config of an `EDM2UNet`; fields that `SongUNetConfig` also has mean the same there.
 
-    Attributes:
-        attention_levels: levels (0 the finest) with self-attention after every block; the middle always has it.
-        head_channels: channels per attention head; divides every width that has attention.
-
     Raises:
         ValueError: if a width cannot be divided into heads.
     """
@@ -132,8 +128,9 @@ class EDM2UNetConfig(_Levelled):
     channels: Channels = 192
     channel_mult: WholeMultiples = (1, 2, 3, 4)
     num_res_blocks: Blocks = 3
+    # levels (0 the finest) with self-attention after every block; the middle always has it
     attention_levels: Levels = (2, 3)
-    head_channels: Heads = 64
+    head_channels: Heads = 64  # channels per attention head; divides every width that has attention
     noise_channels: Embedding = 192
     emb_channels: Annotated[int, Field(ge=1, le=16_384)] = 768
     num_classes: Classes | None = None

@@ -17,21 +17,18 @@ ClipMode = Literal["none", "static", "dynamic"]
 class Clipping:
     """The clipping of the predicted x0, and of the noise predicted with it.
 
-    Attributes:
-        mode: `static` clamps x0 to [-bound, bound]; `dynamic` takes s = the quantile of |x0| over one image, at least
-            1 and at most bound, clamps to [-s, s] and divides by s (Saharia et al. 2022, section 2.3).
-        bound: the largest |x0|, where images lie in [-1, 1]; None for no limit, with `dynamic` only.
-        quantile: the quantile of `dynamic`, in (0, 1].
-        keep_eps: whether DDIM keeps the noise that the network predicted, as diffusers does. If not, it derives the
-            noise again from x_t and the clipped x0, as guided-diffusion does. Without clipping the two are the same.
-
     Raises:
         PlanError: if a value lies outside its range.
     """
 
+    # `static` clamps x0 to [-bound, bound]; `dynamic` takes s = the quantile of |x0| over one image, at least 1 and at
+    # most bound, clamps to [-s, s] and divides by s (Saharia et al. 2022, section 2.3).
     mode: ClipMode = "static"
+    # the largest |x0|, where images lie in [-1, 1]; None for no limit, with `dynamic` only
     bound: Annotated[float | None, Field(ge=0, le=1e30)] = 1.0
-    quantile: Annotated[float, Field(ge=0, le=1)] = 0.995
+    quantile: Annotated[float, Field(ge=0, le=1)] = 0.995  # the quantile of `dynamic`, in (0, 1]
+    # whether DDIM keeps the noise that the network predicted, as diffusers does. If not, it derives the noise again
+    # from x_t and the clipped x0, as guided-diffusion does. Without clipping the two are the same.
     keep_eps: bool = False
 
     def __post_init__(self) -> None:

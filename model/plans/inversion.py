@@ -25,13 +25,10 @@ class Inversion(NamedTuple):
 
     A clean image has no noise that could be followed upwards: a network finds none in it, and the noise at the top is
     far too smooth. So the image gets a little noise, which the run follows.
-
-    Attributes:
-        plan: the run from x_t of the first level to x_t of the last, by one call fewer than there are levels.
-        signal, spread: the first level, x_t = signal image + spread noise; the noise is standard normal.
     """
 
-    plan: Plan
+    plan: Plan  # the run from x_t of the first level to x_t of the last, by one call fewer than there are levels
+    # signal, spread: the first level, x_t = signal image + spread noise; the noise is standard normal
     signal: float
     spread: float
 

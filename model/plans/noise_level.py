@@ -17,17 +17,11 @@ ROUNDING = 1e-12  # relative tolerance, so that the sigma of a timestep leads ba
 
 
 class NoiseLevel(NamedTuple):
-    """The place where a noisy image enters the reverse process.
+    """The place where a noisy image enters the reverse process."""
 
-    Attributes:
-        timestep: the timestep at which the image enters.
-        top_up: standard deviation of the noise that makes the image as noisy as this timestep.
-        scale: sqrt(abar), by which the image is multiplied after the noise is added.
-    """
-
-    timestep: int
-    top_up: float
-    scale: float
+    timestep: int  # the timestep at which the image enters
+    top_up: float  # standard deviation of the noise that makes the image as noisy as this timestep
+    scale: float  # sqrt(abar), by which the image is multiplied after the noise is added
 
 
 def noise_level(schedule: NoiseSchedule, sigma: float, timestep: int | None = None) -> NoiseLevel:

@@ -15,17 +15,15 @@ Kind = Literal["edm", "ve", "vp"]
 class Preconditioning:
     """The scalings of Karras et al. 2022 (table 1) around a network F, which make it a denoiser of x_t and t.
 
-    Attributes:
-        kind: `edm` predicts x0 = c_skip y + c_out F(c_in y, ln(sigma) / 4) of y = x_t / sqrt(abar). `ve` predicts
-            eps = -F(y, ln(sigma / 2)) and `vp` predicts eps = F(x_t, 999 s) at the time s = (t + 1) / T (Song et al.
-            2021); F is the published network without the division by sigma that makes it a score.
-        sigma_data: standard deviation of the training images, with `edm` only.
-
     Raises:
         ValueError: if the kind is unknown.
     """
 
+    # `edm` predicts x0 = c_skip y + c_out F(c_in y, ln(sigma) / 4) of y = x_t / sqrt(abar). `ve` predicts eps = -F(y,
+    # ln(sigma / 2)) and `vp` predicts eps = F(x_t, 999 s) at the time s = (t + 1) / T (Song et al. 2021); F is the
+    # published network without the division by sigma that makes it a score.
     kind: Kind
+    # standard deviation of the training images, with `edm` only
     sigma_data: Annotated[float, Field(ge=1e-3, le=1e3)] = 0.5
 
     def __post_init__(self) -> None:

@@ -35,26 +35,21 @@ PARAMETERS = {
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """A noise schedule, by name or by its betas.
+    """A noise schedule, by name or by its betas."""
 
-    Attributes:
-        type: name of the schedule.
-        num_train_timesteps: number of timesteps T.
-        beta_start, beta_end: first and last beta of the linear kinds; None for the default, and for the others.
-        sigma_min, sigma_max: first and last sigma of the type `geometric`; None for the default, and for the others.
-        betas: all T betas of the type `listed`, which no formula gives; None for the others.
-        shift, noise_scale: of the type `flow`, see `Flow`; None for 1, and for the others.
-        zero_terminal_snr: whether betas are rescaled with `NoiseSchedule.rescale_zero_terminal_snr`.
-    """
-
+    # name of the schedule
     type: Literal["linear", "scaled_linear", "cosine", "listed", "geometric", "continuous_linear", "flow"] = "linear"
-    num_train_timesteps: Annotated[int, Field(ge=1, le=MOST_STEPS)] = 1000
+    num_train_timesteps: Annotated[int, Field(ge=1, le=MOST_STEPS)] = 1000  # number of timesteps T
+    # beta_start, beta_end: first and last beta of the linear kinds; None for the default, and for the others
     beta_start: Beta | None = None
     beta_end: Beta | None = None
-    zero_terminal_snr: bool = False
+    zero_terminal_snr: bool = False  # whether betas are rescaled with `NoiseSchedule.rescale_zero_terminal_snr`
+    # all T betas of the type `listed`, which no formula gives; None for the others
     betas: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(max_length=MOST_STEPS)] | None = None
+    # sigma_min, sigma_max: first and last sigma of the type `geometric`; None for the default, and for the others
     sigma_min: Sigma | None = None
     sigma_max: Sigma | None = None
+    # shift, noise_scale: of the type `flow`, see `Flow`; None for 1, and for the others
     shift: Factor | None = None
     noise_scale: Factor | None = None
 

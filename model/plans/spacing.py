@@ -23,15 +23,10 @@ LISTED = re.compile(rf"at:{_TIMESTEP}(,{_TIMESTEP}){{0,99}}")
 
 
 class Levels(NamedTuple):
-    """Noise levels, least noisy first.
+    """Noise levels, least noisy first."""
 
-    Attributes:
-        timesteps: those of the network's calls; integers, except on a Karras grid and in a list.
-        chain: the schedule that has just these levels.
-    """
-
-    timesteps: tuple[float, ...]
-    chain: NoiseSchedule
+    timesteps: tuple[float, ...]  # those of the network's calls; integers, except on a Karras grid and in a list
+    chain: NoiseSchedule  # the schedule that has just these levels
 
 
 def visit_levels(schedule: NoiseSchedule, spacing: str, count: int, *, start: int | None = None) -> Levels:

@@ -13,16 +13,11 @@ from .dataset import Dataset
 
 
 class Batch(NamedTuple):
-    """The images of a batch, or of a process's share of it.
+    """The images of a batch, or of a process's share of it."""
 
-    Attributes:
-        pixels: uint8 or uint16, shape (B, H, W, C).
-        labels: class indices, shape (B,), int64; None for a network without classes.
-        columns: what the network is told, by the names of the conditions; images and maps are uint8, (B, h, w, c).
-    """
-
-    pixels: Tensor
-    labels: Tensor | None
+    pixels: Tensor  # uint8 or uint16, shape (B, H, W, C)
+    labels: Tensor | None  # class indices, shape (B,), int64; None for a network without classes
+    # what the network is told, by the names of the conditions; images and maps are uint8, (B, h, w, c)
     columns: Mapping[str, Column] = {}
 
 

@@ -36,20 +36,13 @@ Classes = tuple[str, ...]
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """All images of a run.
+    """All images of a run."""
 
-    Attributes:
-        images: uint8, or uint16 if `data.bits` is 16, shape (N, H, W, C); may be mapped from a file.
-        labels: class indices, shape (N,), int64; None for a network without classes.
-        classes: names of the classes; None for a network without classes.
-        columns: what the network is told, by the names of the conditions.
-        held: indices of the images that are not trained on, int64.
-    """
-
-    images: ImageArray
-    labels: NDArray[np.int64] | None = None
-    classes: Classes | None = None
-    columns: Columns = field(default_factory=dict)
+    images: ImageArray  # uint8, or uint16 if `data.bits` is 16, shape (N, H, W, C); may be mapped from a file
+    labels: NDArray[np.int64] | None = None  # class indices, shape (N,), int64; None for a network without classes
+    classes: Classes | None = None  # names of the classes; None for a network without classes
+    columns: Columns = field(default_factory=dict)  # what the network is told, by the names of the conditions
+    # indices of the images that are not trained on, int64
     held: NDArray[np.int64] = field(default_factory=NO_ROWS.copy)
 
     @cached_property

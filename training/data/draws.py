@@ -20,29 +20,18 @@ from .symmetries import COUNT, MIRRORED
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """The random choices for the B images of a batch, or of a part of it.
+    """The random choices for the B images of a batch, or of a part of it."""
 
-    Attributes:
-        symmetries: the number of each image's symmetry, see `training.data.symmetries`, shape (B,), int64.
-        t: timesteps, shape (B,), int64 or, between the integers, float64; on the CPU.
-        importance: weights of the losses that correct for the distribution of t, shape (B,).
-        nameless: images that are shown without their class, shape (B,), bool.
-        noise: standard normal, shape (B, C, H, W), on the device.
-        corners: the row and the column where each crop begins, shape (B, 2), int64.
-        levels: standard deviation of the noise in the conditions, shape (B,).
-        condition_noise: standard normal, shape (B, c, h, w), on the device; None without images to enlarge.
-        untold: whether each image is not told each of the recipe's conditions, in the order of
-            `Recipe.condition_drops`, shape (B, K), bool.
-    """
-
-    symmetries: Tensor
-    t: Tensor
-    importance: Tensor
-    nameless: Tensor
-    noise: Tensor
-    corners: Tensor
-    levels: Tensor
-    condition_noise: Tensor | None
+    symmetries: Tensor  # the number of each image's symmetry, see `training.data.symmetries`, shape (B,), int64
+    t: Tensor  # timesteps, shape (B,), int64 or, between the integers, float64; on the CPU
+    importance: Tensor  # weights of the losses that correct for the distribution of t, shape (B,)
+    nameless: Tensor  # images that are shown without their class, shape (B,), bool
+    noise: Tensor  # standard normal, shape (B, C, H, W), on the device
+    corners: Tensor  # the row and the column where each crop begins, shape (B, 2), int64
+    levels: Tensor  # standard deviation of the noise in the conditions, shape (B,)
+    condition_noise: Tensor | None  # standard normal, shape (B, c, h, w), on the device; None without images to enlarge
+    # whether each image is not told each of the recipe's conditions, in the order of `Recipe.condition_drops`, shape
+    # (B, K), bool
     untold: Tensor
 
     def part(self, rows: slice) -> Drawn:

@@ -19,15 +19,10 @@ from .symmetries import turned
 
 
 class NetworkInputs(NamedTuple):
-    """Clean images, and the network's arguments besides x_t.
+    """Clean images, and the network's arguments besides x_t."""
 
-    Attributes:
-        x0: shape (B, C, H, W), in [-1, 1].
-        told: the arguments of the network's calls except x_t and t, by their names.
-    """
-
-    x0: Tensor
-    told: dict[str, Tensor]
+    x0: Tensor  # shape (B, C, H, W), in [-1, 1]
+    told: dict[str, Tensor]  # the arguments of the network's calls except x_t and t, by their names
 
 
 def network_inputs(recipe: Recipe, batch: Batch, drawn: Drawn, rows: slice, device: torch.device) -> NetworkInputs:

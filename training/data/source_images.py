@@ -14,42 +14,27 @@ from .images import ImageArray
 
 
 class SourceImage(NamedTuple):
-    """One image, or the reason why it cannot be read.
+    """One image, or the reason why it cannot be read."""
 
-    Attributes:
-        name: its place, for messages.
-        image: uint8, or uint16 if `data.bits` is 16, shape (H, W, C); None if it cannot be read.
-        label: class index; None if the source has none for it.
-        reason: why it cannot be read.
-        seen: the images and maps that a conditional network sees with x_t, uint8 of shape (h, w, c), by the names of
-            their conditions.
-        told: the values of other conditions, and of whatever else the source tells, by name.
-        place: the place of `told`, for messages, if it is not the name.
-    """
-
-    name: str
-    image: ImageArray | None
-    label: int | None = None
-    reason: str = ""
+    name: str  # its place, for messages
+    image: ImageArray | None  # uint8, or uint16 if `data.bits` is 16, shape (H, W, C); None if it cannot be read
+    label: int | None = None  # class index; None if the source has none for it
+    reason: str = ""  # why it cannot be read
+    # the images and maps that a conditional network sees with x_t, uint8 of shape (h, w, c), by the names of their
+    # conditions
     seen: Mapping[str, ImageArray] = {}
-    told: Mapping[str, Any] = {}
-    place: str = ""
+    told: Mapping[str, Any] = {}  # the values of other conditions, and of whatever else the source tells, by name
+    place: str = ""  # the place of `told`, for messages, if it is not the name
 
 
 @dataclass(frozen=True)
 class Source:
-    """Images that are not read yet.
+    """Images that are not read yet."""
 
-    Attributes:
-        items: the images, which can be iterated once.
-        total: number of images; None if it is not known before the end.
-        classes: names of the classes; None if labels are bare numbers, or there are none.
-        columns: the names of what the images are told; None if they are not known before the end.
-    """
-
-    items: Iterable[SourceImage]
-    total: int | None = None
-    classes: tuple[str, ...] | None = None
+    items: Iterable[SourceImage]  # the images, which can be iterated once
+    total: int | None = None  # number of images; None if it is not known before the end
+    classes: tuple[str, ...] | None = None  # names of the classes; None if labels are bare numbers, or there are none
+    # the names of what the images are told; None if they are not known before the end
     columns: tuple[str, ...] | None = ()
 
 

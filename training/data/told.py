@@ -59,15 +59,11 @@ def told_of(conditions: Conditions, item: SourceImage) -> dict[str, Told]:
 
 
 class StoredColumn(NamedTuple):
-    """One condition of all images of a run.
+    """One condition of all images of a run."""
 
-    Attributes:
-        values: see `Column`, but images are uint8 of shape (N, h, w, c), and maps too; may be mapped from a file.
-        told: whether each image is told it, bool, shape (N,).
-    """
-
+    # see `Column`, but images are uint8 of shape (N, h, w, c), and maps too; may be mapped from a file
     values: NDArray[Any]
-    told: NDArray[np.bool_]
+    told: NDArray[np.bool_]  # whether each image is told it, bool, shape (N,)
 
     @classmethod
     def of_all(cls, values: NDArray[Any]) -> Self:

@@ -25,19 +25,12 @@ Network = Callable[[Tensor, Tensor], Tensor]  # from x_t and the timesteps, shap
 
 
 class Losses(NamedTuple):
-    """The losses of each image, shape (B,).
+    """The losses of each image, shape (B,)."""
 
-    Attributes:
-        loss: the minimised loss, before any weight that corrects for the distribution of its timestep.
-        error: the loss without weights: the mean squared error of the prediction, or the cross-entropy.
-        vlb: estimate of the bound in bits per dimension, 0 where it is not used.
-        correct: 1 where the class was recognised and 0 where it was not; NaN where the network does not classify.
-    """
-
-    loss: Tensor
-    error: Tensor
-    vlb: Tensor
-    correct: Tensor
+    loss: Tensor  # the minimised loss, before any weight that corrects for the distribution of its timestep
+    error: Tensor  # the loss without weights: the mean squared error of the prediction, or the cross-entropy
+    vlb: Tensor  # estimate of the bound in bits per dimension, 0 where it is not used
+    correct: Tensor  # 1 where the class was recognised and 0 where it was not; NaN where the network does not classify
 
     @classmethod
     def of_prediction(cls, loss: Tensor, error: Tensor, vlb: Tensor | None = None) -> Losses:

@@ -13,18 +13,13 @@ LEAST_SNR = 1e-9  # where nothing of the image is left, so that its logarithm an
 
 @dataclass(frozen=True)
 class Weighting:
-    """A weighting of the simple loss.
+    """A weighting of the simple loss."""
 
-    Attributes:
-        of_eps: returns the factors of the squared error of eps, shape (T,), of a schedule and a gamma; None if they are
-            1, whatever the network predicts.
-        gamma: the parameter of the publication.
-        any_gamma: whether gamma may be 0 or negative.
-    """
-
+    # returns the factors of the squared error of eps, shape (T,), of a schedule and a gamma; None if they are 1,
+    # whatever the network predicts
     of_eps: Callable[[NoiseSchedule, float], FloatTable] | None = None
-    gamma: float = 0.0
-    any_gamma: bool = False
+    gamma: float = 0.0  # the parameter of the publication
+    any_gamma: bool = False  # whether gamma may be 0 or negative
 
 
 def _min_snr(schedule: NoiseSchedule, gamma: float) -> FloatTable:

@@ -23,31 +23,19 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class DryRun:
-    """The measurements of a dry run.
+    """The measurements of a dry run."""
 
-    Attributes:
-        parameters: number of the network's parameters.
-        flops: see `call_flops`.
-        precision: number format of the network's calls.
-        format_seconds: seconds of a pass forwards and backwards in each format; none if the recipe says one.
-        widths: channels of the network's levels; empty for a network without.
-        batch: shape of the images of one step.
-        classes: names of the classes; None for a network without classes.
-        step_seconds: mean of the timed steps.
-        state_bytes: size of weights, gradients, moments of the optimiser and averages; the same on any machine.
-        peak_bytes: largest memory of the process, or on a GPU of its tensors.
-    """
-
-    parameters: int
-    flops: int
-    precision: str
+    parameters: int  # number of the network's parameters
+    flops: int  # see `call_flops`
+    precision: str  # number format of the network's calls
+    # seconds of a pass forwards and backwards in each format; none if the recipe says one
     format_seconds: Mapping[Precision, float]
-    widths: tuple[int, ...]
-    batch: tuple[int, ...]
-    classes: tuple[str, ...] | None
-    step_seconds: float
-    state_bytes: int
-    peak_bytes: int
+    widths: tuple[int, ...]  # channels of the network's levels; empty for a network without
+    batch: tuple[int, ...]  # shape of the images of one step
+    classes: tuple[str, ...] | None  # names of the classes; None for a network without classes
+    step_seconds: float  # mean of the timed steps
+    state_bytes: int  # size of weights, gradients, moments of the optimiser and averages; the same on any machine
+    peak_bytes: int  # largest memory of the process, or on a GPU of its tensors
     max_steps: int
 
     def lines(self) -> list[str]:

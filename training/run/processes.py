@@ -22,15 +22,10 @@ PATIENCE = timedelta(hours=6)
 
 @dataclass(frozen=True)
 class Processes:
-    """A group of processes, seen from one of them.
+    """A group of processes, seen from one of them."""
 
-    Attributes:
-        rank: number of this process, 0..count-1.
-        count: number of processes.
-    """
-
-    rank: int = 0
-    count: int = 1
+    rank: int = 0  # number of this process, 0..count-1
+    count: int = 1  # number of processes
 
     @property
     def first(self) -> bool:

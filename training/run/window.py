@@ -11,23 +11,14 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class StepFacts:
-    """The results of one optimiser step; tensors on the CPU.
+    """The results of one optimiser step; tensors on the CPU."""
 
-    Attributes:
-        loss: weighted mean over the batch, shape ().
-        errors: unweighted loss of each image, see `training.objective.losses.Losses.error`, shape (B,).
-        t: timestep of each image, shape (B,).
-        grad_norm: norm of the gradient before clipping, shape ().
-        vlb: estimate of the bound from each image, bits per dimension, shape (B,); 0 if it is not trained.
-        correct: whether a classifier recognised each image, 0 or 1, shape (B,); NaN for other networks.
-    """
-
-    loss: Tensor
-    errors: Tensor
-    t: Tensor
-    grad_norm: Tensor
-    vlb: Tensor
-    correct: Tensor
+    loss: Tensor  # weighted mean over the batch, shape ()
+    errors: Tensor  # unweighted loss of each image, see `training.objective.losses.Losses.error`, shape (B,)
+    t: Tensor  # timestep of each image, shape (B,)
+    grad_norm: Tensor  # norm of the gradient before clipping, shape ()
+    vlb: Tensor  # estimate of the bound from each image, bits per dimension, shape (B,); 0 if it is not trained
+    correct: Tensor  # whether a classifier recognised each image, 0 or 1, shape (B,); NaN for other networks
 
 
 class Window:

@@ -23,14 +23,10 @@ from .cascade import begin_cascade
 
 
 class Stage(NamedTuple):
-    """The part of a job that one model steps.
+    """The part of a job that one model steps."""
 
-    Attributes:
-        runner: the model.
-        waves: its trajectories; those of the first wave begin, at the latest, when the others end.
-    """
-
-    runner: Runner
+    runner: Runner  # the model
+    # its trajectories; those of the first wave begin, at the latest, when the others end
     waves: tuple[list[Trajectory], ...]
 
     @property
@@ -56,36 +52,23 @@ class Stage(NamedTuple):
 
 @dataclass(eq=False)
 class ActiveJob:
-    """One job that this worker has claimed.
+    """One job that this worker has claimed."""
 
-    Attributes:
-        job: the job as it was accepted.
-        runner: the job's model, in the version that the job began with; see `stepping`.
-        start: the trajectories that become images, in the order of the answer, and those that they wait for.
-        attempt: unique name of this try; the images are stored under it.
-        claimed_at: time of the claim, in seconds since the epoch.
-        denoise_seconds: seconds that the job's steps took, including steps shared with other jobs.
-        network_calls: number of network calls that the job took part in.
-        resumed_at: number of image-steps that an earlier worker had done.
-        snapshot_at: time of the last snapshot, on the monotonic clock.
-        alone: whether no other job is claimed with this one, because its workers may have died of it. Ends with its
-            first snapshot.
-        has_snapshot: whether the store may have a snapshot of the job.
-        cancel, release, preview: requests of the main thread, carried out by the engine at its next step: drop the job;
-            let go of it with its state; show an unfinished image.
-    """
-
-    job: Job
-    runner: Runner
-    start: JobStart
-    attempt: str = ""
-    claimed_at: float = field(default_factory=time.time)
-    denoise_seconds: float = 0.0
-    network_calls: int = 0
-    resumed_at: int = 0
-    snapshot_at: float = field(default_factory=time.monotonic)
+    job: Job  # the job as it was accepted
+    runner: Runner  # the job's model, in the version that the job began with; see `stepping`
+    start: JobStart  # the trajectories that become images, in the order of the answer, and those that they wait for
+    attempt: str = ""  # unique name of this try; the images are stored under it
+    claimed_at: float = field(default_factory=time.time)  # time of the claim, in seconds since the epoch
+    denoise_seconds: float = 0.0  # seconds that the job's steps took, including steps shared with other jobs
+    network_calls: int = 0  # number of network calls that the job took part in
+    resumed_at: int = 0  # number of image-steps that an earlier worker had done
+    snapshot_at: float = field(default_factory=time.monotonic)  # time of the last snapshot, on the monotonic clock
+    # whether no other job is claimed with this one, because its workers may have died of it. Ends with its first
+    # snapshot.
     alone: bool = False
-    has_snapshot: bool = True
+    has_snapshot: bool = True  # whether the store may have a snapshot of the job
+    # cancel, release, preview: requests of the main thread, carried out by the engine at its next step: drop the job;
+    # let go of it with its state; show an unfinished image
     cancel: bool = False
     release: bool = False
     preview: bool = False

@@ -20,19 +20,12 @@ from ..stepping.trajectory import Trajectory
 
 @dataclass(frozen=True, eq=False)
 class FirstStage:
-    """The trajectories whose ends other trajectories enlarge, each that of the same index.
+    """The trajectories whose ends other trajectories enlarge, each that of the same index."""
 
-    Attributes:
-        trajectories: those of the first stage.
-        answers: those of the second stage, which begin once all of the first are finished.
-        noises: the noise that is added to the condition of each answer, shape (c, h, w).
-        level: the standard deviation of that noise, 0..1.
-    """
-
-    trajectories: list[Trajectory]
-    answers: list[Trajectory]
-    noises: Sequence[Tensor]
-    level: float
+    trajectories: list[Trajectory]  # those of the first stage
+    answers: list[Trajectory]  # those of the second stage, which begin once all of the first are finished
+    noises: Sequence[Tensor]  # the noise that is added to the condition of each answer, shape (c, h, w)
+    level: float  # the standard deviation of that noise, 0..1
 
     @property
     def previewed(self) -> list[Trajectory]:

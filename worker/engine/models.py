@@ -31,21 +31,15 @@ REST = 10
 
 @dataclass(frozen=True)
 class Models:
-    """The models that a worker serves.
+    """The models that a worker serves."""
 
-    Attributes:
-        runners: the models that are warm, by name.
-        refused: the reason for each folder that could not be loaded; an earlier version may still be served.
-        loaded: the marks of all folders that were loaded or refused, by name.
-        seen: the marks of all folders at the last look, by name.
-        again: when refused folders that may load without a change are tried again: times on the monotonic
-            clock, by name.
-    """
-
-    runners: Mapping[str, Runner] = field(default_factory=dict)
+    runners: Mapping[str, Runner] = field(default_factory=dict)  # the models that are warm, by name
+    # the reason for each folder that could not be loaded; an earlier version may still be served
     refused: Mapping[str, str] = field(default_factory=dict)
+    # the marks of all folders that were loaded or refused, by name
     loaded: Mapping[str, Mark] = field(default_factory=dict)
-    seen: Mapping[str, Mark] = field(default_factory=dict)
+    seen: Mapping[str, Mark] = field(default_factory=dict)  # the marks of all folders at the last look, by name
+    # when refused folders that may load without a change are tried again: times on the monotonic clock, by name
     again: Mapping[str, float] = field(default_factory=dict)
 
     def is_coming(self, name: str) -> bool:

@@ -34,18 +34,13 @@ class Predecessors(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class BetweenEnds:
-    """Answers that begin between the ends of two other trajectories.
+    """Answers that begin between the ends of two other trajectories."""
 
-    Attributes:
-        first, second: the two trajectories.
-        answers: the trajectories that begin once both are finished.
-        shares: share of the second end in the start of each answer, 0..1.
-    """
-
+    # first, second: the two trajectories
     first: Trajectory
     second: Trajectory
-    answers: list[Trajectory]
-    shares: tuple[float, ...]
+    answers: list[Trajectory]  # the trajectories that begin once both are finished
+    shares: tuple[float, ...]  # share of the second end in the start of each answer, 0..1
 
     @property
     def trajectories(self) -> list[Trajectory]:
@@ -65,17 +60,11 @@ class BetweenEnds:
 
 @dataclass(frozen=True, eq=False)
 class JobStart:
-    """The trajectories of a job, at their first rows.
+    """The trajectories of a job, at their first rows."""
 
-    Attributes:
-        answers: the trajectories that become images.
-        after: the trajectories that the answers wait for, if there are any.
-        upscaler: the model that steps the answers, if it is not the job's.
-    """
-
-    answers: list[Trajectory]
-    after: Predecessors | None = None
-    upscaler: Runner | None = None
+    answers: list[Trajectory]  # the trajectories that become images
+    after: Predecessors | None = None  # the trajectories that the answers wait for, if there are any
+    upscaler: Runner | None = None  # the model that steps the answers, if it is not the job's
 
     @property
     def waited_for(self) -> list[Trajectory]:
@@ -95,15 +84,12 @@ class JobStart:
 
 @dataclass(frozen=True)
 class WorkerKind:
-    """The worker's part of a kind of job.
+    """The worker's part of a kind of job."""
 
-    Attributes:
-        begin: makes the trajectories of a job from its uploaded images, each of shape (C, H, W) in [-1, 1]. Raises
-            PlanError if the model has no such run, and JobUnreadable if the images do not fit.
-        finish: makes the images of the answer from the final x of the answers, each of shape (C, H, W).
-    """
-
+    # makes the trajectories of a job from its uploaded images, each of shape (C, H, W) in [-1, 1]. Raises PlanError if
+    # the model has no such run, and JobUnreadable if the images do not fit.
     begin: Callable[[Job, Runner, Sequence[Tensor]], JobStart]
+    # makes the images of the answer from the final x of the answers, each of shape (C, H, W)
     finish: Callable[[Job, list[Tensor]], list[Tensor]] = lambda job, images: images
 
 

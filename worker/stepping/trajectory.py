@@ -32,16 +32,12 @@ class Condition(NamedTuple):
 
 
 class Told(NamedTuple):
-    """What a network is told about an image besides x_t, t and the image that it enlarges.
+    """What a network is told about an image besides x_t, t and the image that it enlarges."""
 
-    Attributes:
-        label: class index, of the network or of the classifier that guides it; None is no class.
-        vector: its choices, numbers and vectors, shape (V,), on the CPU; None for a network that takes none.
-        planes: its maps and images, shape (P, H, W), on the device; None for a network that takes none.
-    """
-
-    label: int | None = None
+    label: int | None = None  # class index, of the network or of the classifier that guides it; None is no class
+    # its choices, numbers and vectors, shape (V,), on the CPU; None for a network that takes none
     vector: Tensor | None = None
+    # its maps and images, shape (P, H, W), on the device; None for a network that takes none
     planes: Tensor | None = None
 
 
@@ -50,43 +46,26 @@ NOTHING = Told()
 
 @dataclass(eq=False)
 class Trajectory:
-    """The state of one image.
+    """The state of one image."""
 
-    Attributes:
-        plan: the plan that the trajectory follows.
-        generator: random generator of this image alone, on the CPU.
-        x: x_t, shape (C, H, W), float32. Replaced at each step, never changed in place.
-        x0: the last predicted clean image, shape of x.
-        x0_before: the one predicted before it.
-        row: index of the next row of the plan; len(plan) when finished.
-        restoration: the measurement that the image has to agree with, if there is one.
-        ready: whether it can step; it cannot as long as other trajectories have to end first.
-        condition: the condition of the network; None for an unconditional network, and until it is known.
-        weight: the image-steps of the job that one of its network calls counts as.
-        told: what the network is told.
-        base: what the network is told as the base of guidance, if it has no weaker network for that.
-        calls: the network calls after which its state is kept, rising, from 1 on.
-        kept: the states after those of them that are done. Replaced when one is added, never changed in place.
-        filmed: the network calls whose predictions its film shows, rising.
-        frames: these predictions, reduced to the size of a film. Snapshots do not hold them.
-    """
-
-    plan: Plan
-    generator: torch.Generator
-    x: Tensor
-    x0: Tensor
-    x0_before: Tensor
-    row: int = 0
-    restoration: Restoration | None = None
-    ready: bool = True
+    plan: Plan  # the plan that the trajectory follows
+    generator: torch.Generator  # random generator of this image alone, on the CPU
+    x: Tensor  # x_t, shape (C, H, W), float32. Replaced at each step, never changed in place.
+    x0: Tensor  # the last predicted clean image, shape of x
+    x0_before: Tensor  # the one predicted before it
+    row: int = 0  # index of the next row of the plan; len(plan) when finished
+    restoration: Restoration | None = None  # the measurement that the image has to agree with, if there is one
+    ready: bool = True  # whether it can step; it cannot as long as other trajectories have to end first
+    # the condition of the network; None for an unconditional network, and until it is known
     condition: Condition | None = None
-    weight: int = 1
-    told: Told = NOTHING
-    base: Told = NOTHING
-    calls: tuple[int, ...] = ()
+    weight: int = 1  # the image-steps of the job that one of its network calls counts as
+    told: Told = NOTHING  # what the network is told
+    base: Told = NOTHING  # what the network is told as the base of guidance, if it has no weaker network for that
+    calls: tuple[int, ...] = ()  # the network calls after which its state is kept, rising, from 1 on
+    # the states after those of them that are done. Replaced when one is added, never changed in place.
     kept: tuple[Kept, ...] = ()
-    filmed: tuple[int, ...] = ()
-    frames: tuple[Tensor, ...] = ()
+    filmed: tuple[int, ...] = ()  # the network calls whose predictions its film shows, rising
+    frames: tuple[Tensor, ...] = ()  # these predictions, reduced to the size of a film. Snapshots do not hold them.
 
     def planes(self, told: Told) -> Tensor:
         """Returns the planes that the network sees with x_t if it is told this, shape (P, H, W)."""

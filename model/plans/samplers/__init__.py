@@ -13,28 +13,18 @@ MOST_SIGMA = 80.0  # of training for consistency (Geng et al. 2024), so a networ
 
 @dataclass(frozen=True)
 class Sampler:
-    """A publication's way through a chain.
+    """A publication's way through a chain."""
 
-    Attributes:
-        module: the module here with the function of the same name, from a chain and options to its transitions. It is
-            not imported: the settings name samplers, and samplers read settings.
-        levels: how many levels a run of so many network calls visits.
-        spacing: the spacing that suits it best; None for the model's own.
-        most_eta: the largest stochasticity that it can be asked for; 0 if it has none.
-        has_variance: whether it uses the variance of ancestral sampling.
-        always_noisy: whether it draws noise on its way with any settings.
-        from_pure_noise: whether it can begin where nothing is left of the image.
-        most_sigma: the noise level above which it does not begin, see `NoiseSchedule.sigmas`.
-    """
-
+    # the module here with the function of the same name, from a chain and options to its transitions. It is not
+    # imported: the settings name samplers, and samplers read settings.
     module: str
-    levels: Callable[[int], int] = lambda steps: steps
-    spacing: str | None = None
-    most_eta: float = 0.0
-    has_variance: bool = False
-    always_noisy: bool = False
-    from_pure_noise: bool = True
-    most_sigma: float = math.inf
+    levels: Callable[[int], int] = lambda steps: steps  # how many levels a run of so many network calls visits
+    spacing: str | None = None  # the spacing that suits it best; None for the model's own
+    most_eta: float = 0.0  # the largest stochasticity that it can be asked for; 0 if it has none
+    has_variance: bool = False  # whether it uses the variance of ancestral sampling
+    always_noisy: bool = False  # whether it draws noise on its way with any settings
+    from_pure_noise: bool = True  # whether it can begin where nothing is left of the image
+    most_sigma: float = math.inf  # the noise level above which it does not begin, see `NoiseSchedule.sigmas`
 
 
 SAMPLERS: dict[str, Sampler] = {

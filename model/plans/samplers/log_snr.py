@@ -7,16 +7,12 @@ from ..schedule import NoiseSchedule
 
 
 class LogSnr(NamedTuple):
-    """The levels of a chain, least noisy first.
+    """The levels of a chain, least noisy first."""
 
-    Attributes:
-        alpha, sigma: x_t = alpha x_0 + sigma eps.
-        lam: lambda = ln(alpha / sigma); minus infinity where nothing is left of the image.
-    """
-
+    # alpha, sigma: x_t = alpha x_0 + sigma eps
     alpha: list[float]
     sigma: list[float]
-    lam: list[float]
+    lam: list[float]  # lambda = ln(alpha / sigma); minus infinity where nothing is left of the image
 
     def order(self, level: int, highest: int) -> int:
         """Returns the order of the step that leaves a level: one more than the calls before it that tell a slope.

@@ -16,24 +16,19 @@ class Transition(NamedTuple):
     """One network call, at a level of the chain, and what follows from it:
 
     x0 += g gradient;   x' = a x_t + b x0 + e eps + c x0_previous + d x0_before + s exp(v f) z
-
-    Attributes:
-        level: index into the chain, where the network is called.
-        e: weight of the noise as the network predicted it, untouched by clipping and guidance.
-        c, d: weights of the x0 of the call before, and of the one before that.
-        s: standard deviation of the noise that is added, where it is not learned.
-        v: of a learned deviation: f = (output + 1) / 2 lies between 0 and 1 (learned_range); 0 is not learned.
-        g: of classifier guidance with scale 1; the gradient is that of log p(y | x_t). Multiplied by exp(2 v f).
     """
 
-    level: int
+    level: int  # index into the chain, where the network is called
     a: float
     b: float
+    # c, d: weights of the x0 of the call before, and of the one before that
     c: float = 0.0
     d: float = 0.0
-    e: float = 0.0
-    s: float = 0.0
+    e: float = 0.0  # weight of the noise as the network predicted it, untouched by clipping and guidance
+    s: float = 0.0  # standard deviation of the noise that is added, where it is not learned
+    # of a learned deviation: f = (output + 1) / 2 lies between 0 and 1 (learned_range); 0 is not learned
     v: float = 0.0
+    # of classifier guidance with scale 1; the gradient is that of log p(y | x_t). Multiplied by exp(2 v f).
     g: float = 0.0
 
 
@@ -48,15 +43,10 @@ def eps_guidance(abar: float) -> float:
 
 @dataclass(frozen=True)
 class Options:
-    """The options of samplers besides their chain; each sampler reads those that concern it.
+    """The options of samplers besides their chain; each sampler reads those that concern it."""
 
-    Attributes:
-        settings: the settings of the run.
-        keep_eps: of DDIM; see `Clipping`.
-    """
-
-    settings: Settings
-    keep_eps: bool = False
+    settings: Settings  # the settings of the run
+    keep_eps: bool = False  # of DDIM; see `Clipping`
 
 
 def transitions(sampler: Sampler, chain: NoiseSchedule, options: Options) -> list[Transition]:

@@ -12,17 +12,12 @@ from .transition import Options, Transition, eps_guidance
 
 
 class Step(NamedTuple):
-    """The way from one level to the next less noisy one.
+    """The way from one level to the next less noisy one."""
 
-    Attributes:
-        a: weight of the corrected x_t in the predicted x'.
-        predictor: weights in it of the x0 of this call, of the call before, and of the one before that.
-        corrector: weights of the correction of x' after the call there: of the x0 of that call, this one and the one
-            before.
-    """
-
-    a: float
+    a: float  # weight of the corrected x_t in the predicted x'
+    # weights in it of the x0 of this call, of the call before, and of the one before that
     predictor: NDArray[np.float64]
+    # weights of the correction of x' after the call there: of the x0 of that call, this one and the one before
     corrector: NDArray[np.float64]
 
 
