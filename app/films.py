@@ -27,8 +27,7 @@ class FilmFormat(StrEnum):
     def choose(cls, accept: str) -> Self:
         """Returns the format that an Accept header prefers.
 
-        Raises:
-            NotAcceptable: if it excludes all formats or is malformed.
+        Raises NotAcceptable if it excludes all formats or is malformed.
         """
         try:
             best = mimeparse.best_match([*cls], accept.strip() or "*/*")

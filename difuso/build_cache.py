@@ -19,8 +19,7 @@ def keep_builds_private() -> None:
     make that folder first, and change the code there. Ours is in the user's cache. Where that cannot be
     written, it is a temporary folder, which is gone at the end.
 
-    Raises:
-        UserError: if the folder in the user's cache belongs to somebody else, or others can use it.
+    Raises UserError if the folder in the user's cache belongs to somebody else, or others can use it.
     """
     if os.environ.get(SETTING):
         return

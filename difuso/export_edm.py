@@ -29,8 +29,7 @@ def export(source: Path, out: Path) -> tuple[Path, Path]:
     Returns:
         The file of tensors (.pt) and the file of facts (.json).
 
-    Raises:
-        ValueError: if the file does not hold a network of EDM or EDM2.
+    Raises ValueError if the file does not hold a network of EDM or EDM2.
     """
     with source.open("rb") as file:
         content = pickle.load(file)

@@ -171,8 +171,7 @@ def evaluate(
 ) -> Quality:
     """Computes all figures of a set of images, with the extractor of the reference; tells the share done, 0..1.
 
-    Raises:
-        EvaluationError: if there are too few images, or they have another size than the reference's.
+    Raises EvaluationError if there are too few images, or they have another size than the reference's.
     """
     features = extract_of_size(images, extractor, reference.size, tell)
     comparison = Comparison(features, reference)

@@ -24,8 +24,7 @@ SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 class InceptionV3:
     """D = 2048 (`pool_3`), S = 2023 (7 channels at the 17x17 positions of `mixed_6/conv`), 1008 classes.
 
-    Raises:
-        EvaluationError: if the weights, see `read_weights`, belong to another network.
+    Raises EvaluationError if the weights, see `read_weights`, belong to another network.
     """
 
     name = "Inception"
@@ -57,8 +56,7 @@ def read_weights(source: str) -> dict[str, Any]:
         source: path of `weights-inception-2015-12-05-6726825d.pth`, or `download`: fetches torch-fidelity's release of
             that file, 96 MB, into the cache of torch.hub, where a later run finds it.
 
-    Raises:
-        EvaluationError: if there is no such file, or its SHA-256 differs.
+    Raises EvaluationError if there is no such file, or its SHA-256 differs.
     """
     path = _download() if source == DOWNLOAD else Path(source)
     try:

@@ -77,8 +77,7 @@ def train_judge(
         conditions: the conditions to judge, choices and numbers.
         tell: called with the share of the training that is done.
 
-    Raises:
-        EvaluationError: if there are fewer images than a batch.
+    Raises EvaluationError if there are fewer images than a batch.
     """
     if len(images) < BATCH:
         raise EvaluationError(f"{len(images)} images are too few to train a judge: give at least {BATCH}")

@@ -103,9 +103,8 @@ def find_neighbours(
         training: the training images, each of shape (H, W, 3); no more than BLOCK of them are held at a time.
         symmetries: those in which training showed an image, see `training.data.symmetries`; the nearest counts.
 
-    Raises:
-        EvaluationError: if there are fewer training images than are compared, they have another size, or so many of the
-            held-out images are among them that these say nothing about chance.
+    Raises EvaluationError if there are fewer training images than are compared, they have another size, or so many of
+    the held-out images are among them that these say nothing about chance.
     """
     several = np.concatenate([images, held_out, _planted(held_out)])
     views = [_seen(several, number) for number in symmetries]

@@ -30,8 +30,7 @@ class Share:
 def rows_told(names: Collection[str], columns: Columns) -> NDArray[np.int64]:
     """Returns the rows of the images that are told all these conditions.
 
-    Raises:
-        EvaluationError: if there are no conditions, or no such images.
+    Raises EvaluationError if there are no conditions, or no such images.
     """
     told = [columns[name].told for name in names]
     rows = np.flatnonzero(np.all(told, axis=0))
@@ -50,8 +49,7 @@ def choose_rows(conditions: Conditions, columns: Columns, count: int) -> NDArray
         columns: what the real images are told.
         count: the number of rows; an image may be chosen several times.
 
-    Raises:
-        EvaluationError: if no image is told all conditions.
+    Raises EvaluationError if no image is told all conditions.
     """
     told = rows_told(conditions, columns)
     generator, turns = np.random.default_rng(0), []

@@ -53,8 +53,7 @@ def read_reference(
             are moments of Inception's features, so other extractors use the images.
         tell: called with the share of the images done, 0..1.
 
-    Raises:
-        EvaluationError: if there are too few images.
+    Raises EvaluationError if there are too few images.
     """
     size = next(images.batches(1)).shape[1:3]
     features = kept(images, extractor.name, lambda: extract_of_size(images, extractor, size, tell))
@@ -68,8 +67,7 @@ def extract_of_size(
 ) -> Features:
     """Computes the features of at least LEAST images, which must have a reference's height and width.
 
-    Raises:
-        EvaluationError: if there are too few images, or they have another size.
+    Raises EvaluationError if there are too few images, or they have another size.
     """
     if images.count < LEAST:
         raise EvaluationError(f"{images.name} holds {images.count} images: at least {LEAST} are needed")

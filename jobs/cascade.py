@@ -71,8 +71,7 @@ def enlarging(
 
     The parameters of the request begin with `prefix`.
 
-    Raises:
-        RequestRefused: if the upscaler cannot enlarge the images of the first model, or not in this way.
+    Raises RequestRefused if the upscaler cannot enlarge the images of the first model, or not in this way.
     """
     config = upscaler.config
     if config.condition_shape != first.config.shape:

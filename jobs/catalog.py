@@ -91,9 +91,8 @@ class Catalog:
             conditional: whether the request needs a model that draws from an image; the first by name is the default.
             parameter: the parameter that holds the name, for messages.
 
-        Raises:
-            RequestRefused: if there is no usable model of this name, or no model at all, or if it draws from an image
-                and the request does not want that, or the reverse.
+        Raises RequestRefused if there is no usable model of this name, or no model at all, or if it draws from an image
+        and the request does not want that, or the reverse.
         """
         chosen = name or (min(self.names(conditional=True), default=None) if conditional else self.default)
         if chosen is None:

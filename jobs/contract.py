@@ -141,8 +141,7 @@ class Job(Frozen):
     def decode(cls, content: Any) -> Self:
         """Reads a job that `model_dump(mode="json")` wrote.
 
-        Raises:
-            JobUnreadable: if the content has another schema version or is not a job.
+        Raises JobUnreadable if the content has another schema version or is not a job.
         """
         try:
             job = cls.model_validate(content)

@@ -27,8 +27,7 @@ def fill_in(query: SamplingQuery, model: ModelInfo, *, start: int | None = None)
     Args:
         start: the timestep at which the run begins; None for T-1.
 
-    Raises:
-        RequestRefused, PlanError: if the model cannot run the request.
+    Raises RequestRefused or PlanError if the model cannot run the request.
     """
     config, chosen = model.config, query.chosen
     told = read_told(named_values(query.condition), config.conditions, model=model.name)
@@ -63,8 +62,7 @@ def check_guidance(
         guide: the names of the conditions that guidance acts on; None for all that may be left out.
         told: the names of the conditions that the request tells, `label` among them.
 
-    Raises:
-        RequestRefused: if nothing can, or not without a label or a condition.
+    Raises RequestRefused if nothing can, or not without a label or a condition.
     """
     guided, never = chosen.get("guidance_scale", 1.0) != 1.0, model.config.never_guided
     if never is not None and guided:

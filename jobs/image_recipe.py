@@ -81,8 +81,7 @@ def job_of(facts: Mapping[str, Any], images: Sequence[FittedImage] = ()) -> Job:
     Args:
         images: the images that its request came with, in the order of the recipe.
 
-    Raises:
-        pydantic.ValidationError: if the facts are not those of a recipe.
+    Raises pydantic.ValidationError if the facts are not those of a recipe.
     """
     params = SamplingParams.model_validate(
         {"n": 1} | {name: facts[name] for name in SamplingParams.model_fields if name in facts}

@@ -38,8 +38,7 @@ def per_image(
         classes, count, model: as in `classes_of`.
         values: as in `image_count`.
 
-    Raises:
-        RequestRefused: if there is no such class, or the numbers of images, seeds and labels contradict each other.
+    Raises RequestRefused if there is no such class, or the numbers of images, seeds and labels contradict each other.
     """
     turns = classes_of(labels, classes, count=count, model=model)
     n = image_count(seeds, labels, n=n, turns=len(turns), values=values)
@@ -66,8 +65,7 @@ def classes_of(
         count: the number of classes.
         model: the name of the model, for messages.
 
-    Raises:
-        RequestRefused: if there is no such class.
+    Raises RequestRefused if there is no such class.
     """
     given = labels or ()
     if ALL in given and count and ALL not in (classes or ()):
@@ -93,8 +91,7 @@ def image_count(
         turns: the number of classes that the images take in turn.
         values: the number of values of each condition, by name.
 
-    Raises:
-        RequestRefused: if the numbers contradict each other.
+    Raises RequestRefused if the numbers contradict each other.
     """
     numbers = {"seeds": len(seeds or ()), "labels": len(labels or ())}
     lists = {name: number for name, number in numbers.items() if number > 1}

@@ -138,8 +138,7 @@ class SamplingQuery(Choices):
             value: its only possible value; None if there is none.
             where: the place where this is so, for the message: "mode ddim".
 
-        Raises:
-            RequestRefused: if it has another value.
+        Raises RequestRefused if it has another value.
         """
         if name in self.model_fields_set and getattr(self, name) not in (None, value):
             raise RequestRefused(name, f"Input should be {'omitted' if value is None else value} with {where}")

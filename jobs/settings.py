@@ -54,8 +54,7 @@ class SharedSettings(BaseSettings):
 def with_password(url: str, file: Path | None) -> str:
     """Returns the URL with the content of the file as its password, or unchanged without a file.
 
-    Raises:
-        OSError: if the file cannot be read.
+    Raises OSError if the file cannot be read.
     """
     if file is None:
         return url

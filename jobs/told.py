@@ -15,8 +15,7 @@ FORM = "Input should be NAME:VALUE, such as age:33"
 def named_values(sent: Sequence[str] | None) -> dict[str, list[str]]:
     """Returns the values of a request's conditions by name, as they were sent.
 
-    Raises:
-        RequestRefused: if one is not NAME:VALUE.
+    Raises RequestRefused if one is not NAME:VALUE.
     """
     found: dict[str, list[str]] = {}
     for each in sent or ():
@@ -37,8 +36,7 @@ def read_told(sent: Mapping[str, Sequence[str]], conditions: Conditions, *, mode
         conditions: the conditions of the model.
         model: the name of the model, for messages.
 
-    Raises:
-        RequestRefused: if a condition is unknown or missing, or takes no such value, or all are too long for a job.
+    Raises RequestRefused if a condition is unknown or missing, or takes no such value, or all are too long for a job.
     """
     told = {}
     for name, values in sent.items():
@@ -67,8 +65,7 @@ def read_told(sent: Mapping[str, Sequence[str]], conditions: Conditions, *, mode
 def parted(sent: Sequence[str] | None, conditions: Conditions) -> tuple[list[str] | None, dict[str, str]]:
     """Parts the conditions of a request, as it sends them; returns those that are not images, and the values of images.
 
-    Raises:
-        RequestRefused: if one is not NAME:VALUE, or an image is told twice.
+    Raises RequestRefused if one is not NAME:VALUE, or an image is told twice.
     """
     images = {
         name: values for name, values in named_values(sent).items() if name in conditions and conditions[name].is_image

@@ -119,8 +119,7 @@ def save_checkpoint(
             keeps 11 bits; loading gives float32 again.
         documents: files about the model, such as README.md and sheet.png, which are copied into the folder.
 
-    Raises:
-        CheckpointError: if a tensor is not finite in `dtype`; the older folder stays.
+    Raises CheckpointError if a tensor is not finite in `dtype`; the older folder stays.
 
     Examples:
         >>> from tempfile import TemporaryDirectory
@@ -165,8 +164,7 @@ def load_checkpoint(
         device: the device of the networks.
         networks: the modules of other packages whose networks may be imported, with all modules below them.
 
-    Raises:
-        CheckpointError: if the folder cannot be served; the message names the file and what is wrong with it.
+    Raises CheckpointError if the folder cannot be served; the message names the file and what is wrong with it.
 
     Examples:
         >>> load_checkpoint("checkpoints/faces64").config.defaults.sampler

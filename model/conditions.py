@@ -60,8 +60,7 @@ class Condition(ABC):
     def read(self, value: Any) -> Told:
         """Returns a value as jobs hold it, for one image. A text may stand for a number, and "0.5,1" for a vector.
 
-        Raises:
-            ValueError: if the condition does not take the value; the message says which it takes.
+        Raises ValueError if the condition does not take the value; the message says which it takes.
         """
         try:
             return self._read(value)

@@ -94,8 +94,7 @@ def make_restoration(
         steps: number of network calls.
         clipping: clipping of the predicted x0; None for no clipping, as in the publication.
 
-    Raises:
-        PlanError: if no such run exists.
+    Raises PlanError if no such run exists.
     """
     plan, sigmas = plan_restoration(
         schedule,

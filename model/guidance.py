@@ -32,8 +32,7 @@ class Guidance:
         low, high: the ends of the interval of sigma where it acts, which excludes `low` and includes `high`, each from
             0 to MOST_SIGMA; None for an end that is open.
 
-    Raises:
-        PlanError: if the interval is empty, or an end lies outside its range.
+    Raises PlanError if the interval is empty, or an end lies outside its range.
 
     Examples:
         >>> guidance = Guidance(2.0, high=3.0)

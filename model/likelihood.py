@@ -74,8 +74,7 @@ def vlb(
         variance: variance of the chain.
         clipping: clipping of the predicted x0.
 
-    Raises:
-        PlanError: if x0 does not follow from the prediction at one of the levels.
+    Raises PlanError if x0 does not follow from the prediction at one of the levels.
     """
     chain, images, channels = levels.chain, x0.double(), x0.shape[1]
     generators = [image_generator(seed) for seed, _ in zip(seeds, x0, strict=True)]

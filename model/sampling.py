@@ -49,8 +49,7 @@ def networks_of(
         told: the values of the model's conditions by name; a map is a tensor of indices, shape (h, w), and an image one
             in [-1, 1], shape (C, h, w).
 
-    Raises:
-        PlanError: if the model draws from an image, or if the class or a value is unknown or missing.
+    Raises PlanError if the model draws from an image, or if the class or a value is unknown or missing.
 
     Examples:
         >>> from model import load_checkpoint
@@ -137,8 +136,7 @@ def sample(
             called only where the plan is guided.
         guide: the guidance of a plan with a classifier scale.
 
-    Raises:
-        PlanError: if the plan needs a base or a guide, and there is none.
+    Raises PlanError if the plan needs a base or a guide, and there is none.
 
     Examples:
         >>> from model import NoiseSchedule, make_plan

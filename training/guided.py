@@ -38,8 +38,7 @@ def complete(content: dict[str, Any]) -> ModelConfig | None:
     The recipe gets the guided model's image size, channels, schedule, number of classes and names of the classes. Other
     recipes do not change; for them the result is None.
 
-    Raises:
-        RecipeError: if the recipe contradicts the model or names none, or if another recipe has a classifier's keys.
+    Raises RecipeError if the recipe contradicts the model or names none, or if another recipe has a classifier's keys.
     """
     network = content.get("network")
     if not isinstance(network, dict) or network.get("type") != CLASSIFIER:

@@ -205,8 +205,7 @@ class Recipe:
     def check_continues(self, earlier: dict[str, Any]) -> None:
         """Compares with the recipe, as JSON, that a folder's run was started with.
 
-        Raises:
-            RecipeError: if one of `FIXED` differs; the others, such as max_steps, may change from start to start.
+        Raises RecipeError if one of `FIXED` differs; the others, such as max_steps, may change from start to start.
         """
         mine = json.loads(json.dumps(self.as_json))
         for key in FIXED + (FIXED_OF_STUDENTS if self.loss == "distillation" else ()):

@@ -31,8 +31,7 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = (), *, networks: C
     Args:
         networks: the modules of other packages whose networks, sources and losses may be imported.
 
-    Raises:
-        RecipeError: if there is none, a key or value is wrong, or it names code that is not allowed.
+    Raises RecipeError if there is none, a key or value is wrong, or it names code that is not allowed.
     """
     path = Path(name_or_path)
     shipped = files("training").joinpath("recipes", f"{name_or_path}.toml")

@@ -32,8 +32,7 @@ def new_key(name: str) -> tuple[str, str]:
 def read_keys(path: Path) -> list[ApiKey]:
     """Reads a keys file, whose lines are `NAME SHA256 [rate=N] [unfinished=N]`; # begins a comment.
 
-    Raises:
-        ValueError: if the file cannot be read, a line is wrong, a key occurs twice, or there is no key.
+    Raises ValueError if the file cannot be read, a line is wrong, a key occurs twice, or there is no key.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()

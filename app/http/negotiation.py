@@ -39,8 +39,7 @@ class Accept:
 def choose_format(accept: str, offers: Sequence[Format] = tuple(Format)) -> Format:
     """Returns the format that an Accept header prefers; the last of the offers if it has no preference.
 
-    Raises:
-        NotAcceptable: if the header excludes all offers or is malformed.
+    Raises NotAcceptable if the header excludes all offers or is malformed.
     """
     if not accept.strip():
         return offers[-1]

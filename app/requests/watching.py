@@ -50,8 +50,7 @@ class Watcher:
             previews: whether to yield its unfinished images, too.
             timesteps: whether a status has the timesteps of the job.
 
-        Raises:
-            JobNotFound: if the job is unknown or was forgotten meanwhile.
+        Raises JobNotFound if the job is unknown or was forgotten meanwhile.
         """
         channels = [status_channel(job_id), *([preview_channel(job_id)] if previews else [])]
         async with self._listener.listen(*channels) as news:

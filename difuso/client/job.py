@@ -46,8 +46,7 @@ class AnyJob(Generic[Same, Images]):
         Args:
             timeout: seconds; None for no limit.
 
-        Raises:
-            TimedOut: if it does not end within the time. The job continues.
+        Raises TimedOut if it does not end within the time. The job continues.
         """
         return self._client._run(self._update(flows.wait(self.facts, Patience(timeout))))
 

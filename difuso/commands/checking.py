@@ -36,8 +36,7 @@ def check_model(name: str, settings: WorkerSettings) -> bool:
     Returns:
         True if nothing fails.
 
-    Raises:
-        UserError: if there is no such model, or it cannot be loaded.
+    Raises UserError if there is no such model, or it cannot be loaded.
     """
     info = find_model(name, settings.models_dir)
     with user_errors(info.name):

@@ -55,8 +55,7 @@ def write_images_of(
         server: the address of the server that makes them; None makes them here.
         models_dir: the folder of models of this machine; None means that of the settings.
 
-    Raises:
-        UserError: if the images cannot be made, or there is no place for them.
+    Raises UserError if the images cannot be made, or there is no place for them.
     """
     from worker.settings import WorkerSettings
 

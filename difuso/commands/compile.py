@@ -23,9 +23,8 @@ def compile_for_this_machine(name: str, settings: WorkerSettings, workers: int |
 
     So many workers will share the machine; None stands for as many as `difuso serve` starts.
 
-    Raises:
-        UserError: if there is no such model, the device is a GPU, there are too few cores, the compiler fails, or
-            others could change what it builds.
+    Raises UserError if there is no such model, the device is a GPU, there are too few cores, the compiler fails, or
+    others could change what it builds.
     """
     info = find_model(name, settings.models_dir)
     if pick_device(settings.device).type != "cpu":

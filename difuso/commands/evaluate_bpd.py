@@ -37,8 +37,7 @@ def evaluate_bpd(
 
     The arguments are those of the command; `steps` is the number of the chain's timesteps, evenly spaced over 0..T-1.
 
-    Raises:
-        UserError: if the model, the chain or the images do not exist or cannot be used.
+    Raises UserError if the model, the chain or the images do not exist or cannot be used.
     """
     info = find_model(model, settings.models_dir)
     with user_errors(info.name):

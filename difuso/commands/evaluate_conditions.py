@@ -36,8 +36,7 @@ def evaluate_conditions(out: Path, *, sources: ImageSources, data: str | None, i
         data: the recipe with the real images and what they are told; None is the one of the model's name.
         images: the number of images that are drawn.
 
-    Raises:
-        UserError: if there is no such model or recipe, or the model cannot be told what the recipe's images are.
+    Raises UserError if there is no such model or recipe, or the model cannot be told what the recipe's images are.
     """
     model = sources.model
     recipe = load_recipe(data or model.name, networks=sources.networks)

@@ -41,8 +41,7 @@ def evaluate_neighbours(
 
     The arguments are those of the command; without a source the model draws images with its own settings.
 
-    Raises:
-        UserError: if the model or a source of images does not exist, or images differ in size.
+    Raises UserError if the model or a source of images does not exist, or images differ in size.
     """
     known, recipe = _training(training, sources), _recipe(training, sources)
     if recipe is None and held_out is None:

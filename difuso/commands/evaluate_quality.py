@@ -48,8 +48,7 @@ def evaluate_quality(
 
     The arguments are those of the command. `names` are its sources; None stands for an option that is not given.
 
-    Raises:
-        UserError: if the model, a source of images or the weights do not exist, or images differ in size.
+    Raises UserError if the model, a source of images or the weights do not exist, or images differ in size.
     """
     names = names or [sources.default]
     asked = None if told is None else _told(told, sources, out / "told", images or DRAWN)

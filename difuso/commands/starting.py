@@ -16,8 +16,7 @@ STARTER, SUFFIX = files("difuso").joinpath("starter"), ".txt"  # which hides the
 def write_starter(name: str) -> Iterator[Path]:
     """Writes a folder of this name into the working directory; yields its files.
 
-    Raises:
-        UserError: if the name cannot be that of a module, or there is a module or a folder of this name.
+    Raises UserError if the name cannot be that of a module, or there is a module or a folder of this name.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name):
         raise UserError(f"NAME is that of a Python module: small letters, digits and _, a letter first, not {name!r}")

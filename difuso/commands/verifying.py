@@ -42,8 +42,7 @@ def verify_image(file: Path, uploads: Sequence[Path], settings: WorkerSettings) 
 
     `uploads` are the image files of the request, in any order.
 
-    Raises:
-        UserError: if this cannot be done, for example with other weights than those of the recipe.
+    Raises UserError if this cannot be done, for example with other weights than those of the recipe.
     """
     facts = read_recipe(file)
     if "params" in facts:

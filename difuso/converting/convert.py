@@ -84,8 +84,7 @@ def convert(
         measure: yields lines about the model, which are printed before anything is written.
         networks: the modules of other packages whose networks may be imported.
 
-    Raises:
-        UserError: if the model cannot be read, or cannot be written as asked.
+    Raises UserError if the model cannot be read, or cannot be written as asked.
     """
     if out.exists():
         raise UserError(f"{out} exists already: delete it, or name another folder with --out")

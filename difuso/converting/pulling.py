@@ -43,8 +43,7 @@ def pull(repository: str, models_dir: Path, *, name: str | None = None, revision
         name: name of the model there; None for the one on the hub, in small letters.
         revision: a branch, a tag or a commit; None for the main branch.
 
-    Raises:
-        UserError: if the model cannot be downloaded or served; nothing is left in the models folder then.
+    Raises UserError if the model cannot be downloaded or served; nothing is left in the models folder then.
     """
     name = name or name_from(repository.rpartition("/")[2])
     check_name(name)

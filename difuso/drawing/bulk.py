@@ -81,9 +81,8 @@ class Bulk:
 def make_file(out: Path, query: SamplingQuery, model: DrawingModel) -> Path:
     """Draws all images of a query into an .npz file, or those of them that are missing; returns its path.
 
-    Raises:
-        UserError: if the model cannot draw them, the file exists or cannot be written, or the parts next to it are of
-            another request.
+    Raises UserError if the model cannot draw them, the file exists or cannot be written, or the parts next to it are of
+    another request.
     """
     check_place(out)
     if out.exists():
@@ -103,8 +102,7 @@ def make_file(out: Path, query: SamplingQuery, model: DrawingModel) -> Path:
 def bulk_of(query: SamplingQuery, model: DrawingModel, *, kept_seed: Any = None) -> Bulk:
     """Completes a request for many images. Without a seed it has the kept one if that is an integer, or a drawn one.
 
-    Raises:
-        RequestRefused, PlanError, UserError: if the model cannot do what is asked.
+    Raises RequestRefused, PlanError or UserError if the model cannot do what is asked.
     """
     seeds = query.seed or ([kept_seed] if isinstance(kept_seed, int) else draw_seed())
     labels = classes_of(query.label, model.class_names, count=model.labels, model=model.name)

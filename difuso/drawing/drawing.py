@@ -84,8 +84,7 @@ class DrawingModel(Protocol):
             runs: taken one by one when there is room for another; all images of one are drawn together.
             keep: called with the number of each run, counted from 0, and the PNGs of its images.
 
-        Raises:
-            UserError: if a run cannot be drawn. Those before it were kept.
+        Raises UserError if a run cannot be drawn. Those before it were kept.
         """
 
 
@@ -165,8 +164,7 @@ def find_drawing_model(
         tag: the tag of a server's jobs.
         precision: the number format of the network here; None is that of the settings.
 
-    Raises:
-        UserError: if there is no such model, or the server refuses to answer or should compute in another format.
+    Raises UserError if there is no such model, or the server refuses to answer or should compute in another format.
     """
     if server is not None:
         if precision is not None:

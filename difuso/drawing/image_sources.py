@@ -104,8 +104,7 @@ class ImageSources:
             settings: the settings of the sampler that are not the model's own.
             told: what each image is told.
 
-        Raises:
-            UserError: if the model does not take these settings or conditions.
+        Raises UserError if the model does not take these settings or conditions.
         """
         conditions = [
             f"{name}:{','.join(map(str, value)) if isinstance(value, tuple) else value}"

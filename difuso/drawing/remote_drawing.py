@@ -129,8 +129,7 @@ class ServedModel:
 def served_model(name: str | None, url: str, api_key: str | None, *, tag: str | None = None) -> ServedModel:
     """Finds a model of a server by its name; None means the server's default.
 
-    Raises:
-        UserError: if there is no such model, or the server refuses to answer.
+    Raises UserError if there is no such model, or the server refuses to answer.
     """
     with connected(url, api_key, timeout=None) as client:
         found = client.models()

@@ -30,8 +30,7 @@ def ask_server(
 ) -> list[Path]:
     """Runs one job on a server, for as long as it takes; otherwise like `make_images`.
 
-    Raises:
-        UserError: if the server cannot do what is asked, or a file cannot be read.
+    Raises UserError if the server cannot do what is asked, or a file cannot be read.
     """
     check_place(out)
     with connected(url, api_key, timeout=None) as client:

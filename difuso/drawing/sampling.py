@@ -46,8 +46,7 @@ def make_images(
         files: image files of the request, by the kind's names for them.
         out: see `write_images`.
 
-    Raises:
-        UserError: if the model cannot do what is asked, or a file cannot be read.
+    Raises UserError if the model cannot do what is asked, or a file cannot be read.
     """
     job, sent = read_job(kind, query, files, settings)
     if job.planes > 1:
@@ -96,8 +95,7 @@ def write_images(
         pixels: the same images, shape (N, H, W, C).
         trace: the arrays of the moments that the job kept.
 
-    Raises:
-        UserError: if they cannot be written, or a folder cannot hold the images.
+    Raises UserError if they cannot be written, or a folder cannot hold the images.
     """
     with _writing(out):
         if out.suffix == NPZ:

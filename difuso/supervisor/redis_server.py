@@ -31,8 +31,7 @@ class RedisServer:
         children: the processes that the server ends with.
         data: folder of its append-only file and log; only one server at a time can use it.
 
-    Raises:
-        UserError: if no server program is found, or another difuso uses the folder.
+    Raises UserError if no server program is found, or another difuso uses the folder.
     """
 
     def __init__(self, children: ChildProcesses, data: Path) -> None:

@@ -47,8 +47,7 @@ class Service:
     def revive(self) -> None:
         """Starts the process again if it died and the pause is over; call it often.
 
-        Raises:
-            UserError: if the process has died MAX_FAST_DEATHS times soon after its start, and is needed.
+        Raises UserError if the process has died MAX_FAST_DEATHS times soon after its start, and is needed.
         """
         if self._start_again_at is not None:
             if time.monotonic() >= self._start_again_at:

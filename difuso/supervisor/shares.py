@@ -47,8 +47,7 @@ def share_out(machine: Machine, workers: int | None, threads: int | None = None)
             and for two where there are two cores.
         threads: the number of threads of each worker; None for an equal share of the physical cores.
 
-    Raises:
-        UserError: if there are fewer cores than threads.
+    Raises UserError if there are fewer cores than threads.
     """
     count = workers or _as_many_as_pay(machine, threads)
     if count == 1:

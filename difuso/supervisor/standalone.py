@@ -51,9 +51,8 @@ def serve(api: ApiSettings, worker: WorkerSettings, workers: int | None) -> None
         api, worker: the settings that these processes will read from the same environment.
         workers: the number of workers; None for the best number on this machine.
 
-    Raises:
-        UserError: if a port is taken, there is no model, no store, no such device or no Redis, there are too few cores,
-            or a process cannot run.
+    Raises UserError if a port is taken, there is no model, no store, no such device or no Redis, there are too few
+    cores, or a process cannot run.
     """
     url = os.environ.get("REDIS_URL")
     check_port(api.host, api.port, otherwise=f"try --port {api.port + 1}")

@@ -51,8 +51,7 @@ def read_array(data: bytes) -> SentImage:
 
     An .npz file has it in `arr_0`, as answers have it. RGB of 16 bits becomes RGB of 8.
 
-    Raises:
-        ImageRefused: if it cannot be used; the subclass says why.
+    Raises ImageRefused if it cannot be used; the subclass says why.
     """
     content = data if data.startswith(NPY_MAGIC) else _member(data)
     shape, fortran, dtype, start = _header(content)

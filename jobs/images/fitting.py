@@ -58,8 +58,7 @@ class FittedImage:
 def read_image(data: bytes) -> SentImage:
     """Decodes a PNG or JPEG, as RGB or grey of 16 bits, a .npy or .npz file; returns its image upright and opaque.
 
-    Raises:
-        ImageRefused: if it cannot be used; the subclass says why.
+    Raises ImageRefused if it cannot be used; the subclass says why.
     """
     if is_array(data):
         return read_array(data)
@@ -83,8 +82,7 @@ def fit(image: SentImage, *, shape: Shape, how: How = "cover") -> FittedImage:
         how: `cover` fills the shape and crops the image equally on both sides; `contain` shows the whole image in the
             middle of white.
 
-    Raises:
-        ImageRefused: if the image has another number of channels and cannot be converted.
+    Raises ImageRefused if the image has another number of channels and cannot be converted.
     """
     planes = [_place(plane, shape, how, Image.Resampling.LANCZOS) for plane in _planes(image, shape)]
     return _fitted(image, planes[0] if len(planes) == 1 else _stacked(planes))
@@ -96,8 +94,7 @@ def fit_mask(mask: SentImage, *, shape: Shape, how: How = "cover") -> FittedImag
     Missing are bright pixels (from MASK_THRESHOLD), transparent pixels, and the margin that `contain` adds. If the mask
     is larger than that, a pixel is missing if at least 1/500 of its area is, because its value is then unknown.
 
-    Raises:
-        ImageRefused: if it has neither 1 nor 3 channels.
+    Raises ImageRefused if it has neither 1 nor 3 channels.
     """
     if isinstance(mask, tuple):
         raise ImageRefused(f"The image should be grey or RGB, without {len(mask)} channels")
@@ -109,8 +106,7 @@ def fit_mask(mask: SentImage, *, shape: Shape, how: How = "cover") -> FittedImag
 def fit_map(image: SentImage, *, shape: Shape, condition: ImageMap) -> FittedImage:
     """Returns a map as a grey PNG with the height and width of a shape; each pixel is the nearest of the image.
 
-    Raises:
-        ImageRefused: if the image is not grey, or has a pixel that is not the index of a value.
+    Raises ImageRefused if the image is not grey, or has a pixel that is not the index of a value.
     """
     levels = np.zeros(0) if isinstance(image, tuple) else np.asarray(image)
     if levels.ndim == 3 and (levels == levels[:, :, :1]).all():

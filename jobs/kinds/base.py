@@ -179,8 +179,7 @@ class Kind(Generic[Query]):
     def draft(self, query: Query, model: ModelInfo) -> Draft:
         """Makes a request from a query, before its images are read, so that a wrong one is refused at once.
 
-        Raises:
-            RequestRefused, PlanError: if the model cannot run it.
+        Raises RequestRefused or PlanError if the model cannot run it.
         """
         settled = None if self.by_images(query) else self._complete(query, model, {})
 
@@ -230,11 +229,7 @@ def fit_of(condition: Condition, shape: Shape) -> Fit:
 
 
 def _tell(prepared: Prepared, images: Images, model: ModelInfo) -> Prepared:
-    """Adds the images of the conditions to a request.
-
-    Raises:
-        RequestRefused: if guidance needs one that is absent.
-    """
+    """Adds the images of the conditions to a request; raises RequestRefused if guidance needs one that is absent."""
     params, named = prepared.params, {name: (image.sha256,) for name, image in images.items()}
     params = params.model_copy(update={"conditions": {**params.conditions, **named}})
     labels = () if params.label is None else ("label",)

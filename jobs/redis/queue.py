@@ -112,8 +112,7 @@ class JobQueue:
 
         Its id is new, or made from an Idempotency-Key. The same request may have been accepted before.
 
-        Raises:
-            IdempotencyConflict: if the id belongs to a request with another hash.
+        Raises IdempotencyConflict if the id belongs to a request with another hash.
         """
         with _translated():
             with self._client.pipeline(transaction=False) as pipe:

@@ -80,8 +80,7 @@ def check_numbers(file: str, fields: Mapping[str, Any], bounds: Mapping[str, Bou
         bounds: the bounds by the names of the fields.
         prefix: prefix of the names in the message, such as `network.`.
 
-    Raises:
-        CheckpointError: if a value is out of its bound; the message names the field and the bound.
+    Raises CheckpointError if a value is out of its bound; the message names the field and the bound.
     """
     for name, bound in bounds.items():
         value = fields.get(name)
@@ -97,8 +96,7 @@ def check_fields(kind: type[Any], fields: Mapping[str, Any], prefix: str = "", b
         prefix: prefix of the names in the message, such as `network.`.
         but: the names of fields that are checked elsewhere.
 
-    Raises:
-        CheckpointError: if a value is out of its bound; the message names the field and the bound.
+    Raises CheckpointError if a value is out of its bound; the message names the field and the bound.
     """
     bounds = bounds_of(kind)  # type: ignore[arg-type]  # types are hashable
     check_numbers("config.json", fields, bounds, prefix)

@@ -182,8 +182,7 @@ class ModelConfig:
     def defaults_of(self, plan: str | None = None) -> SamplerDefaults:
         """Returns the settings of a request that chooses nothing, or nothing but one of the plans.
 
-        Raises:
-            PlanError: if there is no such plan.
+        Raises PlanError if there is no such plan.
         """
         if plan is None:
             return self.defaults
@@ -203,8 +202,7 @@ class ModelConfig:
             start: the timestep of the image where the run begins; None for a run that begins with noise, at T-1.
             choices: the settings that a request chooses.
 
-        Raises:
-            PlanError: if the choices contradict each other or the model.
+        Raises PlanError if the choices contradict each other or the model.
         """
         own = Settings(**vars(self.defaults_of(plan)), variance=self.variance, clip=self.clip.mode)
         if start is None:
@@ -214,16 +212,14 @@ class ModelConfig:
     def plan(self, schedule: NoiseSchedule, *, start: int | None = None, **choices: Any) -> Plan:
         """Makes the plan of one sampling run of this model, whose open settings `settle` completes.
 
-        Raises:
-            PlanError: if the model has no such run.
+        Raises PlanError if the model has no such run.
         """
         return self.plan_of(schedule, self.settle(start=start, **choices), start=start)
 
     def plan_of(self, schedule: NoiseSchedule, settings: Settings, *, start: int | None = None) -> Plan:
         """Makes the plan of settled settings; see `make_plan`.
 
-        Raises:
-            PlanError: if the model has no such run.
+        Raises PlanError if the model has no such run.
         """
         if settings.classifier_scale and self.classifier is None:
             raise PlanError("must be 0, because this model has no classifier", "classifier_scale")

@@ -67,9 +67,8 @@ def config_to_json(config: ModelConfig) -> dict[str, Any]:
 def config_from_json(content: Mapping[str, Any]) -> ModelConfig:
     """Reads the content of config.json; the reverse of `config_to_json`.
 
-    Raises:
-        CheckpointError: if the format is unknown, if a field is missing, unknown or impossible, or if a number is out
-            of its bound; the message names the field.
+    Raises CheckpointError if the format is unknown, if a field is missing, unknown or impossible, or if a number is out
+    of its bound; the message names the field.
     """
     if content.get("format") != FORMAT:
         raise CheckpointError(f"config.json has format {content.get('format')!r}; this version reads format {FORMAT}")
@@ -135,8 +134,7 @@ def _implied(model: Mapping[str, Any]) -> dict[str, Any]:
 def read_conditions(content: Any) -> dict[str, Condition]:
     """Reads the table `conditions` of a config or a recipe.
 
-    Raises:
-        CheckpointError, ValueError: if a field is missing, unknown or impossible; the message names it.
+    Raises CheckpointError or ValueError if a field is missing, unknown or impossible; the message names it.
     """
     if not isinstance(content, Mapping) or not all(isinstance(table, Mapping) for table in content.values()):
         raise ValueError("conditions must be a table of tables, one for each condition")

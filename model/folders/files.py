@@ -26,8 +26,7 @@ NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # facts of a folder;
 def is_file(path: Path) -> bool:
     """Returns whether a path leads to a regular file. `Path.is_file` is also false when the disk fails.
 
-    Raises:
-        CheckpointUnreadable: if the disk does not tell.
+    Raises CheckpointUnreadable if the disk does not tell.
     """
     return stat.S_ISREG(_mode(path))
 
@@ -50,8 +49,7 @@ def _mode(path: Path) -> int:
 def require_file(folder: Path, name: str) -> None:
     """Checks that a file exists.
 
-    Raises:
-        CheckpointError: if it is missing; the message has a hint if there are pickled weights instead.
+    Raises CheckpointError if it is missing; the message has a hint if there are pickled weights instead.
     """
     if not is_file(folder / name):
         pickles = [path.name for path in sorted((folder / name).parent.glob("*")) if path.suffix in PICKLES]
@@ -62,8 +60,7 @@ def require_file(folder: Path, name: str) -> None:
 def read_json(folder: Path, name: str) -> dict[str, Any]:
     """Reads the JSON object in a file; deep nesting and lone surrogates are refused.
 
-    Raises:
-        CheckpointError: if the file is missing, too long or not a JSON object.
+    Raises CheckpointError if the file is missing, too long or not a JSON object.
     """
     try:
         content = from_json(read_bytes(folder, name))
@@ -77,8 +74,7 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
 def read_sums(folder: Path) -> dict[str, str]:
     """Reads the digests of SHA256SUMS, by file name.
 
-    Raises:
-        CheckpointError: if SHA256SUMS is missing, too long or of another format.
+    Raises CheckpointError if SHA256SUMS is missing, too long or of another format.
     """
     try:
         text = read_bytes(folder, SUMS).decode("utf-8")
@@ -91,8 +87,7 @@ def read_sums(folder: Path) -> dict[str, str]:
 def read_shapes(folder: Path, name: str) -> dict[str, tuple[int, ...]]:
     """Reads the shapes of the tensors from the header of a safetensors file: eight bytes of length, then JSON.
 
-    Raises:
-        CheckpointError: if the file is missing, not in this format, or longer than its tensors can be.
+    Raises CheckpointError if the file is missing, not in this format, or longer than its tensors can be.
     """
     require_file(folder, name)
     try:

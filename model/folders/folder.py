@@ -46,8 +46,7 @@ def file_sha256(path: Path) -> str:
 def checked_sums(folder: Path, names: Iterable[str]) -> dict[str, str]:
     """Compares these files with SHA256SUMS; returns its digests by file name.
 
-    Raises:
-        CheckpointError: if one of the files or SHA256SUMS is missing, or a digest differs.
+    Raises CheckpointError if one of the files or SHA256SUMS is missing, or a digest differs.
     """
     sums = read_sums(folder)
     for name in names:

@@ -18,8 +18,7 @@ def parse(kind: type[Value], content: Any, prefix: str = "") -> Value:
     Args:
         prefix: prefix of the keys in messages, such as `network.`.
 
-    Raises:
-        ValueError: if a key is unknown or missing, or a value does not fit its field; the message names the key.
+    Raises ValueError if a key is unknown or missing, or a value does not fit its field; the message names the key.
     """
     adapters = _adapters(kind)  # type: ignore[arg-type]  # types are hashable
     if not isinstance(content, Mapping):

@@ -23,8 +23,7 @@ def foreign_code(name: str, wanted: str) -> Iterator[None]:
         name: the name of the class or function.
         wanted: what the code should do, for the message: "be built".
 
-    Raises:
-        ForeignError: if the code fails.
+    Raises ForeignError if the code fails.
     """
     try:
         yield
@@ -42,8 +41,7 @@ def foreign_code(name: str, wanted: str) -> Iterator[None]:
 def load(name: str) -> Any:
     """Imports the class or function of a name, which must have been allowed.
 
-    Raises:
-        ForeignError: if it cannot be imported.
+    Raises ForeignError if it cannot be imported.
     """
     with foreign_code(name, "be imported"):
         return getattr(import_module(module_of(name)), name.partition(":")[2])

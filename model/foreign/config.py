@@ -19,8 +19,7 @@ class ForeignConfig(NetworkConfig):
 
     Where a `config.json` leaves out the last three attributes, they follow from its `classes` and `conditions`.
 
-    Raises:
-        ValueError: if the name is impossible, or the arguments are not values of JSON.
+    Raises ValueError if the name is impossible, or the arguments are not values of JSON.
 
     Examples:
         >>> ForeignConfig(type="mylab.nets:Denoiser", args={"width": 64}, size_multiple=8).in_channels
@@ -49,8 +48,7 @@ class ForeignConfig(NetworkConfig):
 def check_networks(networks: Collection[NetworkConfig | None], allowed: Collection[str]) -> None:
     """Checks that those of these networks which are of other packages may be imported; see `names.check_allowed`.
 
-    Raises:
-        CheckpointError: if one may not.
+    Raises CheckpointError if one may not.
     """
     for network in networks:
         if isinstance(network, ForeignConfig):

@@ -38,8 +38,7 @@ def module_of(name: str) -> str:
 def check_name(name: str) -> None:
     """Checks a name.
 
-    Raises:
-        ValueError: if it is not `package.module:Name`, or if the package has the name of one of difuso's own.
+    Raises ValueError if it is not `package.module:Name`, or if the package has the name of one of difuso's own.
 
     Examples:
         >>> check_name("model.nets:Denoiser")
@@ -68,8 +67,7 @@ def check_allowed(name: str, allowed: Collection[str]) -> None:
         name: the name of a class or function.
         allowed: the modules that the operator allows, with all modules below them.
 
-    Raises:
-        CheckpointError: if it may not.
+    Raises CheckpointError if it may not.
 
     Examples:
         >>> check_allowed("mylab.nets:Denoiser", {"mylab"})

@@ -31,8 +31,7 @@ class Guarded(nn.Module):
             t: timesteps, shape (B,), int64, or float32 between the integers.
             told: the network's other arguments, by name.
 
-        Raises:
-            ForeignError: if the class fails, or returns something else.
+        Raises ForeignError if the class fails, or returns something else.
         """
         with foreign_code(self.foreign.type, "be called"):
             out = super().forward(x.contiguous(), t, **told)
@@ -65,8 +64,7 @@ class VectorLinear(RowLinear):
 def build_foreign(config: ForeignConfig) -> nn.Module:
     """Builds a network of another package, which must have been allowed, with the weights that its class gives it.
 
-    Raises:
-        ForeignError: if the class cannot be imported, is not a network, or fails.
+    Raises ForeignError if the class cannot be imported, is not a network, or fails.
     """
     found = load(config.type)
     if not (isinstance(found, type) and issubclass(found, nn.Module)):

@@ -40,8 +40,7 @@ def read_unet(weights: Weights, facts: EDMFacts) -> tuple[ModelConfig, nn.Module
 
     By default it samples as theirs does: Heun's method with 18 steps on the grid of Karras et al., without clipping.
 
-    Raises:
-        CheckpointError: if the facts contradict the weights, or the network is of a kind that cannot be served.
+    Raises CheckpointError if the facts contradict the weights, or the network is of a kind that cannot be served.
     """
     weights = {
         name: tensor
@@ -63,8 +62,7 @@ def read_unet(weights: Weights, facts: EDMFacts) -> tuple[ModelConfig, nn.Module
 def diffusion(facts: EDMFacts, calls: int = CALLS) -> dict[str, Any]:
     """Returns the fields of a `ModelConfig` that follow from the preconditioning.
 
-    Raises:
-        CheckpointError: if it has other constants than the published ones where difuso knows only those.
+    Raises CheckpointError if it has other constants than the published ones where difuso knows only those.
     """
     heun = {"clip": Clipping("none"), "defaults": SamplerDefaults("heun", calls, "karras")}
     low, high = facts.sigma_min or 0.0, math.inf if facts.sigma_max is None else facts.sigma_max

@@ -20,8 +20,7 @@ Objective = Literal["pred_noise", "pred_x0", "pred_v"]
 class GuidedFacts:
     """Facts about a UNetModel of improved-diffusion or guided-diffusion.
 
-    Raises:
-        CheckpointError: if both or none of num_heads and num_head_channels are given.
+    Raises CheckpointError if both or none of num_heads and num_head_channels are given.
     """
 
     image_size: PositiveInt  # height and width in pixels
@@ -132,8 +131,7 @@ def schedule_of(facts: GuidedFacts | ClassifierFacts) -> ScheduleConfig:
 def class_names(number: int | None, given: tuple[str, ...] | None) -> tuple[str, ...] | None:
     """Returns the names of a network's classes: those given, or their numbers; None for an unconditional network.
 
-    Raises:
-        CheckpointError: if there are more or fewer names than classes.
+    Raises CheckpointError if there are more or fewer names than classes.
     """
     if given is not None and len(given) != (number or 0):
         raise CheckpointError(f"the facts name {len(given)} classes, but the weights have {number or 0}")

@@ -18,8 +18,7 @@ def holds_config(folder: Path) -> bool:
 def read_config(folder: Path) -> ModelConfig:
     """Reads the config of the model in a folder.
 
-    Raises:
-        CheckpointError: if the config cannot be used; the message names the file and what is wrong with it.
+    Raises CheckpointError if the config cannot be used; the message names the file and what is wrong with it.
     """
     if config.is_diffusers(folder):
         return config.read_diffusers_config(folder)

@@ -33,8 +33,7 @@ BLOCK = {
 def read_unet(weights: Weights, facts: GuidedFacts) -> tuple[ModelConfig, UNet]:
     """Makes the model of a UNetModel's state dict.
 
-    Raises:
-        CheckpointError: if the facts contradict the weights, or the network is of a kind that cannot be served.
+    Raises CheckpointError if the facts contradict the weights, or the network is of a kind that cannot be served.
     """
     config = _unet_config(weights, facts)
     _compare(config, facts)
@@ -57,8 +56,7 @@ def read_unet(weights: Weights, facts: GuidedFacts) -> tuple[ModelConfig, UNet]:
 def read_classifier(weights: Weights, facts: ClassifierFacts) -> Classifier:
     """Makes the classifier of an EncoderUNetModel's state dict.
 
-    Raises:
-        CheckpointError: if the facts contradict the weights, or if the classifier does not pool by attention.
+    Raises CheckpointError if the facts contradict the weights, or if the classifier does not pool by attention.
     """
     config = _classifier_config(weights, facts)
     classifier = unfilled(Classifier, config)

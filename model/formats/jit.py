@@ -43,8 +43,7 @@ CALLS, GUIDED_BELOW = 99, 9.0
 def read_unet(weights: Weights, facts: JiTFacts) -> tuple[ModelConfig, DiT]:
     """Makes the model of a state dict of JiT, or of its Denoiser.
 
-    Raises:
-        CheckpointError: if the facts contradict the weights, or the network is another one than JiT's.
+    Raises CheckpointError if the facts contradict the weights, or the network is another one than JiT's.
     """
     weights = {name.removeprefix(PREFIX): tensor for name, tensor in weights.items()}
     config = network_config(weights, facts)
@@ -74,8 +73,7 @@ def read_unet(weights: Weights, facts: JiTFacts) -> tuple[ModelConfig, DiT]:
 def network_config(weights: Weights, facts: JiTFacts) -> DiTConfig:
     """Returns the architecture that the weights show.
 
-    Raises:
-        CheckpointError: if the facts contradict the weights, or there is no such network.
+    Raises CheckpointError if the facts contradict the weights, or there is no such network.
     """
     narrow, depth = "x_embedder.proj1.weight", count(weights, "blocks")
     channels, patch = size_of(weights, "x_embedder.proj2.weight", 0), size_of(weights, narrow, 3)

@@ -33,9 +33,8 @@ def read_unet(weights: Weights, facts: LucidFacts) -> tuple[ModelConfig, LucidUN
 
     By default it samples as theirs does with `sampling_timesteps`: DDIM from T-1, ending at x0.
 
-    Raises:
-        CheckpointError: if the facts contradict the weights or do not suffice, or if the network is of a kind that
-            cannot be served.
+    Raises CheckpointError if the facts contradict the weights or do not suffice, or if the network is of a kind that
+    cannot be served.
     """
     if not facts.auto_normalize:
         raise CheckpointError("the facts give auto_normalize false, but the images of difuso lie between -1 and 1")

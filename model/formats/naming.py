@@ -29,8 +29,7 @@ def adopt(network: nn.Module, weights: Weights, modules: Mapping[str, str]) -> N
         weights: the tensors by foreign names. A 1x1 convolution may have any number of dimensions.
         modules: the foreign names of modules by our names; modules that the network lacks are ignored.
 
-    Raises:
-        CheckpointError: if a tensor is missing, of another shape or left over; the message has its foreign name.
+    Raises CheckpointError if a tensor is missing, of another shape or left over; the message has its foreign name.
     """
     state: dict[str, Tensor] = {}
     used = set()

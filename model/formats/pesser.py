@@ -24,8 +24,7 @@ BLOCK = {
 def read_unet(weights: Weights, facts: HoFacts) -> tuple[ModelConfig, UNet]:
     """Makes the model of a state dict, with one attention head and TensorFlow's padding (Ho et al. 2020, appendix B).
 
-    Raises:
-        CheckpointError: if the weights are not of this layout.
+    Raises CheckpointError if the weights are not of this layout.
     """
     config = _unet_config(weights)
     network = unfilled(UNet, config)

@@ -26,8 +26,7 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
     [weights, optimizer, epoch, step, averaged weights] of ermongroup/ddim, the state of an EMA of ema_pytorch or of
     score_sde, and DataParallel's prefix `module.`
 
-    Raises:
-        CheckpointError: if the file holds anything but a state dict, or needs other classes to be loaded.
+    Raises CheckpointError if the file holds anything but a state dict, or needs other classes to be loaded.
     """
     return _tensors(_unwrapped(read_content(path)))
 
@@ -35,8 +34,7 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
 def read_content(path: Path) -> Any:
     """Reads all of a .pt, .pth, .bin or .ckpt file, on the CPU: tensors, numbers and texts in plain containers.
 
-    Raises:
-        CheckpointError: if the file needs other classes to be loaded, or is damaged.
+    Raises CheckpointError if the file needs other classes to be loaded, or is damaged.
     """
     if path.suffix == ".pkl":
         raise CheckpointError(

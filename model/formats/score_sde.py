@@ -34,8 +34,7 @@ ATTENTION = {"attention.norm": "GroupNorm_0", "attention.qkv": "qkv", "attention
 def read_unet(weights: Weights, facts: ScoreSDEFacts) -> tuple[ModelConfig, SongUNet]:
     """Makes the model of a state dict of NCSNpp.
 
-    Raises:
-        CheckpointError: if the facts contradict the weights, or the network is of a kind that cannot be served.
+    Raises CheckpointError if the facts contradict the weights, or the network is of a kind that cannot be served.
     """
     if not any(name.endswith(".Conv_2.weight") for name in weights):
         raise CheckpointError(
@@ -79,8 +78,7 @@ def _diffusion(facts: ScoreSDEFacts) -> dict[str, Any]:
 def network_config(weights: Weights, facts: ScoreSDEFacts) -> SongUNetConfig:
     """Returns the architecture that the facts describe.
 
-    Raises:
-        CheckpointError: if there is no such network, or if the facts contradict the first layers of the weights.
+    Raises CheckpointError if there is no such network, or if the facts contradict the first layers of the weights.
     """
     fourier = facts.embedding_type == "fourier"
     if fourier != (f"{PREFIX}.0.W" in weights):

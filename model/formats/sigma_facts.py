@@ -72,8 +72,7 @@ class EDMFacts:
 class ScoreSDEFacts:
     """Facts about an NCSNpp of yang-song/score_sde_pytorch, under the names of its config files.
 
-    Raises:
-        CheckpointError: if centered or embedding_type does not belong to the sde.
+    Raises CheckpointError if centered or embedding_type does not belong to the sde.
     """
 
     image_size: PositiveInt  # height and width in pixels

@@ -23,11 +23,7 @@ CLASSES: dict[type[NetworkConfig | ClassifierConfig], Callable[[Any], nn.Module]
 
 
 def build_network(config: NetworkConfig | ClassifierConfig) -> nn.Module:
-    """Builds a network with fresh weights.
-
-    Raises:
-        ForeignError: if the class of another package fails.
-    """
+    """Builds a network with fresh weights; raises ForeignError if the class of another package fails."""
     if isinstance(config, ForeignConfig):
         return build_foreign(config)
     return CLASSES[type(config)](config)
@@ -38,8 +34,7 @@ def unfilled(build: Callable[[Config], Network], config: Config) -> Network:
 
     A network of another package is built with memory: its class may compute what is not among its weights.
 
-    Raises:
-        CheckpointError: if the network cannot be built.
+    Raises CheckpointError if the network cannot be built.
     """
     try:
         with nullcontext() if isinstance(config, ForeignConfig) else torch.device("meta"):

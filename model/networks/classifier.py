@@ -38,8 +38,7 @@ class AttentionPool(nn.Module):
 class Classifier(nn.Module):
     """Predicts the class of a noisy image.
 
-    Raises:
-        RuntimeError: from `forward`, if height or width is not the config's image_size.
+    Raises RuntimeError from `forward`, if height or width is not the config's image_size.
     """
 
     def __init__(self, config: ClassifierConfig) -> None:

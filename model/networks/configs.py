@@ -36,8 +36,7 @@ Resample = Literal["conv", "resblock"]
 class UNetConfig(NetworkConfig):
     """The config of a `UNet`.
 
-    Raises:
-        ValueError: if a width cannot be divided into groups or heads, or a choice is unknown.
+    Raises ValueError if a width cannot be divided into groups or heads, or a choice is unknown.
     """
 
     channels: Channels = 128  # the base width, and the size of the timestep embedding
@@ -143,9 +142,8 @@ class PaperUNetConfig(NetworkConfig):
 class LucidUNetConfig(NetworkConfig):
     """The config of a `LucidUNet`; fields that `UNetConfig` also has mean the same there.
 
-    Raises:
-        ValueError: if the levels do not agree, a width cannot be divided into groups, or the timestep embedding is too
-            short.
+    Raises ValueError if the levels do not agree, a width cannot be divided into groups, or the timestep embedding is
+    too short.
     """
 
     channels: Channels = 64
@@ -203,9 +201,8 @@ NETWORKS: dict[str, type[NetworkConfig]] = {
 class ClassifierConfig:
     """The config of a `Classifier`; fields that `UNetConfig` also has mean the same there.
 
-    Raises:
-        ValueError: if a width cannot be divided into groups or heads, a choice is unknown, or image_size cannot be
-            halved often enough.
+    Raises ValueError if a width cannot be divided into groups or heads, a choice is unknown, or image_size cannot be
+    halved often enough.
     """
 
     in_channels: Annotated[int, Field(ge=1, le=MAX_CHANNELS)] = 3

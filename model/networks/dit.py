@@ -71,8 +71,7 @@ class Block(nn.Module):
 class DiT(nn.Module):
     """Predicts the image, or another quantity, from a noisy image.
 
-    Raises:
-        ValueError: from `forward`, if height or width is not a multiple of the patch, or if the vector is missing.
+    Raises ValueError from `forward`, if height or width is not a multiple of the patch, or if the vector is missing.
     """
 
     def __init__(self, config: DiTConfig) -> None:

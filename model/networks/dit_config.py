@@ -12,8 +12,7 @@ from .network_config import MAX_VECTOR, Channels, Classes, Heads, NetworkConfig,
 class DiTConfig(NetworkConfig):
     """The config of a `DiT`; the defaults suit images of 64 pixels. JiT-B/16 has 768 channels and a patch of 16.
 
-    Raises:
-        ValueError: if the width cannot be divided into heads, or no block sees the context.
+    Raises ValueError if the width cannot be divided into heads, or no block sees the context.
     """
 
     channels: Channels = 384  # the width, which the heads divide into multiples of 4

@@ -104,9 +104,8 @@ class Block(nn.Module):
 class EDM2UNet(nn.Module):
     """Predicts F inside a `Preconditioned`.
 
-    Raises:
-        ValueError: from `forward`, if height or width is not a multiple of `config.size_multiple`, or if labels are
-            missing.
+    Raises ValueError from `forward`, if height or width is not a multiple of `config.size_multiple`, or if labels are
+    missing.
     """
 
     EXACT = ("frequencies", "phases")

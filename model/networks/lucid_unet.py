@@ -187,8 +187,7 @@ class Up(nn.ModuleList):
 class LucidUNet(nn.Module):
     """Predicts noise, v or x0 from a noisy image.
 
-    Raises:
-        ValueError: from `forward`, if height or width is not a multiple of `config.size_multiple`.
+    Raises ValueError from `forward`, if height or width is not a multiple of `config.size_multiple`.
     """
 
     def __init__(self, config: LucidUNetConfig) -> None:

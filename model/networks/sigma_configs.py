@@ -83,8 +83,7 @@ class SongUNetConfig(_Levelled):
         num_classes: size of the class embedding, None for an unconditional network.
         null_class: whether the class embedding has one more row, the last, for "no class".
 
-    Raises:
-        ValueError: if a choice is unknown, or a width is not a multiple of its groups.
+    Raises ValueError if a choice is unknown, or a width is not a multiple of its groups.
     """
 
     attention_levels: Levels = (1,)
@@ -121,8 +120,7 @@ class SongUNetConfig(_Levelled):
 class EDM2UNetConfig(_Levelled):
     """The config of an `EDM2UNet`; fields that `SongUNetConfig` also has mean the same there.
 
-    Raises:
-        ValueError: if a width cannot be divided into heads.
+    Raises ValueError if a width cannot be divided into heads.
     """
 
     channels: Channels = 192

@@ -99,9 +99,8 @@ class Out(nn.Module):
 class SongUNet(nn.Module):
     """Predicts the quantity of a plan from a noisy image and its noise level, or F inside a `Preconditioned`.
 
-    Raises:
-        ValueError: from `forward`, if height or width is not a multiple of `config.size_multiple`, or if labels are
-            missing.
+    Raises ValueError from `forward`, if height or width is not a multiple of `config.size_multiple`, or if labels are
+    missing.
     """
 
     EXACT = ("frequencies",)

@@ -114,9 +114,8 @@ class Upsample(nn.Module):
 class UNet(nn.Module):
     """Predicts noise, v or x0 from a noisy image.
 
-    Raises:
-        ValueError: from `forward`, if height or width is not a multiple of `config.size_multiple`, or if labels, vector
-            or planes are missing.
+    Raises ValueError from `forward`, if height or width is not a multiple of `config.size_multiple`, or if labels,
+    vector or planes are missing.
     """
 
     def __init__(self, config: UNetConfig) -> None:

@@ -17,8 +17,7 @@ ClipMode = Literal["none", "static", "dynamic"]
 class Clipping:
     """The clipping of the predicted x0, and of the noise predicted with it.
 
-    Raises:
-        PlanError: if a value lies outside its range.
+    Raises PlanError if a value lies outside its range.
     """
 
     # `static` clamps x0 to [-bound, bound]; `dynamic` takes s = the quantile of |x0| over one image, at least 1 and at

@@ -57,8 +57,7 @@ def make_inversion(
         start: the timestep to reach; None for the last, or sigma = 164 where that is noisier.
         guidance: as in `make_plan`.
 
-    Raises:
-        PlanError: if no such run exists; the message names the parameter and its limits.
+    Raises PlanError if no such run exists; the message names the parameter and its limits.
     """
     total = timesteps_from(schedule, start)
     highest = float(schedule.sigmas[total - 1])

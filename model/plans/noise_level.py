@@ -31,8 +31,7 @@ def noise_level(schedule: NoiseSchedule, sigma: float, timestep: int | None = No
         sigma: standard deviation of the image's noise, in the unit of images ([-1, 1]).
         timestep: the timestep at which the image must enter; None for the least noisy one possible.
 
-    Raises:
-        PlanError: if the schedule, or the timestep, is less noisy than the image, or leaves nothing of an image.
+    Raises PlanError if the schedule, or the timestep, is less noisy than the image, or leaves nothing of an image.
     """
     sigmas = schedule.sigmas
     sought = timestep is None

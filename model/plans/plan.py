@@ -125,8 +125,7 @@ def make_plan(
             T-1.
         choices: settings that replace those of `settings`, by name.
 
-    Raises:
-        PlanError: if no such run exists; the message names the parameter and its limits.
+    Raises PlanError if no such run exists; the message names the parameter and its limits.
 
     Examples:
         >>> len(make_plan(NoiseSchedule.cosine(), sampler="dpmpp", spacing="trailing", steps=25, prediction="v"))
@@ -193,8 +192,7 @@ def tabulate(
 ) -> Plan:
     """Makes the table of transitions: their coefficients of x0 and eps, in terms of the network's output.
 
-    Raises:
-        PlanError: if x0 does not follow from the prediction at one of the levels.
+    Raises PlanError if x0 does not follow from the prediction at one of the levels.
     """
     table = np.zeros((len(transitions), len(Column)))
     table[:, Column.CLIP], table[:, Column.QUANTILE] = clipping.columns

@@ -15,8 +15,7 @@ Kind = Literal["edm", "ve", "vp"]
 class Preconditioning:
     """The scalings of Karras et al. 2022 (table 1) around a network F, which make it a denoiser of x_t and t.
 
-    Raises:
-        ValueError: if the kind is unknown.
+    Raises ValueError if the kind is unknown.
     """
 
     # `edm` predicts x0 = c_skip y + c_out F(c_in y, ln(sigma) / 4) of y = x_t / sqrt(abar). `ve` predicts eps = -F(y,

@@ -18,8 +18,7 @@ Prediction = Literal["eps", "x0", "v", "flow"]
 def x0_from_output(prediction: Prediction, abar: float) -> tuple[float, float]:
     """Returns (p, q) of x0 = p x_t + q out.
 
-    Raises:
-        PlanError: if x0 does not follow from the output at this noise level, or if the prediction is unknown.
+    Raises PlanError if x0 does not follow from the output at this noise level, or if the prediction is unknown.
     """
     signal, spread = math.sqrt(abar), math.sqrt(1.0 - abar)
     match prediction:
@@ -37,11 +36,7 @@ def x0_from_output(prediction: Prediction, abar: float) -> tuple[float, float]:
 
 
 def eps_from_output(prediction: Prediction, abar: float) -> tuple[float, float]:
-    """Returns (p, q) of eps = p x_t + q out.
-
-    Raises:
-        PlanError: if the prediction is unknown.
-    """
+    """Returns (p, q) of eps = p x_t + q out; raises PlanError if the prediction is unknown."""
     signal, spread = math.sqrt(abar), math.sqrt(1.0 - abar)
     match prediction:
         case "eps":

@@ -31,8 +31,7 @@ def plan_restoration(
     Returns:
         The plan, and the noise of x / sqrt(abar) before each row and after the last, falling, shape (K + 1,).
 
-    Raises:
-        PlanError: if no such run exists.
+    Raises PlanError if no such run exists.
     """
     levels = visit_levels(schedule, spacing, steps)
     transitions = []

@@ -26,8 +26,7 @@ class NoiseSchedule:
     Args:
         betas: shape (T,), float64, each in (0, 1].
 
-    Raises:
-        PlanError: if a beta lies outside (0, 1].
+    Raises PlanError if a beta lies outside (0, 1].
 
     Attributes:
         continuous: whether a formula gives the noise between timesteps, too, even beside one where it is infinite.
@@ -97,8 +96,7 @@ class NoiseSchedule:
 
         The defaults are the range of Karras et al. 2022 (section 5). Between timesteps, `sigma_at` is exact.
 
-        Raises:
-            PlanError: if the range is empty.
+        Raises PlanError if the range is empty.
         """
         if not 0 < sigma_min < sigma_max:
             raise PlanError("sigma_min must be positive and less than sigma_max")
@@ -161,8 +159,7 @@ class NoiseSchedule:
 
         Nothing of the image is left at T-1, so a network must predict v or x0, and every run must begin there.
 
-        Raises:
-            PlanError: if there is one timestep only, which cannot both stay and end at 0.
+        Raises PlanError if there is one timestep only, which cannot both stay and end at 0.
         """
         if self.num_train_timesteps == 1:
             raise PlanError("betas of a single timestep cannot be rescaled to end where nothing of the image is left")

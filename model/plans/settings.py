@@ -65,8 +65,7 @@ class SamplerDefaults(Run):
     Guidance of requests that begin at an image is off by default, and that by labels in all: `guidance_scale` differs
     from 1 for a model with a weaker network only. The noise levels are those where guidance of any scale acts.
 
-    Raises:
-        PlanError: if there are no such noise levels.
+    Raises PlanError if there are no such noise levels.
     """
 
     guidance_scale: Annotated[
@@ -136,8 +135,7 @@ def settle(choices: Mapping[str, Any], own: Settings, *, timesteps: int) -> Sett
         own: the model's own settings.
         timesteps: number of timesteps that the run chooses from: T, or start + 1.
 
-    Raises:
-        PlanError: if the choices contradict each other or the model; `make_plan` checks everything else.
+    Raises PlanError if the choices contradict each other or the model; `make_plan` checks everything else.
     """
     chosen = {name: value for name, value in choices.items() if value is not None}
     name = str(chosen.get("sampler", own.sampler))

@@ -39,8 +39,7 @@ def visit_levels(schedule: NoiseSchedule, spacing: str, count: int, *, start: in
         count: 1..T, or 1..start+1. A single one is the noisiest, whatever the spacing.
         start: the noisiest timestep instead of T-1, visited whatever the spacing.
 
-    Raises:
-        PlanError: if there are no such levels; the message names the parameter and its limits.
+    Raises PlanError if there are no such levels; the message names the parameter and its limits.
     """
     total = timesteps_from(schedule, start)
     if spacing == KARRAS:
@@ -62,8 +61,7 @@ def visit_levels(schedule: NoiseSchedule, spacing: str, count: int, *, start: in
 def timesteps_from(schedule: NoiseSchedule, start: int | None) -> int:
     """The number of timesteps that a run chooses from: those up to its start, or all.
 
-    Raises:
-        PlanError: if start is not a timestep.
+    Raises PlanError if start is not a timestep.
     """
     total = schedule.num_train_timesteps
     if start is None:
@@ -83,8 +81,7 @@ def space_timesteps(spacing: str, steps: int, total: int) -> tuple[int, ...]:
         steps: number of timesteps, 1..total.
         total: number of timesteps to choose from, T.
 
-    Raises:
-        PlanError: if the spacing is unknown, `steps` does not lie in 1..total, or the sections do not fit.
+    Raises PlanError if the spacing is unknown, `steps` does not lie in 1..total, or the sections do not fit.
     """
     if not 1 <= steps <= total:
         raise PlanError(f"must lie between 1 and {total}", "steps", got=steps)

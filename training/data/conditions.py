@@ -25,9 +25,8 @@ def open_with_conditions(recipe: Recipe) -> Source:
 
     An image of which an image or a map cannot be read counts as unreadable.
 
-    Raises:
-        RecipeError: if there are no images, or a condition is told nowhere; from the items, if an image and its
-            condition have different names.
+    Raises RecipeError if there are no images, or a condition is told nowhere; from the items, if an image and its
+    condition have different names.
     """
     data, source = recipe.data, open_source(recipe.data, recipe.shape)
     if data.table:

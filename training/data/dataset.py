@@ -61,8 +61,7 @@ def scan(recipe: Recipe, folder: Path) -> None:
 
     Files that cannot be read are left out and named in the folder's report.json, which is written last.
 
-    Raises:
-        RecipeError: if there are no images, or their classes are not those of the recipe.
+    Raises RecipeError if there are no images, or their classes are not those of the recipe.
     """
     wanted = _identity(recipe)
     if (folder / REPORT).is_file() and json.loads((folder / REPORT).read_text("utf-8"))["data"] == wanted:
@@ -123,8 +122,7 @@ def _spread(count: int) -> NDArray[np.int64]:
 def load_for_training(recipe: Recipe, folder: Path) -> Dataset:
     """Loads the images to train on, as `load` does.
 
-    Raises:
-        RecipeError: if there are fewer images than fill one batch.
+    Raises RecipeError if there are fewer images than fill one batch.
     """
     dataset = load(recipe, folder)
     if len(dataset.trained) < recipe.batch_size:
@@ -135,8 +133,7 @@ def load_for_training(recipe: Recipe, folder: Path) -> Dataset:
 def first_images(recipe: Recipe) -> Dataset:
     """Reads the first readable images of a recipe, as many as fill one batch, and writes nothing.
 
-    Raises:
-        RecipeError: if there are fewer.
+    Raises RecipeError if there are fewer.
     """
     source = open_with_conditions(recipe)
     found = _Found(recipe)

@@ -20,8 +20,7 @@ DEEP, WHITE = "I;16", 65535  # Pillow's mode of 16-bit grey
 def list_images(folder: Path) -> list[Path]:
     """Lists every image file below a folder, in the order of their names.
 
-    Raises:
-        RecipeError: if the folder does not exist or holds no images.
+    Raises RecipeError if the folder does not exist or holds no images.
     """
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not paths:
@@ -39,8 +38,7 @@ def decode(file: Path | BinaryIO, shape: Shape, *, bits: int = 8) -> ImageArray:
         shape: the shape (C, H, W) of the result.
         bits: 8, or 16 for images that are not RGB; the file's levels are converted to them.
 
-    Raises:
-        Exception: of many kinds, if the file is damaged or not an image.
+    Raises Exception of many kinds, if the file is damaged or not an image.
     """
     if _is_array(file):
         planes = _planes(np.load(file, allow_pickle=False), shape, bits)
@@ -82,8 +80,7 @@ def decode_map(file: Path | BinaryIO, shape: Shape, *, count: int) -> ImageArray
         shape: the shape of the result; pixels are not mixed, the nearest is taken.
         count: the number of values that its pixels stand for.
 
-    Raises:
-        Exception: of many kinds, if the file is damaged, is no such image, or has other indices.
+    Raises Exception of many kinds, if the file is damaged, is no such image, or has other indices.
     """
     with Image.open(file) as stored:
         image = ImageOps.exif_transpose(stored)
@@ -118,8 +115,7 @@ def opened(file: Path | BinaryIO, *, channels: int, bits: int = 8) -> Image.Imag
         channels: 1 for grey, 3 for RGB.
         bits: 8, or 16 for grey images.
 
-    Raises:
-        Exception: of many kinds, if the file is damaged or not an image.
+    Raises Exception of many kinds, if the file is damaged or not an image.
     """
     with Image.open(file) as stored:
         image = ImageOps.exif_transpose(stored)

@@ -18,8 +18,7 @@ def of_split(names: Sequence[Name], data: Data) -> list[Name]:
     smallest. So the choice does not depend on the order of the files, or on their folder or archive. An image and its
     condition are chosen together, and most of the choice stays when files are added.
 
-    Raises:
-        RecipeError: if nothing would be left to train on.
+    Raises RecipeError if nothing would be left to train on.
     """
     if not data.reserved:
         return list(names)

@@ -25,8 +25,7 @@ def with_table(source: Source, path: Path, classes: tuple[str, ...]) -> Source:
             cells and nulls say nothing. A column `label` holds classes, by name or by number.
         classes: names of the classes, in their order; if it is empty, they are sorted.
 
-    Raises:
-        RecipeError: if the table cannot be read, two rows name one image, or, from the items, no row names an image.
+    Raises RecipeError if the table cannot be read, two rows name one image, or, from the items, no row names an image.
     """
     rows, columns = _read(path)
     labels = {str(values[LABEL]) for _, values in rows.values() if LABEL in values}

@@ -21,8 +21,7 @@ SHOWN = 4  # entries of a vector in words
 def check_columns(conditions: Conditions, source: Source) -> None:
     """Checks that the images of a source can tell all conditions.
 
-    Raises:
-        RecipeError: if the source has no column of a condition.
+    Raises RecipeError if the source has no column of a condition.
     """
     for name in by_value(conditions):
         if source.columns is not None and name not in source.columns:
@@ -38,8 +37,7 @@ def by_value(conditions: Conditions) -> dict[str, Condition]:
 def told_of(conditions: Conditions, item: SourceImage) -> dict[str, Told]:
     """Returns what an image is told, by the names of the conditions.
 
-    Raises:
-        RecipeError: if a condition does not take its value, or must be told and is not; the message names the row.
+    Raises RecipeError if a condition does not take its value, or must be told and is not; the message names the row.
     """
     told = {}
     for name, condition in by_value(conditions).items():

@@ -40,8 +40,7 @@ class Teacher:
     Attributes:
         sha256: of all that decides its output: its weights, those of a weaker network and its config.
 
-    Raises:
-        RecipeError: if `init` is not a checkpoint, or cannot teach the student.
+    Raises RecipeError if `init` is not a checkpoint, or cannot teach the student.
     """
 
     def __init__(self, recipe: Recipe, classes: Sequence[str] | None, device: torch.device) -> None:
@@ -94,8 +93,7 @@ class Teacher:
 def check_teacher(recipe: Recipe, teacher: ModelConfig) -> None:
     """Checks that a model can teach a recipe's network.
 
-    Raises:
-        RecipeError: if they differ where they must agree, or the teacher cannot be guided, or is not.
+    Raises RecipeError if they differ where they must agree, or the teacher cannot be guided, or is not.
     """
     student, guidance = recipe.model_config({}), _guidance(recipe, teacher)
     for key in SHARED:

@@ -27,8 +27,7 @@ class OwnLoss:
     def __call__(self, network: Network, x0: Tensor, t: Tensor, noise: Tensor) -> Losses:
         """The losses of a network, which the function is to call at noisy images; see `losses.Objective`.
 
-        Raises:
-            ForeignError: if the function fails, or returns anything but one float for each image.
+        Raises ForeignError if the function fails, or returns anything but one float for each image.
         """
         with foreign_code(self._name, "be called"):
             loss = self._function(network, x0, t, noise, self._schedule)

@@ -23,8 +23,7 @@ log = logging.getLogger(__name__)
 def check_initial(recipe: Recipe) -> None:
     """Checks the checkpoint that a recipe begins from, before minutes are spent on images.
 
-    Raises:
-        RecipeError: if the folder is not a checkpoint, or should teach the network and cannot.
+    Raises RecipeError if the folder is not a checkpoint, or should teach the network and cannot.
     """
     if not recipe.init:
         return
@@ -59,8 +58,7 @@ def take_over(network: nn.Module, folder: Path, networks: Collection[str]) -> No
 
     A classifier takes those of the checkpoint's classifier. `networks` are the modules that may be imported for it.
 
-    Raises:
-        RecipeError: if the folder is not a checkpoint, it has no classifier for one, or none of its tensors fits.
+    Raises RecipeError if the folder is not a checkpoint, it has no classifier for one, or none of its tensors fits.
     """
     try:
         checkpoint = load_checkpoint(folder, networks=networks)

@@ -68,8 +68,7 @@ def plot_run(folder: Path, out: Path) -> None:
 def plot_runs(folders: Sequence[Path], out: Path, *, key: str = "loss") -> None:
     """Plots the logged value `key` of several runs, each a folder with a metrics.jsonl.
 
-    Raises:
-        ValueError: if a run did not log it.
+    Raises ValueError if a run did not log it.
     """
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):

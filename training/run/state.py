@@ -41,8 +41,7 @@ def save_state(folder: Path, step: int, state: dict[str, Any]) -> Path:
 def load_state(folder: Path) -> dict[str, Any] | None:
     """Loads the last state that can be read; None if the run has not saved one.
 
-    Raises:
-        RecipeError: if there are states and none of them can be read, or another version wrote them.
+    Raises RecipeError if there are states and none of them can be read, or another version wrote them.
     """
     pointer = folder / LATEST
     latest = [folder / pointer.read_text(encoding="utf-8")] if pointer.is_file() else []

@@ -48,8 +48,7 @@ class Trainer:
             step of the run, which finds the fastest.
         format_seconds: the seconds of a pass forwards and backwards in each format that this process tried.
 
-    Raises:
-        RecipeError: if the checkpoint to begin from cannot be used.
+    Raises RecipeError if the checkpoint to begin from cannot be used.
     """
 
     def __init__(

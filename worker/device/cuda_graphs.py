@@ -69,8 +69,7 @@ class GraphRecorder:
 class GraphedNetwork:
     """A network, called with a batch of arguments of one of the sizes that were recorded, the largest like `batch`.
 
-    Raises:
-        RuntimeError: if it cannot be recorded, or if a replay gives other bits than the network.
+    Raises RuntimeError if it cannot be recorded, or if a replay gives other bits than the network.
     """
 
     def __init__(

@@ -82,8 +82,7 @@ class ModelFollower:
     def look(self) -> None:
         """Looks for models to load, unless the last look still runs. To be called every few seconds.
 
-        Raises:
-            torch.AcceleratorError: if the device was lost during the last look.
+        Raises torch.AcceleratorError if the device was lost during the last look.
         """
         if self._looking is not None:
             if not self._looking.done():
@@ -185,8 +184,7 @@ def make_runner(
     Args:
         slots: the size of the largest batch where the settings name none.
 
-    Raises:
-        NonFiniteSample: if the network returns NaN or infinity for noise.
+    Raises NonFiniteSample if the network returns NaN or infinity for noise.
     """
     checkpoint, slots = checkpoint.in_precision(settings.precision), settings.slots or slots
     usable = settings.compile == "auto" and device.type == "cpu"

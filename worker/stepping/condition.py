@@ -40,8 +40,7 @@ def tell(
         params: the parameters of the job, whose values the model accepts.
         images: the images that `uploads_of` names, each of shape (C, H, W) in [-1, 1].
 
-    Raises:
-        JobUnreadable: if an image does not fit.
+    Raises JobUnreadable if an image does not fit.
     """
     sent = dict(zip(uploads_of(params, config.conditions), images, strict=True))
 

@@ -44,8 +44,7 @@ CPU_SLOTS, GPU_SLOTS = 16, 32
 def pick_device(name: str) -> torch.device:
     """Returns the device of a setting; `auto` is the first GPU if there is one, else the CPU.
 
-    Raises:
-        DeviceMissing: if torch cannot use the device here.
+    Raises DeviceMissing if torch cannot use the device here.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -85,8 +84,7 @@ class Runner:
         network_calls: number of network calls so far, without the warm-up.
         on_step: function that is called after each network call with the rows, the bucket and the seconds.
 
-    Raises:
-        NonFiniteSample: if the network returns NaN or infinity for noise.
+    Raises NonFiniteSample if the network returns NaN or infinity for noise.
     """
 
     def __init__(

@@ -33,8 +33,7 @@ class SideNetwork:
         foreign: whether the network is of another package, which may mix the images of a batch: then it is called for
             one at a time.
 
-    Raises:
-        NonFiniteSample: if it returns NaN or infinity for the example.
+    Raises NonFiniteSample if it returns NaN or infinity for the example.
     """
 
     def __init__(

@@ -206,8 +206,7 @@ def _joined(tensors: Sequence[Tensor]) -> Tensor:
 def _parted(numbers: Tensor, trajectories: Sequence[Trajectory]) -> list[Tensor]:
     """Returns the tensors of `_joined`, in the shapes and on the device of the trajectories.
 
-    Raises:
-        RuntimeError: if there are more or fewer numbers.
+    Raises RuntimeError if there are more or fewer numbers.
     """
     parts = torch.split(numbers.flatten(), [t.x.numel() for t in trajectories])
     return [

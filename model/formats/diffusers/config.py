@@ -46,8 +46,7 @@ SCHEDULER_BOUNDS = {
 def is_diffusers(folder: Path) -> bool:
     """Returns whether a folder holds a pipeline or a network of diffusers, usable or not.
 
-    Raises:
-        CheckpointUnreadable: if the disk does not tell.
+    Raises CheckpointUnreadable if the disk does not tell.
     """
     if is_file(folder / INDEX) or is_file(folder / "unet" / CONFIG):
         return True
@@ -62,8 +61,7 @@ def is_diffusers(folder: Path) -> bool:
 def read_diffusers_config(folder: Path) -> ModelConfig:
     """Reads the config of a folder without its weights.
 
-    Raises:
-        CheckpointError: if a file is missing, or describes a network or sampler that ours cannot reproduce.
+    Raises CheckpointError if a file is missing, or describes a network or sampler that ours cannot reproduce.
     """
     if is_file(folder / INDEX):
         _check_index(read_json(folder, INDEX))
@@ -85,8 +83,7 @@ def find_part(folder: Path, part: str, name: str) -> str:
 def find_weights(folder: Path) -> str:
     """Returns the path of the weights in either layout, relative to the folder.
 
-    Raises:
-        CheckpointError: if the weights are missing.
+    Raises CheckpointError if the weights are missing.
     """
     weights = find_part(folder, "unet", WEIGHTS)
     try:

@@ -77,8 +77,7 @@ TIME_INJECTION = {"default": "add", "scale_shift": "scale_shift"}
 def network_from_diffusers(content: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the fields of the `UNetConfig` that gives the same network as a UNet2DModel's config.json.
 
-    Raises:
-        CheckpointError: if there is no such network of ours; the message names the field at fault.
+    Raises CheckpointError if there is no such network of ours; the message names the field at fault.
     """
     if content.get("_class_name") != CLASS:
         raise _refusal(f"it describes {content.get('_class_name')!r}; only {CLASS} is supported")
@@ -123,8 +122,7 @@ def network_to_diffusers(config: UNetConfig) -> dict[str, Any]:
 
     The null class becomes a class, the last one.
 
-    Raises:
-        CheckpointError: if UNet2DModel has no such network; the message names the field at fault.
+    Raises CheckpointError if UNet2DModel has no such network; the message names the field at fault.
     """
     for name in ("patch", "pixel_head", "condition_channels", "mid_attention"):
         if (value := getattr(config, name)) != getattr(UNetConfig, name):

@@ -47,8 +47,7 @@ def read_diffusers(folder: Path) -> FolderContents:
 def write_diffusers(folder: Path, config: ModelConfig, model: nn.Module) -> None:
     """Writes a folder that diffusers loads as a pipeline; replaces an older folder only when the new one is complete.
 
-    Raises:
-        CheckpointError: if diffusers has no such network or scheduler; the message names the obstacle.
+    Raises CheckpointError if diffusers has no such network or scheduler; the message names the obstacle.
     """
     if not isinstance(config.network, UNetConfig):
         raise CheckpointError(f"diffusers has no equivalent of a {type(model).__name__}")

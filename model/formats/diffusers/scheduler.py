@@ -79,8 +79,7 @@ MULTISTEP: tuple[tuple[str, float, str, dict[str, Any]], ...] = (
 def scheduler_from_diffusers(content: Mapping[str, Any]) -> dict[str, Any]:
     """Translates a scheduler_config.json to schedule, prediction, variance, clip and defaults of `ModelConfig`.
 
-    Raises:
-        CheckpointError: if we have no such scheduler; the message names the field at fault.
+    Raises CheckpointError if we have no such scheduler; the message names the field at fault.
     """
     kind = content.get("_class_name")
     if kind == FLOW:
@@ -113,8 +112,7 @@ def scheduler_to_diffusers(config: ModelConfig) -> dict[str, Any]:
     order. The config lacks the arguments that diffusers takes per call: the number of steps, the eta of DDIM, and
     `use_clipped_model_output`, which is the negation of our `keep_eps`.
 
-    Raises:
-        CheckpointError: if diffusers cannot use the model; the message names the field at fault.
+    Raises CheckpointError if diffusers cannot use the model; the message names the field at fault.
     """
     defaults, schedule, clip = config.defaults, config.schedule, config.clip
     if config.variance not in VARIANCES:

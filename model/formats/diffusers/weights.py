@@ -26,8 +26,7 @@ LEGACY_LAYERS = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".
 def weights_from_diffusers(config: UNetConfig, weights: Weights) -> dict[str, Tensor]:
     """Translates a UNet2DModel's state dict. Attention may have its old names (query, key, value, proj_attn).
 
-    Raises:
-        CheckpointError: if a tensor is missing, unknown or of another shape; the message has its name in diffusers.
+    Raises CheckpointError if a tensor is missing, unknown or of another shape; the message has its name in diffusers.
     """
     rest = {_current(name): tensor for name, tensor in weights.items()}
     places = _places(config)
