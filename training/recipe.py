@@ -1,7 +1,5 @@
 """Recipes: everything that decides a training run, as one frozen value."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field

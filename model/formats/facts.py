@@ -1,7 +1,5 @@
 """Facts about a foreign checkpoint that its weights do not show, by layout, under the names of its repository."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from typing import Literal

@@ -1,7 +1,5 @@
 """The noisy classifier of classifier guidance (Dhariwal & Nichol 2021, section 4): the downward half of a U-Net."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

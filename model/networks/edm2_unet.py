@@ -4,8 +4,6 @@ Diffusion Models", configuration G, figure 21), as it is used after training.
 EDM2 normalises its weights and gains at each use; `model.formats.edm2` does that once.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -4,8 +4,6 @@ Module names follow that repository so that its weights fit key by key. Its vers
 mean square, and the ones before in groups. Its continuous-time classes use the same network with Fourier features.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 

@@ -4,8 +4,6 @@ Module names follow that repository so that its weights fit key by key. There is
 size from the input. The original hard-codes 32, 16, 8, 16, 32, 64 and silently mixes up images at any other size.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """A network that was trained on noise levels, or on the times of a flow, as a denoiser of x_t at timesteps."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

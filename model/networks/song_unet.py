@@ -1,7 +1,5 @@
 """DDPM++ and NCSN++ (Song et al. 2021, appendix H), as Karras et al. 2022 (appendix F.1) build both from one U-Net."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -4,8 +4,6 @@ One class covers diffusers' UNet2DModel, the UNetModel of improved- and guided-d
 `model.formats` translates their configs and weights.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

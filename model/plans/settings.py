@@ -8,8 +8,6 @@ Earlier versions read the settings that this one writes. So a field that they do
 default (`exclude_if`). Settings written by them have the default, which must be their behaviour.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal

@@ -1,7 +1,5 @@
 """The inputs of a network in a training step: a batch's images and conditions after their random changes."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import NamedTuple
 

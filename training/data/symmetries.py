@@ -1,7 +1,5 @@
 """The eight ways in which a square lies on itself: four turns, each mirrored or not (the dihedral group of order 8)."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch
