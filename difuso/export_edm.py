@@ -20,14 +20,11 @@ import torch
 
 
 def export(source: Path, out: Path) -> tuple[Path, Path]:
-    """Reads the averaged network of a snapshot, and writes its tensors and facts.
+    """Reads the averaged network of a snapshot, and writes its tensors (.pt) and facts (.json); returns both paths.
 
     Args:
         source: the .pkl file. Reading it runs code that it holds.
         out: the common path of the two new files, without a suffix.
-
-    Returns:
-        The file of tensors (.pt) and the file of facts (.json).
 
     Raises ValueError if the file does not hold a network of EDM or EDM2.
     """

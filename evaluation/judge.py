@@ -45,8 +45,7 @@ class Judge(nn.Module):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Returns the logits of a choice's values, shape (B, values), or a number from -1 to 1, shape (B, 1), by name.
 
-        Args:
-            images: in [-1, 1], shape (B, C, H, W).
+        The images are in [-1, 1], shape (B, C, H, W).
         """
         seen = self.trunk(images)
         return {name: head(seen) for name, head in self.heads.items()}

@@ -15,11 +15,7 @@ from .shape import Shape
 def to_uint8(images: Tensor) -> Tensor:
     """Maps [-1, 1] to 0..255: (x + 1) * 127.5, rounded, so that a round trip is exact.
 
-    Args:
-        images: shape (B, C, H, W), any float type; values outside the range are clamped.
-
-    Returns:
-        uint8, shape (B, H, W, C).
+    Images of shape (B, C, H, W), whose values are clamped to the range, become uint8 of shape (B, H, W, C).
     """
     return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
@@ -32,14 +28,7 @@ def to_levels(images: Tensor, *, bits: int) -> Tensor:
 
 
 def from_levels(images: Tensor) -> Tensor:
-    """Maps 0..255 of uint8, or 0..65535 of uint16, to [-1, 1]; the reverse of `to_levels`.
-
-    Args:
-        images: shape (B, H, W, C).
-
-    Returns:
-        float32, shape (B, C, H, W).
-    """
+    """Maps 0..255 of uint8, or 0..65535 of uint16, to float32 in [-1, 1]; the reverse of `to_levels`."""
     return images.permute(0, 3, 1, 2).float() / (torch.iinfo(images.dtype).max / 2) - 1
 
 

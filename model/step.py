@@ -16,7 +16,7 @@ def advance(
     gradient: Tensor | None = None,
     x0_before: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Applies one row of a plan to each image.
+    """Applies one row of a plan to each image; returns the next x_t and the predicted clean image, shape of x.
 
     Args:
         x: x_t, shape (B, C, H, W), float32.
@@ -28,9 +28,6 @@ def advance(
         gradient: the gradient of log p(y | x_t) where a row has G, 0 elsewhere; shape of x. None if no row has G.
         x0_before: the x0 predicted by the call before the previous one, shape of x; any finite numbers at a plan's
             first two rows. None if no row has D.
-
-    Returns:
-        (x', x0): the next x_t and the predicted clean image, shape of x.
     """
     on_device = upload(rows.to(x.dtype), x.device)
     columns = on_device[:, :, None, None, None]

@@ -33,8 +33,7 @@ class Finding(NamedTuple):
 def check_model(name: str, settings: WorkerSettings) -> bool:
     """Loads a model, calls its network in every way that workers and training do, and prints the results.
 
-    Returns:
-        True if nothing fails.
+    It returns True if nothing fails.
 
     Raises UserError if there is no such model, or it cannot be loaded.
     """

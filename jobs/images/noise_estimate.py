@@ -29,14 +29,12 @@ def estimate_sigma(png: bytes, *, planes: int = 1) -> float:
 
     The error is within 2 % for smooth content. For drawn faces the estimate is 5 % too large for noise of 5 to 15,
     right at 25, and 10 % too small at 50, where most pixels clip. Below 1 rounding hides the noise. Noise that is not
-    white is under-estimated: in scaled images, and in JPEGs, whose quantisation removes the finest band.
+    white is under-estimated: in scaled images, and in JPEGs, whose quantisation removes the finest band. The estimate
+    of an image that is flat nearly everywhere, or only black and white, is 0.
 
     Args:
         png: an image of 8-bit grey or RGB, or of 16-bit grey, as from `fitting.fit`.
         planes: the number of planes that it consists of.
-
-    Returns:
-        The estimate; 0 for an image that is flat nearly everywhere, or that is only black and white.
     """
     with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
         white = 255 if image.mode != DEEP else DEEP_WHITE

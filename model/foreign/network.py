@@ -26,12 +26,7 @@ class Guarded(nn.Module):
     def forward(self, x: Tensor, t: Tensor, **told: Tensor) -> Tensor:
         """Returns the output of the foreign class, shape (B, out_channels, H, W).
 
-        Args:
-            x: noisy images, shape (B, in_channels, H, W).
-            t: timesteps, shape (B,), int64, or float32 between the integers.
-            told: the network's other arguments, by name.
-
-        Raises ForeignError if the class fails, or returns something else.
+        The arguments are those of `UNet`. Raises ForeignError if the class fails, or returns something else.
         """
         with foreign_code(self.foreign.type, "be called"):
             out = super().forward(x.contiguous(), t, **told)
@@ -53,11 +48,7 @@ class VectorLinear(RowLinear):
     """A linear layer that computes as `RowLinear` does where an image has one vector, and else as PyTorch does."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns shape (..., out_features).
-
-        Args:
-            x: shape (..., in_features).
-        """
+        """Returns shape (..., out_features), of shape (..., in_features)."""
         return super().forward(x) if x.ndim == 2 and len(x) <= MOST_VECTORS else F.linear(x, self.weight, self.bias)
 
 

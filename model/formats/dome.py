@@ -12,8 +12,6 @@ def read_unet(weights: Weights, facts: DomeFacts) -> tuple[ModelConfig, PaperUNe
     """Makes the model of a state dict. The original sampler adds noise of variance beta, hence `fixed_large`.
 
     The original never trains timestep 0. Sampling visits it nevertheless: timestep 1, which was trained, is as good.
-
-    Raises CheckpointError if the weights belong to a variant of this network.
     """
     config = PaperUNetConfig(
         in_channels=size_of(weights, "inc.double_conv.0.weight", 1),

@@ -39,8 +39,6 @@ def read_unet(weights: Weights, facts: EDMFacts) -> tuple[ModelConfig, nn.Module
     """Makes the model of a state dict of EDMPrecond, VPPrecond, VEPrecond or iDDPMPrecond.
 
     By default it samples as theirs does: Heun's method with 18 steps on the grid of Karras et al., without clipping.
-
-    Raises CheckpointError if the facts contradict the weights, or the network is of a kind that cannot be served.
     """
     weights = {
         name: tensor

@@ -48,10 +48,7 @@ KNOWN = {
 
 
 def read_unet(weights: Weights, facts: EDMFacts) -> tuple[ModelConfig, EDM2UNet]:
-    """Makes the model of a state dict of Precond. By default it samples as theirs does, with 32 steps.
-
-    Raises CheckpointError if the facts contradict the weights, or the network is of a kind that cannot be served.
-    """
+    """Makes the model of a state dict of Precond. By default it samples as theirs does, with 32 steps."""
     if facts.encoder not in (None, RGB) or facts.img_channels not in (1, 3):
         raise CheckpointError(
             f"this is a latent model: it draws {facts.img_channels} channels that an autoencoder turns into an image, "

@@ -31,10 +31,7 @@ BLOCK = {
 
 
 def read_unet(weights: Weights, facts: GuidedFacts) -> tuple[ModelConfig, UNet]:
-    """Makes the model of a UNetModel's state dict.
-
-    Raises CheckpointError if the facts contradict the weights, or the network is of a kind that cannot be served.
-    """
+    """Makes the model of a UNetModel's state dict."""
     config = _unet_config(weights, facts)
     _compare(config, facts)
     network = unfilled(UNet, config)

@@ -41,10 +41,7 @@ CALLS, GUIDED_BELOW = 99, 9.0
 
 
 def read_unet(weights: Weights, facts: JiTFacts) -> tuple[ModelConfig, DiT]:
-    """Makes the model of a state dict of JiT, or of its Denoiser.
-
-    Raises CheckpointError if the facts contradict the weights, or the network is another one than JiT's.
-    """
+    """Makes the model of a state dict of JiT, or of its Denoiser."""
     weights = {name.removeprefix(PREFIX): tensor for name, tensor in weights.items()}
     config = network_config(weights, facts)
     places = tensor_of(weights, "pos_embed")

@@ -32,9 +32,6 @@ def read_unet(weights: Weights, facts: LucidFacts) -> tuple[ModelConfig, LucidUN
     """Makes the model of a state dict of a GaussianDiffusion or of a Unet.
 
     By default it samples as theirs does with `sampling_timesteps`: DDIM from T-1, ending at x0.
-
-    Raises CheckpointError if the facts contradict the weights or do not suffice, or if the network is of a kind that
-    cannot be served.
     """
     if not facts.auto_normalize:
         raise CheckpointError("the facts give auto_normalize false, but the images of difuso lie between -1 and 1")

@@ -22,10 +22,7 @@ BLOCK = {
 
 
 def read_unet(weights: Weights, facts: HoFacts) -> tuple[ModelConfig, UNet]:
-    """Makes the model of a state dict, with one attention head and TensorFlow's padding (Ho et al. 2020, appendix B).
-
-    Raises CheckpointError if the weights are not of this layout.
-    """
+    """Makes the model of a state dict, with one attention head and TensorFlow's padding (Ho et al. 2020, app. B)."""
     config = _unet_config(weights)
     network = unfilled(UNet, config)
     adopt(network, _join_attention(weights), module_names(config))

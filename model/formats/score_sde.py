@@ -32,10 +32,7 @@ ATTENTION = {"attention.norm": "GroupNorm_0", "attention.qkv": "qkv", "attention
 
 
 def read_unet(weights: Weights, facts: ScoreSDEFacts) -> tuple[ModelConfig, SongUNet]:
-    """Makes the model of a state dict of NCSNpp.
-
-    Raises CheckpointError if the facts contradict the weights, or the network is of a kind that cannot be served.
-    """
+    """Makes the model of a state dict of NCSNpp."""
     if not any(name.endswith(".Conv_2.weight") for name in weights):
         raise CheckpointError(
             "this network has no residual blocks of the kind biggan: of score_sde's networks only ncsnpp with "

@@ -57,12 +57,7 @@ class Classifier(nn.Module):
         )
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """Returns the logits, shape (B, num_classes).
-
-        Args:
-            x: noisy images, shape (B, in_channels, image_size, image_size).
-            t: timesteps, shape (B,).
-        """
+        """Returns the logits, shape (B, num_classes), of noisy images at timesteps."""
         sinusoids = sinusoidal_embedding(t, self.config.channels, order=self.config.unet.time_order)
         emb = self.time_mlp(sinusoids.to(x.dtype))
         h = self.conv_in(F.pixel_unshuffle(x, self.config.patch))
@@ -83,9 +78,6 @@ def log_prob_gradient(classifier: nn.Module, x: Tensor, t: Tensor, labels: Tenso
         x: noisy images x_t, shape (B, C, H, W).
         t: timesteps, shape (B,).
         labels: class indices, shape (B,), int64.
-
-    Returns:
-        The gradients, shape of x.
     """
     with torch.inference_mode(False), torch.enable_grad():
         x, t, labels = x.clone(), t.clone(), labels.clone()  # tensors of inference mode cannot be part of a graph

@@ -101,7 +101,6 @@ class UNetConfig(NetworkConfig):
 
     @property
     def size_multiple(self) -> int:
-        """Height and width of an image must be multiples of this."""
         return int(self.patch * 2 ** (len(self.channel_mult) - 1))
 
     def down_places(self) -> Iterator[tuple[int, int | None]]:
@@ -134,7 +133,6 @@ class PaperUNetConfig(NetworkConfig):
 
     @property
     def size_multiple(self) -> int:
-        """Height and width of an image must be multiples of this."""
         return 8
 
 
@@ -181,7 +179,6 @@ class LucidUNetConfig(NetworkConfig):
 
     @property
     def size_multiple(self) -> int:
-        """Height and width of an image must be multiples of this."""
         return int(2 ** (len(self.channel_mult) - 1))
 
 

@@ -98,14 +98,7 @@ class DiT(nn.Module):
             nn.init.zeros_(weight)
 
     def forward(self, x: Tensor, t: Tensor, *, labels: Tensor | None = None, vector: Tensor | None = None) -> Tensor:
-        """Returns the prediction, shape (B, out_channels, H, W).
-
-        Args:
-            x: noisy images, shape (B, in_channels, H, W).
-            t: timesteps of 1000, or times 1000 s of a flow, shape (B,), int64 or float32.
-            labels: class indices, shape (B,), int64 in 0..num_classes; num_classes and None mean "no class".
-            vector: choices, numbers and vectors, shape (B, vector_size); see `model.condition_inputs`.
-        """
+        """Returns the prediction. The arguments are those of `UNet`; t is of 1000 timesteps, or 1000 s of a flow."""
         config, patch = self.config, self.config.patch
         if x.shape[-2] % patch or x.shape[-1] % patch:
             raise ValueError(f"height and width must be multiples of {patch}, got {tuple(x.shape[-2:])}")

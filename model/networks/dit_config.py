@@ -38,5 +38,4 @@ class DiTConfig(NetworkConfig):
 
     @property
     def size_multiple(self) -> int:
-        """Height and width of an image must be multiples of this."""
         return self.patch

@@ -137,13 +137,7 @@ class EDM2UNet(nn.Module):
         self.conv_out = LastConvolution(channels, config.out_channels, 3, padding=1, bias=False)
 
     def forward(self, x: Tensor, t: Tensor, *, labels: Tensor | None = None) -> Tensor:
-        """Returns F, shape (B, out_channels, H, W).
-
-        Args:
-            x: the scaled noisy images, shape (B, in_channels, H, W).
-            t: the noise level in the network's own measure, shape (B,), any number type.
-            labels: class indices, shape (B,), int64 in 0..num_classes-1; None for a network without classes.
-        """
+        """Returns F; the arguments are those of `SongUNet`, and x is the scaled noisy images."""
         multiple = self.config.size_multiple
         if x.shape[-2] % multiple or x.shape[-1] % multiple:
             raise ValueError(f"height and width must be multiples of {multiple}, got {tuple(x.shape[-2:])}")

@@ -211,13 +211,7 @@ class LucidUNet(nn.Module):
         self.final_conv = LastConvolution(config.init_channels, config.out_channels, 1)
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Returns the prediction, shape (B, out_channels, H, W).
-
-        Args:
-            x: noisy images, shape (B, in_channels, H, W).
-            t: timesteps, shape (B,), int64, or float32 between the integers.
-            labels: ignored, as the network has no classes.
-        """
+        """Returns the prediction; the arguments are those of `UNet`, and labels are ignored: there are no classes."""
         multiple = self.config.size_multiple
         if x.shape[-2] % multiple or x.shape[-1] % multiple:
             raise ValueError(f"height and width must be multiples of {multiple}, got {tuple(x.shape[-2:])}")

@@ -108,13 +108,7 @@ class PaperUNet(nn.Module):
             self.label_emb = nn.Embedding(config.num_classes, dim)
 
     def forward(self, x: Tensor, t: Tensor, *, labels: Tensor | None = None) -> Tensor:
-        """Returns the predicted noise, shape (B, out_channels, H, W).
-
-        Args:
-            x: noisy images, shape (B, in_channels, H, W).
-            t: timesteps, shape (B,).
-            labels: class indices, shape (B,), int64; an index of num_classes, or None, means "no class".
-        """
+        """Returns the predicted noise; the arguments are those of `UNet`."""
         if x.shape[-2] % 8 or x.shape[-1] % 8:
             raise ValueError(f"height and width must be multiples of 8, got {tuple(x.shape[-2:])}")
         emb = sinusoidal_embedding(t, self.config.time_dim).to(x.dtype)

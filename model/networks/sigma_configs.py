@@ -28,7 +28,6 @@ class _Levelled(NetworkConfig):
 
     @property
     def size_multiple(self) -> int:
-        """Height and width of an image must be multiples of this."""
         return int(2 ** (len(self.channel_mult) - 1))
 
     def encoder_places(self) -> Iterator[tuple[str, int, int]]:
@@ -143,5 +142,4 @@ class EDM2UNetConfig(_Levelled):
 
     @property
     def null_class(self) -> bool:
-        """Whether the network can be called without a label."""
         return self.num_classes is None

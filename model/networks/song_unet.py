@@ -162,14 +162,7 @@ class SongUNet(nn.Module):
         return layers
 
     def forward(self, x: Tensor, t: Tensor, *, labels: Tensor | None = None) -> Tensor:
-        """Returns the prediction, shape (B, out_channels, H, W).
-
-        Args:
-            x: noisy images, shape (B, in_channels, H, W).
-            t: the noise level in the network's own measure, shape (B,), any number type.
-            labels: class indices, shape (B,), int64 in 0..num_classes; num_classes and None mean "no class". A network
-                without a null class needs labels in 0..num_classes-1.
-        """
+        """Returns the prediction; the arguments are those of `UNet`, but t is the noise level in its own measure."""
         config = self.config
         if x.shape[-2] % config.size_multiple or x.shape[-1] % config.size_multiple:
             raise ValueError(f"height and width must be multiples of {config.size_multiple}, got {tuple(x.shape[-2:])}")

@@ -26,12 +26,9 @@ def plan_restoration(
     clipping: Clipping,
     guidance: Guidance = UNGUIDED,
 ) -> tuple[Plan, FloatTable]:
-    """Makes the plan of a restoration; the arguments are those of `make_plan`.
+    """Makes the plan of a restoration; the arguments and errors are those of `make_plan`.
 
-    Returns:
-        The plan, and the noise of x / sqrt(abar) before each row and after the last, falling, shape (K + 1,).
-
-    Raises PlanError if no such run exists.
+    The noise with it is that of x / sqrt(abar) before each row and after the last, falling, shape (K + 1,).
     """
     levels = visit_levels(schedule, spacing, steps)
     transitions = []

@@ -21,8 +21,7 @@ SHARPEN = 8.0
 class LogNormal(TimestepSampler):
     """Timesteps whose ln sigma is normally distributed (Geng et al. 2024, section 4); fractional.
 
-    Args:
-        schedule: that of the model. The distribution is cut off where its noise levels end, or at sigma = 80.
+    The distribution is cut off where the noise levels of the schedule end, or at sigma = 80.
     """
 
     def __init__(self, schedule: NoiseSchedule) -> None:
@@ -39,9 +38,6 @@ class Consistency:
 
     The less noisy of them is the target, without a gradient. The network predicts v, so x̂_0 is the image itself where
     there is no noise, which holds all the others in place.
-
-    Args:
-        schedule: of the model.
     """
 
     def __init__(self, schedule: NoiseSchedule) -> None:
@@ -50,11 +46,7 @@ class Consistency:
     def __call__(self, network: Network, x0: Tensor, t: Tensor, noise: Tensor) -> Losses:
         """The root mean squared difference of the two x̂_0 over the difference of the two noise levels.
 
-        Args:
-            network: predicts v, shape of x0.
-            x0: clean images, shape (B, C, H, W), in [-1, 1].
-            t: timesteps, shape (B,), float64, on the CPU.
-            noise: standard normal, shape of x0.
+        The arguments are those of `losses.Objective`, but t is float64, and the network predicts v.
         """
         sigmas = self._schedule.sigma_at(t.numpy())
         lower = nearer(sigmas, least=self._schedule.sigmas[0])

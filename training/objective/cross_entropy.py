@@ -13,11 +13,7 @@ from .timesteps import TimestepSampler, sampler_of
 
 
 class CrossEntropy:
-    """-log p(y | x_t) of a noisy classifier at x_t from q(x_t | x_0) (Dhariwal & Nichol 2021, section 4).
-
-    Args:
-        schedule: of the model that the classifier guides.
-    """
+    """-log p(y | x_t) of a noisy classifier at x_t from q(x_t | x_0) (Dhariwal & Nichol 2021, section 4)."""
 
     def __init__(self, schedule: NoiseSchedule) -> None:
         self._schedule = schedule
@@ -25,12 +21,8 @@ class CrossEntropy:
     def __call__(self, network: Network, x0: Tensor, t: Tensor, noise: Tensor, labels: Tensor) -> Losses:
         """The losses of a classifier at x_t, in nats.
 
-        Args:
-            network: its output is the logits, shape (B, classes).
-            x0: clean images, shape (B, C, H, W), in [-1, 1].
-            t: timesteps, shape (B,), int64, on the CPU.
-            noise: standard normal, shape of x0.
-            labels: the true classes, shape (B,).
+        The arguments are those of `losses.Objective`, but the network returns logits, shape (B, classes). `labels` are
+        the true classes, shape (B,).
         """
         logits = network(q_sample(self._schedule, x0, t, noise), t)
         loss = F.cross_entropy(logits, labels, reduction="none")

@@ -67,13 +67,7 @@ class Teacher:
 
     @torch.no_grad()
     def __call__(self, x_t: Tensor, t: Tensor, **told: Tensor) -> Tensor:
-        """Returns the guided prediction, shape of x_t.
-
-        Args:
-            x_t: noisy images, shape (B, C, H, W).
-            t: timesteps, shape (B,).
-            told: the other arguments of the network, by their names.
-        """
+        """Returns the guided prediction, shape of x_t; `told` are the network's other arguments."""
         out: Tensor = self._network(x_t, t, **told)
         if not self._guided:
             return out
@@ -136,11 +130,7 @@ def _check_names(images: Sequence[str] | None, teacher: Sequence[str] | None) ->
 
 
 class Listed(TimestepSampler):
-    """Draws the timesteps of a plan with the same probability.
-
-    Args:
-        plan: the plan, whose timesteps are whole numbers.
-    """
+    """Draws the timesteps of a plan with the same probability; they are whole numbers."""
 
     def __init__(self, plan: Plan) -> None:
         self._timesteps = torch.tensor(plan.timesteps, dtype=torch.int64)
@@ -166,12 +156,7 @@ class Distillation:
     def __call__(self, network: Network, x0: Tensor, t: Tensor, noise: Tensor, teacher: Network) -> Losses:
         """The losses of a student at x_t.
 
-        Args:
-            network: the student.
-            x0: clean images, shape (B, C, H, W), in [-1, 1].
-            t: timesteps, shape (B,), int64, on the CPU.
-            noise: standard normal, shape of x0.
-            teacher: the network whose prediction the student learns, shape of x0.
+        The arguments are those of `losses.Objective`, and the teacher, whose prediction the student learns.
         """
         x_t = q_sample(self._schedule, x0, t, noise)
         aim = teacher(x_t, t) if self._several is None else self._several.prediction(teacher, x_t, t)

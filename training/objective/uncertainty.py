@@ -18,9 +18,6 @@ class Uncertainty(nn.Module):
     The minimum over u is ln L, so each noise level counts by how much of its loss is gained, whatever its size (Karras
     et al. 2024, "Analyzing and Improving the Training Dynamics of Diffusion Models"). It is a linear layer over Fourier
     features of ln(sigma) / 4, and begins with 0.
-
-    Args:
-        schedule: that of the model.
     """
 
     features: Tensor

@@ -197,7 +197,7 @@ def _fits_float16(network: nn.Module) -> bool:
 def recognition(
     classifier: nn.Module, schedule: NoiseSchedule, images: Dataset, ranges: Ranges, *, device: torch.device
 ) -> dict[str, float]:
-    """Measures the accuracy and the loss of a classifier, over all images and by ranges of the timesteps.
+    """Measures the `accuracy` and the `loss` of a classifier, and by ranges of the timesteps `accuracy/range`.
 
     Each image is shown once. The timesteps of all images are spread evenly over 0..T-1, and they and the noise are the
     same in every measurement.
@@ -205,9 +205,6 @@ def recognition(
     Args:
         classifier: from (x_t, t) to logits; in eval mode, on the device.
         ranges: see `training.run.window.timestep_ranges`.
-
-    Returns:
-        `accuracy`, `loss` and, for each range, `accuracy/range`.
     """
     assert images.labels is not None
     generator = torch.Generator().manual_seed(0)

@@ -129,10 +129,7 @@ def load_compiled(checkpoint: Checkpoint, root: Path, slots: int) -> tuple[dict[
     """Loads the compiled networks of a checkpoint by batch size, up to the first that holds so many slots.
 
     There are none if nothing was compiled for it here, or if the files do not fit. The network moves to the memory
-    format in which it was compiled.
-
-    Returns:
-        Its own, and the weaker ones that guide it. Without those of a weaker network its own are not used either.
+    format in which it was compiled. The weaker ones that guide it come second; without them none are used.
     """
     own, weaker = _load_version(checkpoint, root, slots), checkpoint.weaker_version
     if weaker is None or not own:

@@ -18,6 +18,8 @@ def share_slots(
 ) -> list[tuple[ActiveJob, Trajectory]]:
     """Gives each job an equal share of the slots, image by image; slots that a job cannot use go to the others.
 
+    At least one trajectory is chosen, none twice, and their cost is at most `slots`.
+
     More urgent jobs come first and take the slots they need. Within one urgency every job gets one slot before any gets
     a second, so that one image of ten steps never waits for 64 of a thousand. Trajectories without a slot pause.
 
@@ -30,9 +32,6 @@ def share_slots(
         slots: number of slots of the batch; see `Trajectory.cost` for how many one image takes.
         turn: number of steps so far; it rotates which job goes first, so that a remainder is shared over time.
         since_background: number of steps since the last one in which a background job took part.
-
-    Returns:
-        The chosen trajectories with their jobs; at least one, none twice, and their cost is at most `slots`.
     """
     if since_background < BACKGROUND_PAUSE:
         waited_for = [active for active in jobs if active.job.urgency < BACKGROUND and active.unfinished]

@@ -19,11 +19,7 @@ class Convolution(nn.Conv2d):
     _packed: dict[Hashable, Tensor] | None = None  # the weight as oneDNN wants it, by what the order depends on
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns shape (B, out_channels, H', W').
-
-        Args:
-            x: shape (B, in_channels, H, W).
-        """
+        """Returns shape (B, out_channels, H', W'), of shape (B, in_channels, H, W)."""
         if self.training:
             return super().forward(x)
         x = x.to(self.weight.dtype)

@@ -18,11 +18,7 @@ class RowLinear(nn.Linear):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns shape (B, out_features).
-
-        Args:
-            x: shape (B, in_features).
-        """
+        """Returns shape (B, out_features), of shape (B, in_features)."""
         x = x.to(self.weight.dtype)
         if self.training:
             with torch.autocast(x.device.type, enabled=False):
