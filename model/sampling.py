@@ -75,8 +75,7 @@ def networks_of(
             arguments = {name: each.to(x_t.device).expand(len(x_t), *each.shape[1:]) for name, each in one.items()}
             if config.classes is not None:
                 arguments["labels"] = _all(known, x_t)
-            out: Tensor = network(x_t, t, **arguments)
-            return out
+            return network(x_t, t, **arguments)
 
         return call
 

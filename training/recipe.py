@@ -247,8 +247,7 @@ class Recipe:
     @property
     def record(self) -> dict[str, Any]:
         """The recipe as its model carries it, for others to read: of paths outside of the run only the last part."""
-        record: dict[str, Any] = _without_folders(self.as_json)
-        return record
+        return _without_folders(self.as_json)
 
 
 def _without_folders(value: Any) -> Any:

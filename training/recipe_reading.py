@@ -102,8 +102,7 @@ def _network(table: Any, conditions: Conditions, *, enlarges: bool) -> NetworkCo
         table = {"vector_size": vector_size(conditions), **table}
         if not enlarges:
             table = {"condition_channels": plane_count(conditions), **table}
-    network: NetworkConfig | ClassifierConfig = parse(config, table, "network.")
-    return network
+    return parse(config, table, "network.")
 
 
 def override(content: dict[str, Any], change: str) -> None:

@@ -114,7 +114,6 @@ def wait_for(client: redis.Redis) -> None:
 
 def connect(url: str) -> redis.Redis:
     """Makes the connection to Redis for the whole process. Its timeout is 10 s, well above a blocking pop of 1 s."""
-    client: redis.Redis = redis.Redis.from_url(
+    return redis.Redis.from_url(
         url, socket_timeout=10, socket_connect_timeout=5, retry=Retry(ExponentialBackoff(cap=1, base=0.1), 2)
     )
-    return client

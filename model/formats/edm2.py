@@ -81,7 +81,7 @@ def read_unet(weights: Weights, facts: EDMFacts) -> tuple[ModelConfig, EDM2UNet]
 def _config(facts: EDMFacts) -> EDM2UNetConfig:
     widths = [facts.model_channels * mult for mult in facts.channel_mult]
     noise, emb = facts.channel_mult_noise, facts.channel_mult_emb
-    config: EDM2UNetConfig = built(
+    return built(
         EDM2UNetConfig,
         NOT_SERVED,
         **common(facts),
@@ -89,7 +89,6 @@ def _config(facts: EDMFacts) -> EDM2UNetConfig:
         noise_channels=widths[0] if noise is None else facts.model_channels * noise,
         emb_channels=max(widths) if emb is None else facts.model_channels * emb,
     )
-    return config
 
 
 def _folded(weights: Weights) -> dict[str, Tensor]:

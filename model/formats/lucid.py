@@ -176,8 +176,7 @@ def _sigmoid(timesteps: int) -> FloatTable:
     # The ends are rounded to float32 there, which shows at the noisy end.
     first, last = map(float, course[[0, -1]].astype(np.float32))
     levels = (last - course) / (last - first)
-    betas: FloatTable = np.clip(1 - levels[1:] / levels[:-1], 0, 0.999)
-    return betas
+    return np.clip(1 - levels[1:] / levels[:-1], 0, 0.999)
 
 
 def _listed(betas: FloatTable) -> ScheduleConfig:
@@ -186,5 +185,4 @@ def _listed(betas: FloatTable) -> ScheduleConfig:
 
 def _numbers(weights: Weights, name: str) -> FloatTable:
     tensor: Tensor = tensor_of(weights, name)
-    numbers: FloatTable = tensor.double().numpy()
-    return numbers
+    return tensor.double().numpy()

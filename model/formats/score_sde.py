@@ -82,7 +82,7 @@ def network_config(weights: Weights, facts: ScoreSDEFacts) -> SongUNetConfig:
         raise CheckpointError(f"the facts give embedding_type {facts.embedding_type}, but the weights have another")
     channels = size_of(weights, f"{PREFIX}.{3 if fourier else 2}.weight", 1)
     levels = range(len(facts.ch_mult))
-    config: SongUNetConfig = built(
+    return built(
         SongUNetConfig,
         NOT_SERVED,
         in_channels=channels,
@@ -99,7 +99,6 @@ def network_config(weights: Weights, facts: ScoreSDEFacts) -> SongUNetConfig:
         resample="binomial" if facts.fir else "box",
         dropout=facts.dropout,
     )
-    return config
 
 
 def _merged(weights: Weights) -> dict[str, Tensor]:

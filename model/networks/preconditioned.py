@@ -32,8 +32,7 @@ class FlowDenoiser(nn.Module):
     def forward(self, x: Tensor, t: Tensor, **told: Tensor) -> Tensor:
         """Returns the prediction, of the shape of the network's output; the arguments are those of `Preconditioned`."""
         scale, time = by_rows(self._scalars, t.float()[:, None]).unbind(1)
-        out: Tensor = self.network(_each(scale.to(x.dtype)) * x, time, **told)
-        return out
+        return self.network(_each(scale.to(x.dtype)) * x, time, **told)
 
     def _scalars(self, t: Tensor) -> Tensor:
         """Returns the scale of y, and the time as a timestep, shape (B, 2)."""

@@ -230,8 +230,7 @@ class UNet(nn.Module):
 
     def _embed_level(self, level: Tensor, dtype: torch.dtype) -> Tensor:
         """Returns the embedding of the condition's noise as one vector, shape (B, 4 * channels)."""
-        emb: Tensor = self.level_mlp(sinusoidal_embedding(LEVEL_SCALE * level.float(), self.config.channels).to(dtype))
-        return emb
+        return self.level_mlp(sinusoidal_embedding(LEVEL_SCALE * level.float(), self.config.channels).to(dtype))
 
 
 def down_layers(config: UNetConfig) -> tuple[nn.ModuleList, list[int]]:

@@ -42,8 +42,7 @@ class Flow(NoiseSchedule):
         """The timesteps, fractional, at which the noise has these levels."""
         with np.errstate(divide="ignore"):
             s = 1 / (1 + self.noise_scale / np.asarray(sigma))
-        at: FloatTable = _shifted(s, 1 / self.shift) * self.num_train_timesteps - 1
-        return at
+        return _shifted(s, 1 / self.shift) * self.num_train_timesteps - 1
 
     def sigma_at(self, timestep: FloatTable) -> FloatTable:
         """The noise level at timesteps, which may be fractional; infinite at T-1."""

@@ -182,8 +182,7 @@ class NoiseSchedule:
     def sigma_at(self, timestep: FloatTable) -> FloatTable:
         """The noise level at timesteps, which may be fractional; undoes `timestep_at`."""
         every = np.arange(self.num_train_timesteps, dtype=np.float64)
-        levels: FloatTable = np.exp(np.interp(timestep, every, np.log(self.sigmas)))
-        return levels
+        return np.exp(np.interp(timestep, every, np.log(self.sigmas)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,15 +211,13 @@ class ContinuousLinear(NoiseSchedule):
         """The timesteps, fractional, at which the noise has these levels."""
         slope = (self.beta_end - self.beta_start) / self.num_train_timesteps
         if slope == 0:
-            at: FloatTable = np.log1p(sigma**2) / self.beta_start - 1
-            return at
+            return np.log1p(sigma**2) / self.beta_start - 1
         return (np.sqrt(self.beta_start**2 + 2 * slope * np.log1p(sigma**2)) - self.beta_start) / slope - 1
 
     def sigma_at(self, timestep: FloatTable) -> FloatTable:
         """The noise level at timesteps, which may be fractional."""
         lost = _lost_by(timestep + 1, self.num_train_timesteps, self.beta_start, self.beta_end)
-        levels: FloatTable = np.sqrt(np.expm1(lost))
-        return levels
+        return np.sqrt(np.expm1(lost))
 
 
 def _lost_by(steps: FloatTable, total: int, beta_start: float, beta_end: float) -> FloatTable:

@@ -41,5 +41,4 @@ class Source:
 def open_source(data: Data, shape: Shape) -> Source:
     """Opens the images of a recipe's `data`, in the shape of its images; raises RecipeError if there are none."""
     module = import_module(f".{source_of(data.source).module}", __package__)
-    source: Source = getattr(module, f"open_{'own' if is_foreign(data.source) else data.source}")(data, shape)
-    return source
+    return getattr(module, f"open_{'own' if is_foreign(data.source) else data.source}")(data, shape)

@@ -18,5 +18,4 @@ def objective_of(recipe: Recipe, schedule: NoiseSchedule) -> Objective:
 
     A classifier's loss takes the true classes too, and a student's its teacher.
     """
-    objective: Objective = import_module(f".{loss_of(recipe.loss).module}", __package__).objective_of(recipe, schedule)
-    return objective
+    return import_module(f".{loss_of(recipe.loss).module}", __package__).objective_of(recipe, schedule)

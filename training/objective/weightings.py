@@ -40,8 +40,7 @@ def _sigmoid(schedule: NoiseSchedule, gamma: float) -> FloatTable:
     """
     log_snr = np.log(_snr(schedule))
     slope = -schedule.num_train_timesteps * np.gradient(log_snr)
-    factors: FloatTable = slope * np.exp(-np.logaddexp(0.0, log_snr - gamma))
-    return factors
+    return slope * np.exp(-np.logaddexp(0.0, log_snr - gamma))
 
 
 def _flow(schedule: NoiseSchedule, gamma: float) -> FloatTable:
@@ -88,5 +87,4 @@ def weights(schedule: NoiseSchedule, prediction: Prediction, weighting: str, gam
 
 def _snr(schedule: NoiseSchedule) -> FloatTable:
     """Returns the signal-to-noise ratio abar / (1 - abar) at all timesteps, shape (T,), and at least LEAST_SNR."""
-    ratio: FloatTable = np.maximum(schedule.alphas_cumprod / (1 - schedule.alphas_cumprod), LEAST_SNR)
-    return ratio
+    return np.maximum(schedule.alphas_cumprod / (1 - schedule.alphas_cumprod), LEAST_SNR)

@@ -92,8 +92,7 @@ class ImageModel:
             told["labels"] = torch.tensor([seed % classes for seed in seeds], device=device)
 
         def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
-            out: Tensor = network(x_t, t, **told)
-            return out
+            return network(x_t, t, **told)
 
         return sample(config.plan(trainer.schedule), denoiser, shape=config.shape, seeds=seeds, device=device)
 

@@ -34,8 +34,7 @@ class Convolution(nn.Conv2d):
         packed = self._packed.get(size)
         if packed is None:
             packed = self._packed[size] = self._pack(x.shape)
-        out: Tensor = torch.ops.mkldnn._convolution_pointwise(x, packed, self.bias, *how, "none", [], "")
-        return out
+        return torch.ops.mkldnn._convolution_pointwise(x, packed, self.bias, *how, "none", [], "")
 
     def pack(self) -> None:
         """Lets oneDNN arrange the weight once instead of at each call: in bfloat16 at the first call of each size."""
@@ -94,5 +93,4 @@ def _by_onednn(x: Tensor) -> bool:
 
 def _knows_bfloat16() -> bool:
     """Returns whether oneDNN computes in bfloat16 on this processor, at whatever speed; PyTorch itself always does."""
-    known: bool = torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return known
+    return torch.ops.mkldnn._is_mkldnn_bf16_supported()

@@ -66,8 +66,7 @@ class PixelHead(nn.Module):
         h = self.from_noisy(x) + F.pixel_shuffle(self.from_trunk(trunk), self.patch)
         for block in self.blocks:
             h = block(h, emb)
-        out: Tensor = self.conv_out(F.silu(h))
-        return out
+        return self.conv_out(F.silu(h))
 
 
 class LinearSkip(nn.Module):

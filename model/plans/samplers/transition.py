@@ -52,5 +52,4 @@ class Options:
 def transitions(sampler: Sampler, chain: NoiseSchedule, options: Options) -> list[Transition]:
     """Returns a sampler's way through a chain (least noisy level first): one transition per network call, in order."""
     module = import_module(f"{__package__}.{sampler.module}")
-    found: list[Transition] = getattr(module, sampler.module)(chain, options)
-    return found
+    return getattr(module, sampler.module)(chain, options)
