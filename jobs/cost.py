@@ -1,13 +1,18 @@
 """The cost of a request against the limits of its owner: work, and room in the result store."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from .cascade import weight_of
 from .catalog import ModelInfo
 from .films import film_bytes
-from .params import SamplingParams
 from .traces import moment_bytes
+
+if TYPE_CHECKING:
+    from .kinds.base import Prepared
 
 # The most bytes in addition to the numbers, each several times the largest size ever seen.
 TEXT_BYTES = 4096  # the description of a job in an image or a manifest, in addition to the parts counted here
@@ -29,32 +34,17 @@ class Cost:
 NOTHING = Cost(0, 0)
 
 
-def cost_of(
-    params: SamplingParams,
-    model: ModelInfo,
-    *,
-    image_steps: int,
-    enlarges: bool,
-    answers: int,
-    bits: int,
-    moments: int,
-    uploads: Sequence[bytes],
-) -> Cost:
-    """Returns the cost of a complete request to a model.
-
-    Args:
-        image_steps: the network calls of all images.
-        enlarges: whether each image begins at one that it enlarges.
-        answers: the number of images that are stored, each with `bits` in a value.
-        moments: the number of moments of its trace.
-    """
-    weight = weight_of(model.config) if enlarges else 1
+def cost_of(request: Prepared, model: ModelInfo) -> Cost:
+    """Returns the cost of a complete request to a model."""
+    params, shape = request.params, model.config.shape
+    answers, moments = request.task.answers(params), len(request.trace)
+    weight = weight_of(model.config) if request.task.needs_condition else 1
     text = TEXT_BYTES + len(params.spacing) + NUMBER_BYTES * (params.steps + 2 * params.n)
-    film = 0 if model.config.shape.planes > 1 else BASE64 * film_bytes(params.steps, model.config.shape)
-    images = answers * int(_png_bytes(model.final_shape, bits) + film + text)
-    trace = moments * (MOMENT_FACTS + params.n * moment_bytes(model.config.shape))
-    stored_bytes = sum(map(len, uploads)) + images + text + trace + (ARRAYS_BYTES if moments else 0)
-    return Cost(weight * image_steps, stored_bytes)
+    film = 0 if shape.planes > 1 else BASE64 * film_bytes(params.steps, shape)
+    images = answers * int(_png_bytes(model.final_shape, request.bits) + film + text)
+    trace = moments * (MOMENT_FACTS + params.n * moment_bytes(shape))
+    uploads = sum(len(image.png) for image in request.uploads)
+    return Cost(weight * request.image_steps, uploads + images + text + trace + (ARRAYS_BYTES if moments else 0))
 
 
 def _png_bytes(shape: Sequence[int], bits: int) -> float:

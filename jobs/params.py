@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from model.conditions import MAX_CONDITIONS, NAME, Told
-from model.guidance import network_calls
 from model.plans.settings import Settings
 
 from .values import Frozen, require_written
@@ -94,8 +93,5 @@ class SamplingParams(Frozen, Settings):
                 all of them.
         """
         guided = self.steps if guided_steps is None else guided_steps
-        return network_calls(
-            self.steps,
-            guided=guided if self.guidance.scale != 1.0 else 0,
-            by_classifier=self.steps if self.classifier_scale else 0,
-        )
+        by_classifier = self.steps if self.classifier_scale else 0
+        return self.steps + (guided if self.guidance.scale != 1.0 else 0) + by_classifier

@@ -12,7 +12,7 @@ Sample and Distribution Quality in Diffusion Models"):
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,29 +76,8 @@ class Guidance:
 UNGUIDED = Guidance()
 
 
-def network_calls(steps: int, *, guided: int, by_classifier: int) -> int:
-    """Returns the network calls that steps of an image take: one each, and one more for each kind of guidance.
-
-    Args:
-        steps: the number of steps.
-        guided: the number of those in which guidance without a classifier acts.
-        by_classifier: the number of those in which a classifier guides.
-    """
-    return steps + guided + by_classifier
-
-
-class Numbers(Protocol):
-    """A tensor, an array or a number: front ends read this module without torch."""
-
-    def __add__(self, other: Any, /) -> Self: ...
-    def __sub__(self, other: Any, /) -> Self: ...
-
-
-Output = TypeVar("Output", bound=Numbers)
-
-
-def guided_output(out: Output, base: Output, scale: Any) -> Output:
-    """Returns the guided output: base + scale (out - base), all of one shape or broadcast to it.
+def guided_output(out: Any, base: Any, scale: Any) -> Any:
+    """Returns the guided output: base + scale (out - base), all tensors, arrays or numbers of one shape.
 
     Args:
         out: the network's output, without that of a learned variance.

@@ -207,17 +207,7 @@ class Kind(Generic[Query]):
         whole = replace(prepared, images=tuple(images[name] for name in named if name in images))
         if any(condition.is_image for condition in model.config.conditions.values()):
             whole = _tell(whole, {name: image for name, image in images.items() if name not in named}, model)
-        cost = cost_of(
-            whole.params,
-            model,
-            image_steps=whole.image_steps,
-            enlarges=whole.task.needs_condition,
-            answers=whole.task.answers(whole.params),
-            bits=whole.bits,
-            moments=len(whole.trace),
-            uploads=[image.png for image in whole.uploads],
-        )
-        return replace(whole, cost=cost)
+        return replace(whole, cost=cost_of(whole, model))
 
 
 def fit_of(condition: Condition, shape: Shape) -> Fit:

@@ -17,6 +17,9 @@ UNIFORM_SHARE = 0.001  # of the draws, so that no timestep is forgotten
 class TimestepSampler(ABC):
     """Draws timesteps, by default without regard to the losses."""
 
+    def __init__(self, num_train_timesteps: int) -> None:
+        self._total = num_train_timesteps
+
     @abstractmethod
     def draw(self, count: int, generator: Generator) -> tuple[Tensor, Tensor]:
         """Returns timesteps, shape (count,), and the weights of their losses, float32, that keep the mean unbiased."""
@@ -34,9 +37,6 @@ class TimestepSampler(ABC):
 class Uniform(TimestepSampler):
     """Draws every timestep with the same probability."""
 
-    def __init__(self, num_train_timesteps: int) -> None:
-        self._total = num_train_timesteps
-
     def draw(self, count: int, generator: Generator) -> tuple[Tensor, Tensor]:
         return torch.randint(0, self._total, (count,), generator=generator), torch.ones(count)
 
@@ -47,9 +47,6 @@ class Stratified(TimestepSampler):
     Each image's timestep is uniform, but a batch always has a little of every noise level, which takes some noise out
     of the gradient (the low-discrepancy sampler of Kingma et al. 2021, "Variational Diffusion Models").
     """
-
-    def __init__(self, num_train_timesteps: int) -> None:
-        self._total = num_train_timesteps
 
     def draw(self, count: int, generator: Generator) -> tuple[Tensor, Tensor]:
         places = torch.randperm(count, generator=generator) + torch.rand(
@@ -63,9 +60,6 @@ class LogitNormal(TimestepSampler):
 
     The mean is 0 and the deviation 1. The shift of a flow adds its logarithm to the logit of the time.
     """
-
-    def __init__(self, num_train_timesteps: int) -> None:
-        self._total = num_train_timesteps
 
     def draw(self, count: int, generator: Generator) -> tuple[Tensor, Tensor]:
         u = torch.randn(count, generator=generator, dtype=torch.float64).sigmoid()
@@ -108,7 +102,7 @@ class LossSecondMoment(TimestepSampler):
         self._losses, self._heard = state["losses"].clone(), state["heard"].clone()
 
 
-TIMESTEP_SAMPLERS: dict[Timesteps, type[Uniform | Stratified | LogitNormal | LossSecondMoment]] = {
+TIMESTEP_SAMPLERS: dict[Timesteps, type[TimestepSampler]] = {
     "uniform": Uniform,
     "stratified": Stratified,
     "logit_normal": LogitNormal,

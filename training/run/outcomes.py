@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,16 +44,6 @@ BATCH = 250  # of held-out images
 Documents = Mapping[str, Path]  # files about a model, by their names in its folder
 
 
-class Outcome(Protocol):
-    """The model that a run makes."""
-
-    def save(self, folder: Path, average: Ema, facts: dict[str, Any], documents: Documents) -> None:
-        """Writes the checkpoint with the network of an average; `facts` say how far its training is."""
-
-    def show(self, step: int, journal: Journal) -> None:
-        """Enters samples or figures of the served average into the journal."""
-
-
 class ImageModel:
     """A network that makes images, as a model of its own."""
 
@@ -61,6 +51,7 @@ class ImageModel:
         self._trainer = trainer
 
     def save(self, folder: Path, average: Ema, facts: dict[str, Any], documents: Documents) -> None:
+        """Writes the checkpoint with the network of an average; `facts` say how far its training is."""
         config = self._config(facts)
         # A network of another package may hold numbers that float16 cannot.
         dtype = torch.float32 if isinstance(config.network, ForeignConfig) else torch.float16
@@ -152,14 +143,15 @@ class GuidedModel:
         assert isinstance(classifier, Classifier)
         training = {**guided.config.training, "classifier": {"recipe": self._trainer.recipe.record, **facts}}
         config = replace(guided.config, classifier=classifier.config, training=training)
-        dtype = torch.float16 if _fits_float16(guided.network) else torch.float32
+        # Those of a model that was saved in float16 are exact in it.
+        exact = all(bool((p.half().float() == p).all()) for p in guided.network.state_dict().values())
         save_checkpoint(
             folder,
             config,
             guided.network,
             classifier=classifier,
             weaker=guided.weaker,
-            dtype=dtype,
+            dtype=torch.float16 if exact else torch.float32,
             documents=documents,
         )
 
@@ -176,6 +168,9 @@ class GuidedModel:
         log.info("step %d  accuracy on held-out images %.3f: %s", step, found["accuracy"], parts)
 
 
+Outcome = ImageModel | GuidedModel  # the model that a run makes
+
+
 def _as_image(recipe: Recipe, name: str, values: Tensor) -> Tensor:
     """Returns images that a network sees, or maps as shades of grey, in the shape of the images that it draws."""
     condition, shape = recipe.told[name], recipe.shape
@@ -185,11 +180,6 @@ def _as_image(recipe: Recipe, name: str, values: Tensor) -> Tensor:
     if values.shape[1] == shape.channels:
         return values
     return values.mean(1, keepdim=True).expand(-1, shape.channels, -1, -1)
-
-
-def _fits_float16(network: nn.Module) -> bool:
-    """Returns whether float16 keeps all numbers exactly, as with a model that was saved in it."""
-    return all(bool((p.half().float() == p).all()) for p in network.state_dict().values())
 
 
 @torch.inference_mode()
