@@ -106,18 +106,13 @@ class RequestMiddleware:
 
     def _note(self, method: str, scope: Scope, status: int, seconds: float) -> None:
         """Counts and logs an answered request; at level debug if it only reads and succeeds, as polling does."""
-        route = _template(scope)
+        route = getattr(scope.get("route"), "path", "unmatched")  # with names of parameters, not their values
         self._metrics.http.labels(method if method in METHODS else "other", route, status).observe(seconds)
         level = logging.DEBUG if method in ("GET", "HEAD") and status < 400 else logging.INFO
         if log.isEnabledFor(level):
             caller = scope["state"].get("caller")
             facts = {"method": method, "route": route, "status": status, "ms": round(1000 * seconds, 1)}
             log.log(level, "request", extra={**facts, "key": caller and caller.name})
-
-
-def _template(scope: Scope) -> str:
-    """Returns the path of the request's route, with the names of its parameters instead of their values."""
-    return getattr(scope.get("route"), "path", "unmatched")
 
 
 class Compression:

@@ -13,8 +13,6 @@ from evaluation.judge import Answers, judged, train_judge
 from evaluation.obedience import Share, choose_rows, share_there
 from model.conditions import Choice, Conditions
 from model.images import from_levels
-from training.data.dataset import Dataset
-from training.recipe import Recipe
 from training.recipe_reading import load_recipe
 from training.run.journal import tile_images
 
@@ -48,7 +46,8 @@ def evaluate_conditions(out: Path, *, sources: ImageSources, data: str | None, i
         raise UserError(f"{recipe.name} tells its images no classes, choices or numbers: name another with --data")
     real = real_images_of(recipe, out / "real", faces=REAL_FACES)
     held_out = held_out_of(recipe, out / "real", faces=HELD_OUT_FACES)
-    conditions = judged(_declared(recipe, real))
+    classes: Conditions = {} if real.classes is None else {LABEL: Choice(real.classes)}
+    conditions = judged({**classes, **recipe.conditions})
     rows = choose_rows(conditions, held_out.columns, images)
     made = sources.sampled(model.name, {}, told_by(recipe, held_out, rows))
     with progress("training the judge") as tell:
@@ -75,11 +74,6 @@ def evaluate_conditions(out: Path, *, sources: ImageSources, data: str | None, i
     captions = [_mistakes(conditions, asked, found, row) for row in range(min(SHOWN, images))]
     tile_images(from_levels(torch.from_numpy(drawn[:SHOWN])), captions).save(sheet)
     return [sheet, numbers]
-
-
-def _declared(recipe: Recipe, real: Dataset) -> Conditions:
-    """Returns the recipe's conditions, and its classes as one of them."""
-    return recipe.conditions if real.classes is None else {LABEL: Choice(real.classes), **recipe.conditions}
 
 
 def _mistakes(conditions: Conditions, asked: Answers, found: Answers, row: int) -> list[str]:

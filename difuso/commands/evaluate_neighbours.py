@@ -14,7 +14,6 @@ from evaluation.neighbours import CHANCE, FEATURES, PIXELS, PLANTED, Neighbours,
 from evaluation.real_images import names_recipe, training_images
 from training.data.images import ImageArray
 from training.data.symmetries import shown
-from training.recipe import Recipe
 from training.recipe_reading import load_recipe
 from worker.stepping.runner import pick_device
 
@@ -43,7 +42,8 @@ def evaluate_neighbours(
 
     Raises UserError if the model or a source of images does not exist, or images differ in size.
     """
-    known, recipe = _training(training, sources), _recipe(training, sources)
+    known = _training(training, sources)
+    recipe = load_recipe(training, networks=sources.networks) if names_recipe(training) else None
     if recipe is None and held_out is None:
         raise UserError(f"{training} has no test half: say which images were not trained on, with --held-out")
     new = _held_out(held_out or training, sources)
@@ -90,10 +90,6 @@ def _training(data: str, sources: ImageSources) -> Iterable[ImageArray]:
         return (image for batch in from_path(Path(data)).batches(100) for image in batch)
     images = training_images(data, shape=sources.model.shape, networks=sources.networks)
     return (np.broadcast_to(image, (*image.shape[:2], 3)) for image in images)
-
-
-def _recipe(training: str, sources: ImageSources) -> Recipe | None:
-    return load_recipe(training, networks=sources.networks) if names_recipe(training) else None
 
 
 def _held_out(data: str, sources: ImageSources) -> ImageArray:

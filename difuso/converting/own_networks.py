@@ -8,6 +8,7 @@ import typer
 from torch import Tensor, nn
 
 from model.checkpoint import check_shapes
+from model.conditions import listed
 from model.errors import CheckpointError
 from model.folders.config import ModelConfig
 from model.folders.config_json import config_from_json
@@ -105,14 +106,10 @@ def _difference(found: Sequence[tuple[str, Mapping[str, Tensor]]], wanted: Seque
     place = min(ends, key=lambda place: len(set(wanted) - ends[place]))
     lacking = [name for name in wanted if name not in ends[place]]
     other = [name for name in dict(found)[place] if name not in wanted]
-    said = [f"{what} {_some(names)}" for what, names in (("lacks", lacking), ("has the unknown", other)) if names]
+    said = [f"{what} {listed(names, 3)}" for what, names in (("lacks", lacking), ("has the unknown", other)) if names]
     return f"{place or 'the file'} {' and '.join(said)}; give the class the arguments and names of the file"
 
 
 def _starts(name: str) -> Iterator[int]:
     """Yields where the parts of a name begin."""
     return (start for start in range(len(name)) if start == 0 or name[start - 1] == ".")
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -11,7 +11,7 @@ from model.plans.noise_level import GREY_LEVEL, noise_level
 from ..catalog import ModelInfo
 from ..defaults import Filled, fill_in
 from ..errors import RequestRefused
-from ..images.fitting import FittedImage, fit
+from ..images.fitting import fit
 from ..images.noise_estimate import estimate_sigma
 from ..params import MAX_TIMESTEP, SamplingParams
 from ..queries import ImageQuery
@@ -73,16 +73,13 @@ def complete(query: DenoiseQuery, model: ModelInfo, images: Images) -> Prepared:
     given = [name for name in ("sigma", "t", "strength") if getattr(query, name) is not None]
     if len(given) > 1:
         raise RequestRefused(given[1], f"Input cannot be combined with {given[0]}")
-    depth, sigma = _entry(query, model, query.sigma if given else _estimate(images["image"], model))
+    sigma = query.sigma if given else estimate_sigma(images["image"].png, planes=model.config.shape.planes)
+    depth, sigma = _entry(query, model, sigma)
     task = Denoising(sigma=sigma, estimated=not given, depth=depth, mode=query.mode, average=query.average)
     if task.estimated and query.steps is not None:  # the client could not know the depth, and so the most steps
         query = query.model_copy(update={"steps": min(query.steps, depth + 1)})
     params, plan = _filled(query, model, task)
     return Prepared(params, task, plan=plan)
-
-
-def _estimate(image: FittedImage, model: ModelInfo) -> float:
-    return estimate_sigma(image.png, planes=model.config.shape.planes)
 
 
 def by_images(query: DenoiseQuery) -> bool:

@@ -182,10 +182,10 @@ class ResultStore:
         A file that may not be deleted is passed over, and so are old uploads of jobs that are `needed`. It has no time
         limit, because there may be a great many files.
         """
-        oldest, deleted = time.time() - max_age, 0
+        oldest, deleted, uploads = time.time() - max_age, 0, self._root / "uploads"
         refused: list[PurePosixPath] = []
         for path, top in self._swept():
-            if not self._is_older(path, oldest) or (self._is_upload(path) and needed(path.parent.name)):
+            if not self._is_older(path, oldest) or (path.is_relative_to(uploads) and needed(path.parent.name)):
                 continue
             try:
                 with suppress(FileNotFoundError):  # several workers may sweep at once
@@ -210,9 +210,6 @@ class ResultStore:
             yield from [(path, self._root / kind) for path in found]
         with _translated(), suppress(FileNotFoundError):
             yield from [(path, self._root) for path in self._blobs.in_root() if CHECK.match(path.name)]
-
-    def _is_upload(self, path: PurePosixPath) -> bool:
-        return path.is_relative_to(self._root / "uploads")
 
     def _is_older(self, path: PurePosixPath, oldest: float) -> bool:
         with _translated(), suppress(FileNotFoundError):

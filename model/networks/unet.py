@@ -5,6 +5,7 @@ One class covers diffusers' UNet2DModel, the UNetModel of improved- and guided-d
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from .layers.convolution import Convolution, LastConvolution
 from .layers.embedding import sinusoidal_embedding
 from .layers.norms import GroupNorm
 from .layers.pixel_head import LinearSkip, PixelHead
+from .layers.resampling import double, halve
 from .layers.row_linear import RowLinear
 
 LEVEL_SCALE = 1000.0  # of a level of 0..1, so that its sinusoids are those of timesteps
@@ -106,7 +108,7 @@ class Upsample(nn.Module):
         self.conv = Convolution(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(_double(x))
+        return self.conv(double(x, "box"))
 
 
 class UNet(nn.Module):
@@ -145,7 +147,7 @@ class UNet(nn.Module):
             elif config.resample == "conv":
                 self.up.append(Upsample(channels))
             else:
-                self.up.append(ResBlock(config, channels, channels, emb_dim, resample=_double))
+                self.up.append(ResBlock(config, channels, channels, emb_dim, resample=partial(double, resample="box")))
         self.norm_out = GroupNorm(config.groups, channels, config.norm_eps)
         if config.pixel_head:
             self.pixel_head = PixelHead(
@@ -243,7 +245,7 @@ def down_layers(config: UNetConfig) -> tuple[nn.ModuleList, list[int]]:
         elif config.resample == "conv":
             layers.append(Downsample(config, width))
         else:
-            layers.append(ResBlock(config, width, width, emb_dim, resample=_halve))
+            layers.append(ResBlock(config, width, width, emb_dim, resample=partial(halve, resample="box")))
         channels.append(width)
     return layers, channels
 
@@ -254,14 +256,6 @@ def mid_layers(config: UNetConfig) -> nn.ModuleList:
     return nn.ModuleList(
         [Stage(config, width, width, emb_dim, attention) for attention in (config.mid_attention, False)]
     )
-
-
-def _halve(x: Tensor) -> Tensor:
-    return F.avg_pool2d(x, 2)
-
-
-def _double(x: Tensor) -> Tensor:
-    return F.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
 def _zero(conv: nn.Conv2d) -> nn.Conv2d:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from model.conditions import Told
+from model.conditions import Told, listed
 
 from ..errors import RecipeError
 from ..recipe import ENLARGED, Recipe
@@ -213,12 +213,12 @@ def _named(recipe: Recipe, found: _Found, classes: Classes | None) -> tuple[NDAr
         classes = recipe.data.classes or tuple(str(label) for label in range(num_classes))
     if len(classes) != num_classes:
         raise RecipeError(
-            f"network.num_classes is {num_classes}, but the images have {len(classes)} classes: {_listed(classes)}"
+            f"network.num_classes is {num_classes}, but the images have {len(classes)} classes: {listed(classes, 10)}"
         )
     if recipe.guides and recipe.data.classes not in ((), classes):
         raise RecipeError(
-            f"the images have the classes {_listed(classes)}, but the guided model has {_listed(recipe.data.classes)}: "
-            "they must be the same, in the same order"
+            f"the images have the classes {listed(classes, 10)}, but the guided model has "
+            f"{listed(recipe.data.classes, 10)}: they must be the same, in the same order"
         )
     for name, label in found.labels:
         if label is None:
@@ -226,10 +226,6 @@ def _named(recipe: Recipe, found: _Found, classes: Classes | None) -> tuple[NDAr
         if not 0 <= label < num_classes:
             raise RecipeError(f"{name} has class {label}, but network.num_classes is {num_classes}")
     return np.array([label for _, label in found.labels], dtype=np.int64), classes
-
-
-def _listed(classes: Classes) -> str:
-    return ", ".join(classes[:10]) + (", …" if len(classes) > 10 else "")
 
 
 def _identity(recipe: Recipe) -> dict[str, Any]:

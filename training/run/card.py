@@ -2,6 +2,7 @@
 
 import torch
 
+from model.conditions import listed
 from model.processor import processor_name
 
 from .trainer import Trainer
@@ -36,10 +37,9 @@ def card(trainer: Trainer, seconds: float, flops: int) -> str:
     recipe, data = trainer.recipe, trainer.batches.dataset
     parameters = sum(parameter.numel() for parameter in trainer.network.parameters())
     classes = data.classes or ()
-    more = len(classes) - MAX_CLASSES
-    named = classes if more <= 0 else (*classes[:MAX_CLASSES], f"and {more} more")
+    time = f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.0f} minutes"
     rows = {
-        "classes": ", ".join(named),
+        "classes": listed(classes, MAX_CLASSES),
         "conditions": "; ".join(f"`{name}`: {each.expected}" for name, each in recipe.conditions.items()),
         "network": f"{recipe.record['network']['type']}, {flops / 1e9:.3g} GFLOP a call",
         "schedule": f"{recipe.schedule.type}, T = {recipe.schedule.num_train_timesteps}",
@@ -47,7 +47,7 @@ def card(trainer: Trainer, seconds: float, flops: int) -> str:
         "data": f"{len(data.trained):,} images, source `{recipe.record['data']['source']}`",
         "begun from": recipe.record["init"],
         "training": f"{trainer.step:,} steps of {recipe.batch_size}, {trainer.step * recipe.batch_size:,} images",
-        "time": f"{_time(seconds)} on {_device(trainer)}",
+        "time": f"{time} on {_device(trainer)}",
         "average": f"decay {recipe.ema_decay}",
         "defaults": f"`{recipe.defaults.sampler}`, {recipe.defaults.steps} steps",
     }
@@ -58,10 +58,6 @@ def card(trainer: Trainer, seconds: float, flops: int) -> str:
         parameters=parameters,
         rows="\n".join(f"| {key} | {value} |" for key, value in rows.items() if value),
     )
-
-
-def _time(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.0f} minutes"
 
 
 def _device(trainer: Trainer) -> str:

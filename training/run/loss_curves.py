@@ -37,11 +37,6 @@ def sheet_at(folder: Path, step: int) -> Path:
     return folder / SHEETS / f"{step:08d}.png"
 
 
-def sheets_of(folder: Path) -> dict[int, Path]:
-    """Returns the sheets that a run has drawn, by step."""
-    return {int(path.stem): path for path in sorted((folder / SHEETS).glob("*.png"))}
-
-
 def plot_run(folder: Path, out: Path) -> None:
     """Plots the logged losses of a run, over all timesteps and by quarter of them.
 
@@ -52,7 +47,8 @@ def plot_run(folder: Path, out: Path) -> None:
     labels = {"loss": "all t", "loss/t<50": "t < 50"}
     labels |= {f"loss/q{quarter}": f"quarter {quarter} of t" for quarter in range(1, 5)}
     ylabel = "cross-entropy" if any("accuracy" in entry for entry in entries) else "mean squared error"
-    figure, sheets = Figure(figsize=(8, 4.5), layout="constrained"), sheets_of(folder)
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    sheets = {int(path.stem): path for path in sorted((folder / SHEETS).glob("*.png"))}  # by step
     if sheets:
         figure.set_figheight(5.5)
         axes, strip = figure.subplots(2, sharex=True, height_ratios=(4.5, 1))

@@ -156,7 +156,9 @@ class Runner:
         try:
             z = self._noise(x, generators, stochastic)
             x0 = torch.stack([t.x0 for t in trajectories])
-            x, x0 = advance(x, x0, out, z, rows, gradient, self._x0_before(rows, trajectories))
+            # The x0 of the calls before the previous ones.
+            x0_before = torch.stack([t.x0_before for t in trajectories]) if rows[:, Column.D].any() else None
+            x, x0 = advance(x, x0, out, z, rows, gradient, x0_before)
             outcomes = [t.outcome(x[i], x0[i], z[i]) for i, t in enumerate(trajectories)]
         except Exception:
             for generator, state in zip(generators, states, strict=True):
@@ -173,10 +175,6 @@ class Runner:
         if len(generators) == len(x):
             return drawn
         return torch.zeros_like(x).index_copy(0, upload(indices, x.device), drawn)
-
-    def _x0_before(self, rows: Tensor, trajectories: Sequence[Trajectory]) -> Tensor | None:
-        """Returns the x0 of the calls before the previous ones, shape of x; None if no row has D."""
-        return torch.stack([t.x0_before for t in trajectories]) if rows[:, Column.D].any() else None
 
     def _predict(self, x: Tensor, timesteps: Tensor, trajectories: Sequence[Trajectory]) -> Tensor:
         """Returns the network's outputs, guided where a row has a scale (`model.guidance`); a learned variance stays.
