@@ -192,7 +192,8 @@ def _add_classifier(checkpoint: Checkpoint, path: Path, facts: str | None) -> Ch
     for what, (its, models) in theirs.items():
         if its != models:
             raise UserError(f"{path.name} does not fit the model: {what} {its} instead of {models}")
-    if not np.allclose(schedule_of(found).build().betas, checkpoint.schedule.betas, rtol=1e-9):
+    schedule = schedule_of(found.noise_schedule, found.diffusion_steps).build()
+    if not np.allclose(schedule.betas, checkpoint.schedule.betas, rtol=1e-9):
         raise UserError(f"{path.name} does not fit the model: it was trained on another noise schedule")
     return replace(checkpoint, config=replace(config, classifier=classifier.config), classifier=classifier)
 

@@ -21,7 +21,7 @@ from ..networks.unet import UNet
 from ..plans.clipping import Clipping
 from ..plans.preconditioning import Preconditioning
 from .facts import class_names
-from .naming import Weights, adopt, built, renamed, tensor_of
+from .naming import Weights, adopt, built, renamed, reorder_attention, tensor_of
 from .sigma_facts import EDMFacts
 
 SIGMA_MIN, SIGMA_MAX = 0.002, 80.0  # where the authors' sampler begins and ends, unless the network says otherwise
@@ -115,13 +115,6 @@ def layer_name(facts: EDMFacts, half: str, kind: str, level: int, number: int) -
     return f"{half}.{size}x{size}_{there}"
 
 
-def reorder_attention(qkv: nn.Module, heads: int) -> None:
-    """Reorders qkv from [heads, C, 3] to our [3, heads, C]."""
-    for parameter in qkv.parameters():
-        parts = torch.unflatten(parameter.data, 0, (heads, -1, 3))
-        parameter.data = parts.movedim(2, 0).flatten(0, 2).contiguous()
-
-
 def _song_unet(weights: Weights, facts: EDMFacts) -> tuple[SongUNetConfig, SongUNet]:
     filters = {(1, 1): "box", (1, 3, 3, 1): "binomial"}
     if facts.resample_filter not in filters:
@@ -149,7 +142,7 @@ def _song_unet(weights: Weights, facts: EDMFacts) -> tuple[SongUNetConfig, SongU
             names |= {f"{here}.norm": f"{there}_norm", f"{here}.conv": f"{there}_conv"} if kind == "out" else {}
     weights = {name.replace("map_noise.freqs", "map_noise.frequencies"): each for name, each in weights.items()}
     adopt(network, _with_classes(weights, facts, math.sqrt(facts.label_dim)), names)
-    _reorder_all(network)
+    reorder_attention(network, song_unet.Attention, axis=2)
     return config, network
 
 
@@ -188,7 +181,7 @@ def _dhariwal_unet(weights: Weights, facts: EDMFacts) -> tuple[UNetConfig, UNet]
         there = layer_name(facts, "dec", "middle", len(facts.channel_mult) - 1, index)
         names |= renamed(f"mid.{index}", f"model.{there}", UNET_STAGE)
     adopt(network, _with_classes(weights, facts, 1.0), names)
-    _reorder_all(network)
+    reorder_attention(network, unet.Attention, axis=2)
     return config, network
 
 
@@ -206,11 +199,3 @@ def _with_classes(weights: Weights, facts: EDMFacts, scale: float) -> dict[str, 
         table = torch.cat([table, torch.zeros_like(table[:1])])
     weights[name] = table if bias is None else table + bias
     return weights
-
-
-def _reorder_all(network: nn.Module) -> None:
-    for module in network.modules():
-        if isinstance(module, song_unet.Attention):
-            reorder_attention(module.qkv, 1)
-        elif isinstance(module, unet.Attention):
-            reorder_attention(module.qkv, module.heads)

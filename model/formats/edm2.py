@@ -22,9 +22,9 @@ from ..networks.edm2_unet import (
     EDM2UNet,
 )
 from ..networks.sigma_configs import EDM2UNetConfig
-from .edm import NOT_SERVED, common, diffusion, layer_name, reorder_attention
+from .edm import NOT_SERVED, common, diffusion, layer_name
 from .facts import class_names
-from .naming import Weights, adopt, built, renamed, tensor_of
+from .naming import Weights, adopt, built, renamed, reorder_attention, tensor_of
 from .sigma_facts import EDMFacts
 
 CALLS = 63  # of 32 steps by Heun's method, the defaults of the authors' generate_images.py
@@ -66,9 +66,7 @@ def read_unet(weights: Weights, facts: EDMFacts) -> tuple[ModelConfig, EDM2UNet]
             here, there = f"{half}.{index}", f"unet.{layer_name(facts, half, kind, level, number)}"
             names |= {here: there} | renamed(here, there, BLOCK)
     adopt(network, _folded(weights), names)
-    for module in network.modules():
-        if isinstance(module, Attention):
-            reorder_attention(module.qkv, module.heads)
+    reorder_attention(network, Attention, axis=2)
     return ModelConfig(
         network=config,
         image_size=facts.img_resolution,

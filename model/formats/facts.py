@@ -118,12 +118,12 @@ class JiTFacts:
 Facts = GuidedFacts | ClassifierFacts | HoFacts | DomeFacts | LucidFacts | EDMFacts | ScoreSDEFacts | JiTFacts
 
 
-def schedule_of(facts: GuidedFacts | ClassifierFacts) -> ScheduleConfig:
+def schedule_of(name: Schedule, timesteps: int) -> ScheduleConfig:
     """Returns a schedule of `get_named_beta_schedule`, which scales the betas of the linear one by 1000 / T."""
-    if facts.noise_schedule == "cosine":
-        return ScheduleConfig("cosine", facts.diffusion_steps)
-    scale = 1000 / facts.diffusion_steps
-    return ScheduleConfig("linear", facts.diffusion_steps, beta_start=scale * 1e-4, beta_end=scale * 0.02)
+    if name == "cosine":
+        return ScheduleConfig("cosine", timesteps)
+    scale = 1000 / timesteps
+    return ScheduleConfig("linear", timesteps, beta_start=scale * 1e-4, beta_end=scale * 0.02)
 
 
 def class_names(number: int | None, given: tuple[str, ...] | None) -> tuple[str, ...] | None:

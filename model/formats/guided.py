@@ -6,9 +6,6 @@ Their files hold weights alone. The shapes show most of the architecture; `facts
 import math
 from typing import Any
 
-import torch
-from torch import nn
-
 from ..errors import CheckpointError
 from ..folders.config import ModelConfig
 from ..networks.build import unfilled
@@ -16,7 +13,7 @@ from ..networks.classifier import Classifier
 from ..networks.configs import ClassifierConfig, UNetConfig
 from ..networks.unet import Attention, UNet
 from .facts import ClassifierFacts, GuidedFacts, class_names, schedule_of
-from .naming import ATTENTION, Weights, adopt, built, count, renamed, size_of
+from .naming import ATTENTION, Weights, adopt, built, count, renamed, reorder_attention, size_of
 from .widths import multiple
 
 CONTRADICTION = "the facts contradict the weights"
@@ -37,13 +34,13 @@ def read_unet(weights: Weights, facts: GuidedFacts) -> tuple[ModelConfig, UNet]:
     network = unfilled(UNet, config)
     adopt(network, weights, encoder_names(config) | decoder_names(config))
     if not facts.use_new_attention_order:
-        _reorder_attention(network)
+        reorder_attention(network, Attention, axis=1)
     learned = config.out_channels == 2 * config.in_channels
     return ModelConfig(
         network=config,
         image_size=facts.image_size,
         channels=config.in_channels,
-        schedule=schedule_of(facts),
+        schedule=schedule_of(facts.noise_schedule, facts.diffusion_steps),
         prediction="x0" if facts.predict_xstart else "eps",
         variance="learned_range" if learned else "fixed_small" if facts.sigma_small else "fixed_large",
         classes=class_names(config.num_classes, facts.classes),
@@ -60,7 +57,7 @@ def read_classifier(weights: Weights, facts: ClassifierFacts) -> Classifier:
     pool = {"pool": "out.2", "pool.qkv": "out.2.qkv_proj", "pool.proj": "out.2.c_proj"}
     adopt(classifier, weights, encoder_names(config.unet) | pool)
     if not facts.use_new_attention_order:
-        _reorder_attention(classifier)
+        reorder_attention(classifier, Attention, axis=1)
     return classifier
 
 
@@ -199,12 +196,3 @@ def decoder_names(config: UNetConfig) -> dict[str, str]:
 
 def _stage(here: str, block: str, attention: str) -> dict[str, str]:
     return renamed(f"{here}.block", block, BLOCK) | renamed(f"{here}.attention", attention, ATTENTION)
-
-
-def _reorder_attention(network: nn.Module) -> None:
-    """Reorders qkv of every attention from [heads, 3, C] to our [3, heads, C]."""
-    for module in network.modules():
-        if isinstance(module, Attention):
-            for parameter in module.qkv.parameters():
-                parts = torch.unflatten(parameter.data, 0, (module.heads, 3, -1))
-                parameter.data = parts.transpose(0, 1).flatten(0, 2)

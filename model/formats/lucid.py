@@ -4,6 +4,8 @@ A state dict of its GaussianDiffusion has the betas and, in the weights of the l
 neither, so `facts` must give both.
 """
 
+from typing import Literal
+
 import numpy as np
 from torch import Tensor
 
@@ -14,7 +16,7 @@ from ..networks.configs import LucidUNetConfig
 from ..networks.lucid_unet import LucidUNet
 from ..plans.prediction import Prediction
 from ..plans.schedule import FloatTable, NoiseSchedule
-from .facts import LucidFacts
+from .facts import LucidFacts, Schedule, schedule_of
 from .naming import Weights, adopt, count, size_of, tensor_of
 from .widths import multiple
 
@@ -160,14 +162,8 @@ def _given(facts: LucidFacts) -> tuple[ScheduleConfig, str]:
     return _named(facts.beta_schedule, facts.timesteps), facts.objective
 
 
-def _named(beta_schedule: str, timesteps: int) -> ScheduleConfig:
-    match beta_schedule:
-        case "linear":
-            scale = 1000 / timesteps
-            return ScheduleConfig("linear", timesteps, beta_start=scale * 1e-4, beta_end=scale * 0.02)
-        case "cosine":
-            return ScheduleConfig("cosine", timesteps)
-    return _listed(_sigmoid(timesteps))
+def _named(beta_schedule: Schedule | Literal["sigmoid"], timesteps: int) -> ScheduleConfig:
+    return _listed(_sigmoid(timesteps)) if beta_schedule == "sigmoid" else schedule_of(beta_schedule, timesteps)
 
 
 def _sigmoid(timesteps: int) -> FloatTable:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
@@ -46,6 +47,17 @@ def adopt(network: nn.Module, weights: Weights, modules: Mapping[str, str]) -> N
         raise CheckpointError(f"the checkpoint holds a tensor that does not belong to this network: {min(unused)}")
     network.load_state_dict(state, assign=True)
     network.requires_grad_(False).eval()
+
+
+def reorder_attention(network: nn.Module, kind: type[nn.Module], *, axis: int) -> None:
+    """Reorders qkv of every attention of this kind to our [3, heads, C], from an order that has the 3 at `axis`."""
+    for module in network.modules():
+        if isinstance(module, kind):
+            sizes = [getattr(module, "heads", 1), -1]
+            sizes.insert(axis, 3)
+            for parameter in module.get_submodule("qkv").parameters():
+                parts = torch.unflatten(parameter.data, 0, sizes)
+                parameter.data = parts.movedim(axis, 0).flatten(0, 2).contiguous()
 
 
 def built(kind: type[Any], complaint: str, **fields: Any) -> Any:
