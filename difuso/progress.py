@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
 
 log = logging.getLogger(__name__)
 
@@ -22,21 +22,8 @@ def title_of(model: str, seed: int | Sequence[int]) -> str:
 @contextmanager
 def progress(title: str) -> Iterator[Callable[[float], None]]:
     """Yields a function that shows the share of the work done, 0..1."""
-    console = Console(stderr=True)
-    if console.is_terminal:
-        with Progress(console=console) as bar:
-            task = bar.add_task(title, total=1.0)
-            yield lambda share: bar.update(task, completed=share)
-        return
-    told = 0.0
-
-    def tell(share: float) -> None:
-        nonlocal told
-        if share >= told + LOG_EVERY or share == 1.0:
-            log.info("%s: %.0f %%", title, 100 * share)
-            told = share
-
-    yield tell
+    with _shown(title, lambda share: f"{100 * share:.0f} %", Progress.get_default_columns()) as show:
+        yield show
 
 
 @contextmanager
@@ -47,28 +34,33 @@ def image_progress(title: str, total: int, there: int) -> Iterator[Callable[[int
     """
     began = time.monotonic()
 
-    def pace(now: int) -> str:
+    def words(now: float) -> str:
+        done = f"{now} of {total} images"
         rate = (now - there) / max(time.monotonic() - began, 1e-3)
-        return f"{rate:.3g} images/s, {timedelta(seconds=round((total - now) / rate))} left" if now > there else ""
+        left = timedelta(seconds=round((total - now) / rate)) if now > there else None
+        return done if left is None else f"{done}, {rate:.3g} images/s, {left} left"
 
+    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[words]}")
+    with _shown(title, words, columns, total=total, there=there) as show:
+        yield show
+
+
+@contextmanager
+def _shown(
+    title: str, words: Callable[[float], str], columns: Sequence[ProgressColumn], *, total: float = 1.0, there: int = 0
+) -> Iterator[Callable[[float], None]]:
     console = Console(stderr=True)
     if console.is_terminal:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[pace]}"),
-        )
         with Progress(*columns, console=console) as bar:
-            task = bar.add_task(title, total=total, completed=there, pace="")
-            yield lambda now: bar.update(task, completed=now, pace=pace(now))
+            task = bar.add_task(title, total=total, completed=there, words="")
+            yield lambda now: bar.update(task, completed=now, words=words(now))
         return
-    told = there
+    told: float = there
 
-    def tell(now: int) -> None:
+    def tell(now: float) -> None:
         nonlocal told
         if now >= told + LOG_EVERY * total or now == total:
-            log.info("%s: %d of %d images, %s", title, now, total, pace(now))
+            log.info("%s: %s", title, words(now))
             told = now
 
     yield tell
