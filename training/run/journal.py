@@ -17,9 +17,10 @@ from model.images import to_uint8
 from model.png import PNG_KEY
 from model.shape import Shape
 
-from .loss_curves import METRICS, plot_run, sheet_at
+from .loss_curves import METRICS, MOMENTS, plot_run
 
 LOSSES, SHEET = "losses.png", "sheet.png"
+FIRST = 4  # samples that stand below the curve of losses
 GAP, LINE = 2, 12  # pixels between the images of a sheet, and for a line of text
 Captions = Sequence[Sequence[str]]  # lines of text for each image
 Samples = Sequence[Mapping[str, Any]]  # the seed, class and conditions of each image
@@ -50,9 +51,9 @@ class Journal:
 
         The same without text is sheet.png, which tells programs how its samples were drawn, if that is known.
         """
-        path = sheet_at(self._folder, step)
-        path.parent.mkdir(exist_ok=True)
-        tile_images(images, captions).save(path)
+        for folder, shown in (("sheets", tile_images(images, captions)), (MOMENTS, tile_images(images[:FIRST]))):
+            (self._folder / folder).mkdir(exist_ok=True)
+            shown.save(self._folder / folder / f"{step:08d}.png")
         text = PngInfo()
         if samples:
             text.add_itxt(PNG_KEY, json.dumps({"samples": samples}))

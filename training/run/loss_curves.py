@@ -1,4 +1,4 @@
-"""Loss curves of training runs as PNG files: of metrics.jsonl, with samples below, from sheets/."""
+"""Loss curves of training runs as PNG files: of metrics.jsonl, with samples below, from moments/."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,10 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator
 from PIL import Image
 
-METRICS, SHEETS = "metrics.jsonl", "sheets"
+METRICS, MOMENTS = "metrics.jsonl", "moments"
 WINDOW = 9  # lines of a log over which a smoothed loss is the mean
-MOMENTS = 8  # of a run, whose samples stand below its curve
-SHOWN = 4  # a sheet is so many times as wide and high as what is shown of it: 2x2 of 8x8 samples
+SHOWN = 8  # moments of a run, whose samples stand below its curve
 
 Entries = list[dict[str, Any]]
 Values = np.ndarray[Any, Any]
@@ -32,27 +31,22 @@ def read_metrics(path: Path) -> Entries:
     return [by_step[step] for step in sorted(by_step)]
 
 
-def sheet_at(folder: Path, step: int) -> Path:
-    """Returns the path of the sheet that a run draws at a step."""
-    return folder / SHEETS / f"{step:08d}.png"
-
-
 def plot_run(folder: Path, out: Path) -> None:
     """Plots the logged losses of a run, over all timesteps and by quarter of them.
 
     The plot also shows its KID, or the accuracy of a classifier on held-out images. Below, on the same axis of steps,
-    stand the first samples of some of its sheets, each left of the step at which it was drawn.
+    stand samples of some moments, each left of the step at which it was drawn.
     """
     entries = read_metrics(folder / METRICS)
     labels = {"loss": "all t", "loss/t<50": "t < 50"}
     labels |= {f"loss/q{quarter}": f"quarter {quarter} of t" for quarter in range(1, 5)}
     ylabel = "cross-entropy" if any("accuracy" in entry for entry in entries) else "mean squared error"
     figure = Figure(figsize=(8, 4.5), layout="constrained")
-    sheets = {int(path.stem): path for path in sorted((folder / SHEETS).glob("*.png"))}  # by step
-    if sheets:
+    moments = {int(path.stem): path for path in (folder / MOMENTS).glob("*.png")}  # by step
+    if moments:
         figure.set_figheight(5.5)
         axes, strip = figure.subplots(2, sharex=True, height_ratios=(4.5, 1))
-        _show(sheets, strip)
+        _show(moments, strip)
     else:
         axes = figure.subplots()
     _plot({label: (entries, key) for key, label in labels.items()}, axes, ylabel=ylabel)
@@ -115,17 +109,16 @@ def _dot(dots: Sequence[tuple[int, float]], axes: Axes, label: str) -> None:
     right.legend(fontsize="small", loc="lower right" if rises else "upper center")
 
 
-def _show(sheets: Mapping[int, Path], strip: Axes) -> None:
-    """Shows the corner of the sheets at equal distances of the run, each in the part of it that ends with the sheet."""
-    last = max(sheets)
-    ends = [last * part / MOMENTS for part in range(MOMENTS + 1)]
+def _show(moments: Mapping[int, Path], strip: Axes) -> None:
+    """Shows the samples of moments at equal distances of the run, each in the part of it that ends with the moment."""
+    ends = [max(moments) * part / SHOWN for part in range(SHOWN + 1)]
     for begin, end in pairwise(ends):
-        step = max((step for step in sheets if begin < step <= end), default=None)
-        if step is None:
-            continue
-        with Image.open(sheets[step]) as sheet:
-            corner = sheet.crop((0, 0, sheet.width // SHOWN, sheet.height // SHOWN)).convert("RGB")
-        strip.imshow(corner, extent=(begin, end, 0, 1), aspect="auto", interpolation="antialiased")
+        step = max((step for step in moments if begin < step <= end), default=None)
+        if step is not None:
+            with Image.open(moments[step]) as samples:
+                strip.imshow(
+                    samples.convert("RGB"), extent=(begin, end, 0, 1), aspect="auto", interpolation="antialiased"
+                )
     strip.set(ylim=(0, 1), yticks=[])
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from PIL import Image
 
 from training.run.loss_curves import plot_run, smoothed
 
@@ -35,6 +36,22 @@ def test_the_losses_have_numbers_whatever_their_range(
     ticks = [*axes.yaxis.get_majorticklabels(), *axes.yaxis.get_minorticklabels()]
     shown = {tick.get_text() for tick in ticks if tick.get_text() and low <= tick.get_position()[1] <= high}
     assert len(shown) >= 2
+
+
+def test_samples_stand_below_the_curve_left_of_their_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "metrics.jsonl").write_text(
+        "\n".join(json.dumps({"step": s, "loss": 1 / s}) for s in range(100, 1700, 100))
+    )
+    (tmp_path / "moments").mkdir()
+    for step in (150, 200, 900, 1600):  # of two in an eighth of the run the later counts
+        Image.new("RGB", (4, 4), (step % 256, 0, 0)).save(tmp_path / "moments" / f"{step:08d}.png")
+    figures: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, out, dpi: figures.append(figure))
+    plot_run(tmp_path, tmp_path / "losses.png")
+    curve, strip = figures[0].axes
+    assert curve.get_xlim() == strip.get_xlim()
+    shown = {tuple(each.get_extent())[:2]: int(np.asarray(each.get_array())[0, 0, 0]) for each in strip.images}
+    assert shown == {(0, 200): 200, (800, 1000): 900 % 256, (1400, 1600): 1600 % 256}
 
 
 def test_a_run_that_has_logged_nothing_yet_has_a_plot(tmp_path: Path) -> None:

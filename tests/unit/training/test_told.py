@@ -250,6 +250,8 @@ def test_a_run_ends_with_a_model_that_declares_its_conditions_and_a_sheet_that_t
         text = np.asarray(sheet.convert("L"))[GAP + 8 :, :]
     lines = [text[row * (8 + 3 * LINE + GAP) :][: 3 * LINE] for row in range(8)]
     assert [bool((line < 128).any()) for line in lines] == [True] * 7 + [False]  # the last row is told nothing
+    with Image.open(faces / "run" / "moments" / "00000004.png") as first:
+        assert first.size == 2 * (2 * (8 + GAP) + GAP,)  # four samples without text
     with Image.open(faces / "run" / "model" / "sheet.png") as sheet:
         assert sheet.size == 2 * (8 * (8 + GAP) + GAP,)
         samples = json.loads(sheet.info[PNG_KEY])["samples"]
