@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +67,15 @@ class Studio:
 
     def see(self, selector: str, seconds: float = 15) -> WebElement:
         """Waits for an element that is displayed."""
-        wait_until(lambda: any(each.is_displayed() for each in self.all(selector)), seconds, f"{selector} is seen")
-        return next(each for each in self.all(selector) if each.is_displayed())
+        found: list[WebElement] = []
+
+        def is_seen() -> bool:
+            with suppress(StaleElementReferenceException):  # replaced between the two calls
+                found[:] = [each for each in self.all(selector) if each.is_displayed()]
+            return bool(found)
+
+        wait_until(is_seen, seconds, f"{selector} is seen")
+        return found[0]
 
     def click(self, target: str | WebElement) -> None:
         element = self.see(target) if isinstance(target, str) else target

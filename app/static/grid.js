@@ -27,12 +27,6 @@ let tag; // of the grid that is shown
 let parts;
 let turn = 0;
 
-function start() {
-  build();
-  jobs.addEventListener("job", ({ detail }) => detail.tag && detail.tag === tag && (put(detail), show()));
-  document.addEventListener("language", () => (count(), show()));
-}
-
 function build() {
   const samplers = [...form.elements.sampler.options].filter(option => option.value).map(({ value }) => {
     const box = el("input", { type: "checkbox", value, checked: ["ddpm", "ddim", "dpmpp", "unipc"].includes(value) });
@@ -61,6 +55,8 @@ function build() {
   controls.addEventListener("submit", event => (event.preventDefault(), drawGrid()));
   exported.addEventListener("click", () => saveGrid(modelOfGrid(), parts.table.dataset.axis, layout(), cells).catch(error => complain(alarm, error)));
   count();
+  jobs.addEventListener("job", ({ detail }) => detail.tag && detail.tag === tag && (put(detail), show()));
+  document.addEventListener("language", () => (count(), show()));
 }
 
 const model = () => form.elements.model.value;
@@ -157,7 +153,7 @@ async function look(looked) {
 
 // Shows a grid that was drawn before; without a tag the one that is there.
 export function openGrid(wanted) {
-  if (!parts) start();
+  if (!parts) build();
   if (wanted && axisOf(wanted) && wanted !== tag) {
     tag = wanted;
     cells.clear();
@@ -185,10 +181,9 @@ function show() {
   const body = rows.map(sampler => el("tr", {}, el("th", { scope: "row", textContent: sampler }), ...columns.map(value => cellOf(cells.get(keyOf(sampler, value))))));
   const table = el("table", {}, el("thead", {}, head), el("tbody", {}, ...body));
   table.style.setProperty("--tile", `${multiple(sizeOf(job && drawnBy(job)), TILE)}px`);
-  const held = parts.table.contains(document.activeElement) && document.activeElement;
+  const held = [...parts.table.querySelectorAll("a, input")].indexOf(document.activeElement);
   parts.table.replaceChildren(table);
-  const isHeld = each => (each.href ? each.href === held.href : each.dataset.name === held.dataset.name);
-  if (held) [...table.querySelectorAll("a, input")].find(isHeld)?.focus();
+  table.querySelectorAll("a, input")[held]?.focus(); // cells are filled in their order
 }
 
 function cellOf(cell) {

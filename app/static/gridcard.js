@@ -30,6 +30,7 @@ export class GridCard {
   }
 
   show() {
+    if (this.#shown) return;
     this.#shown = true;
     this.#fill();
   }

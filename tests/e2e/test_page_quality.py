@@ -96,6 +96,7 @@ def test_axe_finds_nothing(studio: Studio, axe: str, tmp_path: Path, scheme: str
         studio.press(mode, "#compare")
         look(mode)
     studio.click("nav a[href='#gallery']")
+    studio.see("#gallery")  # where the reader was; only then is there something to scroll
     studio.driver.execute_script(f"document.getElementById('job-{job_id}').scrollIntoView()")
     picture = studio.see(f"#job-{job_id} a.picture")
     studio.driver.execute_script("arguments[0].focus()", picture)
@@ -273,7 +274,8 @@ def test_jobs_come_and_go_without_moving_the_page(studio: Studio) -> None:
     other = httpx.post(f"{studio.url}/generate?n=8&steps=1000", headers=busy).json()["id"]
     try:
         wait_until(lambda: studio.text("#queue-count") == "1", 15, "a job is in the queue")
-        assert studio.driver.execute_script(place) == top, "the queue moves nothing"
+        moved = studio.driver.execute_script(place) - top
+        assert abs(moved) < 1, "the queue moves nothing; a browser rounds where it has scrolled to"
     finally:
         httpx.delete(f"{studio.url}/jobs/{other}")
     studio.load()
