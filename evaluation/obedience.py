@@ -1,6 +1,6 @@
 """How often an image shows what it was asked to show, by a judge's answers."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 
@@ -27,12 +27,12 @@ class Share:
         return f"{100 * self.value:.1f} ± {100 * self.error:.1f} %"
 
 
-def rows_told(names: Collection[str], columns: Columns) -> NDArray[np.int64]:
-    """Returns the rows of the images that are told all these conditions.
+def rows_told(columns: Columns) -> NDArray[np.int64]:
+    """Returns the rows of the images that are told all of some conditions.
 
     Raises EvaluationError if there are no conditions, or no such images.
     """
-    told = [columns[name].told for name in names]
+    told = [column.told for column in columns.values()]
     rows = np.flatnonzero(np.all(told, axis=0))
     if not told or not len(rows):
         raise EvaluationError("no held-out image is told all conditions: name a recipe whose images are")
@@ -51,7 +51,7 @@ def choose_rows(conditions: Conditions, columns: Columns, count: int) -> NDArray
 
     Raises EvaluationError if no image is told all conditions.
     """
-    told = rows_told(conditions, columns)
+    told = rows_told({name: columns[name] for name in conditions})
     generator, turns = np.random.default_rng(0), []
     for name, condition in conditions.items():
         values = columns[name].values[told]

@@ -6,13 +6,13 @@ from os.path import realpath
 from pathlib import Path
 
 from model.errors import unreadable
-from model.folders.files import is_file
+from model.folders.files import CARD, LOSSES, SHEET, is_file
 
 CARD_BYTES, FIGURE_BYTES = 1 << 20, 1 << 24  # at most
 FILES = {
-    "card": ("README.md", CARD_BYTES),
-    "sheet": ("sheet.png", FIGURE_BYTES),
-    "losses": ("losses.png", FIGURE_BYTES),
+    "card": (CARD, CARD_BYTES),
+    "sheet": (SHEET, FIGURE_BYTES),
+    "losses": (LOSSES, FIGURE_BYTES),
 }
 ABOUT_LENGTH = 160  # characters
 HEAD_BYTES = 4096  # of a card, in which its first sentence is looked for

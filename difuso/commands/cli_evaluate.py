@@ -10,6 +10,7 @@ import typer
 
 from jobs.queries import Choices
 from model.folders.config import Precision
+from model.folders.files import LOSSES
 
 from ..errors import UserError
 from ..logs import log_lines
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 evaluate = typer.Typer(help="Measures models and images.", no_args_is_help=True)
 
 OUT = Path("var/evaluation")
-LOSSES = "losses.png"
 OF_SOURCES = ("sampler", "steps", "spacing")  # settings that the name of a source holds
 Model = Annotated[str | None, typer.Option(help="Name of a checkpoint; by default the first.")]
 Inception = Annotated[

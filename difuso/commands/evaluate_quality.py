@@ -80,7 +80,7 @@ def _told(data: str, sources: ImageSources, folder: Path, count: int) -> ToldIma
     """Returns what held-out images of a recipe are told."""
     recipe = load_recipe(data, networks=sources.networks)
     held_out = held_out_of(recipe, folder, faces=count)
-    return told_by(recipe, held_out, np.resize(rows_told(held_out.columns, held_out.columns), count))
+    return told_by(recipe, held_out, np.resize(rows_told(held_out.columns), count))
 
 
 def _open(

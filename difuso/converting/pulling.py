@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from model.folders.files import CARD
 from model.formats.diffusers.config import (
     CONFIG,
     INDEX,
@@ -30,7 +31,6 @@ from .new_models import check_name, name_from, print_summary
 if TYPE_CHECKING:
     from model import Checkpoint
 
-CARD = "README.md"  # states the licence
 SMALL = (INDEX, CONFIG, SCHEDULER, f"unet/{CONFIG}", f"scheduler/{SCHEDULER}", CARD)
 
 

@@ -1,6 +1,5 @@
 """A few steps that write nothing, to see whether a recipe works here, and its needs."""
 
-import copy
 import dataclasses
 import resource
 import sys
@@ -9,12 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from ..data import dataset
 from ..data.batches import Batches
 from ..recipe import Precision, Recipe
+from .flops import call_flops
 from .trainer import Trainer
 
 TIMED_STEPS = 3  # after one that warms up
@@ -86,18 +84,6 @@ def dry_run(recipe: Recipe, *, device: str = "cpu") -> DryRun:
         peak_bytes=_peak_bytes(trainer.device),
         max_steps=recipe.max_steps,
     )
-
-
-def call_flops(trainer: Trainer) -> int:
-    """Returns the operations of a call forwards with one image, two for each multiplication with its addition."""
-    network = copy.deepcopy(trainer.network)  # in training mode a call may change the means of a normalisation
-    x_t, t, told = trainer.blank(1)
-    # In training mode, because the counter does not know oneDNN's convolutions of the other; dropout draws there. And
-    # attention by matrix products, because it does not know the CPU's own.
-    counted = FlopCounterMode(display=False)
-    with torch.random.fork_rng(), sdpa_kernel(SDPBackend.MATH), counted as counter, torch.no_grad():
-        network(x_t, t, **told)
-    return int(counter.get_total_flops())
 
 
 def _peak_bytes(device: torch.device) -> int:

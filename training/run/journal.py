@@ -13,13 +13,13 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from model.folders.files import LOSSES, SHEET
 from model.images import to_uint8
 from model.png import PNG_KEY
 from model.shape import Shape
 
 from .loss_curves import METRICS, MOMENTS, plot_run
 
-LOSSES, SHEET = "losses.png", "sheet.png"
 FIRST = 4  # samples that stand below the curve of losses
 GAP, LINE = 2, 12  # pixels between the images of a sheet, and for a line of text
 Captions = Sequence[Sequence[str]]  # lines of text for each image

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from model.allocator import keep_freed_memory
+from model.folders.files import CARD
 from model.images import to_uint8
 
 from ..data import dataset
@@ -26,7 +27,7 @@ from ..recipe import Recipe
 from ..replacing import replace_text
 from ..seeds import Seeds
 from .card import card
-from .dry_run import call_flops
+from .flops import call_flops
 from .initial import check_initial, seeds_of
 from .journal import Journal
 from .outcomes import GuidedModel, ImageModel, Outcome
@@ -41,7 +42,7 @@ log = logging.getLogger(__name__)
 KID_BATCHES = [range(first, first + 64) for first in range(0, 256, 64)]  # seeds of the images that KID is of
 Distance = Callable[[ImageArray], float]  # of drawn images, uint8, shape (N, H, W, C), from others
 
-STATES, MODEL, DATA, HELD_OUT, RECIPE, CARD = "states", "model", "data", "held_out", "recipe.json", "README.md"
+STATES, MODEL, DATA, HELD_OUT, RECIPE = "states", "model", "data", "held_out", "recipe.json"
 
 
 OVER = "stopped at step %d after max_minutes; a larger max_minutes resumes the run"
