@@ -1,6 +1,7 @@
-// Before and after, with a divider that can be dragged.
+// Before and after: what the browser sent beside what came of it.
 
 import { addressOf, nameOf } from "./describe.js";
+import { dividedBy } from "./divider.js";
 import { el, multiple } from "./dom.js";
 import { drawnBy, sidesOf, sizeOf } from "./models.js";
 import { recall } from "./saved.js";
@@ -20,14 +21,9 @@ export async function compareOf(job, index) {
   const files = new Map(request.files);
   const size = sizeOf(drawnBy(job));
   const before = await measured(job, files, request.fit, sidesOf(drawnBy(job)));
-  before.className = "before";
   const after = el("img", { src: addressOf(job, index), alt: `${t("after")}, ${nameOf(job, index)}` });
-  const slider = el("input", { type: "range", min: 0, max: 100, step: 1, value: 50, "aria-label": t("divider") });
-  const frame = el("div", { className: "compare" }, after, before, el("span", { className: "divider" }), slider);
+  const frame = dividedBy(before, after);
   frame.style.setProperty("--tile", `${multiple(size, Math.min(WIDE, innerWidth - 64))}px`);
-  const show = () => frame.style.setProperty("--at", `${slider.value}%`);
-  slider.addEventListener("input", show);
-  show();
   const names = el("div", { className: "scale" }, el("span", { textContent: t("before") }), el("span", { textContent: t("after") }));
   return el("div", { className: "tool" }, frame, names);
 }

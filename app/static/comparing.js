@@ -4,6 +4,7 @@
 import { ask, request } from "./api.js";
 import { addressOf, nameOf } from "./describe.js";
 import { differencesOf } from "./differences.js";
+import { dividedBy } from "./divider.js";
 import { $, el } from "./dom.js";
 import { drawnBy, sidesOf } from "./models.js";
 import { notify } from "./notice.js";
@@ -105,14 +106,9 @@ const pair = () => [shown.pictures[0], shown.pictures[shown.other]];
 function divided(stage) {
   const [first, second] = pair();
   const [below, above] = [canvasOf(1, second), canvasOf(1, first)];
-  above.canvas.className = "before";
-  const slider = el("input", { type: "range", min: 0, max: 100, step: 1, value: 50, "aria-label": t("divider") });
-  const frame = el("div", { className: "compare" }, below.canvas, above.canvas, el("span", { className: "divider" }), slider);
+  const frame = dividedBy(above.canvas, below.canvas);
   frame.style.width = `${below.canvas.width}px`;
   frame.style.height = `${below.canvas.height}px`;
-  const divide = () => frame.style.setProperty("--at", `${slider.value}%`);
-  slider.addEventListener("input", divide);
-  divide();
   stage.append(frame);
   return [() => (above.lay(first), below.lay(second))];
 }
