@@ -5,13 +5,12 @@ Song et al. 2021 (DDIM), section 4.3, by the second-order solver of Lu et al. 20
 
 from typing import NamedTuple
 
-import numpy as np
-
 from ..errors import PlanError
 from ..guidance import UNGUIDED, Guidance
-from .plan import Column, Plan
-from .prediction import Prediction, x0_from_output
-from .samplers.log_snr import log_snr
+from .clipping import Clipping
+from .plan import Plan, tabulate
+from .prediction import Prediction
+from .samplers.transition import Transition, log_snr
 from .schedule import NoiseSchedule
 from .spacing import KARRAS_SIGMA_MAX, karras_levels_between, timesteps_from
 
@@ -70,12 +69,10 @@ def make_inversion(
         raise PlanError(f"must lie between 2 and {total} to invert an image", "steps", got=steps)
     levels = karras_levels_between(schedule, lowest, highest, steps)
     alpha, sigma, lam = log_snr(levels.chain)
-    table = np.zeros((steps - 1, len(Column)))
-    table[:, Column.CLIP], table[:, Column.W] = np.inf, guidance.weights(levels.chain.sigmas[:-1])
-    for i, row in enumerate(table):
+    rows = []
+    for i in range(steps - 1):
         slope = (lam[i + 1] - lam[i]) / (lam[i] - lam[i - 1]) / 2 if i else 0.0
         gain = alpha[i + 1] - alpha[i] * sigma[i + 1] / sigma[i]
-        row[Column.X0_X], row[Column.X0_OUT] = x0_from_output(prediction, alpha[i] ** 2)
-        row[Column.A] = sigma[i + 1] / sigma[i]
-        row[Column.B], row[Column.C] = gain * (1 + slope), -gain * slope
-    return Inversion(Plan(levels.timesteps[:-1], table), alpha[0], sigma[0])
+        rows.append(Transition(i, a=sigma[i + 1] / sigma[i], b=gain * (1 + slope), c=-gain * slope))
+    plan = tabulate(levels, rows, prediction=prediction, clipping=Clipping("none"), guidance=guidance)
+    return Inversion(plan, alpha[0], sigma[0])

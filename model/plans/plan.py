@@ -25,7 +25,7 @@ from ..guidance import UNGUIDED, Guidance
 from .clipping import Clipping
 from .prediction import Prediction, eps_from_output, x0_from_output
 from .samplers import SAMPLERS, Sampler, Variance
-from .samplers.transition import Options, Transition, transitions
+from .samplers.transition import Options, Transition, eps_guidance, transitions
 from .schedule import FloatTable, NoiseSchedule
 from .settings import Settings
 from .spacing import KARRAS, Levels, timesteps_from, visit_levels
@@ -201,7 +201,7 @@ def tabulate(
         abar = float(levels.chain.alphas_cumprod[t.level])
         eps_x, eps_out = eps_from_output(prediction, abar) if t.e else (0.0, 0.0)
         row[Column.X0_X], row[Column.X0_OUT] = x0_from_output(prediction, abar)
-        row[Column.G] = classifier_scale * t.g
+        row[Column.G] = classifier_scale * (eps_guidance(abar) if t.g is None else t.g)
         row[Column.A], row[Column.B], row[Column.OUT] = t.a + t.e * eps_x, t.b, t.e * eps_out
         row[Column.C], row[Column.D], row[Column.S], row[Column.V] = t.c, t.d, t.s, t.v
     return Plan(tuple(levels.timesteps[t.level] for t in transitions), table)

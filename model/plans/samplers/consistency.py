@@ -3,7 +3,7 @@
 import math
 
 from ..schedule import NoiseSchedule
-from .transition import Options, Transition, eps_guidance
+from .transition import Options, Transition
 
 
 def consistency(chain: NoiseSchedule, options: Options) -> list[Transition]:
@@ -14,6 +14,5 @@ def consistency(chain: NoiseSchedule, options: Options) -> list[Transition]:
     rows = []
     for i in reversed(range(chain.num_train_timesteps)):
         abar_prev = float(chain.alphas_cumprod_prev[i])
-        guidance = eps_guidance(float(chain.alphas_cumprod[i]))
-        rows.append(Transition(i, a=0.0, b=math.sqrt(abar_prev), s=math.sqrt(1 - abar_prev), g=guidance))
+        rows.append(Transition(i, a=0.0, b=math.sqrt(abar_prev), s=math.sqrt(1 - abar_prev)))
     return rows

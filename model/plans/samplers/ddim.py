@@ -19,10 +19,9 @@ def ddim(chain: NoiseSchedule, options: Options) -> list[Transition]:
         signal, spread = math.sqrt(abar_prev), math.sqrt(max(1 - abar_prev - sigma**2, 0.0))
         a = spread / math.sqrt(1 - abar)
         b = signal - a * math.sqrt(abar)
-        guidance = eps_guidance(abar)
         if options.keep_eps:
             # Guidance shifts eps too, which this row cannot: x0 alone moves x' as far as both would.
-            rows.append(Transition(i, a=0.0, b=signal, e=spread, s=sigma, g=guidance * b / signal))
+            rows.append(Transition(i, a=0.0, b=signal, e=spread, s=sigma, g=eps_guidance(abar) * b / signal))
         else:
-            rows.append(Transition(i, a=a, b=b, s=sigma, g=guidance))
+            rows.append(Transition(i, a=a, b=b, s=sigma))
     return rows

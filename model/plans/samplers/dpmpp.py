@@ -3,8 +3,7 @@
 import math
 
 from ..schedule import NoiseSchedule
-from .log_snr import log_snr
-from .transition import Options, Transition, eps_guidance
+from .transition import Options, Transition, log_snr
 
 
 def dpmpp(chain: NoiseSchedule, options: Options) -> list[Transition]:
@@ -32,10 +31,9 @@ def dpmpp(chain: NoiseSchedule, options: Options) -> list[Transition]:
                 b=gain * (1 + slope),
                 c=-gain * slope,
                 s=sigma[i - 1] * math.sqrt(-math.expm1(-2 * n)),
-                g=eps_guidance(float(chain.alphas_cumprod[i])),
             )
         )
-    rows.append(Transition(0, a=0.0, b=1.0, g=eps_guidance(float(chain.alphas_cumprod[0]))))
+    rows.append(Transition(0, a=0.0, b=1.0))
     return rows
 
 

@@ -5,8 +5,7 @@ import math
 import numpy as np
 
 from ..schedule import NoiseSchedule
-from .log_snr import log_snr
-from .transition import Options, Transition, eps_guidance
+from .transition import Options, Transition, log_snr
 
 
 def dpmpp_3m(chain: NoiseSchedule, options: Options) -> list[Transition]:
@@ -34,7 +33,6 @@ def dpmpp_3m(chain: NoiseSchedule, options: Options) -> list[Transition]:
             weights += (math.expm1(-h) / h + 1) * (slope + r0 / (r0 + r1) * bend)
             weights -= ((math.expm1(-h) + h) / h**2 - 0.5) * bend / (r0 + r1)
         b, c, d = (alpha[i - 1] * weights).tolist()
-        guidance = eps_guidance(float(chain.alphas_cumprod[i]))
-        rows.append(Transition(i, a=sigma[i - 1] / sigma[i], b=b, c=c, d=d, g=guidance))
-    rows.append(Transition(0, a=0.0, b=1.0, g=eps_guidance(float(chain.alphas_cumprod[0]))))
+        rows.append(Transition(i, a=sigma[i - 1] / sigma[i], b=b, c=c, d=d))
+    rows.append(Transition(0, a=0.0, b=1.0))
     return rows

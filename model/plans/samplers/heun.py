@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from ..schedule import NoiseSchedule
 from .ddim import ddim
-from .transition import Options, Transition, eps_guidance
+from .transition import Options, Transition
 
 
 def heun(chain: NoiseSchedule, options: Options) -> list[Transition]:
@@ -26,7 +26,6 @@ def heun(chain: NoiseSchedule, options: Options) -> list[Transition]:
         rows.append(step)
         left_out = i == chain.num_train_timesteps - 1 and options.settings.steps % 2 == 0
         if i > 0 and not left_out:
-            abar = float(chain.alphas_cumprod[i - 1])
-            weight = 0.5 * math.sqrt(abar) * (sigmas[i] / sigmas[i - 1] - 1)
-            rows.append(Transition(i - 1, a=1.0, b=weight, c=-weight, g=eps_guidance(abar)))
+            weight = 0.5 * math.sqrt(chain.alphas_cumprod[i - 1]) * (sigmas[i] / sigmas[i - 1] - 1)
+            rows.append(Transition(i - 1, a=1.0, b=weight, c=-weight))
     return rows

@@ -1,4 +1,4 @@
-"""The parts of a sampler."""
+"""The parts of a sampler: transitions, options, and the levels of a chain as exponential integrators see them."""
 
 import math
 from dataclasses import dataclass
@@ -28,8 +28,9 @@ class Transition(NamedTuple):
     s: float = 0.0  # standard deviation of the noise that is added, where it is not learned
     # of a learned deviation: f = (output + 1) / 2 lies between 0 and 1 (learned_range); 0 is not learned
     v: float = 0.0
-    # of classifier guidance with scale 1; the gradient is that of log p(y | x_t). Multiplied by exp(2 v f).
-    g: float = 0.0
+    # of classifier guidance with scale 1; the gradient is that of log p(y | x_t). Multiplied by exp(2 v f). None for
+    # that of `eps_guidance`
+    g: float | None = None
 
 
 def eps_guidance(abar: float) -> float:
@@ -53,3 +54,28 @@ def transitions(sampler: Sampler, chain: NoiseSchedule, options: Options) -> lis
     """Returns a sampler's way through a chain (least noisy level first): one transition per network call, in order."""
     module = import_module(f"{__package__}.{sampler.module}")
     return getattr(module, sampler.module)(chain, options)
+
+
+class LogSnr(NamedTuple):
+    """The levels of a chain, least noisy first."""
+
+    # alpha, sigma: x_t = alpha x_0 + sigma eps
+    alpha: list[float]
+    sigma: list[float]
+    lam: list[float]  # lambda = ln(alpha / sigma); minus infinity where nothing is left of the image
+
+    def order(self, level: int, highest: int) -> int:
+        """Returns the order of the step that leaves a level: one more than the calls before it that tell a slope.
+
+        It is at most one more than the calls that follow, as the last steps are the longest in lambda.
+        """
+        before = sum(math.isfinite(lam) for lam in self.lam[level + 1 : level + highest])
+        return min(highest, before + 1, level + 1)
+
+
+def log_snr(chain: NoiseSchedule) -> LogSnr:
+    """Returns the levels of a chain."""
+    alpha = [math.sqrt(abar) for abar in chain.alphas_cumprod]
+    sigma = [math.sqrt(1 - abar) for abar in chain.alphas_cumprod]
+    lam = [math.log(a / s) if a else -math.inf for a, s in zip(alpha, sigma, strict=True)]
+    return LogSnr(alpha, sigma, lam)

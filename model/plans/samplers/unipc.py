@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..schedule import NoiseSchedule
-from .log_snr import LogSnr, log_snr
-from .transition import Options, Transition, eps_guidance
+from .transition import LogSnr, Options, Transition, log_snr
 
 
 class Step(NamedTuple):
@@ -33,9 +32,9 @@ def unipc(chain: NoiseSchedule, options: Options) -> list[Transition]:
     for i in range(chain.num_train_timesteps - 1, 0, -1):
         step = _step(levels, i)
         b, c, d = (step.a * correction + step.predictor).tolist()
-        rows.append(Transition(i, a=step.a, b=b, c=c, d=d, g=eps_guidance(float(chain.alphas_cumprod[i]))))
+        rows.append(Transition(i, a=step.a, b=b, c=c, d=d))
         correction = step.corrector
-    rows.append(Transition(0, a=0.0, b=1.0, g=eps_guidance(float(chain.alphas_cumprod[0]))))
+    rows.append(Transition(0, a=0.0, b=1.0))
     return rows
 
 
