@@ -8,7 +8,6 @@ back, and the measurement in these coordinates.
 from copy import copy
 from typing import Protocol, Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,7 +17,7 @@ LEAST_SINGULAR_VALUE = 3e-2  # of blurs: weaker coordinates count as lost, becau
 
 
 class Operator(Protocol):
-    """A degradation of images of shape (C, H, W), float32."""
+    """A degradation of images of shape (C, H, W), float32; its attributes are numbers, tensors and tuples of them."""
 
     singular_values: Tensor  # the singular value of each coordinate, shape (C, H, W); 0 where nothing is measured
 
@@ -36,22 +35,16 @@ class Operator(Protocol):
 
     def to(self, device: torch.device) -> Self:
         """Returns it with its bases on another device, for images there."""
-
-
-class _Movable:
-    """Something whose tensors are its attributes, or those of its attributes."""
-
-    def to(self, device: torch.device) -> Self:
         moved = copy(self)
         for name, value in vars(self).items():
-            if isinstance(value, Tensor):
+            if isinstance(value, tuple):
+                setattr(moved, name, tuple(upload(each, device) for each in value))
+            elif isinstance(value, Tensor):
                 setattr(moved, name, upload(value, device))
-            elif isinstance(value, _Movable):
-                setattr(moved, name, value.to(device))
         return moved
 
 
-class Inpainting(_Movable):
+class Inpainting(Operator):
     """Some pixels are missing.
 
     Args:
@@ -75,7 +68,7 @@ class Inpainting(_Movable):
         return y * self.singular_values
 
 
-class SuperResolution(_Movable):
+class SuperResolution(Operator):
     """Each block of factor x factor pixels is measured as its mean.
 
     The coordinates of a block are its cosine transform. The first coordinate is factor times the mean.
@@ -115,7 +108,7 @@ class SuperResolution(_Movable):
         return blocks.transpose(2, 3).flatten(3, 4).flatten(1, 2)
 
 
-class Colorization(_Movable):
+class Colorization(Operator):
     """Each pixel is measured as the mean of its channels.
 
     Args:
@@ -143,7 +136,7 @@ class Colorization(_Movable):
         return coordinates
 
 
-class Blur(_Movable):
+class Blur(Operator):
     """The same symmetric blur along rows and columns, mirrored at the edges.
 
     Args:
@@ -152,37 +145,29 @@ class Blur(_Movable):
     """
 
     def __init__(self, kernel: Tensor, shape: tuple[int, int, int]) -> None:
-        self._down, self._along = (_SideBlur(kernel, side) for side in shape[1:])
-        weights = torch.from_numpy(np.outer(self._down.values, self._along.values))
+        # M = U S V^T of the columns of an image, and of its rows
+        matrices = tuple(blur_matrix(kernel, side) for side in shape[1:])
+        u, values, vt = zip(*map(torch.linalg.svd, matrices), strict=True)
+        self._matrices, self._u, self._vt = (tuple(each.float() for each in both) for both in (matrices, u, vt))
+        weights = torch.outer(*values)
         weights[weights < LEAST_SINGULAR_VALUE] = 0.0
         self.singular_values = weights.float().expand(shape).clone()
 
     def to_coordinates(self, x: Tensor) -> Tensor:
-        return self._down.vt @ x @ self._along.vt.T
+        down, along = self._vt
+        return down @ x @ along.T
 
     def from_coordinates(self, coordinates: Tensor) -> Tensor:
-        return self._down.vt.T @ coordinates @ self._along.vt
+        down, along = self._vt
+        return down.T @ coordinates @ along
 
     def apply(self, x: Tensor) -> Tensor:
-        return self._down.matrix @ x @ self._along.matrix.T
+        down, along = self._matrices
+        return down @ x @ along.T
 
     def read(self, y: Tensor) -> Tensor:
-        measured = self._down.u.T @ y @ self._along.u
-        return torch.where(self.singular_values > 0, measured / self.singular_values, 0.0)
-
-
-class _SideBlur(_Movable):
-    """The blur of the `side` pixels of a row or a column, as a matrix M = U S V^T.
-
-    Attributes:
-        values: the singular values, NumPy's, because not every device has float64.
-    """
-
-    def __init__(self, kernel: Tensor, side: int) -> None:
-        matrix = blur_matrix(kernel, side)
-        u, values, vt = torch.linalg.svd(matrix)
-        self.values = values.numpy()
-        self.matrix, self.u, self.vt = matrix.float(), u.float(), vt.float()
+        down, along = self._u
+        return torch.where(self.singular_values > 0, down.T @ y @ along / self.singular_values, 0.0)
 
 
 def gaussian_kernel(width: float) -> Tensor:
