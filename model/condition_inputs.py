@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .conditions import Choice, Condition, Conditions, Image, ImageMap, Number, Told, Vector, plane_count, vector_size
+from .conditions import Choice, Condition, Conditions, Image, ImageMap, Number, Told, Vector
 
 
 class Column(NamedTuple):
@@ -58,13 +58,39 @@ def arguments_of(
 
 
 def inputs_of(conditions: Conditions, columns: Mapping[str, Column], size: tuple[int, int]) -> dict[str, Tensor]:
-    """Returns the arguments that `arguments_of` returns, from the columns of all conditions."""
-    arguments = {}
-    if vector_size(conditions):
-        arguments["vector"] = vector_of(conditions, columns)
-    if plane_count(conditions):
-        arguments["planes"] = planes_of(conditions, columns, size)
-    return arguments
+    """Returns the arguments `vector` and `planes` of a network, those of them that it takes, float32.
+
+    The vectors have the shape (B, vector_size(conditions)), and the planes (B, plane_count(conditions), *size). The
+    parts of both follow each other in the order of the conditions' names:
+
+    - a choice's one-hot vector, a number from -1 to 1, the entries of a vector, and after each part 0. Where a
+      condition is not told its part is 0, and after it stands 1;
+    - a plane of 0 and 1 for each value of a map; the channels of an image, and after them a plane of 0 if it may be
+      left out. Where a condition is not told its planes are 0, but that last one of an image is 1.
+
+    Args:
+        conditions: the conditions of the model.
+        columns: their columns, by name, on one device.
+        size: height and width of x_t.
+
+    Examples:
+        >>> face = {"age": Number(0, 100), "glasses": Choice(("none", "round"))}
+        >>> columns = {"age": column(face["age"], [75.0, None]), "glasses": column(face["glasses"], ["none", "round"])}
+        >>> inputs_of(face, columns, (8, 8))["vector"]
+        tensor([[0.5000, 0.0000, 1.0000, 0.0000, 0.0000],
+                [0.0000, 1.0000, 0.0000, 1.0000, 0.0000]])
+    """
+    parts: dict[str, list[Tensor]] = {"vector": [], "planes": []}
+    for name, condition in sorted(conditions.items()):
+        values, told = columns[name]
+        if condition.is_image:
+            known = told.view(-1, 1, 1, 1)
+            parts["planes"].append(_planes(condition, values, size) * known)
+            if isinstance(condition, Image) and condition.null:
+                parts["planes"].append((~known).expand(-1, 1, *size))
+        else:
+            parts["vector"] += [torch.where(told[:, None], _entries(condition, values), 0), ~told[:, None]]
+    return {name: torch.cat([part.float() for part in each], dim=1) for name, each in parts.items() if each}
 
 
 def without(conditions: Conditions, arguments: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -91,31 +117,6 @@ def without(conditions: Conditions, arguments: Mapping[str, Tensor]) -> dict[str
     return {**arguments, **left}
 
 
-def vector_of(conditions: Conditions, columns: Mapping[str, Column]) -> Tensor:
-    """Returns the vectors of a batch, shape (B, vector_size(conditions)), float32.
-
-    The parts follow each other in the order of the conditions' names: a choice's one-hot vector, a number from -1 to 1,
-    the entries of a vector, and after each part 0. Where a condition is not told its part is 0, and after it stands 1.
-
-    Args:
-        conditions: the conditions of the model.
-        columns: the columns of its choices, numbers and vectors, by name, on one device.
-
-    Examples:
-        >>> face = {"age": Number(0, 100), "glasses": Choice(("none", "round"))}
-        >>> columns = {"age": column(face["age"], [75.0, None]), "glasses": column(face["glasses"], ["none", "round"])}
-        >>> vector_of(face, columns)
-        tensor([[0.5000, 0.0000, 1.0000, 0.0000, 0.0000],
-                [0.0000, 1.0000, 0.0000, 1.0000, 0.0000]])
-    """
-    parts = []
-    for name, condition in sorted(conditions.items()):
-        if condition.entries:
-            values, told = columns[name]
-            parts += [torch.where(told[:, None], _entries(condition, values), 0), ~told[:, None]]
-    return torch.cat([part.float() for part in parts], dim=1)
-
-
 def _entries(condition: Condition, values: Tensor) -> Tensor:
     match condition:
         case Choice(values=names):
@@ -125,39 +126,6 @@ def _entries(condition: Condition, values: Tensor) -> Tensor:
             return scaled[:, None]
         case _:
             return values
-
-
-def planes_of(conditions: Conditions, columns: Mapping[str, Column], size: tuple[int, int]) -> Tensor:
-    """Returns the planes of a batch, shape (B, plane_count(conditions), *size), float32.
-
-    The parts follow each other in the order of the conditions' names: a plane of 0 and 1 for each value of a map; the
-    channels of an image, and after them a plane of 0 if it may be left out. Where a condition is not told its planes
-    are 0, but that last one of an image is 1.
-
-    Args:
-        conditions: the conditions of the model.
-        columns: the columns of its maps and images, by name, on one device.
-        size: height and width of x_t.
-
-    Examples:
-        >>> layout = {"layout": ImageMap(("sky", "road"))}
-        >>> indices = torch.tensor([[[0, 1]]])
-        >>> planes_of(layout, {"layout": Column(indices, torch.tensor([True]))}, (2, 2))
-        tensor([[[[1., 0.],
-                  [1., 0.]],
-        <BLANKLINE>
-                 [[0., 1.],
-                  [0., 1.]]]])
-    """
-    parts = []
-    for name, condition in sorted(conditions.items()):
-        if condition.planes:
-            values, told = columns[name]
-            known = told.view(-1, 1, 1, 1)
-            parts.append(_planes(condition, values, size) * known)
-            if isinstance(condition, Image) and condition.null:
-                parts.append((~known).expand(-1, 1, *size))
-    return torch.cat([part.float() for part in parts], dim=1)
 
 
 def _planes(condition: Condition, values: Tensor, size: tuple[int, int]) -> Tensor:

@@ -233,7 +233,6 @@ CONDITIONS: dict[str, type[Condition]] = {
     "map": ImageMap,
     "image": Image,
 }
-IMAGE_TYPES = ("map", "image")
 Conditions: TypeAlias = Mapping[str, Condition]
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.condition_inputs import Column, column, planes_of, vector_of
+from model.condition_inputs import Column, column, inputs_of
 from model.conditions import (
     Choice,
     Condition,
@@ -41,7 +41,8 @@ MODEL = ModelConfig(TOLD, image_size=8, conditions=FACE | SCENE)
 
 
 def face_vectors(*faces: dict[str, Any]) -> Tensor:
-    return vector_of(FACE, {name: column(FACE[name], [face.get(name) for face in faces]) for name in FACE})
+    columns = {name: column(FACE[name], [face.get(name) for face in faces]) for name in FACE}
+    return inputs_of(FACE, columns, (1, 1))["vector"]
 
 
 def test_the_vector_is_each_condition_by_name_with_a_flag_where_it_is_not_told() -> None:
@@ -65,7 +66,7 @@ def test_the_value_of_a_condition_that_is_not_told_has_no_effect() -> None:
         "style": Column(torch.tensor([[0.25, -3.0], [7.0, 7.0]]), told),
     }
     told_first = {"age": 50.0, "glasses": "square", "style": (0.25, -3.0)}
-    assert torch.equal(vector_of(FACE, columns), face_vectors(told_first, {}))
+    assert torch.equal(inputs_of(FACE, columns, (1, 1))["vector"], face_vectors(told_first, {}))
 
 
 def test_planes_are_one_for_each_value_of_a_map_and_the_channels_of_an_image() -> None:
@@ -75,7 +76,7 @@ def test_planes_are_one_for_each_value_of_a_map_and_the_channels_of_an_image() -
         "layout": Column(layouts, torch.tensor([True, False])),
         "sketch": Column(sketches, torch.tensor([False, True])),
     }
-    planes = planes_of(SCENE, columns, (2, 4))
+    planes = inputs_of(SCENE, columns, (2, 4))["planes"]
     assert planes.shape[1] == plane_count(SCENE) == 5
     sky, road, tree = [[1, 1, 0, 0], [0, 0, 0, 0]], [[0, 0, 1, 1], [0, 0, 0, 0]], [[0, 0, 0, 0], [1, 1, 1, 1]]
     assert planes[0, :3].tolist() == [sky, road, tree]
@@ -91,7 +92,8 @@ def test_a_map_takes_the_pixel_below_each_centre_as_pillow_does(there: int, want
     from PIL import Image as Pillow
 
     indices = torch.arange(there * there, dtype=torch.uint8).view(1, there, there) % 3
-    planes = planes_of({"layout": SCENE["layout"]}, {"layout": Column(indices, torch.tensor([True]))}, (wanted, wanted))
+    columns = {"layout": Column(indices, torch.tensor([True]))}
+    planes = inputs_of({"layout": SCENE["layout"]}, columns, (wanted, wanted))["planes"]
     resized = Pillow.fromarray(indices[0].numpy()).resize((wanted, wanted), Pillow.Resampling.NEAREST)
     assert planes.argmax(dim=1)[0].flatten().tolist() == list(resized.tobytes())
 
