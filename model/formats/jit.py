@@ -6,8 +6,8 @@ from torch import Tensor
 from ..errors import CheckpointError
 from ..folders.config import ModelConfig, SamplerDefaults, ScheduleConfig
 from ..networks.build import unfilled
+from ..networks.configs import DiTConfig
 from ..networks.dit import DiT
-from ..networks.dit_config import DiTConfig
 from ..networks.layers.embedding import sinusoidal_embedding
 from ..plans.clipping import Clipping
 from .facts import JiTFacts, class_names

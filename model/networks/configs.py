@@ -1,14 +1,13 @@
 """The configs of the networks, as frozen values. They need no torch, because front ends read them too."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
 from ..foreign.config import ForeignConfig
 from ..shape import MAX_CHANNELS, Side
-from .dit_config import DiTConfig
 from .network_config import (
     MAX_PLANES,
     MAX_VECTOR,
@@ -19,6 +18,7 @@ from .network_config import (
     Groups,
     Heads,
     HeadsOfLevels,
+    LevelledConfig,
     Levels,
     Multiples,
     NetworkConfig,
@@ -33,15 +33,13 @@ Resample = Literal["conv", "resblock"]
 
 
 @dataclass(frozen=True)
-class UNetConfig(NetworkConfig):
+class UNetConfig(LevelledConfig):
     """The config of a `UNet`.
 
     Raises ValueError if a width cannot be divided into groups or heads, or a choice is unknown.
     """
 
-    channels: Channels = 128  # the base width, and the size of the timestep embedding
-    # width of each level, as a multiple of `channels`; each further level halves the resolution
-    channel_mult: Multiples = (1, 2, 2, 2)
+    # `channels` is the size of the timestep embedding too
     num_res_blocks: Blocks = 2  # residual blocks per level on the way down (one more on the way up)
     attention_levels: Levels = (2,)  # levels (0 the finest) whose blocks are followed by self-attention
     mid_attention: bool = True  # whether the middle has self-attention too
@@ -95,13 +93,8 @@ class UNetConfig(NetworkConfig):
                     )
 
     @property
-    def widths(self) -> tuple[int, ...]:
-        """Channels of each level."""
-        return tuple(int(self.channels * mult) for mult in self.channel_mult)
-
-    @property
     def size_multiple(self) -> int:
-        return int(self.patch * 2 ** (len(self.channel_mult) - 1))
+        return self.patch * super().size_multiple
 
     def down_places(self) -> Iterator[tuple[int, int | None]]:
         """Yields (level, block within it) of each entry of `UNet.down`; block is None for a downsampling layer."""
@@ -137,7 +130,7 @@ class PaperUNetConfig(NetworkConfig):
 
 
 @dataclass(frozen=True)
-class LucidUNetConfig(NetworkConfig):
+class LucidUNetConfig(LevelledConfig):
     """The config of a `LucidUNet`; fields that `UNetConfig` also has mean the same there.
 
     Raises ValueError if the levels do not agree, a width cannot be divided into groups, or the timestep embedding is
@@ -145,8 +138,8 @@ class LucidUNetConfig(NetworkConfig):
     """
 
     channels: Channels = 64
-    init_channels: Channels = 64  # channels of the first convolution and of the last block
     channel_mult: Multiples = (1, 2, 4, 8)
+    init_channels: Channels = 64  # channels of the first convolution and of the last block
     # levels (0 the finest) with full self-attention. The others have linear attention, and the middle always has full
     # attention.
     attention_levels: Levels = (3,)
@@ -172,14 +165,38 @@ class LucidUNetConfig(NetworkConfig):
             if self.groups is not None and width % self.groups:
                 raise ValueError(f"groups {self.groups} does not divide the {width} channels of a level")
 
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Channels of each level."""
-        return tuple(int(self.channels * mult) for mult in self.channel_mult)
+
+@dataclass(frozen=True)
+class DiTConfig(NetworkConfig):
+    """The config of a `DiT`; the defaults suit images of 64 pixels. JiT-B/16 has 768 channels and a patch of 16.
+
+    Raises ValueError if the width cannot be divided into heads, or no block sees the context.
+    """
+
+    channels: Channels = 384  # the width, which the heads divide into multiples of 4
+    depth: Annotated[int, Field(ge=1, le=64)] = 12  # number of blocks
+    heads: Heads = 6  # number of attention heads
+    patch: Patch = 4  # height and width of the patches, one token each
+    bottleneck: Channels = 128  # channels that each patch passes on its way to a token
+    # tokens that hold the class and what else the network is told, beside those of the image
+    context_tokens: Annotated[int, Field(ge=0, le=256)] = 0
+    # the block, counted from 0, before which they join the image's
+    context_start: Annotated[int, Field(ge=0, le=63)] = 0
+    dropout: Share = 0.0  # dropout in the middle half of the blocks while training, 0..1
+    # number of classes, None for an unconditional network; there is always a row for "no class"
+    num_classes: Classes | None = None
+    # length of the vector that the network is told, see `UNetConfig`
+    vector_size: Annotated[int, Field(ge=0, le=MAX_VECTOR)] = 0
+
+    def __post_init__(self) -> None:
+        if self.channels % (4 * self.heads):
+            raise ValueError(f"channels must be a multiple of 4 times heads, {4 * self.heads}, not {self.channels}")
+        if self.context_start >= self.depth:
+            raise ValueError(f"context_start must be less than depth, {self.depth}, not {self.context_start}")
 
     @property
     def size_multiple(self) -> int:
-        return int(2 ** (len(self.channel_mult) - 1))
+        return self.patch
 
 
 # The configs of networks that draw images, by the types that config.json and recipes name. A network's module has the
@@ -224,19 +241,9 @@ class ClassifierConfig:
     @property
     def unet(self) -> UNetConfig:
         """The U-Net whose downward half this is."""
-        return UNetConfig(
-            in_channels=self.in_channels,
-            channels=self.channels,
-            channel_mult=self.channel_mult,
-            num_res_blocks=self.num_res_blocks,
-            attention_levels=self.attention_levels,
-            head_channels=self.head_channels,
-            time_injection=self.time_injection,
-            time_order="cos_sin",
-            groups=self.groups,
-            resample=self.resample,
-            patch=self.patch,
-        )
+        own = ("image_size", "num_classes")
+        shared = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in own}
+        return UNetConfig(**shared, time_order="cos_sin")
 
 
 CLASSIFIER = "classifier"

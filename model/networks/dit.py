@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .dit_config import DiTConfig
+from .configs import DiTConfig
 from .layers.convolution import Convolution, LastConvolution
 from .layers.embedding import sinusoidal_embedding
 from .layers.norms import RMSNorm

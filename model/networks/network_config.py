@@ -1,4 +1,4 @@
-"""The common part of the configs of networks: `NetworkConfig`, and types of fields, with bounds. It needs no torch."""
+"""The common parts of the configs of networks, and types of fields, with bounds. It needs no torch."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -58,3 +58,20 @@ class NetworkConfig(ABC):
     @abstractmethod
     def size_multiple(self) -> int:
         """Height and width of an image must be multiples of this."""
+
+
+@dataclass(frozen=True)
+class LevelledConfig(NetworkConfig):
+    """The fields that the config of every U-Net with levels has; each further level halves the resolution."""
+
+    channels: Channels = 128  # the base width
+    channel_mult: Multiples = (1, 2, 2, 2)  # width of each level, as a multiple of `channels`
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each level."""
+        return tuple(int(self.channels * mult) for mult in self.channel_mult)
+
+    @property
+    def size_multiple(self) -> int:
+        return int(2 ** (len(self.channel_mult) - 1))

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
-from .network_config import Blocks, Channels, Classes, Embedding, Heads, Levels, NetworkConfig, Share, WholeMultiples
+from .network_config import Blocks, Channels, Classes, Embedding, Heads, LevelledConfig, Levels, Share, WholeMultiples
 
 Filter = Literal["box", "binomial"]
 Encoder = Literal["standard", "skip", "residual"]
@@ -14,21 +14,11 @@ Decoder = Literal["standard", "skip"]
 
 
 @dataclass(frozen=True)
-class _Levelled(NetworkConfig):
-    """The common part of both networks: their levels, and the order of their layers."""
+class _SigmaConfig(LevelledConfig):
+    """The common part of both networks: the order of their layers."""
 
-    channels: Channels = 128
     channel_mult: WholeMultiples = (2, 2, 2)
-    num_res_blocks: Blocks = 4
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Channels of each level."""
-        return tuple(self.channels * mult for mult in self.channel_mult)
-
-    @property
-    def size_multiple(self) -> int:
-        return int(2 ** (len(self.channel_mult) - 1))
+    num_res_blocks: Blocks = 4  # residual blocks per level on the way down (one more on the way up)
 
     def encoder_places(self) -> Iterator[tuple[str, int, int]]:
         """Yields (kind, level, number) of each layer of the downward half."""
@@ -61,40 +51,29 @@ class _Levelled(NetworkConfig):
 
 
 @dataclass(frozen=True)
-class SongUNetConfig(_Levelled):
+class SongUNetConfig(_SigmaConfig):
     """The config of a `SongUNet`; the defaults are the DDPM++ of Karras et al. 2022 for CIFAR-10.
-
-    Attributes, in addition to those of `NetworkConfig`:
-        channels: the base width.
-        channel_mult: width of each level, as a multiple of `channels`; each further level halves the resolution.
-        num_res_blocks: residual blocks per level on the way down (one more on the way up).
-        attention_levels: levels (0 the finest) with self-attention after every block on the way down, and after the
-            last on the way up; the middle always has it.
-        noise_channels: size of the embedding of the noise level, an even number.
-        emb_channels: size of the embedding that the blocks get.
-        fourier: whether the noise level is embedded with random frequencies, which are part of the weights, and not
-            with geometric ones.
-        encoder: how coarser levels see the image too: not at all (`standard`), by adding the shrunken image (`skip`)
-            or through convolutions of their own (`residual`).
-        decoder: whether the output is that of the finest level (`standard`) or a sum of those of all levels (`skip`).
-        resample: filter of halving and doubling: `box` is [1, 1], `binomial` is [1, 3, 3, 1].
-        dropout: dropout inside the residual blocks while training, 0..1.
-        num_classes: size of the class embedding, None for an unconditional network.
-        null_class: whether the class embedding has one more row, the last, for "no class".
 
     Raises ValueError if a choice is unknown, or a width is not a multiple of its groups.
     """
 
+    # levels (0 the finest) with self-attention after every block on the way down, and after the last on the way up; the
+    # middle always has it
     attention_levels: Levels = (1,)
-    noise_channels: Embedding = 128
-    emb_channels: Annotated[int, Field(ge=1, le=16_384)] = 512
+    noise_channels: Embedding = 128  # size of the embedding of the noise level, an even number
+    emb_channels: Annotated[int, Field(ge=1, le=16_384)] = 512  # size of the embedding that the blocks get
+    # whether the noise level is embedded with random frequencies, which are part of the weights, and not with geometric
+    # ones
     fourier: bool = False
+    # how coarser levels see the image too: not at all (`standard`), by adding the shrunken image (`skip`) or through
+    # convolutions of their own (`residual`)
     encoder: Encoder = "standard"
+    # whether the output is that of the finest level (`standard`) or a sum of those of all levels (`skip`)
     decoder: Decoder = "standard"
-    resample: Filter = "box"
-    dropout: Share = 0.0
-    num_classes: Classes | None = None
-    null_class: bool = True
+    resample: Filter = "box"  # filter of halving and doubling: `box` is [1, 1], `binomial` is [1, 3, 3, 1]
+    dropout: Share = 0.0  # dropout inside the residual blocks while training, 0..1
+    num_classes: Classes | None = None  # size of the class embedding, None for an unconditional network
+    null_class: bool = True  # whether the class embedding has one more row, the last, for "no class"
 
     def __post_init__(self) -> None:
         for name, kind in {"encoder": Encoder, "decoder": Decoder, "resample": Filter}.items():
@@ -116,7 +95,7 @@ class SongUNetConfig(_Levelled):
 
 
 @dataclass(frozen=True)
-class EDM2UNetConfig(_Levelled):
+class EDM2UNetConfig(_SigmaConfig):
     """The config of an `EDM2UNet`; fields that `SongUNetConfig` also has mean the same there.
 
     Raises ValueError if a width cannot be divided into heads.

@@ -19,8 +19,7 @@ from model.checkpoint import load_checkpoint, save_checkpoint
 from model.conditions import Choice, vector_size
 from model.folders.config import SamplerDefaults, ScheduleConfig
 from model.networks.build import build_network
-from model.networks.configs import UNetConfig
-from model.networks.dit_config import DiTConfig
+from model.networks.configs import DiTConfig, UNetConfig
 from model.png import PNG_KEY
 from model.shape import Shape
 from tests.serving import ENVIRONMENT, Difuso, running

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from model.networks.build import build_network
-from model.networks.configs import UNetConfig
-from model.networks.dit_config import DiTConfig
+from model.networks.configs import DiTConfig, UNetConfig
 from model.networks.layers import convolution
 from model.networks.layers.convolution import Convolution, pack_convolutions
 from model.networks.network_config import NetworkConfig

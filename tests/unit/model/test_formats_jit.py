@@ -18,7 +18,7 @@ from model.formats.facts import JiTFacts
 from model.formats.layouts import layout_of
 from model.formats.pickles import read_pickle
 from model.networks.build import build_network
-from model.networks.dit_config import DiTConfig
+from model.networks.configs import DiTConfig
 from model.sampling import networks_of
 from tests.foreign import noise, reference
 from tests.jit import CLEAN, GUIDED_FROM, JIT, LABELS, SCALE, SEEDS, SIZE, STEPS

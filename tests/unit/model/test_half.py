@@ -12,11 +12,11 @@ from model.networks.build import build_network
 from model.networks.classifier import log_prob_gradient
 from model.networks.configs import (
     ClassifierConfig,
+    DiTConfig,
     LucidUNetConfig,
     PaperUNetConfig,
     UNetConfig,
 )
-from model.networks.dit_config import DiTConfig
 from model.networks.half import to_bfloat16
 from model.networks.layers.convolution import LastConvolution, pack_convolutions
 from model.networks.layers.norms import GroupNorm

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from model.networks.build import build_network
 from model.networks.classifier import Classifier
-from model.networks.configs import ClassifierConfig, PaperUNetConfig, UNetConfig
-from model.networks.dit_config import DiTConfig
+from model.networks.configs import ClassifierConfig, DiTConfig, PaperUNetConfig, UNetConfig
 from model.networks.layers.row_linear import ROWS, RowLinear
 from model.networks.network_config import NetworkConfig
 from model.networks.sigma_configs import EDM2UNetConfig, SongUNetConfig

@@ -25,7 +25,7 @@ from jobs.model_files import ModelFiles
 from model import load_checkpoint, networks_of, sample
 from model.folders.config import SamplerDefaults, ScheduleConfig
 from model.networks.build import build_network
-from model.networks.dit_config import DiTConfig
+from model.networks.configs import DiTConfig
 from model.png import PNG_KEY
 from training.errors import Diverged, RecipeError
 from training.recipe import Recipe

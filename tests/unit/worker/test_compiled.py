@@ -25,8 +25,7 @@ from jobs.kinds.upscale import Upscaling
 from jobs.params import SamplingParams
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.folders.config import ModelConfig, SamplerDefaults, ScheduleConfig
-from model.networks.configs import UNetConfig
-from model.networks.dit_config import DiTConfig
+from model.networks.configs import DiTConfig, UNetConfig
 from tests.small_models import CLASSES, CONDITIONAL, NETWORK, WEAKER, checkpoint_of, upscaler_of
 from worker.device import compiled
 from worker.device.compiled import folder_of, load_compiled
