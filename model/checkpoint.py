@@ -33,7 +33,9 @@ from .formats.diffusers.config import is_diffusers
 from .formats.diffusers.pipeline import read_diffusers
 from .networks.build import build_network, unfilled
 from .networks.classifier import Classifier
+from .networks.configs import ClassifierConfig
 from .networks.half import exact_names
+from .networks.network_config import NetworkConfig
 from .networks.preconditioned import denoiser_of
 from .plans.schedule import NoiseSchedule
 
@@ -132,19 +134,17 @@ def save_checkpoint(
     """
     assert (None if classifier is None else classifier.config) == config.classifier
     assert (weaker is None) == (config.weaker is None)
-    modules: dict[str, nn.Module] = {WEIGHTS: network}
-    if classifier is not None:
-        modules[CLASSIFIER] = classifier
-    if weaker is not None:
-        modules[WEAKER] = weaker
+    modules: dict[str, nn.Module | None] = {WEIGHTS: network, CLASSIFIER: classifier, WEAKER: weaker}
     states = {}
     for file, module in modules.items():
+        if module is None:
+            continue
         exact = exact_names(module)
         states[file] = {
             name: _stored(tensor.detach(), torch.float32 if name in exact else dtype)
             for name, tensor in module.state_dict().items()
         }
-        _check_weights(module, states[file], file)
+        _check_finite(states[file], file)
     content = {**config_to_json(config), "parameters": _parameters(network)}
     with new_folder(Path(folder)) as fresh:
         for file, state in states.items():
@@ -176,36 +176,34 @@ def load_checkpoint(
         error.add_note(f"It was looked for at {folder.absolute()}.")  # a note, which clients of a server never see
         raise error
     stored = read_diffusers(folder) if is_diffusers(folder) else _read(folder, networks)
-    config = stored.config
-    network = unfilled(build_network, config.network)
-    _fill(network, stored.weights, stored.weights_file, device)
+    modules = _unfilled(stored.config)
+    network = modules[WEIGHTS]
+    for module, (file, weights) in zip(modules.values(), stored.weights.items(), strict=True):
+        _fill(module, weights, file, device)
     if stored.parameters not in (None, _parameters(network)):
         raise CheckpointError(
             f"{CONFIG} states {stored.parameters} parameters, but the network has {_parameters(network)}"
         )
-    side = _side_networks(config)
-    for file, module in side.items():
-        _fill(module, stored.side[file], file, device)
     return Checkpoint(
         folder.name,
-        config,
+        stored.config,
         network,
-        config.schedule.build(),
-        stored.sha256,
-        classifier=cast("Classifier | None", side.get(CLASSIFIER)),
-        weaker=side.get(WEAKER),
-        side_sha256=stored.side_sha256,
+        stored.config.schedule.build(),
+        stored.sha256[0],
+        classifier=cast("Classifier | None", modules.get(CLASSIFIER)),
+        weaker=modules.get(WEAKER),
+        side_sha256=stored.sha256[1:],
     )
 
 
-def _side_networks(config: ModelConfig) -> dict[str, nn.Module]:
-    """Returns the side networks of a model, without weights, by the names of their files."""
-    networks: dict[str, nn.Module] = {}
-    if config.classifier is not None:
-        networks[CLASSIFIER] = unfilled(Classifier, config.classifier)
-    if config.weaker is not None:
-        networks[WEAKER] = unfilled(build_network, config.weaker)
-    return networks
+def _unfilled(config: ModelConfig) -> dict[str, nn.Module]:
+    """Returns the networks of a model, without weights, by the names of their files in our folders."""
+    configs: dict[str, NetworkConfig | ClassifierConfig | None] = {
+        WEIGHTS: config.network,
+        CLASSIFIER: config.classifier,
+        WEAKER: config.weaker,
+    }
+    return {file: unfilled(build_network, each) for file, each in configs.items() if each is not None}
 
 
 def _read(folder: Path, networks: Collection[str]) -> FolderContents:
@@ -213,17 +211,12 @@ def _read(folder: Path, networks: Collection[str]) -> FolderContents:
     content = read_json(folder, CONFIG)
     config = config_from_json(content)
     check_networks((config.network, config.weaker), networks)
-    weights, sha256 = _read_weights(folder, WEIGHTS, unfilled(build_network, config.network))
-    read = {file: _read_weights(folder, file, network) for file, network in _side_networks(config).items()}
-    side, sums = {file: part for file, (part, _) in read.items()}, tuple(digest for _, digest in read.values())
-    return FolderContents(config, weights, WEIGHTS, sha256, content.get("parameters"), side, sums)
-
-
-def _read_weights(folder: Path, file: str, network: nn.Module) -> tuple[dict[str, Tensor], str]:
-    """Reads the weights of a network, and their SHA-256, after checking both."""
-    check_shapes(network, read_shapes(folder, file), file)
-    sums = checked_sums(folder, (file,))
-    return read_safetensors(folder, file), sums[file]
+    files = _unfilled(config)
+    for file, network in files.items():
+        check_shapes(network, read_shapes(folder, file), file)
+    sums = checked_sums(folder, files)
+    weights = {file: read_safetensors(folder, file) for file in files}
+    return FolderContents(config, weights, tuple(sums[file] for file in files), content.get("parameters"))
 
 
 def _stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
@@ -236,8 +229,8 @@ def _parameters(network: nn.Module) -> int:
 
 
 def _fill(network: nn.Module, weights: Mapping[str, Tensor], file: str, device: torch.device | str) -> None:
-    """Checks the weights, gives them to a network and makes it ready to serve on the device."""
-    _check_weights(network, weights, file)
+    """Checks that the weights are finite, gives them to a network and makes it ready to serve on the device."""
+    _check_finite(weights, file)
     # Copied, because the tensors may be the mapped file itself, which another program can change.
     state = {
         name: tensor.to(torch.float32 if tensor.is_floating_point() else tensor.dtype, copy=True)
@@ -259,8 +252,7 @@ def check_shapes(network: nn.Module, shapes: Mapping[str, tuple[int, ...]], file
             raise CheckpointError(f"{file}: the tensor {name} has shape {found}, the config asks for {wanted}")
 
 
-def _check_weights(network: nn.Module, weights: Mapping[str, Tensor], file: str) -> None:
-    check_shapes(network, {name: tuple(tensor.shape) for name, tensor in weights.items()}, file)
+def _check_finite(weights: Mapping[str, Tensor], file: str) -> None:
     for name, tensor in weights.items():
         if not torch.isfinite(tensor).all():
             raise CheckpointError(f"{file}: the tensor {name} holds NaN or infinity")

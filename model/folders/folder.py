@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -25,13 +25,11 @@ class FolderContents:
     """The content of a folder, before a network is built for it."""
 
     config: ModelConfig  # the model's config
-    weights: dict[str, Tensor]  # the network's tensors by the names of our network, in any floating-point type
-    weights_file: str  # name of the file with the weights, for messages
-    sha256: str  # hexadecimal SHA-256 of that file
+    # the tensors of the network, and of the classifier and the weaker network if there are any, by the names of their
+    # files; in each by the names of our network, in any floating-point type
+    weights: dict[str, dict[str, Tensor]]
+    sha256: tuple[str, ...]  # hexadecimal SHA-256 of each file
     parameters: int | None = None  # the number of parameters that the folder states, if it does
-    # the tensors of the side networks (classifier, weaker network), by the names of their files
-    side: dict[str, dict[str, Tensor]] = field(default_factory=dict)
-    side_sha256: tuple[str, ...] = ()  # the hexadecimal SHA-256 of those files
 
 
 def file_sha256(path: Path) -> str:

@@ -41,7 +41,7 @@ def read_diffusers(folder: Path) -> FolderContents:
     else:
         sha256 = file_sha256(folder / weights)
     state = weights_from_diffusers(config.network, read_safetensors(folder, weights))
-    return FolderContents(config, state, weights, sha256)
+    return FolderContents(config, {weights: state}, (sha256,))
 
 
 def write_diffusers(folder: Path, config: ModelConfig, model: nn.Module) -> None:
