@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from model import load_checkpoint
-from model.rng import draw_noise, image_generator
+from model.noise import draw_noise, image_generator
 from worker.stepping.runner import CPU_SLOTS, GPU_SLOTS, Runner
 from worker.stepping.trajectory import Trajectory
 

@@ -2,7 +2,8 @@
 
 In the coordinates of the degradation each step treats every coordinate alone. For coordinates that are not measured it
 is a row of a plan like any other. A restoration only replaces the measured coordinates of that row's result, so it
-shares the network call with all other jobs.
+shares the network call with all other jobs. The eta_b of the publication is always 1: coordinates whose measurement is
+less noisy than the step are taken as measured.
 """
 
 from __future__ import annotations
@@ -10,16 +11,19 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .guidance import UNGUIDED, Guidance
 from .operators import Operator
 from .plans.clipping import Clipping
-from .plans.plan import Plan
+from .plans.plan import Plan, tabulate
 from .plans.prediction import Prediction
-from .plans.restoration import ETA, plan_restoration
+from .plans.samplers.transition import Transition
 from .plans.schedule import FloatTable, NoiseSchedule
+from .plans.settings import RESTORATION_ETA as ETA
+from .plans.spacing import visit_levels
 from .transfers import upload
 
 
@@ -96,17 +100,18 @@ def make_restoration(
 
     Raises PlanError if no such run exists.
     """
-    plan, sigmas = plan_restoration(
-        schedule,
-        steps=steps,
-        spacing=spacing,
-        prediction=prediction,
-        clipping=clipping or Clipping("none"),
-        guidance=guidance,
-    )
+    levels = visit_levels(schedule, spacing, steps)
+    transitions = []
+    for i in reversed(range(steps)):
+        abar, abar_prev = float(levels.chain.alphas_cumprod[i]), float(levels.chain.alphas_cumprod_prev[i])
+        spread = math.sqrt(1.0 - abar_prev)
+        a = math.sqrt(1.0 - ETA**2) * spread / math.sqrt(1.0 - abar)
+        transitions.append(Transition(i, a=a, b=math.sqrt(abar_prev) - a * math.sqrt(abar), s=ETA * spread))
+    clipping = clipping or Clipping("none")
+    plan = tabulate(levels, transitions, prediction=prediction, clipping=clipping, guidance=guidance)
     values = operator.singular_values
     noise = torch.where(values > 0, sigma / values, torch.inf)
-    return Restoration(plan, operator, operator.read(y), noise, sigmas)
+    return Restoration(plan, operator, operator.read(y), noise, np.append(levels.chain.sigmas[::-1], 0.0))
 
 
 def _abar(sigma: float) -> float:

@@ -17,14 +17,13 @@ def to_uint8(images: Tensor) -> Tensor:
 
     Images of shape (B, C, H, W), whose values are clamped to the range, become uint8 of shape (B, H, W, C).
     """
-    return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+    return to_levels(images, bits=8)
 
 
 def to_levels(images: Tensor, *, bits: int) -> Tensor:
     """Maps [-1, 1] to 0..255 as `to_uint8` does, or with 16 bits to 0..65535 in the same way, uint16."""
-    if bits == 8:
-        return to_uint8(images)
-    return ((images.float() + 1) * 32767.5).round().clamp(0, 65535).to(torch.uint16).permute(0, 2, 3, 1)
+    most, dtype = (255, torch.uint8) if bits == 8 else (65535, torch.uint16)
+    return ((images.float() + 1) * (most / 2)).round().clamp(0, most).to(dtype).permute(0, 2, 3, 1)
 
 
 def from_levels(images: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .forward_process import q_sample
+from .noise import draw_noise, image_generator, q_sample
 from .plans.clipping import Clipping
 from .plans.plan import Prediction, Variance, tabulate
 from .plans.prediction import eps_from_output
@@ -26,7 +26,6 @@ from .plans.samplers.transition import Options
 from .plans.schedule import NoiseSchedule
 from .plans.settings import Settings
 from .plans.spacing import Levels
-from .rng import draw_noise, image_generator
 from .sampling import Denoiser
 from .step import advance
 

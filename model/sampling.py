@@ -13,8 +13,8 @@ from .conditions import Conditions, Told
 from .errors import PlanError
 from .guidance import guided_output
 from .networks.classifier import log_prob_gradient
+from .noise import draw_noise, image_generator
 from .plans.plan import Column, Plan
-from .rng import draw_noise, image_generator
 from .step import advance
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
@@ -69,15 +69,9 @@ def networks_of(
 
     def asked(network: nn.Module, but: Collection[str] = ()) -> Denoiser:
         one = arguments_of(config.conditions, [{name: values[name] for name in values.keys() - but}], config.shape[1:])
-        known = len(config.classes or ()) if label is None or "label" in but else label
-
-        def call(x_t: Tensor, t: Tensor) -> Tensor:
-            arguments = {name: each.to(x_t.device).expand(len(x_t), *each.shape[1:]) for name, each in one.items()}
-            if config.classes is not None:
-                arguments["labels"] = _all(known, x_t)
-            return network(x_t, t, **arguments)
-
-        return call
+        if config.classes is not None:
+            one["labels"] = torch.tensor([len(config.classes) if label is None or "label" in but else label])
+        return lambda x_t, t: network(x_t, t, **{name: _for_each(part, x_t) for name, part in one.items()})
 
     base: Denoiser | None = None
     left_out = config.left_out({*told, *(() if label is None else ("label",))})
@@ -87,7 +81,8 @@ def networks_of(
         base = asked(checkpoint.denoiser, left_out)
     guide: Guide | None = None
     if label is not None and classifier is not None:
-        guide = lambda x_t, t: log_prob_gradient(classifier, x_t, t, _all(label, x_t))  # noqa: E731
+        labels = torch.tensor([label])
+        guide = lambda x_t, t: log_prob_gradient(classifier, x_t, t, _for_each(labels, x_t))  # noqa: E731
     return {"denoiser": asked(checkpoint.denoiser), "base": base, "guide": guide}
 
 
@@ -104,8 +99,9 @@ def _values(conditions: Conditions, told: Mapping[str, Any]) -> dict[str, Told |
         raise PlanError(str(error), "a condition") from error
 
 
-def _all(label: int, x: Tensor) -> Tensor:
-    return torch.full((len(x),), label, device=x.device)
+def _for_each(argument: Tensor, x: Tensor) -> Tensor:
+    """Repeats the argument of one image for each of a batch, on its device."""
+    return argument.to(x.device).expand(len(x), *argument.shape[1:])
 
 
 def sample(

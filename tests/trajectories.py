@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from model import Plan, sample_steps
-from model.rng import draw_noise, image_generator
+from model.noise import draw_noise, image_generator
 from model.sampling import Denoiser
 from tests.rounding import assert_rounded_alike
 

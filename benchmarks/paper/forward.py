@@ -8,9 +8,8 @@ import numpy as np
 import torch
 
 from model import NoiseSchedule
-from model.forward_process import q_sample
 from model.images import from_levels
-from model.rng import draw_noise, image_generator
+from model.noise import draw_noise, image_generator, q_sample
 from training.data.faces import draw_face
 
 from ..report import show

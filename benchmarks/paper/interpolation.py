@@ -8,10 +8,8 @@ import torch
 from torch import Tensor
 
 from model import sample
-from model.forward_process import q_sample
 from model.images import from_levels
-from model.mixing import mix
-from model.rng import draw_noise, image_generator
+from model.noise import draw_noise, image_generator, mix, q_sample
 from training.data.faces import draw_face
 
 from ..report import show

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from model import make_plan, sample
 from model.images import from_levels
+from model.noise import draw_noise, image_generator
 from model.plans.schedule import FloatTable
-from model.rng import draw_noise, image_generator
 from training.data.faces import draw_faces
 
 from ..report import show

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from model import NoiseSchedule, Plan, load_checkpoint, make_plan, sample_steps
+from model.noise import draw_noise, image_generator
 from model.plans.prediction import Prediction, eps_from_output
-from model.rng import draw_noise, image_generator
 
 LINEAR = NoiseSchedule.linear()
 SHAPE = (3, 64, 64)

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from model import sample
-from model.rng import image_generator
+from model.noise import image_generator
 
 from ..report import show
 from .sheets import Row, save_sheet, to_images

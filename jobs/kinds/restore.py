@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from model.plans.restoration import ETA
+from model.plans.settings import RESTORATION_ETA
 from model.plans.spacing import steps_in
 from model.shape import Shape
 
@@ -61,10 +61,10 @@ def complete(query: RestoreQuery, model: ModelInfo, images: Images) -> Prepared:
     factor: Literal[2, 4] = 4 if query.factor == "4" else 2
     _check(query, model, factor)
     query.only("sampler", "ddim", "/restore")
-    query.only("eta", ETA, "/restore")
+    query.only("eta", RESTORATION_ETA, "/restore")
     query.only("classifier_scale", 0.0, "/restore")
     query.only("plan", None, "/restore")
-    chosen: dict[str, object] = {"sampler": "ddim", "eta": ETA, "classifier_scale": 0.0}
+    chosen: dict[str, object] = {"sampler": "ddim", "eta": RESTORATION_ETA, "classifier_scale": 0.0}
     if query.guidance_scale is None:
         chosen["guidance_scale"] = 1.0  # the measurement guides already
     if query.steps is None and steps_in(query.spacing or "") is None:

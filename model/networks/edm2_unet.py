@@ -87,9 +87,9 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         if self.kind == "down":
-            x = halve(x, "box")
+            x = halve(x)
         elif self.kind == "up":
-            x = double(x, "box")
+            x = double(x)
         if self.encodes:
             x = pixel_norm(self.skip(x), dim=1)
         h = self.conv0(mp_silu(x))

@@ -6,9 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..plans.flow import Flow
 from ..plans.preconditioning import Preconditioning
-from ..plans.schedule import NoiseSchedule
+from ..plans.schedule import Flow, NoiseSchedule
 from .layers.row_linear import by_rows
 
 LAST_LABEL = 999.0  # the noise measure of `vp` at the time 1

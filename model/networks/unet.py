@@ -5,7 +5,6 @@ One class covers diffusers' UNet2DModel, the UNetModel of improved- and guided-d
 """
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -108,7 +107,7 @@ class Upsample(nn.Module):
         self.conv = Convolution(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(double(x, "box"))
+        return self.conv(double(x))
 
 
 class UNet(nn.Module):
@@ -147,7 +146,7 @@ class UNet(nn.Module):
             elif config.resample == "conv":
                 self.up.append(Upsample(channels))
             else:
-                self.up.append(ResBlock(config, channels, channels, emb_dim, resample=partial(double, resample="box")))
+                self.up.append(ResBlock(config, channels, channels, emb_dim, resample=double))
         self.norm_out = GroupNorm(config.groups, channels, config.norm_eps)
         if config.pixel_head:
             self.pixel_head = PixelHead(
@@ -245,7 +244,7 @@ def down_layers(config: UNetConfig) -> tuple[nn.ModuleList, list[int]]:
         elif config.resample == "conv":
             layers.append(Downsample(config, width))
         else:
-            layers.append(ResBlock(config, width, width, emb_dim, resample=partial(halve, resample="box")))
+            layers.append(ResBlock(config, width, width, emb_dim, resample=halve))
         channels.append(width)
     return layers, channels
 

@@ -12,6 +12,7 @@ the call before it. If a network learned its variance, out_v is the second half 
 Samplers differ only in these numbers, so a batch may mix rows of any plans.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import cached_property
@@ -33,6 +34,8 @@ from .spacing import KARRAS, Levels, timesteps_from, visit_levels
 # Ancestral sampling with variance beta adds far too much noise on a coarse chain: FID 46 at 100 steps, where
 # fixed_small has 11 (CIFAR-10). With fewer steps than this it is refused.
 FIXED_LARGE_MIN_STEPS = 500
+
+CLEAN = -1.0  # stands for the timestep of an image without noise: at timestep 0 there is a little
 
 
 class Column(IntEnum):
@@ -205,6 +208,22 @@ def tabulate(
         row[Column.A], row[Column.B], row[Column.OUT] = t.a + t.e * eps_x, t.b, t.e * eps_out
         row[Column.C], row[Column.D], row[Column.S], row[Column.V] = t.c, t.d, t.s, t.v
     return Plan(tuple(levels.timesteps[t.level] for t in transitions), table)
+
+
+def levels_after(plan: Plan, schedule: NoiseSchedule, calls: Sequence[int]) -> tuple[FloatTable, FloatTable]:
+    """Returns the timesteps of x_t after network calls, and alphas_cumprod there, each of shape (len(calls),).
+
+    After a call x_t is at the timestep of the next one. After the last call it is an image, with timestep CLEAN and
+    alphas_cumprod 1.
+
+    Args:
+        schedule: the noise schedule of training.
+        calls: the numbers of the calls, 1 to len(plan).
+    """
+    timesteps = np.array([*plan.timesteps, CLEAN])[list(calls)]
+    between = 1.0 / (1.0 + schedule.sigma_at(timesteps) ** 2)
+    whole = schedule.alphas_cumprod[timesteps.astype(int)]
+    return timesteps, np.where(timesteps == CLEAN, 1.0, np.where(timesteps % 1, between, whole))
 
 
 __all__ = ["Column", "Plan", "Prediction", "Variance", "make_plan", "tabulate"]

@@ -7,29 +7,22 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from .flow import Flow
-from .schedule import ContinuousLinear, NoiseSchedule
+from .schedule import ContinuousLinear, Flow, NoiseSchedule
 from .settings import MOST_STEPS
 
 Beta = Annotated[float, Field(ge=1e-7, le=1)]
 Sigma = Annotated[float, Field(ge=1e-6, le=1e6)]
 Factor = Annotated[float, Field(ge=1e-2, le=1e2)]
 
-SCHEDULES: dict[str, Callable[..., NoiseSchedule]] = {
-    "linear": NoiseSchedule.linear,
-    "scaled_linear": NoiseSchedule.scaled_linear,
-    "cosine": NoiseSchedule.cosine,
-    "geometric": NoiseSchedule.geometric,
-    "continuous_linear": ContinuousLinear.of,
-    "flow": Flow.of,
-}
 BETAS, SIGMAS, FACTORS = ("beta_start", "beta_end"), ("sigma_min", "sigma_max"), ("shift", "noise_scale")
-PARAMETERS = {
-    "linear": BETAS,
-    "scaled_linear": BETAS,
-    "continuous_linear": BETAS,
-    "geometric": SIGMAS,
-    "flow": FACTORS,
+# By the types that configs name: what makes a schedule, and the parameters that it may be given.
+SCHEDULES: dict[str, tuple[Callable[..., NoiseSchedule], tuple[str, ...]]] = {
+    "linear": (NoiseSchedule.linear, BETAS),
+    "scaled_linear": (NoiseSchedule.scaled_linear, BETAS),
+    "cosine": (NoiseSchedule.cosine, ()),
+    "geometric": (NoiseSchedule.geometric, SIGMAS),
+    "continuous_linear": (ContinuousLinear.of, BETAS),
+    "flow": (Flow.of, FACTORS),
 }
 
 
@@ -56,7 +49,8 @@ class ScheduleConfig:
     def build(self) -> NoiseSchedule:
         """Makes the schedule; raises ValueError if it does not exist with these betas or this number of timesteps."""
         given = {name: getattr(self, name) for name in (*BETAS, *SIGMAS, *FACTORS) if getattr(self, name) is not None}
-        if foreign := [name for name in given if name not in PARAMETERS.get(self.type, ())]:
+        make, parameters = SCHEDULES.get(self.type, (NoiseSchedule, ()))
+        if foreign := [name for name in given if name not in parameters]:
             raise ValueError(
                 f"a {self.type} schedule has no {' and no '.join(foreign)}: leave out {', '.join(foreign)}"
             )
@@ -65,7 +59,7 @@ class ScheduleConfig:
         if self.type == "flow" and self.zero_terminal_snr:
             raise ValueError("a flow ends where nothing of the image is left: leave out zero_terminal_snr")
         if self.betas is None:
-            schedule = SCHEDULES[self.type](self.num_train_timesteps, **given)
+            schedule = make(self.num_train_timesteps, **given)
         elif len(self.betas) == self.num_train_timesteps:
             schedule = NoiseSchedule(np.array(self.betas, dtype=np.float64))
         else:

@@ -22,6 +22,10 @@ from .spacing import LISTED, RULES, listed_timesteps, steps_in
 
 MOST_STEPS = 10_000  # as many as a schedule may have timesteps
 
+# The eta of restorations: the share of the noise that is drawn anew where nothing is measured (Kawar et al. 2022,
+# section 4.3).
+RESTORATION_ETA = 0.85
+
 # A type that validates requests. For mypy, which cannot see the registry, it is a plain string.
 if TYPE_CHECKING:
     SamplerName = str

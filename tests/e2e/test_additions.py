@@ -72,7 +72,7 @@ KIND = Kind("mirror", "Make mirrored images", MirrorQuery, Mirroring, prepare)
 '''
 WORKER_KIND = '''"""Images from noise that is mirrored."""
 
-from model.rng import draw_noise
+from model.noise import draw_noise
 
 from .base import JobStart, WorkerKind, generators_of, plan_of, trajectories
 

@@ -13,9 +13,8 @@ import torch
 from PIL import Image
 from selenium.webdriver.common.keys import Keys
 
-from model.forward_process import q_sample
+from model.noise import draw_noise, image_generator, q_sample
 from model.plans.schedule import NoiseSchedule
-from model.rng import draw_noise, image_generator
 from tests.studio import Studio, at_both_widths
 from tests.waiting import wait_until
 

@@ -10,8 +10,8 @@ import torch
 
 from model import load_checkpoint, make_plan, sample
 from model.images import from_levels
+from model.noise import draw_noise, image_generator
 from model.plans.inversion import make_inversion
-from model.rng import draw_noise, image_generator
 from training.data.faces import draw_face
 
 TEACHER = Path("checkpoints/faces64-teacher")

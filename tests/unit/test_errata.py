@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 
 from model import NoiseSchedule, make_plan
-from model.forward_process import q_sample
 from model.images import from_levels, to_uint8
+from model.noise import q_sample
 from model.plans.plan import Column, Variance
 from model.plans.schedule import FloatTable
 

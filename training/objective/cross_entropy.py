@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.forward_process import q_sample
+from model.noise import q_sample
 from model.plans.schedule import NoiseSchedule
 
 from ..recipe import Recipe

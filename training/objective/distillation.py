@@ -14,8 +14,8 @@ from model.checkpoint import load_checkpoint
 from model.condition_inputs import without
 from model.errors import CheckpointError, PlanError
 from model.folders.config import ModelConfig
-from model.forward_process import q_sample
 from model.guidance import Guidance, guided_output
+from model.noise import q_sample
 from model.plans.plan import Column, Plan
 from model.plans.schedule import NoiseSchedule
 from model.plans.settings import GUIDANCE

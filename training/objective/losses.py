@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from model.forward_process import q_sample
+from model.noise import q_sample
 from model.plans.plan import Prediction, Variance
 from model.plans.schedule import NoiseSchedule
 

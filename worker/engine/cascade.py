@@ -9,7 +9,7 @@ from jobs.cascade import enlarging_seed
 from jobs.contract import Job
 from jobs.errors import JobUnreadable
 from model.images import from_levels, to_uint8
-from model.rng import draw_noise, image_generator
+from model.noise import draw_noise, image_generator
 from model.transfers import upload
 
 from ..kinds.base import JobStart

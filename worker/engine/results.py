@@ -19,7 +19,7 @@ from jobs.images.npz import Array, encode_npz, packed
 from jobs.store.result_store import ResultStore
 from model.errors import NonFiniteSample
 from model.images import to_png, to_uint8
-from model.plans.moments import levels_after
+from model.plans.plan import levels_after
 from model.png import PNG_KEY
 from model.transfers import download
 

@@ -10,9 +10,8 @@ from torch import Tensor
 from jobs.contract import Job
 from jobs.errors import JobUnreadable
 from model.ddrm import Restoration
-from model.mixing import slerp
+from model.noise import image_generator, slerp
 from model.plans.plan import Plan
-from model.rng import image_generator
 from model.shape import Shape
 from model.transfers import upload
 

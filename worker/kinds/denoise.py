@@ -7,9 +7,8 @@ from torch import Tensor
 
 from jobs.contract import Job
 from jobs.kinds.denoise import Denoising
-from model.forward_process import enter, q_sample
+from model.noise import draw_noise, enter, q_sample
 from model.plans.noise_level import GREY_LEVEL, noise_level
-from model.rng import draw_noise
 
 from ..stepping.runner import Runner
 from .base import JobStart, WorkerKind, expect, generators_of, plan_of, trajectories

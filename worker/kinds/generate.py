@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from jobs.contract import Job
-from model.rng import draw_noise
+from model.noise import draw_noise
 
 from ..stepping.runner import Runner
 from .base import JobStart, WorkerKind, generators_of, plan_of, trajectories

@@ -8,9 +8,8 @@ from torch import Tensor
 
 from jobs.contract import Job
 from jobs.kinds.interpolate import Interpolation
-from model.mixing import mix, slerp
+from model.noise import draw_noise, image_generator, mix, slerp
 from model.plans.inversion import make_inversion
-from model.rng import draw_noise, image_generator
 
 from ..stepping.runner import Runner
 from .base import BetweenEnds, JobStart, WorkerKind, expect, plan_of, trajectories

@@ -8,9 +8,9 @@ from torch import Tensor
 from jobs.contract import Job
 from jobs.kinds.restore import Restoring
 from model.ddrm import make_restoration
+from model.noise import draw_noise
 from model.operators import Blur, Colorization, Inpainting, Operator, SuperResolution, gaussian_kernel, uniform_kernel
 from model.plans.noise_level import GREY_LEVEL
-from model.rng import draw_noise
 
 from ..stepping.runner import Runner
 from .base import JobStart, WorkerKind, expect, generators_of, trajectories

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from jobs.contract import Job
 from jobs.kinds.upscale import Upscaling
-from model.rng import draw_noise
+from model.noise import draw_noise
 
 from ..stepping.condition import make_condition
 from ..stepping.runner import Runner

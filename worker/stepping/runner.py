@@ -19,8 +19,8 @@ from model.checkpoint import Checkpoint
 from model.errors import NonFiniteSample
 from model.foreign.config import ForeignConfig
 from model.guidance import guided_output
+from model.noise import draw_noise
 from model.plans.plan import Column
-from model.rng import draw_noise
 from model.step import advance
 from model.transfers import upload
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..sigma_configs import Filter
 
 
-def halve(x: Tensor, resample: Filter, *, padded: bool = False) -> Tensor:
+def halve(x: Tensor, resample: Filter = "box", *, padded: bool = False) -> Tensor:
     """Returns an image of half the height and width.
 
     Args:
@@ -23,7 +23,7 @@ def halve(x: Tensor, resample: Filter, *, padded: bool = False) -> Tensor:
     return _halve_rows(_halve_rows(x).mT).mT
 
 
-def double(x: Tensor, resample: Filter) -> Tensor:
+def double(x: Tensor, resample: Filter = "box") -> Tensor:
     """Returns an image of twice the height and width."""
     if resample == "box":
         return F.interpolate(x, scale_factor=2.0, mode="nearest")

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from model import PlanError, make_plan, sample, sample_steps
+from model.noise import draw_noise, image_generator
 from model.plans.clipping import ClipMode, Clipping
 from model.plans.plan import Column
 from model.plans.samplers import SAMPLERS
-from model.rng import draw_noise, image_generator
 from model.sampling import Denoiser
 from model.step import advance
 from tests.oracle import LINEAR, GaussianDenoiser, abar_at

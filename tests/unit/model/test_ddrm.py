@@ -12,12 +12,12 @@ from torch import Tensor
 from model import NoiseSchedule
 from model.ddrm import Restoration, make_restoration
 from model.images import from_levels, to_uint8
+from model.noise import draw_noise, image_generator
 from model.operators import Blur, Colorization, Inpainting, Operator, SuperResolution, gaussian_kernel, uniform_kernel
 from model.plans.clipping import Clipping
-from model.plans.flow import Flow
 from model.plans.plan import Column
-from model.plans.restoration import ETA
-from model.rng import draw_noise, image_generator
+from model.plans.schedule import Flow
+from model.plans.settings import RESTORATION_ETA as ETA
 from model.step import advance
 from tests.oracle import LINEAR, GaussianDenoiser, abar_at
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from model import NoiseSchedule, make_plan
+from model.noise import draw_noise, image_generator
 from model.plans.clipping import Clipping
 from model.plans.plan import Prediction
-from model.rng import draw_noise, image_generator
 from tests.oracle import LINEAR, with_slope_weight
 from tests.trajectories import (
     PREDICTION_TYPES,

@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from model import PlanError, make_plan, sample
 from model.likelihood import vlb
 from model.networks.preconditioned import denoiser_of
+from model.noise import draw_noise, image_generator
 from model.plans.clipping import Clipping
-from model.plans.flow import Flow
 from model.plans.inversion import FIRST_SIGMA, make_inversion
 from model.plans.plan import Column, Plan
 from model.plans.prediction import Prediction, eps_from_output, x0_from_output
 from model.plans.samplers import SAMPLERS
+from model.plans.schedule import Flow
 from model.plans.schedule_config import ScheduleConfig
 from model.plans.spacing import KARRAS_SIGMA_MAX, visit_levels
-from model.rng import draw_noise, image_generator
 from tests.oracle import GaussianDenoiser, follow
 from tests.rounding import assert_rounded_alike
 from tests.trajectories import NETWORK, SEEDS, ours, theirs

@@ -20,8 +20,8 @@ from model.formats.sigma_facts import EDMFacts
 from model.networks.build import build_network, unfilled
 from model.networks.configs import UNetConfig
 from model.networks.sigma_configs import EDM2UNetConfig, SongUNetConfig
+from model.noise import draw_noise, image_generator
 from model.plans.preconditioning import Preconditioning
-from model.rng import draw_noise, image_generator
 from tests.foreign import Reference, noise, reference
 from tests.rounding import assert_rounded_alike, layers
 from tests.sigma import EDM, EDM2, IMAGE, SEEDS, STEPS

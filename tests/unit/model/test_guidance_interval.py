@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model import Plan, PlanError, make_plan, sample
+from model.ddrm import make_restoration
 from model.guidance import MOST_SIGMA, UNGUIDED, Guidance, guided_output
-from model.plans.clipping import Clipping
+from model.operators import Colorization
 from model.plans.inversion import make_inversion
 from model.plans.plan import Column
-from model.plans.restoration import plan_restoration
 from model.plans.samplers import SAMPLERS
 from model.plans.schedule import FloatTable
 from tests.oracle import LINEAR, GaussianDenoiser, abar_at
@@ -94,10 +94,9 @@ def test_a_restoration_is_guided_at_the_levels_of_the_run() -> None:
     """So that a job whose price was told by the one costs as much by the other."""
     run = make_plan(LINEAR, sampler="ddim", steps=20, **INTERVAL.settings)
     assert 0 < acting(run).sum() < 20
-    restoration, _ = plan_restoration(
-        LINEAR, steps=20, spacing="leading", prediction="eps", clipping=Clipping("none"), guidance=INTERVAL
-    )
-    assert restoration.scales == run.scales
+    operator = Colorization((3, 8, 8))
+    restoration = make_restoration(LINEAR, operator, torch.zeros(1, 8, 8), sigma=0.0, steps=20, guidance=INTERVAL)
+    assert restoration.plan.scales == run.scales
 
 
 def test_an_inversion_is_guided_at_levels_of_its_own() -> None:

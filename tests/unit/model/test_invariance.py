@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from model import Plan, make_plan, sample
+from model.noise import draw_noise, image_generator
 from model.plans.clipping import Clipping
 from model.plans.inversion import make_inversion
 from model.plans.plan import Column
-from model.rng import draw_noise, image_generator
 from model.step import advance
 from tests.oracle import LINEAR, GaussianDenoiser
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from model import NoiseSchedule, make_plan
-from model.plans.moments import CLEAN, levels_after
+from model.plans.plan import CLEAN, levels_after
 from tests.oracle import LINEAR, abar_at
 
 

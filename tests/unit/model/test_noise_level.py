@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from model import NoiseSchedule, PlanError
-from model.forward_process import enter
+from model.noise import enter
 from model.plans.noise_level import noise_level
 from tests.oracle import LINEAR
 

@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from model import NoiseSchedule, Plan, make_plan, sample, sample_steps
-from model.forward_process import q_sample
+from model.noise import draw_noise, image_generator, q_sample
 from model.plans.plan import Prediction
 from model.plans.samplers import SAMPLERS
 from model.plans.spacing import KARRAS, SPACINGS
-from model.rng import draw_noise, image_generator
 from model.sampling import Denoiser
 from tests.oracle import LINEAR, GaussianDenoiser, abar_at
 from tests.rounding import assert_rounded_alike, rounding

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from model import NoiseSchedule, PlanError
-from model.forward_process import q_sample
+from model.noise import q_sample
 from model.plans.spacing import SPACINGS, space_timesteps
 
 LINEAR = NoiseSchedule.linear(1000)

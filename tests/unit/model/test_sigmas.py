@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from model import NoiseSchedule, Plan, make_plan, sample
+from model.noise import draw_noise, image_generator
 from model.plans.clipping import Clipping
 from model.plans.plan import Prediction, tabulate
 from model.plans.samplers import SAMPLERS
@@ -18,7 +19,6 @@ from model.plans.samplers.transition import transitions as transitions_of
 from model.plans.schedule import FloatTable
 from model.plans.settings import Settings
 from model.plans.spacing import KARRAS, Levels, space_timesteps, visit_levels
-from model.rng import draw_noise, image_generator
 from model.sampling import Denoiser
 from tests.oracle import LINEAR, GaussianDenoiser
 from tests.trajectories import (

@@ -14,9 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model import NoiseSchedule, PlanError, make_plan
-from model.plans.flow import Flow
 from model.plans.samplers import SAMPLERS
-from model.plans.schedule import ContinuousLinear
+from model.plans.schedule import ContinuousLinear, Flow
 from model.plans.spacing import KARRAS, SPACINGS, space_timesteps, visit_levels
 from tests.oracle import follow
 

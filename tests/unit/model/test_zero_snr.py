@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from model import NoiseSchedule, PlanError, make_plan, sample
+from model.noise import draw_noise, image_generator
 from model.plans.plan import Column
 from model.plans.samplers import SAMPLERS
 from model.plans.spacing import KARRAS, SPACINGS
-from model.rng import draw_noise, image_generator
 from tests.oracle import LINEAR, GaussianDenoiser
 
 pytestmark = pytest.mark.processors

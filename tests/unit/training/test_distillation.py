@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from model import NoiseSchedule, load_checkpoint, make_plan, save_checkpoint
 from model.condition_inputs import arguments_of
 from model.folders.config import ModelConfig
-from model.forward_process import q_sample
 from model.networks.build import build_network
+from model.noise import q_sample
 from model.plans.plan import Column, Plan, Prediction
 from model.sampling import sample
 from training.data.batches import Batches

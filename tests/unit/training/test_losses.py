@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from model import NoiseSchedule, make_plan
-from model.forward_process import q_sample
-from model.plans.flow import Flow
+from model.noise import q_sample
 from model.plans.plan import Column, Prediction
+from model.plans.schedule import Flow
 from training.objective.cross_entropy import CrossEntropy
 from training.objective.losses import Objective, target
 from training.objective.weightings import weights as weights_of

@@ -7,12 +7,11 @@ import torch
 from torch import Tensor
 
 from model import NoiseSchedule
-from model.forward_process import q_sample
 from model.likelihood import vlb
+from model.noise import draw_noise, image_generator, q_sample
 from model.plans.clipping import Clipping
 from model.plans.plan import Prediction, Variance
 from model.plans.spacing import visit_levels
-from model.rng import draw_noise, image_generator
 from training.objective.losses import HYBRID_SHARE, Objective
 
 pytestmark = pytest.mark.processors

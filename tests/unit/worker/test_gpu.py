@@ -23,8 +23,8 @@ from jobs.kinds.generate import Generation
 from jobs.params import SamplingParams
 from model.checkpoint import load_checkpoint
 from model.ddrm import make_restoration
+from model.noise import image_generator
 from model.operators import Blur, Colorization, Inpainting, Operator, SuperResolution, gaussian_kernel
-from model.rng import image_generator
 from worker.device.call_timer import CallTimer
 from worker.device.cuda_graphs import STREAMS, GraphedNetwork, GraphRecorder, Recording, graphed
 from worker.engine.active import ActiveJob, activate

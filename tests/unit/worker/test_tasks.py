@@ -32,15 +32,13 @@ from jobs.params import SamplingParams
 from jobs.store.result_store import ResultStore
 from model.ddrm import Restoration
 from model.folders.config import ModelConfig
-from model.forward_process import q_sample
 from model.images import from_png, to_png, to_uint8
-from model.mixing import slerp
 from model.networks.configs import UNetConfig
+from model.noise import draw_noise, image_generator, q_sample, slerp
 from model.operators import Inpainting, SuperResolution
 from model.plans.inversion import FIRST_SIGMA, make_inversion
 from model.plans.noise_level import GREY_LEVEL, noise_level
 from model.plans.plan import Column
-from model.rng import draw_noise, image_generator
 from model.sampling import sample, sample_steps
 from model.step import advance
 from tests.rounding import assert_rounded_alike, layers

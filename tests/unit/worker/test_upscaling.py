@@ -24,8 +24,8 @@ from jobs.params import SamplingParams
 from model.condition_inputs import augment, enlarge
 from model.images import from_levels, from_png, to_uint8
 from model.networks.configs import UNetConfig
+from model.noise import draw_noise, image_generator
 from model.png import PNG_KEY
-from model.rng import draw_noise, image_generator
 from model.sampling import sample
 from tests.rounding import assert_rounded_alike, layers
 from tests.small_models import CLASSES, CONDITIONAL, NETWORK, checkpoint_of, upscaler_of

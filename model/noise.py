@@ -1,0 +1,61 @@
+"""Noise: drawn from the generator of an image, added to images, and mixed as images are."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .plans.noise_level import NoiseLevel
+from .plans.schedule import NoiseSchedule
+
+
+def image_generator(seed: int) -> torch.Generator:
+    """Makes the generator of the image with this seed; it is on the CPU, whatever the device."""
+    return torch.Generator("cpu").manual_seed(seed)
+
+
+def draw_noise(generators: Sequence[torch.Generator], shape: tuple[int, int, int]) -> Tensor:
+    """Draws standard normal noise, shape (len(generators), C, H, W), float32 on the CPU; once from each generator.
+
+    Each draw has the shape (1, C, H, W), as in diffusers with a list of generators, so seeds mean the same there.
+    """
+    return torch.cat([torch.randn((1, *shape), generator=generator) for generator in generators])
+
+
+def q_sample(schedule: NoiseSchedule, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+    """Returns x_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) noise, shape of x0 (Ho et al. 2020, eq. 4).
+
+    Args:
+        x0: clean images, shape (B, C, H, W), in [-1, 1].
+        t: timesteps, shape (B,), int64 in 0..T-1.
+        noise: standard normal, shape of x0.
+    """
+    abar = torch.from_numpy(schedule.alphas_cumprod)[t.cpu()].view(-1, 1, 1, 1)
+    signal, spread = abar.sqrt().to(x0), (1.0 - abar).sqrt().to(x0)
+    return signal * x0 + spread * noise
+
+
+def enter(level: NoiseLevel, image: Tensor, noise: Tensor) -> Tensor:
+    """Returns x_t of an image in [-1, 1] that is already noisy; `noise` is standard normal, of the image's shape."""
+    return level.scale * (image + level.top_up * noise)
+
+
+def mix(x_a: Tensor, x_b: Tensor, share: float) -> Tensor:
+    """Returns (1 - share) x_a + share x_b (Ho et al. 2020, section 4.4, with x_t in the place of x_0)."""
+    return (1.0 - share) * x_a + share * x_b
+
+
+def slerp(x_a: Tensor, x_b: Tensor, share: float) -> Tensor:
+    """Interpolates along the arc between two noises (Song et al. 2021, section 5.3); a straight line shrinks the norm.
+
+    sin((1 - share) theta) / sin(theta) x_a + sin(share theta) / sin(theta) x_b, with theta the angle between them. If
+    they point in the same direction, it is the straight line.
+    """
+    a, b = x_a.flatten().double(), x_b.flatten().double()
+    cosine = (a @ b / (a.norm() * b.norm())).clamp(-1.0, 1.0)
+    theta = float(torch.arccos(cosine))
+    if not np.sin(theta) >= 1e-6 or share in (0.0, 1.0):  # theta is NaN if one of them is 0
+        return mix(x_a, x_b, share)
+    weights = np.sin([(1.0 - share) * theta, share * theta]) / np.sin(theta)
+    return float(weights[0]) * x_a + float(weights[1]) * x_b
