@@ -23,7 +23,7 @@ from difuso.drawing.drawing import model_of
 from difuso.drawing.sampled_images import SampledImages
 from evaluation.features import EfficientNetLite0, Extractor, Features
 from evaluation.figures import FIGURES, Comparison
-from evaluation.image_sets import drawn, from_array
+from evaluation.image_sets import ImageSet, from_array
 from evaluation.plots import save
 from evaluation.real_images import real_images
 from evaluation.reference import Reference, extract_of_size, read_reference
@@ -127,7 +127,7 @@ def measured(
         point: Point = json.loads(kept.read_text(encoding="utf-8"))
         return point
     reference, extractor = read()
-    features = extract_of_size(drawn("images", draw, count), extractor, reference.size, lambda share: None)
+    features = extract_of_size(ImageSet("images", count, draw), extractor, reference.size, lambda share: None)
     point = figures(features, reference)
     kept.write_text(json.dumps(point, indent=2) + "\n", encoding="utf-8")
     return point

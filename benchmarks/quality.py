@@ -22,7 +22,7 @@ from difuso.drawing.drawing import model_of
 from difuso.drawing.sampled_images import SampledImages
 from evaluation.features import EfficientNetLite0, Extractor
 from evaluation.figures import Quality, evaluate
-from evaluation.image_sets import Half, ImageSet, drawn, first_of, from_array
+from evaluation.image_sets import Half, ImageSet, from_array
 from evaluation.real_images import real_images
 from evaluation.reference import read_reference
 from jobs.params import SamplingParams
@@ -127,7 +127,7 @@ class Bench:
         """Returns the figures of one sampler with one number of steps."""
         count, draw = self.count(steps), self._sampled(line, steps, half)
         say(f"{half}: {line.name}, {steps} steps, {count} images")
-        made = replace(drawn(line.name, draw, count), seconds_per_image=draw.seconds_per_image)
+        made = ImageSet(line.name, count, draw, seconds_per_image=draw.seconds_per_image)
         quality = evaluate(made, self._references[half], self._extractor)
         point = {"steps": steps, "images": count, **told(quality), "seconds_per_image": quality.seconds_per_image}
         config = self.checkpoint.config
@@ -143,11 +143,12 @@ class Bench:
 
     def reals(self, half: Half) -> list[Point]:
         """Returns the figures of as many real images of the other half: the best that a cell can have."""
-        counts = sorted({self.count(steps) for line in LINES for steps in line.steps})
-        sets = {others.count: others for others in (first_of(self._real[half.other], n, OTHERS) for n in counts)}
+        others = self._real[half.other]
+        counts = sorted({min(self.count(steps), others.count) for line in LINES for steps in line.steps})
+        sets = [replace(others, name=OTHERS, count=count) for count in counts]
         return [
-            {"name": OTHERS, "images": count, **told(evaluate(others, self._references[half], self._extractor))}
-            for count, others in sets.items()
+            {"name": OTHERS, "images": each.count, **told(evaluate(each, self._references[half], self._extractor))}
+            for each in sets
         ]
 
     def _sampled(self, line: Line, steps: int, half: Half) -> SampledImages:

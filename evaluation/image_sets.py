@@ -1,11 +1,11 @@
-"""Sets of images to measure, read or drawn batch by batch, so that 50,000 large ones need not fit in memory."""
+"""Sets of images to measure, read or drawn part by part, so that 50,000 large ones need not fit in memory."""
 
 from __future__ import annotations
 
 import random
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Any
@@ -25,12 +25,17 @@ class ImageSet:
 
     name: str  # name in tables and plots
     count: int  # number of images
-    # called with the size of a batch; yields uint8 arrays of shape (at most that size, H, W, 3)
-    batches: Callable[[int], Iterator[ImageArray]]
+    # draw(first, count) returns images first ... first + count - 1, uint8 of shape (count, H, W, 3), the same ones each
+    # time; it is asked for one part after another
+    draw: Callable[[int, int], ImageArray]
     # how a model drew them, with at least `sampler`, `spacing` and `steps`; None for images that are read
     drawn_by: Mapping[str, Any] | None = None
     # called after the last batch; None if the time to draw an image is not known
     seconds_per_image: Callable[[], float | None] = lambda: None
+
+    def batches(self, size: int) -> Iterator[ImageArray]:
+        """Yields all images, at most `size` at a time."""
+        return (self.draw(first, min(size, self.count - first)) for first in range(0, self.count, size))
 
     def load(self, tell: Callable[[float], None] = lambda share: None) -> ImageArray:
         """Loads all images, shape (N, H, W, 3); `tell` is called with the share that is loaded, 0..1."""
@@ -49,19 +54,7 @@ def from_array(name: str, images: ImageArray) -> ImageSet:
     if images.shape[3] not in (1, 3):
         raise EvaluationError(f"figures are of grey or RGB images, and {name} has {images.shape[3]} channels")
     images = np.broadcast_to(images, (*images.shape[:3], 3))
-    return drawn(name, lambda first, count: images[first : first + count], len(images))
-
-
-def drawn(name: str, draw: Callable[[int, int], ImageArray], count: int) -> ImageSet:
-    """Makes a set of images that a function draws when they are needed.
-
-    draw(first, count) returns images first ... first + count - 1, the same ones each time.
-    """
-
-    def batches(size: int) -> Iterator[ImageArray]:
-        return (draw(first, min(size, count - first)) for first in range(0, count, size))
-
-    return ImageSet(name, count, batches)
+    return ImageSet(name, len(images), lambda first, count: images[first : first + count])
 
 
 def from_path(path: Path, count: int | None = None) -> ImageSet:
@@ -93,23 +86,20 @@ def unreadable(path: Path, error: Exception) -> EvaluationError:
 
 def _from_folder(folder: Path, count: int | None) -> ImageSet:
     paths = shuffled_files(folder)
-    return ImageSet(folder.name, _enough(len(paths), count, folder), lambda size: _read_files(paths[:count], size))
-
-
-def _read_files(paths: list[Path], size: int) -> Iterator[ImageArray]:
     expected = _read_file(paths[0]).shape
-    for first in range(0, len(paths), size):
-        images = []
-        for path in paths[first : first + size]:
-            image = _read_file(path)
-            if image.shape != expected:
-                sizes = " and ".join(f"{width}x{height}" for height, width, _ in (expected, image.shape))
-                raise EvaluationError(
-                    f"{path.parent} holds images of {sizes}: bring them to one size, all in the same way, because "
-                    "every figure depends on the method"
-                )
-            images.append(image)
-        yield np.stack(images)
+
+    def read(path: Path) -> ImageArray:
+        image = _read_file(path)
+        if image.shape != expected:
+            sizes = " and ".join(f"{width}x{height}" for height, width, _ in (expected, image.shape))
+            raise EvaluationError(
+                f"{path.parent} holds images of {sizes}: bring them to one size, all in the same way, because every "
+                "figure depends on the method"
+            )
+        return image
+
+    total = _enough(len(paths), count, folder)
+    return ImageSet(folder.name, total, lambda first, size: np.stack([*map(read, paths[first : first + size])]))
 
 
 def _read_file(path: Path) -> ImageArray:
@@ -125,8 +115,9 @@ def _from_npz(path: Path, count: int | None) -> ImageSet:
     Grey images, C = 1, become three equal channels.
     """
     try:
-        with zipfile.ZipFile(path) as archive, archive.open(f"{ARRAY}.npy") as file:
-            shape, fortran, dtype = _read_header(file)
+        # It stays open, because a part is found by reading on from the part before.
+        file = zipfile.ZipFile(path).open(f"{ARRAY}.npy")  # noqa: SIM115
+        shape, fortran, dtype = _read_header(file)
     except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
         raise EvaluationError(f"{path} is not an .npz file with images in {ARRAY}: {error}") from error
     if dtype != np.uint8 or len(shape) != 4 or shape[3] not in (1, 3) or fortran:
@@ -134,20 +125,17 @@ def _from_npz(path: Path, count: int | None) -> ImageSet:
         raise EvaluationError(f"{path} holds {dtype} of shape {shape} in {ARRAY}; it should be {wanted}")
     total = _enough(shape[0], count, path)
     # Of some of the images, these are spread over all: such files are often sorted by class.
-    chosen = np.zeros(shape[0], bool)
-    chosen[np.random.default_rng(0).permutation(shape[0])[:total]] = True
+    chosen = np.sort(np.random.default_rng(0).permutation(shape[0])[:total])
+    start, bytes_each = file.tell(), int(np.prod(shape[1:]))
 
-    def batches(size: int) -> Iterator[ImageArray]:
-        with zipfile.ZipFile(path) as archive, archive.open(f"{ARRAY}.npy") as file:
-            _read_header(file)
-            for first in range(0, shape[0], size):
-                rows = min(size, shape[0] - first)
-                data = file.read(rows * int(np.prod(shape[1:])))
-                images = np.frombuffer(data, np.uint8).reshape(rows, *shape[1:])[chosen[first : first + rows]]
-                if len(images):
-                    yield np.broadcast_to(images, (*images.shape[:3], 3))
+    def draw(first: int, size: int) -> ImageArray:
+        rows = chosen[first : first + size]
+        file.seek(start + int(rows[0]) * bytes_each)
+        read = file.read(int(rows[-1] + 1 - rows[0]) * bytes_each)
+        images = np.frombuffer(read, np.uint8).reshape(-1, *shape[1:])[rows - rows[0]]
+        return np.broadcast_to(images, (*images.shape[:3], 3))
 
-    return ImageSet(path.stem, total, batches)
+    return ImageSet(path.stem, total, draw)
 
 
 def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -185,25 +173,7 @@ class Half(StrEnum):
         """Takes every second image of a set, so that both halves hold all classes of a set that is sorted by them."""
         offset = list(Half).index(self)
 
-        def batches(size: int) -> Iterator[ImageArray]:
-            seen = 0
-            for batch in images.batches(size):
-                if len(own := batch[(offset - seen) % 2 :: 2]):
-                    yield own
-                seen += len(batch)
+        def draw(first: int, count: int) -> ImageArray:
+            return images.draw(2 * first + offset, 2 * count - 1)[::2]
 
-        return ImageSet(f"{images.name}, {self} half", (images.count + 1 - offset) // 2, batches)
-
-
-def first_of(images: ImageSet, count: int, name: str) -> ImageSet:
-    """Takes the first images of a set, all if they are fewer, under a name of their own."""
-
-    def batches(size: int) -> Iterator[ImageArray]:
-        left = count
-        for batch in images.batches(size):
-            if left <= 0:
-                return
-            yield batch[:left]
-            left -= len(batch)
-
-    return replace(images, name=name, count=min(count, images.count), batches=batches)
+        return ImageSet(f"{images.name}, {self} half", (images.count + 1 - offset) // 2, draw)

@@ -8,7 +8,6 @@ from itertools import islice
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
 
 from training.data.images import ImageArray
 from training.data.symmetries import turned
@@ -25,8 +24,6 @@ BLOCK = 512  # training images compared at a time
 CHANCE = 0.05  # share of the held-out images below the threshold
 SAME = 0.25  # grey levels: float32 tells no smaller differences from none
 PLANTED = 10.0  # grey levels: standard deviation of the noise in planted copies
-ROWS = 10  # of a sheet
-GAP, LINE, MIN_TILE = 4, 14, 64  # pixels
 
 PIXELS, FEATURES = "pixels", "features"
 
@@ -200,34 +197,3 @@ def _blocks(images: Iterable[ImageArray]) -> Iterator[ImageArray]:
     remaining = iter(images)
     while block := list(islice(remaining, BLOCK)):
         yield np.stack(block)
-
-
-def draw_sheet(neighbours: Neighbours, images: ImageArray, training: Mapping[int, ImageArray]) -> Image.Image:
-    """Draws a model's images next to their nearest training images: left the lowest scores, right a sample of all."""
-    count = len(neighbours.order)
-    rows = min(ROWS, count)
-    spread = np.linspace(0, count - 1, rows).round().astype(int)
-    parts: dict[str, Iterable[int]] = {"lowest scores of all": range(rows), "from lowest to highest score": spread}
-    tall = max(MIN_TILE, images.shape[1])
-    wide = round(tall * images.shape[2] / images.shape[1])
-    width = (1 + SHOWN) * (wide + GAP) + 4 * GAP
-    sheet = Image.new("RGB", (len(parts) * width + 2 * GAP, 2 * LINE + rows * (tall + LINE + GAP)), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
-    for part, (name, places) in enumerate(parts.items()):
-        left = GAP + part * width
-        pen.text((left, 0), f"images, {name}", "black", font)
-        pen.text((left, LINE), "drawn, score", "black", font)
-        pen.text((left + wide + 3 * GAP, LINE), "nearest training images, distance below", "black", font)
-        for row, place in enumerate(places):
-            top = 2 * LINE + row * (tall + LINE + GAP)
-            near = zip(neighbours.indices[place, :SHOWN], neighbours.distances[place, :SHOWN], strict=True)
-            tiles = [
-                (images[neighbours.order[place]], f"{neighbours.scores[place]:.2f}"),
-                *((training[i], f"{distance:.2f}") for i, distance in near),
-            ]
-            for column, (pixels, caption) in enumerate(tiles):
-                x = left + column * (wide + GAP) + (2 * GAP if column else 0)
-                # Small images are enlarged so that they can be seen, without interpolation.
-                sheet.paste(Image.fromarray(pixels).resize((wide, tall), Image.Resampling.NEAREST), (x, top))
-                pen.text((x, top + tall), caption, "black", font)
-    return sheet

@@ -6,21 +6,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from PIL import Image
 from rich.console import Console
 
 from evaluation.features import EfficientNetLite0, FeatureArray
 from evaluation.image_sets import from_path
-from evaluation.neighbours import CHANCE, FEATURES, PIXELS, PLANTED, Neighbours, draw_sheet, find_neighbours
+from evaluation.neighbours import CHANCE, FEATURES, PIXELS, PLANTED, SHOWN, Neighbours, Search, find_neighbours
 from evaluation.real_images import names_recipe, training_images
+from model.images import from_levels
 from training.data.images import ImageArray
 from training.data.symmetries import shown
 from training.recipe_reading import load_recipe
+from training.run.journal import tile_images
 from worker.stepping.runner import pick_device
 
 from ..drawing.image_sources import ImageSources
 from ..errors import UserError, user_errors
 from ..progress import progress
 
+ROWS, TILE = 10, 64  # of a sheet: its rows, and the least width of an image in pixels
 HELD_OUT = 1000  # images that the threshold rests on, at most
 UNITS = {PIXELS: " (root mean square of grey levels)", FEATURES: f" ({EfficientNetLite0.name})"}
 
@@ -80,7 +85,7 @@ def evaluate_neighbours(
     numbers.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     sheets = {name: out / f"neighbours-{name}.png" for name in found.by}
     for name, path in sheets.items():
-        draw_sheet(found.by[name], made, found.training).save(path)
+        _sheet(found.by[name], made, found).save(path)
     return [*sheets.values(), numbers]
 
 
@@ -97,6 +102,23 @@ def _held_out(data: str, sources: ImageSources) -> ImageArray:
     if data.endswith(".npz"):
         return from_path(Path(data)).load()[:HELD_OUT]
     return sources.real(data, HELD_OUT).load()
+
+
+def _sheet(neighbours: Neighbours, images: ImageArray, found: Search) -> Image.Image:
+    """Shows images with their scores, and after each its nearest training images with their distances.
+
+    On the left are the lowest scores of all, on the right a sample of all, from the lowest to the highest.
+    """
+    count, (indices, distances) = len(neighbours.order), (neighbours.indices, neighbours.distances)
+    spread = np.linspace(0, count - 1, min(ROWS, count)).round().astype(int)
+    tiles: list[ImageArray] = []
+    captions: list[list[str]] = []
+    for place in np.stack([np.arange(len(spread)), spread], axis=1).flat:
+        tiles += [images[neighbours.order[place]], *(found.training[i] for i in indices[place, :SHOWN])]
+        captions += [[f"score {neighbours.scores[place]:.2f}"], *([f"{far:.2f}"] for far in distances[place, :SHOWN])]
+    times = max(1, TILE // images.shape[2])  # small images are enlarged so that they can be seen
+    pixels = np.stack(tiles).repeat(times, axis=1).repeat(times, axis=2)
+    return tile_images(from_levels(torch.from_numpy(pixels)), captions, columns=2 * (1 + SHOWN))
 
 
 def _said(name: str, found: Neighbours, share: float) -> str:

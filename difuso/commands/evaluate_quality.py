@@ -2,22 +2,23 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
+from rich.markdown import Markdown
 
 from evaluation.features import EfficientNetLite0, Extractor
 from evaluation.figures import Quality, evaluate
-from evaluation.image_sets import Half, ImageSet, first_of, from_array, from_path
+from evaluation.image_sets import Half, ImageSet, from_array, from_path
 from evaluation.inception import InceptionV3, read_weights
 from evaluation.obedience import rows_told
 from evaluation.plots import plot_quality
 from evaluation.real_images import FACES, names_recipe, real_images
 from evaluation.reference import read_reference
-from evaluation.tables import cells, headings, notes, title, to_json, to_markdown
+from evaluation.tables import to_json, to_markdown
 from model.shape import Shape
 from training.recipe_reading import load_recipe
 from worker.stepping.runner import pick_device
@@ -56,10 +57,10 @@ def evaluate_quality(
     sets = [_open(name, sources, images, references, asked) for name in names]
     real = _real(reference, names, sets, sources, references)
     if half is not None:
-        mine = Half(half)
-        most = max(each.count for each in sets)
-        sets.append(first_of(mine.other.of(real), most, "other real images"))
-        real = mine.of(real)
+        mine, other = Half(half).of(real), Half(half).other.of(real)
+        most = min(other.count, max(each.count for each in sets))
+        sets.append(replace(other, name="other real images", count=most))
+        real = mine
     extractor = _extractor(inception_weights, device)
     with progress(f"{real.name}, {real.count} images") as tell:
         # The moments in a file are those of the whole set.
@@ -72,7 +73,9 @@ def evaluate_quality(
             qualities.append(evaluate(each, target, extractor, tell))
         # Written after each set, so that an interrupted command leaves the finished ones.
         written = _write(qualities, {"reference": reference, "half": half, "told": told, "seed": sources.seed}, out)
-    _print(qualities)
+    console = Console()
+    console.width = max(console.width, 140)  # cut to 80 columns, the table cannot be read
+    console.print(Markdown(to_markdown(qualities)))
     return written
 
 
@@ -110,20 +113,6 @@ def _extractor(inception_weights: str | None, device: str) -> Extractor:
     if inception_weights is None:
         return EfficientNetLite0(pick_device(device))
     return InceptionV3(read_weights(inception_weights), pick_device(device))
-
-
-def _print(qualities: Sequence[Quality]) -> None:
-    table = Table(box=None, pad_edge=False)
-    for index, heading in enumerate(headings(qualities[0])):
-        table.add_column(heading, justify="right" if index else "left")
-    for quality in qualities:
-        table.add_row(*cells(quality))
-    console = Console(soft_wrap=True)
-    console.width = max(console.width, 140)  # cut to 80 columns, the table cannot be read
-    console.print(title(qualities))
-    console.print(table)
-    for note in notes(qualities):
-        console.print(f"- {note}")
 
 
 def _write(qualities: Sequence[Quality], facts: dict[str, Any], out: Path) -> list[Path]:

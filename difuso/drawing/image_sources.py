@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from evaluation.image_sets import ImageSet, drawn, from_array, from_path
+from evaluation.image_sets import ImageSet, from_array, from_path
 from evaluation.real_images import FACES, real_images
 from jobs.params import SamplingParams
 from jobs.queries import SamplingQuery
@@ -81,7 +81,7 @@ class ImageSources:
         guided = "" if params.guidance.scale == 1 else f", guidance {params.guidance}"
         otherwise = "" if model.precision == "float32" else f", {model.precision}"
         name = f"{model.name} {params.sampler} {params.spacing} {params.steps}{noisy}{guided}{otherwise}"
-        return replace(drawn(name, draw, total), drawn_by=images.facts, seconds_per_image=images.seconds_per_image)
+        return ImageSet(name, total, draw, drawn_by=images.facts, seconds_per_image=images.seconds_per_image)
 
     def real(self, data: str, count: int | None, *, split: str = "test", first: int = 0) -> ImageSet:
         """Opens the images of an .npz file in their own size, or those of `real_images` in the model's size.

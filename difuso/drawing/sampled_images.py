@@ -19,7 +19,7 @@ from .drawing import DrawingModel
 
 
 class SampledImages:
-    """The images of one model, sampler and number of steps; a `draw` function for `evaluation.image_sets.drawn`.
+    """The images of one model, sampler and number of steps; a `draw` function for an `evaluation.image_sets.ImageSet`.
 
     The images are kept as PNGs named by seed, so that an interrupted command resumes and a later one reuses them.
 

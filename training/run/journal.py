@@ -73,8 +73,8 @@ class Journal:
         self._board.close()
 
 
-def tile_images(images: Tensor, captions: Captions = ()) -> Image.Image:
-    """Puts images of shape (N, C, H, W) side by side on white, in a grid that is as square as possible.
+def tile_images(images: Tensor, captions: Captions = (), *, columns: int | None = None) -> Image.Image:
+    """Puts images of shape (N, C, H, W) side by side on white, in a grid of columns, or one that is nearly square.
 
     Channels that are neither grey nor RGB are placed one below the other, and below each image the lines of its
     caption, if there are captions.
@@ -83,7 +83,7 @@ def tile_images(images: Tensor, captions: Captions = ()) -> Image.Image:
     pixels = np.asarray(to_uint8(images.cpu().reshape(len(images), -1, height, images.shape[3])))
     if any(captions):
         pixels = _captioned(pixels, captions)
-    columns = math.ceil(math.sqrt(len(pixels)))
+    columns = columns or math.ceil(math.sqrt(len(pixels)))
     rows = math.ceil(len(pixels) / columns)
     missing = rows * columns - len(pixels)
     tiles = np.pad(pixels, ((0, missing), (GAP, 0), (GAP, 0), (0, 0)), constant_values=255)

@@ -162,7 +162,7 @@ def test_copies_are_found_and_shown_from_the_command_line(models_dir: Path, tmp_
     assert "an exact one with 1.00" in printed
     with Image.open(tmp_path / "out" / "neighbours-pixels.png") as sheet:
         pixels = np.asarray(sheet)
-    shown, neighbour = pixels[28:92, 4:68], pixels[28:92, 80:144]  # the first row
+    shown, neighbour = pixels[2:66, 2:66], pixels[2:66, 68:132]  # the first row
     assert np.abs(shown.astype(int) - neighbour).max() <= 1
     assert len(np.unique(shown.reshape(-1, 3), axis=0)) > 100
     larger = save(tmp_path / "larger", noise(2, 24, size=20))

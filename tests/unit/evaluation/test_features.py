@@ -14,7 +14,7 @@ from torch import nn
 from evaluation import inception
 from evaluation.errors import EvaluationError
 from evaluation.features import EfficientNetLite0, Tap, extract
-from evaluation.image_sets import ImageSet, from_array
+from evaluation.image_sets import from_array
 from evaluation.inception import InceptionV3, read_weights
 from tests.inception import untrained_weights
 from training.data.faces import draw_face
@@ -71,7 +71,7 @@ def test_a_picture_has_the_same_features_in_any_batch(efficientnet: EfficientNet
 
 def test_a_set_without_images_is_refused(efficientnet: EfficientNetLite0) -> None:
     with pytest.raises(EvaluationError, match="nothing holds no images"):
-        extract(ImageSet("nothing", 0, lambda size: iter(())), efficientnet)
+        extract(from_array("nothing", noise(0, 0)), efficientnet)
 
 
 def test_a_tap_keeps_the_first_channels_place_by_place() -> None:

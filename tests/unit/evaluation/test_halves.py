@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evaluation.image_sets import Half, first_of, from_array
+from evaluation.image_sets import Half, from_array
 from training.data.images import ImageArray
 
 
@@ -29,13 +29,6 @@ def test_each_half_holds_all_of_a_set_that_is_sorted_by_class() -> None:
     classes = np.repeat(np.arange(5, dtype=np.uint8), 8)[:, None, None, None].repeat(3, axis=3)
     for half in Half:
         assert np.unique(half.of(from_array("all", classes)).load(), return_counts=True)[1].tolist() == [12] * 5
-
-
-@pytest.mark.parametrize("count", [1, 5, 32, 40, 50])
-def test_the_first_images_of_a_set(count: int) -> None:
-    first = first_of(from_array("all", numbered(40)), count, "some")
-    assert (first.name, first.count) == ("some", min(count, 40))
-    assert np.array_equal(first.load(), numbered(min(count, 40)))
 
 
 def test_seeds_of_the_halves_are_far_apart() -> None:

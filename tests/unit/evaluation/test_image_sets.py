@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from evaluation.errors import EvaluationError
-from evaluation.image_sets import ImageSet, drawn, from_array, from_path
+from evaluation.image_sets import ImageSet, from_array, from_path
 from training.data.images import ImageArray
 from training.errors import RecipeError
 
@@ -115,7 +115,7 @@ def test_a_sampling_function_is_asked_for_each_picture_once() -> None:
         return IMAGES[first : first + count]
 
     shares: list[float] = []
-    images = drawn("model", draw, 5)
+    images = ImageSet("model", 5, draw)
     assert not asked
     assert np.array_equal(images.load(shares.append), IMAGES[:5])
     assert asked == [(0, 5)]
