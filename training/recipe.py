@@ -33,7 +33,7 @@ class Data:
     """The source of the training images."""
 
     # a key of `training.choices.SOURCES`; `faces` are drawn (CC0). Or a function of another package, see
-    # `training.data.own_source`.
+    # `training.data.source_images.open_source`.
     source: SourceName = "faces"
     path: str = ""  # the folder, file, pattern of files, or name of the set
     split: str = "train"  # `train` or `test`, for sets that have both, and for sets of which images are reserved
@@ -88,7 +88,7 @@ class Recipe:
     # `simple`, `hybrid` or `vlb`, see `training.objective.losses.Objective`; `consistency`, see
     # `training.objective.consistency`; `distillation` of the checkpoint of `init`, see
     # `training.objective.distillation`; `cross_entropy` of a classifier; or a function of another package, see
-    # `training.objective.own_loss`
+    # `training.objective.objectives`
     loss: LossName = "simple"
     weighting: WeightingName = "uniform"  # the weighting of the simple loss, see `training.objective.weightings`
     # the parameter of the weighting; None is the published one, 5 for min_snr, 1 for p2 and 0.05 for flow, and 0 for

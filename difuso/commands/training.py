@@ -15,7 +15,8 @@ from training.data.images import ImageArray
 from training.recipe import Recipe
 from training.recipe_reading import load_recipe
 from training.run.dry_run import dry_run
-from training.run.run import Distance, train
+from training.run.outcomes import Distance
+from training.run.run import train
 from worker.settings import WorkerSettings
 from worker.stepping.runner import pick_device
 

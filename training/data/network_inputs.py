@@ -1,7 +1,6 @@
 """The inputs of a network in a training step: a batch's images and conditions after their random changes."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,15 +15,13 @@ from .draws import Drawn
 from .symmetries import turned
 
 
-class NetworkInputs(NamedTuple):
-    """Clean images, and the network's arguments besides x_t."""
+def network_inputs(
+    recipe: Recipe, batch: Batch, drawn: Drawn, rows: slice, device: torch.device
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Returns some images of a batch, cropped and turned, with their classes and conditions as chance decided.
 
-    x0: Tensor  # shape (B, C, H, W), in [-1, 1]
-    told: dict[str, Tensor]  # the arguments of the network's calls except x_t and t, by their names
-
-
-def network_inputs(recipe: Recipe, batch: Batch, drawn: Drawn, rows: slice, device: torch.device) -> NetworkInputs:
-    """Returns some images of a batch, cropped and turned, with their classes and conditions as chance decided."""
+    The images x_0 are in [-1, 1], shape (B, C, H, W). The others are the network's arguments besides x_t and t.
+    """
     drawn = drawn.part(rows)
     told = {}
     if batch.labels is not None:
@@ -44,7 +41,7 @@ def network_inputs(recipe: Recipe, batch: Batch, drawn: Drawn, rows: slice, devi
     if "planes" in told:
         # Made as a whole before they are cropped, because bicubic values near an edge depend on what lies beyond.
         told["planes"] = _as_drawn(told["planes"], recipe.crop, drawn)
-    return NetworkInputs(_as_drawn(from_levels(batch.pixels[rows].to(device)), recipe.crop, drawn), told)
+    return _as_drawn(from_levels(batch.pixels[rows].to(device)), recipe.crop, drawn), told
 
 
 def prepared(recipe: Recipe, columns: Mapping[str, Column], device: torch.device) -> dict[str, Column]:

@@ -1,14 +1,19 @@
 """The images that every source yields, one after another, readable or not."""
 
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from model.foreign.code import foreign_code, load
 from model.foreign.names import is_foreign
 from model.shape import Shape
 
-from ..choices import source_of
+from ..choices import SOURCES
+from ..errors import RecipeError
 from ..recipe import Data
 from .images import ImageArray
 
@@ -39,6 +44,35 @@ class Source:
 
 
 def open_source(data: Data, shape: Shape) -> Source:
-    """Opens the images of a recipe's `data`, in the shape of its images; raises RecipeError if there are none."""
-    module = import_module(f".{source_of(data.source).module}", __package__)
-    return getattr(module, f"open_{'own' if is_foreign(data.source) else data.source}")(data, shape)
+    """Opens the images of a recipe's `data`, in the shape of its images; raises RecipeError if there are none.
+
+    A function of another package that `data.source` names is called as function(data, shape) and yields images: arrays
+    of uint8, or uint16 for 16 bits, shape (H, W, C). Or it yields dictionaries with an `image`, a `label` if there are
+    classes, and the values of conditions by name.
+    """
+    if is_foreign(data.source):
+        return Source(_own_items(data, shape), columns=None)
+    module = import_module(f".{SOURCES[data.source].module}", __package__)
+    return getattr(module, f"open_{data.source}")(data, shape)
+
+
+def _own_items(data: Data, shape: Shape) -> Iterator[SourceImage]:
+    wanted = "yield images"
+    with foreign_code(data.source, wanted):
+        found = iter(load(data.source)(data, shape))
+    for index in itertools.count():
+        with foreign_code(data.source, wanted):
+            item = next(found, None)
+        if item is None:
+            return
+        yield _own_item(data, shape, f"{data.source}, image {index}", item)
+
+
+def _own_item(data: Data, shape: Shape, name: str, item: Any) -> SourceImage:
+    told = dict(item) if isinstance(item, Mapping) else {"image": item}
+    image, label = told.pop("image", None), told.pop("label", None)
+    dtype = np.uint8 if data.bits == 8 else np.uint16
+    if not isinstance(image, np.ndarray) or image.shape != shape.hwc or image.dtype != dtype:
+        found = f"{image.dtype} of shape {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise RecipeError(f"{name} must be an array of {np.dtype(dtype)} and shape {shape.hwc}, not {found}")
+    return SourceImage(name, image, None if label is None else int(label), told=told)

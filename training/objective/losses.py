@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from model.guidance import MOST_SIGMA
 from model.noise import q_sample
 from model.plans.plan import Prediction, Variance
 from model.plans.schedule import NoiseSchedule
@@ -15,11 +18,11 @@ from model.plans.schedule import NoiseSchedule
 from ..choices import LOSSES
 from ..recipe import Recipe
 from .timesteps import TimestepSampler, sampler_of
-from .uncertainty import Uncertainty
 from .variational import VariationalTerms
 from .weightings import weights
 
 HYBRID_SHARE = 0.001  # of the bound in L_hybrid
+FEATURES = 128  # of the noise level, from which an uncertainty is made
 
 Network = Callable[[Tensor, Tensor], Tensor]  # from x_t and the timesteps, shape (B,), to the output
 
@@ -36,6 +39,31 @@ class Losses(NamedTuple):
     def of_prediction(cls, loss: Tensor, error: Tensor, vlb: Tensor | None = None) -> Losses:
         """The losses of a network that predicts an image or its noise."""
         return cls(loss, error, torch.zeros_like(error) if vlb is None else vlb, torch.full_like(error, torch.nan))
+
+
+class Uncertainty(nn.Module):
+    """A learned weighting: the logarithm of the expected squared error, u(sigma); a loss L becomes L / e^u + u.
+
+    The minimum over u is ln L, so each noise level counts by how much of its loss is gained, whatever its size (Karras
+    et al. 2024, "Analyzing and Improving the Training Dynamics of Diffusion Models"). It is a linear layer over Fourier
+    features of ln(sigma) / 4, and begins with 0.
+    """
+
+    features: Tensor
+
+    def __init__(self, schedule: NoiseSchedule) -> None:
+        super().__init__()
+        frequencies, phases = torch.randn(FEATURES, dtype=torch.float64), torch.rand(FEATURES, dtype=torch.float64)
+        finite = np.log(np.minimum(schedule.sigmas, MOST_SIGMA)) / 4
+        angles = 2 * math.pi * (torch.from_numpy(finite)[:, None] * frequencies + phases)
+        self.register_buffer("features", math.sqrt(2) * angles.cos().float())
+        self.linear = nn.Linear(FEATURES, 1, bias=False)
+        nn.init.zeros_(self.linear.weight)
+
+    def forward(self, t: Tensor) -> Tensor:
+        """Returns u, shape (B,), of timesteps, shape (B,), int64, on the CPU."""
+        out: Tensor = self.linear(self.features[t.to(self.features.device)])
+        return out[:, 0]
 
 
 class Objective:

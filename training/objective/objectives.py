@@ -3,12 +3,17 @@
 from collections.abc import Callable
 from importlib import import_module
 
+from torch import Tensor
+
+from model.errors import ForeignError
+from model.foreign.code import foreign_code, load
+from model.foreign.names import is_foreign
 from model.plans.schedule import NoiseSchedule
 
-from ..choices import loss_of
+from ..choices import LOSSES
 from ..recipe import Recipe
-from .losses import Losses
-from .timesteps import TimestepSampler
+from .losses import Losses, Network
+from .timesteps import TimestepSampler, sampler_of
 
 Objective = tuple[Callable[..., Losses], TimestepSampler]
 
@@ -16,6 +21,23 @@ Objective = tuple[Callable[..., Losses], TimestepSampler]
 def objective_of(recipe: Recipe, schedule: NoiseSchedule) -> Objective:
     """Returns the loss, and its timesteps.
 
-    A classifier's loss takes the true classes too, and a student's its teacher.
+    A classifier's loss takes the true classes too, and a student's its teacher. A function of another package is called
+    as function(network, x0, t, noise, schedule). Its loss raises ForeignError if the function fails, or returns
+    anything but one float for each image.
     """
-    return import_module(f".{loss_of(recipe.loss).module}", __package__).objective_of(recipe, schedule)
+    if is_foreign(recipe.loss):
+        return _own(recipe.loss, schedule), sampler_of(recipe, schedule)
+    return import_module(f".{LOSSES[recipe.loss].module}", __package__).objective_of(recipe, schedule)
+
+
+def _own(name: str, schedule: NoiseSchedule) -> Callable[..., Losses]:
+    function = load(name)
+
+    def own_loss(network: Network, x0: Tensor, t: Tensor, noise: Tensor) -> Losses:
+        with foreign_code(name, "be called"):
+            loss = function(network, x0, t, noise, schedule)
+        if not isinstance(loss, Tensor) or loss.shape != (len(x0),) or not loss.is_floating_point():
+            raise ForeignError(f"{name} must return a tensor of {len(x0)} floats, one for each image")
+        return Losses.of_prediction(loss, loss)
+
+    return own_loss

@@ -1,7 +1,7 @@
 """The model that a run makes of its network, and the samples or figures that it shows on the way."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,14 @@ from model.conditions import ImageMap
 from model.errors import CheckpointError
 from model.folders.config import ModelConfig
 from model.foreign.config import ForeignConfig
-from model.images import from_levels
+from model.images import from_levels, to_uint8
 from model.networks.classifier import Classifier
 from model.networks.preconditioned import denoiser_of
 from model.plans.schedule import NoiseSchedule
 from model.sampling import sample
 
 from ..data.dataset import Dataset
+from ..data.images import ImageArray
 from ..data.network_inputs import prepared
 from ..data.told import told_at, words
 from ..errors import RecipeError
@@ -39,16 +40,19 @@ log = logging.getLogger(__name__)
 SHEET_SEEDS = range(64)
 UNTOLD_SEEDS = range(56, 64)  # the last row of a sheet
 IMAGE_SHEET_SEEDS = range(16)  # of networks that see images
+KID_BATCHES = [range(first, first + 64) for first in range(0, 256, 64)]  # seeds of the images that KID is of
 BATCH = 250  # of held-out images
 
 Documents = Mapping[str, Path]  # files about a model, by their names in its folder
+Distance = Callable[[ImageArray], float]  # of drawn images, uint8, shape (N, H, W, C), from others
 
 
 class ImageModel:
-    """A network that makes images, as a model of its own."""
+    """A network that makes images, as a model of its own; `distance` is the KID to the training images."""
 
-    def __init__(self, trainer: Trainer) -> None:
+    def __init__(self, trainer: Trainer, distance: Distance | None = None) -> None:
         self._trainer = trainer
+        self._distance = distance
 
     def save(self, folder: Path, average: Ema, facts: dict[str, Any], documents: Documents) -> None:
         """Writes the checkpoint with the network of an average; `facts` say how far its training is."""
@@ -72,6 +76,12 @@ class ImageModel:
             for seed, each in zip(seeds, told, strict=True)
         ]
         journal.sheet(step, self.sheet(), list(map(words, told)), () if recipe.seen else samples)
+
+    def measure(self, step: int, journal: Journal) -> None:
+        """Enters the KID of images."""
+        if self._distance is not None:
+            drawn = torch.cat([self.samples(seeds) for seeds in KID_BATCHES])
+            journal.write(step, {"kid": self._distance(to_uint8(drawn.cpu()).numpy())})
 
     def samples(self, seeds: Sequence[int] = SHEET_SEEDS) -> Tensor:
         """Images of the served average, with the recipe's default sampler; all classes and shown conditions in turn."""

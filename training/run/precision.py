@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from ..recipe import Precision
 from .processes import Processes
@@ -17,7 +16,7 @@ TIMED_CALLS = 3  # of which the fastest counts, after one that warms up
 DTYPES: dict[Precision, torch.dtype] = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-class Scaler:
+class Scaler(torch.amp.GradScaler):
     """Scales the loss if the format is float16, and else does nothing.
 
     The scale halves when a gradient overflows and doubles after 2000 that did not. It does not fall below
@@ -25,40 +24,35 @@ class Scaler:
     """
 
     def __init__(self, precision: Precision | None, device: torch.device) -> None:
-        self._scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+        super().__init__(device.type, enabled=precision == "fp16")
 
     @property
     def can_fall(self) -> bool:
         """Whether a smaller scale may still cure a gradient that is not finite."""
-        return self._scaler.is_enabled() and self._scaler.get_scale() > LEAST_SCALE
+        return self.is_enabled() and self.get_scale() > LEAST_SCALE
 
-    def backward(self, loss: Tensor) -> None:
-        torch.autograd.backward(self._scaler.scale(loss))
-
-    def unscale(self, optimizer: Optimizer) -> None:
-        """Gives the gradients their true size; call it once they are complete."""
-        self._scaler.unscale_(optimizer)
-
-    def step(self, optimizer: Optimizer) -> None:
-        self._scaler.step(optimizer)
-
-    def update(self) -> None:
+    def update(self, new_scale: float | Tensor | None = None) -> None:
         """Adapts the scale; call it after every step, also after a skipped one."""
-        self._scaler.update()
-        if self._scaler.is_enabled() and self._scaler.get_scale() < LEAST_SCALE:
-            self._scaler.update(LEAST_SCALE)
+        super().update(new_scale)
+        if self.is_enabled() and self.get_scale() < LEAST_SCALE:
+            super().update(LEAST_SCALE)
 
-    def state(self) -> dict[str, Any]:
-        return self._scaler.state_dict()
-
-    def load(self, state: dict[str, Any]) -> None:
-        if state:  # of a run that had another format until now, it is empty
-            self._scaler.load_state_dict(state)
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if state_dict:  # of a run that had another format until now, it is empty
+            super().load_state_dict(state_dict)
 
 
 def timed_formats(call: Callable[[Precision], None], device: torch.device) -> dict[Precision, float]:
     """Returns the seconds that a call takes in each format: a forward and a backward pass."""
-    return {precision: _seconds(call, precision, device) for precision in CANDIDATES}
+
+    def seconds(precision: Precision) -> float:
+        started = time.perf_counter()
+        call(precision)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter() - started
+
+    return {each: min([seconds(each) for _ in range(1 + TIMED_CALLS)][1:]) for each in CANDIDATES}
 
 
 def fastest(seconds: Mapping[Precision, float], device: torch.device, processes: Processes) -> Precision:
@@ -67,14 +61,3 @@ def fastest(seconds: Mapping[Precision, float], device: torch.device, processes:
     All processes agree.
     """
     return CANDIDATES[processes.most(CANDIDATES.index(min(seconds, key=seconds.__getitem__)), device)]
-
-
-def _seconds(call: Callable[[Precision], None], precision: Precision, device: torch.device) -> float:
-    times = []
-    for _ in range(1 + TIMED_CALLS):
-        started = time.perf_counter()
-        call(precision)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - started)
-    return min(times[1:])

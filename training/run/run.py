@@ -17,7 +17,6 @@ import torch
 
 from model.allocator import keep_freed_memory
 from model.folders.files import CARD
-from model.images import to_uint8
 
 from ..data import dataset
 from ..data.batches import Batches
@@ -30,7 +29,7 @@ from .card import card
 from .flops import call_flops
 from .initial import check_initial, seeds_of
 from .journal import Journal
-from .outcomes import GuidedModel, ImageModel, Outcome
+from .outcomes import Distance, GuidedModel, ImageModel, Outcome
 from .processes import Processes, joined
 from .progress import telling
 from .state import alone_in, load_state, save_state
@@ -38,9 +37,6 @@ from .trainer import Trainer, check_parts, learning_rate
 from .window import Window
 
 log = logging.getLogger(__name__)
-
-KID_BATCHES = [range(first, first + 64) for first in range(0, 256, 64)]  # seeds of the images that KID is of
-Distance = Callable[[ImageArray], float]  # of drawn images, uint8, shape (N, H, W, C), from others
 
 STATES, MODEL, DATA, HELD_OUT, RECIPE = "states", "model", "data", "held_out", "recipe.json"
 
@@ -99,8 +95,7 @@ def _train(
     seeds = seeds_of(recipe) if state is None else Seeds(**state["trainer"]["seeds"])
     batches = Batches(images, recipe.batch_size, seed=seeds.of("order"), share=share)
     trainer = Trainer(recipe, batches, device, processes, seeds=seeds, initial=state is None)
-    outcome, kid = _outcome(trainer, out, kid_from) if processes.first else (None, None)
-    run = Run(trainer, out, outcome, kid)
+    run = Run(trainer, out, _outcome(trainer, out, kid_from) if processes.first else None)
     if state is not None:
         run.load(state)
         log.info("resuming at step %d", trainer.step)
@@ -132,10 +127,7 @@ def _held_out(recipe: Recipe) -> Recipe | None:
     return None if recipe.held_out is None else dataclasses.replace(recipe, data=recipe.held_out)
 
 
-def _outcome(
-    trainer: Trainer, out: Path, kid_from: Callable[[ImageArray], Distance] | None
-) -> tuple[Outcome, Callable[[], float] | None]:
-    """Returns the outcome of the run, and a function for its KID if the recipe asks for it."""
+def _outcome(trainer: Trainer, out: Path, kid_from: Callable[[ImageArray], Distance] | None) -> Outcome:
     recipe = trainer.recipe
     if recipe.trains_classifier:
         held_out = _held_out(recipe)
@@ -145,17 +137,8 @@ def _outcome(
                 f"the held-out images have the classes {', '.join(images.classes or ())}, and those of training "
                 f"{', '.join(own or ())}: they must be the same, in the same order"
             )
-        return GuidedModel(trainer, images), None
-    model = ImageModel(trainer)
-    if kid_from is None or not recipe.kid_every:
-        return model, None
-    distance = kid_from(trainer.batches.dataset.images)
-
-    def kid() -> float:
-        drawn = torch.cat([model.samples(seeds) for seeds in KID_BATCHES])
-        return distance(to_uint8(drawn.cpu()).numpy())
-
-    return model, kid
+        return GuidedModel(trainer, images)
+    return ImageModel(trainer, kid_from(trainer.batches.dataset.images) if kid_from and recipe.kid_every else None)
 
 
 class Run:
@@ -163,18 +146,13 @@ class Run:
 
     Args:
         outcome: what the run makes; None in all processes but the first.
-        kid: measures the KID every `kid_every` steps, if anything does.
     """
 
-    def __init__(
-        self, trainer: Trainer, out: Path, outcome: Outcome | None = None, kid: Callable[[], float] | None = None
-    ) -> None:
+    def __init__(self, trainer: Trainer, out: Path, outcome: Outcome | None = None) -> None:
         self.trainer = trainer
         self._outcome = outcome
-        self._kid = kid
         self._out = out
-        self._processes = trainer.processes
-        self._journal = Journal(out) if self._processes.first else None
+        self._journal = None if outcome is None else Journal(out)
         self._earlier_seconds = 0.0
         self._started = time.perf_counter()
 
@@ -230,7 +208,7 @@ class Run:
         limit = self.trainer.recipe.max_minutes
         over = limit is not None and self.seconds >= 60 * limit
         mine = Verdict.STOP if received else Verdict.END if over else Verdict.GO_ON
-        return Verdict(self._processes.most(mine, self.trainer.device))
+        return Verdict(self.trainer.processes.most(mine, self.trainer.device))
 
     def _log(self, metrics: dict[str, float]) -> None:
         if self._journal is not None:
@@ -268,8 +246,8 @@ class Run:
         return call_flops(self.trainer)
 
     def _measure(self) -> None:
-        if self._journal is not None and self._kid is not None:
-            self._journal.write(self.trainer.step, {"kid": self._kid()})
+        if self._journal is not None and isinstance(self._outcome, ImageModel):
+            self._outcome.measure(self.trainer.step, self._journal)
 
     def _show(self) -> None:
         if self._journal is not None and self._outcome is not None:

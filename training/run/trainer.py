@@ -121,7 +121,7 @@ class Trainer:
         for optimizer in self.optimizers:
             if isinstance(optimizer, MatrixMuon):
                 optimizer.take_gradients()
-            self._scaler.unscale(optimizer)
+            self._scaler.unscale_(optimizer)
         most = recipe.clip_norm or float("inf")
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), most)
         if torch.isfinite(norm):
@@ -154,7 +154,8 @@ class Trainer:
             extra = (self._told(self._teacher, told),)
         part = drawn.part(rows)
         losses = self._objective(self._told(self._forward, told), x0, part.t, part.noise, *extra)
-        self._scaler.backward((part.importance.to(x0) * losses.loss).mean() / self.recipe.accumulate)
+        mean = (part.importance.to(x0) * losses.loss).mean() / self.recipe.accumulate
+        torch.autograd.backward(self._scaler.scale(mean))
         return Losses(*(values.detach() for values in losses))
 
     def _told(self, call: Callable[..., Tensor], told: dict[str, Tensor]) -> Network:
@@ -231,7 +232,7 @@ class Trainer:
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "uncertainty": None if self._uncertainty is None else self._uncertainty.state_dict(),
             "precision": self.precision,
-            "scaler": self._scaler.state(),
+            "scaler": self._scaler.state_dict(),
             "timesteps": self._timesteps.state(),
             "draws": self._draws.state(),
             "dropout": self.processes.gather_states(dropout),
@@ -259,7 +260,7 @@ class Trainer:
             self._uncertainty.load_state_dict(state["uncertainty"])
         if self.recipe.precision == "auto" and state.get("precision") in CANDIDATES:
             self.precision = state["precision"]
-        self._scaler.load(state["scaler"])
+        self._scaler.load_state_dict(state["scaler"])
         self._timesteps.load(state["timesteps"])
         self._draws.load(state["draws"])
         if self.processes.rank < len(state["dropout"]):

@@ -18,8 +18,8 @@ CPU = torch.device("cpu")
 def one_step(scaler: Scaler, weight: nn.Parameter, factor: float) -> None:
     optimizer = torch.optim.SGD([weight], lr=1.0)
     optimizer.zero_grad()
-    scaler.backward((factor * weight).sum())
-    scaler.unscale(optimizer)
+    torch.autograd.backward(scaler.scale((factor * weight).sum()))
+    scaler.unscale_(optimizer)
     assert weight.grad is not None
     if torch.isfinite(weight.grad).all():
         scaler.step(optimizer)
@@ -30,7 +30,7 @@ def test_the_scale_falls_to_its_floor_and_gradients_still_arrive() -> None:
     scaler, weight = Scaler("fp16", CPU), nn.Parameter(torch.tensor([0.0]))
     for _ in range(40):
         one_step(scaler, weight, float("nan"))
-    assert scaler.state()["scale"] == LEAST_SCALE
+    assert scaler.state_dict()["scale"] == LEAST_SCALE
     assert not scaler.can_fall
     assert weight.item() == 0
     one_step(scaler, weight, 3.0)
@@ -49,20 +49,20 @@ def test_the_scale_is_part_of_a_run_s_state() -> None:
     scaler, weight = Scaler("fp16", CPU), nn.Parameter(torch.tensor([0.0]))
     one_step(scaler, weight, float("inf"))
     again = Scaler("fp16", CPU)
-    again.load(scaler.state())
-    assert again.state() == scaler.state() != Scaler("fp16", CPU).state()
+    again.load_state_dict(scaler.state_dict())
+    assert again.state_dict() == scaler.state_dict() != Scaler("fp16", CPU).state_dict()
 
 
 def test_a_run_may_go_on_in_fp16_that_began_in_another_format() -> None:
     scaler = Scaler("fp16", CPU)
-    scaler.load(Scaler("bf16", CPU).state())
-    assert scaler.state() == Scaler("fp16", CPU).state()
+    scaler.load_state_dict(Scaler("bf16", CPU).state_dict())
+    assert scaler.state_dict() == Scaler("fp16", CPU).state_dict()
 
 
 @pytest.mark.parametrize("number_format", ["float32", "bf16"])
 def test_other_formats_have_no_scale(number_format: Precision) -> None:
     scaler = Scaler(number_format, CPU)
-    assert scaler.state() == {}
+    assert scaler.state_dict() == {}
     assert not scaler.can_fall
 
 

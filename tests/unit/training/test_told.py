@@ -216,7 +216,7 @@ def test_what_is_left_out_does_not_reach_the_network(faces: Path) -> None:
     batch = next(iter(Batches(scanned(recipe, faces / "data"), 4, seed=0)))
     drawn = draws.next(timesteps)
     assert drawn.untold.any()
-    vector = network_inputs(recipe, batch, drawn, slice(None), CPU).told["vector"]
+    vector = network_inputs(recipe, batch, drawn, slice(None), CPU)[1]["vector"]
     for row, (level, (_, glasses, style)) in enumerate(
         zip(batch.pixels[:, 0, 0, 0].tolist(), drawn.untold.tolist(), strict=True)
     ):
@@ -296,7 +296,7 @@ def test_maps_are_turned_with_their_images_and_not_mixed(faces: Path) -> None:
     draws, timesteps = Draws(recipe, Seeds(1), CPU), TIMESTEP_SAMPLERS["uniform"](1000)
     batch, drawn = next(iter(Batches(found, 7, seed=0))), draws.next(timesteps)
     assert 0 < int(drawn.symmetries.sum()) < 7
-    planes = network_inputs(recipe, batch, drawn, slice(None), CPU).told["planes"]
+    planes = network_inputs(recipe, batch, drawn, slice(None), CPU)[1]["planes"]
     for row, (level, mirrored) in enumerate(
         zip(batch.pixels[:, 0, 0, 0].tolist(), drawn.symmetries.tolist(), strict=True)
     ):
