@@ -48,7 +48,7 @@ LOSSES = {
     "vlb": LossChoice("losses", has_bound=True),
     "consistency": LossChoice("consistency"),
     "distillation": LossChoice("distillation"),
-    "cross_entropy": LossChoice("cross_entropy"),
+    "cross_entropy": LossChoice("losses"),
 }
 
 

@@ -9,8 +9,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from evaluation.judge import Answers, judged, train_judge
-from evaluation.obedience import Share, choose_rows, share_there
+from evaluation.judge import Answers, Share, choose_rows, judged, share_there, train_judge
 from model.conditions import Choice, Conditions
 from model.images import from_levels
 from training.recipe_reading import load_recipe

@@ -14,7 +14,7 @@ from evaluation.features import EfficientNetLite0, Extractor
 from evaluation.figures import Quality, evaluate
 from evaluation.image_sets import Half, ImageSet, from_array, from_path
 from evaluation.inception import InceptionV3, read_weights
-from evaluation.obedience import rows_told
+from evaluation.judge import rows_told
 from evaluation.plots import plot_quality
 from evaluation.real_images import FACES, names_recipe, real_images
 from evaluation.reference import read_reference

@@ -16,12 +16,12 @@ from PIL import Image
 from model.shape import Shape
 
 from ..recipe import Data
-from .face_attributes import ATTRIBUTES, BACKGROUND, attributes_of
+from .face_attributes import ATTRIBUTES, CHOICES, attributes_of
 from .images import ImageArray
 from .source_images import Source, SourceImage
 
 STYLE = "open-peeps"
-PASTELS = tuple(BACKGROUND.values())
+PASTELS = tuple(CHOICES["background"].values())
 
 
 def open_faces(data: Data, shape: Shape) -> Source:

@@ -1,4 +1,4 @@
-"""The target and the loss of a network that draws images."""
+"""The target and the losses of a network that draws images, and the loss of a noisy classifier."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.guidance import MOST_SIGMA
@@ -15,7 +16,6 @@ from model.noise import q_sample
 from model.plans.plan import Prediction, Variance
 from model.plans.schedule import NoiseSchedule
 
-from ..choices import LOSSES
 from ..recipe import Recipe
 from .timesteps import TimestepSampler, sampler_of
 from .variational import VariationalTerms
@@ -94,7 +94,6 @@ class Objective:
         weighting: str = "uniform",
         gamma: float | None = None,
     ) -> None:
-        assert LOSSES[loss].weighted or LOSSES[loss].has_bound
         self._schedule = schedule
         self._prediction = prediction
         self._loss = loss
@@ -130,6 +129,23 @@ class Objective:
         return Losses.of_prediction(simple + HYBRID_SHARE * vlb, mse, vlb)
 
 
+class CrossEntropy:
+    """-log p(y | x_t) of a noisy classifier at x_t from q(x_t | x_0) (Dhariwal & Nichol 2021, section 4)."""
+
+    def __init__(self, schedule: NoiseSchedule) -> None:
+        self._schedule = schedule
+
+    def __call__(self, network: Network, x0: Tensor, t: Tensor, noise: Tensor, labels: Tensor) -> Losses:
+        """The losses of a classifier at x_t, in nats.
+
+        The arguments are those of `Objective`, but the network returns logits, shape (B, classes). `labels` are
+        the true classes, shape (B,).
+        """
+        logits = network(q_sample(self._schedule, x0, t, noise), t)
+        loss = F.cross_entropy(logits, labels, reduction="none")
+        return Losses(loss, loss, torch.zeros_like(loss), (logits.argmax(dim=1) == labels).to(loss))
+
+
 def target(schedule: NoiseSchedule, prediction: Prediction, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
     """The output that the network should have at x_t, shape of x0.
 
@@ -146,8 +162,10 @@ def target(schedule: NoiseSchedule, prediction: Prediction, x0: Tensor, t: Tenso
     return abar.sqrt().to(x0) * noise - (1 - abar).sqrt().to(x0) * x0
 
 
-def objective_of(recipe: Recipe, schedule: NoiseSchedule) -> tuple[Objective, TimestepSampler]:
-    """Returns the recipe's objective, with its timesteps."""
+def objective_of(recipe: Recipe, schedule: NoiseSchedule) -> tuple[Objective | CrossEntropy, TimestepSampler]:
+    """Returns the recipe's loss, with its timesteps; that of a classifier takes the true classes too."""
+    if recipe.loss == "cross_entropy":
+        return CrossEntropy(schedule), sampler_of(recipe, schedule)
     objective = Objective(
         schedule,
         prediction=recipe.prediction,

@@ -28,7 +28,7 @@ from ..data.images import ImageArray
 from ..data.network_inputs import prepared
 from ..data.told import told_at, words
 from ..errors import RecipeError
-from ..objective.cross_entropy import CrossEntropy
+from ..objective.losses import CrossEntropy
 from ..recipe import Recipe
 from .ema import Ema
 from .journal import Journal

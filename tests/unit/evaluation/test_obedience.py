@@ -6,8 +6,7 @@ from numpy.typing import NDArray
 
 from evaluation import judge
 from evaluation.errors import EvaluationError
-from evaluation.judge import judged, train_judge
-from evaluation.obedience import choose_rows, share_there
+from evaluation.judge import choose_rows, judged, share_there, train_judge
 from model.conditions import Choice, Number, Vector
 from training.data.images import ImageArray
 from training.data.told import StoredColumn

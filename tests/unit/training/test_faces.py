@@ -29,14 +29,14 @@ def variants(component: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("choices", "drawn"),
     [
-        (names.SKIN, STYLE["colors"]["skin"]["values"]),
-        (names.HAIR, variants("head")),
-        (names.HAIR_COLOUR, STYLE["colors"]["headContrast"]["values"]),
-        (names.FACE, variants("expression")),
-        (names.GLASSES, variants("accessories")),
-        (names.BEARD, variants("facialHair")),
-        (names.MASK, variants("mask")),
-        (names.CLOTHES, STYLE["colors"]["clothing"]["values"]),
+        (names.CHOICES["skin"], STYLE["colors"]["skin"]["values"]),
+        (names.CHOICES["hair"], variants("head")),
+        (names.CHOICES["hair_colour"], STYLE["colors"]["headContrast"]["values"]),
+        (names.CHOICES["face"], variants("expression")),
+        (names.CHOICES["glasses"], variants("accessories")),
+        (names.CHOICES["beard"], variants("facialHair")),
+        (names.CHOICES["face_mask"], variants("mask")),
+        (names.CHOICES["clothes"], STYLE["colors"]["clothing"]["values"]),
     ],
     ids=["skin", "hair", "hair_colour", "face", "glasses", "beard", "mask", "clothes"],
 )
@@ -69,9 +69,9 @@ def test_the_colours_that_a_face_is_told_are_in_its_image(faces: list[SourceImag
     for face in faces:
         assert face.image is not None
         pixels = {tuple(pixel) for pixel in face.image.reshape(-1, 3).tolist()}
-        colours = {names.BACKGROUND[face.told["background"]], names.SKIN[face.told["skin"]]}
+        colours = {names.CHOICES["background"][face.told["background"]], names.CHOICES["skin"][face.told["skin"]]}
         if face.told["hair_colour"] not in ("black", NONE):
-            colours.add(names.HAIR_COLOUR[face.told["hair_colour"]])
+            colours.add(names.CHOICES["hair_colour"][face.told["hair_colour"]])
         for colour in colours:
             assert tuple(int(part, 16) for part in re.findall("..", colour[1:])) in pixels, (face.name, face.told)
 

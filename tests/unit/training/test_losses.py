@@ -13,8 +13,7 @@ from model import NoiseSchedule, make_plan
 from model.noise import q_sample
 from model.plans.plan import Column, Prediction
 from model.plans.schedule import Flow
-from training.objective.cross_entropy import CrossEntropy
-from training.objective.losses import Objective, target
+from training.objective.losses import CrossEntropy, Objective, target
 from training.objective.weightings import weights as weights_of
 from training.recipe_reading import load_recipe
 from training.run.ema import Ema
