@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from model.conditions import Choice, Condition, Conditions, Number
 from model.images import from_levels
+from training.data.conditions import Columns
 from training.data.images import ImageArray
-from training.data.told import Columns
 
 from .errors import EvaluationError
 

@@ -13,7 +13,7 @@ from training import recipe_names
 from training.data.faces import draw_faces
 from training.data.images import ImageArray, decode, size_of
 from training.data.source_images import open_source
-from training.recipe import Data, Recipe
+from training.recipe import Data
 from training.recipe_reading import load_recipe
 
 from .errors import EvaluationError
@@ -47,7 +47,14 @@ def real_images(
         RecipeError: if there is no such recipe or folder, or it has no images.
     """
     if names_recipe(data):
-        return _recipe_images(load_recipe(data, networks=networks), count, shape=shape, split=split)
+        of_recipe = replace(load_recipe(data, networks=networks).data, split=split, bits=8)
+        if of_recipe.source != FACES:
+            images = list(_readable(of_recipe, shape))
+            if not images:
+                raise EvaluationError(f"no image of {of_recipe.path} can be read")
+            order = np.random.default_rng(0).permutation(len(images))[:count]
+            return np.stack([images[i] for i in order])
+        data, count, first = FACES, of_recipe.count if count is None else count, 0
     if data == FACES:
         if shape.channels != 3 or not shape.is_square:
             raise EvaluationError("the drawn faces are RGB squares and this model's images are not: give a folder")
@@ -91,17 +98,6 @@ def _folder_images(folder: Path, count: int | None, shape: Shape) -> Iterator[Im
         if height < shape.height or width < shape.width:  # enlarged images are smooth, and too easy to predict
             raise EvaluationError(f"{path} is {height}x{width}, smaller than the model's images of {shape.in_pixels}")
         yield pixels
-
-
-def _recipe_images(recipe: Recipe, count: int | None, *, shape: Shape, split: str) -> ImageArray:
-    data = replace(recipe.data, split=split, bits=8)
-    if data.source == FACES:
-        return real_images(FACES, data.count if count is None else count, shape=shape, split=split)
-    images = list(_readable(data, shape))
-    if not images:
-        raise EvaluationError(f"no image of {data.path} can be read")
-    order = np.random.default_rng(0).permutation(len(images))[:count]
-    return np.stack([images[i] for i in order])
 
 
 def _readable(data: Data, shape: Shape) -> Iterator[ImageArray]:

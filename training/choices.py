@@ -17,7 +17,7 @@ class SourceChoice(NamedTuple):
     """A source of images."""
 
     module: str  # the module of `training.data` with the function `open_NAME`, which does what `open_source` does
-    # whether images have names, but no test half, so that `data.reserved` can choose some of them
+    # whether images have names, but no test half, so that `image_files.of_split` can choose some of them
     reserves: bool = False
     tells: bool = False  # whether it tells values of conditions by itself
 

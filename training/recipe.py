@@ -37,7 +37,7 @@ class Data:
     source: SourceName = "faces"
     path: str = ""  # the folder, file, pattern of files, or name of the set
     split: str = "train"  # `train` or `test`, for sets that have both, and for sets of which images are reserved
-    # the number of images, of a set without a test half, that no run sees, see `training.data.reserved`; they are its
+    # the number of images, of a set without a test half, that no run sees, see `image_files.of_split`; they are its
     # `test`
     reserved: NonNegativeInt = 0
     count: int = 40_000  # the number of drawn images

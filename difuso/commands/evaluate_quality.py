@@ -11,14 +11,13 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from evaluation.features import EfficientNetLite0, Extractor
-from evaluation.figures import Quality, evaluate
+from evaluation.figures import Quality, evaluate, to_json, to_markdown
 from evaluation.image_sets import Half, ImageSet, from_array, from_path
 from evaluation.inception import InceptionV3, read_weights
 from evaluation.judge import rows_told
 from evaluation.plots import plot_quality
 from evaluation.real_images import FACES, names_recipe, real_images
 from evaluation.reference import read_reference
-from evaluation.tables import to_json, to_markdown
 from model.shape import Shape
 from training.recipe_reading import load_recipe
 from worker.stepping.runner import pick_device

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from evaluation.real_images import FACES
 from model.conditions import Told
+from training.data.conditions import StoredColumn, by_value, told_at
 from training.data.dataset import Dataset, load, scan
-from training.data.told import StoredColumn, by_value, told_at
 from training.recipe import Recipe
 
 LABEL = "label"

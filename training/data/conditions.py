@@ -1,14 +1,19 @@
 """The conditions of training images: the images themselves made smaller, files of the same names, and values."""
 
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path, PurePath
+from typing import Any, NamedTuple, Self
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from PIL import Image
 
-from model.conditions import ImageMap
+from model.condition_inputs import Column, column
+from model.conditions import Choice, Condition, Conditions, ImageMap, Told, listed
 from model.shape import Shape
 
 from ..errors import RecipeError
@@ -17,7 +22,8 @@ from .image_files import open_maps
 from .images import ImageArray, centre_crop
 from .source_images import Source, SourceImage, open_source
 from .tables import with_table
-from .told import check_columns
+
+SHOWN = 4  # entries of a vector in words
 
 
 def open_with_conditions(recipe: Recipe) -> Source:
@@ -70,3 +76,109 @@ def _paired(
 
 def _stem(item: SourceImage) -> PurePath:
     return PurePath(item.name).with_suffix("")
+
+
+def check_columns(conditions: Conditions, source: Source) -> None:
+    """Checks that the images of a source can tell all conditions.
+
+    Raises RecipeError if the source has no column of a condition.
+    """
+    for name in by_value(conditions):
+        if source.columns is not None and name not in source.columns:
+            known = listed(source.columns) or "none"
+            raise RecipeError(f"the images have no column for the condition {name}: their columns are {known}")
+
+
+def by_value(conditions: Conditions) -> dict[str, Condition]:
+    """Returns the conditions that are told by values, and not by images."""
+    return {name: condition for name, condition in conditions.items() if not condition.is_image}
+
+
+def told_of(conditions: Conditions, item: SourceImage) -> dict[str, Told]:
+    """Returns what an image is told, by the names of the conditions.
+
+    Raises RecipeError if a condition does not take its value, or must be told and is not; the message names the row.
+    """
+    told = {}
+    for name, condition in by_value(conditions).items():
+        value = item.told.get(name)
+        place = f"{item.place or item.name}, column {name}"
+        if value is None:
+            if not condition.null:
+                raise RecipeError(f"{place} is empty: fill it, or declare the condition with null = true")
+            continue
+        if isinstance(condition, Choice) and isinstance(value, int):
+            value = json.dumps(value)  # of JSON and of datasets: 3 is the value "3", and True is "true"
+        try:
+            told[name] = condition.read(value)
+        except ValueError as error:
+            raise RecipeError(f"{place} {error}, not {value!r}") from error
+    return told
+
+
+class StoredColumn(NamedTuple):
+    """One condition of all images of a run."""
+
+    # see `Column`, but images are uint8 of shape (N, h, w, c), and maps too; may be mapped from a file
+    values: NDArray[Any]
+    told: NDArray[np.bool_]  # whether each image is told it, bool, shape (N,)
+
+    @classmethod
+    def of_all(cls, values: NDArray[Any]) -> Self:
+        """The column of a condition that every image is told."""
+        return cls(values, np.ones(len(values), bool))
+
+    def at(self, rows: NDArray[np.int64]) -> Column:
+        """Returns the condition of some of the images; images and maps are as they are stored."""
+        return Column(torch.from_numpy(self.values[rows]), torch.from_numpy(self.told[rows]))
+
+
+Columns = Mapping[str, StoredColumn]
+
+
+def columns_of(conditions: Conditions, told: Sequence[Mapping[str, Told]]) -> dict[str, StoredColumn]:
+    """Returns the columns of the conditions that are told by values.
+
+    Args:
+        told: what `told_of` returned for each image.
+    """
+    columns = {name: column(one, [each.get(name) for each in told]) for name, one in by_value(conditions).items()}
+    return {name: StoredColumn(values.numpy(), known.numpy()) for name, (values, known) in columns.items()}
+
+
+def save_columns(path: Path, columns: Columns) -> None:
+    """Writes columns into one .npz file."""
+    np.savez(
+        path,
+        **{f"{name}.{part}": array for name, column in columns.items() for part, array in column._asdict().items()},
+    )
+
+
+def load_columns(path: Path, conditions: Conditions) -> dict[str, StoredColumn]:
+    """Reads what `save_columns` wrote."""
+    with np.load(path) as arrays:
+        return {name: StoredColumn(arrays[f"{name}.values"], arrays[f"{name}.told"]) for name in by_value(conditions)}
+
+
+def told_at(conditions: Conditions, columns: Mapping[str, Column | StoredColumn], row: int) -> dict[str, Told]:
+    """Returns what an image is told by values, by the names of the conditions."""
+    found: dict[str, Told] = {}
+    for name, condition in by_value(conditions).items():
+        values, told = columns[name]
+        if told[row]:
+            value: Any = values[row].tolist()
+            found[name] = condition.values[value] if isinstance(condition, Choice) else _told(value)
+    return found
+
+
+def words(told: Mapping[str, Told]) -> list[str]:
+    """Returns what an image is told as people read it: "hair short", a line for each condition."""
+    return [f"{name} {_listed(value) if isinstance(value, tuple) else value}" for name, value in told.items()]
+
+
+def _told(value: float | list[float]) -> Told:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _listed(numbers: Sequence[float]) -> str:
+    return " ".join(f"{number:.3g}" for number in numbers[:SHOWN]) + (" …" if len(numbers) > SHOWN else "")

@@ -20,10 +20,17 @@ from model.conditions import Told, listed
 from ..errors import RecipeError
 from ..recipe import ENLARGED, Recipe
 from ..replacing import replace_text
-from .conditions import open_with_conditions
+from .conditions import (
+    Columns,
+    StoredColumn,
+    columns_of,
+    load_columns,
+    open_with_conditions,
+    save_columns,
+    told_of,
+)
 from .images import ImageArray
 from .source_images import SourceImage
-from .told import Columns, StoredColumn, columns_of, load_columns, save_columns, told_of
 
 log = logging.getLogger(__name__)
 

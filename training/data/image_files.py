@@ -6,18 +6,19 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from hashlib import sha256
 from pathlib import Path, PurePath, PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from model.shape import Shape
 
 from ..errors import RecipeError
 from ..recipe import Data
 from .images import SUFFIXES, ImageArray, decode, decode_map, list_images
-from .reserved import of_split
 from .source_images import Source, SourceImage
 
 Decode = Callable[[Path | BinaryIO], ImageArray]  # `images.decode` for a recipe
+Name = TypeVar("Name", bound=PurePath)
 
 SLAB = 1024  # largest number of files read ahead
 
@@ -82,3 +83,25 @@ def _in_threads(read: Callable[[PurePath], SourceImage], names: Sequence[PurePat
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for first in range(0, len(names), SLAB):
             yield from pool.map(read, names[first : first + SLAB])
+
+
+def of_split(names: Sequence[Name], data: Data) -> list[Name]:
+    """Keeps the names that belong to `data.split`, in their order: those that are reserved for `test`, else the others.
+
+    An image is reserved if the SHA-256 of its file's name, without folders and suffix, is one of the `data.reserved`
+    smallest. So the choice does not depend on the order of the files, or on their folder or archive. An image and its
+    condition are chosen together, and most of the choice stays when files are added.
+
+    Raises RecipeError if nothing would be left to train on.
+    """
+    if not data.reserved:
+        return list(names)
+    if data.reserved >= len(names):
+        raise RecipeError(f"{data.path} holds {len(names)} images: data.reserved must be less, not {data.reserved}")
+    reserved = set(sorted(names, key=_rank)[: data.reserved])
+    return [name for name in names if (name in reserved) == (data.split == "test")]
+
+
+def _rank(name: PurePath) -> tuple[str, str]:
+    """Returns the place in the order of reservation; the whole name decides between files of one name."""
+    return sha256(name.stem.encode()).hexdigest(), name.with_suffix("").as_posix()

@@ -45,7 +45,7 @@ def network_inputs(
 
 
 def prepared(recipe: Recipe, columns: Mapping[str, Column], device: torch.device) -> dict[str, Column]:
-    """Returns stored columns, see `training.data.told`, on a device and as networks see them: images in [-1, 1]."""
+    """Returns columns as `StoredColumn.at` gives them, on a device and as networks see them: images in [-1, 1]."""
     seen = {}
     for name, (values, told) in columns.items():
         values = values.to(device)

@@ -13,9 +13,8 @@ from model.shape import Shape
 
 from ..errors import RecipeError
 from ..recipe import Data
-from .image_files import Decode, read_item
+from .image_files import Decode, of_split, read_item
 from .images import SUFFIXES, decode
-from .reserved import of_split
 from .source_images import Source, SourceImage
 
 

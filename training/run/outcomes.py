@@ -23,10 +23,10 @@ from model.networks.preconditioned import denoiser_of
 from model.plans.schedule import NoiseSchedule
 from model.sampling import sample
 
+from ..data.conditions import told_at, words
 from ..data.dataset import Dataset
 from ..data.images import ImageArray
 from ..data.network_inputs import prepared
-from ..data.told import told_at, words
 from ..errors import RecipeError
 from ..objective.losses import CrossEntropy
 from ..recipe import Recipe

@@ -15,13 +15,24 @@ from evaluation import plots
 from evaluation.distances import frechet_without_bias, inception_score, kernel_distance
 from evaluation.errors import EvaluationError
 from evaluation.features import Features
-from evaluation.figures import FIGURES, Figure, Measured, Quality, evaluate
+from evaluation.figures import (
+    FIGURES,
+    Figure,
+    Measured,
+    Quality,
+    cells,
+    evaluate,
+    headings,
+    notes,
+    title,
+    to_json,
+    to_markdown,
+)
 from evaluation.image_sets import from_array, from_path
 from evaluation.inception import InceptionV3, read_weights
 from evaluation.plots import plot_quality
 from evaluation.precision_recall import density_coverage, precision_recall
 from evaluation.reference import read_reference
-from evaluation.tables import cells, headings, notes, title, to_json, to_markdown
 from training.data.images import ImageArray
 
 pytestmark = pytest.mark.usefixtures("one_thread")

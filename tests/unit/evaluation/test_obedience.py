@@ -8,8 +8,8 @@ from evaluation import judge
 from evaluation.errors import EvaluationError
 from evaluation.judge import choose_rows, judged, share_there, train_judge
 from model.conditions import Choice, Number, Vector
+from training.data.conditions import StoredColumn
 from training.data.images import ImageArray
-from training.data.told import StoredColumn
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -14,12 +14,11 @@ from model.condition_inputs import enlarge
 from model.images import from_levels
 from model.shape import Shape
 from training.data.batches import Batches
-from training.data.conditions import smaller
+from training.data.conditions import StoredColumn, smaller
 from training.data.dataset import Dataset, first_images, load, scan
 from training.data.draws import Draws
 from training.data.images import ImageArray
 from training.data.network_inputs import network_inputs
-from training.data.told import StoredColumn
 from training.errors import RecipeError
 from training.objective.timesteps import TIMESTEP_SAMPLERS
 from training.recipe import Recipe

@@ -17,7 +17,7 @@ from evaluation.real_images import real_images
 from model.shape import Shape
 from training.choices import SourceName
 from training.data.dataset import load_for_training, scan
-from training.data.reserved import of_split
+from training.data.image_files import of_split
 from training.data.source_images import open_source
 from training.errors import RecipeError
 from training.recipe import Data, Recipe
