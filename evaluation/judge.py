@@ -28,12 +28,7 @@ Answers = Mapping[str, NDArray[np.float64]]
 
 
 class Judge(nn.Module):
-    """A trunk of convolutions, with an output for each condition that is a choice or a number.
-
-    Args:
-        conditions: the conditions that it judges.
-        channels: channels of the images.
-    """
+    """A trunk of convolutions, with an output for each condition that it judges: a choice or a number."""
 
     def __init__(self, conditions: Conditions, channels: int) -> None:
         super().__init__()

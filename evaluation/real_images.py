@@ -67,14 +67,7 @@ def real_images(
 def training_images(data: str, *, shape: Shape, networks: Collection[str] = ()) -> Iterator[ImageArray]:
     """Yields every image that training on `data` sees, uint8 of shape (H, W, C), one after another.
 
-    Args:
-        data: a folder of images that are at least as large; or a recipe, which stands for its images.
-        shape: the shape (C, H, W) of the images.
-        networks: the modules of other packages whose sources a recipe may name.
-
-    Raises:
-        EvaluationError: if an image does not fit, or `data` is `faces`, whose number only a recipe knows.
-        RecipeError: if there is no such recipe or folder, or it has no images.
+    The arguments and errors are those of `real_images`, but `faces` are refused, whose number only a recipe knows.
     """
     if data == FACES:
         raise EvaluationError("a recipe, such as faces64, says how many faces a model was trained on: give its name")

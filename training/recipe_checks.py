@@ -36,8 +36,12 @@ def check(recipe: Recipe, guided: ModelConfig | None) -> None:
     _check_crop(recipe)
     _check_bits(recipe)
     _check_reserved(recipe)
+    own = recipe.network
     try:
-        config_from_json(config_to_json(_model(recipe, guided)))
+        model = (
+            replace(guided, classifier=own) if isinstance(own, ClassifierConfig) and guided else recipe.model_config({})
+        )
+        config_from_json(config_to_json(model))
     except CheckpointError as error:
         message = str(error).replace("config.json", "the recipe").replace("classifier.", "network.")
         raise RecipeError(message) from error
@@ -50,14 +54,6 @@ def check(recipe: Recipe, guided: ModelConfig | None) -> None:
         faces or is_foreign(recipe.data.source) or recipe.data.path != "",
         f"say where the images are: data.path, for {recipe.data.source}",
     )
-
-
-def _model(recipe: Recipe, guided: ModelConfig | None) -> ModelConfig:
-    """Returns the config of the model that the run makes."""
-    if guided is None:
-        return recipe.model_config({})
-    assert isinstance(recipe.network, ClassifierConfig)
-    return replace(guided, classifier=recipe.network)
 
 
 def _check_loss(recipe: Recipe) -> None:

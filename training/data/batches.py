@@ -25,7 +25,6 @@ class Batches:
     """An endless stream of batches, each epoch in a new order that depends only on the seed and the epoch.
 
     Args:
-        dataset: the images.
         batch_size: images in a batch; the rest of an epoch that does not fill a batch is left out.
         seed: seed of the order.
         share: rows of each batch that are yielded.

@@ -41,13 +41,7 @@ class Drawn:
 
 
 class Draws:
-    """Draws for one step after another.
-
-    Args:
-        recipe: the recipe, which says what is drawn.
-        seeds: the seeds of the run.
-        device: the device on which noise is made and used.
-    """
+    """Draws for one step after another; noise is made on the device."""
 
     def __init__(self, recipe: Recipe, seeds: Seeds, device: torch.device) -> None:
         self._generator = torch.Generator().manual_seed(seeds.of("steps"))

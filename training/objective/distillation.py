@@ -35,7 +35,6 @@ class Teacher:
     Args:
         recipe: the recipe of the student.
         classes: the names of the images' classes; None for a network without classes.
-        device: the device that computes.
 
     Attributes:
         sha256: of all that decides its output: its weights, those of a weaker network and its config.
@@ -144,14 +143,13 @@ class Distillation:
     """The squared difference between the predictions of student and teacher at the same x_t.
 
     Args:
-        schedule: that of student and teacher.
         plans: the plan of the student and that of the teacher, with a multiple of its steps, if several steps are
             learned as one; None if the prediction at each timestep is.
     """
 
     def __init__(self, schedule: NoiseSchedule, plans: tuple[Plan, Plan] | None = None) -> None:
         self._schedule = schedule
-        self._several = None if plans is None else _SeveralSteps(*plans)
+        self._plans = [(torch.tensor(plan.timesteps), torch.tensor(plan.table)) for plan in plans or ()]
 
     def __call__(self, network: Network, x0: Tensor, t: Tensor, noise: Tensor, teacher: Network) -> Losses:
         """The losses of a student at x_t.
@@ -159,32 +157,23 @@ class Distillation:
         The arguments are those of `losses.Objective`, and the teacher, whose prediction the student learns.
         """
         x_t = q_sample(self._schedule, x0, t, noise)
-        aim = teacher(x_t, t) if self._several is None else self._several.prediction(teacher, x_t, t)
+        aim = self._after_several_steps(teacher, x_t, t) if self._plans else teacher(x_t, t)
         error = (network(x_t, t) - aim).square().mean((1, 2, 3))
         return Losses.of_prediction(error, error)
 
+    def _after_several_steps(self, teacher: Network, x_t: Tensor, t: Tensor) -> Tensor:
+        """The prediction with which a student arrives in one step of DDIM where its teacher arrives in several.
 
-class _SeveralSteps:
-    """The prediction with which a student arrives in one step where its teacher arrives in several.
-
-    Args:
-        mine: the student's plan, of DDIM.
-        others: the teacher's, which visits the timesteps of the student's, and as many between each two.
-    """
-
-    def __init__(self, mine: Plan, others: Plan) -> None:
-        self._timesteps, self._table = torch.tensor(mine.timesteps), torch.tensor(mine.table)
-        self._other_timesteps, self._other_table = torch.tensor(others.timesteps), torch.tensor(others.table)
-        self._calls = len(others) // len(mine)
-
-    def prediction(self, teacher: Network, x_t: Tensor, t: Tensor) -> Tensor:
-        """Returns the prediction at x_t, shape of x_t; t is among the timesteps of the student, shape (B,)."""
-        position = (t[:, None] == self._timesteps).int().argmax(dim=1)
+        The teacher's plan visits the timesteps of the student's, and as many between each two; t, shape (B,), is among
+        the student's.
+        """
+        (timesteps, table), (other_timesteps, other_table) = self._plans
+        position, calls = (t[:, None] == timesteps).int().argmax(dim=1), len(other_timesteps) // len(timesteps)
         x, x0 = x_t, torch.zeros_like(x_t)
-        for row in (self._calls * position + call for call in range(self._calls)):
-            out = teacher(x, self._other_timesteps[row].to(t))
-            x, x0 = advance(x, x0, out, torch.zeros_like(x), self._other_table[row])
-        columns = self._table[position].to(x)[:, :, None, None, None]
+        for row in (calls * position + call for call in range(calls)):
+            out = teacher(x, other_timesteps[row].to(t))
+            x, x0 = advance(x, x0, out, torch.zeros_like(x), other_table[row])
+        columns = table[position].to(x)[:, :, None, None, None]
         # Both lines of a plan, solved for the output: x' = A x_t + B x0 and x0 = X0_X x_t + X0_OUT out.
         x0 = (x - columns[:, Column.A] * x_t) / columns[:, Column.B]
         return (x0 - columns[:, Column.X0_X] * x_t) / columns[:, Column.X0_OUT]

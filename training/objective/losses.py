@@ -74,7 +74,6 @@ class Objective:
     there the bound trains the variance only: its gradient does not reach the mean (Nichol & Dhariwal 2021, eq. 16).
 
     Args:
-        schedule: that of the model.
         prediction: the quantity that the network predicts.
         variance: the meaning of the second half of its outputs, if it has one.
         loss: `simple`, `hybrid` or `vlb`.

@@ -16,7 +16,6 @@ class VariationalTerms:
     """L_{t-1} for t > 0 and the decoder L_0 for t = 0, of ancestral sampling on all T timesteps, without clipping.
 
     Args:
-        schedule: schedule of the model.
         prediction: the meaning of the first half of the output.
         variance: the meaning of the second half of the output; a fixed variance has none.
     """

@@ -79,7 +79,10 @@ class Trainer:
         self._forward = torch.compile(called) if recipe.compile else called
         self.emas = [Ema(self.network, decay) for decay in (recipe.ema_decay, *recipe.more_ema_decays)]
         self._objective, self._timesteps = objective_of(recipe, self.schedule)
-        self._uncertainty = _uncertainty(self._objective, self.device, processes)
+        self._uncertainty: torch.nn.Module | None = None  # the network that learns the weighting of a loss
+        if isinstance(self._objective, Objective) and self._objective.uncertainty is not None:
+            self._uncertainty = processes.wrap(self._objective.uncertainty.to(self.device))
+            self._objective.uncertainty = self._uncertainty
         others = [] if self._uncertainty is None else list(self._uncertainty.parameters())
         self.optimizers = optimizers_of(recipe, self.network, others)
         distils, classes = recipe.loss == "distillation", batches.dataset.classes
@@ -275,16 +278,6 @@ def check_parts(recipe: Recipe, processes: Processes) -> None:
     parts = processes.count * recipe.accumulate
     if recipe.batch_size % parts:
         raise RecipeError(f"batch_size {recipe.batch_size} cannot be cut into {parts} equal parts")
-
-
-def _uncertainty(
-    objective: Callable[..., Losses], device: torch.device, processes: Processes
-) -> torch.nn.Module | None:
-    """Returns the network that learns the weighting of a loss, in all processes the same; None if there is none."""
-    if not isinstance(objective, Objective) or objective.uncertainty is None:
-        return None
-    objective.uncertainty = wrapped = processes.wrap(objective.uncertainty.to(device))
-    return wrapped
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:

@@ -252,18 +252,17 @@ def test_a_dry_run_measures_and_writes_nothing(tmp_path: Path, tiny: Callable[..
     before = sorted(tmp_path.rglob("*"))
     seen = dry_run(recipe)
     assert sorted(tmp_path.rglob("*")) == before
-    assert seen.batch == (4, 3, 8, 8)
-    assert seen.classes == ("0", "1", "2", "3", "4")
     assert seen.parameters == sum(p.numel() for p in build_network(recipe.model_config({}).network).parameters())
     assert seen.state_bytes == 4 * 5 * seen.parameters < seen.peak_bytes
-    assert seen.precision == "float32"
+    assert seen.trainer.precision == "float32"
     assert not any(line.startswith("format") for line in seen.lines()), "the recipe says it"
     tried = dry_run(tiny("max_steps=2", "network.num_classes=5", "label_drop=0.1", "precision=auto"))
     (line,) = (line for line in tried.lines() if line.startswith("format"))
-    assert line.startswith(f"format   {tried.precision}: ")
-    assert line.endswith(f"at widths of {', '.join(map(str, tried.widths))}")
-    assert set(tried.format_seconds) == {"float32", "bf16"}
-    assert any("4 x 3 x 8 x 8, 5 classes: 0, 1" in line for line in seen.lines())
+    assert line.startswith(f"format   {tried.trainer.precision}: ")
+    widths = map(str, getattr(recipe.network, "widths", ()))
+    assert line.endswith(f"at widths of {', '.join(widths)}")
+    assert set(tried.trainer.format_seconds) == {"float32", "bf16"}
+    assert "batch    4 x 3 x 8 x 8, 5 classes: 0, 1, 2, 3, 4" in seen.lines()
     assert seen.flops == dry_run(tiny("max_steps=2", "network.num_classes=5", "label_drop=0.1", "batch_size=2")).flops
 
 
