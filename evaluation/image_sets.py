@@ -128,11 +128,12 @@ def _from_npz(path: Path, count: int | None) -> ImageSet:
     chosen = np.sort(np.random.default_rng(0).permutation(shape[0])[:total])
     start, bytes_each = file.tell(), int(np.prod(shape[1:]))
 
+    def read(row: int) -> ImageArray:
+        file.seek(start + row * bytes_each)
+        return np.frombuffer(file.read(bytes_each), np.uint8).reshape(shape[1:])
+
     def draw(first: int, size: int) -> ImageArray:
-        rows = chosen[first : first + size]
-        file.seek(start + int(rows[0]) * bytes_each)
-        read = file.read(int(rows[-1] + 1 - rows[0]) * bytes_each)
-        images = np.frombuffer(read, np.uint8).reshape(-1, *shape[1:])[rows - rows[0]]
+        images = np.stack([read(row) for row in chosen[first : first + size].tolist()])
         return np.broadcast_to(images, (*images.shape[:3], 3))
 
     return ImageSet(path.stem, total, draw)

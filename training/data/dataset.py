@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -155,7 +156,7 @@ def first_images(recipe: Recipe) -> Dataset:
 
 
 @contextmanager
-def growing(path: Path, shape: tuple[int, int, int], *, bits: int) -> Iterator[Callable[[ImageArray], None]]:
+def growing(path: Path, shape: tuple[int, int, int], *, bits: int) -> Iterator[Callable[[ImageArray], int]]:
     """Opens a new .npy file of images of this shape (H, W, C); yields the function that appends one.
 
     Args:
@@ -164,19 +165,11 @@ def growing(path: Path, shape: tuple[int, int, int], *, bits: int) -> Iterator[C
     dtype = np.dtype(np.uint8 if bits == 8 else np.uint16)
     descr = np.lib.format.dtype_to_descr(dtype)
     header: dict[str, Any] = {"descr": descr, "fortran_order": False, "shape": (0, *shape)}
-    count = 0
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         start = file.tell()
-
-        def write(image: ImageArray) -> None:
-            nonlocal count
-            assert image.shape == shape
-            assert image.dtype == dtype
-            file.write(image.tobytes())
-            count += 1
-
-        yield write
+        yield lambda image: file.write(image.tobytes())
+        count = (file.tell() - start) // (dtype.itemsize * math.prod(shape))
         # NumPy leaves room for the number of rows to grow, so that the header can be written again.
         file.seek(0)
         np.lib.format.write_array_header_1_0(file, header | {"shape": (count, *shape)})
