@@ -69,9 +69,6 @@ def vlb(
         denoiser: called once per level, the noisiest first, with all images at once, in the dtype of `x0`.
         levels: the levels of `visit_levels`: all T of them, or fewer for the bound of the respaced chain.
         seeds: one seed per image; an image's noise depends on nothing else.
-        prediction: the quantity that the denoiser predicts.
-        variance: variance of the chain.
-        clipping: clipping of the predicted x0.
 
     Raises PlanError if x0 does not follow from the prediction at one of the levels.
     """

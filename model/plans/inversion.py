@@ -50,11 +50,8 @@ def make_inversion(
     clipped.
 
     Args:
-        schedule: that of the network's training.
         steps: number of levels, 2 or more.
-        prediction: the quantity that the network predicts.
         start: the timestep to reach; None for the last, or sigma = 164 where that is noisier.
-        guidance: as in `make_plan`.
 
     Raises PlanError if no such run exists; the message names the parameter and its limits.
     """

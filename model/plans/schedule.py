@@ -208,14 +208,12 @@ class ContinuousLinear(NoiseSchedule):
         return cls(1.0 - np.exp(-np.diff(lost, prepend=0.0)), beta_start, beta_end)
 
     def timestep_at(self, sigma: FloatTable) -> FloatTable:
-        """The timesteps, fractional, at which the noise has these levels."""
         slope = (self.beta_end - self.beta_start) / self.num_train_timesteps
         if slope == 0:
             return np.log1p(sigma**2) / self.beta_start - 1
         return (np.sqrt(self.beta_start**2 + 2 * slope * np.log1p(sigma**2)) - self.beta_start) / slope - 1
 
     def sigma_at(self, timestep: FloatTable) -> FloatTable:
-        """The noise level at timesteps, which may be fractional."""
         lost = _lost_by(timestep + 1, self.num_train_timesteps, self.beta_start, self.beta_end)
         return np.sqrt(np.expm1(lost))
 
@@ -256,13 +254,11 @@ class Flow(NoiseSchedule):
         return _shifted((timestep + 1) / self.num_train_timesteps, self.shift)
 
     def timestep_at(self, sigma: FloatTable) -> FloatTable:
-        """The timesteps, fractional, at which the noise has these levels."""
         with np.errstate(divide="ignore"):
             s = 1 / (1 + self.noise_scale / np.asarray(sigma))
         return _shifted(s, 1 / self.shift) * self.num_train_timesteps - 1
 
     def sigma_at(self, timestep: FloatTable) -> FloatTable:
-        """The noise level at timesteps, which may be fractional; infinite at T-1."""
         s = self.time_at(np.asarray(timestep, dtype=np.float64))
         with np.errstate(divide="ignore"):
             levels: FloatTable = self.noise_scale * s / (1 - s)

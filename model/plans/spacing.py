@@ -86,19 +86,14 @@ def space_timesteps(spacing: str, steps: int, total: int) -> tuple[int, ...]:
     if not 1 <= steps <= total:
         raise PlanError(f"must lie between 1 and {total}", "steps", got=steps)
     if SECTIONS.fullmatch(spacing):
-        timesteps = tuple(_sections([int(part) for part in spacing.split(",")], steps, total))
-    elif spacing in SPACINGS:
-        timesteps = tuple(SPACINGS[spacing](steps, total))
-    else:
-        known = ", ".join([*SPACINGS, KARRAS])
-        raise PlanError(
-            f"{spacing!r} is not known: choose one of {known}, sections such as 90,60,60,20,20, or a list such as "
-            "at:12.5,160,999",
-            "spacing",
-        )
-    assert len(set(timesteps)) == steps
-    assert 0 <= timesteps[0] <= timesteps[-1] < total
-    return timesteps
+        return tuple(_sections([int(part) for part in spacing.split(",")], steps, total))
+    if spacing in SPACINGS:
+        return tuple(SPACINGS[spacing](steps, total))
+    raise PlanError(
+        f"{spacing!r} is not known: choose one of {', '.join(RULES)}, sections such as 90,60,60,20,20, or a list such "
+        "as at:12.5,160,999",
+        "spacing",
+    )
 
 
 def _linspace(steps: int, total: int) -> list[int]:
@@ -152,8 +147,6 @@ SPACINGS: dict[str, Callable[[int, int], list[int]]] = {
     "trailing": _trailing,
     "quad": _quad,
 }
-
-
 RULES = (*SPACINGS, KARRAS)
 
 
