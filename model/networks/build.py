@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -11,22 +11,20 @@ from torch import nn
 from ..errors import CheckpointError
 from ..foreign.config import ForeignConfig
 from ..foreign.network import build_foreign
-from .configs import NETWORK_KINDS, ClassifierConfig
+from .configs import ClassifierConfig, kind_of
 from .network_config import NetworkConfig
 
 Config = TypeVar("Config")
 Network = TypeVar("Network", bound=nn.Module)
-CLASSES: dict[type[NetworkConfig | ClassifierConfig], Callable[[Any], nn.Module]] = {
-    config: getattr(import_module(f".{kind}", __package__), config.__name__.removesuffix("Config"))
-    for kind, config in NETWORK_KINDS.items()
-}
 
 
 def build_network(config: NetworkConfig | ClassifierConfig) -> nn.Module:
     """Builds a network with fresh weights; raises ForeignError if the class of another package fails."""
     if isinstance(config, ForeignConfig):
         return build_foreign(config)
-    return CLASSES[type(config)](config)
+    module = import_module(f".{kind_of(config)}", __package__)
+    network: nn.Module = getattr(module, type(config).__name__.removesuffix("Config"))(config)
+    return network
 
 
 def unfilled(build: Callable[[Config], Network], config: Config) -> Network:

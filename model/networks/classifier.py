@@ -58,8 +58,7 @@ class Classifier(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """Returns the logits, shape (B, num_classes), of noisy images at timesteps."""
-        sinusoids = sinusoidal_embedding(t, self.config.channels, order=self.config.unet.time_order)
-        emb = self.time_mlp(sinusoids.to(x.dtype))
+        emb = self.time_mlp(sinusoidal_embedding(t, self.config.channels, order=self.config.unet.time_order))
         h = self.conv_in(F.pixel_unshuffle(x, self.config.patch))
         for module in self.down:
             h = module(h) if isinstance(module, Downsample) else module(h, emb)

@@ -100,8 +100,7 @@ class DiT(nn.Module):
     def forward(self, x: Tensor, t: Tensor, *, labels: Tensor | None = None, vector: Tensor | None = None) -> Tensor:
         """Returns the prediction. The arguments are those of `UNet`; t is of 1000 timesteps, or 1000 s of a flow."""
         config, patch = self.config, self.config.patch
-        if x.shape[-2] % patch or x.shape[-1] % patch:
-            raise ValueError(f"height and width must be multiples of {patch}, got {tuple(x.shape[-2:])}")
+        config.check_size(*x.shape[-2:])
         rows, columns = x.shape[-2] // patch, x.shape[-1] // patch
         features = sinusoidal_embedding(1 - t.float() / PURE_NOISE, TIME_FEATURES, order="cos_sin")
         time = self.time_mlp(features)

@@ -138,9 +138,7 @@ class EDM2UNet(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, *, labels: Tensor | None = None) -> Tensor:
         """Returns F; the arguments are those of `SongUNet`, and x is the scaled noisy images."""
-        multiple = self.config.size_multiple
-        if x.shape[-2] % multiple or x.shape[-1] % multiple:
-            raise ValueError(f"height and width must be multiples of {multiple}, got {tuple(x.shape[-2:])}")
+        self.config.check_size(*x.shape[-2:])
         emb = self._embed(t, labels, x.dtype)
         h, skips = torch.cat([x, torch.ones_like(x[:, :1])], dim=1), []
         for layer in self.enc:

@@ -212,13 +212,8 @@ class LucidUNet(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         """Returns the prediction; the arguments are those of `UNet`, and labels are ignored: there are no classes."""
-        multiple = self.config.size_multiple
-        if x.shape[-2] % multiple or x.shape[-1] % multiple:
-            raise ValueError(f"height and width must be multiples of {multiple}, got {tuple(x.shape[-2:])}")
-        features, *layers = self.time_mlp
-        emb = features(t).to(x.dtype)
-        for layer in layers:
-            emb = layer(emb)
+        self.config.check_size(*x.shape[-2:])
+        emb = self.time_mlp(t)
         first = h = self.init_conv(x)
         skips: list[Tensor] = []
         for down in self.downs:

@@ -59,6 +59,11 @@ class NetworkConfig(ABC):
     def size_multiple(self) -> int:
         """Height and width of an image must be multiples of this."""
 
+    def check_size(self, height: int, width: int) -> None:
+        """Raises ValueError if the network cannot be called with images of this size."""
+        if height % self.size_multiple or width % self.size_multiple:
+            raise ValueError(f"height and width must be multiples of {self.size_multiple}, got {(height, width)}")
+
 
 @dataclass(frozen=True)
 class LevelledConfig(NetworkConfig):

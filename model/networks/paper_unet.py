@@ -109,8 +109,7 @@ class PaperUNet(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, *, labels: Tensor | None = None) -> Tensor:
         """Returns the predicted noise; the arguments are those of `UNet`."""
-        if x.shape[-2] % 8 or x.shape[-1] % 8:
-            raise ValueError(f"height and width must be multiples of 8, got {tuple(x.shape[-2:])}")
+        self.config.check_size(*x.shape[-2:])
         emb = sinusoidal_embedding(t, self.config.time_dim).to(x.dtype)
         if self.config.num_classes is not None and labels is not None:
             known = (labels < self.config.num_classes)[:, None]

@@ -164,8 +164,7 @@ class SongUNet(nn.Module):
     def forward(self, x: Tensor, t: Tensor, *, labels: Tensor | None = None) -> Tensor:
         """Returns the prediction; the arguments are those of `UNet`, but t is the noise level in its own measure."""
         config = self.config
-        if x.shape[-2] % config.size_multiple or x.shape[-1] % config.size_multiple:
-            raise ValueError(f"height and width must be multiples of {config.size_multiple}, got {tuple(x.shape[-2:])}")
+        config.check_size(*x.shape[-2:])
         emb = self._embed(t, labels, x.dtype)
         h, aux = x, x
         skips: list[Tensor] = []

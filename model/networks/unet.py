@@ -183,18 +183,17 @@ class UNet(nn.Module):
             level: standard deviation of the noise that was added to the planes, 0..1, shape (B,), float32; None
                 is none.
         """
-        multiple = self.config.size_multiple
-        if x.shape[-2] % multiple or x.shape[-1] % multiple:
-            raise ValueError(f"height and width must be multiples of {multiple}, got {tuple(x.shape[-2:])}")
-        emb = self._embed(t, labels, x.dtype)
+        self.config.check_size(*x.shape[-2:])
+        emb = self._embed(t, labels)
         if self.config.vector_size:
             if vector is None:
                 raise ValueError("this network takes a vector: every call needs the choices and numbers told")
-            emb = emb + self.vector_mlp(vector.to(x.dtype))
+            emb = emb + self.vector_mlp(vector)
         if self.config.condition_channels:
             if planes is None:
                 raise ValueError("this network is conditional: every call needs the planes that it sees with x")
-            emb = emb + self._embed_level(torch.zeros_like(t) if level is None else level, x.dtype)
+            level = torch.zeros_like(t) if level is None else level
+            emb = emb + self.level_mlp(sinusoidal_embedding(LEVEL_SCALE * level.float(), self.config.channels))
             x = torch.cat([x, planes], dim=1)
         h = self.conv_in(F.pixel_unshuffle(x, self.config.patch))
         skips = [h]
@@ -215,12 +214,12 @@ class UNet(nn.Module):
         )
         return prediction + self.linear_skip(x, emb) if self.config.condition_channels else prediction
 
-    def _embed(self, t: Tensor, labels: Tensor | None, dtype: torch.dtype) -> Tensor:
+    def _embed(self, t: Tensor, labels: Tensor | None) -> Tensor:
         """Returns the embedding of timestep and class as one vector, shape (B, 4 * channels)."""
         config = self.config
         scaled = t.float() * config.timestep_scale
         sinusoids = sinusoidal_embedding(scaled, config.channels, order=config.time_order, freq_shift=config.freq_shift)
-        emb: Tensor = self.time_mlp(sinusoids.to(dtype))
+        emb: Tensor = self.time_mlp(sinusoids)
         if config.num_classes is None:
             return emb
         if labels is None:
@@ -228,10 +227,6 @@ class UNet(nn.Module):
                 raise ValueError('this network has no embedding for "no class": every call needs labels')
             labels = torch.full_like(t, config.num_classes, dtype=torch.int64)
         return emb + self.label_emb(labels)
-
-    def _embed_level(self, level: Tensor, dtype: torch.dtype) -> Tensor:
-        """Returns the embedding of the condition's noise as one vector, shape (B, 4 * channels)."""
-        return self.level_mlp(sinusoidal_embedding(LEVEL_SCALE * level.float(), self.config.channels).to(dtype))
 
 
 def down_layers(config: UNetConfig) -> tuple[nn.ModuleList, list[int]]:

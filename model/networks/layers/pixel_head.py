@@ -35,10 +35,8 @@ class PixelHead(nn.Module):
     behind a transformer: Ma et al. 2025). It has no normalisation, so that the scale of the noise reaches the output.
 
     Args:
-        in_channels: channels of the noisy images.
-        out_channels: channels of the prediction.
-        trunk_channels: channels of the U-Net's last features.
-        channels: channels of the head.
+        in_channels, out_channels: channels of the noisy images, and of the prediction.
+        trunk_channels, channels: channels of the U-Net's last features, and of the head.
         patch: factor by which the U-Net's features are coarser than the pixels.
         emb_dim: length of the time embedding.
     """
