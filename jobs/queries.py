@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 from pydantic import Field, create_model, field_validator
 
 from model.conditions import MAX_CONDITIONS
-from model.folders.bounds import PLAN_NAME
+from model.folders.config import PLAN_NAME
 from model.plans.settings import SETTINGS, Settings
 
 from .errors import RequestRefused
@@ -56,7 +56,7 @@ class SamplingQuery(Choices):
     )
     plan: str | None = Field(
         default=None,
-        pattern=f"^{PLAN_NAME}$",
+        pattern=PLAN_NAME,
         description="name of one of the model's plans, which then replaces the model's defaults",
     )
     seed: list[Seed] | None = Field(

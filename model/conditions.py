@@ -26,6 +26,10 @@ SHA256 = r"[0-9a-f]{64}"
 MAX_CONDITIONS = 32
 MAX_NUMBER = 1e9  # of the ends of a range
 MAX_ENTRY = 1e6  # of a vector that is told
+MAX_TEXT = 256  # characters of a name or a choice
+
+Text = Annotated[str, Field(max_length=MAX_TEXT)]
+Names = Annotated[tuple[Text, ...], Field(max_length=65_536)]
 
 Told: TypeAlias = str | float | tuple[float, ...]
 """The value of a condition, for one image: a choice's name, a number, a vector's entries, or an image's SHA-256."""
@@ -90,7 +94,7 @@ class Choice(Condition):
         ('round', 'one of none, round', 3)
     """
 
-    values: tuple[str, ...] = ()  # their names
+    values: Names = ()  # their names
 
     def __post_init__(self) -> None:
         _check_names(self.values, least=1)
@@ -122,7 +126,7 @@ class Number(Condition):
     # low, high: the ends of the range, which the network sees as -1 and 1
     low: Annotated[float, Field(ge=-MAX_NUMBER, le=MAX_NUMBER)] = 0.0
     high: Annotated[float, Field(ge=-MAX_NUMBER, le=MAX_NUMBER)] = 1.0
-    unit: str = ""  # the unit, for people; empty if there is none
+    unit: Text = ""  # the unit, for people; empty if there is none
 
     def __post_init__(self) -> None:
         if not self.low < self.high:
@@ -183,7 +187,7 @@ class ImageMap(Condition):
     The network sees one plane for each value, of ones where the map has it; all are 0 where the map is not told.
     """
 
-    values: tuple[str, ...] = ()  # the names of the values, by their index
+    values: Names = ()  # the names of the values, by their index
 
     def __post_init__(self) -> None:
         _check_names(self.values, least=2)

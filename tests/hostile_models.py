@@ -84,18 +84,24 @@ ATTACKS: dict[str, Attack] = {
     "deep": Attack(_text(DEEP), "config.json is not JSON: recursion limit exceeded"),
     "deep-training": Attack(_text('{"format": 1, "training": ' + DEEP + "}"), "recursion limit exceeded"),
     "half-a-character": Attack(_config(classes=["\ud800"], network={"num_classes": 1}), "config.json is not JSON"),
-    "image-size": Attack(_config(image_size=2**20), "image_size must be a whole number between 1 and 1024"),
+    "image-size": Attack(_config(image_size=2**20), "image_size: Input should be less than or equal to 1024"),
     "timesteps": Attack(
-        _config(schedule={"num_train_timesteps": 10**9}), "schedule.num_train_timesteps must be a whole number"
+        _config(schedule={"num_train_timesteps": 10**9}), "schedule.num_train_timesteps: Input should be"
     ),
-    "res-blocks": Attack(_config(network={"num_res_blocks": 10**7}), "network.num_res_blocks must be a whole number"),
-    "levels": Attack(_config(network={"channel_mult": [1] * 10**5}), "network.channel_mult must be a number"),
-    "null-class": Attack(_config(network={"null_class": 10**9}), "network.null_class cannot hold 1000000000"),
-    "digits": Attack(_config(image_size=10**4000), "image_size must be a whole number"),
-    "no-number": Attack(_config(schedule={"beta_start": float("nan")}), "schedule.beta_start must be a number"),
-    "steps": Attack(_config(defaults={"steps": 10**9}), "defaults.steps must be a whole number"),
-    "long-word": Attack(_config(prediction="x" * 10**5), "config.json: prediction cannot hold 'xxxx"),
-    "classes": Attack(_config(classes=["x"] * 10**5), "classes must be a list of at most 65536 names"),
+    "res-blocks": Attack(
+        _config(network={"num_res_blocks": 10**7}), "network.num_res_blocks: Input should be less than or equal to 8"
+    ),
+    "levels": Attack(
+        _config(network={"channel_mult": [1] * 10**5}), "network.channel_mult: Tuple should have at most 8 items"
+    ),
+    "null-class": Attack(
+        _config(network={"null_class": 10**9}), "network.null_class: Input should be a valid boolean, got 1000000000"
+    ),
+    "digits": Attack(_config(image_size=10**4000), "image_size: "),
+    "no-number": Attack(_config(schedule={"beta_start": float("nan")}), "schedule.beta_start: Input should be"),
+    "steps": Attack(_config(defaults={"steps": 10**9}), "defaults.steps: Input should be less than or equal to 10000"),
+    "long-word": Attack(_config(prediction="x" * 10**5), "got 'xxxxxxxxxxxxxxxx'"),
+    "classes": Attack(_config(classes=["x"] * 10**5), "classes: Tuple should have at most 65536 items"),
     "one-timestep": Attack(_config(schedule={"num_train_timesteps": 1, "zero_terminal_snr": True}), "betas"),
     "long-config": Attack(_sparse(CONFIG), "config.json must have at most 1048576 bytes"),
     "long-sums": Attack(_sparse(SUMS), "SHA256SUMS must have at most 1048576 bytes"),
@@ -112,11 +118,12 @@ ATTACKS: dict[str, Attack] = {
     "header-of-many-lengths": Attack(_header(len(MANY_LENGTHS), MANY_LENGTHS), "a tensor has an impossible shape"),
     "odd-name": Attack(_odd_name, "model.safetensors is missing; \N{REPLACEMENT CHARACTER}.pt is a pickle"),
     "diffusers-deep": Attack(lambda folder: (folder / "model_index.json").write_text(DEEP), "recursion limit exceeded"),
-    "diffusers-classes": Attack(_diffusers({"num_class_embeds": 10**9}, {}), "num_class_embeds must be a whole number"),
-    "diffusers-blocks": Attack(_diffusers({"layers_per_block": 10**7}, {}), "layers_per_block must be a whole number"),
-    "diffusers-size": Attack(_diffusers({"sample_size": 2**20}, {}), "sample_size must be a whole number"),
+    "diffusers-classes": Attack(_diffusers({"num_class_embeds": 10**9}, {}), "num_class_embeds: Input should be"),
+    "diffusers-blocks": Attack(_diffusers({"layers_per_block": 10**7}, {}), "layers_per_block: Input should be"),
+    "diffusers-size": Attack(_diffusers({"sample_size": 2**20}, {}), "sample_size: Input should be"),
     "diffusers-timesteps": Attack(
-        _diffusers({}, {"num_train_timesteps": 10**9}), "scheduler_config.json: num_train_timesteps must be"
+        _diffusers({}, {"num_train_timesteps": 10**9}),
+        "scheduler_config.json cannot be used: num_train_timesteps: Input should be",
     ),
 }
 

@@ -95,7 +95,7 @@ class Recipe:
     # sigmoid
     gamma: float | None = None
     # guidance_scale, guidance_low, guidance_high: of the teacher in a distillation; None is its own default
-    guidance_scale: float | None = None
+    guidance_scale: Annotated[float, Field(ge=0, le=100)] | None = None
     guidance_low: float | None = None
     guidance_high: float | None = None
     # the steps of the teacher that the student learns to do in one, with DDIM; 1 is the prediction

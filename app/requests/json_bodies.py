@@ -21,8 +21,7 @@ from starlette.types import Message
 from jobs.kinds import KINDS
 from jobs.kinds.base import Kind
 from jobs.params import MAX_IMAGES
-from model.conditions import MAX_CONDITIONS
-from model.folders.bounds import MAX_TEXT
+from model.conditions import MAX_CONDITIONS, MAX_TEXT
 
 from ..errors import InvalidRequest, UploadRefused
 from ..http.problems import MAX_NAME

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ..conditions import Choice, Condition, Conditions, Image, Told, plane_count
+from ..conditions import Choice, Condition, Conditions, Image, Names, Told, plane_count
 from ..errors import PlanError
 from ..networks.configs import ClassifierConfig
 from ..networks.network_config import NetworkConfig
@@ -22,6 +22,8 @@ from ..plans.settings import Settings, settle
 from ..shape import MAX_CHANNELS, ImageSize, Shape, Side
 
 Precision = Literal["float32", "bfloat16", "tf32"]
+PLAN_NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+PlanName = Annotated[str, Field(pattern=PLAN_NAME)]
 
 
 @dataclass(frozen=True)
@@ -79,13 +81,13 @@ class ModelConfig:
     preconditioning: Preconditioning | None = None
     variance: Variance = "fixed_small"
     clip: Clipping = Clipping()
-    classes: tuple[str, ...] | None = None
+    classes: Names | None = None
     classifier: ClassifierConfig | None = None
     condition: ConditionConfig | None = None
     conditions: Conditions = field(default_factory=dict)
     weaker: NetworkConfig | None = None
     defaults: SamplerDefaults = field(default_factory=SamplerDefaults)
-    plans: Mapping[str, SamplerDefaults] = field(default_factory=dict)
+    plans: Mapping[PlanName, SamplerDefaults] = field(default_factory=dict)
     precision: Precision = "float32"
     training: Mapping[str, Any] = field(default_factory=dict)
 

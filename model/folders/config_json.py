@@ -2,8 +2,8 @@
 
 import dataclasses
 import re
-from collections.abc import Collection, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -11,19 +11,17 @@ from ..conditions import CONDITIONS, MAX_CONDITIONS, NAME, Condition, Conditions
 from ..errors import CheckpointError
 from ..foreign.config import ForeignConfig
 from ..foreign.names import is_foreign
-from ..networks.configs import NETWORKS, ClassifierConfig, network_to_json
+from ..networks.configs import NETWORKS, network_to_json
 from ..networks.network_config import MAX_PLANES, MAX_VECTOR, NetworkConfig
-from ..plans.clipping import Clipping
-from ..plans.preconditioning import Preconditioning
-from ..plans.schedule_config import FACTORS, ScheduleConfig
+from ..plans.schedule_config import FACTORS
 from ..plans.settings import INTERVAL
 from ..shape import MAX_CHANNELS, Shape
-from .bounds import Bound, check_fields, check_names, check_numbers, check_plans, shown
-from .config import ConditionConfig, ModelConfig, SamplerDefaults
-from .parsing import parse
+from .config import ModelConfig, SamplerDefaults
+from .parsing import parse, shown
 
 FORMAT = 1
-PARAMETERS = {"parameters": Bound(0, 10**12)}  # which the file has in addition to the fields
+MAX_PLANS = 64
+MAX_PARAMETERS = 10**12
 
 RESERVED = {  # names that no condition may have, each with the reason
     "label": "write the names of its values as `classes`",
@@ -32,16 +30,7 @@ RESERVED = {  # names that no condition may have, each with the reason
 }
 
 DEFAULTS = TypeAdapter(SamplerDefaults)  # leaves out what earlier versions do not know
-Section = TypeVar("Section")
 NETWORK_SECTIONS = ("network", "weaker")
-SECTIONS: dict[str, type[Any]] = {
-    "schedule": ScheduleConfig,
-    "clip": Clipping,
-    "defaults": SamplerDefaults,
-    "classifier": ClassifierConfig,
-    "condition": ConditionConfig,
-    "preconditioning": Preconditioning,
-}
 
 
 def config_to_json(config: ModelConfig) -> dict[str, Any]:
@@ -72,21 +61,19 @@ def config_from_json(content: Mapping[str, Any]) -> ModelConfig:
     """
     if content.get("format") != FORMAT:
         raise CheckpointError(f"config.json has format {content.get('format')!r}; this version reads format {FORMAT}")
-    fields = {name: value for name, value in content.items() if name not in ("format", *PARAMETERS)}
-    _check_top(content)
+    fields = {name: value for name, value in content.items() if name not in ("format", "parameters")}
     try:
-        for name in ("network", "schedule"):
-            if name not in fields:
-                raise ValueError(f"{name} is missing")
+        parameters = content.get("parameters", 0)
+        if type(parameters) is not int or not 0 <= parameters <= MAX_PARAMETERS:
+            raise ValueError(f"parameters must be at most {MAX_PARAMETERS}, got {shown(parameters)}")
+        if "schedule" not in fields:
+            raise ValueError("schedule is missing")
         fields["conditions"] = read_conditions(fields.get("conditions") or {})
         for name in NETWORK_SECTIONS:
             if fields.get(name) is not None:
                 fields[name] = _network(name, fields[name], fields)
-        for name, section in SECTIONS.items():
-            if fields.get(name) is not None:
-                fields[name] = _section(section, fields[name], f"{name}.")
-        plans = fields.get("plans") or {}
-        fields["plans"] = {name: _section(SamplerDefaults, plan, f"plans.{name}.") for name, plan in plans.items()}
+        plans = _tables("plans", fields.get("plans") or {}, MAX_PLANS)
+        fields["plans"] = {name: parse(SamplerDefaults, plan, f"plans.{name}.") for name, plan in plans.items()}
         config = parse(ModelConfig, fields)
         _check(config)
     except (TypeError, ValueError, LookupError, ArithmeticError) as error:
@@ -94,30 +81,27 @@ def config_from_json(content: Mapping[str, Any]) -> ModelConfig:
     return config
 
 
-def _check_top(content: Mapping[str, Any]) -> None:
-    """Checks the fields outside of sections."""
-    sections = (*NETWORK_SECTIONS, *SECTIONS)
-    for name in sections:
-        if not isinstance(content.get(name), Mapping | None):
-            raise CheckpointError(f"config.json: {name} must be a table, got {shown(content[name])}")
-    check_numbers("config.json", content, PARAMETERS)
-    check_fields(ModelConfig, content, but=(*sections, "classes", "conditions", "plans", "training"))
-    if content.get("plans") is not None:
-        check_plans(content["plans"])
-    if content.get("classes") is not None:
-        check_names("classes", content["classes"])
+def _tables(name: str, content: Any, most: int) -> Mapping[str, Mapping[str, Any]]:
+    """Returns a table of tables after checking that it is one; raises ValueError."""
+    if not isinstance(content, Mapping) or not all(isinstance(table, Mapping) for table in content.values()):
+        raise ValueError(f"{name} must be a table of tables")
+    if len(content) > most:
+        raise ValueError(f"{name} must be at most {most}")
+    return content
 
 
-def _network(name: str, content: Mapping[str, Any], model: Mapping[str, Any]) -> NetworkConfig:
+def _network(name: str, content: Any, model: Mapping[str, Any]) -> NetworkConfig:
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{name} must be a table, got {shown(content)}")
     fields = dict(content)
     if is_foreign(fields.get("type")):
-        return _section(ForeignConfig, {**_implied(model), **fields}, f"{name}.", but=("args",))
+        return parse(ForeignConfig, {**_implied(model), **fields}, f"{name}.")
     kind = fields.pop("type", None)
     if not isinstance(kind, str) or kind not in NETWORKS:
         raise ValueError(
             f"{name}.type must be one of {', '.join(NETWORKS)}, got {shown(kind)}; or yours, package.module:Class"
         )
-    return _section(NETWORKS[kind], fields, f"{name}.")
+    return parse(NETWORKS[kind], fields, f"{name}.")
 
 
 def _implied(model: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,28 +118,21 @@ def _implied(model: Mapping[str, Any]) -> dict[str, Any]:
 def read_conditions(content: Any) -> dict[str, Condition]:
     """Reads the table `conditions` of a config or a recipe.
 
-    Raises CheckpointError or ValueError if a field is missing, unknown or impossible; the message names it.
+    Raises ValueError if a field is missing, unknown or impossible; the message names it.
     """
-    if not isinstance(content, Mapping) or not all(isinstance(table, Mapping) for table in content.values()):
-        raise ValueError("conditions must be a table of tables, one for each condition")
     conditions = {}
-    for name, table in content.items():
+    for name, table in _tables("conditions", content, MAX_CONDITIONS).items():
         prefix, fields = f"conditions.{name[:32]}.", dict(table)
         kind = fields.pop("type", None)
         if not isinstance(kind, str) or kind not in CONDITIONS:
             raise ValueError(f"{prefix}type must be one of {', '.join(CONDITIONS)}, got {shown(kind)}")
-        if "values" in fields:
-            check_names(f"{prefix}values", fields["values"])
-        check_fields(CONDITIONS[kind], fields, prefix, but=("values",))
         conditions[name] = parse(CONDITIONS[kind], fields, prefix)
     _check_conditions(conditions)
     return conditions
 
 
 def _check_conditions(conditions: Conditions) -> None:
-    """Checks the names and the number of a model's conditions; raises ValueError."""
-    if len(conditions) > MAX_CONDITIONS:
-        raise ValueError(f"conditions must be at most {MAX_CONDITIONS}")
+    """Checks the names of a model's conditions, and what a network is told by them; raises ValueError."""
     for name in conditions:
         if not re.fullmatch(NAME, name):
             raise ValueError(f"conditions: a name has up to 32 small letters, digits and _, unlike {name[:64]!r}")
@@ -166,13 +143,8 @@ def _check_conditions(conditions: Conditions) -> None:
             raise ValueError(f"conditions have {count(conditions)} {what}, more than {most}")
 
 
-def _section(kind: type[Section], content: Mapping[str, Any], prefix: str, but: Collection[str] = ()) -> Section:
-    check_fields(kind, content, prefix, but)
-    return parse(kind, content, prefix)
-
-
 def _check(config: ModelConfig) -> None:
-    if not 1 <= config.channels <= MAX_CHANNELS or config.network.in_channels != config.channels:
+    if config.network.in_channels != config.channels:
         raise ValueError(f"channels must be 1 to {MAX_CHANNELS} and equal the network's in_channels")
     with_variance = 2 * config.channels
     allowed = (with_variance,) if config.variance.startswith("learned") else (config.channels, with_variance)
@@ -180,7 +152,7 @@ def _check(config: ModelConfig) -> None:
         wanted = " or ".join(map(str, allowed))
         raise ValueError(f"with variance {config.variance} the network needs out_channels {wanted}")
     multiple, shape = config.network.size_multiple, config.shape
-    if any(side <= 0 or side % multiple for side in (shape.height, shape.width)):
+    if any(side % multiple for side in (shape.height, shape.width)):
         raise ValueError(f"image_size must be a multiple of {multiple}, in height and width")
     if config.network.num_classes != (None if config.classes is None else len(config.classes)):
         raise ValueError("classes and the network's num_classes disagree")

@@ -145,9 +145,9 @@ def test_a_setting_is_found_on_the_command_line(environment: dict[str, str], com
 
 
 def test_a_setting_is_found_in_the_defaults_of_models(environment: dict[str, str]) -> None:
-    imports = "from model.folders.bounds import bounds_of; from model.folders.config import SamplerDefaults"
-    code = f"{imports}; print(SamplerDefaults(churn=0.5).churn, bounds_of(SamplerDefaults)['churn'])"
-    assert run(environment, "-c", code) == "0.5 a number between 0 and 1\n"
+    imports = "from model.folders.config import SamplerDefaults; from model.folders.parsing import parse"
+    code = f"{imports}; print([parse(SamplerDefaults, {{'churn': churn}}).churn for churn in (0.5, 1)])"
+    assert run(environment, "-c", code) == "[0.5, 1.0]\n"
 
 
 @pytest.mark.slow

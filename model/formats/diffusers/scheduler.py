@@ -1,13 +1,19 @@
 """Translates the config of a diffusers scheduler to ours and back (as of diffusers 0.42)."""
 
 import dataclasses
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from model.errors import CheckpointError
 from model.folders.config import ModelConfig
+from model.folders.parsing import parse
+from model.networks.network_config import Share
+from model.plans.schedule_config import Beta, Factor
+from model.plans.settings import MOST_STEPS
 
 # All of these train on x_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) eps with the same fields. We have the samplers of the
 # first two, and of the next two with the fields of MULTISTEP; models with any other scheduler are sampled by DDIM.
@@ -32,6 +38,7 @@ BETA_SCHEDULES = {"linear": "linear", "scaled_linear": "scaled_linear", "squared
 PREDICTIONS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
 SPACINGS = ("leading", "linspace", "trailing")
 NO_LIMIT = 1e30  # stands for infinity, which JSON cannot hold
+Limit = Annotated[float, Field(ge=0, le=NO_LIMIT)]
 VARIANCES = {
     "fixed_small": "fixed_small",
     "fixed_small_log": "fixed_small",  # the same variance, computed as a logarithm
@@ -76,30 +83,57 @@ MULTISTEP: tuple[tuple[str, float, str, dict[str, Any]], ...] = (
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Scheduler:
+    """The fields of a scheduler_config.json that count here, with the values that schedulers use for missing ones."""
+
+    num_train_timesteps: Annotated[int, Field(ge=1, le=MOST_STEPS)] = 1000
+    beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "linear"
+    beta_start: Beta = 0.0001
+    beta_end: Beta = 0.02
+    trained_betas: tuple[float, ...] | None = None
+    rescale_betas_zero_snr: bool = False
+    shift: Factor = 1.0
+    prediction_type: Literal["epsilon", "sample", "v_prediction"] = "epsilon"
+    variance_type: Literal[
+        "fixed_small", "fixed_small_log", "fixed_large", "learned_range", "fixed_large_log", "learned"
+    ] = "fixed_small"
+    timestep_spacing: Literal["leading", "linspace", "trailing"] = "leading"
+    steps_offset: int = 0
+    set_alpha_to_one: bool = True
+    clip_sample: bool = True
+    clip_sample_range: Limit = 1.0
+    thresholding: bool = False
+    dynamic_thresholding_ratio: Share = 0.995
+    sample_max_value: Limit = 1.0
+
+
 def scheduler_from_diffusers(content: Mapping[str, Any]) -> dict[str, Any]:
     """Translates a scheduler_config.json to schedule, prediction, variance, clip and defaults of `ModelConfig`.
 
     Raises CheckpointError if we have no such scheduler; the message names the field at fault.
     """
     kind = content.get("_class_name")
-    if kind == FLOW:
-        return _flow_from_diffusers(content)
-    if kind not in SCHEDULERS:
+    if kind not in (*SCHEDULERS, FLOW):
         raise _refusal(f"{kind!r} is not supported; supported are {', '.join((*SCHEDULERS, FLOW))}")
     if content.get("predict_epsilon") is False:
         raise _refusal("predict_epsilon is false, which diffusers ignores; write prediction_type sample instead")
-    if (variance_type := content.get("variance_type")) in MISCOMPUTED:
-        raise _refusal(f"variance_type is {variance_type}: {MISCOMPUTED[variance_type]}")
-    defaults = _defaults(content)
+    names = [field.name for field in dataclasses.fields(Scheduler) if content.get(field.name) is not None]
+    try:
+        said = parse(Scheduler, {name: content[name] for name in names})
+    except ValueError as error:
+        raise _refusal(str(error)) from error
+    if kind == FLOW:
+        return _flow_from_diffusers(content, said)
+    if said.variance_type in MISCOMPUTED:
+        raise _refusal(f"variance_type is {said.variance_type}: {MISCOMPUTED[said.variance_type]}")
+    defaults = _defaults(content, said)
     return {
-        "schedule": _schedule(content),
-        "prediction": PREDICTIONS[_chosen(content, "prediction_type", PREDICTIONS)],
-        "variance": VARIANCES[_chosen(content, "variance_type", VARIANCES)],
+        "schedule": _schedule(said),
+        "prediction": PREDICTIONS[said.prediction_type],
+        "variance": VARIANCES[said.variance_type],
         # Of these schedulers of diffusers those of MULTISTEP have no clip_sample.
-        "clip": _clipping(
-            content,
-            clip_sample=defaults["sampler"] in ("ddpm", "ddim") and content.get("clip_sample", True),
-        ),
+        "clip": _clipping(said, clip_sample=defaults["sampler"] in ("ddpm", "ddim") and said.clip_sample),
         "defaults": defaults,
     }
 
@@ -153,7 +187,7 @@ def scheduler_to_diffusers(config: ModelConfig) -> dict[str, Any]:
     return content
 
 
-def _flow_from_diffusers(content: Mapping[str, Any]) -> dict[str, Any]:
+def _flow_from_diffusers(content: Mapping[str, Any], said: Scheduler) -> dict[str, Any]:
     """Returns what `scheduler_from_diffusers` does, with the timesteps that the scheduler visits by default.
 
     Its list is evenly spaced down to the time of the first timestep, which it shifts before and after, so it ends above
@@ -162,7 +196,7 @@ def _flow_from_diffusers(content: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in FLOW_FIELDS.items():
         if content.get(name, value) != value:
             raise _refusal(f"{name} must be {value}, not {content[name]!r}")
-    total, shift = content.get("num_train_timesteps", 1000), content.get("shift", 1.0)
+    total, shift = said.num_train_timesteps, said.shift
     if shift < 1:
         raise _refusal(f"shift must be at least 1, not {shift}")
     last = shift / (1 + (shift - 1) / total) - 1
@@ -177,54 +211,41 @@ def _flow_from_diffusers(content: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _schedule(content: Mapping[str, Any]) -> dict[str, Any]:
-    common = {
-        "num_train_timesteps": content.get("num_train_timesteps", 1000),
-        "zero_terminal_snr": content.get("rescale_betas_zero_snr", False),
-    }
-    if (listed := content.get("trained_betas")) is not None:
-        return {"type": "listed", "betas": listed, **common}
-    kind = BETA_SCHEDULES[_chosen(content, "beta_schedule", BETA_SCHEDULES)]
-    ends = {"beta_start": content.get("beta_start", 0.0001), "beta_end": content.get("beta_end", 0.02)}
+def _schedule(said: Scheduler) -> dict[str, Any]:
+    common = {"num_train_timesteps": said.num_train_timesteps, "zero_terminal_snr": said.rescale_betas_zero_snr}
+    if said.trained_betas is not None:
+        return {"type": "listed", "betas": said.trained_betas, **common}
+    kind = BETA_SCHEDULES[said.beta_schedule]
+    ends = {"beta_start": said.beta_start, "beta_end": said.beta_end}
     return {"type": kind, **common, **({} if kind == "cosine" else ends)}
 
 
-def _clipping(content: Mapping[str, Any], *, clip_sample: bool) -> dict[str, Any]:
+def _clipping(said: Scheduler, *, clip_sample: bool) -> dict[str, Any]:
     # diffusers clips x0 and keeps the predicted noise.
-    if content.get("thresholding"):
-        quantile = content.get("dynamic_thresholding_ratio", 0.995)
-        bound = content.get("sample_max_value", 1.0)
-        return {"mode": "dynamic", "bound": bound, "quantile": quantile, "keep_eps": True}
+    if said.thresholding:
+        limits = {"bound": said.sample_max_value, "quantile": said.dynamic_thresholding_ratio}
+        return {"mode": "dynamic", **limits, "keep_eps": True}
     if clip_sample:
-        return {"mode": "static", "bound": content.get("clip_sample_range", 1.0), "keep_eps": True}
+        return {"mode": "static", "bound": said.clip_sample_range, "keep_eps": True}
     return {"mode": "none", "keep_eps": True}
 
 
-def _defaults(content: Mapping[str, Any]) -> dict[str, Any]:
-    kind, spacing = content["_class_name"], _chosen(content, "timestep_spacing", SPACINGS)
-    if kind in (DDPM, DDIM) and spacing == "leading" and content.get("steps_offset", 0) != 0:
-        raise _refusal(f"steps_offset must be 0, not {content['steps_offset']}")
-    if kind == DDIM and content.get("set_alpha_to_one") is False:
+def _defaults(content: Mapping[str, Any], said: Scheduler) -> dict[str, Any]:
+    kind, spacing, total = content["_class_name"], said.timestep_spacing, said.num_train_timesteps
+    if kind in (DDPM, DDIM) and spacing == "leading" and said.steps_offset != 0:
+        raise _refusal(f"steps_offset must be 0, not {said.steps_offset}")
+    if kind == DDIM and not said.set_alpha_to_one:
         raise _refusal("set_alpha_to_one must not be false: the last step would leave noise in the image")
-    total = content.get("num_train_timesteps", 1000)
     for sampler, eta, name, fields in MULTISTEP:
         if kind == name and all(content.get(field, value) == value for field, value in fields.items()):
             # diffusers' multistep schedulers never visit timestep 0, where a step of higher order overshoots. Of our
             # spacings only trailing leaves it out.
             return {"sampler": sampler, "steps": min(25, total), "spacing": "trailing", "eta": eta}
-    if content.get("rescale_betas_zero_snr") and spacing == "leading":
+    if said.rescale_betas_zero_snr and spacing == "leading":
         spacing = "trailing"  # begins at T-1, as every run must if nothing of the image is left there
     if kind == DDPM:
         return {"sampler": "ddpm", "steps": total, "spacing": spacing}
     return {"sampler": "ddim", "steps": min(50, total), "spacing": spacing}
-
-
-def _chosen(content: Mapping[str, Any], name: str, known: Collection[str]) -> str:
-    """Returns the value of a field after checking that it is known; the default is the first known value."""
-    value = content.get(name) or next(iter(known))
-    if value not in known:
-        raise _refusal(f"{name} must be {' or '.join(known)}, not {value!r}")
-    return str(value)
 
 
 def _refusal(reason: str) -> CheckpointError:

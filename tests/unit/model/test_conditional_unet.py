@@ -104,9 +104,9 @@ def test_the_config_of_a_conditional_model_survives_json() -> None:
         ("network.condition_channels", 0, "condition_channels must be 1 or 3, got 0"),
         ("network.condition_channels", 2, "condition_channels must be 1 or 3, got 2"),
         ("condition.size", 32, "condition.size must be at most image_size, 16"),
-        ("condition.size", 0, "condition.size must be a whole number between 1 and 1024"),
+        ("condition.size", 0, "condition.size: Input should be greater than or equal to 1"),
         ("condition.augmentation", 0.6, "augmentation must be at most max_augmentation, 0.5"),
-        ("condition.max_augmentation", 2.0, "condition.max_augmentation must be a number between 0 and 1"),
+        ("condition.max_augmentation", 2.0, "condition.max_augmentation: Input should be less than or equal to 1"),
     ],
 )
 def test_a_config_that_contradicts_itself_is_refused(path: str, value: object, message: str) -> None:

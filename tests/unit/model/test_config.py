@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
 from model import CheckpointError, ModelConfig
-from model.folders.bounds import bounds_of
 from model.folders.config import SamplerDefaults, ScheduleConfig
-from model.folders.config_json import SECTIONS, config_from_json, config_to_json
+from model.folders.config_json import config_from_json, config_to_json
 from model.networks.build import build_network
 from model.networks.configs import NETWORKS, LucidUNetConfig, PaperUNetConfig, UNetConfig
 from model.networks.paper_unet import PaperUNet
@@ -131,11 +131,11 @@ def test_a_classifier_needs_the_squares_that_it_was_trained_on() -> None:
     [
         ({"format": 2}, "format 2; this version reads format 1"),
         ({"format": None}, "format None"),
-        ({"plans": []}, "plans must be a table of at most 64 tables"),
-        ({"plans": {"few": 8}}, "plans must be a table of at most 64 tables"),
-        ({"plans": {str(i): {} for i in range(65)}}, "plans must be a table of at most 64 tables"),
-        ({"plans": {"Few/er": {}}}, "with names of up to 64 small letters"),
-        ({"plans": {"few": {"steps": 0}}}, "plans.few.steps must be a whole number between 1 and 10000"),
+        ({"plans": [8]}, "plans must be a table of tables"),
+        ({"plans": {"few": 8}}, "plans must be a table of tables"),
+        ({"plans": {str(i): {} for i in range(65)}}, "plans must be at most 64"),
+        ({"plans": {"Few/er": {}}}, "plans: String should match pattern"),
+        ({"plans": {"few": {"steps": 0}}}, "plans.few.steps: Input should be greater than or equal to 1"),
         ({"plans": {"few": {"step": "8"}}}, "unknown key plans.few.step: known are"),
         ({"plans": {"few": {"sampler": "plms"}}}, "plans.few.sampler: Input should be 'ddpm', 'ddim', "),
         ({"plans": {"few": {"spacing": "at:9,5"}}}, "spacing must list rising timesteps"),
@@ -150,7 +150,10 @@ def test_a_classifier_needs_the_squares_that_it_was_trained_on() -> None:
         ({"network": {"type": "unet", "depth": 3}}, "unknown key network.depth: known are"),
         ({"network": {"type": "unet", "depth": "3"}}, "unknown key network.depth: known are"),
         ({"network": {"type": "unet", "groups": 7}}, "groups 7 does not divide the 128 channels"),
-        ({"network": {"type": "unet", "groups": 0}}, "network.groups must be a whole number between 1 and 1024, got 0"),
+        (
+            {"network": {"type": "unet", "groups": 0}},
+            "network.groups: Input should be greater than or equal to 1, got 0",
+        ),
         ({"network": {"type": "unet", "channel_mult": []}}, "config.json: "),
         ({"network": {"type": "lucid_unet", "attention_heads": [4]}}, "must have one entry for each of the 4 levels"),
         (
@@ -158,11 +161,14 @@ def test_a_classifier_needs_the_squares_that_it_was_trained_on() -> None:
             "unknown key network.groups: known are network.in_channels, ",
         ),
         ({"network": {"type": ["unet"]}}, "network.type must be one of unet, paper_unet,"),
-        ({"network": {"type": "unet", "null_class": 3}}, "network.null_class cannot hold 3"),
+        ({"network": {"type": "unet", "null_class": 3}}, "network.null_class: Input should be a valid boolean, got 3"),
         ({"network": 3}, "network must be a table, got 3"),
-        ({"defaults": "x"}, "defaults must be a table, got 'x'"),
-        ({"clip": True}, "clip must be a table, got True"),
-        ({"parameters": -1}, "parameters must be a whole number between 0 and 1e+12, got -1"),
+        (
+            {"defaults": "x"},
+            "defaults must be a table of sampler, steps, ",
+        ),
+        ({"clip": True}, "clip must be a table of mode, bound, quantile, keep_eps, got True"),
+        ({"parameters": -1}, "parameters must be at most 1000000000000, got -1"),
         (
             {"schedule": {"type": "sigmoid"}},
             "schedule.type: Input should be 'linear', 'scaled_linear', 'cosine', 'listed', 'geometric', ",
@@ -172,7 +178,7 @@ def test_a_classifier_needs_the_squares_that_it_was_trained_on() -> None:
         ({"schedule": {"type": "listed", "betas": [0.1, 0.2]}}, "betas must be 1000 numbers, not 2"),
         (
             {"schedule": {"type": "listed", "betas": [2.0]}},
-            "schedule.betas must be a number between 0 and 1, or at most",
+            "schedule.betas: Input should be less than or equal to 1, got [2.0]",
         ),
         ({"schedule": {"type": "listed", "betas": [0.0], "num_train_timesteps": 1}}, "betas must be a non-empty list"),
         (
@@ -189,7 +195,7 @@ def test_a_classifier_needs_the_squares_that_it_was_trained_on() -> None:
         ({"preconditioning": {"kind": "vp"}}, "preconditioning vp needs a schedule of the type continuous_linear"),
         (
             {"preconditioning": {"kind": "edm", "sigma_data": 0}},
-            "preconditioning.sigma_data must be a number between 0.001 and 1000, got 0",
+            "preconditioning.sigma_data: Input should be greater than or equal to 0.001, got 0",
         ),
         (
             {
@@ -211,16 +217,16 @@ def test_a_classifier_needs_the_squares_that_it_was_trained_on() -> None:
         ),
         (
             {"schedule": {"num_train_timesteps": 0}},
-            "timesteps must be a whole number between 1 and 10000, got 0",
+            "num_train_timesteps: Input should be greater than or equal to 1, got 0",
         ),
-        ({"schedule": {"num_train_timesteps": "many"}}, "num_train_timesteps must be a whole number"),
+        ({"schedule": {"num_train_timesteps": "many"}}, "num_train_timesteps: Input should be a valid integer"),
         ({"prediction": "noise"}, "prediction: Input should be 'eps', 'x0', 'v' or 'flow', got 'noise'"),
         ({"variance": "sloppy"}, "variance: Input should be"),
         ({"defaults": {"steps": 201}}, "steps must lie between 1 and 200, got 201"),
         ({"defaults": {"sampler": "nosuch", "steps": 9}}, "defaults.sampler: Input should be 'ddpm', 'ddim', "),
         ({"channels": 2}, "channels must be 1 to 8 and equal the network's in_channels"),
         ({"image_size": [16, 9]}, "image_size must be a multiple of 2, in height and width"),
-        ({"image_size": [16, 8, 8]}, "image_size must be a whole number between 1 and 1024, or at most 2 of them"),
+        ({"image_size": [16, 8, 8]}, "image_size: "),
         ({"image_size": [16]}, "a valid integer or Field required, got [16]"),
         ({"channels": 1}, "equal the network's in_channels"),
         ({"weaker": {"type": "nosuch"}}, "weaker.type must be one of unet, paper_unet,"),
@@ -241,13 +247,13 @@ def test_a_classifier_needs_the_squares_that_it_was_trained_on() -> None:
             "plans.few.guidance_high must be left out",
         ),
         ({"defaults": {"guidance_low": 2.0, "guidance_high": 1.0}}, "defaults: guidance_high must be greater than"),
-        ({"defaults": {"guidance_low": -1.0}}, "defaults.guidance_low must be a number between 0 and 1e+06"),
+        ({"defaults": {"guidance_low": -1.0}}, "defaults.guidance_low: Input should be greater than or equal to 0"),
         ({"defaults": {"guidance_scale": 2.0}}, "defaults.guidance_scale must be 1 for a model without a weaker"),
         ({"plans": {"few": {"guidance_scale": 2.0}}}, "plans.few.guidance_scale must be 1 for a model without a"),
         ({"image_size": 9}, "image_size must be a multiple of 2"),
         (
             {"image_size": "big"},
-            "between 1 and 1024, or at most 2 of them, got 'big'",
+            "image_size: Input should be a valid integer or Input should be a valid tuple, got 'big'",
         ),
         ({"classes": ["cat"]}, "classes and the network's num_classes disagree"),
         ({"classes": None}, "classes and the network's num_classes disagree"),
@@ -265,12 +271,19 @@ def test_a_config_without_a_needed_field(field: str) -> None:
     assert refusal(content) == f"config.json: {field} is missing"
 
 
-def holds_numbers(hint: Any) -> bool:
-    return hint in (int, float) or any(map(holds_numbers, get_args(hint)))
+def numbers_in(schema: Any) -> list[dict[str, Any]]:
+    """The parts of a JSON schema that describe numbers."""
+    if isinstance(schema, list):
+        return [number for each in schema for number in numbers_in(each)]
+    if not isinstance(schema, dict):
+        return []
+    below = numbers_in(list(schema.values()))
+    return [schema, *below] if schema.get("type") in ("integer", "number") else below
 
 
-@pytest.mark.parametrize("kind", [ModelConfig, *NETWORKS.values(), *SECTIONS.values()])
+@pytest.mark.parametrize("kind", [ModelConfig, *NETWORKS.values()])
 def test_every_number_has_a_bound(kind: type[Any]) -> None:
-    """Without one each number is refused, see above."""
-    numbers = {name for name, hint in get_type_hints(kind).items() if holds_numbers(hint)}
-    assert bounds_of(kind).keys() == numbers  # type: ignore[arg-type]  # types are hashable
+    """Without one a config could take all memory."""
+    numbers = numbers_in(TypeAdapter(kind).json_schema())
+    assert numbers
+    assert all({"minimum", "maximum"} <= number.keys() for number in numbers)

@@ -103,7 +103,7 @@ print(load_recipe("faces64", ["network={type='plain_net'}"]).as_json["network"])
 """
     assert run(tree, code).splitlines() == [
         "PlainNet True",
-        "config.json: network.width must be a whole number between 1 and 2048, got 0",
+        "config.json: network.width: Input should be greater than or equal to 1, got 0",
         "{'type': 'plain_net', 'in_channels': 3, 'out_channels': 3, 'width': 8}",
     ]
 

@@ -129,7 +129,10 @@ def test_a_run_may_be_made_longer_but_not_be_given_another_network() -> None:
         (("loss=distillation", "init=t", "timesteps=loss_second_moment"), "leave timesteps out"),
         (("loss=distillation", "init=t", "teacher_calls=0"), "teacher_calls: Input should be greater than 0"),
         (("loss=distillation", "init=t", "teacher_calls=2", "prediction=eps"), "must predict v or x0"),
-        (("loss=distillation", "init=t", "guidance_scale=nan"), "must be a number between 0 and 100, got nan"),
+        (
+            ("loss=distillation", "init=t", "guidance_scale=nan"),
+            "guidance_scale: Input should be less than or equal to 100, got nan",
+        ),
         ((*FEW, "defaults.sampler=ddpm"), "set defaults.sampler to ddim"),
         ((*FEW, "defaults.spacing=karras"), "defaults.spacing to trailing"),
         ((*FEW, "defaults.steps=600"), "1200 steps: T must be as many"),

@@ -151,7 +151,7 @@ def test_a_folder_of_arrays_is_read_and_what_does_not_fit_is_left_out(tmp_path: 
         (("image_size=[8, 12]", "crop=4"), "crops are of squares: image_size must be one number"),
         (("image_size=[8, 12]", "network.condition_channels=3", "condition.size=4"), "a condition draws squares"),
         (("data.bits=12",), "data.bits: Input should be 8 or 16"),
-        (("image_size=[8, 12, 16]",), "image_size must be a whole number|image_size: "),
+        (("image_size=[8, 12, 16]",), "image_size: "),
         (("image_size=[8, 0]",), r"image_size: .* greater than or equal to 1, got \[8, 0\]"),
     ],
 )
