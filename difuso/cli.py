@@ -5,16 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.places import CHECKPOINTS
-from model.folders.config import Precision
-from model.guidance import Guidance
 from training import recipe_names
 
 from .commands.cli_evaluate import evaluate
@@ -22,9 +18,11 @@ from .commands.cli_kinds import DRAWING, add_commands
 from .commands.cli_models import compile_model, init, models
 from .commands.cli_pictures import inspect, verify
 from .commands.cli_sample import HELP, sample
+from .converting.convert import convert
+from .converting.pulling import pull
 from .errors import UserError, machine_errors, require, user_errors
 from .logs import log_lines
-from .options import ModelsDir, NewModelsDir, Workers, number_of_workers, read_settings
+from .options import ModelsDir, Workers, number_of_workers, read_settings
 from .terminal import printable
 
 if TYPE_CHECKING:
@@ -160,90 +158,8 @@ app.command(rich_help_panel=DRAWING)(verify)
 
 app.command(rich_help_panel=MODELS)(init)
 app.command(rich_help_panel=MODELS)(models)
-
-
-@app.command(rich_help_panel=MODELS)
-def convert(
-    source: Annotated[
-        Path,
-        typer.Argument(
-            metavar="SOURCE", help="A .pt, .pth, .bin, .ckpt or .safetensors file, or a folder of diffusers or difuso."
-        ),
-    ],
-    out: Annotated[
-        Path | None, typer.Option(help="Folder to write; by default named after SOURCE, in --models-dir.")
-    ] = None,
-    facts: Annotated[
-        str | None,
-        typer.Option(help="Facts that the weights do not show: a .json file, a config.json, or a name such as adm-64."),
-    ] = None,
-    classifier: Annotated[Path | None, typer.Option(help="File of ADM's noisy classifier, to guide the model.")] = None,
-    classifier_facts: Annotated[
-        str | None, typer.Option(help="Facts about the classifier: a .json file or a name such as adm-classifier-64.")
-    ] = None,
-    weaker: Annotated[
-        Path | None, typer.Option(help="Folder of a weaker version of the model, to guide away from its errors.")
-    ] = None,
-    guidance_scale: Annotated[
-        float, typer.Option(min=0, max=100, help="Scale of guidance by --weaker for requests that name none.")
-    ] = 1.0,
-    guidance_low: Annotated[
-        float | None, typer.Option(help="Noise level, as sigma, above which --guidance-scale acts.")
-    ] = None,
-    guidance_high: Annotated[
-        float | None, typer.Option(help="Noise level, as sigma, up to which --guidance-scale acts.")
-    ] = None,
-    to: Annotated[Literal["difuso", "diffusers"], typer.Option(help="Format of the folder.")] = "difuso",
-    half: Annotated[bool, typer.Option("--half", help="Save float16: half the size, 11 bits of precision.")] = False,
-    precision: Annotated[
-        Precision | None,
-        typer.Option(help="Number format in which workers compute; what it gains and costs here is printed first."),
-    ] = None,
-    images: Annotated[
-        int, typer.Option(min=0, help="Images drawn in each number format, to compare them; for --precision.")
-    ] = 128,
-    models_dir: NewModelsDir = CHECKPOINTS,
-) -> None:
-    """Converts a checkpoint of another project to a folder that difuso serves, or to one for diffusers."""
-    from worker.settings import WorkerSettings
-
-    from .commands.format_comparison import compare_formats
-    from .converting.convert import convert as convert_into
-    from .converting.convert import model_name
-
-    with user_errors():
-        guidance = Guidance(guidance_scale, guidance_low, guidance_high)
-    convert_into(
-        source,
-        out or models_dir / model_name(source),
-        facts=facts,
-        classifier=classifier,
-        classifier_facts=classifier_facts,
-        weaker=weaker,
-        guidance=guidance,
-        to=to,
-        half=half,
-        precision=precision,
-        measure=partial(compare_formats, precision=precision, images=images) if precision else lambda checkpoint: (),
-        networks=read_settings(WorkerSettings).networks,
-    )
-
-
-@app.command(rich_help_panel=MODELS)
-def pull(
-    repository: Annotated[
-        str, typer.Argument(metavar="ORG/NAME", help="Model of diffusers on the Hugging Face hub, with safetensors.")
-    ],
-    name: Annotated[str | None, typer.Option("--as", metavar="NAME", help="Name of the model here.")] = None,
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit; by default the main branch.")] = None,
-    models_dir: NewModelsDir = CHECKPOINTS,
-) -> None:
-    """Downloads a model of diffusers from the Hugging Face hub, and checks that it can be served."""
-    from .converting.pulling import pull as pull_into
-
-    pull_into(repository, models_dir, name=name, revision=revision)
-
-
+app.command(rich_help_panel=MODELS)(convert)
+app.command(rich_help_panel=MODELS)(pull)
 app.command("compile", rich_help_panel=MODELS)(compile_model)
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jobs.places import CHECKPOINTS
 from model.folders.files import CARD
 from model.formats.diffusers.config import (
     CONFIG,
@@ -25,6 +26,7 @@ from model.formats.diffusers.config import (
 )
 
 from ..errors import UserError, user_errors
+from ..options import NewModelsDir
 from ..terminal import printable
 from .new_models import check_name, name_from, print_summary
 
@@ -34,17 +36,16 @@ if TYPE_CHECKING:
 SMALL = (INDEX, CONFIG, SCHEDULER, f"unet/{CONFIG}", f"scheduler/{SCHEDULER}", CARD)
 
 
-def pull(repository: str, models_dir: Path, *, name: str | None = None, revision: str | None = None) -> None:
-    """Downloads a model, loads it once to prove that it can be served, and prints a summary with size and licence.
-
-    Args:
-        repository: name on the hub, such as google/ddpm-cifar10-32.
-        models_dir: the models folder.
-        name: name of the model there; None for the one on the hub, in small letters.
-        revision: a branch, a tag or a commit; None for the main branch.
-
-    Raises UserError if the model cannot be downloaded or served; nothing is left in the models folder then.
-    """
+def pull(
+    repository: Annotated[
+        str, typer.Argument(metavar="ORG/NAME", help="Model of diffusers on the Hugging Face hub, with safetensors.")
+    ],
+    models_dir: NewModelsDir = CHECKPOINTS,
+    *,
+    name: Annotated[str | None, typer.Option("--as", metavar="NAME", help="Name of the model here.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit; by default the main branch.")] = None,
+) -> None:
+    """Downloads a model of diffusers from the Hugging Face hub, and checks that it can be served."""
     name = name or name_from(repository.rpartition("/")[2])
     check_name(name)
     out = models_dir / name

@@ -61,7 +61,7 @@ def _types(kind: type[Any]) -> Mapping[str, tuple[TypeAdapter[Any], type[Any] | 
 
 def _table(hint: Any) -> type[Any] | None:
     parts = get_args(hint) if isinstance(hint, UnionType) else (hint,)
-    return next(filter(dataclasses.is_dataclass, parts), None)
+    return next((part for part in parts if isinstance(part, type) and dataclasses.is_dataclass(part)), None)
 
 
 def _tuple_of(value: Any) -> Any:

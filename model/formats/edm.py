@@ -21,7 +21,7 @@ from ..networks.unet import UNet
 from ..plans.clipping import Clipping
 from ..plans.preconditioning import Preconditioning
 from .facts import class_names
-from .naming import Weights, adopt, built, renamed, reorder_attention, tensor_of
+from .naming import Weights, adopt, refused, renamed, reorder_attention, tensor_of
 from .sigma_facts import EDMFacts
 
 SIGMA_MIN, SIGMA_MAX = 0.002, 80.0  # where the authors' sampler begins and ends, unless the network says otherwise
@@ -35,6 +35,7 @@ UNET_STAGE = {f"block.{ours}": theirs for ours, theirs in {**UNET_BLOCK, "skip":
 LEAST_WIDTH = 128  # with fewer channels DhariwalUNet has fewer than 32 groups
 
 
+@refused(NOT_SERVED)
 def read_unet(weights: Weights, facts: EDMFacts) -> tuple[ModelConfig, nn.Module]:
     """Makes the model of a state dict of EDMPrecond, VPPrecond, VEPrecond or iDDPMPrecond.
 
@@ -119,9 +120,7 @@ def _song_unet(weights: Weights, facts: EDMFacts) -> tuple[SongUNetConfig, SongU
     filters = {(1, 1): "box", (1, 3, 3, 1): "binomial"}
     if facts.resample_filter not in filters:
         raise CheckpointError(f"the facts give resample_filter {list(facts.resample_filter)}, which cannot be served")
-    config = built(
-        SongUNetConfig,
-        NOT_SERVED,
+    config = SongUNetConfig(
         **common(facts),
         noise_channels=facts.model_channels * (facts.channel_mult_noise or 1),
         emb_channels=facts.model_channels * (facts.channel_mult_emb or 4),
@@ -152,9 +151,7 @@ def _dhariwal_unet(weights: Weights, facts: EDMFacts) -> tuple[UNetConfig, UNet]
             f"this DhariwalUNet has levels of fewer than {LEAST_WIDTH} channels, or a channel_mult_emb other than 4; "
             "such networks cannot be served"
         )
-    config = built(
-        UNetConfig,
-        NOT_SERVED,
+    config = UNetConfig(
         **common(facts),
         time_injection="scale_shift",
         time_order="cos_sin",

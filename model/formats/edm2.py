@@ -24,7 +24,7 @@ from ..networks.edm2_unet import (
 from ..networks.sigma_configs import EDM2UNetConfig
 from .edm import NOT_SERVED, common, diffusion, layer_name
 from .facts import class_names
-from .naming import Weights, adopt, built, renamed, reorder_attention, tensor_of
+from .naming import Weights, adopt, refused, renamed, reorder_attention, tensor_of
 from .sigma_facts import EDMFacts
 
 CALLS = 63  # of 32 steps by Heun's method, the defaults of the authors' generate_images.py
@@ -47,6 +47,7 @@ KNOWN = {
 }
 
 
+@refused(NOT_SERVED)
 def read_unet(weights: Weights, facts: EDMFacts) -> tuple[ModelConfig, EDM2UNet]:
     """Makes the model of a state dict of Precond. By default it samples as theirs does, with 32 steps."""
     if facts.encoder not in (None, RGB) or facts.img_channels not in (1, 3):
@@ -79,9 +80,7 @@ def read_unet(weights: Weights, facts: EDMFacts) -> tuple[ModelConfig, EDM2UNet]
 def _config(facts: EDMFacts) -> EDM2UNetConfig:
     widths = [facts.model_channels * mult for mult in facts.channel_mult]
     noise, emb = facts.channel_mult_noise, facts.channel_mult_emb
-    return built(
-        EDM2UNetConfig,
-        NOT_SERVED,
+    return EDM2UNetConfig(
         **common(facts),
         head_channels=facts.channels_per_head,
         noise_channels=widths[0] if noise is None else facts.model_channels * noise,

@@ -13,10 +13,9 @@ from ..networks.classifier import Classifier
 from ..networks.configs import ClassifierConfig, UNetConfig
 from ..networks.unet import Attention, UNet
 from .facts import ClassifierFacts, GuidedFacts, class_names, schedule_of
-from .naming import ATTENTION, Weights, adopt, built, count, renamed, reorder_attention, size_of
+from .naming import ATTENTION, Weights, adopt, count, refused, renamed, reorder_attention, size_of
 from .widths import multiple
 
-CONTRADICTION = "the facts contradict the weights"
 BLOCK = {
     "norm1": "in_layers.0",
     "conv1": "in_layers.2",
@@ -27,6 +26,7 @@ BLOCK = {
 }
 
 
+@refused("the facts contradict the weights")
 def read_unet(weights: Weights, facts: GuidedFacts) -> tuple[ModelConfig, UNet]:
     """Makes the model of a UNetModel's state dict."""
     config = _unet_config(weights, facts)
@@ -47,6 +47,7 @@ def read_unet(weights: Weights, facts: GuidedFacts) -> tuple[ModelConfig, UNet]:
     ), network
 
 
+@refused("the facts contradict the weights")
 def read_classifier(weights: Weights, facts: ClassifierFacts) -> Classifier:
     """Makes the classifier of an EncoderUNetModel's state dict.
 
@@ -73,9 +74,7 @@ def _unet_config(weights: Weights, facts: GuidedFacts) -> UNetConfig:
         raise CheckpointError(f"a network with {in_channels} channels in and {out_channels} out is not a denoiser")
     blocks = count(weights, "output_blocks")
     per_level = next((index + 1 for index in range(blocks) if _doubles(weights, index)), blocks)
-    return built(
-        UNetConfig,
-        CONTRADICTION,
+    return UNetConfig(
         **_encoder(weights, per_level),
         in_channels=in_channels,
         out_channels=out_channels,
@@ -100,9 +99,7 @@ def _classifier_config(weights: Weights, facts: ClassifierFacts) -> ClassifierCo
             f"the facts give image_size {facts.image_size}, but the number of levels in the weights does not reduce "
             f"that to {last_size}x{last_size}"
         )
-    return built(
-        ClassifierConfig,
-        CONTRADICTION,
+    return ClassifierConfig(
         **_encoder(weights, per_level),
         in_channels=size_of(weights, "input_blocks.0.0.weight", 1),
         image_size=facts.image_size,

@@ -11,7 +11,7 @@ from ..networks.dit import DiT
 from ..networks.layers.embedding import sinusoidal_embedding
 from ..plans.clipping import Clipping
 from .facts import JiTFacts, class_names
-from .naming import Weights, adopt, count, renamed, size_of, tensor_of
+from .naming import Weights, adopt, count, refused, renamed, size_of, tensor_of
 
 PREFIX = "net."  # of the network in their Denoiser
 BLOCK = {
@@ -67,6 +67,7 @@ def read_unet(weights: Weights, facts: JiTFacts) -> tuple[ModelConfig, DiT]:
     ), network
 
 
+@refused("the weights have no network")
 def network_config(weights: Weights, facts: JiTFacts) -> DiTConfig:
     """Returns the architecture that the weights show.
 
@@ -76,22 +77,19 @@ def network_config(weights: Weights, facts: JiTFacts) -> DiTConfig:
     channels, patch = size_of(weights, "x_embedder.proj2.weight", 0), size_of(weights, narrow, 3)
     tokens = weights["in_context_posemb"].shape[1] if "in_context_posemb" in weights else 0
     start = depth // 3 if facts.in_context_start is None else facts.in_context_start  # as in all that were released
-    try:
-        return DiTConfig(
-            in_channels=size_of(weights, narrow, 1),
-            out_channels=size_of(weights, "final_layer.linear.weight", 0) // patch**2,
-            channels=channels,
-            depth=depth,
-            heads=channels // size_of(weights, "blocks.0.attn.q_norm.weight", 0),
-            patch=patch,
-            bottleneck=size_of(weights, narrow, 0),
-            context_tokens=tokens,
-            context_start=start if tokens else 0,
-            dropout=facts.proj_dropout,
-            num_classes=size_of(weights, "y_embedder.embedding_table.weight", 0) - 1,
-        )
-    except (ValueError, ArithmeticError) as error:
-        raise CheckpointError(f"the weights have no network: {error}") from error
+    return DiTConfig(
+        in_channels=size_of(weights, narrow, 1),
+        out_channels=size_of(weights, "final_layer.linear.weight", 0) // patch**2,
+        channels=channels,
+        depth=depth,
+        heads=channels // size_of(weights, "blocks.0.attn.q_norm.weight", 0),
+        patch=patch,
+        bottleneck=size_of(weights, narrow, 0),
+        context_tokens=tokens,
+        context_start=start if tokens else 0,
+        dropout=facts.proj_dropout,
+        num_classes=size_of(weights, "y_embedder.embedding_table.weight", 0) - 1,
+    )
 
 
 def _check_places(places: Tensor, side: int) -> None:

@@ -17,7 +17,7 @@ from ..networks.lucid_unet import LucidUNet
 from ..plans.prediction import Prediction
 from ..plans.schedule import FloatTable, NoiseSchedule
 from .facts import LucidFacts, Schedule, schedule_of
-from .naming import Weights, adopt, count, size_of, tensor_of
+from .naming import Weights, adopt, count, refused, size_of, tensor_of
 from .widths import multiple
 
 UNET = "model."  # prefix of the Unet in a GaussianDiffusion
@@ -30,6 +30,7 @@ BUFFERS = {
 }
 
 
+@refused("the facts contradict the weights")
 def read_unet(weights: Weights, facts: LucidFacts) -> tuple[ModelConfig, LucidUNet]:
     """Makes the model of a state dict of a GaussianDiffusion or of a Unet.
 
@@ -70,25 +71,22 @@ def _unet_config(weights: Weights, facts: LucidFacts) -> LucidUNetConfig:
     heads = [size_of(weights, name, 1) for name in memories]
     full = [level for level in levels if f"downs.{level}.2.to_out.weight" in weights]
     fourier, grouped = "time_mlp.0.weights", "final_res_block.block1.norm.weight"
-    try:
-        return LucidUNetConfig(
-            in_channels=size_of(weights, "init_conv.weight", 1),
-            out_channels=size_of(weights, "final_conv.weight", 0),
-            channels=channels,
-            init_channels=size_of(weights, "init_conv.weight", 0),
-            channel_mult=tuple(multiple(size_of(weights, name, 0), channels) for name in convs),
-            attention_levels=tuple(full),
-            attention_heads=tuple(heads),
-            attention_head_channels=tuple(
-                size_of(weights, name, 3 if level in full else 2) for level, name in enumerate(memories)
-            ),
-            theta=facts.sinusoidal_pos_emb_theta,
-            fourier_features=size_of(weights, fourier, 0) if fourier in weights else None,
-            groups=facts.resnet_block_groups if grouped in weights else None,
-            dropout=facts.dropout,
-        )
-    except (ValueError, ArithmeticError) as error:
-        raise CheckpointError(f"the facts contradict the weights: {error}") from error
+    return LucidUNetConfig(
+        in_channels=size_of(weights, "init_conv.weight", 1),
+        out_channels=size_of(weights, "final_conv.weight", 0),
+        channels=channels,
+        init_channels=size_of(weights, "init_conv.weight", 0),
+        channel_mult=tuple(multiple(size_of(weights, name, 0), channels) for name in convs),
+        attention_levels=tuple(full),
+        attention_heads=tuple(heads),
+        attention_head_channels=tuple(
+            size_of(weights, name, 3 if level in full else 2) for level, name in enumerate(memories)
+        ),
+        theta=facts.sinusoidal_pos_emb_theta,
+        fourier_features=size_of(weights, fourier, 0) if fourier in weights else None,
+        groups=facts.resnet_block_groups if grouped in weights else None,
+        dropout=facts.dropout,
+    )
 
 
 def _check_kind(weights: Weights) -> None:

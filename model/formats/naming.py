@@ -1,7 +1,7 @@
 """Weights under foreign names: the functions that the foreign layouts of the U-Net share."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -60,11 +60,12 @@ def reorder_attention(network: nn.Module, kind: type[nn.Module], *, axis: int) -
                 parameter.data = parts.movedim(axis, 0).flatten(0, 2).contiguous()
 
 
-def built(kind: type[Any], complaint: str, **fields: Any) -> Any:
-    """Makes the config of a network; raises CheckpointError, with this complaint, if there is no such network."""
+@contextmanager
+def refused(complaint: str) -> Iterator[None]:
+    """Turns the errors of configs that describe no network into CheckpointError, with this complaint."""
     try:
-        return kind(**fields)
-    except ValueError as error:
+        yield
+    except (ValueError, ArithmeticError) as error:
         raise CheckpointError(f"{complaint}: {error}") from error
 
 

@@ -8,7 +8,7 @@ from ..networks.build import unfilled
 from ..networks.configs import UNetConfig
 from ..networks.unet import UNet
 from .facts import HoFacts
-from .naming import ATTENTION, Weights, adopt, built, count, renamed, size_of, tensor_of
+from .naming import ATTENTION, Weights, adopt, count, refused, renamed, size_of, tensor_of
 from .widths import multiple
 
 BLOCK = {
@@ -21,6 +21,7 @@ BLOCK = {
 }
 
 
+@refused("these weights are not a network of this layout")
 def read_unet(weights: Weights, facts: HoFacts) -> tuple[ModelConfig, UNet]:
     """Makes the model of a state dict, with one attention head and TensorFlow's padding (Ho et al. 2020, app. B)."""
     config = _unet_config(weights)
@@ -39,9 +40,7 @@ def _unet_config(weights: Weights) -> UNetConfig:
     channels = size_of(weights, "conv_in.weight", 0)
     levels = count(weights, "down")
     widths = [size_of(weights, f"down.{level}.block.0.conv2.weight", 0) for level in range(levels)]
-    return built(
-        UNetConfig,
-        "these weights are not a network of this layout",
+    return UNetConfig(
         in_channels=size_of(weights, "conv_in.weight", 1),
         out_channels=size_of(weights, "conv_out.weight", 0),
         channels=channels,

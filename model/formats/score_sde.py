@@ -14,7 +14,7 @@ from ..networks.song_unet import SongUNet
 from ..plans.clipping import Clipping
 from ..plans.preconditioning import Preconditioning
 from .edm import CALLS, NOT_SERVED
-from .naming import Weights, adopt, built, renamed, size_of, tensor_of
+from .naming import Weights, adopt, refused, renamed, size_of, tensor_of
 from .sigma_facts import ScoreSDEFacts
 
 PREFIX = "all_modules"
@@ -31,6 +31,7 @@ BLOCK = {
 ATTENTION = {"attention.norm": "GroupNorm_0", "attention.qkv": "qkv", "attention.proj": "proj"}
 
 
+@refused(NOT_SERVED)
 def read_unet(weights: Weights, facts: ScoreSDEFacts) -> tuple[ModelConfig, SongUNet]:
     """Makes the model of a state dict of NCSNpp."""
     if not any(name.endswith(".Conv_2.weight") for name in weights):
@@ -82,9 +83,7 @@ def network_config(weights: Weights, facts: ScoreSDEFacts) -> SongUNetConfig:
         raise CheckpointError(f"the facts give embedding_type {facts.embedding_type}, but the weights have another")
     channels = size_of(weights, f"{PREFIX}.{3 if fourier else 2}.weight", 1)
     levels = range(len(facts.ch_mult))
-    return built(
-        SongUNetConfig,
-        NOT_SERVED,
+    return SongUNetConfig(
         in_channels=channels,
         out_channels=channels,
         channels=facts.nf,

@@ -1,0 +1,170 @@
+"""The checkpoints of `difuso convert`: read from files and folders of any project, put together, and written."""
+
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from model import Checkpoint, ModelConfig, load_checkpoint, save_checkpoint
+from model.folders.config_json import config_from_json, config_to_json
+from model.folders.folder import file_sha256, read_safetensors
+from model.formats import dome, edm, edm2, guided, jit, lucid, pesser, score_sde
+from model.formats.diffusers.config import WEIGHTS, is_diffusers, read_diffusers_config
+from model.formats.diffusers.pipeline import write_diffusers
+from model.formats.diffusers.weights import weights_from_diffusers
+from model.formats.facts import (
+    ClassifierFacts,
+    DomeFacts,
+    Facts,
+    GuidedFacts,
+    HoFacts,
+    JiTFacts,
+    LucidFacts,
+    schedule_of,
+)
+from model.formats.layouts import Layout, layout_of
+from model.formats.pickles import read_content, read_pickle
+from model.formats.sigma_facts import EDMFacts, ScoreSDEFacts
+from model.guidance import Guidance
+from model.networks.build import build_network
+from model.networks.configs import UNetConfig
+
+from ..errors import UserError
+from .checkpoint_facts import find_facts
+from .own_networks import is_config, read_network
+
+PICKLED = "diffusion_pytorch_model.bin"
+READERS: dict[Layout, tuple[Callable[..., tuple[ModelConfig, nn.Module]], type[Facts]]] = {
+    "guided": (guided.read_unet, GuidedFacts),
+    "ho": (pesser.read_unet, HoFacts),
+    "dome": (dome.read_unet, DomeFacts),
+    "lucid": (lucid.read_unet, LucidFacts),
+    "edm": (edm.read_unet, EDMFacts),
+    "edm2": (edm2.read_unet, EDMFacts),
+    "score_sde": (score_sde.read_unet, ScoreSDEFacts),
+    "jit": (jit.read_unet, JiTFacts),
+}
+
+
+def read(source: Path, facts: str | None, networks: Collection[str]) -> Checkpoint:
+    """Reads a file of weights, or a folder of diffusers or difuso.
+
+    Args:
+        facts: a file, or the name of a released checkpoint; see `find_facts`. A whole config.json names the network.
+        networks: the modules of other packages whose networks may be imported.
+
+    Raises UserError or CheckpointError if the model cannot be read.
+    """
+    if not source.is_dir():
+        return _read_file(source, facts, networks)
+    if facts is not None:
+        raise UserError(f"{source} is a folder, which needs no facts: leave out --facts")
+    return _read_folder(source, networks)
+
+
+def write(checkpoint: Checkpoint, out: Path, *, to: Literal["difuso", "diffusers"], half: bool) -> None:
+    """Writes a folder; raises CheckpointError if the format has no such model.
+
+    `half` saves float16. Otherwise the numbers, and so the network's outputs, do not change.
+    """
+    if to == "diffusers":
+        write_diffusers(out, checkpoint.config, checkpoint.network)
+        return
+    halves = half or all(p.dtype == torch.float16 for p in checkpoint.network.parameters())
+    save_checkpoint(
+        out,
+        checkpoint.config,
+        checkpoint.network,
+        classifier=checkpoint.classifier,
+        weaker=checkpoint.weaker,
+        dtype=torch.float16 if halves else torch.float32,
+    )
+
+
+def _read_folder(folder: Path, networks: Collection[str]) -> Checkpoint:
+    """Reads a folder of difuso or diffusers; old folders of diffusers have their weights in a pickle."""
+    if not is_diffusers(folder):
+        return load_checkpoint(folder, networks=networks)
+    part = folder / "unet" if (folder / "unet").is_dir() else folder
+    pickled = part / PICKLED
+    if (part / WEIGHTS).is_file() or not pickled.is_file():
+        return load_checkpoint(folder)
+    config = read_diffusers_config(folder)
+    assert isinstance(config.network, UNetConfig)
+    with torch.device("meta"):
+        network = build_network(config.network)
+    network.load_state_dict(weights_from_diffusers(config.network, read_pickle(pickled)), assign=True)
+    return _checkpoint(pickled, config, network)
+
+
+def _read_file(path: Path, facts: str | None, networks: Collection[str]) -> Checkpoint:
+    if facts is not None and is_config(facts):
+        return _checkpoint(path, *read_network(_read_weights(path, read_content), Path(facts), networks))
+    weights = _read_weights(path)
+    layout = layout_of(weights)
+    if layout == "guided_classifier":
+        raise UserError(f"{path.name} is a noisy classifier: convert a model, and give this file as --classifier")
+    read_unet, kind = READERS[layout]
+    config, network = read_unet(weights, find_facts(kind, path, facts))
+    config_from_json(config_to_json(config))  # refuses what could not be served, before anything is written
+    return _checkpoint(path, config, network)
+
+
+def _read_weights(path: Path, read: Callable[[Path], Any] = read_pickle) -> Any:
+    if not path.is_file():
+        raise UserError(f"there is no file or folder {path}")
+    return read_safetensors(path.parent, path.name) if path.suffix == ".safetensors" else read(path)
+
+
+def _checkpoint(path: Path, config: ModelConfig, network: nn.Module) -> Checkpoint:
+    sha256 = file_sha256(path)
+    config = replace(config, training={"converted_from": path.name, "sha256": sha256})
+    return Checkpoint(path.stem, config, network, config.schedule.build(), sha256)
+
+
+def with_classifier(checkpoint: Checkpoint, path: Path, facts: str | None) -> Checkpoint:
+    """Returns the model with a classifier, which must have the same images, timesteps and classes."""
+    weights = _read_weights(path)
+    if layout_of(weights) != "guided_classifier":
+        raise UserError(f"{path.name} is not a noisy classifier of guided-diffusion")
+    found = find_facts(ClassifierFacts, path, facts)
+    classifier = guided.read_classifier(weights, found)
+    config = checkpoint.config
+    theirs = {
+        "image size": (classifier.config.image_size, config.image_size),
+        "channels": (classifier.config.in_channels, config.channels),
+        "timesteps": (found.diffusion_steps, config.schedule.num_train_timesteps),
+    }
+    if config.classes is not None:
+        theirs["classes"] = (classifier.config.num_classes, len(config.classes))
+    for what, (its, models) in theirs.items():
+        if its != models:
+            raise UserError(f"{path.name} does not fit the model: {what} {its} instead of {models}")
+    schedule = schedule_of(found.noise_schedule, found.diffusion_steps).build()
+    if not np.allclose(schedule.betas, checkpoint.schedule.betas, rtol=1e-9):
+        raise UserError(f"{path.name} does not fit the model: it was trained on another noise schedule")
+    return replace(checkpoint, config=replace(config, classifier=classifier.config), classifier=classifier)
+
+
+def with_weaker(checkpoint: Checkpoint, weaker: Checkpoint, guidance: Guidance) -> Checkpoint:
+    """Returns the model with a weaker network, which must predict the same quantity from the same noisy images."""
+    config, theirs = checkpoint.config, weaker.config
+    for what in ("shape", "prediction", "preconditioning"):
+        its, models = getattr(theirs, what), getattr(config, what)
+        if its != models:
+            raise UserError(f"{weaker.name} does not fit the model: {what} {its} instead of {models}")
+    steps, wanted = weaker.schedule.num_train_timesteps, checkpoint.schedule.num_train_timesteps
+    if steps != wanted or not np.allclose(weaker.schedule.betas, checkpoint.schedule.betas, rtol=1e-9):
+        raise UserError(f"{weaker.name} does not fit the model: it was trained on another noise schedule")
+    config = replace(
+        config,
+        weaker=theirs.network,
+        defaults=replace(config.defaults, **guidance.settings),
+        training={**config.training, "weaker": theirs.training},
+    )
+    config_from_json(config_to_json(config))  # refuses what could not be served, before anything is written
+    return replace(checkpoint, config=config, weaker=weaker.network)
