@@ -15,7 +15,7 @@ from ..folders.config import ModelConfig, SamplerDefaults, ScheduleConfig
 from ..networks import song_unet, unet
 from ..networks.build import unfilled
 from ..networks.configs import UNetConfig
-from ..networks.sigma_configs import SongUNetConfig
+from ..networks.sigma_configs import Filter, SongUNetConfig
 from ..networks.song_unet import SongUNet
 from ..networks.unet import UNet
 from ..plans.clipping import Clipping
@@ -117,7 +117,7 @@ def layer_name(facts: EDMFacts, half: str, kind: str, level: int, number: int) -
 
 
 def _song_unet(weights: Weights, facts: EDMFacts) -> tuple[SongUNetConfig, SongUNet]:
-    filters = {(1, 1): "box", (1, 3, 3, 1): "binomial"}
+    filters: dict[tuple[int, ...], Filter] = {(1, 1): "box", (1, 3, 3, 1): "binomial"}
     if facts.resample_filter not in filters:
         raise CheckpointError(f"the facts give resample_filter {list(facts.resample_filter)}, which cannot be served")
     config = SongUNetConfig(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..errors import CheckpointError
 from ..folders.config import ModelConfig, SamplerDefaults, ScheduleConfig
 from ..networks.build import unfilled
-from ..networks.sigma_configs import SongUNetConfig
+from ..networks.sigma_configs import Decoder, Encoder, SongUNetConfig
 from ..networks.song_unet import SongUNet
 from ..plans.clipping import Clipping
 from ..plans.preconditioning import Preconditioning
@@ -18,8 +18,8 @@ from .naming import Weights, adopt, refused, renamed, size_of, tensor_of
 from .sigma_facts import ScoreSDEFacts
 
 PREFIX = "all_modules"
-ENCODERS = {"none": "standard", "input_skip": "skip", "residual": "residual"}
-DECODERS = {"none": "standard", "output_skip": "skip"}
+ENCODERS: dict[str, Encoder] = {"none": "standard", "input_skip": "skip", "residual": "residual"}
+DECODERS: dict[str, Decoder] = {"none": "standard", "output_skip": "skip"}
 BLOCK = {
     "norm0": "GroupNorm_0",
     "conv0": "Conv_0",
