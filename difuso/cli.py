@@ -13,12 +13,12 @@ import typer
 
 from training import recipe_names
 
+from .commands.cli_convert import convert
 from .commands.cli_evaluate import evaluate
 from .commands.cli_kinds import DRAWING, add_commands
 from .commands.cli_models import compile_model, init, models
 from .commands.cli_pictures import inspect, verify
 from .commands.cli_sample import HELP, sample
-from .converting.convert import convert
 from .converting.pulling import pull
 from .errors import UserError, machine_errors, require, user_errors
 from .logs import log_lines

@@ -9,9 +9,9 @@ from jobs.places import CHECKPOINTS
 from model.folders.config import Precision
 from model.guidance import UNGUIDED, Guidance
 
+from ..converting.new_models import check_name, name_from, print_summary
 from ..errors import UserError, user_errors
 from ..options import NewModelsDir, read_settings
-from .new_models import check_name, name_from, print_summary
 
 
 def convert(
@@ -59,7 +59,7 @@ def convert(
     from model import load_checkpoint
     from worker.settings import WorkerSettings
 
-    from .checkpoints import read, with_classifier, with_weaker, write
+    from ..converting.checkpoints import read, with_classifier, with_weaker, write
 
     with user_errors():
         guidance = Guidance(guidance_scale, guidance_low, guidance_high)
@@ -86,7 +86,7 @@ def convert(
             checkpoint = with_weaker(checkpoint, load_checkpoint(weaker, networks=networks), guidance)
     with user_errors(source.name):
         if precision is not None:
-            from ..commands.format_comparison import compare_formats
+            from .format_comparison import compare_formats
 
             for line in compare_formats(checkpoint, precision=precision, images=images):
                 typer.echo(line)
