@@ -81,7 +81,7 @@ def begin(job, runner, images):
     generators = generators_of(job)
     noise = draw_noise(generators, runner.checkpoint.config.shape)
     mirrored = noise.flip({"rows": -2, "columns": -1}[job.task.axis])
-    return JobStart(trajectories(job, runner, plan_of(job, runner), generators, mirrored))
+    return JobStart(trajectories(runner, plan_of(job, runner), generators, mirrored))
 
 
 KIND = WorkerKind(begin)

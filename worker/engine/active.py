@@ -27,7 +27,7 @@ class Stage(NamedTuple):
 
     runner: Runner  # the model
     # its trajectories; those of the first wave begin, at the latest, when the others end
-    waves: tuple[list[Trajectory], ...]
+    waves: tuple[Sequence[Trajectory], ...]
 
     @property
     def is_finished(self) -> bool:
@@ -84,9 +84,9 @@ class ActiveJob:
         return [*self.answers, *self.start.waited_for]
 
     @property
-    def filmed(self) -> list[Trajectory]:
-        """The trajectories whose films the images have: those of a cascade show its first stage."""
-        return self.answers if self.start.upscaler is None else self.start.waited_for
+    def filmed(self) -> Sequence[Trajectory]:
+        """The trajectories whose films the images have."""
+        return self.start.drawn
 
     @property
     def stages(self) -> list[Stage]:
@@ -119,11 +119,6 @@ class ActiveJob:
     def ran_too_long(self) -> bool:
         """Whether its steps took longer than they may. Time in which more urgent jobs had the slots does not count."""
         return self.denoise_seconds > self.job.timeout
-
-    def begin_waiting(self) -> None:
-        """Starts the trajectories whose predecessors are finished; called after each step."""
-        if self.start.after is not None:
-            self.start.after.begin_if_ready()
 
     @property
     def image_steps(self) -> int:
@@ -182,7 +177,7 @@ def activate(
     active = ActiveJob(job, runner, start, attempt)
     if snapshot is not None and restore_snapshot(snapshot, active.trajectories, active.run_sha256):
         active.resumed_at = active.image_steps
-        active.begin_waiting()
+        active.start.begin_if_ready()
     return active
 
 

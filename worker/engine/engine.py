@@ -161,7 +161,7 @@ class StepEngine:
         """Reports finished jobs, previews and due snapshots, and passes jobs on to their next stage."""
         now = time.monotonic()
         for active in list(jobs):
-            active.begin_waiting()
+            active.start.begin_if_ready()
             if not active.unfinished:
                 self._drop(jobs, Finished(active))
                 continue

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -10,7 +9,7 @@ from torch import Tensor
 from jobs.contract import Job
 from jobs.errors import JobUnreadable
 from model.ddrm import Restoration
-from model.noise import image_generator, slerp
+from model.noise import image_generator
 from model.plans.plan import Plan
 from model.shape import Shape
 from model.transfers import upload
@@ -19,66 +18,34 @@ from ..stepping.runner import Runner
 from ..stepping.trajectory import Trajectory
 
 
-class Predecessors(Protocol):
-    """Trajectories that the answers wait for; those `previewed` show how far each answer is."""
-
-    @property
-    def trajectories(self) -> list[Trajectory]: ...
-    @property
-    def previewed(self) -> list[Trajectory]: ...
-
-    def begin_if_ready(self) -> None:
-        """Starts the answers if all of these trajectories are finished. May be called again."""
-
-
-@dataclass(frozen=True, eq=False)
-class BetweenEnds:
-    """Answers that begin between the ends of two other trajectories."""
-
-    # first, second: the two trajectories
-    first: Trajectory
-    second: Trajectory
-    answers: list[Trajectory]  # the trajectories that begin once both are finished
-    shares: tuple[float, ...]  # share of the second end in the start of each answer, 0..1
-
-    @property
-    def trajectories(self) -> list[Trajectory]:
-        return [self.first, self.second]
-
-    @property
-    def previewed(self) -> list[Trajectory]:
-        return self.answers
-
-    def begin_if_ready(self) -> None:
-        if not (self.first.finished and self.second.finished):
-            return
-        for answer, share in zip(self.answers, self.shares, strict=True):
-            if not answer.ready:
-                answer.x, answer.ready = slerp(self.first.x, self.second.x, share), True
-
-
 @dataclass(frozen=True, eq=False)
 class JobStart:
     """The trajectories of a job, at their first rows."""
 
     answers: list[Trajectory]  # the trajectories that become images
-    after: Predecessors | None = None  # the trajectories that the answers wait for, if there are any
+    waited_for: Sequence[Trajectory] = ()  # the trajectories that have to end first, if there are any
+    begin_answers: Callable[[], None] = lambda: None  # starts the answers from the ends of those; may be called again
     upscaler: Runner | None = None  # the model that steps the answers, if it is not the job's
 
-    @property
-    def waited_for(self) -> list[Trajectory]:
-        """The trajectories that the answers wait for."""
-        return [] if self.after is None else self.after.trajectories
+    def begin_if_ready(self) -> None:
+        """Starts the answers once the trajectories that they wait for are finished. May be called again."""
+        if all(each.finished for each in self.waited_for):
+            self.begin_answers()
 
     @property
-    def previewed(self) -> list[Trajectory]:
+    def drawn(self) -> Sequence[Trajectory]:
+        """The trajectories of the job's model that show its images: in a cascade, those that are enlarged."""
+        return self.answers if self.upscaler is None else self.waited_for
+
+    @property
+    def previewed(self) -> Sequence[Trajectory]:
         """The trajectories that show how far each answer is."""
-        return self.answers if self.after is None else self.after.previewed
+        return self.answers if self.answers[0].ready else self.drawn
 
     @property
     def plan(self) -> Plan:
         """The plan that the parameters of the job describe."""
-        return (self.answers if self.upscaler is None else self.waited_for)[0].plan
+        return self.drawn[0].plan
 
 
 @dataclass(frozen=True)
@@ -113,7 +80,6 @@ def generators_of(job: Job) -> list[torch.Generator]:
 
 
 def trajectories(
-    job: Job,
     runner: Runner,
     plan: Plan,
     generators: list[torch.Generator],

@@ -29,7 +29,7 @@ def begin(job: Job, runner: Runner, images: Sequence[Tensor]) -> JobStart:
         if task.mode == "mmse":
             noise = torch.zeros_like(noise)  # added noise would only make a single estimate worse
         starts = torch.stack([enter(level, image, z) for z in noise])
-    return JobStart(trajectories(job, runner, plan, generators, starts))
+    return JobStart(trajectories(runner, plan, generators, starts))
 
 
 def finish(job: Job, images: list[Tensor]) -> list[Tensor]:

@@ -14,7 +14,7 @@ from .base import JobStart, WorkerKind, generators_of, plan_of, trajectories
 def begin(job: Job, runner: Runner, images: Sequence[Tensor]) -> JobStart:
     plan, generators = plan_of(job, runner), generators_of(job)
     noise = draw_noise(generators, runner.checkpoint.config.shape)
-    return JobStart(trajectories(job, runner, plan, generators, noise))
+    return JobStart(trajectories(runner, plan, generators, noise))
 
 
 KIND = WorkerKind(begin)

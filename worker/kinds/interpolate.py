@@ -12,7 +12,7 @@ from model.noise import draw_noise, image_generator, mix, slerp
 from model.plans.inversion import make_inversion
 
 from ..stepping.runner import Runner
-from .base import BetweenEnds, JobStart, WorkerKind, expect, plan_of, trajectories
+from .base import JobStart, WorkerKind, expect, plan_of, trajectories
 
 
 def begin(job: Job, runner: Runner, images: Sequence[Tensor]) -> JobStart:
@@ -43,7 +43,7 @@ def _mixed(job: Job, task: Interpolation, runner: Runner, a: Tensor, b: Tensor) 
         if task.noise == "rescaled":
             noise = noise / math.hypot(1.0 - share, share)
         starts.append(math.sqrt(abar) * mix(a, b, share) + math.sqrt(1.0 - abar) * noise)
-    return JobStart(trajectories(job, runner, plan, generators, starts))
+    return JobStart(trajectories(runner, plan, generators, starts))
 
 
 def _between_seeds(job: Job, shares: Sequence[float], seeds: tuple[int, int], runner: Runner) -> JobStart:
@@ -55,7 +55,7 @@ def _between_seeds(job: Job, shares: Sequence[float], seeds: tuple[int, int], ru
     first, second = draw_noise([image_generator(seed) for seed in seeds], runner.checkpoint.config.shape)
     starts = [slerp(first, second, share) for share in shares]
     generators = [image_generator(seeds[0]) for _ in shares]
-    return JobStart(trajectories(job, runner, plan_of(job, runner), generators, starts))
+    return JobStart(trajectories(runner, plan_of(job, runner), generators, starts))
 
 
 def _inverted(job: Job, task: Interpolation, runner: Runner, a: Tensor, b: Tensor) -> JobStart:
@@ -73,9 +73,15 @@ def _inverted(job: Job, task: Interpolation, runner: Runner, a: Tensor, b: Tenso
     weak = image_generator(params.seed_of(0))
     noises = [draw_noise([weak], checkpoint.config.shape)[0] for _ in "ab"]
     ends = [inversion.signal * image + inversion.spread * noise for image, noise in zip((a, b), noises, strict=True)]
-    first, second = trajectories(job, runner, inversion.plan, [image_generator(params.seed_of(0)) for _ in ends], ends)
-    waiting = trajectories(job, runner, plan, generators, [torch.zeros_like(a) for _ in task.shares], ready=False)
-    return JobStart(waiting, BetweenEnds(first, second, waiting, task.shares))
+    first, second = trajectories(runner, inversion.plan, [image_generator(params.seed_of(0)) for _ in ends], ends)
+    waiting = trajectories(runner, plan, generators, [torch.zeros_like(a) for _ in task.shares], ready=False)
+
+    def begin_answers() -> None:
+        for answer, share in zip(waiting, task.shares, strict=True):
+            if not answer.ready:
+                answer.x, answer.ready = slerp(first.x, second.x, share), True
+
+    return JobStart(waiting, [first, second], begin_answers)
 
 
 KIND = WorkerKind(begin)

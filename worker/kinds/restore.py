@@ -36,7 +36,7 @@ def begin(job: Job, runner: Runner, images: Sequence[Tensor]) -> JobStart:
     generators = generators_of(job)
     starts = [restoration.begin(z) for z in draw_noise(generators, checkpoint.config.shape)]
     restoration = restoration.to(runner.device)
-    return JobStart(trajectories(job, runner, restoration.plan, generators, starts, restoration=restoration))
+    return JobStart(trajectories(runner, restoration.plan, generators, starts, restoration=restoration))
 
 
 def _measured(task: Restoring, shape: tuple[int, int, int], images: Sequence[Tensor]) -> tuple[Operator, Tensor]:

@@ -20,7 +20,7 @@ def begin(job: Job, runner: Runner, images: Sequence[Tensor]) -> JobStart:
     (image,) = expect(images, config.condition_shape)
     plan, generators = plan_of(job, runner), generators_of(job)
     starts = draw_noise(generators, config.shape)
-    begun = trajectories(job, runner, plan, generators, starts)
+    begun = trajectories(runner, plan, generators, starts)
     for trajectory, noise in zip(begun, draw_noise(generators, config.condition_shape), strict=True):
         trajectory.condition = make_condition(image, job.task.augmentation, noise, trajectory.x)
     return JobStart(begun)

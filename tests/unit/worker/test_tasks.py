@@ -51,7 +51,6 @@ from worker.engine.local import Drawn, run_job
 from worker.engine.models import Models
 from worker.engine.results import encode_images, png_text, store_result, trace_arrays
 from worker.kinds import WORKER_KINDS
-from worker.kinds.base import BetweenEnds
 from worker.queue.job_reading import read_job
 from worker.stepping.runner import Runner
 from worker.stepping.trajectory import encode_snapshot, take_snapshot
@@ -323,13 +322,11 @@ def test_an_arc_is_inverted_bent_and_decoded(runner: Runner) -> None:
 def test_inversions_go_first_and_what_is_mixed_begins_between_them(runner: Runner) -> None:
     active = start(runner, ARC, [A, B], n=3)
     bench = Bench(active)
-    between = active.start.after
-    assert isinstance(between, BetweenEnds)
+    first, second = active.start.waited_for
     for _ in range(STEPS - 1):
         assert not any(mixed.ready for mixed in active.answers)
-        assert active.unfinished == [between.first, between.second]
+        assert active.unfinished == [first, second]
         bench.engine.step()
-    first, second = between.first, between.second
     for mixed, share in zip(active.answers, ARC.shares, strict=True):
         assert mixed.ready
         assert mixed.row == 0
