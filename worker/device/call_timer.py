@@ -2,29 +2,9 @@
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
-
-
-class TimedCall(NamedTuple):
-    """A call that is over: its rows, the size of its batch, and its seconds."""
-
-    rows: int
-    bucket: int
-    seconds: float
-
-
-class _Pending(NamedTuple):
-    rows: int
-    bucket: int
-    started: torch.cuda.Event
-    ended: torch.cuda.Event
-
-    def wait(self) -> TimedCall:
-        self.ended.synchronize()
-        return TimedCall(self.rows, self.bucket, self.started.elapsed_time(self.ended) / 1000)
 
 
 class CallTimer:
@@ -32,25 +12,31 @@ class CallTimer:
 
     On a GPU the time is known one call later. While the GPU computes a call, the host prepares and queues the next one,
     and waits only for the call before. If the host were further ahead, a new job would only wait longer.
+
+    Attributes:
+        over: the rows, the size of the batch and the seconds of each call that is over, for whoever empties it.
     """
 
     def __init__(self, device: torch.device) -> None:
+        self.over: list[tuple[int, int, float]] = []
         self._device = device
-        self._pending: _Pending | None = None
+        self._pending: tuple[int, int, torch.cuda.Event, torch.cuda.Event] | None = None
 
-    def __call__(self, call: Callable[[], Tensor], *, rows: int, bucket: int) -> tuple[Tensor, TimedCall | None]:
-        """Returns the output of a call, and a call whose time has become known, if any.
-
-        It is this call, or on a GPU the one before.
-        """
+    def __call__(self, call: Callable[[], Tensor], *, rows: int, bucket: int) -> Tensor:
+        """Returns the output of a call. It is over then, or on a GPU the one before is."""
         if self._device.type != "cuda":
             begun = time.perf_counter()
             out = call()
-            return out, TimedCall(rows, bucket, time.perf_counter() - begun)
+            self.over.append((rows, bucket, time.perf_counter() - begun))
+            return out
         stream = torch.cuda.current_stream(self._device)  # the events' own would be that of another GPU
         started, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         started.record(stream)
         out = call()
         ended.record(stream)
-        before, self._pending = self._pending, _Pending(rows, bucket, started, ended)
-        return out, None if before is None else before.wait()
+        before, self._pending = self._pending, (rows, bucket, started, ended)
+        if before is not None:
+            rows, bucket, started, ended = before
+            ended.synchronize()
+            self.over.append((rows, bucket, started.elapsed_time(ended) / 1000))
+        return out

@@ -27,13 +27,16 @@ def most_agreeing(outs: Mapping[int, Tensor]) -> list[int]:
     """Returns the largest set of batch sizes whose outputs agree bit for bit; of equals, that with the largest size.
 
     Args:
-        outs: the output of the first images of one batch by batch size, rising.
+        outs: the output of the first images of one batch by batch size, rising. So in `agreeing_with_largest`.
     """
-    groups = [
-        [size for size, out in outs.items() if size <= largest and torch.equal(out, whole[:size])]
-        for largest, whole in outs.items()
-    ]
+    groups = [agreeing_with_largest({n: outs[n] for n in outs if n <= largest}) for largest in outs]
     return max(groups, key=lambda group: (len(group), group[-1]))
+
+
+def agreeing_with_largest(outs: Mapping[int, Tensor]) -> list[int]:
+    """Returns the batch sizes whose outputs agree bit for bit with those of the largest."""
+    whole = outs[max(outs)]
+    return [size for size, out in outs.items() if torch.equal(out, whole[:size])]
 
 
 def alike_anywhere(call: Callable[[int, Sequence[Tensor]], Tensor], batch: Sequence[Tensor], out: Tensor) -> bool:

@@ -1,11 +1,8 @@
 """The runner: one loaded model on its device, which steps any mix of trajectories as one batch.
 
-It is the only code that uses the device. Batches are padded to a few sizes, the buckets. CPU and GPU kernels give the
-same bits for any neighbours and any place in a batch of one size, but the bits may differ between sizes. In exact mode
-only sizes that agree with each other are used; the warm-up finds them.
+It is the only code that uses the device.
 """
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
@@ -16,27 +13,26 @@ from torch import Tensor
 
 from model.allocator import keep_freed_memory
 from model.checkpoint import Checkpoint
-from model.errors import NonFiniteSample
+from model.folders.config import Precision
 from model.foreign.config import ForeignConfig
 from model.guidance import guided_output
+from model.networks.classifier import Classifier, log_prob_gradient
 from model.noise import draw_noise
 from model.plans.plan import Column
 from model.step import advance
 from model.transfers import upload
 
 from ..device.call_timer import CallTimer
-from ..device.calls import by_position, example_batch, padded
+from ..device.calls import Network, by_position, example_batch
 from ..device.core_lending import Neighbour
 from ..device.cuda_graphs import graphed
 from ..device.parallel import ParallelNetwork
-from ..device.precision import precision_on
+from ..device.precision import computing, precision_on, prepare
 from ..settings import DeviceMissing
-from .batch_sizes import alike_anywhere, every_fourth, most_agreeing, powers_of_two, timed, useful_size
-from .side_networks import side_networks
+from .batch_sizes import agreeing_with_largest, every_fourth, most_agreeing, powers_of_two, useful_size
+from .batched_network import BatchedNetwork
 from .slowness import Slowness
 from .trajectory import Trajectory
-
-log = logging.getLogger(__name__)
 
 CPU_SLOTS, GPU_SLOTS = 16, 32
 
@@ -75,7 +71,6 @@ class Runner:
     Attributes:
         precision: number format in which the networks are computed here.
         slots: size of the largest batch.
-        buckets: the batch sizes in use, rising; the last is `slots`, or smaller after the memory ran out.
         rate: image-steps per second in full batches, kept up to date.
         step_seconds: seconds that a step of a lone image takes, on all cores that it may have; measured at warm-up.
         slowness: how much longer steps take now than by `rate` and `step_seconds`; the engine notes it.
@@ -101,7 +96,6 @@ class Runner:
     ) -> None:
         self.checkpoint = checkpoint
         self.device, self.precision = device, precision_on(device, checkpoint.config)
-        self.slots = slots or max(compiled, default=CPU_SLOTS if device.type == "cpu" else GPU_SLOTS)
         self._compiled = compiled
         self.network_seconds = 0.0
         self.network_calls = 0
@@ -113,24 +107,48 @@ class Runner:
             keep_freed_memory()
         may_choose = not compiled and device.type == "cpu"
         parallel = partial(ParallelNetwork, neighbour=neighbour or Neighbour(), may_choose=may_choose)
-        network = by_position(checkpoint, device, compiled)
-        self._network = parallel(network)
+        batched = partial(BatchedNetwork, device=device, exact=exact, timer=self._timer)
         torch.backends.cudnn.deterministic = exact
-        x, timesteps, told = example_batch(checkpoint.config, self.slots)
-        batch = [each.to(device) for each in (x, timesteps, *told.values())]
-        outs, seconds = self._warm_up(batch, exact)
-        self.slots = useful_size(seconds) if slots is None else max(seconds)
-        self.buckets = tuple(size for size in seconds if size <= self.slots)
+        largest = slots or max(compiled, default=CPU_SLOTS if device.type == "cpu" else GPU_SLOTS)
+        network, example = by_position(checkpoint, device, compiled), _example(checkpoint, largest, device)
+        self._network = batched(
+            "the network",
+            parallel(network),
+            example=example,
+            sizes=sorted(compiled) or (every_fourth if device.type == "cpu" else powers_of_two)(largest),
+            agreeing=most_agreeing,
+            foreign=isinstance(checkpoint.config.network, ForeignConfig),
+        )
+        self.slots = useful_size(self._network.seconds) if slots is None else self.buckets[-1]
+        self._network.limit(self.slots)
         if graphs and device.type == "cuda":
             with torch.inference_mode():
-                self._network = parallel(graphed(network, device, batch, self.buckets))
-                seconds = {size: timed(partial(self._first, size, batch))[1] for size in self.buckets}
-        self._network.find_choices({size: outs[size] for size in self.buckets}, batch, exact=exact)
-        self._classifier, self._weaker = side_networks(
-            checkpoint, device, self.buckets, compiled_weaker, parallel, exact=exact
-        )
-        self.rate = self.slots / seconds[self.slots]
-        self.step_seconds = min(seconds[self.buckets[0]], timed(partial(self._first, self.buckets[0], batch))[1])
+                self._network.replace(parallel(graphed(network, device, example, self.buckets)), example)
+        # Most images do without the networks that guide, so their sizes do not limit those of the model's own. They are
+        # fewer, because backward passes agree at fewer sizes.
+        guiding = partial(batched, "a network that guides", agreeing=agreeing_with_largest)
+        self._classifier: BatchedNetwork | None = None
+        self._weaker: BatchedNetwork | None = None
+        guided = _example(checkpoint, self.slots, device)
+        if checkpoint.classifier is not None:
+            gradient = parallel(_gradient_of(checkpoint.classifier, device, self.precision))
+            labels = torch.zeros(self.slots, dtype=torch.int64, device=device)
+            self._classifier = guiding(gradient, example=[*guided[:2], labels], sizes=self.buckets, foreign=False)
+        if checkpoint.weaker_version is not None:
+            weaker = parallel(by_position(checkpoint.weaker_version, device, compiled_weaker))
+            foreign = isinstance(checkpoint.config.weaker, ForeignConfig)
+            sizes = (
+                sorted({1, *self.buckets}) if foreign else self.buckets
+            )  # perhaps it is called for one at a time
+            self._weaker = guiding(weaker, example=guided, sizes=sizes, foreign=foreign)
+        self.rate = self.slots / self._network.seconds[self.slots]
+        smallest = self.buckets[0]
+        self.step_seconds = min(self._network.seconds[smallest], self._network.measured(smallest, example))
+
+    @property
+    def buckets(self) -> tuple[int, ...]:
+        """The batch sizes in use, rising; the last is `slots`, or smaller after the memory ran out."""
+        return self._network.sizes
 
     @property
     def compiled(self) -> bool:
@@ -150,6 +168,7 @@ class Runner:
         timesteps = torch.tensor([t.plan.timesteps[t.row] for t in trajectories], dtype=torch.float32)
         rows = torch.from_numpy(np.array([t.plan.table[t.row] for t in trajectories], np.float32))
         out, gradient = self._predict(x, timesteps, trajectories), self._gradient(x, timesteps, rows, trajectories)
+        self._count()
         stochastic = rows[:, Column.S].nonzero().flatten()
         generators = [trajectories[i].generator for i in stochastic.tolist()]
         states = [generator.get_state() for generator in generators]
@@ -185,13 +204,13 @@ class Runner:
         indices = [i for i, t in enumerate(trajectories) if t.scale != 1.0]
         arguments = (x, timesteps, *self._arguments(trajectories))
         if not indices:
-            return self._call(self._forward, *arguments)
+            return self._network(*arguments)
         again, guided = [trajectories[i] for i in indices], upload(torch.tensor(indices), x.device)
         repeated = (x[guided], timesteps[indices], *self._arguments(again, as_base=self._weaker is None))
         if self._weaker is not None:
-            out, base = self._call(self._forward, *arguments), self._call(self._weaker, *repeated)
+            out, base = self._network(*arguments), self._weaker(*repeated)
         else:
-            both = self._call(self._forward, *map(torch.cat, zip(arguments, repeated, strict=True)))
+            both = self._network(*map(torch.cat, zip(arguments, repeated, strict=True)))
             out, base = both[: len(x)], both[len(x) :]
         channels = x.shape[1]
         scale = upload(torch.tensor([each.scale for each in again]), x.device).view(-1, 1, 1, 1)
@@ -224,73 +243,34 @@ class Runner:
         labels = torch.tensor([trajectories[i].told.label for i in indices.tolist()])
         assert self._classifier is not None
         guided = upload(indices, x.device)
-        wanted = self._call(self._classifier, x[guided], timesteps[indices], labels)
+        wanted = self._classifier(x[guided], timesteps[indices], labels)
         return torch.zeros_like(x).index_copy(0, guided, wanted)
 
-    def _call(self, function: Callable[..., Tensor], *batch: Tensor) -> Tensor:
-        """Makes one padded call of a network, or several if there are too many rows or too little memory for one."""
-        rows, largest = len(batch[0]), self.buckets[-1]
-        if rows > largest:
-            first = self._call(function, *(tensor[:largest] for tensor in batch))
-            return torch.cat([first, self._call(function, *(tensor[largest:] for tensor in batch))])
-        bucket = next(size for size in self.buckets if size >= rows)
-        out = None
-        try:
-            out, timed_call = self._timer(
-                lambda: function(*(padded(tensor, bucket) for tensor in batch)), rows=rows, bucket=bucket
-            )
-        except torch.OutOfMemoryError:
-            if bucket == self.buckets[0]:
-                raise
-        if out is None:  # outside the handler, whose traceback would keep the memory of the failed call
-            self._give_up_bucket(bucket)
-            return self._call(function, *batch)
-        if timed_call is not None:
-            self._count(*timed_call)
-        return out[:rows].float()
+    def _count(self) -> None:
+        """Counts the calls that are over."""
+        for rows, bucket, seconds in self._timer.over:
+            self.network_seconds += seconds
+            self.network_calls += 1
+            if rows == self.buckets[-1]:
+                self.rate += 0.05 * (rows / seconds - self.rate)
+            self.on_step(rows, bucket, seconds)
+        self._timer.over.clear()
 
-    def _count(self, rows: int, bucket: int, seconds: float) -> None:
-        self.network_seconds += seconds
-        self.network_calls += 1
-        if rows == self.buckets[-1]:
-            self.rate += 0.05 * (rows / seconds - self.rate)
-        self.on_step(rows, bucket, seconds)
 
-    def _give_up_bucket(self, bucket: int) -> None:
-        self.buckets = tuple(size for size in self.buckets if size < bucket)
-        log.warning("no memory for batches of %d; going on with batches of %s", bucket, self.buckets)
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+def _example(checkpoint: Checkpoint, size: int, device: torch.device) -> list[Tensor]:
+    x, timesteps, told = example_batch(checkpoint.config, size)
+    return [each.to(device) for each in (x, timesteps, *told.values())]
 
-    def _forward(self, x: Tensor, timesteps: Tensor, *told: Tensor) -> Tensor:
-        return self._network(*(upload(each, self.device) for each in (x, timesteps, *told)))
 
-    @torch.inference_mode()
-    def _first(self, size: int, batch: Sequence[Tensor]) -> Tensor:
-        """Returns the outputs for the first rows of a batch, once they are computed."""
-        out = self._network(*(each[:size] for each in batch))
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return out.float()
+def _gradient_of(classifier: Classifier, device: torch.device, precision: Precision) -> Network:
+    """Returns the gradient of log p(y | x_t), from (x_t, t, labels); see `log_prob_gradient`."""
+    if precision == "bfloat16":
+        prepare(classifier, device, precision)
+    else:  # in the memory format of always, on which its bits depend
+        classifier.to(device)
 
-    @torch.inference_mode()
-    def _warm_up(self, batch: Sequence[Tensor], exact: bool) -> tuple[dict[int, Tensor], dict[int, float]]:
-        """Runs every batch size, so that the first request is as fast as the next, and finds the sizes that agree.
+    def gradient(x: Tensor, timesteps: Tensor, labels: Tensor) -> Tensor:
+        with computing(device, precision):
+            return log_prob_gradient(classifier, x, timesteps, labels)
 
-        Only their outputs decide which agree, so no measurement of time affects an image. Returns the outputs
-        by size, and for the sizes to use, rising, the seconds of a call.
-        """
-        reference = self._first(self.slots, batch)
-        if not torch.isfinite(reference).all():
-            raise NonFiniteSample("the network returns NaN or infinity for noise")
-        sizes = sorted(self._compiled) or (every_fourth if self.device.type == "cpu" else powers_of_two)(self.slots)
-        found = {size: timed(partial(self._first, size, batch)) for size in sizes}
-        outs = {size: out for size, (out, _) in found.items()}
-        if not torch.equal(outs[self.slots], reference):
-            log.warning("the same batch gave other bits the second time: images are not repeatable on this device")
-            agreeing = [self.slots]
-        elif isinstance(self.checkpoint.config.network, ForeignConfig):
-            agreeing = most_agreeing({n: out for n, out in outs.items() if alike_anywhere(self._first, batch, out)})
-        else:
-            agreeing = most_agreeing(outs)
-        return outs, {size: found[size][1] for size in (agreeing if exact else sizes)}
+    return gradient

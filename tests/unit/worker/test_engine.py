@@ -351,8 +351,8 @@ def test_a_network_that_breaks_fails_the_job(
     runner: Runner, start: Callable[..., ActiveJob], monkeypatch: pytest.MonkeyPatch, poison: float
 ) -> None:
     """Also for infinity, which clipping would turn into a plausible picture."""
-    forward = runner._forward
-    monkeypatch.setattr(runner, "_forward", lambda *args: forward(*args) * poison)
+    network = runner._network._network
+    monkeypatch.setattr(runner._network, "_network", lambda *args: network(*args) * poison)
     active = start()
     run(active)
     with pytest.raises(NonFiniteSample):
@@ -431,14 +431,14 @@ def test_without_memory_a_batch_is_split(
     small = Runner(load_checkpoint(models_dir / "tiny"), device=CPU, slots=8)
     expected = start(on=small, n=8, seed=3)
     run(expected)
-    forward = small._forward
+    network = small._network._network
 
     def hungry(x: Tensor, *rest: object) -> Tensor:
         if len(x) > 4:
             raise torch.OutOfMemoryError("injected")
-        return forward(x, *rest)  # type: ignore[arg-type]
+        return network(x, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(small, "_forward", hungry)
+    monkeypatch.setattr(small._network, "_network", hungry)
     active = start(on=small, n=8, seed=3)
     run(active)
     assert max(small.buckets) <= 4

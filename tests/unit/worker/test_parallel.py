@@ -74,7 +74,7 @@ def test_cores_may_be_chosen_where_bits_do_not_depend_on_them(exact: bool) -> No
     checkpoint = checkpoint_that_rounds(alone=True, sizes=[2, 3])
     runner = Runner(checkpoint, device=CPU, slots=6, exact=exact)
     assert runner.buckets == (1, 2, 3, 4, 5, 6)
-    assert runner._network.choices == ({1, 4} if exact else {1, 2, 3, 4})  # more are not left to one core
+    assert runner._network._network.choices == ({1, 4} if exact else {1, 2, 3, 4})  # more are not left to one core
 
 
 @pytest.mark.parametrize("exact", [True, False])
@@ -85,7 +85,7 @@ def test_a_worker_with_neighbours_computes_any_batch_on_all_cores_if_its_bits_st
     checkpoint = checkpoint_that_rounds(alone=False, sizes=[3])
     runner = Runner(checkpoint, device=CPU, slots=6, exact=exact, neighbour=neighbour)
     assert runner.buckets == (1, 2, 3, 4, 5, 6)
-    assert set(runner.buckets) - runner._network.choices == ({3} if exact else set())
+    assert set(runner.buckets) - runner._network._network.choices == ({3} if exact else set())
 
 
 def test_a_lone_image_steps_as_fast_as_all_cores_make_it(clock: Clock, neighbour: Neighbour) -> None:
@@ -120,7 +120,7 @@ def test_a_warm_up_on_busy_cores_compares_the_bits_of_all_cores_with_those_of_on
             learn(network, size, 1.0)
 
     monkeypatch.setattr(ParallelNetwork, "_learn", learn_that_all_is_slow)
-    assert not Runner(checkpoint, device=CPU, slots=4)._network.choices
+    assert not Runner(checkpoint, device=CPU, slots=4)._network._network.choices
 
 
 def test_one_core_computes_while_the_others_are_busy(clock: Clock) -> None:

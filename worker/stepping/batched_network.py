@@ -1,0 +1,124 @@
+"""A network in batches of a few sizes, whose outputs agree bit for bit: it is warmed up, padded, split and timed."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from model.errors import NonFiniteSample
+from model.transfers import upload
+
+from ..device.call_timer import CallTimer
+from ..device.calls import padded
+from ..device.parallel import ParallelNetwork
+from .batch_sizes import alike_anywhere, timed
+
+log = logging.getLogger(__name__)
+
+
+class BatchedNetwork:
+    """A network that is warm, and may be called with any number of images.
+
+    CPU and GPU kernels give the same bits for any neighbours and any place in a batch of one size, but the bits may
+    differ between sizes. In exact mode only sizes that agree with each other are used; the warm-up finds them.
+
+    Args:
+        name: the words for the network in messages.
+        network: the network, from a batch of arguments to a batch of outputs.
+        device: the device that computes.
+        example: arguments for a batch of the largest size, on the device.
+        sizes: the batch sizes to choose from, rising.
+        agreeing: returns the sizes that agree, from the outputs of the first images of the example by size.
+        exact: whether to use only sizes that agree bit for bit.
+        foreign: whether the network is of another package, which may mix the images of a batch.
+        timer: makes the calls.
+
+    Attributes:
+        sizes: the batch sizes in use, rising; fewer after the memory ran out.
+        seconds: the seconds of a call at warm-up, by size.
+
+    Raises NonFiniteSample if the network returns NaN or infinity for the example.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        network: ParallelNetwork,
+        device: torch.device,
+        example: Sequence[Tensor],
+        sizes: Sequence[int],
+        *,
+        agreeing: Callable[[Mapping[int, Tensor]], list[int]],
+        exact: bool,
+        foreign: bool,
+        timer: CallTimer,
+    ) -> None:
+        self._network, self._device, self._timer = network, device, timer
+        reference = self._first(sizes[-1], example)
+        if not torch.isfinite(reference).all():
+            raise NonFiniteSample(f"{name} returns NaN or infinity for noise")
+        found = {size: timed(partial(self._first, size, example)) for size in sizes}
+        outs = {size: out for size, (out, _) in found.items()}
+        if not torch.equal(outs[sizes[-1]], reference):
+            log.warning("the same batch gave other bits the second time: images are not repeatable on this device")
+            alike = {}
+        else:
+            alike = {n: out for n, out in outs.items() if not foreign or alike_anywhere(self._first, example, out)}
+        # Only outputs decide which sizes agree, so no measurement of time affects an image.
+        self.sizes = tuple(sizes) if not exact else tuple(agreeing(alike)) if alike else (sizes[-1],)
+        self.seconds = {size: found[size][1] for size in self.sizes}
+        network.find_choices({size: outs[size] for size in self.sizes}, example, exact=exact)
+
+    def __call__(self, *batch: Tensor) -> Tensor:
+        """Returns the outputs of a batch in float32; its arguments may be on any device.
+
+        Makes one padded call, or several if there are too many rows or too little memory for one.
+        """
+        rows, largest = len(batch[0]), self.sizes[-1]
+        if rows > largest:
+            first = self(*(each[:largest] for each in batch))
+            return torch.cat([first, self(*(each[largest:] for each in batch))])
+        size = next(size for size in self.sizes if size >= rows)
+        out = None
+        try:
+            out = self._timer(
+                lambda: self._network(*(upload(padded(each, size), self._device) for each in batch)),
+                rows=rows,
+                bucket=size,
+            )
+        except torch.OutOfMemoryError:
+            if size == self.sizes[0]:
+                raise
+        if out is None:  # outside the handler, whose traceback would keep the memory of the failed call
+            self._give_up(size)
+            return self(*batch)
+        return out[:rows].float()
+
+    def limit(self, largest: int) -> None:
+        """Uses no larger size from now on."""
+        self.sizes = tuple(size for size in self.sizes if size <= largest)
+
+    def replace(self, network: ParallelNetwork, example: Sequence[Tensor]) -> None:
+        """Calls another network of the same bits from now on, and measures it."""
+        self._network = network
+        self.seconds = {size: self.measured(size, example) for size in self.sizes}
+
+    def measured(self, size: int, example: Sequence[Tensor]) -> float:
+        """Returns the seconds of a call with a batch of this size."""
+        return timed(partial(self._first, size, example))[1]
+
+    @torch.inference_mode()
+    def _first(self, size: int, batch: Sequence[Tensor]) -> Tensor:
+        """Returns the outputs for the first rows of a batch, once they are computed."""
+        out = self._network(*(each[:size] for each in batch))
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return out.float()
+
+    def _give_up(self, size: int) -> None:
+        self.limit(size - 1)
+        log.warning("no memory for batches of %d; going on with batches of %s", size, self.sizes)
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
