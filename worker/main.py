@@ -1,14 +1,11 @@
 """The worker process: it loads the models, warms them up and serves the queues."""
 
-from __future__ import annotations
-
 import faulthandler
 import logging
 import os
 import signal
 import threading
 import time
-from typing import TYPE_CHECKING
 
 import redis
 from prometheus_client import CollectorRegistry
@@ -27,9 +24,6 @@ from .metrics import WorkerMetrics
 from .queue.rq_base import GaveUp
 from .queue.rq_worker import EngineWorker
 from .settings import WorkerSettings
-
-if TYPE_CHECKING:
-    from .spans import JobSpans
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +45,11 @@ def run(settings: WorkerSettings) -> int:
         metrics.serve(settings.metrics_port)
     client = connect(with_password(settings.redis_url, settings.redis_password_file))
     wait_for(client)
+    spans = None
+    if start_tracing("worker"):
+        from .spans import JobSpans
+
+        spans = JobSpans()
     worker = EngineWorker(
         client,
         ModelFollower(settings, models),
@@ -59,7 +58,7 @@ def run(settings: WorkerSettings) -> int:
         drain_seconds=settings.drain_seconds,
         result_ttl=settings.result_ttl,
         core=own_core(settings.core_folder),
-        spans=_spans(),
+        spans=spans,
     )
 
     def stop(signum: int, frame: object) -> None:
@@ -78,26 +77,14 @@ def run(settings: WorkerSettings) -> int:
         log.exception("worker exits")
     else:
         log.info("drained after %d image-steps", metrics.image_steps)
-        _limit_exit()
+        faulthandler.cancel_dump_traceback_later()
+        # The process ends even if threads still load a model or wait for a store that hangs.
+        timer = threading.Timer(EXIT_SECONDS, os._exit, args=[0])
+        timer.daemon = True
+        timer.start()
         return 0
     logging.shutdown()
     os._exit(1)  # an engine thread that hangs cannot be joined
-
-
-def _limit_exit() -> None:
-    """Ends the process after EXIT_SECONDS, even if threads still load a model or wait for a store that hangs."""
-    faulthandler.cancel_dump_traceback_later()
-    timer = threading.Timer(EXIT_SECONDS, os._exit, args=[0])
-    timer.daemon = True
-    timer.start()
-
-
-def _spans() -> JobSpans | None:
-    if not start_tracing("worker"):
-        return None
-    from .spans import JobSpans
-
-    return JobSpans()
 
 
 def wait_for(client: redis.Redis) -> None:

@@ -43,10 +43,12 @@ class Stage(NamedTuple):
         """Number of steps still to come if each gives every image a slot; images that wait for others come later."""
         return sum(max((len(t.plan) - t.row for t in wave), default=0) for wave in self.waves)
 
-    @property
-    def alone(self) -> float:
-        """Seconds that the job takes if the model has no other."""
-        idle = max(self.left / self.runner.rate, self.rounds * self.runner.step_seconds)
+    def seconds(self, image_steps: int) -> float:
+        """Returns the seconds until the end, if by then the model makes so many image-steps, of all jobs.
+
+        No image steps faster than it would alone. The speed is the measured one, as much slower as the last steps were.
+        """
+        idle = max(image_steps / self.runner.rate, self.rounds * self.runner.step_seconds)
         return idle * self.runner.slowness.factor
 
 
@@ -114,11 +116,6 @@ class ActiveJob:
         asked = self.job.model_dump_json(include={"task", "model", "params", "pictures"})
         models = "".join(stage.runner.checkpoint.version_sha256 for stage in self.stages)
         return hashlib.sha256((models + asked).encode()).hexdigest()
-
-    @property
-    def ran_too_long(self) -> bool:
-        """Whether its steps took longer than they may. Time in which more urgent jobs had the slots does not count."""
-        return self.denoise_seconds > self.job.timeout
 
     @property
     def image_steps(self) -> int:

@@ -119,7 +119,7 @@ class StepEngine:
         for active in list(jobs):
             if active.cancel:
                 self._drop(jobs, Finished(active, Cancelled()))
-            elif active.ran_too_long:
+            elif active.denoise_seconds > active.job.timeout:  # time in which others had the slots does not count
                 self._drop(jobs, Finished(active, DeadlineExceeded()))
             elif active.release:
                 self._drop(jobs, Snapped(active, take_snapshot(active.trajectories), released=True))

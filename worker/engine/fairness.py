@@ -1,11 +1,10 @@
 """Chooses the trajectories that share the next step, and forecasts when each job will be done."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from jobs.contract import URGENCIES
 
-from ..stepping.runner import Runner
 from ..stepping.trajectory import Trajectory
 from .active import ActiveJob
 
@@ -41,7 +40,9 @@ def share_slots(
     by_urgency = sorted(jobs, key=lambda active: active.job.urgency)
     for urgency, group in groupby(by_urgency, key=lambda active: active.job.urgency):
         waiting = [(active, active.unfinished) for active in group]
-        first = (turn // _turns_between(urgency)) % len(waiting)
+        # Counting all turns would skip some background jobs each time.
+        shares = turn // (BACKGROUND_PAUSE + 1) if urgency == BACKGROUND else turn
+        first = shares % len(waiting)
         waiting = waiting[first:] + waiting[:first]
         for depth in range(max(len(images) for _, images in waiting)):
             for active, images in waiting:
@@ -54,28 +55,20 @@ def share_slots(
     return chosen
 
 
-def _turns_between(urgency: int) -> int:
-    """Returns how many turns pass from a share to the next; counting all of them would skip some jobs each time."""
-    return BACKGROUND_PAUSE + 1 if urgency == BACKGROUND else 1
-
-
-def forecast(jobs: Sequence[ActiveJob], runner: Runner) -> dict[ActiveJob, float]:
+def forecast(jobs: Iterable[ActiveJob]) -> dict[ActiveJob, float]:
     """Returns the seconds until each job is done, if no other job arrives.
 
-    By then each equally urgent job has had as many image-steps as this one needs, or is done before. More urgent jobs
-    are done, and less urgent ones have waited. No image steps faster than it would alone. The speed is the measured
-    one of the runner that steps all these jobs now, as much slower as the last steps were.
+    By then each equally urgent job that its model steps has had as many image-steps as this one needs, or is done
+    before. More urgent jobs are done, and less urgent ones have waited.
     """
-    stages = {active: active.ahead for active in jobs}
+    stages = {active: active.ahead for active in jobs}  # read once: the engine passes jobs on meanwhile
     left = {active: present.left for active, (present, *_) in stages.items()}
 
     def seconds(active: ActiveJob) -> float:
-        mine, urgency = left[active], active.job.urgency
-        earlier = sum(steps for other, steps in left.items() if other.job.urgency < urgency)
-        shared = sum(min(steps, mine) for other, steps in left.items() if other.job.urgency == urgency)
-        present, *later = stages[active]
-        alone = present.rounds * runner.step_seconds
-        now = max((earlier + shared) / runner.rate, alone) * runner.slowness.factor
-        return now + sum(stage.alone for stage in later)
+        (present, *later), urgency = stages[active], active.job.urgency
+        rivals = [other for other in stages if stages[other][0].runner is present.runner]
+        earlier = sum(left[other] for other in rivals if other.job.urgency < urgency)
+        shared = sum(min(left[other], left[active]) for other in rivals if other.job.urgency == urgency)
+        return present.seconds(earlier + shared) + sum(stage.seconds(stage.left) for stage in later)
 
-    return {active: seconds(active) for active in jobs}
+    return {active: seconds(active) for active in stages}

@@ -55,25 +55,17 @@ def load_models(settings: WorkerSettings) -> Models:
     """
     for name, reason in passed_over(settings.models_dir).items():
         log.warning("the folder %s is passed over: %s", (settings.models_dir / name).absolute(), reason)
-    marks = model_marks(settings.models_dir)
-    for models in _load(settings, Models(seen=marks), marks, lambda: False):
+    for models in newer_models(settings, Models(seen=model_marks(settings.models_dir))):
         if models.runners:
             break
     return models
 
 
 class ModelFollower:
-    """Loads the remaining models, and newer versions, in a thread of its own, so that jobs continue meanwhile.
-
-    Args:
-        models: the models that the worker serves at the start.
-
-    Attributes:
-        models: the models that the worker can serve now, each as soon as it is warm.
-    """
+    """Loads the remaining models, and newer versions, in a thread of its own, so that jobs continue meanwhile."""
 
     def __init__(self, settings: WorkerSettings, models: Models) -> None:
-        self.models = models
+        self.models = models  # that the worker can serve now, each as soon as it is warm
         self._settings = settings
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="models")
         self._looking: Future[None] | None = None
@@ -114,13 +106,8 @@ def newer_models(
         marks = model_marks(settings.models_dir)
     except OSError as error:
         log.warning("the models folder cannot be read: %s", error.strerror)
-        return iter((models,))
-    return _load(settings, models, marks, is_closed)
-
-
-def _load(
-    settings: WorkerSettings, models: Models, marks: Mapping[str, Mark], is_closed: Callable[[], bool]
-) -> Iterator[Models]:
+        yield models
+        return
     device = pick_device(settings.device)
     unchanged = [name for name, mark in marks.items() if mark == models.seen.get(name)]
     models = replace(models, seen=marks)

@@ -45,17 +45,15 @@ def _measured(task: Restoring, shape: tuple[int, int, int], images: Sequence[Ten
     if task.degradation == "inpaint":
         y, mask = expect(images, shape, (1, height, width))
         return Inpainting(mask[0] > 0, channels), y
-    operator = _operator(task, shape)
+    if task.degradation == "superres":
+        operator: Operator = SuperResolution(task.factor, shape)
+    elif task.degradation == "colorize":
+        operator = Colorization(shape)
+    else:
+        kernel = gaussian_kernel(task.width) if task.blur == "gaussian" else uniform_kernel(round(task.width))
+        operator = Blur(kernel, shape)
     (y,) = expect(images, tuple(operator.apply(torch.zeros(shape)).shape))
     return operator, y
-
-
-def _operator(task: Restoring, shape: tuple[int, int, int]) -> Operator:
-    if task.degradation == "superres":
-        return SuperResolution(task.factor, shape)
-    if task.degradation == "colorize":
-        return Colorization(shape)
-    return Blur(gaussian_kernel(task.width) if task.blur == "gaussian" else uniform_kernel(round(task.width)), shape)
 
 
 KIND = WorkerKind(begin)

@@ -56,10 +56,7 @@ class Reporter:
 
     def _add_progress(self, pipe: Any, actives: Collection[ActiveJob], among: Collection[ActiveJob]) -> None:
         """Adds the progress of jobs to a pipeline; its last answer is for `_note_watchers`."""
-        seconds: dict[ActiveJob, float] = {}
-        stepping = {active: active.stepping for active in among}  # read once: the engine passes jobs on meanwhile
-        for runner in {*stepping.values()}:
-            seconds |= forecast([active for active in among if stepping[active] is runner], runner)
+        seconds = forecast(among)
         for active in actives:
             self.write(pipe, active, eta_seconds=seconds[active])
             pipe.hset(keys.backlog(active.job.model), active.job.id, active.left)

@@ -268,7 +268,7 @@ class EngineWorker(RqBase):
         self._readers.hand_back()
         left = stop_at - time.monotonic()
         for active in self._running:
-            active.release = active.release or forecast([active], active.stepping)[active] > left
+            active.release = active.release or forecast([active])[active] > left
 
     def _hear_engine(self, event: EngineEvent) -> None:
         """Receives events in the engine's thread. Events for the store go there at once, even while Redis is away."""

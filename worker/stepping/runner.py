@@ -70,6 +70,7 @@ class Runner:
 
     Attributes:
         precision: number format in which the networks are computed here.
+        compiled: whether compiled networks compute.
         slots: size of the largest batch.
         rate: image-steps per second in full batches, kept up to date.
         step_seconds: seconds that a step of a lone image takes, on all cores that it may have; measured at warm-up.
@@ -96,7 +97,7 @@ class Runner:
     ) -> None:
         self.checkpoint = checkpoint
         self.device, self.precision = device, precision_on(device, checkpoint.config)
-        self._compiled = compiled
+        self.compiled = bool(compiled)
         self.network_seconds = 0.0
         self.network_calls = 0
         self.slowness = Slowness()
@@ -137,9 +138,7 @@ class Runner:
         if checkpoint.weaker_version is not None:
             weaker = parallel(by_position(checkpoint.weaker_version, device, compiled_weaker))
             foreign = isinstance(checkpoint.config.weaker, ForeignConfig)
-            sizes = (
-                sorted({1, *self.buckets}) if foreign else self.buckets
-            )  # perhaps it is called for one at a time
+            sizes = sorted({1, *self.buckets}) if foreign else self.buckets  # perhaps it is called for one at a time
             self._weaker = guiding(weaker, example=guided, sizes=sizes, foreign=foreign)
         self.rate = self.slots / self._network.seconds[self.slots]
         smallest = self.buckets[0]
@@ -149,11 +148,6 @@ class Runner:
     def buckets(self) -> tuple[int, ...]:
         """The batch sizes in use, rising; the last is `slots`, or smaller after the memory ran out."""
         return self._network.sizes
-
-    @property
-    def compiled(self) -> bool:
-        """Whether compiled networks compute."""
-        return bool(self._compiled)
 
     @torch.inference_mode()
     def step(self, trajectories: Sequence[Trajectory]) -> None:

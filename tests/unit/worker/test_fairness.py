@@ -100,7 +100,7 @@ def test_background_jobs_take_turns_beside_others(others: int) -> None:
 )
 def test_jobs_are_done_when_the_forecast_says(orders: list[tuple[int, int]]) -> None:
     jobs = [start(steps, urgency=urgency) for urgency, steps in orders]
-    expected = forecast(jobs, RUNNER)
+    expected = forecast(jobs)
     assert play(jobs) == pytest.approx(expected, rel=0.05)
 
 
@@ -108,12 +108,12 @@ def test_the_forecast_begins_where_a_job_stands() -> None:
     active, other = start(30), start(30)
     for trajectory in active.trajectories:
         trajectory.row = 20
-    assert forecast([active, other], RUNNER) == {active: 480 / RATE, other: (240 + 720) / RATE}
+    assert forecast([active, other]) == {active: 480 / RATE, other: (240 + 720) / RATE}
 
 
 def test_no_image_is_faster_than_alone() -> None:
     active = start(30, n=1)
-    assert forecast([active], RUNNER) == {active: 30 * 0.05}
+    assert forecast([active]) == {active: 30 * 0.05}
 
 
 def test_the_forecast_follows_the_speed_that_was_seen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,10 +122,10 @@ def test_the_forecast_follows_the_speed_that_was_seen(monkeypatch: pytest.Monkey
     active = start(30, n=1)
     for _ in range(3):
         RUNNER.slowness.note(0.4, expected=0.05)
-    assert forecast([active], RUNNER)[active] == pytest.approx(30 * 0.4)
+    assert forecast([active])[active] == pytest.approx(30 * 0.4)
     for _ in range(100):
         RUNNER.slowness.note(0.05, expected=0.05)
-    assert forecast([active], RUNNER)[active] == pytest.approx(30 * 0.05, rel=0.1)
+    assert forecast([active])[active] == pytest.approx(30 * 0.05, rel=0.1)
 
 
 def test_background_jobs_pause_while_somebody_waits() -> None:

@@ -341,7 +341,7 @@ def test_the_forecast_knows_that_decoding_comes_after_inverting(runner: Runner) 
     for done in range(2 * STEPS - 1):
         assert active.ahead[0].rounds == 2 * STEPS - 1 - done
         alone = active.ahead[0].rounds * runner.step_seconds * runner.slowness.factor
-        assert forecast([active], runner)[active] >= alone
+        assert forecast([active])[active] >= alone
         bench.engine.step()
     assert start_kind(runner, "generate").ahead[0].rounds == STEPS
 

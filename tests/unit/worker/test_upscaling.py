@@ -218,7 +218,7 @@ def test_progress_and_forecast_count_both_stages(
         runners.append(active.stepping)
         monkeypatch.setattr(first, "slowness", Slowness())  # as the machine is without its other work
         monkeypatch.setattr(upscaler, "slowness", Slowness())
-        forecasts.append(forecast([active], active.stepping)[active])
+        forecasts.append(forecast([active])[active])
     assert told == [2, 4, 6, 8, 16, 24, 32, 40]
     assert runners == [first] * 3 + [upscaler] * 5
     assert all(later < earlier for earlier, later in itertools.pairwise(forecasts))
