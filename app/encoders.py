@@ -1,8 +1,6 @@
 """Encoders of a finished job's images: a PNG or contact sheet, an animation, arrays, a zip or a multipart message.
 
-`app.formats` lists them. Each takes the manifest, the images, the two images between which they lie (none unless the
-job interpolates between images), and the trace of the job as an .npz file (None if there is none to show). Each returns
-the body and the parameters of its media type.
+`app.formats` lists them. Each returns the body and the parameters of its media type.
 """
 
 import hashlib
@@ -13,6 +11,7 @@ import math
 import struct
 import zipfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,6 +27,21 @@ from model.png import PNG_KEY
 SHEET_GAP = 2  # pixels
 FRAME_MILLISECONDS = 200
 SHEET_COLOUR = "white"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The result of a finished job."""
+
+    manifest: Manifest
+    pngs: list[bytes]  # its images
+    ends: Sequence[bytes] = ()  # the two images between which they lie; none unless the job interpolates between images
+    trace: bytes | None = None  # its trace as an .npz file; None if there is none to show
+
+    @property
+    def course(self) -> list[bytes]:
+        """Its images between the two ends, if there are any."""
+        return [*self.ends[:1], *self.pngs, *self.ends[1:]]
 
 
 def describe(manifest: Manifest) -> dict[str, Any]:
@@ -58,16 +72,14 @@ def describe(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def sheet(
-    manifest: Manifest, pngs: list[bytes], ends: Sequence[bytes] = (), trace: bytes | None = None
-) -> tuple[bytes, str]:
+def sheet(made: Finished) -> tuple[bytes, str]:
     """Returns a single image unchanged, several as a contact sheet, and a passage as a row between its ends."""
-    if len(pngs) == 1:
-        return pngs[0], ""
-    images = _opened([*ends[:1], *pngs, *ends[1:]], bits=manifest.job.bits)
-    canvas = _side_by_side(images, len(images) if manifest.job.task.is_passage else _columns(len(images)))
+    if len(made.pngs) == 1:
+        return made.pngs[0], ""
+    images, job = _opened(made.course, bits=made.manifest.job.bits), made.manifest.job
+    canvas = _side_by_side(images, len(images) if job.task.is_passage else _columns(len(images)))
     file = io.BytesIO()
-    canvas.save(file, "PNG", pnginfo=_text(manifest))
+    canvas.save(file, "PNG", pnginfo=_text(made.manifest))
     return file.getvalue(), ""
 
 
@@ -101,17 +113,15 @@ def _side_by_side(images: Sequence[Image.Image], columns: int) -> Image.Image:
     return canvas
 
 
-def animation(
-    manifest: Manifest, pngs: list[bytes], ends: Sequence[bytes] = (), trace: bytes | None = None
-) -> tuple[bytes, str]:
+def animation(made: Finished) -> tuple[bytes, str]:
     """Returns the images, or the moments of the trace, as an animated PNG that runs forwards and backwards, for ever.
 
     An animated PNG compresses frames as a PNG compresses its image, so the compressed pixels are copied unchanged.
     """
-    pngs = [*ends[:1], *pngs, *ends[1:]] if trace is None else _moments(trace)
+    pngs = made.course if made.trace is None else _moments(made.trace)
     frames = [_frame(png) for png in pngs]
     if len({header for header, _ in frames}) > 1:  # all frames must have the header of the first
-        frames = [_frame(_as_png(image)) for image in _in_one_mode(_opened(pngs, bits=manifest.job.bits))]
+        frames = [_frame(_as_png(image)) for image in _in_one_mode(_opened(pngs, bits=made.manifest.job.bits))]
     header = frames[0][0]
     course = [pixels for _, pixels in frames + frames[-2:0:-1]]
     numbers = itertools.count()  # sequence numbers of the fcTL and fdAT chunks
@@ -120,7 +130,7 @@ def animation(
     file.write(PNG_MAGIC)
     putchunk(file, b"IHDR", header)
     putchunk(file, b"acTL", struct.pack(">II", len(course), 0))
-    for kind, content, *_ in _text(manifest).chunks:
+    for kind, content, *_ in _text(made.manifest).chunks:
         putchunk(file, kind, content)
     for index, pixels in enumerate(course):
         putchunk(file, b"fcTL", struct.pack(">I", next(numbers)), control)
@@ -173,25 +183,21 @@ def _text(manifest: Manifest) -> PngInfo:
     return text
 
 
-def archive(
-    manifest: Manifest, pngs: list[bytes], ends: Sequence[bytes] = (), trace: bytes | None = None
-) -> tuple[bytes, str]:
+def archive(made: Finished) -> tuple[bytes, str]:
     """Returns a zip of the images and the manifest."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:  # PNGs are compressed already
-        for index, png in enumerate(pngs):
+        for index, png in enumerate(made.pngs):
             archive.writestr(zipfile.ZipInfo(f"{index}.png"), png)
-        archive.writestr(zipfile.ZipInfo("manifest.json"), json.dumps(describe(manifest), indent=2))
+        archive.writestr(zipfile.ZipInfo("manifest.json"), json.dumps(describe(made.manifest), indent=2))
     return file.getvalue(), ""
 
 
-def message(
-    manifest: Manifest, pngs: list[bytes], ends: Sequence[bytes] = (), trace: bytes | None = None
-) -> tuple[bytes, str]:
+def message(made: Finished) -> tuple[bytes, str]:
     """Returns a MIME multipart message of the manifest and the images."""
-    boundary = f"difuso-{hashlib.sha256(pngs[0]).hexdigest()[:32]}"
-    parts = [("manifest.json", "application/json", json.dumps(describe(manifest)).encode())]
-    parts += [(f"{index}.png", "image/png", png) for index, png in enumerate(pngs)]
+    boundary = f"difuso-{hashlib.sha256(made.pngs[0]).hexdigest()[:32]}"
+    parts = [("manifest.json", "application/json", json.dumps(describe(made.manifest)).encode())]
+    parts += [(f"{index}.png", "image/png", png) for index, png in enumerate(made.pngs)]
     body = b""
     for name, media_type, content in parts:
         head = [f"--{boundary}", f"Content-Type: {media_type}", f'Content-Disposition: attachment; filename="{name}"']
@@ -199,12 +205,11 @@ def message(
     return body + f"--{boundary}--\r\n".encode(), f"; boundary={boundary}"
 
 
-def arrays(
-    manifest: Manifest, pngs: list[bytes], ends: Sequence[bytes] = (), trace: bytes | None = None
-) -> tuple[bytes, str]:
+def arrays(made: Finished) -> tuple[bytes, str]:
     """Returns an .npz file of the images, their classes, and the arrays of the trace."""
-    images = image_arrays(pngs, manifest.job.params, planes=manifest.job.planes)
-    if trace is None:
+    job = made.manifest.job
+    images = image_arrays(made.pngs, job.params, planes=job.planes)
+    if made.trace is None:
         return encode_npz(images), ""
-    with np.load(io.BytesIO(trace)) as kept:
+    with np.load(io.BytesIO(made.trace)) as kept:
         return encode_npz(images, kept), ""

@@ -1,12 +1,30 @@
-"""The errors of the front end; those about parameters and images are in `jobs.errors`.
+"""The errors of the front end, each with its type of problem (RFC 9457); those of parameters and images: `jobs.errors`.
 
-These errors know nothing of HTTP, and neither do those of `jobs.errors`; `app.http.problems` turns both into answers.
+`app.http.problems` turns both into answers.
 """
 
 import math
-from typing import Literal
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 from jobs.contract import FailureCode
+
+from .formats import Format
+
+
+@dataclass(frozen=True)
+class ProblemType:
+    """The values that all problems of one type share; `detail` is the default."""
+
+    status: int
+    slug: str
+    title: str
+    detail: str
+    retry_after: int | None = None
+
+
+INVALID = ProblemType(422, "invalid-request", "The request is invalid", "See errors.")
+TOO_LARGE = ProblemType(413, "content-too-large", "Content too large", "The body is larger than this server allows.")
 
 
 class AppError(Exception):
@@ -20,6 +38,8 @@ class AppError(Exception):
         headers: further headers of the answer.
     """
 
+    problem: ClassVar[ProblemType]
+
     def __init__(self, detail: str | None = None, *, retry_after: float | None = None) -> None:
         super().__init__(detail)
         self.detail = detail
@@ -30,13 +50,24 @@ class AppError(Exception):
 class Unauthorized(AppError):
     """The request has no known API key; the answer does not tell whether it is missing, malformed or unknown."""
 
+    problem = ProblemType(
+        401, "unauthorized", "An API key is needed", "Send a valid API key in the header Authorization: Bearer KEY."
+    )
+
 
 class UnknownHost(AppError):
-    """The Host header names another server."""
+    problem = ProblemType(
+        400, "unknown-host", "Unknown host", "The Host header names another server; use a name that this server allows."
+    )
 
 
 class CrossOrigin(AppError):
-    """A browser sent the request on behalf of a page of another origin."""
+    problem = ProblemType(
+        403,
+        "cross-origin",
+        "Refused to pages of other sites",
+        "A page of another site may not change anything on this server; use this server's own page, or a program.",
+    )
 
 
 class InvalidRequest(AppError):
@@ -46,6 +77,8 @@ class InvalidRequest(AppError):
         place: the kind of part: a query `parameter`, a `header`, or the body (a JSON `pointer`).
         name: the name of the parameter or header, or the pointer.
     """
+
+    problem = INVALID
 
     def __init__(self, place: Literal["parameter", "header", "pointer"], name: str, detail: str) -> None:
         super().__init__(detail)
@@ -60,49 +93,60 @@ class UploadRefused(AppError):
         part: the name of the part that is wrong; None if it is the body as a whole.
     """
 
+    problem = INVALID
+
     def __init__(self, detail: str | None = None, *, part: str | None = None) -> None:
         super().__init__(detail)
         self.part = part
 
 
 class NotMultipart(UploadRefused):
-    """The body is not multipart/form-data."""
+    problem = ProblemType(
+        415, "unsupported-media-type", "Unsupported media type", "Send images as parts of multipart/form-data."
+    )
 
 
 class MalformedBody(UploadRefused):
-    """The body is not well-formed multipart/form-data, or ends too early."""
+    problem = ProblemType(
+        400, "malformed-body", "Malformed body", "The body is not a complete multipart/form-data message."
+    )
 
 
 class BodyTooLarge(UploadRefused):
-    """The body has more bytes than the limit."""
+    problem = TOO_LARGE
 
 
 class NotAcceptable(AppError):
-    """No format satisfies the Accept header."""
+    problem = ProblemType(
+        406,
+        "not-acceptable",
+        "No acceptable format",
+        f"Send an Accept header that allows one of {', '.join(reversed(Format))}.",
+    )
 
 
 class Overloaded(AppError):
-    """Too much work is waiting."""
+    problem = ProblemType(429, "overloaded", "Too much work is waiting", "Try again later.")
 
 
 class LimitReached(AppError):
-    """A limit of the API key is reached."""
+    problem = ProblemType(429, "limit-reached", "The API key's limit is reached", "Try again later.")
 
 
 class ModelUnavailable(AppError):
-    """Every live worker refuses the model."""
+    problem = ProblemType(503, "model-unavailable", "No worker can run this model", "See /models.", 30)
 
 
 class NotReady(AppError):
-    """The job is not finished."""
+    problem = ProblemType(409, "not-ready", "The job is not finished", "Ask again when it has succeeded.", 1)
 
 
 class JobCancelled(AppError):
-    """The job was cancelled."""
+    problem = ProblemType(409, "job-cancelled", "The job was cancelled", "It has no images.")
 
 
 class JobFailed(AppError):
-    """The job failed."""
+    problem = ProblemType(500, "job-failed", "The job failed", "It has no images.")
 
     def __init__(self, code: FailureCode) -> None:
         super().__init__()
@@ -110,8 +154,10 @@ class JobFailed(AppError):
 
 
 class NotUsable(AppError):
-    """Redis or the result store does not work."""
+    problem = ProblemType(
+        503, "not-ready-to-serve", "Not ready to serve", "Redis or the result store does not work.", 5
+    )
 
 
 class ShuttingDown(AppError):
-    """This process is about to end."""
+    problem = ProblemType(503, "shutting-down", "This server is shutting down", "Ask another server.", 5)

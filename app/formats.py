@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from enum import StrEnum
 
 from jobs.contract import Manifest
 
-from .encoders import animation, archive, arrays, message, sheet
+from .encoders import Finished, animation, archive, arrays, message, sheet
 
-# Takes the manifest, the images, the two images between which they lie (empty unless an interpolation), and the trace
-# of the job as an .npz file (None if there is none to show). Returns the body and the parameters of its media type.
-Encoder = Callable[[Manifest, list[bytes], Sequence[bytes], bytes | None], tuple[bytes, str]]
+Encoder = Callable[[Finished], tuple[bytes, str]]  # returns the body and the parameters of its media type
 
 
 class Format(StrEnum):

@@ -32,7 +32,7 @@ from .http.origins import share
 from .http.problems import RESPONSES, install
 from .http.server import run
 from .openapi import TAGS, describe, operation_id
-from .requests.deps import State
+from .requests.deps import Process, State
 from .requests.render_threads import Renderers
 from .requests.uploads import Uploads
 from .requests.watching import Watcher
@@ -126,9 +126,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
         queue = JobQueue(client, result_ttl=settings.result_ttl)
         store = ResultStore(settings.store_url)
         metrics.registry.register(StackCollector(queue, store, follower, metrics))
-        yield State(
-            caller=None,
-            is_head=False,
+        process = Process(
             settings=settings,
             metrics=metrics,
             follower=follower,
@@ -141,6 +139,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
             watcher=Watcher(queue, listener, app.state.draining, metrics),
             draining=app.state.draining,
         )
+        yield State(process=process, caller=None, is_head=False)
 
 
 async def _follow(follower: CatalogFollower, metrics: Metrics) -> None:

@@ -1,6 +1,5 @@
 """Errors as problems (RFC 9457): a table of their types, and the handler. docs/http-api.md describes each type."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI
@@ -16,7 +15,7 @@ from jobs.contract import FailureCode
 from model.errors import PlanError
 
 from .. import errors
-from ..formats import Format
+from ..errors import INVALID, TOO_LARGE, ProblemType
 from .headers import LIMITED, described
 
 MEDIA_TYPE = "application/problem+json"
@@ -50,29 +49,15 @@ class Problem(BaseModel):
     request_id: str | None = None
 
 
-@dataclass(frozen=True)
-class ProblemType:
-    """The values that all problems of one type share; `detail` is the default."""
-
-    status: int
-    slug: str
-    title: str
-    detail: str
-    retry_after: int | None = None
-
-
 def _of_image(refused: type[jobs_errors.ImageRefused], slug: str, *, status: int = 422) -> ProblemType:
     return ProblemType(status, slug, refused.title, refused.advice)
 
-
-INVALID = ProblemType(422, "invalid-request", "The request is invalid", "See errors.")
-TOO_LARGE = ProblemType(413, "content-too-large", "Content too large", "The body is larger than this server allows.")
 
 MALFORMED = ProblemType(
     400, "malformed-request", "Malformed request", "This is not valid HTTP, or its URL and headers exceed 16 KiB."
 )
 
-# An exception without an entry gets that of its nearest base class.
+# An exception without an entry gets that of its nearest base class. Those of `app.errors` name theirs.
 PROBLEMS: dict[type[Exception], ProblemType] = {
     jobs_errors.JobNotFound: ProblemType(
         404, "job-not-found", "No such job", "No job has this id: it never existed, or it was forgotten after its time."
@@ -95,53 +80,17 @@ PROBLEMS: dict[type[Exception], ProblemType] = {
     jobs_errors.StoreUnavailable: ProblemType(
         503, "store-unavailable", "The result store does not answer", "Try again later.", 5
     ),
-    errors.Unauthorized: ProblemType(
-        401, "unauthorized", "An API key is needed", "Send a valid API key in the header Authorization: Bearer KEY."
-    ),
-    errors.UnknownHost: ProblemType(
-        400, "unknown-host", "Unknown host", "The Host header names another server; use a name that this server allows."
-    ),
     jobs_errors.RequestRefused: INVALID,
     jobs_errors.ImageRefused: INVALID,
     PlanError: INVALID,
-    errors.CrossOrigin: ProblemType(
-        403,
-        "cross-origin",
-        "Refused to pages of other sites",
-        "A page of another site may not change anything on this server; use this server's own page, or a program.",
-    ),
-    errors.InvalidRequest: INVALID,
     RequestValidationError: INVALID,
-    errors.UploadRefused: INVALID,
-    errors.NotMultipart: ProblemType(
-        415, "unsupported-media-type", "Unsupported media type", "Send images as parts of multipart/form-data."
-    ),
-    errors.MalformedBody: ProblemType(
-        400, "malformed-body", "Malformed body", "The body is not a complete multipart/form-data message."
-    ),
-    errors.BodyTooLarge: TOO_LARGE,
     jobs_errors.UnsupportedFormat: _of_image(jobs_errors.UnsupportedFormat, "unsupported-format", status=415),
     jobs_errors.BadImage: _of_image(jobs_errors.BadImage, "bad-image"),
     jobs_errors.ImageTooLarge: _of_image(jobs_errors.ImageTooLarge, "image-too-large"),
     jobs_errors.AnimatedImage: _of_image(jobs_errors.AnimatedImage, "animated-image"),
     jobs_errors.ImageTooComplex: _of_image(jobs_errors.ImageTooComplex, "image-too-complex"),
-    errors.NotAcceptable: ProblemType(
-        406,
-        "not-acceptable",
-        "No acceptable format",
-        f"Send an Accept header that allows one of {', '.join(reversed(Format))}.",
-    ),
-    errors.Overloaded: ProblemType(429, "overloaded", "Too much work is waiting", "Try again later."),
-    errors.LimitReached: ProblemType(429, "limit-reached", "The API key's limit is reached", "Try again later."),
-    errors.ModelUnavailable: ProblemType(503, "model-unavailable", "No worker can run this model", "See /models.", 30),
-    errors.NotReady: ProblemType(409, "not-ready", "The job is not finished", "Ask again when it has succeeded.", 1),
-    errors.JobCancelled: ProblemType(409, "job-cancelled", "The job was cancelled", "It has no images."),
-    errors.JobFailed: ProblemType(500, "job-failed", "The job failed", "It has no images."),
-    errors.NotUsable: ProblemType(
-        503, "not-ready-to-serve", "Not ready to serve", "Redis or the result store does not work.", 5
-    ),
-    errors.ShuttingDown: ProblemType(503, "shutting-down", "This server is shutting down", "Ask another server.", 5),
     Exception: ProblemType(500, "internal", "Internal error", "The server's log has the error under this request id."),
+    **{each: each.problem for base in (errors.AppError, errors.UploadRefused) for each in base.__subclasses__()},
 }
 
 FAILURES: dict[FailureCode, tuple[int, str]] = {

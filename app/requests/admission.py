@@ -1,11 +1,14 @@
-"""Admission of jobs to the queue: a job that would wait too long is refused at once."""
+"""Admission of jobs to the queue: one that would wait too long, or is beyond the limits of its owner, is refused."""
 
 import math
 from collections.abc import Sequence
+from typing import Any
+
+import http_sf
 
 from jobs.cost import Cost
 from jobs.redis.backlog import Backlog
-from jobs.redis.limits import Limits, Refusal
+from jobs.redis.limits import BURST_SECONDS, Limits, Refusal, Usage
 from jobs.redis.workers import ModelReport
 
 from ..errors import InvalidRequest, LimitReached, ModelUnavailable, Overloaded
@@ -15,6 +18,10 @@ UNKNOWN_RETRY_SECONDS = 30  # the delay while no worker has measured its speed
 # The timeout only stops jobs that hang. Any machine worth serving on is faster than one image-step per second.
 SLOWEST_RATE = 1.0
 LEAST_TIMEOUT = 600.0  # seconds
+
+# Units that are not registered, but the draft's default, requests, would be wrong.
+UNIT, ROOM = "image-steps", "stored-bytes"
+MAX_INTEGER = 10**15 - 1  # of a Structured Field (RFC 9651)
 
 
 def admit(backlog: Backlog, *, max_wait: float, max_jobs: int) -> None:
@@ -101,3 +108,34 @@ def job_timeout(image_steps: int, *, max_wait: float) -> int:
     seconds) and its own work at the slowest rate.
     """
     return math.ceil(max(LEAST_TIMEOUT, max_wait + image_steps / SLOWEST_RATE))
+
+
+def rate_limit_headers(limits: Limits, usage: Usage, *, kept_seconds: int) -> dict[str, str]:
+    """Returns the headers RateLimit-Policy and RateLimit for the limits that are set.
+
+    They follow draft-ietf-httpapi-ratelimit-headers-11.
+
+    An account fills in BURST_SECONDS, so this is the window of the policy `rate`. Since it fills all the time, the
+    window in which no more is available than now is only known while it is empty: until the next job is accepted.
+
+    Args:
+        kept_seconds: the time that results are kept, in which the account of stored bytes fills.
+    """
+    policies: list[Any] = []  # items of http_sf: a string and its parameters
+    states: list[Any] = []
+    if limits.rate is not None:
+        policies.append(("rate", {"q": _integer(BURST_SECONDS * limits.rate), "qu": UNIT, "w": BURST_SECONDS}))
+        wait = {} if usage.balance > 0 else {"t": _integer(-usage.balance / limits.rate)}
+        states.append(("rate", {"r": _integer(usage.balance), **wait}))
+    if limits.unfinished is not None:
+        policies.append(("unfinished", {"q": _integer(limits.unfinished), "qu": UNIT}))
+        states.append(("unfinished", {"r": _integer(limits.unfinished - usage.unfinished)}))
+    if limits.stored is not None:
+        policies.append(("stored", {"q": _integer(limits.stored), "qu": ROOM, "w": kept_seconds}))
+        states.append(("stored", {"r": min(MAX_INTEGER, math.floor(usage.room))}))
+    return {"RateLimit-Policy": http_sf.ser(policies), "RateLimit": http_sf.ser(states)}
+
+
+def _integer(amount: float) -> int:
+    """Rounds up, so that 0 means that nothing more is accepted."""
+    return min(MAX_INTEGER, max(0, math.ceil(amount)))

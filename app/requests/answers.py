@@ -11,13 +11,14 @@ from jobs.contract import JobState, JobStatus, Manifest
 from jobs.errors import ResultExpired
 from jobs.store.result_store import ResultStore
 
+from ..encoders import Finished
 from ..errors import JobCancelled, JobFailed, NotAcceptable, NotReady
 from ..films import FilmFormat, rendered
 from ..formats import Format
 from ..http.api_keys import ApiKey
 from ..http.conditional import matches
 from ..http.negotiation import Accept
-from .render_threads import Renderers
+from .deps import Process
 from .views import job_text, timings
 
 # The images of a job never change, but they can be deleted, so a client that keeps them asks each time whether they are
@@ -62,13 +63,7 @@ def accepted(status: JobStatus, key: ApiKey | None) -> Response:
 
 
 async def images(
-    status: JobStatus,
-    store: ResultStore,
-    accept: Accept,
-    renderers: Renderers,
-    *,
-    key: ApiKey | None,
-    known: str | None = None,
+    status: JobStatus, process: Process, accept: Accept, *, key: ApiKey | None, known: str | None = None
 ) -> Response:
     """Returns all images of a job in the format that the caller prefers.
 
@@ -77,13 +72,13 @@ async def images(
         NotAcceptable: if the images have no format that the caller accepts.
         Overloaded: if too many requests for images wait.
     """
-    form = accept.choose(status.job.planes)
+    form, store, renderers = accept.choose(status.job.planes), process.store, process.renderers
     manifest = await renderers.read(lambda: finished(status, store))
     render = form.render
     if render is None:
         return job_json(status, key, known=known)
     tag = form.entity_tag(manifest)
-    headers = {**_image_headers(status, tag), "Content-Location": f"/jobs/{status.job.id}/image"}
+    headers = _image_headers(status, tag, "image")
     if matches(known, tag):
         return Response(status_code=304, headers=headers)
     if form is Format.PNG and len(manifest.images) == 1:
@@ -93,7 +88,7 @@ async def images(
         def read_and_render() -> tuple[bytes, str]:
             pngs = [store.image(manifest, index) for index in range(len(manifest.images))]
             trace = store.trace(manifest) if form.shows_trace else None
-            return render(manifest, pngs, _ends(manifest, store), trace)
+            return render(Finished(manifest, pngs, _ends(manifest, store), trace))
 
         body, parameters = await renderers.run(read_and_render)
     headers["Content-Disposition"] = f'inline; filename="{status.job.id}.{form.extension}"'
@@ -106,7 +101,7 @@ def image(status: JobStatus, store: ResultStore, index: int, *, known: str | Non
         raise NotAcceptable(f"Images of {status.job.planes} channels are not PNGs: get all of them as {Format.NPZ}.")
     manifest = finished(status, store)
     tag = f'"{manifest.images[index].sha256}"'
-    headers = {**_image_headers(status, tag), "Content-Location": f"/jobs/{status.job.id}/images/{index}"}
+    headers = _image_headers(status, tag, f"images/{index}")
     if matches(known, tag):
         return Response(status_code=304, headers=headers)
     headers["Content-Disposition"] = f'inline; filename="{status.job.id}-{index}.png"'
@@ -120,7 +115,7 @@ def film(status: JobStatus, store: ResultStore, index: int, form: FilmFormat, *,
     if strip is None:
         raise HTTPException(404)
     tag = f'"{hashlib.sha256(form.encode() + strip).hexdigest()}"'
-    headers = {**_image_headers(status, tag), "Content-Location": f"/jobs/{status.job.id}/images/{index}/film"}
+    headers = _image_headers(status, tag, f"images/{index}/film")
     if matches(known, tag):
         return Response(status_code=304, headers=headers)
     name = f"{status.job.id}-{index}-film.{form.removeprefix('image/')}"
@@ -163,10 +158,12 @@ def _ends(manifest: Manifest, store: ResultStore) -> list[bytes]:
     return [end for end in ends if end is not None]
 
 
-def _image_headers(status: JobStatus, tag: str) -> dict[str, str]:
+def _image_headers(status: JobStatus, tag: str, path: str) -> dict[str, str]:
+    """Returns the headers of all answers with images; `path` is that of the answer below its job."""
     durations = timings(status).model_dump(exclude_none=True)
     return {
         "X-Job-Id": status.job.id,
+        "Content-Location": f"/jobs/{status.job.id}/{path}",
         "ETag": tag,
         "Cache-Control": KEPT,
         "Vary": "Accept" if status.job.owner is None else "Accept, Authorization",

@@ -25,7 +25,8 @@ from model.conditions import MAX_CONDITIONS, MAX_TEXT
 
 from ..errors import InvalidRequest, UploadRefused
 from ..http.problems import MAX_NAME
-from .uploads import JSON, SENT, Sent, Uploads
+from .deps import Process
+from .uploads import JSON, SENT, Sent
 
 # More than any request has: 80,000 numbers fit into the conditions of a job, and most parameters are their values.
 MAX_VALUES = 100_000
@@ -55,9 +56,9 @@ class JsonRoute(APIRoute):
                 return await handle(request)
             if (guard := request.app.state.guard) is not None:  # strangers could keep this process busy with bodies
                 await guard(request)
-            uploads: Uploads = request.state.uploads
+            process: Process = request.state.process
             with ExitStack() as memory:
-                pairs, images = await uploads.read_whole(request, partial(_parted, kind=kind), memory)
+                pairs, images = await process.uploads.read_whole(request, partial(_parted, kind=kind), memory)
                 return await handle(_Rewritten(request, pairs, Sent(images, memory)))
 
         return read

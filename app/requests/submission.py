@@ -1,9 +1,8 @@
 """From a complete request to its answer: queues the job, waits and returns its images; or answers with its price."""
 
-import inspect
 import logging
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -18,25 +17,23 @@ from jobs.queries import SamplingQuery
 from jobs.redis.limits import Limits, Refusal
 from jobs.tracing import traceparent
 
-from ..errors import AppError, Overloaded
+from ..errors import AppError, InvalidRequest, Overloaded
 from ..formats import CONTENT, FORMATS, Format
 from ..http.api_keys import ApiKey
-from ..http.headers import ABOUT_JOB, LIMITED, described, occasional
-from ..http.middleware import CLIENT_GONE
-from ..http.rate_limits import rate_limit_headers
-from . import answers
-from .admission import admit, check_served, check_share, check_size, job_timeout
-from .deps import (
-    AcceptDep,
-    IdempotencyKey,
-    MetricsDep,
-    PreferenceDep,
-    QueueDep,
-    SettingsDep,
-    StoreDep,
-    UrgencyDep,
-    WatcherDep,
+from ..http.headers import (
+    ABOUT_JOB,
+    LIMITED,
+    IdempotencyKeyHeader,
+    PreferHeader,
+    PriorityHeader,
+    described,
+    occasional,
 )
+from ..http.middleware import CLIENT_GONE
+from ..http.negotiation import Accept, Preference, read_idempotency_key, read_preference, read_urgency
+from . import answers
+from .admission import admit, check_served, check_share, check_size, job_timeout, rate_limit_headers
+from .deps import AcceptDep, Process, ProcessDep
 from .views import JobView, Price, price_text
 from .watching import ClientGone
 
@@ -79,35 +76,26 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Submission:
-    """A request for a job of any kind: its headers, and the parts of the process that answer it."""
+    """A request for a job of any kind: its headers, and the process that answers it."""
 
     request: Request
-    settings: SettingsDep
-    queue: QueueDep
-    store: StoreDep
-    watcher: WatcherDep
-    metrics: MetricsDep
-    accept: AcceptDep
-    preference: PreferenceDep
-    urgency: UrgencyDep
-    idempotency_key: IdempotencyKey = None
+    process: Process
+    accept: Accept
+    preference: Preference
+    urgency: int
+    idempotency_key: str | None
 
-    async def answer(self, model: str, query: SamplingQuery, prepared: Prepared) -> Response:
+    async def answer(self, model: str, query: SamplingQuery, prepared: Prepared, *, dry_run: bool) -> Response:
         """Queues the job and waits for its images; answers 202 with the job if that takes too long.
 
-        The query as it was sent lets a repeated request be recognised.
+        The query as it was sent lets a repeated request be recognised. The answer, also a refusal, has the RateLimit
+        headers of a caller with limits.
+
+        Args:
+            dry_run: whether to answer with the price of a new job, which is refused as the job would be. Nothing is
+                written then.
         """
-        return await self._with_rate_limit(self._answer(model, query, prepared))
-
-    async def price(self, model: str, prepared: Prepared) -> Response:
-        """Answers with the price of the job, which is refused as `answer` would refuse it. Nothing is written.
-
-        The Idempotency-Key is ignored: the price is that of a new job.
-        """
-        return await self._with_rate_limit(self._answer_price(model, prepared))
-
-    async def _with_rate_limit(self, answering: Awaitable[Response]) -> Response:
-        """Adds the RateLimit headers of a caller with limits to an answer, also to a refusal."""
+        answering = self._answer_price(model, prepared) if dry_run else self._answer(model, query, prepared)
         try:
             response = await answering
         except AppError as error:
@@ -120,10 +108,10 @@ class Submission:
         if self._caller is None or not self._caller.limits.are_set:
             return {}
         try:
-            usage = await run_in_threadpool(self.queue.usage, self._caller.name, self._caller.limits)
+            usage = await run_in_threadpool(self.process.queue.usage, self._caller.name, self._caller.limits)
         except QueueUnavailable:  # the job is accepted or refused already
             return {}
-        return rate_limit_headers(self._caller.limits, usage, kept_seconds=self.settings.result_ttl)
+        return rate_limit_headers(self._caller.limits, usage, kept_seconds=self.process.settings.result_ttl)
 
     async def _answer(self, model: str, query: SamplingQuery, prepared: Prepared) -> Response:
         job = self._job(model, prepared, id=self._job_id(), tag=query.tag)
@@ -131,17 +119,17 @@ class Submission:
         request_hash = query.request_hash(job.kind, hashes, job.params.conditions)
         new, status = await run_in_threadpool(self._submit, job, request_hash, prepared)
         if new:
-            self.metrics.accepted.labels(job.kind, job.model).inc()
+            self.process.metrics.accepted.labels(job.kind, job.model).inc()
             log.info("job accepted", extra={"job_id": job.id, "model": job.model, "image_steps": job.image_steps})
         try:
             if self.preference.seconds > 0:
-                status = await self.watcher.wait(status, self.request, seconds=self.preference.seconds)
+                status = await self.process.watcher.wait(status, self.request, seconds=self.preference.seconds)
         except ClientGone:
             if self.idempotency_key is None:  # with a key the client can come back for the images
                 await run_in_threadpool(self._cancel, job.id)
             return Response(status_code=CLIENT_GONE)
         if new and status.ended_at is not None:
-            self.metrics.end_to_end.observe(status.ended_at - job.accepted_at)
+            self.process.metrics.end_to_end.observe(status.ended_at - job.accepted_at)
         return await self._respond(status)
 
     async def _answer_price(self, model: str, prepared: Prepared) -> Response:
@@ -151,9 +139,8 @@ class Submission:
     async def _respond(self, status: JobStatus) -> Response:
         done = self.preference.seconds > 0 and status.state.is_terminal
         try:
-            renderers = self.request.state.renderers
             response = (
-                await answers.images(status, self.store, self.accept, renderers, key=self._caller)
+                await answers.images(status, self.process, self.accept, key=self._caller)
                 if done
                 else answers.accepted(status, self._caller)
             )
@@ -169,7 +156,7 @@ class Submission:
             prepared,
             id=id,
             urgency=self.urgency,
-            timeout=job_timeout(prepared.image_steps, max_wait=self.settings.max_wait),
+            timeout=job_timeout(prepared.image_steps, max_wait=self.process.settings.max_wait),
             owner=self._caller.name if self._caller else None,
             tag=tag,
             request_id=self.request.state.request_id,
@@ -195,18 +182,18 @@ class Submission:
     def _submit(self, job: Job, request_hash: str, prepared: Prepared) -> tuple[bool, JobStatus]:
         """Queues the job if the limits allow it; returns whether it is new, and its status."""
         if not (self.idempotency_key and self._exists(job.id)):  # a repeated request adds no work
-            self._admit(job, prepared.cost, self.queue.reserve)
+            self._admit(job, prepared.cost, self.process.queue.reserve)
             try:
                 for image in prepared.uploads:  # before the job, so that no queued job lacks them
-                    self.store.write_upload(job.id, image.sha256, image.png)
+                    self.process.store.write_upload(job.id, image.sha256, image.png)
             except StoreUnavailable:
-                self.queue.give_back(job, prepared.cost, self._limits)
+                self.process.queue.give_back(job, prepared.cost, self._limits)
                 raise
-        new = self.queue.submit(job, request_hash=request_hash)
+        new = self.process.queue.submit(job, request_hash=request_hash)
         if new and self.preference.seconds > 0:
             return new, JobStatus(job=job, state=JobState.QUEUED)  # whoever waits reads the rest
         try:
-            return new, self.queue.status(job.id)
+            return new, self.process.queue.status(job.id)
         except QueueUnavailable:
             if not new:
                 raise
@@ -214,38 +201,50 @@ class Submission:
 
     def _price(self, job: Job, cost: Cost) -> Price:
         """Returns the price of a job that the limits allow."""
-        self._admit(job, cost, self.queue.refusal)
-        return Price.of(job, cost, self.queue.forecast(job))
+        self._admit(job, cost, self.process.queue.refusal)
+        return Price.of(job, cost, self.process.queue.forecast(job))
 
     def _admit(self, job: Job, cost: Cost, share: Callable[[Job, Cost, Limits], Refusal | None]) -> None:
         """Raises unless the limits allow a new job; `share` returns the limit of its owner that is reached, if any."""
         limits = self._limits
         check_size(cost, limits)
-        backlog = self.queue.backlog(job.model)
+        backlog = self.process.queue.backlog(job.model)
         check_served(job.model, backlog.reports)
         for other in job.models[1:]:
-            check_served(other, self.queue.backlog(other).reports)
-        admit(backlog, max_wait=self.settings.max_wait, max_jobs=self.settings.max_jobs)
+            check_served(other, self.process.queue.backlog(other).reports)
+        admit(backlog, max_wait=self.process.settings.max_wait, max_jobs=self.process.settings.max_jobs)
         check_share(share(job, cost, limits), cost, limits, rate=backlog.rate)
 
     def _exists(self, job_id: str) -> bool:
         try:
-            self.queue.status(job_id)
+            self.process.queue.status(job_id)
         except JobNotFound:
             return False
         return True
 
     def _cancel(self, job_id: str) -> None:
         try:
-            self.queue.cancel(job_id)
+            self.process.queue.cancel(job_id)
         except JobsError:
             log.warning("a job whose client has gone could not be cancelled", extra={"job_id": job_id})
 
 
-async def _submission(**parts: Any) -> Submission:
-    return Submission(**parts)  # async, because FastAPI would call the class in a thread
+async def _submission(
+    request: Request,
+    process: ProcessDep,
+    accept: AcceptDep,
+    prefer: PreferHeader = None,
+    priority: PriorityHeader = None,
+    idempotency_key: IdempotencyKeyHeader = None,
+) -> Submission:
+    """Reads the headers that FastAPI describes; of one that is sent repeatedly, it would pass only one."""
+    sent = request.headers.getlist
+    key = read_idempotency_key(idempotency_key or "") if len(sent("idempotency-key")) == 1 else None
+    if key is None and idempotency_key is not None:
+        detail = "Input should be one key of 1 to 255 printable ASCII characters, preferably in quotation marks"
+        raise InvalidRequest("header", "Idempotency-Key", detail)
+    preference = read_preference(", ".join(sent("prefer")), longest=process.settings.sync_wait)
+    return Submission(request, process, accept, preference, read_urgency(", ".join(sent("priority"))), key)
 
-
-_submission.__signature__ = inspect.signature(Submission)  # type: ignore[attr-defined]  # of which FastAPI reads the parts
 
 SubmissionDep = Annotated[Submission, Depends(_submission)]

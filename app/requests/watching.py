@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing
 from functools import partial
 from typing import Any
 
@@ -39,23 +38,17 @@ class Watcher:
         self._metrics = metrics
         self._threads = CapacityLimiter(WATCH_THREADS)
 
-    async def follow(
-        self, job_id: str, *, previews: bool = False, timesteps: bool = False
-    ) -> AsyncGenerator[JobStatus | Preview, None]:
+    async def follow(self, job_id: str) -> AsyncGenerator[JobStatus | Preview, None]:
         """Yields the job's status at once, at every event and every few seconds, until the job or this process ends.
 
-        While the queue does not answer, the wait continues, because the job was accepted.
-
-        Args:
-            previews: whether to yield its unfinished images, too.
-            timesteps: whether a status has the timesteps of the job.
+        Its unfinished images come in between. While the queue does not answer, the wait continues, because the job was
+        accepted.
 
         Raises JobNotFound if the job is unknown or was forgotten meanwhile.
         """
-        channels = [status_channel(job_id), *([preview_channel(job_id)] if previews else [])]
-        async with self._listener.listen(*channels) as news:
+        async with self._listener.listen(status_channel(job_id), preview_channel(job_id)) as news:
             while not self._draining.is_set():
-                status = await self._read(job_id, timesteps=timesteps)
+                status = await self._read(job_id)
                 if status is not None:
                     yield status
                     if status.state.is_terminal:
@@ -88,8 +81,7 @@ class Watcher:
         latest = [status]
         if status.state.is_terminal or (until is not None and until(status)):
             return status
-        news = self._until_end(latest) if until is None else self._until_news(latest, until, timesteps)
-        ended = asyncio.create_task(news)
+        ended = asyncio.create_task(self._hear(latest, until, timesteps))
         gone = asyncio.create_task(_disconnected(request))
         draining = asyncio.create_task(self._draining.wait())
         tasks: list[asyncio.Task[Any]] = [ended, gone, draining]
@@ -106,32 +98,24 @@ class Watcher:
             await asyncio.gather(*tasks, return_exceptions=True)
         return await self._read(status.job.id, timesteps=timesteps) or latest[0]
 
-    async def _until_end(self, latest: list[JobStatus]) -> None:
-        """Returns when the job has ended, with its last status in `latest`.
+    async def _hear(self, latest: list[JobStatus], until: Callable[[JobStatus], bool] | None, timesteps: bool) -> None:
+        """Returns when the job has ended or `until` accepts its status, with its last status in `latest`.
 
-        The message that announces the end holds the status, so a job is read only when the wait begins, and whenever
-        nothing was heard for some seconds.
+        The message that announces the end holds the status. So without `until` a job is read only when the wait begins,
+        and whenever nothing was heard for some seconds.
         """
         job = latest[0].job
         async with self._listener.listen(status_channel(job.id)) as news:
             heard = None
             while True:
-                if heard is None:
-                    latest[0] = await self._read(job.id, outlook=False) or latest[0]
+                if heard is None or until is not None:
+                    read = self._read(job.id, outlook=until is not None, timesteps=timesteps)
+                    latest[0] = await read or latest[0]
                 elif (ending := read_ending(heard[1])) is not None:
                     latest[0] = self._queue.status_at_end(job, ending)
-                if latest[0].state.is_terminal:
+                if latest[0].state.is_terminal or (until is not None and until(latest[0])):
                     return
                 heard = await anext(news)
-
-    async def _until_news(self, latest: list[JobStatus], until: Callable[[JobStatus], bool], timesteps: bool) -> None:
-        """Returns when `until` accepts the status of the job or the job has ended, with its last status in `latest`."""
-        async with aclosing(self.follow(latest[0].job.id, timesteps=timesteps)) as news:
-            async for status in news:
-                if isinstance(status, JobStatus):
-                    latest[0] = status
-                    if until(status):
-                        return
 
     async def _read(self, job_id: str, *, outlook: bool = True, timesteps: bool = False) -> JobStatus | None:
         read = partial(self._queue.status, job_id, outlook=outlook, timesteps=timesteps)

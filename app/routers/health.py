@@ -7,12 +7,10 @@ from prometheus_client.exposition import choose_encoder
 from pydantic import BaseModel
 
 from jobs.errors import QueueUnavailable, StoreUnavailable
-from jobs.redis.queue import JobQueue
 from jobs.redis.workers import WorkerReport
-from jobs.store.result_store import ResultStore
 
 from ..errors import NotUsable, ShuttingDown
-from ..requests.deps import CheckersDep, DrainingDep, MetricsDep, ProbeDep, SettingsDep, StoreDep
+from ..requests.deps import Process, ProcessDep
 
 router = APIRouter(tags=["health"])  # needs no API key, so it must tell nothing confidential
 metrics_router = APIRouter(tags=["health"])
@@ -36,29 +34,27 @@ async def health() -> dict[str, str]:
 
 
 @router.get("/readyz", summary="Redis and the store are usable", response_model_exclude_none=True)
-async def ready(
-    probe: ProbeDep, store: StoreDep, draining: DrainingDep, settings: SettingsDep, checkers: CheckersDep
-) -> Readiness:
-    if draining.is_set():
+async def ready(process: ProcessDep) -> Readiness:
+    if process.draining.is_set():
         raise ShuttingDown
     try:
         with fail_after(READY_SECONDS):
-            reports = await to_thread.run_sync(_check, probe, store, limiter=checkers, abandon_on_cancel=True)
+            reports = await to_thread.run_sync(_check, process, limiter=process.checkers, abandon_on_cancel=True)
     except QueueUnavailable as error:
         raise NotUsable("Redis does not answer.") from error
     except StoreUnavailable as error:
         raise NotUsable("The result store is not writable.") from error
     except TimeoutError as error:
         raise NotUsable("Redis or the result store does not answer in time.") from error
-    if settings.api_keys_file is not None:
+    if process.settings.api_keys_file is not None:
         return Readiness()
     served = {name for report in reports for name, model in report.models.items() if model.ready}
     return Readiness(workers=len(reports), models=sorted(served))
 
 
-def _check(probe: JobQueue, store: ResultStore) -> list[WorkerReport]:
-    reports = probe.workers()
-    store.check()
+def _check(process: Process) -> list[WorkerReport]:
+    reports = process.probe.workers()
+    process.store.check()
     return reports
 
 
@@ -68,7 +64,7 @@ def _check(probe: JobQueue, store: ResultStore) -> list[WorkerReport]:
     response_class=PlainTextResponse,
     responses={200: {"content": {OPEN_METRICS: {"schema": {"type": "string"}}}}},
 )
-def metrics(counted: MetricsDep, request: Request) -> Response:
+def metrics(process: ProcessDep, request: Request) -> Response:
     """Answers in OpenMetrics where the scraper asks for it, as Prometheus does."""
     encode, media_type = choose_encoder(request.headers.get("accept", ""))
-    return Response(encode(counted.registry), headers={"Content-Type": media_type, "Vary": "Accept"})
+    return Response(encode(process.metrics.registry), headers={"Content-Type": media_type, "Vary": "Accept"})

@@ -15,28 +15,18 @@ from starlette.exceptions import HTTPException
 from jobs.contract import JobState, JobStatus
 from jobs.kinds import KINDS
 from jobs.params import MODEL_NAME, TAG
-from jobs.redis.index import Cursor, Page, Wanted
+from jobs.redis.index import Cursor, Wanted
 from jobs.values import Frozen
 
 from ..errors import NotReady
 from ..films import FilmFormat
 from ..formats import CONTENT, FORMATS, Format
-from ..http.api_keys import ApiKey
 from ..http.conditional import matches
 from ..http.headers import ABOUT_JOB, NOT_MODIFIED, IfNoneMatchHeader, LastEventIdHeader, PatienceHeader, described
 from ..http.middleware import CLIENT_GONE
 from ..http.negotiation import read_patience
 from ..requests import answers
-from ..requests.deps import (
-    AcceptDep,
-    CallerDep,
-    QueueDep,
-    RenderersDep,
-    StatusDep,
-    StoreDep,
-    WatcherDep,
-    single_parameters,
-)
+from ..requests.deps import AcceptDep, CallerDep, ProcessDep, StatusDep, single_parameters
 from ..requests.views import JobList, JobView, job_text, list_text
 from ..requests.watching import ClientGone, is_told, job_events
 
@@ -80,16 +70,6 @@ class JobsQuery(Frozen):
         return Wanted(state=self.state, kind=self.kind, model=self.model, tag=self.tag)
 
 
-def job_list(page: Page, query: JobsQuery, key: ApiKey | None) -> Response:
-    """Returns a part of a list of jobs, with a Link header if more follow; `key` is the caller's."""
-    headers = {}
-    if page.following is not None:
-        sent = {**query.model_dump(mode="json", exclude_unset=True), "cursor": page.following.encode()}
-        asked = urlencode({name: value for name, value in sent.items() if value is not None})
-        headers["Link"] = f'</jobs?{asked}>; rel="next"'
-    return Response(list_text(page, key), headers=headers, media_type=Format.JSON)
-
-
 @router.get(
     "/jobs/{job_id}",
     summary="Get a job",
@@ -99,17 +79,16 @@ def job_list(page: Page, query: JobsQuery, key: ApiKey | None) -> Response:
 async def get_job(
     request: Request,
     status: StatusDep,
-    queue: QueueDep,
-    watcher: WatcherDep,
+    process: ProcessDep,
+    key: CallerDep,
     timesteps: Timesteps = False,
     prefer: PatienceHeader = None,
     if_none_match: IfNoneMatchHeader = None,
 ) -> Response:
     """Waits with `Prefer: wait=S` until the job has ended; with If-None-Match until anything about it has changed."""
-    patience = read_patience(", ".join(request.headers.getlist("prefer")), longest=request.state.settings.sync_wait)
-    key: ApiKey | None = request.state.caller
+    patience = read_patience(", ".join(request.headers.getlist("prefer")), longest=process.settings.sync_wait)
     if timesteps:
-        status = await run_in_threadpool(queue.status, status.job.id, timesteps=True)
+        status = await run_in_threadpool(process.queue.status, status.job.id, timesteps=True)
 
     def is_news(status: JobStatus) -> bool:
         return if_none_match is not None and not matches(if_none_match, answers.job_tag(job_text(status, key)))
@@ -117,7 +96,9 @@ async def get_job(
     if patience.seconds:
         try:
             until = is_news if timesteps or if_none_match is not None else None
-            status = await watcher.wait(status, request, seconds=patience.seconds, until=until, timesteps=timesteps)
+            status = await process.watcher.wait(
+                status, request, seconds=patience.seconds, until=until, timesteps=timesteps
+            )
         except ClientGone:
             return Response(status_code=CLIENT_GONE)
     headers = {"Preference-Applied": patience.applied} if patience.applied else {}
@@ -131,14 +112,19 @@ async def get_job(
     responses={200: {"headers": described("Link")}},
     dependencies=[single_parameters(JobsQuery)],
 )
-def list_jobs(query: Annotated[JobsQuery, Query()], queue: QueueDep, key: CallerDep) -> Response:
+def list_jobs(query: Annotated[JobsQuery, Query()], process: ProcessDep, key: CallerDep) -> Response:
     """Lists the caller's jobs, newest first; queued jobs without `position` and `eta_seconds`.
 
     While there is a `next`, more jobs may follow, even if there are fewer than `limit`.
     """
     owner = key.name if key else None
     after = None if query.cursor is None else Cursor.decode(query.cursor)
-    return job_list(queue.page(owner, query.wanted, most=query.limit, after=after), query, key)
+    page, headers = process.queue.page(owner, query.wanted, most=query.limit, after=after), {}
+    if page.following is not None:
+        sent = {**query.model_dump(mode="json", exclude_unset=True), "cursor": page.following.encode()}
+        asked = urlencode({name: value for name, value in sent.items() if value is not None})
+        headers["Link"] = f'</jobs?{asked}>; rel="next"'
+    return Response(list_text(page, key), headers=headers, media_type=Format.JSON)
 
 
 @router.delete(
@@ -150,20 +136,20 @@ def list_jobs(query: Annotated[JobsQuery, Query()], queue: QueueDep, key: Caller
         202: {"description": "The job, which will end soon", "model": JobView, "headers": CANCELLED},
     },
 )
-def cancel_job(before: StatusDep, queue: QueueDep, key: CallerDep) -> Response:
+def cancel_job(before: StatusDep, process: ProcessDep, key: CallerDep) -> Response:
     """Cancels a queued job at once (200), and a running one at its next step (202). An ended job is unchanged (200)."""
-    status = queue.cancel(before.job.id)
+    status = process.queue.cancel(before.job.id)
     return answers.job_json(status, key, code=200 if status.state.is_terminal else 202)
 
 
 @router.delete("/jobs/{job_id}/images", summary="Delete the images of a job", status_code=204)
-def delete_images(status: StatusDep, queue: QueueDep, store: StoreDep) -> Response:
+def delete_images(status: StatusDep, process: ProcessDep) -> Response:
     """Deletes the images of a job that has ended, and the images of its request, before their time. May be repeated."""
     if not status.state.is_terminal:
         detail = "Its images can be deleted once it has ended; it can be cancelled before."
         raise NotReady(detail, retry_after=answers.poll_seconds(status))
-    queue.expire(status.job.id)
-    store.delete_images(status.job.id)
+    process.queue.expire(status.job.id)
+    process.store.delete_images(status.job.id)
     return Response(status_code=204)
 
 
@@ -190,13 +176,13 @@ async def _last_event_id(
 async def follow_job(
     request: Request,
     first: StatusDep,
-    watcher: WatcherDep,
+    process: ProcessDep,
     last_event_id: Annotated[str | None, Depends(_last_event_id)],
 ) -> AsyncIterator[ServerSentEvent]:
     """Sends `progress` at each change, `preview` with unfinished images, and at the end the job, named by its state."""
     if request.state.is_head or is_told(first, last_event_id):
         return
-    async with aclosing(watcher.follow(first.job.id, previews=True)) as news:
+    async with aclosing(process.watcher.follow(first.job.id)) as news:
         async for event in job_events(news, last_event_id, request.state.caller):
             yield event
 
@@ -211,15 +197,10 @@ async def follow_job(
     },
 )
 async def get_images(
-    status: StatusDep,
-    store: StoreDep,
-    accept: AcceptDep,
-    renderers: RenderersDep,
-    key: CallerDep,
-    if_none_match: IfNoneMatchHeader = None,
+    status: StatusDep, process: ProcessDep, accept: AcceptDep, key: CallerDep, if_none_match: IfNoneMatchHeader = None
 ) -> Response:
     """Returns the image, or a contact sheet of several; another format if Accept demands it."""
-    return await answers.images(status, store, accept, renderers, key=key, known=if_none_match)
+    return await answers.images(status, process, accept, key=key, known=if_none_match)
 
 
 @router.get(
@@ -236,18 +217,13 @@ async def get_images(
     },
 )
 async def get_film(
-    request: Request,
-    status: StatusDep,
-    store: StoreDep,
-    renderers: RenderersDep,
-    index: int,
-    if_none_match: IfNoneMatchHeader = None,
+    request: Request, status: StatusDep, process: ProcessDep, index: int, if_none_match: IfNoneMatchHeader = None
 ) -> Response:
     if index >= status.job.answers:
         raise HTTPException(404)
     form = FilmFormat.choose(", ".join(request.headers.getlist("accept")))
-    work = renderers.read if form is FilmFormat.WEBP else renderers.run
-    return await work(lambda: answers.film(status, store, index, form, known=if_none_match))
+    work = process.renderers.read if form is FilmFormat.WEBP else process.renderers.run
+    return await work(lambda: answers.film(status, process.store, index, form, known=if_none_match))
 
 
 @linked_router.get(
@@ -261,8 +237,7 @@ async def get_film(
 )
 async def get_image(
     status: StatusDep,
-    store: StoreDep,
-    renderers: RenderersDep,
+    process: ProcessDep,
     index: int,
     key: CallerDep,
     if_none_match: IfNoneMatchHeader = None,
@@ -271,7 +246,7 @@ async def get_image(
 ) -> Response:
     if index >= status.job.answers:
         raise HTTPException(404)
-    response = await renderers.read(lambda: answers.image(status, store, index, known=if_none_match))
+    response = await process.renderers.read(lambda: answers.image(status, process.store, index, known=if_none_match))
     if key and signature is not None:  # which `LinkGuard` has checked, with `expires`
         response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
     return response

@@ -12,7 +12,7 @@ from jobs.kinds import KINDS
 from jobs.kinds.base import Kind
 from jobs.told import parted
 
-from ..requests.deps import CatalogDep, UploadsDep, single_parameters
+from ..requests.deps import ProcessDep, single_parameters
 from ..requests.json_bodies import JsonRoute, decoded, json_schema
 from ..requests.submission import ANSWERS, SubmissionDep
 from ..requests.uploads import SENT, Sent, request_body
@@ -35,11 +35,10 @@ def _post(kind: Kind[Any]) -> Callable[..., Awaitable[Response]]:
     async def post(
         request: Request,
         query: Annotated[_query(kind), Query()],  # type: ignore[valid-type]
-        catalog: CatalogDep,
-        uploads: UploadsDep,
+        process: ProcessDep,
         submission: SubmissionDep,
     ) -> Response:
-        model = kind.choose(query, catalog)
+        model = kind.choose(query, process.catalog)
         submission.accept.choose(model.final_shape.planes)  # refuses before an image is read
         rest, texts = parted(query.condition, model.config.conditions)
         sent: Sent | None = request.scope.get(SENT)
@@ -50,11 +49,9 @@ def _post(kind: Kind[Any]) -> Callable[..., Awaitable[Response]]:
         if texts:
             query = query.model_copy(update={"condition": rest})
         draft = await run_in_threadpool(kind.draft, query, model)
-        images = await uploads.read(request, draft.fits, optional=draft.optional, instead=kind.instead)
+        images = await process.uploads.read(request, draft.fits, optional=draft.optional, instead=kind.instead)
         prepared = await run_in_threadpool(draft.complete, images)
-        if query.dry_run:
-            return await submission.price(model.name, prepared)
-        return await submission.answer(model.name, query, prepared)
+        return await submission.answer(model.name, query, prepared, dry_run=query.dry_run)
 
     return post
 

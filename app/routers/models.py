@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Literal, Self
 
 from fastapi import APIRouter
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from jobs.catalog import Catalog, ModelInfo
+from jobs.catalog import ModelInfo
 from jobs.model_files import ModelFiles
 from jobs.redis.workers import ModelReport, reports_for
 from jobs.values import Frozen
@@ -20,8 +19,7 @@ from model.folders.config import ModelConfig, Precision, SamplerDefaults
 from ..http import conditional
 from ..http.headers import NOT_MODIFIED, IfNoneMatchHeader
 from ..requests.admission import refusal
-from ..requests.deps import CatalogDep, QueueDep, SettingsDep
-from ..settings import ApiSettings
+from ..requests.deps import Process, ProcessDep
 
 router = APIRouter(tags=["models"])
 
@@ -155,28 +153,30 @@ def _condition(config: ModelConfig) -> ConditionView | None:
 
 
 @router.get("/models", summary="List all models", response_model_exclude_none=True)
-def list_models(catalog: CatalogDep, queue: QueueDep) -> ModelList:
+def list_models(process: ProcessDep) -> ModelList:
     """Includes models that cannot be used, with the reason."""
-    reports = queue.workers()
+    catalog, reports = process.catalog, process.queue.workers()
     found = [ModelView.of(model, reports_for(name, reports)) for name, model in catalog.models.items()]
     refused = [ModelView.refused(name, reason) for name, reason in catalog.refused.items()]
     return ModelList(default=catalog.default, models=found + refused)
 
 
 @router.get("/models/{name}", summary="Get one model", response_model_exclude_none=True)
-def get_model(name: str, catalog: CatalogDep, queue: QueueDep) -> ModelView:
+def get_model(name: str, process: ProcessDep) -> ModelView:
+    catalog = process.catalog
     if name in catalog.refused:
         return ModelView.refused(name, catalog.refused[name])
     if name not in catalog.models:
         raise HTTPException(404)
-    return ModelView.of(catalog.models[name], reports_for(name, queue.workers()))
+    return ModelView.of(catalog.models[name], reports_for(name, process.queue.workers()))
 
 
 @router.get("/models/{name}/schedule", summary="Get the noise schedule of a model")
-def get_model_schedule(name: str, catalog: CatalogDep) -> Schedule:
-    if name not in catalog.models:
+def get_model_schedule(name: str, process: ProcessDep) -> Schedule:
+    model = process.catalog.models.get(name)
+    if model is None:
         raise HTTPException(404)
-    return Schedule(alphas_cumprod=catalog.models[name].schedule.alphas_cumprod.tolist())
+    return Schedule(alphas_cumprod=model.schedule.alphas_cumprod.tolist())
 
 
 @router.get(
@@ -188,12 +188,9 @@ def get_model_schedule(name: str, catalog: CatalogDep) -> Schedule:
         304: {"description": NOT_MODIFIED},
     },
 )
-def get_model_card(
-    name: str, catalog: CatalogDep, settings: SettingsDep, if_none_match: IfNoneMatchHeader = None
-) -> Response:
+def get_model_card(name: str, process: ProcessDep, if_none_match: IfNoneMatchHeader = None) -> Response:
     """Returns the README.md of the model's folder: its data, training, figures and licence."""
-    path = _file(catalog, settings, name, "card")
-    return conditional.file(path, known=if_none_match, headers=HEADERS, media_type=CARD)
+    return _file(process, name, "card", known=if_none_match, media_type=CARD)
 
 
 @router.get(
@@ -206,22 +203,17 @@ def get_model_card(
     },
 )
 def get_model_figure(
-    name: str,
-    figure: Literal["sheet", "losses"],
-    catalog: CatalogDep,
-    settings: SettingsDep,
-    if_none_match: IfNoneMatchHeader = None,
+    name: str, figure: Literal["sheet", "losses"], process: ProcessDep, if_none_match: IfNoneMatchHeader = None
 ) -> Response:
     """Returns the sheet of samples or the curve of losses, where the model's folder has it."""
-    path = _file(catalog, settings, name, figure)
-    return conditional.file(path, known=if_none_match, headers=HEADERS, media_type="image/png")
+    return _file(process, name, figure, known=if_none_match, media_type="image/png")
 
 
-def _file(catalog: Catalog, settings: ApiSettings, name: str, document: str) -> Path:
-    """Returns the path of a file of `ModelFiles`; raises HTTPException, 404, if there is none, or the disk fails."""
+def _file(process: Process, name: str, document: str, *, known: str | None, media_type: str) -> Response:
+    """Returns a file of `ModelFiles`; raises HTTPException, 404, if there is none, or the disk fails."""
     path = None
     with suppress(CheckpointUnreadable):
-        path = ModelFiles(settings.models_dir, name).find(document) if name in catalog.models else None
+        path = ModelFiles(process.settings.models_dir, name).find(document) if name in process.catalog.models else None
     if path is None:
         raise HTTPException(404)
-    return path
+    return conditional.file(path, known=known, headers=HEADERS, media_type=media_type)

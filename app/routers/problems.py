@@ -6,8 +6,8 @@ from fastapi import APIRouter
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse
 
-from ..errors import JobFailed
-from ..http.problems import FAILURES, OTHER, PROBLEMS, TYPES, ProblemType
+from ..errors import JobFailed, ProblemType
+from ..http.problems import FAILURES, OTHER, TYPES
 from .page import HEADERS
 
 PAGE = """<!doctype html>
@@ -42,7 +42,7 @@ async def get_problem(name: str) -> HTMLResponse:
         raise HTTPException(404)
     kind = TYPES[name]
     lines = [f"Type: <code>/problems/{kind.slug}</code>", f"Status: {_statuses(kind)}", escape(kind.detail)]
-    if kind is PROBLEMS[JobFailed]:
+    if kind is JobFailed.problem:
         lines += [f"<code>{code}</code>, {status}: {escape(detail)}" for code, (status, detail) in FAILURES.items()]
     return _page(kind.title, "\n".join(f"  <p>{line}</p>" for line in lines), '<a href="/problems">All problems</a>')
 
@@ -55,7 +55,7 @@ def _entry(kind: ProblemType) -> str:
 def _statuses(kind: ProblemType) -> str:
     if kind is OTHER:
         return "any other"
-    found = {status for status, _ in FAILURES.values()} if kind is PROBLEMS[JobFailed] else {kind.status}
+    found = {status for status, _ in FAILURES.values()} if kind is JobFailed.problem else {kind.status}
     return ", ".join(map(str, sorted(found)))
 
 

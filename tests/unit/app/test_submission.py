@@ -66,11 +66,7 @@ def submission(queue: Queue, store: ResultStore, key: str | None) -> Submission:
     settings = cast("Any", SimpleNamespace(max_wait=60, max_jobs=5))
     return Submission(
         request=cast("Any", SimpleNamespace(state=SimpleNamespace(caller=None))),
-        settings=settings,
-        queue=cast("Any", queue),
-        store=store,
-        watcher=nothing,
-        metrics=nothing,
+        process=cast("Any", SimpleNamespace(settings=settings, queue=queue, store=store)),
         accept=nothing,
         preference=Preference(seconds=0, applied=None),
         urgency=nothing,
