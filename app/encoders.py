@@ -121,7 +121,8 @@ def animation(made: Finished) -> tuple[bytes, str]:
     pngs = made.course if made.trace is None else _moments(made.trace)
     frames = [_frame(png) for png in pngs]
     if len({header for header, _ in frames}) > 1:  # all frames must have the header of the first
-        frames = [_frame(_as_png(image)) for image in _in_one_mode(_opened(pngs, bits=made.manifest.job.bits))]
+        opened = _opened(pngs, bits=made.manifest.job.bits)
+        frames = [_frame(_as_png(image if image.mode == DEEP else image.convert("RGB"))) for image in opened]
     header = frames[0][0]
     course = [pixels for _, pixels in frames + frames[-2:0:-1]]
     numbers = itertools.count()  # sequence numbers of the fcTL and fdAT chunks
@@ -165,10 +166,6 @@ def _frame(png: bytes) -> tuple[bytes, bytes]:
             pixels.append(content)
         start += 12 + length
     return header, b"".join(pixels)
-
-
-def _in_one_mode(images: Sequence[Image.Image]) -> list[Image.Image]:
-    return [image if image.mode == DEEP else image.convert("RGB") for image in images]
 
 
 def _as_png(image: Image.Image) -> bytes:

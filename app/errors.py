@@ -48,8 +48,6 @@ class AppError(Exception):
 
 
 class Unauthorized(AppError):
-    """The request has no known API key; the answer does not tell whether it is missing, malformed or unknown."""
-
     problem = ProblemType(
         401, "unauthorized", "An API key is needed", "Send a valid API key in the header Authorization: Bearer KEY."
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from enum import StrEnum
+from typing import Any
 
 from jobs.contract import Manifest
 
@@ -58,12 +59,9 @@ class Format(StrEnum):
         return f'"{hashlib.sha256(content.encode()).hexdigest()}"'
 
 
-def _schema(form: Format) -> dict[str, str]:
-    if form.render is None:
-        return {"$ref": "#/components/schemas/JobView"}
-    return {"type": "string", "format": "binary"}  # `binary` is OpenAPI 3.0, but what generators of clients know
-
-
 # The OpenAPI description of an answer with images. PNG is first: generated clients take the first type that they know.
 FORMATS = f"The images, as Accept demands: {'; '.join(f'{form} is {form.words}' for form in reversed(Format))}"
-CONTENT = {form.value: {"schema": _schema(form)} for form in reversed(Format)}
+BINARY = {"type": "string", "format": "binary"}  # of OpenAPI 3.0, but what generators of clients know
+CONTENT: dict[str, dict[str, Any]] = {form.value: {"schema": BINARY} for form in reversed(Format)} | {
+    Format.JSON: {"schema": {"$ref": "#/components/schemas/JobView"}}
+}

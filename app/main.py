@@ -1,13 +1,10 @@
 """The API process: builds the application and its parts."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from importlib.metadata import version
-from typing import TYPE_CHECKING
 
 import redis
 from anyio import CapacityLimiter, to_thread
@@ -31,16 +28,13 @@ from .http.middleware import UNADDRESSED, Compression, RequestMiddleware
 from .http.origins import share
 from .http.problems import RESPONSES, install
 from .http.server import run
-from .openapi import TAGS, describe, operation_id
+from .openapi import TAGS, describe
 from .requests.deps import Process, State
 from .requests.render_threads import Renderers
 from .requests.uploads import Uploads
 from .requests.watching import Watcher
 from .routers import health, jobs, kinds, models, page, problems
 from .settings import ApiSettings
-
-if TYPE_CHECKING:
-    from fastapi.telemetry import TelemetryConfig
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +44,6 @@ CHECKERS = 4  # threads for /readyz only, which must answer while all others wai
 # While Redis hangs, each request holds a thread for REDIS_TIMEOUT. There are enough that none waits for another.
 THREADS = 100
 MAX_CONNECTIONS = 128  # more than the threads use
-# FastAPI's operation spans are off: there would be one for each dependency.
-TRACES_ONLY: TelemetryConfig = {"metrics": False, "logs": False, "operation_spans": False, "auto_configure": False}
 
 
 def serve(settings: ApiSettings) -> None:
@@ -76,9 +68,15 @@ def create_app(settings: ApiSettings) -> FastAPI:
         responses=RESPONSES,
         docs_url=None,  # FastAPI's pages load scripts from other sites; ours is in app.routers.page
         redoc_url=None,
-        generate_unique_id_function=operation_id,
+        generate_unique_id_function=lambda route: route.name,  # clients name theirs after it; FastAPI's repeat the path
         redirect_slashes=False,  # a redirect would lead to any host that the request names
-        telemetry={**TRACES_ONLY, "exclude": lambda scope: scope.get("path") in UNADDRESSED},
+        telemetry={
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,  # there would be one for each dependency
+            "auto_configure": False,
+            "exclude": lambda scope: scope.get("path") in UNADDRESSED,
+        },
     )
     app.state.settings = settings
     app.state.metrics = Metrics(CollectorRegistry())

@@ -3,7 +3,6 @@
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.routing import APIRoute
 
 from .http.headers import ANSWERED, described
 from .http.problems import MEDIA_TYPE
@@ -13,11 +12,6 @@ TAGS = [
     {"name": "models", "description": "The models and what they can do"},
     {"name": "health", "description": "Whether the process lives and can serve, and its metrics"},
 ]
-
-
-def operation_id(route: APIRoute) -> str:
-    """Returns the name of a route's function, after which clients name theirs; FastAPI's own ids repeat the path."""
-    return route.name
 
 
 def describe(app: FastAPI) -> None:

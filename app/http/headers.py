@@ -48,13 +48,20 @@ ANSWERED: dict[str, dict[str, Any]] = {
 }
 ABOUT_JOB = ("X-Job-Id", "Content-Location", "ETag")
 LIMITED = ("RateLimit-Policy", "RateLimit")
-NOT_MODIFIED = "The client knows this answer already, by If-None-Match"
 
 
 def described(*names: str) -> dict[str, dict[str, str]]:
     """Returns the `headers` of a response in the OpenAPI description; the description has each header once."""
     assert set(names) <= set(ANSWERED)
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+def cached(description: str, content: dict[str, Any], *names: str) -> dict[int | str, dict[str, Any]]:
+    """Returns the `responses` of a route whose answer a client may know already, with the headers of these names."""
+    return {
+        200: {"description": description, "content": content, "headers": described(*names)},
+        304: {"description": "The client knows this answer already, by If-None-Match", "headers": described(*names)},
+    }
 
 
 def occasional(*names: str) -> dict[str, dict[str, Any]]:

@@ -115,18 +115,14 @@ class RequestMiddleware:
             log.log(level, "request", extra={**facts, "key": caller and caller.name})
 
 
-class Compression:
+class Compression(GZipMiddleware):
     """Compresses the answers that are the same for everybody, those of PAGES and FILES, where the client accepts gzip.
 
     Others are sent uncompressed: images and archives are compressed already, events must not wait, and the length of a
     compressed answer can reveal its content.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-        self._compressed = GZipMiddleware(app)
-
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")
-        chosen = self._compressed if path in PAGES or path.startswith(FILES) else self._app
+        chosen = super().__call__ if path in PAGES or path.startswith(FILES) else self.app
         await chosen(scope, receive, send)

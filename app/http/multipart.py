@@ -39,7 +39,6 @@ class FormReader:
                 options[b"boundary"],
                 {
                     "on_part_begin": parts.begin,
-                    "on_header_begin": parts.begin_header,
                     "on_header_field": parts.take_header,
                     "on_header_value": parts.take_value,
                     "on_header_end": parts.end_header,
@@ -88,9 +87,6 @@ class _Parts:
     def begin(self) -> None:
         self._disposition = b""
 
-    def begin_header(self) -> None:
-        self._header = self._value = b""
-
     def take_header(self, data: bytes, start: int, end: int) -> None:
         self._header += data[start:end]
 
@@ -100,6 +96,7 @@ class _Parts:
     def end_header(self) -> None:
         if self._header.lower() == b"content-disposition":
             self._disposition = self._value
+        self._header = self._value = b""
 
     def open(self) -> None:
         _, options = parse_options_header(self._disposition)

@@ -1,5 +1,6 @@
 """Errors as problems (RFC 9457): a table of their types, and the handler. docs/http-api.md describes each type."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI
@@ -129,28 +130,40 @@ def answer(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         code = error.status_code
         headers = {**(error.headers or {}), **(_allowed(request) if code == 405 else {})}
-        return _respond(request, HTTP.get(code, OTHER), status=code, headers=headers)
+        return _respond(request, HTTP.get(code, OTHER), {"status": code}, headers)
     kind = next(PROBLEMS[base] for base in type(error).__mro__ if base in PROBLEMS)
-    if isinstance(error, RequestValidationError):
-        return _invalid(request, kind, [_field_error(found) for found in error.errors()[:MAX_ERRORS]])
-    if isinstance(error, errors.InvalidRequest):
-        found = [{"detail": error.detail or "", error.place: error.name}]
-        return _invalid(request, kind, found, headers=error.headers)
-    if isinstance(error, jobs_errors.RequestRefused):
-        return _invalid(request, kind, [{"detail": error.detail, "parameter": error.parameter}])
-    if isinstance(error, PlanError):
-        reason = error.reason[:1].upper() + error.reason[1:]
-        return _invalid(request, kind, [{"detail": reason, "parameter": error.parameter or "model"}])
-    if isinstance(error, errors.UploadRefused | jobs_errors.ImageRefused) and error.part is not None:
-        return _invalid(request, kind, [{"detail": error.detail or kind.detail, "part": error.part}])
-    if isinstance(error, errors.JobFailed):
+    fields: dict[str, Any] = {}
+    headers = error.headers if isinstance(error, errors.AppError) else {}
+    if found := _wrong_parts(error, kind):
+        names = (each.get("parameter") or each.get("header") or each.get("part") or "body" for each in found)
+        named = (f"{name}: {each['detail']}" for name, each in zip(names, found, strict=True))
+        fields = {"errors": found, "detail": "; ".join(named)}
+    elif isinstance(error, errors.JobFailed):
         status, detail = FAILURES[error.code]
-        return _respond(request, kind, status=status, detail=detail, code=error.code, headers=error.headers)
-    if isinstance(error, errors.Unauthorized):
-        return _respond(request, kind, headers={"WWW-Authenticate": 'Bearer realm="difuso"'})
-    if isinstance(error, errors.AppError):
-        return _respond(request, kind, detail=error.detail, retry_after=error.retry_after, headers=error.headers)
-    return _respond(request, kind)
+        fields = {"status": status, "detail": detail, "code": error.code}
+    elif isinstance(error, errors.Unauthorized):
+        headers = {"WWW-Authenticate": 'Bearer realm="difuso"'}
+    elif isinstance(error, errors.AppError):
+        own = {"detail": error.detail, "retry_after": error.retry_after}
+        fields = {name: value for name, value in own.items() if value is not None}
+    return _respond(request, kind, fields, headers)
+
+
+def _wrong_parts(error: Exception, kind: ProblemType) -> list[dict[str, str]]:
+    """Returns the entries of `Problem.errors`; none if no part of the request is at fault."""
+    match error:
+        case RequestValidationError():
+            return [_field_error(found) for found in error.errors()[:MAX_ERRORS]]
+        case errors.InvalidRequest():
+            return [{"detail": error.detail or "", error.place: error.name}]
+        case jobs_errors.RequestRefused():
+            return [{"detail": error.detail, "parameter": error.parameter}]
+        case PlanError():
+            reason = error.reason[:1].upper() + error.reason[1:]
+            return [{"detail": reason, "parameter": error.parameter or "model"}]
+        case errors.UploadRefused(part=str(part)) | jobs_errors.ImageRefused(part=str(part)):
+            return [{"detail": error.detail or kind.detail, "part": part}]
+    return []
 
 
 def problem(kind: ProblemType, **fields: Any) -> Problem:
@@ -160,6 +173,7 @@ def problem(kind: ProblemType, **fields: Any) -> Problem:
         "title": kind.title,
         "status": kind.status,
         "detail": kind.detail,
+        "retry_after": kind.retry_after,
     }
     return Problem(**own | fields)
 
@@ -200,37 +214,9 @@ def _field_error(found: dict[str, Any]) -> dict[str, str]:
     return {"detail": detail, place: f"/{name}" if place == "pointer" else name}
 
 
-def _invalid(
-    request: Request, kind: ProblemType, found: list[dict[str, str]], *, headers: dict[str, str] | None = None
-) -> Response:
-    named = [
-        f"{error.get('parameter') or error.get('header') or error.get('part') or 'body'}: {error['detail']}"
-        for error in found
-    ]
-    return _respond(request, kind, detail="; ".join(named), errors=found, headers=headers)
-
-
-def _respond(
-    request: Request,
-    kind: ProblemType,
-    *,
-    status: int | None = None,
-    detail: str | None = None,
-    retry_after: int | None = None,
-    headers: dict[str, str] | None = None,
-    **extensions: Any,
-) -> Response:
-    wait = kind.retry_after if retry_after is None else retry_after
-    found = problem(
-        kind,
-        status=status or kind.status,
-        detail=detail or kind.detail,
-        instance=request.url.path,
-        retry_after=wait,
-        request_id=getattr(request.state, "request_id", None),
-        **extensions,
-    )
-    extra = {"Retry-After": str(wait)} if wait is not None else {}
-    return Response(
-        found.model_dump_json(exclude_none=True), found.status, {**(headers or {}), **extra}, media_type=MEDIA_TYPE
-    )
+def _respond(request: Request, kind: ProblemType, fields: dict[str, Any], headers: Mapping[str, str]) -> Response:
+    """Returns a problem of a type; `fields` are those that the type does not give, or gives otherwise."""
+    request_id = getattr(request.state, "request_id", None)
+    found = problem(kind, instance=request.url.path, request_id=request_id, **fields)
+    wait = {} if found.retry_after is None else {"Retry-After": str(found.retry_after)}
+    return Response(found.model_dump_json(exclude_none=True), found.status, {**headers, **wait}, media_type=MEDIA_TYPE)

@@ -6,17 +6,17 @@ A body becomes a part of the query and the parts of a form, so all later code re
 import base64
 import binascii
 import json
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Message
 
 from jobs.kinds import KINDS
 from jobs.kinds.base import Kind
@@ -71,7 +71,7 @@ class _Rewritten(Request):
     """
 
     def __init__(self, request: Request, pairs: list[tuple[str, str]], sent: Sent) -> None:
-        super().__init__({**request.scope, SENT: sent}, _after_body(request))
+        super().__init__({**request.scope, SENT: sent}, request.receive)
         self._query = QueryParams([*request.query_params.multi_items(), *pairs])
 
     @property
@@ -79,13 +79,12 @@ class _Rewritten(Request):
         return self._query
 
 
-def json_schema(kind: Kind[Any]) -> dict[str, Any]:
-    """Returns the schema of a kind's JSON bodies."""
-    schema: dict[str, Any] = kind.query.model_json_schema()
+def json_schema(kind: Kind[Any], query: type[BaseModel]) -> dict[str, Any]:
+    """Returns the schema of a kind's JSON bodies; `query` has its parameters."""
+    schema = query.model_json_schema()
     del schema["title"]  # which generated clients would take for the name of another type
     images = dict.fromkeys((*kind.required, *kind.optional), IMAGE)
-    dry_run = {"type": "boolean", "description": "answer with the price of the request, without making a job"}
-    schema["properties"] = {**images, **schema["properties"], "conditions": CONDITIONS, "dry_run": dry_run}
+    schema["properties"] = {**images, **schema["properties"], "conditions": CONDITIONS}
     schema["required"] = [*([] if kind.instead else kind.required), *schema.get("required", [])]
     return schema
 
@@ -137,14 +136,11 @@ def _parted(body: bytearray, kind: Kind[Any]) -> tuple[list[tuple[str, str]], di
                     text = json.dumps(told) if isinstance(told, list) else _text(told, f"conditions/{condition}")
                     pairs.append(("condition", f"{condition}:{text}"))
         else:
-            pairs += [(name, _text(each, name)) for each in _values(value)]
+            values = value if isinstance(value, list) else [] if value is None else [value]
+            pairs += [(name, _text(each, name)) for each in values]
     if len(pairs) > MAX_PARAMETERS:
         raise InvalidRequest("pointer", "", f"The body should have at most {MAX_PARAMETERS} parameters")
     return pairs, images
-
-
-def _values(value: Any) -> Iterator[Any]:
-    yield from value if isinstance(value, list) else () if value is None else (value,)
 
 
 def _text(value: Any, name: str) -> str:
@@ -152,13 +148,3 @@ def _text(value: Any, name: str) -> str:
     if not isinstance(value, str | int | float):
         raise InvalidRequest("pointer", f"/{name}"[:MAX_NAME], "Input should be a text, a number or a list of them")
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _after_body(request: Request) -> Callable[[], Awaitable[Message]]:
-    """Returns what comes after a body that was read: an empty one, and then what the server hears of the client."""
-    messages: list[Message] = [{"type": "http.request", "body": b"", "more_body": False}]
-
-    async def receive() -> Message:
-        return messages.pop() if messages else await request.receive()
-
-    return receive

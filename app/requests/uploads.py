@@ -30,15 +30,10 @@ T = TypeVar("T")
 
 
 class Sent(NamedTuple):
-    """The images of a JSON body.
+    """The images of a JSON body."""
 
-    Attributes:
-        images: the images, by name.
-        memory: counts the memory of the body as used until it is closed.
-    """
-
-    images: dict[str, bytes]
-    memory: ExitStack
+    images: dict[str, bytes]  # the images, by name
+    memory: ExitStack  # counts the memory of the body as used until it is closed
 
 
 class Uploads:
@@ -72,7 +67,12 @@ class Uploads:
             Overloaded: if too many images are being read.
         """
         if not parts and SENT not in request.scope:
-            await _expect_nothing(request, instead)
+            async for chunk in request.stream():
+                if chunk:
+                    wanted = (
+                        f"Send images or {instead}, not both" if instead else f"The body should be empty, or {JSON}"
+                    )
+                    raise InvalidRequest("pointer", "", wanted)
             return {}
         async with self._receive(request, parts) as files:
             for name in parts:
@@ -157,11 +157,7 @@ async def _expect_nothing(request: Request, instead: str) -> None:
 def request_body(
     *required: str, json: dict[str, Any], optional: Collection[str] = (), instead: str = ""
 ) -> dict[str, Any]:
-    """Returns the OpenAPI description of the body that `Uploads.read` reads, for `openapi_extra` of a route.
-
-    Args:
-        json: the schema of a JSON body.
-    """
+    """Returns the OpenAPI description of the body that `Uploads.read` reads; `json` is the schema of a JSON body."""
     part = {"type": "string", "format": "binary", "description": "PNG or JPEG, or an array as .npy"}
     schema = {
         "type": "object",

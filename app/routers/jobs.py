@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -20,21 +20,15 @@ from jobs.values import Frozen
 
 from ..errors import NotReady
 from ..films import FilmFormat
-from ..formats import CONTENT, FORMATS, Format
+from ..formats import BINARY, CONTENT, FORMATS, Format
 from ..http.conditional import matches
-from ..http.headers import ABOUT_JOB, NOT_MODIFIED, IfNoneMatchHeader, LastEventIdHeader, PatienceHeader, described
+from ..http.headers import ABOUT_JOB, IfNoneMatchHeader, LastEventIdHeader, PatienceHeader, cached, described
 from ..http.middleware import CLIENT_GONE
 from ..http.negotiation import read_patience
 from ..requests import answers
 from ..requests.deps import AcceptDep, CallerDep, ProcessDep, StatusDep, single_parameters
 from ..requests.views import JobList, JobView, job_text, list_text
 from ..requests.watching import ClientGone, is_told, job_events
-
-# A type that validates requests. For mypy, which cannot see the registry, it is a plain string.
-if TYPE_CHECKING:
-    KindName = str
-else:
-    KindName = Literal[tuple(KINDS)]
 
 
 class ImageIndex(IntegerConvertor):
@@ -48,9 +42,8 @@ register_url_convertor("image_index", ImageIndex())
 router = APIRouter(tags=["jobs"])
 linked_router = APIRouter(tags=["jobs"])  # lets signed links pass
 
-WAITED = described(*ABOUT_JOB, "Retry-After", "Preference-Applied")
-CANCELLED = described(*ABOUT_JOB, "Retry-After")
-SHOWN = described(*ABOUT_JOB, "Server-Timing")
+SHOWN = (*ABOUT_JOB, "Server-Timing")
+POLLED = described(*ABOUT_JOB, "Retry-After")
 Timesteps = Annotated[bool, Query(description="whether to show the timestep at each network call")]
 
 
@@ -58,23 +51,18 @@ class JobsQuery(Frozen):
     """Query parameters of GET /jobs."""
 
     state: JobState | None = Field(default=None, description="only jobs in this state")
-    kind: KindName | None = Field(default=None, description="only jobs of this kind")
+    kind: Literal[tuple(KINDS)] | None = Field(default=None, description="only jobs of this kind")  # type: ignore[valid-type]
     model: str | None = Field(default=None, pattern=MODEL_NAME, description="only jobs of this model")
     tag: str | None = Field(default=None, pattern=TAG, description="only jobs with this tag")
     limit: int = Field(default=20, ge=1, le=100, description="largest number of jobs in the answer")
     cursor: str | None = Field(default=None, max_length=200, description="the `next` of the answer before")
-
-    @property
-    def wanted(self) -> Wanted:
-        """The jobs that the list shows."""
-        return Wanted(state=self.state, kind=self.kind, model=self.model, tag=self.tag)
 
 
 @router.get(
     "/jobs/{job_id}",
     summary="Get a job",
     response_model=JobView,
-    responses={200: {"headers": WAITED}, 304: {"description": NOT_MODIFIED, "headers": WAITED}},
+    responses=cached("The job", {}, *ABOUT_JOB, "Retry-After", "Preference-Applied"),
 )
 async def get_job(
     request: Request,
@@ -119,7 +107,8 @@ def list_jobs(query: Annotated[JobsQuery, Query()], process: ProcessDep, key: Ca
     """
     owner = key.name if key else None
     after = None if query.cursor is None else Cursor.decode(query.cursor)
-    page, headers = process.queue.page(owner, query.wanted, most=query.limit, after=after), {}
+    wanted = Wanted(state=query.state, kind=query.kind, model=query.model, tag=query.tag)
+    page, headers = process.queue.page(owner, wanted, most=query.limit, after=after), {}
     if page.following is not None:
         sent = {**query.model_dump(mode="json", exclude_unset=True), "cursor": page.following.encode()}
         asked = urlencode({name: value for name, value in sent.items() if value is not None})
@@ -133,7 +122,7 @@ def list_jobs(query: Annotated[JobsQuery, Query()], process: ProcessDep, key: Ca
     response_model=JobView,
     responses={
         200: {"description": "The job, which has ended", "headers": described(*ABOUT_JOB)},
-        202: {"description": "The job, which will end soon", "model": JobView, "headers": CANCELLED},
+        202: {"description": "The job, which will end soon", "model": JobView, "headers": POLLED},
     },
 )
 def cancel_job(before: StatusDep, process: ProcessDep, key: CallerDep) -> Response:
@@ -191,10 +180,7 @@ async def follow_job(
     "/jobs/{job_id}/image",
     summary="Get all images of a job",
     response_class=Response,
-    responses={
-        200: {"description": FORMATS, "content": CONTENT, "headers": SHOWN},
-        304: {"description": NOT_MODIFIED, "headers": SHOWN},
-    },
+    responses=cached(FORMATS, CONTENT, *SHOWN),
 )
 async def get_images(
     status: StatusDep, process: ProcessDep, accept: AcceptDep, key: CallerDep, if_none_match: IfNoneMatchHeader = None
@@ -207,14 +193,11 @@ async def get_images(
     "/jobs/{job_id}/images/{index:image_index}/film",
     summary="Get the film of one image of a job",
     response_class=Response,
-    responses={
-        200: {
-            "description": "Predictions x̂_0 on the way to the image, side by side or, as GIF and APNG, in turn",
-            "content": {form.value: {"schema": CONTENT[Format.PNG]["schema"]} for form in reversed(FilmFormat)},
-            "headers": SHOWN,
-        },
-        304: {"description": NOT_MODIFIED, "headers": SHOWN},
-    },
+    responses=cached(
+        "Predictions x̂_0 on the way to the image, side by side or, as GIF and APNG, in turn",
+        {form.value: {"schema": BINARY} for form in reversed(FilmFormat)},
+        *SHOWN,
+    ),
 )
 async def get_film(
     request: Request, status: StatusDep, process: ProcessDep, index: int, if_none_match: IfNoneMatchHeader = None
@@ -230,10 +213,7 @@ async def get_film(
     "/jobs/{job_id}/images/{index:image_index}",
     summary="Get one image of a job",
     response_class=Response,
-    responses={
-        200: {"description": "The image", "content": {Format.PNG: CONTENT[Format.PNG]}, "headers": SHOWN},
-        304: {"description": NOT_MODIFIED, "headers": SHOWN},
-    },
+    responses=cached("The image", {Format.PNG: {"schema": BINARY}}, *SHOWN),
 )
 async def get_image(
     status: StatusDep,

@@ -57,7 +57,8 @@ def _post(kind: Kind[Any]) -> Callable[..., Awaitable[Response]]:
 
 
 for _kind in KINDS.values():
-    _body = request_body(*_kind.required, json=json_schema(_kind), optional=_kind.optional, instead=_kind.instead)
+    _json = json_schema(_kind, _query(_kind))
+    _body = request_body(*_kind.required, json=_json, optional=_kind.optional, instead=_kind.instead)
     router.post(
         f"/{_kind.name}",
         name=_kind.name,

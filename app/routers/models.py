@@ -16,8 +16,9 @@ from model.conditions import type_of
 from model.errors import CheckpointUnreadable
 from model.folders.config import ModelConfig, Precision, SamplerDefaults
 
+from ..formats import BINARY
 from ..http import conditional
-from ..http.headers import NOT_MODIFIED, IfNoneMatchHeader
+from ..http.headers import IfNoneMatchHeader, cached
 from ..requests.admission import refusal
 from ..requests.deps import Process, ProcessDep
 
@@ -25,7 +26,6 @@ router = APIRouter(tags=["models"])
 
 CARD = "text/markdown"
 HEADERS = {"Cache-Control": "private, no-cache"}
-BINARY = {"type": "string", "format": "binary"}
 
 
 class ConditionView(Frozen):
@@ -126,11 +126,6 @@ class ModelView(Frozen):
             workers=len(ready),
         )
 
-    @classmethod
-    def refused(cls, name: str, reason: str) -> Self:
-        """Returns the view of a folder that is not a usable model."""
-        return cls(name=name, state="refused", reason=reason)
-
 
 class Schedule(Frozen):
     """The noise schedule of a model: `alphas_cumprod`, how much of the image is in x_t, at each timestep from 0 on."""
@@ -157,7 +152,7 @@ def list_models(process: ProcessDep) -> ModelList:
     """Includes models that cannot be used, with the reason."""
     catalog, reports = process.catalog, process.queue.workers()
     found = [ModelView.of(model, reports_for(name, reports)) for name, model in catalog.models.items()]
-    refused = [ModelView.refused(name, reason) for name, reason in catalog.refused.items()]
+    refused = [ModelView(name=name, state="refused", reason=reason) for name, reason in catalog.refused.items()]
     return ModelList(default=catalog.default, models=found + refused)
 
 
@@ -165,7 +160,7 @@ def list_models(process: ProcessDep) -> ModelList:
 def get_model(name: str, process: ProcessDep) -> ModelView:
     catalog = process.catalog
     if name in catalog.refused:
-        return ModelView.refused(name, catalog.refused[name])
+        return ModelView(name=name, state="refused", reason=catalog.refused[name])
     if name not in catalog.models:
         raise HTTPException(404)
     return ModelView.of(catalog.models[name], reports_for(name, process.queue.workers()))
@@ -183,10 +178,7 @@ def get_model_schedule(name: str, process: ProcessDep) -> Schedule:
     "/models/{name}/card",
     summary="Get the description of a model",
     response_class=Response,
-    responses={
-        200: {"description": "Markdown", "content": {CARD: {"schema": {"type": "string"}}}},
-        304: {"description": NOT_MODIFIED},
-    },
+    responses=cached("Markdown", {CARD: {"schema": {"type": "string"}}}),
 )
 def get_model_card(name: str, process: ProcessDep, if_none_match: IfNoneMatchHeader = None) -> Response:
     """Returns the README.md of the model's folder: its data, training, figures and licence."""
@@ -197,10 +189,7 @@ def get_model_card(name: str, process: ProcessDep, if_none_match: IfNoneMatchHea
     "/models/{name}/figures/{figure}",
     summary="Get a figure about a model",
     response_class=Response,
-    responses={
-        200: {"description": "The figure", "content": {"image/png": {"schema": BINARY}}},
-        304: {"description": NOT_MODIFIED},
-    },
+    responses=cached("The figure", {"image/png": {"schema": BINARY}}),
 )
 def get_model_figure(
     name: str, figure: Literal["sheet", "losses"], process: ProcessDep, if_none_match: IfNoneMatchHeader = None
