@@ -44,20 +44,19 @@ class Extractor(Protocol):
 
 def extract(
     images: ImageSet,
-    extractor: Callable[[ImageArray], Features],
+    extractor: Extractor,
     tell: Callable[[float], None] = lambda share: None,
 ) -> Features:
     """Computes the features of all images of a set; tells the share done, 0..1, after each batch."""
     whole: Features | None = None
     done = 0
-    for batch in images.batches(BATCH):
+    for batch in images.batches(BATCH, tell):
         part = extractor(batch)
         if whole is None:
             whole = Features(*(np.empty((images.count, rows.shape[1]), np.float32) for rows in part))
         for array, rows in zip(whole, part, strict=True):
             array[done : done + len(rows)] = rows
         done += len(batch)
-        tell(done / images.count)
     if whole is None:
         raise EvaluationError(f"{images.name} holds no images")
     return whole

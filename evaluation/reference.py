@@ -12,8 +12,6 @@ from zipfile import BadZipFile
 import numpy as np
 from platformdirs import user_cache_path
 
-from training.data.images import ImageArray
-
 from .distances import Moments, moments, moments_of_covariance
 from .errors import EvaluationError
 from .features import BATCH, Extractor, FeatureArray, Features, extract
@@ -55,7 +53,7 @@ def read_reference(
 
     Raises EvaluationError if there are too few images.
     """
-    size = next(images.batches(1)).shape[1:3]
+    size = images.draw(0, 1).shape[1:3]
     features = kept(images, extractor.name, lambda: extract_of_size(images, extractor, size, tell))
     known = _file_moments(statistics) if statistics and extractor.name == InceptionV3.name else None
     pooled, spatial = known or (moments(features.pooled), moments(features.spatial))
@@ -71,14 +69,10 @@ def extract_of_size(
     """
     if images.count < LEAST:
         raise EvaluationError(f"{images.name} holds {images.count} images: at least {LEAST} are needed")
-
-    def look(batch: ImageArray) -> Features:
-        if batch.shape[1:3] != size:
-            sizes = " and the reference of ".join(f"{width}x{height}" for height, width in (batch.shape[1:3], size))
-            raise EvaluationError(f"{images.name} holds images of {sizes}: bring them to one size, in the same way")
-        return extractor(batch)
-
-    return extract(images, look, tell)
+    if (own := images.draw(0, 1).shape[1:3]) != size:
+        sizes = " and the reference of ".join(f"{width}x{height}" for height, width in (own, size))
+        raise EvaluationError(f"{images.name} holds images of {sizes}: bring them to one size, in the same way")
+    return extract(images, extractor, tell)
 
 
 def _file_moments(path: Path) -> tuple[Moments, Moments] | None:

@@ -102,7 +102,7 @@ def _real(
     if any(RUN.fullmatch(name) for name in names):
         return sources.real(reference, count)
     if names_recipe(reference):
-        height, width, channels = next(sets[0].batches(1)).shape[1:]
+        height, width, channels = sets[0].draw(0, 1).shape[1:]
         images = real_images(reference, count, shape=Shape(channels, height, width), networks=sources.networks)
         return from_array(Path(reference).name, images)
     return from_path(Path(reference), count)
