@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from model.conditions import Choice, Condition, Conditions, Number
 from model.images import from_levels
-from training.data.conditions import Columns
+from training.data.conditions import Columns, some_of
 from training.data.images import ImageArray
 
 from .errors import EvaluationError
@@ -87,10 +87,11 @@ def train_judge(
     for step in range(STEPS):
         rows = np.sort(generator.integers(len(images), size=BATCH))
         outputs = judge(from_levels(torch.from_numpy(images[rows])).contiguous(memory_format=torch.channels_last))
-        losses = []
-        for name, condition in conditions.items():
-            values, told = columns[name].at(rows)
-            losses.append((_loss(condition, outputs[name], values) * told).mean())
+        asked = some_of(columns, rows)
+        losses = [
+            (_loss(one, outputs[name], asked[name].values) * asked[name].told).mean()
+            for name, one in conditions.items()
+        ]
         optimizer.zero_grad()
         torch.autograd.backward(torch.stack(losses).sum())
         optimizer.step()
@@ -136,7 +137,7 @@ def rows_told(columns: Columns) -> NDArray[np.int64]:
 
     Raises EvaluationError if there are no conditions, or no such images.
     """
-    told = [column.told for column in columns.values()]
+    told = [column.told.numpy() for column in columns.values()]
     rows = np.flatnonzero(np.all(told, axis=0))
     if not told or not len(rows):
         raise EvaluationError("no held-out image is told all conditions: name a recipe whose images are")
@@ -158,7 +159,7 @@ def choose_rows(conditions: Conditions, columns: Columns, count: int) -> NDArray
     told = rows_told({name: columns[name] for name in conditions})
     generator, turns = np.random.default_rng(0), []
     for name, condition in conditions.items():
-        values = columns[name].values[told]
+        values = columns[name].values.numpy()[told]
         kinds = range(len(condition.values)) if isinstance(condition, Choice) else []
         turns += [rows for value in kinds if len(rows := told[values == value])] or [told]
     return np.array([generator.choice(rows) for rows in islice(cycle(turns), count)], dtype=np.int64)

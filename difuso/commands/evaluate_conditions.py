@@ -53,12 +53,12 @@ def evaluate_conditions(out: Path, *, sources: ImageSources, data: str | None, i
         judge = train_judge(real.images, real.columns, conditions, tell)
     with progress(f"{model.name}, {images} images") as tell:
         drawn = made.all(images, tell)[..., : recipe.channels]
-    asked = {name: held_out.columns[name].values[rows].astype(float) for name in conditions}
+    asked = {name: held_out.columns[name].values.numpy()[rows].astype(float) for name in conditions}
     found, of_real = judge.answers(drawn), judge.answers(held_out.images)
     shares = {name: share_there(one, asked[name], found[name]) for name, one in conditions.items()}
     ceilings = {}
     for name, condition in conditions.items():
-        values, known = held_out.columns[name]
+        values, known = (part.numpy() for part in held_out.columns[name])
         ceilings[name] = share_there(condition, values[known].astype(float), of_real[name][known])
     _print(shares, ceilings)
     facts = {

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from evaluation.real_images import FACES
 from model.conditions import Told
-from training.data.conditions import StoredColumn, by_value, told_at
+from training.data.conditions import by_value, some_of, told_at, told_to_all
 from training.data.dataset import Dataset, load, scan
 from training.recipe import Recipe
 
@@ -27,7 +27,7 @@ class ToldImages(NamedTuple):
 def told_by(recipe: Recipe, real: Dataset, rows: NDArray[np.int64]) -> ToldImages:
     """Returns what some of a recipe's real images are told by values."""
     conditions = by_value(recipe.conditions)
-    labels = real.columns[LABEL].values[rows].tolist() if LABEL in real.columns else []
+    labels = real.columns[LABEL].values.numpy()[rows].tolist() if LABEL in real.columns else []
     return ToldImages([told_at(conditions, real.columns, row) for row in rows] if conditions else [], labels)
 
 
@@ -65,7 +65,7 @@ def _read(recipe: Recipe, folder: Path, *, count: int, split: Literal["train", "
     plain = replace(recipe, data=data, condition=None, conditions=by_value(recipe.conditions))
     scan(plain, folder)
     found = load(plain, folder)
-    labels = {} if found.labels is None else {LABEL: StoredColumn.of_all(found.labels)}
+    labels = {} if found.labels is None else {LABEL: told_to_all(found.labels)}
     return replace(found, columns={**found.columns, **labels})
 
 
@@ -77,5 +77,4 @@ def _tenth(whole: Dataset, *, others: bool) -> NDArray[np.int64]:
 
 
 def _part(whole: Dataset, rows: NDArray[np.int64]) -> Dataset:
-    columns = {name: StoredColumn(one.values[rows], one.told[rows]) for name, one in whole.columns.items()}
-    return replace(whole, images=whole.images[rows], columns=columns)
+    return replace(whole, images=whole.images[rows], columns=some_of(whole.columns, rows))

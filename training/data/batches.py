@@ -9,6 +9,7 @@ from torch import Tensor
 
 from model.condition_inputs import Column
 
+from .conditions import some_of
 from .dataset import Dataset
 
 
@@ -53,5 +54,5 @@ class Batches:
                 yield Batch(
                     pixels=torch.from_numpy(self.dataset.images[rows]),
                     labels=None if labels is None else torch.from_numpy(labels[rows]),
-                    columns={name: column.at(rows) for name, column in self.dataset.columns.items()},
+                    columns=some_of(self.dataset.columns, rows),
                 )

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -116,51 +116,45 @@ def told_of(conditions: Conditions, item: SourceImage) -> dict[str, Told]:
     return told
 
 
-class StoredColumn(NamedTuple):
-    """One condition of all images of a run."""
-
-    # see `Column`, but images are uint8 of shape (N, h, w, c), and maps too; may be mapped from a file
-    values: NDArray[Any]
-    told: NDArray[np.bool_]  # whether each image is told it, bool, shape (N,)
-
-    @classmethod
-    def of_all(cls, values: NDArray[Any]) -> Self:
-        """The column of a condition that every image is told."""
-        return cls(values, np.ones(len(values), bool))
-
-    def at(self, rows: NDArray[np.int64]) -> Column:
-        """Returns the condition of some of the images; images and maps are as they are stored."""
-        return Column(torch.from_numpy(self.values[rows]), torch.from_numpy(self.told[rows]))
+# By the names of the conditions what the images of a run are told, or some of them. Images and maps are as they are
+# stored: uint8 of shape (N, h, w, c), which may be mapped from a file.
+Columns = Mapping[str, Column]
 
 
-Columns = Mapping[str, StoredColumn]
+def told_to_all(values: NDArray[Any]) -> Column:
+    """Returns the column of a condition that every image is told."""
+    return Column(torch.from_numpy(values), torch.ones(len(values), dtype=torch.bool))
 
 
-def columns_of(conditions: Conditions, told: Sequence[Mapping[str, Told]]) -> dict[str, StoredColumn]:
+def some_of(columns: Columns, rows: NDArray[np.int64] | slice) -> dict[str, Column]:
+    """Returns the columns of some of the images."""
+    chosen = rows if isinstance(rows, slice) else torch.from_numpy(rows)
+    return {name: Column(values[chosen], told[chosen]) for name, (values, told) in columns.items()}
+
+
+def columns_of(conditions: Conditions, told: Sequence[Mapping[str, Told]]) -> dict[str, Column]:
     """Returns the columns of the conditions that are told by values.
 
     Args:
         told: what `told_of` returned for each image.
     """
-    columns = {name: column(one, [each.get(name) for each in told]) for name, one in by_value(conditions).items()}
-    return {name: StoredColumn(values.numpy(), known.numpy()) for name, (values, known) in columns.items()}
+    return {name: column(one, [each.get(name) for each in told]) for name, one in by_value(conditions).items()}
 
 
 def save_columns(path: Path, columns: Columns) -> None:
     """Writes columns into one .npz file."""
-    np.savez(
-        path,
-        **{f"{name}.{part}": array for name, column in columns.items() for part, array in column._asdict().items()},
-    )
+    parts = {f"{name}.{part}": each for name, one in columns.items() for part, each in one._asdict().items()}
+    np.savez(path, **{name: part.numpy() for name, part in parts.items()})
 
 
-def load_columns(path: Path, conditions: Conditions) -> dict[str, StoredColumn]:
+def load_columns(path: Path, conditions: Conditions) -> dict[str, Column]:
     """Reads what `save_columns` wrote."""
     with np.load(path) as arrays:
-        return {name: StoredColumn(arrays[f"{name}.values"], arrays[f"{name}.told"]) for name in by_value(conditions)}
+        parts = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    return {name: Column(parts[f"{name}.values"], parts[f"{name}.told"]) for name in by_value(conditions)}
 
 
-def told_at(conditions: Conditions, columns: Mapping[str, Column | StoredColumn], row: int) -> dict[str, Told]:
+def told_at(conditions: Conditions, columns: Columns, row: int) -> dict[str, Told]:
     """Returns what an image is told by values, by the names of the conditions."""
     found: dict[str, Told] = {}
     for name, condition in by_value(conditions).items():

@@ -23,12 +23,12 @@ from ..recipe import ENLARGED, Recipe
 from ..replacing import replace_text
 from .conditions import (
     Columns,
-    StoredColumn,
     columns_of,
     load_columns,
     open_with_conditions,
     save_columns,
     told_of,
+    told_to_all,
 )
 from .images import ImageArray
 from .source_images import SourceImage
@@ -110,13 +110,14 @@ def load(recipe: Recipe, folder: Path) -> Dataset:
             *(len(report["unreadable"]), *next(iter(report["unreadable"].items())), folder / REPORT),
         )
     named = recipe.num_classes is not None
-    seen = {name: np.load(folder / _file_of(name), mmap_mode="r") for name in recipe.seen}
+    # PyTorch wants what it shares to be writable, so these are mapped for copies on writing.
+    seen = {name: np.load(folder / _file_of(name), mmap_mode="c") for name in recipe.seen}
     told = load_columns(folder / TOLD, recipe.conditions) if recipe.conditions else {}
     return Dataset(
         np.load(folder / IMAGES, mmap_mode="r"),
         np.load(folder / LABELS) if named else None,
         tuple(report["classes"]) if named else None,
-        {**told, **{name: StoredColumn.of_all(images) for name, images in seen.items()}},
+        {**told, **{name: told_to_all(images) for name, images in seen.items()}},
         np.array(report["held"], dtype=np.int64) if seen else NO_ROWS,
     )
 
@@ -151,7 +152,7 @@ def first_images(recipe: Recipe) -> Dataset:
     labels, classes = (None, None) if recipe.num_classes is None else _named(recipe, found, source.classes)
     images, *seen = (np.stack(each) for each in zip(*items, strict=True))
     columns = columns_of(recipe.conditions, found.told)
-    columns |= {name: StoredColumn.of_all(each) for name, each in zip(recipe.seen, seen, strict=True)}
+    columns |= {name: told_to_all(each) for name, each in zip(recipe.seen, seen, strict=True)}
     return Dataset(images, labels, classes, columns)
 
 

@@ -1,7 +1,5 @@
 """The inputs of a network in a training step: a batch's images and conditions after their random changes."""
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
@@ -11,6 +9,7 @@ from model.images import from_levels
 
 from ..recipe import ENLARGED, Recipe
 from .batches import Batch
+from .conditions import Columns, some_of
 from .draws import Drawn
 from .symmetries import turned
 
@@ -27,9 +26,7 @@ def network_inputs(
     if batch.labels is not None:
         assert recipe.num_classes is not None
         told["labels"] = batch.labels[rows].masked_fill(drawn.nameless, recipe.num_classes).to(device)
-    columns = prepared(
-        recipe, {name: Column(*(part[rows] for part in one)) for name, one in batch.columns.items()}, device
-    )
+    columns = prepared(recipe, some_of(batch.columns, rows), device)
     for name, untold in zip(recipe.condition_drops, drawn.untold.T.to(device), strict=True):
         columns[name] = columns[name]._replace(told=columns[name].told & ~untold)
     if recipe.condition is not None:
@@ -44,8 +41,8 @@ def network_inputs(
     return _as_drawn(from_levels(batch.pixels[rows].to(device)), recipe.crop, drawn), told
 
 
-def prepared(recipe: Recipe, columns: Mapping[str, Column], device: torch.device) -> dict[str, Column]:
-    """Returns columns as `StoredColumn.at` gives them, on a device and as networks see them: images in [-1, 1]."""
+def prepared(recipe: Recipe, columns: Columns, device: torch.device) -> dict[str, Column]:
+    """Returns stored columns on a device, and as networks see them: images in [-1, 1]."""
     seen = {}
     for name, (values, told) in columns.items():
         values = values.to(device)

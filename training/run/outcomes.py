@@ -23,7 +23,7 @@ from model.networks.preconditioned import denoiser_of
 from model.plans.schedule import NoiseSchedule
 from model.sampling import sample
 
-from ..data.conditions import told_at, words
+from ..data.conditions import some_of, told_at, words
 from ..data.dataset import Dataset
 from ..data.images import ImageArray
 from ..data.network_inputs import prepared
@@ -119,9 +119,7 @@ class ImageModel:
     def _told(self, seeds: Sequence[int]) -> dict[str, Column]:
         """Returns what samples are told: what those images are, but a few nothing, if the network learns that."""
         trainer, recipe = self._trainer, self._trainer.recipe
-        rows = self._rows(seeds)
-        columns = {name: column.at(rows) for name, column in trainer.batches.dataset.columns.items()}
-        columns = prepared(recipe, columns, trainer.device)
+        columns = prepared(recipe, some_of(trainer.batches.dataset.columns, self._rows(seeds)), trainer.device)
         if recipe.drop_all:
             without = torch.tensor([seed in UNTOLD_SEEDS for seed in seeds], device=trainer.device)
             for name, condition in recipe.conditions.items():

@@ -2,13 +2,15 @@
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from evaluation import judge
 from evaluation.errors import EvaluationError
 from evaluation.judge import choose_rows, judged, share_there, train_judge
+from model.condition_inputs import Column
 from model.conditions import Choice, Number, Vector
-from training.data.conditions import StoredColumn
+from training.data.conditions import told_to_all
 from training.data.images import ImageArray
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -17,14 +19,14 @@ COLOUR, LEVEL = Choice(("red", "green", "blue")), Number(0, 200)
 BOTH = {"colour": COLOUR, "level": LEVEL}
 
 
-def lights(seed: int, count: int) -> tuple[ImageArray, dict[str, StoredColumn]]:
+def lights(seed: int, count: int) -> tuple[ImageArray, dict[str, Column]]:
     """Squares of one colour and brightness on a noisy ground, and what they are told."""
     rng = np.random.default_rng(seed)
     images = rng.integers(0, 60, (count, 16, 16, 3), dtype=np.uint8)
     colours, levels = rng.integers(3, size=count), rng.uniform(0, 200, count).astype(np.float32)
     for image, colour, level in zip(images, colours, levels, strict=True):
         image[4:12, 4:12, colour] = 55 + level
-    return images, {"colour": StoredColumn.of_all(colours), "level": StoredColumn.of_all(levels)}
+    return images, {"colour": told_to_all(colours), "level": told_to_all(levels)}
 
 
 @pytest.fixture
@@ -37,14 +39,14 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_judge_sees_choices_and_numbers() -> None:
     """Images that are not told a condition do not teach it: their values here are wrong."""
     images, told = lights(0, 400)
-    wrong = np.arange(400) % 4 == 0
-    colours = np.where(wrong, (told["colour"].values + 1) % 3, told["colour"].values)
-    found = train_judge(images, {**told, "colour": StoredColumn(colours, ~wrong)}, BOTH)
+    wrong = torch.arange(400) % 4 == 0
+    colours = Column(torch.where(wrong, (told["colour"].values + 1) % 3, told["colour"].values), ~wrong)
+    found = train_judge(images, {**told, "colour": colours}, BOTH)
     others, truth = lights(1, 200)
     answers = found.answers(others)
-    assert (answers["colour"] == truth["colour"].values).mean() > 0.97
-    assert np.abs(answers["level"] - truth["level"].values).mean() < 20
-    again = train_judge(images, {**told, "colour": StoredColumn(colours, ~wrong)}, BOTH).answers(others)
+    assert (answers["colour"] == truth["colour"].values.numpy()).mean() > 0.97
+    assert np.abs(answers["level"] - truth["level"].values.numpy()).mean() < 20
+    again = train_judge(images, {**told, "colour": colours}, BOTH).answers(others)
     assert all(np.array_equal(answers[name], again[name]) for name in BOTH)
 
 
@@ -77,7 +79,8 @@ def test_each_value_is_asked_for_about_equally_often() -> None:
     colours = np.zeros(400, dtype=np.int64)
     colours[:4] = 1
     told = np.arange(400) % 2 == 0
-    columns = {"colour": StoredColumn(colours, told), "level": StoredColumn.of_all(np.zeros(400, np.float32))}
+    asked = Column(torch.from_numpy(colours), torch.from_numpy(told))
+    columns = {"colour": asked, "level": told_to_all(np.zeros(400, np.float32))}
     rows = choose_rows(BOTH, columns, 90)
     assert told[rows].all()
     counts = np.bincount(colours[rows], minlength=3)
@@ -85,4 +88,4 @@ def test_each_value_is_asked_for_about_equally_often() -> None:
     assert counts[0] >= 30
     assert len(rows) == 90
     with pytest.raises(EvaluationError, match="no held-out image is told all conditions"):
-        choose_rows(BOTH, {**columns, "level": StoredColumn(colours, ~told)}, 90)
+        choose_rows(BOTH, {**columns, "level": asked._replace(told=~asked.told)}, 90)

@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from model.condition_inputs import enlarge
+from model.condition_inputs import Column, enlarge
 from model.images import from_levels
 from model.shape import Shape
 from training.data.batches import Batches
-from training.data.conditions import StoredColumn, smaller
+from training.data.conditions import smaller, told_to_all
 from training.data.dataset import Dataset, first_images, load, scan
 from training.data.draws import Draws
 from training.data.images import ImageArray
@@ -51,8 +51,8 @@ def data(channels: int = 3) -> Dataset:
     )
 
 
-def seen(conditions: ImageArray) -> dict[str, StoredColumn]:
-    return {"image": StoredColumn.of_all(conditions)}
+def seen(conditions: ImageArray) -> dict[str, Column]:
+    return {"image": told_to_all(conditions)}
 
 
 def trainer(recipe: Recipe) -> Trainer:
