@@ -26,9 +26,7 @@ MOST_FILES = 8  # with features, of some 50 MB each; beyond that the longest unu
 class Reference:
     """The features of real images."""
 
-    # name, extractor: names of the set and of its extractor
-    name: str
-    extractor: str
+    name: str  # name of the set
     size: tuple[int, ...]  # height and width of the images
     features: FeatureArray  # pooled features, shape (M, D), for precision, recall and KID
     # pooled, spatial: moments for the Fréchet distances
@@ -57,7 +55,7 @@ def read_reference(
     features = kept(images, extractor.name, lambda: extract_of_size(images, extractor, size, tell))
     known = _file_moments(statistics) if statistics and extractor.name == InceptionV3.name else None
     pooled, spatial = known or (moments(features.pooled), moments(features.spatial))
-    return Reference(images.name, extractor.name, size, features.pooled, pooled, spatial, known is not None)
+    return Reference(images.name, size, features.pooled, pooled, spatial, known is not None)
 
 
 def extract_of_size(
