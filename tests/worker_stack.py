@@ -104,7 +104,7 @@ class Stack:
     def runs(self, job_id: str) -> bool:
         """Returns whether the newest worker has started the job."""
         name: Any = self.client.hget(f"rq:job:{job_id}", "worker_name") or b""
-        return self.client.hget(f"rq:worker:{name.decode()}", "pid") == str(self.workers[-1].pid).encode()
+        return bool(name.startswith(b"difuso-%d-" % self.workers[-1].pid))
 
     def in_flight(self) -> list[str]:
         """Returns the jobs of model `tiny` with the usual urgency that some worker has started."""

@@ -59,7 +59,6 @@ class Refusals:
     def __init__(self, client: redis.Redis) -> None:
         self.registry, self.forgotten = CollectorRegistry(), list[str]()
         self.rq = RqBase(client, [QUEUE], name=f"difuso-{uuid.uuid4().hex[:12]}")
-        self.rq.register()
         writers = SimpleNamespace(forget=self.forgotten.append)
         reporter = Reporter(client, Models({}), result_ttl=60)
         self.outcomes = Outcomes(self.rq, reporter, cast(Any, writers), WorkerMetrics(self.registry))

@@ -13,8 +13,9 @@ import redis
 from prometheus_client import CollectorRegistry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from rq import Queue
+from rq import Queue, SimpleWorker
 from rq.executions import Execution
+from rq.serializers import JSONSerializer
 
 from jobs.contract import Job, JobState
 from jobs.errors import StoreUnavailable
@@ -96,9 +97,7 @@ def queue(client: redis.Redis) -> JobQueue:
 
 @pytest.fixture
 def worker(client: redis.Redis) -> RqBase:
-    worker = RqBase(client, [QUEUE], name=f"difuso-{uuid.uuid4().hex[:12]}")
-    worker.register()
-    return worker
+    return RqBase(client, [QUEUE], name=f"difuso-{uuid.uuid4().hex[:12]}")
 
 
 @pytest.fixture
@@ -272,22 +271,23 @@ def test_what_is_written_at_the_start_and_the_end_of_a_job_is_what_rq_writes(
 ) -> None:
     """RQ's own worker takes two round trips to start a job and three to end it, and one job at a time."""
     records = []
+    (queued,) = worker.queues
+    theirs = SimpleWorker([queued], connection=client, job_class=DataJob, serializer=JSONSerializer)
     for by_rq, fails in ((True, False), (False, False), (True, True), (False, True)):
         submit(queue)
         job = take_one(worker, claims)
-        (queued,) = worker.queues
         if by_rq:
-            execution = worker.prepare_execution(job)
-            worker.prepare_job_execution(job, remove_from_intermediate_queue=True)
+            execution = theirs.prepare_execution(job)
+            theirs.prepare_job_execution(job, remove_from_intermediate_queue=True)
         else:
             (found,) = worker.start([(job, queued)])
             assert found is not None
             execution = found
         records.append(everything(client, job.id, execution.id))
         if by_rq and fails:
-            worker._finalize_failure(job, queued, execution, (RuntimeError, RuntimeError("broken"), None))
+            theirs._finalize_failure(job, queued, execution, (RuntimeError, RuntimeError("broken"), None))
         elif by_rq:
-            worker._finalize_success(job, queued, execution, {"images": 1})
+            theirs._finalize_success(job, queued, execution, {"images": 1})
         elif fails:
             assert worker.fail(job, execution, RuntimeError("broken"), stopped=False)
         else:
@@ -299,9 +299,14 @@ def test_what_is_written_at_the_start_and_the_end_of_a_job_is_what_rq_writes(
 
 
 def everything(client: Any, job_id: str, execution_id: str) -> list[str]:
-    """Returns each key that names the job, with its fields or entries that do, and whether it expires."""
+    """Returns each key that names the job, with its fields or entries that do, and whether it expires.
+
+    Those of a worker of RQ are left out.
+    """
     found = []
     for key in client.scan_iter("rq:*"):
+        if key.startswith(b"rq:worker:"):
+            continue
         kind, named = client.type(key), job_id.encode() in key
         if kind in (b"hash", b"stream"):
             content = {b"hash": client.hkeys, b"stream": client.xrange}[kind](key) if named else []
@@ -568,7 +573,6 @@ def test_a_job_whose_end_got_no_reply_is_ours_unless_it_was_given_away(
     (queued,) = worker.queues
     job, execution = start(worker, claims)
     other = RqBase(client, [QUEUE], name=f"difuso-{uuid.uuid4().hex[:12]}")
-    other.register()
     tries = 0
 
     def write(*args: object, **kwargs: object) -> None:
@@ -659,7 +663,6 @@ def test_a_worker_that_thaws_tells_nothing_of_jobs_that_it_lost(
     follower = SimpleNamespace(models=Models({}), look=lambda: None)
     metrics = WorkerMetrics(CollectorRegistry())
     thawed = EngineWorker(client, cast(Any, follower), cast(Any, None), metrics, drain_seconds=1.0, result_ttl=60)
-    thawed.register()
     thawed.listen_to([QUEUE])
     ids = [submit(queue), submit(queue)]
     (stepping, first), (being_read, second) = start(thawed, claims), start(thawed, claims)
@@ -684,7 +687,6 @@ def test_a_job_of_a_model_that_nobody_serves_waits(client: redis.Redis, queue: J
     runner = cast(Runner, SimpleNamespace(slots=SLOTS))
     claims = Claims(client, {"other": runner})
     worker = RqBase(client, claims.queue_names, name="other-models")
-    worker.register()
     clock.now += 10 * 86400
     assert worker.recover() == []
     worker.tidy()

@@ -235,7 +235,7 @@ def add_start(pipe: Any, job: DataJob, queue: Queue, worker_name: str) -> Execut
     The answer in the pipeline is 1 if the job is ours, else 0.
     """
     writes: Any = job.connection.pipeline()  # collects what RQ writes, and is never executed
-    execution = Execution.create(job, EXECUTION_TTL, pipeline=writes, worker_name=worker_name)
+    execution = Execution.create(job, EXECUTION_TTL, pipeline=writes)
     job.prepare_for_execution(worker_name, pipeline=writes)
     writes.persist(job.key)
     commands = [part for command, _ in writes.command_stack for part in (len(command), *command)]

@@ -17,7 +17,6 @@ from rq.executions import Execution
 from rq.job import JobStatus as RqStatus
 from rq.job_lifecycle import record_job_failure
 from rq.utils import now, utcformat
-from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from jobs.contract import JOB_ID
 from jobs.redis.rq_job import DEATHS, MAX_DEATHS, DataJob
@@ -65,20 +64,6 @@ class Recovery:
                     self._client.eval(_RETURN_POPPED, 2, popped, queue.key, entry)
         return given_up
 
-    def tidy(self, queues: Sequence[Queue], workers: str) -> None:
-        """Removes expired entries from RQ's registries and the set `workers`; several workers may do so at once."""
-        for queue in queues:
-            queue.finished_job_registry.cleanup()
-            queue.failed_job_registry.cleanup()
-        for registry in (workers, *(WORKERS_BY_QUEUE_KEY % queue.name for queue in queues)):
-            names = list(self._client.smembers(registry))
-            with self._client.pipeline(transaction=False) as pipe:
-                for name in names:
-                    pipe.exists(name)
-                gone = [name for name, there in zip(names, pipe.execute(), strict=True) if not there]
-            if gone:
-                self._client.srem(registry, *gone)
-
     def _look(self, queues: Sequence[Queue]) -> dict[str, list[tuple[bytes, float]]]:
         """Returns the entries of running and popped jobs by key, each with its last heartbeat; 0 for popped jobs."""
         running = [queue.started_job_registry.key for queue in queues]
@@ -121,7 +106,8 @@ class Recovery:
     def _move(self, queue: Queue, execution: Execution, expires_at: float) -> list[DataJob]:
         registry = queue.started_job_registry
         with self._client.pipeline() as pipe:
-            pipe.watch(DataJob.key_for(execution.job_id))  # type: ignore[no-untyped-call]  # each heartbeat changes it
+            # Recovery by another worker changes the job, and each heartbeat changes the execution.
+            pipe.watch(DataJob.key_for(execution.job_id), execution.key)  # type: ignore[no-untyped-call]
             if pipe.zscore(registry.key, execution.composite_key) != expires_at:
                 return []
             job = DataJob.read(execution.job_id, self._client)

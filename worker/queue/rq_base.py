@@ -1,8 +1,8 @@
-"""RQ's worker adapted to many jobs in flight: the operations of RQ that are used, and the replacements of others.
+"""What a worker does to the records of RQ, for many jobs in flight.
 
-RQ's own workers run one job at a time, and jobs of a process that died wait for many minutes. Here an execution expires
-12 s after its last heartbeat, and every worker looks for dead ones (`worker.queue.recovery`). Nothing of RQ that starts
-processes, threads or timers is used.
+RQ's own workers run one job at a time, and jobs of a process that died wait for many minutes. So this one only shares
+their queues, jobs, executions and registries. Here an execution expires 12 s after its last heartbeat, and every worker
+looks for dead ones (`worker.queue.recovery`).
 """
 
 import logging
@@ -12,14 +12,13 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import redis
-from rq import Queue, worker_registration
+from rq import Queue
+from rq.defaults import DEFAULT_RESULT_TTL
 from rq.executions import Execution, ExecutionRegistry
 from rq.job import Job as RqJob
 from rq.job import JobStatus as RqStatus
 from rq.serializers import JSONSerializer
 from rq.utils import now, utcformat
-from rq.worker.base import BaseWorker
-from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from jobs.redis import keys
 from jobs.redis.rq_job import DEATHS, MAX_RETRIES, PUT_OFF_AT, PUT_OFFS, RESUMED_AT, DataJob
@@ -27,11 +26,9 @@ from jobs.redis.rq_job import DEATHS, MAX_RETRIES, PUT_OFF_AT, PUT_OFFS, RESUMED
 from ..engine.held_jobs import Claim
 from .claims import add_start
 from .foreign_data import is_refusal, set_aside
-from .recovery import EXECUTION_TTL, HEARTBEAT_SECONDS, Recovery
+from .recovery import EXECUTION_TTL, Recovery
 
 log = logging.getLogger(__name__)
-
-WORKER_TTL = 60
 
 Result = TypeVar("Result")
 
@@ -40,51 +37,34 @@ class GaveUp(Exception):
     """The time in which this worker may wait for Redis or the store is over."""
 
 
-class RqBase(BaseWorker):
-    """A worker's operations on Redis: registration, heartbeats, claims, recovery and hand-over, each safe to repeat.
+class RqBase:
+    """A worker's operations on Redis: heartbeats, claims, recovery and hand-over, each safe to repeat.
 
     Args:
         client: the connection to Redis, with a socket timeout of some seconds.
         queue_names: the queues to claim from, in order of urgency.
 
     Attributes:
+        executions: the jobs that run here, as RQ knows them, by the execution's id.
+        turns: grows as long as the main thread lives, for the watchdog.
         give_up_at: time on the monotonic clock at which waiting for Redis ends; infinite until the worker is to stop.
     """
 
     def __init__(self, client: redis.Redis, queue_names: list[str], name: str) -> None:
-        super().__init__(
-            _queues(client, queue_names),
-            name=name,
-            connection=client,
-            job_class=DataJob,
-            serializer=JSONSerializer,
-            worker_ttl=WORKER_TTL,
-            maintenance_interval=int(HEARTBEAT_SECONDS),
-            job_monitoring_interval=int(HEARTBEAT_SECONDS),
-        )
+        self.connection = client
+        self.name = name
+        self.executions: dict[str, Execution] = {}
+        self.turns = 0
         self._trouble_at = -float("inf")
         self._last_beat = time.monotonic()
         self._recovery = Recovery(client)
         self.give_up_at = float("inf")
+        self.listen_to(queue_names)
 
     def listen_to(self, queue_names: list[str]) -> None:
         """Replaces the queues that jobs are claimed from."""
-        self.queues = _queues(self.connection, queue_names)
-
-    @property
-    def connection_timeout(self) -> int:
-        return 10
-
-    def get_heartbeat_ttl(self, job: RqJob, working_time: float = 0.0) -> int:
-        return EXECUTION_TTL
-
-    def subscribe(self) -> None:
-        """Does nothing: there is no command channel. A message can be missed, so a cancellation is a key to be read."""
-
-    unsubscribe = subscribe
-
-    def handle_exception(self, job: RqJob, *exc_info: Any) -> None:
-        """Does nothing: `failure_code` logs the errors, and a cancelled job is not an error."""
+        options: Any = {"connection": self.connection, "job_class": DataJob, "serializer": JSONSerializer}
+        self.queues = [Queue(name, **options) for name in queue_names]
 
     # Waiting for Redis, which may go away at any time.
 
@@ -97,6 +77,7 @@ class RqBase(BaseWorker):
         """
         pause, refused = 0.2, False
         while True:
+            self.turns += 1
             try:
                 return call()
             except redis.exceptions.DataError:
@@ -129,29 +110,23 @@ class RqBase(BaseWorker):
 
     def types(self) -> dict[str, str]:
         """Returns the Redis type of each key that this worker needs."""
-        types = {self.key: "hash", self.executions_key: "set", self.redis_workers_keys: "set", keys.WORKERS: "hash"}
+        types = {keys.WORKERS: "hash"}
         for queue in self.queues:
             types |= dict.fromkeys((queue.key, queue.intermediate_queue.key), "list")
             for registry in (queue.started_job_registry, queue.finished_job_registry, queue.failed_job_registry):
                 types[registry.key] = "zset"
-            types[WORKERS_BY_QUEUE_KEY % queue.name] = "set"
         for execution in self.executions.values():
             types |= {execution.key: "hash", RqJob.key_for(execution.job_id): "hash"}
             types[ExecutionRegistry(execution.job_id, self.connection).key] = "zset"
         return types
 
-    def register(self) -> None:
-        """Registers this worker with RQ. It may be repeated after a part of it."""
-        self.connection.delete(self.key)  # RQ refuses a name that is registered, even by an earlier try of this process
-        self.bootstrap(logging_level="WARNING")
-
-    def beat(self, running: list[tuple[RqJob, Execution]]) -> None:
-        """Sends the heartbeats of this worker and of its executions."""
+    def beat(self, running: Iterable[Claim]) -> None:
+        """Sends the heartbeats of the jobs that run here."""
         self._last_beat = time.monotonic()
-        self.heartbeat(WORKER_TTL)
-        worker_registration.register(self)
-        for job, execution in running:
-            self.maintain_heartbeats(job, execution)
+        with self.connection.pipeline() as pipe:
+            for claim in running:
+                claim.execution.heartbeat(claim.rq_job.started_job_registry, EXECUTION_TTL, pipeline=pipe)
+            pipe.execute()
 
     @contextmanager
     def transaction(self, jobs: Iterable[RqJob]) -> Iterator[Any]:
@@ -225,16 +200,13 @@ class RqBase(BaseWorker):
     def succeed(self, pipe: Any, claim: Claim, result: dict[str, int]) -> None:
         """Adds to a transaction all that RQ writes when a job that this worker owns has succeeded."""
         job, execution = claim.rq_job, claim.execution
-        assert job.started_at is not None
         job.ended_at = now()
         job._result = result
-        ttl = job.get_result_ttl(self.default_result_ttl)
-        self.increment_successful_job_count(pipeline=pipe)
-        self.increment_total_working_time(job.ended_at - job.started_at, pipe)
+        ttl = job.get_result_ttl(DEFAULT_RESULT_TTL)
         times = {"execution_started_at": execution.created_at, "execution_ended_at": job.ended_at}
         job._handle_success(ttl, pipeline=pipe, worker_name=self.name, execution_id=execution.id, **times)
         job.cleanup(ttl, pipeline=pipe, remove_from_queue=False)
-        self.cleanup_execution(job, pipeline=pipe, execution=execution)
+        self._leave(pipe, job, execution)
 
     def fail(self, job: DataJob, execution: Execution, error: BaseException, *, stopped: bool) -> bool:
         """Ends a job without a result: as cancelled if `stopped`, else as failed for good (see `DataJob.should_retry`).
@@ -246,13 +218,10 @@ class RqBase(BaseWorker):
                 return False
             job.ended_at = now()
             job.set_status(RqStatus.STOPPED if stopped else RqStatus.FAILED, pipeline=pipe)
-            self.cleanup_execution(job, pipeline=pipe, execution=execution)
+            self._leave(pipe, job, execution)
             told = ascii(error)  # its message may hold characters that cannot be encoded
             times = {"execution_started_at": execution.created_at, "execution_ended_at": job.ended_at}
             job._handle_failure(told, pipeline=pipe, worker_name=self.name, execution_id=execution.id, **times)
-            self.increment_failed_job_count(pipe)
-            if job.started_at:
-                self.increment_total_working_time(job.ended_at - job.started_at, pipe)
             try:
                 pipe.execute()
             except (redis.WatchError, redis.ConnectionError, redis.TimeoutError):  # perhaps only the reply was lost
@@ -270,7 +239,7 @@ class RqBase(BaseWorker):
         with self.transaction([job]) as pipe:
             if not self.owns(job, execution):
                 return
-            self.cleanup_execution(job, pipeline=pipe, execution=execution)
+            self._leave(pipe, job, execution)
             job.set_status(RqStatus.QUEUED, pipeline=pipe)
             queue.push_job_id(job.id, pipeline=pipe, at_front=at_front)
             if at_front:
@@ -280,14 +249,16 @@ class RqBase(BaseWorker):
                 pipe.hincrby(job.key, PUT_OFFS, 1)
             pipe.execute()
 
+    def _leave(self, pipe: Any, job: RqJob, execution: Execution) -> None:
+        execution.delete(job=job, pipeline=pipe)
+        self.executions.pop(execution.id, None)
+
     def recover(self) -> list[DataJob]:
         """Returns the jobs of dead workers to their queues. Returns the jobs that are given up instead."""
         return self._recovery.run(self.queues)
 
     def tidy(self) -> None:
-        """Removes expired entries from RQ's registries."""
-        self._recovery.tidy(self.queues, self.redis_workers_keys)
-
-
-def _queues(client: redis.Redis, names: list[str]) -> list[Queue]:
-    return [Queue(name, connection=client, job_class=DataJob, serializer=JSONSerializer) for name in names]
+        """Removes expired entries from RQ's registries; several workers may do so at once."""
+        for queue in self.queues:
+            queue.finished_job_registry.cleanup()
+            queue.failed_job_registry.cleanup()

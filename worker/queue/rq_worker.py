@@ -12,10 +12,11 @@ stores one wins. Then the fence is checked, and then RQ is told. Each step can b
 from __future__ import annotations
 
 import logging
+import os
 import queue
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from threading import Thread
@@ -42,7 +43,7 @@ from .pacing import Pacer
 from .reader_threads import OF_THE_MOMENT, JobRead, JobReaders
 from .recovery import HEARTBEAT_SECONDS, RECOVERY_SECONDS
 from .reporting import Reporter
-from .rq_base import GaveUp, Result, RqBase
+from .rq_base import GaveUp, RqBase
 from .writers import Released, Stored, Writers
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class EngineWorker(RqBase):
     ) -> None:
         self._models = models = follower.models
         self._claims = Claims(client, models.runners)
-        super().__init__(client, self._claims.queue_names, name=f"difuso-{uuid.uuid4().hex[:12]}")
+        super().__init__(client, self._claims.queue_names, name=f"difuso-{os.getpid()}-{uuid.uuid4().hex[:8]}")
         self._follower = follower
         self._metrics = metrics
         self._drain_seconds = drain_seconds
@@ -97,7 +98,7 @@ class EngineWorker(RqBase):
         self._outcomes = Outcomes(self, self._reporter, self._writers, metrics, spans)
         self._readers = JobReaders(self, self._outcomes, store, models, self._inbox.put)
         self._running: dict[ActiveJob, RunningJob] = {}
-        self._turns, self._pacer = 0, Pacer()
+        self._pacer = Pacer()
         self._stop_at: float | None = None
 
     def request_stop(self, signum: int = 0, frame: object = None) -> None:
@@ -113,14 +114,13 @@ class EngineWorker(RqBase):
             EngineStalled: if the engine's thread ended by itself; other workers take over the jobs.
             GaveUp: if Redis or the store did not answer in time while this worker was to stop.
         """
-        self.insist(self.register)
         self._thread.start()
-        watchdog.watch("main thread", lambda: self._turns, lambda: watchdog.CALL_SECONDS)
+        watchdog.watch("main thread", lambda: self.turns, lambda: watchdog.CALL_SECONDS)
         watchdog.watch(
             "engine", lambda: self._engine.last_step, lambda: watchdog.step_patience(self._models.runners.values())
         )
         while self._stop_at is None or self._held:
-            self._turns += 1
+            self.turns += 1
             self._watch_engine()
             try:
                 self._turn()
@@ -129,7 +129,6 @@ class EngineWorker(RqBase):
                 time.sleep(IDLE_SECONDS)
         self._engine.stop()
         self.insist(lambda: self._reporter.leave(self.name))
-        self.insist(self.teardown)
         self._readers.close()
         self._writers.close()
         self._follower.close()
@@ -152,15 +151,6 @@ class EngineWorker(RqBase):
     def types(self) -> dict[str, str]:
         return super().types() | self._claims.types
 
-    def insist(self, call: Callable[[], Result]) -> Result:
-        """Repeats a call as `RqBase.insist` does; each try shows the watchdog that the main thread lives."""
-
-        def attempt() -> Result:
-            self._turns += 1
-            return call()
-
-        return super().insist(attempt)
-
     @property
     def _held(self) -> list[Claim]:
         """All jobs that this worker holds."""
@@ -173,7 +163,7 @@ class EngineWorker(RqBase):
             raise GaveUp("the result store does not answer, and the time to stop is over")
 
     def _beat(self) -> None:
-        self.beat([(claim.rq_job, claim.execution) for claim in self._held])
+        self.beat(self._held)
         for active, ours in zip(self._running, self.owned([*self._running.values()]), strict=True):
             active.cancel = active.cancel or not ours  # if this worker was frozen, it may be another's
         self._readers.drop_lost()

@@ -139,9 +139,7 @@ class Writers:
         """Makes a call that may fail without harm, and logs the failure, which a thread pool would swallow."""
         try:
             call()
-        except StoreUnavailable:
-            log.warning("cannot %s: the store does not answer", what)
-        except redis.RedisError:
-            log.warning("cannot %s: Redis does not answer", what)
+        except (StoreUnavailable, redis.RedisError) as error:
+            log.warning("cannot %s: the store or Redis does not answer (%s)", what, type(error).__name__)
         except Exception:
             log.exception("cannot %s", what)
