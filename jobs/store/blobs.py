@@ -83,11 +83,6 @@ class Blobs:
         self._fs.invalidate_cache()
         return [PurePosixPath(path) for path in self._fs.find(str(folder))]
 
-    def in_root(self) -> list[PurePosixPath]:
-        """Returns what lies directly in the root."""
-        self._fs.invalidate_cache()
-        return [PurePosixPath(path) for path in self._fs.ls(str(self.root), detail=False)]
-
     def written_at(self, path: PurePosixPath) -> float:
         """Returns when a file was written, in seconds since the epoch, by the clock of the file system."""
         written: float = self._fs.modified(str(path)).timestamp()

@@ -39,10 +39,8 @@ class HangingCalls:
 
     def _run(self, function: Callable[[], Result], future: Future[Result]) -> None:
         try:
-            result = function()
+            future.set_result(function())
         except BaseException as error:
-            self._free.release()
             future.set_exception(error)
-        else:
+        finally:
             self._free.release()
-            future.set_result(result)

@@ -6,6 +6,7 @@
     results/<aa>/<job id>/manifest.json              the commit point, with small images; the first writer wins
     snapshots/<aa>/<job id>                          the state from which another worker continues
     uploads/<aa>/<job id>/<sha256>.png               the fitted images of the request
+    checks/<id>                                      written and deleted at once, to see whether that works
 
 A job may be finished twice, if its worker seemed dead but was not. Each attempt writes into its own folder, and only
 one manifest is ever linked. So there is exactly one result, and it is complete.
@@ -18,7 +19,6 @@ unavailable. Such a write may still succeed later.
 """
 
 import logging
-import re
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ from ..contract import Manifest
 from ..errors import ResultExpired, StoreUnavailable
 from ..images.npz import unpacked
 from .blobs import Blobs
-from .hanging_calls import HangingCalls
+from .hanging_calls import HangingCalls, Result
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,6 @@ CHECK_SECONDS = 1.5
 CALLS = 32
 LOCAL_READERS = 4  # more read no faster from a disk, but make others wait for the GIL; a bucket takes its time
 CLOCK_SECONDS = 10.0  # by which the clocks of machines may differ
-CHECK = re.compile(r"\.{1,2}check-")  # the file of a check, and with two dots its temporary file
 
 
 class ResultStore:
@@ -89,8 +88,7 @@ class ResultStore:
             self._blobs.write(path, data)
             return True
 
-        with _writing():
-            return self._calls.call(create_or_replace, IMAGE_SECONDS)
+        return self._writing(create_or_replace)
 
     def manifest(self, job_id: str) -> Manifest | None:
         """Returns the manifest of a job's result; None if there is no result, or if it was deleted."""
@@ -142,10 +140,10 @@ class ResultStore:
         self._write(manifest, b"")
         self.drop_snapshot(job_id)
         for folder in (manifest.parent, self._upload(job_id, "").parent):
-            with _translated(), suppress(FileNotFoundError):
-                for path in self._calls.call(partial(self._blobs.find, folder), IMAGE_SECONDS):
+            with suppress(FileNotFoundError):
+                for path in self._call(partial(self._blobs.find, folder)):
                     if path != manifest:
-                        self._calls.call(partial(self._blobs.delete, path, top=folder.parent), IMAGE_SECONDS)
+                        self._call(partial(self._blobs.delete, path, top=folder.parent))
 
     def save_snapshot(self, job_id: str, data: bytes) -> None:
         """Stores a snapshot of a job, and replaces the last one."""
@@ -157,24 +155,22 @@ class ResultStore:
 
     def drop_snapshot(self, job_id: str) -> None:
         """Deletes the snapshot of a job if there is one."""
-        with _translated(), suppress(FileNotFoundError):
-            self._calls.call(lambda: self._blobs.delete(self._snapshot(job_id)), IMAGE_SECONDS)
+        with suppress(FileNotFoundError):
+            self._call(lambda: self._blobs.delete(self._snapshot(job_id)))
 
     def check(self) -> None:
         """Writes and deletes a small file; raises StoreUnavailable if that fails or takes longer than CHECK_SECONDS."""
-        path = self._root / f".check-{uuid.uuid4().hex}"
+        path = self._root / "checks" / uuid.uuid4().hex
 
         def write_and_delete() -> None:  # one call, so that the file is deleted even after the time limit
             self._blobs.write(path, b"ok")
             self._blobs.delete(path)
 
-        with _writing():
-            self._calls.call(write_and_delete, CHECK_SECONDS)
+        self._writing(write_and_delete, CHECK_SECONDS)
 
     def space(self) -> tuple[int, int] | None:
         """Returns the free and the total bytes of the store's disk; None if the store is not a local folder."""
-        with _translated():
-            return self._calls.call(self._blobs.space, CHECK_SECONDS)
+        return self._call(self._blobs.space, CHECK_SECONDS)
 
     def sweep(self, max_age: float, *, needed: Callable[[str], bool] = lambda job_id: False) -> int:
         """Deletes all files that were written more than `max_age` seconds ago; returns their number.
@@ -200,16 +196,11 @@ class ResultStore:
         return deleted
 
     def _swept(self) -> Iterator[tuple[PurePosixPath, PurePosixPath]]:
-        """Yields all files that may be deleted once they are old, each with the folder that is to stay.
-
-        Of the files outside the store's own folders, these are only those of checks that did not end.
-        """
-        for kind in ("results", "snapshots", "uploads"):
+        """Yields all files of the store, each with the folder that is to stay."""
+        for kind in ("results", "snapshots", "uploads", "checks"):
             with _translated():
                 found = self._blobs.find(self._root / kind)
             yield from [(path, self._root / kind) for path in found]
-        with _translated(), suppress(FileNotFoundError):
-            yield from [(path, self._root) for path in self._blobs.in_root() if CHECK.match(path.name)]
 
     def _is_older(self, path: PurePosixPath, oldest: float) -> bool:
         with _translated(), suppress(FileNotFoundError):
@@ -226,23 +217,23 @@ class ResultStore:
         return self._root / "snapshots" / job_id[:2] / job_id
 
     def _read(self, path: PurePosixPath, seconds: float = IMAGE_SECONDS) -> bytes | None:
-        with _translated(), suppress(FileNotFoundError):
-            return self._calls.call(lambda: self._blobs.read(path), seconds)
+        with suppress(FileNotFoundError):
+            return self._call(lambda: self._blobs.read(path), seconds)
         return None
 
     def _write(self, path: PurePosixPath, data: bytes, seconds: float = IMAGE_SECONDS) -> None:
-        with _writing():
-            self._calls.call(lambda: self._blobs.write(path, data), seconds)
+        self._writing(lambda: self._blobs.write(path, data), seconds)
 
+    def _writing(self, function: Callable[[], Result], seconds: float = IMAGE_SECONDS) -> Result:
+        """Makes a call in which FileNotFoundError means that the folder or bucket is missing."""
+        try:
+            return self._call(function, seconds)
+        except FileNotFoundError as error:
+            raise StoreUnavailable from error
 
-@contextmanager
-def _writing() -> Iterator[None]:
-    """Like `_translated`, but FileNotFoundError becomes StoreUnavailable, too: the folder or bucket is missing."""
-    try:
+    def _call(self, function: Callable[[], Result], seconds: float = IMAGE_SECONDS) -> Result:
         with _translated():
-            yield
-    except FileNotFoundError as error:
-        raise StoreUnavailable from error
+            return self._calls.call(function, seconds)
 
 
 @contextmanager

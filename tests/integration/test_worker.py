@@ -135,7 +135,8 @@ def test_the_sweep_leaves_the_pictures_of_a_job_that_waits_however_long(stack: S
 
 def sweep(stack: Stack, folder: Path) -> None:
     """Until it is done: what is left of an old check goes last."""
-    last = folder / "store" / ".check-old"
+    last = folder / "store" / "checks" / "old"
+    last.parent.mkdir(exist_ok=True)
     last.touch()
     os.utime(last, (0, 0))
     writers = Writers(stack.store, stack.client, lambda event: None)

@@ -232,15 +232,17 @@ def test_the_sweeper_takes_leftovers_of_every_kind_and_nothing_of_others(tmp_pat
     store = ResultStore(str(tmp_path))
     store.save_snapshot(ID, b"snapshot")
     folder = tmp_path / "snapshots" / ID[:2]
-    leftovers = [folder / f".{ID}-0", tmp_path / ".check-0", tmp_path / "..check-0-1"]
+    checks = tmp_path / "checks"
+    checks.mkdir()
+    leftovers = [folder / f".{ID}-0", checks / "0", checks / ".0-1"]
     others = [tmp_path / "check-list", tmp_path / ".gitignore"]
-    for path in (*leftovers, *others, tmp_path / ".check-new"):
+    for path in (*leftovers, *others, checks / "new"):
         path.touch()
     for path in (*leftovers, *others):
         os.utime(path, (time.time() - 1000,) * 2)
     assert store.sweep(500) == len(leftovers)
     assert not any(path.exists() for path in leftovers)
-    assert all(path.exists() for path in (*others, tmp_path / ".check-new", folder / ID))
+    assert all(path.exists() for path in (*others, checks / "new", folder / ID))
 
 
 @pytest.mark.timeout(30)
