@@ -148,13 +148,14 @@ class Kind(Generic[Query]):
         task: the type of its tasks.
         complete: makes a complete request from a query, except the parts common to all kinds; raises like `draft`. It
             gets the images only where they decide about the request.
-        fits: returns the functions that fit the images of a request that can be completed, by part.
+        own_fits: returns the functions that fit the images of a request that can be completed, by part; None if the
+            required parts get the shape of the images that the model draws from, or else that of those that it makes.
         by_images: returns whether the images decide about a request, which cannot be completed before they are read.
         match: checks that the images match each other; raises ImageRefused.
         choose: returns the model of a query, and any other model that the query names; raises RequestRefused.
         required: the names of the parts that a request must have.
-        instead: what a request may have instead of the required parts, for messages: "two seeds"; `fits` is then empty.
-            Empty if nothing replaces them.
+        instead: what a request may have instead of the required parts, for messages: "two seeds"; `own_fits` then
+            returns none. Empty if nothing replaces them.
         optional: the names of the parts that a request may have.
         command: the name of its command, if it is not `name`.
         implied: parameters that follow from others, so that the command does not have them.
@@ -165,7 +166,7 @@ class Kind(Generic[Query]):
     query: type[Query]
     task: type[Task]
     complete: Callable[[Query, ModelInfo, Images], Prepared]
-    fits: Callable[[Query, ModelInfo], dict[str, Fit]] = lambda query, model: {}
+    own_fits: Callable[[Query, ModelInfo], dict[str, Fit]] | None = None
     by_images: Callable[[Query], bool] = lambda query: False
     match: Callable[[Images], None] = lambda images: None
     choose: Callable[[Query, Catalog], ModelInfo] = lambda query, catalog: catalog.choose(query.model)
@@ -175,6 +176,13 @@ class Kind(Generic[Query]):
     description: str = ""
     command: str = ""
     implied: tuple[str, ...] = ()
+
+    def fits(self, query: Query, model: ModelInfo) -> dict[str, Fit]:
+        """Returns the functions that fit the images of a request, by part."""
+        if self.own_fits is not None:
+            return self.own_fits(query, model)
+        shape = model.config.condition_shape or model.config.shape
+        return {part: partial(fit, shape=shape, how=query.fit) for part in self.required}
 
     def draft(self, query: Query, model: ModelInfo) -> Draft:
         """Makes a request from a query, before its images are read, so that a wrong one is refused at once.

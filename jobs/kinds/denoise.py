@@ -1,7 +1,6 @@
 """Removing the noise of an image, or redrawing a clean image."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, Literal
 
 from pydantic import Field
@@ -11,11 +10,10 @@ from model.plans.noise_level import GREY_LEVEL, noise_level
 from ..catalog import ModelInfo
 from ..defaults import Filled, fill_in
 from ..errors import RequestRefused
-from ..images.fitting import fit
 from ..images.noise_estimate import estimate_sigma
 from ..params import MAX_TIMESTEP, SamplingParams
 from ..queries import ImageQuery
-from .base import Fit, Images, Kind, Prepared, Task
+from .base import Images, Kind, Prepared, Task
 
 MAX_SIGMA = 25_500.0  # grey levels; a hundred times the range of an image
 
@@ -86,10 +84,6 @@ def by_images(query: DenoiseQuery) -> bool:
     return (query.sigma, query.t, query.strength) == (None, None, None)
 
 
-def fits(query: DenoiseQuery, model: ModelInfo) -> dict[str, Fit]:
-    return {"image": partial(fit, shape=model.config.shape, how=query.fit)}
-
-
 def _entry(query: DenoiseQuery, model: ModelInfo, sigma: float | None) -> tuple[int, float | None]:
     """Returns the timestep at which the image enters the reverse process, and its sigma; None if the image is clean."""
     timesteps = model.schedule.num_train_timesteps
@@ -128,8 +122,7 @@ KIND = Kind(
     DenoiseQuery,
     Denoising,
     complete,
-    fits,
-    by_images,
+    by_images=by_images,
     required=("image",),
     description="Without `sigma`, `t` and `strength` the noise is estimated; the job shows the estimate.",
 )

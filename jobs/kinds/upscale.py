@@ -1,6 +1,5 @@
 """Drawing images from an image by a conditional model, such as one that enlarges (Saharia et al. 2021)."""
 
-from functools import partial
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -8,9 +7,8 @@ from pydantic import Field
 from ..cascade import augmentation_of
 from ..catalog import ModelInfo
 from ..defaults import fill_in
-from ..images.fitting import fit
 from ..queries import ImageQuery
-from .base import Fit, Images, Kind, Prepared, Task
+from .base import Images, Kind, Prepared, Task
 
 
 class UpscaleQuery(ImageQuery):
@@ -44,19 +42,12 @@ def complete(query: UpscaleQuery, model: ModelInfo, images: Images) -> Prepared:
     return Prepared(params, task, plan=plan)
 
 
-def fits(query: UpscaleQuery, model: ModelInfo) -> dict[str, Fit]:
-    shape = model.config.condition_shape
-    assert shape is not None
-    return {"image": partial(fit, shape=shape, how=query.fit)}
-
-
 KIND = Kind(
     "upscale",
     "Enlarge an image",
     UpscaleQuery,
     Upscaling,
     complete,
-    fits,
     choose=lambda query, catalog: catalog.choose(query.model, conditional=True),
     required=("image",),
     description="Needs a model that was trained on pairs of images; see `condition` in `/models`.",
