@@ -86,10 +86,6 @@ class IdempotencyConflict(JobsError):
     """The Idempotency-Key belongs to another request: use a new key, or repeat the first request."""
 
 
-class QueueUnavailable(JobsError):
-    """Redis does not answer at the moment; the request was not accepted and may be repeated."""
-
-
 class ResultExpired(JobsError):
     """The images of the job were deleted; submit the job again with the same seed."""
 

@@ -8,9 +8,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, star
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+from redis import RedisError
 
 from jobs.catalog import Catalog, CatalogFollower
-from jobs.errors import ImageRefused, QueueUnavailable, StoreUnavailable
+from jobs.errors import ImageRefused, StoreUnavailable
 from jobs.kinds import KINDS
 from jobs.process_metrics import add_process_metrics
 from jobs.redis.queue import JobQueue
@@ -93,7 +94,7 @@ class StackCollector(Collector):
         for families in (self._of_queue, self._of_workers, self._of_redis):
             try:
                 yield from list(families())
-            except QueueUnavailable:
+            except RedisError:
                 self._metrics.redis_errors.labels("metrics").inc()
                 break
         yield from self._of_store()

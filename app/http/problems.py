@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
+from redis import RedisError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -72,7 +73,7 @@ PROBLEMS: dict[type[Exception], ProblemType] = {
         "Idempotency-Key used for another request",
         "Use a new key, or repeat the first request unchanged.",
     ),
-    jobs_errors.QueueUnavailable: ProblemType(
+    RedisError: ProblemType(
         503, "queue-unavailable", "The queue does not answer", "Nothing was accepted; try again later.", 2
     ),
     jobs_errors.ResultExpired: ProblemType(
@@ -182,13 +183,13 @@ def install(app: FastAPI) -> None:
     """Registers the handler of all expected exceptions; `app.http.middleware` logs and answers the others."""
 
     async def handle(request: Request, error: Exception) -> Response:
-        if isinstance(error, jobs_errors.QueueUnavailable):
+        if isinstance(error, RedisError):
             app.state.metrics.redis_errors.labels(getattr(request.scope.get("route"), "name", "other")).inc()
         if isinstance(error, errors.UploadRefused | jobs_errors.ImageRefused):
             app.state.metrics.uploads_rejected.labels(PROBLEMS[type(error)].slug).inc()
         return answer(request, error)
 
-    for kind in (HTTPException, RequestValidationError, PlanError, jobs_errors.JobsError, errors.AppError):
+    for kind in (HTTPException, RequestValidationError, PlanError, RedisError, jobs_errors.JobsError, errors.AppError):
         app.add_exception_handler(kind, handle)
 
 

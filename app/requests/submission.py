@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Depends, Request, Response
+from redis import RedisError
 from starlette.concurrency import run_in_threadpool
 
 from jobs.contract import Job, JobState, JobStatus, new_job
 from jobs.cost import Cost
-from jobs.errors import JobNotFound, JobsError, QueueUnavailable, StoreUnavailable
+from jobs.errors import JobNotFound, JobsError, StoreUnavailable
 from jobs.kinds.base import Prepared
 from jobs.queries import SamplingQuery
 from jobs.redis.limits import Limits, Refusal
@@ -109,7 +110,7 @@ class Submission:
             return {}
         try:
             usage = await run_in_threadpool(self.process.queue.usage, self._caller.name, self._caller.limits)
-        except QueueUnavailable:  # the job is accepted or refused already
+        except RedisError:  # the job is accepted or refused already
             return {}
         return rate_limit_headers(self._caller.limits, usage, kept_seconds=self.process.settings.result_ttl)
 
@@ -194,7 +195,7 @@ class Submission:
             return new, JobStatus(job=job, state=JobState.QUEUED)  # whoever waits reads the rest
         try:
             return new, self.process.queue.status(job.id)
-        except QueueUnavailable:
+        except RedisError:
             if not new:
                 raise
             return new, JobStatus(job=job, state=JobState.QUEUED)  # the job is accepted, so the caller must get its id
@@ -225,7 +226,7 @@ class Submission:
     def _cancel(self, job_id: str) -> None:
         try:
             self.process.queue.cancel(job_id)
-        except JobsError:
+        except (RedisError, JobsError):
             log.warning("a job whose client has gone could not be cancelled", extra={"job_id": job_id})
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from anyio import CapacityLimiter, to_thread
 from fastapi.sse import ServerSentEvent
+from redis import RedisError
 from starlette.requests import Request
 
 from jobs.contract import JobStatus
-from jobs.errors import QueueUnavailable
-from jobs.redis.events import Listener, Preview, preview_channel, read_ending, read_preview, status_channel
+from jobs.redis.events import Ending, Listener, Preview, preview_channel, status_channel
 from jobs.redis.queue import JobQueue
 
 from ..http.api_keys import ApiKey
@@ -54,7 +54,7 @@ class Watcher:
                     if status.state.is_terminal:
                         return
                 while (event := await anext(news)) is not None and event[0] == preview_channel(job_id):
-                    preview = read_preview(event[1])
+                    preview = Preview.read(event[1])
                     if preview is not None:
                         yield preview
 
@@ -111,7 +111,7 @@ class Watcher:
                 if heard is None or until is not None:
                     read = self._read(job.id, outlook=until is not None, timesteps=timesteps)
                     latest[0] = await read or latest[0]
-                elif (ending := read_ending(heard[1])) is not None:
+                elif (ending := Ending.read(heard[1])) is not None:
                     latest[0] = self._queue.status_at_end(job, ending)
                 if latest[0].state.is_terminal or (until is not None and until(latest[0])):
                     return
@@ -121,7 +121,7 @@ class Watcher:
         read = partial(self._queue.status, job_id, outlook=outlook, timesteps=timesteps)
         try:
             return await to_thread.run_sync(read, limiter=self._threads)
-        except QueueUnavailable:
+        except RedisError:
             self._metrics.redis_errors.labels("watch").inc()
             return None
 

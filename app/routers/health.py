@@ -5,8 +5,9 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client.exposition import choose_encoder
 from pydantic import BaseModel
+from redis import RedisError
 
-from jobs.errors import QueueUnavailable, StoreUnavailable
+from jobs.errors import StoreUnavailable
 from jobs.redis.workers import WorkerReport
 
 from ..errors import NotUsable, ShuttingDown
@@ -40,7 +41,7 @@ async def ready(process: ProcessDep) -> Readiness:
     try:
         with fail_after(READY_SECONDS):
             reports = await to_thread.run_sync(_check, process, limiter=process.checkers, abandon_on_cancel=True)
-    except QueueUnavailable as error:
+    except RedisError as error:
         raise NotUsable("Redis does not answer.") from error
     except StoreUnavailable as error:
         raise NotUsable("The result store is not writable.") from error

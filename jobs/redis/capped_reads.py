@@ -5,7 +5,7 @@ value before it sends it, and replaces one that is too long by an empty value, w
 function sends one command by a client, and returns the answer, or adds it to a pipeline. "Yields" describes the answer.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 MAX_ID = 36  # bytes
@@ -16,30 +16,21 @@ MAX_REPORT = 1 << 16  # bytes
 MAX_ENTRIES = 10_000  # entries of a hash, approximately
 MAX_BYTES = 1 << 22  # bytes of a whole hash
 
-_RECORD = """
-local fields, texts = {}, {}
-for i = #KEYS + 1, #ARGV do
-  local size = redis.call('HSTRLEN', KEYS[1], ARGV[i])
-  local most = ARGV[i] == 'data' and 8 * ARGV[1] or tonumber(ARGV[1])
-  fields[i - #KEYS] = size > most and '' or redis.call('HGET', KEYS[1], ARGV[i])
-end
-for i = 2, #KEYS do
-  texts[i - 1] = redis.call('STRLEN', KEYS[i]) > tonumber(ARGV[i]) and '' or redis.call('GET', KEYS[i])
-end
-return {fields, texts}
-"""
 _RECORDS = """
-local answers = {}
-local function value(measure, get, ...)
+local answers, texts = {}, tonumber(ARGV[2])
+local function value(most, measure, get, ...)
   local size = redis.pcall(measure, ...)  -- an error if another program has written a value of another type
-  local most = select(2, ...) == 'data' and 8 * ARGV[1] or tonumber(ARGV[1])
   if type(size) ~= 'number' or size > most then return '' end
   return redis.call(get, ...)
 end
-for i = 1, #KEYS, 2 do
-  local fields = {}
-  for j = 2, #ARGV do fields[j - 1] = value('HSTRLEN', 'HGET', KEYS[i], ARGV[j]) end
-  answers[#answers + 1] = {fields, {value('STRLEN', 'GET', KEYS[i + 1])}}
+for i = 1, #KEYS, 1 + texts do
+  local fields, found = {}, {}
+  for j = 3 + texts, #ARGV do
+    local most = ARGV[j] == 'data' and 8 * ARGV[1] or tonumber(ARGV[1])
+    fields[#fields + 1] = value(most, 'HSTRLEN', 'HGET', KEYS[i], ARGV[j])
+  end
+  for j = 1, texts do found[j] = value(tonumber(ARGV[2 + j]), 'STRLEN', 'GET', KEYS[i + j]) end
+  answers[#answers + 1] = {fields, found}
 end
 return answers
 """
@@ -65,22 +56,17 @@ return redis.call('HSTRLEN', record, 'enqueued_at') <= 64 and redis.call('HGET',
 """
 
 
-def ask_record(client: Any, key: str, *fields: str, texts: dict[str, int] | None = None) -> Any:
-    """Reads fields of a hash, and `texts`: strings by key, with the most bytes that each may have.
+def ask_records(client: Any, records: Sequence[Sequence[str]], *fields: str, sizes: Sequence[int] = ()) -> Any:
+    """Reads fields of hashes, and strings with each: their keys follow the hash's key.
 
-    Yields a list of the fields and a list of the strings; each item is bytes, or None if it does not exist.
+    Yields for each hash a list of the fields and a list of the strings; each item is bytes, or None if it does not
+    exist.
+
+    Args:
+        sizes: the most bytes of each of the strings.
     """
-    texts = texts or {}
-    return client.eval(_RECORD, 1 + len(texts), key, *texts, MAX_FIELD, *texts.values(), *fields)
-
-
-def ask_records(client: Any, records: Mapping[str, str], *fields: str) -> Any:
-    """Reads fields of many hashes, and one string with each: the string's key by the hash's key.
-
-    Yields a list with what `ask_record` yields for each.
-    """
-    both = [key for pair in records.items() for key in pair]
-    return client.eval(_RECORDS, len(both), *both, MAX_FIELD, *fields)
+    names = [key for record in records for key in record]
+    return client.eval(_RECORDS, len(names), *names, MAX_FIELD, len(sizes), *sizes, *fields)
 
 
 def ask_entries(client: Any, key: str, *, size: int) -> Any:

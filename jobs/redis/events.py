@@ -9,7 +9,7 @@ import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Annotated
+from typing import Annotated, Self
 
 import redis
 import redis.asyncio
@@ -26,8 +26,7 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 2.0
 RECONNECT_SECONDS = 0.5
 SUBSCRIBE_SECONDS = 2.0
-INBOX_BYTES = 1 << 24  # bytes that may wait for one listener; the preview of a 1024x1024 image has at most 4 MiB
-MESSAGE_BYTES = 1 << 10  # bytes that each message counts in addition to its content
+MESSAGE_BYTES = 1 << 24  # of a message; the preview of a 1024x1024 image has at most 4 MiB
 KEEP_CHANNEL = "difuso:events"  # without messages; it keeps the subscription alive while there is no listener
 
 
@@ -41,7 +40,19 @@ def preview_channel(job_id: str) -> str:
     return f"difuso:previews:{job_id}"
 
 
-class Preview(Reported):
+class Message(Reported):
+    """A message of a channel."""
+
+    @classmethod
+    def read(cls, content: bytes) -> Self | None:
+        """Reads a message; None if it does not say this."""
+        try:
+            return cls.model_validate_json(content)
+        except ValidationError:
+            return None
+
+
+class Preview(Message):
     """An unfinished image: image `index` after `image_steps` of the job, a PNG in base64."""
 
     index: int = Field(ge=0, lt=MAX_IMAGES)
@@ -49,7 +60,7 @@ class Preview(Reported):
     png: Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]*={0,2}$")]
 
 
-class Ending(Reported):
+class Ending(Message):
     """The message of a status channel when a worker has ended a job: the job's status, without the job itself.
 
     A client that waits for the job needs to read nothing more. Times are in seconds since the epoch.
@@ -62,46 +73,25 @@ class Ending(Reported):
     progress: Progress
 
 
-def read_ending(message: bytes) -> Ending | None:
-    """Reads a message of a status channel; None if it only says that the status has changed."""
-    if message == b"{}":
-        return None
-    try:
-        return Ending.model_validate_json(message)
-    except ValidationError:
-        log.debug("a message on a status channel is not the end of a job")
-        return None
-
-
-def read_preview(message: bytes) -> Preview | None:
-    """Reads a message of a preview channel; None if it is not a preview."""
-    try:
-        return Preview.model_validate_json(message)
-    except ValidationError:
-        log.debug("a message on a preview channel is not a preview")
-        return None
-
-
 class Inbox:
-    """Messages that wait for one listener. A message that waits already, or that does not fit, is dropped."""
+    """The newest message of each channel that a listener has not taken yet; those that are too long are dropped."""
 
     def __init__(self) -> None:
-        self._messages: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
-        self._waiting: set[tuple[str, bytes]] = set()
-        self._room = INBOX_BYTES
+        self._newest: dict[str, bytes] = {}
+        self._filled = asyncio.Event()
 
     def put(self, channel: str, content: bytes) -> None:
-        message, size = (channel, content), len(content) + MESSAGE_BYTES
-        if message not in self._waiting and size <= self._room:
-            self._room -= size
-            self._waiting.add(message)
-            self._messages.put_nowait(message)
+        if len(content) <= MESSAGE_BYTES:
+            self._newest[channel] = content
+            self._filled.set()
 
     async def get(self) -> tuple[str, bytes]:
-        message = await self._messages.get()
-        self._waiting.discard(message)
-        self._room += len(message[1]) + MESSAGE_BYTES
-        return message
+        await self._filled.wait()
+        channel = next(iter(self._newest))
+        content = self._newest.pop(channel)
+        if not self._newest:
+            self._filled.clear()
+        return channel, content
 
 
 class Listener:

@@ -1,8 +1,7 @@
 """The queue as front ends see it: submitting, reading and cancelling jobs."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import redis
@@ -15,7 +14,7 @@ from rq.utils import now, utcformat
 
 from ..contract import TASK, URGENCIES, Job, JobState, JobStatus
 from ..cost import Cost
-from ..errors import IdempotencyConflict, JobUnreadable, QueueUnavailable
+from ..errors import IdempotencyConflict, JobUnreadable
 from . import keys
 from .backlog import Backlog, Forecast, read_backlog, read_forecast
 from .capped_reads import ask_since
@@ -23,7 +22,7 @@ from .events import Ending, status_channel
 from .index import Cursor, Page, Wanted, description, enter, read_page
 from .limits import Ledger, Limits, Refusal, Usage
 from .rq_job import EXPIRED_AT, MAX_RETRIES, DataJob
-from .status import ask_request_hash, ask_status, read_request_hash, read_status, seconds_of, status_at_end
+from .status import ask_statuses, read_status, request_hash_of, seconds_of, status_at_end
 from .workers import WorkerReport, live_reports
 
 WAKE_TOKENS = 16
@@ -64,7 +63,7 @@ def wake(client: redis.Redis, model: str) -> None:
 
 
 class JobQueue:
-    """The queue for a front end. Its methods block, and raise QueueUnavailable if Redis does not answer.
+    """The queue for a front end. Its methods block, and raise redis.RedisError if Redis does not answer.
 
     Args:
         client: a client with timeouts and without retries, so that a failure of Redis is noticed within seconds.
@@ -83,26 +82,22 @@ class JobQueue:
         """
         if job.owner is None or not limits.are_set:
             return None
-        with _translated():
-            return self._ledger(job.owner, limits).reserve(job.id, cost, ttl=job.timeout + 2 * self._result_ttl)
+        return self._ledger(job.owner, limits).reserve(job.id, cost, ttl=job.timeout + 2 * self._result_ttl)
 
     def give_back(self, job: Job, cost: Cost, limits: Limits) -> None:
         """Gives back what `reserve` took for a job that could not be submitted."""
         if job.owner is not None and limits.are_set:
-            with _translated():
-                self._ledger(job.owner, limits).give_back(job.id, cost)
+            self._ledger(job.owner, limits).give_back(job.id, cost)
 
     def refusal(self, job: Job, cost: Cost, limits: Limits) -> Refusal | None:
         """Returns what `reserve` would return for a job now. Nothing is written."""
         if job.owner is None or not limits.are_set:
             return None
-        with _translated():
-            return self._ledger(job.owner, limits).refusal(job.id, cost)
+        return self._ledger(job.owner, limits).refusal(job.id, cost)
 
     def usage(self, owner: str, limits: Limits) -> Usage:
         """Returns what an owner has used of its limits."""
-        with _translated():
-            return self._ledger(owner, limits).usage()
+        return self._ledger(owner, limits).usage()
 
     def _ledger(self, owner: str, limits: Limits) -> Ledger:
         return Ledger(self._client, owner, limits, kept_seconds=self._result_ttl, records=DataJob.key_for(""))
@@ -114,17 +109,16 @@ class JobQueue:
 
         Raises IdempotencyConflict if the id belongs to a request with another hash.
         """
-        with _translated():
-            with self._client.pipeline(transaction=False) as pipe:
-                pipe.hsetnx(keys.backlog(job.model), job.id, job.image_steps)
-                enter(pipe, job, result_ttl=self._result_ttl)
-                pipe.execute()
-            try:
-                self._enqueue(job, request_hash)
-            except DuplicateJobError:
-                return self._recognise(job, request_hash)
-            with suppress(redis.RedisError):  # the job is accepted, and idle workers look every second anyway
-                wake(self._client, job.model)
+        with self._client.pipeline(transaction=False) as pipe:
+            pipe.hsetnx(keys.backlog(job.model), job.id, job.image_steps)
+            enter(pipe, job, result_ttl=self._result_ttl)
+            pipe.execute()
+        try:
+            self._enqueue(job, request_hash)
+        except DuplicateJobError:
+            return self._recognise(job, request_hash)
+        with suppress(redis.RedisError):  # the job is accepted, and idle workers look every second anyway
+            wake(self._client, job.model)
         return True
 
     def _enqueue(self, job: Job, request_hash: str) -> None:
@@ -148,24 +142,16 @@ class JobQueue:
             try:
                 queue.enqueue_job(fresh, unique=True)
             except DuplicateJobError:
-                if self._look(job.id)[1] != request_hash:
+                if request_hash_of(self._client, job.id) != request_hash:
                     raise
 
     def _recognise(self, job: Job, request_hash: str) -> bool:
-        existing, existing_hash = self._look(job.id)
+        existing = self.status(job.id, outlook=False)
         if existing.state.is_terminal or existing.job.model != job.model:
             self._client.hdel(keys.backlog(job.model), job.id)
-        if existing_hash != request_hash:
+        if request_hash_of(self._client, job.id) != request_hash:
             raise IdempotencyConflict
         return False
-
-    def _look(self, job_id: str) -> tuple[JobStatus, str]:
-        """Returns a job's status, without position and ETA, and the hash of its request."""
-        with self._client.pipeline(transaction=False) as pipe:
-            ask_status(pipe, job_id)
-            ask_request_hash(pipe, job_id)
-            status, (fields, _) = pipe.execute()
-        return read_status(*status, result_ttl=self._result_ttl), read_request_hash(fields)
 
     def status(self, job_id: str, *, outlook: bool = True, timesteps: bool = False) -> JobStatus:
         """Returns the status of a job.
@@ -178,20 +164,19 @@ class JobQueue:
             JobNotFound: if there is no job with this id.
             JobUnreadable: if it was written by another version or by somebody else.
         """
-        with _translated():
-            answer = ask_status(self._client, job_id, timesteps=timesteps)
-            status = read_status(*answer, result_ttl=self._result_ttl)
-            if status.job.id != job_id:
-                raise JobUnreadable("the queued job has another id than its record")
-            if status.state is not JobState.QUEUED or not outlook:
-                return status
-            forecast = self._forecast(status.job, is_queued=True)
+        (answer,) = ask_statuses(self._client, [job_id], timesteps=timesteps)
+        status = read_status(*answer, result_ttl=self._result_ttl)
+        if status.job.id != job_id:
+            raise JobUnreadable("the queued job has another id than its record")
+        if status.state is not JobState.QUEUED or not outlook:
+            return status
+        forecast = self.forecast(status.job, is_queued=True)
         return replace(status, position=forecast.position, eta_seconds=forecast.eta_seconds)
 
-    def forecast(self, job: Job) -> Forecast:
-        """Returns the forecast of a job that was not submitted, as if it were submitted now. Nothing is written."""
-        with _translated():
-            return self._forecast(job, is_queued=False)
+    def forecast(self, job: Job, *, is_queued: bool = False) -> Forecast:
+        """Returns the forecast of a job, or of one that was not submitted, as if it were now. Nothing is written."""
+        queues = [_queue_key(keys.queue_name(job.model, urgency)) for urgency in range(job.urgency + 1)]
+        return read_forecast(self._client, job, queues, is_queued=is_queued)
 
     def status_at_end(self, job: Job, ending: Ending) -> JobStatus:
         """Returns the status of a job whose end was announced, without its timesteps."""
@@ -199,41 +184,36 @@ class JobQueue:
 
     def page(self, owner: str | None, wanted: Wanted, *, most: int, after: Cursor | None = None) -> Page:
         """Returns a part of the list of an owner's jobs; see `index.read_page`."""
-        with _translated():
-            return read_page(self._client, owner, wanted, most=most, after=after, result_ttl=self._result_ttl)
+        return read_page(self._client, owner, wanted, most=most, after=after, result_ttl=self._result_ttl)
 
     def cancel(self, job_id: str) -> JobStatus:
         """Cancels a job, at once if it is queued, or at its next step if it runs; returns its status. Is idempotent."""
         status = self.status(job_id)
         if status.state.is_terminal:
             return status
-        with _translated():
-            self._client.set(keys.cancel(job_id), 1, ex=2 * self._result_ttl)
-            queue = _queue_key(keys.queue_name(status.job.model, status.job.urgency))
-            names = (queue, DataJob.key_for(job_id), keys.backlog(status.job.model))
-            facts = (RqStatus.CANCELED.value, utcformat(now()), 2 * self._result_ttl)
-            self._client.eval(_CANCEL_QUEUED, len(names), *names, job_id, *facts, status_channel(job_id))
+        self._client.set(keys.cancel(job_id), 1, ex=2 * self._result_ttl)
+        queue = _queue_key(keys.queue_name(status.job.model, status.job.urgency))
+        names = (queue, DataJob.key_for(job_id), keys.backlog(status.job.model))
+        facts = (RqStatus.CANCELED.value, utcformat(now()), 2 * self._result_ttl)
+        self._client.eval(_CANCEL_QUEUED, len(names), *names, job_id, *facts, status_channel(job_id))
         return self.status(job_id)
 
     def expire(self, job_id: str) -> None:
         """Notes that the images of a job that has ended are deleted from now on. Is idempotent."""
-        with _translated():
-            self._client.eval(_EXPIRE, 1, DataJob.key_for(job_id), EXPIRED_AT, repr(time.time()))
+        self._client.eval(_EXPIRE, 1, DataJob.key_for(job_id), EXPIRED_AT, repr(time.time()))
 
     def backlog(self, model: str) -> Backlog:
         """Returns the unfinished work of a model, and what its workers report."""
-        with _translated():
-            return read_backlog(self._client, model)
+        return read_backlog(self._client, model)
 
     def workers(self) -> list[WorkerReport]:
         """Returns the reports of the live workers."""
-        with _translated():
-            return live_reports(self._client)
+        return live_reports(self._client)
 
     def depths(self, models: list[str]) -> dict[str, dict[str, int]]:
         """Returns the number of jobs by queue name and state; RQ's own methods would also clean up registries."""
         names = [keys.queue_name(model, urgency) for model in models for urgency in URGENCIES]
-        with _translated(), self._client.pipeline(transaction=False) as pipe:
+        with self._client.pipeline(transaction=False) as pipe:
             for name in names:
                 pipe.llen(_queue_key(name))
                 for registry in REGISTRIES.values():
@@ -244,7 +224,7 @@ class JobQueue:
     def oldest_age(self, models: list[str]) -> float:
         """Returns the seconds since the oldest waiting job of the models was queued; 0 if none is waiting."""
         names = [keys.queue_name(model, urgency) for model in models for urgency in URGENCIES]
-        with _translated(), self._client.pipeline(transaction=False) as pipe:
+        with self._client.pipeline(transaction=False) as pipe:
             for name in names:
                 ask_since(pipe, _queue_key(name), DataJob.key_for(""))
             times = [seconds_of(stamp) for stamp in pipe.execute()]
@@ -252,7 +232,7 @@ class JobQueue:
 
     def health(self) -> RedisHealth:
         """Returns the state of Redis."""
-        with _translated(), self._client.pipeline(transaction=False) as pipe:
+        with self._client.pipeline(transaction=False) as pipe:
             pipe.info("memory")
             pipe.info("persistence")
             memory, persistence = pipe.execute()
@@ -260,18 +240,6 @@ class JobQueue:
         append_only_ok = bool(persistence.get("aof_enabled")) and statuses == {"ok"}
         return RedisHealth(memory["used_memory"], memory.get("maxmemory", 0), append_only_ok)
 
-    def _forecast(self, job: Job, *, is_queued: bool) -> Forecast:
-        queues = [_queue_key(keys.queue_name(job.model, urgency)) for urgency in range(job.urgency + 1)]
-        return read_forecast(self._client, job, queues, is_queued=is_queued)
-
 
 def _queue_key(name: str) -> str:
     return f"{Queue.redis_queue_namespace_prefix}{name}"
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except redis.RedisError as error:
-        raise QueueUnavailable from error

@@ -20,7 +20,7 @@ from ..contract import MAX_TIME, FailureCode, Job, JobState, JobStatus, Progress
 from ..errors import JobNotFound, JobUnreadable
 from ..values import Reported
 from . import keys
-from .capped_reads import MAX_FIELD, MAX_TIMESTEPS, ask_record, ask_records
+from .capped_reads import MAX_FIELD, MAX_TIMESTEPS, ask_records
 from .events import Ending
 from .rq_job import DEATHS, EXPIRED_AT, inflate
 
@@ -44,15 +44,11 @@ class _Meta(Reported):
     request_hash: str
 
 
-def ask_status(client: Any, job_id: str, *, timesteps: bool = False) -> Any:
-    """Sends the command whose answer `read_status` reads, or adds it to a pipeline."""
-    reports = {keys.progress(job_id): MAX_FIELD, **({keys.timesteps(job_id): MAX_TIMESTEPS} if timesteps else {})}
-    return ask_record(client, RqJob.key_for(job_id), *_FIELDS, texts=reports)
-
-
-def ask_statuses(client: Any, job_ids: Sequence[str]) -> Any:
-    """Sends one command for many jobs, whose answer is a list of what `read_status` reads."""
-    return ask_records(client, {RqJob.key_for(job_id): keys.progress(job_id) for job_id in job_ids}, *_FIELDS)
+def ask_statuses(client: Any, job_ids: Sequence[str], *, timesteps: bool = False) -> Any:
+    """Sends the command, or adds it to a pipeline, whose answer is a list of what `read_status` reads."""
+    texts = {keys.progress: MAX_FIELD} | ({keys.timesteps: MAX_TIMESTEPS} if timesteps else {})
+    records = [(RqJob.key_for(job_id), *(key(job_id) for key in texts)) for job_id in job_ids]
+    return ask_records(client, records, *_FIELDS, sizes=[*texts.values()])
 
 
 def read_status(fields: Sequence[Any], reports: Sequence[Any], *, result_ttl: int) -> JobStatus:
@@ -77,22 +73,18 @@ def read_status(fields: Sequence[Any], reports: Sequence[Any], *, result_ttl: in
         raise JobUnreadable("the queue holds an entry that is not a job of difuso") from error
 
 
-def ask_request_hash(pipe: Any, job_id: str) -> None:
-    """Adds to a pipeline the command whose answer's first part `read_request_hash` reads."""
-    ask_record(pipe, RqJob.key_for(job_id), "meta")
-
-
-def read_request_hash(fields: Sequence[Any]) -> str:
-    """Returns the hash of the request that a job was accepted from; raises JobUnreadable if the record has none."""
+def request_hash_of(client: redis.Redis, job_id: str) -> str:
+    """Returns the hash of the request that a job was accepted from; raises JobUnreadable if its record has none."""
+    (((meta,), _),) = ask_records(client, [[RqJob.key_for(job_id)]], "meta")
     try:
-        return _Meta.model_validate_json(fields[0] or b"").request_hash
+        return _Meta.model_validate_json(meta or b"").request_hash
     except ValidationError as error:
         raise JobUnreadable("the queued job has no hash of its request") from error
 
 
 def needs_uploads(client: redis.Redis, job_id: str, *, result_ttl: float) -> bool:
     """Returns whether the uploads of a job are still needed, by the worker or to show the ends of an interpolation."""
-    (status, ended), _ = ask_record(client, RqJob.key_for(job_id), "status", "ended_at")
+    (((status, ended), _),) = ask_records(client, [[RqJob.key_for(job_id)]], "status", "ended_at")
     state = STATES.get((status or b"").decode(errors="replace"))
     if state in (JobState.QUEUED, JobState.RUNNING):
         return True
