@@ -30,14 +30,10 @@ class GenerateQuery(SamplingQuery):
 
 
 class Generation(Task):
-    """Generating images from noise.
-
-    Attributes:
-        upscale: how another model enlarges them; None if none does.
-    """
+    """Generating images from noise."""
 
     kind: Literal["generate"] = "generate"
-    upscale: Enlarging | None = None
+    upscale: Enlarging | None = None  # how another model enlarges them; None if none does
 
     @property
     def has_parameters(self) -> bool:

@@ -35,11 +35,11 @@ _KEPT = (
 class DataJob(RqJob):
     """A job of RQ without callbacks and webhooks, even if its record has some."""
 
-    deaths: int = 0  # the number of workers that died while running the job
-    resumed_at: int = 0  # the image-steps that were done when the last worker began
-    # the time since when no worker could make the job ready, in seconds since the epoch; 0 if none tried
+    # deaths, resumed_at, put_off_at, put_offs: the fields of the record; 0 if they are absent
+    deaths: int = 0
+    resumed_at: int = 0
     put_off_at: float = 0.0
-    put_offs: int = 0  # how often that was found out
+    put_offs: int = 0
     is_fresh: bool = False  # whether no worker has started the job before, so that it has no snapshot
 
     @classmethod
