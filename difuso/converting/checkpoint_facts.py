@@ -7,9 +7,8 @@ from typing import TypeVar
 
 from model.folders.files import read_json
 from model.folders.parsing import parse
-from model.formats.facts import Facts, GuidedFacts, LucidFacts
+from model.formats.facts import EDMFacts, Facts, GuidedFacts, LucidFacts
 from model.formats.released import RELEASED
-from model.formats.sigma_facts import EDMFacts
 
 from ..errors import UserError
 

@@ -19,16 +19,17 @@ from model.formats.diffusers.weights import weights_from_diffusers
 from model.formats.facts import (
     ClassifierFacts,
     DomeFacts,
+    EDMFacts,
     Facts,
     GuidedFacts,
     HoFacts,
     JiTFacts,
     LucidFacts,
+    ScoreSDEFacts,
     schedule_of,
 )
 from model.formats.layouts import Layout, layout_of
 from model.formats.pickles import read_content, read_pickle
-from model.formats.sigma_facts import EDMFacts, ScoreSDEFacts
 from model.guidance import Guidance
 from model.networks.build import build_network
 from model.networks.configs import UNetConfig

@@ -20,9 +20,8 @@ from ..networks.song_unet import SongUNet
 from ..networks.unet import UNet
 from ..plans.clipping import Clipping
 from ..plans.preconditioning import Preconditioning
-from .facts import class_names
+from .facts import EDMFacts, class_names
 from .naming import Weights, adopt, refused, renamed, reorder_attention, tensor_of
-from .sigma_facts import EDMFacts
 
 SIGMA_MIN, SIGMA_MAX = 0.002, 80.0  # where the authors' sampler begins and ends, unless the network says otherwise
 TIMESTEPS = 1000

@@ -23,9 +23,8 @@ from ..networks.edm2_unet import (
 )
 from ..networks.sigma_configs import EDM2UNetConfig
 from .edm import NOT_SERVED, common, diffusion, layer_name
-from .facts import class_names
+from .facts import EDMFacts, class_names
 from .naming import Weights, adopt, refused, renamed, reorder_attention, tensor_of
-from .sigma_facts import EDMFacts
 
 CALLS = 63  # of 32 steps by Heun's method, the defaults of the authors' generate_images.py
 RGB = "StandardRGBEncoder"

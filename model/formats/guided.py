@@ -11,10 +11,10 @@ from ..folders.config import ModelConfig
 from ..networks.build import unfilled
 from ..networks.classifier import Classifier
 from ..networks.configs import ClassifierConfig, UNetConfig
+from ..networks.network_config import multiple
 from ..networks.unet import Attention, UNet
 from .facts import ClassifierFacts, GuidedFacts, class_names, schedule_of
 from .naming import ATTENTION, Weights, adopt, count, refused, renamed, reorder_attention, size_of
-from .widths import multiple
 
 BLOCK = {
     "norm1": "in_layers.0",

@@ -14,11 +14,11 @@ from ..folders.config import ModelConfig, SamplerDefaults, ScheduleConfig
 from ..networks.build import unfilled
 from ..networks.configs import LucidUNetConfig
 from ..networks.lucid_unet import LucidUNet
+from ..networks.network_config import multiple
 from ..plans.prediction import Prediction
 from ..plans.schedule import FloatTable, NoiseSchedule
 from .facts import LucidFacts, Schedule, schedule_of
 from .naming import Weights, adopt, count, refused, size_of, tensor_of
-from .widths import multiple
 
 UNET = "model."  # prefix of the Unet in a GaussianDiffusion
 PREDICTIONS: dict[str, Prediction] = {"pred_noise": "eps", "pred_x0": "x0", "pred_v": "v"}

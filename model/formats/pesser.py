@@ -6,10 +6,10 @@ from torch import Tensor
 from ..folders.config import ModelConfig, ScheduleConfig
 from ..networks.build import unfilled
 from ..networks.configs import UNetConfig
+from ..networks.network_config import multiple
 from ..networks.unet import UNet
 from .facts import HoFacts
 from .naming import ATTENTION, Weights, adopt, count, refused, renamed, size_of, tensor_of
-from .widths import multiple
 
 BLOCK = {
     "norm1": "norm1",

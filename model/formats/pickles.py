@@ -14,9 +14,8 @@ from . import score_sde
 
 # Keys under which training scripts save the weights; averaged weights first, because those draw the images.
 WRAPPERS = ("ema", "model_ema1", "ema_state_dict", "state_dict", "model", "model_state_dict")
-AVERAGED = (
-    "ema_model."  # prefix of the averaged weights in the state of an EMA of ema_pytorch, which holds all others too
-)
+# The prefix of the averaged weights in the state of an EMA of ema_pytorch, which holds all others too.
+AVERAGED = "ema_model."
 
 
 def read_pickle(path: Path) -> dict[str, Tensor]:

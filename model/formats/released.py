@@ -5,8 +5,7 @@ from importlib.resources import files
 from typing import Any
 
 from ..folders.parsing import parse
-from .facts import ClassifierFacts, Facts, GuidedFacts, HoFacts, JiTFacts
-from .sigma_facts import ScoreSDEFacts
+from .facts import ClassifierFacts, Facts, GuidedFacts, HoFacts, JiTFacts, ScoreSDEFacts
 
 LAYOUTS: dict[str, Any] = {
     "guided": GuidedFacts,

@@ -14,8 +14,8 @@ from ..networks.song_unet import SongUNet
 from ..plans.clipping import Clipping
 from ..plans.preconditioning import Preconditioning
 from .edm import CALLS, NOT_SERVED
+from .facts import ScoreSDEFacts
 from .naming import Weights, adopt, refused, renamed, size_of, tensor_of
-from .sigma_facts import ScoreSDEFacts
 
 PREFIX = "all_modules"
 ENCODERS: dict[str, Encoder] = {"none": "standard", "input_skip": "skip", "residual": "residual"}

@@ -1,5 +1,6 @@
 """The common parts of the configs of networks, and types of fields, with bounds. It needs no torch."""
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Annotated
@@ -80,3 +81,11 @@ class LevelledConfig(NetworkConfig):
     @property
     def size_multiple(self) -> int:
         return int(2 ** (len(self.channel_mult) - 1))
+
+
+def multiple(width: int, channels: int) -> float:
+    """Returns the entry of `LevelledConfig.channel_mult` that gives this width."""
+    if width % channels == 0:
+        return width // channels
+    mult = width / channels
+    return mult if int(channels * mult) == width else math.nextafter(mult, math.inf)

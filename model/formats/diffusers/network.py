@@ -10,10 +10,8 @@ from pydantic import Field
 from model.errors import CheckpointError
 from model.folders.parsing import parse
 from model.networks.configs import UNetConfig
-from model.networks.network_config import Blocks, Channels, Classes, Groups, Heads, Share
+from model.networks.network_config import Blocks, Channels, Classes, Groups, Heads, Share, multiple
 from model.shape import ImageSize
-
-from ..widths import multiple
 
 CLASS = "UNet2DModel"
 Widths = Annotated[tuple[Annotated[int, Field(ge=1, le=32_768)], ...], Field(min_length=1, max_length=8)]

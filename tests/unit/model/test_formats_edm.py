@@ -15,8 +15,8 @@ from model.folders.config import ScheduleConfig
 from model.folders.config_json import config_from_json, config_to_json
 from model.folders.parsing import parse
 from model.formats import edm, edm2
+from model.formats.facts import EDMFacts
 from model.formats.layouts import layout_of
-from model.formats.sigma_facts import EDMFacts
 from model.networks.build import build_network, unfilled
 from model.networks.configs import UNetConfig
 from model.networks.sigma_configs import EDM2UNetConfig, SongUNetConfig

@@ -14,12 +14,12 @@ from torch import Tensor
 from model import CheckpointError, sample
 from model.checkpoint import Checkpoint
 from model.folders.parsing import parse
+from model.formats.facts import ScoreSDEFacts
 from model.formats.layouts import layout_of
 from model.formats.naming import Weights
 from model.formats.pickles import read_pickle
 from model.formats.released import RELEASED
 from model.formats.score_sde import network_config, read_unet
-from model.formats.sigma_facts import ScoreSDEFacts
 from model.networks.build import build_network, unfilled
 from tests.foreign import noise, reference
 from tests.rounding import assert_rounded_alike, layers

@@ -15,7 +15,7 @@ from jobs.params import SamplingParams
 from model.checkpoint import Checkpoint
 from model.folders.parsing import parse
 from model.formats import edm
-from model.formats.sigma_facts import EDMFacts
+from model.formats.facts import EDMFacts
 from model.sampling import networks_of, sample
 from tests.foreign import reference
 from tests.rounding import assert_rounded_alike, layers
