@@ -71,6 +71,7 @@ def _odd_name(folder: Path) -> None:
 def _diffusers(network: Mapping[str, Any], scheduler: Mapping[str, Any]) -> Callable[[Path], None]:
     def damage(folder: Path) -> None:
         unet = {"_class_name": "UNet2DModel", "sample_size": 16, "block_out_channels": [32, 32]}
+        unet |= {"down_block_types": ["DownBlock2D"] * 2, "up_block_types": ["UpBlock2D"] * 2}
         for name in (CONFIG, SUMS):
             (folder / name).unlink()
         (folder / WEIGHTS).rename(folder / "diffusion_pytorch_model.safetensors")
