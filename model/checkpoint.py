@@ -113,10 +113,7 @@ def save_checkpoint(
 
     Args:
         folder: the path to write to; its name is the model's name.
-        config: the model's config.
-        network: the network whose state dict is saved.
-        classifier: the classifier of the config, if it has one.
-        weaker: the weaker network of the config, if it has one.
+        classifier, weaker: the classifier and the weaker network of the config, if it has them.
         dtype: type of the saved numbers, except the frequencies of Fourier embeddings. float16 halves the file and
             keeps 11 bits; loading gives float32 again.
         documents: files about the model, such as README.md and sheet.png, which are copied into the folder.

@@ -49,7 +49,6 @@ def arguments_of(
     """Returns the arguments `vector` and `planes` of a network, those of them that it takes, for images.
 
     Args:
-        conditions: the conditions of the model.
         told: the values of each image by name, as `column` takes them; what is not told is absent.
         size: height and width of x_t.
     """
@@ -69,8 +68,7 @@ def inputs_of(conditions: Conditions, columns: Mapping[str, Column], size: tuple
       left out. Where a condition is not told its planes are 0, but that last one of an image is 1.
 
     Args:
-        conditions: the conditions of the model.
-        columns: their columns, by name, on one device.
+        columns: those of all conditions, by name, on one device.
         size: height and width of x_t.
 
     Examples:

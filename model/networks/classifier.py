@@ -73,7 +73,6 @@ def log_prob_gradient(classifier: nn.Module, x: Tensor, t: Tensor, labels: Tenso
     It may be called inside `torch.inference_mode`, and leaves no gradient in the classifier's parameters.
 
     Args:
-        classifier: the classifier, from (x_t, t) to logits.
         x: noisy images x_t, shape (B, C, H, W).
         t: timesteps, shape (B,).
         labels: class indices, shape (B,), int64.

@@ -217,7 +217,6 @@ def levels_after(plan: Plan, schedule: NoiseSchedule, calls: Sequence[int]) -> t
     alphas_cumprod 1.
 
     Args:
-        schedule: the noise schedule of training.
         calls: the numbers of the calls, 1 to len(plan).
     """
     timesteps = np.array([*plan.timesteps, CLEAN])[list(calls)]
