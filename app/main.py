@@ -3,13 +3,13 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 
 import redis
 from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, FastAPI
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, start_http_server
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -23,7 +23,7 @@ from jobs.tracing import start_tracing
 from .breaker import Breaker, guard
 from .http.access import Guard, LinkGuard
 from .http.api_keys import read_keys
-from .http.metrics import Metrics, StackCollector, published
+from .http.metrics import Metrics, StackCollector
 from .http.middleware import UNADDRESSED, Compression, RequestMiddleware
 from .http.origins import share
 from .http.problems import RESPONSES, install
@@ -33,7 +33,7 @@ from .requests.deps import Process, State
 from .requests.render_threads import Renderers
 from .requests.uploads import Uploads
 from .requests.watching import Watcher
-from .routers import health, jobs, kinds, models, page, problems
+from .routers import health, jobs, kinds, models, page
 from .settings import ApiSettings
 
 log = logging.getLogger(__name__)
@@ -50,9 +50,9 @@ def serve(settings: ApiSettings) -> None:
     """Serves until SIGTERM or SIGINT. Then waiting requests are answered 202, and event streams end."""
     start_tracing("api")
     app = create_app(settings)
-    port = settings.api_metrics_port
-    with published(app.state.metrics.registry, settings.host, port) if port else nullcontext():
-        run(app, host=settings.host, port=settings.port, draining=app.state.draining)
+    if settings.api_metrics_port is not None:
+        start_http_server(settings.api_metrics_port, addr=settings.host, registry=app.state.metrics.registry)
+    run(app, host=settings.host, port=settings.port, draining=app.state.draining)
 
 
 def create_app(settings: ApiSettings) -> FastAPI:
@@ -96,7 +96,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         app.include_router(module.router, dependencies=guarded)
     if settings.api_metrics_port is None:
         app.include_router(health.metrics_router, dependencies=guarded)
-    for module in (page, problems, health):
+    for module in (page, health):
         app.include_router(module.router)
     app.mount("/static", page.files)
     describe(app)

@@ -1,10 +1,9 @@
 """All metrics of the API process. Labels take values from bounded sets only: never ids, seeds or raw paths."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -64,18 +63,6 @@ class Metrics:
             self._model_info.labels(model.name, model.sha256 or "").set(1)
             for kind in KINDS:
                 self.accepted.labels(kind, model.name)
-
-
-@contextmanager
-def published(registry: CollectorRegistry, host: str, port: int) -> Iterator[None]:
-    """Serves /metrics on a port of its own, in a thread, while the context is open."""
-    server, thread = start_http_server(port, addr=host, registry=registry)
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 class StackCollector(Collector):

@@ -64,11 +64,8 @@ class Preference:
 def read_preference(prefer: str | None, *, longest: float) -> Preference:
     """Reads the Prefer header of a request for a new job, which by default waits as long as the server allows.
 
-    Preferences that are unknown or malformed are ignored, as the RFC demands. `respond-async` alone means no wait; with
-    `wait` it means a wait of that length.
-
-    Args:
-        longest: the longest wait that the server allows, in seconds.
+    That is `longest`, in seconds. Preferences that are unknown or malformed are ignored, as the RFC demands.
+    `respond-async` alone means no wait; with `wait` it means a wait of that length.
     """
     wanted = _preferences(prefer)
     seconds, applied = _wait(wanted, longest), []

@@ -25,11 +25,9 @@ MAX_INTEGER = 10**15 - 1  # of a Structured Field (RFC 9651)
 
 
 def admit(backlog: Backlog, *, max_wait: float, max_jobs: int) -> None:
-    """Raises Overloaded, with the seconds until there is room, unless a model's queue has room for one more job.
+    """Raises Overloaded, with the seconds until there is room, if a model's queue has no room for one more job.
 
-    Args:
-        max_wait: the most seconds that the backlog may take.
-        max_jobs: the most unfinished jobs that the model may have.
+    Its backlog may take `max_wait` seconds and have fewer than `max_jobs` jobs.
     """
     waiting = backlog.image_steps / backlog.rate if backlog.rate else None
     if waiting is not None and waiting > max_wait:

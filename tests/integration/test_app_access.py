@@ -6,13 +6,16 @@ import asyncio
 import re
 import socket
 from pathlib import Path
+from threading import Thread
+from wsgiref.simple_server import WSGIServer
 
 import httpx
 import pytest
+from fastapi import FastAPI
+from prometheus_client import start_http_server
 from starlette.types import Message
 
-from app.http.metrics import published
-from app.main import create_app
+from app.main import create_app, serve
 from app.settings import ApiSettings
 from jobs.redis.workers import ModelReport
 from tests.app_server import ALICE, BOB, FakeWorker, keys_file, running
@@ -202,10 +205,18 @@ def test_a_page_that_was_rebound_to_this_machine_is_refused(settings: ApiSetting
         assert raw(client, "/models", {"Host": "localhost:8000"}) == 200
 
 
-def test_metrics_on_a_port_of_their_own_are_nowhere_else(settings: ApiSettings) -> None:
-    app, port = create_app(settings.model_copy(update={"api_metrics_port": 1})), free_port()
+def test_metrics_on_a_port_of_their_own_are_nowhere_else(
+    settings: ApiSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings.model_copy(update={"api_metrics_port": free_port()})
+    apps: list[FastAPI] = []
+    servers: list[tuple[WSGIServer, Thread]] = []
+    monkeypatch.setattr("app.main.run", lambda app, **_: apps.append(app))
+    monkeypatch.setattr("app.main.start_http_server", lambda *a, **k: servers.append(start_http_server(*a, **k)))
+    serve(settings)
+    (app,), ((server, _),) = apps, servers
     assert "/metrics" not in app.openapi()["paths"]
-    with published(app.state.metrics.registry, "127.0.0.1", port):
-        assert "difuso_http_request_duration_seconds" in httpx.get(f"http://127.0.0.1:{port}/metrics").text
-    with pytest.raises(httpx.ConnectError):
-        httpx.get(f"http://127.0.0.1:{port}/metrics")
+    metrics = httpx.get(f"http://127.0.0.1:{settings.api_metrics_port}/metrics").text
+    assert "difuso_http_request_duration_seconds" in metrics
+    server.shutdown()
+    server.server_close()

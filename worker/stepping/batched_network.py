@@ -27,13 +27,11 @@ class BatchedNetwork:
     Args:
         name: the words for the network in messages.
         network: the network, from a batch of arguments to a batch of outputs.
-        device: the device that computes.
         example: arguments for a batch of the largest size, on the device.
         sizes: the batch sizes to choose from, rising.
         agreeing: returns the sizes that agree, from the outputs of the first images of the example by size.
         exact: whether to use only sizes that agree bit for bit.
         foreign: whether the network is of another package, which may mix the images of a batch.
-        timer: makes the calls.
 
     Attributes:
         sizes: the batch sizes in use, rising; fewer after the memory ran out.

@@ -9,12 +9,12 @@ import pytest
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
-from app.routers import health, jobs, kinds, models, page, problems
+from app.routers import health, jobs, kinds, models, page
 
 ROUTES = [
     route
     for router in (
-        *(module.router for module in (health, jobs, kinds, models, page, problems)),
+        *(module.router for module in (health, jobs, kinds, models, page)),
         jobs.linked_router,
         health.metrics_router,
     )
