@@ -15,14 +15,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
 # Not the user's own temporary folder: on macOS that is 50 characters long, and a socket's path may have 104 in all.
 TEMPORARY = "/tmp"
 PREFIX = "difuso-"
-LOCK = "lock"
 
 
 class ChildProcesses:
@@ -31,24 +30,13 @@ class ChildProcesses:
     Its folder is private (mode 0700), has a short path for the children's sockets, and is deleted at the end.
     """
 
-    folder: Path
-    _lock: int
-    _kept: int
-    _killer: subprocess.Popen[bytes]
-    _children: list[subprocess.Popen[bytes]]
-
     def __enter__(self) -> Self:
-        remove_abandoned()
         self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=TEMPORARY))
-        new = self.folder / f"{LOCK}.new"  # by its own name a lock that is not held yet would seem abandoned
-        self._lock = os.open(new, os.O_RDWR | os.O_CREAT, 0o600)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)  # held as long as this process or the orphan killer, which inherits it
-        new.rename(self.folder / LOCK)
-        self._kept = os.open(self.folder, os.O_RDONLY)
-        fcntl.flock(self._kept, fcntl.LOCK_SH)  # systemd-tmpfiles removes what is old, but not from such a folder
+        self._lock = os.open(self.folder, os.O_RDONLY)
+        fcntl.flock(self._lock, fcntl.LOCK_SH)  # systemd-tmpfiles removes what is old, but not from such a folder
         command = [sys.executable, "-P", "-m", "difuso.supervisor.orphan_killer", str(self.folder)]
-        self._killer = subprocess.Popen(command, stdin=subprocess.PIPE, process_group=0, pass_fds=[self._lock])
-        self._children = []
+        self._killer = subprocess.Popen(command, stdin=subprocess.PIPE, process_group=0)
+        self._children: list[subprocess.Popen[bytes]] = []
         return self
 
     def spawn(
@@ -72,7 +60,6 @@ class ChildProcesses:
         for process in (*self._children, self._killer):
             process.communicate()  # reaps it and closes the pipe
         shutil.rmtree(self.folder, ignore_errors=True)
-        os.close(self._kept)
         os.close(self._lock)
 
 
@@ -88,11 +75,3 @@ def _bound_to(processors: Collection[int]) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, before)
-
-
-def remove_abandoned() -> None:
-    """Removes the folders whose supervisor and orphan killer were both killed: no process holds their locks."""
-    for path in Path(TEMPORARY).glob(f"{PREFIX}*/{LOCK}"):
-        with suppress(OSError), path.open("r+b") as file:  # in use, another user's, or already removed
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(path.parent, ignore_errors=True)

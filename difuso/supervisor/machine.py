@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from itertools import takewhile
 from pathlib import Path
 
@@ -28,7 +28,7 @@ class Machine:
 
 def this_machine(device: str, environment: Mapping[str, str]) -> Machine:
     """Returns what workers with this environment can use; a `DIFUSO_DEVICE` of one GPU leaves none to share out."""
-    may_use_any = device in ("auto", "cuda") and _torch_knows_cuda()
+    may_use_any = device in ("auto", "cuda") and not version("torch").endswith("+cpu")  # PyTorch's build for CPUs
     gpus = visible_gpus(count_gpus(), environment.get("CUDA_VISIBLE_DEVICES")) if may_use_any else ()
     return Machine(gpus=gpus, on_cpu=device == "cpu" or (device == "auto" and not gpus), cores=find_cores())
 
@@ -108,11 +108,3 @@ def _listed(file: Path) -> set[int]:
     except OSError:
         return set()
     return {each for first, _, last in ranges for each in range(int(first), int(last or first) + 1)}
-
-
-def _torch_knows_cuda() -> bool:
-    """Whether torch is not PyTorch's build for CPUs."""
-    try:
-        return not version("torch").endswith("+cpu")
-    except PackageNotFoundError:
-        return False

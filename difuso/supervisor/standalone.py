@@ -8,9 +8,12 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from itertools import chain
+
+import redis
 
 from app.settings import ApiSettings
 from difuso.models_folder import usable_models
@@ -19,7 +22,7 @@ from worker.settings import WorkerSettings
 
 from .child_processes import ChildProcesses
 from .machine import this_machine
-from .ready_announcement import ReadyAnnouncement
+from .ready_announcement import announce
 from .redis_server import RedisServer
 from .service import Service, stop
 from .shares import Share, share_out, threads_of
@@ -61,8 +64,8 @@ def serve(api: ApiSettings, worker: WorkerSettings, workers: int | None) -> None
     check_store(worker.store_url)
     check_device(worker.device)
     shares = share_out(this_machine(worker.device, os.environ), workers, threads_of(os.environ))
-    ports = None if worker.metrics_port is None else range(worker.metrics_port, worker.metrics_port + len(shares))
-    check_worker_metrics_ports(ports or (), (api.port, api.api_metrics_port))
+    if (first := worker.metrics_port) is not None:
+        check_worker_metrics_ports(range(first, first + len(shares)), (api.port, api.api_metrics_port))
     if url is not None:
         url = with_password(url, worker.redis_password_file)
         check_redis(url)
@@ -76,15 +79,19 @@ def serve(api: ApiSettings, worker: WorkerSettings, workers: int | None) -> None
             url = server.url
         environment = {**os.environ, "REDIS_URL": url}
         environment.pop("DIFUSO_REDIS_PASSWORD_FILE", None)  # the URL is complete
-        drawing = _workers(children, shares, environment, ports, worker.drain_seconds + DRAIN_MARGIN_SECONDS)
-        groups.append([*drawing, _api(children, environment)])
+        drawing = [*_workers(children, shares, environment, worker)]
+        api_command = ["nice", "-n", str(API_NICE), *DIFUSO, "api"]
+        start_api = partial(children.spawn, api_command, env=environment)
+        groups.append([*drawing, Service("api", start_api, drain_seconds=API_DRAIN_SECONDS)])
         later = [worker for worker, share in zip(drawing, shares, strict=True) if share.core]
         services = list(chain.from_iterable(groups))
         try:
             for service in services:
                 if service not in later:
                     service.start()
-            _watch(services, later, signals, ReadyAnnouncement(url, api.host, api.port))
+            client = stack.enter_context(redis.Redis.from_url(url, socket_timeout=1))
+            began = time.time()
+            _watch(services, later, signals, lambda: announce(api.host, api.port, client, since=began))
         finally:
             # The API answers those who wait while the workers finish their jobs or hand them back; then Redis closes.
             for group in reversed(groups):
@@ -101,46 +108,34 @@ def _told(shares: Sequence[Share]) -> str:
 
 
 def _workers(
-    children: ChildProcesses,
-    shares: Sequence[Share],
-    environment: Mapping[str, str],
-    ports: Sequence[int] | None,
-    drain_seconds: float,
-) -> list[Service]:
-    """The services of the workers, each with its share of the machine and its port of metrics."""
-
-    def service(index: int, share: Share) -> Service:
+    children: ChildProcesses, shares: Sequence[Share], environment: Mapping[str, str], settings: WorkerSettings
+) -> Iterator[Service]:
+    """Yields the service of each worker, with its share of the machine and its port of metrics."""
+    for index, share in enumerate(shares):
         own = {**environment, **share.environment_in(children.folder)}
-        if ports is not None:
-            own["DIFUSO_METRICS_PORT"] = str(ports[index])
-        name = "worker" if len(shares) == 1 else f"worker {index + 1}"
-        command = [*DIFUSO, "worker"]
-        return Service(
-            name,
-            lambda: children.spawn(command, env=own, processors=share.processors),
-            drain_seconds=drain_seconds,
+        if settings.metrics_port is not None:
+            own["DIFUSO_METRICS_PORT"] = str(settings.metrics_port + index)
+        yield Service(
+            "worker" if len(shares) == 1 else f"worker {index + 1}",
+            partial(children.spawn, [*DIFUSO, "worker"], env=own, processors=share.processors),
+            drain_seconds=settings.drain_seconds + DRAIN_MARGIN_SECONDS,
             needed=not share.core,
         )
 
-    return [service(index, share) for index, share in enumerate(shares)]
-
-
-def _api(children: ChildProcesses, environment: Mapping[str, str]) -> Service:
-    command = ["nice", "-n", str(API_NICE), *DIFUSO, "api"]
-    return Service("api", lambda: children.spawn(command, env=environment), drain_seconds=API_DRAIN_SECONDS)
-
 
 def _watch(
-    services: Sequence[Service], later: Sequence[Service], signals: Sequence[int], announcement: ReadyAnnouncement
+    services: Sequence[Service], later: Sequence[Service], signals: Sequence[int], announced: Callable[[], bool]
 ) -> None:
     """Keeps the services alive until a signal has come.
 
     Those for later start when difuso is ready, so that the first picture comes soon.
     """
+    ready = False
     while not signals:
         for service in services:
             service.revive()
-        if announcement.announce():
+        if not ready and announced():
+            ready = True
             for service in later:
                 service.start()
         time.sleep(TICK_SECONDS)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import stat
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,7 +13,7 @@ import redis
 
 from difuso.errors import UserError
 from difuso.supervisor import redis_server
-from difuso.supervisor.child_processes import LOCK, PREFIX, TEMPORARY, ChildProcesses
+from difuso.supervisor.child_processes import ChildProcesses
 from difuso.supervisor.redis_server import RedisServer, bundled_server, find_server
 
 
@@ -102,10 +101,3 @@ def test_another_run_leaves_the_folder_of_a_server_that_is_down_for_a_moment(
         server.start()
         with closing(redis.Redis.from_url(server.url)) as client:
             assert client.ping()
-
-
-def test_what_a_killed_run_and_its_orphan_killer_left_behind_is_removed() -> None:
-    abandoned = Path(tempfile.mkdtemp(prefix=PREFIX, dir=TEMPORARY))
-    (abandoned / LOCK).touch()
-    with ChildProcesses():
-        assert not abandoned.exists()
