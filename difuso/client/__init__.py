@@ -2,7 +2,7 @@
 
 options, images    what a request holds
 flows, events      the next question to the server, given its last answer; no input or output
-requests           the methods of both clients that make jobs
+requests           the methods that both clients, and the jobs of both, share
 sync, asynchronous the clients: they send what the flows ask for
 results, errors    what comes back
 """

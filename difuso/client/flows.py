@@ -114,11 +114,19 @@ def exchange(call: Call, patience: Patience) -> Flow[httpx.Response]:
                 return reply
             failure = error_of(reply)
         else:
-            failure = Unreachable(f"the server has not answered {call.method} {call.path}: {_reason(reply)}")
+            failure = Unreachable(
+                f"the server has not answered {call.method} {call.path}: {str(reply) or type(reply).__name__}"
+            )
         if not (failure.may_pass or isinstance(reply, TRANSIENT)):
             raise failure
         yield patience.pause(failure, tries)
     raise AssertionError("the loop has no end")
+
+
+def ask(call: Call, patience: Patience) -> Flow[dict[str, Any]]:
+    """Returns the object of JSON that answers a call; otherwise like `exchange`."""
+    found: dict[str, Any] = (yield from exchange(call, patience)).json()
+    return found
 
 
 def submit(kind: KindName, images: tuple[Any, ...], options: Mapping[str, Any], patience: Patience) -> Flow[Facts]:
@@ -128,15 +136,13 @@ def submit(kind: KindName, images: tuple[Any, ...], options: Mapping[str, Any], 
         images: the images, in the order of `IMAGES`.
         options: the parameters, images among them; those that are None are left out.
     """
-    facts: Facts = (yield from exchange(posting(kind, images, options), patience)).json()
-    return facts
+    return (yield from ask(posting(kind, images, options), patience))
 
 
 def price(kind: KindName, images: tuple[Any, ...], options: Mapping[str, Any], patience: Patience) -> Flow[Price]:
     """Returns the price of a job, which is not made. The arguments are those of `submit`."""
     call = posting(kind, images, options)
-    response = yield from exchange(replace(call, params=(*call.params, ("dry_run", "true"))), patience)
-    return Price.read(response.json())
+    return Price.read((yield from ask(replace(call, params=(*call.params, ("dry_run", "true"))), patience)))
 
 
 def posting(kind: KindName, images: tuple[Any, ...], options: Mapping[str, Any]) -> Call:
@@ -181,7 +187,7 @@ def wait(facts: Facts, patience: Patience) -> Flow[Facts]:
         # The answer must come before the time is over, so that the call ends with a time-out, not a silent server.
         began, seconds = patience.clock(), math.floor(min(POLL_SECONDS, max(0.0, patience.left - LEAST_SECONDS)))
         call = Call("GET", _path(facts), headers={"Prefer": f"wait={seconds}"}, seconds=POLL_SECONDS + ANSWER_SECONDS)
-        facts = (yield from exchange(call, patience)).json()
+        facts = yield from ask(call, patience)
         if facts["state"] in ENDED:
             break
         if patience.left == 0:
@@ -212,7 +218,7 @@ def answer(kind: KindName, images: tuple[Any, ...], options: Mapping[str, Any], 
     """
     call = posting(kind, images, options)
     try:
-        facts = (yield from exchange(call, patience)).json()
+        facts = yield from ask(call, patience)
         ended = yield from wait(facts, patience)
     except GeneratorExit:
         raise
@@ -227,34 +233,28 @@ def answer(kind: KindName, images: tuple[Any, ...], options: Mapping[str, Any], 
 
 def _abandon(call: Call, patience: Patience) -> Flow[None]:
     """Cancels the job of a call, which finds it by its key, even if the first answer has not come."""
-    facts = (yield from exchange(call, patience)).json()
-    yield from cancel(facts, patience)
+    yield from cancel((yield from ask(call, patience)), patience)
 
 
-def get(path: str, patience: Patience) -> Flow[Any]:
+def get(path: str, patience: Patience) -> Flow[dict[str, Any]]:
     """Returns the answer of the server at a path."""
-    return (yield from exchange(Call("GET", path), patience)).json()
+    return ask(Call("GET", path), patience)
 
 
 def cancel(facts: Facts, patience: Patience) -> Flow[Facts]:
     """Cancels a job and returns its facts; a running job ends at its next step."""
-    response = yield from exchange(Call("DELETE", _path(facts)), patience)
-    cancelled: Facts = response.json()
-    return cancelled
+    return ask(Call("DELETE", _path(facts)), patience)
 
 
 def delete_images(facts: Facts, patience: Patience) -> Flow[Facts]:
     """Deletes the images of a job that has ended, and returns its facts."""
     yield from exchange(Call("DELETE", f"{_path(facts)}/images"), patience)
-    left: Facts = yield from get(_path(facts), patience)
-    return left
+    return (yield from get(_path(facts), patience))
 
 
 def page(filters: Mapping[str, Any], cursor: str | None, patience: Patience) -> Flow[dict[str, Any]]:
     """Returns a part of the list of jobs: `jobs`, and the cursor of the `next` part if there may be one."""
-    call = Call("GET", "/jobs", _query({**filters, "cursor": cursor}))
-    found: dict[str, Any] = (yield from exchange(call, patience)).json()
-    return found
+    return ask(Call("GET", "/jobs", _query({**filters, "cursor": cursor})), patience)
 
 
 def _path(facts: Facts) -> str:
@@ -272,7 +272,3 @@ def _pairs(name: str, value: Any) -> list[tuple[str, str]]:
     if isinstance(value, Iterable) and not isinstance(value, str):
         return [pair for each in value for pair in _pairs(name, each)]
     return [(name, str(value).lower() if isinstance(value, bool) else str(value))]
-
-
-def _reason(error: httpx.TransportError | None) -> str:
-    return str(error) or type(error).__name__

@@ -66,11 +66,11 @@ def _from_array(pixels: npt.NDArray[Any]) -> bytes:
         pixels = pixels[:, :, 0]
     if pixels.dtype == np.bool_:
         pixels = pixels.astype(np.uint8) * 255
-    if pixels.dtype == np.uint16 or (pixels.ndim == 3 and pixels.shape[2] not in (3, 4)):
-        file = io.BytesIO()
-        np.save(file, pixels)
-        return file.getvalue()
-    return _png(Image.fromarray(np.ascontiguousarray(pixels)))
+    if pixels.dtype == np.uint8 and (pixels.ndim == 2 or pixels.shape[2] in (3, 4)):
+        return _png(Image.fromarray(np.ascontiguousarray(pixels)))
+    file = io.BytesIO()
+    np.save(file, pixels)
+    return file.getvalue()
 
 
 def _png(image: Image.Image) -> bytes:

@@ -1,9 +1,9 @@
-"""The methods that both clients share. They return a result, or a coroutine of it."""
+"""The methods of clients and jobs, of both kinds. They return a result, or a coroutine of it."""
 
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Generic, Literal, TypeVar, Unpack, get_args, get_type_hints, overload
+from typing import Any, Generic, TypeVar, Unpack, get_args, get_type_hints
 
 import httpx
 
@@ -11,12 +11,13 @@ from . import flows
 from .flows import Call, Flow, Patience
 from .images import ImageLike
 from .options import Denoise, Generate, Interpolate, KindName, Restore, Upscale
-from .results import Facts
+from .results import Facts, Result, State
 
 Images = TypeVar("Images")
 Submitted = TypeVar("Submitted")
 Priced = TypeVar("Priced")
 Models = TypeVar("Models")
+Same = TypeVar("Same")
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 CONNECT_SECONDS = 5.0
@@ -74,12 +75,6 @@ class Requests(ABC, Generic[Images, Submitted, Priced, Models]):
         """Generates images from noise and returns them."""
         return self._run(flows.answer("generate", (), options, self._patience()))
 
-    @overload
-    def interpolate(self, image_a: ImageLike, image_b: ImageLike, **options: Unpack[Interpolate]) -> Images: ...
-
-    @overload
-    def interpolate(self, **options: Unpack[Interpolate]) -> Images: ...
-
     @spelled_out
     def interpolate(
         self, image_a: ImageLike | None = None, image_b: ImageLike | None = None, **options: Unpack[Interpolate]
@@ -102,52 +97,12 @@ class Requests(ABC, Generic[Images, Submitted, Priced, Models]):
         """Enlarges an image, or draws from it whatever the model was trained to draw."""
         return self._run(flows.answer("upscale", (image,), options, self._patience()))
 
-    @overload
-    def submit(self, kind: Literal["generate"], /, **options: Unpack[Generate]) -> Submitted: ...
-
-    @overload
-    def submit(
-        self, kind: Literal["interpolate"], image_a: ImageLike, image_b: ImageLike, /, **options: Unpack[Interpolate]
-    ) -> Submitted: ...
-
-    @overload
-    def submit(self, kind: Literal["interpolate"], /, **options: Unpack[Interpolate]) -> Submitted: ...
-
-    @overload
-    def submit(self, kind: Literal["denoise"], image: ImageLike, /, **options: Unpack[Denoise]) -> Submitted: ...
-
-    @overload
-    def submit(self, kind: Literal["restore"], image: ImageLike, /, **options: Unpack[Restore]) -> Submitted: ...
-
-    @overload
-    def submit(self, kind: Literal["upscale"], image: ImageLike, /, **options: Unpack[Upscale]) -> Submitted: ...
-
     def submit(self, kind: KindName, /, *images: ImageLike, **options: Any) -> Submitted:
         """Makes a job and returns it at once, without waiting for its images.
 
         The kind is the name of a method of this client, whose images and options follow.
         """
         return self._run(self._job(flows.submit(kind, images, options, self._patience())))
-
-    @overload
-    def price(self, kind: Literal["generate"], /, **options: Unpack[Generate]) -> Priced: ...
-
-    @overload
-    def price(
-        self, kind: Literal["interpolate"], image_a: ImageLike, image_b: ImageLike, /, **options: Unpack[Interpolate]
-    ) -> Priced: ...
-
-    @overload
-    def price(self, kind: Literal["interpolate"], /, **options: Unpack[Interpolate]) -> Priced: ...
-
-    @overload
-    def price(self, kind: Literal["denoise"], image: ImageLike, /, **options: Unpack[Denoise]) -> Priced: ...
-
-    @overload
-    def price(self, kind: Literal["restore"], image: ImageLike, /, **options: Unpack[Restore]) -> Priced: ...
-
-    @overload
-    def price(self, kind: Literal["upscale"], image: ImageLike, /, **options: Unpack[Upscale]) -> Priced: ...
 
     def price(self, kind: KindName, /, *images: ImageLike, **options: Any) -> Priced:
         """Returns the price of a job, and the time until it would be done if it were made now. The job is not made.
@@ -174,6 +129,66 @@ class Requests(ABC, Generic[Images, Submitted, Priced, Models]):
     def _patience(self) -> Patience:
         """Returns the time that a call may take, from now."""
         return Patience(self.timeout)
+
+
+class AnyJob(Generic[Same, Images]):
+    """A job on a server.
+
+    Attributes:
+        facts: the job as the server showed it last; docs/http-api.md lists the entries.
+    """
+
+    def __init__(self, client: Requests[Any, Any, Any, Any], facts: Facts) -> None:
+        self.facts = facts
+        self._client = client
+
+    @property
+    def id(self) -> str:
+        id: str = self.facts["id"]
+        return id
+
+    @property
+    def state(self) -> State:
+        """The state when the server showed the job last; `refresh` asks again."""
+        state: State = self.facts["state"]
+        return state
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id} {self.state}>"
+
+    def refresh(self) -> Same:
+        """Asks for the job's facts, and returns the job."""
+        return self._client._run(self._update(flows.get(f"/jobs/{self.id}", self._client._patience())))
+
+    def wait(self, timeout: float | None = None) -> Same:
+        """Waits until the job has ended, in whatever state, and returns it.
+
+        Args:
+            timeout: seconds; None for no limit.
+
+        Raises TimedOut if it does not end within the time. The job continues.
+        """
+        return self._client._run(self._update(flows.wait(self.facts, Patience(timeout))))
+
+    def images(self, timeout: float | None = None) -> Images:
+        """Waits like `wait`, and returns the images; JobFailed, JobCancelled or ResultExpired if there are none."""
+        return self._client._run(self._images(Patience(timeout)))
+
+    def cancel(self) -> Same:
+        """Cancels the job and returns it. A running job ends at its next step; an ended one does not change."""
+        return self._client._run(self._update(flows.cancel(self.facts, self._client._patience())))
+
+    def delete_images(self) -> Same:
+        """Deletes the images of the job before their time, and returns the job; NotReady if it has not ended."""
+        return self._client._run(self._update(flows.delete_images(self.facts, self._client._patience())))
+
+    def _update(self, flow: Flow[Facts]) -> Flow[Any]:
+        self.facts = yield from flow
+        return self
+
+    def _images(self, patience: Patience) -> Flow[Result]:
+        yield from self._update(flows.wait(self.facts, patience))
+        return (yield from flows.result(self.facts, self._client._patience()))
 
 
 def request_of(http: httpx.Client | httpx.AsyncClient, call: Call) -> httpx.Request:

@@ -12,9 +12,8 @@ from httpx_sse import EventSource
 from . import flows
 from .events import BROKEN, Ended, Event, EventReader
 from .flows import Command, Flow, Pause, Reply, T
-from .job import AnyJob
 from .options import Filters
-from .requests import Requests, request_of, spelled_out
+from .requests import AnyJob, Requests, request_of, spelled_out
 from .results import Price, Result
 
 
