@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,9 +17,9 @@ from training import recipe_names
 from .commands.cli_convert import convert
 from .commands.cli_evaluate import evaluate
 from .commands.cli_kinds import DRAWING, add_commands
-from .commands.cli_models import compile_model, init, models
-from .commands.cli_pictures import inspect, verify
-from .commands.cli_sample import HELP, sample
+from .commands.inspecting import inspect, verify
+from .commands.listing import models
+from .commands.starting import init
 from .converting.pulling import pull
 from .errors import UserError, machine_errors, require, user_errors
 from .logs import log_lines
@@ -59,15 +60,8 @@ def main() -> None:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(", ".join(f"{name} {found}" for name in ("difuso", "torch") if (found := _version(name))))
+        typer.echo(", ".join(f"{name} {version(name)}" for name in ("difuso", "torch") if find_spec(name)))
         raise typer.Exit
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 @app.callback()
@@ -150,7 +144,6 @@ def key(name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the ke
     typer.echo(line)
 
 
-app.command(help=HELP, rich_help_panel=DRAWING)(sample)
 add_commands(app)
 app.command(rich_help_panel=DRAWING)(inspect)
 app.command(rich_help_panel=DRAWING)(verify)
@@ -160,7 +153,21 @@ app.command(rich_help_panel=MODELS)(init)
 app.command(rich_help_panel=MODELS)(models)
 app.command(rich_help_panel=MODELS)(convert)
 app.command(rich_help_panel=MODELS)(pull)
-app.command("compile", rich_help_panel=MODELS)(compile_model)
+
+
+@app.command("compile", rich_help_panel=MODELS)
+def compile_model(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Name of a checkpoint.")],
+    models_dir: ModelsDir = None,
+    workers: Workers = "auto",
+) -> None:
+    """Compiles a model's network for this machine, for workers that `difuso serve` starts later."""
+    from worker.settings import WorkerSettings
+
+    from .commands.compile import compile_for_this_machine
+
+    settings = read_settings(WorkerSettings, models_dir=models_dir)
+    compile_for_this_machine(model, settings, number_of_workers(workers))
 
 
 @app.command(rich_help_panel=MODELS)

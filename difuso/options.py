@@ -38,10 +38,12 @@ Server = Annotated[
 ]
 
 
-def takes(kind: type[BaseModel], *, but: Collection[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def takes(
+    kind: type[BaseModel], *, but: Collection[str] = (), files: Collection[inspect.Parameter] = ()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Decorates a command that takes a request as `query`: the request's parameters become its options, `but` some.
 
-    Required parameters become arguments, which come first.
+    Required parameters become arguments, which come first. If the request has `files`, the command gets those by name.
     """
     fields = {name: field for name, field in kind.model_fields.items() if name not in but}
     hints = get_type_hints(kind)
@@ -52,10 +54,12 @@ def takes(kind: type[BaseModel], *, but: Collection[str] = ()) -> Callable[[Call
         def run(**values: Any) -> None:
             sent = {fields[name].alias or name: values.pop(name) for name in fields}
             given = {name: value for name, value in sent.items() if value is not None}
+            if files:
+                values["files"] = {each.name: values.pop(each.name) for each in files}
             command(query=checked(kind, given, option), **values)
 
         own = inspect.signature(command, eval_str=True).parameters.values()
-        all_named = [*added, *(each.replace(kind=each.KEYWORD_ONLY) for each in own if each.name != "query")]
+        all_named = [*added, *files, *(each for each in own if each.name not in ("query", "files"))]
         parameters = sorted(all_named, key=lambda each: each.default is not each.empty)
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {each.name: each.annotation for each in parameters}
@@ -96,16 +100,20 @@ def option(field: str) -> str:
     return "-n" if field == "n" else "--" + field.replace("_", "-")
 
 
+def named(name: str, hint: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
+    """Returns a parameter of a command that is given by its name."""
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=hint, default=default)
+
+
 def _parameter(name: str, field: FieldInfo, hint: Any) -> inspect.Parameter:
     """Makes an option or an argument. An option that is not given is None, so that the request's default applies."""
     text = f"{field.description[:1].upper()}{field.description[1:]}." if field.description else None
-    keyword = inspect.Parameter.KEYWORD_ONLY
     if field.is_required():
-        return inspect.Parameter(name, keyword, annotation=Annotated[hint, typer.Argument(help=text)])
+        return named(name, Annotated[hint, typer.Argument(help=text)])
     shown = " ".join(map(str, field.default)) if isinstance(field.default, list) else str(field.default)
     unset = field.default is None or field.default is False or field.default == []
     described = typer.Option(option(field.alias or name), help=text, show_default=False if unset else shown)
-    return inspect.Parameter(name, keyword, default=None, annotation=Annotated[hint | None, described])
+    return named(name, Annotated[hint | None, described], None)
 
 
 Workers = Annotated[

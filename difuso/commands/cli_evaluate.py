@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,9 +18,6 @@ from ..logs import log_lines
 from ..options import ModelsDir, Server, read_settings, takes
 
 if TYPE_CHECKING:
-    from worker.settings import WorkerSettings
-
-    from ..drawing.drawing import DrawingModel
     from ..drawing.image_sources import ImageSources
 
 evaluate = typer.Typer(help="Measures models and images.", no_args_is_help=True)
@@ -107,14 +105,13 @@ def quality(
     written = evaluate_quality(
         out,
         sources or (),
-        sources=_image_sources(out, _finder(model, models_dir, server, precision), first, query.chosen),
+        sources=_image_sources(out, first, query.chosen, model, models_dir, server=server, precision=precision),
         reference=reference,
         images=images,
         references=references,
         half=half,
         told=told,
         inception_weights=inception_weights,
-        device=_settings().device,
     )
     _print_paths(written)
 
@@ -154,11 +151,10 @@ def neighbours(
     written = evaluate_neighbours(
         out,
         source,
-        sources=_image_sources(out, _finder(model, models_dir), seed, query.chosen),
+        sources=_image_sources(out, seed, query.chosen, model, models_dir),
         training=training,
         held_out=held_out,
         images=images,
-        device=_settings().device,
     )
     _print_paths(written)
 
@@ -185,7 +181,7 @@ def conditions(
     """Says how often images show what was asked for: trains a judge on real images, and asks the model for as much."""
     from .evaluate_conditions import evaluate_conditions
 
-    sources = _image_sources(out, _finder(model, models_dir, server), seed, query.chosen)
+    sources = _image_sources(out, seed, query.chosen, model, models_dir, server=server)
     _print_paths(evaluate_conditions(out, sources=sources, data=data, images=images))
 
 
@@ -221,6 +217,8 @@ def bpd(
     out: Annotated[Path, typer.Option(help="Folder for bpd.json and bpd.png.")] = OUT,
 ) -> None:
     """Computes the variational bound of images and its parts, in bits per dimension."""
+    from worker.settings import WorkerSettings
+
     from .evaluate_bpd import evaluate_bpd
 
     written = evaluate_bpd(
@@ -231,34 +229,35 @@ def bpd(
         steps=steps,
         batch_size=batch,
         seed=seed,
-        settings=_settings(models_dir),
+        settings=read_settings(WorkerSettings, models_dir=models_dir),
     )
     _print_paths(written)
 
 
-def _settings(models_dir: Path | None = None) -> WorkerSettings:
+def _image_sources(
+    out: Path,
+    seed: int,
+    chosen: Mapping[str, Any],
+    model: str | None,
+    models_dir: Path | None,
+    *,
+    server: str | None = None,
+    precision: Precision | None = None,
+) -> ImageSources:
     from worker.settings import WorkerSettings
 
-    return read_settings(WorkerSettings, models_dir=models_dir)
-
-
-def _finder(
-    model: str | None, models_dir: Path | None, server: str | None = None, precision: Precision | None = None
-) -> Callable[[], DrawingModel]:
-    """Returns a function that finds the model, here or on a server."""
-
-    def find() -> DrawingModel:
-        from ..drawing.drawing import find_drawing_model
-
-        return find_drawing_model(model, server, models_dir=models_dir, precision=precision)
-
-    return find
-
-
-def _image_sources(out: Path, find: Callable[[], DrawingModel], seed: int, chosen: Mapping[str, Any]) -> ImageSources:
+    from ..drawing.drawing import find_drawing_model
     from ..drawing.image_sources import ImageSources
 
-    return ImageSources(find=find, seed=seed, chosen=chosen, folder=out / "pictures", networks=_settings().networks)
+    settings = read_settings(WorkerSettings)
+    return ImageSources(
+        find=partial(find_drawing_model, model, server, models_dir=models_dir, precision=precision),
+        seed=seed,
+        chosen=chosen,
+        folder=out / "pictures",
+        networks=settings.networks,
+        device=settings.device,
+    )
 
 
 def _print_paths(paths: list[Path]) -> None:

@@ -1,56 +1,130 @@
-"""One command for each kind of job, which runs a request without a server or on one; `cli_sample` has another."""
+"""One command for each kind of job, which runs a request without a server or on one.
 
-import inspect
-import os
+`difuso sample` also draws any number of images into one .npz file.
+"""
+
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from pydantic import Field
 
 from jobs.kinds import KINDS
 from jobs.kinds.base import Kind
 from jobs.kinds.generate import KIND as GENERATE
+from jobs.kinds.generate import GenerateQuery
+from jobs.params import MAX_IMAGES
 from jobs.queries import SamplingQuery
 
 from ..errors import UserError
 from ..logs import log_lines
-from ..options import API_KEY, ModelsDir, Server, read_settings, takes
+from ..options import ModelsDir, Server, checked, named, option, read_settings, takes
+
+if TYPE_CHECKING:
+    from ..drawing.sampling import Request
 
 OUT = Path("pictures")
-PATIENCE = 30.0  # seconds for a price: a server that is full for longer is an answer, too
 DRAWING = "Images"  # the title of these commands in the help
 File = typer.Argument(help="PNG, JPEG, .npy or .npz file.")
 OptionalFile = typer.Option(help="PNG, JPEG, .npy or .npz file, where one is needed.")
 Target = typer.Option("--out", "-o", help="Folder for the images, or an .npz file for all of them and their trace.")
+SampleTarget = typer.Option("--out", "-o", help="Folder for the images, or an .npz file for all of them.")
 DryRun = typer.Option(
     "--dry-run", help="Print what the job takes and, with --server, when it would be done; draw nothing."
 )
 
 
+SAMPLE = (
+    f"{GENERATE.summary} as POST /{GENERATE.name} does, without a server, or on --server URL.\n\n"
+    "With --out FILE.npz any number of images goes into one file, which ADM's evaluator reads. If the command is "
+    "interrupted, the same command continues. A server draws them in many jobs of the lowest urgency.\n\n"
+    f"With --trace the file holds at most {MAX_IMAGES} images, and the floats of the named network calls."
+)
+
+
 def add_commands(app: typer.Typer) -> None:
-    """Adds one command for each kind of job but that of `difuso sample`."""
+    """Adds one command for each kind of job."""
+    app.command("sample", help=SAMPLE, rich_help_panel=DRAWING)(_sample)
     for kind in KINDS.values():
-        if kind is GENERATE:
-            continue
-        name = kind.command or kind.name
-        text = f"{kind.summary} as POST /{kind.name} does, without a server, or on --server URL."
-        app.command(name, help=text, rich_help_panel=DRAWING)(_command(kind, name))
+        if kind is not GENERATE:
+            name = kind.command or kind.name
+            text = f"{kind.summary} as POST /{kind.name} does, without a server, or on --server URL."
+            app.command(name, help=text, rich_help_panel=DRAWING)(_command(kind, name))
 
 
-def write_images_of(
-    kind: Kind[Any],
-    query: SamplingQuery,
-    files: Mapping[str, Path | None],
+class SampleQuery(GenerateQuery):
+    """The parameters of the command: those of the API, for more images."""
+
+    n: int | None = Field(
+        default=None,
+        ge=1,
+        description=f"number of images, at most {MAX_IMAGES} without an .npz file or with a trace; by default 1, or as "
+        "many as there are seeds or labels",
+    )
+
+
+@takes(SampleQuery)
+def _sample(
     *,
-    out: Path,
-    server: str | None,
-    models_dir: Path | None,
+    query: SampleQuery,
+    out: Annotated[Path, SampleTarget] = OUT,
+    server: Server = None,
+    models_dir: ModelsDir = None,
+    dry_run: Annotated[bool, DryRun] = False,
 ) -> None:
-    """Runs one job, writes its images and prints the paths of its files.
+    from ..drawing.bulk import make_file
+    from ..drawing.drawing import find_drawing_model
+    from ..drawing.sampling import NPZ, Request
+
+    log_lines("sample")
+    if out.suffix == NPZ and not query.trace and query.bits == "8":
+        if dry_run:
+            raise UserError("--dry-run tells about one job; leave out --out FILE.npz, which takes many")
+        if query.upscale is not None:
+            raise UserError("--upscale draws into a folder; leave out --out FILE.npz")
+        model = find_drawing_model(query.model, server, models_dir=models_dir, tag=query.tag)
+        typer.echo(make_file(out, query, model))
+        return
+    if query.n is not None and query.n > MAX_IMAGES:
+        otherwise = "with --trace or --bits 16" if out.suffix == NPZ else "unless --out is an .npz file"
+        raise UserError(f"-n must be at most {MAX_IMAGES}, not {query.n}, {otherwise}")
+    one_job = checked(GenerateQuery, query.model_dump(exclude_unset=True), option)
+    run(Request(GENERATE, one_job), out=out, server=server, models_dir=models_dir, dry_run=dry_run)
+
+
+def _command(kind: Kind[Any], name: str) -> Callable[..., None]:
+    replaceable = typer.Argument(
+        help=f"PNG, JPEG, .npy or .npz file; needed without {kind.instead}.", show_default=False
+    )
+    needed: Any = (Annotated[Path | None, replaceable], None) if kind.instead else (Annotated[Path, File],)
+    images = [
+        *(named(image, *needed) for image in kind.required),
+        *(named(image, Annotated[Path | None, OptionalFile], None) for image in kind.optional),
+    ]
+
+    @takes(kind.query, but=kind.implied, files=images)
+    def command(
+        *,
+        query: SamplingQuery,
+        files: Mapping[str, Path | None],
+        out: Annotated[Path, Target] = OUT,
+        server: Server = None,
+        models_dir: ModelsDir = None,
+        dry_run: Annotated[bool, DryRun] = False,
+    ) -> None:
+        from ..drawing.sampling import Request
+
+        log_lines(name)
+        run(Request(kind, query, files), out=out, server=server, models_dir=models_dir, dry_run=dry_run)
+
+    return command
+
+
+def run(request: "Request", *, out: Path, server: str | None, models_dir: Path | None, dry_run: bool) -> None:
+    """Runs one job, writes its images and prints the paths of its files; or prints its price, in a dry run.
 
     Args:
-        files: image files of the request, by the kind's names for them.
         out: a folder, or an .npz file.
         server: the address of the server that makes them; None makes them here.
         models_dir: the folder of models of this machine; None means that of the settings.
@@ -59,50 +133,41 @@ def write_images_of(
     """
     from worker.settings import WorkerSettings
 
-    from ..drawing.remote_sampling import ask_server
     from ..drawing.sampling import NPZ, make_images
 
-    if query.trace and out.suffix != NPZ:
+    if dry_run:
+        typer.echo(_price(request, server=server, models_dir=models_dir))
+        return
+    if request.query.trace and out.suffix != NPZ:
         raise UserError("--trace needs --out FILE.npz: PNGs hold no floats")
     if out.suffix == NPZ and out.exists():
         raise UserError(f"{out} exists: delete it, or name another file")
     if server is None:
-        paths = make_images(kind, query, files, out, read_settings(WorkerSettings, models_dir=models_dir))
+        paths = make_images(request, out, read_settings(WorkerSettings, models_dir=models_dir))
     else:
-        paths = ask_server(server, kind, query, files, out, os.environ.get(API_KEY))
+        from ..drawing.remote_drawing import ask_server
+
+        paths = ask_server(server, request, out)
     for path in paths:
         typer.echo(path)
 
 
-def print_price_of(
-    kind: Kind[Any],
-    query: SamplingQuery,
-    files: Mapping[str, Path | None],
-    *,
-    server: str | None,
-    models_dir: Path | None,
-) -> None:
-    """Prints the price of a job, which is not made; the arguments are those of `write_images_of`.
-
-    Only a server knows how long the job would take.
-    """
+def _price(request: "Request", *, server: str | None, models_dir: Path | None) -> str:
+    """Returns what a job takes, in a sentence; only a server knows how long it would take."""
     from worker.settings import WorkerSettings
 
-    from ..drawing.remote_sampling import arguments, connected
-    from ..drawing.sampling import read_job
-
     if server is None:
-        job, _ = read_job(kind, query, files, read_settings(WorkerSettings, models_dir=models_dir))
-        typer.echo(f"{_work(job.model, job.params.seed, images=job.answers, image_steps=job.image_steps)}.")
-        return
-    with connected(server, os.environ.get(API_KEY), timeout=PATIENCE) as client:
-        price = client.price(kind.name, **arguments(client, kind, query, files))  # type: ignore[call-overload]  # as for `submit`
+        from ..drawing.sampling import read_job
+
+        job, _ = read_job(request, read_settings(WorkerSettings, models_dir=models_dir))
+        return f"{_work(job.model, job.params.seed, images=job.answers, image_steps=job.image_steps)}."
+    from ..drawing.remote_drawing import ask_price
+
+    price = ask_price(server, request)
     work = _work(price.model, price.params["seed"], images=price.images, image_steps=price.image_steps)
     if price.seconds is None or price.eta_seconds is None:
-        typer.echo(f"{work}; the server does not know its speed yet.")
-    else:
-        times = f"{price.seconds:.1f} s on an idle worker; sent now, it would be done in {price.eta_seconds:.1f} s."
-        typer.echo(f"{work}, {times}")
+        return f"{work}; the server does not know its speed yet."
+    return f"{work}, {price.seconds:.1f} s on an idle worker; sent now, it would be done in {price.eta_seconds:.1f} s."
 
 
 def _work(model: str, seed: int | Sequence[int], *, images: int, image_steps: int) -> str:
@@ -110,41 +175,3 @@ def _work(model: str, seed: int | Sequence[int], *, images: int, image_steps: in
 
     count = "1 image takes" if images == 1 else f"{images} images take"
     return f"{title_of(model, seed)}: {count} {image_steps} image-steps"
-
-
-def _command(kind: Kind[Any], name: str) -> Callable[..., None]:
-    def command(
-        *,
-        query: SamplingQuery,
-        out: Path,
-        server: str | None,
-        models_dir: Path | None,
-        dry_run: bool,
-        **files: Path | None,
-    ) -> None:
-        log_lines(name)
-        if dry_run:
-            print_price_of(kind, query, files, server=server, models_dir=models_dir)
-        else:
-            write_images_of(kind, query, files, out=out, server=server, models_dir=models_dir)
-
-    replaceable = typer.Argument(
-        help=f"PNG, JPEG, .npy or .npz file; needed without {kind.instead}.", show_default=False
-    )
-    needed = (Annotated[Path | None, replaceable], None) if kind.instead else (Annotated[Path, File],)
-
-    def parameter(of: str, kind_of: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
-        return inspect.Parameter(of, inspect.Parameter.KEYWORD_ONLY, annotation=kind_of, default=default)
-
-    command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [
-            parameter("query", SamplingQuery),
-            *(parameter(image, *needed) for image in kind.required),
-            *(parameter(image, Annotated[Path | None, OptionalFile], None) for image in kind.optional),
-            parameter("out", Annotated[Path, Target], OUT),
-            parameter("server", Server, None),
-            parameter("models_dir", ModelsDir, None),
-            parameter("dry_run", Annotated[bool, DryRun], False),
-        ]
-    )
-    return takes(kind.query, but=kind.implied)(command)

@@ -4,8 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
+import typer
 
 from evaluation.bits_per_dimension import plot_vlb, summary, variational_bound
 from evaluation.real_images import real_images
@@ -79,14 +78,8 @@ def evaluate_bpd(
 def _print(result: Vlb, found: dict[str, Any], checkpoint: Checkpoint) -> None:
     steps, total = len(result.timesteps), checkpoint.schedule.num_train_timesteps
     chain = f"all {total} steps" if steps == total else f"a respaced chain of {steps} steps (its bound differs)"
-    table = Table(box=None, pad_edge=False)
-    table.add_column("part")
-    for heading in ("bits/dim", "standard error"):
-        table.add_column(heading, justify="right")
+    typer.echo(f"{checkpoint.name}: {len(result.prior)} images, {chain}")
     for key, name in PARTS.items():
         mean, error = found["bits_per_dim"][key].values()
-        table.add_row(name, f"{mean:.5f}", "" if error is None else f"{error:.5f}")
-    console = Console(soft_wrap=True)
-    console.print(f"{checkpoint.name}: {len(result.prior)} images, {chain}")
-    console.print(table)
-    console.print(f"mean squared error of eps {found['l_simple']['mean']:.5f} (L_simple, which is not a likelihood)")
+        typer.echo(f"{name:16}{mean:8.5f}{'' if error is None else f' ± {error:.5f}'} bits/dim")
+    typer.echo(f"mean squared error of eps {found['l_simple']['mean']:.5f} (L_simple, which is not a likelihood)")

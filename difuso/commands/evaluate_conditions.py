@@ -16,7 +16,7 @@ from training.recipe_reading import load_recipe
 from training.run.journal import tile_images
 
 from ..drawing.image_sources import ImageSources
-from ..drawing.told_images import LABEL, held_out_of, real_images_of, told_by
+from ..drawing.told_images import LABEL, real_images_of, told_by
 from ..errors import UserError, user_errors
 from ..progress import progress
 
@@ -43,8 +43,8 @@ def evaluate_conditions(out: Path, *, sources: ImageSources, data: str | None, i
         )
     if not judged(recipe.conditions) and recipe.num_classes is None:
         raise UserError(f"{recipe.name} tells its images no classes, choices or numbers: name another with --data")
-    real = real_images_of(recipe, out / "real", faces=REAL_FACES)
-    held_out = held_out_of(recipe, out / "real", faces=HELD_OUT_FACES)
+    real = real_images_of(recipe, out / "real", split="train", faces=REAL_FACES)
+    held_out = real_images_of(recipe, out / "real", split="test", faces=HELD_OUT_FACES)
     classes: Conditions = {} if real.classes is None else {LABEL: Choice(real.classes)}
     conditions = judged({**classes, **recipe.conditions})
     rows = choose_rows(conditions, held_out.columns, images)

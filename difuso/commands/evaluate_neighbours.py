@@ -39,7 +39,6 @@ def evaluate_neighbours(
     training: str,
     held_out: str | None,
     images: int,
-    device: str,
 ) -> list[Path]:
     """Prints distances; writes neighbours.json and a sheet for each kind of distance, and returns their paths.
 
@@ -59,7 +58,7 @@ def evaluate_neighbours(
         raise UserError(f"{opened.name} holds images of another size than {sources.model.name} was trained on")
     # A folder does not say whether training mirrored its images, and looking for mirrored ones costs little.
     symmetries = shown(True if recipe is None else recipe.data.flip)
-    found = find_neighbours(made, new, known, EfficientNetLite0(pick_device(device)), symmetries=symmetries)
+    found = find_neighbours(made, new, known, EfficientNetLite0(pick_device(sources.device)), symmetries=symmetries)
     trained = sources.model.trained_images
     share = min(1.0, found.searched / (trained or found.searched))
     facts = {

@@ -23,7 +23,7 @@ from training.recipe_reading import load_recipe
 from worker.stepping.runner import pick_device
 
 from ..drawing.image_sources import RUN, ImageSources
-from ..drawing.told_images import ToldImages, held_out_of, told_by
+from ..drawing.told_images import ToldImages, real_images_of, told_by
 from ..errors import user_errors
 from ..progress import progress
 
@@ -42,7 +42,6 @@ def evaluate_quality(
     half: str | None,
     told: str | None,
     inception_weights: str | None,
-    device: str,
 ) -> list[Path]:
     """Prints the table; writes quality.md, quality.json and, if numbers of steps differ, quality.png; returns paths.
 
@@ -60,7 +59,7 @@ def evaluate_quality(
         most = min(other.count, max(each.count for each in sets))
         sets.append(replace(other, name="other real images", count=most))
         real = mine
-    extractor = _extractor(inception_weights, device)
+    extractor = _extractor(inception_weights, sources.device)
     with progress(f"{real.name}, {real.count} images") as tell:
         # The moments in a file are those of the whole set.
         statistics = Path(reference) if reference.endswith(".npz") and half is None else None
@@ -81,7 +80,7 @@ def evaluate_quality(
 def _told(data: str, sources: ImageSources, folder: Path, count: int) -> ToldImages:
     """Returns what held-out images of a recipe are told."""
     recipe = load_recipe(data, networks=sources.networks)
-    held_out = held_out_of(recipe, folder, faces=count)
+    held_out = real_images_of(recipe, folder, split="test", faces=count)
     return told_by(recipe, held_out, np.resize(rows_told(held_out.columns), count))
 
 

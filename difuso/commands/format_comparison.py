@@ -83,8 +83,4 @@ def _draw(runner: Runner, count: int) -> ImageArray:
     params = model.settle(SamplingQuery.model_validate(asked))
     with TemporaryDirectory() as folder, progress(f"{count} images in {runner.precision}") as tell:
         images = SampledImages(model, params, Path(folder), labels=range(len(classes)))
-        drawn = []
-        for first in range(0, count, model.together):
-            drawn.append(images(first, min(model.together, count - first)))
-            tell((first + len(drawn[-1])) / count)
-        return np.concatenate(drawn)
+        return images.all(count, tell)

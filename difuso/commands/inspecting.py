@@ -1,9 +1,10 @@
-"""`difuso inspect`: prints the recipe of an image, which its PNG holds."""
+"""`difuso inspect` and `difuso verify`: how a picture was made, and whether it can be made again."""
 
 import io
 import json
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from PIL import Image
@@ -14,16 +15,20 @@ from rich.text import Text
 
 from model.png import PNG_KEY
 
-from ..errors import UserError
+from ..errors import CannotVerify, UserError, machine_errors
+from ..logs import log_lines
+from ..options import ModelsDir, read_settings
 from ..terminal import printable
 
 SHOWN = 8  # of the values of a list; a run may have a thousand timesteps
-MAX_DEPTH = 20  # of lists and objects in one another; difuso writes five, and what is deeper cannot always be printed
 
 
-def print_recipe(file: Path, *, as_json: bool) -> None:
-    """Prints the recipe of an image, or the description of a contact sheet; raises UserError if there is none."""
-    facts = read_recipe(file)
+def inspect(
+    picture: Annotated[Path, typer.Argument(metavar="PICTURE", help="PNG that difuso wrote.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Prints how a picture was made, from its PNG."""
+    facts = read_recipe(picture)
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
         return
@@ -35,10 +40,34 @@ def print_recipe(file: Path, *, as_json: bool) -> None:
     Console(highlight=False).print(table)
 
 
+def verify(
+    picture: Annotated[Path, typer.Argument(metavar="PICTURE", help="PNG of a single image that difuso wrote.")],
+    uploads: Annotated[
+        list[Path] | None,
+        typer.Option("--upload", help="Image that the picture was made from; may be repeated."),
+    ] = None,
+    models_dir: ModelsDir = None,
+) -> None:
+    """Makes a picture again and compares. The exit status is 0 if they are equal, 1 if not, 2 if it is impossible."""
+    from worker.settings import WorkerSettings
+
+    log_lines("verify", level="warning")
+    try:
+        with machine_errors():
+            from .verifying import verify_image
+
+            equal = verify_image(picture, uploads or (), read_settings(WorkerSettings, models_dir=models_dir))
+    except UserError as error:
+        raise CannotVerify(str(error)) from error
+    if not equal:
+        sys.exit(1)
+
+
 def read_recipe(file: Path) -> dict[str, Any]:
     """Returns the facts that difuso wrote into a PNG; raises UserError if it is none, or has no such facts."""
     try:
         facts = recipe_in(file.read_bytes())
+        json.dumps(facts, indent=2)  # what lies deep in other lists can sometimes be read, but not printed
     except OSError as error:
         raise UserError(f"{file}: {error.strerror or 'not a PNG'}") from error
     except Exception as error:  # Pillow raises many kinds of exceptions
@@ -55,18 +84,7 @@ def recipe_in(png: bytes) -> dict[str, Any]:
     with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
         assert isinstance(image, PngImageFile)
         facts = json.loads(image.text.get(PNG_KEY, "{}"))
-    if _depth(facts) > MAX_DEPTH:
-        raise ValueError(f"lists and objects of the recipe lie more than {MAX_DEPTH} deep in one another")
     return facts if isinstance(facts, dict) else {}
-
-
-def _depth(value: Any) -> int:
-    """Returns how many lists and objects lie in one another."""
-    depth, level = 0, [value]
-    while level := [each for each in level if isinstance(each, list | dict)]:
-        depth += 1
-        level = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each)]
-    return depth
 
 
 def _told(value: Any) -> str:

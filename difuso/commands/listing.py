@@ -1,8 +1,11 @@
-"""The table of `difuso models`."""
+"""`difuso models`: the models of a folder, and what is wrong with them."""
 
+import sys
 from collections.abc import Collection
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -12,10 +15,32 @@ from jobs.places import CHECKPOINTS, SHIPPED
 from model.errors import reason_of
 
 from ..models_folder import no_model
+from ..options import ModelsDir, read_settings
 from ..terminal import printable
 
 
-def print_models(folder: Path, *, verify: bool, networks: Collection[str]) -> bool:
+def models(
+    models_dir: ModelsDir = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Load and check the weights too.")] = False,
+    check: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Call the network of one model in every way that is needed.")
+    ] = None,
+) -> None:
+    """Lists the checkpoints, and says why any of them cannot be served."""
+    from worker.settings import WorkerSettings
+
+    settings = read_settings(WorkerSettings, models_dir=models_dir)
+    if check is not None:
+        from .checking import check_model
+
+        fine = check_model(check, settings)
+    else:
+        fine = _print_models(settings.models_dir, verify=verify, networks=settings.networks)
+    if not fine:
+        sys.exit(1)
+
+
+def _print_models(folder: Path, *, verify: bool, networks: Collection[str]) -> bool:
     """Prints a table of the checkpoints in a folder; returns whether all can be served.
 
     `verify` loads the weights too, which finds all damage and takes longer, and imports networks of other packages only

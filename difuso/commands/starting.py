@@ -1,10 +1,12 @@
 """`difuso init`: writes a recipe, a network, a source of images and a test, to begin with."""
 
 import re
-from collections.abc import Iterator
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from model.foreign.names import check_package
 
@@ -13,11 +15,10 @@ from ..errors import UserError
 STARTER, SUFFIX = files("difuso").joinpath("starter"), ".txt"  # which hides the files from checks of our own code
 
 
-def write_starter(name: str) -> Iterator[Path]:
-    """Writes a folder of this name into the working directory; yields its files.
-
-    Raises UserError if the name cannot be that of a module, or there is a module or a folder of this name.
-    """
+def init(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the new folder, and of the module in it.")],
+) -> None:
+    """Writes a folder with a network, a source of images, a recipe and a test of your own, to begin with."""
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name):
         raise UserError(f"NAME is that of a Python module: small letters, digits and _, a letter first, not {name!r}")
     try:
@@ -32,4 +33,6 @@ def write_starter(name: str) -> Iterator[Path]:
     for file in sorted(STARTER.iterdir(), key=lambda file: file.name):
         path = Path(name, file.name.removesuffix(SUFFIX).replace("NAME", name))
         path.write_text(file.read_text("utf-8").replace("NAME", name), "utf-8")
-        yield path
+        typer.echo(path)
+    typer.echo(f"train it:  cd {name}; PYTHONPATH=. DIFUSO_NETWORKS={name} difuso train {name}.toml")
+    typer.echo(f"serve it:  PYTHONPATH=. DIFUSO_NETWORKS={name} difuso serve --models-dir var/runs/{name}")

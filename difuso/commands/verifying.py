@@ -6,14 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
 import typer
 from PIL import Image
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
+from jobs.contract import Job
 from jobs.errors import ImageRefused, JobUnreadable
 from jobs.image_recipe import job_of
 from jobs.images.arrays import SentImage
@@ -21,13 +22,13 @@ from jobs.images.containers import strip
 from jobs.images.fitting import FittedImage, How, fit, fit_mask
 from jobs.kinds.base import fit_of
 from jobs.told import uploads_of
-from model.checkpoint import Checkpoint, load_checkpoint
 from model.folders.config import ModelConfig, Precision
 from model.shape import Shape
 from worker.settings import WorkerSettings
 from worker.stepping.runner import Runner
 
-from ..drawing.sampling import draw, open_image, runner_for
+from ..drawing.drawing import load_runner
+from ..drawing.sampling import draw, open_image, slots_of
 from ..errors import UserError, user_errors
 from ..models_folder import find_model
 from ..terminal import printable
@@ -81,52 +82,50 @@ def _differing_pixels(old: Image.Image, new: Image.Image) -> str:
     return f"{np.count_nonzero(apart)} of {len(apart)} pixels differ, by at most {apart.max()} grey levels"
 
 
+class Origin(BaseModel):
+    """The facts of a recipe that say by what its image was made; older recipes name no number format."""
+
+    model: str
+    model_sha256: str
+    upscaler_sha256: str = ""
+    precision: Precision = "float32"
+    upscaler_precision: Precision = "float32"
+    compiled: Any = None
+    pictures: tuple[str, ...] = ()  # the SHA-256 of the fitted images of the request
+
+
 def _make_again(
     file: Path, facts: Mapping[str, Any], uploads: Sequence[Path], settings: WorkerSettings
 ) -> tuple[Runner, bytes]:
-    damaged = UserError(f"the recipe in {file} is damaged or of another version of difuso")
     try:
-        name, sha256, hashes = str(facts["model"]), str(facts["model_sha256"]), list(facts.get("pictures", ()))
-    except (KeyError, TypeError) as error:
-        raise damaged from error
-    if not all(isinstance(each, str) for each in hashes):
-        raise damaged
-    info = find_model(name, settings.models_dir)
-    images = _fitted(uploads, hashes, info.config)
-    try:
+        origin = Origin.model_validate(facts)
+        config = find_model(origin.model, settings.models_dir).config
+        images = _fitted(uploads, origin.pictures, config)
         job = job_of(facts, images)
-        told = _fitted(uploads, uploads_of(job.params, info.config.conditions), info.config)
-    except ValidationError as error:
-        raise damaged from error
-    as_then = settings.model_copy(update={"compile": "auto" if facts.get("compiled") else "off"})
-    weights = sha256, str(facts.get("upscaler_sha256"))
-    formats = [facts.get(name, "float32") for name in ("precision", "upscaler_precision")]  # older recipes name none
-    if not all(each in get_args(Precision) for each in formats):
-        raise damaged
-    runner, *more = (
-        runner_for(
-            job,
-            _with_weights(file, name, digest, settings),
-            as_then.model_copy(update={"precision": precision}),
+        told = _fitted(uploads, uploads_of(job.params, config.conditions), config)
+        weights = (origin.model_sha256, origin.precision), (origin.upscaler_sha256, origin.upscaler_precision)
+        compiled = "auto" if origin.compiled else "off"
+        runner, *more = (
+            _with_weights(
+                file, job, name, sha256, settings.model_copy(update={"compile": compiled, "precision": precision})
+            )
+            for name, (sha256, precision) in zip(job.models, weights, strict=False)
         )
-        for name, digest, precision in zip(job.models, weights, formats, strict=False)
-    )
-    try:
         return runner, draw(runner, job, [image.png for image in (*images, *told)], *more).pngs[0]
-    except JobUnreadable as error:
-        raise damaged from error
+    except (JobUnreadable, ValidationError) as error:
+        raise UserError(f"the recipe in {file} is damaged or of another version of difuso") from error
 
 
-def _with_weights(file: Path, name: str, sha256: str, settings: WorkerSettings) -> Checkpoint:
-    """Loads the model of this name; raises UserError if its weights are not those that made the image of a file."""
+def _with_weights(file: Path, job: Job, name: str, sha256: str, settings: WorkerSettings) -> Runner:
+    """Loads a model of a job; raises UserError if its weights are not those that made the image of a file."""
     folder = settings.models_dir / find_model(name, settings.models_dir).name
-    checkpoint = load_checkpoint(folder, networks=settings.networks)
-    if checkpoint.sha256 != sha256:
+    runner = load_runner(name, settings, slots=slots_of(job))
+    if runner.checkpoint.sha256 != sha256:
         raise UserError(
             f"{file} was made by other weights: those of {name} had the SHA-256 {sha256[:12]}…, and "
-            f"{folder} has {checkpoint.sha256[:12]}…; name another folder with --models-dir"
+            f"{folder} has {runner.checkpoint.sha256[:12]}…; name another folder with --models-dir"
         )
-    return checkpoint
+    return runner
 
 
 def _fitted(files: Sequence[Path], hashes: Sequence[str], config: ModelConfig) -> list[FittedImage]:

@@ -6,43 +6,44 @@ Each chunk is either on disk or still to be drawn, so an interrupted command con
 i depend on i only, so the file is the same however often the command was interrupted.
 """
 
+import io
 import json
-from collections.abc import Sequence
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from jobs.images.npz import IMAGES, LABELS, NpzWriter, pixels_of
 from jobs.params import MAX_SEED, SamplingParams
 from jobs.per_image import classes_of, draw_seed, image_count, label_in_turn, one_or_several
 from jobs.queries import SamplingQuery
+from jobs.store.local_files import temporary_file
 from jobs.told import named_values, read_told
-from model.folders.config import Precision
 
 from ..errors import UserError, user_errors
-from ..progress import image_progress, title_of
-from .bulk_parts import LabelArray, Parts
+from ..progress import progress, title_of
 from .drawing import DrawingModel
 from .sampling import check_place
 
 CHUNK = 32  # images of a part: a full batch on a GPU
+REQUEST = "request.json"  # in the folder of the parts
 
 
 @dataclass(frozen=True)
 class Bulk:
     """All that determines the images of a file."""
 
-    # model, sha256: the name of the checkpoint, and the SHA-256 of its weights
-    model: str
-    sha256: str
-    shape: tuple[int, int, int]  # the shape (H, W, C) of an image
+    model: DrawingModel
     count: int  # the number of images
     # the parameters of all images, except their number and classes; image i has the seed params.seed_of(i), and the
     # conditions params.told_of(i)
     params: SamplingParams
     labels: tuple[int, ...]  # image i has the class labels[i % len(labels)]; empty if none has a class
-    precision: Precision = "float32"  # the number format of the network's calls
 
     @property
     def chunks(self) -> range:
@@ -53,7 +54,7 @@ class Bulk:
         """Returns the numbers of a chunk's images."""
         return range(chunk * CHUNK, min((chunk + 1) * CHUNK, self.count))
 
-    def label_array(self) -> LabelArray | None:
+    def label_array(self) -> npt.NDArray[np.int64] | None:
         """Returns the classes of all images; None if they have none."""
         return np.resize(np.array(self.labels, "<i8"), self.count) if self.labels else None
 
@@ -72,10 +73,78 @@ class Bulk:
         return self.params.model_copy(update=own)
 
     def facts(self) -> dict[str, Any]:
-        """Returns all attributes as JSON."""
-        params = self.params.model_dump(mode="json", exclude={"n", "label"})
-        model = {"model": self.model, "sha256": self.sha256, "shape": list(self.shape), "precision": self.precision}
-        return {**model, "n": self.count, "labels": list(self.labels), **params}
+        """Returns all of it as JSON."""
+        model = self.model
+        return {
+            "model": model.name,
+            "sha256": model.loaded.sha256,
+            "shape": list(model.shape.hwc),
+            "precision": model.loaded.precision,
+            "n": self.count,
+            "labels": list(self.labels),
+            **self.params.model_dump(mode="json", exclude={"n", "label"}),
+        }
+
+
+class Parts:
+    """The chunks that are there, in a folder next to the file; each is there as a whole or not at all."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def request(self) -> dict[str, Any]:
+        """Returns the request of the parts; empty if there is none. Raises UserError if it cannot be read."""
+        path = self.folder / REQUEST
+        try:
+            request = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError):
+            request = None
+        if not isinstance(request, dict):
+            raise UserError(f"{path} cannot be read: delete {self.folder}, or name another file")
+        return {"precision": "float32", **request}  # earlier versions name no number format
+
+    def begin(self, request: Mapping[str, Any]) -> None:
+        """Makes the folder, or continues with it; raises UserError if it holds parts of another request."""
+        known = self.request()
+        if known == request:
+            return
+        if self.folder.exists() and any(path.name != REQUEST and path.name[0] != "." for path in self.folder.iterdir()):
+            if not known:
+                raise UserError(f"{self.folder} holds other files: delete it, or name another file")
+            raise UserError(
+                f"{self.folder} holds images of another request, with {', '.join(_differences(known, request))}: "
+                "repeat that one, delete the folder, or name another file"
+            )
+        self._write(self.folder / REQUEST, json.dumps(request, indent=2).encode() + b"\n")
+
+    def path(self, chunk: int) -> Path:
+        """Returns the path of a chunk."""
+        return self.folder / f"{chunk:06}.npy"
+
+    def keep(self, chunk: int, pngs: Sequence[bytes], model: DrawingModel) -> None:
+        """Writes the images of a chunk."""
+        file = io.BytesIO()
+        np.save(file, np.stack([pixels_of(png, planes=model.shape.planes).reshape(model.shape.hwc) for png in pngs]))
+        self._write(self.path(chunk), file.getvalue())
+
+    def write_npz(self, out: Path, bulk: Bulk) -> None:
+        """Writes the .npz file of all chunks, and deletes the parts."""
+        whole = self.folder / out.name
+        with NpzWriter(whole) as file:
+            pieces = (np.load(self.path(chunk)) for chunk in bulk.chunks)
+            file.add(IMAGES, (bulk.count, *bulk.model.shape.hwc), np.dtype(np.uint8), pieces)
+            if (labels := bulk.label_array()) is not None:
+                file.add(LABELS, labels.shape, labels.dtype, [labels])
+        with whole.open("rb") as written:
+            os.fsync(written.fileno())  # before its parts are deleted
+        whole.replace(out)
+        shutil.rmtree(self.folder)
+
+    def _write(self, path: Path, data: bytes) -> None:
+        with temporary_file(path, data, top=self.folder) as temporary:
+            temporary.replace(path)
 
 
 def make_file(out: Path, query: SamplingQuery, model: DrawingModel) -> Path:
@@ -92,8 +161,8 @@ def make_file(out: Path, query: SamplingQuery, model: DrawingModel) -> Path:
         with user_errors():
             bulk = bulk_of(query, model, kept_seed=parts.request().get("seed"))
             parts.begin(bulk.facts())
-            _draw_missing(bulk, model, parts)
-        parts.write_npz(out, bulk.chunks, shape=(bulk.count, *bulk.shape), labels=bulk.label_array())
+            _draw_missing(bulk, parts)
+        parts.write_npz(out, bulk)
     except OSError as error:  # the disk is full, or nobody may write there
         raise UserError(f"{out}: {error.strerror}") from error
     return out
@@ -116,34 +185,33 @@ def bulk_of(query: SamplingQuery, model: DrawingModel, *, kept_seed: Any = None)
     one = [f"{name}:{each[0] if isinstance(each[0], str) else json.dumps(each[0])}" for name, each in told.items()]
     first = {"n": 1, "seed": seeds[:1], "label": query.label and query.label[:1], "condition": one}
     of_all = {"seed": one_or_several(seeds), "conditions": told}
-    params = model.settle(query.model_copy(update=first)).model_copy(update=of_all)
-    return Bulk(
-        model=model.name,
-        sha256=model.sha256,
-        shape=model.shape.hwc,
-        count=count,
-        params=params,
-        labels=labels,
-        precision=model.precision,
-    )
+    return Bulk(model, count, model.settle(query.model_copy(update=first)).model_copy(update=of_all), labels)
 
 
-def _draw_missing(bulk: Bulk, model: DrawingModel, parts: Parts) -> None:
-    missing = parts.missing(bulk.chunks)
+def _draw_missing(bulk: Bulk, parts: Parts) -> None:
+    missing = [chunk for chunk in bulk.chunks if not parts.path(chunk).exists()]
     there = bulk.count - sum(len(bulk.images(chunk)) for chunk in missing)
 
     def keep(number: int, pngs: Sequence[bytes]) -> None:
         nonlocal there
-        parts.keep(missing[number], pngs, bulk.shape)
+        parts.keep(missing[number], pngs, bulk.model)
         there += len(pngs)
-        show(there)
+        show(there / bulk.count)
 
-    with image_progress(title_of(bulk.model, bulk.params.seed), bulk.count, there) as show:
+    title = f"{title_of(bulk.model.name, bulk.params.seed)}, {bulk.count} images"
+    with progress(title, there=there / bulk.count) as show:
         try:
-            model.draw(map(bulk.run, missing), keep)
+            bulk.model.draw(map(bulk.run, missing), keep)
         except UserError as error:
             if not there:
-                parts.delete()
+                shutil.rmtree(parts.folder)
                 raise
             kept = f"{there} of {bulk.count} images are kept in {parts.folder}"
             raise UserError(f"{str(error).removesuffix('.')}. {kept}; the same command continues from there") from error
+
+
+def _differences(known: Mapping[str, Any], request: Mapping[str, Any]) -> Iterator[str]:
+    for name in {**request, **known}:
+        there, asked = (str(each.get(name)) for each in (known, request))
+        if there != asked:
+            yield f"{name} {there} instead of {asked}"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from jobs.catalog import ModelInfo
 from jobs.contract import new_job
@@ -22,61 +23,46 @@ from worker.settings import WorkerSettings
 
 from ..errors import UserError, user_errors
 from ..models_folder import usable_models
-from ..options import API_KEY, read_settings
+from ..options import read_settings
 
 if TYPE_CHECKING:
     from worker.stepping.runner import Runner
 
 
-class DrawingModel(Protocol):
-    """A model and the place where it draws.
+@dataclass(frozen=True)
+class Loaded:
+    """What is known of a model once it is loaded."""
 
-    Attributes:
-        name, sha256: name of the checkpoint, and SHA-256 of its weights.
-        version: SHA-256 of all that determines an image, as far as it is known: here also of the config and of the
-            networks that guide.
-        precision: the number format of the network's calls.
-        shape: the shape (C, H, W) of an image.
-        class_names: classes of the network; None if it knows none.
-        conditions: the conditions of the network, by name.
-        labels: number of classes that a label may name: those of the network, or else of its classifier.
-        defaults: the model's own settings.
-        trained_images: number of images that its last stage was trained on; None if the model does not say.
-        together: the best number of images to draw together; at most MAX_IMAGES.
-        ahead: number of images that keep the place busy.
-        is_here: whether this machine draws, so that its time tells how fast it is.
-    """
+    sha256: str  # SHA-256 of its weights
+    # SHA-256 of all that determines an image, as far as it is known: here also of the config and of networks that guide
+    version: str
+    precision: Precision  # number format of the network's calls
+    together: int  # best number of images to draw together; at most MAX_IMAGES
+    ahead: int  # number of images that keep the place busy
+
+
+class DrawingModel(ABC):
+    """A model and the place where it draws."""
+
+    name: str
+    shape: Shape  # shape of an image
+    class_names: Sequence[str] | None  # classes of the network; None if it knows none
+    labels: int  # number of classes that a label may name: those of the network, or else of its classifier
+    conditions: Conditions  # conditions of the network, by name
+    defaults: SamplerDefaults  # the model's own settings
+    trained_images: int | None  # number of images that its last stage was trained on; None if the model does not say
+    is_here: bool  # whether this machine draws, so that its time tells how fast it is
 
     @property
-    def name(self) -> str: ...
-    @property
-    def sha256(self) -> str: ...
-    @property
-    def version(self) -> str: ...
-    @property
-    def precision(self) -> Precision: ...
-    @property
-    def shape(self) -> Shape: ...
-    @property
-    def class_names(self) -> Sequence[str] | None: ...
-    @property
-    def conditions(self) -> Conditions: ...
-    @property
-    def labels(self) -> int: ...
-    @property
-    def defaults(self) -> SamplerDefaults: ...
-    @property
-    def trained_images(self) -> int | None: ...
-    @property
-    def together(self) -> int: ...
-    @property
-    def ahead(self) -> int: ...
-    @property
-    def is_here(self) -> bool: ...
+    @abstractmethod
+    def loaded(self) -> Loaded:
+        """The facts of the loaded model, which is loaded when they are first asked for."""
 
+    @abstractmethod
     def settle(self, query: SamplingQuery) -> SamplingParams:
         """Fills in what a query leaves open; raises RequestRefused, PlanError or UserError if it is impossible."""
 
+    @abstractmethod
     def draw(self, runs: Iterable[SamplingParams], keep: Callable[[int, list[bytes]], None]) -> None:
         """Draws the images of several runs, in any order.
 
@@ -88,7 +74,7 @@ class DrawingModel(Protocol):
         """
 
 
-class LocalModel:
+class LocalModel(DrawingModel):
     """A model of the models folder, drawn by the step engine as a worker does it, and loaded when first needed."""
 
     is_here = True
@@ -107,25 +93,10 @@ class LocalModel:
     def _runner(self) -> Runner:
         return self._load()
 
-    @property
-    def sha256(self) -> str:
-        return self._runner.checkpoint.sha256
-
-    @property
-    def version(self) -> str:
-        return self._runner.checkpoint.version_sha256
-
-    @property
-    def precision(self) -> Precision:
-        return self._runner.precision
-
-    @property
-    def together(self) -> int:
-        return min(self._runner.slots, MAX_IMAGES)
-
-    @property
-    def ahead(self) -> int:
-        return self.together
+    @cached_property
+    def loaded(self) -> Loaded:
+        checkpoint, together = self._runner.checkpoint, min(self._runner.slots, MAX_IMAGES)
+        return Loaded(checkpoint.sha256, checkpoint.version_sha256, self._runner.precision, together, ahead=together)
 
     def settle(self, query: SamplingQuery) -> SamplingParams:
         return fill_in(query, self._info).params
@@ -171,27 +142,28 @@ def find_drawing_model(
             raise UserError("a server computes in its own number format: leave out --precision")
         from .remote_drawing import served_model
 
-        return served_model(name, server, os.environ.get(API_KEY), tag=tag)
+        return served_model(name, server, tag=tag)
     settings = read_settings(WorkerSettings, models_dir=models_dir)
-    return local_model(name, settings if precision is None else settings.model_copy(update={"precision": precision}))
-
-
-def local_model(name: str | None, settings: WorkerSettings) -> LocalModel:
-    """Finds a checkpoint by its name; None means the first. Raises UserError if there is none."""
-
-    def load() -> Runner:
-        from model import load_checkpoint
-        from worker.engine.models import make_runner
-        from worker.stepping.runner import pick_device
-
-        with user_errors(info.name):
-            device = pick_device(settings.device)
-            checkpoint = load_checkpoint(settings.models_dir / info.name, networks=settings.networks)
-        return make_runner(checkpoint, settings, device=device)
-
+    if precision is not None:
+        settings = settings.model_copy(update={"precision": precision})
     with user_errors():
         info = usable_models(settings.models_dir).choose(name)
-    return LocalModel(info, load)
+    return LocalModel(info, lambda: load_runner(info.name, settings))
+
+
+def load_runner(name: str, settings: WorkerSettings, *, slots: int | None = None) -> Runner:
+    """Loads a model; `slots` is the size of the largest batch where the settings name none.
+
+    Raises UserError if its checkpoint or the device cannot be used.
+    """
+    from model import load_checkpoint
+    from worker.engine.models import make_runner
+    from worker.stepping.runner import pick_device
+
+    with user_errors(name):
+        device = pick_device(settings.device)
+        checkpoint = load_checkpoint(settings.models_dir / name, networks=settings.networks)
+        return make_runner(checkpoint, settings, device=device, slots=slots)
 
 
 def model_of(runner: Runner) -> LocalModel:

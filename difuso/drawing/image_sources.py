@@ -11,7 +11,6 @@ import numpy as np
 
 from evaluation.image_sets import ImageSet, from_array, from_path
 from evaluation.real_images import FACES, real_images
-from jobs.params import SamplingParams
 from jobs.queries import SamplingQuery
 from training.data.images import ImageArray
 
@@ -34,7 +33,8 @@ class ImageSources:
     # the settings of all samplers, in addition to those that a name holds; the others are the model's
     chosen: Mapping[str, Any]
     folder: Path  # folder for the images that the model draws
-    networks: Collection[str] = ()  # the modules of other packages whose sources a recipe may name
+    networks: Collection[str]  # the modules of other packages whose sources a recipe may name
+    device: str  # the device that computes features
 
     @cached_property
     def model(self) -> DrawingModel:
@@ -73,13 +73,14 @@ class ImageSources:
         params = images.params
 
         def draw(first: int, size: int) -> ImageArray:
-            begin = first - first % model.ahead
-            images.make(range(begin, min(begin + model.ahead, total)))
+            begin = first - first % model.loaded.ahead
+            images.make(range(begin, min(begin + model.loaded.ahead, total)))
             return images(first, size)
 
         noisy = f", eta {params.eta:g}" if params.eta else ""
         guided = "" if params.guidance.scale == 1 else f", guidance {params.guidance}"
-        otherwise = "" if model.precision == "float32" else f", {model.precision}"
+        precision = model.loaded.precision
+        otherwise = "" if precision == "float32" else f", {precision}"
         name = f"{model.name} {params.sampler} {params.spacing} {params.steps}{noisy}{guided}{otherwise}"
         return ImageSet(name, total, draw, drawn_by=images.facts, seconds_per_image=images.seconds_per_image)
 
@@ -106,19 +107,16 @@ class ImageSources:
 
         Raises UserError if the model does not take these settings or conditions.
         """
+        model = self.model
         conditions = [
             f"{name}:{','.join(map(str, value)) if isinstance(value, tuple) else value}"
             for name, value in (told.conditions[0].items() if told.conditions else ())
         ]
-        params = self._params(title, {**settings, "condition": conditions or None})
-        # The image of seed s gets label s modulo their count.
-        labels = np.roll(told.labels, self.seed).tolist()
-        return SampledImages(self.model, params, self.folder, labels=labels, told=told.conditions)
-
-    def _params(self, title: str, settings: Mapping[str, Any]) -> SamplingParams:
-        names = self.model.class_names
-        label = None if names is None else names[0]  # any class will do here; each image gets its own
-        sent = {**settings, "seed": self.seed, "label": label, **self.chosen}
+        label = model.class_names[0] if model.class_names else None  # any will do here; each image gets its own
+        sent = {**settings, "condition": conditions or None, "seed": self.seed, "label": label, **self.chosen}
         query = checked(SamplingQuery, {key: value for key, value in sent.items() if value is not None}, str)
         with user_errors(title):
-            return self.model.settle(query)
+            params = model.settle(query)
+        # The image of seed s gets label s modulo their count.
+        labels = np.roll(told.labels, self.seed).tolist()
+        return SampledImages(model, params, self.folder, labels=labels, told=told.conditions)

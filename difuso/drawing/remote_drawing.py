@@ -1,65 +1,166 @@
-"""A model of a server that draws many images, in many jobs of the lowest urgency.
+"""Images that a server draws: those of one job, or many in many jobs of the lowest urgency.
 
-Each job has an Idempotency-Key made from its parameters. So a repeated request for the same images, even after a
-crash of this program, finds the jobs that are running or have ended.
+Each of many jobs has an Idempotency-Key made from its parameters. So a repeated request for the same images, even after
+a crash of this program, finds the jobs that are running or have ended.
 """
 
 import asyncio
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+
+import httpx
 
 from jobs.contract import URGENCIES
 from jobs.kinds import KINDS
 from jobs.params import SamplingParams
 from jobs.queries import SamplingQuery
-from model.folders.config import Precision
+from jobs.told import as_table, named_values, parted
+from model.conditions import Conditions
+from model.folders.config_json import RESERVED, read_conditions
 from model.plans.settings import SamplerDefaults
 from model.shape import Shape
 
-from ..errors import UserError
-from .remote_sampling import arguments, conditions_of, connected
+from ..client import (
+    AsyncClient,
+    Client,
+    DifusoError,
+    JobCancelled,
+    JobFailed,
+    NotFound,
+    Price,
+    Progress,
+    Result,
+    ResultExpired,
+)
+from ..client.results import ENDED
+from ..errors import UserError, user_errors
+from ..options import API_KEY
+from ..progress import progress, title_of
+from .drawing import DrawingModel, Loaded
+from .sampling import Request, check_place, write_images
 
-try:
-    from ..client import AsyncClient, DifusoError, JobCancelled, JobFailed, NotFound, Result, ResultExpired
-    from ..client.results import ENDED
-except ImportError as error:
-    raise UserError(str(error)) from error
-
+CONNECT_SECONDS = 5.0  # for the first answer of a server
+PATIENCE_SECONDS = 30.0  # for a price: a server that is full for longer is an answer, too
 TOGETHER = 32  # images of a job
 IN_FLIGHT = 2  # jobs for each worker: one that it draws, and one that waits
-AHEAD = 16 * TOGETHER
 
-Facts = dict[str, Any]  # a model as GET /models shows it
+Facts = Mapping[str, Any]  # a model as GET /models shows it
 
 
-class ServedModel:
-    """A model of a server; `facts` are the model as GET /models shows it, and all its jobs get the tag."""
+def ask_server(url: str, request: Request, out: Path) -> list[Path]:
+    """Runs one job on a server, for as long as it takes; otherwise like `make_images`. Ctrl-C cancels the job.
+
+    Raises UserError if the server cannot do what is asked, or a file cannot be read.
+    """
+    check_place(out)
+    with connected(url) as client:
+        job = client.submit(request.kind.name, **arguments(client, request))
+        try:
+            with progress(title_of(job.facts["model"], job.facts["params"]["seed"])) as show:
+                for event in job.events():
+                    if isinstance(event, Progress):
+                        show(event.done / event.total)
+            result = job.images()
+        except KeyboardInterrupt:
+            job.cancel()
+            raise
+    facts = result.facts
+    task = request.kind.task.model_validate(facts.get("task", {}))
+    params = SamplingParams.model_validate(facts["params"])
+    return write_images(out, result.pngs, result.pixels, result.trace, model=facts["model"], task=task, params=params)
+
+
+def ask_price(url: str, request: Request) -> Price:
+    """Asks a server for the price of one job; raises UserError if the server cannot do what is asked."""
+    with connected(url, timeout=PATIENCE_SECONDS) as client:
+        price: Price = client.price(request.kind.name, **arguments(client, request))
+        return price
+
+
+@contextmanager
+def connected(url: str, *, timeout: float | None = None) -> Iterator[Client]:
+    """Yields a client of a server, and turns its errors inside the block into UserError.
+
+    A server that has answered once may be away for a while, because it may be restarting. A server that has never
+    answered is taken to be at another address. A call may take `timeout` seconds in all; None sets no limit.
+    """
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # at level info it logs every request
+    try:
+        httpx.get(f"{url}/healthz", timeout=CONNECT_SECONDS)
+    except httpx.ReadTimeout:
+        pass  # it is there, and busy
+    except (httpx.TransportError, httpx.InvalidURL) as error:
+        raise UserError(
+            f"no server answers at {url} ({error}): check the address, and that difuso runs there"
+        ) from error
+    try:
+        with Client(url, api_key=os.environ.get(API_KEY), timeout=timeout) as client:
+            yield client
+    except OSError as error:
+        raise UserError(f"{error.filename}: {error.strerror}") from error
+    except DifusoError as error:
+        raise UserError(f"{url}: {error}") from error
+
+
+def arguments(client: Client, request: Request) -> dict[str, Any]:
+    """Returns a request as the client's methods take it.
+
+    The server is asked which conditions of the model are images, whose values are paths. Raises UserError if one
+    of them is told several.
+    """
+    kind, query, files = request
+    sent = query.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    if sent.pop("condition", None):
+        found = client.models()
+        models = {model["name"]: model for model in found["models"]}
+        drawing = (name for name, model in models.items() if "condition" in model)  # from an image
+        chosen = query.model or (min(drawing, default=None) if kind.task.needs_condition else found.get("default"))
+        with user_errors():
+            rest, images = parted(query.condition, _conditions_of(models.get(chosen or "", {})))
+            told = as_table(named_values(rest)) | {name: Path(file) for name, file in images.items()}
+        sent["conditions"] = told
+    return sent | {name: str(file) for name, file in files.items() if file is not None}
+
+
+def _conditions_of(facts: Facts) -> Conditions:
+    return read_conditions({name: each for name, each in facts.get("conditions", {}).items() if name not in RESERVED})
+
+
+class ServedModel(DrawingModel):
+    """A model of a server, whose facts are given; all its jobs get the tag."""
 
     is_here = False
-    together, ahead = TOGETHER, AHEAD
     trained_images = None  # a server does not tell
 
-    def __init__(self, url: str, api_key: str | None, facts: Facts, *, tag: str | None = None) -> None:
+    def __init__(self, url: str, facts: Facts, *, tag: str | None = None) -> None:
         self._url = url
-        self._api_key = api_key
-        self._facts = facts
         self._tag = tag
-        self.name: str = facts["name"]
-        self.sha256: str = facts["sha256"]
-        self.version = self.sha256  # a server does not tell of more
-        self.precision: Precision = facts.get("precision", "float32")
+        self._jobs = IN_FLIGHT * max(1, facts["workers"])  # that wait or run at a time
+        self.name = facts["name"]
+        sha256, precision = facts["sha256"], facts.get("precision", "float32")
+        # A server tells of no version but that of the weights.
+        self._loaded = Loaded(sha256, version=sha256, precision=precision, together=TOGETHER, ahead=16 * TOGETHER)
         self.shape = Shape.of(facts["image_size"], facts["channels"])
-        self.class_names: list[str] | None = facts.get("classes")
-        self.labels: int = facts.get("classifier_classes", 0) if self.class_names is None else len(self.class_names)
-        self.conditions = conditions_of(facts)
+        self.class_names = facts.get("classes")
+        self.labels = facts.get("classifier_classes", 0) if self.class_names is None else len(self.class_names)
+        self.conditions = _conditions_of(facts)
         self.defaults = SamplerDefaults(**facts["defaults"])
+
+    @property
+    def loaded(self) -> Loaded:
+        return self._loaded
 
     def settle(self, query: SamplingQuery) -> SamplingParams:
         """Lets the server fill in what a query leaves open, and check whether the run is possible."""
-        with connected(self._url, self._api_key, timeout=None) as client:
-            asked: Any = arguments(client, KINDS["generate"], query.model_copy(update={"model": self.name}), {})
+        request = Request(KINDS["generate"], query.model_copy(update={"model": self.name}))
+        with connected(self._url) as client:
+            asked: Any = arguments(client, request)
             return SamplingParams.model_validate(client.price("generate", **asked).params)
 
     def draw(self, runs: Iterable[SamplingParams], keep: Callable[[int, list[bytes]], None]) -> None:
@@ -79,9 +180,9 @@ class ServedModel:
                 result = await self._images(client, run)
                 keep(number, list(result.pngs))
 
-        workers: int = max(1, self._facts["workers"])
-        async with AsyncClient(self._url, api_key=self._api_key, timeout=None) as client, asyncio.TaskGroup() as group:
-            for _ in range(IN_FLIGHT * workers):
+        key = os.environ.get(API_KEY)
+        async with AsyncClient(self._url, api_key=key, timeout=None) as client, asyncio.TaskGroup() as group:
+            for _ in range(self._jobs):
                 group.create_task(work())
 
     async def _images(self, client: AsyncClient, run: SamplingParams) -> Result:
@@ -103,19 +204,14 @@ class ServedModel:
                     raise UserError(f"{self._url}: the state of job {job.id} is {job.state}: {error}") from error
                 tries += 1
                 continue
-            if result.manifest["model_sha256"] != self.sha256:
+            if result.manifest["model_sha256"] != self._loaded.sha256:
                 raise UserError(f"{self._url} has other weights of {self.name} now: draw the images anew")
             return result
 
     def _options(self, run: SamplingParams, tries: int) -> Any:
         """Returns the options of a job: all parameters are sent, so that no default of the server matters."""
-        options = {
-            **run.model_dump(),
-            "label": self._named(run.label),
-            "model": self.name,
-            "tag": self._tag,
-        }
-        content = json.dumps([self.sha256, options, tries], sort_keys=True)
+        options = {**run.model_dump(), "label": self._named(run.label), "model": self.name, "tag": self._tag}
+        content = json.dumps([self._loaded.sha256, options, tries], sort_keys=True)
         key = hashlib.sha256(content.encode()).hexdigest()
         return {**options, "idempotency_key": key, "urgency": URGENCIES[-1]}
 
@@ -126,12 +222,12 @@ class ServedModel:
         return [self.class_names[each] for each in label] if isinstance(label, tuple) else self.class_names[label]
 
 
-def served_model(name: str | None, url: str, api_key: str | None, *, tag: str | None = None) -> ServedModel:
+def served_model(name: str | None, url: str, *, tag: str | None = None) -> ServedModel:
     """Finds a model of a server by its name; None means the server's default.
 
     Raises UserError if there is no such model, or the server refuses to answer.
     """
-    with connected(url, api_key, timeout=None) as client:
+    with connected(url) as client:
         found = client.models()
     models = {model["name"]: model for model in found["models"]}
     chosen = models.get(name or found.get("default") or "")
@@ -141,7 +237,7 @@ def served_model(name: str | None, url: str, api_key: str | None, *, tag: str | 
         raise UserError(f"{url}: model: This model cannot be used: {chosen['reason']}")
     if "sha256" not in chosen:
         raise UserError(f"{url}: no worker has loaded {chosen['name']} yet: try again in a minute")
-    model = ServedModel(url, api_key, chosen, tag=tag)
+    model = ServedModel(url, chosen, tag=tag)
     if model.shape.planes > 1:
         raise UserError(f"{url}: images of {model.shape.channels} channels are drawn without --server only")
     return model

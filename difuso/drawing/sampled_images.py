@@ -52,10 +52,10 @@ class SampledImages:
         way = params.model_dump(mode="json", exclude={"n", "seed", "label"}) | {"labels": list(labels) or params.label}
         if told:
             way["conditions"] = [dict(each) for each in told]
-        self.facts = {"model": model.name, "sha256": model.sha256, **way}
+        self.facts = {"model": model.name, "sha256": model.loaded.sha256, **way}
         digest = hashlib.sha256(json.dumps(way, sort_keys=True).encode()).hexdigest()
         name = f"{params.sampler}-{params.spacing.partition(':')[0]}-{params.steps}-{digest[:8]}"
-        self.folder = root / f"{model.name}-{model.version[:8]}" / name
+        self.folder = root / f"{model.name}-{model.loaded.version[:8]}" / name
         self._clock = self.folder / "seconds.json"
         self.folder.mkdir(parents=True, exist_ok=True)
         _replace(self.folder / "parameters.json", (json.dumps(self.facts, indent=2) + "\n").encode())
@@ -68,25 +68,28 @@ class SampledImages:
 
     def all(self, count: int, tell: Callable[[float], None]) -> ImageArray:
         """The first images, as above; `tell` is called with the share of them that is drawn."""
-        for first in range(0, count, self._model.ahead):
-            self.make(range(first, min(first + self._model.ahead, count)))
-            tell(min(first + self._model.ahead, count) / count)
+        ahead = self._model.loaded.ahead
+        for first in range(0, count, ahead):
+            self.make(range(first, min(first + ahead, count)))
+            tell(min(first + ahead, count) / count)
         return self(0, count)
 
     def make(self, numbers: Iterable[int]) -> None:
         """Draws those of the images with these numbers that are missing."""
         missing = [i for i in numbers if not self._path(i).exists()]
-        size = self._model.together
+        size = self._model.loaded.together
         batches = [missing[begin : begin + size] for begin in range(0, len(missing), size)]
         began = time.perf_counter()
 
         def keep(number: int, pngs: Sequence[bytes]) -> None:
             nonlocal began
-            seconds = time.perf_counter() - began
+            seconds, images, known = time.perf_counter() - began, len(pngs), self._spent()
             for i, png in zip(batches[number], pngs, strict=True):
                 _replace(self._path(i), png)
-            if self._model.is_here:
-                self._count(len(pngs), seconds)
+            # A batch that is not full takes as long as a full one: it would make each of its images look slow.
+            if self._model.is_here and (images == size or not known["images"]):
+                total = {"images": known["images"] + images, "seconds": known["seconds"] + seconds}
+                _replace(self._clock, (json.dumps(total) + "\n").encode())
             began = time.perf_counter()
 
         self._model.draw(map(self._run, batches), keep)
@@ -104,13 +107,6 @@ class SampledImages:
 
     def _path(self, index: int) -> Path:
         return self.folder / f"{self.params.seed_of(index)}.png"
-
-    def _count(self, images: int, seconds: float) -> None:
-        # A batch that is not full takes as long as a full one: it would make each of its images look slow.
-        spent = self._spent()
-        if images == self._model.together or not spent["images"]:
-            total = {"images": spent["images"] + images, "seconds": spent["seconds"] + seconds}
-            _replace(self._clock, (json.dumps(total) + "\n").encode())
 
     def _run(self, batch: Sequence[int]) -> SamplingParams:
         seeds = [self.params.seed_of(i) for i in batch]

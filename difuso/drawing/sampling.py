@@ -6,10 +6,10 @@ The same code reads the request and the same engine runs it, so the images are t
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -28,45 +28,43 @@ from worker.settings import WorkerSettings
 from ..errors import UserError, user_errors
 from ..models_folder import usable_models
 from ..progress import progress, title_of
+from .drawing import load_runner
 
 if TYPE_CHECKING:
-    from model import Checkpoint
     from worker.engine.local import Drawn
     from worker.stepping.runner import Runner
 
 NPZ = ".npz"  # the suffix of a file, where any other name is that of a folder
 
 
-def make_images(
-    kind: Kind[Any], query: SamplingQuery, files: Mapping[str, Path | None], out: Path, settings: WorkerSettings
-) -> list[Path]:
-    """Runs one job; returns the paths of its files.
+class Request(NamedTuple):
+    """A request for one job, as the command line has it."""
 
-    Args:
-        files: image files of the request, by the kind's names for them.
-        out: see `write_images`.
+    kind: Kind[Any]
+    query: SamplingQuery
+    files: Mapping[str, Path | None] = MappingProxyType({})  # its image files, by the kind's names for them
+
+
+def make_images(request: Request, out: Path, settings: WorkerSettings) -> list[Path]:
+    """Runs one job; returns the paths of its files, which `write_images` writes.
 
     Raises UserError if the model cannot do what is asked, or a file cannot be read.
     """
-    job, sent = read_job(kind, query, files, settings)
+    job, sent = read_job(request, settings)
     if job.planes > 1:
         _check_holds_planes(out, job.planes)
     check_place(out)
-    from model import load_checkpoint  # here, because a request that is refused needs no torch
-
+    runner, *more = (load_runner(name, settings, slots=slots_of(job)) for name in job.models)
     with user_errors(job.model):
-        loaded = (load_checkpoint(settings.models_dir / name, networks=settings.networks) for name in job.models)
-        runner, *more = (runner_for(job, checkpoint, settings) for checkpoint in loaded)
         drawn = draw(runner, job, sent, *more)
     pixels = np.stack([pixels_of(png, planes=job.planes) for png in drawn.pngs])
     pngs = drawn.pngs if job.planes == 1 else ()
     return write_images(out, pngs, pixels, drawn.trace, model=job.model, task=job.task, params=job.params)
 
 
-def read_job(
-    kind: Kind[Any], query: SamplingQuery, files: Mapping[str, Path | None], settings: WorkerSettings
-) -> tuple[Job, list[bytes]]:
-    """Returns the job of a request, and the PNGs of its fitted images; its arguments and errors as of `make_images`."""
+def read_job(request: Request, settings: WorkerSettings) -> tuple[Job, list[bytes]]:
+    """Returns the job of a request, and the PNGs of its fitted images; raises UserError like `make_images`."""
+    kind, query, files = request
     with user_errors():
         model = kind.choose(query, usable_models(settings.models_dir))
         rest, told = parted(query.condition, model.config.conditions)
@@ -97,7 +95,7 @@ def write_images(
 
     Raises UserError if they cannot be written, or a folder cannot hold the images.
     """
-    with _writing(out):
+    try:
         if out.suffix == NPZ:
             with temporary_file(out, encode_npz(with_labels(pixels, params), trace), top=out.parent) as file:
                 file.replace(out)
@@ -109,6 +107,8 @@ def write_images(
         for path, png in zip(paths, pngs, strict=True):
             path.write_bytes(png)
         return paths
+    except OSError as error:
+        raise UserError(f"{out}: {error.strerror}") from error
 
 
 def check_place(out: Path) -> None:
@@ -121,26 +121,14 @@ def check_place(out: Path) -> None:
         raise UserError(f"{there} cannot be written to: name another place with --out")
 
 
-@contextmanager
-def _writing(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{out}: {error.strerror}") from error
-
-
 def _check_holds_planes(out: Path, channels: int) -> None:
     if out.suffix != NPZ:
         raise UserError(f"images of {channels} channels are not PNGs: name a file for them, with --out FILE.npz")
 
 
-def runner_for(job: Job, checkpoint: Checkpoint, settings: WorkerSettings) -> Runner:
-    """Makes a runner whose batches are as large as a job needs."""
-    from worker.engine.models import make_runner
-    from worker.stepping.runner import pick_device
-
-    slots = 2 if job.params.n == 1 else min(job.params.n, 8)  # alone it may have other bits
-    return make_runner(checkpoint, settings, device=pick_device(settings.device), slots=slots)
+def slots_of(job: Job) -> int:
+    """Returns the size of the largest batch of a job that is alone."""
+    return 2 if job.params.n == 1 else min(job.params.n, 8)  # one image in a batch of one may have other bits
 
 
 def draw(runner: Runner, job: Job, sent: Sequence[bytes], upscaler: Runner | None = None) -> Drawn:

@@ -31,50 +31,28 @@ def told_by(recipe: Recipe, real: Dataset, rows: NDArray[np.int64]) -> ToldImage
     return ToldImages([told_at(conditions, real.columns, row) for row in rows] if conditions else [], labels)
 
 
-def real_images_of(recipe: Recipe, folder: Path, *, faces: int) -> Dataset:
-    """Reads real images of a recipe, with what they are told; `held_out_of` returns others.
+def real_images_of(recipe: Recipe, folder: Path, *, split: Literal["train", "test"], faces: int) -> Dataset:
+    """Reads real images of a recipe, with what they are told: those of `test` were seen by no run of the recipe.
+
+    They are the set's test half, or the reserved images, or else a tenth of the set.
 
     Args:
         folder: the folder for what is read.
         faces: the number of faces that are drawn, where the recipe draws them.
     """
-    everything = _read(recipe, folder / "train", count=faces)
-    return everything if _has_others(recipe) else _part(everything, _tenth(everything, others=True))
-
-
-def held_out_of(recipe: Recipe, folder: Path, *, faces: int) -> Dataset:
-    """Reads the real images that no run of the recipe sees, with what they are told.
-
-    They are the set's test half, or the reserved images, or else a tenth of the set. The arguments are those of
-    `real_images_of`.
-    """
-    if _has_others(recipe):
-        return _read(recipe, folder / "test", count=faces, split="test")
-    everything = _read(recipe, folder / "train", count=faces)
-    return _part(everything, _tenth(everything, others=False))
-
-
-def _has_others(recipe: Recipe) -> bool:
-    return recipe.data.source in (FACES, "idx") or recipe.data.reserved > 0
-
-
-def _read(recipe: Recipe, folder: Path, *, count: int, split: Literal["train", "test"] = "train") -> Dataset:
-    data = replace(recipe.data, split=split)
+    has_others = recipe.data.source in (FACES, "idx") or recipe.data.reserved > 0
+    read: Literal["train", "test"] = split if has_others else "train"
+    data = replace(recipe.data, split=read)
     if data.source == FACES:
-        data = replace(data, count=count)
+        data = replace(data, count=faces)
     plain = replace(recipe, data=data, condition=None, conditions=by_value(recipe.conditions))
-    scan(plain, folder)
-    found = load(plain, folder)
+    scan(plain, folder / read)
+    found = load(plain, folder / read)
     labels = {} if found.labels is None else {LABEL: told_to_all(found.labels)}
-    return replace(found, columns={**found.columns, **labels})
-
-
-def _tenth(whole: Dataset, *, others: bool) -> NDArray[np.int64]:
-    """Returns the rows of a tenth of a set, or of all others."""
+    whole = replace(found, columns={**found.columns, **labels})
+    if has_others:
+        return whole
     order = np.random.default_rng(0).permutation(len(whole.images))
     held = len(order) // 10
-    return np.sort(order[held:] if others else order[:held])
-
-
-def _part(whole: Dataset, rows: NDArray[np.int64]) -> Dataset:
+    rows = np.sort(order[:held] if split == "test" else order[held:])
     return replace(whole, images=whole.images[rows], columns=some_of(whole.columns, rows))

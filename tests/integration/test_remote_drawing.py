@@ -44,7 +44,7 @@ def facts_of(client: Client, **changes: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def model(api: httpx.Client, client: Client) -> ServedModel:
-    return ServedModel(str(api.base_url), None, facts_of(client), tag="bulk")
+    return ServedModel(str(api.base_url), facts_of(client), tag="bulk")
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_a_bounded_number_of_jobs_waits_and_everybody_may_overtake_them(
 
 def test_more_workers_have_more_jobs(api: httpx.Client, client: Client, pool: ThreadPoolExecutor, worker: FakeWorker,
     wait_until: WaitUntil) -> None:  # fmt: skip
-    model = ServedModel(str(api.base_url), None, facts_of(client, workers=3), tag="bulk")
+    model = ServedModel(str(api.base_url), facts_of(client, workers=3), tag="bulk")
     drawing = pool.submit(draw, model, runs_of(model, *([seed] for seed in range(0, 40, 2))))
     wait_until(lambda: len(unfinished(client)) == IN_FLIGHT * 3, timeout=20, description="each worker has its jobs")
     unfinished(client)[0].cancel()
@@ -173,7 +173,7 @@ def test_a_job_that_redis_lost_is_made_again(
 def test_images_of_other_weights_are_refused(
     api: httpx.Client, client: Client, worker: FakeWorker, pool: ThreadPoolExecutor, wait_until: WaitUntil
 ) -> None:
-    model = ServedModel(str(api.base_url), None, facts_of(client, sha256="1"), tag="bulk")
+    model = ServedModel(str(api.base_url), facts_of(client, sha256="1"), tag="bulk")
     drawing = pool.submit(draw, model, runs_of(model, [10]))
     worker.succeed(the_job(client, wait_until).id)
     with pytest.raises(UserError, match="has other weights of tiny now"):
@@ -182,9 +182,9 @@ def test_images_of_other_weights_are_refused(
 
 def test_a_model_is_found_by_name(api: httpx.Client, client: Client, worker: FakeWorker) -> None:
     url = str(api.base_url)
-    assert served_model(None, url, None).name == served_model("tiny", url, None).name == "tiny"
+    assert served_model(None, url).name == served_model("tiny", url).name == "tiny"
     with pytest.raises(UserError, match="model: Input should be one of tiny"):
-        served_model("nobody", url, None)
+        served_model("nobody", url)
     worker.report(ModelReport(ready=False, reason="too large"))
     with pytest.raises(UserError, match="This model cannot be used: too large"):
-        served_model(None, url, None)
+        served_model(None, url)

@@ -82,8 +82,7 @@ def test_the_command_line_loads_neither_torch_nor_matplotlib() -> None:
     [
         (
             "client",
-            "difuso.cli, difuso.client, difuso.drawing.remote_sampling, difuso.drawing.remote_drawing, "
-            "difuso.commands.inspecting",
+            "difuso.cli, difuso.client, difuso.drawing.remote_drawing, difuso.commands.inspecting",
         ),
         ("api", "app.main, difuso.supervisor.startup_checks"),
         pytest.param("worker", "worker.main, difuso.supervisor.startup_checks", marks=pytest.mark.slow),

@@ -10,6 +10,7 @@ import sys
 import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from difuso.commands.cli_sample import SampleQuery
+from difuso.commands.cli_kinds import SampleQuery
 from difuso.drawing import bulk
 from difuso.drawing.bulk import CHUNK, Bulk, bulk_of, make_file
-from difuso.drawing.drawing import DrawingModel
+from difuso.drawing.drawing import DrawingModel, Loaded
 from difuso.errors import UserError
 from evaluation.image_sets import from_path
 from jobs.images.npz import NpzWriter
@@ -30,7 +31,7 @@ from jobs.params import MAX_IMAGES, MAX_SEED, SamplingParams
 from jobs.per_image import per_image
 from jobs.queries import SamplingQuery
 from model.conditions import Conditions, Number, Vector
-from model.folders.config import Precision, SamplerDefaults
+from model.folders.config import SamplerDefaults
 from model.shape import Shape
 from training.data.images import ImageArray
 
@@ -39,16 +40,15 @@ SIZE = 4
 CONDITIONS: Conditions = {"age": Number(0, 100, null=True), "style": Vector(2, null=True)}
 
 
-class Painter:
+class Painter(DrawingModel):
     """A model whose image shows its seed and its class; it draws some runs, and then it breaks."""
 
-    precision: Precision = "float32"
-    name, sha256, version = "painter", "ab" * 32, "ab" * 32
+    name = "painter"
+    loaded = Loaded("ab" * 32, version="ab" * 32, precision="float32", together=8, ahead=8)
     class_names = ("a", "b", "c")
     conditions = CONDITIONS
     labels = 3
     defaults = SamplerDefaults()
-    together = ahead = 8
     is_here = True
     trained_images = None
 
@@ -114,7 +114,7 @@ def test_image_i_is_told_the_value_of_its_own_number() -> None:
 @given(st.integers(1, 300), st.integers(0, 5), st.integers(0, MAX_SEED - 300))
 def test_image_i_has_seed_and_class_of_its_own_number(count: int, classes: int, seed: int) -> None:
     params = PARAMS.model_copy(update={"seed": seed})
-    whole = Bulk("m", "", (8, 8, 3), count, params, tuple(range(classes)))
+    whole = Bulk(PAINTER, count, params, tuple(range(classes)))
     runs = [SamplingParams.model_validate(whole.run(chunk).model_dump()) for chunk in whole.chunks]
     drawn = [image for run in runs for image in images_of(run)]
     assert drawn == [(seed + i, i % classes if classes else None) for i in range(count)]
@@ -219,7 +219,7 @@ def test_parts_of_another_request_are_refused_and_kept(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=f"of another request, with {difference}: repeat that one"):
             make_file(out, other, Painter())
     newer = Painter()
-    newer.sha256 = "cd" * 32
+    newer.loaded = replace(newer.loaded, sha256="cd" * 32)
     with pytest.raises(UserError, match=r"sha256 abab.* instead of cdcd"):
         make_file(out, query(100, seed=1), newer)
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
@@ -232,7 +232,7 @@ def test_parts_in_another_number_format_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError):
         make_file(out, asked, Painter(runs=1))
     half = Painter()
-    half.precision = "bfloat16"
+    half.loaded = replace(half.loaded, precision="bfloat16")
     for rewrite in (lambda facts: facts, lambda facts: {key: facts[key] for key in facts if key != "precision"}):
         request.write_text(json.dumps(rewrite(json.loads(request.read_text()))))
         with pytest.raises(UserError, match="with precision float32 instead of bfloat16: repeat that one"):

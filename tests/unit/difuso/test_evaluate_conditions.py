@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from difuso import cli
 from difuso.drawing.image_sources import ImageSources
-from difuso.drawing.told_images import held_out_of, told_by
+from difuso.drawing.told_images import real_images_of, told_by
 from difuso.errors import UserError
 from evaluation import judge
 from model import load_checkpoint, save_checkpoint
@@ -122,7 +122,7 @@ def test_the_images_whose_quality_is_measured_are_told_what_real_ones_are(recipe
     facts = json.loads((recipe.parent / "out/quality.json").read_text())
     assert facts["told"] == str(recipe)
     (told,) = [row["drawn"]["conditions"] for row in facts["rows"]]
-    held_out = held_out_of(load_recipe(str(recipe)), recipe.parent / "again", faces=1)
+    held_out = real_images_of(load_recipe(str(recipe)), recipe.parent / "again", split="test", faces=1)
     told_of_real = told_by(load_recipe(str(recipe)), held_out, np.arange(30)).conditions
     assert told == [*told_of_real, *told_of_real[:10]]
 

@@ -63,7 +63,7 @@ def filled(query: SamplingQuery, model: ModelInfo) -> SamplingParams:
 
 def served(info: ModelInfo) -> ServedModel:
     facts = ModelView.of(info, []).model_dump(mode="json", exclude_none=True)
-    return ServedModel("http://nowhere", None, facts)
+    return ServedModel("http://nowhere", facts)
 
 
 def accepted() -> Iterator[tuple[str, SamplingQuery]]:

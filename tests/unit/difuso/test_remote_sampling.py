@@ -7,7 +7,8 @@ import httpx
 import pytest
 
 from difuso.client import Client
-from difuso.drawing.remote_sampling import arguments
+from difuso.drawing.remote_drawing import arguments
+from difuso.drawing.sampling import Request
 from difuso.errors import UserError
 from jobs.kinds import KINDS
 from jobs.queries import SamplingQuery
@@ -28,7 +29,7 @@ def conditions(*told: str, kind: str = "generate", model: str | None = None) -> 
     with Client(transport=httpx.MockTransport(lambda request: httpx.Response(200, json=MODELS))) as client:
         query = KINDS[kind].query.model_validate({"condition": list(told), "model": model})
         assert isinstance(query, SamplingQuery)
-        return arguments(client, KINDS[kind], query, {})["conditions"]
+        return arguments(client, Request(KINDS[kind], query))["conditions"]
 
 
 def test_a_value_is_a_file_if_it_is_an_image_to_the_model_that_draws() -> None:
