@@ -166,13 +166,8 @@ class ServedModel(DrawingModel):
     def draw(self, runs: Iterable[SamplingParams], keep: Callable[[int, list[bytes]], None]) -> None:
         try:
             asyncio.run(self._draw(enumerate(runs), keep))
-        except ExceptionGroup as group:
-            first: Exception = group
-            while isinstance(first, ExceptionGroup):
-                first = first.exceptions[0]
-            if isinstance(first, DifusoError):
-                raise UserError(f"{self._url}: {first}") from first
-            raise first from None
+        except DifusoError as error:
+            raise UserError(f"{self._url}: {error}") from error
 
     async def _draw(self, runs: Iterator[tuple[int, SamplingParams]], keep: Callable[[int, list[bytes]], None]) -> None:
         async def work() -> None:
@@ -181,9 +176,8 @@ class ServedModel(DrawingModel):
                 keep(number, list(result.pngs))
 
         key = os.environ.get(API_KEY)
-        async with AsyncClient(self._url, api_key=key, timeout=None) as client, asyncio.TaskGroup() as group:
-            for _ in range(self._jobs):
-                group.create_task(work())
+        async with AsyncClient(self._url, api_key=key, timeout=None) as client:
+            await asyncio.gather(*(work() for _ in range(self._jobs)))
 
     async def _images(self, client: AsyncClient, run: SamplingParams) -> Result:
         """Draws the images of a run.
