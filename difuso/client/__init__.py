@@ -3,11 +3,11 @@
 options, images    what a request holds
 flows, events      the next question to the server, given its last answer; no input or output
 requests           the methods that both clients, and the jobs of both, share
-sync, asynchronous the clients: they send what the flows ask for
+clients            the clients: they send what the flows ask for
 results, errors    what comes back
 """
 
-from .asynchronous import AsyncClient, AsyncJob
+from .clients import AsyncClient, AsyncJob, Client, Job
 from .errors import (
     DifusoError,
     IdempotencyConflict,
@@ -30,7 +30,6 @@ from .errors import (
 from .events import Ended, Event, Preview, Progress
 from .images import ImageLike
 from .results import Price, Result
-from .sync import Client, Job
 
 __all__ = [
     "AsyncClient",

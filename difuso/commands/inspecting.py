@@ -21,6 +21,7 @@ from ..options import ModelsDir, read_settings
 from ..terminal import printable
 
 SHOWN = 8  # of the values of a list; a run may have a thousand timesteps
+MAX_DEPTH = 20  # of lists and objects in one another; difuso writes five, and what is deeper cannot always be printed
 
 
 def inspect(
@@ -67,7 +68,6 @@ def read_recipe(file: Path) -> dict[str, Any]:
     """Returns the facts that difuso wrote into a PNG; raises UserError if it is none, or has no such facts."""
     try:
         facts = recipe_in(file.read_bytes())
-        json.dumps(facts, indent=2)  # what lies deep in other lists can sometimes be read, but not printed
     except OSError as error:
         raise UserError(f"{file}: {error.strerror or 'not a PNG'}") from error
     except Exception as error:  # Pillow raises many kinds of exceptions
@@ -84,7 +84,18 @@ def recipe_in(png: bytes) -> dict[str, Any]:
     with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
         assert isinstance(image, PngImageFile)
         facts = json.loads(image.text.get(PNG_KEY, "{}"))
+    if _depth(facts) > MAX_DEPTH:
+        raise ValueError(f"lists and objects of the recipe lie more than {MAX_DEPTH} deep in one another")
     return facts if isinstance(facts, dict) else {}
+
+
+def _depth(value: Any) -> int:
+    """Returns how many lists and objects lie in one another."""
+    depth, level = 0, [value]
+    while level := [each for each in level if isinstance(each, list | dict)]:
+        depth += 1
+        level = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each)]
+    return depth
 
 
 def _told(value: Any) -> str:

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 PUBLIC = [getattr(package, name) for package in (model, difuso.client) for name in package.__all__]
 DOCUMENTED = [each for each in PUBLIC if inspect.isclass(each) or inspect.isfunction(each)]
 MODULES = sorted({each.__module__ for each in DOCUMENTED})
-NEED_A_SERVER = {"difuso.client.sync", "difuso.client.asynchronous"}
+NEED_A_SERVER = {"difuso.client.clients"}
 
 
 @pytest.mark.parametrize("name", MODULES)
