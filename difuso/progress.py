@@ -23,7 +23,8 @@ def progress(title: str, *, there: float = 0.0) -> Iterator[Callable[[float], No
     console = Console(stderr=True)
     if console.is_terminal:
         with Progress(console=console) as bar:
-            task = bar.add_task(title, total=1.0, completed=there)
+            task = bar.add_task(title, total=1.0)
+            bar.update(task, completed=there)
             yield lambda share: bar.update(task, completed=share)
         return
     told = there

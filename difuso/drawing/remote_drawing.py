@@ -59,8 +59,9 @@ def ask_server(url: str, request: Request, out: Path) -> list[Path]:
     Raises UserError if the server cannot do what is asked, or a file cannot be read.
     """
     check_place(out)
+    kind: Any = request.kind.name
     with connected(url) as client:
-        job = client.submit(request.kind.name, **arguments(client, request))
+        job = client.submit(kind, **arguments(client, request))
         try:
             with progress(title_of(job.facts["model"], job.facts["params"]["seed"])) as show:
                 for event in job.events():
@@ -78,9 +79,9 @@ def ask_server(url: str, request: Request, out: Path) -> list[Path]:
 
 def ask_price(url: str, request: Request) -> Price:
     """Asks a server for the price of one job; raises UserError if the server cannot do what is asked."""
+    kind: Any = request.kind.name
     with connected(url, timeout=PATIENCE_SECONDS) as client:
-        price: Price = client.price(request.kind.name, **arguments(client, request))
-        return price
+        return client.price(kind, **arguments(client, request))
 
 
 @contextmanager
