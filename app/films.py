@@ -7,7 +7,7 @@ from typing import Self
 import mimeparse
 from PIL import Image
 
-from jobs.films import film_size
+from jobs.images.films import film_size
 from jobs.images.fitting import in_eight_bits
 
 from .errors import NotAcceptable

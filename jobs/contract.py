@@ -230,7 +230,7 @@ class ImageFile(Reported):
     seed: int  # the seed that draws it
     sha256: str  # the SHA-256 of its PNG
     png: bytes | None = None  # its PNG, if the whole result is small
-    # its film (`jobs.films`), if there is one and the whole result is small
+    # its film (`jobs.images.films`), if there is one and the whole result is small
     film: bytes | None = Field(default=None, exclude_if=lambda value: value is None)
 
 

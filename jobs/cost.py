@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from .cascade import weight_of
 from .catalog import ModelInfo
-from .films import film_bytes
+from .images.films import film_bytes
 from .traces import moment_bytes
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jobs.films import film_calls
+from jobs.images.films import film_calls
 from tests.pictures import saved
 
 pytestmark = pytest.mark.timeout(180)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from jobs.contract import Job
 from jobs.errors import JobUnreadable, RequestRefused
-from jobs.films import film_calls
+from jobs.images.films import film_calls
 from jobs.told import uploads_of
 from jobs.traces import check_trace
 

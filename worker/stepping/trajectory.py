@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from jobs.films import film_size
+from jobs.images.films import film_size
 from model.ddrm import Restoration
 from model.plans.plan import Plan
 from model.transfers import download, upload

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from app.films import FilmFormat, rendered
-from jobs.films import MOMENTS, film_size
+from jobs.images.films import MOMENTS, film_size
 from tests.pictures import saved
 
 GREYS = [20 * moment for moment in range(MOMENTS)]

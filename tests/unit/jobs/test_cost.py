@@ -14,7 +14,7 @@ from PIL import Image
 
 from jobs.catalog import ModelInfo
 from jobs.contract import new_job
-from jobs.films import film_size
+from jobs.images.films import film_size
 from jobs.images.fitting import fit, read_image
 from jobs.kinds import KINDS
 from jobs.kinds.base import Prepared

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from jobs.contract import Job, new_job
-from jobs.films import MOMENTS, film_bytes, film_calls, film_size
+from jobs.images.films import MOMENTS, film_bytes, film_calls, film_size
 from jobs.kinds.base import Prepared
 from jobs.kinds.denoise import Denoising
 from jobs.kinds.generate import Generation
