@@ -27,7 +27,7 @@ torch.set_num_threads(1)
 keep_freed_memory()
 def call():
     return [torch.ones(1 << 20) for _ in range(2)]
-for _ in range(3):
+for _ in range(10):  # until tensors have found their places, which depend on where the heap lies
     call()
 before = faults()
 for _ in range(20):
@@ -49,5 +49,5 @@ needs_glibc = pytest.mark.skipif(
 def test_a_call_finds_the_memory_of_the_last_one() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], check=True, capture_output=True, text=True, timeout=50)
     faults, megabytes_given_back = map(float, done.stdout.split())
-    assert faults < 100  # of 20 calls; otherwise 2048 of each
+    assert faults < 20 * 2048 / 10  # a tenth of those of 20 calls that get new memory each: 2048 pages
     assert megabytes_given_back > 30
