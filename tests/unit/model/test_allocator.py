@@ -49,5 +49,5 @@ needs_glibc = pytest.mark.skipif(
 def test_a_call_finds_the_memory_of_the_last_one() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], check=True, capture_output=True, text=True, timeout=50)
     faults, megabytes_given_back = map(float, done.stdout.split())
-    assert faults < 20 * 2048 / 10  # a tenth of those of 20 calls that get new memory each: 2048 pages
+    assert faults < 100  # of 20 calls; otherwise 2048 of each
     assert megabytes_given_back > 30
