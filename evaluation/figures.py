@@ -3,6 +3,7 @@
 docs/evaluation.md explains what each figure means and which may be compared.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -241,6 +242,13 @@ def notes(qualities: Sequence[Quality]) -> list[str]:
 def to_markdown(qualities: Sequence[Quality]) -> str:
     """Returns the table with its notes as Markdown, in the layout of publications (Dhariwal & Nichol 2021, table 5)."""
     heads = headings(qualities[0])
-    rows = [heads, ["---", *["---:"] * (len(heads) - 1)], *(cells(quality) for quality in qualities)]
+    named = [[_literally(cell) for cell in cells(quality)] for quality in qualities]
+    rows = [heads, ["---", *["---:"] * (len(heads) - 1)], *named]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    return f"**{title(qualities)}**\n\n{table}\n\n" + "\n".join(f"- {line}" for line in notes(qualities)) + "\n"
+    lines = "\n".join(f"- {_literally(line)}" for line in notes(qualities))
+    return f"**{_literally(title(qualities))}**\n\n{table}\n\n{lines}\n"
+
+
+def _literally(text: str) -> str:
+    """Returns Markdown that shows a text as it stands: names of files may hold anything."""
+    return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", text)

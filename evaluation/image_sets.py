@@ -26,7 +26,7 @@ class ImageSet:
     name: str  # name in tables and plots
     count: int  # number of images
     # draw(first, count) returns images first ... first + count - 1, uint8 of shape (count, H, W, 3), the same ones each
-    # time; it is asked for one part after another
+    # time; most often one part after another, so that reading on is fast
     draw: Callable[[int, int], ImageArray]
     # how a model drew them, with at least `sampler`, `spacing` and `steps`; None for images that are read
     drawn_by: Mapping[str, Any] | None = None
@@ -114,7 +114,7 @@ def _from_npz(path: Path, count: int | None) -> ImageSet:
     Grey images, C = 1, become three equal channels.
     """
     try:
-        # It stays open, because a part is found by reading on from the part before.
+        # It stays open, because a part is found by reading on from the part before, or from the beginning.
         file = zipfile.ZipFile(path).open(f"{ARRAY}.npy")  # noqa: SIM115
         shape, fortran, dtype = _read_header(file)
     except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:

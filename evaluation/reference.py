@@ -67,7 +67,8 @@ def extract_of_size(
     """
     if images.count < LEAST:
         raise EvaluationError(f"{images.name} holds {images.count} images: at least {LEAST} are needed")
-    if (own := images.draw(0, 1).shape[1:3]) != size:
+    own = images.draw(0, min(BATCH, images.count)).shape[1:3]  # in one batch, as `extract` asks for it again
+    if own != size:
         sizes = " and the reference of ".join(f"{width}x{height}" for height, width in (own, size))
         raise EvaluationError(f"{images.name} holds images of {sizes}: bring them to one size, in the same way")
     return extract(images, extractor, tell)

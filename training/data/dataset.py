@@ -4,6 +4,7 @@ import dataclasses
 import json
 import logging
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -110,14 +111,15 @@ def load(recipe: Recipe, folder: Path) -> Dataset:
             *(len(report["unreadable"]), *next(iter(report["unreadable"].items())), folder / REPORT),
         )
     named = recipe.num_classes is not None
-    # PyTorch wants what it shares to be writable, so these are mapped for copies on writing.
-    seen = {name: np.load(folder / _file_of(name), mmap_mode="c") for name in recipe.seen}
+    with warnings.catch_warnings():  # nobody writes to them, and a map that could be written to counts as memory
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        seen = {name: told_to_all(np.load(folder / _file_of(name), mmap_mode="r")) for name in recipe.seen}
     told = load_columns(folder / TOLD, recipe.conditions) if recipe.conditions else {}
     return Dataset(
         np.load(folder / IMAGES, mmap_mode="r"),
         np.load(folder / LABELS) if named else None,
         tuple(report["classes"]) if named else None,
-        {**told, **{name: told_to_all(images) for name, images in seen.items()}},
+        {**told, **seen},
         np.array(report["held"], dtype=np.int64) if seen else NO_ROWS,
     )
 
@@ -157,7 +159,7 @@ def first_images(recipe: Recipe) -> Dataset:
 
 
 @contextmanager
-def growing(path: Path, shape: tuple[int, int, int], *, bits: int) -> Iterator[Callable[[ImageArray], int]]:
+def growing(path: Path, shape: tuple[int, int, int], *, bits: int) -> Iterator[Callable[[ImageArray], None]]:
     """Opens a new .npy file of images of this shape (H, W, C); yields the function that appends one.
 
     Args:
@@ -169,7 +171,13 @@ def growing(path: Path, shape: tuple[int, int, int], *, bits: int) -> Iterator[C
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         start = file.tell()
-        yield lambda image: file.write(image.tobytes())
+
+        def append(image: ImageArray) -> None:
+            assert image.shape == shape
+            assert image.dtype == dtype
+            file.write(image.tobytes())
+
+        yield append
         count = (file.tell() - start) // (dtype.itemsize * math.prod(shape))
         # NumPy leaves room for the number of rows to grow, so that the header can be written again.
         file.seek(0)

@@ -19,7 +19,7 @@ COLOURED = {
     *("bangs", "cornrows", "grayBun", "grayMedium", "grayShort", "mediumBangs2", "mohawk", "mohawk2", "noHair3"),
     "short4",
 }
-INK = "#2c1b18"  # as a colour of hair it is called black
+INK = CHOICES["hair_colour"]["black"]
 
 
 def attributes_of(drawn_by: Mapping[str, Any], background: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ import pytest
 from evaluation import plots
 from evaluation.distances import frechet_without_bias, inception_score, kernel_distance
 from evaluation.errors import EvaluationError
-from evaluation.features import Features
+from evaluation.features import BATCH, Features
 from evaluation.figures import (
     FIGURES,
     Figure,
@@ -28,7 +28,7 @@ from evaluation.figures import (
     to_json,
     to_markdown,
 )
-from evaluation.image_sets import from_array, from_path
+from evaluation.image_sets import ImageSet, from_array, from_path
 from evaluation.inception import InceptionV3, read_weights
 from evaluation.plots import plot_quality
 from evaluation.precision_recall import density_coverage, precision_recall
@@ -130,6 +130,19 @@ def test_images_of_another_size_than_the_reference_are_refused() -> None:
         evaluate(from_array("made", np.zeros((30, 6, 8, 3), np.uint8)), reference, Plain())
 
 
+def test_a_model_draws_full_batches_from_the_first_on() -> None:
+    """The time of an image is that of full batches, and the first draw counts in any case."""
+    reference = read_reference(from_array("real", images_of(0, 40)), Plain())
+    asked: list[tuple[int, int]] = []
+
+    def draw(first: int, count: int) -> ImageArray:
+        asked.append((first, count))
+        return images_of(0, 40)[first : first + count]
+
+    evaluate(ImageSet("model", 40, draw), reference, Plain())
+    assert asked == [(0, BATCH), (0, BATCH), (BATCH, 40 - BATCH)]
+
+
 def quality(extractor: Plain) -> Quality:
     reference = read_reference(from_array("real", images_of(0, 40)), extractor)
     return evaluate(from_array("made", images_of(1, 30)), reference, extractor)
@@ -155,6 +168,8 @@ def test_the_table_has_the_layout_of_publications_with_the_protocol_beside_it() 
     assert lines[5].startswith("| b | 30 |")
     assert "- Precision: 3 pooled features, k = 3, 30 images, 40 of the reference." in lines
     assert cells(rows[0])[0] == "a"
+    odd = to_markdown([replace(one, name="*mine* _a_|[1].npz <b>")]).splitlines()[4]
+    assert odd.startswith(r"| \*mine\* \_a\_\|\[1\].npz \<b\> | 30 |")
     assert title(rows) in lines[0]
 
     (content, _) = to_json(rows)
