@@ -16,7 +16,9 @@ from .objective.weightings import WEIGHTINGS
 class SourceChoice(NamedTuple):
     """A source of images."""
 
-    module: str  # the module of `training.data` with the function `open_NAME`, which does what `open_source` does
+    # the module of `training.data` with the function `open_NAME`, which does what `open_source` does; empty for one of
+    # another package
+    module: str
     # whether images have names, but no test half, so that `image_files.of_split` can choose some of them
     reserves: bool = False
     tells: bool = False  # whether it tells values of conditions by itself
@@ -36,7 +38,9 @@ SOURCES = {
 class LossChoice(NamedTuple):
     """A loss."""
 
-    module: str  # the module of `training.objective` whose `objective_of` does what `objectives.objective_of` does
+    # the module of `training.objective` whose `objective_of` does what `objectives.objective_of` does; empty for one of
+    # another package
+    module: str
     weighted: bool = False  # whether a recipe may choose its weighting
     # whether the variational bound, of 256 levels, is in it, which can train a learned variance
     has_bound: bool = False

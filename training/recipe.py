@@ -14,7 +14,7 @@ from model.foreign.names import is_foreign, module_of
 from model.networks.configs import ClassifierConfig, network_to_json
 from model.networks.network_config import NetworkConfig
 from model.plans.plan import Prediction, Variance
-from model.plans.settings import GUIDANCE
+from model.plans.settings import GUIDANCE, Scale
 from model.shape import ImageSize, Shape
 
 from .choices import LossName, SourceName, WeightingName
@@ -95,7 +95,7 @@ class Recipe:
     # sigmoid
     gamma: float | None = None
     # guidance_scale, guidance_low, guidance_high: of the teacher in a distillation; None is its own default
-    guidance_scale: Annotated[float, Field(ge=0, le=100)] | None = None
+    guidance_scale: Scale | None = None
     guidance_low: float | None = None
     guidance_high: float | None = None
     # the steps of the teacher that the student learns to do in one, with DDIM; 1 is the prediction

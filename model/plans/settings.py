@@ -26,6 +26,8 @@ MOST_STEPS = 10_000  # as many as a schedule may have timesteps
 # section 4.3).
 RESTORATION_ETA = 0.85
 
+Scale = Annotated[float, Field(ge=0, le=100)]  # of guidance of either kind
+
 # A type that validates requests. For mypy, which cannot see the registry, it is a plain string.
 if TYPE_CHECKING:
     SamplerName = str
@@ -71,10 +73,8 @@ class SamplerDefaults(Run):
     """
 
     guidance_scale: Annotated[
-        float,
+        Scale,
         Field(
-            ge=0,
-            le=100,
             description="scale of guidance by a weaker network, or without one classifier-free, which needs a label; "
             "1 is off",
         ),
@@ -115,8 +115,7 @@ class Settings(SamplerDefaults):
     variance: Annotated[Variance, Field(description="variance of the noise of each step; ddpm only")] = "fixed_small"
     clip: Annotated[ClipMode, Field(description="clipping of the predicted image at each step")] = "static"
     classifier_scale: Annotated[
-        float,
-        Field(ge=0, le=100, description="scale of guidance by the model's classifier; 0 is off; needs a label"),
+        Scale, Field(description="scale of guidance by the model's classifier; 0 is off; needs a label")
     ] = 0.0
 
 

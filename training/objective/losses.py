@@ -93,6 +93,7 @@ class Objective:
         weighting: str = "uniform",
         gamma: float | None = None,
     ) -> None:
+        assert loss in ("simple", "hybrid", "vlb")
         self._schedule = schedule
         self._prediction = prediction
         self._loss = loss

@@ -145,7 +145,7 @@ class Run:
     """Runs a trainer; logs, saves and shows.
 
     Args:
-        outcome: what the run makes; None in all processes but the first.
+        outcome: what the run makes; None in all processes but the first, which alone saves and logs.
     """
 
     def __init__(self, trainer: Trainer, out: Path, outcome: Outcome | None = None) -> None:
