@@ -27,7 +27,7 @@ def most_agreeing(outs: Mapping[int, Tensor]) -> list[int]:
     """Returns the largest set of batch sizes whose outputs agree bit for bit; of equals, that with the largest size.
 
     Args:
-        outs: the output of the first images of one batch by batch size, rising. So in `agreeing_with_largest`.
+        outs: the output of the first images of one batch by batch size, rising.
     """
     groups = [agreeing_with_largest({n: outs[n] for n in outs if n <= largest}) for largest in outs]
     return max(groups, key=lambda group: (len(group), group[-1]))

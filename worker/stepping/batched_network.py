@@ -30,6 +30,7 @@ class BatchedNetwork:
         example: arguments for a batch of the largest size, on the device.
         sizes: the batch sizes to choose from, rising.
         agreeing: returns the sizes that agree, from the outputs of the first images of the example by size.
+        most: returns the largest size to use, from the seconds of a call by size.
         exact: whether to use only sizes that agree bit for bit.
         foreign: whether the network is of another package, which may mix the images of a batch.
 
@@ -44,11 +45,12 @@ class BatchedNetwork:
         self,
         name: str,
         network: ParallelNetwork,
+        *,
         device: torch.device,
         example: Sequence[Tensor],
         sizes: Sequence[int],
-        *,
         agreeing: Callable[[Mapping[int, Tensor]], list[int]],
+        most: Callable[[Mapping[int, float]], int] = max,
         exact: bool,
         foreign: bool,
         timer: CallTimer,
@@ -65,8 +67,11 @@ class BatchedNetwork:
         else:
             alike = {n: out for n, out in outs.items() if not foreign or alike_anywhere(self._first, example, out)}
         # Only outputs decide which sizes agree, so no measurement of time affects an image.
-        self.sizes = tuple(sizes) if not exact else tuple(agreeing(alike)) if alike else (sizes[-1],)
-        self.seconds = {size: found[size][1] for size in self.sizes}
+        agreed = agreeing(alike) if alike else sizes[-1:]
+        seconds = {size: found[size][1] for size in (agreed if exact else sizes)}
+        largest = most(seconds)
+        self.seconds = {size: spent for size, spent in seconds.items() if size <= largest}
+        self.sizes = tuple(self.seconds)
         network.find_choices({size: outs[size] for size in self.sizes}, example, exact=exact)
 
     def __call__(self, *batch: Tensor) -> Tensor:
@@ -94,10 +99,6 @@ class BatchedNetwork:
             return self(*batch)
         return out[:rows].float()
 
-    def limit(self, largest: int) -> None:
-        """Uses no larger size from now on."""
-        self.sizes = tuple(size for size in self.sizes if size <= largest)
-
     def replace(self, network: ParallelNetwork, example: Sequence[Tensor]) -> None:
         """Calls another network of the same bits from now on, and measures it."""
         self._network = network
@@ -116,7 +117,7 @@ class BatchedNetwork:
         return out.float()
 
     def _give_up(self, size: int) -> None:
-        self.limit(size - 1)
+        self.sizes = tuple(each for each in self.sizes if each < size)
         log.warning("no memory for batches of %d; going on with batches of %s", size, self.sizes)
         if self._device.type == "cuda":
             torch.cuda.empty_cache()

@@ -118,10 +118,10 @@ class Runner:
             example=example,
             sizes=sorted(compiled) or (every_fourth if device.type == "cpu" else powers_of_two)(largest),
             agreeing=most_agreeing,
+            most=useful_size if slots is None else max,
             foreign=isinstance(checkpoint.config.network, ForeignConfig),
         )
-        self.slots = useful_size(self._network.seconds) if slots is None else self.buckets[-1]
-        self._network.limit(self.slots)
+        self.slots = self.buckets[-1]
         if graphs and device.type == "cuda":
             with torch.inference_mode():
                 self._network.replace(parallel(graphed(network, device, example, self.buckets)), example)
