@@ -17,7 +17,7 @@ LEAST_SINGULAR_VALUE = 3e-2  # of blurs: weaker coordinates count as lost, becau
 
 
 class Operator(Protocol):
-    """A degradation of images of shape (C, H, W), float32; its attributes are numbers, tensors and tuples of them."""
+    """A degradation of images of shape (C, H, W), float32; its attributes are numbers, tensors, tuples of tensors."""
 
     singular_values: Tensor  # the singular value of each coordinate, shape (C, H, W); 0 where nothing is measured
 

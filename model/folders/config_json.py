@@ -15,7 +15,7 @@ from ..networks.configs import NETWORKS, network_to_json
 from ..networks.network_config import MAX_PLANES, MAX_VECTOR, NetworkConfig
 from ..plans.schedule_config import FACTORS
 from ..plans.settings import INTERVAL
-from ..shape import MAX_CHANNELS, Shape
+from ..shape import Shape
 from .config import ModelConfig, SamplerDefaults
 from .parsing import parse, shown
 
@@ -63,16 +63,16 @@ def config_from_json(content: Mapping[str, Any]) -> ModelConfig:
         raise CheckpointError(f"config.json has format {content.get('format')!r}; this version reads format {FORMAT}")
     fields = {name: value for name, value in content.items() if name not in ("format", "parameters")}
     try:
-        parameters = content.get("parameters", 0)
-        if type(parameters) is not int or not 0 <= parameters <= MAX_PARAMETERS:
-            raise ValueError(f"parameters must be at most {MAX_PARAMETERS}, got {shown(parameters)}")
+        parameters = content.get("parameters")
+        if parameters is not None and (type(parameters) is not int or not 0 <= parameters <= MAX_PARAMETERS):
+            raise ValueError(f"parameters must be a whole number from 0 to {MAX_PARAMETERS}, got {shown(parameters)}")
         if "schedule" not in fields:
             raise ValueError("schedule is missing")
         fields["conditions"] = read_conditions(fields.get("conditions") or {})
         for name in NETWORK_SECTIONS:
             if fields.get(name) is not None:
                 fields[name] = _network(name, fields[name], fields)
-        plans = _tables("plans", fields.get("plans") or {}, MAX_PLANS)
+        plans = _tables("plans", {} if fields.get("plans") is None else fields["plans"], MAX_PLANS)
         fields["plans"] = {name: parse(SamplerDefaults, plan, f"plans.{name}.") for name, plan in plans.items()}
         config = parse(ModelConfig, fields)
         _check(config)
@@ -86,7 +86,7 @@ def _tables(name: str, content: Any, most: int) -> Mapping[str, Mapping[str, Any
     if not isinstance(content, Mapping) or not all(isinstance(table, Mapping) for table in content.values()):
         raise ValueError(f"{name} must be a table of tables")
     if len(content) > most:
-        raise ValueError(f"{name} must be at most {most}")
+        raise ValueError(f"{name} must have at most {most} entries")
     return content
 
 
@@ -145,7 +145,7 @@ def _check_conditions(conditions: Conditions) -> None:
 
 def _check(config: ModelConfig) -> None:
     if config.network.in_channels != config.channels:
-        raise ValueError(f"channels must be 1 to {MAX_CHANNELS} and equal the network's in_channels")
+        raise ValueError("channels must equal the network's in_channels")
     with_variance = 2 * config.channels
     allowed = (with_variance,) if config.variance.startswith("learned") else (config.channels, with_variance)
     if config.network.out_channels not in allowed:

@@ -36,10 +36,12 @@ def parse(kind: type[Value], content: Any, prefix: str = "") -> Value:
             known = ", ".join(prefix + name for name in types)
             raise ValueError(f"unknown key {prefix}{key[:64]}: known are {known}")
         adapter, table = types[key]
+        if isinstance(value, list) and len(value) > MAX_ENTRIES:
+            raise ValueError(f"{prefix}{key} must have at most {MAX_ENTRIES} entries, not {len(value)}")
         if table is not None and value is not None and not dataclasses.is_dataclass(value):
             value = parse(table, value, f"{prefix}{key}.")
         try:
-            values[key] = adapter.validate_python(_tuple_of(value), strict=True)
+            values[key] = adapter.validate_python(tuple(value) if isinstance(value, list) else value, strict=True)
         except ValidationError as error:
             reasons = dict.fromkeys(found["msg"] for found in error.errors())  # one for each type of a union
             raise ValueError(f"{prefix}{key}: {' or '.join(reasons)}, got {shown(value)}") from error
@@ -64,15 +66,9 @@ def _table(hint: Any) -> type[Any] | None:
     return next((part for part in parts if isinstance(part, type) and dataclasses.is_dataclass(part)), None)
 
 
-def _tuple_of(value: Any) -> Any:
-    if not isinstance(value, list):
-        return value
-    return tuple(value[: MAX_ENTRIES + 1])  # more than any field may have, so it is refused
-
-
 def shown(value: Any) -> str:
     """Returns a value for a message, cut to about 60 characters before a long one is written out."""
     if isinstance(value, str | list | tuple):
-        value = value[:16]
+        value = value[:64]  # of which at most 60 characters are shown, so that what was cut is marked
     text = "a number of many digits" if isinstance(value, int) and abs(value) > 10**30 else repr(value)
     return text if len(text) <= 60 else f"{text[:60]}..."

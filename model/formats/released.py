@@ -21,7 +21,7 @@ def _read() -> dict[str, Facts]:
     text = files(__package__).joinpath("released.toml").read_text("utf-8")
     for layout, tables in tomllib.loads(text).items():
         for name, table in tables.items():
-            tables[name] = {**tables.get(table.pop("like", None), {}), **table}
+            tables[name] = {**(tables[table.pop("like")] if "like" in table else {}), **table}
             released[name] = parse(LAYOUTS[layout], tables[name])
     return released
 

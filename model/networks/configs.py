@@ -34,12 +34,11 @@ Resample = Literal["conv", "resblock"]
 
 @dataclass(frozen=True)
 class UNetConfig(LevelledConfig):
-    """The config of a `UNet`.
+    """The config of a `UNet`, whose `channels` are the size of the timestep embedding too.
 
     Raises ValueError if a width cannot be divided into groups or heads, or a choice is unknown.
     """
 
-    # `channels` is the size of the timestep embedding too
     num_res_blocks: Blocks = 2  # residual blocks per level on the way down (one more on the way up)
     attention_levels: Levels = (2,)  # levels (0 the finest) whose blocks are followed by self-attention
     mid_attention: bool = True  # whether the middle has self-attention too

@@ -146,8 +146,14 @@ def test_a_setting_is_found_on_the_command_line(environment: dict[str, str], com
 
 def test_a_setting_is_found_in_the_defaults_of_models(environment: dict[str, str]) -> None:
     imports = "from model.folders.config import SamplerDefaults; from model.folders.parsing import parse"
-    code = f"{imports}; print([parse(SamplerDefaults, {{'churn': churn}}).churn for churn in (0.5, 1)])"
-    assert run(environment, "-c", code) == "[0.5, 1.0]\n"
+    code = f"""{imports}
+print(parse(SamplerDefaults, {{'churn': 0.5}}).churn)
+try:
+    parse(SamplerDefaults, {{'churn': 2}})
+except ValueError as error:
+    print(error)
+"""
+    assert run(environment, "-c", code) == "0.5\nchurn: Input should be less than or equal to 1, got 2\n"
 
 
 @pytest.mark.slow

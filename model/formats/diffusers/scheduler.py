@@ -128,12 +128,13 @@ def scheduler_from_diffusers(content: Mapping[str, Any]) -> dict[str, Any]:
     if said.variance_type in MISCOMPUTED:
         raise _refusal(f"variance_type is {said.variance_type}: {MISCOMPUTED[said.variance_type]}")
     defaults = _defaults(content, said)
+    clips = said.clip_sample and content.get("clip_sample", True) is not None  # to diffusers null is false
     return {
         "schedule": _schedule(said),
         "prediction": PREDICTIONS[said.prediction_type],
         "variance": VARIANCES[said.variance_type],
         # Of these schedulers of diffusers those of MULTISTEP have no clip_sample.
-        "clip": _clipping(said, clip_sample=defaults["sampler"] in ("ddpm", "ddim") and said.clip_sample),
+        "clip": _clipping(said, clip_sample=defaults["sampler"] in ("ddpm", "ddim") and clips),
         "defaults": defaults,
     }
 

@@ -28,8 +28,8 @@ class Transition(NamedTuple):
     s: float = 0.0  # standard deviation of the noise that is added, where it is not learned
     # of a learned deviation: f = (output + 1) / 2 lies between 0 and 1 (learned_range); 0 is not learned
     v: float = 0.0
-    # of classifier guidance with scale 1; the gradient is that of log p(y | x_t). Multiplied by exp(2 v f). None for
-    # that of `eps_guidance`
+    # of classifier guidance with scale 1; the gradient is that of log p(y | x_t). Multiplied by exp(2 v f). None
+    # means that of `eps_guidance`
     g: float | None = None
 
 

@@ -191,7 +191,7 @@ def test_conditions_that_no_network_has_are_refused_by_name(path: str, value: ob
 def test_a_model_has_at_most_32_conditions() -> None:
     many = {f"a{index}": Number() for index in range(33)}
     model = ModelConfig(UNetConfig(**NETWORK, vector_size=66), image_size=8, conditions=many)
-    with pytest.raises(CheckpointError, match="conditions must be at most 32"):
+    with pytest.raises(CheckpointError, match="conditions must have at most 32 entries"):
         config_from_json(config_to_json(model))
 
 

@@ -140,6 +140,7 @@ def test_a_scheduler_that_cannot_be_had_is_refused_by_name(folder: Path, changes
                 "clip": Clipping(bound=2.0, keep_eps=True),
             },
         ),
+        (diffusers.DDPMScheduler(clip_sample=None), {"clip": Clipping("none", keep_eps=True)}),
         (diffusers.DDPMScheduler(variance_type="fixed_small_log"), {"variance": "fixed_small"}),
         (
             diffusers.DDIMScheduler(timestep_spacing="trailing", clip_sample=False),
