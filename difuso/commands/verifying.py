@@ -27,7 +27,7 @@ from model.shape import Shape
 from worker.settings import WorkerSettings
 from worker.stepping.runner import Runner
 
-from ..drawing.drawing import load_runner
+from ..drawing.drawing import load_model, runner_of
 from ..drawing.sampling import draw, open_image, slots_of
 from ..errors import UserError, user_errors
 from ..models_folder import find_model
@@ -119,13 +119,13 @@ def _make_again(
 def _with_weights(file: Path, job: Job, name: str, sha256: str, settings: WorkerSettings) -> Runner:
     """Loads a model of a job; raises UserError if its weights are not those that made the image of a file."""
     folder = settings.models_dir / find_model(name, settings.models_dir).name
-    runner = load_runner(name, settings, slots=slots_of(job))
-    if runner.checkpoint.sha256 != sha256:
+    checkpoint = load_model(name, settings)
+    if checkpoint.sha256 != sha256:
         raise UserError(
             f"{file} was made by other weights: those of {name} had the SHA-256 {sha256[:12]}…, and "
-            f"{folder} has {runner.checkpoint.sha256[:12]}…; name another folder with --models-dir"
+            f"{folder} has {checkpoint.sha256[:12]}…; name another folder with --models-dir"
         )
-    return runner
+    return runner_of(checkpoint, settings, slots=slots_of(job))
 
 
 def _fitted(files: Sequence[Path], hashes: Sequence[str], config: ModelConfig) -> list[FittedImage]:

@@ -26,6 +26,7 @@ from ..models_folder import usable_models
 from ..options import read_settings
 
 if TYPE_CHECKING:
+    from model.checkpoint import Checkpoint
     from worker.stepping.runner import Runner
 
 
@@ -156,14 +157,24 @@ def load_runner(name: str, settings: WorkerSettings, *, slots: int | None = None
 
     Raises UserError if its checkpoint or the device cannot be used.
     """
+    return runner_of(load_model(name, settings), settings, slots=slots)
+
+
+def load_model(name: str, settings: WorkerSettings) -> Checkpoint:
+    """Loads the checkpoint of a model; raises UserError if it cannot be used."""
     from model import load_checkpoint
+
+    with user_errors(name):
+        return load_checkpoint(settings.models_dir / name, networks=settings.networks)
+
+
+def runner_of(checkpoint: Checkpoint, settings: WorkerSettings, *, slots: int | None = None) -> Runner:
+    """Makes the runner of a checkpoint as `load_runner` does; raises UserError if the device cannot be used."""
     from worker.engine.models import make_runner
     from worker.stepping.runner import pick_device
 
-    with user_errors(name):
-        device = pick_device(settings.device)
-        checkpoint = load_checkpoint(settings.models_dir / name, networks=settings.networks)
-        return make_runner(checkpoint, settings, device=device, slots=slots)
+    with user_errors(checkpoint.name):
+        return make_runner(checkpoint, settings, device=pick_device(settings.device), slots=slots)
 
 
 def model_of(runner: Runner) -> LocalModel:
