@@ -30,7 +30,7 @@ SHEET_COLOUR = "white"
 
 
 @dataclass(frozen=True)
-class Finished:
+class Result:
     """The result of a finished job."""
 
     manifest: Manifest
@@ -72,11 +72,12 @@ def describe(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def sheet(made: Finished) -> tuple[bytes, str]:
+def sheet(made: Result) -> tuple[bytes, str]:
     """Returns a single image unchanged, several as a contact sheet, and a passage as a row between its ends."""
     if len(made.pngs) == 1:
         return made.pngs[0], ""
-    images, job = _opened(made.course, bits=made.manifest.job.bits), made.manifest.job
+    job = made.manifest.job
+    images = _opened(made.course, bits=job.bits)
     canvas = _side_by_side(images, len(images) if job.task.is_passage else _columns(len(images)))
     file = io.BytesIO()
     canvas.save(file, "PNG", pnginfo=_text(made.manifest))
@@ -113,7 +114,7 @@ def _side_by_side(images: Sequence[Image.Image], columns: int) -> Image.Image:
     return canvas
 
 
-def animation(made: Finished) -> tuple[bytes, str]:
+def animation(made: Result) -> tuple[bytes, str]:
     """Returns the images, or the moments of the trace, as an animated PNG that runs forwards and backwards, for ever.
 
     An animated PNG compresses frames as a PNG compresses its image, so the compressed pixels are copied unchanged.
@@ -180,7 +181,7 @@ def _text(manifest: Manifest) -> PngInfo:
     return text
 
 
-def archive(made: Finished) -> tuple[bytes, str]:
+def archive(made: Result) -> tuple[bytes, str]:
     """Returns a zip of the images and the manifest."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:  # PNGs are compressed already
@@ -190,7 +191,7 @@ def archive(made: Finished) -> tuple[bytes, str]:
     return file.getvalue(), ""
 
 
-def message(made: Finished) -> tuple[bytes, str]:
+def message(made: Result) -> tuple[bytes, str]:
     """Returns a MIME multipart message of the manifest and the images."""
     boundary = f"difuso-{hashlib.sha256(made.pngs[0]).hexdigest()[:32]}"
     parts = [("manifest.json", "application/json", json.dumps(describe(made.manifest)).encode())]
@@ -202,7 +203,7 @@ def message(made: Finished) -> tuple[bytes, str]:
     return body + f"--{boundary}--\r\n".encode(), f"; boundary={boundary}"
 
 
-def arrays(made: Finished) -> tuple[bytes, str]:
+def arrays(made: Result) -> tuple[bytes, str]:
     """Returns an .npz file of the images, their classes, and the arrays of the trace."""
     job = made.manifest.job
     images = image_arrays(made.pngs, job.params, planes=job.planes)

@@ -1,6 +1,6 @@
-"""The errors of the front end, each with its type of problem (RFC 9457); those of parameters and images: `jobs.errors`.
+"""The errors of the front end, each with its type of problem (RFC 9457).
 
-`app.http.problems` turns both into answers.
+Those about parameters and images are in `jobs.errors`. `app.http.problems` turns both into answers.
 """
 
 import math

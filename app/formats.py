@@ -9,9 +9,9 @@ from typing import Any
 
 from jobs.contract import Manifest
 
-from .encoders import Finished, animation, archive, arrays, message, sheet
+from .encoders import Result, animation, archive, arrays, message, sheet
 
-Encoder = Callable[[Finished], tuple[bytes, str]]  # returns the body and the parameters of its media type
+Encoder = Callable[[Result], tuple[bytes, str]]  # returns the body and the parameters of its media type
 
 
 class Format(StrEnum):

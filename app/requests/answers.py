@@ -11,7 +11,7 @@ from jobs.contract import JobState, JobStatus, Manifest
 from jobs.errors import ResultExpired
 from jobs.store.result_store import ResultStore
 
-from ..encoders import Finished
+from ..encoders import Result
 from ..errors import JobCancelled, JobFailed, NotAcceptable, NotReady
 from ..films import FilmFormat, rendered
 from ..formats import Format
@@ -72,7 +72,8 @@ async def images(
         NotAcceptable: if the images have no format that the caller accepts.
         Overloaded: if too many requests for images wait.
     """
-    form, store, renderers = accept.choose(status.job.planes), process.store, process.renderers
+    form = accept.choose(status.job.planes)
+    store, renderers = process.store, process.renderers
     manifest = await renderers.read(lambda: finished(status, store))
     render = form.render
     if render is None:
@@ -88,7 +89,7 @@ async def images(
         def read_and_render() -> tuple[bytes, str]:
             pngs = [store.image(manifest, index) for index in range(len(manifest.images))]
             trace = store.trace(manifest) if form.shows_trace else None
-            return render(Finished(manifest, pngs, _ends(manifest, store), trace))
+            return render(Result(manifest, pngs, _ends(manifest, store), trace))
 
         body, parameters = await renderers.run(read_and_render)
     headers["Content-Disposition"] = f'inline; filename="{status.job.id}.{form.extension}"'

@@ -2,7 +2,7 @@
 
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -86,17 +86,19 @@ class Submission:
     urgency: int
     idempotency_key: str | None
 
-    async def answer(self, model: str, query: SamplingQuery, prepared: Prepared, *, dry_run: bool) -> Response:
+    async def answer(self, model: str, query: SamplingQuery, prepared: Prepared) -> Response:
         """Queues the job and waits for its images; answers 202 with the job if that takes too long.
 
-        The query as it was sent lets a repeated request be recognised. The answer, also a refusal, has the RateLimit
-        headers of a caller with limits.
-
-        Args:
-            dry_run: whether to answer with the price of a new job, which is refused as the job would be. Nothing is
-                written then.
+        The query as it was sent lets a repeated request be recognised.
         """
-        answering = self._answer_price(model, prepared) if dry_run else self._answer(model, query, prepared)
+        return await self._limited(self._answer(model, query, prepared))
+
+    async def price(self, model: str, prepared: Prepared) -> Response:
+        """Answers with the price of a new job, which is refused as the job would be. Nothing is written."""
+        return await self._limited(self._answer_price(model, prepared))
+
+    async def _limited(self, answering: Awaitable[Response]) -> Response:
+        """Gives an answer, also a refusal, the RateLimit headers of a caller with limits."""
         try:
             response = await answering
         except AppError as error:
@@ -238,10 +240,11 @@ async def _submission(
     priority: PriorityHeader = None,
     idempotency_key: IdempotencyKeyHeader = None,
 ) -> Submission:
-    """Reads the headers that FastAPI describes; of one that is sent repeatedly, it would pass only one."""
+    """Reads all headers itself, because FastAPI passes only one of those that are sent repeatedly."""
     sent = request.headers.getlist
-    key = read_idempotency_key(idempotency_key or "") if len(sent("idempotency-key")) == 1 else None
-    if key is None and idempotency_key is not None:
+    keys = sent("idempotency-key")
+    key = read_idempotency_key(keys[0]) if len(keys) == 1 else None
+    if keys and key is None:
         detail = "Input should be one key of 1 to 255 printable ASCII characters, preferably in quotation marks"
         raise InvalidRequest("header", "Idempotency-Key", detail)
     preference = read_preference(", ".join(sent("prefer")), longest=process.settings.sync_wait)

@@ -12,6 +12,7 @@ from jobs.images.arrays import SentImage
 from jobs.images.fitting import read_image
 
 from ..errors import BodyTooLarge, InvalidRequest, Overloaded, UploadRefused
+from ..formats import BINARY
 from ..http.multipart import FormReader
 from ..http.problems import MAX_NAME
 
@@ -32,7 +33,7 @@ T = TypeVar("T")
 class Sent(NamedTuple):
     """The images of a JSON body."""
 
-    images: dict[str, bytes]  # the images, by name
+    images: dict[str, bytes]  # by name
     memory: ExitStack  # counts the memory of the body as used until it is closed
 
 
@@ -67,12 +68,7 @@ class Uploads:
             Overloaded: if too many images are being read.
         """
         if not parts and SENT not in request.scope:
-            async for chunk in request.stream():
-                if chunk:
-                    wanted = (
-                        f"Send images or {instead}, not both" if instead else f"The body should be empty, or {JSON}"
-                    )
-                    raise InvalidRequest("pointer", "", wanted)
+            await _expect_nothing(request, instead)
             return {}
         async with self._receive(request, parts) as files:
             for name in parts:
@@ -158,7 +154,7 @@ def request_body(
     *required: str, json: dict[str, Any], optional: Collection[str] = (), instead: str = ""
 ) -> dict[str, Any]:
     """Returns the OpenAPI description of the body that `Uploads.read` reads; `json` is the schema of a JSON body."""
-    part = {"type": "string", "format": "binary", "description": "PNG or JPEG, or an array as .npy"}
+    part = {**BINARY, "description": "PNG or JPEG, or an array as .npy"}
     schema = {
         "type": "object",
         "properties": dict.fromkeys([*required, *optional], part),

@@ -81,7 +81,7 @@ class Watcher:
         latest = [status]
         if status.state.is_terminal or (until is not None and until(status)):
             return status
-        ended = asyncio.create_task(self._hear(latest, until, timesteps))
+        ended = asyncio.create_task(self._hear(latest, until, timesteps=timesteps))
         gone = asyncio.create_task(_disconnected(request))
         draining = asyncio.create_task(self._draining.wait())
         tasks: list[asyncio.Task[Any]] = [ended, gone, draining]
@@ -98,7 +98,9 @@ class Watcher:
             await asyncio.gather(*tasks, return_exceptions=True)
         return await self._read(status.job.id, timesteps=timesteps) or latest[0]
 
-    async def _hear(self, latest: list[JobStatus], until: Callable[[JobStatus], bool] | None, timesteps: bool) -> None:
+    async def _hear(
+        self, latest: list[JobStatus], until: Callable[[JobStatus], bool] | None, *, timesteps: bool
+    ) -> None:
         """Returns when the job has ended or `until` accepts its status, with its last status in `latest`.
 
         The message that announces the end holds the status. So without `until` a job is read only when the wait begins,

@@ -108,7 +108,8 @@ def list_jobs(query: Annotated[JobsQuery, Query()], process: ProcessDep, key: Ca
     owner = key.name if key else None
     after = None if query.cursor is None else Cursor.decode(query.cursor)
     wanted = Wanted(state=query.state, kind=query.kind, model=query.model, tag=query.tag)
-    page, headers = process.queue.page(owner, wanted, most=query.limit, after=after), {}
+    page = process.queue.page(owner, wanted, most=query.limit, after=after)
+    headers = {}
     if page.following is not None:
         sent = {**query.model_dump(mode="json", exclude_unset=True), "cursor": page.following.encode()}
         asked = urlencode({name: value for name, value in sent.items() if value is not None})

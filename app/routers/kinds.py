@@ -1,6 +1,7 @@
 """POST /generate, /interpolate, /denoise, /restore, /upscale: one route for each kind of job."""
 
 from collections.abc import Awaitable, Callable
+from functools import cache
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -22,6 +23,7 @@ from ..requests.uploads import SENT, Sent, request_body
 router = APIRouter(tags=["jobs"], route_class=JsonRoute)
 
 
+@cache  # the endpoint and its description ask for it
 def _query(kind: Kind[Any]) -> type[Any]:
     """Returns the query of a kind with `dry_run`, which is about the answer: no job and no hash of a request has it."""
     description = "answer with the price of the request, without making a job"
@@ -51,7 +53,9 @@ def _post(kind: Kind[Any]) -> Callable[..., Awaitable[Response]]:
         draft = await run_in_threadpool(kind.draft, query, model)
         images = await process.uploads.read(request, draft.fits, optional=draft.optional, instead=kind.instead)
         prepared = await run_in_threadpool(draft.complete, images)
-        return await submission.answer(model.name, query, prepared, dry_run=query.dry_run)
+        if query.dry_run:
+            return await submission.price(model.name, prepared)
+        return await submission.answer(model.name, query, prepared)
 
     return post
 

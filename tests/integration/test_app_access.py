@@ -215,8 +215,10 @@ def test_metrics_on_a_port_of_their_own_are_nowhere_else(
     monkeypatch.setattr("app.main.start_http_server", lambda *a, **k: servers.append(start_http_server(*a, **k)))
     serve(settings)
     (app,), ((server, _),) = apps, servers
-    assert "/metrics" not in app.openapi()["paths"]
-    metrics = httpx.get(f"http://127.0.0.1:{settings.api_metrics_port}/metrics").text
-    assert "difuso_http_request_duration_seconds" in metrics
-    server.shutdown()
-    server.server_close()
+    try:
+        assert "/metrics" not in app.openapi()["paths"]
+        metrics = httpx.get(f"http://127.0.0.1:{settings.api_metrics_port}/metrics").text
+        assert "difuso_http_request_duration_seconds" in metrics
+    finally:
+        server.shutdown()
+        server.server_close()

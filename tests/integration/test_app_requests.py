@@ -181,9 +181,8 @@ def test_one_key_for_two_pictures_at_once_is_one_job_that_keeps_its_own(
 ) -> None:
     colours = [saved(Image.new("RGB", (16, 16), colour), "PNG") for colour in ("red", "blue")]
     with ThreadPoolExecutor(2) as pool:
-        for number in range(
-            4
-        ):  # without a worker the queue ends at five jobs, and then whoever is second finds it full
+        # Without a worker the queue ends at five jobs, and then whoever is second finds it full.
+        for number in range(4):
             headers = {**ASYNC, "Idempotency-Key": f"round {number}"}
             post = partial(api.post, "/denoise?sigma=20", headers=headers)
             answers = list(pool.map(lambda png, post=post: post(files={"image": png}), colours))

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
-from app.encoders import FRAME_MILLISECONDS, SHEET_GAP, Finished, describe
+from app.encoders import FRAME_MILLISECONDS, SHEET_GAP, Result, describe
 from app.formats import Format
 from app.http.conditional import matches
 from jobs.contract import ImageFile, Job, Manifest, Picture
@@ -28,7 +28,7 @@ def render(
     form: Format, manifest: Manifest, pngs: list[bytes], ends: Sequence[bytes] = (), trace: bytes | None = None
 ) -> tuple[bytes, str]:
     assert form.render is not None
-    body, parameters = form.render(Finished(manifest, pngs, ends, trace))
+    body, parameters = form.render(Result(manifest, pngs, ends, trace))
     return body, f"{form}{parameters}"
 
 

@@ -271,7 +271,7 @@ def test_text_that_is_not_a_recipe_is_refused_in_one_line(tmp_path: Path, facts:
 
 
 def test_a_contact_sheet_tells_its_job_and_is_not_made_again(sampled: Path, models_dir: Path) -> None:
-    from app.encoders import Finished, sheet
+    from app.encoders import Result, sheet
 
     model = read_catalog(models_dir).choose("tiny")
     pngs = [Path(f"tiny-{seed}.png").read_bytes() for seed in (100, 101)]
@@ -284,7 +284,7 @@ def test_a_contact_sheet_tells_its_job_and_is_not_made_again(sampled: Path, mode
         images=tuple(ImageFile(path=f"{seed}", seed=seed, sha256="") for seed in (100, 101)),
         finished_at=0,
     )
-    Path("sheet.png").write_bytes(sheet(Finished(manifest, pngs))[0])
+    Path("sheet.png").write_bytes(sheet(Result(manifest, pngs))[0])
     assert facts_of(Path("sheet.png"))["params"]["n"] == 2
     with pytest.raises(CannotVerify, match="shows several images"):
         difuso("verify", "sheet.png")
