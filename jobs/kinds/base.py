@@ -148,8 +148,8 @@ class Kind(Generic[Query]):
         task: the type of its tasks.
         complete: makes a complete request from a query, except the parts common to all kinds; raises like `draft`. It
             gets the images only where they decide about the request.
-        own_fits: returns the functions that fit the images of a request that can be completed, by part; None if the
-            required parts get the shape of the images that the model draws from, or else that of those that it makes.
+        own_fits: returns the functions that fit the images of a request that can be completed, by part; None if each
+            required part gets the shape of the model's condition, or of its images if it has none.
         by_images: returns whether the images decide about a request, which cannot be completed before they are read.
         match: checks that the images match each other; raises ImageRefused.
         choose: returns the model of a query, and any other model that the query names; raises RequestRefused.

@@ -44,7 +44,7 @@ class Denoising(Task):
         estimated: whether sigma was estimated rather than given.
         depth: the timestep at which the image enters the reverse process.
         mode: `sample` runs the reverse chain; `mmse` takes the first prediction x̂_0, smooth and closest on average.
-        average: the mean of the n samples approaches `mmse` as n grows.
+        average: whether the result is the mean of the n samples, which approaches `mmse` as n grows.
     """
 
     kind: Literal["denoise"] = "denoise"

@@ -65,7 +65,8 @@ def forecast(jobs: Iterable[ActiveJob]) -> dict[ActiveJob, float]:
     left = {active: present.left for active, (present, *_) in stages.items()}
 
     def seconds(active: ActiveJob) -> float:
-        (present, *later), urgency = stages[active], active.job.urgency
+        present, *later = stages[active]
+        urgency = active.job.urgency
         rivals = [other for other in stages if stages[other][0].runner is present.runner]
         earlier = sum(left[other] for other in rivals if other.job.urgency < urgency)
         shared = sum(min(left[other], left[active]) for other in rivals if other.job.urgency == urgency)

@@ -55,7 +55,8 @@ def load_models(settings: WorkerSettings) -> Models:
     """
     for name, reason in passed_over(settings.models_dir).items():
         log.warning("the folder %s is passed over: %s", (settings.models_dir / name).absolute(), reason)
-    for models in newer_models(settings, Models(seen=model_marks(settings.models_dir))):
+    seen = Models(seen=model_marks(settings.models_dir))  # a folder that changes until the next look is the follower's
+    for models in newer_models(settings, seen):
         if models.runners:
             break
     return models
@@ -95,7 +96,7 @@ class ModelFollower:
 def newer_models(
     settings: WorkerSettings, models: Models, is_closed: Callable[[], bool] = lambda: False
 ) -> Iterator[Models]:
-    """Loads the folders that are still to come, have changed or are to be tried again; returns all models after each.
+    """Loads the folders that are still to come, have changed or are to be tried again; yields all models after each.
 
     A folder is loaded only if it has not changed since the last look, so that a half-written one is left alone. A model
     is served until its next version is warm, and also if that version is refused or the folder is gone: there may be
