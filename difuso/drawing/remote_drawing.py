@@ -201,12 +201,14 @@ class ServedModel(DrawingModel):
                 continue
             if result.manifest["model_sha256"] != self._loaded.sha256:
                 raise UserError(f"{self._url} has other weights of {self.name} now: draw the images anew")
+            if (now := result.manifest.get("precision", "float32")) != self._loaded.precision:
+                raise UserError(f"{self._url} computes {self.name} in {now} now: draw the images anew")
             return result
 
     def _options(self, run: SamplingParams, tries: int) -> Any:
         """Returns the options of a job: all parameters are sent, so that no default of the server matters."""
         options = {**run.model_dump(), "label": self._named(run.label), "model": self.name, "tag": self._tag}
-        content = json.dumps([self._loaded.sha256, options, tries], sort_keys=True)
+        content = json.dumps([self._loaded.sha256, self._loaded.precision, options, tries], sort_keys=True)
         key = hashlib.sha256(content.encode()).hexdigest()
         return {**options, "idempotency_key": key, "urgency": URGENCIES[-1]}
 

@@ -102,7 +102,7 @@ def test_the_images_of_the_file_are_those_of_the_folder(tmp_path: Path) -> None:
             assert np.array_equal(image, np.asarray(Image.open(tmp_path / "folder" / f"shapes-{100 + i}.png")))
 
 
-LONG = ("-n", 4 * CHUNK + 8, "--steps", 40, "--seed", 100, "--model", "tiny")
+LONG = ("-n", 8 * CHUNK + 8, "--steps", 40, "--seed", 100, "--model", "tiny")
 
 
 @pytest.fixture(scope="module")

@@ -170,13 +170,23 @@ def test_a_job_that_redis_lost_is_made_again(
     assert end_of(drawing) == {10: 2}
 
 
-def test_images_of_other_weights_are_refused(
-    api: httpx.Client, client: Client, worker: FakeWorker, pool: ThreadPoolExecutor, wait_until: WaitUntil
+@pytest.mark.parametrize(
+    ("before", "said"),
+    [({"sha256": "1"}, "has other weights of tiny now"), ({"precision": "bfloat16"}, "computes tiny in float32 now")],
+)
+def test_images_of_other_weights_or_another_number_format_are_refused(
+    api: httpx.Client,
+    client: Client,
+    worker: FakeWorker,
+    pool: ThreadPoolExecutor,
+    wait_until: WaitUntil,
+    before: dict[str, str],
+    said: str,
 ) -> None:
-    model = ServedModel(str(api.base_url), facts_of(client, sha256="1"), tag="bulk")
+    model = ServedModel(str(api.base_url), facts_of(client, **before), tag="bulk")
     drawing = pool.submit(draw, model, runs_of(model, [10]))
     worker.succeed(the_job(client, wait_until).id)
-    with pytest.raises(UserError, match="has other weights of tiny now"):
+    with pytest.raises(UserError, match=said):
         end_of(drawing)
 
 
