@@ -297,6 +297,7 @@ def test_hostile_conditions_never_break_the_server(api: httpx.Client, conditions
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)
 @given(**HOSTILE)
 @examples(max_examples=2000, deadline=None, suppress_health_check=ONE_SERVER)
 def test_two_thousand_hostile_conditions_never_break_the_server(
