@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from importlib.metadata import version
-from importlib.util import find_spec
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -60,7 +60,11 @@ def main() -> None:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(", ".join(f"{name} {version(name)}" for name in ("difuso", "torch") if find_spec(name)))
+        found = []
+        for name in ("difuso", "torch"):
+            with suppress(PackageNotFoundError):  # difuso may run from a clone, and a client needs no torch
+                found.append(f"{name} {version(name)}")
+        typer.echo(", ".join(found))
         raise typer.Exit
 
 

@@ -30,10 +30,14 @@ class GenerateQuery(SamplingQuery):
 
 
 class Generation(Task):
-    """Generating images from noise."""
+    """Generating images from noise.
+
+    Attributes:
+        upscale: how another model enlarges them; None if none does.
+    """
 
     kind: Literal["generate"] = "generate"
-    upscale: Enlarging | None = None  # how another model enlarges them; None if none does
+    upscale: Enlarging | None = None
 
     @property
     def has_parameters(self) -> bool:

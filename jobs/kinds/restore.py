@@ -37,10 +37,16 @@ class RestoreQuery(ImageQuery):
 
 
 class Restoring(Task):
-    """Restoring a degraded image, with the parameters of `RestoreQuery`.
+    """Restoring a degraded image.
 
-    `inpaint` fills the pixels that the mask marks, `superres` adds pixels, `colorize` adds colour, `deblur` sharpens.
-    The width of the blur is the standard deviation of a Gaussian, or the side of a uniform square.
+    Attributes:
+        degradation: `inpaint` fills the pixels that the mask marks, `superres` adds pixels, `colorize` adds colour,
+            `deblur` sharpens.
+        factor: the scale factor of `superres`.
+        blur: the kernel of `deblur`.
+        width: the width of the blur in pixels of the model: the standard deviation of a Gaussian, or the side of a
+            uniform square.
+        sigma: the standard deviation of the noise in the image, in grey levels of 0..255.
     """
 
     kind: Literal["restore"] = "restore"
