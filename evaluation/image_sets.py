@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from training.data.images import ImageArray, list_images, opened
 
@@ -117,7 +119,10 @@ def _from_npz(path: Path, count: int | None) -> ImageSet:
         # It stays open, because a part is found by reading on from the part before, or from the beginning.
         file = zipfile.ZipFile(path).open(f"{ARRAY}.npy")  # noqa: SIM115
         shape, fortran, dtype = _read_header(file)
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
+        start = file.tell()
+        while file.read(2**20):  # to its end, where the checksum is compared; parts alone would hide damage
+            pass
+    except (OSError, zipfile.BadZipFile, zlib.error, KeyError, ValueError) as error:
         raise EvaluationError(f"{path} is not an .npz file with images in {ARRAY}: {error}") from error
     if dtype != np.uint8 or len(shape) != 4 or shape[3] not in (1, 3) or fortran:
         wanted = "uint8, (N, H, W, 3), or grey (N, H, W, 1)"
@@ -125,14 +130,15 @@ def _from_npz(path: Path, count: int | None) -> ImageSet:
     total = _enough(shape[0], count, path)
     # Of some of the images, these are spread over all: such files are often sorted by class.
     chosen = np.sort(np.random.default_rng(0).permutation(shape[0])[:total])
-    start, bytes_each = file.tell(), int(np.prod(shape[1:]))
+    bytes_each = int(np.prod(shape[1:]))
 
-    def read(row: int) -> ImageArray:
-        file.seek(start + row * bytes_each)
-        return np.frombuffer(file.read(bytes_each), np.uint8).reshape(shape[1:])
+    def read(neighbours: npt.NDArray[np.int64]) -> ImageArray:
+        file.seek(start + int(neighbours[0]) * bytes_each)
+        return np.frombuffer(file.read(len(neighbours) * bytes_each), np.uint8).reshape(-1, *shape[1:])
 
     def draw(first: int, size: int) -> ImageArray:
-        images = np.stack([read(row) for row in chosen[first : first + size].tolist()])
+        rows = chosen[first : first + size]
+        images = np.concatenate([*map(read, np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1))])
         return np.broadcast_to(images, (*images.shape[:3], 3))
 
     return ImageSet(path.stem, total, draw)

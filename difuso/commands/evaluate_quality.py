@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.markdown import Markdown
+from rich.table import Table
+from rich.text import Text
 
 from evaluation.features import EfficientNetLite0, Extractor
-from evaluation.figures import Quality, evaluate, to_json, to_markdown
+from evaluation.figures import Quality, cells, evaluate, headings, notes, title, to_json, to_markdown
 from evaluation.image_sets import Half, ImageSet, from_array, from_path
 from evaluation.inception import InceptionV3, read_weights
 from evaluation.judge import rows_told
@@ -71,10 +72,22 @@ def evaluate_quality(
             qualities.append(evaluate(each, target, extractor, tell))
         # Written after each set, so that an interrupted command leaves the finished ones.
         written = _write(qualities, {"reference": reference, "half": half, "told": told, "seed": sources.seed}, out)
-    console = Console()
-    console.width = max(console.width, 140)  # cut to 80 columns, the table cannot be read
-    console.print(Markdown(to_markdown(qualities)))
+    _print(qualities)
     return written
+
+
+def _print(qualities: Sequence[Quality]) -> None:
+    console = Console(soft_wrap=True, markup=False, highlight=False)
+    console.width = max(console.width, 140)  # cut to 80 columns, the table cannot be read
+    table = Table(box=None, pad_edge=False)
+    for index, heading in enumerate(headings(qualities[0])):
+        table.add_column(Text(heading), justify="right" if index else "left")
+    for quality in qualities:
+        table.add_row(*map(Text, cells(quality)))  # the name of a file may look like markup
+    console.print(title(qualities))
+    console.print(table)
+    for note in notes(qualities):
+        console.print(f"- {note}")
 
 
 def _told(data: str, sources: ImageSources, folder: Path, count: int) -> ToldImages:

@@ -132,17 +132,21 @@ def test_the_pictures_are_those_of_the_server_and_are_drawn_once(
 @pytest.mark.usefixtures("quick")
 def test_files_and_folders_are_scored_side_by_side_without_a_model(tmp_path: Path) -> None:
     """As they are: nothing is resized."""
-    np.savez(tmp_path / "published.npz", noise(0, 30, size=20))
+    np.savez(tmp_path / "published_[a].npz", noise(0, 30, size=20))
     folder = save(tmp_path / "ours", noise(1, 26, size=20))
     np.savez(tmp_path / "reference.npz", noise(2, 40, size=20))
-    difuso(
-        "evaluate", "quality", tmp_path / "published.npz", folder, "--reference", tmp_path / "reference.npz",
+    printed = difuso(
+        "evaluate", "quality", tmp_path / "published_[a].npz", folder, "--reference", tmp_path / "reference.npz",
         "--models-dir", tmp_path, "--out", tmp_path / "out",
     )  # fmt: skip
     assert [(row["name"], row["images"], row["reference"]) for row in rows(tmp_path / "out")] == [
-        ("published", 30, "reference"),
+        ("published_[a]", 30, "reference"),
         ("ours", 26, "reference"),
     ]
+    above, _, first, second, *notes = printed.splitlines()[:-2]
+    assert above == "Features of Colours, against reference"
+    assert (first.split()[:2], second.split()[:2]) == (["published_[a]", "30"], ["ours", "26"])
+    assert all(note.startswith("- ") for note in notes), "each in one line, for grep"
     assert not (tmp_path / "out" / "quality.png").exists()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,19 @@ def test_a_file_of_samples_is_read_as_a_stream(tmp_path: Path, compression: int,
     assert places != [0, 1, 2, 3], "but not the first, which may be of one class"
     np.savez(path, IMAGES)
     assert np.array_equal(from_path(path).load(), IMAGES)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_a_damaged_file_is_refused_however_few_images_are_taken(
+    tmp_path: Path, save: Callable[[Path, np.ndarray[Any, Any]], None]
+) -> None:
+    path = tmp_path / "samples.npz"
+    save(path, IMAGES)
+    content = bytearray(path.read_bytes())
+    content[-200] ^= 1  # in the last images
+    path.write_bytes(content)
+    with pytest.raises(EvaluationError, match=r"is not an \.npz file with images in arr_0"):
+        from_path(path, 1)
 
 
 def test_what_is_no_file_of_samples_is_refused(tmp_path: Path) -> None:
