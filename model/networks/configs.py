@@ -93,7 +93,7 @@ class UNetConfig(LevelledConfig):
 
     @property
     def size_multiple(self) -> int:
-        return int(self.patch * 2 ** (len(self.channel_mult) - 1))  # torch.compile cannot follow super() to a property
+        return self.patch * self.coarsest
 
     def down_places(self) -> Iterator[tuple[int, int | None]]:
         """Yields (level, block within it) of each entry of `UNet.down`; block is None for a downsampling layer."""

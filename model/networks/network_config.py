@@ -79,8 +79,13 @@ class LevelledConfig(NetworkConfig):
         return tuple(int(self.channels * mult) for mult in self.channel_mult)
 
     @property
-    def size_multiple(self) -> int:
+    def coarsest(self) -> int:
+        """Pixels of the first level along one side of a pixel of the last level."""
         return int(2 ** (len(self.channel_mult) - 1))
+
+    @property
+    def size_multiple(self) -> int:
+        return self.coarsest
 
 
 def multiple(width: int, channels: int) -> float:
