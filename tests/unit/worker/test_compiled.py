@@ -132,14 +132,6 @@ def test_a_pixel_transformer_on_a_flow_compiled_computes_the_same(tmp_path: Path
     assert folder_of(shifted, tmp_path) != folder_of(model.config, tmp_path)  # the code holds the shift
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_a_weaker_network_is_compiled_with_its_model(tmp_path: Path, any_gain: None) -> None:
-    tmp_path.chmod(0o755)
-    assert [path.name for path in compiled.compile_network(GUIDED, tmp_path, 2)] == ["2.pt2", "2.pt2"]
-    assert [set(networks) for networks in load_compiled(GUIDED, tmp_path, 2)] == [{2}, {2}]
-
-
 def test_a_compiled_weaker_network_guides() -> None:
     assert GUIDED.weaker is not None
     own, weaker = Recorder(GUIDED.network), Recorder(GUIDED.weaker)

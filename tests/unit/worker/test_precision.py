@@ -189,7 +189,7 @@ def formats_of() -> tuple[Precision, ...]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_network_in_bfloat16_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_in_bfloat16_and_its_weaker_one_are_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker.device.compiled.LEAST_GAIN", 0.0)
     tmp_path.chmod(0o755)
     model = guided().in_precision("bfloat16")
