@@ -231,7 +231,7 @@ def _named(recipe: Recipe, found: _Found, classes: Classes | None) -> tuple[NDAr
         )
     for name, label in found.labels:
         if label is None:
-            raise RecipeError(f"{name} has no class: put it into a folder of its class, or leave out num_classes")
+            raise RecipeError(f"{name} has no class: give it a folder or a label, or leave out num_classes")
         if not 0 <= label < num_classes:
             raise RecipeError(f"{name} has class {label}, but network.num_classes is {num_classes}")
     return np.array([label for _, label in found.labels], dtype=np.int64), classes

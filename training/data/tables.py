@@ -29,8 +29,10 @@ def with_table(source: Source, path: Path, classes: tuple[str, ...]) -> Source:
     """
     rows, columns = _read(path)
     labels = {str(values[LABEL]) for _, values in rows.values() if LABEL in values}
-    if labels and not all(label.isdecimal() for label in labels):
-        source = replace(source, classes=classes or tuple(sorted(labels)))
+    if labels:  # the folders of the images are no classes then
+        numbered = all(label.isdecimal() for label in labels)
+        items = (item._replace(label=None) for item in source.items)
+        source = replace(source, items=items, classes=classes or (None if numbered else tuple(sorted(labels))))
     return replace(source, items=_joined(source, rows, path), columns=columns)
 
 

@@ -119,6 +119,22 @@ def test_a_table_names_the_classes(faces: Path) -> None:
     assert (found.classes, found.labels is not None and found.labels.tolist()) == (("dog", "cat"), [0] * 4 + [1] * 4)
 
 
+@pytest.mark.parametrize("labels", [["cat", "dog"], ["0", "1"]])
+def test_folders_are_no_classes_where_a_table_has_labels(faces: Path, labels: list[str]) -> None:
+    for i in range(8):
+        (faces / "faces" / f"in-{i % 3}").mkdir(exist_ok=True)
+        (faces / "faces" / f"{i}.png").rename(faces / "faces" / f"in-{i % 3}" / f"{i}.png")
+    rows = [{**row, "file_name": f"in-{i % 3}/{i}.png", "label": labels[i // 4]} for i, row in enumerate(ROWS)]
+    recipe = told(faces, "network.num_classes=2", "label_drop=0.1", 'data.classes=["cat", "dog"]')
+    write_csv(faces / "about.csv", rows)
+    found = scanned(recipe, faces / "data")
+    assert found.labels is not None
+    assert (found.classes, sorted(found.labels.tolist())) == (("cat", "dog"), [0] * 4 + [1] * 4)
+    write_csv(faces / "about.csv", [{**rows[0], "label": ""}, *rows[1:]])
+    with pytest.raises(RecipeError, match=r"in-0/0\.png has no class: give it a folder or a label"):
+        scan(recipe, faces / "again")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
