@@ -51,7 +51,7 @@ class SampledImages:
         self.params = params.model_copy(update={"n": 1})
         way = params.model_dump(mode="json", exclude={"n", "seed", "label"}) | {"labels": list(labels) or params.label}
         if told:
-            way["conditions"] = [dict(each) for each in told]
+            way |= {"conditions": [dict(each) for each in told], "seed": params.seed}  # which image is told what
         self.facts = {"model": model.name, "sha256": model.loaded.sha256, **way}
         digest = hashlib.sha256(json.dumps(way, sort_keys=True).encode()).hexdigest()
         name = f"{params.sampler}-{params.spacing.partition(':')[0]}-{params.steps}-{digest[:8]}"

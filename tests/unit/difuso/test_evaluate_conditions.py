@@ -117,6 +117,17 @@ def test_each_image_is_told_its_own_conditions(recipe: Path) -> None:
             assert np.abs(np.asarray(drawn).astype(int) - to_uint8(plain)[0].numpy()).max() <= 1
 
 
+def test_no_image_is_taken_for_one_that_was_told_something_else(recipe: Path) -> None:
+    """With another first seed, the same seeds belong to other rows."""
+    for seed in (5, 6):
+        run(recipe, "--images", 4, "--seed", seed)
+    folders = [*(recipe.parent / "out/pictures").glob("lights-*/*")]
+    assert sorted(sorted(int(file.stem) for file in folder.glob("*.png")) for folder in folders) == [
+        [5, 6, 7, 8],
+        [6, 7, 8, 9],
+    ]
+
+
 def test_the_images_whose_quality_is_measured_are_told_what_real_ones_are(recipe: Path) -> None:
     run(recipe, "ddim:2", "--reference", recipe, "--images", 40, command="quality")
     facts = json.loads((recipe.parent / "out/quality.json").read_text())
