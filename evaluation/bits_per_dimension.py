@@ -14,6 +14,7 @@ from model.errors import NonFiniteSample
 from model.images import from_levels
 from model.likelihood import Vlb, vlb
 from model.plans.spacing import Levels
+from model.sampling import networks_of
 from training.data.images import ImageArray
 
 from .plots import save
@@ -37,17 +38,18 @@ def variational_bound(
         tell: called after each network call with the share of the work done, 0..1.
 
     Raises:
-        PlanError: if the model has no such chain.
+        PlanError: if the model has no such chain, or needs to be told something.
         NonFiniteSample: if the network returns NaN or infinity.
     """
-    network = checkpoint.denoiser.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    checkpoint.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = networks_of(checkpoint)["denoiser"]  # told nothing, as the images come with nothing
     pixels = from_levels(torch.from_numpy(images))
     seeds = range(seed, seed + len(pixels))
     work, done = len(pixels) * len(levels.timesteps), 0
 
     def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
         nonlocal done
-        out: Tensor = network(x_t.to(device), t.to(device)).cpu()
+        out = network(x_t.to(device), t.to(device)).cpu()
         done += len(x_t)
         tell(done / work)
         return out

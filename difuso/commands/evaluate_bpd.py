@@ -43,8 +43,6 @@ def evaluate_bpd(
         if info.config.condition is not None:
             raise UserError("this model draws from an image, and bits per dimension are those of images alone")
         checkpoint = load_checkpoint(settings.models_dir / info.name, networks=settings.networks)
-        if not checkpoint.config.network.null_class:
-            raise UserError("this model needs a class for every image, and images from a folder have none")
         total = checkpoint.schedule.num_train_timesteps
         levels = visit_levels(checkpoint.schedule, "linspace", total if steps is None else steps)
         with user_errors():  # the message names the image, not the model

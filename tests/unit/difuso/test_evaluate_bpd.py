@@ -18,11 +18,13 @@ from difuso import cli
 from difuso.errors import UserError
 from evaluation.bits_per_dimension import summary, variational_bound
 from model import ModelConfig, NonFiniteSample, load_checkpoint, save_checkpoint
+from model.conditions import Choice
 from model.folders.config import SamplerDefaults, ScheduleConfig
 from model.likelihood import Vlb
 from model.networks.build import build_network
 from model.networks.configs import UNetConfig
 from model.plans.spacing import visit_levels
+from tests.small_models import awake
 from training.data.faces import draw_face
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -149,11 +151,30 @@ def test_models_that_the_data_do_not_fit_are_refused(pictures: Path, tmp_path: P
     labelled = ModelConfig(network=replace(TINY, num_classes=2, null_class=False), image_size=16, classes=("a", "b"))
     for name, config in {"grey": grey, "labelled": labelled}.items():
         save_checkpoint(tmp_path / name, config, build_network(config.network))
-    with pytest.raises(UserError, match="needs a class for every image"):
+    with pytest.raises(UserError, match="label is needed by this model: name a class"):
         evaluate(tmp_path, tmp_path / "out", "--model", "labelled", "--data", pictures)
     with pytest.raises(UserError, match="this model's images are not: give a folder"):
         evaluate(tmp_path, tmp_path / "out", "--model", "grey")
     assert evaluate(tmp_path, tmp_path / "out", "--model", "grey", "--data", pictures, "--steps", 2)[1]["images"] == 3
+
+
+@pytest.mark.usefixtures("unplotted")
+def test_a_model_with_conditions_is_told_nothing(tmp_path: Path) -> None:
+    network = replace(TINY, vector_size=3, num_classes=2)
+    conditions = {"hair": Choice(("short", "long"), null=True)}
+    config = ModelConfig(network=network, image_size=16, classes=("a", "b"), conditions=conditions)
+    Image.new("RGB", (16, 16)).save(tmp_path / "black.png")
+    save_checkpoint(tmp_path / "models" / "told", config, awake(build_network(network)))
+    found = evaluate(tmp_path / "models", tmp_path / "out", "--data", tmp_path, "--steps", 2)[1]
+    model = load_checkpoint(tmp_path / "models" / "told")
+    chosen = {"batch_size": 1, "seed": 0, "device": torch.device("cpu"), "tell": lambda share: None}
+    levels = visit_levels(model.schedule, "linspace", 2)
+    bound = variational_bound(model, np.zeros((1, 16, 16, 3), np.uint8), levels, **chosen)
+    assert found["vlb_of_each_image"] == pytest.approx(bound.total.tolist())
+    needed = replace(config, conditions={"hair": Choice(("short", "long"))})
+    save_checkpoint(tmp_path / "models" / "told", needed, model.network)
+    with pytest.raises(UserError, match="hair is needed by this model: tell it one of short, long"):
+        evaluate(tmp_path / "models", tmp_path / "out", "--data", tmp_path, "--steps", 2)
 
 
 def test_a_network_that_answers_nan_has_no_bound(models_dir: Path) -> None:
