@@ -261,8 +261,8 @@ def _without_folders(value: Any) -> Any:
 # What a run cannot change on its way: its weights, its data or their order would no longer fit.
 FIXED = (
     *("conditions", "network", "schedule", "data", "condition", "image_size", "crop", "channels", "prediction"),
-    *("variance", "batch_size", "timesteps", "optimizer", "more_ema_decays", "seed"),
+    *("variance", "loss", "weighting", "gamma", "batch_size", "timesteps", "optimizer", "more_ema_decays", "seed"),
 )
 
 # A student cannot change its teacher or its task either: its model would name the new one only.
-FIXED_OF_STUDENTS = ("loss", "init", *GUIDANCE, "teacher_calls", "defaults")
+FIXED_OF_STUDENTS = ("init", *GUIDANCE, "teacher_calls", "defaults")

@@ -111,7 +111,10 @@ def test_a_run_may_be_made_longer_but_not_be_given_another_network() -> None:
     recipe = load_recipe("smoke")
     earlier = json.loads(json.dumps(recipe.as_json))
     load_recipe("smoke", ["max_steps=9", "learning_rate=0.1"]).check_continues(earlier)
-    for change, key in (("network.channels=64", "network"), ("data.count=7", "data"), ("seed=1", "seed")):
+    for change, key in (
+        *(("network.channels=64", "network"), ("data.count=7", "data"), ("seed=1", "seed")),
+        *(("loss=vlb", "loss"), ("weighting=learned", "weighting")),
+    ):
         with pytest.raises(RecipeError, match=f"another {key}"):
             load_recipe("smoke", [change]).check_continues(earlier)
 
