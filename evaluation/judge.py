@@ -156,7 +156,7 @@ def choose_rows(conditions: Conditions, columns: Columns, count: int) -> NDArray
 
     Raises EvaluationError if no image is told all conditions.
     """
-    told = rows_told({name: columns[name] for name in conditions})
+    told = rows_told(columns)
     generator, turns = np.random.default_rng(0), []
     for name, condition in conditions.items():
         values = columns[name].values.numpy()[told]

@@ -28,10 +28,10 @@ STEPS = 50  # of each image, or those of the model's own settings if they are fe
 def compare_formats(checkpoint: Checkpoint, *, precision: Precision, images: int) -> Iterator[str]:
     """Measures a model in float32 and in another format; yields lines for people. The model keeps its weights.
 
-    The warm-up times a lone image and full batches. Then both formats draw the same images, if the model draws from
-    noise alone and they are grey or RGB. KID is between the first half of one format's images and the second half of
-    the other's, which share no noise. Beside it stands KID between both halves in float32, which tells what other seeds
-    alone make of it.
+    The warm-up times a lone image and full batches. Then both formats draw the same images, if they are grey or RGB and
+    the model draws from noise and needs no condition. KID is between the first half of one format's images and the
+    second half of the other's, which share no noise. Beside it stands KID between both halves in float32, which tells
+    what other seeds alone make of it.
 
     Args:
         images: the number of images, at least KID_IMAGES for KID; 0 draws none.
@@ -50,7 +50,8 @@ def compare_formats(checkpoint: Checkpoint, *, precision: Precision, images: int
     )
     yield f"full batches: {new.rate:.1f} image-steps/s and {old.rate:.1f}, {new.rate / old.rate:.2f} times as fast"
     config = checkpoint.config
-    if not images or config.condition is not None or config.shape.planes > 1:
+    can_be_told = config.accepts(None if config.classes is None else 0)  # a class, and nothing else
+    if not images or config.condition is not None or config.shape.planes > 1 or not can_be_told:
         return
     before, after = (_draw(runner, images) for runner in (old, new))
     apart = np.abs(before.astype(np.int16) - after)

@@ -100,6 +100,8 @@ class LocalModel(DrawingModel):
         return Loaded(checkpoint.sha256, checkpoint.version_sha256, self._runner.precision, together, ahead=together)
 
     def settle(self, query: SamplingQuery) -> SamplingParams:
+        if needed := [name for name, each in self.conditions.items() if each.is_image and not each.null]:
+            raise UserError(f"{self.name} needs an image of {' and '.join(needed)}, which only requests can send")
         return fill_in(query, self._info).params
 
     def draw(self, runs: Iterable[SamplingParams], keep: Callable[[int, list[bytes]], None]) -> None:

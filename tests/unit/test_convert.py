@@ -28,7 +28,7 @@ from tests.foreign import noise, reference
 from tests.jit import CLEAN
 from tests.jit import LABELS as JIT_LABELS
 from tests.lucid import trained_checkpoint
-from tests.small_models import awake
+from tests.small_models import awake, told_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -121,6 +121,15 @@ def test_a_number_format_is_measured_and_then_written(models_dir: Path, tmp_path
     for name, tensor in old.network.state_dict().items():
         assert torch.equal(made.network.state_dict()[name], tensor), name
     assert "leave out --precision" in refusal(models_dir / "tiny", "--to", "diffusers", "--precision", "bfloat16")
+
+
+def test_a_model_that_needs_a_condition_is_timed_and_written_without_images(tmp_path: Path) -> None:
+    needed = told_checkpoint()
+    save_checkpoint(tmp_path / "told", needed.config, needed.network)
+    printed = convert(tmp_path / "told", "--precision", "bfloat16", "--images", "2", "--out", tmp_path / "half")
+    assert [line.partition(":")[0] for line in printed.splitlines()[1:3]] == ["a lone image", "full batches"]
+    assert "grey levels" not in printed
+    assert load_checkpoint(tmp_path / "half").config.precision == "bfloat16"
 
 
 @pytest.mark.parametrize("arguments", [(), ("--half",)])

@@ -87,5 +87,7 @@ def test_each_value_is_asked_for_about_equally_often() -> None:
     assert counts[1] >= 30  # the turns are: red, green and any level; there is no blue
     assert counts[0] >= 30
     assert len(rows) == 90
+    judged_by_none = Column(torch.zeros(400, 2), torch.arange(400) % 3 == 0)
+    assert (choose_rows(BOTH, {**columns, "style": judged_by_none}, 90) % 6 == 0).all()
     with pytest.raises(EvaluationError, match="no held-out image is told all conditions"):
         choose_rows(BOTH, {**columns, "level": asked._replace(told=~asked.told)}, 90)
