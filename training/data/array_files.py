@@ -2,6 +2,7 @@
 
 import gzip
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,7 +108,7 @@ def _open_npz(path: Path) -> Iterator[Any]:
             yield archive
     except RecipeError:
         raise
-    except (OSError, TypeError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise RecipeError(f"{path} cannot be read as .npz: {error}") from error
 
 
@@ -123,5 +124,5 @@ def _read_idx(folder: Path, name: str, magic: int) -> ImageArray:
         if head[0] != magic:
             raise ValueError(f"it begins with {head[0]:#x} instead of {magic:#x}")
         return np.frombuffer(content[4 * (1 + dimensions) :], np.uint8).reshape(tuple(int(n) for n in head[1:]))
-    except (OSError, EOFError, ValueError, IndexError) as error:
+    except (OSError, EOFError, ValueError, IndexError, zlib.error) as error:
         raise RecipeError(f"{folder / name} cannot be read as IDX: {error}") from error

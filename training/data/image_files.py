@@ -50,11 +50,11 @@ def _zip(data: Data, decoded: Decode) -> Source:
         archive = zipfile.ZipFile(data.path)
     except (OSError, zipfile.BadZipFile) as error:
         raise RecipeError(f"{data.path} cannot be read as a zip archive: {error}") from error
-    names = [PurePosixPath(name) for name in sorted(archive.namelist()) if not name.startswith("__MACOSX/")]
-    names = [name for name in names if name.suffix.lower() in SUFFIXES]
+    stored = {PurePosixPath(name): name for name in archive.namelist() if not name.startswith("__MACOSX/")}
+    names = sorted(name for name in stored if name.suffix.lower() in SUFFIXES)  # the order of a folder
     if not names:
         raise RecipeError(f"there are no images in {data.path}: no file ends in {', '.join(sorted(SUFFIXES))}")
-    return _source(data, names, lambda name: io.BytesIO(archive.read(str(name))), decoded)
+    return _source(data, names, lambda name: io.BytesIO(archive.read(stored[name])), decoded)
 
 
 def read_item(name: str, opened: Callable[[], Path | BinaryIO], label: int | None, *, decoded: Decode) -> SourceImage:

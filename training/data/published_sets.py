@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from itertools import groupby
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 from model.shape import Shape
 
@@ -16,6 +16,8 @@ from ..recipe import Data
 from .image_files import Decode, of_split, read_item
 from .images import SUFFIXES, decode
 from .source_images import Source, SourceImage
+
+UNKNOWN = -1  # of the classes of Hugging Face's sets, as in test halves without labels
 
 
 def open_huggingface(data: Data, shape: Shape) -> Source:
@@ -33,17 +35,18 @@ def open_huggingface(data: Data, shape: Shape) -> Source:
 
     def items() -> Iterator[SourceImage]:
         for i, row in enumerate(rows):
-            stored = row[column]
-            opened = partial(Path, stored["path"]) if stored["bytes"] is None else partial(io.BytesIO, stored["bytes"])
-            known = None if label is None else row[label]
-            told = {
-                name: named[name][value] if name in named and value is not None else value
-                for name, value in row.items()
-            }
-            yield read_item(f"{data.split}[{i}]", opened, known, decoded=decoded)._replace(told=told)
+            known = {name: row[name] for name in named if row[name] not in (None, UNKNOWN)}
+            told = {**row, **dict.fromkeys(named), **{name: named[name][value] for name, value in known.items()}}
+            opened = partial(_opened, row[column])
+            item = read_item(f"{data.split}[{i}]", opened, None if label is None else known.get(label), decoded=decoded)
+            yield item._replace(told=told)
 
     classes = None if label is None else tuple(named[label])
     return Source(items(), len(rows), classes, tuple(rows.features))
+
+
+def _opened(stored: Any) -> Path | BinaryIO:
+    return Path(stored["path"]) if stored["bytes"] is None else io.BytesIO(stored["bytes"])
 
 
 def _load(datasets: Any, data: Data) -> Any:

@@ -83,6 +83,17 @@ def test_a_zip_archive_with_a_folder_around_its_classes(tmp_path: Path) -> None:
     assert_pixels(items)
 
 
+def test_an_archive_has_the_order_of_the_folder_that_it_was_made_from(tmp_path: Path) -> None:
+    """Images and their maps are paired in order; as text "a-b/" comes before "a/"."""
+    files = dict(zip(("a/1.png", "a-b/1.png", "c/1.png"), map(png, PIXELS), strict=True))
+    in_folder, _ = read("folder", write_folder(tmp_path / "a", files))
+    for prefix in ("", "./"):
+        archive = write_zip(tmp_path / "a.zip", {prefix + name: content for name, content in files.items()})
+        in_archive, _ = read("zip", archive)
+        assert [item.name for item in in_archive] == [item.name for item in in_folder]
+        assert_pixels(in_archive)
+
+
 @pytest.mark.parametrize("source", ["folder", "zip"])
 def test_a_damaged_picture_is_an_item_with_its_reason(tmp_path: Path, source: SourceName) -> None:
     files = FILES | {"cat/torn.png": png(PIXELS[0])[:60], "dog/empty.png": b""}
@@ -143,17 +154,18 @@ def test_idx_files_are_padded_and_have_splits(tmp_path: Path, compressed: bool) 
 def test_a_hugging_face_set_on_disk(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     columns = {
-        "picture": [{"bytes": content, "path": None} for content in (*map(png, PIXELS), b"torn")],
-        "kind": [1, 0, 1, 1],
+        "picture": [{"bytes": content, "path": None} for content in (*map(png, PIXELS), b"torn")] + [None],
+        "kind": [1, 0, -1, 1, None],
     }
     features = datasets.Features({"picture": datasets.Image(), "kind": datasets.ClassLabel(names=["no", "yes"])})
     made = datasets.Dataset.from_dict(columns, features=features)
     datasets.DatasetDict({"train": made, "test": made.select([0])}).save_to_disk(tmp_path / "set")
     items, classes = read("huggingface", tmp_path / "set")
     assert classes == ("no", "yes")
-    assert [item.label for item in items] == [1, 0, 1, 1]
+    assert [item.label for item in items] == [1, 0, None, 1, None]
+    assert [item.told["kind"] for item in items] == ["yes", "no", None, "yes", None]
     assert_pixels(items[:3])
-    assert items[3].image is None
+    assert [item.image for item in items[3:]] == [None, None]
     assert "UnidentifiedImageError" in items[3].reason
     assert len(read("huggingface", tmp_path / "set", split="test")[0]) == 1
     made.remove_columns("picture").save_to_disk(tmp_path / "bare")
@@ -201,11 +213,16 @@ def test_what_cannot_be_used_is_refused_with_its_reason(tmp_path: Path) -> None:
     (tmp_path / "torn.npz").write_bytes((tmp_path / "other.npz").read_bytes()[:99])
     (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(0x801, (1, 8, 8), bytes(64)))
     (tmp_path / "empty").mkdir()
+    (tmp_path / "void.npz").touch()
+    (tmp_path / "torn").mkdir()
+    torn = gzip.compress(np.random.default_rng(0).bytes(999))
+    (tmp_path / "torn" / "train-images-idx3-ubyte.gz").write_bytes(torn[:300] + b"!" * 99 + torn[399:])
     cases: list[tuple[SourceName, str, str]] = [
         ("zip", "torn.npz", "cannot be read as a zip archive"),
         ("zip", "empty.zip", "there are no images in"),
         ("npz", "empty", "there are no .npz files"),
         ("npz", "torn.npz", "cannot be read as .npz"),
+        ("npz", "void.npz", "cannot be read as .npz"),
         ("npz", "other.npz", "holds pictures: its images must be in data or arr_0"),
         ("npz", "large.npz", r"images of shape \(9, 9, 3\), the recipe wants \(8, 8, 3\)"),
         ("npz", "float.npz", "must be uint8, or uint16 with data.bits = 16, got float64"),
@@ -214,6 +231,7 @@ def test_what_cannot_be_used_is_refused_with_its_reason(tmp_path: Path) -> None:
         ("webdataset", "empty", "there are no .tar files at"),
         ("webdataset", "torn.npz", "cannot be read as a tar archive"),
         ("idx", "", "cannot be read as IDX: it begins with 0x801"),
+        ("idx", "torn", "cannot be read as IDX"),
     ]
     for source, name, message in cases:
         with pytest.raises(RecipeError, match=message):
