@@ -11,7 +11,7 @@ from rich.progress import track
 from model.shape import Shape
 from training import recipe_names
 from training.data.faces import draw_faces
-from training.data.images import ImageArray, decode, size_of
+from training.data.images import ImageArray, decode, in_bits, size_of
 from training.data.source_images import open_source
 from training.recipe import Data
 from training.recipe_reading import load_recipe
@@ -47,7 +47,7 @@ def real_images(
         RecipeError: if there is no such recipe or folder, or it has no images.
     """
     if names_recipe(data):
-        of_recipe = replace(load_recipe(data, networks=networks).data, split=split, bits=8)
+        of_recipe = replace(load_recipe(data, networks=networks).data, split=split)
         if of_recipe.source != FACES:
             images = list(_readable(of_recipe, shape))
             if not images:
@@ -73,7 +73,7 @@ def training_images(data: str, *, shape: Shape, networks: Collection[str] = ()) 
         raise EvaluationError("a recipe, such as faces64, says how many faces a model was trained on: give its name")
     if not names_recipe(data):
         return _folder_images(Path(data), None, shape)
-    return _readable(replace(load_recipe(data, networks=networks).data, bits=8), shape)
+    return _readable(load_recipe(data, networks=networks).data, shape)
 
 
 def names_recipe(data: str) -> bool:
@@ -97,4 +97,4 @@ def _readable(data: Data, shape: Shape) -> Iterator[ImageArray]:
     """Yields the images that can be read; training leaves the others out too."""
     source = open_source(data, shape)
     items = track(source.items, description="reading images", total=source.total)
-    return (item.image for item in items if item.image is not None)
+    return (in_bits(item.image, 8) for item in items if item.image is not None)

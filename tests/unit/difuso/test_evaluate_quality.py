@@ -362,6 +362,11 @@ def test_a_recipe_stands_for_its_images(tmp_path: Path) -> None:
     (tmp_path / "pictures" / "broken.png").write_bytes(b"")
     recipe.write_text(text.format("folder", tmp_path / "pictures"), encoding="utf-8")
     assert real_images(str(recipe), None, shape=Shape.of(16, 3)).shape == (3, 16, 16, 3)
+    deep = np.arange(0, 65536, 16, dtype=np.uint16).reshape(64, 8, 8, 1)
+    np.savez(tmp_path / "deep.npz", arr_0=deep)
+    recipe.write_text(text.format("npz", tmp_path / "deep.npz").replace("[network]", "bits = 16\n[network]"))
+    found = real_images(str(recipe), None, shape=Shape.of(8, 1))
+    assert (found.dtype, sorted(found.flatten())) == (np.uint8, sorted((deep // 257).flatten()))
     assert np.array_equal(
         real_images("faces64", 2, shape=Shape.of(16, 3)), real_images("faces", 2, shape=Shape.of(16, 3))
     )
