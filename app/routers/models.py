@@ -117,7 +117,7 @@ class ModelView(Frozen):
             parameters=model.parameters,
             about=model.about,
             documents=model.documents or None,
-            sha256=ready[0].sha256 if ready and model.sha256 is None else model.sha256,
+            sha256=(ready[0].sha256 if ready else None) or model.sha256,  # a worker may refuse, or still load, another
             precision=ready[0].precision if ready else config.precision,
             slow_format=any(report.slow_format for report in ready) or None,
             state="ready" if ready else "unknown" if reason is None else "refused",

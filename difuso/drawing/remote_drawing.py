@@ -148,7 +148,8 @@ class ServedModel(DrawingModel):
         # A server tells of no version but that of the weights.
         self._loaded = Loaded(sha256, version=sha256, precision=precision, together=TOGETHER, ahead=16 * TOGETHER)
         self.shape = Shape.of(facts["image_size"], facts["channels"])
-        self.class_names = facts.get("classes")
+        names = facts.get("conditions", {}).get("label", {}).get("values")  # of which no two are the same
+        self.class_names = names or facts.get("classes")
         self.labels = facts.get("classifier_classes", 0) if self.class_names is None else len(self.class_names)
         self.conditions = _conditions_of(facts)
         self.defaults = SamplerDefaults(**facts["defaults"])
