@@ -30,7 +30,8 @@ def compile_for_this_machine(name: str, settings: WorkerSettings, workers: int |
     if pick_device(settings.device).type != "cpu":
         raise UserError("only networks on a CPU are compiled: set DIFUSO_DEVICE=cpu")
     keep_builds_private()
-    checkpoint = load_checkpoint(settings.models_dir / info.name, networks=settings.networks)
+    loaded = load_checkpoint(settings.models_dir / info.name, networks=settings.networks)
+    checkpoint = loaded.in_precision(settings.precision)
     console = Console(soft_wrap=True)
     shares = share_out(this_machine(settings.device, os.environ), workers, threads_of(os.environ))
     torch.set_num_threads(threads_of(shares[0].environment) or torch.get_num_threads())

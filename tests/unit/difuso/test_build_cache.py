@@ -48,6 +48,13 @@ def try_training(models_dir: Path) -> None:
         training.print_dry_run("faces64", ["compile=true"], WorkerSettings(device="cpu"))
 
 
+def test_a_network_is_compiled_in_the_format_in_which_workers_compute_it(models_dir: Path) -> None:
+    settings = WorkerSettings(models_dir=models_dir, device="cpu", precision="bfloat16")
+    with patch.object(compiling, "compile_network", return_value=()) as compiled:
+        compiling.compile_for_this_machine("tiny", settings, workers=1)
+    assert compiled.call_args.args[0].config.precision == "bfloat16"
+
+
 @pytest.mark.parametrize("command", [compile_tiny, train, try_training])
 def test_whatever_compiles_builds_in_a_folder_of_its_user(
     command: Callable[[Path], None], models_dir: Path, cache: Path
