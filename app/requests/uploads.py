@@ -85,7 +85,9 @@ class Uploads:
             for name in sent.images.keys() - set(names):
                 raise UploadRefused(f"The image is unknown; send only {', '.join(names)}", part=name[:MAX_NAME])
             with sent.memory:
-                yield {name: content for name, content in sent.images.items() if content}
+                files = {name: content for name, content in sent.images.items() if content}
+                sent.images.clear()  # who holds the request while it waits holds no image with it
+                yield files
             return
         content_type = request.headers.get("content-type")
         if content_type is None:  # the request has no body

@@ -73,7 +73,9 @@ def test_a_json_body_counts_as_memory_until_its_images_are_decoded() -> None:
             first, *_ = [await sent(memories.enter_context(ExitStack())) for _ in range(MAX_BODIES)]
             with pytest.raises(Overloaded), ExitStack() as memory:
                 await sent(memory)
+            images = first.scope[SENT].images
             assert await uploads.read(first, ONE) == {"image": (3, 2)}
+            assert not images, "no longer in memory, though the request is"
             await sent(memories.enter_context(ExitStack()))
 
     asyncio.run(check())
