@@ -76,7 +76,8 @@ end
 """
 _CHECK = """
 local granted = {'', '0'}
-if redis.call('HEXISTS', KEYS[1], id) == 1 then return granted end
+local paid = string.match(redis.call('HGET', KEYS[1], id) or '', '^(%S+ %S+) %S+$')
+if paid == string.format('%d %d', steps, bytes) then return granted end  -- the same request again
 if most and used + steps > most then return {'unfinished', tostring(used)} end
 if work.full and work.balance <= 0 then return {'rate', tostring(-work.balance / work.rate)} end
 if room.full and room.balance < bytes then return {'stored', tostring((bytes - room.balance) / room.rate)} end
@@ -84,7 +85,7 @@ if room.full and room.balance < bytes then return {'stored', tostring((bytes - r
 _TAKE = """
 pay(work, steps)
 pay(room, bytes)
-redis.call('HSET', KEYS[1], id, string.format('%d %.6f', steps, now))
+redis.call('HSET', KEYS[1], id, string.format('%d %d %.6f', steps, bytes, now))
 if redis.call('TTL', KEYS[1]) < ttl then redis.call('EXPIRE', KEYS[1], ttl) end
 """
 # The share is gone if the job waited for too long to be queued. Another request may have queued it, which paid nothing.
@@ -144,7 +145,7 @@ class Ledger:
     records: str
 
     def reserve(self, job_id: str, cost: Cost, *, ttl: int) -> Refusal | None:
-        """Reserves a job's share, once for each job; returns None if the job is within the limits.
+        """Reserves a job's share, once for each job and cost; returns None if the job is within the limits.
 
         After `ttl` seconds, longer than a job waits and runs, an owner without new jobs is forgotten.
         """

@@ -115,8 +115,8 @@ def age_shares(client: redis.Redis) -> None:
     shares = client.hgetall(keys.shares("alice"))
     assert shares
     for job_id, share in shares.items():
-        cost, since = map(float, share.split())
-        client.hset(keys.shares("alice"), job_id, f"{cost} {since - limits.RESERVED_SECONDS}")
+        *cost, since = share.decode().split()
+        client.hset(keys.shares("alice"), job_id, " ".join([*cost, str(float(since) - limits.RESERVED_SECONDS)]))
 
 
 def test_a_job_whose_worker_died_keeps_its_share(api: httpx.Client, worker: FakeWorker) -> None:
@@ -289,6 +289,22 @@ def test_room_comes_back_from_a_job_that_could_not_be_queued(client: redis.Redis
     assert of_alice.refusal("b", Cost(1, 80)) is not None
     of_alice.give_back("a", Cost(1, 80))
     assert of_alice.usage() == limits.Usage(unfinished=0, balance=0, room=100)
+
+
+def test_another_request_of_the_same_job_pays_for_itself(client: redis.Redis) -> None:
+    """With one Idempotency-Key a large request could otherwise go where a small one has paid."""
+    of_alice = ledger(client, limits.Limits(rate=10, unfinished=100, stored=100))
+    for _ in range(2):
+        assert of_alice.reserve("a", Cost(60, 50), ttl=60) is None
+    assert of_alice.usage() == limits.Usage(
+        unfinished=60, balance=pytest.approx(540, abs=5), room=pytest.approx(50, abs=1)
+    )
+    for more, limit in ((Cost(101, 10), "unfinished"), (Cost(1, 90), "stored")):
+        refusal = of_alice.reserve("a", more, ttl=60)
+        assert refusal is not None
+        assert refusal.limit == limit
+    assert of_alice.reserve("a", Cost(40, 40), ttl=60) is None
+    assert of_alice.usage().room == pytest.approx(10, abs=1)
 
 
 def test_uploads_count_as_stored(redis_url: str, models_dir: Path, tmp_path: Path) -> None:
