@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -40,11 +41,13 @@ def cost_of(request: Prepared, model: ModelInfo) -> Cost:
     answers, moments = request.task.answers(params), len(request.trace)
     weight = weight_of(model.config) if request.task.needs_condition else 1
     text = TEXT_BYTES + len(params.spacing) + NUMBER_BYTES * (params.steps + 2 * params.n)
+    told = sum(len(json.dumps(params.told_of(i))) for i in range(params.n))  # in the images, and in the manifest
     film = 0 if shape.planes > 1 else BASE64 * film_bytes(params.steps, shape)
     images = answers * int(_png_bytes(model.final_shape, request.bits) + film + text)
     trace = moments * (MOMENT_FACTS + params.n * moment_bytes(shape))
     uploads = sum(len(image.png) for image in request.uploads)
-    return Cost(weight * request.image_steps, uploads + images + text + trace + (ARRAYS_BYTES if moments else 0))
+    stored = uploads + images + text + int((1 + BASE64) * told) + trace + (ARRAYS_BYTES if moments else 0)
+    return Cost(weight * request.image_steps, stored)
 
 
 def _png_bytes(shape: Sequence[int], bits: int) -> float:

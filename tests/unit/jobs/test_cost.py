@@ -20,9 +20,12 @@ from jobs.kinds import KINDS
 from jobs.kinds.base import Prepared
 from jobs.store.result_store import ResultStore
 from model.checkpoint import Checkpoint
+from model.conditions import Vector
+from model.folders.config import SamplerDefaults
 from model.images import from_png
+from model.networks.configs import UNetConfig
 from model.shape import Shape
-from tests.small_models import checkpoint_of_shape, upscaler_of
+from tests.small_models import NETWORK, checkpoint_of, checkpoint_of_shape, upscaler_of
 from worker.engine.active import activate
 from worker.engine.results import store_result
 from worker.stepping.trajectory import Kept
@@ -32,6 +35,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 SQUARE, PLANES, LARGE = (
     checkpoint_of_shape(shape) for shape in (Shape(3, 16, 16), Shape(4, 8, 16), Shape(1, 256, 256))
 )
+
+STYLED = UNetConfig(vector_size=512, **NETWORK)
+TOLD = checkpoint_of(STYLED, conditions={"style": Vector(512)}, defaults=SamplerDefaults("ddim", 3, "trailing"))
 
 
 def info_of(checkpoint: Checkpoint) -> ModelInfo:
@@ -63,6 +69,7 @@ def prepared(checkpoint: Checkpoint, kind: str, **query: Any) -> Prepared:
         (SQUARE, "interpolate", {"steps": 2, "lambda": [0, 0.123456789, 1], "mode": "ddim", "seed": [1]}),
         (PLANES, "generate", {"steps": 2, "n": 2, "bits": "16", "trace": ["1"]}),
         (LARGE, "generate", {"steps": 1, "n": 8, "bits": "16"}),
+        (TOLD, "generate", {"steps": 1, "n": 3, "condition": ["style:" + ",".join(["0.123456789"] * 512)]}),
     ],
 )
 def test_a_job_stores_at_most_what_its_price_says_and_not_much_less(
