@@ -53,7 +53,7 @@ class Run:
             pattern=SPACING,
             examples=list(RULES),
             description=f"choice of the timesteps: {', '.join(RULES)}, the numbers of steps in equal sections, such as "
-            "90,60,60,20,20, or a list, such as at:12.5,160,999",
+            "90,60,60,20,20, or a list, such as at:12.5,160,999; at most 100 numbers",
         ),
     ] = "leading"
     eta: Annotated[
