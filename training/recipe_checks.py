@@ -61,7 +61,8 @@ def _check_loss(recipe: Recipe) -> None:
     if recipe.loss == "consistency":
         _check_consistency(recipe)
     _check_distillation(recipe)
-    learned, loss, weighting = recipe.variance.startswith("learned"), loss_of(recipe.loss), WEIGHTINGS[recipe.weighting]
+    learned = recipe.variance.startswith("learned") and not classifies  # of the guided model it does not matter
+    loss, weighting = loss_of(recipe.loss), WEIGHTINGS[recipe.weighting]
     able = ", or ".join(name for name, other in LOSSES.items() if other.has_bound)
     _require(
         not learned or loss.has_bound or is_foreign(recipe.loss),
@@ -134,11 +135,11 @@ def _check_classes(recipe: Recipe) -> None:
         _require(recipe.label_drop == 0, "label_drop needs a network with num_classes")
         return
     _require(recipe.num_classes > 0, "network.num_classes must be greater than 0")
+    _require(recipe.data.source != "faces", "the drawn faces have no classes: leave network.num_classes out")
+    if isinstance(recipe.network, ClassifierConfig):  # its classes are the guided model's, of which some share names
+        return
     named = recipe.data.classes
     _require(len(set(named)) == len(named), "data.classes must differ from each other")
-    _require(recipe.data.source != "faces", "the drawn faces have no classes: leave network.num_classes out")
-    if isinstance(recipe.network, ClassifierConfig):
-        return
     if recipe.network.null_class:
         _require(
             recipe.label_drop > 0, "this network can be asked without a class: set label_drop, say 0.1, to train it"

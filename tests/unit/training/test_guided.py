@@ -18,12 +18,12 @@ from difuso.drawing.drawing import model_of
 from jobs.params import SamplingParams
 from model import load_checkpoint, save_checkpoint
 from model.checkpoint import WEAKER, file_sha256
-from model.folders.config import ScheduleConfig
+from model.folders.config import ModelConfig, ScheduleConfig
 from model.folders.files import WEIGHTS
 from model.networks.build import build_network
 from model.networks.classifier import Classifier
-from model.networks.configs import ClassifierConfig
-from tests.shades import guided_model, shades, write_recipe
+from model.networks.configs import ClassifierConfig, UNetConfig
+from tests.shades import UNET, guided_model, shades, write_recipe
 from training.data.dataset import Dataset
 from training.errors import RecipeError
 from training.recipe import Recipe
@@ -95,6 +95,17 @@ def test_a_model_without_classes_gets_the_classifier_s(tmp_path: Path, recipe: C
     train(recipe("network.num_classes=2", "max_steps=2"), out)
     config = load_checkpoint(out / "model").config
     assert (config.classes, config.num_labels) == (None, 2)
+
+
+def test_a_model_that_learned_its_variance_and_names_two_classes_alike_gets_a_classifier(
+    tmp_path: Path, recipe: Callable[..., Recipe]
+) -> None:
+    """As ADM did, and as ImageNet's classes are named."""
+    learned = UNetConfig(num_classes=2, out_channels=6, **UNET)
+    config = ModelConfig(learned, image_size=8, variance="learned_range", classes=("crane", "crane"))
+    save_checkpoint(tmp_path / "guided", config, build_network(learned))
+    read = recipe()
+    assert (read.data.classes, read.num_classes, read.loss) == (("crane", "crane"), 2, "cross_entropy")
 
 
 def test_held_out_images_of_other_classes_are_refused(tmp_path: Path, recipe: Callable[..., Recipe]) -> None:
