@@ -115,6 +115,25 @@ def test_the_teacher_is_guided_away_from_what_it_says_if_told_nothing_that_may_b
     assert torch.allclose(teacher(x, t, vector=vector), base + 2.5 * (out - base), atol=1e-6)
 
 
+def test_a_teacher_that_always_needs_its_class_is_told_it_in_the_base_too(tmp_path: Path) -> None:
+    asked = (
+        *("data.source=folder", "data.path=none", "data.table=none.csv", "condition_drop=0.1"),
+        *("network.num_classes=3", "network.null_class=false"),
+        'conditions.glasses={type="choice", values=["none", "round"], null=true}',
+    )
+    config = recipe(*asked).model_config({})
+    save_checkpoint(tmp_path / "told", config, network(config, 0), dtype=torch.float32)
+    teacher = Teacher(student(tmp_path / "told", *asked, "guidance_scale=2.5"), None, CPU)
+    x, t, _ = batch()
+    labels = torch.tensor([0, 1, 2, 1])
+    vector, nothing = (
+        arguments_of(config.conditions, [each] * 4, (8, 8))["vector"] for each in ({"glasses": "round"}, {})
+    )
+    plain = load_checkpoint(tmp_path / "told").network
+    out, base = (plain(x, t, labels=labels, vector=each) for each in (vector, nothing))
+    assert torch.allclose(teacher(x, t, labels=labels, vector=vector), base + 2.5 * (out - base), atol=1e-6)
+
+
 def test_a_teacher_of_a_flow_is_called_on_its_path(tmp_path: Path) -> None:
     flow = (*LABELLED, "schedule.type=flow", "prediction=flow")
     config = recipe(*flow).model_config({})
