@@ -16,7 +16,7 @@ class MatrixMuon(Muon):
     with the same learning rate (Liu et al. 2025, "Muon is Scalable for LLM Training", section 2.2).
 
     Args:
-        weights: of 2 or 4 dimensions, those of 4 in channels-last memory.
+        weights: of 2 or 4 dimensions, those of 4 in contiguous or in channels-last memory.
         weight_decay: decoupled, as AdamW's.
     """
 
@@ -49,5 +49,5 @@ def _matrices(network: nn.Module) -> Iterator[Tensor]:
 
 
 def _as_matrix(weight: Tensor) -> Tensor:
-    """Returns a view of shape (out, all else)."""
-    return weight if weight.dim() == 2 else weight.permute(0, 2, 3, 1).view(len(weight), -1)
+    """Returns a view of shape (out, all else); the order of columns, that in memory, makes no difference to Muon."""
+    return (weight if weight.is_contiguous() else weight.permute(0, 2, 3, 1)).view(len(weight), -1)

@@ -41,6 +41,19 @@ def test_a_step_is_orthogonal_and_as_large_as_adamw_s() -> None:
     assert singular.max() < 1.3
 
 
+def test_a_step_does_not_depend_on_the_order_of_weights_in_memory() -> None:
+    """Networks of other packages keep theirs contiguous."""
+    changed = []
+    for order in (torch.channels_last, torch.contiguous_format):
+        weight = small().get_parameter("2.weight").detach().clone(memory_format=order).requires_grad_()
+        muon = MatrixMuon([weight], weight_decay=0.0)
+        weight.grad = torch.linspace(-1, 1, weight.numel()).cos().view(weight.shape).clone(memory_format=order)
+        muon.take_gradients()
+        muon.step()  # type: ignore[no-untyped-call]
+        changed.append(weight.detach())
+    assert torch.allclose(*changed, atol=1e-5)
+
+
 def test_the_change_is_seen_by_the_weight_s_count_of_versions() -> None:
     """By which autograd tells that a saved weight is no longer the same."""
     network = small()
