@@ -97,11 +97,13 @@ def _network(table: Any, conditions: Conditions, *, enlarges: bool) -> NetworkCo
             "which difuso does not do; choose another type"
         )
     if conditions and isinstance(table, dict):
-        if "vector_size" not in {field.name for field in fields(config)}:
-            raise ValueError(f"network.type {kind} takes no conditions: set it to unet")
+        known, planes = {field.name for field in fields(config)}, plane_count(conditions)
+        if "vector_size" not in known or (planes and "condition_channels" not in known):
+            what = "maps and images" if "vector_size" in known else "conditions"
+            raise ValueError(f"network.type {kind} takes no {what}: set it to unet")
         table = {"vector_size": vector_size(conditions), **table}
-        if not enlarges:
-            table = {"condition_channels": plane_count(conditions), **table}
+        if planes and not enlarges:
+            table = {"condition_channels": planes, **table}
     return parse(config, table, "network.")
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model.condition_inputs import Column, column
-from model.conditions import Choice, Condition, Conditions, ImageMap, Told, listed
+from model.conditions import Choice, Condition, Conditions, ImageMap, Number, Told, listed
 from model.shape import Shape
 
 from ..errors import RecipeError
@@ -161,6 +161,8 @@ def told_at(conditions: Conditions, columns: Columns, row: int) -> dict[str, Tol
         values, told = columns[name]
         if told[row]:
             value: Any = values[row].tolist()
+            if isinstance(condition, Number):  # kept in float32: its shortest decimal number is what was read
+                value = min(max(float(str(values[row].numpy())), condition.low), condition.high)
             found[name] = condition.values[value] if isinstance(condition, Choice) else _told(value)
     return found
 

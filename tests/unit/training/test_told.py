@@ -16,7 +16,7 @@ from PIL import Image
 from model.folders.config_json import config_from_json
 from model.png import PNG_KEY
 from training.data.batches import Batches
-from training.data.conditions import open_with_conditions
+from training.data.conditions import open_with_conditions, told_at
 from training.data.dataset import Dataset, first_images, load, scan
 from training.data.draws import Draws
 from training.data.network_inputs import network_inputs
@@ -339,12 +339,35 @@ def test_maps_are_turned_with_their_images_and_not_mixed(faces: Path) -> None:
         (("data.source=npz",), r"data\.table are for the sources folder and zip"),
         (("data.table=about.txt",), r"data\.table must be a file \.csv or \.jsonl"),
         (('network={type = "paper_unet"}',), r"network\.type paper_unet takes no conditions"),
+        (
+            ('network={type = "dit"}', "conditions.layout.type=map", 'conditions.layout.values=["sky", "sea"]'),
+            r"network\.type dit takes no maps and images",
+        ),
         (("conditions.age.low=200",), r"conditions\.age: high must be greater than low"),
     ],
 )
 def test_recipes_that_contradict_themselves_are_refused(faces: Path, changes: tuple[str, ...], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         scan(told(faces, *changes), faces / "data")
+
+
+def test_a_transformer_is_told_what_a_vector_can_hold(faces: Path) -> None:
+    dit = 'network={type = "dit", channels = 8, depth = 1, heads = 2, patch = 4, bottleneck = 4}'
+    recipe = told(faces, dit, "schedule.type=flow", "prediction=flow")
+    facts = next(Trainer(recipe, Batches(scanned(recipe, faces / "data"), 4, seed=0)).steps())
+    assert torch.isfinite(facts.loss)
+
+
+def test_a_number_comes_back_as_it_was_written(faces: Path) -> None:
+    """It is kept in float32, in which 12.3 is a little more, and more than the highest is refused."""
+    ages = ["0.1", "12.3", "7", "3.3", "0", "1e-3", "11.123457", "6.66"]
+    write_csv(faces / "about.csv", [{**row, "age": age} for row, age in zip(ROWS, ages, strict=True)])
+    recipe = told(faces, "conditions.age.high=12.3")
+    found = scanned(recipe, faces / "data")
+    back = [told_at(recipe.conditions, found.columns, row)["age"] for row in range(8)]
+    assert back == list(map(float, ages))
+    highest = told(faces, "conditions.age.high=12.300000001").conditions
+    assert told_at(highest, found.columns, 1)["age"] == 12.3
 
 
 @pytest.mark.parametrize("change", ["conditions.age.high=120", 'conditions.glasses.values=["none", "square"]'])
