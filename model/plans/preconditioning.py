@@ -38,7 +38,9 @@ class Preconditioning:
         """Raises ValueError unless a model with this prediction and schedule can be called in this way."""
         if prediction != self.prediction:
             raise ValueError(f"with preconditioning {self.kind} the prediction is {self.prediction}, not {prediction}")
-        if self.kind == "vp" and not isinstance(schedule, ContinuousLinear):
-            raise ValueError("preconditioning vp needs a schedule of the type continuous_linear")
+        if (self.kind == "vp") != isinstance(schedule, ContinuousLinear):
+            raise ValueError(
+                "preconditioning vp needs a schedule of the type continuous_linear, and no other kind takes one"
+            )
         if not schedule.alphas_cumprod[-1]:
             raise ValueError("preconditioning needs a little of the image at the noisy end of the schedule")

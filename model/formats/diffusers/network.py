@@ -119,7 +119,7 @@ def network_to_diffusers(config: UNetConfig) -> dict[str, Any]:
 
     Raises CheckpointError if UNet2DModel has no such network; the message names the field at fault.
     """
-    for name in ("patch", "pixel_head", "condition_channels", "mid_attention"):
+    for name in ("patch", "pixel_head", "vector_size", "condition_channels", "mid_attention"):
         if (value := getattr(config, name)) != getattr(UNetConfig, name):
             raise CheckpointError(f"diffusers has no equivalent of {name} {value}")
     if config.timestep_scale != 1:

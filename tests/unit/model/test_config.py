@@ -197,6 +197,10 @@ def test_a_classifier_needs_the_squares_that_it_was_trained_on() -> None:
         ({"preconditioning": {"kind": "ddpm"}}, "preconditioning.kind: Input should be 'edm', 've' or 'vp'"),
         ({"preconditioning": {"kind": "vp"}}, "preconditioning vp needs a schedule of the type continuous_linear"),
         (
+            {"preconditioning": {"kind": "ve"}, "schedule": {"type": "continuous_linear"}},
+            "continuous_linear, and no other kind takes one",
+        ),
+        (
             {"preconditioning": {"kind": "edm", "sigma_data": 0}},
             "preconditioning.sigma_data: Input should be greater than or equal to 0.001, got 0",
         ),

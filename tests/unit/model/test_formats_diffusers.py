@@ -506,6 +506,7 @@ def test_written_sums_are_checked(tmp_path: Path) -> None:
     [
         ({"network": dataclasses.replace(NATIVE, patch=2)}, "patch 2"),
         ({"network": dataclasses.replace(NATIVE, pixel_head=8)}, "pixel_head 8"),
+        ({"network": dataclasses.replace(NATIVE, vector_size=3)}, "vector_size 3"),
         ({"network": dataclasses.replace(NATIVE, condition_channels=3)}, "condition_channels 3"),
         ({"network": dataclasses.replace(NATIVE, mid_attention=False)}, "mid_attention False"),
         ({"network": dataclasses.replace(NATIVE, timestep_scale=0.25)}, "timestep_scale 0.25"),
