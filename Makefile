@@ -7,6 +7,7 @@ AXE := $(VENV)/axe
 PACKAGES := app difuso evaluation jobs model training worker
 
 .DEFAULT_GOAL := help
+.DELETE_ON_ERROR:  # an environment that was made by half is made again
 .PHONY: help setup serve test test-all test-slow test-long check-processors fuzz chaos check compose-test ops-check audit format train paper bench bench-gpu clean
 
 help:  ## list the commands

@@ -125,7 +125,13 @@ def exchange(call: Call, patience: Patience) -> Flow[httpx.Response]:
 
 def ask(call: Call, patience: Patience) -> Flow[dict[str, Any]]:
     """Returns the object of JSON that answers a call; otherwise like `exchange`."""
-    found: dict[str, Any] = (yield from exchange(call, patience)).json()
+    answer = yield from exchange(call, patience)
+    try:
+        found = answer.json()
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise DifusoError(f"what answered {call.method} {call.path} is not difuso: check the address")
     return found
 
 

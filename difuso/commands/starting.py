@@ -1,5 +1,6 @@
 """`difuso init`: writes a recipe, a network, a source of images and a test, to begin with."""
 
+import keyword
 import re
 from importlib.resources import files
 from importlib.util import find_spec
@@ -19,7 +20,7 @@ def init(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the new folder, and of the module in it.")],
 ) -> None:
     """Writes a folder with a network, a source of images, a recipe and a test of your own, to begin with."""
-    if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name):
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name) or keyword.iskeyword(name):
         raise UserError(f"NAME is that of a Python module: small letters, digits and _, a letter first, not {name!r}")
     try:
         check_package(name)

@@ -10,7 +10,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ from .sampling import Request, check_place, write_images
 
 CONNECT_SECONDS = 5.0  # for the first answer of a server
 PATIENCE_SECONDS = 30.0  # for a price: a server that is full for longer is an answer, too
+CANCEL_SECONDS = 2.0  # for cancelling a job that nobody waits for any more
 TOGETHER = 32  # images of a job
 IN_FLIGHT = 2  # jobs for each worker: one that it draws, and one that waits
 
@@ -69,7 +70,9 @@ def ask_server(url: str, request: Request, out: Path) -> list[Path]:
                         show(event.done / event.total)
             result = job.images()
         except KeyboardInterrupt:
-            job.cancel()
+            client.timeout = CANCEL_SECONDS  # for the server may be away
+            with suppress(DifusoError):
+                job.cancel()
             raise
     facts = result.facts
     task = request.kind.task.model_validate(facts.get("task", {}))

@@ -5,6 +5,7 @@ The same code reads the request and the same engine runs it, so the images are t
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -88,7 +89,7 @@ def write_images(
 
     Args:
         out: an .npz file for the images and the trace, as with `Accept: application/x-npz`; or a folder for the images,
-            which are named by model and seed.
+            which are named by model and seed, and numbered where another image has the name.
         pngs: the images; none if they are not PNGs.
         pixels: the same images, shape (N, H, W, C).
         trace: the arrays of the moments that the job kept.
@@ -103,12 +104,18 @@ def write_images(
         if not pngs:
             _check_holds_planes(out, pixels.shape[-1])
         out.mkdir(parents=True, exist_ok=True)
-        paths = [out / f"{model}-{task.file_stem(params, index)}.png" for index in range(len(pngs))]
-        for path, png in zip(paths, pngs, strict=True):
-            path.write_bytes(png)
-        return paths
+        names = [f"{model}-{task.file_stem(params, index)}.png" for index in range(len(pngs))]
+        return [_write(out / name, png) for name, png in zip(names, pngs, strict=True)]
     except OSError as error:
         raise UserError(f"{out}: {error.strerror}") from error
+
+
+def _write(path: Path, png: bytes) -> Path:
+    """Writes an image; beside another one of this name as NAME-2, NAME-3 and so on. Returns its path."""
+    others = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
+    free = next(each for each in itertools.chain([path], others) if not each.exists() or each.read_bytes() == png)
+    free.write_bytes(png)
+    return free
 
 
 def check_place(out: Path) -> None:

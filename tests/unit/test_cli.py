@@ -102,7 +102,8 @@ def test_samples_are_named_by_seed_and_the_same_alone(
     printed = difuso("sample", "--out", str(out), "-n", "3", "--steps", "4", "--seed", "100")
     assert printed.splitlines() == [str(out / f"tiny-{seed}.png") for seed in (100, 101, 102)]
     together = (out / "tiny-102.png").read_bytes()
-    difuso("sample", "--out", str(out), "--steps", "4", "--seed", "102")
+    printed = difuso("sample", "--out", str(out), "--steps", "4", "--seed", "102")
+    assert printed.splitlines() == [str(out / "tiny-102.png")], "other images of the name would not be overwritten"
     assert (out / "tiny-102.png").read_bytes() == together
 
 
@@ -118,7 +119,7 @@ def test_several_seeds_are_one_image_each(models_dir: Path, tmp_path: Path, monk
     printed = difuso("sample", "--seed", "102", "--seed", "7", *out)
     assert printed.splitlines() == [str(tmp_path / f"tiny-{seed}.png") for seed in (102, 7)]
     together = (tmp_path / "tiny-7.png").read_bytes()
-    difuso("sample", "--seed", "7", *out)
+    assert difuso("sample", "--seed", "7", *out).splitlines() == [str(tmp_path / "tiny-7.png")]
     assert (tmp_path / "tiny-7.png").read_bytes() == together
 
 

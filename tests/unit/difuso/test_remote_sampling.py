@@ -1,16 +1,20 @@
-"""Which values of conditions are files, where a server draws."""
+"""What is sent to a server that draws, and what becomes of its images."""
 
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from difuso.client import Client
-from difuso.drawing.remote_drawing import arguments
-from difuso.drawing.sampling import Request
+from difuso.drawing import remote_drawing
+from difuso.drawing.remote_drawing import arguments, ask_server
+from difuso.drawing.sampling import Request, write_images
 from difuso.errors import UserError
 from jobs.kinds import KINDS
+from jobs.kinds.generate import Generation
+from jobs.params import SamplingParams
 from jobs.queries import SamplingQuery
 
 SKETCH = {"type": "image", "null": True, "channels": 1, "size": 4}
@@ -37,6 +41,46 @@ def test_a_value_is_a_file_if_it_is_an_image_to_the_model_that_draws() -> None:
     assert conditions("style:x.png", model="images") == {"style": Path("x.png")}
     assert conditions("style:x.png", kind="upscale") == {"style": Path("x.png")}
     assert conditions("style:[0.5,1]", "style:[2,3]") == {"style": [[0.5, 1], [2, 3]]}
+
+
+def test_an_interruption_is_not_held_up_by_a_server_that_is_away(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its job cannot be cancelled then."""
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(f"{request.method} {request.url.path}")
+        if request.method == "POST":
+            facts = {"id": "a", "state": "queued", "model": "m", "params": {"seed": 1}, "links": {"self": "/jobs/a"}}
+            return httpx.Response(202, json=facts)
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        raise httpx.ConnectError("refused")
+
+    monkeypatch.setattr(remote_drawing, "CANCEL_SECONDS", 0.1)
+    monkeypatch.setattr(remote_drawing, "arguments", lambda client, request: {})
+    monkeypatch.setattr(
+        remote_drawing, "connected", lambda url: Client(transport=httpx.MockTransport(answer), timeout=None)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        ask_server("http://nowhere", Request(KINDS["generate"], KINDS["generate"].query()), tmp_path)
+    assert asked[:3] == ["POST /generate", "GET /jobs/a/events", "DELETE /jobs/a"]
+
+
+def test_other_images_of_a_name_are_not_overwritten(tmp_path: Path) -> None:
+    params = SamplingParams(n=2, steps=1, sampler="ddim", spacing="leading", eta=0, seed=7)
+
+    def write(*pngs: bytes) -> list[str]:
+        pixels = np.zeros((2, 8, 8, 3), np.uint8)
+        return [
+            path.name for path in write_images(tmp_path, pngs, pixels, {}, model="m", task=Generation(), params=params)
+        ]
+
+    assert write(b"a", b"b") == write(b"a", b"b") == ["m-7.png", "m-8.png"]
+    assert write(b"a", b"c") == write(b"a", b"c") == ["m-7.png", "m-8-2.png"]
+    assert write(b"d", b"d") == ["m-7-2.png", "m-8-3.png"]
+    assert (tmp_path / "m-8.png").read_bytes() == b"b"
 
 
 def test_an_image_that_is_told_twice_is_refused() -> None:

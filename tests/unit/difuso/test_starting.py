@@ -53,6 +53,7 @@ def test_the_recipe_finds_its_network_and_its_images(monkeypatch: pytest.MonkeyP
     [
         ("My-Model", "NAME is that of a Python module: small letters, digits and _, a letter first, not 'My-Model'"),
         ("../up", "NAME is that of a Python module"),
+        ("for", "NAME is that of a Python module"),
         ("training", "training is a package of difuso: choose another name"),
         ("torch", "Python has a module torch already: choose another name"),
         ("there", "there exists already: choose another name, or delete it"),

@@ -63,7 +63,7 @@ def ask(request: pytest.FixtureRequest) -> Ask:
     """Lets a client do something, with either class and event loop."""
 
     async def ask_async(handler: Handler, work: Callable[[Any], Any]) -> Any:
-        async with AsyncClient("http://difuso", api_key="secret", transport=httpx.MockTransport(handler)) as client:
+        async with AsyncClient("http://difuso", api_key="secret\n", transport=httpx.MockTransport(handler)) as client:
             done = work(client)
             return await done if inspect.isawaitable(done) else done
 
@@ -72,7 +72,7 @@ def ask(request: pytest.FixtureRequest) -> Ask:
             return asyncio.run(ask_async(handler, work))
         if request.param == "AsyncClient, trio":
             return trio.run(ask_async, handler, work)
-        with Client("http://difuso", api_key="secret", transport=httpx.MockTransport(handler)) as client:
+        with Client("http://difuso", api_key="secret\n", transport=httpx.MockTransport(handler)) as client:
             return work(client)
 
     return ask

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from difuso.client import (
+    DifusoError,
     InvalidRequest,
     JobFailed,
     ModelUnavailable,
@@ -249,6 +250,13 @@ def test_a_refused_request_is_not_sent_again_to_cancel_it() -> None:
     driver = Driver(job("queued"), *[problem("queue-unavailable", 503, retry_after=30)] * 2)
     with pytest.raises(Unavailable):
         driver.run(flows.answer("generate", (), {}, driver.patience(40)))
+
+
+@pytest.mark.parametrize("content", ["<html>", "[]"])
+def test_a_server_of_another_kind_is_named(content: str) -> None:
+    driver = Driver(httpx.Response(200, text=content))
+    with pytest.raises(DifusoError, match="what answered POST /generate is not difuso: check the address"):
+        driver.run(flows.price("generate", (), {}, driver.patience()))
 
 
 PRICE = {"kind": "generate", "model": "tiny", "image_steps": 100, "images": 2, "seconds": None, "eta_seconds": None}
