@@ -13,7 +13,7 @@ export function askRows(query) {
   const names = classesOf(models.get(query.get("model")));
   const given = query.getAll("seed").map(Number);
   const first = given[0] ?? randomSeed();
-  const seeds = given.length > 1 ? given : Array.from({ length: Number(query.get("n")) }, (_, index) => first + index);
+  const seeds = given.length > 1 ? given : Array.from({ length: Number(query.get("n") ?? 1) }, (_, index) => first + index);
   if (names.length * seeds.length > MOST) throw new Error(t("tooManyRows", Math.floor(MOST / names.length), names.length));
   for (const name of ["label", "seed", "n"]) query.delete(name);
   for (const name of names) {

@@ -43,7 +43,7 @@ function sliderOf(name, { low, high, unit, null: free }) {
   const box = el("input", { type: "checkbox" });
   const show = () => {
     box.ariaLabel = `${name}: ${t("tell")}`;
-    output.textContent = free && !box.checked ? t("anyClass") : `${number(slider.valueAsNumber, step % 1 ? 2 : 0)} ${unit}`.trim();
+    output.textContent = free && !box.checked ? t("anyClass") : `${number(slider.valueAsNumber, step % 1 || slider.valueAsNumber % 1 ? 2 : 0)} ${unit}`.trim();
   };
   slider.addEventListener("input", () => ((box.checked = true), show())); // whoever moves it tells it
   slider.addEventListener("told", show);
@@ -85,8 +85,10 @@ export function fillConditions(query) {
     if (isPicture(condition)) continue;
     const box = boxOf(field);
     if (box) box.checked = told.has(name);
-    if (told.has(name)) field.value = told.get(name);
-    else if (condition.null && !box) field.value = "";
+    if (told.has(name)) {
+      if (field.type === "range") field.step = "any"; // or else what was told would be rounded
+      field.value = told.get(name);
+    } else if (condition.null && !box) field.value = "";
     box?.dispatchEvent(new Event("change"));
     field.dispatchEvent(new Event("told"));
   }

@@ -1,6 +1,6 @@
 // Words for jobs and their pictures, and the requests that make them again.
 
-import { className, models } from "./models.js";
+import { className, labelFor, models } from "./models.js";
 import { duration, known, moment, number, t } from "./texts.js";
 import { askConditions } from "./told.js";
 
@@ -84,7 +84,7 @@ export function queryOf(job, index) {
   const own = taskQuery(job);
   if (alone && own.lambda) own.lambda = own.lambda[index];
   const seed = alone ? seedOf(job, index) : params.seed;
-  const changed = { ...params, seed: task?.seeds ?? seed, label: alone ? labelOf(job, index) : params.label, bits: job.bits, ...own };
+  const changed = { ...params, seed: task?.seeds ?? seed, label: labelFor(job.model, alone ? labelOf(job, index) : params.label), bits: job.bits, ...own };
   if (task?.shares) delete changed.n; // it follows from them
   else if (alone) changed.n = 1;
   for (const [name, value] of Object.entries(changed)) {

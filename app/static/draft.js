@@ -7,6 +7,7 @@ import { setFile } from "./inputs.js";
 import { recall, remember } from "./saved.js";
 
 const KEY = "difuso-form";
+const FILES = (sessionStorage["difuso-tab"] ??= `${KEY}-${Math.random()}`); // the database is that of all tabs
 const PAUSE = 300; // milliseconds without a change
 const fields = () => [...form.elements].filter(field => field.matches("input, select") && field.type !== "file" && !field.closest("#conditions"));
 const files = () => [...form.querySelectorAll("input.dressed")];
@@ -18,7 +19,7 @@ function keep() {
 }
 
 async function keepFiles() {
-  await remember({ id: KEY }, files().map(input => [input.name, input.files[0] ?? null]));
+  await remember({ id: FILES }, files().map(input => [input.name, input.files[0] ?? null]));
 }
 
 // Fills in the form as it was before a reload, and keeps it from then on.
@@ -32,7 +33,7 @@ export function startDraft() {
     fill();
     fillConditions(new URLSearchParams(told.map(each => ["condition", each])));
     showKind();
-    recall(KEY).then(sent => files().forEach((input, index) => sent?.files[index]?.[1] && setFile(input, sent.files[index][1])));
+    recall(FILES).then(sent => files().forEach((input, index) => sent?.files[index]?.[1] && setFile(input, sent.files[index][1])));
   }
   const soon = debounced(PAUSE, keep);
   form.addEventListener("input", soon);

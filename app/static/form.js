@@ -161,6 +161,7 @@ export function fillForm(kind, query, files = []) {
   if (kind === "interpolate") choice.value = query.getAll("seed").length > 1 ? "seeds" : "pictures";
   if (kind === "denoise") choice.value = query.has("strength") ? "clean" : query.has("sigma") ? "noisy" : "estimated";
   if (kind === "restore") choice.value = query.get("task");
+  if (query.has("upscale")) fillField("upscale", query.getAll("upscale")); // without it, its steps cannot be told
   showKind();
   for (const name of new Set(query.keys())) fillField(name, query.getAll(name));
   if (form.elements.label.value === ROWS) { // the seeds of one class are those of each

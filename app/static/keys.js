@@ -109,7 +109,7 @@ export function startKeys() {
 
 function other({ key, target }, open) {
   if (open) return undefined;
-  if (key.startsWith("Arrow") && (target === document.body || target.closest("#gallery"))) return () => move(key);
+  if (key.startsWith("Arrow") && !$("gallery").hidden && (target === document.body || target.closest("#gallery"))) return () => move(key);
   const option = /^[1-9]$/.test(key) && $("kind").options[Number(key) - 1];
   return option && !option.hidden ? () => chooseKind(option.value) : undefined;
 }

@@ -27,9 +27,15 @@ export const drawnBy = ({ model, task }) => task?.upscale?.model ?? model;
 // The models that draw from a picture, such as those that enlarge one, and those that draw from noise.
 export const fromPicture = name => Boolean(models.get(name)?.condition);
 
-// Returns the names of the classes that a label can be; none if the model has no classes.
-export function classesOf({ classes, classifier_classes }) {
-  return classes ?? Array.from({ length: classifier_classes ?? 0 }, (_, index) => String(index));
+// Returns what a label can be: the classes by names of which no two are the same; none if the model has no classes.
+export function classesOf({ classes, conditions, classifier_classes }) {
+  return conditions?.label?.values ?? classes ?? Array.from({ length: classifier_classes ?? 0 }, (_, index) => String(index));
+}
+
+// Returns how a request names a class, or several, which jobs and recipes tell by index: a number can be another's name.
+export function labelFor(model, label) {
+  const names = classesOf(models.get(model) ?? {});
+  return [label].flat().map(index => names[index] ?? index);
 }
 
 // The models that enlarge the pictures of a model.

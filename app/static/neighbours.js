@@ -3,7 +3,7 @@
 import { randomSeed } from "./classes.js";
 import { addressOf, fileName, labelOf, queryOf, seedOf } from "./describe.js";
 import { fetchFile } from "./inputs.js";
-import { className, models } from "./models.js";
+import { className, labelFor, models } from "./models.js";
 import { recall } from "./saved.js";
 import { number, t } from "./texts.js";
 import { conditionsOf, isPicture, toldOf } from "./told.js";
@@ -29,7 +29,7 @@ export async function neighboursOf(job, index) {
     const n = Math.floor((left + each) / STRENGTHS.length); // the sum of the three is what is left
     const query = new URLSearchParams({ model: job.model, strength, n, seed: randomSeed() });
     const label = labelOf(job, index);
-    if (label !== undefined) query.set("label", label);
+    if (label !== undefined) query.set("label", labelFor(job.model, label));
     for (const each of same.getAll("condition")) query.append("condition", each);
     return { kind: "denoise", query, files: [["image", file], ...told] };
   });
@@ -57,7 +57,7 @@ function ofOthers(job, index, same) {
   if (changed.length) return changed.map(([name, value]) => ({ kind: "generate", query: changing(same, name, value, seedOf(job, index)), count: 1 }));
   const classes = models.get(job.model)?.classes ?? [];
   const label = classes.map((_, each) => each).filter(each => each !== labelOf(job, index)).sort(() => Math.random() - 0.5).slice(0, 2);
-  const query = asking([...same].filter(([name]) => name !== "label"), { label, seed: label.map(() => seedOf(job, index)) });
+  const query = asking([...same].filter(([name]) => name !== "label"), { label: labelFor(job.model, label), seed: label.map(() => seedOf(job, index)) });
   return label.length ? [{ kind: "generate", query, count: label.length }] : [];
 }
 

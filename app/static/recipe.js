@@ -9,7 +9,7 @@ import { reveal } from "./gallery.js";
 import { emptyInput, fileOf, placesOf, setFile } from "./inputs.js";
 import { settings } from "./kinds.js";
 import { make } from "./making.js";
-import { models } from "./models.js";
+import { labelFor, models } from "./models.js";
 import { notify } from "./notice.js";
 import { readRecipe } from "./png.js";
 import { recallByPictures } from "./saved.js";
@@ -29,7 +29,7 @@ export function requestOf(recipe) {
   const shared = ["n", "seed", "label", "bits", "guide", ...settings.keys()];
   const own = Object.fromEntries(Object.entries({ ...rest, seeds }).filter(([name]) => ![...shared, ...OF_PICTURE].includes(name)));
   const query = new URLSearchParams({ model: recipe.model });
-  const sampling = Object.fromEntries(shared.map(name => [name, recipe[name]]));
+  const sampling = { ...Object.fromEntries(shared.map(name => [name, recipe[name]])), label: labelFor(model, recipe.label) };
   for (const [name, value] of Object.entries({ ...sampling, seed: seeds ?? rest.seed, ...taskQuery({ kind, task: own, model }) })) {
     for (const each of [value].flat()) if (each !== undefined && each !== null) query.append(name, each);
   }

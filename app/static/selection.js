@@ -1,7 +1,7 @@
 // Several pictures at once: chosen by a box on each or by a key, and then saved, marked, compared or deleted together.
 
 import { deleteJobs } from "./actions.js";
-import { addressOf, countOf, fileName } from "./describe.js";
+import { addressOf, countOf, fileName, queryOf } from "./describe.js";
 import { $, el, save } from "./dom.js";
 import { fetchFile } from "./inputs.js";
 import { notify } from "./notice.js";
@@ -61,11 +61,12 @@ function show() {
     button("delete", () => (clear(), deleteJobs([...whole])), count === chosen.size ? t("delete") : t("deleteAll", count)), button("clearSelection", clear));
 }
 
-// Whether there is a way from picture to picture: all are of one model, each from a seed of its own.
+// Whether there is a way from picture to picture: all are of one model that was told the same, each from a seed of its own.
 function canWalk() {
   const all = pictures();
-  const isSeeded = ([job]) => job.kind === "generate" && !job.task?.upscale && job.model === all[0][0].model;
-  return all.length > 1 && all.length <= MOST_WALKED && all.every(isSeeded);
+  const toldTo = ([job, index]) => JSON.stringify(["model", "label", "condition"].map(name => queryOf(job, index).getAll(name)));
+  const isSeeded = ([job]) => job.kind === "generate" && !job.task?.upscale;
+  return all.length > 1 && all.length <= MOST_WALKED && all.every(isSeeded) && new Set(all.map(toldTo)).size === 1;
 }
 
 async function walk() {

@@ -2,18 +2,28 @@
 
 import { hasKey } from "./api.js";
 import { queryOf } from "./describe.js";
+import { conditionsIn, conditionsOf, isPicture } from "./told.js";
 
 const quote = text => `'${text.replaceAll("'", "'\\''")}'`;
 const quoted = text => (/^[\w.,:-]+$/.test(text) ? text : quote(text)); // where a shell needs it
 const isNumber = text => /^-?\d+(\.\d+)?(e[+-]?\d+)?$/.test(text);
 const grouped = query => [...new Set(query.keys())].map(name => [name, query.getAll(name)]);
 
+const isTold = (model, name) => conditionsOf(model).some(([each, condition]) => each === name && isPicture(condition));
+
+// Returns the value of a condition as Python writes it.
+function valueOf(model, name, text) {
+  const { type } = new Map(conditionsOf(model)).get(name) ?? {};
+  return type === "vector" ? `[${text.replaceAll(",", ", ")}]` : type === "number" ? text : JSON.stringify(text);
+}
+
 // Returns the texts by name. `files` are pairs of a part's name and its file, if they are known; `fit` is how they were
-// fitted; without an index they are of all pictures.
+// fitted; without an index they are of all pictures. The command line cannot tell a picture by a condition.
 export function snippetsOf(job, { files = [], fit } = {}, index) {
   const query = queryOf(job, index);
   if (fit) query.set("fit", fit);
-  return { curl: curl(job, query, files), Python: python(job, query, files), difuso: command(job, query, files) };
+  const all = { curl: curl(job, query, files), Python: python(job, query, files) };
+  return files.some(([name]) => isTold(job.model, name)) ? all : { ...all, difuso: command(job, query, files) };
 }
 
 function curl({ kind, links }, query, files) {
@@ -22,12 +32,18 @@ function curl({ kind, links }, query, files) {
   return `curl -X POST '${location.origin}/${kind}?${query}'${key}${parts} -o pictures.${links.images ? "png" : "npz"}`;
 }
 
-function python({ kind }, query, files) {
+function python({ kind, model }, query, files) {
   const literal = text => (text === "true" ? "True" : isNumber(text) ? text : JSON.stringify(text));
-  const values = grouped(query).map(([name, all]) => `${name === "lambda" ? "lambda_" : name}=${all.length > 1 ? `[${all.map(literal).join(", ")}]` : literal(all[0])}`);
-  const images = files.map(([name, file]) => `${name}=${JSON.stringify(file.name)}`);
+  const listed = all => (all.length > 1 ? `[${all.join(", ")}]` : all[0]);
+  const values = grouped(query).filter(([name]) => name !== "condition").map(([name, all]) => `${name === "lambda" ? "lambda_" : name}=${listed(all.map(literal))}`);
+  const told = [...Map.groupBy(conditionsIn(query), ([name]) => name)].map(([name, all]) => `${JSON.stringify(name)}: ${listed(all.map(([, value]) => valueOf(model, name, value)))}`);
+  const [tellings, parts] = [true, false].map(are => files.filter(([name]) => isTold(model, name) === are));
+  told.push(...tellings.map(([name, file]) => `${JSON.stringify(name)}: Path(${JSON.stringify(file.name)})`));
+  if (told.length) values.push(`conditions={${told.join(", ")}}`);
+  const images = parts.map(([name, file]) => `${name}=${JSON.stringify(file.name)}`);
   const key = hasKey() ? ', api_key="…"' : "";
   return [
+    ...(tellings.length ? ["from pathlib import Path", ""] : []),
     "from difuso import Client",
     "",
     `client = Client(${JSON.stringify(location.origin)}${key})`,

@@ -6,7 +6,7 @@ import { el } from "../dom.js";
 import { chooseModel } from "../form.js";
 import { reveal } from "../gallery.js";
 import { make } from "../making.js";
-import { fromPicture } from "../models.js";
+import { fromPicture, labelFor } from "../models.js";
 import { notify } from "../notice.js";
 import { cellsOf, samplingOf } from "../sheets.js";
 import { t } from "../texts.js";
@@ -60,7 +60,7 @@ export async function figureOf(name, figure, alt) {
 const row = buttons => el("div", { className: "sample-row" }, ...buttons);
 
 async function draw(name, { seed, label, conditions = {} }) {
-  const query = new URLSearchParams({ model: name, seed, ...(label !== undefined && { label }) });
+  const query = new URLSearchParams({ model: name, seed, ...(label !== undefined && { label: labelFor(name, label) }) });
   askConditions(query, { model: name, conditions: Object.fromEntries(Object.entries(conditions).map(([key, value]) => [key, [value]])) });
   try {
     const job = await make({ kind: "generate", query });

@@ -1,0 +1,153 @@
+"""What the page asks for again, and how it says so as code, is what was asked; and no view loses its way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+from selenium.webdriver import Keys
+
+from tests.studio import Studio
+from tests.waiting import wait_until
+
+NUMBERED = "{name: 'x', classes: ['1', '10', '2', '1'], conditions: {label: {values: ['1', '10', '2', '3']}}}"
+
+
+def imported(studio: Studio, module: str, expression: str) -> Any:
+    """The value of a JavaScript expression with a module as `it`."""
+    script = f"const done = arguments[0]; import('/static/{module}.js').then(it => done({expression}))"
+    return studio.driver.execute_async_script(script)
+
+
+def test_classes_are_asked_for_by_names_of_their_own(studio: Studio) -> None:
+    """The index of one class may be the name of another, and two may share a name."""
+    put = f"it.models.set('x', {NUMBERED})"
+    assert imported(studio, "models", f"({put}, it.labelFor('x', [1, 3]))") == ["10", "3"]
+    rows = "{const q = new URLSearchParams('model=with-classes&seed=5'); it.askRows(q); return String(q)}"
+    asked = "label=circle&seed=5&label=square&seed=5&label=star&seed=5"
+    assert imported(studio, "classes", f"(() => {rows})()") == f"model=with-classes&{asked}"
+    job_id = studio.made(1, model="with-classes", label="square", seed="40")
+    assert (
+        imported(studio, "describe", f"String(it.queryOf({{...{facts(studio, job_id)}}}))").count("label=square") == 1
+    )
+
+
+def facts(studio: Studio, job_id: str) -> str:
+    return httpx.get(f"{studio.url}/jobs/{job_id}").text
+
+
+def test_the_code_of_a_picture_tells_its_conditions(studio: Studio, tmp_path: Path) -> None:
+    studio.fill("model", "with-glasses")
+    studio.fill("condition:glasses", "eye patch")
+    job_id = studio.made(2, seed="50")
+    studio.view(job_id, 1)
+    studio.click("dialog.viewer summary")
+    code = studio.see("dialog.viewer .terminal pre")
+    studio.press("difuso", "dialog.viewer .terminal")
+    assert "--condition 'glasses:eye patch'" in code.text
+    studio.press("Python", "dialog.viewer .terminal")
+    made: dict[str, Any] = {}
+    exec("\n".join(code.text.splitlines()[:4]), made)  # all but saving the picture
+    with made["client"]:
+        assert list(made["pictures"].pngs) == [httpx.get(f"{studio.url}/jobs/{job_id}/images/1").content]
+
+
+def test_the_code_of_a_picture_names_the_files_that_it_was_told(studio: Studio, tmp_path: Path) -> None:
+    Image.fromarray((np.arange(64).reshape(8, 8) % 2).astype(np.uint8)).save(tmp_path / "layout.png")
+    studio.fill("model", "told")
+    studio.fill("condition:style", "0.5, -1")
+    studio.fill("condition:layout", str(tmp_path / "layout.png"))
+    studio.view(studio.made(1))
+    studio.click("dialog.viewer summary")
+    code = studio.see("dialog.viewer .terminal pre")
+    studio.press("Python", "dialog.viewer .terminal")
+    assert 'conditions={"style": [0.5, -1], "layout": Path("layout.png")}' in code.text
+    assert not studio.all("dialog.viewer .terminal .tabs button:nth-child(3)"), "the command line takes no such file"
+
+
+def test_settings_are_filled_in_as_they_were(studio: Studio) -> None:
+    studio.load("#make?kind=generate&model=tiny&upscale=tiny-up&upscale_steps=9")
+    value = "return document.querySelector('#form [name=upscale_steps]').value"
+    wait_until(lambda: studio.driver.execute_script(value) == "9", 10, "the steps of the second stage are filled in")
+    studio.load("#make?kind=generate&model=told&condition=age:25.5")
+    value = "return document.querySelector('#conditions [type=range]').value"
+    wait_until(lambda: studio.driver.execute_script(value) == "25.5", 10, "the age is not rounded")
+
+
+def test_there_is_a_walk_only_between_pictures_that_were_told_the_same(studio: Studio) -> None:
+    def choose(label: str, seed: str) -> None:
+        job_id = studio.made(1, model="with-classes", label=label, seed=seed)
+        studio.driver.execute_script(f"document.querySelector('#job-{job_id} a.picture').focus()")
+        studio.keys("s")
+
+    choose("star", "61")
+    choose("star", "62")
+    assert studio.button("Walk between", "#selection").is_enabled()
+    choose("circle", "63")
+    assert not studio.button("Walk between", "#selection").is_enabled()
+
+
+def test_each_tab_keeps_the_file_of_its_own_form(studio: Studio, tmp_path: Path) -> None:
+    for name in ("mine", "other"):
+        Image.new("RGB", (16, 16)).save(tmp_path / f"{name}.png")
+    file = "return document.querySelector('#form [name=image]:enabled')?.files[0]?.name"
+    driver, first = studio.driver, studio.driver.current_window_handle
+
+    def take(name: str) -> None:
+        studio.choose("denoise")
+        studio.fill("image", str(tmp_path / f"{name}.png"))
+        wait_until(lambda: kept_in(studio), 10, "the file is kept")
+
+    take("mine")
+    driver.switch_to.new_window("tab")
+    try:
+        studio.load()
+        take("other")
+    finally:
+        driver.close()
+        driver.switch_to.window(first)
+    studio.load()
+    wait_until(lambda: driver.execute_script(file) == "mine.png", 10, "the file is that of this tab")
+
+
+def kept_in(studio: Studio) -> bool:
+    script = """
+    const done = arguments[0];
+    import('/static/saved.js').then(it => it.recall(sessionStorage['difuso-tab']))
+      .then(found => done(Boolean(found?.files.some(([, file]) => file))));
+    """
+    return bool(studio.driver.execute_async_script(script))
+
+
+def test_a_pasted_link_to_a_picture_leads_to_the_gallery(studio: Studio) -> None:
+    job_id = studio.made(1)
+    studio.load("#grid")
+    studio.see("#grid form")
+    studio.driver.execute_script(f"location.replace('#picture={job_id}/0')")
+    studio.see("dialog.viewer")
+    studio.keys(Keys.ESCAPE)
+    studio.see(f"#job-{job_id}")
+    assert not studio.one("#grid").is_displayed()
+
+
+@pytest.mark.parametrize("view", ["#grid", "#gallery"])
+def test_arrows_choose_pictures_in_the_gallery_and_scroll_elsewhere(studio: Studio, view: str) -> None:
+    studio.made(1)
+    studio.load(view)
+    prevented = """
+    const event = new KeyboardEvent('keydown', {key: 'ArrowDown', bubbles: true, cancelable: true});
+    document.body.dispatchEvent(event);
+    return event.defaultPrevented;
+    """
+    studio.see("#grid form" if view == "#grid" else "#jobs a.picture")
+    assert studio.driver.execute_script(prevented) is (view == "#gallery")
+
+
+def test_the_lesson_offers_models_that_need_be_told_nothing(studio: Studio) -> None:
+    names = imported(studio, "learn/pictures", "it.usable().map(model => model.name)")
+    assert "tiny" in names
+    assert not {"told", "tiny-up"} & set(names)
