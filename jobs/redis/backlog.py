@@ -45,7 +45,7 @@ local mine = todo[own] or tonumber(ARGV[2])
 local waiting, ahead, earlier = {}, 0, 0
 for i = 2, #KEYS do
   for _, id in ipairs(redis.call('LRANGE', KEYS[i], 0, ARGV[3])) do
-    if not waiting[own] and id ~= own then
+    if i - 1 <= tonumber(ARGV[5]) and not waiting[own] and id ~= own then
       ahead = ahead + 1
       earlier = earlier + (not waiting[id] and todo[id] or 0)
     end
@@ -102,10 +102,10 @@ def read_forecast(client: redis.Redis, job: Job, queues: Sequence[str], *, is_qu
     the image-steps of this job. The time is at least that of the job alone on a worker.
 
     Args:
-        queues: the keys of the queues that workers claim from before the job, its own queue last.
-        is_queued: whether the job was submitted; one that was not comes after all jobs of these queues.
+        queues: the keys of the queues of its model by urgency. Workers claim from those before its own first.
+        is_queued: whether the job was submitted; one that was not comes after all jobs of its own queue.
     """
-    facts = (job.id, job.image_steps, MAX_QUEUED - 1, "queued" if is_queued else "new")
+    facts = (job.id, job.image_steps, MAX_QUEUED - 1, "queued" if is_queued else "new", job.urgency + 1)
     with client.pipeline(transaction=False) as pipe:
         pipe.eval(_OUTLOOK, 1 + len(queues), keys.backlog(job.model), *queues, *facts)
         ask_reports(pipe)

@@ -175,7 +175,7 @@ class JobQueue:
 
     def forecast(self, job: Job, *, is_queued: bool = False) -> Forecast:
         """Returns the forecast of a job, or of one that was not submitted, as if it were now. Nothing is written."""
-        queues = [_queue_key(keys.queue_name(job.model, urgency)) for urgency in range(job.urgency + 1)]
+        queues = [_queue_key(keys.queue_name(job.model, urgency)) for urgency in URGENCIES]
         return read_forecast(self._client, job, queues, is_queued=is_queued)
 
     def status_at_end(self, job: Job, ending: Ending) -> JobStatus:
