@@ -162,11 +162,11 @@ class ResultStore:
         """Writes and deletes a small file; raises StoreUnavailable if that fails or takes longer than CHECK_SECONDS."""
         path = self._root / "checks" / uuid.uuid4().hex
 
-        def write_and_delete() -> None:  # one call, so that the file is deleted even after the time limit
-            self._blobs.write(path, b"ok")
+        def create_and_delete() -> None:  # one call, so that the file is deleted even after the time limit
+            self._blobs.create(path, b"ok")  # as results are, where not every file system or bucket can
             self._blobs.delete(path)
 
-        self._writing(write_and_delete, CHECK_SECONDS)
+        self._writing(create_and_delete, CHECK_SECONDS)
 
     def space(self) -> tuple[int, int] | None:
         """Returns the free and the total bytes of the store's disk; None if the store is not a local folder."""

@@ -163,6 +163,8 @@ class EngineWorker(RqBase):
             raise GaveUp("the result store does not answer, and the time to stop is over")
 
     def _beat(self) -> None:
+        if self._pacer.is_due("sweep", SWEEP_SECONDS):  # first: on a full disk Redis may refuse all that follows
+            self._writers.sweep(self._result_ttl + SWEEP_MARGIN)
         self.beat(self._held)
         for active, ours in zip(self._running, self.owned([*self._running.values()]), strict=True):
             active.cancel = active.cancel or not ours  # if this worker was frozen, it may be another's
@@ -172,9 +174,8 @@ class EngineWorker(RqBase):
         self._reporter.tidy_backlog()
         if self._pacer.is_due("trim", TRIM_SECONDS):
             give_back()
-        if self._pacer.is_due("sweep", SWEEP_SECONDS):
+        if self._pacer.is_due("tidy", SWEEP_SECONDS):
             self.tidy()
-            self._writers.sweep(self._result_ttl + SWEEP_MARGIN)
 
     def _serve(self, models: Models) -> None:
         """Serves these models from now on; jobs in flight keep the runner that they began with."""

@@ -192,6 +192,17 @@ def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
         ResultStore(str(blocked)).check()
 
 
+def test_a_store_that_takes_no_results_is_found_out_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some file systems have no hard links, by which a result is created once."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(StoreUnavailable):
+        ResultStore(str(tmp_path)).check()
+
+
 def test_the_disk_of_a_store_is_known_before_the_first_write(tmp_path: Path) -> None:
     space = ResultStore(str(tmp_path / "not" / "yet")).space()
     assert space is not None

@@ -6,14 +6,18 @@ import queue
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
+import redis
 import torch
 
 from jobs.errors import StoreUnavailable
 from jobs.store.result_store import ResultStore
 from worker.engine.failures import Cancelled
 from worker.queue.outcomes import Outcomes
+from worker.queue.pacing import Pacer
+from worker.queue.rq_worker import EngineWorker
 from worker.queue.writers import Released, Stored, Writers
 
 
@@ -39,6 +43,15 @@ def test_a_job_that_is_cancelled_while_it_waits_for_the_store_is_cancelled(
     assert isinstance(event, Stored)
     assert isinstance(event.error, Cancelled)
     assert len(pauses) == 2
+
+
+def test_a_disk_on_which_redis_cannot_write_is_swept() -> None:
+    """Redis refuses every write while its disk is full, and the results of the store may be what fills it."""
+    worker = Mock(_pacer=Pacer(), _result_ttl=60)
+    worker.beat.side_effect = redis.ResponseError("MISCONF Errors writing to the AOF file: No space left on device")
+    with pytest.raises(redis.ResponseError):
+        EngineWorker._beat(worker)
+    worker._writers.sweep.assert_called_once()
 
 
 def test_a_lost_device_that_a_writer_notices_first_ends_no_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
