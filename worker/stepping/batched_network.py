@@ -112,8 +112,8 @@ class BatchedNetwork:
     def _first(self, size: int, batch: Sequence[Tensor]) -> Tensor:
         """Returns the outputs for the first rows of a batch, once they are computed."""
         out = self._network(*(each[:size] for each in batch))
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
+        if self._device.type != "cpu":
+            torch.accelerator.synchronize(self._device)
         return out.float()
 
     def _give_up(self, size: int) -> None:

@@ -246,7 +246,8 @@ class Runner:
             self.network_seconds += seconds
             self.network_calls += 1
             if rows == self.buckets[-1]:
-                self.rate += 0.05 * (rows / seconds - self.rate)
+                mean = 1 / self.rate  # of times: a mean of rates would be more than the calls make together
+                self.rate = 1 / (mean + 0.05 * (seconds / rows - mean))
             self.on_step(rows, bucket, seconds)
         self._timer.over.clear()
 

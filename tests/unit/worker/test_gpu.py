@@ -208,6 +208,24 @@ def test_calls_on_a_gpu_are_timed_later_and_the_host_is_never_far_ahead(monkeypa
     assert events.recorded == [torch.device("cuda:1")] * 10, "on the GPU that computes"
 
 
+def test_calls_on_another_accelerator_are_awaited_before_their_time_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    monkeypatch.setattr(torch.accelerator, "synchronize", lambda device: order.append(f"awaited {device}"))
+
+    def clock() -> float:
+        order.append("clock")
+        return float(len(order))
+
+    def call() -> Tensor:
+        order.append("call")
+        return torch.zeros(1)
+
+    monkeypatch.setattr("worker.device.call_timer.time.perf_counter", clock)
+    timer = CallTimer(torch.device("mps"))
+    timer(call, rows=1, bucket=1)
+    assert order == ["clock", "call", "awaited mps", "clock"]
+
+
 # On a CUDA device.
 
 

@@ -101,6 +101,15 @@ def test_a_lone_image_steps_as_fast_as_all_cores_make_it(clock: Clock, neighbour
     assert (runner.step_seconds, runner.rate) == (1 / 2, 1.0), "two workers that both have work have a core each"
 
 
+def test_the_rate_is_that_of_all_calls_together() -> None:
+    """Calls of one and of three seconds make two images a second of four, not the mean of four and of 4/3."""
+    runner = Runner(checkpoint_of(UNetConfig(**NETWORK)), device=CPU, slots=4)
+    size = runner.buckets[-1]
+    runner._timer.over.extend([(size, size, size / 4), (size, size, 3 * size / 4)] * 200)
+    runner._count()
+    assert runner.rate == pytest.approx(2, rel=0.03)  # the last calls count a twentieth more
+
+
 def test_a_compiled_network_is_computed_by_the_cores_that_it_was_compiled_for(neighbour: Neighbour) -> None:
     network = ParallelNetwork(lambda x, t: 2 * x, neighbour, may_choose=False)
     network.find_choices({1: 2 * BATCH[0]}, BATCH, exact=True)
