@@ -72,7 +72,9 @@ def find_cores() -> tuple[frozenset[int], ...]:
 
 
 def linux_cores(allowed: Collection[int], root: Path = Path("/")) -> tuple[frozenset[int], ...]:
-    """Groups processors by physical core; as many cores as the control group's quota of processor time pays for.
+    """Groups processors by physical core.
+
+    If the control group's quota of processor time pays for fewer cores, so many stand for any of the processors.
 
     Args:
         allowed: the processors that this process may use.
@@ -87,7 +89,10 @@ def linux_cores(allowed: Collection[int], root: Path = Path("/")) -> tuple[froze
     siblings = (_listed(system / f"cpu/cpu{each}/topology/thread_siblings_list") | {each} for each in allowed)
     cores = {frozenset(each) & frozenset(allowed) for each in siblings}
     ordered = sorted(cores, key=lambda core: (node_of.get(min(core), 0), min(core)))
-    return tuple(ordered[: _quota(root)])
+    quota = _quota(root)
+    if quota is None or quota >= len(ordered):
+        return tuple(ordered)
+    return (frozenset(allowed),) * quota  # it pays for any cores: the first ones would be those of every container
 
 
 def _quota(root: Path) -> int | None:

@@ -44,7 +44,7 @@ API_DRAIN_SECONDS = 25.0  # uvicorn ends its last requests after 20
 # 20 polling clients on two cores a busy worker lost 6 % to an API of equal priority, and 4 % to one that yields.
 API_NICE = 10
 REDIS_DRAIN_SECONDS = 10.0
-DRAIN_MARGIN_SECONDS = 5.0  # a worker ends by itself at its own limit; only a hung one is killed
+DRAIN_MARGIN_SECONDS = 11.0  # a worker gives up 5 s after its drain, and then has 5 s to end; only a hung one is killed
 
 
 def serve(api: ApiSettings, worker: WorkerSettings, workers: int | None) -> None:

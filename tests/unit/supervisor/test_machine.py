@@ -53,7 +53,10 @@ def test_where_the_kernel_tells_nothing_each_processor_is_a_core(tmp_path: Path)
 def test_a_quota_of_processor_time_limits_the_cores(two_sockets: Path, quota: str, count: int) -> None:
     write(two_sockets / "proc/self/cgroup", "0::/difuso.service")
     write(two_sockets / "sys/fs/cgroup/difuso.service/cpu.max", quota)
-    assert len(linux_cores(range(8), two_sockets)) == count
+    found = linux_cores(range(8), two_sockets)
+    assert len(found) == count
+    if count < 4:
+        assert set(found) == {frozenset(range(8))}, "it pays for any of them, and another container may have the first"
 
 
 @pytest.mark.parametrize(
