@@ -35,6 +35,7 @@ from .slowness import Slowness
 from .trajectory import Trajectory
 
 CPU_SLOTS, GPU_SLOTS = 16, 32
+SLOWEST_CALL = 4  # times the mean, as which a longer call counts: a process that was stopped is no slow network
 
 
 def pick_device(name: str) -> torch.device:
@@ -247,7 +248,7 @@ class Runner:
             self.network_calls += 1
             if rows == self.buckets[-1]:
                 mean = 1 / self.rate  # of times: a mean of rates would be more than the calls make together
-                self.rate = 1 / (mean + 0.05 * (seconds / rows - mean))
+                self.rate = 1 / (mean + 0.05 * (min(seconds / rows, SLOWEST_CALL * mean) - mean))
             self.on_step(rows, bucket, seconds)
         self._timer.over.clear()
 

@@ -108,6 +108,9 @@ def test_the_rate_is_that_of_all_calls_together() -> None:
     runner._timer.over.extend([(size, size, size / 4), (size, size, 3 * size / 4)] * 200)
     runner._count()
     assert runner.rate == pytest.approx(2, rel=0.03)  # the last calls count a twentieth more
+    runner._timer.over.append((size, size, 3600.0))
+    runner._count()
+    assert runner.rate > 1.7, "a pause is not the speed"
 
 
 def test_a_compiled_network_is_computed_by_the_cores_that_it_was_compiled_for(neighbour: Neighbour) -> None:
