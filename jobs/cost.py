@@ -41,7 +41,8 @@ def cost_of(request: Prepared, model: ModelInfo) -> Cost:
     answers, moments = request.task.answers(params), len(request.trace)
     weight = weight_of(model.config) if request.task.needs_condition else 1
     text = TEXT_BYTES + len(params.spacing) + NUMBER_BYTES * (params.steps + 2 * params.n)
-    told = sum(len(json.dumps(params.told_of(i))) for i in range(params.n))  # in the images, and in the manifest
+    # in the images, and in the manifest; a condition has one value for all images, or one for each
+    told = sum(params.n // len(values) * len(json.dumps(values)) for values in params.conditions.values())
     film = 0 if shape.planes > 1 else BASE64 * film_bytes(params.steps, shape)
     images = answers * int(_png_bytes(model.final_shape, request.bits) + film + text)
     trace = moments * (MOMENT_FACTS + params.n * moment_bytes(shape))

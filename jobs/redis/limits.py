@@ -76,7 +76,8 @@ end
 """
 _CHECK = """
 local granted = {'', '0'}
-local paid = string.match(redis.call('HGET', KEYS[1], id) or '', '^(%S+ %S+) %S+$')
+local before = redis.call('HGET', KEYS[1], id) or ''
+local paid = string.match(before, '^(%S+ %S+) %S+$')
 if paid == string.format('%d %d', steps, bytes) then return granted end  -- the same request again
 if most and used + steps > most then return {'unfinished', tostring(used)} end
 if work.full and work.balance <= 0 then return {'rate', tostring(-work.balance / work.rate)} end
@@ -85,7 +86,7 @@ if room.full and room.balance < bytes then return {'stored', tostring((bytes - r
 _TAKE = """
 pay(work, steps)
 pay(room, bytes)
-redis.call('HSET', KEYS[1], id, string.format('%d %d %.6f', steps, bytes, now))
+redis.call('HSET', KEYS[1], id, string.format('%d %d %.6f', steps + (number(before, '^(%S+) ') or 0), bytes, now))
 if redis.call('TTL', KEYS[1]) < ttl then redis.call('EXPIRE', KEYS[1], ttl) end
 """
 # The share is gone if the job waited for too long to be queued. Another request may have queued it, which paid nothing.
