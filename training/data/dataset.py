@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -93,7 +94,9 @@ def scan(recipe: Recipe, folder: Path) -> None:
         labels, classes = _named(recipe, found, source.classes)
         np.save(folder / LABELS, labels)
         counts = np.bincount(labels, minlength=len(classes)).tolist()
-        report["classes"] = dict(zip(classes, counts, strict=True))
+        report["classes"] = Counter()  # classes of a guided model may share a name
+        for name, count in zip(classes, counts, strict=True):
+            report["classes"][name] += count
     if recipe.conditions:
         save_columns(folder / TOLD, columns := columns_of(recipe.conditions, found.told))
         report["told"] = {name: int(column.told.sum()) for name, column in columns.items()}
@@ -111,6 +114,7 @@ def load(recipe: Recipe, folder: Path) -> Dataset:
             *(len(report["unreadable"]), *next(iter(report["unreadable"].items())), folder / REPORT),
         )
     named = recipe.num_classes is not None
+    of_guided = recipe.data.classes if recipe.guides else ()
     with warnings.catch_warnings():  # nobody writes to them, and a map that could be written to counts as memory
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         seen = {name: told_to_all(np.load(folder / _file_of(name), mmap_mode="r")) for name in recipe.seen}
@@ -118,7 +122,7 @@ def load(recipe: Recipe, folder: Path) -> Dataset:
     return Dataset(
         np.load(folder / IMAGES, mmap_mode="r"),
         np.load(folder / LABELS) if named else None,
-        tuple(report["classes"]) if named else None,
+        (of_guided or tuple(report["classes"])) if named else None,
         {**told, **seen},
         np.array(report["held"], dtype=np.int64) if seen else NO_ROWS,
     )
@@ -231,7 +235,7 @@ def _named(recipe: Recipe, found: _Found, classes: Classes | None) -> tuple[NDAr
         )
     for name, label in found.labels:
         if label is None:
-            raise RecipeError(f"{name} has no class: give it a folder or a label, or leave out num_classes")
+            raise RecipeError(f"{name} has no class: give it a label in the table, or without one a folder")
         if not 0 <= label < num_classes:
             raise RecipeError(f"{name} has class {label}, but network.num_classes is {num_classes}")
     return np.array([label for _, label in found.labels], dtype=np.int64), classes

@@ -53,6 +53,8 @@ def _joined(source: Source, rows: Rows, path: Path) -> Iterator[SourceImage]:
 def _label(place: str, value: Any, classes: tuple[str, ...] | None) -> int:
     name = str(value)
     if classes is not None and name in classes:
+        if classes.count(name) > 1:
+            raise RecipeError(f"{place}, column {LABEL}: several classes are called {name}; give the number of one")
         return classes.index(name)
     if name.isdecimal():
         return int(name)

@@ -106,6 +106,9 @@ def test_a_model_that_learned_its_variance_and_names_two_classes_alike_gets_a_cl
     save_checkpoint(tmp_path / "guided", config, build_network(learned))
     read = recipe()
     assert (read.data.classes, read.num_classes, read.loss) == (("crane", "crane"), 2, "cross_entropy")
+    train(dataclasses.replace(read, max_steps=2), tmp_path / "run")
+    assert load_checkpoint(tmp_path / "run" / "model").config.classes == ("crane", "crane")
+    assert json.loads((tmp_path / "run/data/report.json").read_text())["classes"]["crane"] == len(shades(64, 0)[0])
 
 
 def test_held_out_images_of_other_classes_are_refused(tmp_path: Path, recipe: Callable[..., Recipe]) -> None:

@@ -131,7 +131,7 @@ def test_folders_are_no_classes_where_a_table_has_labels(faces: Path, labels: li
     assert found.labels is not None
     assert (found.classes, sorted(found.labels.tolist())) == (("cat", "dog"), [0] * 4 + [1] * 4)
     write_csv(faces / "about.csv", [{**rows[0], "label": ""}, *rows[1:]])
-    with pytest.raises(RecipeError, match=r"in-0/0\.png has no class: give it a folder or a label"):
+    with pytest.raises(RecipeError, match=r"in-0/0\.png has no class: give it a label in the table"):
         scan(recipe, faces / "again")
 
 
