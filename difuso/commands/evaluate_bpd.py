@@ -42,6 +42,8 @@ def evaluate_bpd(
     with user_errors(info.name):
         if info.config.condition is not None:
             raise UserError("this model draws from an image, and bits per dimension are those of images alone")
+        if not info.config.accepts(None):
+            raise UserError("this model must be told something of every image, and these images come with nothing")
         checkpoint = load_checkpoint(settings.models_dir / info.name, networks=settings.networks)
         total = checkpoint.schedule.num_train_timesteps
         levels = visit_levels(checkpoint.schedule, "linspace", total if steps is None else steps)

@@ -153,7 +153,7 @@ def test_interpolations_are_named_by_lambda_and_the_same_alone(
     printed = difuso(*common, "--lambda", "0.25", "--lambda", "0.5")
     assert printed.splitlines() == [str(out / f"tiny-7-{share}.png") for share in ("0.25", "0.5")]
     together = (out / "tiny-7-0.5.png").read_bytes()
-    difuso(*common)  # 0.5 is the default
+    assert difuso(*common).splitlines() == [str(out / "tiny-7-0.5.png")], "0.5 is the default"
     assert (out / "tiny-7-0.5.png").read_bytes() == together
 
 
