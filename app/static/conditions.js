@@ -45,7 +45,7 @@ function sliderOf(name, { low, high, unit, null: free }) {
     box.ariaLabel = `${name}: ${t("tell")}`;
     output.textContent = free && !box.checked ? t("anyClass") : `${number(slider.valueAsNumber, step % 1 || slider.valueAsNumber % 1 ? 2 : 0)} ${unit}`.trim();
   };
-  slider.addEventListener("input", () => ((box.checked = true), show())); // whoever moves it tells it
+  slider.addEventListener("input", () => ((slider.step = step), (box.checked = true), show())); // whoever moves it tells it
   slider.addEventListener("told", show);
   box.addEventListener("change", show);
   show();

@@ -38,6 +38,10 @@ export function labelFor(model, label) {
   return [label].flat().map(index => names[index] ?? index);
 }
 
+// The models whose pictures the lesson can noise: in grey or colour, of those that need be told nothing but a class.
+const needsNothing = ({ conditions = {} }) => Object.entries(conditions).every(([name, each]) => name === "label" || each.null);
+export const teachable = () => [...models.values()].filter(model => model.defaults && model.state !== "refused" && needsNothing(model) && [1, 3].includes(model.channels));
+
 // The models that enlarge the pictures of a model.
 export const enlargersOf = ({ image_size: size, channels }) =>
   [...models.values()].filter(({ condition: to }) => String(to?.size) === String(size) && to.channels === channels);

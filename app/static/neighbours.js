@@ -37,7 +37,7 @@ export async function neighboursOf(job, index) {
 }
 
 // Resolves to the pictures that conditions of a job were told, if this browser sent them.
-async function filesTold(job) {
+export async function filesTold(job) {
   const names = conditionsOf(job.model).filter(([, each]) => isPicture(each)).map(([name]) => name);
   return names.length ? ((await recall(job.id))?.files ?? []).filter(([name]) => names.includes(name)) : [];
 }

@@ -36,7 +36,10 @@ export function turnPicture(id, index) {
 // Goes back to the view under a picture; to the gallery if the visit began with the picture.
 export function leavePicture() {
   if (routeOf(location.hash).name !== "picture") return;
-  if (!history.state?.over) return location.replace("#gallery"); // which tells of it, unlike a replaced state
+  if (!history.state?.over) {
+    history.replaceState(null, "", "#gallery");
+    return dispatchEvent(new HashChangeEvent("hashchange"));
+  }
   leaving = new Promise(resolve => addEventListener("popstate", resolve, { once: true })).then(() => (leaving = undefined));
   history.back();
 }

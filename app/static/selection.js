@@ -1,7 +1,7 @@
 // Several pictures at once: chosen by a box on each or by a key, and then saved, marked, compared or deleted together.
 
 import { deleteJobs } from "./actions.js";
-import { addressOf, countOf, fileName, queryOf } from "./describe.js";
+import { addressOf, countOf, fileName, labelOf } from "./describe.js";
 import { $, el, save } from "./dom.js";
 import { fetchFile } from "./inputs.js";
 import { notify } from "./notice.js";
@@ -9,6 +9,7 @@ import { go } from "./routes.js";
 import { isFavourite, toggleFavourite } from "./saved.js";
 import { isGone, jobs } from "./store.js";
 import { t } from "./texts.js";
+import { toldOf } from "./told.js";
 
 const MOST_COMPARED = 4;
 const MOST_WALKED = 6;
@@ -64,7 +65,7 @@ function show() {
 // Whether there is a way from picture to picture: all are of one model that was told the same, each from a seed of its own.
 function canWalk() {
   const all = pictures();
-  const toldTo = ([job, index]) => JSON.stringify(["model", "label", "condition"].map(name => queryOf(job, index).getAll(name)));
+  const toldTo = ([job, index]) => JSON.stringify([job.model, labelOf(job, index), toldOf(job, index)]);
   const isSeeded = ([job]) => job.kind === "generate" && !job.task?.upscale;
   return all.length > 1 && all.length <= MOST_WALKED && all.every(isSeeded) && new Set(all.map(toldTo)).size === 1;
 }

@@ -11,7 +11,7 @@ import { form } from "./form.js";
 import { beside, reveal } from "./gallery.js";
 import { fetchFile, placesOf } from "./inputs.js";
 import { make } from "./making.js";
-import { drawnBy, fromPicture, sidesOf, sizeOf } from "./models.js";
+import { drawnBy, fromPicture, sidesOf, sizeOf, teachable } from "./models.js";
 import { go, linkOf, turnPicture } from "./routes.js";
 import { isFavourite, toggleFavourite } from "./saved.js";
 import { t } from "./texts.js";
@@ -47,7 +47,7 @@ export class Viewer {
       button.addEventListener("click", () => this.#try(() => this.#useFor(place)));
       return button;
     });
-    const lesson = !fromPicture(job.model) && !job.task?.upscale && el("a", { className: "button small", href: `#learn=${job.id}/${index}`, textContent: t("learn") });
+    const lesson = teachable().some(({ name }) => name === job.model) && !job.task?.upscale && el("a", { className: "button small", href: `#learn=${job.id}/${index}`, textContent: t("learn") });
     const onwards = el("section", {}, el("h3", { textContent: t("useFor") }), el("div", { className: "tools" }, ...places, lesson));
     const title = el("h2", { textContent: nameOf(job, index) });
     refill(this.side, title, el("p", { className: "hint", textContent: `${titleOf(job)} · ${metaOf(job)}` }), tools, link, this.alarm,

@@ -5,7 +5,7 @@ import { countOf, queryOf, seedOf } from "./describe.js";
 import { $, complain, el, multiple, save } from "./dom.js";
 import { make } from "./making.js";
 import { drawnBy, sidesOf, sizeOf } from "./models.js";
-import { drawsNoise, ELSEWHERE, NOISY } from "./neighbours.js";
+import { drawsNoise, ELSEWHERE, filesTold, NOISY } from "./neighbours.js";
 import { isEnded, isGone, jobs } from "./store.js";
 import { number, t } from "./texts.js";
 
@@ -25,7 +25,7 @@ let timer;
 export async function makeWalk(pictures) {
   const name = `walk:${Math.floor(Math.random() * 2 ** 32).toString(16)}`;
   const [job, index] = pictures[0];
-  const same = queryOf(job, index);
+  const [same, files] = [queryOf(job, index), await filesTold(job)];
   for (const each of ELSEWHERE) same.delete(each);
   if (drawsNoise(job)) {
     same.set("eta", 0);
@@ -42,7 +42,7 @@ export async function makeWalk(pictures) {
     const query = new URLSearchParams([...same, ["tag", name], ...way.map(seed => ["seed", seed])]);
     const last = at === ways.length - 1 ? count - 1 : count; // the end of each way is the beginning of the next
     for (let each = 0; each < count; each++) query.append("lambda", +(each / last).toFixed(4));
-    await make({ kind: "interpolate", query, urgency: URGENCY });
+    await make({ kind: "interpolate", query, files, urgency: URGENCY });
   }
   return name;
 }

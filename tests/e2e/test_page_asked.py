@@ -148,6 +148,6 @@ def test_arrows_choose_pictures_in_the_gallery_and_scroll_elsewhere(studio: Stud
 
 
 def test_the_lesson_offers_models_that_need_be_told_nothing(studio: Studio) -> None:
-    names = imported(studio, "learn/pictures", "it.usable().map(model => model.name)")
+    names = imported(studio, "models", "it.teachable().map(model => model.name)")
     assert "tiny" in names
-    assert not {"told", "tiny-up"} & set(names)
+    assert not {"told", "tiny-up"} & set(names), "which must be told a vector, or an image"

@@ -2,15 +2,11 @@
 
 import { ask, request } from "../api.js";
 import { el } from "../dom.js";
-import { models, sidesOf } from "../models.js";
+import { sidesOf } from "../models.js";
 import { cellsOf } from "../sheets.js";
 
 const OF_SHEET = 6;
 const OF_GALLERY = 6;
-
-// The models whose pictures can be noised here: those that need be told nothing, no class and no picture, in grey or colour.
-const needsNothing = ({ conditions = {} }) => Object.values(conditions).every(each => each.null);
-export const usable = () => [...models.values()].filter(model => model.defaults && model.state !== "refused" && needsNothing(model) && [1, 3].includes(model.channels));
 
 // Returns a canvas of the model's size with a picture on it.
 export function canvasOf(model, bitmap) {

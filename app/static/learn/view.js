@@ -3,11 +3,12 @@
 import { ask } from "../api.js";
 import { $, complain, el } from "../dom.js";
 import { form } from "../form.js";
+import { teachable } from "../models.js";
 import { addPart, t } from "../texts.js";
 import { backwardOf } from "./backward.js";
 import { forwardOf } from "./forward.js";
 import { drawn } from "./network.js";
-import { canvasOf, picturesOf, read, usable } from "./pictures.js";
+import { canvasOf, picturesOf, read } from "./pictures.js";
 import { Scene } from "./scene.js";
 
 const section = $("learn");
@@ -24,7 +25,7 @@ export async function openLearn(wanted) {
   if (scene && shown === wanted) return;
   shown = wanted;
   const model = form.elements.model.value;
-  const names = usable().map(each => each.name);
+  const names = teachable().map(each => each.name);
   await enter(scene?.model ?? (names.includes(model) ? model : names[0]), wanted);
 }
 
@@ -55,7 +56,7 @@ const heading = () => el("h2", { textContent: t("learnTitle") });
 
 function build() {
   const alarm = el("p", { className: "error", role: "alert", hidden: true });
-  const field = el("select", {}, ...usable().map(({ name }) => new Option(name, name, false, name === scene.model)));
+  const field = el("select", {}, ...teachable().map(({ name }) => new Option(name, name, false, name === scene.model)));
   field.addEventListener("change", () => enter(field.value));
   const head = el("div", { className: "intro" }, heading(), el("p", { textContent: t("learnLead") }));
   const chooser = el("div", { className: "controls" }, el("label", {}, el("span", { textContent: t("model") }), field));
