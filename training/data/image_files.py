@@ -50,7 +50,9 @@ def _zip(data: Data, decoded: Decode) -> Source:
         archive = zipfile.ZipFile(data.path)
     except (OSError, zipfile.BadZipFile) as error:
         raise RecipeError(f"{data.path} cannot be read as a zip archive: {error}") from error
-    stored = {PurePosixPath(name): name for name in archive.namelist() if not name.startswith("__MACOSX/")}
+    stored: dict[PurePath, str] = {
+        PurePosixPath(name): name for name in archive.namelist() if not name.startswith("__MACOSX/")
+    }
     names = sorted(name for name in stored if name.suffix.lower() in SUFFIXES)  # the order of a folder
     if not names:
         raise RecipeError(f"there are no images in {data.path}: no file ends in {', '.join(sorted(SUFFIXES))}")

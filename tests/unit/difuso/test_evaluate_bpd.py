@@ -167,7 +167,7 @@ def test_a_model_with_conditions_is_told_nothing(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "models" / "told", config, awake(build_network(network)))
     found = evaluate(tmp_path / "models", tmp_path / "out", "--data", tmp_path, "--steps", 2)[1]
     model = load_checkpoint(tmp_path / "models" / "told")
-    chosen = {"batch_size": 1, "seed": 0, "device": torch.device("cpu"), "tell": lambda share: None}
+    chosen: dict[str, Any] = {"batch_size": 1, "seed": 0, "device": torch.device("cpu"), "tell": lambda share: None}
     levels = visit_levels(model.schedule, "linspace", 2)
     bound = variational_bound(model, np.zeros((1, 16, 16, 3), np.uint8), levels, **chosen)
     assert found["vlb_of_each_image"] == pytest.approx(bound.total.tolist())

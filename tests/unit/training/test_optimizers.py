@@ -51,7 +51,7 @@ def test_a_step_does_not_depend_on_the_order_of_weights_in_memory() -> None:
         muon.take_gradients()
         muon.step()  # type: ignore[no-untyped-call]
         changed.append(weight.detach())
-    assert torch.allclose(*changed, atol=1e-5)
+    assert torch.allclose(changed[0], changed[1], atol=1e-5)
 
 
 def test_the_change_is_seen_by_the_weight_s_count_of_versions() -> None:
