@@ -23,12 +23,9 @@ from .engine.models import ModelFollower, load_models
 from .metrics import WorkerMetrics
 from .queue.rq_base import GaveUp
 from .queue.rq_worker import EngineWorker
-from .settings import WorkerSettings
+from .settings import EXIT_SECONDS, HANG_SECONDS, WorkerSettings
 
 log = logging.getLogger(__name__)
-
-EXIT_SECONDS = 5.0
-HANG_SECONDS = 1.0  # after the time at which a worker gives up by itself
 
 
 def run(settings: WorkerSettings) -> int:

@@ -13,6 +13,10 @@ from model.foreign.names import check_package
 
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?")
 
+# The last seconds of a worker, after those of its drain. It waits for Redis and the store, then gives up, and if even
+# that hangs is ended where it stands. One that has drained has a while for the threads that it no longer needs.
+GIVE_UP_SECONDS, HANG_SECONDS, EXIT_SECONDS = 5.0, 1.0, 5.0
+
 
 class DeviceMissing(Exception):
     """Torch cannot use the device of DIFUSO_DEVICE here; the message says what to do."""

@@ -38,6 +38,7 @@ from ..client import (
     Result,
     ResultExpired,
 )
+from ..client.flows import ABANDON_SECONDS
 from ..client.results import ENDED
 from ..errors import UserError, user_errors
 from ..options import API_KEY
@@ -47,7 +48,6 @@ from .sampling import Request, check_place, write_images
 
 CONNECT_SECONDS = 5.0  # for the first answer of a server
 PATIENCE_SECONDS = 30.0  # for a price: a server that is full for longer is an answer, too
-CANCEL_SECONDS = 2.0  # for cancelling a job that nobody waits for any more
 TOGETHER = 32  # images of a job
 IN_FLIGHT = 2  # jobs for each worker: one that it draws, and one that waits
 
@@ -70,7 +70,7 @@ def ask_server(url: str, request: Request, out: Path) -> list[Path]:
                         show(event.done / event.total)
             result = job.images()
         except KeyboardInterrupt:
-            client.timeout = CANCEL_SECONDS  # for the server may be away
+            client.timeout = ABANDON_SECONDS  # for the server may be away
             with suppress(DifusoError):
                 job.cancel()
             raise

@@ -18,7 +18,7 @@ import redis
 from app.settings import ApiSettings
 from difuso.models_folder import usable_models
 from jobs.settings import with_password
-from worker.settings import WorkerSettings
+from worker.settings import EXIT_SECONDS, GIVE_UP_SECONDS, HANG_SECONDS, WorkerSettings
 
 from .child_processes import ChildProcesses
 from .machine import this_machine
@@ -44,7 +44,7 @@ API_DRAIN_SECONDS = 25.0  # uvicorn ends its last requests after 20
 # 20 polling clients on two cores a busy worker lost 6 % to an API of equal priority, and 4 % to one that yields.
 API_NICE = 10
 REDIS_DRAIN_SECONDS = 10.0
-DRAIN_MARGIN_SECONDS = 11.0  # a worker gives up 5 s after its drain, and then has 5 s to end; only a hung one is killed
+DRAIN_MARGIN_SECONDS = GIVE_UP_SECONDS + HANG_SECONDS + EXIT_SECONDS  # so that only a hung worker is killed
 
 
 def serve(api: ApiSettings, worker: WorkerSettings, workers: int | None) -> None:

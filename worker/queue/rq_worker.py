@@ -36,6 +36,7 @@ from ..engine.fairness import forecast
 from ..engine.held_jobs import Claim, RunningJob
 from ..engine.models import ModelFollower, Models
 from ..metrics import WorkerMetrics
+from ..settings import GIVE_UP_SECONDS
 from . import watchdog
 from .claims import Claims
 from .outcomes import Outcomes
@@ -105,7 +106,7 @@ class EngineWorker(RqBase):
         """Starts to drain: claims nothing more. A second call hands back all jobs at once. Safe in a signal handler."""
         drain = self._drain_seconds if self._stop_at is None else 0.0
         self._stop_at = time.monotonic() + drain
-        self.give_up_at = self._stop_at + 5
+        self.give_up_at = self._stop_at + GIVE_UP_SECONDS
 
     def run(self) -> None:
         """Serves until the worker is told to stop and holds no jobs.

@@ -58,7 +58,7 @@ def test_an_interruption_is_not_held_up_by_a_server_that_is_away(
             raise KeyboardInterrupt
         raise httpx.ConnectError("refused")
 
-    monkeypatch.setattr(remote_drawing, "CANCEL_SECONDS", 0.1)
+    monkeypatch.setattr(remote_drawing, "ABANDON_SECONDS", 0.1)
     monkeypatch.setattr(remote_drawing, "arguments", lambda client, request: {})
     monkeypatch.setattr(
         remote_drawing, "connected", lambda url: Client(transport=httpx.MockTransport(answer), timeout=None)
