@@ -176,7 +176,7 @@ def bulk_of(query: SamplingQuery, model: DrawingModel, *, kept_seed: Any = None)
     seeds = query.seed or ([kept_seed] if isinstance(kept_seed, int) else draw_seed())
     labels = classes_of(query.label, model.class_names, count=model.labels, model=model.name)
     told = read_told(named_values(query.condition), model.conditions, model=model.name)
-    if missing := [name for name, each in model.conditions.items() if each.is_image and not each.null]:
+    if missing := model.needed_images:
         raise UserError(f"{model.name} needs images, {', '.join(missing)}: draw at most 64 images, into a folder")
     values = {name: len(each) for name, each in told.items()}
     count = image_count(seeds, query.label, n=query.n, turns=len(labels), values=values)

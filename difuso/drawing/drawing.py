@@ -55,6 +55,11 @@ class DrawingModel(ABC):
     is_here: bool  # whether this machine draws, so that its time tells how fast it is
 
     @property
+    def needed_images(self) -> list[str]:
+        """The names of the conditions that are images and cannot be left out. Each request has to send them."""
+        return [name for name, each in self.conditions.items() if each.is_image and not each.null]
+
+    @property
     @abstractmethod
     def loaded(self) -> Loaded:
         """The facts of the loaded model, which is loaded when they are first asked for."""
@@ -100,8 +105,6 @@ class LocalModel(DrawingModel):
         return Loaded(checkpoint.sha256, checkpoint.version_sha256, self._runner.precision, together, ahead=together)
 
     def settle(self, query: SamplingQuery) -> SamplingParams:
-        if needed := [name for name, each in self.conditions.items() if each.is_image and not each.null]:
-            raise UserError(f"{self.name} needs an image of {' and '.join(needed)}, which only requests can send")
         return fill_in(query, self._info).params
 
     def draw(self, runs: Iterable[SamplingParams], keep: Callable[[int, list[bytes]], None]) -> None:

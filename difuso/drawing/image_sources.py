@@ -108,6 +108,8 @@ class ImageSources:
         Raises UserError if the model does not take these settings or conditions.
         """
         model = self.model
+        if missing := model.needed_images:
+            raise UserError(f"{title}: {model.name} needs images, {', '.join(missing)}, and cannot be measured")
         conditions = [
             f"{name}:{','.join(map(str, value)) if isinstance(value, tuple) else value}"
             for name, value in (told.conditions[0].items() if told.conditions else ())

@@ -29,6 +29,7 @@ from model.networks.configs import UNetConfig
 from model.shape import Shape
 from tests.colours import Colours
 from tests.inception import untrained_weights
+from tests.small_models import told_checkpoint
 from training.data.faces import draw_face
 from training.data.images import ImageArray
 from worker.stepping.runner import Runner
@@ -92,6 +93,13 @@ def test_the_shipped_model_beside_drawn_faces_with_more_and_fewer_steps(tmp_path
     assert f"| {more['name']} | 24 |" in (tmp_path / "quality.md").read_text(encoding="utf-8")
     with Image.open(tmp_path / "quality.png") as plot:
         assert len(np.unique(np.asarray(plot.convert("RGB")).reshape(-1, 3), axis=0)) > 10
+
+
+def test_a_model_that_must_be_told_an_image_cannot_be_measured(tmp_path: Path) -> None:
+    needed = told_checkpoint()
+    save_checkpoint(tmp_path / "told", needed.config, needed.network)
+    with pytest.raises(UserError, match="ddim:2: told needs images, layout, and cannot be measured"):
+        difuso("evaluate", "quality", "ddim:2", "--models-dir", tmp_path, "--out", tmp_path / "out")
 
 
 @pytest.mark.usefixtures("quick")
