@@ -38,6 +38,9 @@ export function labelFor(model, label) {
   return [label].flat().map(index => names[index] ?? index);
 }
 
+// What a request to a model has to name: its first class, if it draws none without one.
+export const leastOf = model => (models.get(model).label_required ? { label: labelFor(model, 0) } : {});
+
 // The models whose pictures the lesson can noise: in grey or colour, of those that need be told nothing but a class.
 const needsNothing = ({ conditions = {} }) => Object.entries(conditions).every(([name, each]) => name === "label" || each.null);
 export const teachable = () => [...models.values()].filter(model => model.defaults && model.state !== "refused" && needsNothing(model) && [1, 3].includes(model.channels));

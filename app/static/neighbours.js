@@ -4,9 +4,8 @@ import { randomSeed } from "./classes.js";
 import { addressOf, fileName, labelOf, queryOf, seedOf } from "./describe.js";
 import { fetchFile } from "./inputs.js";
 import { className, labelFor, models } from "./models.js";
-import { recall } from "./saved.js";
 import { number, t } from "./texts.js";
-import { conditionsOf, isPicture, toldOf } from "./told.js";
+import { conditionsOf, filesTold, toldOf } from "./told.js";
 
 const STRENGTHS = [0.2, 0.4, 0.6]; // of redraws
 const SHARES = [0.12, 0.25, 0.4]; // of the other seed
@@ -34,12 +33,6 @@ export async function neighboursOf(job, index) {
     return { kind: "denoise", query, files: [["image", file], ...told] };
   });
   return [...redraws, ...others.map(each => ({ ...each, files: told }))];
-}
-
-// Resolves to the pictures that conditions of a job were told, if this browser sent them.
-export async function filesTold(job) {
-  const names = conditionsOf(job.model).filter(([, each]) => isPicture(each)).map(([name]) => name);
-  return names.length ? ((await recall(job.id))?.files ?? []).filter(([name]) => names.includes(name)) : [];
 }
 
 // Whether chance has a part in a run beyond its beginning.

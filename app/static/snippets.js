@@ -2,14 +2,12 @@
 
 import { hasKey } from "./api.js";
 import { queryOf } from "./describe.js";
-import { conditionsIn, conditionsOf, isPicture } from "./told.js";
+import { conditionsIn, conditionsOf, filesOf } from "./told.js";
 
 const quote = text => `'${text.replaceAll("'", "'\\''")}'`;
 const quoted = text => (/^[\w.,:-]+$/.test(text) ? text : quote(text)); // where a shell needs it
 const isNumber = text => /^-?\d+(\.\d+)?(e[+-]?\d+)?$/.test(text);
 const grouped = query => [...new Set(query.keys())].map(name => [name, query.getAll(name)]);
-
-const isTold = (model, name) => conditionsOf(model).some(([each, condition]) => each === name && isPicture(condition));
 
 // Returns the value of a condition as Python writes it.
 function valueOf(model, name, text) {
@@ -22,8 +20,9 @@ function valueOf(model, name, text) {
 export function snippetsOf(job, { files = [], fit } = {}, index) {
   const query = queryOf(job, index);
   if (fit) query.set("fit", fit);
-  const all = { curl: curl(job, query, files), Python: python(job, query, files) };
-  return files.some(([name]) => isTold(job.model, name)) ? all : { ...all, difuso: command(job, query, files) };
+  const parted = Object.groupBy(files, ([name]) => (filesOf(job.model).includes(name) ? "told" : "parts"));
+  const all = { curl: curl(job, query, files), Python: python(job, query, parted) };
+  return parted.told ? all : { ...all, difuso: command(job, query, files) };
 }
 
 function curl({ kind, links }, query, files) {
@@ -32,18 +31,17 @@ function curl({ kind, links }, query, files) {
   return `curl -X POST '${location.origin}/${kind}?${query}'${key}${parts} -o pictures.${links.images ? "png" : "npz"}`;
 }
 
-function python({ kind, model }, query, files) {
+function python({ kind, model }, query, { told: pictures = [], parts = [] }) {
   const literal = text => (text === "true" ? "True" : isNumber(text) ? text : JSON.stringify(text));
   const listed = all => (all.length > 1 ? `[${all.join(", ")}]` : all[0]);
   const values = grouped(query).filter(([name]) => name !== "condition").map(([name, all]) => `${name === "lambda" ? "lambda_" : name}=${listed(all.map(literal))}`);
   const told = [...Map.groupBy(conditionsIn(query), ([name]) => name)].map(([name, all]) => `${JSON.stringify(name)}: ${listed(all.map(([, value]) => valueOf(model, name, value)))}`);
-  const [tellings, parts] = [true, false].map(are => files.filter(([name]) => isTold(model, name) === are));
-  told.push(...tellings.map(([name, file]) => `${JSON.stringify(name)}: Path(${JSON.stringify(file.name)})`));
+  told.push(...pictures.map(([name, file]) => `${JSON.stringify(name)}: Path(${JSON.stringify(file.name)})`));
   if (told.length) values.push(`conditions={${told.join(", ")}}`);
   const images = parts.map(([name, file]) => `${name}=${JSON.stringify(file.name)}`);
   const key = hasKey() ? ', api_key="…"' : "";
   return [
-    ...(tellings.length ? ["from pathlib import Path", ""] : []),
+    ...(pictures.length ? ["from pathlib import Path", ""] : []),
     "from difuso import Client",
     "",
     `client = Client(${JSON.stringify(location.origin)}${key})`,

@@ -1,6 +1,7 @@
 // What a picture's model was told by its conditions, as jobs and recipes say it: for each name one value, or one for each picture.
 
 import { models } from "./models.js";
+import { recall } from "./saved.js";
 
 const PICTURES = ["image", "map"]; // types of conditions that are told by a file
 
@@ -12,15 +13,24 @@ export function conditionsOf(model) {
 
 export const isPicture = ({ type }) => PICTURES.includes(type);
 
+// Returns the names of the conditions that are told by a file.
+export const filesOf = model => conditionsOf(model).filter(([, each]) => isPicture(each)).map(([name]) => name);
+
+// Resolves to the files that a job was told, as pairs of a name and a file, if this browser sent them.
+export async function filesTold(job) {
+  const names = filesOf(job.model);
+  return names.length ? ((await recall(job.id))?.files ?? []).filter(([name]) => names.includes(name)) : [];
+}
+
 // Returns pairs of a name and the value of one picture.
 export const toldOf = ({ params }, index) =>
   Object.entries(params.conditions ?? {}).map(([name, values]) => [name, values[index % values.length]]);
 
 // Makes a query ask for conditions, of one picture or without an index of all; those that are pictures are sent as files.
 export function askConditions(query, { model, conditions = {} }, index) {
-  const files = new Set(conditionsOf(model).filter(([, each]) => isPicture(each)).map(([name]) => name));
+  const files = filesOf(model);
   for (const [name, values] of Object.entries(conditions)) {
-    if (files.has(name)) continue;
+    if (files.includes(name)) continue;
     for (const value of index === undefined ? values : [values[index % values.length]]) query.append("condition", `${name}:${value}`);
   }
 }

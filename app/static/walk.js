@@ -5,9 +5,10 @@ import { countOf, queryOf, seedOf } from "./describe.js";
 import { $, complain, el, multiple, save } from "./dom.js";
 import { make } from "./making.js";
 import { drawnBy, sidesOf, sizeOf } from "./models.js";
-import { drawsNoise, ELSEWHERE, filesTold, NOISY } from "./neighbours.js";
+import { drawsNoise, ELSEWHERE, NOISY } from "./neighbours.js";
 import { isEnded, isGone, jobs } from "./store.js";
 import { number, t } from "./texts.js";
+import { filesTold } from "./told.js";
 
 const FRAMES = 60;
 const URGENCY = 7; // others go first

@@ -1,7 +1,7 @@
 // What the network sees in a noised picture: runs of the server that begin there, with all that they pass through.
 
 import { request } from "../api.js";
-import { labelFor, models } from "../models.js";
+import { leastOf, models } from "../models.js";
 import { readNpz } from "../npz.js";
 import { LESSON } from "../store.js";
 import { t } from "../texts.js";
@@ -11,11 +11,11 @@ const SAMPLERS = { ddim: { eta: 0 }, ddpm: { variance: "fixed_small" } };
 // Resolves to {states, predictions, timesteps} of a run from x_t: x_t after each call, the x̂_0 of each call, and the
 // timesteps after each call, of which the last is -1. The server noises the picture, a PNG, with the noise of the seed.
 export async function run(model, picture, { timestep, seed, steps = 1, sampler = "ddim" }) {
-  const { num_train_timesteps: total, label_required: needsLabel } = models.get(model);
+  const { num_train_timesteps: total } = models.get(model);
   const query = new URLSearchParams({
     ...{ model, seed, steps, sampler, ...SAMPLERS[sampler], spacing: "linspace", trace: "all", tag: LESSON },
     strength: (timestep + 1) / total,
-    ...(needsLabel && { label: labelFor(model, 0) }),
+    ...leastOf(model),
   });
   const body = new FormData();
   body.append("image", picture, "picture.png");
@@ -32,7 +32,7 @@ export async function run(model, picture, { timestep, seed, steps = 1, sampler =
 
 // Resolves to a picture that the model draws, as a PNG; it stays in the gallery.
 export async function drawn(model) {
-  const query = new URLSearchParams({ model, ...(models.get(model).label_required && { label: labelFor(model, 0) }) });
+  const query = new URLSearchParams({ model, ...leastOf(model) });
   const response = await request(`/generate?${query}`, { method: "POST", headers: { Accept: "image/png" } });
   if (response.status !== 200) throw new Error(t("learnBusy"));
   return response.blob();

@@ -4,7 +4,7 @@
 import { el } from "../dom.js";
 import { fillForm, form } from "../form.js";
 import { priceOf } from "../making.js";
-import { fromPicture, labelFor } from "../models.js";
+import { fromPicture, leastOf } from "../models.js";
 import { duration, number, t } from "../texts.js";
 
 const SETTINGS = /^(?:(\d+) calls?|([a-z]\w*) (\d+))(?:, eta=(\d+(?:\.\d+)?))?\b/;
@@ -54,7 +54,7 @@ function rowsOf(model, table) {
     const [name, calls, sampler = model.defaults.sampler, steps = calls, eta] = SETTINGS.exec(cells[0]) ?? [];
     const distance = parseFloat((cells[column] ?? "").replace("−", "-"));
     if (!name || !known.includes(sampler) || Number.isNaN(distance)) return [];
-    const query = new URLSearchParams({ model: model.name, sampler, steps, ...(eta && { eta }), ...(model.label_required && { label: labelFor(model.name, 0) }) });
+    const query = new URLSearchParams({ model: model.name, sampler, steps, ...(eta && { eta }), ...leastOf(model.name) });
     return [{ name, query, distance, steps: Number(steps), figure: head[column] }];
   });
 }
