@@ -98,9 +98,10 @@ def _network(table: Any, conditions: Conditions, *, enlarges: bool) -> NetworkCo
         )
     if conditions and isinstance(table, dict):
         known, planes = {field.name for field in fields(config)}, plane_count(conditions)
-        if "vector_size" not in known or (planes and "condition_channels" not in known):
-            what = "maps and images" if "vector_size" in known else "conditions"
-            raise ValueError(f"network.type {kind} takes no {what}: set it to unet")
+        if "vector_size" not in known:
+            raise ValueError(f"network.type {kind} takes no conditions: set it to unet")
+        if planes and "condition_channels" not in known:
+            raise ValueError(f"network.type {kind} takes no maps and images: set it to unet")
         table = {"vector_size": vector_size(conditions), **table}
         if planes and not enlarges:
             table = {"condition_channels": planes, **table}

@@ -89,7 +89,7 @@ pay(room, bytes)
 redis.call('HSET', KEYS[1], id, string.format('%d %d %.6f', steps + (number(before, '^(%S+) ') or 0), bytes, now))
 if redis.call('TTL', KEYS[1]) < ttl then redis.call('EXPIRE', KEYS[1], ttl) end
 """
-# The share is gone if the job waited for too long to be queued. Another request may have queued it, which paid nothing.
+# The share is gone if the job waited too long to be queued. An equal request may have queued it, which paid nothing.
 _PUT_BACK = """
 if redis.call('EXISTS', records .. id) == 1 or redis.call('HDEL', KEYS[1], id) == 0 then return end
 pay(work, -steps)

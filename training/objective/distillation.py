@@ -56,8 +56,8 @@ class Teacher:
         self._whole = recipe.compile or not guidance.limited
         self._weights = torch.from_numpy(guidance.weights(checkpoint.schedule.sigmas)).to(device, torch.float32)
         by_itself = checkpoint.config.weaker is None
-        can_leave_out = by_itself and checkpoint.config.network.null_class
-        self._null, self._conditions = recipe.num_classes if can_leave_out else None, recipe.told if by_itself else {}
+        self._null = recipe.num_classes if by_itself and checkpoint.config.network.null_class else None
+        self._conditions = recipe.told if by_itself else {}
         self._network, weaker = checkpoint.denoiser, checkpoint.weaker_version
         self._base = self._network if weaker is None else weaker.denoiser
         if recipe.compile:
