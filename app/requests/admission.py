@@ -32,7 +32,7 @@ def admit(backlog: Backlog, *, max_wait: float, max_jobs: int) -> None:
     waiting = backlog.image_steps / backlog.rate if backlog.rate else None
     if waiting is not None and waiting > max_wait:
         raise Overloaded(
-            f"The unfinished jobs of this model take about {waiting:.0f} s; the limit is {max_wait:.0f} s.",
+            f"The jobs before this one take about {waiting:.0f} s; the limit is {max_wait:.0f} s.",
             retry_after=waiting - max_wait,
         )
     if backlog.jobs >= max_jobs:

@@ -211,7 +211,7 @@ class Submission:
         """Raises unless the limits allow a new job; `share` returns the limit of its owner that is reached, if any."""
         limits = self._limits
         check_size(cost, limits)
-        backlog = self.process.queue.backlog(job.model)
+        backlog = self.process.queue.backlog(job.model, job.urgency)
         check_served(job.model, backlog.reports)
         for other in job.models[1:]:
             check_served(other, self.process.queue.backlog(other).reports)

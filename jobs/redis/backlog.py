@@ -21,12 +21,18 @@ local function steps(value)
   return #value <= 15 and string.match(value, '^%d+$') and tonumber(value)
 end
 """
+# Returns the image-steps of all jobs but those that wait in the queues of KEYS, and the number of all jobs.
 _TOTAL = (
     _STEPS
     + """
-local total, jobs = 0, 0
-for _, value in ipairs(redis.call('HVALS', KEYS[1])) do
-  if steps(value) then total, jobs = total + steps(value), jobs + 1 end
+local later = {}
+for i = 2, #KEYS do
+  for _, id in ipairs(redis.call('LRANGE', KEYS[i], 0, ARGV[1])) do later[id] = true end
+end
+local total, jobs, backlog = 0, 0, redis.call('HGETALL', KEYS[1])
+for i = 1, #backlog, 2 do
+  local left = steps(backlog[i + 1])
+  if left then total, jobs = total + (later[backlog[i]] and 0 or left), jobs + 1 end
 end
 return {string.format('%.0f', total), jobs}
 """
@@ -69,16 +75,19 @@ return {ahead, string.format('%.0f', mine), string.format('%.0f', shared), strin
 class Backlog:
     """The unfinished work of one model."""
 
-    image_steps: int  # the image-steps left to do of all queued and running jobs
-    jobs: int  # the number of these jobs
+    image_steps: int  # the image-steps left to do of the queued and running jobs, but not of those that wait behind
+    jobs: int  # the number of all these jobs
     rate: float | None  # the image-steps per second of all live workers; None if unknown
     reports: Sequence[ModelReport] = ()  # what the live workers report on the model
 
 
-def read_backlog(client: redis.Redis, model: str) -> Backlog:
-    """Returns the unfinished work of a model, and what its workers report, in one round trip."""
+def read_backlog(client: redis.Redis, model: str, behind: Sequence[str]) -> Backlog:
+    """Returns the unfinished work of a model, and what its workers report, in one round trip.
+
+    `behind` are the keys of the queues that workers claim from last, whose work delays no job of the others.
+    """
     with client.pipeline(transaction=False) as pipe:
-        pipe.eval(_TOTAL, 1, keys.backlog(model))
+        pipe.eval(_TOTAL, 1 + len(behind), keys.backlog(model), *behind, MAX_QUEUED - 1)
         ask_reports(pipe)
         (image_steps, jobs), answer = pipe.execute()
     workers = read_reports(answer)

@@ -175,8 +175,11 @@ class JobQueue:
 
     def forecast(self, job: Job, *, is_queued: bool = False) -> Forecast:
         """Returns the forecast of a job, or of one that was not submitted, as if it were now. Nothing is written."""
-        queues = [_queue_key(keys.queue_name(job.model, urgency)) for urgency in URGENCIES]
-        return read_forecast(self._client, job, queues, is_queued=is_queued)
+        return read_forecast(self._client, job, self._queue_keys(job.model), is_queued=is_queued)
+
+    @staticmethod
+    def _queue_keys(model: str) -> list[str]:
+        return [_queue_key(keys.queue_name(model, urgency)) for urgency in URGENCIES]
 
     def status_at_end(self, job: Job, ending: Ending) -> JobStatus:
         """Returns the status of a job whose end was announced, without its timesteps."""
@@ -202,9 +205,9 @@ class JobQueue:
         """Notes that the images of a job that has ended are deleted from now on. Is idempotent."""
         self._client.eval(_EXPIRE, 1, DataJob.key_for(job_id), EXPIRED_AT, repr(time.time()))
 
-    def backlog(self, model: str) -> Backlog:
-        """Returns the unfinished work of a model, and what its workers report."""
-        return read_backlog(self._client, model)
+    def backlog(self, model: str, urgency: int = URGENCIES[-1]) -> Backlog:
+        """Returns the unfinished work of a model before a job of this urgency, and what its workers report."""
+        return read_backlog(self._client, model, self._queue_keys(model)[urgency + 1 :])
 
     def workers(self) -> list[WorkerReport]:
         """Returns the reports of the live workers."""

@@ -184,6 +184,16 @@ def test_a_backlog_that_takes_too_long_refuses_a_price(api: httpx.Client, worker
     same_refusals(*both(api))
 
 
+def test_less_urgent_jobs_that_wait_refuse_nobody(api: httpx.Client, worker: FakeWorker) -> None:
+    worker.report(ModelReport(ready=True, rate=10.0))
+    behind = {"headers": {"Priority": "u=7"}}
+    assert post(api, "generate", {"n": 10, "steps": 700}, {}, **behind).status_code == 202
+    assert price(api, n=2, steps=10)["eta_seconds"] == 2
+    refused = post(api, "generate", {}, {}, **behind)
+    assert (refused.status_code, refused.json()["type"]) == (429, "/problems/overloaded")
+    assert "jobs before this one take about 700 s" in refused.json()["detail"]
+
+
 def test_a_model_that_every_worker_refuses_has_no_price(api: httpx.Client, worker: FakeWorker) -> None:
     worker.report(ModelReport(ready=False, reason="weights contain NaN"))
     same_refusals(*both(api))

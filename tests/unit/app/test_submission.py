@@ -37,7 +37,7 @@ class Queue:
     is_behind: bool = False
     reserved: bool = False
 
-    def backlog(self, model: str) -> Backlog:
+    def backlog(self, model: str, urgency: int) -> Backlog:
         return Backlog(jobs=self.jobs, image_steps=self.jobs, rate=1.0)
 
     def reserve(self, job: Job, cost: Cost, limits: Limits) -> None:
