@@ -51,7 +51,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Schedulin
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Freezes modules and tests, which stay, so that the garbage collector does not search them again and again."""
+    """Looks for no garbage among modules and tests, which stay: the collector would search them again and again."""
     gc.disable()
     try:
         return (yield)

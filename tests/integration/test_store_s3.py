@@ -99,7 +99,8 @@ def test_a_server_that_does_not_say_why_it_refused_is_understood(url: str, monke
 
 
 def test_pictures_uploads_and_snapshots_are_kept_and_dropped(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.store.result_store.CHECK_SECONDS", 30)  # the first call makes a client, beside other tests
+    # The first call makes a client, while other tests run beside this one.
+    monkeypatch.setattr("jobs.store.result_store.CHECK_SECONDS", 30)
     store = ResultStore(url)
     store.check()
     assert store.write_image(ID, "first", 0, b"picture") == "first/0.png"

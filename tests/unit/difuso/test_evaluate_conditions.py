@@ -12,6 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from difuso import cli
+from difuso.commands import evaluate_quality
 from difuso.drawing.image_sources import ImageSources
 from difuso.drawing.told_images import real_images_of, told_by
 from difuso.errors import UserError
@@ -21,6 +22,7 @@ from model.conditions import Told
 from model.images import to_uint8
 from model.networks.build import build_network
 from model.sampling import networks_of, sample
+from tests.colours import Colours
 from tests.small_models import awake
 from training.data.images import ImageArray
 from training.recipe_reading import load_recipe
@@ -128,7 +130,10 @@ def test_no_image_is_taken_for_one_that_was_told_something_else(recipe: Path) ->
     ]
 
 
-def test_the_images_whose_quality_is_measured_are_told_what_real_ones_are(recipe: Path) -> None:
+def test_the_images_whose_quality_is_measured_are_told_what_real_ones_are(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate_quality, "EfficientNetLite0", lambda device: Colours())
     run(recipe, "ddim:2", "--reference", recipe, "--images", 40, command="quality")
     facts = json.loads((recipe.parent / "out/quality.json").read_text())
     assert facts["told"] == str(recipe)
