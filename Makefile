@@ -24,7 +24,7 @@ PYTEST = $(BIN)/python -m pytest -n 3 --durations=40
 # The tests start hundreds of processes, each of which would compile all modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-test: $(VENV)/.dev $(GENERATOR) $(AXE)  ## run the quick tests, in five to nine minutes on two cores
+test: $(VENV)/.dev $(GENERATOR) $(AXE)  ## run the quick tests
 	$(PYTEST) -m 'not slow and not long and not gpu'
 
 test-all: test test-slow  ## run all tests: also long repetitions, on a phone, with compilers; half an hour
