@@ -55,11 +55,16 @@ def read_told(sent: Mapping[str, Sequence[str]], conditions: Conditions, *, mode
     for name, condition in conditions.items():
         if name not in told and not condition.null and not condition.is_image:
             raise RequestRefused("condition", f"{name}: {model} needs this: {condition.expected}")
+    check_size(told)
+    return told
+
+
+def check_size(told: Mapping[str, Sequence[Told]]) -> None:
+    """Raises RequestRefused if the values of all conditions are too long for a job."""
     if (size := len(json.dumps(told))) > MAX_TOLD:
         raise RequestRefused(
             "condition", f"All values should have at most {MAX_TOLD} characters as JSON, not {size}: draw fewer images"
         )
-    return told
 
 
 def parted(sent: Sequence[str] | None, conditions: Conditions) -> tuple[list[str] | None, dict[str, str]]:

@@ -24,6 +24,7 @@ OF_IMAGE_MODELS = (
     "condition_drop",
     "drop_all",
     "keep_all",
+    "examples",
     "kid_every",
     "condition",
     "conditions",

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from model.conditions import Condition, Conditions, Image, plane_count, type_of
+from model.conditions import MAX_EXAMPLES, Condition, Conditions, Image, plane_count, type_of
 from model.folders.config import ConditionConfig, ModelConfig, SamplerDefaults, ScheduleConfig
 from model.foreign.names import is_foreign, module_of
 from model.networks.configs import ClassifierConfig, network_to_json
@@ -109,6 +109,8 @@ class Recipe:
     # the share of images that are told nothing that may be left out, neither class nor conditions, 0..1
     drop_all: Share = 0.0
     keep_all: Share = 0.0  # the share of images that are told all conditions, 0..1 (Huang et al. 2023, "Composer").
+    # the number of images whose conditions the model carries, to deal them to requests that leave conditions out
+    examples: Annotated[int, Field(ge=0, le=MAX_EXAMPLES)] = 0
     batch_size: PositiveInt = 32  # the number of images in one optimiser step, over all processes and parts
     # the number of parts that each process cuts its share of a batch into, to need less memory
     accumulate: PositiveInt = 1

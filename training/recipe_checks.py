@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from model.conditions import ImageMap, listed
+from model.conditions import Choice, ImageMap, Number, listed
 from model.errors import CheckpointError
 from model.folders.config import ModelConfig
 from model.folders.config_json import config_from_json, config_to_json
@@ -162,6 +162,11 @@ def _check_conditions(recipe: Recipe) -> None:
             drops[name] + recipe.drop_all > 0,
             f"conditions.{name} may be left out: set condition_drop, say 0.1, or drop_all, to train it so",
         )
+    has_examples = any(isinstance(condition, Choice | Number) and condition.null for condition in conditions.values())
+    _require(
+        recipe.examples == 0 or (has_examples and recipe.num_classes is None),
+        "examples are of choices and numbers that may be left out, of a network without classes: leave examples out",
+    )
     seen = tuple(name for name, condition in conditions.items() if condition.is_image)
     _require(
         data.condition_paths.keys() == set(seen),

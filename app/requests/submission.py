@@ -119,7 +119,8 @@ class Submission:
     async def _answer(self, model: str, query: SamplingQuery, prepared: Prepared) -> Response:
         job = self._job(model, prepared, id=self._job_id(), tag=query.tag)
         hashes = [image.sha256 for image in job.pictures]
-        request_hash = query.request_hash(job.kind, hashes, job.params.conditions)
+        told = {name: values for name, values in job.params.conditions.items() if name not in prepared.dealt}
+        request_hash = query.request_hash(job.kind, hashes, told)
         new, status = await run_in_threadpool(self._submit, job, request_hash, prepared)
         if new:
             self.process.metrics.accepted.labels(job.kind, job.model).inc()

@@ -78,8 +78,8 @@ def quality(
         str | None,
         typer.Option(
             metavar="RECIPE",
-            help="Tell each drawn image what a held-out image of this recipe is told; by default nothing is told, and "
-            "the classes take turns.",
+            help="Tell each drawn image what a held-out image of this recipe is told; by default as for a request "
+            "that tells nothing, and the classes take turns.",
         ),
     ] = None,
     seed: Annotated[

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.catalog import ModelInfo
 from jobs.contract import new_job
+from jobs.dealing import dealt
 from jobs.defaults import fill_in
 from jobs.kinds.base import Prepared
 from jobs.kinds.generate import Generation
@@ -111,8 +112,9 @@ class LocalModel(DrawingModel):
         from worker.engine.local import run_jobs
 
         for number, run in enumerate(runs):
-            job = new_job(self.name, Prepared(run, Generation()))
             with user_errors(self.name):
+                told = {**run.conditions, **dealt(run, self._info.config)}
+                job = new_job(self.name, Prepared(run.model_copy(update={"conditions": told}), Generation()))
                 (pngs,) = run_jobs(self._runner, [(job, ())])
             keep(number, pngs)
 

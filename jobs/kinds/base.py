@@ -96,6 +96,7 @@ class Prepared:
     task: Task  # the kind of the job, and the parameters of this kind only
     images: tuple[FittedImage, ...] = ()  # the fitted images of the request, in the worker's order
     told: tuple[FittedImage, ...] = ()  # the fitted images of its conditions, in the order of `uploads_of`
+    dealt: frozenset[str] = frozenset()  # the names of the conditions that the request leaves to chance, see `dealing`
     plan: Plan | None = None  # the plan of an image's run; None if nobody asks for the cost
     trace: Trace = ()  # the network calls after which the state of each image is kept
     bits: Bits = 8  # the bits of each pixel in the answer, 8 or 16

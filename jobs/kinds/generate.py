@@ -8,6 +8,7 @@ from pydantic import Field
 
 from ..cascade import Enlarging, enlarging
 from ..catalog import Catalog, ModelInfo
+from ..dealing import dealt
 from ..defaults import fill_in
 from ..errors import RequestRefused
 from ..params import SamplingParams
@@ -68,7 +69,9 @@ def choose(query: GenerateQuery, catalog: Catalog) -> ModelInfo:
 
 def complete(query: GenerateQuery, model: ModelInfo, images: Images) -> Prepared:
     params, plan = fill_in(query, model)
-    return Prepared(params, Generation(upscale=_upscale(query, model)), plan=plan)
+    lots = dealt(params, model.config)
+    params = params.model_copy(update={"conditions": {**params.conditions, **lots}})
+    return Prepared(params, Generation(upscale=_upscale(query, model)), plan=plan, dealt=frozenset(lots))
 
 
 def _upscale(query: GenerateQuery, model: ModelInfo) -> Enlarging | None:

@@ -60,6 +60,8 @@ class ModelConfig:
         classifier: the noisy classifier that may guide sampling, if there is one.
         condition: the image that the network enlarges, and sees with x_t; None for a network that draws from noise.
         conditions: what else the network can be told, by name (`model.conditions`).
+        examples: what some images of the training were told, by the names of conditions, each a column. Requests that
+            leave these conditions out are dealt what an example was told; without examples they tell nothing.
         defaults: sampler settings for requests that name none.
         plans: sampler settings by name, for requests that name them instead.
         precision: the number format in which workers compute the networks (`model.networks.half`); `tf32` is float32
@@ -85,6 +87,7 @@ class ModelConfig:
     classifier: ClassifierConfig | None = None
     condition: ConditionConfig | None = None
     conditions: Conditions = field(default_factory=dict)
+    examples: Mapping[str, tuple[Told, ...]] = field(default_factory=dict)
     weaker: NetworkConfig | None = None
     defaults: SamplerDefaults = field(default_factory=SamplerDefaults)
     plans: Mapping[PlanName, SamplerDefaults] = field(default_factory=dict)

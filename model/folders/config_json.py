@@ -7,7 +7,20 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from ..conditions import CONDITIONS, MAX_CONDITIONS, NAME, Condition, Conditions, plane_count, type_of, vector_size
+from ..conditions import (
+    CONDITIONS,
+    MAX_CONDITIONS,
+    MAX_EXAMPLES,
+    NAME,
+    Choice,
+    Condition,
+    Conditions,
+    Number,
+    Told,
+    plane_count,
+    type_of,
+    vector_size,
+)
 from ..errors import CheckpointError
 from ..foreign.config import ForeignConfig
 from ..foreign.names import is_foreign
@@ -43,6 +56,8 @@ def config_to_json(config: ModelConfig) -> dict[str, Any]:
     if conditions:  # earlier versions do not know them
         kinds = {name: {"type": type_of(condition)} for name, condition in config.conditions.items()}
         content["conditions"] = {name: {**kinds[name], **fields} for name, fields in conditions.items()}
+    if not config.examples:
+        del content["examples"]  # nor these
     if config.precision == "float32":
         del content["precision"]  # nor this
     for name in FACTORS:
@@ -69,6 +84,7 @@ def config_from_json(content: Mapping[str, Any]) -> ModelConfig:
         if "schedule" not in fields:
             raise ValueError("schedule is missing")
         fields["conditions"] = read_conditions(fields.get("conditions") or {})
+        fields["examples"] = _examples(fields.get("examples") or {}, fields["conditions"])
         for name in NETWORK_SECTIONS:
             if fields.get(name) is not None:
                 fields[name] = _network(name, fields[name], fields)
@@ -143,6 +159,26 @@ def _check_conditions(conditions: Conditions) -> None:
             raise ValueError(f"conditions have {count(conditions)} {what}, more than {most}")
 
 
+def _examples(content: Any, conditions: Conditions) -> dict[str, tuple[Told, ...]]:
+    """Reads rows of values that conditions take, a list for each condition; raises ValueError."""
+    if not isinstance(content, Mapping) or not all(isinstance(column, list | tuple) for column in content.values()):
+        raise ValueError("examples must be a table of lists")
+    if len({len(column) for column in content.values()}) > 1:
+        raise ValueError("examples: all conditions must have equally many")
+    examples = {}
+    for name, column in content.items():
+        condition = conditions.get(name)
+        if not isinstance(condition, Choice | Number):
+            raise ValueError(f"examples.{name[:32]} must be left out: examples are of choices and numbers only")
+        if not 1 <= len(column) <= MAX_EXAMPLES:
+            raise ValueError(f"examples.{name} must have 1 to {MAX_EXAMPLES} values")
+        try:
+            examples[name] = tuple(map(condition.read, column))
+        except ValueError as error:
+            raise ValueError(f"examples.{name}: each {error}") from error
+    return examples
+
+
 def _check(config: ModelConfig) -> None:
     if config.network.in_channels != config.channels:
         raise ValueError("channels must equal the network's in_channels")
@@ -157,6 +193,8 @@ def _check(config: ModelConfig) -> None:
     if config.network.num_classes != (None if config.classes is None else len(config.classes)):
         raise ValueError("classes and the network's num_classes disagree")
     _check_condition(config)
+    if config.examples and config.classes is not None:
+        raise ValueError("examples must be left out for a model with classes, which they do not tell")
     _check_classifier(config)
     _check_weaker(config)
     _check_defaults(config)

@@ -68,6 +68,7 @@ def small_models(cascade_models_dir: Path, tmp_path_factory: pytest.TempPathFact
     `guided`: `tiny` with a weaker network that guides it,
     `shapes`: three classes and a classifier, 8x8 RGB,
     `told`: three classes and conditions of every type, 8x8 RGB,
+    `dealt`: glasses, and three examples of them, 8x8 RGB,
     `wide`, `four`, `grey`: 16x24 RGB, and 8x12 of four channels and of one,
     `flow`: a pixel transformer on a flow, 16x24 RGB.
     """
@@ -84,6 +85,10 @@ def small_models(cascade_models_dir: Path, tmp_path_factory: pytest.TempPathFact
     save_checkpoint(folder / "shapes", made.config, made.network, classifier=made.classifier)
     made = told_checkpoint()
     save_checkpoint(folder / "told", made.config, made.network)
+    glasses = {"glasses": Choice(("none", "round", "square"), null=True)}
+    dealt = UNetConfig(vector_size=vector_size(glasses), **NETWORK)
+    made = checkpoint_of(dealt, conditions=glasses, examples={"glasses": ("none", "round", "square")})
+    save_checkpoint(folder / "dealt", made.config, made.network)
     for name, shape in SHAPES.items():
         made = checkpoint_of_shape(shape)
         save_checkpoint(folder / name, made.config, made.network)

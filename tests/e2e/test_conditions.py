@@ -83,6 +83,35 @@ def test_an_image_tells_its_conditions_and_is_made_again_from_them(api: httpx.Cl
             command("verify", file)
 
 
+def test_what_is_left_to_chance_is_told_and_made_again_whoever_draws(api: httpx.Client, here: Path) -> None:
+    run: dict[str, Any] = {"model": "dealt", "steps": 3, "seed": 7}
+    job = api.post("/generate", params=run | {"n": 6}).headers["X-Job-Id"]
+    served = [api.get(f"/jobs/{job}/images/{index}").content for index in range(6)]
+    glasses = api.get(f"/jobs/{job}").json()["params"]["conditions"]["glasses"]
+    assert len(glasses) == 6
+    assert len({*glasses}) > 1
+    told = api.post("/generate", params=run | {"condition": f"glasses:{json.dumps(glasses)}"}).headers["X-Job-Id"]
+    assert [api.get(f"/jobs/{told}/images/{index}").content for index in range(6)] == served
+    command("sample", *[f"--{name}={value}" for name, value in run.items()], "-n", 6, "-o", "drawn")
+    drawn = sorted(Path("drawn").iterdir())
+    assert sorted(path.read_bytes() for path in drawn) == sorted(served)
+    with Image.open(drawn[0]) as image:
+        assert json.loads(image.info[PNG_KEY])["conditions"]["glasses"] == [
+            glasses[served.index(drawn[0].read_bytes())]
+        ]
+    assert "equal" in command("verify", drawn[0])
+
+
+def test_many_images_are_dealt_the_same_here_and_on_a_server(difuso: Difuso, here: Path) -> None:
+    for where in ([], ["--server", difuso.url]):
+        command("sample", "--model", "dealt", "--steps", 3, "--seed", 7, "-n", 6, *where, "-o", f"{len(where)}.npz")
+    drawn, served = (np.load(f"{number}.npz")["arr_0"] for number in (0, 2))
+    assert np.array_equal(drawn, served)
+    command("sample", "--model", "dealt", "--steps", 3, "--seed", 7, "-n", 6, "-o", "folder")
+    singles = sorted(np.asarray(Image.open(path)).tobytes() for path in Path("folder").iterdir())
+    assert sorted(image.tobytes() for image in drawn) == singles
+
+
 def test_many_images_with_conditions_are_the_same_here_and_on_a_server(difuso: Difuso, here: Path) -> None:
     with pytest.raises(UserError, match="told needs images, layout: draw at most 64 images, into a folder"):
         command("sample", "--model", "told", "--condition", "style:1,1", "-n", 3, "-o", "many.npz")

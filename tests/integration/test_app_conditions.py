@@ -17,6 +17,7 @@ from PIL import Image
 from app.settings import ApiSettings
 from difuso.client import Client
 from model.checkpoint import save_checkpoint
+from model.conditions import Choice
 from model.networks.configs import UNetConfig
 from tests.pictures import saved
 from tests.small_models import CONDITIONS, NETWORK, checkpoint_of, told_checkpoint
@@ -32,7 +33,11 @@ PARTS = {"layout": LAYOUT, "sketch": SKETCH}
 def told_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("told")
     twins = checkpoint_of(UNetConfig(num_classes=2, **NETWORK), classes=("x", "x"))
-    for name, model in {"told": told_checkpoint(), "twins": twins}.items():
+    conditions = {"glasses": Choice(("none", "round"), null=True)}
+    untold = checkpoint_of(
+        UNetConfig(vector_size=3, **NETWORK), conditions=conditions, examples={"glasses": ("none", "round")}
+    )
+    for name, model in {"told": told_checkpoint(), "twins": twins, "untold": untold}.items():
         save_checkpoint(folder / name, model.config, model.network)
     return folder
 
@@ -169,6 +174,17 @@ def test_a_price_and_an_idempotency_key_work_with_json(api: httpx.Client) -> Non
     assert api.post("/generate", params=query, files=parts, headers=key).json()["id"] == first
     other = api.post("/generate", json=body | {"seed": 4}, headers=key)
     assert other.status_code == 422
+
+
+def test_what_is_dealt_does_not_make_a_repeated_request_another(api: httpx.Client) -> None:
+    """Without a seed each try draws another one, which deals other values; the values that were sent still count."""
+    query: dict[str, Any] = {"model": "untold", "n": 16}
+    key = {"Idempotency-Key": "dealt-twice", **ASYNC}
+    jobs = [api.post("/generate", params=query, headers=key).json() for _ in range(3)]
+    assert len({job["id"] for job in jobs}) == 1
+    assert set(jobs[0]["params"]["conditions"]["glasses"]) == {"none", "round"}
+    told = api.post("/generate", params=query | {"condition": "glasses:none"}, headers=key)
+    assert told.status_code == 422
 
 
 @pytest.mark.parametrize(

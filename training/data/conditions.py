@@ -167,6 +167,23 @@ def told_at(conditions: Conditions, columns: Columns, row: int) -> dict[str, Tol
     return found
 
 
+def examples_of(conditions: Conditions, columns: Columns, count: int) -> dict[str, tuple[Told, ...]]:
+    """Returns what some images are told that are told all choices and numbers, a column for each.
+
+    Args:
+        count: the number of images, drawn from all; there may be fewer.
+
+    Raises RecipeError if there are none.
+    """
+    kept = {name: each for name, each in conditions.items() if isinstance(each, Choice | Number)}
+    rows = np.flatnonzero(np.all([columns[name].told.numpy() for name in kept], axis=0))
+    if not len(rows):
+        raise RecipeError("examples need images that are told all choices and numbers: leave examples out")
+    chosen = np.random.default_rng(0).permutation(rows)[:count]
+    told = [told_at(kept, columns, row) for row in chosen]
+    return {name: tuple(each[name] for each in told) for name in kept}
+
+
 def words(told: Mapping[str, Told]) -> list[str]:
     """Returns what an image is told as people read it: "hair short", a line for each condition."""
     return [f"{name} {_listed(value) if isinstance(value, tuple) else value}" for name, value in told.items()]

@@ -1,5 +1,6 @@
 """The model that a run makes of its network, and the samples or figures that it shows on the way."""
 
+import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -13,9 +14,11 @@ from torch import Tensor, nn
 
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.condition_inputs import Column, enlarge, inputs_of
-from model.conditions import ImageMap
+from model.conditions import ImageMap, Told
 from model.errors import CheckpointError
 from model.folders.config import ModelConfig
+from model.folders.config_json import config_to_json
+from model.folders.files import MAX_FILE
 from model.foreign.config import ForeignConfig
 from model.images import from_levels, to_uint8
 from model.networks.classifier import Classifier
@@ -23,7 +26,7 @@ from model.networks.preconditioned import denoiser_of
 from model.plans.schedule import NoiseSchedule
 from model.sampling import sample
 
-from ..data.conditions import some_of, told_at, words
+from ..data.conditions import examples_of, some_of, told_at, words
 from ..data.dataset import Dataset
 from ..data.images import ImageArray
 from ..data.network_inputs import prepared
@@ -48,11 +51,19 @@ Distance = Callable[[ImageArray], float]  # of drawn images, uint8, shape (N, H,
 
 
 class ImageModel:
-    """A network that makes images, as a model of its own; `distance` is the KID to the training images."""
+    """A network that makes images, as a model of its own; `distance` is the KID to the training images.
+
+    Raises RecipeError if the model is to carry examples of conditions, and the images have none, or too long ones.
+    """
 
     def __init__(self, trainer: Trainer, distance: Distance | None = None) -> None:
         self._trainer = trainer
         self._distance = distance
+        recipe, columns = trainer.recipe, trainer.batches.dataset.columns
+        self._examples: dict[str, tuple[Told, ...]] = {}  # of conditions, which the model carries
+        if recipe.examples:
+            self._examples = examples_of(recipe.conditions, columns, recipe.examples)
+            _check_length(self._config({}))
 
     def save(self, folder: Path, average: Ema, facts: dict[str, Any], documents: Documents) -> None:
         """Writes the checkpoint with the network of an average; `facts` say how far its training is."""
@@ -127,7 +138,17 @@ class ImageModel:
         return columns
 
     def _config(self, facts: dict[str, Any]) -> ModelConfig:
-        return self._trainer.recipe.model_config(facts, self._trainer.batches.dataset.classes)
+        config = self._trainer.recipe.model_config(facts, self._trainer.batches.dataset.classes)
+        return replace(config, examples=self._examples)
+
+
+def _check_length(config: ModelConfig) -> None:
+    """Raises RecipeError if the examples make a config too long to be read; its training will add some more."""
+    size = len(json.dumps(config_to_json(config), indent=2))
+    if size > MAX_FILE // 2:
+        raise RecipeError(
+            f"examples make a config.json of {size} bytes, and half of {MAX_FILE} is the most: keep fewer"
+        )
 
 
 class GuidedModel:

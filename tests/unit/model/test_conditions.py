@@ -131,9 +131,18 @@ def test_a_config_with_conditions_survives_json() -> None:
     assert list(MODEL.declared) == ["style", "glasses", "age", "sketch", "layout"]
 
 
+def test_examples_survive_json_and_are_refused_where_classes_are() -> None:
+    model = dataclasses.replace(MODEL, examples={"age": (20.0, 33.5), "glasses": ("none", "square")})
+    assert config_from_json(json.loads(json.dumps(config_to_json(model)))) == model
+    classes = dataclasses.replace(TOLD, num_classes=2)
+    with pytest.raises(CheckpointError, match="examples must be left out for a model with classes"):
+        config_from_json(config_to_json(dataclasses.replace(model, network=classes, classes=("cat", "dog"))))
+
+
 def test_a_model_without_conditions_is_written_as_earlier_versions_wrote_it() -> None:
     content = config_to_json(ModelConfig(UNetConfig()))
     assert "conditions" not in content
+    assert "examples" not in content
     assert "vector_size" not in content["network"]
 
 
@@ -175,6 +184,16 @@ def test_classes_and_the_image_of_an_upscaler_are_two_conditions() -> None:
         ("conditions.sketch.channels", 2, "conditions.sketch: channels must be 1 or 3"),
         ("conditions.layout.values", ["a", "b"], "condition_channels must be 4, as `conditions` have planes, got 5"),
         ("conditions.layout.values", [str(i) for i in range(300)], "conditions have 302 planes, more than 256"),
+        ("examples", {"glasses": ["oval"]}, "examples.glasses: each must be one of none, round, square"),
+        ("examples", {"age": [61]}, "examples.age: each must be a number from 20 to 60 years"),
+        ("examples", {"age": []}, "examples.age must have 1 to 1024 values"),
+        ("examples", {"age": [30] * 1025}, "examples.age must have 1 to 1024 values"),
+        ("examples", {"age": [30], "glasses": ["none", "none"]}, "examples: all conditions must have equally many"),
+        ("examples", {"style": [[0, 0]]}, "examples.style must be left out: examples are of choices"),
+        ("examples", {"sketch": ["a" * 64]}, "examples.sketch must be left out: examples are of choices"),
+        ("examples", {"age": 30}, "examples must be a table of lists"),
+        ("examples", [30], "examples must be a table of lists"),
+        ("examples", {"hat": ["red"]}, "examples.hat must be left out: examples are of choices"),
     ],
 )
 def test_conditions_that_no_network_has_are_refused_by_name(path: str, value: object, message: str) -> None:

@@ -7,6 +7,7 @@ import tarfile
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -275,6 +276,31 @@ def test_a_run_ends_with_a_model_that_declares_its_conditions_and_a_sheet_that_t
     assert samples[56:] == [{"seed": seed} for seed in range(56, 64)]
 
 
+def test_a_model_carries_what_some_images_are_told_that_are_told_all_choices_and_numbers(faces: Path) -> None:
+    rows = [{**row, "glasses": None} if index % 3 == 0 else {**row, "style": None} for index, row in enumerate(ROWS)]
+    write_csv(faces / "about.csv", rows)
+    train(told(faces, "examples=4"), faces / "run")
+    config = config_from_json(json.loads((faces / "run" / "model" / "config.json").read_text()))
+    whole = {(10.0, "round"), (20.0, "none"), (40.0, "none"), (50.0, "round"), (70.0, "round")}
+    assert list(config.examples) == ["age", "glasses"]
+    found = list(zip(*config.examples.values(), strict=True))
+    assert len(found) == len(set(found)) == 4
+    assert set(found) < whole
+    write_csv(faces / "about.csv", [{**row, "glasses": None} for row in ROWS])
+    with pytest.raises(RecipeError, match="examples need images that are told all choices and numbers"):
+        train(told(faces, "examples=4"), faces / "none")
+
+
+def test_examples_that_make_a_config_too_long_to_read_are_refused_before_the_training(faces: Path) -> None:
+    name = "n" * 250
+    write_csv(faces / "about.csv", [{**row, **{f"c{index}": name for index in range(20)}} for row in ROWS])
+    values = [f"conditions.c{index}={{type = 'choice', values = ['{name}'], null = true}}" for index in range(20)]
+    train(told(faces, *values, "examples=8"), faces / "run")
+    with patch("training.run.outcomes.MAX_FILE", 80_000), pytest.raises(RecipeError, match="keep fewer"):
+        train(told(faces, *values, "examples=8"), faces / "long")
+    assert not (faces / "long" / "model").exists()
+
+
 def test_a_resumed_run_is_bit_equal_to_one_that_never_stopped(faces: Path) -> None:
     recipe = told(faces, "drop_all=0.1", "max_steps=6")
     found = scanned(recipe, faces / "data")
@@ -344,6 +370,8 @@ def test_maps_are_turned_with_their_images_and_not_mixed(faces: Path) -> None:
             r"network\.type dit takes no maps and images",
         ),
         (("conditions.age.low=200",), r"conditions\.age: high must be greater than low"),
+        (("examples=2000",), "examples: Input should be less than or equal to 1024"),
+        (("examples=1", "network.num_classes=2", "network.null_class=false"), "examples are of choices and numbers"),
     ],
 )
 def test_recipes_that_contradict_themselves_are_refused(faces: Path, changes: tuple[str, ...], message: str) -> None:

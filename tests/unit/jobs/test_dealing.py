@@ -1,0 +1,143 @@
+"""What a request leaves open is dealt from examples of the training: by the seed, in agreement with what is told."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.catalog import ModelInfo
+from jobs.errors import RequestRefused
+from jobs.kinds.base import Prepared
+from jobs.kinds.generate import GenerateQuery, complete
+from jobs.params import MAX_SEED
+from model.conditions import Choice, Number, vector_size
+from model.folders.config import ModelConfig
+from model.networks.configs import UNetConfig
+
+HAIR = ("bald", "short", "afro", "hat")
+CONDITIONS = {
+    "age": Number(0, 100, null=True),
+    "colour": Choice(("none", "black", "red"), null=True),
+    "hair": Choice(HAIR, null=True),
+}
+# Red hair is always short, and an afro always black.
+ROWS = [
+    (20.0, "red", "short"),
+    (30.0, "black", "short"),
+    (40.0, "black", "afro"),
+    (50.0, "none", "hat"),
+    (60.0, "none", "bald"),
+]
+EXAMPLES: dict[str, Any] = dict(zip(CONDITIONS, zip(*ROWS, strict=True), strict=True))
+NETWORK = UNetConfig(vector_size=vector_size(CONDITIONS))
+
+
+def model(**fields: Any) -> ModelInfo:
+    facts = {"conditions": CONDITIONS, "examples": EXAMPLES} | fields
+    return ModelInfo("faces", ModelConfig(NETWORK, **facts), parameters=1, sha256="0" * 64)
+
+
+MODEL = model()
+
+
+def prepared(*told: str, **query: Any) -> Prepared:
+    return complete(GenerateQuery(condition=list(told) or None, **query), MODEL, {})
+
+
+def rows(*told: str, **query: Any) -> list[tuple[Any, ...]]:
+    """Returns what each image is told in the end, as a row of EXAMPLES."""
+    params = prepared(*told, **query).params
+    return [tuple(params.told_of(index)[name] for name in CONDITIONS) for index in range(params.n)]
+
+
+@given(seed=st.integers(0, MAX_SEED - 8), n=st.integers(1, 8))
+def test_an_image_is_dealt_one_example_by_its_seed_alone(seed: int, n: int) -> None:
+    alone = [rows(seed=[seed + index])[0] for index in range(n)]
+    assert rows(seed=[seed], n=n) == alone
+    assert rows(seed=[seed + index for index in reversed(range(n))]) == alone[::-1]
+    assert set(alone) <= set(ROWS)
+
+
+def test_all_examples_are_dealt_about_equally_often() -> None:
+    """Of 2,000 images each example gets 400; the bound is five standard deviations of a binomial number."""
+    counts = Counter(row for first in range(0, 2000, 50) for row in rows(seed=[first], n=50))
+    assert len(counts) == len(ROWS)
+    deviation = (2000 * 0.2 * 0.8) ** 0.5
+    assert all(abs(count - 400) < 5 * deviation for count in counts.values())
+
+
+def test_seeds_in_a_row_are_not_dealt_examples_in_a_row() -> None:
+    dealt = [ROWS.index(row) for row in rows(seed=[0], n=64)]
+    steps = Counter((after - before) % len(ROWS) for before, after in pairwise(dealt))
+    assert len(steps) == len(ROWS)
+
+
+@given(seed=st.integers(0, MAX_SEED))
+def test_what_is_told_stays_and_the_rest_goes_with_it(seed: int) -> None:
+    """Each value that is dealt comes with each choice that is told in one of the examples."""
+    assert rows("hair:afro", seed=[seed]) == [(40.0, "black", "afro")]
+    age, colour, hair = rows("hair:short", seed=[seed])[0]
+    assert (colour, hair) in [("red", "short"), ("black", "short")]
+    assert age in (20, 30)
+    age, colour, hair = rows("colour:black", seed=[seed])[0]
+    assert colour == "black"
+    assert hair in ("short", "afro")
+    assert age in (30, 40)
+
+
+@given(seed=st.integers(0, MAX_SEED))
+def test_a_number_that_is_told_says_nothing_about_the_rest(seed: int) -> None:
+    assert rows("age:33", seed=[seed]) == [(33.0, *rows(seed=[seed])[0][1:])]
+
+
+@given(seed=st.integers(0, MAX_SEED))
+def test_where_no_example_agrees_the_choice_with_the_most_values_counts_most(seed: int) -> None:
+    """No afro is red among the examples, and of the two the hair decides."""
+    assert rows("hair:afro", "colour:red", seed=[seed]) == [(40.0, "red", "afro")]
+
+
+@given(seed=st.integers(0, MAX_SEED))
+def test_what_fits_each_value_of_a_choice_stays_while_the_choice_changes(seed: int) -> None:
+    """Each shade comes with each size and each mark, in the examples; a size and a mark depend on each other."""
+    conditions = {name: Choice(tuple("abc"), null=True) for name in ("shade", "size", "mark")}
+    whole = [(shade, size, size) for shade in "abc" for size in "abc"]
+    examples = dict(zip(conditions, zip(*whole, strict=True), strict=True))
+    free = model(conditions=conditions, examples=examples)
+
+    def told(*condition: str) -> dict[str, Any]:
+        query = GenerateQuery(condition=list(condition) or None, seed=[seed])
+        return complete(query, free, {}).params.told_of(0)
+
+    own = told()
+    for size in "abc":
+        assert told(f"size:{size}") == {"shade": own["shade"], "size": size, "mark": size}
+        assert told(f"shade:{size}") == own | {"shade": size}
+
+
+def test_images_that_are_told_different_values_are_dealt_what_agrees_with_each() -> None:
+    assert rows("hair:afro", "hair:hat", seed=[3]) == [(40.0, "black", "afro"), (50.0, "none", "hat")]
+
+
+def test_the_names_of_what_is_dealt_are_known() -> None:
+    assert prepared("hair:afro").dealt == {"age", "colour"}
+    assert prepared("age:3", "colour:red", "hair:afro").dealt == frozenset()
+
+
+def test_a_model_without_examples_is_told_nothing() -> None:
+    found = complete(GenerateQuery(), model(examples={}), {})
+    assert found.params.conditions == {}
+    assert found.dealt == frozenset()
+
+
+def test_more_than_a_job_holds_is_refused() -> None:
+    conditions = {f"c{index}": Choice((chr(97 + index) * 256,), null=True) for index in range(32)}
+    examples = {name: each.values for name, each in conditions.items()}
+    large = model(conditions=conditions, examples=examples)
+    complete(GenerateQuery(n=32), large, {})
+    with pytest.raises(RequestRefused, match=r"at most 400000 characters as JSON, .*: draw fewer images"):
+        complete(GenerateQuery(n=64), large, {})
