@@ -1,0 +1,87 @@
+"""A compiled network is compared with the network before it trains; compilers are stood in for by functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from unittest.mock import Mock
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from training.errors import RecipeError
+from training.run.compiled import CompiledNetwork
+
+Compiler = Callable[[nn.Module], Callable[..., Tensor]]
+
+
+class Chain(nn.Module):
+    """Two layers, of which the last is zero at the start, as in every U-Net here."""
+
+    def __init__(self, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.first, self.dropout, self.last = nn.Linear(4, 8), nn.Dropout(dropout), nn.Linear(8, 4)
+        nn.init.zeros_(self.last.weight)
+
+    def forward(self, x: Tensor, t: Tensor, *, lost: bool = False) -> Tensor:
+        hidden = self.dropout(self.first(x)) + t[:, None]
+        out: Tensor = self.last(hidden.detach() if lost else hidden)
+        return out
+
+
+def rightly(network: nn.Module) -> Callable[..., Tensor]:
+    return lambda *inputs, **told: network(*inputs, **told) * (1 + 1 / 256)
+
+
+def without_a_gradient(network: nn.Module) -> Callable[..., Tensor]:
+    return lambda *inputs, **told: network(*inputs, **told, lost=True)
+
+
+def with_nan(network: nn.Module) -> Callable[..., Tensor]:
+    def call(x: Tensor, t: Tensor) -> Tensor:
+        out: Tensor = network(x, t)
+        return out + (out - out.detach()) * float("nan")
+
+    return call
+
+
+def first_call(compiler: Compiler, monkeypatch: pytest.MonkeyPatch, dropout: float = 0.0) -> nn.Module:
+    """Calls a new network compiled, and returns the network."""
+    monkeypatch.setattr(torch, "compile", compiler)
+    torch.manual_seed(1)
+    network = Chain(dropout)
+    called = CompiledNetwork(network, network)
+    called(torch.linspace(-1, 1, 12).view(3, 4), torch.arange(3.0))
+    return network
+
+
+@pytest.mark.parametrize("compiler", [without_a_gradient, with_nan])
+def test_other_gradients_are_refused_though_the_last_layer_hides_them(
+    compiler: Compiler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(RecipeError, match=r"other gradients than PyTorch for \d of 4 weights here: set precision"):
+        first_call(compiler, monkeypatch)
+
+
+def test_rounding_is_accepted_and_the_comparison_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(1)
+    fresh, drawn = Chain(), torch.rand(3)
+    network = first_call(rightly, monkeypatch)
+    assert torch.equal(torch.rand(3), drawn)
+    for parameter, own in zip(network.parameters(), fresh.parameters(), strict=True):
+        assert torch.equal(parameter, own)
+        assert parameter.grad is None
+
+
+def test_a_network_that_draws_by_chance_is_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    first_call(without_a_gradient, monkeypatch, dropout=0.9)
+
+
+def test_only_the_first_call_compares(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, inputs = Chain(), (torch.ones(3, 4), torch.zeros(3))
+    compiled = Mock(side_effect=network)
+    monkeypatch.setattr(torch, "compile", lambda network: compiled)
+    called = CompiledNetwork(network, network)
+    for _ in range(3):
+        called(*inputs)
+    assert compiled.call_count == 4
