@@ -1,7 +1,7 @@
 """A compiled network, whose gradients are compared with PyTorch's own before the first step.
 
-PyTorch 2.13 compiles some networks wrongly for bfloat16 on a CPU: the gradients of whole levels are zero or arbitrary.
-Such a run learns slowly, or diverges after hours, and nothing says why.
+A compiler may make whole levels of a network learn nothing, as PyTorch 2.13 does where a resolution is doubled by
+`interpolate` in bfloat16 on a CPU. Such a run learns slowly, or diverges after hours, and nothing says why.
 """
 
 from collections.abc import Callable, Iterator, Sequence
