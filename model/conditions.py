@@ -36,6 +36,10 @@ Told: TypeAlias = str | float | tuple[float, ...]
 """The value of a condition, for one image: a choice's name, a number, a vector's entries, or an image's SHA-256."""
 
 
+Example: TypeAlias = Text | Annotated[float, Field(ge=-MAX_NUMBER, le=MAX_NUMBER)]
+"""The value of a choice or a number, among the examples of a model."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Condition(ABC):
     """One condition of a model."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ..conditions import Choice, Condition, Conditions, Image, Names, Told, plane_count
+from ..conditions import Choice, Condition, Conditions, Example, Image, Names, Told, plane_count
 from ..errors import PlanError
 from ..networks.configs import ClassifierConfig
 from ..networks.network_config import NetworkConfig
@@ -87,7 +87,7 @@ class ModelConfig:
     classifier: ClassifierConfig | None = None
     condition: ConditionConfig | None = None
     conditions: Conditions = field(default_factory=dict)
-    examples: Mapping[str, tuple[Told, ...]] = field(default_factory=dict)
+    examples: Mapping[str, tuple[Example, ...]] = field(default_factory=dict)
     weaker: NetworkConfig | None = None
     defaults: SamplerDefaults = field(default_factory=SamplerDefaults)
     plans: Mapping[PlanName, SamplerDefaults] = field(default_factory=dict)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model.condition_inputs import Column, column
-from model.conditions import Choice, Condition, Conditions, ImageMap, Number, Told, listed
+from model.conditions import Choice, Condition, Conditions, Example, ImageMap, Number, Told, listed
 from model.shape import Shape
 
 from ..errors import RecipeError
@@ -167,7 +167,7 @@ def told_at(conditions: Conditions, columns: Columns, row: int) -> dict[str, Tol
     return found
 
 
-def examples_of(conditions: Conditions, columns: Columns, count: int) -> dict[str, tuple[Told, ...]]:
+def examples_of(conditions: Conditions, columns: Columns, count: int) -> dict[str, tuple[Example, ...]]:
     """Returns what some images are told that are told all choices and numbers, a column for each.
 
     Args:
@@ -181,7 +181,7 @@ def examples_of(conditions: Conditions, columns: Columns, count: int) -> dict[st
         raise RecipeError("examples need images that are told all choices and numbers: leave examples out")
     chosen = np.random.default_rng(0).permutation(rows)[:count]
     told = [told_at(kept, columns, row) for row in chosen]
-    return {name: tuple(each[name] for each in told) for name in kept}
+    return {name: tuple(cast(Example, each[name]) for each in told) for name in kept}
 
 
 def words(told: Mapping[str, Told]) -> list[str]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.condition_inputs import Column, enlarge, inputs_of
-from model.conditions import ImageMap, Told
+from model.conditions import Example, ImageMap
 from model.errors import CheckpointError
 from model.folders.config import ModelConfig
 from model.folders.config_json import config_to_json
@@ -60,7 +60,7 @@ class ImageModel:
         self._trainer = trainer
         self._distance = distance
         recipe, columns = trainer.recipe, trainer.batches.dataset.columns
-        self._examples: dict[str, tuple[Told, ...]] = {}  # of conditions, which the model carries
+        self._examples: dict[str, tuple[Example, ...]] = {}  # of conditions, which the model carries
         if recipe.examples:
             self._examples = examples_of(recipe.conditions, columns, recipe.examples)
             _check_length(self._config({}))
