@@ -48,6 +48,7 @@ class CompiledNetwork:
             error = call(*inputs, **told).float().square().mean()
             with torch.autocast(error.device.type, enabled=False):  # as in training
                 torch.autograd.backward(error)
+            # Copies, because processes that share the work keep all gradients in the same memory.
             found = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in self._network.parameters()]
             self._network.zero_grad(set_to_none=True)
             return found
@@ -73,8 +74,9 @@ def differing(gradients: Sequence[Tensor], others: Sequence[Tensor]) -> int:
 
 @contextmanager
 def _stirred(network: nn.Module) -> Iterator[None]:
-    """Adds noise to the weights within the block."""
-    kept = [parameter.detach().clone() for parameter in network.parameters()]
+    """Adds noise to the weights within the block; afterwards they and the buffers are as before."""
+    tensors = [*network.parameters(), *network.buffers()]
+    kept = [tensor.detach().clone() for tensor in tensors]
     torch.manual_seed(0)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -83,5 +85,5 @@ def _stirred(network: nn.Module) -> Iterator[None]:
         yield
     finally:
         with torch.no_grad():
-            for parameter, own in zip(network.parameters(), kept, strict=True):
-                parameter.copy_(own)
+            for tensor, own in zip(tensors, kept, strict=True):
+                tensor.copy_(own)

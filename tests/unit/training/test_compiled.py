@@ -21,9 +21,12 @@ class Chain(nn.Module):
     def __init__(self, dropout: float = 0.0) -> None:
         super().__init__()
         self.first, self.dropout, self.last = nn.Linear(4, 8), nn.Dropout(dropout), nn.Linear(8, 4)
+        self.register_buffer("calls", torch.zeros(()))
+        self.calls: Tensor
         nn.init.zeros_(self.last.weight)
 
     def forward(self, x: Tensor, t: Tensor, *, lost: bool = False) -> Tensor:
+        self.calls.add_(1)
         hidden = self.dropout(self.first(x)) + t[:, None]
         out: Tensor = self.last(hidden.detach() if lost else hidden)
         return out
@@ -71,6 +74,7 @@ def test_rounding_is_accepted_and_the_comparison_leaves_nothing_behind(monkeypat
     for parameter, own in zip(network.parameters(), fresh.parameters(), strict=True):
         assert torch.equal(parameter, own)
         assert parameter.grad is None
+    assert network.calls == 1  # of the training
 
 
 def test_a_network_that_draws_by_chance_is_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
