@@ -1,7 +1,8 @@
 """What the images of a request are told that it leaves open: each is dealt what an image of the training was told."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import cache, partial
 
 from model.conditions import Choice, Told
 from model.folders.config import ModelConfig
@@ -9,48 +10,49 @@ from model.folders.config import ModelConfig
 from .params import SamplingParams
 from .told import check_size
 
-Examples = Mapping[str, Sequence[Told]]  # columns of equal length, by the names of conditions
 
+def deal(params: SamplingParams, config: ModelConfig) -> SamplingParams:
+    """Fills in the conditions that a request leaves out, each image its own.
 
-def dealt(params: SamplingParams, config: ModelConfig) -> dict[str, tuple[Told, ...]]:
-    """Returns values for the conditions that a request leaves out, one for each image.
-
-    There are none for a model without examples. The seed of an image chooses one of them, so that the same seed is
-    dealt the same. A value that in no example comes with one of the choices that the image is told, such as a colour of
-    hair with a hat, is taken from another example, which agrees with them. So where the values of a choice are told in
-    turn, all else stays that can stay.
+    Nothing is filled in for a model without examples. The seed of an image chooses one of them, so that the same seed
+    is dealt the same. A value that in no example comes with one of the choices that the image is told, such as a colour
+    of hair with a hat, is taken from another example, which agrees with them. So where the values of a choice are told
+    in turn, all else stays that can stay.
 
     Raises RequestRefused if all values together are too long for a job.
     """
     examples = config.examples
     left_out = [name for name in examples if name not in params.conditions]
     if not left_out:
-        return {}
-    choices = {name: each for name, each in config.conditions.items() if isinstance(each, Choice) and name in examples}
-    told = sorted(set(choices) & set(params.conditions), key=lambda name: (-len(choices[name].values), name))
+        return params
+    told = _choices_told(params, config)
     pairs = {(one, other): set(zip(examples[one], examples[other], strict=True)) for one in told for other in left_out}
-    agreeing: dict[tuple[Told, ...], list[int]] = {}
+    agreeing = cache(partial(_agreeing, [examples[name] for name in told], len(examples[left_out[0]])))
     found: dict[str, list[Told]] = {name: [] for name in left_out}
     for index in range(params.n):
         values = tuple(params.told_of(index)[name] for name in told)
-        if values not in agreeing:
-            agreeing[values] = _agreeing(examples, dict(zip(told, values, strict=True)))
-        lot, rows = _lot(params.seed_of(index)), agreeing[values]
-        own, other = lot % len(examples[left_out[0]]), rows[lot % len(rows)]
+        lot, rows = _lot(params.seed_of(index)), agreeing(values)
         for name, column in found.items():
-            value = examples[name][own]
+            value = examples[name][lot % len(examples[name])]
             fits = all((each, value) in pairs[one, name] for one, each in zip(told, values, strict=True))
-            column.append(value if fits else examples[name][other])
-    lots = {name: tuple(column) for name, column in found.items()}
-    check_size({**params.conditions, **lots})
-    return lots
+            column.append(value if fits else examples[name][rows[lot % len(rows)]])
+    conditions = {**params.conditions, **{name: tuple(column) for name, column in found.items()}}
+    check_size(conditions)
+    return params.model_copy(update={"conditions": conditions})
 
 
-def _agreeing(examples: Examples, told: Mapping[str, Told]) -> list[int]:
-    """Returns the rows of the examples that agree with choices, as far as any do; the first choices count most."""
-    rows = list(range(len(next(iter(examples.values())))))
-    for name, value in told.items():
-        rows = [row for row in rows if examples[name][row] == value] or rows
+def _choices_told(params: SamplingParams, config: ModelConfig) -> list[str]:
+    """Returns the names of the choices that a request tells and examples have, those with the most values first."""
+    choices = {name: each for name, each in config.conditions.items() if isinstance(each, Choice)}
+    names = [name for name in sorted(choices) if name in params.conditions and name in config.examples]
+    return sorted(names, key=lambda name: -len(choices[name].values))
+
+
+def _agreeing(columns: Sequence[Sequence[Told]], count: int, values: Sequence[Told]) -> Sequence[int]:
+    """Returns which of so many examples agree with choices, as far as any do; the first choices count most."""
+    rows: Sequence[int] = range(count)
+    for column, value in zip(columns, values, strict=True):
+        rows = [row for row in rows if column[row] == value] or rows
     return rows
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.catalog import ModelInfo
 from jobs.contract import new_job
-from jobs.dealing import dealt
+from jobs.dealing import deal
 from jobs.defaults import fill_in
 from jobs.kinds.base import Prepared
 from jobs.kinds.generate import Generation
@@ -113,8 +113,7 @@ class LocalModel(DrawingModel):
 
         for number, run in enumerate(runs):
             with user_errors(self.name):
-                told = {**run.conditions, **dealt(run, self._info.config)}
-                job = new_job(self.name, Prepared(run.model_copy(update={"conditions": told}), Generation()))
+                job = new_job(self.name, Prepared(deal(run, self._info.config), Generation()))
                 (pngs,) = run_jobs(self._runner, [(job, ())])
             keep(number, pngs)
 

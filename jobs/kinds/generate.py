@@ -8,7 +8,7 @@ from pydantic import Field
 
 from ..cascade import Enlarging, enlarging
 from ..catalog import Catalog, ModelInfo
-from ..dealing import dealt
+from ..dealing import deal
 from ..defaults import fill_in
 from ..errors import RequestRefused
 from ..params import SamplingParams
@@ -69,9 +69,9 @@ def choose(query: GenerateQuery, catalog: Catalog) -> ModelInfo:
 
 def complete(query: GenerateQuery, model: ModelInfo, images: Images) -> Prepared:
     params, plan = fill_in(query, model)
-    lots = dealt(params, model.config)
-    params = params.model_copy(update={"conditions": {**params.conditions, **lots}})
-    return Prepared(params, Generation(upscale=_upscale(query, model)), plan=plan, dealt=frozenset(lots))
+    whole = deal(params, model.config)
+    dealt = frozenset(whole.conditions).difference(params.conditions)
+    return Prepared(whole, Generation(upscale=_upscale(query, model)), plan=plan, dealt=dealt)
 
 
 def _upscale(query: GenerateQuery, model: ModelInfo) -> Enlarging | None:
