@@ -9,7 +9,7 @@ import { go } from "./routes.js";
 import { isFavourite, toggleFavourite } from "./saved.js";
 import { isGone, jobs } from "./store.js";
 import { t } from "./texts.js";
-import { toldOf } from "./told.js";
+import { filesOf, toldOf } from "./told.js";
 
 const MOST_COMPARED = 4;
 const MOST_WALKED = 6;
@@ -62,10 +62,14 @@ function show() {
     button("delete", () => (clear(), deleteJobs([...whole])), count === chosen.size ? t("delete") : t("deleteAll", count)), button("clearSelection", clear));
 }
 
-// Whether there is a way from picture to picture: all are of one model that was told the same, each from a seed of its own.
+// Whether there is a way from picture to picture: all are of one model, class and files, and the same conditions were told, each
+// from a seed of its own.
 function canWalk() {
   const all = pictures();
-  const toldTo = ([job, index]) => JSON.stringify([job.model, labelOf(job, index), toldOf(job, index)]);
+  const toldTo = ([job, index]) => {
+    const files = filesOf(job.model);
+    return JSON.stringify([job.model, labelOf(job, index), toldOf(job, index).map(([name, value]) => [name, files.includes(name) && value])]);
+  };
   const isSeeded = ([job]) => job.kind === "generate" && !job.task?.upscale;
   return all.length > 1 && all.length <= MOST_WALKED && all.every(isSeeded) && new Set(all.map(toldTo)).size === 1;
 }

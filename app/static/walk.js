@@ -8,7 +8,7 @@ import { drawnBy, sidesOf, sizeOf } from "./models.js";
 import { drawsNoise, ELSEWHERE, NOISY } from "./neighbours.js";
 import { isEnded, isGone, jobs } from "./store.js";
 import { number, t } from "./texts.js";
-import { filesTold } from "./told.js";
+import { askConditions, filesTold, toldOf, toldOnTheWay } from "./told.js";
 
 const FRAMES = 60;
 const URGENCY = 7; // others go first
@@ -36,13 +36,15 @@ export async function makeWalk(pictures) {
       same.delete("spacing"); // that of the other sampler
     }
   }
-  const seeds = pictures.map(([each, at]) => seedOf(each, at));
-  const ways = seeds.slice(1).map((seed, each) => [seeds[each], seed]);
+  same.delete("condition");
+  const ways = pictures.slice(1).map((picture, each) => [pictures[each], picture]);
   const count = Math.floor(FRAMES / ways.length);
-  for (const [at, way] of ways.entries()) {
-    const query = new URLSearchParams([...same, ["tag", name], ...way.map(seed => ["seed", seed])]);
+  for (const [at, ends] of ways.entries()) {
+    const query = new URLSearchParams([...same, ["tag", name], ...ends.map(end => ["seed", seedOf(...end)])]);
     const last = at === ways.length - 1 ? count - 1 : count; // the end of each way is the beginning of the next
-    for (let each = 0; each < count; each++) query.append("lambda", +(each / last).toFixed(4));
+    const shares = Array.from({ length: count }, (_, each) => +(each / last).toFixed(4));
+    for (const share of shares) query.append("lambda", share);
+    askConditions(query, { model: job.model, conditions: toldOnTheWay(...ends.map(end => toldOf(...end)), shares) });
     await make({ kind: "interpolate", query, files, urgency: URGENCY });
   }
   return name;

@@ -12,6 +12,7 @@ from model.plans.samplers import SAMPLERS
 from model.plans.spacing import KARRAS
 
 from ..catalog import ModelInfo
+from ..dealing import deal_between
 from ..defaults import Filled, fill_in
 from ..errors import RequestRefused
 from ..images.fitting import fit
@@ -182,7 +183,8 @@ def _between_seeds(query: InterpolateQuery, model: ModelInfo) -> Prepared:
     first, second = query.seed
     params, plan = _without_noise(query.model_copy(update={"seed": [first]}), model, TWO_SEEDS)
     task = Interpolation(shares=tuple(query.shares), depth=None, seeds=(first, second))
-    return Prepared(params, task, plan=plan)
+    whole = deal_between(params, model.config, (first, second), task.shares)
+    return Prepared(whole, task, plan=plan, dealt=frozenset(whole.conditions).difference(params.conditions))
 
 
 def _without_noise(query: InterpolateQuery, model: ModelInfo, where: str, *, start: int | None = None) -> Filled:

@@ -1,5 +1,6 @@
 """A latent walk on the page: frames from seed to seed, by one press, under a slider, and as a video."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,13 @@ DRAWN = "const {width} = arguments[0]; return [width,"
 DRAWN += "...arguments[0].getContext('2d').getImageData(0, 0, width, arguments[0].height).data]"
 
 
-def walk(studio: Studio, *seeds: int) -> list[dict[str, Any]]:
-    """Draws a picture of each seed, and the walk between them; returns the jobs of the walk."""
-    for seed in seeds:
-        job_id = studio.made(1, seed=str(seed))
+def walk(studio: Studio, *seeds: int, **each: Sequence[str]) -> list[dict[str, Any]]:
+    """Draws a picture of each seed, and the walk between them; returns the jobs of the walk.
+
+    `each` has further fields of the form, with a value for each picture.
+    """
+    for index, seed in enumerate(seeds):
+        job_id = studio.made(1, seed=str(seed), **{name: values[index] for name, values in each.items()})
         studio.driver.execute_script(f"document.querySelector('#job-{job_id} a.picture').focus()")
         studio.keys("s")
     studio.press("Walk between", "#selection")
@@ -59,6 +63,11 @@ def test_a_walk_leads_from_seed_to_seed(studio: Studio) -> None:
 
 
 @pytest.mark.slow
+def test_a_walk_leads_from_what_one_picture_was_told_to_what_the_other_was(studio: Studio) -> None:
+    (job,) = walk(studio, 51, 52, **{"model": ["with-glasses"] * 2, "condition:glasses": ["none", "eye patch"]})
+    assert job["params"]["conditions"] == {"glasses": ["none"] * 30 + ["eye patch"] * 30}
+
+
 def test_a_walk_is_saved_as_a_video(studio: Studio, tmp_path: Path) -> None:
     walk(studio, 800, 900)
     studio.downloads(tmp_path)

@@ -14,6 +14,8 @@ from jobs.catalog import ModelInfo
 from jobs.errors import RequestRefused
 from jobs.kinds.base import Prepared
 from jobs.kinds.generate import GenerateQuery, complete
+from jobs.kinds.interpolate import InterpolateQuery
+from jobs.kinds.interpolate import complete as complete_between
 from jobs.params import MAX_SEED
 from model.conditions import Choice, Number, vector_size
 from model.folders.config import ModelConfig
@@ -121,6 +123,48 @@ def test_what_fits_each_value_of_a_choice_stays_while_the_choice_changes(seed: i
 
 def test_images_that_are_told_different_values_are_dealt_what_agrees_with_each() -> None:
     assert rows("hair:afro", "hair:hat", seed=[3]) == [(40.0, "black", "afro"), (50.0, "none", "hat")]
+
+
+def between(*told: str, shares: list[float], seeds: tuple[int, int]) -> Prepared:
+    query = InterpolateQuery.model_validate({"condition": list(told) or None, "seed": seeds, "lambda": shares})
+    return complete_between(query, MODEL, {})
+
+
+@given(seeds=st.tuples(*2 * [st.integers(0, MAX_SEED - 8)]), told=st.sampled_from([(), ("hair:afro",), ("age:33",)]))
+def test_the_ends_between_two_seeds_are_dealt_what_their_own_images_are(
+    seeds: tuple[int, int], told: tuple[str, ...]
+) -> None:
+    found = between(*told, shares=[0, 1], seeds=seeds)
+    assert [found.params.told_of(index) for index in range(2)] == [
+        prepared(*told, seed=[seed]).params.told_of(0) for seed in seeds
+    ]
+    assert found.dealt == prepared(*told, seed=[seeds[0]]).dealt
+
+
+@given(seeds=st.tuples(*2 * [st.integers(0, MAX_SEED - 8)]), shares=st.lists(st.floats(0, 1), min_size=2, max_size=9))
+def test_on_the_way_between_two_seeds_numbers_change_evenly_and_each_choice_once(
+    seeds: tuple[int, int], shares: list[float]
+) -> None:
+    shares = [0, *sorted(shares), 1]
+    params = between(shares=shares, seeds=seeds).params
+    told: list[dict[str, Any]] = [params.told_of(index) for index in range(len(shares))]
+    first, last = told[0], told[-1]
+    for share, row in zip(shares, told, strict=True):
+        assert row["age"] == pytest.approx(first["age"] + share * (last["age"] - first["age"]))
+    for name in ("colour", "hair"):
+        changes = [one for one in pairwise(row[name] for row in told) if one[0] != one[1]]
+        assert changes in ([], [(first[name], last[name])])
+
+
+def test_choices_do_not_change_at_once() -> None:
+    """An afro at 40 becomes a hat at 50, whose hair has no colour."""
+    seeds = [next(seed for seed in range(99) if rows(seed=[seed]) == [row]) for row in ROWS[2:4]]
+    params = between(shares=[0.2, 0.5, 0.8], seeds=(seeds[0], seeds[1])).params
+    assert [params.told_of(index) for index in range(3)] == [
+        {"age": pytest.approx(42), "colour": "black", "hair": "afro"},
+        {"age": pytest.approx(45), "colour": "none", "hair": "afro"},
+        {"age": pytest.approx(48), "colour": "none", "hair": "hat"},
+    ]
 
 
 def test_the_names_of_what_is_dealt_are_known() -> None:
