@@ -10,6 +10,7 @@ import { translate } from "./texts.js";
 
 export const form = $("form");
 const kindField = $("kind");
+const LISTS = ["lambda", "seed", "guide"]; // fields that say several values of a parameter
 const lastModels = new Map(); // the one that was chosen last, of those that draw from a picture (true) and of the others
 
 export const listed = text => text.split(/[\s,]+/).filter(Boolean);
@@ -33,7 +34,9 @@ export function showKind() {
   const several = !betweenSeeds && listed(field("seed")?.value ?? "").length > 1; // the number follows from the seeds
   form.elements.n.disabled = kind === "interpolate" || guess || (several && form.elements.label.value !== ROWS);
   form.elements.n.closest("label").hidden = kind === "interpolate"; // it has a number of its own
-  form.elements.upscale_steps.disabled = !form.elements.upscale.value;
+  form.elements.upscale_steps.disabled = form.elements.upscale_augmentation.disabled = !form.elements.upscale.value;
+  const noises = $("mixed");
+  noises.hidden = form.elements.noise.disabled = field("mode")?.value === "ddim"; // which inverts both pictures
   $("stops").disabled = kind !== "interpolate" || form.elements.lambda.value !== "";
   $("strength-shown").textContent = Number(form.elements.strength.value).toFixed(2);
 }
@@ -78,6 +81,7 @@ export function showModel() {
   const variances = new Set(["fixed_small", "fixed_large", model.variance]);
   form.elements.variance.replaceChildren(option("asModel", ""), ...[...variances].map(name => new Option(name)));
   form.elements.upscale.replaceChildren(option("nothing", ""), ...enlargersOf(model).map(({ name }) => new Option(name, name)));
+  $("depth").hidden = form.elements.bits.disabled = model.channels === 3;
   showClasses(model);
   showConditions(model.name);
   translate(form);
@@ -90,6 +94,9 @@ function showClasses(model) {
   const all = names.length > 1 ? [option("inRows", ROWS), ...(names.includes("all") ? [] : [option("inTurn", "all")])] : [];
   $("class").hidden = !names.length;
   $("free").hidden = $("interval").hidden = !model.weaker && !Object.values(model.conditions ?? {}).some(each => each.null);
+  const free = Object.entries(model.weaker ? {} : (model.conditions ?? {})).filter(([, each]) => each.null).map(([name]) => name);
+  $("guides").hidden = free.length < 2;
+  form.elements.guide.replaceChildren(option("guideAll", ""), ...free.map(name => new Option(name)));
   $("guidance").hidden = $("free").hidden && !model.classifier_classes;
   form.elements.guidance_scale.dataset.tHint = model.weaker ? "asModel" : "off";
   $("classifier").hidden = !model.classifier_classes;
@@ -109,7 +116,7 @@ export function readForm() {
     const condition = conditionOf(name);
     if (value instanceof File) value.size && files.push([condition ?? name, value]);
     else if (condition) continue;
-    else if (name === "lambda" || name === "seed") listed(value).forEach(each => query.append(name, each));
+    else if (LISTS.includes(name)) listed(value).forEach(each => query.append(name, each));
     else if (value !== "") query.append(name, value);
   }
   const kind = kindField.value;

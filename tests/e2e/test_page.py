@@ -151,7 +151,13 @@ def test_keys_alone_make_a_picture(studio: Studio) -> None:
 @pytest.mark.parametrize(
     ("kind", "files", "more", "count", "title"),
     [
-        ("interpolate", {"image_a": "red", "image_b": "blue"}, {"lambda": "0, 1"}, 2, "2 pictures between two"),
+        (
+            "interpolate",
+            {"image_a": "red", "image_b": "blue"},
+            {"lambda": "0, 1", "noise": "rescaled"},
+            2,
+            "2 pictures between two",
+        ),
         ("denoise", {"image": "teal"}, {"n": "2"}, 2, "(estimated)"),
         ("restore", {"image": "teal"}, {"task": "colorize", "n": "1"}, 1, "Restored: add colour"),
         pytest.param(
@@ -175,6 +181,7 @@ def test_pictures_are_made_from_pictures(
     wait_until(lambda: len(studio.all(".drop img:not([hidden])")) == len(files), 5, "thumbnails are shown")
     job_id = studio.make()
     assert title in studio.shown(job_id, count)
+    assert studio.job(job_id)["task"].get("noise") == more.get("noise")
 
 
 def offered(studio: Studio) -> list[str]:
@@ -199,12 +206,12 @@ def test_a_picture_is_enlarged_by_a_model_that_can_do_that(studio: Studio, pictu
 
 @pytest.mark.slow
 def test_generated_pictures_are_enlarged_in_the_same_job(studio: Studio) -> None:
-    job_id = studio.made(1, upscale="tiny-up", upscale_steps="2")
+    job_id = studio.made(1, upscale="tiny-up", upscale_steps="2", upscale_augmentation="0.25")
     assert "enlarged by tiny-up" in studio.text(f"#job-{job_id}")
     studio.press("Use these settings", f"#job-{job_id}")
     assert studio.form.find_element(By.NAME, "upscale").get_property("value") == "tiny-up"
     studio.press("Code", f"#job-{job_id}")
-    assert "upscale=tiny-up&upscale_steps=2&upscale_augmentation=0" in studio.see(f"#job-{job_id} pre").text
+    assert "upscale=tiny-up&upscale_steps=2&upscale_augmentation=0.25" in studio.see(f"#job-{job_id} pre").text
     studio.fill("model", "with-classes")
     assert not studio.form.find_element(By.NAME, "upscale").is_displayed(), "no model enlarges pictures of this size"
 

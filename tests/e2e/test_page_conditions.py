@@ -63,6 +63,21 @@ def test_each_condition_has_a_field_of_its_type(studio: Studio, layout: str) -> 
     assert studio.done(again)["params"]["conditions"] == studio.job(job_id)["params"]["conditions"]
 
 
+def test_guidance_acts_on_what_the_form_names(studio: Studio, layout: str) -> None:
+    tell(studio, layout)
+    studio.fill("condition:glasses", "round")
+    studio.fill("guidance_scale", "2")
+    assert "guide" not in studio.job(studio.made(1))["params"]
+    studio.fill("guide", "glasses")
+    job_id = studio.made(1)
+    assert studio.job(job_id)["params"]["guide"] == ["glasses"]
+    studio.press("Use these settings", f"#job-{job_id}")
+    again = studio.done(studio.after(lambda: studio.click("#form button[type=submit]")))
+    assert again["params"]["guide"] == ["glasses"]
+    studio.fill("model", "with-glasses")
+    assert not studio.one("#guides").is_displayed(), "one condition needs no choice"
+
+
 def test_a_choice_with_a_space_is_told(studio: Studio) -> None:
     studio.fill("model", "with-glasses")
     studio.fill("condition:glasses", "eye patch")
