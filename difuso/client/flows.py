@@ -38,6 +38,7 @@ REST_SECONDS = 1.0  # before asking again, where the server has not waited
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 8.0  # seconds between tries, if the server does not say when
 LEAST_SECONDS = 1.0  # for an answer, however little time is left
 LONGEST_QUERY = 4096  # characters; servers and proxies refuse heads of more than 8 or 16 KiB
+OURS = frozenset({"state", "image_steps", "jobs", "models"})  # of which each answer has one: a job, a price or a list
 ABANDON_SECONDS = 2.0  # for cancelling a job that nobody waits for any more
 
 
@@ -130,7 +131,7 @@ def ask(call: Call, patience: Patience) -> Flow[dict[str, Any]]:
         found = answer.json()
     except ValueError:
         found = None
-    if not isinstance(found, dict):
+    if not isinstance(found, dict) or OURS.isdisjoint(found):
         raise DifusoError(f"what answered {call.method} {call.path} is not difuso: check the address")
     return found
 

@@ -252,7 +252,7 @@ def test_a_refused_request_is_not_sent_again_to_cancel_it() -> None:
         driver.run(flows.answer("generate", (), {}, driver.patience(40)))
 
 
-@pytest.mark.parametrize("content", ["<html>", "[]"])
+@pytest.mark.parametrize("content", ["<html>", "[]", "{}", '{"status": "ok"}'])
 def test_a_server_of_another_kind_is_named(content: str) -> None:
     driver = Driver(httpx.Response(200, text=content))
     with pytest.raises(DifusoError, match="what answered POST /generate is not difuso: check the address"):
