@@ -13,6 +13,9 @@ export function el(tag, properties = {}, ...children) {
   return element;
 }
 
+// Returns an option of a menu whose words are in the language of the page.
+export const option = (text, value) => el("option", { value, dataset: { t: text } });
+
 export const $ = id => document.getElementById(id);
 
 // Shows an error in an element, or hides it if there is none.

@@ -2,7 +2,8 @@
 
 import { askRows, choiceOf, randomSeed, ROWS } from "./classes.js";
 import { conditionField, conditionOf, fillConditions, showConditions, tellConditions } from "./conditions.js";
-import { $, el } from "./dom.js";
+import { $, option } from "./dom.js";
+import { showGuidance } from "./guidance.js";
 import { clearFiles, setFile } from "./inputs.js";
 import { classesOf, defaultModel, enlargersOf, factsOf, fromPicture, models } from "./models.js";
 import { samplesOf } from "./sheets.js";
@@ -67,8 +68,6 @@ export function showFacts() {
   if (model?.defaults) $("facts").textContent = factsOf(model);
 }
 
-const option = (text, value) => el("option", { value, dataset: { t: text } });
-
 export function showModel() {
   const model = models.get(form.elements.model.value);
   if (!model?.defaults) return;
@@ -83,6 +82,7 @@ export function showModel() {
   form.elements.upscale.replaceChildren(option("nothing", ""), ...enlargersOf(model).map(({ name }) => new Option(name, name)));
   $("depth").hidden = form.elements.bits.disabled = model.channels === 3;
   showClasses(model);
+  showGuidance(form, model);
   showConditions(model.name);
   translate(form);
   showKind();
@@ -93,19 +93,7 @@ function showClasses(model) {
   const some = model.label_required ? [] : [option("anyClass", "")];
   const all = names.length > 1 ? [option("inRows", ROWS), ...(names.includes("all") ? [] : [option("inTurn", "all")])] : [];
   $("class").hidden = !names.length;
-  $("free").hidden = $("interval").hidden = !model.weaker && !Object.values(model.conditions ?? {}).some(each => each.null);
-  const free = Object.entries(model.weaker ? {} : (model.conditions ?? {})).filter(([, each]) => each.null).map(([name]) => name);
-  $("guides").hidden = free.length < 2;
-  form.elements.guide.replaceChildren(option("guideAll", ""), ...free.map(name => new Option(name)));
-  $("guidance").hidden = $("free").hidden && !model.classifier_classes;
-  form.elements.guidance_scale.dataset.tHint = model.weaker ? "asModel" : "off";
-  $("classifier").hidden = !model.classifier_classes;
   form.elements.label.replaceChildren(...some, ...names.map(name => new Option(name)), ...all);
-  for (const end of ["guidance_low", "guidance_high"]) {
-    form.elements[end].dataset.tHint = model.defaults[end] === undefined ? "noLimit" : "asModel";
-    form.elements[end].value = "";
-  }
-  form.elements.guidance_scale.value = form.elements.classifier_scale.value = "";
 }
 
 // Returns what the form asks for: the kind, the query, the files as pairs, and how urgent it is.
