@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import torch
 
-from model import load_checkpoint
+from model import load_checkpoint, networks_of
 
 from . import stack
 from .machine import resident_mb
@@ -59,14 +59,14 @@ def image_seconds(difuso: Difuso, *, steps: int, count: int) -> list[float]:
 def network_seconds(model: Path, *, calls: int, count: int) -> list[float]:
     """Returns the seconds of `calls` calls of a network alone, with one image each; after one round that warms up."""
     checkpoint = load_checkpoint(model)
-    network = checkpoint.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    checkpoint.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = networks_of(checkpoint)["denoiser"]
     x = torch.zeros(1, *checkpoint.config.shape).contiguous(memory_format=torch.channels_last)
-    told = {} if checkpoint.config.classes is None else {"labels": torch.zeros(1, dtype=torch.int64)}
     found = []
     for _ in range(1 + count):
         before = time.perf_counter()
         for _ in range(calls):
-            network(x, torch.full((1,), 500.0), **told)
+            network(x, torch.full((1,), 500.0))
         found.append(time.perf_counter() - before)
     return found[1:]
 

@@ -6,6 +6,7 @@ import io
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,7 @@ from diffusers import DDIMPipeline, DDIMScheduler
 from PIL import Image
 from torch import Tensor, nn
 
-from model import Checkpoint, load_checkpoint
+from model import Checkpoint, load_checkpoint, networks_of
 from worker.device.precision import precision_on, prepare
 from worker.settings import WorkerSettings
 
@@ -31,14 +32,15 @@ class AsUNet2DModel(nn.Module):
         super().__init__()
         # The memory layout and the number format of our worker, so that both compute the same.
         where = torch.device(device)
-        self.network = prepare(checkpoint.network, where, precision_on(where, checkpoint.config))
+        network = prepare(checkpoint.network, where, precision_on(where, checkpoint.config))
+        self.denoiser = networks_of(replace(checkpoint, network=network))["denoiser"]
         self.config = SimpleNamespace(sample_size=checkpoint.config.image_size, in_channels=checkpoint.config.channels)
         self.dtype = torch.float32
         self.device = torch.device(device)
 
     def forward(self, x: Tensor, t: Tensor) -> Any:
         x = x.contiguous(memory_format=torch.channels_last)
-        return SimpleNamespace(sample=self.network(x, t.to(x.device).expand(len(x))))
+        return SimpleNamespace(sample=self.denoiser(x, t.to(x.device).expand(len(x))))
 
 
 class Painter:

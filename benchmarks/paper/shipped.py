@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from model import NoiseSchedule, Plan, load_checkpoint, make_plan, sample_steps
+from model import NoiseSchedule, Plan, load_checkpoint, make_plan, networks_of, sample_steps
 from model.noise import draw_noise, image_generator
 from model.plans.prediction import Prediction, eps_from_output
+from model.sampling import Denoiser
 
 LINEAR = NoiseSchedule.linear()
 SHAPE = (3, 64, 64)
@@ -29,7 +30,7 @@ class Faces:
         levels: the timestep of the network's own schedule for each timestep of the paper's; fractional, shape (1000,).
     """
 
-    network: nn.Module
+    network: Denoiser
     prediction: Prediction
     levels: Tensor
 
@@ -52,7 +53,7 @@ class Faces:
 def load_faces() -> Faces:
     checkpoint = load_checkpoint(Path("checkpoints/faces64"))
     levels = torch.from_numpy(checkpoint.schedule.timestep_at(LINEAR.sigmas)).float()
-    return Faces(checkpoint.network, checkpoint.config.prediction, levels)
+    return Faces(networks_of(checkpoint)["denoiser"], checkpoint.config.prediction, levels)
 
 
 def starts() -> tuple[Tensor, list[torch.Generator]]:
