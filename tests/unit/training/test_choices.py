@@ -99,7 +99,7 @@ try:
     config_from_json({**content, "network": {"type": "plain_net", "width": 0}})
 except CheckpointError as error:
     print(error)
-print(load_recipe("faces64", ["network={type='plain_net'}"]).as_json["network"])
+print(load_recipe("smoke", ["network={type='plain_net'}"]).as_json["network"])
 """
     assert run(tree, code).splitlines() == [
         "PlainNet True",
