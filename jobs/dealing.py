@@ -1,7 +1,7 @@
 """What the images of a request are told that it leaves open: each is dealt what an image of the training was told."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache, partial
 
 from model.conditions import Choice, Told
@@ -36,39 +36,7 @@ def deal(params: SamplingParams, config: ModelConfig) -> SamplingParams:
             value = examples[name][lot % len(examples[name])]
             fits = all((each, value) in pairs[one, name] for one, each in zip(told, values, strict=True))
             column.append(value if fits else examples[name][rows[lot % len(rows)]])
-    return _telling(params, found)
-
-
-def deal_between(
-    params: SamplingParams, config: ModelConfig, seeds: tuple[int, int], shares: Sequence[float]
-) -> SamplingParams:
-    """Fills in the conditions that a request for images between two seeds leaves out: at its ends as `deal` does.
-
-    On the way from the first seed to the second numbers change evenly, and choices one after another.
-
-    Raises RequestRefused if all values together are too long for a job.
-    """
-    first, second = (deal(params.model_copy(update={"seed": (seed,) * params.n}), config) for seed in seeds)
-    rows = [_between(first.told_of(index), second.told_of(index), share) for index, share in enumerate(shares)]
-    left_out = [name for name in config.examples if name not in params.conditions]
-    return _telling(params, {name: [row[name] for row in rows] for name in left_out})
-
-
-def _between(first: Mapping[str, Told], second: Mapping[str, Told], share: float) -> dict[str, Told]:
-    """Returns the values a share of the way from the first ones to the second ones."""
-    turning = [name for name, value in first.items() if isinstance(value, str) and value != second[name]]
-    row = {**first, **{name: second[name] for name in turning[: round(share * len(turning))]}}
-    for name, value in first.items():
-        other = second[name]
-        if isinstance(value, float) and isinstance(other, float):
-            mixed = (1 - share) * value + share * other
-            row[name] = min(max(mixed, min(value, other)), max(value, other))  # which rounding may have passed
-    return row
-
-
-def _telling(params: SamplingParams, columns: Mapping[str, Sequence[Told]]) -> SamplingParams:
-    """Returns the parameters with these values, too, one for each image."""
-    conditions = {**params.conditions, **{name: tuple(column) for name, column in columns.items()}}
+    conditions = {**params.conditions, **{name: tuple(column) for name, column in found.items()}}
     check_size(conditions)
     return params.model_copy(update={"conditions": conditions})
 

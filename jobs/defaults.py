@@ -11,7 +11,7 @@ from .errors import RequestRefused
 from .params import SamplingParams
 from .per_image import per_image
 from .queries import SamplingQuery
-from .told import named_values, read_told
+from .told import ToldTo, named_values, read_told
 
 
 class Filled(NamedTuple):
@@ -21,16 +21,18 @@ class Filled(NamedTuple):
     plan: Plan
 
 
-def fill_in(query: SamplingQuery, model: ModelInfo, *, start: int | None = None) -> Filled:
+def fill_in(query: SamplingQuery, model: ModelInfo, *, start: int | None = None, told: ToldTo | None = None) -> Filled:
     """Fills in all parameters that a request omits, draws the seed, and plans the run.
 
     Args:
         start: the timestep at which the run begins; None for T-1.
+        told: the values of conditions, one for all images or one for each; None for those of the query.
 
     Raises RequestRefused or PlanError if the model cannot run the request.
     """
     config, chosen = model.config, query.chosen
-    told = read_told(named_values(query.condition), config.conditions, model=model.name)
+    if told is None:
+        told = read_told(named_values(query.condition), config.conditions, model=model.name)
     images = per_image(
         query.seed,
         query.label,

@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from model.conditions import Condition, Conditions, Told, Vector
 
 from .errors import RequestRefused
 from .params import MAX_IMAGES, MAX_TOLD, SamplingParams
 
+ToldTo: TypeAlias = Mapping[
+    str, tuple[Told, ...]
+]  # by the names of conditions one value for all images, or one for each
 FORM = "Input should be NAME:VALUE, such as age:33"
 
 
@@ -65,6 +68,29 @@ def check_size(told: Mapping[str, Sequence[Told]]) -> None:
         raise RequestRefused(
             "condition", f"All values should have at most {MAX_TOLD} characters as JSON, not {size}: draw fewer images"
         )
+
+
+def mixed(first: Mapping[str, Told], second: Mapping[str, Told], share: float) -> dict[str, Told]:
+    """Returns what lies a share of the way from some values to others of the same conditions.
+
+    Numbers change evenly, and choices one after another.
+    """
+    turning = [name for name, value in first.items() if isinstance(value, str) and value != second[name]]
+    turned = turning[: round(share * len(turning))]
+    return {
+        name: second[name] if name in turned else _towards(value, second[name], share) for name, value in first.items()
+    }
+
+
+def _towards(one: Told, other: Told, share: float) -> Told:
+    if isinstance(one, tuple) and isinstance(other, tuple):
+        return tuple(_evenly(each, its, share) for each, its in zip(one, other, strict=True))
+    return _evenly(one, other, share) if isinstance(one, float) and isinstance(other, float) else one
+
+
+def _evenly(one: float, other: float, share: float) -> float:
+    between = (1 - share) * one + share * other
+    return min(max(between, min(one, other)), max(one, other))  # which rounding may have passed
 
 
 def parted(sent: Sequence[str] | None, conditions: Conditions) -> tuple[list[str] | None, dict[str, str]]:

@@ -36,8 +36,7 @@ export function showKind() {
   form.elements.n.disabled = kind === "interpolate" || guess || (several && form.elements.label.value !== ROWS);
   form.elements.n.closest("label").hidden = kind === "interpolate"; // it has a number of its own
   form.elements.upscale_steps.disabled = form.elements.upscale_augmentation.disabled = !form.elements.upscale.value;
-  const noises = $("mixed");
-  noises.hidden = form.elements.noise.disabled = field("mode")?.value === "ddim"; // which inverts both pictures
+  $("mixed").hidden = form.elements.noise.disabled = field("mode")?.value === "ddim"; // which inverts both pictures
   $("stops").disabled = kind !== "interpolate" || form.elements.lambda.value !== "";
   $("strength-shown").textContent = Number(form.elements.strength.value).toFixed(2);
 }

@@ -26,20 +26,6 @@ export async function filesTold(job) {
 export const toldOf = ({ params }, index) =>
   Object.entries(params.conditions ?? {}).map(([name, values]) => [name, values[index % values.length]]);
 
-// Returns what pictures on the way from one to another are told, lists of values by name, or one value if both were told it: numbers
-// change evenly, and choices one after another, as the server has it between seeds that it deals conditions.
-export function toldOnTheWay(first, second, shares) {
-  const others = new Map(second);
-  const turning = first.filter(([name, value]) => typeof value === "string" && value !== others.get(name)).map(([name]) => name);
-  const at = (share, name, one, other) => {
-    if (typeof one === "string") return turning.indexOf(name) < Math.round(share * turning.length) ? other : one;
-    if (Array.isArray(one)) return one.map((each, index) => at(share, name, each, other[index]));
-    return (1 - share) * one + share * other;
-  };
-  const way = (name, one, other) => (`${one}` === `${other}` ? [one] : shares.map(share => at(share, name, one, other)));
-  return Object.fromEntries(first.map(([name, value]) => [name, way(name, value, others.get(name))]));
-}
-
 // Makes a query ask for conditions, of one picture or without an index of all; those that are pictures are sent as files.
 export function askConditions(query, { model, conditions = {} }, index) {
   const files = filesOf(model);

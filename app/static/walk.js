@@ -8,7 +8,7 @@ import { drawnBy, sidesOf, sizeOf } from "./models.js";
 import { drawsNoise, ELSEWHERE, NOISY } from "./neighbours.js";
 import { isEnded, isGone, jobs } from "./store.js";
 import { number, t } from "./texts.js";
-import { askConditions, filesTold, toldOf, toldOnTheWay } from "./told.js";
+import { askConditions, filesTold, toldOf } from "./told.js";
 
 const FRAMES = 60;
 const URGENCY = 7; // others go first
@@ -42,9 +42,10 @@ export async function makeWalk(pictures) {
   for (const [at, ends] of ways.entries()) {
     const query = new URLSearchParams([...same, ["tag", name], ...ends.map(end => ["seed", seedOf(...end)])]);
     const last = at === ways.length - 1 ? count - 1 : count; // the end of each way is the beginning of the next
-    const shares = Array.from({ length: count }, (_, each) => +(each / last).toFixed(4));
-    for (const share of shares) query.append("lambda", share);
-    askConditions(query, { model: job.model, conditions: toldOnTheWay(...ends.map(end => toldOf(...end)), shares) });
+    for (let each = 0; each < count; each++) query.append("lambda", +(each / last).toFixed(4));
+    const [told, others] = ends.map(end => new Map(toldOf(...end)));
+    const conditions = Object.fromEntries([...told].map(([name, value]) => [name, [...new Set([`${value}`, `${others.get(name)}`])]]));
+    askConditions(query, { model: job.model, conditions });
     await make({ kind: "interpolate", query, files, urgency: URGENCY });
   }
   return name;

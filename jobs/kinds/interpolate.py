@@ -12,12 +12,13 @@ from model.plans.samplers import SAMPLERS
 from model.plans.spacing import KARRAS
 
 from ..catalog import ModelInfo
-from ..dealing import deal_between
+from ..dealing import deal
 from ..defaults import Filled, fill_in
 from ..errors import RequestRefused
 from ..images.fitting import fit
 from ..params import MAX_IMAGES, MAX_TIMESTEP, SamplingParams, Seed
 from ..queries import ImageQuery
+from ..told import ToldTo, check_size, mixed, named_values, read_told
 from .base import Fit, Images, Kind, Prepared, Task
 
 STRENGTH = 0.5  # the default part of T to which both are noised: Ho et al. 2020, figure 8
@@ -181,13 +182,31 @@ def _between_seeds(query: InterpolateQuery, model: ModelInfo) -> Prepared:
     query.only("eta", 0.0, TWO_SEEDS)
     assert query.seed is not None
     first, second = query.seed
-    params, plan = _without_noise(query.model_copy(update={"seed": [first]}), model, TWO_SEEDS)
-    task = Interpolation(shares=tuple(query.shares), depth=None, seeds=(first, second))
-    whole = deal_between(params, model.config, (first, second), task.shares)
-    return Prepared(whole, task, plan=plan, dealt=frozenset(whole.conditions).difference(params.conditions))
+    seeds, shares = (first, second), tuple(query.shares)
+    told = read_told(named_values(query.condition), model.config.conditions, model=model.name)
+    ends = [_told_at(end, told, len(shares)) for end in range(2)]
+    params, plan = _without_noise(query.model_copy(update={"seed": [first]}), model, TWO_SEEDS, told=ends[0])
+    one, other = (
+        deal(params.model_copy(update={"seed": (seed,) * params.n, "conditions": end}), model.config)
+        for seed, end in zip(seeds, ends, strict=True)
+    )
+    rows = [mixed(one.told_of(index), other.told_of(index), share) for index, share in enumerate(shares)]
+    columns = {name: tuple(row[name] for row in rows) for name in one.conditions}
+    conditions = {name: values[:1] if len({*values}) == 1 else values for name, values in columns.items()}
+    check_size(conditions)
+    params = params.model_copy(update={"conditions": conditions})
+    task = Interpolation(shares=shares, depth=None, seeds=seeds)
+    return Prepared(params, task, plan=plan, dealt=frozenset(conditions).difference(told))
 
 
-def _without_noise(query: InterpolateQuery, model: ModelInfo, where: str, *, start: int | None = None) -> Filled:
+def _told_at(end: int, told: ToldTo, count: int) -> ToldTo:
+    """Returns what a request tells one of its two ends: two values are for the ends, unless there are two images."""
+    return {name: values[end : end + 1] if len(values) == 2 != count else values for name, values in told.items()}
+
+
+def _without_noise(
+    query: InterpolateQuery, model: ModelInfo, where: str, *, start: int | None = None, told: ToldTo | None = None
+) -> Filled:
     """Fills in a query with eta 0, and with ddim where the model's own sampler draws noise all the same.
 
     A plan is used unchanged, or refused.
@@ -195,7 +214,7 @@ def _without_noise(query: InterpolateQuery, model: ModelInfo, where: str, *, sta
     if query.plan is None:
         always_noisy = query.sampler is None and SAMPLERS[model.config.defaults.sampler].always_noisy
         query = query.model_copy(update={"eta": 0.0} | ({"sampler": "ddim"} if always_noisy else {}))
-    filled = fill_in(query, model, start=start)
+    filled = fill_in(query, model, start=start, told=told)
     if filled.plan.stochastic:
         parameter = "plan" if query.sampler is None else "sampler"
         advice = f"omit {parameter}, or choose ddim or dpmpp with eta 0"

@@ -62,12 +62,12 @@ def test_a_walk_leads_from_seed_to_seed(studio: Studio) -> None:
     wait_until(lambda: "60 of 60" in studio.text("#walk output"), 10, "its address shows it again")
 
 
-@pytest.mark.slow
 def test_a_walk_leads_from_what_one_picture_was_told_to_what_the_other_was(studio: Studio) -> None:
     (job,) = walk(studio, 51, 52, **{"model": ["with-glasses"] * 2, "condition:glasses": ["none", "eye patch"]})
     assert job["params"]["conditions"] == {"glasses": ["none"] * 30 + ["eye patch"] * 30}
 
 
+@pytest.mark.slow
 def test_a_walk_is_saved_as_a_video(studio: Studio, tmp_path: Path) -> None:
     walk(studio, 800, 900)
     studio.downloads(tmp_path)

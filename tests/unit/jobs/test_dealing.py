@@ -17,7 +17,7 @@ from jobs.kinds.generate import GenerateQuery, complete
 from jobs.kinds.interpolate import InterpolateQuery
 from jobs.kinds.interpolate import complete as complete_between
 from jobs.params import MAX_SEED
-from model.conditions import Choice, Number, vector_size
+from model.conditions import Choice, Number, Vector, vector_size
 from model.folders.config import ModelConfig
 from model.networks.configs import UNetConfig
 
@@ -165,6 +165,29 @@ def test_choices_do_not_change_at_once() -> None:
         {"age": pytest.approx(45), "colour": "none", "hair": "afro"},
         {"age": pytest.approx(48), "colour": "none", "hair": "hat"},
     ]
+
+
+def test_two_values_are_for_the_two_seeds_and_as_many_as_images_for_each() -> None:
+    def told(count: int, *conditions: str) -> list[dict[str, Any]]:
+        shares = [index / (count - 1) for index in range(count)]
+        params = between("age:30", *conditions, shares=shares, seeds=(1, 2)).params
+        return [params.told_of(index) for index in range(count)]
+
+    changing = told(5, "hair:short", "hair:afro", "colour:black")
+    assert [row["hair"] for row in changing] == ["short"] * 3 + ["afro"] * 2
+    assert {(row["age"], row["colour"]) for row in changing} == {(30, "black")}
+    given = ("hair:short", "hair:afro", "hair:short")
+    assert [row["hair"] for row in told(3, *given)] == ["short", "afro", "short"]
+    with pytest.raises(RequestRefused, match="hair: Input should be one, or one for each of the 4 images"):
+        told(4, *given)
+
+
+def test_vectors_change_evenly_between_two_seeds() -> None:
+    drawn = model(conditions={"style": Vector(2, null=True)}, examples={})
+    query = InterpolateQuery.model_validate(
+        {"condition": ["style:0,1", "style:1,-1"], "seed": (1, 2), "lambda": [0, 0.5, 1]}
+    )
+    assert complete_between(query, drawn, {}).params.conditions == {"style": ((0, 1), (0.5, 0), (1, -1))}
 
 
 def test_the_names_of_what_is_dealt_are_known() -> None:
