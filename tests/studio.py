@@ -115,6 +115,12 @@ class Studio:
         script = "return document.querySelector(arguments[0])?.innerText ?? ''"
         return str(self.driver.execute_script(script, selector))
 
+    def texts(self, selector: str) -> list[str]:
+        """Returns the words of all such elements at one moment, so that none of them can be redrawn in between."""
+        script = "return [...document.querySelectorAll(arguments[0])].map(each => each.innerText)"
+        found: list[str] = self.driver.execute_script(script, selector)
+        return found
+
     def keys(self, *keys: str) -> None:
         ActionChains(self.driver).send_keys(*keys).perform()
 

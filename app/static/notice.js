@@ -1,4 +1,4 @@
-// Short news at the foot of the window, where the reader is: what has happened, and a button to see or undo it.
+// Short news at the edge of the window, where the reader is: what has happened, and a button to see or undo it.
 
 import { $, el } from "./dom.js";
 

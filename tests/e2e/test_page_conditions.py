@@ -121,7 +121,7 @@ def test_the_grid_sweeps_a_condition(studio: Studio, layout: str) -> None:
             box.click()
     studio.press("Draw 2 pictures", "#grid")
     wait_until(lambda: len(studio.all("#grid td a.picture")) == 2, 30, "both are drawn")
-    heads = [each.text for each in studio.all("#grid th[scope=col]")]
+    heads = studio.texts("#grid th[scope=col]")
     assert heads == ["glasses none", "glasses round"]
     jobs = [
         str(each.get_attribute("href")).split("/jobs/")[1].split("/")[0] for each in studio.all("#grid td a.picture")

@@ -206,6 +206,19 @@ def test_a_card_names_the_class_and_counts_the_steps_of_each_picture(studio: Stu
     assert studio.all(f"#job-{job_id} .unfinished img"), "what there was of it stays"
 
 
+@at_both_widths
+def test_news_leave_the_button_free(studio: Studio) -> None:
+    said = "import('/static/notice.js').then(({ notify }) => notify('Something happened. '.repeat(9), { button: 'Show' }))"
+    studio.unfold()  # longer than a phone's window, so that the button sticks to its foot
+    studio.driver.execute_script(f"scrollTo(0, 0); {said}")
+    wait_until(lambda: "Something" in studio.text("#notices"), 5, "it is told")
+    reached = """
+    const button = document.querySelector('#form button[type=submit]'), { left, top, width, height } = button.getBoundingClientRect();
+    return [.1, .5, .9].every(part => document.elementFromPoint(left + part * width, top + height / 2) === button)
+    """
+    assert studio.driver.execute_script(reached), "a click goes to the button"
+
+
 @pytest.mark.slow
 @at_both_widths
 def test_a_result_out_of_view_is_told(studio: Studio) -> None:

@@ -43,9 +43,9 @@ def test_a_grid_has_one_seed_and_is_exported_and_kept(studio: Studio, tmp_path: 
     params = [job["params"] for job in jobs]
     asked = {(each["sampler"], each["steps"], each["seed"], each["n"]) for each in params}
     assert asked == {(sampler, steps, 1, 1) for sampler in ("ddim", "unipc") for steps in (2, 4, 6)}
-    assert [head.text for head in studio.all("#grid thead th")] == ["steps 2", "steps 4", "steps 6"]
-    assert [head.text for head in studio.all("#grid tbody th")] == ["ddim", "unipc"]
-    assert all(" s" in each.text for each in studio.all("#grid td small"))
+    assert studio.texts("#grid thead th") == ["steps 2", "steps 4", "steps 6"]
+    assert studio.texts("#grid tbody th") == ["ddim", "unipc"]
+    assert all(" s" in each for each in studio.texts("#grid td small"))
     studio.downloads(tmp_path)
     studio.press("Save as one picture", "#grid")
     sheet = np.asarray(Image.open(studio.downloaded(tmp_path, "difuso-grid-*.png")).convert("RGB"))
@@ -120,7 +120,7 @@ def test_a_sample_of_the_card_is_drawn_again(studio: Studio) -> None:
     studio.fill("model", "with-classes")
     studio.click("#about")
     studio.see("dialog.model-card .sample")
-    assert [each.text for each in studio.all("dialog.model-card h4")] == list(CLASSES)
+    assert studio.texts("dialog.model-card h4") == list(CLASSES)
     samples = studio.all("dialog.model-card .sample")
     assert len(samples) == 64
     words = [each.get_attribute("aria-label") for each in samples]
@@ -137,7 +137,7 @@ def test_samples_are_arranged_by_a_condition_and_drawn_as_the_sheet_says(studio:
     studio.see("dialog.model-card .sample")
     assert not studio.all("dialog.model-card h4"), "at first in the order of the sheet"
     Select(studio.one("dialog.model-card select")).select_by_visible_text("glasses")
-    assert [each.text for each in studio.all("dialog.model-card h4")] == ["none", "eye patch", "any"]
+    assert studio.texts("dialog.model-card h4") == ["none", "eye patch", "any"]
     assert len(studio.all("dialog.model-card .sample")) == 64
     sample = studio.one("dialog.model-card [aria-label='Seed 4, glasses eye patch']")
     params = studio.job(studio.after(lambda: sample.send_keys(Keys.ENTER)))["params"]
