@@ -13,7 +13,7 @@ from model.plans.settings import GUIDANCE
 
 from .errors import RecipeError
 
-OF_MODEL = ("image_size", "channels", "schedule", "prediction", "variance", "defaults")
+OF_MODEL = ("image_size", "channels", "schedule", "prediction", "variance", "defaults", "plans")
 OF_IMAGE_MODELS = (
     "loss",
     "weighting",

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from model.conditions import MAX_EXAMPLES, Condition, Conditions, Image, plane_count, type_of
-from model.folders.config import ConditionConfig, ModelConfig, SamplerDefaults, ScheduleConfig
+from model.folders.config import ConditionConfig, ModelConfig, PlanName, SamplerDefaults, ScheduleConfig
 from model.foreign.names import is_foreign, module_of
 from model.networks.configs import ClassifierConfig, network_to_json
 from model.networks.network_config import NetworkConfig
@@ -64,6 +64,8 @@ class Recipe:
     network: NetworkConfig | ClassifierConfig  # the network that is trained
     schedule: ScheduleConfig
     defaults: SamplerDefaults
+    # other settings of the sampler by name, which requests of the model ask for as `plan`
+    plans: Mapping[PlanName, SamplerDefaults] = field(default_factory=dict)
     data: Data = Data()
     # the folder of a checkpoint to begin from (fine-tuning). Tensors of the same name and shape are copied, the others
     # start anew. Empty for a network with random weights.
@@ -237,6 +239,7 @@ class Recipe:
             condition=self.condition,
             conditions=self.conditions,
             defaults=self.defaults,
+            plans=self.plans,
             training={"recipe": self.record, **facts},
         )
 

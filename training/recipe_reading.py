@@ -10,7 +10,7 @@ from typing import Any
 from model.conditions import Condition, Conditions, plane_count, vector_size
 from model.errors import CheckpointError
 from model.folders.config import ConditionConfig, SamplerDefaults, ScheduleConfig
-from model.folders.config_json import read_conditions
+from model.folders.config_json import read_conditions, read_plans
 from model.folders.parsing import parse
 from model.foreign.config import ForeignConfig
 from model.foreign.names import check_allowed, is_foreign
@@ -56,6 +56,7 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = (), *, networks: C
         content["network"] = _network(content.get("network", {}), conditions, enlarges="condition" in content)
         for table, kind in {"schedule": ScheduleConfig, "defaults": SamplerDefaults, "data": Data}.items():
             content[table] = parse(kind, content.get(table, {}), f"{table}.")
+        content["plans"] = read_plans(content.get("plans", {}))
         if conditions:
             content["conditions"] = conditions
         if "condition" in content:

@@ -88,13 +88,18 @@ def config_from_json(content: Mapping[str, Any]) -> ModelConfig:
         for name in NETWORK_SECTIONS:
             if fields.get(name) is not None:
                 fields[name] = _network(name, fields[name], fields)
-        plans = _tables("plans", {} if fields.get("plans") is None else fields["plans"], MAX_PLANS)
-        fields["plans"] = {name: parse(SamplerDefaults, plan, f"plans.{name}.") for name, plan in plans.items()}
+        fields["plans"] = read_plans({} if fields.get("plans") is None else fields["plans"])
         config = parse(ModelConfig, fields)
         _check(config)
     except (TypeError, ValueError, LookupError, ArithmeticError) as error:
         raise CheckpointError(f"config.json: {error}") from error
     return config
+
+
+def read_plans(content: Any) -> dict[str, SamplerDefaults]:
+    """Parses a table of a model's named plans; raises ValueError if it is none."""
+    plans = _tables("plans", content, MAX_PLANS)
+    return {name: parse(SamplerDefaults, plan, f"plans.{name}.") for name, plan in plans.items()}
 
 
 def _tables(name: str, content: Any, most: int) -> Mapping[str, Mapping[str, Any]]:

@@ -61,8 +61,8 @@ class Plan:
     """One sampling run.
 
     Attributes:
-        timesteps: the timesteps at which the network is called, in order, shape (K,); fractional only on a Karras grid
-            and in a list.
+        timesteps: the timesteps at which the network is called, in order, shape (K,); fractional only on a grid of
+            sigma and in a list.
         table: the coefficients, float64, shape (K, 13), one row per call; see `Column`.
 
     Examples:

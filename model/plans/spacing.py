@@ -1,4 +1,4 @@
-"""Which noise levels a run visits: timesteps by several rules, the grid of Karras et al. between them, or a list."""
+"""Which noise levels a run visits: timesteps by several rules, grids of sigma between timesteps, or a list."""
 
 import itertools
 import math
@@ -17,6 +17,10 @@ KARRAS_RHO = 7.0
 # lie where nothing of an image is left. This is the limit of diffusers' solvers (lambda_min_clipped of -5.1), a little
 # above the last sigma of DDPM's linear schedule.
 KARRAS_SIGMA_MAX = math.exp(5.1)
+EXPONENTIAL = "exponential"
+# Where an exponential grid ends, and where all but its first level begin at most. Below sigma = 0.02 a step changes what
+# no eye sees, two or three grey levels; above 40 hardly anything of an image is left.
+EXPONENTIAL_SIGMAS = (0.02, 40.0)
 SECTIONS = re.compile(r"\d+(,\d+)*")
 _TIMESTEP = r"[0-9]{1,6}(\.[0-9]{1,6})?"
 LISTED = re.compile(rf"at:{_TIMESTEP}(,{_TIMESTEP}){{0,99}}")
@@ -25,7 +29,7 @@ LISTED = re.compile(rf"at:{_TIMESTEP}(,{_TIMESTEP}){{0,99}}")
 class Levels(NamedTuple):
     """Noise levels, least noisy first."""
 
-    timesteps: tuple[float, ...]  # those of the network's calls; integers, except on a Karras grid and in a list
+    timesteps: tuple[float, ...]  # those of the network's calls; integers, except on a grid of sigma and in a list
     chain: NoiseSchedule  # the schedule that has just these levels
 
 
@@ -34,14 +38,16 @@ def visit_levels(schedule: NoiseSchedule, spacing: str, count: int, *, start: in
 
     Args:
         schedule: that of the network's training.
-        spacing: see `space_timesteps`; or `karras`, whose levels lie between timesteps; or all timesteps, which may be
-            fractional, as in `at:12.5,160,999`.
+        spacing: see `space_timesteps`; or `exponential` or `karras`, whose levels lie between timesteps; or all
+            timesteps, which may be fractional, as in `at:12.5,160,999`.
         count: 1..T, or 1..start+1. A single one is the noisiest, whatever the spacing.
         start: the noisiest timestep instead of T-1, visited whatever the spacing.
 
     Raises PlanError if there are no such levels; the message names the parameter and its limits.
     """
     total = timesteps_from(schedule, start)
+    if spacing == EXPONENTIAL:
+        return _exponential_levels(schedule, count, total - 1)
     if spacing == KARRAS:
         return _karras_levels(schedule, count, total - 1)
     if LISTED.fullmatch(spacing):
@@ -147,7 +153,7 @@ SPACINGS: dict[str, Callable[[int, int], list[int]]] = {
     "trailing": _trailing,
     "quad": _quad,
 }
-RULES = (*SPACINGS, KARRAS)
+RULES = (*SPACINGS, EXPONENTIAL, KARRAS)
 
 
 def steps_in(spacing: str) -> int | None:
@@ -181,6 +187,24 @@ def _listed_levels(schedule: NoiseSchedule, spacing: str, count: int, start: int
     return Levels(timesteps, NoiseSchedule.from_alphas_cumprod(1.0 / (1.0 + sigmas**2)))
 
 
+def _exponential_levels(schedule: NoiseSchedule, count: int, last: int) -> Levels:
+    """Levels whose ln sigma, and so their log-SNR, are evenly spaced (Lu et al. 2022, "DPM-Solver"), from 40 to 0.02.
+
+    The first is the last timestep all the same: pure noise is an x_t there and nowhere else.
+
+    Args:
+        last: the noisiest timestep.
+    """
+    _check_count(count, last)
+    highest = float(schedule.sigmas[last])
+    least, most = EXPONENTIAL_SIGMAS
+    lowest = max(float(schedule.sigmas[0]), min(least, highest / 2))
+    sigmas = np.geomspace(lowest, min(most, highest), count, dtype=np.float64)[:-1]
+    timesteps = (*map(float, schedule.timestep_at(sigmas)), float(last))
+    abar = np.append(1.0 / (1.0 + sigmas**2), schedule.alphas_cumprod[last])
+    return Levels(timesteps, NoiseSchedule.from_alphas_cumprod(abar))
+
+
 def _karras_levels(schedule: NoiseSchedule, count: int, last: int) -> Levels:
     """Levels whose sigma^(1/7) are evenly spaced between the ends (Karras et al. 2022, eq. 5).
 
@@ -188,8 +212,7 @@ def _karras_levels(schedule: NoiseSchedule, count: int, last: int) -> Levels:
         last: the noisiest timestep; from that of the schedule a run begins with pure noise, which has no level of its
             own to begin at.
     """
-    if not 1 <= count <= last + 1:
-        raise PlanError(f"must lie between 1 and {last + 1}", "steps", got=count)
+    _check_count(count, last)
     lowest, highest = schedule.sigmas[0], schedule.sigmas[last]
     if not np.isfinite(highest) and not schedule.continuous:
         raise PlanError(
@@ -198,6 +221,11 @@ def _karras_levels(schedule: NoiseSchedule, count: int, last: int) -> Levels:
     if last == schedule.num_train_timesteps - 1:
         highest = min(highest, KARRAS_SIGMA_MAX)
     return karras_levels_between(schedule, lowest if count > 1 else highest, highest, count)
+
+
+def _check_count(count: int, last: int) -> None:
+    if not 1 <= count <= last + 1:
+        raise PlanError(f"must lie between 1 and {last + 1}", "steps", got=count)
 
 
 def karras_levels_between(schedule: NoiseSchedule, lowest: float, highest: float, count: int) -> Levels:

@@ -30,10 +30,10 @@ class Sampler:
 SAMPLERS: dict[str, Sampler] = {
     "ddpm": Sampler("ddpm", has_variance=True, always_noisy=True),
     "ddim": Sampler("ddim", most_eta=1.0),
-    # From trailing's last level, T-1, to its first, which is not 0: a step of second order to 0 overshoots.
-    "dpmpp": Sampler("dpmpp", spacing="trailing", most_eta=MOST_ETA),
-    "dpmpp_3m": Sampler("dpmpp_3m", spacing="trailing"),
-    "unipc": Sampler("unipc", spacing="trailing"),
+    # In few calls the last of trailing lies in much noise, T / steps, where the finest details cannot be told.
+    "dpmpp": Sampler("dpmpp", spacing="exponential", most_eta=MOST_ETA),
+    "dpmpp_3m": Sampler("dpmpp_3m", spacing="exponential"),
+    "unipc": Sampler("unipc", spacing="exponential"),
     # In sigma, DDIM without noise is Euler's method (Song et al. 2021, eq. 14); the grid is that of Karras et al. 2022.
     "euler": Sampler("ddim", spacing="karras"),
     "consistency": Sampler("consistency", spacing="trailing", always_noisy=True, most_sigma=MOST_SIGMA),

@@ -74,7 +74,7 @@ def test_a_plan_of_the_model_replaces_its_defaults() -> None:
     planned = model(plans={"few": SamplerDefaults("dpmpp", 3, "at:12.5,160,999")})
     params = filled(SamplingQuery(plan="few"), planned)
     assert (params.sampler, params.steps, params.spacing, params.eta) == ("dpmpp", 3, "at:12.5,160,999", 0.0)
-    assert filled(SamplingQuery.model_validate({"plan": "few", "steps": 7}), planned).spacing == "trailing"
+    assert filled(SamplingQuery.model_validate({"plan": "few", "steps": 7}), planned).spacing == "exponential"
     assert filled(SamplingQuery(), planned).steps == 50
     with pytest.raises(PlanError, match="plan must be omitted"):
         filled(SamplingQuery(plan="few"), MODEL)
@@ -137,7 +137,7 @@ def test_a_seed_is_drawn_anew_each_time_but_the_request_is_the_same() -> None:
 @pytest.mark.parametrize(
     ("asked", "expected"),
     [
-        ({"sampler": "dpmpp"}, {"spacing": "trailing", "eta": 0.0}),
+        ({"sampler": "dpmpp"}, {"spacing": "exponential", "eta": 0.0}),
         ({"sampler": "dpmpp", "spacing": "linspace"}, {"spacing": "linspace"}),
         ({"sampler": "ddpm"}, {"spacing": "leading", "eta": 0.0}),
         ({"sampler": "ddpm", "eta": 0.0}, {"eta": 0.0}),

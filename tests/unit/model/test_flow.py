@@ -133,7 +133,7 @@ def outcome(schedule: Flow, sampler: str, steps: int, prediction: Prediction = "
     plan = make_plan(schedule, sampler=sampler, steps=steps, spacing=spacing, prediction=prediction, clip="none")
     first = plan.timesteps[0]
     assert (
-        first == 999 if spacing == "trailing" else schedule.sigma_at(np.array(first)) == pytest.approx(KARRAS_SIGMA_MAX)
+        first == 999 if spacing != "karras" else schedule.sigma_at(np.array(first)) == pytest.approx(KARRAS_SIGMA_MAX)
     )
     end = follow(plan, S, schedule, prediction)
     return end.std if plan.stochastic else end.multiplier

@@ -17,10 +17,10 @@ from model.plans.samplers import SAMPLERS
 from model.plans.samplers.transition import Options
 from model.plans.samplers.transition import transitions as transitions_of
 from model.plans.settings import Settings
-from model.plans.spacing import KARRAS, SPACINGS
+from model.plans.spacing import EXPONENTIAL, KARRAS, SPACINGS
 
 LINEAR = NoiseSchedule.linear(1000)
-GRIDS = [*SPACINGS, KARRAS]
+GRIDS = [*SPACINGS, EXPONENTIAL, KARRAS]
 # Samplers that begin at pure noise; consistency begins at sigma 80, which this schedule passes after t = 929.
 WHOLE = [name for name, sampler in SAMPLERS.items() if sampler.most_sigma == np.inf]
 FLAWS: list[tuple[dict[str, Any], str]] = [
@@ -30,7 +30,7 @@ FLAWS: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"spacing": "cubic"},
-        "spacing 'cubic' is not known: choose one of linspace, leading, trailing, quad, karras, sections such as",
+        "spacing 'cubic' is not known: choose one of linspace, leading, trailing, quad, exponential, karras, sections such as",
     ),
     *(
         ({"sampler": sampler, "steps": steps}, f"steps must lie between 1 and 1000, got {steps}")

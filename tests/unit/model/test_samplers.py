@@ -19,11 +19,11 @@ from model.plans.samplers import SAMPLERS
 from model.plans.samplers.transition import Options
 from model.plans.samplers.transition import transitions as transitions_of
 from model.plans.settings import Settings
-from model.plans.spacing import KARRAS, SPACINGS, Levels, visit_levels
+from model.plans.spacing import EXPONENTIAL, KARRAS, SPACINGS, Levels, visit_levels
 from tests.oracle import LINEAR, abar_at, flow, follow, slopes, with_slope_weight
 
 EXACT = 0.50000757  # the probability flow's own multiplier at s = 0.5 (section 2.9)
-GRIDS = [*SPACINGS, KARRAS]
+GRIDS = [*SPACINGS, EXPONENTIAL, KARRAS]
 COSINE = NoiseSchedule.cosine(1000)
 
 # Section 2.9 of the reference "diffusion-science": s = 0.5, x_T of variance 1, no clipping, float64. Columns: the

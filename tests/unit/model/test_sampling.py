@@ -14,7 +14,7 @@ from model import NoiseSchedule, Plan, make_plan, sample, sample_steps
 from model.noise import draw_noise, image_generator, q_sample
 from model.plans.plan import Prediction
 from model.plans.samplers import SAMPLERS
-from model.plans.spacing import KARRAS, SPACINGS
+from model.plans.spacing import EXPONENTIAL, KARRAS, SPACINGS
 from model.sampling import Denoiser
 from tests.oracle import LINEAR, GaussianDenoiser, abar_at
 from tests.rounding import assert_rounded_alike, rounding
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]
 
 PIXEL = (1, 1, 1)
 SHAPE = (3, 5, 7)
-GRIDS = [*SPACINGS, KARRAS]
+GRIDS = [*SPACINGS, EXPONENTIAL, KARRAS]
 
 # Stochastic and deterministic, of several lengths and starts.
 MIX: list[dict[str, Any]] = [
@@ -87,7 +87,7 @@ def test_steps_is_the_number_of_network_calls_for_any_schedule(data: st.DataObje
     assert torch.isfinite(image).all()
 
 
-@pytest.mark.parametrize(("spacing", "dtype"), [(KARRAS, torch.float32), *((name, torch.int64) for name in SPACINGS)])
+@pytest.mark.parametrize(("spacing", "dtype"), [(EXPONENTIAL, torch.float32), (KARRAS, torch.float32), *((name, torch.int64) for name in SPACINGS)])
 def test_times_are_whole_numbers_but_on_a_karras_grid(spacing: str, dtype: torch.dtype) -> None:
     """Where a network was trained, it is told the time as in training."""
     recorder = Recorder()

@@ -32,7 +32,7 @@ LEARNED = dataclasses.replace(DDIM, network=UNetConfig(out_channels=6), variance
         ({"steps": 7}, {"steps": 7}),
         ({"sampler": "ddim", "eta": 0.0}, {"eta": 0.0}),
         ({"sampler": "ddpm"}, {"sampler": "ddpm", "eta": 0.0}),
-        ({"sampler": "dpmpp"}, {"sampler": "dpmpp", "spacing": "trailing", "eta": 0.0}),
+        ({"sampler": "dpmpp"}, {"sampler": "dpmpp", "spacing": "exponential", "eta": 0.0}),
         ({"sampler": "euler"}, {"sampler": "euler", "spacing": "karras", "eta": 0.0}),
         ({"sampler": "heun", "spacing": "leading"}, {"sampler": "heun", "spacing": "leading", "eta": 0.0}),
         ({"spacing": "9,5"}, {"spacing": "9,5", "steps": 14}),
@@ -65,7 +65,7 @@ def test_runs_that_begin_at_an_image_take_at_most_eta_1_from_the_model() -> None
         ({"start": 999}, ("ddim", 4, LIST, 0.3)),
         ({"start": 998}, ("ddim", 4, "trailing", 0.3)),
         ({"plan": "two"}, ("dpmpp", 2, "at:300,999", 0.0)),
-        ({"plan": "two", "steps": 5}, ("dpmpp", 5, "trailing", 0.0)),
+        ({"plan": "two", "steps": 5}, ("dpmpp", 5, "exponential", 0.0)),
         ({"spacing": "at:1,2,3"}, ("ddim", 3, "at:1,2,3", 0.3)),
     ],
 )

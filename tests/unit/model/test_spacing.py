@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from model import NoiseSchedule, PlanError, make_plan
 from model.plans.samplers import SAMPLERS
 from model.plans.schedule import ContinuousLinear, Flow
-from model.plans.spacing import KARRAS, SPACINGS, space_timesteps, visit_levels
+from model.plans.spacing import EXPONENTIAL, EXPONENTIAL_SIGMAS, KARRAS, SPACINGS, space_timesteps, visit_levels
 from tests.oracle import follow
 
 LINEAR = NoiseSchedule.linear(1000)
@@ -222,6 +222,59 @@ def test_karras_levels_are_those_of_diffusers(count: int) -> None:
         assert scheduler.sigmas[:-1].numpy() == pytest.approx(levels.chain.sigmas[::-1], rel=5e-4)
     assert euler.timesteps.numpy() == pytest.approx(falling, abs=0.01)
     assert dpmpp.timesteps.numpy() == pytest.approx(falling, abs=0.51)  # it rounds them
+
+
+@pytest.mark.parametrize("schedule", [LINEAR, NoiseSchedule.cosine(1000), ContinuousLinear.of(1000), Flow.of(1000)])
+@pytest.mark.parametrize("count", [2, 4, 10, 1000])
+def test_exponential_levels_have_evenly_spaced_logarithms(schedule: NoiseSchedule, count: int) -> None:
+    """But for the noisiest, which is the last timestep, where pure noise belongs."""
+    levels = visit_levels(schedule, EXPONENTIAL, count)
+    least, most = EXPONENTIAL_SIGMAS
+    expected = [least * (most / least) ** (i / (count - 1)) for i in range(count - 1)]
+    assert levels.chain.sigmas[:-1] == pytest.approx([max(each, schedule.sigmas[0]) for each in expected], rel=1e-6)
+    assert schedule.sigma_at(np.array(levels.timesteps[:-1])) == pytest.approx(levels.chain.sigmas[:-1], rel=1e-6)
+    assert levels.timesteps[-1] == 999
+    assert (np.diff(levels.timesteps) > 0).all()
+
+
+@given(total=st.integers(1, 300), data=st.data())
+@settings(max_examples=50)
+def test_exponential_levels_exist_below_any_start(data: st.DataObject, total: int) -> None:
+    schedule = NoiseSchedule.cosine(total)
+    start = data.draw(st.integers(0, total - 1))
+    count = data.draw(st.integers(1, start + 1))
+    levels = visit_levels(schedule, EXPONENTIAL, count, start=start)
+    assert len(levels.timesteps) == levels.chain.num_train_timesteps == count
+    assert levels.timesteps[-1] == start
+    assert levels.timesteps[0] >= 0
+    assert levels.chain.sigmas[-1] == pytest.approx(schedule.sigmas[start], rel=1e-9)
+    assert (np.diff(levels.timesteps) > 0).all()
+    assert (np.diff(levels.chain.sigmas) > 0).all()
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.parametrize("count", [2, 10, 25])
+def test_exponential_levels_are_those_of_diffusers(count: int) -> None:
+    """Where all noise of the schedule lies between the ends, 0.029 to 14.6: there diffusers' grid ends, too."""
+    diffusers = pytest.importorskip("diffusers")
+    noise = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+    euler = diffusers.EulerDiscreteScheduler(1000, **noise, use_exponential_sigmas=True)
+    euler.set_timesteps(count)
+    levels = visit_levels(NoiseSchedule.scaled_linear(1000), EXPONENTIAL, count)
+    assert euler.sigmas[:-1].numpy() == pytest.approx(levels.chain.sigmas[::-1], rel=5e-4)
+    assert euler.timesteps.numpy() == pytest.approx(np.array(levels.timesteps[::-1]), abs=0.01)
+
+
+def test_few_exponential_levels_keep_what_trailing_smooths() -> None:
+    """Details of a tenth of the image's contrast, of which 4 and 10 calls of `trailing` keep a fifth and a half."""
+    cosine = NoiseSchedule.cosine(1000)
+
+    def kept(spacing: str, steps: int) -> float:
+        plan = make_plan(cosine, sampler="unipc", steps=steps, spacing=spacing, clip="none")
+        return follow(plan, 0.1, cosine).std / 0.1
+
+    assert [round(kept("trailing", steps), 2) for steps in (4, 10, 25)] == [0.23, 0.50, 0.80]
+    assert [round(kept(EXPONENTIAL, steps), 2) for steps in (4, 10, 25)] == [0.66, 1.00, 0.98]
 
 
 def test_a_list_visits_the_timesteps_that_it_names() -> None:

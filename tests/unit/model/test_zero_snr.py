@@ -15,7 +15,7 @@ from model import NoiseSchedule, PlanError, make_plan, sample
 from model.noise import draw_noise, image_generator
 from model.plans.plan import Column
 from model.plans.samplers import SAMPLERS
-from model.plans.spacing import KARRAS, SPACINGS
+from model.plans.spacing import EXPONENTIAL, KARRAS, SPACINGS
 from tests.oracle import LINEAR, GaussianDenoiser
 
 pytestmark = pytest.mark.processors
@@ -48,7 +48,7 @@ def test_a_list_that_misses_the_end_is_refused(sampler: str, spacing: str, level
         make_plan(ZERO_SNR, prediction="v", sampler=sampler, spacing=spacing, steps=levels)
 
 
-@pytest.mark.parametrize("spacing", ["linspace", "quad", "trailing", "90,60,60,20,20"])
+@pytest.mark.parametrize("spacing", ["linspace", "quad", "trailing", "exponential", "90,60,60,20,20"])
 def test_any_list_that_begins_there_is_taken(spacing: str) -> None:
     plan = make_plan(ZERO_SNR, spacing=spacing, steps=250, prediction="v")
     assert plan.timesteps[0] == 999
@@ -61,7 +61,7 @@ def test_karras_has_no_sigma_to_begin_at(sampler: str) -> None:
         make_plan(ZERO_SNR, sampler=sampler, spacing="karras", prediction="v")
 
 
-@pytest.mark.parametrize("spacing", [*SPACINGS, KARRAS, "249,1"])
+@pytest.mark.parametrize("spacing", [*SPACINGS, EXPONENTIAL, KARRAS, "249,1"])
 def test_heun_has_no_sigma_to_begin_at(spacing: str) -> None:
     """And no spacing helps, so that this is what is said whatever it is."""
     with pytest.raises(PlanError, match=r"sampler heun needs a little of the image .*; choose ddim") as caught:
@@ -70,7 +70,7 @@ def test_heun_has_no_sigma_to_begin_at(spacing: str) -> None:
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-@pytest.mark.parametrize("spacing", ["leading", "karras"])
+@pytest.mark.parametrize("spacing", ["leading", "exponential", "karras"])
 def test_a_start_below_the_end_may_be_anything(sampler: str, spacing: str) -> None:
     """An image that was noised to T-2 is still one, so eps, karras and heun have their levels."""
     plan = make_plan(ZERO_SNR, prediction="eps", start=998, steps=9, sampler=sampler, spacing=spacing)
