@@ -36,7 +36,7 @@ ORACLE = [
     for steps, value in zip(heads[1:], values, strict=True)
 ]
 LISTS = [
-    (*re.findall(r"`([\w,]+)`", spacing)[-1:], listed) for spacing, listed, _ in rows("Which levels a run visits")[2:8]
+    (*re.findall(r"`([\w,]+)`", spacing)[-1:], listed) for spacing, listed, _ in rows("Which levels a run visits")[2:9]
 ]
 
 
@@ -64,13 +64,24 @@ def test_the_spreads() -> None:
         assert printed == [f"{more:+.1f} %".replace("-", "\N{MINUS SIGN}") for more in computed]
 
 
+def test_the_details() -> None:
+    """Of which few calls of `trailing` keep little."""
+    cosine, s = NoiseSchedule.cosine(1000), 0.1
+    heads, _, *lines = rows("Fine details in few calls")
+    assert [name for name, *_ in lines] == ["`trailing`", "`exponential`"]
+    for name, *printed in lines:
+        settings = {"sampler": "unipc", "spacing": name.strip("`"), "clip": "none"}
+        plans = [make_plan(cosine, **settings, steps=int(calls.split()[0])) for calls in heads[1:]]
+        assert printed == [f"{follow(plan, s, cosine).multiplier / s:.2f}" for plan in plans]
+
+
 @pytest.mark.parametrize(("spacing", "printed"), LISTS)
 def test_the_lists(spacing: str, printed: str) -> None:
     assert [round(t, 2) for t in visit_levels(LINEAR, spacing, 10).timesteps] == [float(t) for t in printed.split(",")]
 
 
 def test_the_tables_were_found() -> None:
-    assert (len(ORACLE), len(LISTS)) == (12 * 6, 6)
+    assert (len(ORACLE), len(LISTS)) == (15 * 6, 7)
 
 
 def test_fixed_large_draws_more_than_the_last_call_expects() -> None:

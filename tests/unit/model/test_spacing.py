@@ -265,18 +265,6 @@ def test_exponential_levels_are_those_of_diffusers(count: int) -> None:
     assert euler.timesteps.numpy() == pytest.approx(np.array(levels.timesteps[::-1]), abs=0.01)
 
 
-def test_few_exponential_levels_keep_what_trailing_smooths() -> None:
-    """Details of a tenth of the image's contrast, of which 4 and 10 calls of `trailing` keep a fifth and a half."""
-    cosine = NoiseSchedule.cosine(1000)
-
-    def kept(spacing: str, steps: int) -> float:
-        plan = make_plan(cosine, sampler="unipc", steps=steps, spacing=spacing, clip="none")
-        return follow(plan, 0.1, cosine).std / 0.1
-
-    assert [round(kept("trailing", steps), 2) for steps in (4, 10, 25)] == [0.23, 0.50, 0.80]
-    assert [round(kept(EXPONENTIAL, steps), 2) for steps in (4, 10, 25)] == [0.66, 1.00, 0.98]
-
-
 def test_a_list_visits_the_timesteps_that_it_names() -> None:
     plan = make_plan(LINEAR, sampler="dpmpp", steps=3, spacing="at:12.5,160,999")
     assert plan.timesteps == (999.0, 160.0, 12.5)
