@@ -39,8 +39,8 @@ from .report import Report, say
 
 BATCH = 32
 REAL = 1000  # images of each half, at most
-FEW = (1, 2, 4, 8, 10, 25)
-NOISY = (10, 25, 50)
+FEW = (2, 4, 6, 8, 10, 25)
+NOISY = (6, 8, 10, 16, 25, 50)
 LONG = 50  # steps, above which a cell has fewer images
 FEWEST = 48  # images of a cell, however many steps they take
 
@@ -83,17 +83,18 @@ class Line:
 
 
 LINES = (
-    Line("ddpm", steps=(10, 25, 50, 100, 1000)),
-    Line("ddim", steps=(*FEW, 50, 1000)),
-    Line("dpmpp", "trailing", (*FEW, 50)),
-    Line("dpmpp", "trailing", NOISY, eta=0.5),
-    Line("dpmpp", "trailing", NOISY, eta=1.0),
-    Line("dpmpp", "trailing", NOISY, eta=1.5),
-    Line("dpmpp", "trailing", NOISY, eta=3.0),
-    Line("unipc", "trailing"),
+    Line("ddpm", "trailing", (10, 25, 50, 100, 1000)),
+    Line("ddim", "trailing", (*FEW, 50, 1000)),
+    Line("unipc", "trailing", FEW),
+    Line("unipc", "exponential", FEW),
+    Line("dpmpp", "exponential", FEW),
+    Line("dpmpp", "exponential", NOISY, eta=1.0),
+    Line("dpmpp", "exponential", NOISY, eta=1.5),
+    Line("dpmpp", "exponential", NOISY, eta=3.0),
+    Line("dpmpp", "trailing", (10, 25, 50), eta=3.0),
     Line("heun", "karras", (10, 25, 50)),
 )
-CONVERGED = Line("ddim"), 1000  # the limit of the deterministic samplers
+CONVERGED = Line("ddim", "trailing"), 1000  # the limit of the deterministic samplers
 
 
 class Bench:

@@ -97,11 +97,11 @@ def test_the_choice_is_that_of_the_pictures_for_choosing() -> None:
     """The best of each number of steps, once, though it may be the default, too."""
     config = replace(load_checkpoint(Path("checkpoints/faces64")).config, defaults=DEFAULTS, plans={})
     lines = {line.name: [{"steps": steps, KID: 0.5} for steps in line.steps] for line in quality.LINES}
-    for name, steps in (("dpmpp trailing", 2), ("ddim", 4)):
+    for name, steps in (("unipc trailing", 2), ("ddim trailing", 4)):
         next(point for point in lines[name] if point["steps"] == steps)[KID] = 0.1
     found = chosen(lines, config)
-    assert {why for (line, steps), why in found.items() if (line.sampler, steps) == ("dpmpp", 2)} == {"best tried"}
+    assert {why for (line, steps), why in found.items() if (line.sampler, steps) == ("unipc", 2)} == {"best tried"}
     assert found[Line("ddim", "trailing", ()), 4] == "best tried"
     assert found[Line("ddim", "trailing", ()), 2] == "default"
-    lines["dpmpp trailing"][1][KID], lines["ddim"][1][KID] = 0.5, 0.1
+    lines["unipc trailing"][0][KID], lines["ddim trailing"][0][KID] = 0.5, 0.1
     assert chosen(lines, config)[Line("ddim", "trailing", ()), 2] == "best tried, default"
