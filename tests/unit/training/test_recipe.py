@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from model.folders.config import SamplerDefaults
 from model.formats.facts import GuidedFacts
 from model.formats.released import RELEASED
 from model.networks.build import build_network
@@ -63,6 +64,10 @@ def test_overrides_are_typed_and_reach_into_tables() -> None:
         ("network=3", r"network must be a table of in_channels, .*got 3"),
         ("image_size.width=3", "image_size is a value, not a table"),
         ("defaults.sampler=nosuch", "defaults.sampler: Input should be 'ddpm', 'ddim', "),
+        ("plans.fast.sampler=nosuch", r"plans\.fast\.sampler: Input should be 'ddpm', 'ddim', "),
+        ("plans.fast.spacing=at:9,5", "spacing must list rising timesteps"),
+        ("plans.Fast.steps=4", r"plans.*pattern"),
+        ("plans=4", "plans must be a table of tables"),
         ("image_size=15", "image_size must be a multiple of 2"),
         ("channels=1", "channels must equal the network's in_channels"),
         ("max_steps", "--set takes KEY=VALUE"),
@@ -105,6 +110,11 @@ def test_a_file_is_a_recipe_too(tmp_path: Path) -> None:
     path.write_text("batch_size 4\n", encoding="utf-8")
     with pytest.raises(RecipeError, match="not TOML"):
         load_recipe(str(path))
+
+
+def test_the_plans_of_a_recipe_are_those_of_its_model() -> None:
+    changes = ["plans.fast.sampler=unipc", "plans.fast.steps=4", "plans.fast.spacing=exponential"]
+    assert load_recipe("smoke", changes).model_config({}).plans == {"fast": SamplerDefaults("unipc", 4, "exponential")}
 
 
 def test_a_run_may_be_made_longer_but_not_be_given_another_network() -> None:
