@@ -208,7 +208,9 @@ def test_a_card_names_the_class_and_counts_the_steps_of_each_picture(studio: Stu
 
 @at_both_widths
 def test_news_leave_the_button_free(studio: Studio) -> None:
-    said = "import('/static/notice.js').then(({ notify }) => notify('Something happened. '.repeat(9), { button: 'Show' }))"
+    said = (
+        "import('/static/notice.js').then(({ notify }) => notify('Something happened. '.repeat(9), { button: 'Show' }))"
+    )
     studio.unfold()  # longer than a phone's window, so that the button sticks to its foot
     studio.driver.execute_script(f"scrollTo(0, 0); {said}")
     wait_until(lambda: "Something" in studio.text("#notices"), 5, "it is told")

@@ -107,7 +107,7 @@ def test_the_card_of_a_model_shows_what_its_folder_says(studio: Studio) -> None:
         assert words in card.text
     assert [each.text for each in card.find_elements(By.TAG_NAME, "strong")] == [
         "random",
-        "ddim 3, eta=0.5",
+        "ddim 3 trailing, eta=0.5",
         "Licence.",
     ]
     links = [each.get_attribute("href") for each in card.find_elements(By.TAG_NAME, "a")]
@@ -150,7 +150,7 @@ def test_a_point_of_the_quality_is_used_as_settings(studio: Studio) -> None:
     studio.see("dialog.model-card .point")
     points = studio.all("dialog.model-card .point")
     words = [each.get_attribute("aria-label") or "" for each in points]
-    assert [each.partition(":")[0] for each in words] == ["ddim 3, eta=0.5", "10 calls"]
+    assert [each.partition(":")[0] for each in words] == ["ddim 3 trailing, eta=0.5", "10 calls"]
     assert "7.0, " in words[0]
     places = [(each.location["x"], each.location["y"]) for each in points]
     assert places[0] < places[1], "more steps take longer"
@@ -158,9 +158,10 @@ def test_a_point_of_the_quality_is_used_as_settings(studio: Studio) -> None:
     points[0].send_keys(Keys.ENTER)
     wait_until(lambda: not studio.all("dialog.model-card"), 5, "the card closes")
     values = {
-        name: studio.form.find_element(By.NAME, name).get_property("value") for name in ("sampler", "steps", "eta")
+        name: studio.form.find_element(By.NAME, name).get_property("value")
+        for name in ("sampler", "steps", "spacing", "eta")
     }
-    assert values == {"sampler": "ddim", "steps": "3", "eta": "0.5"}
+    assert values == {"sampler": "ddim", "steps": "3", "spacing": "trailing", "eta": "0.5"}
 
 
 WIDE_CARD = """

@@ -1,5 +1,5 @@
 // How good a model's pictures are for how much time: the rows of its card's tables that begin with settings, such as
-// "dpmpp 25, eta=1.5" or "4 calls", and have a distance. Their time is what the server forecasts for a picture.
+// "dpmpp 25, eta=1.5", "unipc 8 trailing" or "4 calls", and have a distance. Their time is what the server forecasts for a picture.
 
 import { el } from "../dom.js";
 import { fillForm, form } from "../form.js";
@@ -7,7 +7,7 @@ import { priceOf } from "../making.js";
 import { fromPicture, leastOf } from "../models.js";
 import { duration, number, t } from "../texts.js";
 
-const SETTINGS = /^(?:(\d+) calls?|([a-z]\w*) (\d+))(?:, eta=(\d+(?:\.\d+)?))?\b/;
+const SETTINGS = /^(?:(\d+) calls?|([a-z]\w*) (\d+)(?: ([a-z]+))?)(?:, eta=(\d+(?:\.\d+)?))?\b/;
 const DISTANCE = /^(KID|FID|FD)\b/;
 const MOST = 12; // points
 
@@ -51,10 +51,11 @@ function rowsOf(model, table) {
   if (column < 1) return [];
   const known = [...form.elements.sampler.options].map(option => option.value);
   return rows.flatMap(cells => {
-    const [name, calls, sampler = model.defaults.sampler, steps = calls, eta] = SETTINGS.exec(cells[0]) ?? [];
+    const [name, calls, sampler = model.defaults.sampler, steps = calls, spacing, eta] = SETTINGS.exec(cells[0]) ?? [];
     const distance = parseFloat((cells[column] ?? "").replace("−", "-"));
     if (!name || !known.includes(sampler) || Number.isNaN(distance)) return [];
-    const query = new URLSearchParams({ model: model.name, sampler, steps, ...(eta && { eta }), ...leastOf(model.name) });
+    const chosen = { sampler, steps, ...(spacing && { spacing }), ...(eta && { eta }) };
+    const query = new URLSearchParams({ model: model.name, ...chosen, ...leastOf(model.name) });
     return [{ name, query, distance, steps: Number(steps), figure: head[column] }];
   });
 }

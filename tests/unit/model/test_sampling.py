@@ -87,7 +87,10 @@ def test_steps_is_the_number_of_network_calls_for_any_schedule(data: st.DataObje
     assert torch.isfinite(image).all()
 
 
-@pytest.mark.parametrize(("spacing", "dtype"), [(EXPONENTIAL, torch.float32), (KARRAS, torch.float32), *((name, torch.int64) for name in SPACINGS)])
+@pytest.mark.parametrize(
+    ("spacing", "dtype"),
+    [(EXPONENTIAL, torch.float32), (KARRAS, torch.float32), *((name, torch.int64) for name in SPACINGS)],
+)
 def test_times_are_whole_numbers_but_on_a_karras_grid(spacing: str, dtype: torch.dtype) -> None:
     """Where a network was trained, it is told the time as in training."""
     recorder = Recorder()
