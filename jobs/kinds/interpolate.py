@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from model.plans.inversion import make_inversion
 from model.plans.samplers import SAMPLERS
-from model.plans.spacing import KARRAS
+from model.plans.spacing import KARRAS, steps_in
 
 from ..catalog import ModelInfo
 from ..dealing import deal
@@ -21,6 +21,7 @@ from ..queries import ImageQuery
 from ..told import ToldTo, check_size, mixed, named_values, read_told
 from .base import Fit, Images, Kind, Prepared, Task
 
+LEAST_INVERTED = 25  # steps unless a request names fewer; with 10 an image comes back with errors that are seen
 STRENGTH = 0.5  # the default part of T to which both are noised: Ho et al. 2020, figure 8
 TWO_SEEDS = "two seeds"  # in messages
 OF_IMAGES = ("t", "mode", "noise", "fit")  # parameters that have no meaning between two seeds
@@ -151,7 +152,7 @@ def _between_noises(query: InterpolateQuery, model: ModelInfo, depth: int) -> Pr
     """Completes a request that inverts its images.
 
     By default they are drawn by the solver and on the grid that inverted them, because this reverses the inversion
-    best.
+    best, and a model that draws in few steps takes more.
     """
     if depth == 0:
         raise RequestRefused("t", "Input should be at least 1 with mode ddim")
@@ -159,6 +160,9 @@ def _between_noises(query: InterpolateQuery, model: ModelInfo, depth: int) -> Pr
     if query.sampler is None and query.plan is None:
         by_karras = query.spacing is None and (model.schedule.continuous or math.isfinite(model.schedule.sigmas[depth]))
         query = query.model_copy(update={"sampler": "dpmpp"} | ({"spacing": KARRAS} if by_karras else {}))
+    if query.steps is None and query.plan is None and steps_in(query.spacing or "") is None:
+        least = min(max(LEAST_INVERTED, model.config.defaults.steps), depth + 1)
+        query = query.model_copy(update={"steps": least})
     params, plan = _without_noise(query, model, "mode ddim", start=depth)
     if isinstance(params.label, tuple):
         raise RequestRefused("label", "Input should be one with mode ddim: both images are inverted with it")

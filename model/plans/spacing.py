@@ -18,8 +18,8 @@ KARRAS_RHO = 7.0
 # above the last sigma of DDPM's linear schedule.
 KARRAS_SIGMA_MAX = math.exp(5.1)
 EXPONENTIAL = "exponential"
-# Where an exponential grid ends, and where all but its first level begin at most. Below sigma = 0.02 a step changes what
-# no eye sees, two or three grey levels; above 40 hardly anything of an image is left.
+# Where an exponential grid ends, and where all but its first level begin at most. Below sigma = 0.02 a step changes two
+# or three grey levels, which no eye sees; above 40 hardly anything of an image is left.
 EXPONENTIAL_SIGMAS = (0.02, 40.0)
 SECTIONS = re.compile(r"\d+(,\d+)*")
 _TIMESTEP = r"[0-9]{1,6}(\.[0-9]{1,6})?"

@@ -215,7 +215,8 @@ def test_news_leave_the_button_free(studio: Studio) -> None:
     studio.driver.execute_script(f"scrollTo(0, 0); {said}")
     wait_until(lambda: "Something" in studio.text("#notices"), 5, "it is told")
     reached = """
-    const button = document.querySelector('#form button[type=submit]'), { left, top, width, height } = button.getBoundingClientRect();
+    const button = document.querySelector('#form button[type=submit]');
+    const { left, top, width, height } = button.getBoundingClientRect();
     return [.1, .5, .9].every(part => document.elementFromPoint(left + part * width, top + height / 2) === button)
     """
     assert studio.driver.execute_script(reached), "a click goes to the button"

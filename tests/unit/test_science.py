@@ -70,8 +70,9 @@ def test_the_details() -> None:
     heads, _, *lines = rows("Fine details in few calls")
     assert [name for name, *_ in lines] == ["`trailing`", "`exponential`"]
     for name, *printed in lines:
-        settings = {"sampler": "unipc", "spacing": name.strip("`"), "clip": "none"}
-        plans = [make_plan(cosine, **settings, steps=int(calls.split()[0])) for calls in heads[1:]]
+        spacing = name.strip("`")
+        runs = [int(calls.split()[0]) for calls in heads[1:]]
+        plans = [make_plan(cosine, sampler="unipc", spacing=spacing, steps=steps, clip="none") for steps in runs]
         assert printed == [f"{follow(plan, s, cosine).multiplier / s:.2f}" for plan in plans]
 
 

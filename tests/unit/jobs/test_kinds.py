@@ -264,6 +264,9 @@ def test_what_was_inverted_is_drawn_without_noise_by_what_inverted_it() -> None:
     assert task.depth == 999
     assert (params.sampler, params.eta, params.spacing) == ("dpmpp", 0.0, "karras")
     assert interpolate(mode="ddim", t=499)[1].depth == 499
+    few = model(defaults=SamplerDefaults("dpmpp", 10, "exponential", 3.0))
+    inverted = [asked("interpolate", few, {"mode": "ddim", **sent})[0] for sent in ({}, {"t": 9}, {"steps": 4})]
+    assert [each.steps for each in inverted] == [25, 10, 4], "what draws in few steps is inverted in more"
     params, _ = interpolate(mode="ddim", sampler="ddim", spacing="trailing")
     assert (params.sampler, params.eta, params.spacing) == ("ddim", 0.0, "trailing")
     for wrong, parameter in (({"sampler": "ddpm"}, "sampler"), ({"t": 0}, "t"), ({"eta": 1.0}, "eta")):
@@ -332,7 +335,7 @@ def test_a_guess_is_one_network_call() -> None:
 
 def test_restoration_has_the_noise_of_its_paper_and_more_steps() -> None:
     params, task = restore(task="superres", factor="4", sigma=10.0)
-    assert (params.steps, params.sampler, params.eta) == (50, "ddim", 0.85)
+    assert (params.steps, params.sampler, params.eta) == (20, "ddim", 0.85)
     assert (task.degradation, task.factor, task.sigma) == ("superres", 4, 10.0)
     assert restore(task="inpaint", steps=7)[0].steps == 7
     assert restore(task="inpaint", spacing="5,5")[0].steps == 10

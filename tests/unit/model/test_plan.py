@@ -30,7 +30,7 @@ FLAWS: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"spacing": "cubic"},
-        "spacing 'cubic' is not known: choose one of linspace, leading, trailing, quad, exponential, karras, sections such as",
+        "spacing 'cubic' is not known: choose one of linspace, leading, trailing, quad, exponential, karras, sections ",
     ),
     *(
         ({"sampler": sampler, "steps": steps}, f"steps must lie between 1 and 1000, got {steps}")
