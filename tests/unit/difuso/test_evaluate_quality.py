@@ -69,7 +69,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_the_shipped_model_beside_drawn_faces_with_more_and_fewer_steps(tmp_path: Path) -> None:
-    """From checkpoint to table and plot; more steps are better, and faces are better still."""
+    """From checkpoint to table and plot; one step is worse than four, and than drawn faces."""
     pytest.importorskip("resvg_py")
     pytest.importorskip("timm", reason="EfficientNet-Lite0 comes with the extra evaluate")
     arguments = ("--models-dir", SHIPPED, "--images", 24, "--references", 25, "--out", tmp_path)
@@ -80,13 +80,13 @@ def test_the_shipped_model_beside_drawn_faces_with_more_and_fewer_steps(tmp_path
     assert "None of these is an FID" in printed
 
     few, more, faces = rows(tmp_path)
-    assert few["name"].startswith("faces64 ddim trailing 1")
+    assert few["name"].startswith("faces64 ddim exponential 1")
     assert (few["drawn"]["steps"], more["drawn"]["steps"], faces["drawn"]) == (1, 4, None)
     assert few["drawn"]["sha256"] == load_checkpoint(SHIPPED / "faces64").sha256
     assert (faces["name"], faces["images"], faces["reference"]) == ("other drawn faces", 24, "drawn faces")
     for key in ("FD-EfficientNet-Lite0-TF", "sFD-EfficientNet-Lite0-TF", "KID-EfficientNet-Lite0-TF"):
         values = [row["figures"][key]["value"] for row in (few, more, faces)]
-        assert values == sorted(values, reverse=True)
+        assert values[0] > max(values[1:])  # two dozen images cannot tell those of four steps from drawn ones
         assert "25 of the reference" in few["figures"][key]["protocol"]
     assert faces["figures"]["Precision-EfficientNet-Lite0-TF"]["value"] > 0.5
     assert few["seconds_per_image"] > 0
