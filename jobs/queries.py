@@ -11,6 +11,7 @@ from pydantic import Field, create_model, field_validator
 from model.conditions import MAX_CONDITIONS
 from model.folders.config import PLAN_NAME
 from model.plans.settings import SETTINGS, Settings
+from model.plans.spacing import steps_in
 
 from .errors import RequestRefused
 from .params import MAX_IMAGES, MAX_TOLD, TAG, Seed
@@ -42,6 +43,11 @@ class Choices(_Settings):
     def chosen(self) -> dict[str, Any]:
         """Those that are not left open."""
         return {name: value for name in SETTINGS if (value := getattr(self, name)) is not None}
+
+    @property
+    def chooses_steps(self) -> bool:
+        """Whether the number of steps is chosen, by itself or as the length of a list."""
+        return self.chosen.get("steps", steps_in(self.chosen.get("spacing", ""))) is not None
 
 
 class SamplingQuery(Choices):

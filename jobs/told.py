@@ -9,9 +9,9 @@ from model.conditions import Condition, Conditions, Told, Vector
 from .errors import RequestRefused
 from .params import MAX_IMAGES, MAX_TOLD, SamplingParams
 
-ToldTo: TypeAlias = Mapping[
-    str, tuple[Told, ...]
-]  # by the names of conditions one value for all images, or one for each
+ToldTo: TypeAlias = Mapping[str, tuple[Told, ...]]
+"""By the names of conditions one value for all images, or one for each."""
+
 FORM = "Input should be NAME:VALUE, such as age:33"
 
 

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from model.plans.inversion import make_inversion
 from model.plans.samplers import SAMPLERS
-from model.plans.spacing import KARRAS, steps_in
+from model.plans.spacing import KARRAS
 
 from ..catalog import ModelInfo
 from ..dealing import deal
@@ -160,7 +160,7 @@ def _between_noises(query: InterpolateQuery, model: ModelInfo, depth: int) -> Pr
     if query.sampler is None and query.plan is None:
         by_karras = query.spacing is None and (model.schedule.continuous or math.isfinite(model.schedule.sigmas[depth]))
         query = query.model_copy(update={"sampler": "dpmpp"} | ({"spacing": KARRAS} if by_karras else {}))
-    if query.steps is None and query.plan is None and steps_in(query.spacing or "") is None:
+    if query.plan is None and not query.chooses_steps:
         least = min(max(LEAST_INVERTED, model.config.defaults.steps), depth + 1)
         query = query.model_copy(update={"steps": least})
     params, plan = _without_noise(query, model, "mode ddim", start=depth)

@@ -6,7 +6,6 @@ from typing import Literal
 from pydantic import Field
 
 from model.plans.settings import RESTORATION_ETA
-from model.plans.spacing import steps_in
 from model.shape import Shape
 
 from ..catalog import ModelInfo
@@ -67,7 +66,7 @@ def complete(query: RestoreQuery, model: ModelInfo, images: Images) -> Prepared:
     chosen: dict[str, object] = {"sampler": "ddim", "eta": RESTORATION_ETA, "classifier_scale": 0.0}
     if query.guidance_scale is None:
         chosen["guidance_scale"] = 1.0  # the measurement guides already
-    if query.steps is None and steps_in(query.spacing or "") is None:
+    if not query.chooses_steps:
         chosen["steps"] = min(STEPS, model.schedule.num_train_timesteps)
     params, plan = fill_in(query.model_copy(update=chosen), model)
     task = Restoring(task=query.degradation, factor=factor, blur=query.blur, width=query.width, sigma=query.sigma)

@@ -89,8 +89,7 @@ def space_timesteps(spacing: str, steps: int, total: int) -> tuple[int, ...]:
 
     Raises PlanError if the spacing is unknown, `steps` does not lie in 1..total, or the sections do not fit.
     """
-    if not 1 <= steps <= total:
-        raise PlanError(f"must lie between 1 and {total}", "steps", got=steps)
+    _check_count(steps, total)
     if SECTIONS.fullmatch(spacing):
         return tuple(_sections([int(part) for part in spacing.split(",")], steps, total))
     if spacing in SPACINGS:
@@ -195,7 +194,7 @@ def _exponential_levels(schedule: NoiseSchedule, count: int, last: int) -> Level
     Args:
         last: the noisiest timestep.
     """
-    _check_count(count, last)
+    _check_count(count, last + 1)
     highest = float(schedule.sigmas[last])
     least, most = EXPONENTIAL_SIGMAS
     lowest = max(float(schedule.sigmas[0]), min(least, highest / 2))
@@ -212,7 +211,7 @@ def _karras_levels(schedule: NoiseSchedule, count: int, last: int) -> Levels:
         last: the noisiest timestep; from that of the schedule a run begins with pure noise, which has no level of its
             own to begin at.
     """
-    _check_count(count, last)
+    _check_count(count, last + 1)
     lowest, highest = schedule.sigmas[0], schedule.sigmas[last]
     if not np.isfinite(highest) and not schedule.continuous:
         raise PlanError(
@@ -223,9 +222,9 @@ def _karras_levels(schedule: NoiseSchedule, count: int, last: int) -> Levels:
     return karras_levels_between(schedule, lowest if count > 1 else highest, highest, count)
 
 
-def _check_count(count: int, last: int) -> None:
-    if not 1 <= count <= last + 1:
-        raise PlanError(f"must lie between 1 and {last + 1}", "steps", got=count)
+def _check_count(count: int, total: int) -> None:
+    if not 1 <= count <= total:
+        raise PlanError(f"must lie between 1 and {total}", "steps", got=count)
 
 
 def karras_levels_between(schedule: NoiseSchedule, lowest: float, highest: float, count: int) -> Levels:
