@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from .errors import RequestRefused
-from .params import MAX_IMAGES, MAX_SEED
+from .params import MAX_IMAGES
 
 ALL = "all"  # the label that stands for all classes in turn, unless the model has a class of this name
 DRAWN_SEEDS = 2**32  # enough that equal seeds are unlikely, and short enough to read out
@@ -44,8 +44,6 @@ def per_image(
     n = image_count(seeds, labels, n=n, turns=len(turns), values=values)
     if n > MAX_IMAGES:
         raise RequestRefused("n", f"Label {ALL} needs n: {model} has {n} classes, more than {MAX_IMAGES}")
-    if seeds and len(seeds) == 1 and seeds[0] + n - 1 > MAX_SEED:
-        raise RequestRefused("seed", f"Input should be at most {MAX_SEED - n + 1} for {n} images in a row")
     return PerImage(n, one_or_several(seeds or draw_seed()), label_in_turn(turns, range(n)))
 
 

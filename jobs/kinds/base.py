@@ -16,7 +16,7 @@ from ..defaults import check_guidance
 from ..errors import RequestRefused
 from ..images.arrays import SentImage
 from ..images.fitting import FittedImage, fit, fit_map
-from ..params import SamplingParams
+from ..params import MAX_SEED, SamplingParams
 from ..queries import SamplingQuery
 from ..told import uploads_of
 from ..traces import Trace, check_trace, trace_of
@@ -202,6 +202,8 @@ class Kind(Generic[Query]):
     def _complete(self, query: Query, model: ModelInfo, images: Images) -> Prepared:
         prepared = self.complete(query, model, images)
         n, steps = prepared.params.n, prepared.params.steps
+        if prepared.task.seed(prepared.params, n - 1) > MAX_SEED:
+            raise RequestRefused("seed", f"Input should be at most {MAX_SEED - n + 1} for {n} images in a row")
         trace, shape = trace_of(query.trace, steps), model.final_shape
         check_trace(trace, n=n, steps=steps, shape=model.config.shape)
         if query.bits == "16" and shape.channels == 3:

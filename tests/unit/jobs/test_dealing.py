@@ -130,7 +130,7 @@ def between(*told: str, shares: list[float], seeds: tuple[int, int]) -> Prepared
     return complete_between(query, MODEL, {})
 
 
-@given(seeds=st.tuples(*2 * [st.integers(0, MAX_SEED - 8)]), told=st.sampled_from([(), ("hair:afro",), ("age:33",)]))
+@given(seeds=st.tuples(*2 * [st.integers(0, MAX_SEED)]), told=st.sampled_from([(), ("hair:afro",), ("age:33",)]))
 def test_the_ends_between_two_seeds_are_dealt_what_their_own_images_are(
     seeds: tuple[int, int], told: tuple[str, ...]
 ) -> None:
@@ -141,7 +141,7 @@ def test_the_ends_between_two_seeds_are_dealt_what_their_own_images_are(
     assert found.dealt == prepared(*told, seed=[seeds[0]]).dealt
 
 
-@given(seeds=st.tuples(*2 * [st.integers(0, MAX_SEED - 8)]), shares=st.lists(st.floats(0, 1), min_size=2, max_size=9))
+@given(seeds=st.tuples(*2 * [st.integers(0, MAX_SEED)]), shares=st.lists(st.floats(0, 1), min_size=2, max_size=9))
 def test_on_the_way_between_two_seeds_numbers_change_evenly_and_each_choice_once(
     seeds: tuple[int, int], shares: list[float]
 ) -> None:

@@ -21,7 +21,7 @@ from jobs.kinds import KINDS
 from jobs.kinds.denoise import DenoiseQuery
 from jobs.kinds.interpolate import InterpolateQuery
 from jobs.kinds.restore import RestoreQuery
-from jobs.params import SamplingParams
+from jobs.params import MAX_SEED, SamplingParams
 from jobs.queries import SamplingQuery
 from model.errors import PlanError
 from model.folders.config import ModelConfig, SamplerDefaults, ScheduleConfig
@@ -69,6 +69,19 @@ def denoise(model: ModelInfo = MODEL, estimate: float = 25.0, **sent: Any) -> tu
 
 def restore(model: ModelInfo = MODEL, **sent: Any) -> tuple[SamplingParams, Any]:
     return asked("restore", model, sent)
+
+
+def test_the_seed_of_the_last_image_is_one_that_may_be_asked_for_too() -> None:
+    def last(kind: str, **sent: Any) -> int:
+        params, task = asked(kind, MODEL, sent)
+        return int(task.seed(params, params.n - 1))
+
+    assert last("generate", n=4, seed=MAX_SEED - 3) == MAX_SEED
+    with pytest.raises(RequestRefused, match=f"seed: Input should be at most {MAX_SEED - 3} for 4 images in a row"):
+        last("generate", n=4, seed=MAX_SEED - 2)
+    shares = {"lambda": [0, 0.5, 1]}
+    assert last("interpolate", seed=MAX_SEED, **shares) == MAX_SEED  # all images have the same seed
+    assert last("interpolate", seed=[MAX_SEED, 3], **shares) == MAX_SEED
 
 
 LIMITS: dict[str, Any] = {"label": "dog", "guidance_scale": 2.0, "guidance_low": 0.2, "guidance_high": 3.0}

@@ -118,12 +118,6 @@ def test_lists_have_bounds(sent: dict[str, Any]) -> None:
         SamplingQuery(**sent)
 
 
-def test_the_seed_of_the_last_image_is_one_that_may_be_asked_for_too() -> None:
-    assert asked(MANY, seed=MAX_SEED - 3, n=4)[0] == 4
-    with pytest.raises(RequestRefused, match=f"at most {MAX_SEED - 3} for 4 images"):
-        asked(MANY, seed=MAX_SEED - 2, n=4)
-
-
 @given(
     n=st.none() | st.integers(1, MAX_IMAGES),
     seeds=st.lists(st.integers(0, MAX_SEED - MAX_IMAGES), min_size=1, max_size=5),
