@@ -2,7 +2,7 @@
 
 import { className, labelFor, models } from "./models.js";
 import { duration, known, moment, number, t } from "./texts.js";
-import { askConditions } from "./told.js";
+import { askConditions, textOf } from "./told.js";
 
 export const countOf = job => (job.task?.average ? 1 : job.params.n);
 
@@ -37,8 +37,16 @@ export function nameOf(job, index) {
   const { model, params, task } = job;
   if (task?.shares) return `λ ${number(task.shares[index], 2)}`;
   if (task?.average) return t("meanOf", params.n);
-  const name = Array.isArray(params.label) ? `, ${className(model, params.label[index])}` : "";
-  return `${t("seed")} ${seedOf(job, index)}${name}`;
+  const name = Array.isArray(params.label) ? [className(model, params.label[index])] : [];
+  return [`${t("seed")} ${seedOf(job, index)}`, ...name, ...toldApart(job, index)].join(", ");
+}
+
+// Returns what a picture was told otherwise than the other pictures of its seed.
+function toldApart(job, index) {
+  const several = Object.values(job.params.conditions ?? {}).filter(values => values.length > 1);
+  if (!several.length) return [];
+  const twins = [...Array(job.params.n).keys()].filter(each => seedOf(job, each) === seedOf(job, index));
+  return several.map(values => values.map(textOf)).filter(texts => twins.some(each => texts[each] !== texts[index])).map(texts => texts[index]);
 }
 
 // How a picture enters /denoise: noisy by sigma, by what is estimated anew, or clean and noised to a part of T.

@@ -4,13 +4,10 @@ import { labelOf } from "./describe.js";
 import { el } from "./dom.js";
 import { settings } from "./kinds.js";
 import { className } from "./models.js";
-import { known, language, number, t } from "./texts.js";
-import { toldOf } from "./told.js";
+import { known, number, shown, t } from "./texts.js";
+import { textOf, toldOf } from "./told.js";
 
-const MOST = 80; // characters of a condition: a vector may have thousands of numbers
 const ALWAYS = ["sampler", "steps", "spacing"];
-
-const shown = value => (typeof value === "number" ? value.toLocaleString(language, { maximumSignificantDigits: 4 }) : value);
 
 // Returns the settings of a run, from its parameters or a recipe, as pairs of a term and a text; those that are as usual are left out.
 export const settingsOf = params => [...settings]
@@ -23,7 +20,7 @@ export function factsOf({ model, params, kind, task }, index) {
   const label = labelOf({ params }, index);
   const facts = [[t("model"), model]];
   if (label !== undefined) facts.push([t("class"), className(model, label)]);
-  facts.push(...toldOf({ params }, index).map(([name, value]) => [name.replaceAll("_", " "), [value].flat().map(shown).join(", ").slice(0, MOST)]));
+  facts.push(...toldOf({ params }, index).map(([name, value]) => [name.replaceAll("_", " "), textOf(value)]));
   facts.push(...settingsOf(params));
   if (kind === "restore" && task.sigma) facts.push([t("noise"), number(task.sigma, 1)]);
   return el("dl", {}, ...termsOf(facts));

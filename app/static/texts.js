@@ -54,6 +54,9 @@ export function number(value, digits = 0) {
   return value.toLocaleString(language, { maximumFractionDigits: digits, minimumFractionDigits: digits });
 }
 
+// Returns a value as a reader takes it in: a number in a few digits, a word as it is.
+export const shown = value => (typeof value === "number" ? value.toLocaleString(language, { maximumSignificantDigits: 4 }) : value);
+
 export function moment(text) {
   const date = new Date(text);
   const today = date.toDateString() === new Date().toDateString();

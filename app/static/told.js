@@ -2,8 +2,10 @@
 
 import { models } from "./models.js";
 import { recall } from "./saved.js";
+import { shown } from "./texts.js";
 
 const PICTURES = ["image", "map"]; // types of conditions that are told by a file
+const MOST = 80; // characters of a value: a vector may have thousands of numbers
 
 // The conditions of a model that have fields of their own, as pairs of a name and what the server says of it.
 export function conditionsOf(model) {
@@ -25,6 +27,8 @@ export async function filesTold(job) {
 // Returns pairs of a name and the value of one picture.
 export const toldOf = ({ params }, index) =>
   Object.entries(params.conditions ?? {}).map(([name, values]) => [name, values[index % values.length]]);
+
+export const textOf = value => [value].flat().map(shown).join(", ").slice(0, MOST);
 
 // Makes a query ask for conditions, of one picture or without an index of all; those that are pictures are sent as files.
 export function askConditions(query, { model, conditions = {} }, index) {

@@ -84,7 +84,7 @@ def test_an_image_tells_its_conditions_and_is_made_again_from_them(api: httpx.Cl
 
 
 def test_what_is_left_to_chance_is_told_and_made_again_whoever_draws(api: httpx.Client, here: Path) -> None:
-    run: dict[str, Any] = {"model": "dealt", "steps": 3, "seed": 7}
+    run: dict[str, Any] = {"model": "dealt", "steps": 3, "seed": 7, "guidance_scale": 2}
     job = api.post("/generate", params=run | {"n": 6}).headers["X-Job-Id"]
     served = [api.get(f"/jobs/{job}/images/{index}").content for index in range(6)]
     glasses = api.get(f"/jobs/{job}").json()["params"]["conditions"]["glasses"]
@@ -92,7 +92,8 @@ def test_what_is_left_to_chance_is_told_and_made_again_whoever_draws(api: httpx.
     assert len({*glasses}) > 1
     told = api.post("/generate", params=run | {"condition": f"glasses:{json.dumps(glasses)}"}).headers["X-Job-Id"]
     assert [api.get(f"/jobs/{told}/images/{index}").content for index in range(6)] == served
-    command("sample", *[f"--{name}={value}" for name, value in run.items()], "-n", 6, "-o", "drawn")
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in run.items()]
+    command("sample", *options, "-n", 6, "-o", "drawn")
     drawn = sorted(Path("drawn").iterdir())
     assert sorted(path.read_bytes() for path in drawn) == sorted(served)
     with Image.open(drawn[0]) as image:

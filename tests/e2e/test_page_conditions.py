@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -82,6 +83,19 @@ def test_a_choice_with_a_space_is_told(studio: Studio) -> None:
     studio.fill("model", "with-glasses")
     studio.fill("condition:glasses", "eye patch")
     assert told(studio, studio.made(1)) == {"glasses": ["eye patch"]}
+
+
+def test_pictures_of_one_seed_are_named_by_what_they_were_told(studio: Studio) -> None:
+    glasses = ["none", "eye patch", "none"]
+    query = {
+        "model": "with-glasses",
+        "steps": "3",
+        "seed": ["5", "5", "6"],
+        "condition": [f"glasses:{each}" for each in glasses],
+    }
+    job_id = httpx.post(f"{studio.url}/generate", params=query, timeout=30).headers["X-Job-Id"]
+    studio.shown(job_id, 3)
+    assert studio.texts(f"#job-{job_id} figcaption") == ["Seed 5, none", "Seed 5, eye patch", "Seed 6"]
 
 
 def test_a_reload_and_a_recipe_keep_what_was_told(studio: Studio, layout: str) -> None:

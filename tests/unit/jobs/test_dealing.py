@@ -195,6 +195,21 @@ def test_the_names_of_what_is_dealt_are_known() -> None:
     assert prepared("age:3", "colour:red", "hair:afro").dealt == frozenset()
 
 
+@pytest.mark.parametrize("more", [{}, {"guide": ["hair"]}, {"guidance_low": 0.5}])
+def test_guidance_acts_on_what_is_dealt(more: dict[str, Any]) -> None:
+    guidance: dict[str, Any] = {"guidance_scale": 2, **more, "seed": [3]}
+    dealt = prepared(**guidance)
+    told = [f"{name}:{value}" for name, (value,) in dealt.params.conditions.items()]
+    assert dealt.params == prepared(*told, **guidance).params
+    between = InterpolateQuery.model_validate(guidance | {"seed": (3, 4), "lambda": [0, 1]})
+    assert complete_between(between, MODEL, {}).params.guidance_scale == 2
+
+
+def test_guidance_needs_something_told_where_nothing_is_dealt() -> None:
+    with pytest.raises(RequestRefused, match="This needs a condition age or a condition colour"):
+        complete(GenerateQuery(guidance_scale=2), model(examples={}), {})
+
+
 def test_a_model_without_examples_is_told_nothing() -> None:
     found = complete(GenerateQuery(), model(examples={}), {})
     assert found.params.conditions == {}
