@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from .errors import CheckpointError
 from .folders.config import ModelConfig, Precision
-from .folders.config_json import config_from_json, config_to_json
+from .folders.config_json import config_from_json, config_to_json, config_to_text
 from .folders.files import CONFIG, SUMS, WEIGHTS, is_folder, read_json, read_shapes
 from .folders.folder import FolderContents, checked_sums, file_sha256, new_folder, read_safetensors
 from .foreign.config import check_networks
@@ -146,7 +146,7 @@ def save_checkpoint(
     with new_folder(Path(folder)) as fresh:
         for file, state in states.items():
             save_file(state, fresh / file)
-        (fresh / CONFIG).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        (fresh / CONFIG).write_text(config_to_text(content), encoding="utf-8")
         for name, path in documents.items():
             shutil.copyfile(path, fresh / name)
 

@@ -1,6 +1,7 @@
 """Reads and writes a checkpoint's config.json, and checks that the model which it describes can be served."""
 
 import dataclasses
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -66,6 +67,17 @@ def config_to_json(config: ModelConfig) -> dict[str, Any]:
     content["defaults"] = DEFAULTS.dump_python(config.defaults)
     content["plans"] = {name: DEFAULTS.dump_python(plan) for name, plan in config.plans.items()}
     return {"format": FORMAT, **content}
+
+
+def config_to_text(content: Mapping[str, Any]) -> str:
+    """Returns the text of config.json. A list of values is one line: examples have thousands of them."""
+    text = json.dumps(content, indent=2) + "\n"
+    return re.sub(r"\[[^\[\]{}]*\]", _on_one_line, text)
+
+
+def _on_one_line(found: re.Match[str]) -> str:
+    # Only what `json.dumps` broke and indented: no line ends within a string.
+    return re.sub(r"\n\s+", " ", re.sub(r"(?<=\[)\n\s+|\n\s+(?=\])", "", found[0]))
 
 
 def config_from_json(content: Mapping[str, Any]) -> ModelConfig:

@@ -1,6 +1,5 @@
 """The model that a run makes of its network, and the samples or figures that it shows on the way."""
 
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -17,7 +16,7 @@ from model.condition_inputs import Column, enlarge, inputs_of
 from model.conditions import Example, ImageMap
 from model.errors import CheckpointError
 from model.folders.config import ModelConfig
-from model.folders.config_json import config_to_json
+from model.folders.config_json import config_to_json, config_to_text
 from model.folders.files import MAX_FILE
 from model.foreign.config import ForeignConfig
 from model.images import from_levels, to_uint8
@@ -144,7 +143,7 @@ class ImageModel:
 
 def _check_length(config: ModelConfig) -> None:
     """Raises RecipeError if the examples make a config too long to be read; its training will add some more."""
-    size = len(json.dumps(config_to_json(config), indent=2))
+    size = len(config_to_text(config_to_json(config)))
     if size > MAX_FILE // 2:
         raise RecipeError(
             f"examples make a config.json of {size} bytes, and half of {MAX_FILE} is the most: keep fewer"

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from model import CheckpointError, ModelConfig
 from model.conditions import CONDITIONS
 from model.folders.config import SamplerDefaults, ScheduleConfig
-from model.folders.config_json import config_from_json, config_to_json
+from model.folders.config_json import config_from_json, config_to_json, config_to_text
 from model.foreign.config import ForeignConfig
 from model.networks.build import build_network
 from model.networks.configs import NETWORKS, LucidUNetConfig, PaperUNetConfig, UNetConfig
@@ -87,6 +87,18 @@ def refusal(content: dict[str, Any]) -> str:
 )
 def test_config_survives_json(config: ModelConfig) -> None:
     assert config_from_json(json.loads(json.dumps(config_to_json(config)))) == config
+
+
+@pytest.mark.parametrize("name", ["[", "]", "  [  a", "b ]", "a, b", "{}", '"', "\n", "\u2028  ", "[1,\n   2]"])
+def test_the_text_of_a_config_changes_no_name(name: str) -> None:
+    content = {"values": [name, "x", name], "none": [], "tables": [{"classes": [name]}]}
+    assert json.loads(config_to_text(content)) == content
+
+
+def test_the_text_of_a_config_has_each_list_of_values_in_a_line() -> None:
+    content = {"hair": ["red", None, 1.5], "tables": [{"classes": ["cat"]}]}
+    lines = [line.strip() for line in config_to_text(content).splitlines()]
+    assert lines == ["{", '"hair": ["red", null, 1.5],', '"tables": [', "{", '"classes": ["cat"]', "}", "]", "}"]
 
 
 def test_a_config_without_an_interval_is_written_as_before_there_was_one() -> None:
