@@ -207,7 +207,7 @@ def test_guidance_acts_on_what_is_dealt(more: dict[str, Any]) -> None:
 
 def test_guidance_needs_something_told_where_nothing_is_dealt() -> None:
     with pytest.raises(RequestRefused, match="This needs a condition age or a condition colour"):
-        complete(GenerateQuery(guidance_scale=2), model(examples={}), {})
+        complete(GenerateQuery.model_validate({"guidance_scale": 2}), model(examples={}), {})
 
 
 def test_a_model_without_examples_is_told_nothing() -> None:
