@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .configs import DiTConfig
+from .layers.attention import attend
 from .layers.convolution import Convolution, LastConvolution
 from .layers.embedding import sinusoidal_embedding
 from .layers.norms import RMSNorm
@@ -34,7 +35,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, angles: Tensor) -> Tensor:
         b, n, c = x.shape
         q, k, v = _each(self.qkv, x).reshape(b, n, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
-        out = F.scaled_dot_product_attention(_turned(self.q_norm(q), angles), _turned(self.k_norm(k), angles), v)
+        out = attend(_turned(self.q_norm(q), angles), _turned(self.k_norm(k), angles), v)
         return _each(self.proj, out.transpose(1, 2).reshape(b, n, c))
 
 

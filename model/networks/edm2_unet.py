@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .layers.attention import attend
 from .layers.convolution import Convolution, LastConvolution
 from .layers.resampling import double, halve
 from .layers.row_linear import RowLinear
@@ -56,7 +57,7 @@ class Attention(nn.Module):
         b, c, h, w = x.shape
         qkv = pixel_norm(self.qkv(x).reshape(b, 3, self.heads, c // self.heads, h * w), dim=3)
         q, k, v = qkv.transpose(-1, -2).unbind(1)  # each (B, heads, HW, C / heads)
-        out = F.scaled_dot_product_attention(q, k, v)
+        out = attend(q, k, v)
         return mp_sum(x, self.proj(out.transpose(-1, -2).reshape(b, c, h, w)), ATTENTION_BALANCE)
 
 

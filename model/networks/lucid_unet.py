@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .configs import LucidUNetConfig
+from .layers.attention import attend
 from .layers.convolution import Convolution, LastConvolution
 from .layers.norms import GroupNorm
 from .layers.row_linear import RowLinear
@@ -79,7 +80,7 @@ class Attention(nn.Module):
         qkv = self.to_qkv(self.norm(x)).reshape(b, 3, self.heads, -1, h * w)
         q, k, v = qkv.transpose(-1, -2).unbind(1)  # each (B, heads, HW, head_channels)
         k, v = _with_memories(self.mem_kv, k, v, dim=-2)
-        out = F.scaled_dot_product_attention(q, k, v)
+        out = attend(q, k, v)
         return self.to_out(out.transpose(-1, -2).reshape(b, -1, h, w)) + x
 
 

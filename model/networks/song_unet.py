@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .layers.attention import attend
 from .layers.convolution import Convolution, LastConvolution
 from .layers.embedding import sinusoidal_embedding
 from .layers.norms import GroupNorm
@@ -29,7 +30,7 @@ class Attention(nn.Module):
         b, c, h, w = x.shape
         qkv = self.qkv(self.norm(x)).reshape(b, 3, 1, c, h * w)
         q, k, v = qkv.transpose(-1, -2).unbind(1)  # each (B, 1, HW, C)
-        out = F.scaled_dot_product_attention(q, k, v).transpose(-1, -2).reshape(b, c, h, w)
+        out = attend(q, k, v).transpose(-1, -2).reshape(b, c, h, w)
         # With one head this is a view, whose memory format would depend on the size of the batch.
         return (self.proj(out.contiguous()) + x) * RESCALE
 
