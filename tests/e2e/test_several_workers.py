@@ -85,7 +85,7 @@ def test_two_workers_whose_threads_are_set_share_no_core(tmp_path: Path, environ
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(240)
 @pytest.mark.usefixtures("redis_server")
 @two_cores_needed
 def test_two_workers_share_the_work_the_losses_and_the_bytes(
@@ -106,7 +106,7 @@ def test_two_workers_share_the_work_the_losses_and_the_bytes(
     auto["DIFUSO_WORKERS"] = "auto"
     with bound_to(two_cores), running(tmp_path, auto, start=executed) as difuso:
         assert "starting 2 workers with one core each, or all for one that has work alone" in difuso.output
-        wait_until(lambda: busy(0, 0), timeout=100, description="both workers wait for jobs")
+        wait_until(lambda: busy(0, 0), timeout=40, description="both workers wait for jobs")
         pids = [difuso.pid(f"worker {number}") for number in (1, 2)]
         lost = [post(difuso, seed) for seed in SEEDS]
         wait_until(lambda: busy(1, 1), timeout=20, description="each worker has a job")
@@ -115,7 +115,7 @@ def test_two_workers_share_the_work_the_losses_and_the_bytes(
         os.kill(difuso.pid("worker 1"), signal.SIGSTOP)  # while it imports, so that the other must take over its job
         found = [images(difuso, lost, wait_until)]
         os.kill(difuso.pid("worker 1"), signal.SIGCONT)
-        wait_until(lambda: busy(0, 0), timeout=100, description="worker 1 waits for jobs again")
+        wait_until(lambda: busy(0, 0), timeout=40, description="worker 1 waits for jobs again")
         assert difuso.pid("worker 2") == pids[1]
 
         handed_over = [post(difuso, seed) for seed in SEEDS]
