@@ -8,8 +8,9 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from random import SystemRandom
 
 import httpx
 
@@ -22,6 +23,7 @@ ENVIRONMENT["DIFUSO_STATE_DIR"] = "var"  # of the folder where the process runs
 ENVIRONMENT["DIFUSO_COMPILE"] = "off"  # a developer may have compiled the models that ship
 ENVIRONMENT["DIFUSO_WORKERS"] = "1"  # on two cores there would be two
 ENVIRONMENT["OMP_NUM_THREADS"] = "1"  # threads that have to share a core stall
+PORTS = range(10_000, 32_000)
 SERVE = [sys.executable, "-P", "-m", "difuso", "serve"]
 
 
@@ -84,8 +86,14 @@ def running(
         process.wait(30)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def free_port(row: int = 1) -> int:
+    """Returns a free port, the first of so many in a row.
+
+    Systems give none of `PORTS` to outgoing connections, one of which could take it before a server does.
+    """
+    while True:
+        first = SystemRandom().choice(PORTS)
+        with ExitStack() as taken, suppress(OSError):
+            for port in range(first, first + row):
+                taken.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            return first

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import sys
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -50,15 +49,6 @@ def in_flight(port: int) -> int | None:
     return int(float(found[1]))
 
 
-def neighbouring_ports() -> Sequence[int]:
-    """Two free ports, one after the other."""
-    while True:
-        first = free_port()
-        with socket.socket() as second, suppress(OSError):
-            second.bind(("127.0.0.1", first + 1))
-            return (first, first + 1)
-
-
 @contextmanager
 def bound_to(processors: Collection[int]) -> Iterator[None]:
     """What is started meanwhile sees these processors only."""
@@ -91,7 +81,8 @@ def test_two_workers_whose_threads_are_set_share_no_core(tmp_path: Path, environ
 def test_two_workers_share_the_work_the_losses_and_the_bytes(
     tmp_path: Path, environment: dict[str, str], wait_until: WaitUntil
 ) -> None:
-    ports = neighbouring_ports()
+    first = free_port(2)
+    ports = (first, first + 1)
     environment |= {
         "DIFUSO_SLOTS": "1",  # a worker takes one job at a time, so two jobs need both
         "DIFUSO_METRICS_PORT": str(ports[0]),

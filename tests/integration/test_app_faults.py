@@ -128,9 +128,7 @@ def test_a_store_that_cannot_be_written_is_not_ready(redis_url: str, models_dir:
 def api_process(
     redis_url: str, models_dir: Path, tmp_path: Path, wait_until: WaitUntil
 ) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client]]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     environment = {
         **os.environ,
         "REDIS_URL": redis_url,
