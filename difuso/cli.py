@@ -124,9 +124,11 @@ def worker(models_dir: ModelsDir = None) -> None:
     from worker.main import run
     from worker.settings import WorkerSettings
 
-    from .supervisor.startup_checks import open_store
+    from .supervisor.startup_checks import check_worker_metrics_ports, open_store
 
     settings = read_settings(WorkerSettings, models_dir=models_dir)
+    if settings.metrics_port is not None:
+        check_worker_metrics_ports([settings.metrics_port], ())
     open_store(settings.store_url)
     _log("worker", settings)
     with user_errors():

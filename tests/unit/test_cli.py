@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -332,6 +333,15 @@ def test_wrong_settings_are_named(monkeypatch: pytest.MonkeyPatch, variable: str
     monkeypatch.setenv(variable, value)
     with pytest.raises(UserError, match=message):
         difuso("api")
+
+
+def test_a_port_of_metrics_that_is_taken_is_named(models_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("0.0.0.0", 0))
+        taken.listen()
+        monkeypatch.setenv("DIFUSO_METRICS_PORT", str(taken.getsockname()[1]))
+        with pytest.raises(UserError, match=r"^cannot listen on .*; set DIFUSO_METRICS_PORT to another one$"):
+            difuso("worker", "--models-dir", str(models_dir))
 
 
 def test_a_missing_device_is_named(
