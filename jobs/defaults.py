@@ -27,14 +27,14 @@ def fill_in(
     *,
     start: int | None = None,
     told: ToldTo | None = None,
-    dealt: Collection[str] = (),
+    deals: bool = False,
 ) -> Filled:
     """Fills in all parameters that a request omits, draws the seed, and plans the run.
 
     Args:
         start: the timestep at which the run begins; None for T-1.
         told: the values of conditions, one for all images or one for each; None for those of the query.
-        dealt: the names of the conditions that images are dealt which are not told them, see `dealing`.
+        deals: whether images are dealt the conditions that they are not told, see `dealing`.
 
     Raises RequestRefused or PlanError if the model cannot run the request.
     """
@@ -53,6 +53,7 @@ def fill_in(
     if images.label is None and model.label_required:
         raise RequestRefused("label", f"{model.name} needs a label: name a class")
     # Whether images of conditions come is seen later, by `Kind`.
+    dealt = config.examples if deals else ()
     named = {*told, *dealt, *(name for name, condition in config.conditions.items() if condition.is_image)}
     check_guidance(chosen, query.guide, model, told=named if images.label is None else {"label", *named})
     chosen.setdefault("classifier_scale", float(config.classes is None and images.label is not None))

@@ -43,10 +43,9 @@ export function nameOf(job, index) {
 
 // Returns what a picture was told otherwise than the other pictures of its seed.
 function toldApart(job, index) {
-  const several = Object.values(job.params.conditions ?? {}).filter(values => values.length > 1);
-  if (!several.length) return [];
-  const twins = [...Array(job.params.n).keys()].filter(each => seedOf(job, each) === seedOf(job, index));
-  return several.map(values => values.map(textOf)).filter(texts => twins.some(each => texts[each] !== texts[index])).map(texts => texts[index]);
+  const isTwin = each => seedOf(job, each) === seedOf(job, index);
+  const several = Object.values(job.params.conditions ?? {}).filter(values => values.length > 1).map(values => values.map(textOf));
+  return several.filter(texts => texts.some((text, each) => text !== texts[index] && isTwin(each))).map(texts => texts[index]);
 }
 
 // How a picture enters /denoise: noisy by sigma, by what is estimated anew, or clean and noised to a part of T.

@@ -28,6 +28,7 @@ export async function filesTold(job) {
 export const toldOf = ({ params }, index) =>
   Object.entries(params.conditions ?? {}).map(([name, values]) => [name, values[index % values.length]]);
 
+// Returns the words for a value, which may be a list of numbers.
 export const textOf = value => [value].flat().map(shown).join(", ").slice(0, MOST);
 
 // Makes a query ask for conditions, of one picture or without an index of all; those that are pictures are sent as files.

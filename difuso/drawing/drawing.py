@@ -106,7 +106,7 @@ class LocalModel(DrawingModel):
         return Loaded(checkpoint.sha256, checkpoint.version_sha256, self._runner.precision, together, ahead=together)
 
     def settle(self, query: SamplingQuery) -> SamplingParams:
-        return fill_in(query, self._info, dealt=self._info.config.examples).params
+        return fill_in(query, self._info, deals=True).params
 
     def draw(self, runs: Iterable[SamplingParams], keep: Callable[[int, list[bytes]], None]) -> None:
         from worker.engine.local import run_jobs

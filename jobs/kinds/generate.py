@@ -68,7 +68,7 @@ def choose(query: GenerateQuery, catalog: Catalog) -> ModelInfo:
 
 
 def complete(query: GenerateQuery, model: ModelInfo, images: Images) -> Prepared:
-    params, plan = fill_in(query, model, dealt=model.config.examples)
+    params, plan = fill_in(query, model, deals=True)
     whole = deal(params, model.config)
     dealt = frozenset(whole.conditions).difference(params.conditions)
     return Prepared(whole, Generation(upscale=_upscale(query, model)), plan=plan, dealt=dealt)

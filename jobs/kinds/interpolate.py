@@ -189,8 +189,8 @@ def _between_seeds(query: InterpolateQuery, model: ModelInfo) -> Prepared:
     seeds, shares = (first, second), tuple(query.shares)
     told = read_told(named_values(query.condition), model.config.conditions, model=model.name)
     ends = [_told_at(end, told, len(shares)) for end in range(2)]
-    at_first, dealt = query.model_copy(update={"seed": [first]}), model.config.examples
-    params, plan = _without_noise(at_first, model, TWO_SEEDS, told=ends[0], dealt=dealt)
+    at_first = query.model_copy(update={"seed": [first]})
+    params, plan = _without_noise(at_first, model, TWO_SEEDS, told=ends[0], deals=True)
     one, other = (
         deal(params.model_copy(update={"seed": (seed,) * params.n, "conditions": end}), model.config)
         for seed, end in zip(seeds, ends, strict=True)
@@ -209,15 +209,23 @@ def _told_at(end: int, told: ToldTo, count: int) -> ToldTo:
     return {name: values[end : end + 1] if len(values) == 2 != count else values for name, values in told.items()}
 
 
-def _without_noise(query: InterpolateQuery, model: ModelInfo, where: str, **known: Any) -> Filled:
+def _without_noise(
+    query: InterpolateQuery,
+    model: ModelInfo,
+    where: str,
+    *,
+    start: int | None = None,
+    told: ToldTo | None = None,
+    deals: bool = False,
+) -> Filled:
     """Fills in a query with eta 0, and with ddim where the model's own sampler draws noise all the same.
 
-    A plan is used unchanged, or refused. What else is known goes to `fill_in`.
+    A plan is used unchanged, or refused.
     """
     if query.plan is None:
         always_noisy = query.sampler is None and SAMPLERS[model.config.defaults.sampler].always_noisy
         query = query.model_copy(update={"eta": 0.0} | ({"sampler": "ddim"} if always_noisy else {}))
-    filled = fill_in(query, model, **known)
+    filled = fill_in(query, model, start=start, told=told, deals=deals)
     if filled.plan.stochastic:
         parameter = "plan" if query.sampler is None else "sampler"
         advice = f"omit {parameter}, or choose ddim or dpmpp with eta 0"

@@ -72,12 +72,8 @@ def config_to_json(config: ModelConfig) -> dict[str, Any]:
 def config_to_text(content: Mapping[str, Any]) -> str:
     """Returns the text of config.json. A list of values is one line: examples have thousands of them."""
     text = json.dumps(content, indent=2) + "\n"
-    return re.sub(r"\[[^\[\]{}]*\]", _on_one_line, text)
-
-
-def _on_one_line(found: re.Match[str]) -> str:
-    # Only what `json.dumps` broke and indented: no line ends within a string.
-    return re.sub(r"\n\s+", " ", re.sub(r"(?<=\[)\n\s+|\n\s+(?=\])", "", found[0]))
+    # Only what `json.dumps` broke and indented is joined, wherever a bracket stands: no string has an end of line.
+    return re.sub(r"\[[^\[\]{}]*\]", lambda found: re.sub(r"\n\s+", " ", found[0]), text)
 
 
 def config_from_json(content: Mapping[str, Any]) -> ModelConfig:

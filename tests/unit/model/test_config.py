@@ -98,7 +98,7 @@ def test_the_text_of_a_config_changes_no_name(name: str) -> None:
 def test_the_text_of_a_config_has_each_list_of_values_in_a_line() -> None:
     content = {"hair": ["red", None, 1.5], "tables": [{"classes": ["cat"]}]}
     lines = [line.strip() for line in config_to_text(content).splitlines()]
-    assert lines == ["{", '"hair": ["red", null, 1.5],', '"tables": [', "{", '"classes": ["cat"]', "}", "]", "}"]
+    assert lines == ["{", '"hair": [ "red", null, 1.5 ],', '"tables": [', "{", '"classes": [ "cat" ]', "}", "]", "}"]
 
 
 def test_a_config_without_an_interval_is_written_as_before_there_was_one() -> None:
