@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from model.networks.layers.row_linear import RowLinear
 from training.errors import RecipeError
 from training.run.compiled import CompiledNetwork
 
@@ -89,3 +90,20 @@ def test_only_the_first_call_compares(monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(3):
         called(*inputs)
     assert compiled.call_count == 4
+
+
+def test_layers_kept_in_float32_have_gradients_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gradient(called: Callable[..., Tensor]) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            error = called(x).square().mean()
+        error.backward()  # type: ignore[no-untyped-call]
+        assert layer.weight.grad is not None
+        found = layer.weight.grad.clone()
+        layer.weight.grad = None
+        return found
+
+    torch_compile = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda network: torch_compile(network, backend="aot_eager"))
+    torch.manual_seed(1)
+    layer, x = RowLinear(48, 48), torch.randn(32, 48)
+    assert torch.equal(gradient(CompiledNetwork(layer, layer)), gradient(layer))
