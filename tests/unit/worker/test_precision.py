@@ -192,9 +192,7 @@ def formats_of() -> tuple[Precision, ...]:
 def test_a_network_in_bfloat16_and_its_weaker_one_are_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker.device.compiled.LEAST_GAIN", 0.0)
     tmp_path.chmod(0o755)
-    small = {"num_classes": 3, "num_res_blocks": 1, "mid_attention": False} | WEAKER
-    networks = UNetConfig(**small), UNetConfig(**small | {"attention_levels": ()})
-    model = checkpoint_of(networks[0], classes=CLASSES, weaker=networks[1]).in_precision("bfloat16")
+    model = guided().in_precision("bfloat16")
     assert [path.name for path in compile_network(model, tmp_path, 2)] == ["2.pt2", "2.pt2"]
-    own, weaker = load_compiled(model, tmp_path, 2)  # which compares them
+    own, weaker = load_compiled(guided().in_precision("bfloat16"), tmp_path, 2)  # which compares them
     assert (set(own), set(weaker)) == ({2}, {2})
