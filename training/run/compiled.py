@@ -29,7 +29,9 @@ class CompiledNetwork:
 
     def __init__(self, call: nn.Module, network: nn.Module) -> None:
         self._call = call
-        self._compiled = torch.compile(call)
+        # The trainer goes backward without autocast, as PyTorch recommends. A compiler that takes the number format of
+        # the way forward would round the gradients of layers that are kept in float32.
+        self._compiled = functorch.patch(backward_pass_autocast="off")(torch.compile(call))
         self._network = network
         self._is_checked = False
 
@@ -41,14 +43,7 @@ class CompiledNetwork:
         if not self._is_checked:
             self._check(inputs, told)
             self._is_checked = True
-        out: Tensor = self._call_compiled(*inputs, **told)
-        return out
-
-    def _call_compiled(self, *inputs: Tensor, **told: Tensor) -> Tensor:
-        # The trainer goes backward without autocast, as PyTorch recommends. A compiler that takes the number format of
-        # the way forward would round the gradients of layers that are kept in float32.
-        with functorch.patch(backward_pass_autocast="off"):
-            out: Tensor = self._compiled(*inputs, **told)
+        out: Tensor = self._compiled(*inputs, **told)
         return out
 
     def _check(self, inputs: Sequence[Tensor], told: dict[str, Tensor]) -> None:
@@ -62,7 +57,7 @@ class CompiledNetwork:
             return found
 
         with torch.enable_grad(), torch.random.fork_rng(), _stirred(self._network):
-            own, again, compiled = (gradients(call) for call in (self._call, self._call, self._call_compiled))
+            own, again, compiled = (gradients(call) for call in (self._call, self._call, self._compiled))
         if differing(own, again):
             return  # there is dropout, or another choice by chance
         if number := differing(own, compiled):
