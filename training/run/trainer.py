@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from model.conditions import plane_count, vector_size
 from model.networks.build import build_network
@@ -82,8 +83,8 @@ class Trainer:
         self._objective, self._timesteps = objective_of(recipe, self.schedule)
         self._uncertainty: torch.nn.Module | None = None  # the network that learns the weighting of a loss
         if isinstance(self._objective, Objective) and self._objective.uncertainty is not None:
-            self._uncertainty = processes.wrap(self._objective.uncertainty.to(self.device))
-            self._objective.uncertainty = self._uncertainty
+            self._uncertainty = self._objective.uncertainty.to(self.device)
+            self._objective.uncertainty = processes.wrap(self._uncertainty)
         others = [] if self._uncertainty is None else list(self._uncertainty.parameters())
         self.optimizers = optimizers_of(recipe, self.network, others)
         distils, classes = recipe.loss == "distillation", batches.dataset.classes
@@ -261,6 +262,7 @@ class Trainer:
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         if self._uncertainty is not None:
+            consume_prefix_in_state_dict_if_present(state["uncertainty"], "module.")  # several processes once saved it
             self._uncertainty.load_state_dict(state["uncertainty"])
         if self.recipe.precision == "auto" and state.get("precision") in CANDIDATES:
             self.precision = state["precision"]

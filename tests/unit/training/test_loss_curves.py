@@ -22,11 +22,11 @@ def test_smoothing_leaves_a_straight_line_and_both_ends_as_they_are() -> None:
     assert smoothed(line[:1]) == pytest.approx(line[:1])
 
 
-@pytest.mark.parametrize(("first", "last"), [(0.05, 0.04), (0.14, 0.08), (0.9, 0.03), (300.0, 0.2)])
+@pytest.mark.parametrize(("first", "last"), [(0.05, 0.04), (0.14, 0.08), (0.9, 0.03), (300.0, 0.2), (0.5, -2)])
 def test_the_losses_have_numbers_whatever_their_range(
     first: float, last: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entries = [{"step": step, "loss": loss} for step, loss in enumerate(np.geomspace(first, last, 50).tolist(), 1)]
+    entries = [{"step": step, "loss": loss} for step, loss in enumerate(_falling(first, last), 1)]
     (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, entries)), encoding="utf-8")
     figures: list[Figure] = []
     monkeypatch.setattr(Figure, "savefig", lambda figure, out, dpi: figures.append(figure))
@@ -36,6 +36,13 @@ def test_the_losses_have_numbers_whatever_their_range(
     ticks = [*axes.yaxis.get_majorticklabels(), *axes.yaxis.get_minorticklabels()]
     shown = {tick.get_text() for tick in ticks if tick.get_text() and low <= tick.get_position()[1] <= high}
     assert len(shown) >= 2
+    assert low < last
+
+
+def _falling(first: float, last: float) -> list[float]:
+    """Returns losses; those of learned weights become negative."""
+    space = np.geomspace if last > 0 else np.linspace
+    return list(map(float, space(first, last, 50)))
 
 
 def test_samples_stand_below_the_curve_left_of_their_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

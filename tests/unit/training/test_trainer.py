@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from model import Checkpoint, sample, save_checkpoint
 from model.networks.build import build_network
@@ -106,6 +107,24 @@ def run(recipe: Recipe, steps: int, folder: Path | None = None) -> Trainer:
     for _ in islice(it.steps(), steps):
         pass
     return it
+
+
+class Two(Processes):
+    """One process whose networks are wrapped as those of several are."""
+
+    def wrap(self, network: nn.Module) -> nn.Module:
+        return nn.DataParallel(network)
+
+
+def test_a_learned_weighting_goes_on_with_another_number_of_processes() -> None:
+    recipe = tiny("max_steps=9", "weighting=learned")
+    alone, wrapped = trainer(recipe), trainer(recipe, processes=Two())
+    next(wrapped.steps())
+    saved = wrapped.state()
+    alone.load(saved)
+    assert_equal(alone.state()["uncertainty"], saved["uncertainty"])
+    older = saved | {"uncertainty": {f"module.{name}": value for name, value in saved["uncertainty"].items()}}
+    trainer(recipe).load(older)
 
 
 @pytest.mark.parametrize(
