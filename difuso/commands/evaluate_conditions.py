@@ -43,8 +43,8 @@ def evaluate_conditions(out: Path, *, sources: ImageSources, data: str | None, i
         )
     if not judged(recipe.conditions) and recipe.num_classes is None:
         raise UserError(f"{recipe.name} tells its images no classes, choices or numbers: name another with --data")
-    real = real_images_of(recipe, out / "real", split="train", faces=REAL_FACES)
-    held_out = real_images_of(recipe, out / "real", split="test", faces=HELD_OUT_FACES)
+    real = real_images_of(recipe, out, split="train", faces=REAL_FACES)
+    held_out = real_images_of(recipe, out, split="test", faces=HELD_OUT_FACES)
     classes: Conditions = {} if real.classes is None else {LABEL: Choice(real.classes)}
     conditions = judged({**classes, **recipe.conditions})
     rows = choose_rows(conditions, held_out.columns, images)

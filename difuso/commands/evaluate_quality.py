@@ -51,7 +51,7 @@ def evaluate_quality(
     Raises UserError if the model, a source of images or the weights do not exist, or images differ in size.
     """
     names = names or [sources.default]
-    asked = None if told is None else _told(told, sources, out / "told", images or DRAWN)
+    asked = None if told is None else _told(told, sources, out, images or DRAWN)
     # All first, so that mistakes show early.
     sets = [_open(name, sources, images, references, asked) for name in names]
     real = _real(reference, names, sets, sources, references)
@@ -90,10 +90,10 @@ def _print(qualities: Sequence[Quality]) -> None:
         console.print(f"- {note}")
 
 
-def _told(data: str, sources: ImageSources, folder: Path, count: int) -> ToldImages:
+def _told(data: str, sources: ImageSources, out: Path, count: int) -> ToldImages:
     """Returns what held-out images of a recipe are told."""
     recipe = load_recipe(data, networks=sources.networks)
-    held_out = real_images_of(recipe, folder, split="test", faces=count)
+    held_out = real_images_of(recipe, out, split="test", faces=count)
     return told_by(recipe, held_out, np.resize(rows_told(held_out.columns), count))
 
 

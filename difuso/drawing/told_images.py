@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -31,13 +32,13 @@ def told_by(recipe: Recipe, real: Dataset, rows: NDArray[np.int64]) -> ToldImage
     return ToldImages([told_at(conditions, real.columns, row) for row in rows] if conditions else [], labels)
 
 
-def real_images_of(recipe: Recipe, folder: Path, *, split: Literal["train", "test"], faces: int) -> Dataset:
-    """Reads real images of a recipe, with what they are told: those of `test` were seen by no run of the recipe.
+def real_images_of(recipe: Recipe, out: Path, *, split: Literal["train", "test"], faces: int) -> Dataset:
+    """Reads real images of a recipe, with what they are told; nine tenths, or a tenth, of a set without two halves.
 
-    They are the set's test half, or the reserved images, or else a tenth of the set.
+    Images of `test` were seen by no run of the recipe if the set has a test half, or reserves images.
 
     Args:
-        folder: the folder for what is read.
+        out: a folder for what is read while it is needed; no name in it stays.
         faces: the number of faces that are drawn, where the recipe draws them.
     """
     has_others = recipe.data.source in (FACES, "idx") or recipe.data.reserved > 0
@@ -46,8 +47,10 @@ def real_images_of(recipe: Recipe, folder: Path, *, split: Literal["train", "tes
     if data.source == FACES:
         data = replace(data, count=faces)
     plain = replace(recipe, data=data, condition=None, conditions=by_value(recipe.conditions))
-    scan(plain, folder / read)
-    found = load(plain, folder / read)
+    out.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".real-", dir=out) as folder:  # what is mapped from its files stays
+        scan(plain, Path(folder))
+        found = load(plain, Path(folder))
     labels = {} if found.labels is None else {LABEL: told_to_all(found.labels)}
     whole = replace(found, columns={**found.columns, **labels})
     if has_others:

@@ -143,6 +143,19 @@ def test_the_images_whose_quality_is_measured_are_told_what_real_ones_are(
     assert told == [*told_of_real, *told_of_real[:10]]
 
 
+def test_real_images_are_told_what_the_table_says_now(recipe: Path) -> None:
+    """A table may be corrected between two measurements, and another recipe be measured in the same folder."""
+    read, table = load_recipe(str(recipe)), recipe.with_suffix(".csv")
+    before = real_images_of(read, recipe.parent / "out", split="test", faces=1)
+    images = before.images.copy()
+    table.write_text(table.read_text().replace("red", "blue"))
+    after = real_images_of(read, recipe.parent / "out", split="test", faces=1)
+    assert {told["colour"] for told in told_by(read, after, np.arange(30)).conditions} == {"blue", "green"}
+    assert "red" in {told["colour"] for told in told_by(read, before, np.arange(30)).conditions}
+    assert np.array_equal(before.images, images)
+    assert list((recipe.parent / "out").iterdir()) == []
+
+
 def test_recipes_that_do_not_fit_are_refused_before_anything_is_read(recipe: Path) -> None:
     for name, message in (("faces64", "64x64, lights of 16x16"), ("smoke", "tells its images no classes, choices or")):
         with pytest.raises(UserError, match=message):
