@@ -19,18 +19,19 @@ class SourceChoice(NamedTuple):
     # the module of `training.data` with the function `open_NAME`, which does what `open_source` does; empty for one of
     # another package
     module: str
+    halves: bool = False  # whether it has a training and a test half, between which `data.split` chooses
     # whether images have names, but no test half, so that `image_files.of_split` can choose some of them
     reserves: bool = False
     tells: bool = False  # whether it tells values of conditions by itself
 
 
 SOURCES = {
-    "faces": SourceChoice("faces", tells=True),
+    "faces": SourceChoice("faces", halves=True, tells=True),
     "folder": SourceChoice("image_files", reserves=True),
     "zip": SourceChoice("image_files", reserves=True),
     "npz": SourceChoice("array_files"),
-    "idx": SourceChoice("array_files"),
-    "huggingface": SourceChoice("published_sets", tells=True),
+    "idx": SourceChoice("array_files", halves=True),
+    "huggingface": SourceChoice("published_sets", halves=True, tells=True),
     "webdataset": SourceChoice("published_sets", reserves=True, tells=True),
 }
 
@@ -57,8 +58,8 @@ LOSSES = {
 
 
 def source_of(name: str) -> SourceChoice:
-    """Returns the source of a name; that of another package may tell anything."""
-    return SourceChoice("", tells=True) if is_foreign(name) else SOURCES[name]
+    """Returns the source of a name; that of another package may have halves, and tell anything."""
+    return SourceChoice("", halves=True, tells=True) if is_foreign(name) else SOURCES[name]
 
 
 def loss_of(name: str) -> LossChoice:

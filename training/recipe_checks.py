@@ -217,7 +217,12 @@ def _check_reserved(recipe: Recipe) -> None:
             f"data.reserved is for images with names of their own, of {', '.join(RESERVING)}, not {data.source}",
         )
         _require(data.split in ("train", "test"), f"data.split must be train or test, not {data.split}")
-    trained = recipe.data
+    trained, other = recipe.data, recipe.held_out
+    if other is not None:
+        chooses = source_of(other.source).halves or other.reserved > 0
+        split = other.split if chooses else trained.split
+        same = replace(other, split=split, flip=trained.flip) == trained
+        _require(not same, "held_out are the images of data: name others, or keep some from training by data.reserved")
     _require(
         not (trained.reserved and trained.split == "test"),
         "data.split test are the reserved images, which no run sees: leave data.split out",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
-from model.checkpoint import load_checkpoint
+from model.checkpoint import CLASSIFIER, load_checkpoint
 from model.errors import CheckpointError
 from model.folders.folder import file_sha256
 from model.formats.folders import read_config, weights_of
@@ -47,8 +47,11 @@ def seeds_of(recipe: Recipe) -> Seeds:
         return Seeds(recipe.seed)
     folder = Path(recipe.init)
     try:
-        earlier = read_config(folder).training.get("draws", ())
-        return Seeds(recipe.seed, file_sha256(folder / weights_of(folder)), tuple(earlier))
+        config, weights = read_config(folder), weights_of(folder)
+        training = config.training
+        if recipe.trains_classifier and config.classifier is not None:  # trainings of it do not change the model
+            training, weights = training.get("classifier", {}), CLASSIFIER
+        return Seeds(recipe.seed, file_sha256(folder / weights), tuple(training.get("draws", ())))
     except CheckpointError as error:
         raise RecipeError(f"init = {recipe.init!r}: {error}") from error
 

@@ -17,7 +17,7 @@ from torch import nn
 from difuso.drawing.drawing import model_of
 from jobs.params import SamplingParams
 from model import load_checkpoint, save_checkpoint
-from model.checkpoint import WEAKER, file_sha256
+from model.checkpoint import CLASSIFIER, WEAKER, file_sha256
 from model.folders.config import ModelConfig, ScheduleConfig
 from model.folders.files import WEIGHTS
 from model.networks.build import build_network
@@ -29,6 +29,7 @@ from training.errors import RecipeError
 from training.recipe import Recipe
 from training.recipe_reading import load_recipe
 from training.run.dry_run import dry_run
+from training.run.initial import seeds_of
 from training.run.loss_curves import read_metrics
 from training.run.outcomes import recognition
 from training.run.run import train
@@ -74,12 +75,14 @@ def test_a_recipe_has_what_its_model_has(recipe: Callable[..., Recipe]) -> None:
         ("held_out.count=two", r"held_out\.count: .* integer"),
         ("network.channels=4096", r"network\.channels: Input should be less than or equal to 2048, got 4096"),
         ("network.channel_mult=[1, 1, 1, 1, 1]", "image_size of a classifier must be a multiple of 16, got 8"),
+        ("held_out.path=IMAGES", "held_out are the images of data: name others, or keep some"),
+        ("held_out={split='test'}", "held_out are the images of data"),
         ("network.type=unet", "guides is there for a classifier: leave it out, or set network.type"),
     ],
 )
 def test_what_contradicts_the_model_is_refused(recipe: Callable[..., Recipe], change: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
-        recipe(change)
+        recipe(change.replace("IMAGES", recipe().data.path))
 
 
 def test_other_networks_cannot_have_a_classifier_s_loss() -> None:
@@ -226,6 +229,9 @@ def test_a_run_begins_from_the_classifier_of_a_checkpoint(
     assert other is not None
     for name, tensor in one.state_dict().items():
         assert torch.allclose(tensor, other.state_dict()[name], atol=1e-6), name
+    seeds = seeds_of(recipe(f"init={trained / 'model'}"))
+    assert seeds.origin == file_sha256(trained / "model" / CLASSIFIER), "the guided model is the same in every training"
+    assert len(set(seeds.draws)) == 2
     with pytest.raises(RecipeError, match="this model has no classifier to begin from"):
         train(recipe(f"init={tmp_path / 'guided'}"), tmp_path / "third")
 
