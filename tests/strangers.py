@@ -198,6 +198,10 @@ def bad(data, shape):
     yield np.zeros((2, 2, 3), np.uint8)
 
 
+def named(data, shape):
+    yield {"image": np.zeros(shape.hwc, np.uint8), "label": "cat", "bright": 0.0}
+
+
 def breaks(data, shape):
     yield {"image": np.zeros(shape.hwc, np.uint8), "label": 0, "bright": 0.0}
     raise OSError("/home/me/secret")

@@ -11,7 +11,7 @@ from model.conditions import Condition, Conditions, plane_count, vector_size
 from model.errors import CheckpointError
 from model.folders.config import ConditionConfig, SamplerDefaults, ScheduleConfig
 from model.folders.config_json import read_conditions, read_plans
-from model.folders.parsing import parse
+from model.folders.parsing import parse, shown
 from model.foreign.config import ForeignConfig
 from model.foreign.names import check_allowed, is_foreign
 from model.networks.configs import NETWORK_KINDS, ClassifierConfig
@@ -33,22 +33,17 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = (), *, networks: C
 
     Raises RecipeError if there is none, a key or value is wrong, or it names code that is not allowed.
     """
-    path = Path(name_or_path)
-    shipped = files("training").joinpath("recipes", f"{name_or_path}.toml")
-    if path.suffix == ".toml" and path.is_file():
-        text = path.read_text(encoding="utf-8")
-    elif path.name == name_or_path and shipped.is_file():
-        text = shipped.read_text(encoding="utf-8")
-    else:
-        shipping = ", ".join(recipe_names())
-        raise RecipeError(f"there is no recipe {name_or_path!r}: give one of {shipping}, or a .toml file")
     try:
-        content = tomllib.loads(text)
+        content = tomllib.loads(_text(name_or_path))
         for change in overrides:
             override(content, change)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"the recipe is not TOML: {error}") from error
     try:
+        if not isinstance(data := content.setdefault("data", {}), dict):
+            raise ValueError(
+                f"data must be a table, got {shown(data)}: the images are named by data.source and data.path"
+            )
         guided = complete(content)
         if isinstance(content.get("held_out"), dict):
             content["held_out"] = parse(Data, {**content["data"], **content["held_out"]}, "held_out.")
@@ -70,14 +65,27 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = (), *, networks: C
     return recipe
 
 
+def _text(name_or_path: str) -> str:
+    """Returns the TOML of a recipe; raises RecipeError if there is none."""
+    path = Path(name_or_path)
+    shipped = files("training").joinpath("recipes", f"{name_or_path}.toml")
+    if path.suffix == ".toml" and path.is_file():
+        return path.read_text(encoding="utf-8")
+    if path.name == name_or_path and shipped.is_file():
+        return shipped.read_text(encoding="utf-8")
+    shipping = ", ".join(recipe_names())
+    raise RecipeError(f"there is no recipe {name_or_path!r}: give one of {shipping}, or a .toml file")
+
+
 def _conditions(content: dict[str, Any]) -> dict[str, Condition]:
     """Parses the conditions; choices of the drawn faces have the faces' values unless they name some."""
     tables = content.get("conditions", {})
-    if content.get("data", {}).get("source", Data.source) == "faces":
+    if isinstance(tables, dict) and content["data"].get("source", Data.source) == "faces":
         for name, table in tables.items():
             if name not in ATTRIBUTES:
                 raise ValueError(f"conditions.{name}: the drawn faces can be told {', '.join(ATTRIBUTES)}")
-            table.setdefault("values", list(ATTRIBUTES[name]))
+            if isinstance(table, dict):
+                table.setdefault("values", list(ATTRIBUTES[name]))
     return read_conditions(tables)
 
 
@@ -85,7 +93,7 @@ def _network(table: Any, conditions: Conditions, *, enlarges: bool) -> NetworkCo
     """Parses a network's config, of the kind that the key `type` names; its inputs follow from the conditions."""
     kind = table.get("type", "unet") if isinstance(table, dict) else "unet"
     own = is_foreign(kind)
-    if not own and kind not in NETWORK_KINDS:
+    if not own and (not isinstance(kind, str) or kind not in NETWORK_KINDS):
         raise ValueError(
             f"network.type must be one of {', '.join(NETWORK_KINDS)}, got {kind!r}; or yours, package.module:Class"
         )

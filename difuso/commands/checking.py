@@ -30,6 +30,7 @@ class Finding(NamedTuple):
     text: str  # the result, for people
 
 
+@user_errors()
 def check_model(name: str, settings: WorkerSettings) -> bool:
     """Loads a model, calls its network in every way that workers and training do, and prints the results.
 

@@ -25,17 +25,14 @@ IDX_IMAGES, IDX_LABELS = 0x803, 0x801  # bytes, in three dimensions and in one
 def open_npz(data: Data, shape: Shape) -> Source:
     """Opens one .npz file, or all of a folder; their images must have the wanted size already.
 
-    Images lie in `data`, shape (N, C*H*W), or in `arr_0`, shape (N, H, W, C). Labels lie in `labels` or `arr_1`, and
-    begin at 0 or, as those of ImageNet-64, at 1.
+    Images lie in `data`, shape (N, C*H*W), or in `arr_0`, shape (N, H, W, C). Labels lie in `labels` or `arr_1`.
     """
     path = Path(data.path)
     paths = sorted(path.glob("*.npz"), key=lambda file: (len(file.name), file.name)) if path.is_dir() else [path]
     if not paths:
         raise RecipeError(f"there are no .npz files in {path}")
     all_labels = [_npz_labels(path) for path in paths]
-    known = [labels for labels in all_labels if labels is not None and len(labels)]
-    first = 1 if known and min(int(labels.min()) for labels in known) == 1 else 0
-    return Source(_npz_items(paths, all_labels, first, shape.hwc, data.bits))
+    return Source(_npz_items(paths, all_labels, shape.hwc, data.bits))
 
 
 def open_idx(data: Data, shape: Shape) -> Source:
@@ -73,14 +70,14 @@ def _npz_labels(path: Path) -> Any:
 
 
 def _npz_items(
-    paths: Sequence[Path], all_labels: Sequence[Any], first: int, shape: tuple[int, int, int], bits: int
+    paths: Sequence[Path], all_labels: Sequence[Any], shape: tuple[int, int, int], bits: int
 ) -> Iterator[SourceImage]:
     for path, labels in zip(paths, all_labels, strict=True):
         images = _npz_images(path, shape, bits)
         if labels is not None and len(labels) != len(images):
             raise RecipeError(f"{path} holds {len(images)} images and {len(labels)} labels")
         for i, image in enumerate(images):
-            yield SourceImage(f"{path.name}[{i}]", image, None if labels is None else int(labels[i]) - first)
+            yield SourceImage(f"{path.name}[{i}]", image, None if labels is None else int(labels[i]))
 
 
 def _npz_images(path: Path, shape: tuple[int, int, int], bits: int) -> ImageArray:

@@ -233,12 +233,15 @@ def _named(recipe: Recipe, found: _Found, classes: Classes | None) -> tuple[NDAr
             f"the images have the classes {listed(classes, 10)}, but the guided model has "
             f"{listed(recipe.data.classes, 10)}: they must be the same, in the same order"
         )
+    numbers = {label for _, label in found.labels}
+    # Those of ImageNet-64 begin at 1. That none is 0 says nothing of a part of a set, which may lack a class.
+    first = 1 if recipe.data.source == "npz" and 0 not in numbers and num_classes in numbers else 0
     for name, label in found.labels:
         if label is None:
             raise RecipeError(f"{name} has no class: give it a label in the table, or without one a folder")
-        if not 0 <= label < num_classes:
+        if not first <= label < first + num_classes:
             raise RecipeError(f"{name} has class {label}, but network.num_classes is {num_classes}")
-    return np.array([label for _, label in found.labels], dtype=np.int64), classes
+    return np.array([label for _, label in found.labels], dtype=np.int64) - first, classes
 
 
 def _identity(recipe: Recipe) -> dict[str, Any]:

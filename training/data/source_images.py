@@ -1,6 +1,7 @@
 """The images that every source yields, one after another, readable or not."""
 
 import itertools
+import operator
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -8,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from model.folders.parsing import shown
 from model.foreign.code import foreign_code, load
 from model.foreign.names import is_foreign
 from model.shape import Shape
@@ -75,4 +77,7 @@ def _own_item(data: Data, shape: Shape, name: str, item: Any) -> SourceImage:
     if not isinstance(image, np.ndarray) or image.shape != shape.hwc or image.dtype != dtype:
         found = f"{image.dtype} of shape {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
         raise RecipeError(f"{name} must be an array of {np.dtype(dtype)} and shape {shape.hwc}, not {found}")
-    return SourceImage(name, image, None if label is None else int(label), told=told)
+    try:
+        return SourceImage(name, image, None if label is None else operator.index(label), told=told)
+    except TypeError as error:
+        raise RecipeError(f"{name} has the label {shown(label)}: it must be a whole number, from 0") from error

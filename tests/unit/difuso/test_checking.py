@@ -19,9 +19,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-def check(models: Path, name: str, allowed: str = PACKAGE) -> tuple[int, str]:
+def check(models: Path, name: str, allowed: str = PACKAGE, device: str = "cpu") -> tuple[int, str]:
     """The exit status, and what is printed."""
-    environment = {"DIFUSO_NETWORKS": allowed, "DIFUSO_DEVICE": "cpu", "DIFUSO_COMPILE": "off", "DIFUSO_SLOTS": "4"}
+    environment = {"DIFUSO_NETWORKS": allowed, "DIFUSO_DEVICE": device, "DIFUSO_COMPILE": "off", "DIFUSO_SLOTS": "4"}
     result = CliRunner().invoke(cli.app, ["models", "--models-dir", str(models), "--check", name], env=environment)
     if isinstance(result.exception, UserError):
         raise result.exception
@@ -81,6 +81,11 @@ def test_a_model_that_is_not_allowed_is_not_checked(tmp_path: Path) -> None:
     save_model(tmp_path / "mine")
     with pytest.raises(UserError, match=rf"mine: {PACKAGE}\.nets:Denoiser is code of another package"):
         check(tmp_path, "mine", allowed="")
+
+
+def test_a_missing_device_is_one_line(models_dir: Path) -> None:
+    with pytest.raises(UserError, match="DIFUSO_DEVICE is cuda:99"):
+        check(models_dir, "tiny", device="cuda:99")
 
 
 def test_a_model_of_ours_is_checked_too(models_dir: Path) -> None:

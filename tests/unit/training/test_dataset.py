@@ -116,6 +116,19 @@ def test_labels_beyond_the_classes_are_refused(tmp_path: Path) -> None:
         scan(it, tmp_path / "cache")
 
 
+@pytest.mark.parametrize(
+    ("labels", "classes"), [((1, 3, 2), [0, 2, 1]), ((1, 2, 1), [1, 2, 1]), ((0, 2, 1), [0, 2, 1])]
+)
+def test_labels_begin_at_0_or_as_those_of_imagenet_64_at_1(
+    labels: tuple[int, ...], classes: list[int], tmp_path: Path
+) -> None:
+    """A part of a set that lacks class 0 still begins there."""
+    np.savez(tmp_path / "a.npz", np.zeros((3, 8, 8, 3), np.uint8), labels)
+    found = scanned(recipe(tmp_path / "a.npz", "data.source=npz", "network.num_classes=3", "label_drop=0.1"), tmp_path)
+    assert found.labels is not None
+    assert found.labels.tolist() == classes
+
+
 def test_a_look_at_the_first_images_writes_nothing(pictures: Path, tmp_path: Path) -> None:
     before = sorted(tmp_path.rglob("*"))
     found = first_images(recipe(pictures, *LABELLED))

@@ -124,6 +124,7 @@ def test_the_loss_is_that_of_the_function(recipe: Callable[..., Recipe]) -> None
             RecipeError,
             "training:bad, image 0 must be an array of uint8 and shape (8, 8, 3)",
         ),
+        ("data.source=P.training:named", RecipeError, "image 0 has the label 'cat': it must be a whole number, from 0"),
         ("data.source=P.training:breaks", ForeignError, "training:breaks cannot yield images: its code raised OSError"),
         ("data.source=P.training:nowhere", ForeignError, "training:nowhere cannot be imported"),
         ("data.source=P.nowhere:images", ForeignError, "Python finds no module P.nowhere"),

@@ -61,6 +61,13 @@ def test_overrides_are_typed_and_reach_into_tables() -> None:
         ("prediction=noise", "prediction: .* 'eps', 'x0', 'v' or 'flow', got 'noise'"),
         ("data.source=web", r"data\.source: .* 'faces', 'folder', 'zip'"),
         ("network.channel_mult=2", r"network\.channel_mult: .* tuple, got 2"),
+        ("network.type=[1]", r"network\.type must be one of unet, .*, got \[1\]"),
+        (
+            "data=/my/photos",
+            "data must be a table, got '/my/photos': the images are named by data.source and data.path",
+        ),
+        ("conditions=skin", "conditions must be a table of tables"),
+        ("conditions.skin=pale", "conditions must be a table of tables"),
         ("network=3", r"network must be a table of in_channels, .*got 3"),
         ("image_size.width=3", "image_size is a value, not a table"),
         ("defaults.sampler=nosuch", "defaults.sampler: Input should be 'ddpm', 'ddim', "),
@@ -109,6 +116,9 @@ def test_a_file_is_a_recipe_too(tmp_path: Path) -> None:
         load_recipe(str(path))
     path.write_text("batch_size 4\n", encoding="utf-8")
     with pytest.raises(RecipeError, match="not TOML"):
+        load_recipe(str(path))
+    path.write_text('name = "mía"\n', encoding="latin-1")
+    with pytest.raises(RecipeError, match="not TOML: 'utf-8' codec"):
         load_recipe(str(path))
 
 

@@ -105,13 +105,13 @@ def test_a_damaged_picture_is_an_item_with_its_reason(tmp_path: Path, source: So
     assert len(items) == 5
 
 
-def test_imagenet_64_counts_classes_from_1_and_stores_channels_first(tmp_path: Path) -> None:
+def test_imagenet_64_stores_channels_first(tmp_path: Path) -> None:
     flat = PIXELS.transpose(0, 3, 1, 2).reshape(3, -1)
     np.savez(tmp_path / "train_data_batch_10.npz", data=flat[2:], labels=[5], mean=np.zeros(192))
     np.savez(tmp_path / "train_data_batch_2.npz", data=flat[:2], labels=[1, 7], mean=np.zeros(192))
     items, classes = read("npz", tmp_path)
     assert classes is None
-    assert [item.label for item in items] == [0, 6, 4]
+    assert [item.label for item in items] == [1, 7, 5]
     assert_pixels(items)
 
 
