@@ -160,6 +160,8 @@ def posting(kind: KindName, images: tuple[Any, ...], options: Mapping[str, Any])
         raise TypeError(f"{kind} takes {len(IMAGES[kind])} images at most, not {len(images)}")
     given = {**dict(zip(IMAGES[kind], images, strict=False)), **options}
     given = {name: value for name, value in given.items() if value is not None}
+    if "condition" in given:
+        raise TypeError("condition is the name of the HTTP parameter: give conditions, a dictionary of name and value")
     key = str(given.pop("idempotency_key", uuid.uuid4())).replace("\\", "\\\\").replace('"', '\\"')
     headers = {"Prefer": "respond-async", "Idempotency-Key": f'"{key}"'}
     if "urgency" in given:

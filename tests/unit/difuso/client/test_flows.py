@@ -314,6 +314,8 @@ def test_wrong_arguments_are_refused_before_anything_is_sent() -> None:
         flows.posting("paint", (), {})  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="denoise takes 1 images at most, not 2"):
         flows.posting("denoise", (b"a", b"b"), {})
+    with pytest.raises(TypeError, match="condition is the name of the HTTP parameter: give conditions"):
+        flows.posting("generate", (), {"condition": ["hair:bun"]})
 
 
 def test_a_trace_is_fetched_with_the_images_of_a_job_that_keeps_one() -> None:
