@@ -168,8 +168,8 @@ class StepEngine:
             if active.preview:
                 active.preview = False
                 shown = active.start.previewed
-                open_ones = [i for i, t in enumerate(shown) if t.ready and not t.finished]
-                if open_ones:  # empty while the answers wait for other trajectories
+                open_ones = [i for i, t in enumerate(shown) if t.ready and t.row > 0 and not t.finished]
+                if open_ones:  # empty before the first step, and while the answers wait for other trajectories
                     index = open_ones[self._turn % len(open_ones)]
                     self._emit(Previewed(active, index, shown[index].x0))
             if now - active.snapshot_at > SNAPSHOT_SECONDS:

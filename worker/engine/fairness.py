@@ -17,7 +17,7 @@ def share_slots(
 ) -> list[tuple[ActiveJob, Trajectory]]:
     """Gives each job an equal share of the slots, image by image; slots that a job cannot use go to the others.
 
-    At least one trajectory is chosen, none twice, and their cost is at most `slots`.
+    At least one trajectory is chosen, none twice, and their cost is at most `slots` unless a single one costs more.
 
     More urgent jobs come first and take the slots they need. Within one urgency every job gets one slot before any gets
     a second, so that one image of ten steps never waits for 64 of a thousand. Trajectories without a slot pause.

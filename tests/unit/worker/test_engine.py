@@ -346,6 +346,20 @@ def test_a_preview_is_the_current_x0(start: Callable[..., ActiveJob]) -> None:
     assert previews[0].x0.abs().max() <= 1
 
 
+def test_a_preview_is_of_an_image_that_has_begun(runner: Runner, start: Callable[..., ActiveJob]) -> None:
+    """Of more images than there are slots some wait for their first step, and have nothing to show but noise."""
+    active = start(steps=4, n=9)
+    events: list[EngineEvent] = []
+    engine = StepEngine(events.append)
+    engine.submit(active)
+    while not any(isinstance(event, Finished) for event in events):
+        active.preview = True
+        engine.step()
+    previews = [event for event in events if isinstance(event, Previewed)]
+    assert len(previews) >= 4
+    assert all(event.x0.abs().max() <= 1 for event in previews)
+
+
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
 def test_a_network_that_breaks_fails_the_job(
     runner: Runner, start: Callable[..., ActiveJob], monkeypatch: pytest.MonkeyPatch, poison: float
