@@ -200,6 +200,9 @@ def _check(config: ModelConfig) -> None:
     if config.network.out_channels not in allowed:
         wanted = " or ".join(map(str, allowed))
         raise ValueError(f"with variance {config.variance} the network needs out_channels {wanted}")
+    networks = [config.network, *filter(None, [config.weaker])]
+    if config.preconditioning is not None and any(each.out_channels != config.channels for each in networks):
+        raise ValueError(f"with a preconditioning a network needs out_channels {config.channels}")
     multiple, shape = config.network.size_multiple, config.shape
     if any(side % multiple for side in (shape.height, shape.width)):
         raise ValueError(f"image_size must be a multiple of {multiple}, in height and width")

@@ -266,5 +266,5 @@ class Flow(NoiseSchedule):
 
 
 def _shifted(u: Any, shift: float) -> Any:
-    """Returns shift u / (1 + (shift - 1) u), which the inverse of the shift undoes; 0 and 1 stay."""
-    return shift * u / (1 + (shift - 1) * u)
+    """Returns shift u / (1 + (shift - 1) u), which the inverse of the shift undoes; 0 and 1 stay, to the last bit."""
+    return shift * u / (shift * u + (1 - u))

@@ -18,7 +18,7 @@ from ..errors import PlanError
 from ..guidance import MOST_SIGMA, Guidance
 from .clipping import ClipMode
 from .samplers import MOST_ETA, SAMPLERS, Variance
-from .spacing import LISTED, RULES, listed_timesteps, steps_in
+from .spacing import LISTED, RULES, fits, steps_in
 
 MOST_STEPS = 10_000  # as many as a schedule may have timesteps
 
@@ -166,8 +166,7 @@ def _without_interval(own: Settings, chosen: Mapping[str, Any]) -> Settings:
 def _spacing_of(sampler: str, own: Settings, steps: object, timesteps: int) -> str:
     """Returns the model's own spacing where it fits the run, or else the one that suits the sampler."""
     total = steps_in(own.spacing)  # of a list or of sections, which have their own number of steps
-    last = listed_timesteps(own.spacing)[-1] if LISTED.fullmatch(own.spacing) else (total or 1) - 1
-    if sampler == own.sampler and (total is None or (steps == own.steps and last < timesteps)):
+    if sampler == own.sampler and (total is None or (steps == own.steps and fits(own.spacing, timesteps))):
         return own.spacing
     return SAMPLERS[sampler].spacing or (own.spacing if total is None else "trailing")
 

@@ -162,6 +162,16 @@ def steps_in(spacing: str) -> int | None:
     return len(listed_timesteps(spacing)) if LISTED.fullmatch(spacing) else None
 
 
+def fits(spacing: str, total: int) -> bool:
+    """Returns whether sections or a list find their timesteps among 0..total-1."""
+    if LISTED.fullmatch(spacing):
+        return listed_timesteps(spacing)[-1] <= total - 1
+    try:
+        return bool(space_timesteps(spacing, steps_in(spacing) or 0, total))
+    except PlanError:
+        return False
+
+
 def listed_timesteps(spacing: str) -> tuple[float, ...]:
     """Returns the timesteps of a list."""
     return tuple(float(text) for text in spacing.removeprefix("at:").split(","))
@@ -198,7 +208,9 @@ def _exponential_levels(schedule: NoiseSchedule, count: int, last: int) -> Level
     highest = float(schedule.sigmas[last])
     least, most = EXPONENTIAL_SIGMAS
     lowest = max(float(schedule.sigmas[0]), min(least, highest / 2))
-    sigmas = np.geomspace(lowest, min(most, highest), count, dtype=np.float64)[:-1]
+    # No timestep lies between the last one and pure noise, unless timesteps are continuous.
+    reached = highest if np.isfinite(highest) or schedule.continuous else float(schedule.sigmas[max(last - 1, 0)])
+    sigmas = np.geomspace(lowest, min(most, reached), count, dtype=np.float64)[:-1]
     timesteps = (*map(float, schedule.timestep_at(sigmas)), float(last))
     abar = np.append(1.0 / (1.0 + sigmas**2), schedule.alphas_cumprod[last])
     return Levels(timesteps, NoiseSchedule.from_alphas_cumprod(abar))

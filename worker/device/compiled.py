@@ -50,6 +50,7 @@ def folder_of(config: ModelConfig, root: Path) -> Path:
         "difuso": version("difuso"),
         "network": network_to_json(config.network),
         **_denoiser(config),
+        "told": config.told,
         "shape": config.shape,
         "torch": torch.__version__,
         "processor": _processor(),

@@ -31,6 +31,7 @@ TINY = ModelConfig(
     training={"recipe": "tiny", "steps": 3},
 )
 CONTENT = config_to_json(TINY)
+EDM = {"prediction": "x0", "preconditioning": {"kind": "edm"}, "schedule": {"type": "cosine"}}
 ALWAYS_LABELLED = CONTENT["network"] | {"null_class": False}
 
 
@@ -256,6 +257,14 @@ def test_a_classifier_needs_the_squares_that_it_was_trained_on() -> None:
             "weaker.null_class must be the network's",
         ),
         ({"weaker": {"type": "unet", "num_classes": 2, "out_channels": 1}}, "weaker.out_channels must be at least 3"),
+        (
+            {**EDM, "network": {"type": "unet", "num_classes": 2, "out_channels": 6}},
+            "with a preconditioning a network needs out_channels 3",
+        ),
+        (
+            {**EDM, "weaker": {"type": "unet", "num_classes": 2, "out_channels": 6}},
+            "with a preconditioning a network needs out_channels 3",
+        ),
         ({"weaker": {"type": "unet", "num_classes": 2, "patch": 32}}, "with this weaker network image_size must be a"),
         (
             {"network": ALWAYS_LABELLED, "defaults": {"guidance_low": 2.0}},

@@ -44,10 +44,12 @@ def scales(schedule: Flow, timesteps: tuple[float, ...]) -> list[float]:
     return [float(scale) for scale in np.sqrt((1 - s) ** 2 + s**2)]
 
 
-@pytest.mark.parametrize("shift", [1.0, 3.0, 0.5])
+@pytest.mark.parametrize("shift", [1.0, 3.0, 0.5, 0.1, 0.3, 0.42])
 def test_its_noise_is_that_of_the_straight_path(shift: float) -> None:
     """sigma is s / (1 - s), which a shift multiplies (Esser et al. 2024, eq. 23)."""
     schedule, u = Flow.of(10, shift), np.arange(1, 10) / 10
+    assert schedule.sigma_at(np.array([9.0])) == np.inf
+    assert schedule.time_at(torch.tensor([9.0])) == 1
     assert np.allclose(schedule.sigmas[:-1], shift * u / (1 - u), rtol=1e-12)
     assert schedule.sigmas[-1] == np.inf
     assert schedule.alphas_cumprod[-1] == 0

@@ -12,6 +12,7 @@ from model.folders.config import ModelConfig, SamplerDefaults, ScheduleConfig
 from model.networks.configs import UNetConfig
 from model.plans.samplers import SAMPLERS
 from model.plans.settings import Settings
+from model.plans.spacing import steps_in
 
 DDIM = ModelConfig(UNetConfig(), defaults=SamplerDefaults("ddim", 50, "quad", 0.5))
 OWN = Settings("ddim", 50, "quad", 0.5)
@@ -89,6 +90,14 @@ def test_a_list_of_timesteps_is_of_its_own_sampler_and_steps(
 def test_a_model_s_own_sections_are_of_their_own_steps(choices: dict[str, Any], expected: tuple[Any, ...]) -> None:
     settings = SECTIONS.settle(**choices)
     assert (settings.sampler, settings.steps, settings.spacing, settings.eta) == expected
+
+
+@pytest.mark.parametrize(("spacing", "start"), [("7,2,1", 9), ("7,2,1", 17), ("at:5,20.2,20.5", 20)])
+def test_what_does_not_fit_into_a_run_is_spaced_as_suits_the_sampler(spacing: str, start: int) -> None:
+    steps = steps_in(spacing) or 0
+    config = dataclasses.replace(DDIM, defaults=SamplerDefaults("ddim", steps, spacing))
+    assert config.settle(start=start).spacing == "trailing"
+    assert len(config.plan(config.schedule.build(), start=start)) == steps
 
 
 def test_a_plan_that_a_model_does_not_have() -> None:

@@ -15,7 +15,7 @@ from model import NoiseSchedule, PlanError, make_plan, sample
 from model.noise import draw_noise, image_generator
 from model.plans.plan import Column
 from model.plans.samplers import SAMPLERS
-from model.plans.spacing import EXPONENTIAL, KARRAS, SPACINGS
+from model.plans.spacing import EXPONENTIAL, KARRAS, SPACINGS, visit_levels
 from tests.oracle import LINEAR, GaussianDenoiser
 
 pytestmark = pytest.mark.processors
@@ -53,6 +53,14 @@ def test_any_list_that_begins_there_is_taken(spacing: str) -> None:
     plan = make_plan(ZERO_SNR, spacing=spacing, steps=250, prediction="v")
     assert plan.timesteps[0] == 999
     assert np.isfinite(plan.table).all()
+
+
+def test_exponential_levels_lie_where_the_network_knows_them() -> None:
+    """Between the last two timesteps of a short schedule is none that has their noise."""
+    schedule = NoiseSchedule.cosine(20).rescale_zero_terminal_snr()
+    levels = visit_levels(schedule, EXPONENTIAL, 10)
+    assert schedule.sigma_at(np.array(levels.timesteps[:-1])) == pytest.approx(levels.chain.sigmas[:-1], rel=1e-6)
+    assert levels.timesteps[-1] == 19
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS_FOR_IT)

@@ -24,7 +24,7 @@ from jobs.contract import Job
 from jobs.kinds.upscale import Upscaling
 from jobs.params import SamplingParams
 from model.checkpoint import Checkpoint, load_checkpoint
-from model.folders.config import ModelConfig, SamplerDefaults, ScheduleConfig
+from model.folders.config import ConditionConfig, ModelConfig, SamplerDefaults, ScheduleConfig
 from model.networks.configs import DiTConfig, UNetConfig
 from tests.small_models import CLASSES, CONDITIONAL, NETWORK, WEAKER, checkpoint_of, upscaler_of
 from worker.device import compiled
@@ -184,6 +184,11 @@ def test_other_code_for_each_network_torch_and_team(tmp_path: Path, monkeypatch:
         folder_of(config, tmp_path),
         folder_of(dataclasses.replace(config, image_size=32), tmp_path),
         folder_of(dataclasses.replace(config, network=UNetConfig(channels=32)), tmp_path),
+    ]
+    seeing = dataclasses.replace(config, network=UNetConfig(condition_channels=3))  # of a sketch, or of a small image
+    folders += [
+        folder_of(seeing, tmp_path),
+        folder_of(dataclasses.replace(seeing, condition=ConditionConfig(8)), tmp_path),
     ]
     assert folder_of(dataclasses.replace(config, prediction="x0", training={"steps": 1}), tmp_path) == folders[0]
     torch.set_num_threads(2)
