@@ -75,7 +75,7 @@ def main(
     references: Annotated[int, typer.Option(min=500, help="Real images of the test split.")] = 2000,
     sampler: Annotated[str | None, typer.Option(help="By default the model's.")] = None,
     steps: Annotated[int | None, typer.Option(help="By default the model's.")] = None,
-    spacing: Annotated[str | None, typer.Option(help="By default the model's.")] = None,
+    spacing: Annotated[str | None, typer.Option(help="By default that of a request.")] = None,
     out: Annotated[Path, typer.Option(help="JSON file; images and points are kept next to it.")] = Path(
         "var/bench-guidance.json"
     ),
