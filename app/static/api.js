@@ -9,6 +9,9 @@ const KEY = "difuso-key";
 let entered; // a promise that resolves when the user has entered a key
 let lost = false; // whether the server has not answered the last request
 
+// Whether a proxy answers because the server behind it does not; what the server itself refuses is a problem.
+const isOfProxy = ({ status, headers }) => [502, 503, 504].includes(status) && !headers.get("Content-Type")?.includes("problem+json");
+
 // Tells the page by the event `server` when the server is lost, and when it is back.
 function note(isLost) {
   if (lost === isLost) return;
@@ -23,15 +26,13 @@ export const hasKey = () => sessionStorage.getItem(KEY) !== null;
 // Resolves to a successful response; asks the user for an API key if the server needs one.
 export async function request(path, { headers, ...rest } = {}) {
   const key = sessionStorage.getItem(KEY);
-  let response;
-  try {
-    response = await fetch(path, { ...rest, headers: { ...headers, ...(key && { Authorization: `Bearer ${key}` }) } });
-  } catch (error) {
+  const authorized = { ...headers, ...(key && { Authorization: `Bearer ${key}` }) };
+  const response = await fetch(path, { ...rest, headers: authorized }).catch(error => {
     if (error.name === "AbortError") throw error;
-    note(true);
-    throw new Problem(t("noAnswer"), "unreachable");
-  }
-  note(false);
+  });
+  const isAnswered = response && !isOfProxy(response);
+  note(!isAnswered);
+  if (!isAnswered) throw new Problem(t("noAnswer"), "unreachable");
   if (response.ok) return response;
   if (response.status === 401) {
     if (key === sessionStorage.getItem(KEY)) await (entered ??= enterKey(key)); // or another one was entered meanwhile

@@ -1,5 +1,6 @@
-// Several classes in one request: all in turn, or a row of the same seeds for each.
+// The classes of a model in the form, and several in one request: all in turn, or a row of the same seeds for each.
 
+import { $, option } from "./dom.js";
 import { classesOf, models } from "./models.js";
 import { t } from "./texts.js";
 
@@ -7,6 +8,14 @@ export const ROWS = "\nrows"; // a label that only the form knows; no class has 
 const MOST = 64;
 
 export const randomSeed = () => Math.floor(Math.random() * 2 ** 32);
+
+export function showClasses(form, model) {
+  const names = classesOf(model);
+  const some = model.label_required ? [] : [option("anyClass", "")];
+  const all = names.length > 1 ? [option("inRows", ROWS), ...(names.includes("all") ? [] : [option("inTurn", "all")])] : [];
+  $("class").hidden = !names.length;
+  form.elements.label.replaceChildren(...some, ...names.map(name => new Option(name)), ...all);
+}
 
 // Makes a query ask for the same seeds of every class.
 export function askRows(query) {

@@ -1,15 +1,14 @@
 // Two to four pictures compared: side by side under one zoom, by a divider, blinking, or by their difference; and only what
 // differs in how they were made.
 
-import { ask, request } from "./api.js";
+import { request } from "./api.js";
 import { addressOf, nameOf } from "./describe.js";
 import { differencesOf } from "./differences.js";
 import { dividedBy } from "./divider.js";
 import { $, el } from "./dom.js";
+import { jobOf, tellMissing } from "./missing.js";
 import { drawnBy, sidesOf } from "./models.js";
-import { notify } from "./notice.js";
-import { enterPicture, go, routeOf } from "./routes.js";
-import { jobs } from "./store.js";
+import { enterPicture, routeOf } from "./routes.js";
 import { number, t } from "./texts.js";
 import { Zoom } from "./zooming.js";
 
@@ -31,18 +30,16 @@ export async function openComparison(address) {
     shown = { address, pictures, mode: "side", other: 1, zoom: new Zoom(), amplified: 4 };
   } catch (error) {
     if (routeOf(location.hash).value !== address) return;
-    notify(error.type === "unreachable" ? error.message : t("noPicture"), { error: true });
-    return go("#gallery");
+    return tellMissing(error);
   }
   show();
 }
 
-async function load(name) {
-  const [id, index] = name.split("/");
-  const job = jobs.get(id) ?? (await ask("GET", `/jobs/${encodeURIComponent(id)}`));
-  jobs.put(job);
-  const response = await request(addressOf(job, Number(index)).split("?")[0]);
-  return { job, index: Number(index), bitmap: await createImageBitmap(await response.blob()) };
+async function load(address) {
+  const job = await jobOf(address);
+  const index = Number(address.split("/")[1]);
+  const response = await request(addressOf(job, index).split("?")[0]);
+  return { job, index, bitmap: await createImageBitmap(await response.blob()) };
 }
 
 function show() {

@@ -16,6 +16,13 @@ export function el(tag, properties = {}, ...children) {
 // Returns an option of a menu whose words are in the language of the page.
 export const option = (text, value) => el("option", { value, dataset: { t: text } });
 
+// Offers other choices in a menu. The chosen one stays if it is among them.
+export function offer(menu, ...options) {
+  const { value } = menu;
+  menu.replaceChildren(...options);
+  if (options.some(each => each.value === value)) menu.value = value;
+}
+
 export const $ = id => document.getElementById(id);
 
 // Shows an error in an element, or hides it if there is none.
@@ -43,20 +50,32 @@ export function openDialog(className, label, close, ...content) {
   const button = el("button", { type: "button", className: "close", "aria-label": close, textContent: "✕" });
   button.addEventListener("click", () => dialog.close());
   dialog.append(button, ...content);
-  dialog.addEventListener("click", event => event.target === dialog && dialog.close());
+  closeOutside(dialog);
   dialog.addEventListener("close", () => dialog.remove());
   document.body.append(dialog);
   dialog.showModal();
   return dialog;
 }
 
-// Puts other content into a part of a dialog. The button that had the focus gives it to the one with the same words.
+// Closes a dialog by a click outside it. A selection of text that begins or ends inside is not one.
+function closeOutside(dialog) {
+  let began = false; // outside
+  const isOutside = ({ clientX: x, clientY: y, target }) => {
+    const { left, right, top, bottom } = dialog.getBoundingClientRect();
+    return target === dialog && (x < left || x > right || y < top || y > bottom);
+  };
+  dialog.addEventListener("pointerdown", event => (began = isOutside(event)));
+  dialog.addEventListener("click", event => began && isOutside(event) && dialog.close());
+}
+
+// Puts other content into a part of the page. The button that had the focus gives it to the one with the same words; without
+// one the dialog has it.
 export function refill(part, ...content) {
   const held = part.contains(document.activeElement) && document.activeElement;
   part.replaceChildren(...content);
   if (!held) return;
   const same = [...part.querySelectorAll("button")].find(each => each.textContent === held.textContent && !each.disabled);
-  (same ?? part.closest("dialog")).focus();
+  (same ?? part.closest("dialog"))?.focus();
 }
 
 // Calls a function once, when the calls have paused for some milliseconds.

@@ -2,7 +2,7 @@
 
 import { ask } from "./api.js";
 import { labelOf, metaOf, titleOf } from "./describe.js";
-import { $, debounced } from "./dom.js";
+import { $, debounced, offer } from "./dom.js";
 import { className, models } from "./models.js";
 import { favouriteJobs } from "./saved.js";
 import { isGone } from "./store.js";
@@ -62,11 +62,19 @@ export function showEverything() {
   $("favourites").ariaPressed = "false";
 }
 
+// Offers the models of the server, and the one that is chosen: its jobs stay when it goes.
+function showModels() {
+  const menu = filters.querySelector("[name=model]");
+  const names = new Set([...models.keys(), ...(menu.value ? [menu.value] : [])]);
+  offer(menu, menu.options[0], ...[...names].map(name => new Option(name)));
+}
+
 // Fills in the choices, and calls a function whenever they change.
 export function startFilters(changed) {
   const kinds = [...$("kind").options].map(({ value, textContent }) => new Option(textContent, value));
-  filters.querySelector("[name=model]").append(...[...models.keys()].map(name => new Option(name)));
   filters.querySelector("[name=kind]").append(...kinds);
+  showModels();
+  document.addEventListener("models", showModels);
   for (const select of selects()) select.addEventListener("change", changed);
   filters.querySelector("[type=search]").addEventListener("input", debounced(PAUSE, changed));
   $("favourites").addEventListener("click", ({ currentTarget }) => {

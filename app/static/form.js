@@ -1,8 +1,8 @@
 // The form: which fields are shown, what it says as a request, and how it is filled in from a request.
 
-import { askRows, choiceOf, randomSeed, ROWS } from "./classes.js";
+import { askRows, choiceOf, randomSeed, ROWS, showClasses } from "./classes.js";
 import { conditionField, conditionOf, fillConditions, showConditions, tellConditions } from "./conditions.js";
-import { $, option } from "./dom.js";
+import { $, offer, option } from "./dom.js";
 import { showGuidance } from "./guidance.js";
 import { clearFiles, setFile } from "./inputs.js";
 import { classesOf, defaultModel, enlargersOf, factsOf, fromPicture, models } from "./models.js";
@@ -55,10 +55,17 @@ function offerModels(wanted) {
   showModel();
 }
 
+// Offers the models of the server. The chosen one stays while it is served; after it comes the default.
 export function showModels() {
-  const options = [...models.keys()].map(name => new Option(name, name, false, name === defaultModel));
-  form.elements.model.replaceChildren(...options);
-  showModel();
+  const field = form.elements.model;
+  const chosen = models.get(field.value);
+  offer(field, ...[...models.keys()].map(name => new Option(name)));
+  if (chosen?.defaults) {
+    showEnlargers(chosen);
+    return showKind();
+  }
+  field.value = defaultModel;
+  field.dispatchEvent(new Event("change", { bubbles: true }));
 }
 
 // What is known of the chosen model, in the language of the page.
@@ -78,21 +85,19 @@ export function showModel() {
   form.elements.plan.replaceChildren(option("asModel", ""), ...plans.map(name => new Option(name)));
   const variances = new Set(["fixed_small", "fixed_large", model.variance]);
   form.elements.variance.replaceChildren(option("asModel", ""), ...[...variances].map(name => new Option(name)));
-  form.elements.upscale.replaceChildren(option("nothing", ""), ...enlargersOf(model).map(({ name }) => new Option(name, name)));
+  showEnlargers(model);
   $("depth").hidden = form.elements.bits.disabled = model.channels === 3;
-  showClasses(model);
+  showClasses(form, model);
   showGuidance(form, model);
   showConditions(model.name);
   translate(form);
   showKind();
 }
 
-function showClasses(model) {
-  const names = classesOf(model);
-  const some = model.label_required ? [] : [option("anyClass", "")];
-  const all = names.length > 1 ? [option("inRows", ROWS), ...(names.includes("all") ? [] : [option("inTurn", "all")])] : [];
-  $("class").hidden = !names.length;
-  form.elements.label.replaceChildren(...some, ...names.map(name => new Option(name)), ...all);
+function showEnlargers(model) {
+  const menu = form.elements.upscale;
+  offer(menu, option("nothing", ""), ...enlargersOf(model).map(({ name }) => new Option(name)));
+  translate(menu);
 }
 
 // Returns what the form asks for: the kind, the query, the files as pairs, and how urgent it is.

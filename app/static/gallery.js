@@ -19,6 +19,7 @@ const more = $("more");
 const cards = new Map(); // the card of each job; those of a grid share one
 let cursor; // of the next part of the list; undefined at its beginning, null after its end
 let loading; // the AbortController of a part that is on its way
+let part; // a promise of whether it came
 
 const near = new IntersectionObserver(
   entries => {
@@ -48,13 +49,21 @@ function discard(card) {
   card.element.remove();
 }
 
+// Resolves to whether there was another part of the list.
 async function load() {
-  if (loading || cursor === null) return;
-  const controller = (loading = new AbortController());
+  if (cursor === null) return false;
+  if (!loading) {
+    loading = new AbortController();
+    part = read(loading.signal);
+  }
+  return part;
+}
+
+async function read(signal) {
   say(el("p", { className: "hint", textContent: t("loading") }));
   try {
-    const { found, next } = await readPart(cursor ?? undefined, controller.signal);
-    if (controller.signal.aborted) return;
+    const { found, next } = await readPart(cursor ?? undefined, signal);
+    if (signal.aborted) return false;
     cursor = next ?? null;
     for (const job of found) {
       jobs.put(job);
@@ -62,11 +71,13 @@ async function load() {
     }
     loading = undefined;
     showEnd();
+    return true;
   } catch (error) {
-    if (controller.signal.aborted) return;
+    if (signal.aborted) return false;
     loading = undefined;
     const again = el("button", { type: "button", textContent: t("retry"), onclick: load });
     say(el("p", { className: "error", textContent: error.message }), again);
+    return false;
   }
 }
 
@@ -146,7 +157,7 @@ function showAll() {
   reload();
 }
 
-// The next picture after the last of a job, or the last one before it, as {job, index}; undefined at the ends of the gallery.
+// The next picture after the last of a job, or the last one before it, as {job, index}; undefined at the ends of what was read.
 export function beside(job, by) {
   let element = cards.get(job.id)?.element;
   do element = by > 0 ? element?.nextElementSibling : element?.previousElementSibling;
@@ -155,12 +166,16 @@ export function beside(job, by) {
   return found && { job: found, index: by > 0 ? 0 : countOf(found) - 1 };
 }
 
+// Reads on after a job of the list; resolves to whether there was more.
+export const readOn = async job => cards.has(job.id) && load();
+
 export function startGallery() {
   startFilters(reload);
   startDensity(reload);
   jobs.addEventListener("job", onJob);
   jobs.addEventListener("back", ({ detail }) => (add(detail), cursor === null && showEnd()));
   document.addEventListener("server", ({ detail }) => !detail.lost && more.querySelector(".error") && load());
+  document.addEventListener("models", () => cursor === null && showEnd()); // an empty gallery shows them
   jobs.addEventListener("preview", ({ detail }) => cards.get(detail.id)?.preview?.(detail.index, detail.source));
   load();
 }

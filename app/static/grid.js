@@ -1,19 +1,20 @@
 // A grid of samplers by the values of one parameter, all from one seed, with the seconds that each picture took.
 
 import { ask } from "./api.js";
-import { askAt, AXES, axisName, isChoice, offerAxes, usualValues, valueAt, valuesIn } from "./axes.js";
+import { askAt, AXES, isChoice, offerAxes, sweptBy, usualValues, valueAt, valuesIn } from "./axes.js";
 import { addressOf } from "./describe.js";
 import { $, complain, el, multiple } from "./dom.js";
 import { form, readForm } from "./form.js";
 import { axisOf } from "./gridcard.js";
+import { keyOf, tableOf } from "./gridtable.js";
 import { settings } from "./kinds.js";
 import { make } from "./making.js";
-import { drawnBy, sizeOf } from "./models.js";
-import { enterPicture } from "./routes.js";
-import { addBox } from "./selection.js";
+import { tellMissing } from "./missing.js";
+import { drawnBy, fromPicture, sizeOf } from "./models.js";
+import { routeOf } from "./routes.js";
 import { saveGrid } from "./sheet.js";
 import { isEnded, isGone, jobs } from "./store.js";
-import { duration, t, translate } from "./texts.js";
+import { t, translate } from "./texts.js";
 import { conditionsOf } from "./told.js";
 
 const OF_SAMPLER = ["sampler", "spacing", "eta", "variance"]; // settings that suit one sampler
@@ -25,6 +26,7 @@ const section = $("grid");
 const cells = new Map(); // by sampler and value: a job, or the error of its request
 let tag; // of the grid that is shown
 let parts;
+let offered; // the model whose conditions are columns
 let turn = 0;
 
 function build() {
@@ -49,20 +51,20 @@ function build() {
   translate(section);
   parts = { samplers, axis, values, seed, draw, exported, alarm, table };
   axis.addEventListener("change", () => (offerValues(), count()));
-  form.elements.model.addEventListener("change", offer);
-  offer();
+  form.addEventListener("change", offer);
   controls.addEventListener("input", count);
   controls.addEventListener("submit", event => (event.preventDefault(), drawGrid()));
   exported.addEventListener("click", () => saveGrid(modelOfGrid(), parts.table.dataset.axis, layout(), cells).catch(error => complain(alarm, error)));
-  count();
-  jobs.addEventListener("job", ({ detail }) => detail.tag && detail.tag === tag && (put(detail), show()));
+  for (const event of ["job", "back"]) jobs.addEventListener(event, ({ detail }) => detail.tag && detail.tag === tag && (put(detail), show()));
   document.addEventListener("language", () => (count(), show()));
 }
 
 const model = () => form.elements.model.value;
-// Offers the conditions of the chosen model as columns, too.
+// Offers the conditions of the chosen model as columns, too, with values of its own.
 function offer() {
-  if (!offerAxes(parts.axis, model())) offerValues();
+  if (offered === model()) return;
+  offered = model();
+  if (!offerAxes(parts.axis, offered) || sweptBy(parts.axis.value)) offerValues();
   count();
 }
 
@@ -75,12 +77,12 @@ function offerValues() {
 const count = () => (parts.draw.textContent = t("gridDraw", chosen().length * listed().length));
 const chosen = () => parts.samplers.map(label => label.firstChild).filter(box => box.checked).map(box => box.value);
 const listed = () => valuesIn(parts.values.value, parts.axis.value, model());
-const keyOf = (sampler, value) => `${sampler} ${value}`;
 
 // Makes a job for each cell, and shows those that the server refuses as not possible.
 async function drawGrid() {
   const [rows, columns, axis] = [chosen(), listed(), parts.axis.value];
   complain(parts.alarm, null);
+  if (fromPicture(model())) return complain(parts.alarm, new Error(t("gridFromPicture", model())));
   if (!rows.length || !columns.length) return complain(parts.alarm, new Error(t("gridNothing")));
   if (rows.length * columns.length > MOST) return complain(parts.alarm, new Error(t("gridTooLarge", MOST)));
   let request;
@@ -112,10 +114,8 @@ async function drawGrid() {
       } catch (error) {
         if (drawn !== tag) break drawing;
         cells.set(keyOf(sampler, value), { asked: [sampler, value], error });
-        if (error.type !== "invalid-request") {
-          complain(parts.alarm, error);
-          break drawing;
-        }
+        complain(parts.alarm, error); // of cells that are not possible, why the last one is not
+        if (error.type !== "invalid-request") break drawing;
       }
       if (drawn !== tag) break drawing;
       show();
@@ -125,10 +125,10 @@ async function drawGrid() {
   if (drawn !== tag) look(tag);
 }
 
-// A job of this grid: its cell follows from its own parameters.
+// A job of this grid: its cell follows from its own parameters. Once the job is gone the cell is empty.
 function put(job) {
   const asked = [job.params.sampler, valueAt(job, axisOf(job.tag))];
-  if (!isGone(job)) cells.set(keyOf(...asked), { asked, job });
+  cells.set(keyOf(...asked), isGone(job) ? { asked } : { asked, job });
 }
 
 // Reads the jobs of the grid again and again, until all that were made have ended: one request for all.
@@ -142,6 +142,10 @@ async function look(looked) {
         for (const job of page.jobs) (jobs.put(job), put(job));
         cursor = page.next;
       }
+      if (!modelOfGrid() && routeOf(location.hash).value === looked) {
+        tag = undefined;
+        return tellMissing();
+      }
     } catch (error) {
       complain(parts.alarm, error);
     }
@@ -154,6 +158,7 @@ async function look(looked) {
 // Shows a grid that was drawn before; without a tag the one that is there.
 export function openGrid(wanted) {
   if (!parts) build();
+  offer();
   if (wanted && axisOf(wanted) && wanted !== tag) {
     tag = wanted;
     cells.clear();
@@ -177,23 +182,9 @@ function show() {
   parts.exported.disabled = !job || ![...cells.values()].some(cell => cell.job && addressOf(cell.job, 0));
   if (!tag || !rows.length) return parts.table.replaceChildren();
   const axis = (parts.table.dataset.axis = axisOf(tag));
-  const head = el("tr", {}, el("td"), ...columns.map(value => el("th", { scope: "col", textContent: `${axisName(axis)} ${value}` })));
-  const body = rows.map(sampler => el("tr", {}, el("th", { scope: "row", textContent: sampler }), ...columns.map(value => cellOf(cells.get(keyOf(sampler, value))))));
-  const table = el("table", {}, el("thead", {}, head), el("tbody", {}, ...body));
+  const table = tableOf(rows, columns, axis, cells);
   table.style.setProperty("--tile", `${multiple(sizeOf(job && drawnBy(job)), TILE)}px`);
   const held = [...parts.table.querySelectorAll("a, input")].indexOf(document.activeElement);
   parts.table.replaceChildren(table);
   table.querySelectorAll("a, input")[held]?.focus(); // cells are filled in their order
-}
-
-function cellOf(cell) {
-  if (cell?.error) return el("td", { className: "hint", title: cell.error.message, textContent: t("notPossible") });
-  const source = cell?.job && addressOf(cell.job, 0);
-  if (!source) return el("td", {}, el("div", { className: "blank" }), el("small", { textContent: cell?.job ? t(cell.job.state) : "" }));
-  const image = el("img", { src: source, alt: cell.asked.join(", ") });
-  const link = el("a", { href: source, className: "picture" }, image);
-  link.addEventListener("click", event => (event.preventDefault(), enterPicture(cell.job.id, 0)));
-  const found = el("td", {}, link, el("small", { textContent: duration(cell.job.timings.denoise) }));
-  addBox(found, cell.job, 0, 0); // two cells can be compared
-  return found;
 }

@@ -22,6 +22,8 @@ export const axisOf = tag => TAG.exec(tag)?.[1];
 export class GridCard {
   #shown = false;
   #jobs = new Map();
+  #meta = el("p", { className: "hint" });
+  #pictures = el("div", { className: "pictures small-tiles" });
 
   constructor(job) {
     this.grid = gridOf(job);
@@ -32,6 +34,8 @@ export class GridCard {
   show() {
     if (this.#shown) return;
     this.#shown = true;
+    this.element.style.height = "";
+    this.element.replaceChildren(el("header", {}, el("h3", { textContent: this.#title }), this.#meta), this.#pictures, el("div", { className: "tools" }, this.#link));
     this.#fill();
   }
 
@@ -40,6 +44,7 @@ export class GridCard {
     this.#shown = false;
     this.element.style.height = `${height}px`;
     this.element.replaceChildren();
+    this.#pictures.replaceChildren();
   }
 
   drop(job) {
@@ -52,24 +57,29 @@ export class GridCard {
     if (this.#shown) this.#fill();
   }
 
+  get #title() {
+    if (centreOf(this.grid)) return t("like");
+    return WALK.test(this.grid) ? t("walk") : t("gridOf", axisName(axisOf(this.grid)));
+  }
+
+  get #link() {
+    const centre = centreOf(this.grid);
+    const [href, words] = centre ? [`#like=${centre}`, "likeOpen"] : WALK.test(this.grid) ? [`#walk=${this.grid}`, "walkOpen"] : [`#grid=${this.grid}`, "gridOpen"];
+    return el("a", { href, className: "button small", textContent: t(words) });
+  }
+
+  // Fills in what changes. The link stays, and so does its focus.
   #fill() {
     const all = [...this.#jobs.values()].sort((a, b) => a.accepted_at.localeCompare(b.accepted_at));
-    const centre = centreOf(this.grid);
-    const isWalk = WALK.test(this.grid);
-    const title = centre ? t("like") : isWalk ? t("walk") : t("gridOf", axisName(axisOf(this.grid)));
-    const done = all.filter(isEnded).length;
-    const meta = el("p", { className: "hint", textContent: `${metaOf(all[0]).split(" · ")[0]} · ${done} / ${all.length}` });
-    const pictures = el("div", { className: "pictures small-tiles" });
-    pictures.style.setProperty("--tile", `${multiple(sizeOf(drawnBy(all[0])), TILE)}px`);
     const shown = all.flatMap(job => Array.from({ length: countOf(job) }, (_, index) => [job, index]));
-    for (const [job, index] of shown.slice(0, MOST)) {
-      const source = addressOf(job, index);
-      const alt = centre || isWalk ? nameOf(job, index) : `${job.params.sampler}, ${job.params.steps}`;
-      pictures.append(source ? el("img", { src: source, alt, decoding: "async" }) : el("div", { className: "blank" }));
-    }
-    const [href, words] = centre ? [`#like=${centre}`, "likeOpen"] : isWalk ? [`#walk=${this.grid}`, "walkOpen"] : [`#grid=${this.grid}`, "gridOpen"];
-    const open = el("a", { href, className: "button small", textContent: t(words) });
-    this.element.style.height = "";
-    this.element.replaceChildren(el("header", {}, el("h3", { textContent: title }), meta), pictures, el("div", { className: "tools" }, open));
+    this.#meta.textContent = `${metaOf(all[0]).split(" · ")[0]} · ${all.filter(isEnded).length} / ${all.length}`;
+    this.#pictures.style.setProperty("--tile", `${multiple(sizeOf(drawnBy(all[0])), TILE)}px`);
+    this.#pictures.replaceChildren(...shown.slice(0, MOST).map(picture => this.#pictureOf(...picture)));
+  }
+
+  #pictureOf(job, index) {
+    const source = addressOf(job, index);
+    const alt = axisOf(this.grid) ? `${job.params.sampler}, ${job.params.steps}` : nameOf(job, index);
+    return source ? el("img", { src: source, alt, decoding: "async" }) : el("div", { className: "blank" });
   }
 }

@@ -31,6 +31,11 @@ function dress(input) {
   camera.addEventListener("click", () => shot.click());
   shot.addEventListener("change", () => shot.files[0] && setFile(input, shot.files[0]));
   remove.addEventListener("click", () => setFile(input, null));
+  const say = name => { // a name is not translated
+    if (name) delete words.dataset.t;
+    else words.dataset.t = "choose";
+    words.textContent = name ?? t("choose");
+  };
   const label = input.closest("label");
   const frame = el("div", { className: "part" });
   label.before(frame);
@@ -42,7 +47,7 @@ function dress(input) {
     if (picture.src) URL.revokeObjectURL(picture.src);
     picture.hidden = remove.hidden = !file;
     words.hidden = Boolean(file);
-    words.textContent = t("choose");
+    say();
     if (file) picture.src = URL.createObjectURL(file);
     else picture.removeAttribute("src");
     input.dispatchEvent(new CustomEvent("picture", { bubbles: true }));
@@ -51,7 +56,7 @@ function dress(input) {
   picture.addEventListener("error", () => { // arrays, and what is no picture
     picture.hidden = true;
     words.hidden = false;
-    words.textContent = input.files[0]?.name ?? t("choose");
+    say(input.files[0]?.name);
   });
   zone.addEventListener("dragover", event => {
     event.preventDefault();

@@ -7,7 +7,7 @@ import { focusFilm } from "./film.js";
 import { chooseKind, form } from "./form.js";
 import { fetchFile } from "./inputs.js";
 import { fromPicture } from "./models.js";
-import { notify } from "./notice.js";
+import { notify, pressNewest } from "./notice.js";
 import { viewer } from "./opening.js";
 import { go } from "./routes.js";
 import { toggleFavourite } from "./saved.js";
@@ -18,7 +18,7 @@ import { t } from "./texts.js";
 const LIST = [
   ["?", "key_help"], ["Ctrl Enter", "key_make"], ["1 – 9", "key_kinds"], ["N", "key_form"], ["/", "key_filter"], ["G", "key_views"],
   ["← → ↑ ↓", "key_arrows"], ["Enter", "key_open"], ["F", "key_favourite"], ["S", "key_select"], ["D", "key_save"], ["U", "key_settings"], ["W", "key_film"], ["M", "key_like"],
-  ["C", "key_compare"], ["X", "key_delete"], ["Esc", "key_close"],
+  ["C", "key_compare"], ["X", "key_delete"], ["Z", "key_note"], ["Esc", "key_close"],
 ];
 
 export function showKeys() {
@@ -77,6 +77,7 @@ const PAGE = {
   m: () => withPicture((job, index) => (fromPicture(job.model) ? false : void go(`#like=${job.id}/${index}`))),
   w: () => withPicture((job, index, link) => focusFilm(link)),
   x: () => withPicture(job => deleteJob(job)),
+  z: pressNewest,
 };
 const VIEWER = {
   "?": showKeys,

@@ -7,10 +7,10 @@ import { $, complain, el, multiple } from "./dom.js";
 import { unwatch, watch } from "./follow.js";
 import { centreOf } from "./gridcard.js";
 import { make } from "./making.js";
+import { jobOf, tellMissing } from "./missing.js";
 import { drawnBy, sizeOf } from "./models.js";
 import { AROUND, differenceOf, neighboursOf } from "./neighbours.js";
-import { notify } from "./notice.js";
-import { enterPicture, go, routeOf } from "./routes.js";
+import { enterPicture, routeOf } from "./routes.js";
 import { isEnded, isGone, jobs } from "./store.js";
 import { t } from "./texts.js";
 
@@ -32,12 +32,9 @@ document.addEventListener("language", () => centre && !section.hidden && show())
 // Shows the ring of a picture, JOB/INDEX, and draws it if it was not drawn before.
 export async function openLike(address) {
   const [id, index] = address.split("/");
-  const job = jobs.get(id) ?? (await ask("GET", `/jobs/${encodeURIComponent(id)}`).catch(error => ({ error })));
+  const job = await jobOf(address).catch(error => ({ error }));
   if (routeOf(location.hash).value !== address) return; // the reader has gone on
-  if (job.error || isGone(job) || !addressOf(job, Number(index))) {
-    notify(job.error?.type === "unreachable" ? job.error.message : t("noPicture"), { error: true });
-    return go("#gallery");
-  }
+  if (job.error) return tellMissing(job.error);
   const tag = `like:${id}/${index}`;
   if (centre?.tag === tag) {
     [...ring.values()].forEach(put);
@@ -45,7 +42,6 @@ export async function openLike(address) {
   }
   leaveLike();
   if (parts) complain(parts.alarm, null);
-  jobs.put(job);
   centre = { job, index: Number(index), tag };
   ring = new Map();
   show();

@@ -6,10 +6,14 @@ import { number, t } from "./texts.js";
 export const models = new Map();
 export let defaultModel;
 
+// Reads the models; the event `models` tells that some have come or gone.
 export async function loadModels() {
   const list = await ask("GET", "/models");
+  const before = [...models.keys()];
   defaultModel = list.default;
+  models.clear();
   for (const model of list.models) models.set(model.name, model);
+  if (`${before}` !== `${[...models.keys()]}`) document.dispatchEvent(new Event("models"));
 }
 
 // Returns width and height of a model's pictures; the API tells the side of a square, or height and width.

@@ -1,11 +1,11 @@
 // The eight neighbours of a picture: requests for pictures that are like it, and words for how each differs.
 
 import { randomSeed } from "./classes.js";
-import { addressOf, fileName, labelOf, queryOf, seedOf } from "./describe.js";
+import { addressOf, fileName, labelOf, nameOf, queryOf, seedOf } from "./describe.js";
 import { fetchFile } from "./inputs.js";
 import { className, labelFor, models } from "./models.js";
 import { number, t } from "./texts.js";
-import { conditionsOf, filesTold, toldOf } from "./told.js";
+import { conditionsOf, filesTold, textOf, toldOf } from "./told.js";
 
 const STRENGTHS = [0.2, 0.4, 0.6]; // of redraws
 const SHARES = [0.12, 0.25, 0.4]; // of the other seed
@@ -44,8 +44,8 @@ const asking = (query, lists) => new URLSearchParams([...query, ...Object.entrie
 function ofOthers(job, index, same) {
   if (job.kind !== "generate") return [];
   const changed = conditionsOf(job.model).flatMap(([name, { type, values, low, high }]) => {
-    const others = { choice: () => values.filter(value => !same.getAll("condition").includes(`${name}:${value}`)), number: () => [low, high, (low + high) / 2] }[type]?.() ?? [];
-    return others.map(value => [name, value]);
+    const all = { choice: () => values, number: () => [low, high, (low + high) / 2] }[type]?.() ?? [];
+    return all.filter(value => !same.getAll("condition").includes(`${name}:${value}`)).map(value => [name, value]);
   }).sort(() => Math.random() - 0.5).slice(0, 2);
   if (changed.length) return changed.map(([name, value]) => ({ kind: "generate", query: changing(same, name, value, seedOf(job, index)), count: 1 }));
   const classes = models.get(job.model)?.classes ?? [];
@@ -74,10 +74,12 @@ function ofTwoSeeds({ task }, index, same) {
 
 // Says how a picture differs from the centre.
 export function differenceOf(job, index, centre) {
-  const { task, params } = job;
+  const { task } = job;
   const before = new Map(toldOf(centre.job, centre.index));
-  const told = toldOf(job, index).filter(([name, value]) => typeof value !== "object" && value !== before.get(name)).map(([, value]) => value);
+  const told = toldOf(job, index).filter(([name, value]) => typeof value !== "object" && value !== before.get(name)).map(([, value]) => textOf(value));
   if (task?.kind === "denoise") return t("likeRedrawn", number((task.depth + 1) / (models.get(job.model)?.num_train_timesteps ?? 1000), 1));
   if (task?.shares) return t("likeTowards", number(100 * task.shares[index]), task.seeds?.[1]);
-  return told.length ? told.join(", ") : className(job.model, labelOf(job, index) ?? params.label);
+  if (told.length) return told.join(", ");
+  const label = labelOf(job, index);
+  return typeof label === "number" ? className(job.model, label) : nameOf(job, index);
 }

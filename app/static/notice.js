@@ -4,8 +4,8 @@ import { $, el } from "./dom.js";
 
 const SECONDS = 8;
 
-// Shows a text for some seconds, longer while the mouse rests on it. `press` is what its button does, and `pass` what
-// happens if it was not pressed. Returns a function that lets it pass at once.
+// Shows a text for some seconds, longer while the mouse rests on it or its button has the focus. `press` is what its button
+// does, and `pass` what happens if it was not pressed. Returns a function that lets it pass at once.
 export function notify(text, { button, press, pass, error = false } = {}) {
   const note = el("div", { className: error ? "note error" : "note" }, el("span", { textContent: text }));
   let timer;
@@ -15,11 +15,22 @@ export function notify(text, { button, press, pass, error = false } = {}) {
     note.remove();
     return action?.();
   };
-  const wait = () => (timer = setTimeout(end, SECONDS * 1000, pass));
+  const hold = () => clearTimeout(timer);
+  const wait = () => {
+    hold();
+    if (!note.contains(document.activeElement)) timer = setTimeout(end, SECONDS * 1000, pass);
+  };
   if (button) note.append(el("button", { type: "button", className: "small", textContent: button, onclick: () => end(press) }));
-  note.addEventListener("pointerenter", () => clearTimeout(timer));
-  note.addEventListener("pointerleave", wait);
+  for (const event of ["pointerenter", "focusin"]) note.addEventListener(event, hold);
+  for (const event of ["pointerleave", "focusout"]) note.addEventListener(event, wait);
   $("notices").append(note);
   wait();
   return () => end(pass);
+}
+
+// Presses the button of the newest text that has one; returns whether there is one.
+export function pressNewest() {
+  const button = [...$("notices").querySelectorAll("button")].at(-1);
+  button?.click();
+  return Boolean(button);
 }

@@ -1,31 +1,21 @@
 // Opening and closing a picture, as its address comes and goes.
 
-import { ask } from "./api.js";
-import { addressOf } from "./describe.js";
 import { fillFormFrom } from "./form.js";
-import { notify } from "./notice.js";
-import { leavePicture, routeOf } from "./routes.js";
-import { isGone, jobs } from "./store.js";
-import { t } from "./texts.js";
+import { jobOf, tellMissing } from "./missing.js";
+import { leave, routeOf } from "./routes.js";
 
 let shown; // the open viewer
 
 export const viewer = () => shown;
 
-// Opens the picture of an address, JOB/INDEX; one that is not there is told, and its address goes.
+// Opens the picture of an address, JOB/INDEX. Once it is gone, the address fills in the form.
 export async function openPicture(address) {
-  const [id, index] = address.split("/");
-  const job = jobs.get(id) ?? (await ask("GET", `/jobs/${encodeURIComponent(id)}`).catch(error => ({ error })));
+  const job = await jobOf(address).catch(error => ({ error }));
   if (routeOf(location.hash).value !== address) return; // the reader has gone on
-  if (!job.error) jobs.put(job);
   closePicture();
-  if (job.error || isGone(job) || !addressOf(job, Number(index))) {
-    const isFilled = fillFormFrom(routeOf(location.hash).query);
-    notify(job.error?.type === "unreachable" ? job.error.message : t(isFilled ? "noPictureFilled" : "noPicture"), { error: true });
-    return leavePicture();
-  }
+  if (job.error) return tellMissing(job.error, () => fillFormFrom(routeOf(location.hash).query));
   const { Viewer } = await import("./viewer.js"); // the largest part of the page, which a first look does not need
-  if (routeOf(location.hash).value === address) shown = new Viewer(job, Number(index), closed);
+  if (routeOf(location.hash).value === address) shown = new Viewer(job, Number(address.split("/")[1]), closed);
 }
 
 // Closes the open picture because the address is another one.
@@ -38,5 +28,5 @@ export function closePicture() {
 function closed(which) {
   if (shown !== which) return;
   shown = undefined;
-  leavePicture();
+  if (routeOf(location.hash).name === "picture") leave();
 }

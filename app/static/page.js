@@ -150,6 +150,7 @@ async function begin() {
   addKinds(form, description);
   dressInputs(form);
   showModels();
+  document.addEventListener("models", showModels);
   startDraft();
   button.disabled = false;
   document.body.classList.remove("waiting");

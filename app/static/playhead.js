@@ -21,12 +21,14 @@ export function playheadOf(views, count, wordsOf, ...tools) {
     strips.style.setProperty("--at", `${((moment + 0.5) / count) * 100}%`);
   };
   slider.addEventListener("input", show);
-  strips.addEventListener("pointermove", event => {
-    if (event.pointerType === "mouse" && !event.buttons) return;
+  const point = event => {
+    if (event.type === "pointermove" && !event.buttons) return;
     const { left, width } = strips.getBoundingClientRect();
     slider.value = Math.floor(((event.clientX - left) / width) * count);
     show();
-  });
+  };
+  strips.addEventListener("pointerdown", point);
+  strips.addEventListener("pointermove", point);
   show();
   const figures = views.map(({ canvas, caption }) => el("figure", {}, canvas, caption && el("figcaption", { textContent: caption })));
   return el("div", { className: "denoising" }, el("div", { className: "both" }, ...figures), strips, slider,

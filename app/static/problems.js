@@ -27,9 +27,9 @@ export function translated(detail) {
 }
 
 export async function problemOf(response) {
-  const body = await response.json().catch(() => ({ title: response.statusText, detail: "" }));
+  const body = (await response.json().catch(() => null)) ?? {}; // another server than ours may answer anything
   const type = body.type?.split("/").pop();
-  const [title, detail] = t("problems")[type] ?? [body.title, body.detail];
+  const [title, detail] = t("problems")[type] ?? [body.title || `HTTP ${response.status}`, body.detail];
   const errors = (body.errors ?? []).map(each => [each.parameter ?? each.part ?? each.header ?? "body", translated(each.detail)]);
   const about = errors.map(([name, said]) => `${labelOf(name)}: ${said}`).join("; ");
   const wait = response.headers.get("Retry-After");

@@ -33,9 +33,8 @@ export function turnPicture(id, index) {
   if (routeOf(location.hash).name === "picture") history.replaceState(history.state, "", addressOf(id, index));
 }
 
-// Goes back to the view under a picture; to the gallery if the visit began with the picture.
-export function leavePicture() {
-  if (routeOf(location.hash).name !== "picture") return;
+// Leaves an address for the view under it, or else for the gallery. Back does not return to it.
+export function leave() {
   if (!history.state?.over) {
     history.replaceState(null, "", "#gallery");
     return dispatchEvent(new HashChangeEvent("hashchange"));

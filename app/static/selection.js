@@ -2,7 +2,7 @@
 
 import { deleteJobs } from "./actions.js";
 import { addressOf, countOf, fileName, labelOf } from "./describe.js";
-import { $, el, save } from "./dom.js";
+import { $, el, refill, save } from "./dom.js";
 import { fetchFile } from "./inputs.js";
 import { notify } from "./notice.js";
 import { go } from "./routes.js";
@@ -48,7 +48,8 @@ function show() {
   const button = (key, action, text = t(key), disabled = false) => {
     const made = el("button", { type: "button", className: "small", textContent: text, disabled });
     made.addEventListener("click", async () => {
-      made.disabled = true;
+      if (made.ariaDisabled) return;
+      made.ariaDisabled = "true"; // unlike one that is disabled it keeps the focus
       await Promise.resolve(action()).catch(error => notify(error.message, { error: true }));
       if (made.isConnected) show();
     });
@@ -56,7 +57,7 @@ function show() {
   };
   const whole = new Set(pictures().map(([job]) => job));
   const count = [...whole].reduce((sum, job) => sum + countOf(job), 0);
-  bar.replaceChildren(el("span", { textContent: t("selected", chosen.size) }), button("savePicture", saveAll), button("favourites", markAll),
+  refill(bar, el("span", { textContent: t("selected", chosen.size) }), button("savePicture", saveAll), button("favourites", markAll),
     button("compareThese", () => go(`#compare=${[...chosen].join(",")}`), t("compareThese"), chosen.size < 2 || chosen.size > MOST_COMPARED),
     button("walkThese", walk, t("walkThese"), !canWalk()),
     button("delete", () => (clear(), deleteJobs([...whole])), count === chosen.size ? t("delete") : t("deleteAll", count)), button("clearSelection", clear));

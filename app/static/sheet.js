@@ -37,7 +37,7 @@ export async function saveGrid(job, axis, { rows, columns }, cells) {
       if (source) {
         context.drawImage(await createImageBitmap(await fetchFile(source)), x, y, size, size);
         context.fillText(duration(cell.job.timings.denoise), x, y + size + LINE - 4);
-      } else context.fillText(t(cell?.error ? "notPossible" : (cell?.job?.state ?? "queued")), x, y + size / 2);
+      } else if (cell?.error || cell?.job) context.fillText(t(cell.error ? "notPossible" : cell.job.state), x, y + size / 2);
     }
   }
   save(await new Promise(resolve => canvas.toBlob(resolve, "image/png")), `difuso-grid-${job.model}-${axis}.png`);

@@ -8,7 +8,7 @@ import { complain, el, openDialog, refill, save } from "./dom.js";
 import { factsOf } from "./facts.js";
 import { filmToolOf } from "./filmtool.js";
 import { form } from "./form.js";
-import { beside, reveal } from "./gallery.js";
+import { beside, readOn, reveal } from "./gallery.js";
 import { fetchFile, placesOf } from "./inputs.js";
 import { make } from "./making.js";
 import { drawnBy, fromPicture, sidesOf, sizeOf, teachable } from "./models.js";
@@ -101,7 +101,9 @@ export class Viewer {
       return button;
     };
     const place = el("span", { className: "hint", textContent: `${this.index + 1} / ${count}` });
-    return el("div", { className: "steps" }, step("previous", "←", -1), place, step("next", "→", 1));
+    const steps = el("div", { className: "steps" }, step("previous", "←", -1), place, step("next", "→", 1));
+    if (!this.#next(1)) readOn(this.job).then(isMore => isMore && steps.isConnected && refill(steps, ...this.#steps().children));
+    return steps;
   }
 
   // The picture before or after this one, of the same job or the one beside it in the gallery.

@@ -4,8 +4,10 @@ import { ask, request } from "./api.js";
 import { countOf, queryOf, seedOf } from "./describe.js";
 import { $, complain, el, multiple, save } from "./dom.js";
 import { make } from "./making.js";
+import { tellMissing } from "./missing.js";
 import { drawnBy, sidesOf, sizeOf } from "./models.js";
 import { drawsNoise, ELSEWHERE, NOISY } from "./neighbours.js";
+import { routeOf } from "./routes.js";
 import { isEnded, isGone, jobs } from "./store.js";
 import { number, t } from "./texts.js";
 import { askConditions, filesTold, toldOf } from "./told.js";
@@ -66,7 +68,9 @@ export async function openWalk(wanted) {
     try {
       const { jobs: found } = await ask("GET", `/jobs?limit=100&tag=${encodeURIComponent(wanted)}`);
       found.forEach(job => jobs.put(job));
-      await show(found.filter(job => !isGone(job)).sort((a, b) => a.accepted_at.localeCompare(b.accepted_at)));
+      const left = found.filter(job => !isGone(job)).sort((a, b) => a.accepted_at.localeCompare(b.accepted_at));
+      if (!left.length && routeOf(location.hash).value === wanted) return tellMissing();
+      await show(left);
       if (found.every(isEnded)) return;
     } catch (error) {
       complain(parts.alarm, error);

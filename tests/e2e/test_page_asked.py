@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from selenium.webdriver import Keys
+from selenium.webdriver import ActionChains, Keys
 
 from tests.studio import Studio
 from tests.waiting import wait_until
@@ -146,3 +146,69 @@ def test_the_lesson_offers_models_that_need_be_told_nothing(studio: Studio) -> N
     names = imported(studio, "models", "it.teachable().map(model => model.name)")
     assert "tiny" in names
     assert not {"told", "tiny-up"} & set(names), "which must be told a vector, or an image"
+
+
+def test_only_a_click_outside_closes_a_dialog(studio: Studio) -> None:
+    """Neither one on its own edge, nor a selection of text that ends outside."""
+    studio.click("#help")
+    dialog = studio.see("dialog.keys")
+    outside = -dialog.size["width"] // 2 - 20
+    mouse = ActionChains(studio.driver, duration=20)
+    mouse.move_to_element_with_offset(dialog, 0, 5 - dialog.size["height"] // 2).click()
+    mouse.move_to_element(studio.one("dialog.keys dd")).click_and_hold()
+    mouse.move_to_element_with_offset(dialog, outside, 0).release().perform()
+    assert studio.all("dialog.keys")
+    ActionChains(studio.driver, duration=20).move_to_element_with_offset(dialog, outside, 0).click().perform()
+    assert not studio.all("dialog.keys")
+
+
+# The server tells its models without those in `gone`, and with another.
+MODELS = """
+const [gone, done] = arguments;
+const original = (window.original ??= window.fetch);
+window.fetch = async (path, options) => {
+  if (path !== "/models") return original(path, options);
+  const { default: name, models } = await (await original(path, options)).json();
+  const other = { ...models.find(each => each.name === "tiny"), name: "newcomer", documents: [] };
+  return Response.json({ default: name, models: [...models.filter(each => !gone.includes(each.name)), other] });
+};
+import("/static/models.js").then(it => it.loadModels()).then(done);
+"""
+
+
+def test_models_come_and_go_while_the_page_is_open(studio: Studio) -> None:
+    def offered(menu: str) -> tuple[str, set[str]]:
+        values = "[menu.value, ...[...menu.options].map(option => option.value)]"
+        script = f"const menu = document.querySelector(arguments[0]); return {values}"
+        chosen, *names = studio.driver.execute_script(script, menu)
+        return chosen, set(names)
+
+    studio.fill("model", "with-glasses")
+    studio.fill("condition:glasses", "eye patch")
+    studio.pick(studio.one("#filters [name=model]"), "with-guide")
+    served = offered("#model")[1]
+    studio.driver.execute_async_script(MODELS, ["with-guide"])
+    assert offered("#model") == ("with-glasses", served - {"with-guide"} | {"newcomer"})
+    assert studio.one("#conditions select").get_property("value") == "eye patch", "what was told of it stays"
+    chosen, names = offered("#filters [name=model]")
+    assert chosen == "with-guide", "which has jobs"
+    assert "newcomer" in names
+    studio.driver.execute_async_script(MODELS, ["with-glasses"])
+    assert offered("#model") == ("tiny", served - {"with-glasses"} | {"newcomer"})
+    assert not studio.all("#conditions select")
+
+
+def test_the_name_of_a_file_that_cannot_be_shown_stays(studio: Studio, tmp_path: Path) -> None:
+    np.save(tmp_path / "numbers.npy", np.zeros((16, 16, 3), np.uint8))
+    studio.choose("restore")
+    studio.fill("image", str(tmp_path / "numbers.npy"))
+
+    def said() -> list[str]:
+        return [each.text for each in studio.all("#form .drop-words") if each.is_displayed()]
+
+    wait_until(lambda: "numbers.npy" in said(), 5, "its name is shown")
+    studio.pick(studio.one("#language"), "es")
+    wait_until(lambda: "Elige, suelta o pega" in said(), 5, "the empty field speaks Spanish")
+    assert "numbers.npy" in said()
+    studio.press("Quitar", "#form")
+    assert set(said()) == {"Elige, suelta o pega"}

@@ -72,6 +72,10 @@ def test_an_open_picture_shows_its_film_and_saves_it(studio: Studio, tmp_path: P
     assert studio.text(".denoising output") == f"3 / {MOMENTS}"
     shown = drawn(studio, studio.one(".denoising .both canvas"))
     assert np.abs(shown - moments_of(studio, job, 0)[2]).max() <= 1
+    strips = studio.one(".denoising .strips")
+    middle_of_first = strips.size["width"] // (2 * (MOMENTS + 1)) - strips.size["width"] // 2
+    ActionChains(studio.driver, duration=20).move_to_element_with_offset(strips, middle_of_first, 0).click().perform()
+    assert studio.text(".denoising output") == f"1 / {MOMENTS}", "a click moves the playhead"
     studio.press("Play", "dialog.viewer")
     wait_until(lambda: "no noise left" in studio.text(".denoising output"), 10, "it plays to the end")
     studio.downloads(tmp_path)

@@ -222,6 +222,27 @@ def test_news_leave_the_button_free(studio: Studio) -> None:
     assert studio.driver.execute_script(reached), "a click goes to the button"
 
 
+# Two messages whose time is a hundredth of the usual.
+FAST_NOTES = """
+const [done] = arguments, original = window.setTimeout;
+window.setTimeout = (action, time, ...values) => original(action, time / 100, ...values);
+import("/static/notice.js").then(({ notify }) => {
+  notify("held", { button: "Undo", press: () => notify("undone") });
+  document.querySelector("#notices button").focus();
+  notify("passing", { pass: done });
+  window.setTimeout = original;
+});
+"""
+
+
+def test_news_wait_while_their_button_has_the_focus_and_a_key_presses_it(studio: Studio) -> None:
+    studio.driver.execute_async_script(FAST_NOTES)
+    assert studio.texts("#notices span") == ["held"]
+    studio.keys("z")
+    assert "held" not in studio.text("#notices")
+    assert "undone" in studio.text("#notices")
+
+
 @pytest.mark.slow
 @at_both_widths
 def test_a_result_out_of_view_is_told(studio: Studio) -> None:

@@ -148,6 +148,12 @@ def test_a_picture_of_the_gallery_is_looked_at_and_the_lesson_is_spanish(studio:
     studio.pick(studio.one("#language"), "es")
     wait_until(lambda: "Cómo funciona" in studio.text("#learn h2"), 10, "the lesson is Spanish")
     assert (pixels(studio, "x0") == drawn).all(), "it goes on with the same picture"
+    link = studio.driver.execute_script("return location.hash")
+    studio.pick(studio.one("#learn select"), "tiny")
+    wait_until(lambda: pixels(studio, "x0").shape != drawn.shape, 10, "another model has other pictures")
+    studio.click("nav a[href='#gallery']")
+    studio.driver.execute_script("location.hash = arguments[0]", link)
+    wait_until(lambda: pixels(studio, "x0").shape == drawn.shape, 10, "the picture is asked for again")
 
 
 def test_a_model_without_pictures_draws_one(studio: Studio) -> None:

@@ -1,6 +1,7 @@
 """From picture to picture: more like this, and links to pictures."""
 
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import httpx
@@ -119,3 +120,69 @@ def test_code_for_exactly_this_picture(studio: Studio) -> None:
     exec("\n".join(lines[:4]), made)  # all but saving the picture
     with made["client"]:
         assert list(made["pictures"].pngs) == [httpx.get(f"{studio.url}/jobs/{job_id}/images/1").content]
+
+
+UNKNOWN = "0f8fad5b-d9cb-469f-a165-70867728950e"
+FAILING = """
+const original = window.fetch;
+window.fetch = async (path, ...rest) =>
+  path.includes(arguments[0]) ? Response.json({ title: "Out of order" }, { status: 500 }) : original(path, ...rest);
+"""
+
+
+def follow(studio: Studio, link: str) -> None:
+    """Follows a link on the page, from the gallery."""
+    studio.driver.execute_script("document.getElementById('notices').replaceChildren(); location.hash = '#gallery'")
+    studio.driver.execute_script("location.hash = arguments[0]", link)
+
+
+def is_told(studio: Studio, words: str) -> bool:
+    return words in studio.text("#notices")
+
+
+def test_links_to_what_is_gone_say_so_and_back_does_not_return_to_them(studio: Studio) -> None:
+    gone = (f"like={UNKNOWN}/0", f"compare={UNKNOWN}/0,{UNKNOWN}/1", "walk=walk:0", "grid=grid:steps:0")
+    for link in gone:
+        follow(studio, f"#{link}")
+        wait_until(partial(is_told, studio, "That picture is no longer there."), 5, f"{link} is gone")
+        assert studio.driver.execute_script("return location.hash") == "#gallery"
+        assert studio.one("#gallery").is_displayed()
+        studio.driver.back()
+        assert studio.driver.execute_script("return location.hash") == "#gallery"
+    assert all("404" in each for each in studio.errors())
+
+
+def test_links_to_what_cannot_be_read_now_say_why_and_stay(studio: Studio) -> None:
+    studio.driver.execute_script(FAILING, UNKNOWN)
+    model = studio.one("#model").get_property("value")
+    picture = f"picture={UNKNOWN}/0?kind=generate&model=wide"
+    for link in (picture, f"like={UNKNOWN}/0", f"compare={UNKNOWN}/0,{UNKNOWN}/1"):
+        follow(studio, f"#{link}")
+        wait_until(partial(is_told, studio, "Out of order."), 5, "the reason is told")
+        assert studio.driver.execute_script("return location.hash") == f"#{link}"
+    assert studio.one("#model").get_property("value") == model
+
+
+# The ages that neighbours of a picture of the age 50 are told, and the words for two pictures around one of no age.
+AGES = """
+const [job, done] = arguments;
+const age = { type: "number", low: 0, high: 100, null: true };
+const told = (name, age) => ({ ...job, model: name, params: { ...job.params, conditions: age && { age: [age] } } });
+const modules = ["models", "neighbours"].map(name => import(`/static/${name}.js`));
+Promise.all(modules).then(async ([{ models }, { differenceOf, neighboursOf }]) => {
+  models.set("ages", { name: "ages", conditions: { age } });
+  const rings = await Promise.all(Array.from({ length: 6 }, () => neighboursOf(told("ages", 50), 0)));
+  const ages = rings.flat().filter(({ kind }) => kind === "generate").flatMap(({ query }) => query.getAll("condition"));
+  const centre = { job: told("ages"), index: 0 };
+  const words = [100 / 3, undefined].map(age => differenceOf(told("ages", age), 0, centre));
+  done([[...new Set(ages)].sort(), ...words]);
+});
+"""
+
+
+def test_numbers_of_neighbours_differ_from_the_centre_and_are_short(studio: Studio) -> None:
+    job = studio.job(studio.made(1, seed="95"))
+    ages, told, untold = studio.driver.execute_async_script(AGES, job)
+    assert ages == ["age:0", "age:100"], "not 50, the age of the picture itself"
+    assert told == "33.33"
+    assert untold == "Seed 95"

@@ -9,6 +9,7 @@ import re
 import subprocess
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -332,6 +333,20 @@ def test_nothing_is_wider_than_the_window(studio: Studio) -> None:
     studio.click("nav a[href='#grid']")
     studio.see("#grid .grid-form")
     assert studio.driver.execute_script(wide) <= 0
+
+
+def test_nothing_is_wider_than_a_tablet_in_portrait(studio: Studio) -> None:
+    wait_until(lambda: "waiting" in studio.text("#live"), 10, "the strip is filled")
+    for width, language, words in ((800, "es", "en espera"), (834, "en", "waiting")):
+        tablet = {"width": width, "height": 1112, "deviceScaleFactor": 1, "mobile": False}
+        studio.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", tablet)
+        studio.pick(studio.one("#language"), language)
+        wait_until(partial(is_said, studio, words), 5, f"the strip speaks {language}")
+        assert studio.driver.execute_script("return document.documentElement.scrollWidth - innerWidth") <= 0
+
+
+def is_said(studio: Studio, words: str) -> bool:
+    return words in studio.text("#live")
 
 
 @pytest.mark.slow

@@ -76,9 +76,59 @@ def test_cells_that_a_sampler_cannot_do_say_so(studio: Studio) -> None:
     (row,) = [each for each in studio.all("#grid tbody tr") if each.text.startswith("unipc")]
     assert "not possible" in row.text
     assert len(row.find_elements(By.TAG_NAME, "img")) == 1
+    assert "Eta" in studio.text("#grid .error"), "and why"
     told = studio.errors()
     assert len(told) == 1
     assert "422" in told[0]
+
+
+def test_the_columns_of_a_grid_are_those_of_the_model_of_the_form(studio: Studio) -> None:
+    def axes() -> list[str]:
+        return studio.texts("#grid select option")
+
+    studio.fill("model", "with-glasses")
+    studio.click("nav a[href='#grid']")
+    studio.pick(studio.see("#grid select"), "condition:glasses")
+    studio.driver.execute_script("location.hash = '#make?kind=generate&model=told'")
+    studio.click("nav a[href='#grid']")
+    wait_until(lambda: axes() == ["steps", "guidance", "eta", "age", "glasses"], 5, "both of `told` are offered")
+    values = studio.one("#grid .triple label:nth-child(2) input").get_property("value")
+    assert values == "none, round"
+    studio.driver.execute_script("location.hash = '#make?kind=generate&model=tiny'")
+    studio.click("nav a[href='#grid']")
+    wait_until(lambda: axes() == ["steps", "guidance", "eta"], 5, "tiny is told nothing")
+    studio.choose("upscale")
+    studio.press("Draw 16 pictures", "#grid")
+    assert "tiny-up draws from a picture." in studio.text("#grid .error")
+
+
+def post(studio: Studio, tag: str, **query: str) -> str:
+    asked = {"steps": "2", "seed": "1", "tag": tag, **query}
+    return str(httpx.post(f"{studio.url}/generate", params=asked, timeout=30).headers["X-Job-Id"])
+
+
+def test_a_cell_is_empty_once_its_job_is_deleted(studio: Studio) -> None:
+    for sampler in ("ddim", "unipc"):
+        post(studio, "grid:steps:1f", sampler=sampler)
+    studio.load("#grid=grid:steps:1f")
+    wait_until(lambda: len(studio.all("#grid td img")) == 2, 10, "both are shown")
+    studio.click("#grid td a.picture")
+    studio.press("Delete", "dialog.viewer")
+    wait_until(lambda: len(studio.all("#grid td .blank")) == 1, 5, "its cell is empty")
+    assert len(studio.all("#grid td img")) == 1
+    studio.press("Undo", "#notices")
+    wait_until(lambda: len(studio.all("#grid td img")) == 2, 5, "its cell is filled again")
+
+
+def test_the_button_of_a_grid_keeps_the_focus_while_its_pictures_come(studio: Studio) -> None:
+    link = "#jobs a[href='#grid=grid:steps:2f']"
+    post(studio, "grid:steps:2f")
+    studio.load()
+    studio.driver.execute_script("arguments[0].focus()", studio.see(link))
+    post(studio, "grid:steps:2f", sampler="unipc")
+    studio.driver.execute_script("import('/static/follow.js').then(({ lookNow }) => lookNow())")
+    wait_until(lambda: any("2 / 2" in each for each in studio.texts("#jobs article")), 5, "both are told")
+    assert studio.driver.switch_to.active_element.text == "Open the grid"
 
 
 def test_the_price_is_told_before_anything_is_made(studio: Studio) -> None:

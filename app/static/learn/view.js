@@ -57,7 +57,10 @@ const heading = () => el("h2", { textContent: t("learnTitle") });
 function build() {
   const alarm = el("p", { className: "error", role: "alert", hidden: true });
   const field = el("select", {}, ...teachable().map(({ name }) => new Option(name, name, false, name === scene.model)));
-  field.addEventListener("change", () => enter(field.value));
+  field.addEventListener("change", () => {
+    shown = undefined; // what the address asked for can be asked for again
+    enter(field.value);
+  });
   const head = el("div", { className: "intro" }, heading(), el("p", { textContent: t("learnLead") }));
   const chooser = el("div", { className: "controls" }, el("label", {}, el("span", { textContent: t("model") }), field));
   section.replaceChildren(head, chooser, alarm);

@@ -284,6 +284,7 @@ export default {
   gridOf: axis => `Grid: sampler × ${axis}`,
   gridOpen: "Open the grid",
   gridTooLarge: most => `A grid has at most ${most} pictures.`,
+  gridFromPicture: model => `${model} draws from a picture. A grid needs a model that draws from noise.`,
   gridNothing: "Choose at least one sampler and one value.",
   gridOf_steps: "steps",
   gridOf_guidance_scale: "guidance",
@@ -313,6 +314,7 @@ export default {
   key_film: "its film; the arrows run it",
   key_compare: "next tool of an open picture",
   key_delete: "delete it, with all pictures of its job",
+  key_note: "press the button of the newest message",
   key_close: "close",
   // The server's own words are English: its sentences, its problems as [title, detail], and why jobs failed.
   details: [],

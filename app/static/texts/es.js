@@ -284,6 +284,7 @@ export default {
   gridOf: axis => `Cuadrícula: muestreador × ${axis}`,
   gridOpen: "Abrir la cuadrícula",
   gridTooLarge: most => `Una cuadrícula tiene como máximo ${most} imágenes.`,
+  gridFromPicture: model => `${model} parte de una imagen. Una cuadrícula necesita un modelo que parta de ruido.`,
   gridNothing: "Elige al menos un muestreador y un valor.",
   gridOf_steps: "pasos",
   gridOf_guidance_scale: "guía",
@@ -313,6 +314,7 @@ export default {
   key_film: "su proceso; las flechas lo recorren",
   key_compare: "siguiente herramienta de una imagen abierta",
   key_delete: "eliminarla, con todas las de su trabajo",
+  key_note: "pulsar el botón del mensaje más reciente",
   key_close: "cerrar",
   // Las frases del servidor, sus problemas como [título, detalle], y por qué fallaron los trabajos.
   details: [
