@@ -16,7 +16,7 @@ from training.recipe_reading import load_recipe
 from training.run.journal import tile_images
 
 from ..drawing.image_sources import ImageSources
-from ..drawing.told_images import LABEL, real_images_of, told_by
+from ..drawing.told_images import LABEL, passing_folder, real_images_of, told_by
 from ..errors import UserError, user_errors
 from ..progress import progress
 
@@ -43,8 +43,9 @@ def evaluate_conditions(out: Path, *, sources: ImageSources, data: str | None, i
         )
     if not judged(recipe.conditions) and recipe.num_classes is None:
         raise UserError(f"{recipe.name} tells its images no classes, choices or numbers: name another with --data")
-    real = real_images_of(recipe, out, split="train", faces=REAL_FACES)
-    held_out = real_images_of(recipe, out, split="test", faces=HELD_OUT_FACES)
+    with passing_folder(out) as folder:
+        real = real_images_of(recipe, folder, split="train", faces=REAL_FACES)
+        held_out = real_images_of(recipe, folder, split="test", faces=HELD_OUT_FACES)
     classes: Conditions = {} if real.classes is None else {LABEL: Choice(real.classes)}
     conditions = judged({**classes, **recipe.conditions})
     rows = choose_rows(conditions, held_out.columns, images)

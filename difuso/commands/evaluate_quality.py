@@ -24,7 +24,7 @@ from training.recipe_reading import load_recipe
 from worker.stepping.runner import pick_device
 
 from ..drawing.image_sources import RUN, ImageSources
-from ..drawing.told_images import ToldImages, real_images_of, told_by
+from ..drawing.told_images import ToldImages, passing_folder, real_images_of, told_by
 from ..errors import user_errors
 from ..progress import progress
 
@@ -93,7 +93,8 @@ def _print(qualities: Sequence[Quality]) -> None:
 def _told(data: str, sources: ImageSources, out: Path, count: int) -> ToldImages:
     """Returns what held-out images of a recipe are told."""
     recipe = load_recipe(data, networks=sources.networks)
-    held_out = real_images_of(recipe, out, split="test", faces=count)
+    with passing_folder(out) as folder:
+        held_out = real_images_of(recipe, folder, split="test", faces=count)
     return told_by(recipe, held_out, np.resize(rows_told(held_out.columns), count))
 
 

@@ -1,6 +1,7 @@
 """What the real images of a recipe are told, for a model to be told the same."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,13 +33,24 @@ def told_by(recipe: Recipe, real: Dataset, rows: NDArray[np.int64]) -> ToldImage
     return ToldImages([told_at(conditions, real.columns, row) for row in rows] if conditions else [], labels)
 
 
-def real_images_of(recipe: Recipe, out: Path, *, split: Literal["train", "test"], faces: int) -> Dataset:
+@contextmanager
+def passing_folder(out: Path) -> Iterator[Path]:
+    """Yields a new folder below another one, and removes it. Images that are mapped from its files stay.
+
+    The images of a recipe, and the table of what they are told, may change from one command to the next.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".real-", dir=out) as folder:
+        yield Path(folder)
+
+
+def real_images_of(recipe: Recipe, folder: Path, *, split: Literal["train", "test"], faces: int) -> Dataset:
     """Reads real images of a recipe, with what they are told; nine tenths, or a tenth, of a set without two halves.
 
     Images of `test` were seen by no run of the recipe if the set has a test half, or reserves images.
 
     Args:
-        out: a folder for what is read while it is needed; no name in it stays.
+        folder: the folder for what is read, see `passing_folder`; a second call with it reads a set only once.
         faces: the number of faces that are drawn, where the recipe draws them.
     """
     has_others = recipe.data.source in (FACES, "idx") or recipe.data.reserved > 0
@@ -47,10 +59,8 @@ def real_images_of(recipe: Recipe, out: Path, *, split: Literal["train", "test"]
     if data.source == FACES:
         data = replace(data, count=faces)
     plain = replace(recipe, data=data, condition=None, conditions=by_value(recipe.conditions))
-    out.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".real-", dir=out) as folder:  # what is mapped from its files stays
-        scan(plain, Path(folder))
-        found = load(plain, Path(folder))
+    scan(plain, folder / read)
+    found = load(plain, folder / read)
     labels = {} if found.labels is None else {LABEL: told_to_all(found.labels)}
     whole = replace(found, columns={**found.columns, **labels})
     if has_others:

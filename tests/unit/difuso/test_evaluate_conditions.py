@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from difuso import cli
 from difuso.commands import evaluate_quality
 from difuso.drawing.image_sources import ImageSources
-from difuso.drawing.told_images import real_images_of, told_by
+from difuso.drawing.told_images import passing_folder, real_images_of, told_by
 from difuso.errors import UserError
 from evaluation import judge
 from model import load_checkpoint, save_checkpoint
@@ -24,6 +24,7 @@ from model.networks.build import build_network
 from model.sampling import networks_of, sample
 from tests.colours import Colours
 from tests.small_models import awake
+from training.data import dataset
 from training.data.images import ImageArray
 from training.recipe_reading import load_recipe
 
@@ -143,16 +144,30 @@ def test_the_images_whose_quality_is_measured_are_told_what_real_ones_are(
     assert told == [*told_of_real, *told_of_real[:10]]
 
 
-def test_real_images_are_told_what_the_table_says_now(recipe: Path) -> None:
+def test_real_images_are_told_what_the_table_says_now(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A table may be corrected between two measurements, and another recipe be measured in the same folder."""
-    read, table = load_recipe(str(recipe)), recipe.with_suffix(".csv")
-    before = real_images_of(read, recipe.parent / "out", split="test", faces=1)
-    images = before.images.copy()
-    table.write_text(table.read_text().replace("red", "blue"))
-    after = real_images_of(read, recipe.parent / "out", split="test", faces=1)
-    assert {told["colour"] for told in told_by(read, after, np.arange(30)).conditions} == {"blue", "green"}
-    assert "red" in {told["colour"] for told in told_by(read, before, np.arange(30)).conditions}
-    assert np.array_equal(before.images, images)
+    monkeypatch.setattr(evaluate_quality, "EfficientNetLite0", lambda device: Colours())
+    table, out = recipe.with_suffix(".csv"), recipe.parent / "out"
+    colours = []
+    for old in ("red", "green"):
+        run(recipe, "ddim:2", "--reference", recipe, "--images", 30, command="quality")
+        (row,) = json.loads((out / "quality.json").read_text())["rows"]
+        colours.append({told["colour"] for told in row["drawn"]["conditions"]})
+        table.write_text(table.read_text().replace(old, "blue"))
+    assert colours == [{"red", "green", "blue"}, {"green", "blue"}]
+    assert not list(out.glob(".real-*"))
+
+
+def test_images_stay_while_they_are_used_and_a_set_without_halves_is_read_once(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = load_recipe(str(recipe))
+    with passing_folder(recipe.parent / "out") as folder:
+        held_out = real_images_of(read, folder, split="test", faces=1)
+        monkeypatch.setattr(dataset, "open_with_conditions", None)
+        trained = real_images_of(read, folder, split="train", faces=1)
+    assert (len(trained.images), len(held_out.images)) == (270, 30)
+    assert trained.images.any(axis=(1, 2, 3)).all()
     assert list((recipe.parent / "out").iterdir()) == []
 
 
