@@ -33,7 +33,7 @@ from .conditions import (
     told_to_all,
 )
 from .images import ImageArray
-from .source_images import SourceImage
+from .source_images import Source, SourceImage
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ def scan(recipe: Recipe, folder: Path) -> None:
                 write(image)
     report: dict[str, Any] = {"data": wanted, "images": len(found.labels), "unreadable": found.unreadable}
     if recipe.num_classes is not None:
-        labels, classes = _named(recipe, found, source.classes)
+        labels, classes = _named(recipe, found, source)
         np.save(folder / LABELS, labels)
         counts = np.bincount(labels, minlength=len(classes)).tolist()
         report["classes"] = Counter()  # classes of a guided model may share a name
@@ -155,7 +155,7 @@ def first_images(recipe: Recipe) -> Dataset:
     items = list(islice(found.readable(source.items), recipe.batch_size))
     if len(items) < recipe.batch_size:
         raise RecipeError(f"{len(items)} images do not fill one batch of {recipe.batch_size}")
-    labels, classes = (None, None) if recipe.num_classes is None else _named(recipe, found, source.classes)
+    labels, classes = (None, None) if recipe.num_classes is None else _named(recipe, found, source)
     images, *seen = (np.stack(each) for each in zip(*items, strict=True))
     columns = columns_of(recipe.conditions, found.told)
     columns |= {name: told_to_all(each) for name, each in zip(recipe.seen, seen, strict=True)}
@@ -218,10 +218,11 @@ class _Found:
                 yield item.image, *(item.seen[name] for name in self.recipe.seen)
 
 
-def _named(recipe: Recipe, found: _Found, classes: Classes | None) -> tuple[NDArray[np.int64], Classes]:
+def _named(recipe: Recipe, found: _Found, source: Source) -> tuple[NDArray[np.int64], Classes]:
     """Checks the labels; returns them and the names of the classes."""
     num_classes = recipe.num_classes
     assert num_classes is not None
+    classes = source.classes
     if classes is None:
         classes = recipe.data.classes or tuple(str(label) for label in range(num_classes))
     if len(classes) != num_classes:
@@ -234,8 +235,8 @@ def _named(recipe: Recipe, found: _Found, classes: Classes | None) -> tuple[NDAr
             f"{listed(recipe.data.classes, 10)}: they must be the same, in the same order"
         )
     numbers = {label for _, label in found.labels}
-    # Those of ImageNet-64 begin at 1. That none is 0 says nothing of a part of a set, which may lack a class.
-    first = 1 if recipe.data.source == "npz" and 0 not in numbers and num_classes in numbers else 0
+    # That none is 0 is not enough: a part of a set may lack a class.
+    first = 1 if source.may_begin_at_1 and 0 not in numbers and num_classes in numbers else 0
     for name, label in found.labels:
         if label is None:
             raise RecipeError(f"{name} has no class: give it a label in the table, or without one a folder")

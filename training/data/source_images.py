@@ -43,6 +43,7 @@ class Source:
     classes: tuple[str, ...] | None = None  # names of the classes; None if labels are bare numbers, or there are none
     # the names of what the images are told; None if they are not known before the end
     columns: tuple[str, ...] | None = ()
+    may_begin_at_1: bool = False  # whether labels may be 1..n of n classes in place of 0..n-1
 
 
 def open_source(data: Data, shape: Shape) -> Source:
