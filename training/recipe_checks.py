@@ -35,6 +35,7 @@ def check(recipe: Recipe, guided: ModelConfig | None) -> None:
     _check_crop(recipe)
     _check_bits(recipe)
     _check_reserved(recipe)
+    _check_held_out(recipe)
     own = recipe.network
     try:
         model = (
@@ -217,16 +218,20 @@ def _check_reserved(recipe: Recipe) -> None:
             f"data.reserved is for images with names of their own, of {', '.join(RESERVING)}, not {data.source}",
         )
         _require(data.split in ("train", "test"), f"data.split must be train or test, not {data.split}")
-    trained, other = recipe.data, recipe.held_out
-    if other is not None:
-        chooses = source_of(other.source).halves or other.reserved > 0
-        split = other.split if chooses else trained.split
-        same = replace(other, split=split, flip=trained.flip) == trained
-        _require(not same, "held_out are the images of data: name others, or keep some from training by data.reserved")
+    trained = recipe.data
     _require(
         not (trained.reserved and trained.split == "test"),
         "data.split test are the reserved images, which no run sees: leave data.split out",
     )
+
+
+def _check_held_out(recipe: Recipe) -> None:
+    trained, other = recipe.data, recipe.held_out
+    if other is None:
+        return
+    chooses = source_of(other.source).halves or other.reserved > 0
+    same = replace(other, split=other.split if chooses else trained.split, flip=trained.flip) == trained
+    _require(not same, "held_out are the images of data: name others, or keep some from training by data.reserved")
 
 
 def _require(fine: bool, message: str) -> None:
