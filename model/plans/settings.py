@@ -166,7 +166,7 @@ def _without_interval(own: Settings, chosen: Mapping[str, Any]) -> Settings:
 def _spacing_of(sampler: str, own: Settings, steps: object, timesteps: int) -> str:
     """Returns the model's own spacing where it fits the run, or else the one that suits the sampler."""
     total = steps_in(own.spacing)  # of a list or of sections, which have their own number of steps
-    if sampler == own.sampler and (total is None or (steps == own.steps and fits(own.spacing, timesteps))):
+    if sampler == own.sampler and (total is None or (steps == own.steps and fits(own.spacing, total, timesteps))):
         return own.spacing
     return SAMPLERS[sampler].spacing or (own.spacing if total is None else "trailing")
 

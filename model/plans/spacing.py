@@ -162,14 +162,15 @@ def steps_in(spacing: str) -> int | None:
     return len(listed_timesteps(spacing)) if LISTED.fullmatch(spacing) else None
 
 
-def fits(spacing: str, total: int) -> bool:
-    """Returns whether sections or a list find their timesteps among 0..total-1."""
+def fits(spacing: str, steps: int, total: int) -> bool:
+    """Returns whether sections or a list of so many steps find their timesteps among 0..total-1."""
     if LISTED.fullmatch(spacing):
         return listed_timesteps(spacing)[-1] <= total - 1
     try:
-        return bool(space_timesteps(spacing, steps_in(spacing) or 0, total))
+        space_timesteps(spacing, steps, total)
     except PlanError:
         return False
+    return True
 
 
 def listed_timesteps(spacing: str) -> tuple[float, ...]:
