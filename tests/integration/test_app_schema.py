@@ -20,9 +20,7 @@ from jobs.redis import keys
 from jobs.redis.workers import ModelReport
 from tests.app_server import ALICE, FakeWorker, keys_file, running
 
-# In which all answers come, and streams of events end. The worker here writes up to 64 files for a job, one job after
-# the other, while other tests use the disk.
-ANSWER_SECONDS = 90
+ANSWER_SECONDS = 30  # in which all answers come, and streams of events end
 # Two checks ask for what is not so here. What the schema allows need not be accepted: some parameters do not go
 # together, and a schema cannot say which. And a job that DELETE has cancelled is still there, as cancelled.
 EXCLUDED = "positive_data_acceptance,use_after_free"
