@@ -165,16 +165,30 @@ def choose_rows(conditions: Conditions, columns: Columns, count: int) -> NDArray
     return np.array([generator.choice(rows) for rows in islice(cycle(turns), count)], dtype=np.int64)
 
 
-def share_there(condition: Condition, asked: NDArray[np.float64], found: NDArray[np.float64]) -> Share:
-    """Returns how often the asked value of a condition is found.
+def is_there(condition: Condition, asked: NDArray[np.float64], found: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Returns for each image whether the asked value of a condition is found, shape (N,).
 
     Args:
         asked, found: the index of a choice's value or a number for each image, shape (N,).
     """
+    near = NEAR * (condition.high - condition.low) if isinstance(condition, Number) else 0
+    return np.abs(found - asked) <= near
+
+
+def share_there(condition: Condition, asked: NDArray[np.float64], there: NDArray[np.bool_]) -> Share:
+    """Returns how often the asked value of a condition is there.
+
+    Args:
+        asked: the index of a choice's value or a number for each image, shape (N,).
+        there: whether it is there, shape (N,).
+
+    Raises EvaluationError without an image.
+    """
+    if not len(asked):
+        raise EvaluationError("the judge finds nothing of a condition in the real images: more of them may teach it")
     if isinstance(condition, Number):
-        near = NEAR * (condition.high - condition.low)
-        return _mean([np.abs(found - asked) <= near])
-    return _mean([found[asked == value] == value for value in np.unique(asked)])
+        return _mean([there])
+    return _mean([there[asked == value] for value in np.unique(asked)])
 
 
 def _mean(parts: Sequence[NDArray[np.bool_]]) -> Share:

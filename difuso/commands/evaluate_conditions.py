@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from evaluation.judge import Answers, Share, choose_rows, judged, share_there, train_judge
+from evaluation.judge import Answers, Share, choose_rows, is_there, judged, share_there, train_judge
 from model.conditions import Choice, Conditions
 from model.images import from_levels
 from training.recipe_reading import load_recipe
@@ -54,13 +54,16 @@ def evaluate_conditions(out: Path, *, sources: ImageSources, data: str | None, i
         judge = train_judge(real.images, real.columns, conditions, tell)
     with progress(f"{model.name}, {images} images") as tell:
         drawn = made.all(images, tell)[..., : recipe.channels]
-    asked = {name: held_out.columns[name].values.numpy()[rows].astype(float) for name in conditions}
     found, of_real = judge.answers(drawn), judge.answers(held_out.images)
-    shares = {name: share_there(one, asked[name], found[name]) for name, one in conditions.items()}
-    ceilings = {}
+    asked, shares, ceilings = {}, {}, {}
     for name, condition in conditions.items():
         values, known = (part.numpy() for part in held_out.columns[name])
-        ceilings[name] = share_there(condition, values[known].astype(float), of_real[name][known])
+        seen = is_there(condition, values, of_real[name])
+        ceilings[name] = share_there(condition, values[known], seen[known])
+        # What the judge does not see in the real image itself, such as a beard under a mask, none can show it.
+        asked[name], visible = values[rows], seen[rows]
+        there = is_there(condition, asked[name], found[name])
+        shares[name] = share_there(condition, asked[name][visible], there[visible])
     _print(shares, ceilings)
     facts = {
         **made.facts,

@@ -106,6 +106,23 @@ def test_what_is_there_is_told_from_what_is_not(recipe: Path, monkeypatch: pytes
         assert sheet.width > 8 * 18  # mistakes are written below the images
 
 
+def test_what_a_real_image_does_not_show_is_not_counted(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A judge that never sees blue cannot say whether an image shows it. The ceiling tells of it."""
+    answers = judge.Judge.answers
+
+    def colour_blind(self: judge.Judge, images: ImageArray) -> judge.Answers:
+        seen = answers(self, images)
+        return {**seen, "colour": np.where(seen["colour"] == COLOURS.index("blue"), 0, seen["colour"])}
+
+    monkeypatch.setattr(judge.Judge, "answers", colour_blind)
+    monkeypatch.setattr(ImageSources, "sampled", lambda self, title, settings, told: Obedient(told.conditions))
+    run(recipe, "--images", 60)
+    found = json.loads((recipe.parent / "out/conditions.json").read_text())["conditions"]["colour"]
+    assert found["there"]["value"] == pytest.approx(1 / 2, abs=0.05)  # of two colours one is red
+    assert found["real"]["value"] == pytest.approx(2 / 3, abs=0.1)
+    assert 35 < found["there"]["images"] < 50
+
+
 def test_each_image_is_told_its_own_conditions(recipe: Path) -> None:
     """Each is the image that the plain loop draws from its seed and its conditions, up to a grey level."""
     run(recipe, "--images", 9, "--seed", 5, "--steps", 3)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from evaluation import judge
 from evaluation.errors import EvaluationError
-from evaluation.judge import choose_rows, judged, share_there, train_judge
+from evaluation.judge import choose_rows, is_there, judged, share_there, train_judge
 from model.condition_inputs import Column
 from model.conditions import Choice, Number, Vector
 from training.data.conditions import told_to_all
@@ -63,15 +63,19 @@ def floats(*values: float) -> NDArray[np.float64]:
 
 def test_a_rare_value_counts_as_much_as_a_frequent_one() -> None:
     """Nine of nine and none of one are a half. Its error adds p (1 - p) / n, p = (k + 1) / (n + 2)."""
-    share = share_there(COLOUR, floats(*[0] * 9, 1), floats(*[0] * 10))
+    asked = floats(*[0] * 9, 1)
+    share = share_there(COLOUR, asked, is_there(COLOUR, asked, floats(*[0] * 10)))
     assert (share.value, share.images) == (0.5, 10)
     assert share.error == pytest.approx(((10 / 11 * 1 / 11 / 9) + (1 / 3 * 2 / 3 / 1)) ** 0.5 / 2)
 
 
 def test_a_number_is_there_within_a_tenth_of_its_range() -> None:
-    share = share_there(LEVEL, floats(100, 100, 100, 100), floats(80, 120, 79, 121))
+    asked = floats(100, 100, 100, 100)
+    share = share_there(LEVEL, asked, is_there(LEVEL, asked, floats(80, 120, 79, 121)))
     assert (share.value, share.images) == (0.5, 4)
     assert str(share) == "50.0 ± 25.0 %"
+    with pytest.raises(EvaluationError, match="finds nothing of a condition"):
+        share_there(LEVEL, asked[:0], asked[:0] == 1)
 
 
 def test_each_value_is_asked_for_about_equally_often() -> None:
