@@ -30,6 +30,9 @@ class WorkerMetrics:
         self._finished = counter("difuso_jobs_finished_total", "Jobs that ended here", ["kind", "model", "outcome"])
         self._retried = counter("difuso_jobs_retried_total", "Jobs that left here unfinished", ["reason"])
         self._wait = histogram("difuso_queue_wait_seconds", "From acceptance to claim", buckets=JOB_BUCKETS)
+        self._end_to_end = histogram(
+            "difuso_end_to_end_seconds", "From acceptance to stored result", buckets=JOB_BUCKETS
+        )
         self._duration = histogram(
             "difuso_job_duration_seconds",
             "From claim to stored result",
@@ -90,7 +93,9 @@ class WorkerMetrics:
         job = active.job
         self._finished.labels(job.kind, job.model, outcome).inc()
         if outcome == "succeeded":
-            self._duration.labels(job.kind, job.model, job.params.sampler).observe(time.time() - active.claimed_at)
+            now = time.time()
+            self._duration.labels(job.kind, job.model, job.params.sampler).observe(now - active.claimed_at)
+            self._end_to_end.observe(max(0.0, now - job.accepted_at))
 
     def refused(self, kind: str, model: str, outcome: str) -> None:
         """Counts a job that was refused, cancelled or given up here; its kind is `unknown` if it could not be read."""

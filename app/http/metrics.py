@@ -20,8 +20,8 @@ from jobs.store.result_store import ResultStore
 from ..errors import UploadRefused
 from .problems import PROBLEMS
 
-LONG_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1200)
-HTTP_BUCKETS = (0.005, 0.01, 0.025, 0.05, *LONG_BUCKETS)  # long ones too: a POST may wait for its images
+# Long ones too, for a POST may wait for its images.
+HTTP_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1200)
 
 
 class Metrics:
@@ -40,11 +40,6 @@ class Metrics:
             buckets=HTTP_BUCKETS,
         )
         self.accepted = counter("difuso_jobs_accepted", "Jobs put in the queue", ["kind", "model"])
-        self.end_to_end = histogram(
-            "difuso_end_to_end_seconds",
-            "Time from acceptance to the end of a job, if its client waited for it",
-            buckets=LONG_BUCKETS,
-        )
         self.redis_errors = counter("difuso_redis_errors", "Operations that failed in Redis, by route or task", ["op"])
         self.uploads_rejected = counter(
             "difuso_uploads_rejected", "Requests whose images were refused, by problem", ["reason"]

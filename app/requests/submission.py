@@ -132,8 +132,6 @@ class Submission:
             if self.idempotency_key is None:  # with a key the client can come back for the images
                 await run_in_threadpool(self._cancel, job.id)
             return Response(status_code=CLIENT_GONE)
-        if new and status.ended_at is not None:
-            self.process.metrics.end_to_end.observe(status.ended_at - job.accepted_at)
         return await self._respond(status)
 
     async def _answer_price(self, model: str, prepared: Prepared) -> Response:

@@ -242,7 +242,6 @@ def test_metrics_have_the_promised_names_and_no_unbounded_labels(new_api: httpx.
     for name in (
         'difuso_http_request_duration_seconds_count{method="POST",route="/generate",status="202"} 1.0',
         'difuso_jobs_accepted_total{kind="generate",model="tiny"} 1.0',
-        "difuso_end_to_end_seconds_count",
         'difuso_backlog_image_steps{model="tiny"} 50.0',
         "difuso_queue_oldest_age_seconds",
         "# TYPE difuso_redis_errors_total counter",

@@ -721,6 +721,18 @@ def test_only_the_first_claim_of_a_job_tells_how_long_it_waited(
     assert registry.get_sample_value("difuso_queue_wait_seconds_sum") == 2
 
 
+def test_all_jobs_count_from_acceptance_to_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those that no request waits for, as the page's and the client's; the alert of slow jobs reads these."""
+    registry = CollectorRegistry()
+    monkeypatch.setattr("worker.metrics.time.time", lambda: 20.0)
+    job = SimpleNamespace(kind="generate", model="tiny", accepted_at=5.0, params=SimpleNamespace(sampler="ddim"))
+    active, metrics = SimpleNamespace(claimed_at=7.0, job=job), WorkerMetrics(registry)
+    for outcome in ("succeeded", "failed", "cancelled"):
+        metrics.finished(cast(Any, active), outcome)
+    assert registry.get_sample_value("difuso_end_to_end_seconds_count") == 1
+    assert registry.get_sample_value("difuso_end_to_end_seconds_sum") == 15
+
+
 def held(queued: Queue, active: ActiveJob) -> RunningJob:
     return RunningJob(None, queued, None, active)  # type: ignore[arg-type]  # what RQ knows of it is not looked at
 
