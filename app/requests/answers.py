@@ -72,9 +72,9 @@ async def images(
         NotAcceptable: if the images have no format that the caller accepts.
         Overloaded: if too many requests for images wait.
     """
-    form = accept.choose(status.job.planes)
     store, renderers = process.store, process.renderers
     manifest = await renderers.read(lambda: finished(status, store))
+    form = accept.choose(status.job.planes)
     render = form.render
     if render is None:
         return job_json(status, key, known=known)
@@ -98,9 +98,9 @@ async def images(
 
 def image(status: JobStatus, store: ResultStore, index: int, *, known: str | None = None) -> Response:
     """Returns one image of a job as PNG. Blocks; raises like `images`, but never Overloaded."""
+    manifest = finished(status, store)
     if status.job.planes > 1:
         raise NotAcceptable(f"Images of {status.job.planes} channels are not PNGs: get all of them as {Format.NPZ}.")
-    manifest = finished(status, store)
     tag = f'"{manifest.images[index].sha256}"'
     headers = _image_headers(status, tag, f"images/{index}")
     if matches(known, tag):

@@ -44,7 +44,7 @@ from ..errors import UserError, user_errors
 from ..options import API_KEY
 from ..progress import progress, title_of
 from .drawing import DrawingModel, Loaded
-from .sampling import Request, check_place, write_images
+from .sampling import NPZ, Request, check_holds_planes, check_place, write_images
 
 CONNECT_SECONDS = 5.0  # for the first answer of a server
 PATIENCE_SECONDS = 30.0  # for a price: a server that is full for longer is an answer, too
@@ -62,6 +62,8 @@ def ask_server(url: str, request: Request, out: Path) -> list[Path]:
     check_place(out)
     kind: Any = request.kind.name
     with connected(url) as client:
+        if out.suffix != NPZ and (model := _chosen(client, request)):
+            check_holds_planes(out, Shape.of(model["image_size"], model["channels"]).planes)
         job = client.submit(kind, **arguments(client, request))
         try:
             with progress(title_of(job.facts["model"], job.facts["params"]["seed"])) as show:
@@ -118,18 +120,24 @@ def arguments(client: Client, request: Request) -> dict[str, Any]:
     The server is asked which conditions of the model are images, whose values are paths. Raises UserError if one
     of them is told several.
     """
-    kind, query, files = request
+    _, query, files = request
     sent = query.model_dump(mode="json", by_alias=True, exclude_unset=True)
     if sent.pop("condition", None):
-        found = client.models()
-        models = {model["name"]: model for model in found["models"]}
-        drawing = (name for name, model in models.items() if "condition" in model)  # from an image
-        chosen = query.model or (min(drawing, default=None) if kind.task.needs_condition else found.get("default"))
         with user_errors():
-            rest, images = parted(query.condition, _conditions_of(models.get(chosen or "", {})))
+            rest, images = parted(query.condition, _conditions_of(_chosen(client, request)))
             told = as_table(named_values(rest)) | {name: Path(file) for name, file in images.items()}
         sent["conditions"] = told
     return sent | {name: str(file) for name, file in files.items() if file is not None}
+
+
+def _chosen(client: Client, request: Request) -> Facts:
+    """Returns the model that a server will choose, as it shows it; nothing if it has none."""
+    found = client.models()
+    models: dict[str, Facts] = {model["name"]: model for model in found["models"]}
+    drawing = (name for name, model in models.items() if "condition" in model)  # from an image
+    needs_one = request.kind.task.needs_condition
+    chosen = request.query.model or (min(drawing, default=None) if needs_one else found.get("default"))
+    return models.get(chosen or "", {})
 
 
 def _conditions_of(facts: Facts) -> Conditions:

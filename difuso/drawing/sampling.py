@@ -53,7 +53,7 @@ def make_images(request: Request, out: Path, settings: WorkerSettings) -> list[P
     """
     job, sent = read_job(request, settings)
     if job.planes > 1:
-        _check_holds_planes(out, job.planes)
+        check_holds_planes(out, job.planes)
     check_place(out)
     runner, *more = (load_runner(name, settings, slots=slots_of(job)) for name in job.models)
     with user_errors(job.model):
@@ -102,7 +102,7 @@ def write_images(
                 file.replace(out)
             return [out]
         if not pngs:
-            _check_holds_planes(out, pixels.shape[-1])
+            check_holds_planes(out, pixels.shape[-1])
         out.mkdir(parents=True, exist_ok=True)
         names = [f"{model}-{task.file_stem(params, index)}.png" for index in range(len(pngs))]
         return [_write(out / name, png) for name, png in zip(names, pngs, strict=True)]
@@ -128,7 +128,7 @@ def check_place(out: Path) -> None:
         raise UserError(f"{there} cannot be written to: name another place with --out")
 
 
-def _check_holds_planes(out: Path, channels: int) -> None:
+def check_holds_planes(out: Path, channels: int) -> None:
     if out.suffix != NPZ:
         raise UserError(f"images of {channels} channels are not PNGs: name a file for them, with --out FILE.npz")
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from app.encoders import SHEET_GAP
 from difuso import Client, cli
-from difuso.client import DifusoError
+from difuso.client import DifusoError, JobCancelled
 from difuso.errors import UserError
 from model.plans.samplers import SAMPLERS
 from tests.pictures import saved
@@ -215,6 +215,10 @@ def test_the_client_has_four_channels_as_pixels(difuso: Difuso) -> None:
             result[0]
         known = client.restore(npy(FOUR_CHANNELS), task="inpaint", mask=black(8, 12), model="four", steps=3)
         assert np.array_equal(known.pixels[0], FOUR_CHANNELS)
+        stopped = client.submit("generate", model="four", steps=1000, n=8)
+        stopped.cancel()
+        with pytest.raises(JobCancelled):
+            stopped.images()
         usual = client.generate(model="wide", steps=3, seed=7)
         assert np.array_equal(usual.pixels[0], np.asarray(usual[0]))
         with pytest.raises(DifusoError, match="bits"):
@@ -248,10 +252,13 @@ def test_four_channels_on_the_command_line_are_one_file(
     assert np.array_equal(found["bulk"], found["served"])
     denoised = run("denoise", tmp_path / "sent.npy", *options, "-o", tmp_path / "denoised.npz")
     assert denoised.exit_code == 0, denoised.output
-    for refused in (("-o", tmp_path / "folder"), ("-o", tmp_path / "folder", "--server", difuso.url)):
-        told = run("sample", *options, *refused)
-        assert isinstance(told.exception, UserError)
-        assert "--out FILE.npz" in str(told.exception)
+    with httpx.Client(base_url=difuso.url) as api:
+        before = newest(api)
+        for refused in (("-o", tmp_path / "folder"), ("-o", tmp_path / "folder", "--server", difuso.url)):
+            told = run("sample", *options, *refused)
+            assert isinstance(told.exception, UserError)
+            assert "--out FILE.npz" in str(told.exception)
+        assert newest(api) == before
     told = run("sample", *options, "-n", 2, "-o", tmp_path / "many.npz", "--server", difuso.url)
     assert "without --server only" in str(told.exception)
 
