@@ -24,7 +24,7 @@ from .breaker import Breaker, guard
 from .http.access import Guard, LinkGuard
 from .http.api_keys import read_keys
 from .http.metrics import Metrics, StackCollector
-from .http.middleware import UNADDRESSED, Compression, RequestMiddleware
+from .http.middleware import UNADDRESSED, Compression, Failures, RequestMiddleware
 from .http.origins import share
 from .http.problems import RESPONSES, install
 from .http.server import run
@@ -82,6 +82,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.state.metrics = Metrics(CollectorRegistry())
     app.state.draining = asyncio.Event()
     origins = settings.cors_origins or frozenset()
+    app.add_middleware(Failures)
     if origins:
         share(app, origins)
     app.add_middleware(Compression)

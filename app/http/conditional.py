@@ -12,7 +12,8 @@ def matches(known: str | None, tag: str) -> bool:
 
 
 def file(path: Path, *, known: str | None, headers: dict[str, str], media_type: str | None = None) -> Response:
-    """Returns a file, or 304; `known` is the If-None-Match header."""
+    """Returns a file, or 304; `known` is the If-None-Match header. Ranges of it are not sent."""
     response = FileResponse(path, headers=headers, media_type=media_type, stat_result=path.stat())
+    del response.headers["Accept-Ranges"]
     tag = response.headers["ETag"]
     return Response(status_code=304, headers={**headers, "ETag": tag}) if matches(known, tag) else response

@@ -69,7 +69,9 @@ class RequestMiddleware:
         request_id = scope.setdefault("state", {})["request_id"] = uuid.uuid4().hex
         bind_contextvars(request_id=request_id)  # for all log lines about this request
         scope["state"]["is_head"] = method == "HEAD"
-        routed = {**scope, "method": "GET"} if method == "HEAD" else scope  # the server below leaves out the body
+        # The server below leaves out the body of HEAD. Starlette's files would refuse some ranges in plain text.
+        headers = [(name, value) for name, value in scope["headers"] if name != b"range"]
+        routed = {**scope, "method": "GET" if method == "HEAD" else method, "headers": headers}
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
@@ -88,11 +90,6 @@ class RequestMiddleware:
                 await answer(Request(scope), refusal)(scope, receive, send_with_headers)
         except ClientDisconnect:
             pass  # before its request was complete
-        except Exception as error:
-            log.exception("a request failed", extra={"request_id": request_id})
-            if status:
-                return  # a part of the answer is sent, so the server closes the connection
-            await answer(Request(scope), error)(scope, receive, send_with_headers)
         finally:
             self._note(method, routed, status or CLIENT_GONE, time.perf_counter() - started_at)
 
@@ -113,6 +110,31 @@ class RequestMiddleware:
             caller = scope["state"].get("caller")
             facts = {"method": method, "route": route, "status": status, "ms": round(1000 * seconds, 1)}
             log.log(level, "request", extra={**facts, "key": caller and caller.name})
+
+
+class Failures:
+    """Answers unexpected errors. It is the innermost middleware, so that pages of other origins can read the answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def noting_send(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting_send)
+        except ClientDisconnect:
+            raise
+        except Exception as error:
+            log.exception("a request failed", extra={"request_id": scope["state"]["request_id"]})
+            if started:
+                return  # a part of the answer is sent, so the server closes the connection
+            await answer(Request(scope), error)(scope, receive, send)
 
 
 class Compression(GZipMiddleware):

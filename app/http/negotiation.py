@@ -16,7 +16,8 @@ from ..formats import Format
 QUOTED = r'"(?:[^"\\]|\\.)*"'
 TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 PREFERENCES = re.compile(rf'(?:[^",]|{QUOTED}?)+')  # between commas; an unfinished string ends with the header
-PREFERENCE = re.compile(rf"({TOKEN})(?:\s*=\s*({TOKEN}|{QUOTED})?)?(?:\s*;.*)?")
+# `*+` gives nothing back: a header of many spaces would take quadratic time.
+PREFERENCE = re.compile(rf"({TOKEN})(?:\s*=\s*+({TOKEN}|{QUOTED})?)?(?:\s*;.*)?")
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _parted(body: bytearray, kind: Kind[Any]) -> tuple[list[tuple[str, str]], dict[str, bytes]]:
     """Returns the parameters of a body as pairs of a query, and its images.
 
-    A text that is longer than any name of a choice is the image of a condition.
+    A text that is longer than any name of a choice is the image of a condition; but not one with commas, which base64
+    has not: the numbers of a vector.
     """
     pairs, images = [], {}
     for name, value in _content(body).items():
@@ -130,7 +131,7 @@ def _parted(body: bytearray, kind: Kind[Any]) -> tuple[list[tuple[str, str]], di
             if not isinstance(value, dict):
                 raise InvalidRequest("pointer", "/conditions", "Input should be a table of the conditions by name")
             for condition, told in value.items():
-                if isinstance(told, str) and len(told) > MAX_TEXT:
+                if isinstance(told, str) and len(told) > MAX_TEXT and "," not in told:
                     images[condition] = decoded(told, condition)
                 elif told is not None:
                     text = json.dumps(told) if isinstance(told, list) else _text(told, f"conditions/{condition}")

@@ -83,7 +83,8 @@ class Uploads:
         if SENT in request.scope:
             sent: Sent = request.scope.pop(SENT)
             for name in sent.images.keys() - set(names):
-                raise UploadRefused(f"The image is unknown; send only {', '.join(names)}", part=name[:MAX_NAME])
+                wanted = f"only {', '.join(names)}" if names else "none"
+                raise UploadRefused(f"The image is unknown; send {wanted}", part=name[:MAX_NAME])
             with sent.memory:
                 files = {name: content for name, content in sent.images.items() if content}
                 sent.images.clear()  # who holds the request while it waits holds no image with it

@@ -67,5 +67,8 @@ def _check(process: Process) -> list[WorkerReport]:
 )
 def metrics(process: ProcessDep, request: Request) -> Response:
     """Answers in OpenMetrics where the scraper asks for it, as Prometheus does."""
-    encode, media_type = choose_encoder(request.headers.get("accept", ""))
+    try:
+        encode, media_type = choose_encoder(request.headers.get("accept", ""))
+    except (TypeError, ValueError):  # a version that is no number
+        encode, media_type = choose_encoder("")
     return Response(encode(process.metrics.registry), headers={"Content-Type": media_type, "Vary": "Accept"})

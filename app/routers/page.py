@@ -52,6 +52,7 @@ class _Files(StaticFiles):
     def file_response(self, *args: Any, **kwargs: Any) -> Response:
         response = super().file_response(*args, **kwargs)
         response.headers["Cache-Control"] = HEADERS["Cache-Control"]
+        del response.headers["Accept-Ranges"]
         return response
 
 

@@ -163,6 +163,17 @@ def test_an_image_of_a_condition_is_a_part_or_in_a_json_body(api: httpx.Client) 
     assert refusal(api.post("/generate", params=query, json=twice, headers=ASYNC))["parameter"] == "condition"
 
 
+def test_a_vector_in_a_json_body_may_be_a_long_text(api: httpx.Client) -> None:
+    told = {"style": f"0.5{300 * '0'},-1", "layout": in_base64(LAYOUT)}
+    job = api.post("/generate", json={"conditions": told}, headers=ASYNC).json()
+    assert job["params"]["conditions"]["style"] == [[0.5, -1.0]]
+
+
+def test_an_image_for_a_model_without_images_is_refused(api: httpx.Client) -> None:
+    body = {"model": "untold", "conditions": {"sketch": in_base64(SKETCH + bytes(300))}}
+    assert refusal(api.post("/generate", json=body)) == {"part": "sketch", "detail": "The image is unknown; send none"}
+
+
 def test_a_price_and_an_idempotency_key_work_with_json(api: httpx.Client) -> None:
     body = {"conditions": {"style": [0, 0], "layout": in_base64(LAYOUT)}, "dry_run": True}
     assert api.post("/generate", json=body).json()["images"] == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import httpx
 import pytest
@@ -56,6 +57,15 @@ def test_a_page_of_an_allowed_origin_may_do_all_and_read_all(api: httpx.Client, 
         assert "Origin" in answer.headers["Vary"]
         assert "X-Job-Id" in answer.headers["Access-Control-Expose-Headers"]
         assert "Access-Control-Allow-Credentials" not in answer.headers
+
+
+def test_a_page_can_read_of_an_unexpected_error(api: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its problem names the request, for the operator's log."""
+    monkeypatch.setattr("app.routers.health.choose_encoder", Mock(side_effect=RuntimeError("unexpected")))
+    answer = api.get("/metrics", headers=of(PAGE))
+    assert (answer.status_code, answer.json()["type"], shared(answer)) == (500, "/problems/internal", PAGE)
+    assert answer.headers["X-Request-Id"] in answer.text
+    assert "unexpected" not in answer.text
 
 
 def test_what_pages_can_be_shown_is_what_answers_have(api: httpx.Client, worker: FakeWorker) -> None:

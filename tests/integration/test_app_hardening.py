@@ -317,6 +317,24 @@ def test_head_is_answered_as_get_is_but_without_a_body(api: httpx.Client, worker
     assert 'method="HEAD",route="/jobs/{job_id}",status="200"} 1.0' in api.get("/metrics").text
 
 
+@pytest.mark.parametrize("path", ["/", "/docs", "/static/page.css"])
+@pytest.mark.parametrize("wanted", ["x", "bytes=99999999-", "bytes=0-9"])
+def test_files_come_whole(api: httpx.Client, path: str, wanted: str) -> None:
+    """A server may ignore the Range header; the library's refusals are no problems, and OpenAPI has no parts."""
+    whole = api.get(path)
+    part = api.get(path, headers={"Range": wanted})
+    assert (part.status_code, part.content) == (200, whole.content)
+    assert "Accept-Ranges" not in part.headers
+
+
+@pytest.mark.parametrize("version", ["x", "1.0.0-rc"])
+@pytest.mark.parametrize("form", ["application/openmetrics-text", "text/plain"])
+def test_metrics_of_a_version_that_is_no_number_come_as_text(api: httpx.Client, form: str, version: str) -> None:
+    answer = api.get("/metrics", headers={"Accept": f"{form};version={version}"})
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"].startswith("text/plain")
+
+
 def test_every_answer_tells_browsers_to_keep_to_themselves(redis_url: str, models_dir: Path, tmp_path: Path) -> None:
     settings = ApiSettings(
         redis_url=redis_url,

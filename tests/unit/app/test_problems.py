@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from app import errors
 from app.http.metrics import Metrics
-from app.http.middleware import RequestMiddleware
+from app.http.middleware import Failures, RequestMiddleware
 from app.http.problems import FAILURES, PROBLEMS, answer
 from jobs import errors as jobs_errors
 from jobs.contract import FailureCode
@@ -77,7 +77,7 @@ def test_an_unforeseen_error_is_logged_once_under_the_id_that_the_caller_sees(ca
     async def send(message: dict[str, object]) -> None:
         sent.append(message)
 
-    middleware = RequestMiddleware(_fail, Metrics(CollectorRegistry()))
+    middleware = RequestMiddleware(Failures(_fail), Metrics(CollectorRegistry()))
     asyncio.run(middleware(dict(REQUEST.scope), _fail, send))  # type: ignore[arg-type]
     problem = json.loads(sent[1]["body"])  # type: ignore[arg-type]
     assert sent[0]["status"] == 500
