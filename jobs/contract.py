@@ -210,7 +210,7 @@ class JobStatus:
     # were not asked for
     timesteps: str | None = None
     position: int | None = None  # the number of jobs that will be claimed before this one; None unless it is queued
-    attempts: int = 0  # the number of workers that have started it
+    attempts: int = 0  # number of workers that died running it, and of the one that runs it or ended it
     eta_seconds: float | None = None  # the time until it is done; None if the speed is unknown
     # started_at, ended_at: times in seconds since the epoch; None before
     started_at: float | None = None

@@ -10,7 +10,9 @@ from difuso.errors import UserError
 
 log = logging.getLogger(__name__)
 
-FAST_DEATH_SECONDS = 15.0
+# Less than the silence after which a worker's jobs go to others. So a job that kills them ends alone, after four deaths
+# which come that late.
+FAST_DEATH_SECONDS = 9.0
 MAX_FAST_DEATHS = 4
 POLL_SECONDS = 0.05
 

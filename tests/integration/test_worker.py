@@ -66,10 +66,14 @@ def test_sigterm_hands_over_at_the_step_where_it_stopped(stack: Stack) -> None:
     first.send_signal(signal.SIGTERM)
     assert first.wait(15) == 0
     assert stack.states(ids) == {JobState.QUEUED}
-    assert stack.queue.status(ids[0]).attempts == 0, "a hand-over must not use up a retry"
+    handed_over = stack.queue.status(ids[0])
+    assert handed_over.attempts == 0, "a hand-over must not use up a retry"
     second = stack.start_worker()
     stack.finish(ids, 90)
     assert all(stack.queue.status(job_id).progress.resumed_at > 0 for job_id in ids)
+    finished = stack.queue.status(ids[0])
+    assert finished.started_at == handed_over.started_at
+    assert finished.progress.denoise_seconds > handed_over.progress.denoise_seconds > 0
     second.send_signal(signal.SIGTERM)
     assert second.wait(15) == 0
     made = sum(int(re.findall(r"drained after (\d+)", stack.log(index))[0]) for index in (0, 1))

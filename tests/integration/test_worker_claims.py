@@ -23,6 +23,7 @@ from jobs.params import SamplingParams
 from jobs.redis import keys
 from jobs.redis.queue import JobQueue
 from jobs.redis.rq_job import LONE_RETRIES, MAX_DEATHS, MAX_RETRIES, DataJob
+from jobs.redis.workers import ask_reports, read_reports
 from worker.engine.active import ActiveJob
 from worker.engine.held_jobs import Claim, RunningJob
 from worker.engine.models import Models
@@ -521,6 +522,29 @@ def test_a_busy_worker_leaves_suspects_to_others_and_makes_room_if_nobody_is_idl
     assert take_one(worker, claims, suspects=True).id == suspect
 
 
+def test_a_suspect_that_no_worker_can_make_ready_lets_the_others_pass(
+    client: redis.Redis, queue: JobQueue, worker: RqBase, claims: Claims, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as one whose second model is missing: it goes back to its queue as soon as it was taken."""
+    suspect, now, active = submit(queue), time.time(), active_job()
+    client.hset(DataJob.key_for(suspect), "retries_left", LONE_RETRIES)
+    (queued,) = worker.queues
+    for tries in (1, 2, 3):
+        job, execution = start(worker, claims, suspects=True)
+        worker.hand_back(job, queued, execution, at_front=False)
+        others = {submit(queue), submit(queue)}
+        assert {job.id for job, _ in claims.take([queued], [])} == others
+        assert claims.take([queued], []) == []
+        for _ in range(2):
+            claims.make_room([queued], [active])
+        assert not active.release
+        monkeypatch.setattr("time.time", lambda tries=tries: now + 2**tries + 1)
+    claims.make_room([queued], [active])
+    claims.make_room([queued], [active])
+    assert active.release
+    assert [job.id for job, _ in claims.take([queued], [])] == [suspect]
+
+
 def test_an_orphan_waits_for_no_slot(
     client: redis.Redis, queue: JobQueue, worker: RqBase, claims: Claims, clock: Clock
 ) -> None:
@@ -719,6 +743,44 @@ def test_only_the_first_claim_of_a_job_tells_how_long_it_waited(
         worker.hand_back(job, worker.queues[0], execution)
     assert registry.get_sample_value("difuso_queue_wait_seconds_count") == 1
     assert registry.get_sample_value("difuso_queue_wait_seconds_sum") == 2
+
+
+def test_a_job_that_changes_its_worker_began_when_the_first_took_it(
+    client: redis.Redis, queue: JobQueue, worker: RqBase, claims: Claims
+) -> None:
+    """So its wait in the queue does not seem to hold the steps of the first."""
+    job_id = submit(queue)
+    began = set()
+    for _ in range(2):
+        job, execution = start(worker, claims)
+        began |= {job.started_at, queue.status(job_id).started_at}
+        worker.hand_back(job, worker.queues[0], execution)
+    assert len({each if isinstance(each, float) else each.timestamp() for each in began if each}) == 1
+
+
+def test_a_worker_that_claims_nothing_for_a_while_hears_who_cancels(client: redis.Redis, queue: JobQueue) -> None:
+    """As while the store does not answer."""
+    follower = SimpleNamespace(models=Models({}), look=lambda: None)
+    metrics = WorkerMetrics(CollectorRegistry())
+    worker = EngineWorker(client, cast(Any, follower), cast(Any, None), metrics, drain_seconds=1.0, result_ttl=60)
+    worker.listen_to([QUEUE])
+    active = active_job()
+    active.job.id = submit(queue)  # type: ignore[misc]
+    worker._running[active] = held(worker.queues[0], active)
+    worker._pacer.put_off("claim", 60)
+    queue.cancel(active.job.id)
+    client.set(keys.cancel(active.job.id), "")
+    worker._claim_all(worker.queues)
+    assert active.cancel
+
+
+def test_a_worker_beside_hundreds_of_folders_of_others_is_seen(client: redis.Redis) -> None:
+    """Front ends read no report that is longer than `MAX_REPORT`."""
+    refused = {f"run-{number}": "config.json is missing: " + 150 * "x" for number in range(1000)}
+    Reporter(client, Models({}, refused), result_ttl=60).worker("ours")
+    (report,) = read_reports(ask_reports(client))
+    assert report.name == "ours"
+    assert 0 < len(report.models) < 1000
 
 
 def test_all_jobs_count_from_acceptance_to_result(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -172,7 +172,9 @@ def activate(
     if job.task.second_stage is not None:
         start = begin_cascade(job, start, upscaler)
     active = ActiveJob(job, runner, start, attempt)
-    if snapshot is not None and restore_snapshot(snapshot, active.trajectories, active.run_sha256):
+    seconds = None if snapshot is None else restore_snapshot(snapshot, active.trajectories, active.run_sha256)
+    if seconds is not None:
+        active.denoise_seconds = seconds
         active.resumed_at = active.image_steps
         active.start.begin_if_ready()
     return active

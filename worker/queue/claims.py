@@ -2,6 +2,7 @@
 
 import logging
 import re
+import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from rq import Queue
 from rq.exceptions import NoSuchJobError
 from rq.executions import Execution
 from rq.job import JobStatus as RqStatus
+from rq.utils import utcformat
 
 from jobs.contract import JOB_ID, URGENCIES
 from jobs.errors import JobUnreadable
@@ -27,23 +29,27 @@ LOOKAHEAD = 100  # number of entries at the front of a queue that are examined
 CROWDED = 2  # jobs per slot that a worker may hold at most while it takes over the jobs of dead workers
 UNREADABLE_TTL = 60  # seconds that the record of an unreadable job is kept
 
-_FACTS = (LOOKAHEAD, DataJob.key_for(""), LONE_RETRIES)
-
-# What both scripts know of a job: a suspect may have killed its workers, an orphan is another whose worker died.
+# What both scripts know of a job: a suspect may have killed its workers, an orphan is another whose worker died. A
+# suspect that was put off rests for a while, twice as long each time; or it would keep all other jobs waiting.
 _STANDING = """
-local lookahead, prefix, lone = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
+local lookahead, prefix, lone, now = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local function number(id, field)
   local value = redis.pcall('HGET', prefix .. id, field)
   return type(value) == 'string' and tonumber(value)
 end
 local function is_suspect(id) return (number(id, 'retries_left') or lone + 1) <= lone end
+local function wants_a_worker(id)
+  local put_offs = number(id, 'put_offs') or 0
+  local rests = put_offs > 0 and now < (number(id, 'put_off_at') or 0) + 2 ^ put_offs
+  return is_suspect(id) and not rests
+end
 """
 _SUSPECT_WAITS = (
     _STANDING
     + """
 for _, queue in ipairs(KEYS) do
   for _, id in ipairs(redis.call('LRANGE', queue, 0, lookahead - 1)) do
-    if is_suspect(id) then return 1 end
+    if wants_a_worker(id) then return 1 end
   end
 end
 return 0
@@ -56,7 +62,7 @@ _TAKE = (
     _STANDING
     + """
 local taken = {}
-local function fact(queue, index) return ARGV[1 + 4 * queue + index] end
+local function fact(queue, index) return ARGV[2 + 4 * queue + index] end
 local function has_room(queue, room)
   for _, each in ipairs(taken) do
     local same = fact(each[1], 0) == fact(queue, 0)
@@ -80,9 +86,9 @@ local function take(queue, room, wanted)
   end
 end
 local queues = #KEYS / 2
-if ARGV[4] == '1' then
+if ARGV[5] == '1' then
   for queue = 1, queues do
-    if #taken == 0 then take(queue, 1, is_suspect) end
+    if #taken == 0 then take(queue, 1, wants_a_worker) end
   end
   if #taken > 0 then return taken end
 end
@@ -172,7 +178,7 @@ class Claims:
     def make_room(self, queues: Sequence[Queue], actives: Collection[ActiveJob]) -> None:
         """Releases all running jobs if a suspect waits and no idle worker has taken it since the last call."""
         names = [queue.key for queue in queues]
-        waits = bool(actives) and bool(self._client.eval(_SUSPECT_WAITS, len(names), *names, *_FACTS))
+        waits = bool(actives) and bool(self._client.eval(_SUSPECT_WAITS, len(names), *names, *_facts()))
         if waits and self._suspect_waited and not any(active.alone for active in actives):
             for active in actives:
                 active.release = True
@@ -192,7 +198,7 @@ class Claims:
             facts += self.room(queue, held, crowded=True) if crowded else 0, self.room(queue, held)
         jobs: list[tuple[DataJob, Queue]] = []
         while not jobs:  # as long as only entries are found that are not jobs
-            found: Any = self._client.eval(_TAKE, len(names), *names, *_FACTS, int(not held), *facts)
+            found: Any = self._client.eval(_TAKE, len(names), *names, *_facts(), int(not held), *facts)
             for number, entry, record in found:
                 queue = queues[number - 1]
                 job = self._read(entry, dict(zip(record[::2], record[1::2], strict=True)), queue)
@@ -227,6 +233,11 @@ class Claims:
             pipe.execute(raise_on_error=False)
 
 
+def _facts() -> tuple[int | str | float, ...]:
+    """Returns the first arguments of both scripts."""
+    return LOOKAHEAD, DataJob.key_for(""), LONE_RETRIES, time.time()
+
+
 def add_start(pipe: Any, job: DataJob, queue: Queue, worker_name: str) -> Execution:
     """Adds to a pipeline all that RQ writes when a job starts. It may be sent repeatedly, and writes only our jobs.
 
@@ -236,7 +247,11 @@ def add_start(pipe: Any, job: DataJob, queue: Queue, worker_name: str) -> Execut
     """
     writes: Any = job.connection.pipeline()  # collects what RQ writes, and is never executed
     execution = Execution.create(job, EXECUTION_TTL, pipeline=writes)
+    first = job.started_at
     job.prepare_for_execution(worker_name, pipeline=writes)
+    if first is not None:  # by another worker; with it the wait in the queue ended
+        job.started_at = first
+        writes.hset(job.key, "started_at", utcformat(first))
     writes.persist(job.key)
     commands = [part for command, _ in writes.command_stack for part in (len(command), *command)]
     pipe.eval(_START, 2, queue.intermediate_queue.key, job.key, job.id, worker_name, *commands)

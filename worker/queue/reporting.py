@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Collection, Sequence
+from itertools import islice
 from typing import Any
 
 import redis
@@ -21,6 +22,8 @@ from ..engine.fairness import forecast
 from ..engine.held_jobs import RunningJob
 from ..engine.models import Models
 from ..stepping.runner import Runner
+
+MAX_REFUSED = 100  # models in a report, of a folder with many others; readers take no report above `MAX_REPORT`
 
 
 class Reporter:
@@ -116,8 +119,9 @@ class Reporter:
     def worker(self, name: str) -> None:
         """Publishes this worker's models and their speed, and deletes the reports of workers that are silent."""
         runners = self.models.runners
-        refused = {model: ModelReport(ready=False, reason=reason) for model, reason in self.models.refused.items()}
-        models = refused | {model: _report(runner) for model, runner in runners.items()}
+        refused = islice(self.models.refused.items(), MAX_REFUSED)
+        models = {model: ModelReport(ready=False, reason=reason) for model, reason in refused}
+        models |= {model: _report(runner) for model, runner in runners.items()}
         slots = sum(runner.slots for runner in runners.values())
         publish_report(self._client, WorkerReport(name=name, at=time.time(), slots=slots, models=models))
         prune_reports(self._client)

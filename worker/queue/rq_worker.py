@@ -198,14 +198,21 @@ class EngineWorker(RqBase):
             self.note_trouble(error)
 
     def _claim_all(self, queues: Sequence[Queue]) -> None:
-        """Claims jobs while there is room. It blocks up to IDLE_SECONDS if the worker holds no jobs."""
-        if (self._held and not self._pacer.is_due("poll", POLL_SECONDS)) or not self._pacer.is_due("claim", 0.0):
+        """Claims jobs while there is room. It blocks up to IDLE_SECONDS if the worker holds no jobs.
+
+        While claims are put off, it only looks for jobs that were cancelled.
+        """
+        if self._held and not self._pacer.is_due("poll", POLL_SECONDS):
             return
+        if put_off := not self._pacer.is_due("claim", 0.0):
+            queues = []
         try:
             self._readers.drop_cancelled()
             crowded = self._pacer.is_due("orphans", RECOVERY_SECONDS)
             wakes = [keys.wake(model) for model in self._models.runners]
-            woken = None if self._held else self.connection.blpop(wakes, timeout=IDLE_SECONDS)
+            if put_off and not self._held:
+                time.sleep(POLL_SECONDS)
+            woken = None if self._held or put_off else self.connection.blpop(wakes, timeout=IDLE_SECONDS)
             if not woken and not self._claims.has_news(queues, self._held, self._running, crowded=crowded):
                 return
             popped = self._claims.take(queues, self._held, crowded=crowded)

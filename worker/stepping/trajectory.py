@@ -154,9 +154,13 @@ def take_snapshot(trajectories: Sequence[Trajectory]) -> Snapshot:
     )
 
 
-def encode_snapshot(snapshot: Snapshot, run_sha256: str) -> bytes:
-    """Returns the bytes for the result store: 150 kB for a 64x64 image, and 100 kB for each moment that it kept."""
+def encode_snapshot(snapshot: Snapshot, run_sha256: str, *, seconds: float = 0.0) -> bytes:
+    """Returns the bytes for the result store: 150 kB for a 64x64 image, and 100 kB for each moment that it kept.
+
+    `seconds` is the time that the steps took so far.
+    """
     tensors = {
+        "seconds": torch.tensor(seconds, dtype=torch.float64),
         "rows": torch.tensor(snapshot.rows),
         **{name: _joined(getattr(snapshot, name)) for name in STATE},
         "generators": torch.stack(snapshot.generators),
@@ -169,25 +173,29 @@ def encode_snapshot(snapshot: Snapshot, run_sha256: str) -> bytes:
     return save(tensors)
 
 
-def restore_snapshot(data: bytes, trajectories: Sequence[Trajectory], run_sha256: str) -> bool:
-    """Restores trajectories from a snapshot. Returns False, and changes nothing, if the snapshot does not fit."""
+def restore_snapshot(data: bytes, trajectories: Sequence[Trajectory], run_sha256: str) -> float | None:
+    """Restores trajectories from a snapshot, and returns the seconds that their steps took so far.
+
+    Returns None, and changes nothing, if the snapshot does not fit.
+    """
     try:
         tensors = load(data)
         run, rows = bytes(tensors["run"].tolist()).hex(), tensors["rows"].tolist()
-        # A snapshot of an older version has no x0_before, and the plans of that version need none.
+        # A snapshot of an older version has no x0_before, and the plans of that version need none; nor the seconds.
         x, x0, x0_before = (_parted(tensors.get(name, tensors["x0"]), trajectories) for name in STATE)
         kept = [Kept(*each) for each in zip(tensors.get("kept_x", ()), tensors.get("kept_x0", ()), strict=True)]
         # Cloned, because a view into the file's bytes is not aligned.
         states = [torch.Generator().set_state(state.clone()).get_state() for state in tensors["generators"]]
+        seconds = float(tensors.get("seconds", 0.0))
     except Exception:  # safetensors raises many kinds; a snapshot that cannot be read only costs time
-        return False
+        return None
     if run != run_sha256 or not len(rows) == len(states) == len(trajectories):
-        return False
+        return None
     if any(not 0 <= row <= len(t.plan) for row, t in zip(rows, trajectories, strict=True)):
-        return False
+        return None
     counts = [sum(call <= row for call in t.calls) for t, row in zip(trajectories, rows, strict=True)]
     if len(kept) != sum(counts) or any(each.x.shape != trajectories[0].x.shape for each in kept):
-        return False
+        return None
     moments = iter(kept)
     for i, trajectory in enumerate(trajectories):
         trajectory.row = rows[i]
@@ -195,7 +203,7 @@ def restore_snapshot(data: bytes, trajectories: Sequence[Trajectory], run_sha256
         trajectory.generator.set_state(states[i])
         trajectory.ready = trajectory.ready or rows[i] > 0
         trajectory.kept = tuple(islice(moments, counts[i]))
-    return True
+    return seconds
 
 
 def _joined(tensors: Sequence[Tensor]) -> Tensor:

@@ -8,6 +8,8 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -16,6 +18,7 @@ from difuso.supervisor import service
 from difuso.supervisor.child_processes import ChildProcesses
 from difuso.supervisor.service import Service, stop
 from tests.waiting import WaitUntil
+from worker.queue import recovery
 
 
 @pytest.fixture
@@ -55,6 +58,20 @@ def test_a_child_that_cannot_run_is_given_up_with_its_exit_code(
     child.start()
     with pytest.raises(UserError, match="child cannot run: exit code 7, 2 times in a row"):
         revive_until_given_up(child)
+
+
+def test_a_job_that_kills_its_worker_again_and_again_does_not_end_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each new process waits until the job of the last one is given up, and dies of it; the job fails in the end."""
+    now = [1000.0]
+    monkeypatch.setattr("difuso.supervisor.service.time.monotonic", lambda: now[0])
+    dead = SimpleNamespace(pid=1, returncode=-9, poll=lambda: -9)
+    child = Service("worker", lambda: cast(Any, dead), drain_seconds=10)
+    child.start()
+    for _ in range(10):
+        now[0] += recovery.SILENT_SECONDS + 2.5
+        child.revive()  # it has died
+        now[0] += 10
+        child.revive()  # it is started again
 
 
 def test_the_others_go_on_without_a_child_that_is_not_needed(

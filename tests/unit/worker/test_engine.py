@@ -211,9 +211,10 @@ def test_a_resumed_job_ends_in_the_same_picture(runner: Runner, start: Callable[
     engine.submit(first)
     for _ in range(12):
         engine.step()
-    data = encode_snapshot(take_snapshot(first.trajectories), first.run_sha256)
+    data = encode_snapshot(take_snapshot(first.trajectories), first.run_sha256, seconds=first.denoise_seconds)
     second = start(**arguments, snapshot=data)
     assert second.resumed_at == 2 * 12
+    assert second.denoise_seconds == first.denoise_seconds > 0
     run(second)
     assert torch.equal(pictures(second), pictures(undisturbed))
 
@@ -225,7 +226,7 @@ def test_a_snapshot_of_an_older_version_has_one_x0(runner: Runner, start: Callab
     for _ in range(5):
         runner.step(first.trajectories)
     tensors = load(encode_snapshot(take_snapshot(first.trajectories), first.run_sha256))
-    del tensors["x0_before"]
+    del tensors["x0_before"], tensors["seconds"]
     second = start(steps=10, sampler="dpmpp", snapshot=save(tensors))
     assert second.resumed_at == 5 * len(first.trajectories)
     run(second)

@@ -204,7 +204,7 @@ def test_a_snapshot_of_other_weights_or_another_number_of_images_does_not_fit(fi
     object.__setattr__(other.checkpoint, "sha256", "ef" * 32)
     assert cascade(first, other, n=2, snapshot=snapshot).resumed_at == 0
     assert cascade(first, upscaler, n=3, snapshot=snapshot).resumed_at == 0
-    assert not restore_snapshot(snapshot, whole.answers, whole.run_sha256)
+    assert restore_snapshot(snapshot, whole.answers, whole.run_sha256) is None
 
 
 def test_progress_and_forecast_count_both_stages(
