@@ -44,7 +44,7 @@ from ..errors import UserError, user_errors
 from ..options import API_KEY
 from ..progress import progress, title_of
 from .drawing import DrawingModel, Loaded
-from .sampling import NPZ, Request, check_holds_planes, check_place, write_images
+from .sampling import Request, check_holds_planes, check_place, write_images
 
 CONNECT_SECONDS = 5.0  # for the first answer of a server
 PATIENCE_SECONDS = 30.0  # for a price: a server that is full for longer is an answer, too
@@ -62,7 +62,7 @@ def ask_server(url: str, request: Request, out: Path) -> list[Path]:
     check_place(out)
     kind: Any = request.kind.name
     with connected(url) as client:
-        if out.suffix != NPZ and (model := _chosen(client, request)):
+        if model := _chosen(client, request):
             check_holds_planes(out, Shape.of(model["image_size"], model["channels"]).planes)
         job = client.submit(kind, **arguments(client, request))
         try:
@@ -174,7 +174,11 @@ class ServedModel(DrawingModel):
         request = Request(KINDS["generate"], query.model_copy(update={"model": self.name}))
         with connected(self._url) as client:
             asked: Any = arguments(client, request)
-            return SamplingParams.model_validate(client.price("generate", **asked).params)
+            params = SamplingParams.model_validate(client.price("generate", **asked).params)
+        # The price names what one image would be dealt; each is to be dealt its own.
+        named = named_values(query.condition)
+        told = {name: values for name, values in params.conditions.items() if name in named}
+        return params.model_copy(update={"conditions": told})
 
     def draw(self, runs: Iterable[SamplingParams], keep: Callable[[int, list[bytes]], None]) -> None:
         try:

@@ -52,8 +52,7 @@ def make_images(request: Request, out: Path, settings: WorkerSettings) -> list[P
     Raises UserError if the model cannot do what is asked, or a file cannot be read.
     """
     job, sent = read_job(request, settings)
-    if job.planes > 1:
-        check_holds_planes(out, job.planes)
+    check_holds_planes(out, job.planes)
     check_place(out)
     runner, *more = (load_runner(name, settings, slots=slots_of(job)) for name in job.models)
     with user_errors(job.model):
@@ -128,9 +127,10 @@ def check_place(out: Path) -> None:
         raise UserError(f"{there} cannot be written to: name another place with --out")
 
 
-def check_holds_planes(out: Path, channels: int) -> None:
-    if out.suffix != NPZ:
-        raise UserError(f"images of {channels} channels are not PNGs: name a file for them, with --out FILE.npz")
+def check_holds_planes(out: Path, planes: int) -> None:
+    """Raises UserError if images of so many planes cannot be written there: those of several are no PNGs."""
+    if planes > 1 and out.suffix != NPZ:
+        raise UserError(f"images of {planes} channels are not PNGs: name a file for them, with --out FILE.npz")
 
 
 def slots_of(job: Job) -> int:

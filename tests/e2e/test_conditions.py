@@ -12,7 +12,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from difuso import Client, cli
+from difuso.drawing.remote_drawing import served_model
 from difuso.errors import UserError
+from jobs.queries import SamplingQuery
 from model.png import PNG_KEY
 from tests.pictures import saved
 from tests.serving import Difuso
@@ -111,6 +113,14 @@ def test_many_images_are_dealt_the_same_here_and_on_a_server(difuso: Difuso, her
     command("sample", "--model", "dealt", "--steps", 3, "--seed", 7, "-n", 6, "-o", "folder")
     singles = sorted(np.asarray(Image.open(path)).tobytes() for path in Path("folder").iterdir())
     assert sorted(image.tobytes() for image in drawn) == singles
+
+
+def test_images_to_be_measured_are_dealt_each_its_own_on_a_server_too(difuso: Difuso, here: Path) -> None:
+    served = served_model("dealt", difuso.url)
+    query = SamplingQuery(model="dealt", seed=[7])
+    assert served.settle(query).conditions == {}
+    told = query.model_copy(update={"condition": ["glasses:round"]})
+    assert served.settle(told).conditions == {"glasses": ("round",)}
 
 
 def test_many_images_with_conditions_are_the_same_here_and_on_a_server(difuso: Difuso, here: Path) -> None:
