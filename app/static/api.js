@@ -41,6 +41,9 @@ export async function request(path, { headers, ...rest } = {}) {
   throw await problemOf(response);
 }
 
+// Whether an error says that there is no such job any more; or none that this version of the server can read.
+export const isForgotten = error => ["job-not-found", "job-unreadable"].includes(error.type);
+
 export async function ask(method, path, { headers, body, signal } = {}) {
   return (await request(path, { method, headers, body, signal })).json();
 }

@@ -17,6 +17,14 @@ export function showClasses(form, model) {
   form.elements.label.replaceChildren(...some, ...names.map(name => new Option(name)), ...all);
 }
 
+// Offers a row of each class, or takes it away where a request has classes of its own.
+export function allowRows(form, allowed) {
+  const rows = [...form.elements.label.options].find(({ value }) => value === ROWS);
+  if (!rows) return;
+  rows.hidden = rows.disabled = !allowed;
+  if (rows.selected && !allowed) form.elements.label.selectedIndex = 0;
+}
+
 // Makes a query ask for the same seeds of every class.
 export function askRows(query) {
   const names = classesOf(models.get(query.get("model")));

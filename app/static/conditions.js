@@ -77,9 +77,14 @@ export function tellConditions() {
   return fields.map(field => `${conditionOf(field.name)}:${textOf(field)}`);
 }
 
-// Fills in the fields from a query; a condition that it does not name is left out, or stays if the model must be told it.
+// Fills in the fields from a query; a condition that it does not name is left out, or stays if the model must be told it. So is
+// one whose pictures differ: a model that deals its conditions deals each seed the same again.
 export function fillConditions(query) {
-  const told = new Map(conditionsIn(query).reverse()); // of several the first
+  const told = new Map();
+  for (const [name, pairs] of Map.groupBy(conditionsIn(query), ([name]) => name)) {
+    const values = new Set(pairs.map(([, value]) => value));
+    if (values.size === 1) told.set(name, ...values);
+  }
   for (const [name, condition] of conditionsOf(shown)) {
     const field = fieldOf(name);
     if (isPicture(condition)) continue;

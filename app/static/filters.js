@@ -1,6 +1,6 @@
 // Which jobs the gallery shows, and reading them from the server part by part.
 
-import { ask } from "./api.js";
+import { ask, isForgotten } from "./api.js";
 import { labelOf, metaOf, titleOf } from "./describe.js";
 import { $, debounced, offer } from "./dom.js";
 import { className, models } from "./models.js";
@@ -51,7 +51,7 @@ export async function readPart(cursor, signal) {
 async function favouritePart(from) {
   const ids = favouriteJobs().slice(from, from + PAGE);
   const answers = await Promise.allSettled(ids.map(id => ask("GET", `/jobs/${id}`)));
-  const failure = answers.find(({ reason }) => reason && reason.type !== "job-not-found");
+  const failure = answers.find(({ reason }) => reason && !isForgotten(reason));
   if (failure) throw failure.reason;
   const next = ids.length === PAGE ? from + PAGE : undefined;
   return { found: answers.flatMap(({ value }) => (value ? [value] : [])), next };

@@ -1,7 +1,7 @@
 // Keeps the unfinished jobs up to date. Visible ones are followed by events, at most two at once: browsers open six
 // connections to a server, for all tabs together. All others are read from lists.
 
-import { ask, events, isLost, request } from "./api.js";
+import { ask, events, isForgotten, isLost, request } from "./api.js";
 import { isEnded, jobs } from "./store.js";
 
 const STREAMS = 2;
@@ -54,7 +54,7 @@ async function follow(id) {
       else jobs.put({ id, position: undefined, eta_seconds: undefined, ...data }); // missing where the server does not know
     }
   } catch (error) {
-    if (error.type === "job-not-found") await refresh(id).catch(() => {}); // of others the lists tell what has become
+    if (isForgotten(error)) await refresh(id).catch(() => {}); // of others the lists tell what has become
   }
   if (streams.get(id) !== controller) return;
   if (!isEnded(jobs.get(id) ?? {})) {
@@ -74,9 +74,10 @@ async function look() {
   for (const path of paths) {
     for (const job of (await ask("GET", path)).jobs) {
       seen.add(job.id);
-      jobs.put(job);
+      jobs.put(streams.has(job.id) ? job : { position: undefined, eta_seconds: undefined, ...job }); // lists do not know a place
     }
   }
+  jobs.sweep();
   const lost = before.filter(id => !seen.has(id) && !streams.has(id));
   for (const id of lost.slice(0, FORGOTTEN)) await refresh(id);
 }
@@ -86,7 +87,7 @@ export async function refresh(id) {
   try {
     jobs.put(await (await request(`/jobs/${id}`)).json());
   } catch (error) {
-    if (error.type === "job-not-found") jobs.put({ ...jobs.get(id), state: "failed", expires_at: new Date(0).toISOString() });
+    if (isForgotten(error)) jobs.put({ ...jobs.get(id), state: "failed", expires_at: new Date(0).toISOString() });
     else throw error;
   }
 }

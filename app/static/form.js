@@ -1,6 +1,6 @@
 // The form: which fields are shown, what it says as a request, and how it is filled in from a request.
 
-import { askRows, choiceOf, randomSeed, ROWS, showClasses } from "./classes.js";
+import { allowRows, askRows, choiceOf, randomSeed, ROWS, showClasses } from "./classes.js";
 import { conditionField, conditionOf, fillConditions, showConditions, tellConditions } from "./conditions.js";
 import { $, offer, option } from "./dom.js";
 import { showGuidance } from "./guidance.js";
@@ -32,11 +32,14 @@ export function showKind() {
   const betweenSeeds = chosen.includes("seeds");
   $("seeds").hidden = $("seeds").disabled = betweenSeeds;
   const guess = field("mode")?.value === "mmse";
+  allowRows(form, kind !== "interpolate" && !guess);
   const several = !betweenSeeds && listed(field("seed")?.value ?? "").length > 1; // the number follows from the seeds
   form.elements.n.disabled = kind === "interpolate" || guess || (several && form.elements.label.value !== ROWS);
   form.elements.n.closest("label").hidden = kind === "interpolate"; // it has a number of its own
   form.elements.upscale_steps.disabled = form.elements.upscale_augmentation.disabled = !form.elements.upscale.value;
   $("mixed").hidden = form.elements.noise.disabled = field("mode")?.value === "ddim"; // which inverts both pictures
+  form.elements.plan.disabled = kind === "restore" || guess; // whose steps no plan has
+  $("plans").hidden = form.elements.plan.disabled || form.elements.plan.options.length < 2;
   $("stops").disabled = kind !== "interpolate" || form.elements.lambda.value !== "";
   $("strength-shown").textContent = Number(form.elements.strength.value).toFixed(2);
 }
@@ -81,7 +84,6 @@ export function showModel() {
   $("pick").replaceChildren(samplesOf(model.name, 1, 1));
   form.elements.steps.max = model.num_train_timesteps;
   const plans = Object.keys(model.plans);
-  $("plans").hidden = !plans.length;
   form.elements.plan.replaceChildren(option("asModel", ""), ...plans.map(name => new Option(name)));
   const variances = new Set(["fixed_small", "fixed_large", model.variance]);
   form.elements.variance.replaceChildren(option("asModel", ""), ...[...variances].map(name => new Option(name)));
@@ -193,6 +195,15 @@ function fillField(name, values) {
   else {
     const text = values.join(", ");
     if (input.tagName === "SELECT" && ![...input.options].some(each => each.value === text)) input.append(new Option(text));
+    if (input.type === "range") takeAny(input);
     input.value = text;
   }
+}
+
+// Lets a slider stand at what was asked for, between its steps, until the reader moves it.
+function takeAny(slider) {
+  const { step } = slider;
+  if (step === "any") return;
+  slider.step = "any";
+  slider.addEventListener("input", () => (slider.step = step), { once: true });
 }

@@ -1,6 +1,6 @@
 // The pictures that addresses name, and what the page does where there are none.
 
-import { ask } from "./api.js";
+import { ask, isForgotten } from "./api.js";
 import { addressOf } from "./describe.js";
 import { notify } from "./notice.js";
 import { Problem } from "./problems.js";
@@ -19,10 +19,12 @@ export async function jobOf(address) {
   return job;
 }
 
+export const isMissing = error => isForgotten(error) || error.type === GONE;
+
 // Tells why what an address names cannot be shown. Once that is gone, as it is without an error, the page leaves the address, from
 // which `fill` may fill in the form. After any other error the address stays: another try may find what it names.
 export function tellMissing(error = { type: GONE }, fill = () => false) {
-  const isOver = ["job-not-found", GONE].includes(error.type);
+  const isOver = isMissing(error);
   notify(isOver ? t(fill() ? "noPictureFilled" : "noPicture") : error.message, { error: true });
   if (isOver) leave();
 }

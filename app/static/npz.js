@@ -1,6 +1,6 @@
 // Reads NumPy's .npz files as the server writes them: a zip archive, not compressed, of arrays in the .npy format.
 
-const TYPES = { "<f4": Float32Array, "<f8": Float64Array, "|u1": Uint8Array, "<i8": BigInt64Array };
+const TYPES = { "<f4": Float32Array, "<f8": Float64Array, "|u1": Uint8Array, "<u2": Uint16Array, "<i8": BigInt64Array };
 const END = 0x06054b50; // of the archive's directory
 
 // Returns the arrays by name, each as {shape, data}.

@@ -15,7 +15,9 @@ export async function openPicture(address) {
   closePicture();
   if (job.error) return tellMissing(job.error, () => fillFormFrom(routeOf(location.hash).query));
   const { Viewer } = await import("./viewer.js"); // the largest part of the page, which a first look does not need
-  if (routeOf(location.hash).value === address) shown = new Viewer(job, Number(address.split("/")[1]), closed);
+  if (routeOf(location.hash).value !== address) return;
+  closePicture(); // by a double click it was opened meanwhile
+  shown = new Viewer(job, Number(address.split("/")[1]), closed);
 }
 
 // Closes the open picture because the address is another one.

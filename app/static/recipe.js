@@ -12,9 +12,10 @@ import { make } from "./making.js";
 import { labelFor, models } from "./models.js";
 import { notify } from "./notice.js";
 import { readRecipe } from "./png.js";
+import { go } from "./routes.js";
 import { recallByPictures } from "./saved.js";
 import { t } from "./texts.js";
-import { askConditions } from "./told.js";
+import { askConditions, filesOf } from "./told.js";
 
 // What no request asks for.
 const OF_PICTURE = ["model_sha256", "upscaler_sha256", "precision", "upscaler_precision", "timesteps", "pictures", "compiled"];
@@ -61,7 +62,8 @@ async function recipeOf(recipe, button) {
   const facts = [[t("model"), recipe.model], ...settingsOf(recipe), [t("seed"), recipe.seed]];
   const model = models.get(recipe.model);
   if ((recipe.label ?? null) !== null) facts.push([t("class"), model?.classes?.[recipe.label] ?? recipe.label]);
-  const request = recipe.pictures?.length ? await recallByPictures(recipe.pictures) : { files: [] };
+  const wasTold = filesOf(recipe.model).some(name => name in (recipe.conditions ?? {})); // by pictures, which it names by none
+  const request = recipe.pictures?.length ? await recallByPictures(recipe.pictures) : wasTold ? undefined : { files: [] };
   const notes = [];
   if (!model?.defaults) notes.push(t("noModel", recipe.model));
   else if (model.sha256 && model.sha256 !== recipe.model_sha256) notes.push(t("otherWeights"));
@@ -69,7 +71,8 @@ async function recipeOf(recipe, button) {
   else if (request.fit) query.set("fit", request.fit);
   const again = button(t("makeAgain"), () => make({ kind, query, files: request.files }).then(reveal), "main");
   again.disabled = !model?.defaults || !request;
-  const use = button(t("useSettings"), () => fillForm(kind, query, request?.files), "");
+  const fill = () => (form.checkVisibility() || go("#gallery"), fillForm(kind, query, request?.files)); // the lesson hides it
+  const use = button(t("useSettings"), fill, "");
   use.disabled = !model?.defaults;
   return [el("dl", {}, ...termsOf(facts)), ...notes.map(text => el("p", { className: "hint", textContent: text })), el("div", { className: "tools" }, again, use)];
 }
@@ -96,7 +99,7 @@ export function startRecipes() {
     const file = await fileOf(event.clipboardData).catch(alarm);
     if (!file) return;
     const input = emptyInput(form);
-    if (input && !document.querySelector("dialog[open]")) setFile(input, file);
+    if (input && form.checkVisibility() && !document.querySelector("dialog[open]")) setFile(input, file);
     else show(file);
   });
 }

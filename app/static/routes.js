@@ -24,7 +24,8 @@ export function linkOf({ id, kind }, index, query) {
 
 // Puts the address of a picture over that of the view, so that Back closes it.
 export function enterPicture(id, index) {
-  history.pushState({ over: true }, "", addressOf(id, index));
+  const address = addressOf(id, index);
+  if (location.hash !== address) history.pushState({ over: true }, "", address); // once, by a double click
   dispatchEvent(new HashChangeEvent("hashchange"));
 }
 

@@ -19,7 +19,7 @@ function valueOf(model, name, text) {
 // fitted; without an index they are of all pictures. The command line cannot tell a picture by a condition.
 export function snippetsOf(job, { files = [], fit } = {}, index) {
   const query = queryOf(job, index);
-  if (fit) query.set("fit", fit);
+  if (fit && job.kind !== "generate") query.set("fit", fit);
   const parted = Object.groupBy(files, ([name]) => (filesOf(job.model).includes(name) ? "told" : "parts"));
   const all = { curl: curl(job, query, files), Python: python(job, query, parted) };
   return parted.told ? all : { ...all, difuso: command(job, query, files) };

@@ -40,6 +40,11 @@ class Jobs extends EventTarget {
     this.dispatchEvent(new CustomEvent("job", { detail: job }));
   }
 
+  // Tells of the jobs whose time is over by now.
+  sweep() {
+    for (const job of [...this.#all.values()]) if (isOver(job) && !this.#gone.has(job.id)) this.put(job);
+  }
+
   hide(job) {
     this.#hidden.add(job.id);
     this.dispatchEvent(new CustomEvent("job", { detail: job }));

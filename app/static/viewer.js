@@ -15,6 +15,7 @@ import { drawnBy, fromPicture, sidesOf, sizeOf, teachable } from "./models.js";
 import { go, linkOf, turnPicture } from "./routes.js";
 import { isFavourite, toggleFavourite } from "./saved.js";
 import { t } from "./texts.js";
+import { filesTold } from "./told.js";
 
 export class Viewer {
   // `closed` is called when the reader has closed it.
@@ -169,7 +170,8 @@ export class Viewer {
   }
 
   async #remake() {
-    const job = await make({ kind: this.job.kind, query: queryOf(this.job, this.index), trace: true });
+    const files = await filesTold(this.job);
+    const job = await make({ kind: this.job.kind, query: queryOf(this.job, this.index), files, trace: true });
     this.dialog.close();
     reveal(job);
   }

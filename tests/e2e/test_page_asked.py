@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from selenium.webdriver import ActionChains, Keys
 from tests.studio import Studio
 from tests.waiting import wait_until
 
+ROWS = "\nrows"  # the label by which the form asks for a row of each class
 NUMBERED = "{name: 'x', classes: ['1', '10', '2', '1'], conditions: {label: {values: ['1', '10', '2', '3']}}}"
 
 
@@ -61,6 +63,7 @@ def test_the_code_of_a_picture_names_the_files_that_it_was_told(studio: Studio, 
     code = studio.see("dialog.viewer .terminal pre")
     studio.press("Python", "dialog.viewer .terminal")
     assert 'conditions={"style": [0.5, -1], "layout": Path("layout.png")}' in code.text
+    assert "fit" not in code.text, "which /generate does not know"
     assert not studio.all("dialog.viewer .terminal .tabs button:nth-child(3)"), "the command line takes no such file"
 
 
@@ -212,3 +215,107 @@ def test_the_name_of_a_file_that_cannot_be_shown_stays(studio: Studio, tmp_path:
     assert "numbers.npy" in said()
     studio.press("Quitar", "#form")
     assert set(said()) == {"Elige, suelta o pega"}
+
+
+def test_what_differs_between_pictures_is_left_open(studio: Studio) -> None:
+    """A model that deals its conditions deals each seed the same again, and the form could say one of them only."""
+    query = {"model": "with-glasses", "steps": "3", "n": "2", "condition": ["glasses:none", "glasses:eye patch"]}
+    job_id = httpx.post(f"{studio.url}/generate", params=query, timeout=30).headers["X-Job-Id"]
+    studio.shown(job_id, 2)
+    studio.press("Use these settings", f"#job-{job_id}")
+    assert studio.see("#conditions select").get_property("value") == ""
+    studio.view(job_id, 1)
+    studio.press("Use these settings", "dialog.viewer")
+    value = "return document.querySelector('#conditions select').value"
+    wait_until(lambda: studio.driver.execute_script(value) == "eye patch", 10, "that of one picture is filled in")
+
+
+def test_the_form_asks_for_nothing_that_its_kind_refuses(studio: Studio) -> None:
+    assert studio.one("#plans").is_displayed()
+    studio.choose("restore")
+    assert not studio.one("#plans").is_displayed()
+    assert "plan" not in imported(studio, "form", "String(it.readForm().query)")
+    studio.choose("generate")
+    assert studio.one("#plans").is_displayed()
+    studio.fill("model", "with-classes")
+    studio.fill("label", ROWS)
+    studio.choose("interpolate")
+    assert imported(studio, "form", "it.readForm().query.get('label')") in (None, "circle")
+
+
+def test_a_strength_between_the_steps_of_its_slider_is_kept(studio: Studio) -> None:
+    studio.load("#make?kind=denoise&model=tiny&strength=0.25")
+    asked = "String(it.readForm().query.get('strength'))"
+    wait_until(lambda: imported(studio, "form", asked) == "0.25", 10, "the strength is not rounded")
+    slider = studio.form.find_element("name", "strength")
+    slider.send_keys(Keys.ARROW_RIGHT)
+    assert slider.get_attribute("step") == "0.02"
+
+
+def test_a_double_click_opens_one_picture(studio: Studio) -> None:
+    """Also before the browser has loaded the code that shows it."""
+    job_id = studio.made(1)
+    studio.load()
+    picture = studio.see(f"#job-{job_id} a.picture")
+    ActionChains(studio.driver).double_click(picture).perform()
+    studio.see("dialog.viewer")
+    assert len(studio.all("dialog.viewer")) == 1
+    studio.keys(Keys.ESCAPE)
+    wait_until(lambda: not studio.all("dialog.viewer"), 10, "it is closed")
+    wait_until(lambda: "picture" not in studio.driver.current_url, 10, "its address is left")
+
+
+def test_a_lesson_about_a_picture_that_is_gone_leads_to_the_gallery(studio: Studio) -> None:
+    studio.load("#learn=00000000-0000-4000-8000-000000000000/0")
+    wait_until(lambda: studio.driver.execute_script("return location.hash") == "#gallery", 10, "the address is left")
+    assert studio.one("#gallery").is_displayed()
+    (error,) = studio.errors()
+    assert "404" in error, "the browser says that there is no such job"
+
+
+# The server lists one waiting job without its place, has become unable to read another, and lists a third no more.
+LATER = """
+const done = arguments[0];
+Promise.all([import("/static/store.js"), import("/static/follow.js")]).then(async ([{ jobs }, { lookNow }]) => {
+  const original = window.fetch;
+  const job = (id, state, more) => ({
+    id, state, kind: "generate", model: "tiny", accepted_at: "2026-01-01T00:00:00Z", urgency: 3, timings: {},
+    params: { n: 1, steps: 9, seed: 1, sampler: "ddim", guidance_scale: 1 }, steps: { done: 0, total: 9 },
+    links: { self: `/jobs/${id}`, events: `/jobs/${id}/events` }, ...more,
+  });
+  const problem = { type: "/problems/job-unreadable", title: "", status: 410, detail: "" };
+  const options = { status: 410, headers: { "Content-Type": "application/problem+json" } };
+  window.fetch = async (path, ...rest) => {
+    if (path.startsWith("/jobs/unreadable")) return Response.json(problem, options);
+    if (path.startsWith("/jobs/waiting")) return new Promise(() => {});
+    return path.startsWith("/jobs?") ? Response.json({ jobs: [job("waiting", "queued")] }) : original(path, ...rest);
+  };
+  const soon = new Date(Date.now() + 300).toISOString();
+  jobs.put(job("waiting", "queued", { position: 5, eta_seconds: 90 }));
+  jobs.put(job("unreadable", "queued"));
+  jobs.put(job("old", "succeeded", { expires_at: soon }));
+  const gone = new Set();
+  jobs.addEventListener("job", ({ detail }) => gone.add(detail.id));
+  lookNow();
+  const seen = setInterval(() => {
+    if (!["waiting", "unreadable", "old"].every(id => gone.has(id))) return;
+    clearInterval(seen);
+    window.fetch = original;
+    done([jobs.get("waiting").position ?? null, jobs.get("unreadable").state]);
+  }, 50);
+});
+"""
+
+
+def test_the_page_follows_jobs_that_it_does_not_see(studio: Studio) -> None:
+    """A place in the queue that nobody tells any more, a job that this version cannot read, one whose time is over."""
+    studio.driver.execute_script("location.hash = '#grid'")
+    studio.driver.set_script_timeout(20)
+    assert studio.driver.execute_async_script(LATER) == [None, "failed"]
+
+
+def test_arrays_of_sixteen_bits_are_read(studio: Studio) -> None:
+    file = io.BytesIO()
+    np.savez(file, arr_0=np.array([[1, 65535]], np.uint16))
+    numbers = f"new Uint8Array({[*file.getvalue()]}).buffer"
+    assert imported(studio, "npz", f"[...it.readNpz({numbers}).get('arr_0').data]") == [1, 65535]

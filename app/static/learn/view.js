@@ -1,8 +1,8 @@
 // How it works, to be looked at and shown to a class: noise is put into a picture and taken out of it again.
 
-import { ask } from "../api.js";
 import { $, complain, el } from "../dom.js";
 import { form } from "../form.js";
+import { isMissing, jobOf, tellMissing } from "../missing.js";
 import { teachable } from "../models.js";
 import { addPart, t } from "../texts.js";
 import { backwardOf } from "./backward.js";
@@ -33,12 +33,10 @@ export async function openLearn(wanted) {
 async function enter(model, wanted) {
   const mine = ++turn;
   try {
-    const [id, index] = wanted?.split("/") ?? [];
-    const job = id && (await ask("GET", `/jobs/${encodeURIComponent(id)}`));
+    const job = wanted && (await jobOf(wanted));
     const name = job ? job.model : model;
     if (!name) throw new Error(t("learnNoModel"));
-    const path = job && job.links.images?.[index];
-    if (job && !path) throw new Error(t("noPicture"));
+    const path = job && job.links.images[wanted.split("/")[1]];
     const [found, own, choice] = await Promise.all([Scene.of(name), path && read(name, path), picturesOf(name)]);
     const all = own ? [own, ...choice] : choice;
     if (all.length) await found.choose(all[0]);
@@ -47,7 +45,8 @@ async function enter(model, wanted) {
     build();
   } catch (error) {
     if (mine !== turn) return;
-    scene = undefined; // the next visit tries again
+    scene = shown = undefined; // the next visit tries again
+    if (wanted && isMissing(error)) return tellMissing(error);
     section.replaceChildren(heading(), el("p", { className: "error", textContent: error.message }));
   }
 }
