@@ -53,6 +53,8 @@ def write_diffusers(folder: Path, config: ModelConfig, model: nn.Module) -> None
         raise CheckpointError(f"diffusers has no equivalent of a {type(model).__name__}")
     if config.weaker is not None:
         raise CheckpointError("a diffusers folder has no place for the weaker network that guides this model")
+    if config.classifier is not None:
+        raise CheckpointError("a diffusers folder has no place for the classifier that guides this model")
     if config.preconditioning is not None:
         raise CheckpointError("diffusers has no UNet2DModel that is preconditioned on noise levels")
     network = {**network_to_diffusers(config.network), "sample_size": config.shape.image_size}

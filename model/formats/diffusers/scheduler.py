@@ -118,6 +118,8 @@ def scheduler_from_diffusers(content: Mapping[str, Any]) -> dict[str, Any]:
         raise _refusal(f"{kind!r} is not supported; supported are {', '.join((*SCHEDULERS, FLOW))}")
     if content.get("predict_epsilon") is False:
         raise _refusal("predict_epsilon is false, which diffusers ignores; write prediction_type sample instead")
+    if content.get("timestep_type", "discrete") != "discrete":  # diffusers then calls the network with ln(sigma) / 4
+        raise _refusal(f"timestep_type must be discrete, not {content['timestep_type']!r}")
     names = [field.name for field in dataclasses.fields(Scheduler) if content.get(field.name) is not None]
     try:
         said = parse(Scheduler, {name: content[name] for name in names})
@@ -156,6 +158,10 @@ def scheduler_to_diffusers(config: ModelConfig) -> dict[str, Any]:
         raise CheckpointError(f"diffusers has no equivalent of variance {config.variance} with a learned variance")
     if schedule.type == "flow" and config.prediction == "flow" and schedule.noise_scale in (None, 1):
         shift = 1.0 if schedule.shift is None else schedule.shift
+        if shift < 1:
+            raise CheckpointError(f"diffusers has no equivalent of shift {shift}: it must be at least 1")
+        if clip.mode != "none":
+            raise CheckpointError(f"diffusers has no equivalent of clip {clip.mode} with a flow")
         return {"_class_name": FLOW, "num_train_timesteps": schedule.num_train_timesteps, "shift": shift}
     if "flow" in (schedule.type, config.prediction):
         raise CheckpointError(

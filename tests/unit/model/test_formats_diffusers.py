@@ -26,12 +26,14 @@ from model.networks.configs import PaperUNetConfig, UNetConfig
 from model.plans.clipping import Clipping
 from tests.foreign import noise
 from tests.rounding import assert_rounded_alike
+from tests.small_models import CLASSES, CLASSIFIER, NETWORK, checkpoint_of
 from tests.unet2d import NATIVE, TINY, assert_same_forward, awake, their_network
 
 diffusers = pytest.importorskip("diffusers")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 FLOW = {"_class_name": "FlowMatchEulerDiscreteScheduler"}
+OUR_FLOW: dict[str, Any] = {"prediction": "flow", "schedule": ScheduleConfig("flow"), "clip": Clipping("none")}
 
 
 @pytest.mark.parametrize(
@@ -112,6 +114,7 @@ def test_a_network_that_cannot_be_had_is_refused_by_name(folder: Path, name: str
         ({"rescale_betas_zero_snr": True}, "prediction eps gives no x0 where no image is left"),
         ({"thresholding": True, "dynamic_thresholding_ratio": 0}, "quantile of clipping must lie in (0, 1]"),
         ({"num_train_timesteps": "many"}, "num_train_timesteps: Input should be a valid integer"),
+        ({"_class_name": "EulerDiscreteScheduler", "timestep_type": "continuous"}, "timestep_type must be discrete"),
         ({**FLOW, "use_dynamic_shifting": True}, "use_dynamic_shifting must be False, not True"),
         ({**FLOW, "invert_sigmas": True}, "invert_sigmas must be False, not True"),
         ({**FLOW, "shift_terminal": 0.1}, "shift_terminal must be None, not 0.1"),
@@ -516,6 +519,8 @@ def test_written_sums_are_checked(tmp_path: Path) -> None:
         ({"variance": "learned"}, "variance learned"),
         ({"defaults": SamplerDefaults("ddim", 50, "quad")}, "spacing quad"),
         ({"prediction": "flow"}, "prediction flow with a schedule of the type scaled_linear"),
+        ({**OUR_FLOW, "schedule": ScheduleConfig("flow", shift=0.5)}, "shift 0.5: it must be at least 1"),
+        ({**OUR_FLOW, "clip": Clipping("static")}, "clip static with a flow"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -525,6 +530,12 @@ def test_what_diffusers_does_not_have_is_not_written(tmp_path: Path, changes: di
         write_diffusers(tmp_path / "written", checkpoint.config, checkpoint.network)
     assert str(caught.value) == f"diffusers has no equivalent of {reason}"
     assert not list(tmp_path.iterdir())
+
+
+def test_a_classifier_is_not_left_behind(tmp_path: Path) -> None:
+    made = checkpoint_of(UNetConfig(num_classes=len(CLASSES), **NETWORK), classes=CLASSES, classifier=CLASSIFIER)
+    with pytest.raises(CheckpointError, match="no place for the classifier"):
+        write_diffusers(tmp_path / "written", made.config, made.network)
 
 
 def test_the_papers_network_is_not_written(tmp_path: Path) -> None:
