@@ -1,7 +1,7 @@
 """What the images of a request are told that it leaves open: each is dealt what an image of the training was told."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, partial
 
 from model.conditions import Choice, Told
@@ -26,16 +26,18 @@ def deal(params: SamplingParams, config: ModelConfig) -> SamplingParams:
     if not left_out:
         return params
     told = _choices_told(params, config)
-    pairs = {(one, other): set(zip(examples[one], examples[other], strict=True)) for one in told for other in left_out}
+    beside = cache(partial(_beside, examples))
     agreeing = cache(partial(_agreeing, [examples[name] for name in told], len(examples[left_out[0]])))
     found: dict[str, list[Told]] = {name: [] for name in left_out}
     for index in range(params.n):
         values = tuple(params.told_of(index)[name] for name in told)
-        lot, rows = _lot(params.seed_of(index)), agreeing(values)
+        lot = _lot(params.seed_of(index))
         for name, column in found.items():
             value = examples[name][lot % len(examples[name])]
-            fits = all((each, value) in pairs[one, name] for one, each in zip(told, values, strict=True))
-            column.append(value if fits else examples[name][rows[lot % len(rows)]])
+            if not all(value in beside(one, each)[name] for one, each in zip(told, values, strict=True)):
+                rows = agreeing(values)
+                value = examples[name][rows[lot % len(rows)]]
+            column.append(value)
     conditions = {**params.conditions, **{name: tuple(column) for name, column in found.items()}}
     check_size(conditions)
     return params.model_copy(update={"conditions": conditions})
@@ -46,6 +48,12 @@ def _choices_told(params: SamplingParams, config: ModelConfig) -> list[str]:
     choices = {name: each for name, each in config.conditions.items() if isinstance(each, Choice)}
     names = [name for name in sorted(choices) if name in params.conditions and name in config.examples]
     return sorted(names, key=lambda name: -len(choices[name].values))
+
+
+def _beside(examples: Mapping[str, Sequence[Told]], name: str, value: Told) -> dict[str, set[Told]]:
+    """Returns the values that all conditions have in the examples where one of them has this value, by name."""
+    rows = [row for row, each in enumerate(examples[name]) if each == value]
+    return {other: {column[row] for row in rows} for other, column in examples.items()}
 
 
 def _agreeing(columns: Sequence[Sequence[Told]], count: int, values: Sequence[Told]) -> Sequence[int]:

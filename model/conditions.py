@@ -24,7 +24,7 @@ from .shape import ImageSize, Shape
 NAME = r"[a-z][a-z0-9_]{0,31}"
 SHA256 = r"[0-9a-f]{64}"
 MAX_CONDITIONS = 32
-MAX_EXAMPLES = 1024  # of what a model was told in training, see `ModelConfig`
+MAX_EXAMPLES = 8192  # of what a model was told in training, see `ModelConfig`
 MAX_NUMBER = 1e9  # of the ends of a range
 MAX_ENTRY = 1e6  # of a vector that is told
 MAX_TEXT = 256  # characters of a name or a choice
