@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -70,8 +71,6 @@ async def _fail(*_: object) -> None:
 
 
 def test_an_unforeseen_error_is_logged_once_under_the_id_that_the_caller_sees(caplog: pytest.LogCaptureFixture) -> None:
-    import asyncio
-
     sent: list[dict[str, object]] = []
 
     async def send(message: dict[str, object]) -> None:
@@ -86,6 +85,12 @@ def test_an_unforeseen_error_is_logged_once_under_the_id_that_the_caller_sees(ca
     assert [(record.message, vars(record)["request_id"]) for record in failed] == [
         ("a request failed", problem["request_id"])
     ]
+
+
+def test_an_error_at_the_start_ends_the_server() -> None:
+    middleware = RequestMiddleware(Failures(_fail), Metrics(CollectorRegistry()))
+    with pytest.raises(RuntimeError, match="secret"):
+        asyncio.run(middleware({"type": "lifespan", "state": {}}, _fail, _fail))
 
 
 def test_the_front_end_never_loads_torch() -> None:
