@@ -86,3 +86,11 @@ export function debounced(milliseconds, action) {
     timer = setTimeout(action, milliseconds);
   };
 }
+
+// Lets a slider stand at what was asked for, between its steps, until the reader moves it.
+export function takeAny(slider) {
+  const { step } = slider;
+  if (step === "any") return;
+  slider.step = "any";
+  slider.addEventListener("input", () => (slider.step = step), { once: true });
+}

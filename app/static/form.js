@@ -2,7 +2,7 @@
 
 import { allowRows, askRows, choiceOf, randomSeed, ROWS, showClasses } from "./classes.js";
 import { conditionField, conditionOf, fillConditions, showConditions, tellConditions } from "./conditions.js";
-import { $, offer, option } from "./dom.js";
+import { $, offer, option, takeAny } from "./dom.js";
 import { showGuidance } from "./guidance.js";
 import { clearFiles, setFile } from "./inputs.js";
 import { classesOf, defaultModel, enlargersOf, factsOf, fromPicture, models } from "./models.js";
@@ -38,8 +38,7 @@ export function showKind() {
   form.elements.n.closest("label").hidden = kind === "interpolate"; // it has a number of its own
   form.elements.upscale_steps.disabled = form.elements.upscale_augmentation.disabled = !form.elements.upscale.value;
   $("mixed").hidden = form.elements.noise.disabled = field("mode")?.value === "ddim"; // which inverts both pictures
-  form.elements.plan.disabled = kind === "restore" || guess; // whose steps no plan has
-  $("plans").hidden = form.elements.plan.disabled || form.elements.plan.options.length < 2;
+  $("plans").hidden = (form.elements.plan.disabled = kind === "restore" || guess) || form.elements.plan.options.length < 2; // no plan is for these
   $("stops").disabled = kind !== "interpolate" || form.elements.lambda.value !== "";
   $("strength-shown").textContent = Number(form.elements.strength.value).toFixed(2);
 }
@@ -83,8 +82,7 @@ export function showModel() {
   showFacts();
   $("pick").replaceChildren(samplesOf(model.name, 1, 1));
   form.elements.steps.max = model.num_train_timesteps;
-  const plans = Object.keys(model.plans);
-  form.elements.plan.replaceChildren(option("asModel", ""), ...plans.map(name => new Option(name)));
+  form.elements.plan.replaceChildren(option("asModel", ""), ...Object.keys(model.plans).map(name => new Option(name)));
   const variances = new Set(["fixed_small", "fixed_large", model.variance]);
   form.elements.variance.replaceChildren(option("asModel", ""), ...[...variances].map(name => new Option(name)));
   showEnlargers(model);
@@ -198,12 +196,4 @@ function fillField(name, values) {
     if (input.type === "range") takeAny(input);
     input.value = text;
   }
-}
-
-// Lets a slider stand at what was asked for, between its steps, until the reader moves it.
-function takeAny(slider) {
-  const { step } = slider;
-  if (step === "any") return;
-  slider.step = "any";
-  slider.addEventListener("input", () => (slider.step = step), { once: true });
 }

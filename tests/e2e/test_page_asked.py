@@ -162,7 +162,7 @@ def test_only_a_click_outside_closes_a_dialog(studio: Studio) -> None:
     mouse.move_to_element_with_offset(dialog, outside, 0).release().perform()
     assert studio.all("dialog.keys")
     ActionChains(studio.driver, duration=20).move_to_element_with_offset(dialog, outside, 0).click().perform()
-    assert not studio.all("dialog.keys")
+    wait_until(lambda: not studio.all("dialog.keys"), 5, "it is closed")
 
 
 # The server tells its models without those in `gone`, and with another.

@@ -122,7 +122,7 @@ def test_arrows_lead_across_jobs(studio: Studio) -> None:
     finally:
         studio.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
     studio.driver.execute_script(f"location.hash = '#picture={newer}/1'")
-    wait_until(lambda: studio.button("→", "dialog.viewer").is_enabled(), 5, "the next job is read")
+    wait_until(lambda: studio.can_press("→", "dialog.viewer"), 5, "the next job is read")
     studio.press("→", "dialog.viewer")
     wait_until(lambda: "eed 330" in studio.text("dialog.viewer h2"), 5, "it is shown")
 

@@ -90,7 +90,7 @@ def test_an_unforeseen_error_is_logged_once_under_the_id_that_the_caller_sees(ca
 def test_an_error_at_the_start_ends_the_server() -> None:
     middleware = RequestMiddleware(Failures(_fail), Metrics(CollectorRegistry()))
     with pytest.raises(RuntimeError, match="secret"):
-        asyncio.run(middleware({"type": "lifespan", "state": {}}, _fail, _fail))
+        asyncio.run(middleware({"type": "lifespan", "state": {}}, _fail, _fail))  # type: ignore[arg-type]
 
 
 def test_the_front_end_never_loads_torch() -> None:

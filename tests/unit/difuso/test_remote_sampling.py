@@ -50,6 +50,8 @@ def test_an_interruption_is_not_held_up_by_a_server_that_is_away(
     asked: list[str] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/models":
+            return httpx.Response(200, json={"models": []})
         asked.append(f"{request.method} {request.url.path}")
         if request.method == "POST":
             facts = {"id": "a", "state": "queued", "model": "m", "params": {"seed": 1}, "links": {"self": "/jobs/a"}}

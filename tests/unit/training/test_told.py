@@ -370,7 +370,7 @@ def test_maps_are_turned_with_their_images_and_not_mixed(faces: Path) -> None:
             r"network\.type dit takes no maps and images",
         ),
         (("conditions.age.low=200",), r"conditions\.age: high must be greater than low"),
-        (("examples=2000",), "examples: Input should be less than or equal to 1024"),
+        (("examples=9000",), "examples: Input should be less than or equal to 8192"),
         (("examples=1", "network.num_classes=2", "network.null_class=false"), "examples are of choices and numbers"),
     ],
 )
