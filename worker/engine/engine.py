@@ -15,7 +15,7 @@ import torch
 from ..device.core_lending import OwnCore
 from ..device.cores import use_all_cores
 from ..stepping.runner import Runner
-from ..stepping.trajectory import Trajectory, take_snapshot
+from ..stepping.trajectory import Snapshot, Trajectory, take_snapshot
 from .active import ActiveJob, EngineEvent, Finished, Previewed, Snapped
 from .failures import Cancelled, DeadlineExceeded
 from .fairness import BACKGROUND, share_slots
@@ -122,7 +122,7 @@ class StepEngine:
             elif active.denoise_seconds > active.job.timeout:  # time in which others had the slots does not count
                 self._drop(jobs, Finished(active, DeadlineExceeded()))
             elif active.release:
-                self._drop(jobs, Snapped(active, take_snapshot(active.trajectories), released=True))
+                self._drop(jobs, Snapped(active, _snapshot(active), released=True))
 
     def _step_runner(self, runner: Runner, jobs: list[ActiveJob]) -> int:
         """Makes one step; returns its number of image-steps."""
@@ -174,7 +174,7 @@ class StepEngine:
                     self._emit(Previewed(active, index, shown[index].x0))
             if now - active.snapshot_at > SNAPSHOT_SECONDS:
                 active.snapshot_at = now
-                self._emit(Snapped(active, take_snapshot(active.trajectories)))
+                self._emit(Snapped(active, _snapshot(active)))
             if active.stepping is not runner:
                 jobs.remove(active)
                 self._jobs.setdefault(active.stepping, []).append(active)
@@ -182,3 +182,7 @@ class StepEngine:
     def _drop(self, jobs: list[ActiveJob], event: EngineEvent) -> None:
         jobs.remove(event.active)
         self._emit(event)
+
+
+def _snapshot(active: ActiveJob) -> Snapshot:
+    return take_snapshot(active.trajectories, seconds=active.denoise_seconds)

@@ -109,9 +109,9 @@ class Writers:
             return
 
     def _do_snapshot(self, event: Snapped) -> None:
-        job, run, seconds = event.active.job, event.active.run_sha256, event.active.denoise_seconds
+        job, run = event.active.job, event.active.run_sha256
         self._attempt(
-            lambda: self._store.save_snapshot(job.id, encode_snapshot(event.snapshot, run, seconds=seconds)),
+            lambda: self._store.save_snapshot(job.id, encode_snapshot(event.snapshot, run)),
             "save a snapshot",
         )
         self._saving.discard(event.active)

@@ -140,10 +140,14 @@ class Snapshot(NamedTuple):
     x0_before: tuple[Tensor, ...]
     generators: tuple[Tensor, ...]
     kept: tuple[tuple[Kept, ...], ...]
+    seconds: float
 
 
-def take_snapshot(trajectories: Sequence[Trajectory]) -> Snapshot:
-    """Takes a snapshot. It is cheap: only the generators' states are copied, because steps replace the tensors."""
+def take_snapshot(trajectories: Sequence[Trajectory], *, seconds: float = 0.0) -> Snapshot:
+    """Takes a snapshot; `seconds` is the time that the steps took so far.
+
+    It is cheap: only the generators' states are copied, because steps replace the tensors.
+    """
     return Snapshot(
         tuple(t.row for t in trajectories),
         tuple(t.x for t in trajectories),
@@ -151,16 +155,14 @@ def take_snapshot(trajectories: Sequence[Trajectory]) -> Snapshot:
         tuple(t.x0_before for t in trajectories),
         tuple(t.generator.get_state() for t in trajectories),
         tuple(t.kept for t in trajectories),
+        seconds,
     )
 
 
-def encode_snapshot(snapshot: Snapshot, run_sha256: str, *, seconds: float = 0.0) -> bytes:
-    """Returns the bytes for the result store: 150 kB for a 64x64 image, and 100 kB for each moment that it kept.
-
-    `seconds` is the time that the steps took so far.
-    """
+def encode_snapshot(snapshot: Snapshot, run_sha256: str) -> bytes:
+    """Returns the bytes for the result store: 150 kB for a 64x64 image, and 100 kB for each moment that it kept."""
     tensors = {
-        "seconds": torch.tensor(seconds, dtype=torch.float64),
+        "seconds": torch.tensor(snapshot.seconds, dtype=torch.float64),
         "rows": torch.tensor(snapshot.rows),
         **{name: _joined(getattr(snapshot, name)) for name in STATE},
         "generators": torch.stack(snapshot.generators),

@@ -211,7 +211,8 @@ def test_a_resumed_job_ends_in_the_same_picture(runner: Runner, start: Callable[
     engine.submit(first)
     for _ in range(12):
         engine.step()
-    data = encode_snapshot(take_snapshot(first.trajectories), first.run_sha256, seconds=first.denoise_seconds)
+    taken = take_snapshot(first.trajectories, seconds=first.denoise_seconds)
+    data = encode_snapshot(taken, first.run_sha256)
     second = start(**arguments, snapshot=data)
     assert second.resumed_at == 2 * 12
     assert second.denoise_seconds == first.denoise_seconds > 0
