@@ -62,9 +62,10 @@ def ask_server(url: str, request: Request, out: Path) -> list[Path]:
     check_place(out)
     kind: Any = request.kind.name
     with connected(url) as client:
-        if model := _chosen(client, request):
-            check_holds_planes(out, Shape.of(model["image_size"], model["channels"]).planes)
-        job = client.submit(kind, **arguments(client, request))
+        model = chosen_model(client, request)
+        if model:
+            check_holds_planes(out, _shape_of(model).planes)
+        job = client.submit(kind, **arguments(request, model))
         try:
             with progress(title_of(job.facts["model"], job.facts["params"]["seed"])) as show:
                 for event in job.events():
@@ -86,7 +87,7 @@ def ask_price(url: str, request: Request) -> Price:
     """Asks a server for the price of one job; raises UserError if the server cannot do what is asked."""
     kind: Any = request.kind.name
     with connected(url, timeout=PATIENCE_SECONDS) as client:
-        return client.price(kind, **arguments(client, request))
+        return client.price(kind, **arguments(request, chosen_model(client, request)))
 
 
 @contextmanager
@@ -114,23 +115,22 @@ def connected(url: str, *, timeout: float | None = None) -> Iterator[Client]:
         raise UserError(f"{url}: {error}") from error
 
 
-def arguments(client: Client, request: Request) -> dict[str, Any]:
-    """Returns a request as the client's methods take it.
+def arguments(request: Request, model: Facts) -> dict[str, Any]:
+    """Returns a request for a model as the client's methods take it; images of conditions are paths.
 
-    The server is asked which conditions of the model are images, whose values are paths. Raises UserError if one
-    of them is told several.
+    Raises UserError if one of these is told several.
     """
     _, query, files = request
     sent = query.model_dump(mode="json", by_alias=True, exclude_unset=True)
     if sent.pop("condition", None):
         with user_errors():
-            rest, images = parted(query.condition, _conditions_of(_chosen(client, request)))
+            rest, images = parted(query.condition, _conditions_of(model))
             told = as_table(named_values(rest)) | {name: Path(file) for name, file in images.items()}
         sent["conditions"] = told
     return sent | {name: str(file) for name, file in files.items() if file is not None}
 
 
-def _chosen(client: Client, request: Request) -> Facts:
+def chosen_model(client: Client, request: Request) -> Facts:
     """Returns the model that a server will choose, as it shows it; nothing if it has none."""
     found = client.models()
     models: dict[str, Facts] = {model["name"]: model for model in found["models"]}
@@ -138,6 +138,10 @@ def _chosen(client: Client, request: Request) -> Facts:
     needs_one = request.kind.task.needs_condition
     chosen = request.query.model or (min(drawing, default=None) if needs_one else found.get("default"))
     return models.get(chosen or "", {})
+
+
+def _shape_of(facts: Facts) -> Shape:
+    return Shape.of(facts["image_size"], facts["channels"])
 
 
 def _conditions_of(facts: Facts) -> Conditions:
@@ -152,13 +156,14 @@ class ServedModel(DrawingModel):
 
     def __init__(self, url: str, facts: Facts, *, tag: str | None = None) -> None:
         self._url = url
+        self._facts = facts
         self._tag = tag
         self._jobs = IN_FLIGHT * max(1, facts["workers"])  # that wait or run at a time
         self.name = facts["name"]
         sha256, precision = facts["sha256"], facts.get("precision", "float32")
         # A server tells of no version but that of the weights.
         self._loaded = Loaded(sha256, version=sha256, precision=precision, together=TOGETHER, ahead=16 * TOGETHER)
-        self.shape = Shape.of(facts["image_size"], facts["channels"])
+        self.shape = _shape_of(facts)
         names = facts.get("conditions", {}).get("label", {}).get("values")  # of which no two are the same
         self.class_names = names or facts.get("classes")
         self.labels = facts.get("classifier_classes", 0) if self.class_names is None else len(self.class_names)
@@ -173,7 +178,7 @@ class ServedModel(DrawingModel):
         """Lets the server fill in what a query leaves open, and check whether the run is possible."""
         request = Request(KINDS["generate"], query.model_copy(update={"model": self.name}))
         with connected(self._url) as client:
-            asked: Any = arguments(client, request)
+            asked: Any = arguments(request, self._facts)
             params = SamplingParams.model_validate(client.price("generate", **asked).params)
         # The price names what one image would be dealt; each is to be dealt its own.
         named = named_values(query.condition)

@@ -9,7 +9,7 @@ import pytest
 
 from difuso.client import Client
 from difuso.drawing import remote_drawing
-from difuso.drawing.remote_drawing import arguments, ask_server
+from difuso.drawing.remote_drawing import arguments, ask_server, chosen_model
 from difuso.drawing.sampling import Request, write_images
 from difuso.errors import UserError
 from jobs.kinds import KINDS
@@ -33,7 +33,8 @@ def conditions(*told: str, kind: str = "generate", model: str | None = None) -> 
     with Client(transport=httpx.MockTransport(lambda request: httpx.Response(200, json=MODELS))) as client:
         query = KINDS[kind].query.model_validate({"condition": list(told), "model": model})
         assert isinstance(query, SamplingQuery)
-        return arguments(client, Request(KINDS[kind], query))["conditions"]
+        request = Request(KINDS[kind], query)
+        return arguments(request, chosen_model(client, request))["conditions"]
 
 
 def test_a_value_is_a_file_if_it_is_an_image_to_the_model_that_draws() -> None:
@@ -61,7 +62,7 @@ def test_an_interruption_is_not_held_up_by_a_server_that_is_away(
         raise httpx.ConnectError("refused")
 
     monkeypatch.setattr(remote_drawing, "ABANDON_SECONDS", 0.1)
-    monkeypatch.setattr(remote_drawing, "arguments", lambda client, request: {})
+    monkeypatch.setattr(remote_drawing, "arguments", lambda request, model: {})
     monkeypatch.setattr(
         remote_drawing, "connected", lambda url: Client(transport=httpx.MockTransport(answer), timeout=None)
     )
