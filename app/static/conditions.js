@@ -1,6 +1,6 @@
 // Fields for all that the chosen model can be told: a menu, a slider, a line of numbers or a picture each.
 
-import { $, el } from "./dom.js";
+import { $, el, takeAny } from "./dom.js";
 import { dressInputs } from "./inputs.js";
 import { classesOf, models } from "./models.js";
 import { number, t, translate } from "./texts.js";
@@ -45,7 +45,7 @@ function sliderOf(name, { low, high, unit, null: free }) {
     box.ariaLabel = `${name}: ${t("tell")}`;
     output.textContent = free && !box.checked ? t("anyClass") : `${number(slider.valueAsNumber, step % 1 || slider.valueAsNumber % 1 ? 2 : 0)} ${unit}`.trim();
   };
-  slider.addEventListener("input", () => ((slider.step = step), (box.checked = true), show())); // whoever moves it tells it
+  slider.addEventListener("input", () => ((box.checked = true), show())); // whoever moves it tells it
   slider.addEventListener("told", show);
   box.addEventListener("change", show);
   show();
@@ -91,7 +91,7 @@ export function fillConditions(query) {
     const box = boxOf(field);
     if (box) box.checked = told.has(name);
     if (told.has(name)) {
-      if (field.type === "range") field.step = "any"; // or else what was told would be rounded
+      if (field.type === "range") takeAny(field); // or else what was told would be rounded
       field.value = told.get(name);
     } else if (condition.null && !box) field.value = "";
     box?.dispatchEvent(new Event("change"));

@@ -92,5 +92,5 @@ export function takeAny(slider) {
   const { step } = slider;
   if (step === "any") return;
   slider.step = "any";
-  slider.addEventListener("input", () => (slider.step = step), { once: true });
+  slider.addEventListener("input", () => (slider.step = step), { once: true, capture: true }); // before others read its value
 }
