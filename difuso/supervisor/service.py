@@ -10,8 +10,8 @@ from difuso.errors import UserError
 
 log = logging.getLogger(__name__)
 
-# Less than the silence after which a worker's jobs go to others. So a job that kills them ends alone, after four deaths
-# which come that late.
+# Less than the silence after which the jobs of a dead worker go to another: the deaths by one job are that far apart,
+# and end the job, not the service.
 FAST_DEATH_SECONDS = 9.0
 MAX_FAST_DEATHS = 4
 POLL_SECONDS = 0.05
