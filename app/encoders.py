@@ -62,7 +62,7 @@ def describe(manifest: Manifest) -> dict[str, Any]:
         **({"task": job.task.model_dump()} if job.task.has_parameters else {}),
         **({"pictures": [image.model_dump() for image in job.pictures]} if job.pictures else {}),
         "model": job.model,
-        "model_sha256": manifest.model_sha256,
+        **dict(zip(("version", "upscaler_version"), job.versions, strict=False)),
         **({"compiled": True} if manifest.compiled else {}),
         **({} if manifest.precision == "float32" else {"precision": manifest.precision}),
         **({"bits": job.bits} if job.bits != 8 else {}),

@@ -135,6 +135,12 @@ class ModelUnavailable(AppError):
     problem = ProblemType(503, "model-unavailable", "No worker can run this model", "See /models.", 30)
 
 
+class NotUnderstood(AppError):
+    problem = ProblemType(
+        503, "not-understood", "No worker understands this request yet", "Try again when the workers are upgraded.", 30
+    )
+
+
 class NotReady(AppError):
     problem = ProblemType(409, "not-ready", "The job is not finished", "Ask again when it has succeeded.", 1)
 
@@ -146,9 +152,9 @@ class JobCancelled(AppError):
 class JobFailed(AppError):
     problem = ProblemType(500, "job-failed", "The job failed", "It has no images.")
 
-    def __init__(self, code: FailureCode) -> None:
+    def __init__(self, code: FailureCode, reason: str | None = None) -> None:
         super().__init__()
-        self.code = code
+        self.code, self.reason = code, reason
 
 
 class NotUsable(AppError):

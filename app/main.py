@@ -3,19 +3,21 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from importlib.metadata import version
 
 import redis
 from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, FastAPI
 from prometheus_client import CollectorRegistry, start_http_server
+from redis import RedisError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from jobs.catalog import LOOK_SECONDS, CatalogFollower
 from jobs.redis.events import Listener
 from jobs.redis.queue import JobQueue
+from jobs.redis.workers import held_refs
 from jobs.settings import with_password
 from jobs.store.result_store import ResultStore
 from jobs.tracing import start_tracing
@@ -40,6 +42,7 @@ log = logging.getLogger(__name__)
 
 REDIS_TIMEOUT = 2.0  # seconds
 PROBE_TIMEOUT = 0.2  # seconds
+HEAR_SECONDS = 1.0
 CHECKERS = 4  # threads for /readyz only, which must answer while all others wait for Redis
 # While Redis hangs, each request holds a thread for REDIS_TIMEOUT. There are enough that none waits for another.
 THREADS = 100
@@ -120,9 +123,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
         listener = Listener(redis_url)
         await listener.start()
         stack.push_async_callback(listener.stop)
-        following = asyncio.create_task(_follow(follower, metrics))
-        stack.callback(following.cancel)
         queue = JobQueue(client, result_ttl=settings.result_ttl)
+        for task in (_follow(follower, metrics), _hear(follower, queue)):
+            stack.callback(asyncio.create_task(task).cancel)
         store = ResultStore(settings.store_url)
         metrics.registry.register(StackCollector(queue, store, follower, metrics))
         process = Process(
@@ -150,6 +153,14 @@ async def _follow(follower: CatalogFollower, metrics: Metrics) -> None:
                 metrics.know_models(follower.catalog)
         except OSError as error:
             log.warning("the models folder cannot be read: %s", error.strerror)
+
+
+async def _hear(follower: CatalogFollower, queue: JobQueue) -> None:
+    """Hears every second which versions of models the live workers hold, for ever."""
+    while True:
+        with suppress(RedisError):  # meanwhile they hold what they held
+            follower.hear(held_refs(await to_thread.run_sync(queue.workers)))
+        await asyncio.sleep(HEAR_SECONDS)
 
 
 def _redis(url: str, timeout: float) -> redis.Redis:

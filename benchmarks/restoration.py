@@ -53,7 +53,7 @@ def main(
     local = LocalEndpoints(model)
     size = local.model.config.shape.height
     faces = [draw_face(f"test-{i}", size) for i in range(images)]
-    report = Report(out, {"model": str(model), "sha256": local.model.sha256, "images": images})
+    report = Report(out, {"model": str(model), "version": local.model.version, "images": images})
     parts = {"denoise": measure_denoising, "restore": measure_restoring, "interpolate": measure_interpolation}
     for name in [only] if only else parts:
         begin = time.perf_counter()

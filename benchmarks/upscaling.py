@@ -56,7 +56,7 @@ def main(
     assert shape is not None, "this model does not draw from an image"
     faces = [draw_face(f"test-{i}", local.model.config.shape.height) for i in range(images)]
     small = [smaller(face, shape) for face in faces]
-    report = Report(out, {"model": str(model), "sha256": local.model.sha256, "images": images, "sampler": sampler})
+    report = Report(out, {"model": str(model), "version": local.model.version, "images": images, "sampler": sampler})
     extractor = EfficientNetLite0()
     known = moments(_pooled(extractor, faces))
     found: dict[str, dict[str, float]] = {}

@@ -25,8 +25,12 @@ def no_model(folder: Path, refused: Mapping[str, str]) -> UserError:
     return UserError(f"no model in {place}{reasons}. Name {other} with --models-dir or DIFUSO_MODELS_DIR")
 
 
-def find_model(name: str | None, folder: Path) -> ModelInfo:
-    """Finds a checkpoint by its name; None means the first that draws from noise alone. UserError if there is none."""
+def find_model(name: str | None, folder: Path, version: str | None = None) -> ModelInfo:
+    """Finds a checkpoint by its name; None means the first that draws from noise alone. UserError if there is none.
+
+    `version` is that of the model; if it is not there, or None, the newest is found.
+    """
     catalog = usable_models(folder)
     with user_errors():
-        return catalog.choose(None) if name is None else catalog.find(name)
+        model = catalog.choose(None) if name is None else catalog.find(name)
+    return next((each for each in catalog.versions[model.name] if each.version == version), model)

@@ -4,49 +4,52 @@ from __future__ import annotations
 
 import logging
 import math
-import re
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from model.errors import CheckpointError, ModelError, may_pass, reason_of
+from model.errors import ModelError, may_pass, reason_of
 from model.folders.config import ModelConfig
-from model.folders.files import SUMS, WEIGHTS, is_file, read_shapes, read_sums
-from model.formats.folders import holds_config, read_config, weights_of
+from model.folders.files import read_shapes
+from model.folders.version import model_of, ref_of
+from model.formats.folders import read_config, read_version, weights_of
 from model.plans.schedule import NoiseSchedule
 from model.shape import Shape
 
-from .errors import RequestRefused
+from .errors import RequestRefused, VersionGone
 from .model_files import ModelFiles
-from .params import MODEL_NAME
+from .model_folders import Mark, mark_of, model_folders, model_marks, newest_first, passed_over
 
 log = logging.getLogger(__name__)
 
-NO_NAME = (
-    "the name of a model has at most 64 characters: a-z, 0-9, dots, dashes and underscores, of which the first is a "
-    "letter or digit; rename the folder"
-)
-SHA256 = re.compile(r"[0-9a-f]{64}")
+REMEMBERED = 3  # earlier versions of a model that a front end remembers, as long as workers may hold them
 LOOK_SECONDS = 5.0  # between two looks for changes
-
-# The path, size and modification time (in nanoseconds) of each file of a model.
-Mark = tuple[tuple[str, int, int], ...]
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """The facts of a checkpoint."""
+    """The facts of one version of a model."""
 
     name: str
     config: ModelConfig
     parameters: int  # the number of weights of its network
-    # the SHA-256 of the weights, from SHA256SUMS; None without that file, and then workers report it
-    sha256: str | None
+    version: str  # see `model.folders.version`
+    folder: str = ""  # the name of its folder
     # the conditional model that a request names to enlarge the images of this one; None if it names none
     upscaler: ModelInfo | None = None
     about: str | None = None  # the first sentence of its card; None without one
     documents: tuple[str, ...] = ()  # the names of the files that describe it, see `ModelFiles`
+
+    @property
+    def ref(self) -> str:
+        """The short name of this version."""
+        return ref_of(self.name, self.version)
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """The versions of all models that a job needs, its own first."""
+        return (self.version,) if self.upscaler is None else (self.version, self.upscaler.version)
 
     @property
     def final_shape(self) -> Shape:
@@ -66,14 +69,42 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class Catalog:
-    """The models of a folder: the usable ones by name, and the reasons why the others are refused."""
+    """The models of a folder: the usable ones by name, and the reasons why the others are refused.
 
-    models: dict[str, ModelInfo]
-    refused: dict[str, str]
+    The newest version of a model is that of the folder NAME. Then come those that this folder held before, and those of
+    the folders NAME@TAG, of which the one that changed last comes first.
+    """
+
+    versions: dict[str, tuple[ModelInfo, ...]]  # of each usable model, the newest first
+    refused: dict[str, str]  # by the name of the folder
     named: str | None = None  # the model of requests without `model`; None for the first by name
     # the reasons why folders could not be read, by name, where the same files may be read later. Those that were read
     # before are still in `models`, the others in `refused`.
     passing: dict[str, str] = field(default_factory=dict)
+    # the first digits of the version that a request asks for; None for the current one
+    wanted: str | None = None
+
+    @cached_property
+    def models(self) -> dict[str, ModelInfo]:
+        """The current version of each model."""
+        return {name: versions[0] for name, versions in self.versions.items()}
+
+    def among(self, held: Collection[str]) -> Catalog:
+        """Returns this catalog as the workers that hold these refs can draw it: newer versions than theirs come last.
+
+        So a rollout refuses nobody. A model of which they hold no version at all stays as it is.
+        """
+        return replace(
+            self,
+            versions={
+                name: tuple(sorted(versions, key=lambda each: each.ref not in held))
+                for name, versions in self.versions.items()
+            },
+        )
+
+    def at(self, version: str | None) -> Catalog:
+        """Returns this catalog for a request that asks for a version of its model; None leaves the current one."""
+        return replace(self, wanted=version)
 
     @property
     def default(self) -> str | None:
@@ -92,7 +123,8 @@ class Catalog:
             parameter: the parameter that holds the name, for messages.
 
         Raises RequestRefused if there is no usable model of this name, or no model at all, or if it draws from an image
-        and the request does not want that, or the reverse.
+        and the request does not want that, or the reverse. Raises VersionGone if the version that the request asks for
+        is not here.
         """
         chosen = name or (min(self.names(conditional=True), default=None) if conditional else self.default)
         if chosen is None:
@@ -104,7 +136,15 @@ class Catalog:
             raise RequestRefused(parameter, f"Input should be a model that draws from an image: {usable}")
         if not conditional and model.config.condition is not None:
             raise RequestRefused(parameter, "This model draws from an image: send one to /upscale, or name another")
-        return model
+        return model if self.wanted is None or parameter != "model" else self._at(model.name, self.wanted)
+
+    def _at(self, name: str, version: str) -> ModelInfo:
+        found = [each for each in self.versions[name] if each.version.startswith(version)]
+        if not found:
+            raise VersionGone(f"{name} has no version {version} here; GET /models/{name} lists those that it has")
+        if len(found) > 1:
+            raise RequestRefused("version", f"Input should have more digits: {len(found)} versions begin with these")
+        return found[0]
 
     def find(self, name: str, parameter: str = "model") -> ModelInfo:
         """Returns the model of a name, whatever it draws from; raises RequestRefused if it cannot be used."""
@@ -118,81 +158,66 @@ class Catalog:
 def read_catalog(folder: Path, default: str | None = None, *, before: Catalog | None = None) -> Catalog:
     """Reads the config file, SHA256SUMS and shapes of every model in a folder; workers check the weights.
 
-    A model keeps the entry that it had `before` while its folder cannot be read.
+    A folder keeps the entry that it had `before` while it cannot be read. A model keeps the versions that it had,
+    because there may be workers that hold no other yet.
     """
     before = before or Catalog({}, {})
-    catalog = Catalog({}, passed_over(folder), default)
-    for path in model_folders(folder):
+    refused, passing = passed_over(folder), dict[str, str]()
+    found: dict[str, list[ModelInfo]] = {}
+    paths = {path.name: path for path in model_folders(folder)}
+    marks = {name: mark_of(path) if name != model_of(name) else () for name, path in paths.items()}
+    for name in sorted(paths, key=lambda name: newest_first(name, marks[name])):
+        kept = next((each for each in before.versions.get(model_of(name), ()) if each.folder == name), None)
         try:
-            catalog.models[path.name] = _read(path)
+            model = _read(paths[name])
         except Exception as error:  # a fault of one folder must not stop the others
-            _note(catalog, before, path.name, error)
+            may_be_kept = may_pass(error)
+            if may_be_kept:
+                passing[name] = reason_of(error)
+            _log(name, error, before, is_kept=may_be_kept and kept is not None)
+            if not may_be_kept or kept is None:
+                refused[name] = reason_of(error)
+                continue
+            model = kept
+        found.setdefault(model.name, []).append(model)
+    versions = {name: _with_earlier(found[name], before.versions.get(name, ())) for name in sorted(found)}
+    catalog = Catalog(versions, refused, default, passing)
     if default is not None and default not in catalog.models:
         known = ", ".join(catalog.models) or "none"
         log.warning("requests that name no model are refused: %s is not among the models, %s", default, known)
     return catalog
 
 
-def _note(catalog: Catalog, before: Catalog, name: str, error: Exception) -> None:
-    """Notes in a catalog that a folder could not be read. The log says once what clients are not told."""
-    reason, kept = reason_of(error), None
-    if may_pass(error):
-        catalog.passing[name] = reason
-        kept = before.models.get(name)
-    if kept is None:
-        catalog.refused[name] = reason
-    else:
-        catalog.models[name] = kept
-    unforeseen = not isinstance(error, ModelError)
-    if (unforeseen or kept is not None) and reason != before.passing.get(name):
+def _log(name: str, error: Exception, before: Catalog, *, is_kept: bool) -> None:
+    """Writes once why a folder cannot be read, where clients are not told."""
+    reason, unforeseen = reason_of(error), not isinstance(error, ModelError)
+    if (unforeseen or is_kept) and reason != before.passing.get(name):
         log.error("model %s cannot be read: %s", name, reason, exc_info=unforeseen)
 
 
-def model_folders(folder: Path) -> list[Path]:
-    """Returns the folders that may be models, sorted by name. A request's model is looked up here, never in a path."""
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if path.is_dir() and re.fullmatch(MODEL_NAME, path.name))
-
-
-def passed_over(folder: Path) -> dict[str, str]:
-    """Returns the folders that hold a config but cannot be models by their name, each with the reason."""
-    if not folder.is_dir():
-        return {}
-    named = {path.name for path in model_folders(folder)}
-    others = sorted(path for path in folder.iterdir() if path.name not in named and not path.name.startswith("."))
-    return {path.name: NO_NAME for path in others if holds_config(path)}
+def _with_earlier(found: Sequence[ModelInfo], before: Sequence[ModelInfo]) -> tuple[ModelInfo, ...]:
+    """Returns the versions of a model, each once: that of NAME, earlier ones, those of NAME@TAG."""
+    here = {each.version for each in found}
+    gone = [each for each in before if each.version not in here][:REMEMBERED]
+    unique: dict[str, ModelInfo] = {}
+    for each in (*(each for each in found if each.folder == each.name), *gone, *found):
+        unique.setdefault(each.version, each)
+    return tuple(unique.values())
 
 
 def _read(path: Path) -> ModelInfo:
-    config, weights = read_config(path), weights_of(path)
-    parameters = sum(map(math.prod, read_shapes(path, weights).values()))
-    summed = is_file(path / SUMS) or weights == WEIGHTS
-    digest, files = _digest(path, weights) if summed else None, ModelFiles(path.parent, path.name)
-    return ModelInfo(path.name, config, parameters, digest, about=files.about, documents=files.documents)
-
-
-def _digest(path: Path, weights: str) -> str:
-    sums = read_sums(path)
-    if weights not in sums:
-        raise CheckpointError(f"{SUMS} does not name {weights}")
-    if not SHA256.fullmatch(sums[weights]):
-        raise CheckpointError(f"{SUMS} holds an invalid SHA-256 of {weights}")
-    return sums[weights]
-
-
-def model_marks(folder: Path) -> dict[str, Mark]:
-    """Returns the mark of each folder that may be a model, by name, without reading files."""
-    return {path.name: _mark(path) for path in model_folders(folder)}
-
-
-def _mark(folder: Path) -> Mark:
-    found = []
-    for path in sorted([*folder.glob("*"), *folder.glob("*/*")]):  # no file of a model lies deeper
-        with suppress(OSError):  # the file may have been replaced, or be a link to itself
-            facts = path.stat()
-            found.append((str(path), facts.st_size, facts.st_mtime_ns))
-    return tuple(found)
+    config = read_config(path)
+    parameters = sum(map(math.prod, read_shapes(path, weights_of(path)).values()))
+    version, files = read_version(path, config), ModelFiles(path.parent, path.name)
+    return ModelInfo(
+        model_of(path.name),
+        config,
+        parameters,
+        version,
+        folder=path.name,
+        about=files.about,
+        documents=files.documents,
+    )
 
 
 class CatalogFollower:
@@ -201,7 +226,13 @@ class CatalogFollower:
     def __init__(self, folder: Path, default: str | None = None) -> None:
         self._folder, self._default = folder, default
         self._read_of = self._seen = self._marks()
-        self.catalog = read_catalog(folder, default)
+        self._held: frozenset[str] = frozenset()
+        self._whole = self.catalog = read_catalog(folder, default)
+
+    def hear(self, held: frozenset[str]) -> None:
+        """Orders the versions of the catalog by the refs that live workers hold; see `Catalog.among`."""
+        if held != self._held:
+            self._held, self.catalog = held, self._whole.among(held)
 
     def look(self) -> bool:
         """Reads the catalog again, and returns True, if the folder has changed or a model in it could not be read.
@@ -209,9 +240,10 @@ class CatalogFollower:
         It waits until the folder has not changed since the last look, so that a half-written folder is not read.
         """
         before, self._seen = self._seen, self._marks()
-        if self._seen != before or (self._seen == self._read_of and not self.catalog.passing):
+        if self._seen != before or (self._seen == self._read_of and not self._whole.passing):
             return False
-        self.catalog = read_catalog(self._folder, self._default, before=self.catalog)
+        self._whole = read_catalog(self._folder, self._default, before=self._whole)
+        self.catalog = self._whole.among(self._held)
         self._read_of = self._seen
         return True
 

@@ -1,4 +1,4 @@
-"""The job contract: all values that cross the queue, frozen and with a schema version.
+"""The job contract: all values that cross the queue, frozen and numbered (`jobs.understanding`).
 
 A job is one accepted request: n images of one model with the same parameters. It is complete: every default is filled
 in and the seed is drawn before it is queued, so that every worker makes the same images from it.
@@ -6,24 +6,27 @@ in and the seed is drawn before it is queued, so that every worker makes the sam
 
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Self
+from itertools import zip_longest
+from typing import Annotated, Any, Self
 
 from pydantic import ConfigDict, Field, ValidationError
+from pydantic_core import from_json
 
 from model.folders.config import Precision
+from model.folders.version import VERSION, ref_of
 from model.plans.settings import MOST_STEPS
 
-from .errors import JobUnreadable
+from . import understanding
+from .errors import JobIsNewer, JobUnreadable
 from .kinds import AnyTask
 from .kinds.base import Prepared
 from .kinds.generate import Generation
 from .params import MAX_SEED, MODEL_NAME, TAG, SamplingParams
 from .traces import Trace
 from .values import Bits, Frozen, Planes, Reported
-
-SCHEMA = 1
 
 # The only function name in the queue. Workers compare it and never import it, so that somebody who can write to Redis
 # cannot choose the code that runs.
@@ -66,6 +69,8 @@ class FailureCode(StrEnum):
     NONFINITE = "nonfinite"  # the network produced NaN or infinity
     NETWORK = "network"  # the network is of another package, whose code failed
     UNSUPPORTED = "unsupported"  # no worker understands the job
+    VERSION_GONE = "version_gone"  # no worker holds the version of the model that was asked for
+    REFUSED = "refused"  # all workers refuse the model, for the reason in `Progress`
     STORAGE = "storage"  # the images could not be written or read
     WORKER_LOST = "worker_lost"  # workers died while they ran the job, and no try is left
     INTERNAL = "internal"  # any other reason; the worker's log has the error
@@ -87,10 +92,13 @@ class Picture(Frozen):
 class Job(Frozen):
     """One accepted request."""
 
-    schema_version: int = SCHEMA
+    contract: int = Field(default=1, ge=1)  # the number of the first contract that has all that the job needs
     id: str = Field(pattern=JOB_ID)  # a UUID, hexadecimal with dashes
     task: AnyTask = Generation()  # the kind of the job, and the parameters of this kind only
     model: str = Field(pattern=MODEL_NAME)  # the name of a checkpoint
+    # the version of each of its `models` that it was accepted for, or is bound to since; none if it crosses no queue
+    versions: tuple[Annotated[str, Field(pattern=VERSION)], ...] = Field(default=(), max_length=2)
+    pinned: bool = False  # whether the request asked for this version, so that no other may draw the job
     params: SamplingParams
     # the number of steps of an image that are guided, where guidance acts in some only; else None
     guided_steps: int | None = Field(default=None, ge=0, le=MOST_STEPS, exclude_if=lambda value: value is None)
@@ -128,6 +136,21 @@ class Job(Frozen):
         return (self.model,) if second is None else (self.model, second.model)
 
     @property
+    def version(self) -> str:
+        """The version of its own model; empty if it crosses no queue."""
+        return next(iter(self.versions), "")
+
+    @property
+    def ref(self) -> str:
+        """The short name of this version, by which its queue is named."""
+        return self.refs[0]
+
+    @property
+    def refs(self) -> tuple[str, ...]:
+        """The short names of the versions of all its models."""
+        return tuple(ref_of(model, version) for model, version in zip_longest(self.models, self.versions, fillvalue=""))
+
+    @property
     def answers(self) -> int:
         """The number of images in its result."""
         return self.task.answers(self.params)
@@ -141,15 +164,24 @@ class Job(Frozen):
     def decode(cls, content: Any) -> Self:
         """Reads a job that `model_dump(mode="json")` wrote.
 
-        Raises JobUnreadable if the content has another schema version or is not a job.
+        Raises JobIsNewer if it needs a newer contract, and JobUnreadable if the content is not a job.
         """
+        check_contract(content)
         try:
-            job = cls.model_validate(content)
+            return cls.model_validate(content)
         except ValidationError as error:
             raise JobUnreadable("the queued job is damaged") from error
-        if job.schema_version != SCHEMA:
-            raise JobUnreadable(f"the queued job has schema {job.schema_version}, this version reads {SCHEMA}")
-        return job
+
+    def bound_to(self, versions: tuple[str, ...]) -> Self:
+        """Returns the job as these versions of its models are to draw it; none leave it as it is."""
+        return self.model_copy(update={"versions": versions}) if versions else self
+
+
+def check_contract(content: Any) -> None:
+    """Raises JobIsNewer if the content is that of a job which needs a newer contract than this version has."""
+    needed = content.get("contract") if isinstance(content, dict) else None
+    if isinstance(needed, int) and needed > understanding.CONTRACT:
+        raise JobIsNewer(f"the job needs contract {needed}, this version reads {understanding.CONTRACT}")
 
 
 def new_job(
@@ -169,7 +201,7 @@ def new_job(
         timeout: the time limit for its run, in seconds; thirty years, and so no limit, by default.
         facts: further attributes of the `Job`.
     """
-    return Job(
+    job = Job(
         id=id or str(uuid.uuid4()),
         model=model,
         params=prepared.params,
@@ -183,6 +215,7 @@ def new_job(
         planes=prepared.planes,
         **facts,
     )
+    return job.model_copy(update={"contract": understanding.number_of(job)})
 
 
 class Progress(Reported):
@@ -196,6 +229,8 @@ class Progress(Reported):
     encode_seconds: float = Field(default=0.0, ge=0, le=MAX_SECONDS)
     # the reason why the job failed; None if it has not, or if no worker knows the reason
     failure: FailureCode | None = None
+    # more about the failure, for clients; None if the code says all
+    reason: str | None = Field(default=None, exclude_if=lambda reason: reason is None)
     resumed_at: int = 0  # the image-steps that earlier workers had done when this one began
 
 
@@ -237,8 +272,7 @@ class ImageFile(Reported):
 class Manifest(Reported):
     """The description of a result, and its commit point: a job has images once its manifest exists."""
 
-    job: Job
-    model_sha256: str
+    job: Job  # with the versions of its models that drew it
     # whether a compiled network made the images, which may differ by a grey level from those of another
     compiled: bool = False
     # the number format of the network's calls; in a cascade that of the first stage
@@ -249,3 +283,13 @@ class Manifest(Reported):
     # where the file of all films lies there; None if there is none
     films: str | None = Field(default=None, exclude_if=lambda value: value is None)
     finished_at: float
+
+    @classmethod
+    def read(cls, content: bytes) -> Self:
+        """Reads a manifest that `model_dump_json` wrote; raises JobIsNewer or JobUnreadable like `Job.decode`."""
+        try:
+            return cls.model_validate_json(content)
+        except ValidationError as error:
+            with suppress(ValueError, LookupError, TypeError):
+                check_contract(from_json(content)["job"])
+            raise JobUnreadable("the manifest is damaged") from error

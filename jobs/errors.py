@@ -19,6 +19,10 @@ class RequestRefused(JobsError):
         self.detail = detail
 
 
+class VersionGone(JobsError):
+    """The version of a model that a request names cannot be drawn by anybody now."""
+
+
 class ImageRefused(JobsError):
     """An image of a request cannot be used.
 
@@ -79,7 +83,11 @@ class JobNotFound(JobsError):
 
 
 class JobUnreadable(JobsError):
-    """The stored job was written by another version or by somebody else; submit it again."""
+    """The stored job was written by somebody else, or is damaged; submit it again."""
+
+
+class JobIsNewer(JobUnreadable):
+    """The job was accepted by a newer version of difuso; only such a version can read it."""
 
 
 class IdempotencyConflict(JobsError):

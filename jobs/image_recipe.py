@@ -20,32 +20,32 @@ def recipe(
     index: int,
     *,
     model: str,
-    model_sha256: str,
+    version: str,
     compiled: bool,
     timesteps: Timesteps,
     precision: Precision = "float32",
-    upscaler_sha256: str | None = None,
+    upscaler_version: str | None = None,
     upscaler_precision: Precision = "float32",
 ) -> dict[str, Any]:
     """Returns the recipe of image `index` of a job. The bytes of its PNG depend on the order, too.
 
     It describes this image alone, with the seed that draws it by itself. Image 2 of seed 100 and the only image of seed
     102 are the same bytes, so the index within a request must not appear here; nor may anything that changes while the
-    pixels stay, such as versions.
+    pixels stay, such as the version of difuso.
 
     Args:
-        model, model_sha256: the name and the SHA-256 of the weights.
+        model, version: the name and the version of the model; see `model.folders.version`.
         compiled: whether a compiled network made the image.
         timesteps: the timesteps of the network calls; in a cascade those of the first stage.
         precision: the number format of the network's calls.
-        upscaler_sha256, upscaler_precision: those of the model that enlarged the image; the first is None unless the
+        upscaler_version, upscaler_precision: those of the model that enlarged the image; the first is None unless the
             job is a cascade.
     """
     params = job.params
     settings = params.model_dump(include={*SETTINGS})  # those that the job has
     facts: dict[str, Any] = {
         "model": model,
-        "model_sha256": model_sha256,
+        "version": version,
         **{name: settings[name] for name in UNGUIDED if name in settings},
         "seed": job.task.seed(params, index),
         "label": params.label_of(index),
@@ -62,8 +62,8 @@ def recipe(
     if job.bits != 8:
         facts["bits"] = job.bits
     facts |= job.task.facts(params, index, [picture.sha256 for picture in job.pictures])
-    if upscaler_sha256 is not None:
-        facts["upscaler_sha256"] = upscaler_sha256
+    if upscaler_version is not None:
+        facts["upscaler_version"] = upscaler_version
         if upscaler_precision != "float32":
             facts["upscaler_precision"] = upscaler_precision
     return facts

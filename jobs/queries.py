@@ -96,6 +96,11 @@ class SamplingQuery(Choices):
         max_length=64,
         description="name of the model; by default the first, unless the server has another",
     )
+    version: str | None = Field(
+        default=None,
+        pattern=r"^[0-9a-f]{12,64}$",
+        description="version of the model, at least 12 digits; by default the newest that a worker holds",
+    )
     tag: str | None = Field(
         default=None,
         pattern=TAG,

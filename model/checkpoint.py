@@ -9,8 +9,6 @@ its weights are known to fit its config. Folders of diffusers are loaded too.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
@@ -26,8 +24,9 @@ from torch import Tensor, nn
 from .errors import CheckpointError
 from .folders.config import ModelConfig, Precision
 from .folders.config_json import config_from_json, config_to_json, config_to_text
-from .folders.files import CONFIG, SUMS, WEIGHTS, is_folder, read_json, read_shapes
-from .folders.folder import FolderContents, checked_sums, file_sha256, new_folder, read_safetensors
+from .folders.files import CLASSIFIER, CONFIG, SUMS, WEAKER, WEIGHTS, file_sha256, is_folder, read_json, read_shapes
+from .folders.folder import FolderContents, checked_sums, new_folder, read_safetensors
+from .folders.version import model_of, version_of
 from .foreign.config import check_networks
 from .formats.diffusers.config import is_diffusers
 from .formats.diffusers.pipeline import read_diffusers
@@ -41,21 +40,18 @@ from .plans.schedule import NoiseSchedule
 
 __all__ = ["CLASSIFIER", "CONFIG", "SUMS", "WEIGHTS", "Checkpoint", "file_sha256", "load_checkpoint", "save_checkpoint"]
 
-CLASSIFIER = "classifier.safetensors"
-WEAKER = "weaker.safetensors"
-
 
 @dataclass(frozen=True)
 class Checkpoint:
     """A model that is ready to run.
 
     Attributes:
-        name: name of its folder.
+        name: name of the model, which is that of its folder up to an @.
         config: the content of config.json.
         network: the network in eval mode, float32, on the requested device.
         schedule: the noise schedule of the config.
-        sha256: hexadecimal SHA-256 of the network's weights file; it identifies the model.
-        side_sha256: those of the files of its side networks: classifier and weaker network.
+        sha256: hexadecimal SHA-256 of the network's weights file.
+        version: the version of the model, from all files that decide what it draws; see `model.folders.version`.
         classifier: the classifier that may guide sampling, if the model has one; in the same state as the network.
         weaker: the weaker version of the network, if the model has one; in the same state as the network.
 
@@ -70,15 +66,9 @@ class Checkpoint:
     network: nn.Module
     schedule: NoiseSchedule
     sha256: str
+    version: str
     classifier: Classifier | None = None
     weaker: nn.Module | None = None
-    side_sha256: tuple[str, ...] = ()
-
-    @cached_property
-    def version_sha256(self) -> str:
-        """Hexadecimal SHA-256 of all that determines images: the networks and the config."""
-        config = json.dumps(config_to_json(self.config), sort_keys=True)
-        return hashlib.sha256("\n".join((self.sha256, *self.side_sha256, config)).encode()).hexdigest()
 
     @cached_property
     def denoiser(self) -> nn.Module:
@@ -96,7 +86,7 @@ class Checkpoint:
         if self.weaker is None or self.config.weaker is None:
             return None
         config = replace(self.config, network=self.config.weaker, weaker=None, classifier=None)
-        return Checkpoint(self.name, config, self.weaker, self.schedule, self.sha256)
+        return Checkpoint(self.name, config, self.weaker, self.schedule, self.sha256, self.version)
 
 
 def save_checkpoint(
@@ -182,14 +172,14 @@ def load_checkpoint(
             f"{CONFIG} states {stored.parameters} parameters, but the network has {_parameters(network)}"
         )
     return Checkpoint(
-        folder.name,
+        model_of(folder.name),
         stored.config,
         network,
         stored.config.schedule.build(),
-        stored.sha256[0],
+        stored.digests[next(iter(stored.weights))],
+        version_of(stored.digests),
         classifier=cast("Classifier | None", modules.get(CLASSIFIER)),
         weaker=modules.get(WEAKER),
-        side_sha256=stored.sha256[1:],
     )
 
 
@@ -204,7 +194,7 @@ def _unfilled(config: ModelConfig) -> dict[str, nn.Module]:
 
 
 def _read(folder: Path, networks: Collection[str]) -> FolderContents:
-    checked_sums(folder, (CONFIG,))
+    checked_sums(folder, (CONFIG,))  # before anything else is believed
     content = read_json(folder, CONFIG)
     config = config_from_json(content)
     check_networks((config.network, config.weaker), networks)
@@ -213,7 +203,7 @@ def _read(folder: Path, networks: Collection[str]) -> FolderContents:
         check_shapes(network, read_shapes(folder, file), file)
     sums = checked_sums(folder, files)
     weights = {file: read_safetensors(folder, file) for file in files}
-    return FolderContents(config, weights, tuple(sums[file] for file in files), content.get("parameters"))
+    return FolderContents(config, weights, {file: sums[file] for file in (CONFIG, *files)}, content.get("parameters"))
 
 
 def _stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:

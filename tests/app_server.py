@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import redis
@@ -23,13 +24,18 @@ from rq.utils import now
 from app.http.protocol import DeadlineProtocol
 from app.main import create_app
 from app.settings import ApiSettings
-from jobs.contract import FailureCode, ImageFile, JobState, Manifest, Progress
+from jobs.catalog import read_catalog
+from jobs.contract import DEFAULT_URGENCY, FailureCode, ImageFile, JobState, Manifest, Progress
+from jobs.kinds import KINDS
 from jobs.redis import keys
 from jobs.redis.events import Ending, status_channel
+from jobs.redis.keys import QueueName
 from jobs.redis.queue import JobQueue
+from jobs.redis.queues import queue_key
 from jobs.redis.status import STATES
 from jobs.redis.workers import ModelReport, WorkerReport, publish_report
 from jobs.store.result_store import ResultStore
+from jobs.understanding import understood_here
 from tests.waiting import wait_until
 
 ALICE, BOB = ({"Authorization": f"Bearer {name}-key"} for name in ("alice", "bob"))
@@ -90,12 +96,26 @@ class FakeWorker:
 
     def __init__(self, settings: ApiSettings) -> None:
         self.client = redis.Redis.from_url(settings.redis_url)
+        self._models_dir = settings.models_dir
         self._store = ResultStore(settings.store_url)
         self._queue = JobQueue(self.client, result_ttl=settings.result_ttl)
 
-    def report(self, model: ModelReport, *, name: str = "fake", of: str = "tiny") -> None:
-        """Reports that the worker lives, and its verdict on a model."""
-        publish_report(self.client, WorkerReport(name=name, at=time.time(), slots=8, models={of: model}))
+    def report(self, *, name: str = "fake", of: str = "tiny", ready: bool = True, **facts: Any) -> None:
+        """Reports that the worker lives, and its verdict on a model, in the version of the models folder."""
+        model = read_catalog(self._models_dir).models[of]
+        found = ModelReport(**{"name": of, "version": model.version, "newest": ready, "ready": ready, **facts})
+        known = understood_here(KINDS)
+        report = WorkerReport(name=name, at=time.time(), slots=8, understands=known, models=(found,))
+        publish_report(self.client, report)
+
+    def ref(self, model: str = "tiny") -> str:
+        """Returns the short name of the version of a model in the models folder."""
+        return read_catalog(self._models_dir).models[model].ref
+
+    @property
+    def queue_key(self) -> str:
+        """The key of the queue of model `tiny` with the usual urgency."""
+        return queue_key(QueueName(self.ref(), 1, DEFAULT_URGENCY))
 
     def start(self, job_id: str, *, done: int = 0) -> None:
         """Takes a job out of its queue."""
@@ -130,9 +150,7 @@ class FakeWorker:
             path = self._store.write_image(job_id, "1", index, png)
             digest = hashlib.sha256(png).hexdigest()
             images.append(ImageFile(path=path, seed=job.params.seed_of(index), sha256=digest))
-        self._store.commit(
-            Manifest(job=job, model_sha256="0", timesteps=(500, 0), images=tuple(images), finished_at=time.time())
-        )
+        self._store.commit(Manifest(job=job, timesteps=(500, 0), images=tuple(images), finished_at=time.time()))
 
     def fail(self, job_id: str, code: FailureCode) -> None:
         """Ends the job without images."""
@@ -153,7 +171,7 @@ class FakeWorker:
         rq_job.ended_at = now()
         rq_job.save()
         rq_job.set_status(status)
-        self.client.hdel(keys.backlog(self._queue.status(job_id).job.model), job_id)
+        self.client.hdel(keys.backlog(self._queue.status(job_id).job.ref), job_id)
         times = {"started_at": (rq_job.started_at or now()).timestamp(), "ended_at": rq_job.ended_at.timestamp()}
         ending = Ending(state=STATES[status], attempts=1, progress=progress, **times)
         self._tell(job_id, progress, ending.model_dump_json())

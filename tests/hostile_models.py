@@ -160,10 +160,10 @@ def refuse_all(models: Path, folder: Path) -> None:
         (folder / name).symlink_to(models / name)
         before, started = _peak(), time.monotonic()
         state = with_all(settings, with_all(settings, state))
-        told[name] = state.refused[name], time.monotonic() - started, _peak() - before
-        assert set(state.runners) == {"tiny"}
+        told[name] = state.refused[name].reason, time.monotonic() - started, _peak() - before
+        assert {ref.partition("@")[0] for ref in state.runners} == {"tiny"}
     again = with_all(settings, load_models(settings))
-    assert (set(again.runners), again.refused) == ({"tiny"}, state.refused)
+    assert (set(again.runners), again.refused) == (set(state.runners), state.refused)
     print(json.dumps(told))  # noqa: T201
 
 

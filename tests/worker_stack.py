@@ -12,11 +12,13 @@ from typing import Any
 
 import redis
 
+from jobs import understanding
+from jobs.catalog import ModelInfo, read_catalog
 from jobs.contract import DEFAULT_URGENCY, Job, JobState, Manifest, Picture
 from jobs.kinds.base import Task
 from jobs.kinds.generate import Generation
 from jobs.params import SamplingParams
-from jobs.redis import keys
+from jobs.redis.keys import QueueName
 from jobs.redis.queue import JobQueue
 from jobs.store.result_store import ResultStore
 from tests.forking import Command
@@ -35,6 +37,7 @@ class Stack:
         self.queue = JobQueue(self.client, result_ttl=RESULT_TTL)
         self.store = ResultStore(str(folder / "store"))
         self._folder = folder
+        self._models_dir = models_dir
         self._environment = os.environ | {
             "REDIS_URL": redis_url,
             "DIFUSO_MODELS_DIR": str(models_dir),
@@ -44,10 +47,11 @@ class Stack:
         }
         self.workers: list[Command] = []
 
-    def start_worker(self, first: str = "") -> Command:
-        """Starts one more worker; see `Command` for `first`."""
+    def start_worker(self, first: str = "", **settings: object) -> Command:
+        """Starts one more worker with further settings; see `Command` for `first`."""
         log = self._folder / f"worker-{len(self.workers)}.log"
-        worker = Command(["worker"], environment=self._environment, folder=ROOT, log=log, first=first)
+        environment = self._environment | {f"DIFUSO_{name.upper()}": str(value) for name, value in settings.items()}
+        worker = Command(["worker"], environment=environment, folder=ROOT, log=log, first=first)
         self.workers.append(worker)
         return worker
 
@@ -62,23 +66,40 @@ class Stack:
         model: str = "tiny",
         timeout: int = 600,
         trace: tuple[int, ...] = (),
+        versions: tuple[str, ...] = (),
+        pinned: bool = False,
         **params: object,
     ) -> str:
+        task = task or Generation()
+        names = (model,) if task.second_stage is None else (model, task.second_stage.model)
+        catalog = read_catalog(self._models_dir)
         filled = {"n": 1, "steps": 20, "sampler": "ddpm", "spacing": "linspace", "eta": 0.0, "seed": 0} | params
         job = Job(
             id=str(uuid.uuid4()),
-            task=task or Generation(),
+            task=task,
             model=model,
+            versions=versions or tuple(catalog.models[name].version for name in names),
+            pinned=pinned,
             params=SamplingParams.model_validate(filled),
             pictures=tuple(Picture(sha256=hashlib.sha256(png).hexdigest(), width=16, height=16) for png in sent),
             accepted_at=time.time(),
             timeout=timeout,
             trace=trace,
         )
+        job = job.model_copy(update={"contract": understanding.number_of(job)})
         for picture, png in zip(job.pictures, sent, strict=True):
             self.store.write_upload(job.id, picture.sha256, png)
         assert self.queue.submit(job, request_hash="")
         return job.id
+
+    @property
+    def tiny_queue(self) -> str:
+        """The name of the queue of model `tiny` with the usual urgency."""
+        return str(QueueName(self.tiny.ref, 1, DEFAULT_URGENCY))
+
+    @property
+    def tiny(self) -> ModelInfo:
+        return read_catalog(self._models_dir).models["tiny"]
 
     def states(self, ids: list[str]) -> set[JobState]:
         return {self.queue.status(job_id).state for job_id in ids}
@@ -108,7 +129,7 @@ class Stack:
 
     def in_flight(self) -> list[str]:
         """Returns the jobs of model `tiny` with the usual urgency that some worker has started."""
-        entries: Any = self.client.zrange(f"rq:wip:{keys.queue_name('tiny', DEFAULT_URGENCY)}", 0, -1)
+        entries: Any = self.client.zrange(f"rq:wip:{self.tiny_queue}", 0, -1)
         return [entry.decode().partition(":")[0] for entry in entries]
 
     def close(self) -> None:

@@ -36,8 +36,8 @@ def run(settings: WorkerSettings) -> int:
         log.error("no model could be loaded from %s", settings.models_dir.absolute())
         return 1
     metrics = WorkerMetrics(CollectorRegistry())
-    for name, runner in models.runners.items():
-        metrics.watch(name, runner)
+    for runner in models.runners.values():
+        metrics.watch(runner.checkpoint.name, runner)
     if settings.metrics_port is not None:
         metrics.serve(settings.metrics_port)
     client = connect(with_password(settings.redis_url, settings.redis_password_file))
@@ -54,6 +54,7 @@ def run(settings: WorkerSettings) -> int:
         metrics,
         drain_seconds=settings.drain_seconds,
         result_ttl=settings.result_ttl,
+        version_wait=settings.version_wait,
         core=own_core(settings.core_folder),
         spans=spans,
     )
@@ -65,7 +66,7 @@ def run(settings: WorkerSettings) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    log.info("serving %s first", ", ".join(models.runners))
+    log.info("serving %s first", ", ".join(runner.checkpoint.name for runner in models.runners.values()))
     try:
         worker.run()
     except (EngineStalled, GaveUp) as error:

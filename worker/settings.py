@@ -57,6 +57,8 @@ class WorkerSettings(SharedSettings):
     """Folder of compiled networks; it holds machine code, so nobody else may write there."""
     drain_seconds: PositiveInt = 20
     """Seconds after SIGTERM in which jobs may end; the others are handed to the next worker."""
+    version_wait: PositiveInt = 600
+    """Seconds that a job waits for a version of its model, or of difuso, that no live worker has."""
     networks: Annotated[frozenset[Annotated[str, AfterValidator(_module)]], NoDecode] = frozenset()
     """Modules of other packages whose networks may be imported, with all modules below them: mylab.nets."""
     metrics_port: int | None = Field(None, ge=1, le=65535)

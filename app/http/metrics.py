@@ -1,9 +1,11 @@
 """All metrics of the API process. Labels take values from bounded sets only: never ids, seeds or raw paths."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from functools import partial
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Gauge, Histogram
+from prometheus_client import Counter as PrometheusCounter
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -14,7 +16,7 @@ from jobs.errors import ImageRefused, StoreUnavailable
 from jobs.kinds import KINDS
 from jobs.process_metrics import add_process_metrics
 from jobs.redis.queue import JobQueue
-from jobs.redis.workers import reports_for
+from jobs.redis.workers import ModelReport, WorkerReport
 from jobs.store.result_store import ResultStore
 
 from ..errors import UploadRefused
@@ -30,7 +32,7 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
         add_process_metrics(registry)
-        counter = partial(Counter, registry=registry)
+        counter = partial(PrometheusCounter, registry=registry)
         gauge = partial(Gauge, registry=registry)
         histogram = partial(Histogram, registry=registry)
         self.http = histogram(
@@ -49,13 +51,13 @@ class Metrics:
         for error, problem in PROBLEMS.items():
             if issubclass(error, UploadRefused | ImageRefused):
                 self.uploads_rejected.labels(problem.slug)
-        self._model_info = gauge("difuso_model_info", "Models in the models folder; always 1", ["model", "sha256"])
+        self._model_info = gauge("difuso_model_info", "Models in the models folder; always 1", ["model", "version"])
 
     def know_models(self, catalog: Catalog) -> None:
         """Starts the series of every model at 0, and replaces the models that are shown."""
         self._model_info.clear()
         for model in catalog.models.values():
-            self._model_info.labels(model.name, model.sha256 or "").set(1)
+            self._model_info.labels(model.name, model.version).set(1)
             for kind in KINDS:
                 self.accepted.labels(kind, model.name)
 
@@ -89,26 +91,40 @@ class StackCollector(Collector):
         backlog = GaugeMetricFamily(
             "difuso_backlog_image_steps", "Image-steps left to do of all unfinished jobs", labels=["model"]
         )
-        for model in self._models:
-            backlog.add_metric([model], self._queue.backlog(model).image_steps)
+        depths = self._queue.depths()
+        image_steps = dict.fromkeys(self._models, 0)
+        for ref in {name.ref for name in depths}:
+            model = ref.partition("@")[0]
+            image_steps[model] = image_steps.get(model, 0) + self._queue.backlog(ref).image_steps
+        for model, left in image_steps.items():
+            backlog.add_metric([model], left)
         yield backlog
         yield GaugeMetricFamily(
             "difuso_queue_oldest_age_seconds",
             "Time since the oldest waiting job was queued",
-            value=self._queue.oldest_age(self._models),
+            value=self._queue.oldest_age(),
         )
         jobs = GaugeMetricFamily("difuso_rq_jobs", "RQ jobs by state", labels=["queue", "status"])
-        for queue, counts in self._queue.depths(self._models).items():
-            for state, count in counts.items():
-                jobs.add_metric([queue, state], count)
+        totals: Counter[tuple[str, str]] = Counter()
+        for name, counts in depths.items():  # a series for each version would be one too many
+            totals.update({(f"difuso.{name.model}.{name.urgency}", state): count for state, count in counts.items()})
+        for labels, count in totals.items():
+            jobs.add_metric(labels, count)
         yield jobs
 
     def _of_workers(self) -> Iterator[Metric]:
         reports = self._queue.workers()
         serving = GaugeMetricFamily("difuso_workers", "Live workers that serve a model", labels=["model"])
         for model in self._models:
-            serving.add_metric([model], sum(report.ready for report in reports_for(model, reports)))
+            serving.add_metric([model], sum(any(each.ready for each in about) for about in _about(model, reports)))
         yield serving
+        versions = GaugeMetricFamily(
+            "difuso_model_versions", "Versions that live workers hold as their newest of a model", labels=["model"]
+        )
+        for model in self._models:
+            newest = {each.version for about in _about(model, reports) for each in about if each.newest}
+            versions.add_metric([model], len(newest))
+        yield versions
         yield GaugeMetricFamily("difuso_rq_workers", "Live RQ workers, whatever they serve", value=len(reports))
 
     def _of_redis(self) -> Iterator[Metric]:
@@ -132,3 +148,8 @@ class StackCollector(Collector):
             free, size = space
             yield GaugeMetricFamily("difuso_store_free_bytes", "Free space on the result store's disk", value=free)
             yield GaugeMetricFamily("difuso_store_size_bytes", "Size of the result store's disk", value=size)
+
+
+def _about(model: str, workers: Sequence[WorkerReport]) -> list[list[ModelReport]]:
+    """Returns what each worker reports on the versions of a model."""
+    return [[each for each in worker.models if each.name == model] for worker in workers]

@@ -65,7 +65,20 @@ PROBLEMS: dict[type[Exception], ProblemType] = {
         404, "job-not-found", "No such job", "No job has this id: it never existed, or it was forgotten after its time."
     ),
     jobs_errors.JobUnreadable: ProblemType(
-        410, "job-unreadable", "Job of another version", "Another version of difuso wrote this job; submit it again."
+        410, "job-unreadable", "The job cannot be read", "Its record is damaged; submit it again."
+    ),
+    jobs_errors.JobIsNewer: ProblemType(
+        503,
+        "job-is-newer",
+        "The job needs a newer server",
+        "A newer version of difuso accepted this job, and it is kept; ask again when such a server is back.",
+        30,
+    ),
+    jobs_errors.VersionGone: ProblemType(
+        409,
+        "version-gone",
+        "Nobody has this version of the model",
+        "Leave out version, or name one of GET /models.",
     ),
     jobs_errors.IdempotencyConflict: ProblemType(
         422,
@@ -100,6 +113,8 @@ FAILURES: dict[FailureCode, tuple[int, str]] = {
     FailureCode.NONFINITE: (500, "The network produced NaN or infinity."),
     FailureCode.NETWORK: (500, "The code of the model's network failed; the worker's log has the error."),
     FailureCode.UNSUPPORTED: (501, "No worker understands this job."),
+    FailureCode.VERSION_GONE: (409, "No worker holds the version of the model that was asked for any longer."),
+    FailureCode.REFUSED: (503, "Every worker refuses the model."),
     FailureCode.STORAGE: (507, "The images could not be written or read."),
     FailureCode.WORKER_LOST: (502, "The workers died while they ran the job."),
     FailureCode.INTERNAL: (500, "The worker failed; its log has the error."),
@@ -141,7 +156,10 @@ def answer(request: Request, error: Exception) -> Response:
         fields = {"errors": found, "detail": "; ".join(named)}
     elif isinstance(error, errors.JobFailed):
         status, detail = FAILURES[error.code]
+        detail = error.reason or detail
         fields = {"status": status, "detail": detail, "code": error.code}
+    elif isinstance(error, jobs_errors.VersionGone):
+        fields = {"detail": str(error)}
     elif isinstance(error, errors.Unauthorized):
         headers = {"WWW-Authenticate": 'Bearer realm="difuso"'}
     elif isinstance(error, errors.AppError):

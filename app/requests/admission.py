@@ -6,12 +6,14 @@ from typing import Any
 
 import http_sf
 
+from jobs.contract import Job
 from jobs.cost import Cost
+from jobs.errors import VersionGone
 from jobs.redis.backlog import Backlog
 from jobs.redis.limits import BURST_SECONDS, Limits, Refusal, Usage
-from jobs.redis.workers import ModelReport
+from jobs.redis.workers import WorkerReport, refusal
 
-from ..errors import InvalidRequest, LimitReached, ModelUnavailable, Overloaded
+from ..errors import InvalidRequest, LimitReached, ModelUnavailable, NotUnderstood, Overloaded
 
 UNKNOWN_RETRY_SECONDS = 30  # the delay while no worker has measured its speed
 
@@ -85,18 +87,23 @@ def check_share(refused: Refusal | None, cost: Cost, limits: Limits, *, rate: fl
     )
 
 
-def refusal(reports: Sequence[ModelReport]) -> str | None:
-    """Returns why no worker can run a model; None if one can or may still load it, or if none has reported on it."""
-    if not reports or any(report.ready or report.reason is None for report in reports):
-        return None
-    return reports[0].reason
+def check_served(job: Job, workers: Sequence[WorkerReport]) -> None:
+    """Checks that live workers can draw a job, or may be able to soon.
 
-
-def check_served(model: str, reports: Sequence[ModelReport]) -> None:
-    """Raises ModelUnavailable, with the first worker's reason, if every live worker refuses the model."""
-    reason = refusal(reports)
-    if reason is not None:
-        raise ModelUnavailable(f"{model}: {reason}")
+    Raises:
+        ModelUnavailable: with the first worker's reason, if every worker refuses one of its models.
+        VersionGone: if it is pinned to a version that no worker holds.
+        NotUnderstood: if every worker that holds its version is too old for it.
+    """
+    for ref in job.refs:
+        if (reason := refusal(ref, workers)) is not None:
+            raise ModelUnavailable(f"{ref.partition('@')[0]}: {reason}")
+    holding = [worker for worker in workers if worker.holds(job.ref)]
+    if job.pinned and not holding:
+        raise VersionGone(f"No live worker holds version {job.version} of {job.model}; see GET /models/{job.model}")
+    lacking = [worker.understands.lacks(job) for worker in holding]
+    if lacking and None not in lacking:
+        raise NotUnderstood(f"The workers of {job.model} are older than this server, and do not know {lacking[0]} yet.")
 
 
 def job_timeout(image_steps: int, *, max_wait: float) -> int:

@@ -134,7 +134,7 @@ def finished(status: JobStatus, store: ResultStore) -> Manifest:
     if status.state is JobState.CANCELLED:
         raise JobCancelled
     if status.failure is not None:
-        raise JobFailed(status.failure)
+        raise JobFailed(status.failure, status.progress.reason)
     if status.state is not JobState.SUCCEEDED:
         raise NotReady(retry_after=poll_seconds(status))
     is_over = status.expires_at is not None and time.time() >= status.expires_at  # workers delete a little later

@@ -10,6 +10,7 @@ from fastapi import Depends, Request, Response
 from redis import RedisError
 from starlette.concurrency import run_in_threadpool
 
+from jobs.catalog import ModelInfo
 from jobs.contract import Job, JobState, JobStatus, new_job
 from jobs.cost import Cost
 from jobs.errors import JobNotFound, JobsError, StoreUnavailable
@@ -86,16 +87,16 @@ class Submission:
     urgency: int
     idempotency_key: str | None
 
-    async def answer(self, model: str, query: SamplingQuery, prepared: Prepared) -> Response:
+    async def answer(self, model: ModelInfo, query: SamplingQuery, prepared: Prepared) -> Response:
         """Queues the job and waits for its images; answers 202 with the job if that takes too long.
 
         The query as it was sent lets a repeated request be recognised.
         """
         return await self._limited(self._answer(model, query, prepared))
 
-    async def price(self, model: str, prepared: Prepared) -> Response:
+    async def price(self, model: ModelInfo, query: SamplingQuery, prepared: Prepared) -> Response:
         """Answers with the price of a new job, which is refused as the job would be. Nothing is written."""
-        return await self._limited(self._answer_price(model, prepared))
+        return await self._limited(self._answer_price(self._job(model, query, prepared), prepared.cost))
 
     async def _limited(self, answering: Awaitable[Response]) -> Response:
         """Gives an answer, also a refusal, the RateLimit headers of a caller with limits."""
@@ -116,15 +117,16 @@ class Submission:
             return {}
         return rate_limit_headers(self._caller.limits, usage, kept_seconds=self.process.settings.result_ttl)
 
-    async def _answer(self, model: str, query: SamplingQuery, prepared: Prepared) -> Response:
-        job = self._job(model, prepared, id=self._job_id(), tag=query.tag)
+    async def _answer(self, model: ModelInfo, query: SamplingQuery, prepared: Prepared) -> Response:
+        job = self._job(model, query, prepared, id=self._job_id(), tag=query.tag)
         hashes = [image.sha256 for image in job.pictures]
         told = {name: values for name, values in job.params.conditions.items() if name not in prepared.dealt}
         request_hash = query.request_hash(job.kind, hashes, told)
         new, status = await run_in_threadpool(self._submit, job, request_hash, prepared)
         if new:
             self.process.metrics.accepted.labels(job.kind, job.model).inc()
-            log.info("job accepted", extra={"job_id": job.id, "model": job.model, "image_steps": job.image_steps})
+            facts = {"model": job.model, "version": job.version, "image_steps": job.image_steps}
+            log.info("job accepted", extra={"job_id": job.id, **facts})
         try:
             if self.preference.seconds > 0:
                 status = await self.process.watcher.wait(status, self.request, seconds=self.preference.seconds)
@@ -134,8 +136,8 @@ class Submission:
             return Response(status_code=CLIENT_GONE)
         return await self._respond(status)
 
-    async def _answer_price(self, model: str, prepared: Prepared) -> Response:
-        price = await run_in_threadpool(self._price, self._job(model, prepared), prepared.cost)
+    async def _answer_price(self, job: Job, cost: Cost) -> Response:
+        price = await run_in_threadpool(self._price, job, cost)
         return Response(price_text(price), media_type=Format.JSON)
 
     async def _respond(self, status: JobStatus) -> Response:
@@ -152,17 +154,18 @@ class Submission:
             response.headers["Preference-Applied"] = self.preference.applied
         return response
 
-    def _job(self, model: str, prepared: Prepared, *, id: str | None = None, tag: str | None = None) -> Job:
+    def _job(self, model: ModelInfo, query: SamplingQuery, prepared: Prepared, **facts: Any) -> Job:
         return new_job(
-            model,
+            model.name,
             prepared,
-            id=id,
+            versions=model.versions,
+            pinned=query.version is not None,
             urgency=self.urgency,
             timeout=job_timeout(prepared.image_steps, max_wait=self.process.settings.max_wait),
             owner=self._caller.name if self._caller else None,
-            tag=tag,
             request_id=self.request.state.request_id,
             traceparent=traceparent(),
+            **facts,
         )
 
     @property
@@ -210,10 +213,8 @@ class Submission:
         """Raises unless the limits allow a new job; `share` returns the limit of its owner that is reached, if any."""
         limits = self._limits
         check_size(cost, limits)
-        backlog = self.process.queue.backlog(job.model, job.urgency)
-        check_served(job.model, backlog.reports)
-        for other in job.models[1:]:
-            check_served(other, self.process.queue.backlog(other).reports)
+        backlog = self.process.queue.backlog(job.ref, job.urgency)
+        check_served(job, backlog.workers)
         admit(backlog, max_wait=self.process.settings.max_wait, max_jobs=self.process.settings.max_jobs)
         check_share(share(job, cost, limits), cost, limits, rate=backlog.rate)
 

@@ -72,11 +72,15 @@ class Outlook(Frozen):
 
 
 class JobView(Outlook):
-    """All about a job; `timesteps` only if they were asked for, `bits` only if each pixel has 16."""
+    """All about a job; `timesteps` only if they were asked for, `bits` only if each pixel has 16.
+
+    `version` is that of its model which draws it.
+    """
 
     id: str
     kind: str
     model: str
+    version: str
     params: SamplingParams
     tag: str | None = None
     trace: tuple[int, ...] | None = None
@@ -109,7 +113,7 @@ class JobView(Outlook):
             urgency=job.urgency,
             attempts=status.attempts,
             timings=timings(status),
-            failure=Failure(code=status.failure, detail=FAILURES[status.failure][1]) if status.failure else None,
+            failure=_failure(status),
             accepted_at=datetime.fromtimestamp(job.accepted_at, UTC),
             started_at=_moment(status.started_at),
             ended_at=_moment(status.ended_at),
@@ -153,6 +157,7 @@ class Price(Frozen):
 
     kind: str
     model: str
+    version: str
     image_steps: int
     images: int
     cost: int
@@ -196,7 +201,7 @@ def timings(status: JobStatus) -> Timings:
 def _request(job: Job) -> dict[str, Any]:
     """Returns what a job and a price have in common."""
     task = job.task if job.task.has_parameters else None
-    return {"kind": job.kind, "model": job.model, "params": job.params, "task": task}
+    return {"kind": job.kind, "model": job.model, "version": job.version, "params": job.params, "task": task}
 
 
 def _rounded(seconds: float | None) -> float | None:
@@ -212,6 +217,12 @@ def _links(status: JobStatus, key: ApiKey | None) -> Links:
     images = [f"{path}/images/{index}" for index in range(status.job.answers)]
     signed = [signed_path(key, image, int(expires_at)) for image in images] if key else None
     return Links(self=path, events=f"{path}/events", image=f"{path}/image", images=images, signed=signed)
+
+
+def _failure(status: JobStatus) -> Failure | None:
+    if status.failure is None:
+        return None
+    return Failure(code=status.failure, detail=status.progress.reason or FAILURES[status.failure][1])
 
 
 def _moment(seconds: float | None) -> datetime | None:

@@ -49,7 +49,7 @@ async def ready(process: ProcessDep) -> Readiness:
         raise NotUsable("Redis or the result store does not answer in time.") from error
     if process.settings.api_keys_file is not None:
         return Readiness()
-    served = {name for report in reports for name, model in report.models.items() if model.ready}
+    served = {model.name for report in reports for model in report.models if model.ready}
     return Readiness(workers=len(reports), models=sorted(served))
 
 

@@ -40,7 +40,7 @@ def _post(kind: Kind[Any]) -> Callable[..., Awaitable[Response]]:
         process: ProcessDep,
         submission: SubmissionDep,
     ) -> Response:
-        model = kind.choose(query, process.catalog)
+        model = kind.choose(query, process.catalog.at(query.version))
         submission.accept.choose(model.final_shape.planes)  # refuses before an image is read
         rest, texts = parted(query.condition, model.config.conditions)
         sent: Sent | None = request.scope.get(SENT)
@@ -54,8 +54,8 @@ def _post(kind: Kind[Any]) -> Callable[..., Awaitable[Response]]:
         images = await process.uploads.read(request, draft.fits, optional=draft.optional, instead=kind.instead)
         prepared = await run_in_threadpool(draft.complete, images)
         if query.dry_run:
-            return await submission.price(model.name, prepared)
-        return await submission.answer(model.name, query, prepared)
+            return await submission.price(model, query, prepared)
+        return await submission.answer(model, query, prepared)
 
     return post
 

@@ -1,6 +1,7 @@
 """/models: the models and their states."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Literal, Self
 
@@ -10,7 +11,7 @@ from starlette.responses import Response
 
 from jobs.catalog import ModelInfo
 from jobs.model_files import ModelFiles
-from jobs.redis.workers import ModelReport, reports_for
+from jobs.redis.workers import WorkerReport, refusal, reports_on
 from jobs.values import Frozen
 from model.conditions import type_of
 from model.errors import CheckpointUnreadable
@@ -19,7 +20,6 @@ from model.folders.config import ModelConfig, Precision, SamplerDefaults
 from ..formats import BINARY
 from ..http import conditional
 from ..http.headers import IfNoneMatchHeader, cached
-from ..requests.admission import refusal
 from ..requests.deps import Process, ProcessDep
 
 router = APIRouter(tags=["models"])
@@ -55,6 +55,17 @@ class ToldView(Frozen):
     channels: int | None = None
 
 
+class VersionView(Frozen):
+    """A version of a model: the live `workers` that hold it, and the `folder` of this server that does, or did last.
+
+    `folder` is absent from a version that only workers have.
+    """
+
+    version: str
+    workers: int
+    folder: str | None = None
+
+
 class ModelView(Frozen):
     """A model: the facts of its checkpoint, and what the live workers report; an unknown value is absent.
 
@@ -86,16 +97,19 @@ class ModelView(Frozen):
     condition: ConditionView | None = None
     conditions: Mapping[str, ToldView] = {}
     parameters: int | None = None
-    sha256: str | None = None
+    version: str | None = None
     about: str | None = None
     documents: tuple[str, ...] | None = None
     precision: Precision | None = None
     slow_format: bool | None = None
+    versions: tuple[VersionView, ...] | None = None
 
     @classmethod
-    def of(cls, model: ModelInfo, reports: list[ModelReport]) -> Self:
-        ready = [report for report in reports if report.ready]
-        reason = refusal(reports)
+    def of(cls, versions: Sequence[ModelInfo], workers: Sequence[WorkerReport]) -> Self:
+        """Returns the view of a model in the versions of the catalog, of which requests get the first."""
+        model = versions[0]
+        ready = [report for report in reports_on(model.ref, workers) if report.ready]
+        reason = refusal(model.ref, workers)
         config = model.config
         size = config.shape.image_size
         return cls(
@@ -117,7 +131,8 @@ class ModelView(Frozen):
             parameters=model.parameters,
             about=model.about,
             documents=model.documents or None,
-            sha256=(ready[0].sha256 if ready else None) or model.sha256,  # a worker may refuse, or still load, another
+            version=model.version,
+            versions=_versions(versions, workers),
             precision=ready[0].precision if ready else config.precision,
             slow_format=any(report.slow_format for report in ready) or None,
             state="ready" if ready else "unknown" if reason is None else "refused",
@@ -125,6 +140,16 @@ class ModelView(Frozen):
             rate=sum(report.rate or 0.0 for report in ready) or None,
             workers=len(ready),
         )
+
+
+def _versions(versions: Sequence[ModelInfo], workers: Sequence[WorkerReport]) -> tuple[VersionView, ...]:
+    """Returns the versions of a model: those of the catalog in its order, then those that only workers have."""
+    name = versions[0].name
+    reports = [each for worker in workers for each in worker.models if each.name == name and each.ready]
+    held = Counter(each.version for each in reports if each.version is not None)
+    folders = {model.version: model.folder for model in versions}
+    known = dict.fromkeys([*folders, *held])
+    return tuple(VersionView(version=each, workers=held[each], folder=folders.get(each)) for each in known)
 
 
 class Schedule(Frozen):
@@ -150,8 +175,8 @@ def _condition(config: ModelConfig) -> ConditionView | None:
 @router.get("/models", summary="List all models", response_model_exclude_none=True)
 def list_models(process: ProcessDep) -> ModelList:
     """Includes models that cannot be used, with the reason."""
-    catalog, reports = process.catalog, process.queue.workers()
-    found = [ModelView.of(model, reports_for(name, reports)) for name, model in catalog.models.items()]
+    catalog, workers = process.catalog, process.queue.workers()
+    found = [ModelView.of(versions, workers) for versions in catalog.versions.values()]
     refused = [ModelView(name=name, state="refused", reason=reason) for name, reason in catalog.refused.items()]
     return ModelList(default=catalog.default, models=found + refused)
 
@@ -161,9 +186,9 @@ def get_model(name: str, process: ProcessDep) -> ModelView:
     catalog = process.catalog
     if name in catalog.refused:
         return ModelView(name=name, state="refused", reason=catalog.refused[name])
-    if name not in catalog.models:
+    if name not in catalog.versions:
         raise HTTPException(404)
-    return ModelView.of(catalog.models[name], reports_for(name, process.queue.workers()))
+    return ModelView.of(catalog.versions[name], process.queue.workers())
 
 
 @router.get("/models/{name}/schedule", summary="Get the noise schedule of a model")
@@ -202,7 +227,8 @@ def _file(process: Process, name: str, document: str, *, known: str | None, medi
     """Returns a file of `ModelFiles`; raises HTTPException, 404, if there is none, or the disk fails."""
     path = None
     with suppress(CheckpointUnreadable):
-        path = ModelFiles(process.settings.models_dir, name).find(document) if name in process.catalog.models else None
+        model = process.catalog.models.get(name)
+        path = ModelFiles(process.settings.models_dir, model.folder).find(document) if model is not None else None
     if path is None:
         raise HTTPException(404)
     return conditional.file(path, known=known, headers=HEADERS, media_type=media_type)

@@ -18,7 +18,7 @@ import { t } from "./texts.js";
 import { askConditions, filesOf } from "./told.js";
 
 // What no request asks for.
-const OF_PICTURE = ["model_sha256", "upscaler_sha256", "precision", "upscaler_precision", "timesteps", "pictures", "compiled"];
+const OF_PICTURE = ["version", "upscaler_version", "precision", "upscaler_precision", "timesteps", "pictures", "compiled"];
 
 // Whether a recipe is one of ours. Anybody can write one into a PNG, and its kind becomes part of an address.
 const isOurs = ({ kind = "generate", model, pictures = [] }) =>
@@ -66,7 +66,10 @@ async function recipeOf(recipe, button) {
   const request = recipe.pictures?.length ? await recallByPictures(recipe.pictures) : wasTold ? undefined : { files: [] };
   const notes = [];
   if (!model?.defaults) notes.push(t("noModel", recipe.model));
-  else if (model.sha256 && model.sha256 !== recipe.model_sha256) notes.push(t("otherWeights"));
+  else if (model.version !== recipe.version) {
+    if (model.versions.some(({ version, workers }) => version === recipe.version && workers)) query.set("version", recipe.version);
+    else notes.push(t("otherVersion"));
+  }
   if (!request) notes.push(t("needsFiles"));
   else if (request.fit) query.set("fit", request.fit);
   const again = button(t("makeAgain"), () => make({ kind, query, files: request.files }).then(reveal), "main");

@@ -26,6 +26,7 @@ from .errors import (
     Unauthorized,
     Unavailable,
     Unreachable,
+    VersionGone,
 )
 from .events import Ended, Event, Preview, Progress
 from .images import ImageLike
@@ -60,4 +61,5 @@ __all__ = [
     "Unauthorized",
     "Unavailable",
     "Unreachable",
+    "VersionGone",
 ]

@@ -116,6 +116,10 @@ class ResultExpired(DifusoError):
     """The images were deleted after their time; the same request with the same seed makes them again."""
 
 
+class VersionGone(DifusoError):
+    """No worker holds the version of the model that the request names."""
+
+
 class ModelUnavailable(DifusoError):
     """Every worker refuses the model."""
 
@@ -161,6 +165,9 @@ ERRORS: dict[str, type[DifusoError]] = {
     "job-cancelled": JobCancelled,
     "result-expired": ResultExpired,
     "job-unreadable": ResultExpired,
+    "job-is-newer": Unavailable,
+    "version-gone": VersionGone,
+    "not-understood": Unavailable,
     "model-unavailable": ModelUnavailable,
     "overloaded": Overloaded,
     "limit-reached": LimitReached,

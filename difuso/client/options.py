@@ -74,6 +74,8 @@ class Sampling(Headers, total=False):
     """Scale of guidance by the model's classifier; 0 is off; needs a label."""
     model: str | None
     """Name of the model; by default the first, unless the server has another."""
+    version: str | None
+    """Version of the model, at least 12 digits; by default the newest that a worker holds."""
     tag: str | None
     """A word of your own, which the job shows and a list of jobs can be asked for."""
     bits: Literal[8, 16]

@@ -49,24 +49,25 @@ def _damaged(settings: WorkerSettings, catalog: Catalog) -> dict[str, str]:
     from model import load_checkpoint
 
     reasons: dict[str, str] = {}
-    for name in catalog.models:
+    for model in (each for versions in catalog.versions.values() for each in versions):
         try:
-            load_checkpoint(settings.models_dir / name, networks=settings.networks)
+            load_checkpoint(settings.models_dir / model.folder, networks=settings.networks)
         except Exception as error:  # one bad folder must not hide the others
-            reasons[name] = reason_of(error)
+            reasons[model.folder] = reason_of(error)
     return reasons
 
 
 def _print_table(folder: Path, catalog: Catalog, refused: Mapping[str, str]) -> None:
     table = Table(box=None, pad_edge=False)
-    for heading in ("model", "size", "T", "parameters", "sha256", "state"):
+    for heading in ("model", "size", "T", "parameters", "version", "state"):
         table.add_column(heading, justify="right" if heading == "parameters" else "left", overflow="fold")
-    for name in sorted({*catalog.models, *refused}):
+    models = {each.folder: each for versions in catalog.versions.values() for each in versions}
+    for name in sorted({*models, *refused}):
         facts = [""] * 4
-        if (info := catalog.models.get(name)) is not None:
+        if (info := models.get(name)) is not None:
             config = info.config
             size = f"{config.shape.in_pixels}x{config.channels}"
-            facts = [size, str(config.schedule.num_train_timesteps), f"{info.parameters:,}", (info.sha256 or "")[:12]]
+            facts = [size, str(config.schedule.num_train_timesteps), f"{info.parameters:,}", info.version[:12]]
         state = f"refused: {refused[name]}" if name in refused else "ok"
         table.add_row(*(Text(printable(cell)) for cell in (name, *facts, state)))  # others may have named the folder
     console = Console()

@@ -86,8 +86,8 @@ class Origin(BaseModel):
     """The facts of a recipe that say by what its image was made; older recipes name no number format."""
 
     model: str
-    model_sha256: str
-    upscaler_sha256: str = ""
+    version: str
+    upscaler_version: str = ""
     precision: Precision = "float32"
     upscaler_precision: Precision = "float32"
     compiled: Any = None
@@ -99,32 +99,32 @@ def _make_again(
 ) -> tuple[Runner, bytes]:
     try:
         origin = Origin.model_validate(facts)
-        config = find_model(origin.model, settings.models_dir).config
+        config = find_model(origin.model, settings.models_dir, origin.version).config
         images = _fitted(uploads, origin.pictures, config)
         job = job_of(facts, images)
         told = _fitted(uploads, uploads_of(job.params, config.conditions), config)
-        weights = (origin.model_sha256, origin.precision), (origin.upscaler_sha256, origin.upscaler_precision)
+        versions = (origin.version, origin.precision), (origin.upscaler_version, origin.upscaler_precision)
         compiled = "auto" if origin.compiled else "off"
         runner, *more = (
-            _with_weights(
-                file, job, name, sha256, settings.model_copy(update={"compile": compiled, "precision": precision})
+            _at_version(
+                file, job, name, version, settings.model_copy(update={"compile": compiled, "precision": precision})
             )
-            for name, (sha256, precision) in zip(job.models, weights, strict=False)
+            for name, (version, precision) in zip(job.models, versions, strict=False)
         )
         return runner, draw(runner, job, [image.png for image in (*images, *told)], *more).pngs[0]
     except (JobUnreadable, ValidationError) as error:
         raise UserError(f"the recipe in {file} is damaged or of another version of difuso") from error
 
 
-def _with_weights(file: Path, job: Job, name: str, sha256: str, settings: WorkerSettings) -> Runner:
-    """Loads a model of a job; raises UserError if its weights are not those that made the image of a file."""
-    folder = settings.models_dir / find_model(name, settings.models_dir).name
-    checkpoint = load_model(name, settings)
-    if checkpoint.sha256 != sha256:
+def _at_version(file: Path, job: Job, name: str, version: str, settings: WorkerSettings) -> Runner:
+    """Loads a model of a job; raises UserError if it is not there in the version that made the image of a file."""
+    model = find_model(name, settings.models_dir, version)
+    if model.version != version:
         raise UserError(
-            f"{file} was made by other weights: those of {name} had the SHA-256 {sha256[:12]}…, and "
-            f"{folder} has {checkpoint.sha256[:12]}…; name another folder with --models-dir"
+            f"{file} was made by version {version[:12]} of {name}, and {settings.models_dir / model.folder} holds "
+            f"{model.version[:12]}; put that version beside it as {name}@TAG, or name another folder with --models-dir"
         )
+    checkpoint = load_model(model.folder, settings)
     return runner_of(checkpoint, settings, slots=slots_of(job))
 
 

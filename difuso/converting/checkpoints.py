@@ -11,7 +11,8 @@ from torch import nn
 
 from model import Checkpoint, ModelConfig, load_checkpoint, save_checkpoint
 from model.folders.config_json import config_from_json, config_to_json
-from model.folders.folder import file_sha256, read_safetensors
+from model.folders.files import file_sha256
+from model.folders.folder import read_safetensors
 from model.formats import dome, edm, edm2, guided, jit, lucid, pesser, score_sde
 from model.formats.diffusers.config import WEIGHTS, is_diffusers, read_diffusers_config
 from model.formats.diffusers.pipeline import write_diffusers
@@ -124,7 +125,7 @@ def _read_weights(path: Path, read: Callable[[Path], Any] = read_pickle) -> Any:
 def _checkpoint(path: Path, config: ModelConfig, network: nn.Module) -> Checkpoint:
     sha256 = file_sha256(path)
     config = replace(config, training={"converted_from": path.name, "sha256": sha256})
-    return Checkpoint(path.stem, config, network, config.schedule.build(), sha256)
+    return Checkpoint(path.stem, config, network, config.schedule.build(), sha256, version="")  # before it is saved
 
 
 def with_classifier(checkpoint: Checkpoint, path: Path, facts: str | None) -> Checkpoint:

@@ -77,7 +77,7 @@ class Bulk:
         model = self.model
         return {
             "model": model.name,
-            "sha256": model.loaded.sha256,
+            "version": model.loaded.version,
             "shape": list(model.shape.hwc),
             "precision": model.loaded.precision,
             "n": self.count,

@@ -35,9 +35,7 @@ if TYPE_CHECKING:
 class Loaded:
     """What is known of a model once it is loaded."""
 
-    sha256: str  # SHA-256 of its weights
-    # SHA-256 of all that determines an image, as far as it is known: here also of the config and of networks that guide
-    version: str
+    version: str  # its version, see `model.folders.version`
     precision: Precision  # number format of the network's calls
     together: int  # best number of images to draw together; at most MAX_IMAGES
     ahead: int  # number of images that keep the place busy
@@ -103,7 +101,7 @@ class LocalModel(DrawingModel):
     @cached_property
     def loaded(self) -> Loaded:
         checkpoint, together = self._runner.checkpoint, min(self._runner.slots, MAX_IMAGES)
-        return Loaded(checkpoint.sha256, checkpoint.version_sha256, self._runner.precision, together, ahead=together)
+        return Loaded(checkpoint.version, self._runner.precision, together, ahead=together)
 
     def settle(self, query: SamplingQuery) -> SamplingParams:
         return fill_in(query, self._info, deals=True).params
@@ -155,23 +153,23 @@ def find_drawing_model(
         settings = settings.model_copy(update={"precision": precision})
     with user_errors():
         info = usable_models(settings.models_dir).choose(name)
-    return LocalModel(info, lambda: load_runner(info.name, settings))
+    return LocalModel(info, lambda: load_runner(info.folder, settings))
 
 
-def load_runner(name: str, settings: WorkerSettings, *, slots: int | None = None) -> Runner:
-    """Loads a model; `slots` is the size of the largest batch where the settings name none.
+def load_runner(folder: str, settings: WorkerSettings, *, slots: int | None = None) -> Runner:
+    """Loads the model in a folder; `slots` is the size of the largest batch where the settings name none.
 
     Raises UserError if its checkpoint or the device cannot be used.
     """
-    return runner_of(load_model(name, settings), settings, slots=slots)
+    return runner_of(load_model(folder, settings), settings, slots=slots)
 
 
-def load_model(name: str, settings: WorkerSettings) -> Checkpoint:
-    """Loads the checkpoint of a model; raises UserError if it cannot be used."""
+def load_model(folder: str, settings: WorkerSettings) -> Checkpoint:
+    """Loads the checkpoint in a folder of the models folder; raises UserError if it cannot be used."""
     from model import load_checkpoint
 
-    with user_errors(name):
-        return load_checkpoint(settings.models_dir / name, networks=settings.networks)
+    with user_errors(folder):
+        return load_checkpoint(settings.models_dir / folder, networks=settings.networks)
 
 
 def runner_of(checkpoint: Checkpoint, settings: WorkerSettings, *, slots: int | None = None) -> Runner:
@@ -186,4 +184,4 @@ def runner_of(checkpoint: Checkpoint, settings: WorkerSettings, *, slots: int | 
 def model_of(runner: Runner) -> LocalModel:
     """Returns the model that a runner draws."""
     checkpoint = runner.checkpoint
-    return LocalModel(ModelInfo(checkpoint.name, checkpoint.config, 0, checkpoint.sha256), lambda: runner)
+    return LocalModel(ModelInfo(checkpoint.name, checkpoint.config, 0, checkpoint.version), lambda: runner)

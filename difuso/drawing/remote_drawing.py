@@ -160,9 +160,8 @@ class ServedModel(DrawingModel):
         self._tag = tag
         self._jobs = IN_FLIGHT * max(1, facts["workers"])  # that wait or run at a time
         self.name = facts["name"]
-        sha256, precision = facts["sha256"], facts.get("precision", "float32")
-        # A server tells of no version but that of the weights.
-        self._loaded = Loaded(sha256, version=sha256, precision=precision, together=TOGETHER, ahead=16 * TOGETHER)
+        version, precision = facts["version"], facts.get("precision", "float32")
+        self._loaded = Loaded(version, precision=precision, together=TOGETHER, ahead=16 * TOGETHER)
         self.shape = _shape_of(facts)
         names = facts.get("conditions", {}).get("label", {}).get("values")  # of which no two are the same
         self.class_names = names or facts.get("classes")
@@ -220,8 +219,8 @@ class ServedModel(DrawingModel):
                     raise UserError(f"{self._url}: the state of job {job.id} is {job.state}: {error}") from error
                 tries += 1
                 continue
-            if result.manifest["model_sha256"] != self._loaded.sha256:
-                raise UserError(f"{self._url} has other weights of {self.name} now: draw the images anew")
+            if result.manifest["version"] != self._loaded.version:
+                raise UserError(f"{self._url} has another version of {self.name} now: draw the images anew")
             if (now := result.manifest.get("precision", "float32")) != self._loaded.precision:
                 raise UserError(f"{self._url} computes {self.name} in {now} now: draw the images anew")
             return result
@@ -229,7 +228,7 @@ class ServedModel(DrawingModel):
     def _options(self, run: SamplingParams, tries: int) -> Any:
         """Returns the options of a job: all parameters are sent, so that no default of the server matters."""
         options = {**run.model_dump(), "label": self._named(run.label), "model": self.name, "tag": self._tag}
-        content = json.dumps([self._loaded.sha256, self._loaded.precision, options, tries], sort_keys=True)
+        content = json.dumps([self._loaded.version, self._loaded.precision, options, tries], sort_keys=True)
         key = hashlib.sha256(content.encode()).hexdigest()
         return {**options, "idempotency_key": key, "urgency": URGENCIES[-1]}
 
@@ -253,8 +252,6 @@ def served_model(name: str | None, url: str, *, tag: str | None = None) -> Serve
         raise UserError(f"{url}: model: Input should be one of {', '.join(models)}")
     if chosen["state"] == "refused":
         raise UserError(f"{url}: model: This model cannot be used: {chosen['reason']}")
-    if "sha256" not in chosen:
-        raise UserError(f"{url}: no worker has loaded {chosen['name']} yet: try again in a minute")
     model = ServedModel(url, chosen, tag=tag)
     if model.shape.planes > 1:
         raise UserError(f"{url}: images of {model.shape.channels} channels are drawn without --server only")

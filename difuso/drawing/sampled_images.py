@@ -52,10 +52,11 @@ class SampledImages:
         way = params.model_dump(mode="json", exclude={"n", "seed", "label"}) | {"labels": list(labels) or params.label}
         if told:
             way |= {"conditions": [dict(each) for each in told], "seed": params.seed}  # which image is told what
-        self.facts = {"model": model.name, "sha256": model.loaded.sha256, **way}
+        self.facts = {"model": model.name, "version": model.loaded.version, **way}
         digest = hashlib.sha256(json.dumps(way, sort_keys=True).encode()).hexdigest()
         name = f"{params.sampler}-{params.spacing.partition(':')[0]}-{params.steps}-{digest[:8]}"
-        self.folder = root / f"{model.name}-{model.loaded.version[:8]}" / name
+        precision = "" if model.loaded.precision == "float32" else f"-{model.loaded.precision}"
+        self.folder = root / f"{model.name}-{model.loaded.version[:8]}{precision}" / name
         self._clock = self.folder / "seconds.json"
         self.folder.mkdir(parents=True, exist_ok=True)
         _replace(self.folder / "parameters.json", (json.dumps(self.facts, indent=2) + "\n").encode())

@@ -27,7 +27,7 @@ from jobs.told import parted
 from worker.settings import WorkerSettings
 
 from ..errors import UserError, user_errors
-from ..models_folder import usable_models
+from ..models_folder import find_model, usable_models
 from ..progress import progress, title_of
 from .drawing import load_runner
 
@@ -54,7 +54,10 @@ def make_images(request: Request, out: Path, settings: WorkerSettings) -> list[P
     job, sent = read_job(request, settings)
     check_holds_planes(out, job.planes)
     check_place(out)
-    runner, *more = (load_runner(name, settings, slots=slots_of(job)) for name in job.models)
+    found = (
+        find_model(name, settings.models_dir, version) for name, version in zip(job.models, job.versions, strict=True)
+    )
+    runner, *more = (load_runner(each.folder, settings, slots=slots_of(job)) for each in found)
     with user_errors(job.model):
         drawn = draw(runner, job, sent, *more)
     pixels = np.stack([pixels_of(png, planes=job.planes) for png in drawn.pngs])
@@ -66,12 +69,12 @@ def read_job(request: Request, settings: WorkerSettings) -> tuple[Job, list[byte
     """Returns the job of a request, and the PNGs of its fitted images; raises UserError like `make_images`."""
     kind, query, files = request
     with user_errors():
-        model = kind.choose(query, usable_models(settings.models_dir))
+        model = kind.choose(query, usable_models(settings.models_dir).at(query.version))
         rest, told = parted(query.condition, model.config.conditions)
         draft = kind.draft(query.model_copy(update={"condition": rest}), model)
         named = {**files, **{name: Path(file) for name, file in told.items()}}
         prepared = draft.complete(_read_files(kind, named, draft))
-        return new_job(model.name, prepared), [image.png for image in prepared.uploads]
+        return new_job(model.name, prepared, versions=model.versions), [image.png for image in prepared.uploads]
 
 
 def write_images(

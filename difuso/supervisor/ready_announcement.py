@@ -29,7 +29,7 @@ def announce(host: str, port: int, client: redis.Redis, *, since: float) -> bool
     if not ready:
         return False
     for name, model in models.items():
-        if not model.ready:
+        if model.reason is not None:
             log.warning("model %s is not served: %s", name, model.reason)
     kind = "model" if len(ready) == 1 else "models"
     log.info("difuso is ready: %s  (%s %s, Ctrl-C stops)", address, kind, ", ".join(ready))
@@ -38,5 +38,5 @@ def announce(host: str, port: int, client: redis.Redis, *, since: float) -> bool
 
 def merged(reports: Sequence[WorkerReport]) -> dict[str, ModelReport]:
     """Returns a report on each model by name: of a worker that serves it, if there is one."""
-    found = [each for report in reports for each in report.models.items()]
-    return dict(sorted(found, key=lambda each: each[1].ready))  # of several, a dict keeps the last
+    found = [each for report in reports for each in report.models]
+    return {each.name: each for each in sorted(found, key=lambda each: each.ready)}  # of several, a dict keeps the last

@@ -12,7 +12,9 @@ import redis
 
 from ..contract import Job
 from . import keys
-from .workers import ModelReport, ask_reports, lone_job_seconds, read_reports, reports_for, total_rate
+from .keys import QueueName
+from .queues import queue_key
+from .workers import WorkerReport, ask_reports, lone_job_seconds, read_reports, total_rate
 
 MAX_QUEUED = 100_000  # ids of one queue that are read
 
@@ -73,25 +75,25 @@ return {ahead, string.format('%.0f', mine), string.format('%.0f', shared), strin
 
 @dataclass(frozen=True)
 class Backlog:
-    """The unfinished work of one model."""
+    """The unfinished work of one version of a model."""
 
     image_steps: int  # the image-steps left to do of the queued and running jobs, but not of those that wait behind
     jobs: int  # the number of all these jobs
     rate: float | None  # the image-steps per second of all live workers; None if unknown
-    reports: Sequence[ModelReport] = ()  # what the live workers report on the model
+    workers: Sequence[WorkerReport] = ()  # the reports of the live workers
 
 
-def read_backlog(client: redis.Redis, model: str, behind: Sequence[str]) -> Backlog:
-    """Returns the unfinished work of a model, and what its workers report, in one round trip.
+def read_backlog(client: redis.Redis, ref: str, behind: Sequence[QueueName]) -> Backlog:
+    """Returns the unfinished work of a version of a model, and what its workers report, in one round trip.
 
-    `behind` are the keys of the queues that workers claim from last, whose work delays no job of the others.
+    `behind` are the queues that workers claim from last, whose work delays no job of the others.
     """
     with client.pipeline(transaction=False) as pipe:
-        pipe.eval(_TOTAL, 1 + len(behind), keys.backlog(model), *behind, MAX_QUEUED - 1)
+        pipe.eval(_TOTAL, 1 + len(behind), keys.backlog(ref), *map(queue_key, behind), MAX_QUEUED - 1)
         ask_reports(pipe)
         (image_steps, jobs), answer = pipe.execute()
     workers = read_reports(answer)
-    return Backlog(int(image_steps), jobs, total_rate(model, workers), reports_for(model, workers))
+    return Backlog(int(image_steps), jobs, total_rate(ref, workers), workers)
 
 
 @dataclass(frozen=True)
@@ -104,25 +106,26 @@ class Forecast:
     eta_seconds: float | None = None  # the time until it is done; None if the speed is unknown
 
 
-def read_forecast(client: redis.Redis, job: Job, queues: Sequence[str], *, is_queued: bool) -> Forecast:
+def read_forecast(client: redis.Redis, job: Job, queues: Sequence[QueueName], *, is_queued: bool) -> Forecast:
     """Returns the forecast of a job in one round trip, and writes nothing.
 
     Jobs that will be claimed earlier count in full. Running jobs share the batch equally, so each of them counts up to
     the image-steps of this job. The time is at least that of the job alone on a worker.
 
     Args:
-        queues: the keys of the queues of its model by urgency. Workers claim from those before its own first.
+        queues: the queues of its version by urgency. Workers claim from those before its own first.
         is_queued: whether the job was submitted; one that was not comes after all jobs of its own queue.
     """
-    facts = (job.id, job.image_steps, MAX_QUEUED - 1, "queued" if is_queued else "new", job.urgency + 1)
+    first = sum(name.urgency <= job.urgency for name in queues)
+    facts = (job.id, job.image_steps, MAX_QUEUED - 1, "queued" if is_queued else "new", first)
     with client.pipeline(transaction=False) as pipe:
-        pipe.eval(_OUTLOOK, 1 + len(queues), keys.backlog(job.model), *queues, *facts)
+        pipe.eval(_OUTLOOK, 1 + len(queues), keys.backlog(job.ref), *map(queue_key, queues), *facts)
         ask_reports(pipe)
         (ahead, *steps), answer = pipe.execute()
     mine, shared, earlier = map(int, steps)
     workers = read_reports(answer)
-    rate = total_rate(job.model, workers)
-    alone = lone_job_seconds(job.model, workers, image_steps=mine, images=job.task.abreast(job.params))
+    rate = total_rate(job.ref, workers)
+    alone = lone_job_seconds(job.ref, workers, image_steps=mine, images=job.task.abreast(job.params))
     if rate is None or alone is None:
         return Forecast(ahead)
     return Forecast(ahead, alone, max((mine + shared + earlier) / rate, alone))

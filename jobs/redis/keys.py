@@ -1,16 +1,39 @@
-"""The names of all keys that front ends and workers have in Redis, besides those of RQ."""
+"""The names of all keys that front ends and workers have in Redis, besides those of RQ.
+
+A `ref` is the short name of one version of a model: faces64@1a2b3c4d5e6f.
+"""
+
+import re
+from typing import NamedTuple
 
 WORKERS = "difuso:workers"  # hash: worker name -> WorkerReport
 
-
-def queue_name(model: str, urgency: int) -> str:
-    """RQ queue of a model and an urgency; workers look at the queues in the order of urgency."""
-    return f"difuso.{model}.{urgency}"
+_REF = r"[a-z0-9][a-z0-9._-]{0,63}@[0-9a-f]{0,12}"
+_QUEUE = re.compile(rf"difuso\.(?P<ref>{_REF})\.(?P<contract>\d{{1,6}})\.(?P<urgency>[0-7])")
 
 
-def model_of(queue: str) -> str:
-    """Returns the model of a queue by its name."""
-    return queue.removeprefix("difuso.").rpartition(".")[0]
+class QueueName(NamedTuple):
+    """An RQ queue: its jobs are of one version of a model, need one contract and are equally urgent.
+
+    So a worker never meets a job that it cannot run. It looks at the queues in the order of urgency.
+    """
+
+    ref: str
+    contract: int
+    urgency: int
+
+    @property
+    def model(self) -> str:
+        return self.ref.partition("@")[0]
+
+    def __str__(self) -> str:
+        return f"difuso.{self.ref}.{self.contract}.{self.urgency}"
+
+    @classmethod
+    def read(cls, name: str) -> "QueueName | None":
+        """Returns the parts of a name; None if it is of no queue of difuso."""
+        found = _QUEUE.fullmatch(name)
+        return found and cls(found["ref"], int(found["contract"]), int(found["urgency"]))
 
 
 def progress(job_id: str) -> str:
@@ -28,14 +51,14 @@ def cancel(job_id: str) -> str:
     return f"difuso:cancel:{job_id}"
 
 
-def backlog(model: str) -> str:
+def backlog(ref: str) -> str:
     """Hash: job id -> image-steps left to do."""
-    return f"difuso:backlog:{model}"
+    return f"difuso:backlog:{ref}"
 
 
-def wake(model: str) -> str:
+def wake(ref: str) -> str:
     """List: tokens that idle workers block on, for "there may be work". A lost token costs a second, not a job."""
-    return f"difuso:wake:{model}"
+    return f"difuso:wake:{ref}"
 
 
 def index(owner: str | None) -> str:

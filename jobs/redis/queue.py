@@ -10,7 +10,6 @@ from rq.exceptions import DuplicateJobError
 from rq.job import JobStatus as RqStatus
 from rq.registry import FailedJobRegistry, FinishedJobRegistry, StartedJobRegistry
 from rq.serializers import JSONSerializer
-from rq.utils import now, utcformat
 
 from ..contract import TASK, URGENCIES, Job, JobState, JobStatus
 from ..cost import Cost
@@ -18,26 +17,18 @@ from ..errors import IdempotencyConflict, JobUnreadable
 from . import keys
 from .backlog import Backlog, Forecast, read_backlog, read_forecast
 from .capped_reads import ask_since
-from .events import Ending, status_channel
+from .events import Ending
 from .index import Cursor, Page, Wanted, description, enter, read_page
+from .keys import QueueName
 from .limits import Ledger, Limits, Refusal, Usage
+from .queued import end_queued
+from .queues import known_queues, queue_key, queues_of
 from .rq_job import EXPIRED_AT, MAX_RETRIES, DataJob
 from .status import ask_statuses, read_status, request_hash_of, seconds_of, status_at_end
 from .workers import WorkerReport, live_reports
 
 WAKE_TOKENS = 16
 REGISTRIES = {"started": StartedJobRegistry, "finished": FinishedJobRegistry, "failed": FailedJobRegistry}
-
-# The job belongs to this script or to a worker, whichever removes the id from the list. It is one script, so that a
-# lost reply or the end of this process leaves no half-cancelled job, and a repeated request has the same effect.
-_CANCEL_QUEUED = """
-if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 1 then
-  redis.call('HSET', KEYS[2], 'status', ARGV[2], 'ended_at', ARGV[3])
-  redis.call('EXPIRE', KEYS[2], ARGV[4])
-  redis.call('HDEL', KEYS[3], ARGV[1])
-  redis.call('PUBLISH', ARGV[5], '{}')
-end
-"""
 
 
 # Without the condition, a record that is forgotten at this moment would come back without an end.
@@ -54,11 +45,11 @@ class RedisHealth:
     append_only_ok: bool  # whether it appends every write to a file, and the last write and rewrite succeeded
 
 
-def wake(client: redis.Redis, model: str) -> None:
+def wake(client: redis.Redis, ref: str) -> None:
     """Tells an idle worker that there may be work."""
     with client.pipeline(transaction=False) as pipe:
-        pipe.lpush(keys.wake(model), 1)
-        pipe.ltrim(keys.wake(model), 0, WAKE_TOKENS - 1)
+        pipe.lpush(keys.wake(ref), 1)
+        pipe.ltrim(keys.wake(ref), 0, WAKE_TOKENS - 1)
         pipe.execute()
 
 
@@ -110,7 +101,7 @@ class JobQueue:
         Raises IdempotencyConflict if the id belongs to a request with another hash.
         """
         with self._client.pipeline(transaction=False) as pipe:
-            pipe.hsetnx(keys.backlog(job.model), job.id, job.image_steps)
+            pipe.hsetnx(keys.backlog(job.ref), job.id, job.image_steps)
             enter(pipe, job, result_ttl=self._result_ttl)
             pipe.execute()
         try:
@@ -118,12 +109,12 @@ class JobQueue:
         except DuplicateJobError:
             return self._recognise(job, request_hash)
         with suppress(redis.RedisError):  # the job is accepted, and idle workers look every second anyway
-            wake(self._client, job.model)
+            wake(self._client, job.ref)
         return True
 
     def _enqueue(self, job: Job, request_hash: str) -> None:
-        name = keys.queue_name(job.model, job.urgency)
-        queue = Queue(name, connection=self._client, job_class=DataJob, serializer=JSONSerializer)
+        name = QueueName(job.ref, job.contract, job.urgency)
+        queue = Queue(str(name), connection=self._client, job_class=DataJob, serializer=JSONSerializer)
         fresh = queue.create_job(
             TASK,
             kwargs={"job": job.model_dump(mode="json")},
@@ -147,8 +138,8 @@ class JobQueue:
 
     def _recognise(self, job: Job, request_hash: str) -> bool:
         existing = self.status(job.id, outlook=False)
-        if existing.state.is_terminal or existing.job.model != job.model:
-            self._client.hdel(keys.backlog(job.model), job.id)
+        if existing.state.is_terminal or existing.job.ref != job.ref:
+            self._client.hdel(keys.backlog(job.ref), job.id)
         if request_hash_of(self._client, job.id) != request_hash:
             raise IdempotencyConflict
         return False
@@ -175,11 +166,7 @@ class JobQueue:
 
     def forecast(self, job: Job, *, is_queued: bool = False) -> Forecast:
         """Returns the forecast of a job, or of one that was not submitted, as if it were now. Nothing is written."""
-        return read_forecast(self._client, job, self._queue_keys(job.model), is_queued=is_queued)
-
-    @staticmethod
-    def _queue_keys(model: str) -> list[str]:
-        return [_queue_key(keys.queue_name(model, urgency)) for urgency in URGENCIES]
+        return read_forecast(self._client, job, queues_of(job.ref), is_queued=is_queued)
 
     def status_at_end(self, job: Job, ending: Ending) -> JobStatus:
         """Returns the status of a job whose end was announced, without its timesteps."""
@@ -195,41 +182,38 @@ class JobQueue:
         if status.state.is_terminal:
             return status
         self._client.set(keys.cancel(job_id), 1, ex=2 * self._result_ttl)
-        queue = _queue_key(keys.queue_name(status.job.model, status.job.urgency))
-        names = (queue, DataJob.key_for(job_id), keys.backlog(status.job.model))
-        facts = (RqStatus.CANCELED.value, utcformat(now()), 2 * self._result_ttl)
-        self._client.eval(_CANCEL_QUEUED, len(names), *names, job_id, *facts, status_channel(job_id))
+        name = QueueName(status.job.ref, status.job.contract, status.job.urgency)
+        end_queued(self._client, job_id, name, RqStatus.CANCELED, ttl=2 * self._result_ttl)
         return self.status(job_id)
 
     def expire(self, job_id: str) -> None:
         """Notes that the images of a job that has ended are deleted from now on. Is idempotent."""
         self._client.eval(_EXPIRE, 1, DataJob.key_for(job_id), EXPIRED_AT, repr(time.time()))
 
-    def backlog(self, model: str, urgency: int = URGENCIES[-1]) -> Backlog:
-        """Returns the unfinished work of a model before a job of this urgency, and what its workers report."""
-        return read_backlog(self._client, model, self._queue_keys(model)[urgency + 1 :])
+    def backlog(self, ref: str, urgency: int = URGENCIES[-1]) -> Backlog:
+        """Returns the unfinished work of a version before a job of this urgency, and the reports of workers."""
+        return read_backlog(self._client, ref, [name for name in queues_of(ref) if name.urgency > urgency])
 
     def workers(self) -> list[WorkerReport]:
         """Returns the reports of the live workers."""
         return live_reports(self._client)
 
-    def depths(self, models: list[str]) -> dict[str, dict[str, int]]:
-        """Returns the number of jobs by queue name and state; RQ's own methods would also clean up registries."""
-        names = [keys.queue_name(model, urgency) for model in models for urgency in URGENCIES]
+    def depths(self) -> dict[QueueName, dict[str, int]]:
+        """Returns the number of jobs by queue and state; RQ's own methods would also clean up registries."""
+        names = known_queues(self._client)
         with self._client.pipeline(transaction=False) as pipe:
             for name in names:
-                pipe.llen(_queue_key(name))
+                pipe.llen(queue_key(name))
                 for registry in REGISTRIES.values():
                     pipe.zcard(registry.key_template.format(name))
             counts = iter(pipe.execute())
         return {name: {state: next(counts) for state in ("queued", *REGISTRIES)} for name in names}
 
-    def oldest_age(self, models: list[str]) -> float:
-        """Returns the seconds since the oldest waiting job of the models was queued; 0 if none is waiting."""
-        names = [keys.queue_name(model, urgency) for model in models for urgency in URGENCIES]
+    def oldest_age(self) -> float:
+        """Returns the seconds since the oldest waiting job was queued; 0 if none is waiting."""
         with self._client.pipeline(transaction=False) as pipe:
-            for name in names:
-                ask_since(pipe, _queue_key(name), DataJob.key_for(""))
+            for name in known_queues(self._client):
+                ask_since(pipe, queue_key(name), DataJob.key_for(""))
             times = [seconds_of(stamp) for stamp in pipe.execute()]
         return max([0.0, *(time.time() - since for since in times if since is not None)])
 
@@ -242,7 +226,3 @@ class JobQueue:
         statuses = {persistence.get(f"aof_last_{what}_status") for what in ("write", "bgrewrite")}
         append_only_ok = bool(persistence.get("aof_enabled")) and statuses == {"ok"}
         return RedisHealth(memory["used_memory"], memory.get("maxmemory", 0), append_only_ok)
-
-
-def _queue_key(name: str) -> str:
-    return f"{Queue.redis_queue_namespace_prefix}{name}"

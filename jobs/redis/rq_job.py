@@ -1,5 +1,6 @@
 """RQ's job, reduced to data: somebody else who can write to Redis may have written it, so no part of it may run."""
 
+import json
 import zlib
 from typing import Any, Self
 
@@ -22,6 +23,7 @@ DEATHS = "deaths"  # the number of workers that died while running the job
 RESUMED_AT = "resumed_at"  # the image-steps that were done when the last worker began
 PUT_OFF_AT = "put_off_at"  # the time since when no worker could make the job ready, in seconds since the epoch
 PUT_OFFS = "put_offs"  # how often that was found out
+VERSIONS = "versions"  # the versions of its models (JSON) that a job is bound to, if not those it was accepted for
 EXPIRED_AT = "expired_at"  # the time when the client had the images deleted, in seconds since the epoch
 
 # All other fields are dropped: RQ would import and call callbacks, connect to webhooks, and unpack earlier results.
@@ -40,6 +42,7 @@ class DataJob(RqJob):
     resumed_at: int = 0
     put_off_at: float = 0.0
     put_offs: int = 0
+    versions: tuple[str, ...] = ()  # of its models, if it is bound to others than those it was accepted for
     is_fresh: bool = False  # whether no worker has started the job before, so that it has no snapshot
 
     @classmethod
@@ -67,6 +70,7 @@ class DataJob(RqJob):
         self.resumed_at = int(raw_data.get(RESUMED_AT.encode(), 0))
         self.put_off_at = float(raw_data.get(PUT_OFF_AT.encode(), 0.0))
         self.put_offs = int(raw_data.get(PUT_OFFS.encode(), 0))
+        self.versions = bound_versions(raw_data.get(VERSIONS.encode()))
         self.is_fresh = not raw_data.get(b"started_at")
         return restored
 
@@ -79,6 +83,11 @@ class DataJob(RqJob):
     def should_retry(self) -> bool:
         """False, because a job that a worker reports as failed would fail again. This does not concern dead workers."""
         return False
+
+
+def bound_versions(text: bytes | None) -> tuple[str, ...]:
+    """Returns the versions in a record of a job; none if it is bound to those that it was accepted for."""
+    return tuple(json.loads(text)) if text else ()
 
 
 def inflate(data: bytes) -> bytes:

@@ -22,7 +22,7 @@ from ..values import Reported
 from . import keys
 from .capped_reads import MAX_FIELD, MAX_TIMESTEPS, ask_records
 from .events import Ending
-from .rq_job import DEATHS, EXPIRED_AT, inflate
+from .rq_job import DEATHS, EXPIRED_AT, VERSIONS, bound_versions, inflate
 
 STATES: dict[str, JobState] = {
     RqStatus.QUEUED: JobState.QUEUED,
@@ -34,7 +34,7 @@ STATES: dict[str, JobState] = {
 }
 
 LONGEST_CACHED = 1 << 15  # bytes of a job as JSON; nearly all have less than a tenth
-_FIELDS = ("data", "status", "started_at", "ended_at", DEATHS, EXPIRED_AT)
+_FIELDS = ("data", "status", "started_at", "ended_at", DEATHS, EXPIRED_AT, VERSIONS)
 _TIMESTEPS: TypeAdapter[Timesteps] = TypeAdapter(Timesteps, config=ConfigDict(strict=True, allow_inf_nan=False))
 
 
@@ -101,9 +101,9 @@ def seconds_of(stamp: bytes | None) -> float | None:
 
 
 def _parse(fields: Sequence[Any], reports: Sequence[Any], result_ttl: int) -> JobStatus:
-    data, rq_status, started, ended, deaths, expired = fields
+    data, rq_status, started, ended, deaths, expired, versions = fields
     report, timesteps = (*reports, None)[:2]
-    job = _parse_job(data)
+    job = _parse_job(data).bound_to(bound_versions(versions))
     state = STATES.get((rq_status or b"").decode(), JobState.QUEUED)
     started_at, ended_at = _seconds(started), _seconds(ended)
     progress = Progress() if report is None else Progress.model_validate_json(report)

@@ -1,32 +1,42 @@
 """The reports of workers, and the speeds computed from them."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import redis
 from pydantic import Field, ValidationError
 
 from model.folders.config import Precision
+from model.folders.version import VERSION, ref_of
 
 from ..contract import MAX_NUMBER, MAX_SECONDS
+from ..params import MODEL_NAME
+from ..understanding import Understanding
 from ..values import Reported
 from . import keys
 from .capped_reads import MAX_REPORT, ask_entries, entries
 
 
 class ModelReport(Reported):
-    """A worker's report on one model."""
+    """A worker's report on one version of a model."""
 
-    ready: bool  # whether the model is loaded and warm
-    sha256: str | None = None
+    name: str = Field(pattern=MODEL_NAME)
+    version: str | None = Field(default=None, pattern=VERSION)  # None if the folder does not tell
+    # whether it is the newest version of this model that the worker holds, which it binds waiting jobs to
+    newest: bool = False
+    ready: bool  # whether the version is loaded and warm
     # the measured image-steps per second with full batches
     rate: float | None = Field(default=None, ge=1 / MAX_NUMBER, le=MAX_NUMBER)
     # the measured time of one step of a single image
     step_seconds: float | None = Field(default=None, ge=0, le=MAX_SECONDS)
     precision: Precision = "float32"  # the number format in which it computes the model
     slow_format: bool = False  # whether its processor has no fast instructions for this format
-    reason: str | None = None  # why the worker refuses the model; None if it does not
+    reason: str | None = None  # why the worker refuses this version; None if it does not
+
+    @property
+    def ref(self) -> str:
+        return ref_of(self.name, self.version or "")
 
 
 class WorkerReport(Reported):
@@ -35,7 +45,12 @@ class WorkerReport(Reported):
     name: str
     at: float
     slots: int
-    models: dict[str, ModelReport]
+    understands: Understanding = Understanding()
+    models: tuple[ModelReport, ...]
+
+    def holds(self, ref: str) -> bool:
+        """Whether the worker can draw with this version of a model."""
+        return any(each.ready and each.ref == ref for each in self.models)
 
 
 STALE_SECONDS = 15  # without a report, after which a worker does not count; it sends one with each heartbeat
@@ -79,25 +94,39 @@ def prune_reports(client: redis.Redis) -> None:
         client.hdel(keys.WORKERS, *gone)
 
 
-def reports_for(model: str, reports: list[WorkerReport]) -> list[ModelReport]:
-    """Returns the reports of the live workers on one model."""
-    return [report.models[model] for report in reports if model in report.models]
+def reports_on(ref: str, reports: Iterable[WorkerReport]) -> list[ModelReport]:
+    """Returns what live workers report on one version of a model; a folder without a version may hold any."""
+    refs = ref, ref_of(ref.partition("@")[0], "")
+    return [each for report in reports for each in report.models if each.ref in refs]
 
 
-def total_rate(model: str, reports: list[WorkerReport]) -> float | None:
-    """Returns the image-steps per second of all live workers for one model; None if none has measured it."""
-    rates = [report.rate for report in reports_for(model, reports) if report.ready and report.rate]
+def refusal(ref: str, reports: Iterable[WorkerReport]) -> str | None:
+    """Returns why no worker can draw with a version; None if one can or may still load it, or if none reports on it."""
+    found = reports_on(ref, reports)
+    if not found or any(each.ready or each.reason is None for each in found):
+        return None
+    return found[0].reason
+
+
+def held_refs(reports: Iterable[WorkerReport]) -> frozenset[str]:
+    """Returns all versions of models that live workers hold."""
+    return frozenset(each.ref for report in reports for each in report.models if each.ready)
+
+
+def total_rate(ref: str, reports: Sequence[WorkerReport]) -> float | None:
+    """Returns the image-steps per second of all live workers for one version; None if none has measured it."""
+    rates = [each.rate for each in reports_on(ref, reports) if each.ready and each.rate]
     return sum(rates) or None
 
 
-def lone_job_seconds(model: str, reports: list[WorkerReport], *, image_steps: int, images: float) -> float | None:
+def lone_job_seconds(ref: str, reports: Sequence[WorkerReport], *, image_steps: int, images: float) -> float | None:
     """Returns the seconds that a job takes alone on the fastest worker; None if none has measured its speed.
 
     Full batches have the worker's rate, and no image is faster than a single image. `images` step side by side.
     """
     times = [
         max(image_steps / report.rate, image_steps / images * (report.step_seconds or 0.0))
-        for report in reports_for(model, reports)
+        for report in reports_on(ref, reports)
         if report.ready and report.rate
     ]
     return min(times, default=None)

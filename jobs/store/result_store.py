@@ -93,7 +93,7 @@ class ResultStore:
     def manifest(self, job_id: str) -> Manifest | None:
         """Returns the manifest of a job's result; None if there is no result, or if it was deleted."""
         data = self._read(self._result(job_id) / "manifest.json")
-        return Manifest.model_validate_json(data) if data else None
+        return Manifest.read(data) if data else None
 
     def image(self, manifest: Manifest, index: int) -> bytes:
         """Returns one image as PNG; raises ResultExpired if it was deleted."""

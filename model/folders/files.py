@@ -4,6 +4,7 @@ Every read has a limit, and none can block: a pipe in the place of a file is ref
 """
 
 import errno
+import hashlib
 import math
 import os
 import stat
@@ -15,6 +16,7 @@ from pydantic_core import from_json
 from ..errors import CheckpointError, unreadable
 
 CONFIG, WEIGHTS, SUMS = "config.json", "model.safetensors", "SHA256SUMS"
+CLASSIFIER, WEAKER = "classifier.safetensors", "weaker.safetensors"  # of networks that guide the model
 CARD, SHEET, LOSSES = "README.md", "sheet.png", "losses.png"  # files about a model, for people
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
 MAX_FILE = 1 << 20  # bytes of a config or SHA256SUMS; a config with the names of 22,000 classes has half of that
@@ -132,6 +134,15 @@ def read_bytes(folder: Path, name: str) -> bytes:
     if len(content) > MAX_FILE:
         raise CheckpointError(f"{name} must have at most {MAX_FILE} bytes")
     return content
+
+
+def file_sha256(path: Path) -> str:
+    """Returns the hexadecimal SHA-256 of a file; raises CheckpointUnreadable if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise unreadable(path.name, error) from error
 
 
 def _open(path: Path) -> Any:

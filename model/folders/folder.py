@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..errors import CheckpointError, unreadable
 from .config import ModelConfig
-from .files import SUMS, read_bytes, read_sums, require_file
+from .files import SUMS, file_sha256, read_bytes, read_sums, require_file
 
 
 @dataclass(frozen=True)
@@ -28,17 +28,8 @@ class FolderContents:
     # the tensors of the network, and of the classifier and the weaker network if there are any, by the names of their
     # files; in each by the names of our network, in any floating-point type
     weights: dict[str, dict[str, Tensor]]
-    sha256: tuple[str, ...]  # hexadecimal SHA-256 of each file
+    digests: dict[str, str]  # the hexadecimal SHA-256 of each file that decides what is drawn, by its path
     parameters: int | None = None  # the number of parameters that the folder states, if it does
-
-
-def file_sha256(path: Path) -> str:
-    """Returns the hexadecimal SHA-256 of a file; raises CheckpointUnreadable if it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise unreadable(path.name, error) from error
 
 
 def checked_sums(folder: Path, names: Iterable[str]) -> dict[str, str]:

@@ -1,11 +1,26 @@
-"""Finds the config and the weights of a model folder, of ours or of diffusers, without torch."""
+"""Finds the config, the weights and the version of a model folder, of ours or of diffusers, without torch."""
 
 import os
+import re
+from functools import lru_cache
 from pathlib import Path
 
+from ..errors import CheckpointError, unreadable
 from ..folders.config import ModelConfig
 from ..folders.config_json import config_from_json
-from ..folders.files import CONFIG, WEIGHTS, read_json, require_file
+from ..folders.files import (
+    CLASSIFIER,
+    CONFIG,
+    SUMS,
+    WEAKER,
+    WEIGHTS,
+    file_sha256,
+    is_file,
+    read_json,
+    read_sums,
+    require_file,
+)
+from ..folders.version import VERSION, version_of
 from .diffusers import config
 
 
@@ -31,3 +46,43 @@ def weights_of(folder: Path) -> str:
         return config.find_weights(folder)
     require_file(folder, WEIGHTS)
     return WEIGHTS
+
+
+def read_version(folder: Path, model: ModelConfig) -> str:
+    """Returns the version of the model in a folder, whose config has been read.
+
+    The digests are those of SHA256SUMS, which workers compare with the files. A folder of diffusers may have none: then
+    the files are read, once as long as they do not change.
+
+    Raises CheckpointError if a file is missing, or SHA256SUMS lacks it.
+    """
+    if config.is_diffusers(folder):
+        files = config.deciding_files(folder)
+    else:
+        guides = {CLASSIFIER: model.classifier, WEAKER: model.weaker}
+        files = [WEIGHTS, CONFIG, *(file for file, guide in guides.items() if guide is not None)]
+    if not config.is_diffusers(folder) or is_file(folder / SUMS):
+        sums = read_sums(folder)
+        return version_of({name: _summed(sums, name) for name in files})
+    return version_of({name: _digest(folder / name) for name in files})
+
+
+def _summed(sums: dict[str, str], name: str) -> str:
+    if name not in sums:
+        raise CheckpointError(f"{SUMS} does not name {name}")
+    if not re.fullmatch(VERSION, sums[name]):
+        raise CheckpointError(f"{SUMS} holds an invalid SHA-256 of {name}")
+    return sums[name]
+
+
+def _digest(path: Path) -> str:
+    try:
+        facts = path.stat()
+    except OSError as error:
+        raise unreadable(path.name, error) from error
+    return _sha256(path, facts.st_size, facts.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _sha256(path: Path, size: int, modified: int) -> str:
+    return file_sha256(path)

@@ -16,7 +16,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from jobs.catalog import model_folders
+from jobs.model_folders import model_folders
 from model.checkpoint import SUMS, WEIGHTS, file_sha256
 from tests.hostile_models import ATTACKS, plant
 from tests.serving import ENVIRONMENT, free_port, running

@@ -17,7 +17,6 @@ from starlette.types import Message
 
 from app.main import create_app, serve
 from app.settings import ApiSettings
-from jobs.redis.workers import ModelReport
 from tests.app_server import ALICE, BOB, FakeWorker, keys_file, running
 from tests.serving import free_port
 
@@ -65,7 +64,7 @@ def test_no_byte_of_a_body_is_read_without_a_key(settings: ApiSettings, content_
 
 
 def test_what_is_open_says_nothing_about_the_inside(api: httpx.Client, worker: FakeWorker) -> None:
-    worker.report(ModelReport(ready=True, rate=10.0))
+    worker.report(ready=True, rate=10.0)
     assert api.get("/healthz").json() == {"status": "ok"}
     assert api.get("/readyz").json() == {"status": "ok"}
     assert api.get("/").status_code == 200

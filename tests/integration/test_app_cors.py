@@ -104,7 +104,7 @@ def test_all_other_origins_are_kept_out(api: httpx.Client, worker: FakeWorker) -
         answer = api.post("/generate", headers=ASYNC | of(origin))
         assert (answer.status_code, answer.json()["type"], shared(answer)) == (403, "/problems/cross-origin", None)
         assert shared(api.get("/models", headers=of(origin))) is None
-    assert worker.client.llen("rq:queue:difuso.tiny.3") == 0
+    assert worker.client.llen(worker.queue_key) == 0
 
 
 @pytest.mark.parametrize(

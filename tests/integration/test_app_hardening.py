@@ -256,7 +256,7 @@ def test_a_page_from_elsewhere_changes_nothing(api: httpx.Client, worker: FakeWo
     for method, path in (("POST", "/generate"), ("POST", "/denoise"), ("DELETE", job), ("POST", "/nothing")):
         answer = api.request(method, path, headers=said)
         assert (answer.status_code, answer.json()["type"]) == (403, "/problems/cross-origin")
-    assert worker.client.llen("rq:queue:difuso.tiny.3") == 1
+    assert worker.client.llen(worker.queue_key) == 1
     assert api.get(job, headers=said).json()["state"] == "queued"
 
 

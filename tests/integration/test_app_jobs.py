@@ -38,7 +38,7 @@ def elsewhere() -> Iterator[ThreadPoolExecutor]:
 
 
 def queued(worker: FakeWorker) -> list[str]:
-    ids: list[Any] = worker.client.lrange("rq:queue:difuso.tiny.3", 0, -1)
+    ids: list[Any] = worker.client.lrange(worker.queue_key, 0, -1)
     return [job_id.decode() for job_id in ids]
 
 

@@ -21,7 +21,6 @@ from jobs.cost import Cost
 from jobs.params import SamplingParams
 from jobs.redis import keys, limits
 from jobs.redis.queue import JobQueue
-from jobs.redis.workers import ModelReport
 from tests.app_server import ALICE, BOB, FakeWorker, keys_file, running
 from tests.pictures import black_png, saved
 from tests.serving import free_port
@@ -166,7 +165,7 @@ def test_a_repeated_request_is_its_job_even_at_the_limit(api: httpx.Client) -> N
 
 
 def test_the_flood_of_one_key_does_not_stop_another(api: httpx.Client, worker: FakeWorker) -> None:
-    worker.report(ModelReport(ready=True, rate=10.0))
+    worker.report(ready=True, rate=10.0)
     with ThreadPoolExecutor(20) as pool:
         flood = pool.map(lambda _: post(api, 50).status_code, range(200))
         bob = api.post("/generate?steps=50", headers={**ASYNC, **BOB})

@@ -12,7 +12,6 @@ from PIL import Image
 
 from app.settings import ApiSettings
 from jobs.redis import keys
-from jobs.redis.workers import ModelReport
 from tests.app_server import ALICE, BOB, FakeWorker, keys_file, running
 from tests.pictures import saved
 
@@ -65,7 +64,7 @@ def test_the_price_is_that_of_the_job_and_leaves_nothing_behind(
     api: httpx.Client, settings: ApiSettings, worker: FakeWorker, kind: str
 ) -> None:
     query, files, image_steps, images = CASES[kind]
-    worker.report(ModelReport(ready=True, rate=10.0))
+    worker.report(ready=True, rate=10.0)
     before = contents(worker.client, settings)
     answer = post(api, kind, query | DRY, files)
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, "application/json")
@@ -103,7 +102,7 @@ def test_several_seeds_are_priced_together(api: httpx.Client) -> None:
 
 def test_the_forecast_is_that_of_the_job_if_it_were_queued_now(api: httpx.Client, worker: FakeWorker) -> None:
     assert (price(api)["seconds"], price(api)["eta_seconds"]) == (None, None)
-    worker.report(ModelReport(ready=True, rate=10.0, step_seconds=0.5))
+    worker.report(ready=True, rate=10.0, step_seconds=0.5)
     first, _ = (post(api, "generate", {"n": 8, "steps": 10}, {}).json() for _ in range(2))
     worker.start(first["id"])
     found = price(api, n=2, steps=10)
@@ -117,7 +116,7 @@ def test_the_forecast_is_that_of_the_job_if_it_were_queued_now(api: httpx.Client
 
 def test_the_inversions_of_an_interpolation_step_side_by_side(api: httpx.Client, worker: FakeWorker) -> None:
     """One image between two takes two runs one after the other, and not three."""
-    worker.report(ModelReport(ready=True, rate=100.0, step_seconds=0.5))
+    worker.report(ready=True, rate=100.0, step_seconds=0.5)
     query = {"lambda": 0.5, "mode": "ddim", "steps": 10}
     found = post(api, "interpolate", query | DRY, {"image_a": PICTURE, "image_b": MASK}).json()
     assert (found["image_steps"], found["seconds"]) == (28, (9 + 10) * 0.5)
@@ -125,7 +124,7 @@ def test_the_inversions_of_an_interpolation_step_side_by_side(api: httpx.Client,
 
 def test_with_several_workers_the_job_alone_runs_on_one(api: httpx.Client, worker: FakeWorker) -> None:
     for name, rate in (("slow", 5.0), ("fast", 10.0)):
-        worker.report(ModelReport(ready=True, rate=rate), name=name)
+        worker.report(ready=True, rate=rate, name=name)
     assert price(api, n=6, steps=10)["seconds"] == 60 / 10
     assert price(api, n=6, steps=10)["eta_seconds"] == 60 / 10
 
@@ -179,13 +178,13 @@ def test_a_full_queue_refuses_a_price(api: httpx.Client, worker: FakeWorker) -> 
 
 
 def test_a_backlog_that_takes_too_long_refuses_a_price(api: httpx.Client, worker: FakeWorker) -> None:
-    worker.report(ModelReport(ready=True, rate=10.0))
+    worker.report(ready=True, rate=10.0)
     assert post(api, "generate", {"n": 10, "steps": 700}, {}).status_code == 202
     same_refusals(*both(api))
 
 
 def test_less_urgent_jobs_that_wait_refuse_nobody(api: httpx.Client, worker: FakeWorker) -> None:
-    worker.report(ModelReport(ready=True, rate=10.0))
+    worker.report(ready=True, rate=10.0)
     behind = {"headers": {"Priority": "u=7"}}
     assert post(api, "generate", {"n": 10, "steps": 700}, {}, **behind).status_code == 202
     assert price(api, n=2, steps=10)["eta_seconds"] == 2
@@ -195,7 +194,7 @@ def test_less_urgent_jobs_that_wait_refuse_nobody(api: httpx.Client, worker: Fak
 
 
 def test_a_model_that_every_worker_refuses_has_no_price(api: httpx.Client, worker: FakeWorker) -> None:
-    worker.report(ModelReport(ready=False, reason="weights contain NaN"))
+    worker.report(ready=False, reason="weights contain NaN")
     same_refusals(*both(api))
 
 

@@ -13,7 +13,6 @@ import pytest
 from PIL import Image
 
 from app.settings import ApiSettings
-from jobs.redis.workers import ModelReport
 from tests.app_server import FakeWorker
 from tests.pictures import saved
 
@@ -194,7 +193,7 @@ def test_one_key_for_two_pictures_at_once_is_one_job_that_keeps_its_own(
 
 
 def test_more_than_can_be_done_in_time_is_refused_until_it_can(api: httpx.Client, worker: FakeWorker) -> None:
-    worker.report(ModelReport(ready=True, rate=10.0))
+    worker.report(ready=True, rate=10.0)
     assert api.post("/generate?n=10&steps=700", headers=ASYNC).status_code == 202
     response = api.post("/generate?steps=1", headers=ASYNC)
     assert problem(response, 429, "overloaded")["retry_after"] == 100
@@ -214,7 +213,7 @@ def test_the_queue_has_an_end_even_without_a_worker_but_a_repeated_request_is_le
 def test_a_model_that_every_worker_refuses_is_unavailable_with_the_reason(
     api: httpx.Client, worker: FakeWorker
 ) -> None:
-    worker.report(ModelReport(ready=False, reason="weights contain NaN"))
+    worker.report(ready=False, reason="weights contain NaN")
     assert "weights contain NaN" in problem(api.post("/generate"), 503, "model-unavailable")["detail"]
     assert api.get("/models/tiny").json()["reason"] == "weights contain NaN"
 
@@ -224,8 +223,8 @@ def test_models_show_facts_of_the_checkpoint_and_what_workers_say(api: httpx.Cli
     assert before["default"] == "tiny"
     assert before["models"][0]["state"] == "unknown"
     assert before["models"][0]["precision"] == "float32", "what the model says"
-    worker.report(ModelReport(ready=True, rate=10.0, precision="bfloat16", slow_format=True), name="a")
-    worker.report(ModelReport(ready=True, rate=5.0, precision="bfloat16"), name="b")
+    worker.report(ready=True, rate=10.0, precision="bfloat16", slow_format=True, name="a")
+    worker.report(ready=True, rate=5.0, precision="bfloat16", name="b")
     model = api.get("/models/tiny").json()
     assert (model["precision"], model["slow_format"]) == ("bfloat16", True)
     assert (model["state"], model["rate"], model["workers"]) == ("ready", 15.0, 2)
@@ -233,7 +232,7 @@ def test_models_show_facts_of_the_checkpoint_and_what_workers_say(api: httpx.Cli
 
 
 def test_metrics_have_the_promised_names_and_no_unbounded_labels(new_api: httpx.Client, worker: FakeWorker) -> None:
-    worker.report(ModelReport(ready=True, rate=10.0))
+    worker.report(ready=True, rate=10.0)
     job = new_api.post("/generate", headers=ASYNC).json()
     first = new_api.get("/metrics").text
     for path in [f"/nothing/{index}" for index in range(30)] + [job["links"]["self"]]:

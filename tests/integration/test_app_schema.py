@@ -15,9 +15,8 @@ import pytest
 import redis
 
 from app.settings import ApiSettings
-from jobs.contract import URGENCIES
-from jobs.redis import keys
-from jobs.redis.workers import ModelReport
+from jobs.catalog import read_catalog
+from jobs.redis.queues import queue_key, queues_of
 from tests.app_server import ALICE, FakeWorker, keys_file, running
 
 ANSWER_SECONDS = 30  # in which all answers come, and streams of events end
@@ -81,12 +80,12 @@ def ended_jobs(api: httpx.Client, worker: FakeWorker) -> list[str]:
 def busy_worker(settings: ApiSettings, worker: FakeWorker, ended_jobs: list[str]) -> Iterator[None]:
     """From now on every job succeeds as soon as it is queued, so that waiting ends and streams do."""
     stop = threading.Event()
-    queues = [f"rq:queue:{keys.queue_name('tiny', urgency)}" for urgency in URGENCIES]
+    queues = [queue_key(name) for name in queues_of(read_catalog(settings.models_dir).models["tiny"].ref)]
 
     def work() -> None:
         with redis.Redis.from_url(settings.redis_url) as client:
             while not stop.wait(0.02):
-                worker.report(ModelReport(ready=True, rate=1e6))
+                worker.report(ready=True, rate=1e6)
                 for job_id in [raw.decode() for queue in queues for raw in client.lrange(queue, 0, -1)]:
                     worker.succeed(job_id)
 

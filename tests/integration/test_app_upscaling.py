@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from app.settings import ApiSettings
-from jobs.redis.workers import ModelReport
 from tests.app_server import FakeWorker, running
 from tests.pictures import saved
 
@@ -67,7 +66,7 @@ def test_a_cascade_shows_its_second_stage_and_a_plain_job_none(api: httpx.Client
 
 
 def test_the_price_of_a_cascade_counts_both_stages(api: httpx.Client, worker: FakeWorker) -> None:
-    worker.report(ModelReport(ready=True, rate=10.0))
+    worker.report(ready=True, rate=10.0)
     query: dict[str, Any] = {"upscale": "tiny-up", "upscale_steps": 2, "steps": 4, "n": 3, "dry_run": True}
     price = api.post("/generate", params=query).json()
     assert price["image_steps"] == 3 * 4 + 3 * 2 * 4
@@ -108,8 +107,8 @@ def test_upscale_needs_an_image(api: httpx.Client) -> None:
 
 
 def test_a_cascade_is_refused_where_no_worker_can_run_its_second_stage(api: httpx.Client, worker: FakeWorker) -> None:
-    worker.report(ModelReport(ready=True, rate=10.0))
-    worker.report(ModelReport(ready=False, reason="it is torn"), name="other", of="tiny-up")
+    worker.report(ready=True, rate=10.0)
+    worker.report(ready=False, reason="it is torn", name="other", of="tiny-up")
     assert post(api, "generate").status_code == 202
     answer = post(api, "generate", upscale="tiny-up")
     assert answer.status_code == 503

@@ -27,7 +27,6 @@ from difuso.client import (
 )
 from difuso.errors import UserError
 from jobs.contract import FailureCode
-from jobs.redis.workers import ModelReport
 from tests.app_server import FakeWorker, keys_file, running
 from tests.waiting import WaitUntil
 
@@ -135,7 +134,7 @@ def test_a_price_tells_the_seed_whose_images_it_is_for(api: httpx.Client, worker
         unknown = client.price("denoise", image, sigma=20, n=2, steps=5, average=True)
         assert (unknown.image_steps, unknown.images, unknown.seconds, unknown.eta_seconds) == (10, 1, None, None)
         assert list(client.jobs()) == []
-        worker.report(ModelReport(ready=True, rate=10.0))
+        worker.report(ready=True, rate=10.0)
         price = client.price("restore", image, task="colorize", steps=5)
         job = client.submit("restore", image, task="colorize", steps=5, seed=price.params["seed"])
         with pytest.raises(InvalidRequest):
@@ -162,7 +161,7 @@ def test_a_dry_run_of_a_command_prints_a_sentence_and_draws_nothing(
     sample = ("sample", "-n", "4", "--steps", "5", "--seed", "7")
     work = "tiny, seed 7: 4 images take 20 image-steps"
     assert printed(*sample) == f"{work}; the server does not know its speed yet.\n"
-    worker.report(ModelReport(ready=True, rate=10.0))
+    worker.report(ready=True, rate=10.0)
     api.post("/generate?steps=30", headers={"Prefer": "respond-async"})
     assert printed(*sample) == f"{work}, 2.0 s on an idle worker; sent now, it would be done in 5.0 s.\n"
     Image.new("RGB", (16, 16)).save(tmp_path / "a.png")

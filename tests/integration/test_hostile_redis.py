@@ -22,19 +22,17 @@ from jobs.redis import keys
 from jobs.redis.events import preview_channel, status_channel
 from jobs.redis.queue import JobQueue
 from jobs.redis.rq_job import DataJob
-from jobs.redis.workers import ModelReport
 from tests.app_server import ALICE, FakeWorker, keys_file, running
 from tests.waiting import WaitUntil
 
 ASYNC = {"Prefer": "respond-async"}
-QUEUE = "rq:queue:difuso.tiny.3"
 DEEP = 100_000 * b"[" + 100_000 * b"]"
 MEGABYTE = 1 << 20
 DIGITS = 5000 * b"9"
 
 
 def report(**model: Any) -> bytes:
-    facts = {"name": "w", "at": time.time(), "slots": 8, "models": {"tiny": {"ready": True, **model}}}
+    facts = {"name": "w", "at": time.time(), "slots": 8, "models": [{"name": "tiny", "ready": True, **model}]}
     return json.dumps(facts).encode()
 
 
@@ -50,16 +48,16 @@ def everything_answers(api: httpx.Client) -> None:
 
 @pytest.mark.parametrize("value", [b"many", b"", b"-7", b"1e3", b"nan", b"\xff", b"\xd9\xa3", DIGITS, bytes(MEGABYTE)])
 def test_a_backlog_of_what_is_no_number_is_none(api: httpx.Client, worker: FakeWorker, value: bytes) -> None:
-    worker.report(ModelReport(ready=True, rate=10.0))
-    worker.client.hset(keys.backlog("tiny"), str(uuid.uuid4()), value)
-    worker.client.hset(keys.backlog("tiny"), b"\xff\x00", b"10")
+    worker.report(ready=True, rate=10.0)
+    worker.client.hset(keys.backlog(worker.ref()), str(uuid.uuid4()), value)
+    worker.client.hset(keys.backlog(worker.ref()), b"\xff\x00", b"10")
     everything_answers(api)
     assert 'difuso_backlog_image_steps{model="tiny"} 60.0' in api.get("/metrics").text
 
 
 @pytest.mark.parametrize("entry", [b"\xff\xfe", b"", b"x", bytes(MEGABYTE)])
 def test_a_queue_may_hold_what_is_no_id(api: httpx.Client, worker: FakeWorker, entry: bytes) -> None:
-    worker.client.rpush(QUEUE, entry)
+    worker.client.rpush(worker.queue_key, entry)
     worker.client.hset(b"rq:job:" + entry, "enqueued_at", b"\xff yesterday")
     everything_answers(api)
 

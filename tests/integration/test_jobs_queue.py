@@ -112,8 +112,8 @@ def test_planted_callbacks_and_webhooks_are_forgotten(client: redis.Redis, queue
 
 
 def test_reports_of_a_newer_version_are_read_and_others_skipped(client: redis.Redis, queue: JobQueue) -> None:
-    newer = WorkerReport(name="newer", at=time.time(), slots=8, models={}).model_dump() | {"mood": "good"}
-    stale = WorkerReport(name="stale", at=time.time() - 100, slots=8, models={}).model_dump()
+    newer = WorkerReport(name="newer", at=time.time(), slots=8, models=()).model_dump(mode="json") | {"mood": "good"}
+    stale = WorkerReport(name="stale", at=time.time() - 100, slots=8, models=()).model_dump(mode="json")
     for name, value in {"newer": json.dumps(newer), "stale": json.dumps(stale), "broken": "{"}.items():
         client.hset(keys.WORKERS, name, value)
     assert [report.name for report in queue.workers()] == ["newer"]
@@ -124,18 +124,18 @@ def test_reports_of_a_newer_version_are_read_and_others_skipped(client: redis.Re
 def test_a_cancelled_job_is_gone_from_everywhere(client: redis.Redis, queue: JobQueue) -> None:
     accepted = job()
     queue.submit(accepted, request_hash="")
-    assert queue.backlog("tiny").image_steps == 20
+    assert queue.backlog("tiny@").image_steps == 20
     for _ in range(2):
         status = queue.cancel(accepted.id)
         assert status.state is JobState.CANCELLED
         assert status.attempts == 0
-    assert queue.backlog("tiny").jobs == 0
+    assert queue.backlog("tiny@").jobs == 0
     assert client.ttl(f"rq:job:{accepted.id}") > 0
-    assert client.llen("rq:queue:difuso.tiny.3") == 0
+    assert client.llen("rq:queue:difuso.tiny@.1.3") == 0
 
 
 def test_the_outlook_counts_what_comes_before(client: redis.Redis, queue: JobQueue) -> None:
-    models = {"tiny": {"ready": True, "rate": 10.0, "step_seconds": 0.5}}
+    models = [{"name": "tiny", "ready": True, "rate": 10.0, "step_seconds": 0.5}]
     report = WorkerReport.model_validate({"name": "w", "at": time.time(), "slots": 8, "models": models})
     client.hset(keys.WORKERS, "w", report.model_dump_json())
     first, second = job(n=8), job(n=1)

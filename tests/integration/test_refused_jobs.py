@@ -30,7 +30,8 @@ from worker.queue.reporting import Reporter
 from worker.queue.rq_base import RqBase
 from worker.stepping.runner import Runner
 
-QUEUE = keys.queue_name("tiny", 3)
+REF = "tiny@"  # of jobs without a version
+QUEUE = str(keys.QueueName(REF, 1, 3))
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ class Refusals:
         writers = SimpleNamespace(forget=self.forgotten.append)
         reporter = Reporter(client, Models({}), result_ttl=60)
         self.outcomes = Outcomes(self.rq, reporter, cast(Any, writers), WorkerMetrics(self.registry))
-        self._claims = Claims(client, {"tiny": cast(Runner, SimpleNamespace(slots=8))})
+        self._claims = Claims(client, {REF: cast(Runner, SimpleNamespace(slots=8))})
 
     def claim(self) -> Claim:
         ((job, queue),) = self._claims.take(self.rq.queues, [])

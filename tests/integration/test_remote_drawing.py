@@ -18,11 +18,8 @@ from difuso.errors import UserError
 from jobs.contract import FailureCode
 from jobs.params import SamplingParams
 from jobs.queries import SamplingQuery
-from jobs.redis.workers import ModelReport
 from tests.app_server import FakeWorker
 from tests.waiting import WaitUntil
-
-WEIGHTS = "0"  # the SHA-256 in the manifests of the fake worker
 
 
 @pytest.fixture
@@ -39,7 +36,7 @@ def client(api: httpx.Client) -> Iterator[Client]:
 
 def facts_of(client: Client, **changes: Any) -> dict[str, Any]:
     (facts,) = client.models()["models"]
-    return {**facts, "sha256": WEIGHTS, **changes}
+    return {**facts, **changes}
 
 
 @pytest.fixture
@@ -172,9 +169,12 @@ def test_a_job_that_redis_lost_is_made_again(
 
 @pytest.mark.parametrize(
     ("before", "said"),
-    [({"sha256": "1"}, "has other weights of tiny now"), ({"precision": "bfloat16"}, "computes tiny in float32 now")],
+    [
+        ({"version": "cd" * 32}, "has another version of tiny now"),
+        ({"precision": "bfloat16"}, "computes tiny in float32 now"),
+    ],
 )
-def test_images_of_other_weights_or_another_number_format_are_refused(
+def test_images_of_another_version_or_number_format_are_refused(
     api: httpx.Client,
     client: Client,
     worker: FakeWorker,
@@ -195,6 +195,6 @@ def test_a_model_is_found_by_name(api: httpx.Client, client: Client, worker: Fak
     assert served_model(None, url).name == served_model("tiny", url).name == "tiny"
     with pytest.raises(UserError, match="model: Input should be one of tiny"):
         served_model("nobody", url)
-    worker.report(ModelReport(ready=False, reason="too large"))
+    worker.report(ready=False, reason="too large")
     with pytest.raises(UserError, match="This model cannot be used: too large"):
         served_model(None, url)

@@ -60,7 +60,7 @@ def manifest(attempt: str) -> Manifest:
     params = SamplingParams(n=1, steps=1, sampler="ddim", spacing="leading", eta=0, seed=0)
     job = Job(id=ID, model="tiny", params=params, accepted_at=0, timeout=1)
     image = ImageFile(path=f"{attempt}/0.png", seed=0, sha256="")
-    return Manifest(job=job, model_sha256="", timesteps=(0,), images=(image,), finished_at=0)
+    return Manifest(job=job, timesteps=(0,), images=(image,), finished_at=0)
 
 
 @pytest.fixture

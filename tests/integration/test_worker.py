@@ -92,7 +92,7 @@ def test_a_running_job_is_cancelled_and_stays_so(stack: Stack) -> None:
     wait_until(lambda: stack.states([job_id]) == {JobState.CANCELLED}, 5, "the job is cancelled")
     assert stack.queue.cancel(job_id).state is JobState.CANCELLED
     assert stack.store.manifest(job_id) is None
-    wait_until(lambda: not stack.client.hlen(keys.backlog("tiny")), 5, "it is no longer in the backlog")
+    wait_until(lambda: not stack.client.hlen(keys.backlog(stack.tiny.ref)), 5, "it is no longer in the backlog")
 
 
 @pytest.mark.timeout(60)
@@ -155,7 +155,7 @@ def test_a_worker_lets_go_of_a_job_that_it_lost_and_does_not_end_it(stack: Stack
     stack.start_worker()
     job_id = stack.submit(n=64, steps=1000)
     wait_until(lambda: running(stack, [job_id]), 30, "the job runs")
-    registry = StartedJobRegistry(keys.queue_name("tiny", 3), connection=stack.client, serializer=JSONSerializer)
+    registry = StartedJobRegistry(stack.tiny_queue, connection=stack.client, serializer=JSONSerializer)
     stack.client.delete(registry.key)
     wait_until(lambda: "given to another worker" in stack.log(0), 30, "the worker has noticed, long before the end")
     other = stack.submit()
@@ -172,7 +172,8 @@ def test_a_job_over_its_time_fails_with_a_code(stack: Stack) -> None:
     stack.start_worker()
     wait_until(lambda: bool(stack.queue.workers()), 30, "the worker is ready")
     params = SamplingParams(n=64, steps=1000, sampler="ddpm", spacing="linspace", eta=0.0, seed=0)
-    job = Job(id=str(uuid.uuid4()), model="tiny", params=params, accepted_at=0.0, timeout=1)
+    versions = stack.tiny.versions
+    job = Job(id=str(uuid.uuid4()), model="tiny", versions=versions, params=params, accepted_at=0.0, timeout=1)
     stack.queue.submit(job, request_hash="")
     wait_until(lambda: stack.states([job.id]) == {JobState.FAILED}, 20, "the job has failed")
     status = stack.queue.status(job.id)
@@ -186,8 +187,10 @@ def test_a_worker_reports_what_it_serves_and_withdraws(stack: Stack) -> None:
     worker = stack.start_worker()
     wait_until(lambda: bool(stack.queue.workers()), 30, "the worker is ready")
     (report,) = stack.queue.workers()
-    assert report.models["tiny"].ready
-    assert report.models["tiny"].rate is not None
+    (tiny,) = report.models
+    assert tiny.ready
+    assert tiny.newest
+    assert tiny.rate is not None
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(10) == 0
     assert stack.queue.workers() == []
@@ -207,20 +210,22 @@ def test_a_new_version_is_served_while_jobs_end_on_the_old(redis_url: str, model
         old.network.requires_grad_(False).get_parameter("conv_out.bias").add_(0.01)
         for name in ("tiny", "other"):
             save_checkpoint(models / name, old.config, old.network)
-        newer = load_checkpoint(models / "tiny").sha256
+        newer = load_checkpoint(models / "tiny").version
 
-        def served() -> set[str | None]:
+        def served() -> set[tuple[str, str | None]]:
             (report,) = stack.queue.workers()
-            return {report.models[name].sha256 if name in report.models else None for name in ("tiny", "other")}
+            return {(each.name, each.version) for each in report.models if each.newest}
 
-        wait_until(lambda: served() == {newer}, 40, "the new version and the new model are warm")
+        wait_until(
+            lambda: served() == {("tiny", newer), ("other", newer)}, 40, "the new version and the new model are warm"
+        )
         assert stack.states([before]) == {JobState.RUNNING}
         for job_id in others:
             stack.queue.cancel(job_id)
         after = stack.submit()
         stack.finish([before, after], 60)
-        assert stack.manifest(before).model_sha256 == old.sha256
-        assert stack.manifest(after).model_sha256 == newer
+        assert stack.manifest(before).job.version == old.version
+        assert stack.manifest(after).job.version == newer
         (models / "tiny" / "model.safetensors").write_bytes(b"no weights")
         wait_until(lambda: "model tiny is refused" in stack.log(0), 30, "the damaged version is refused")
         stack.finish([stack.submit(), stack.submit(model="other")], 20)

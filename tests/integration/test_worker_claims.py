@@ -26,7 +26,7 @@ from jobs.redis.rq_job import LONE_RETRIES, MAX_DEATHS, MAX_RETRIES, DataJob
 from jobs.redis.workers import ask_reports, read_reports
 from worker.engine.active import ActiveJob
 from worker.engine.held_jobs import Claim, RunningJob
-from worker.engine.models import Models
+from worker.engine.models import Models, Refused
 from worker.metrics import WorkerMetrics
 from worker.queue import recovery
 from worker.queue.claims import Claims
@@ -39,7 +39,8 @@ from worker.queue.rq_base import RqBase
 from worker.queue.rq_worker import EngineWorker
 from worker.stepping.runner import Runner
 
-QUEUE = keys.queue_name("tiny", 3)
+REF = "tiny@"  # of jobs without a version
+QUEUE = str(keys.QueueName(REF, 1, 3))
 SLOTS = 8
 
 
@@ -104,7 +105,7 @@ def worker(client: redis.Redis) -> RqBase:
 @pytest.fixture
 def claims(client: redis.Redis) -> Claims:
     runner = cast(Runner, SimpleNamespace(slots=SLOTS))
-    return Claims(client, {"tiny": runner})
+    return Claims(client, {REF: runner})
 
 
 def submit(queue: JobQueue) -> str:
@@ -336,7 +337,7 @@ def test_a_job_is_handed_back_once_though_the_reply_was_lost(
     assert worker.connection.zcard(worker.queues[0].started_job_registry.key) == 0
 
 
-@pytest.mark.parametrize("error", [StoreUnavailable("the store hangs"), ModelIsMissing("upscaler")])
+@pytest.mark.parametrize("error", [StoreUnavailable("the store hangs"), ModelIsMissing(cast(Any, None), "upscaler@")])
 def test_a_job_is_put_off_for_as_long_as_it_may_run(
     queue: JobQueue, worker: RqBase, claims: Claims, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
@@ -346,7 +347,9 @@ def test_a_job_is_put_off_for_as_long_as_it_may_run(
     """
     job_id, now, refused = submit(queue), time.time() + 3600, list[Exception]()
     outcomes = SimpleNamespace(refuse=lambda claim, error: refused.append(error))
-    readers = JobReaders(worker, cast(Any, outcomes), cast(Any, None), Models({}), lambda event: None)
+    readers = JobReaders(
+        worker, cast(Any, outcomes), cast(Any, None), Models({}), lambda event: None, bind=lambda job, models: None
+    )
 
     def try_it(seconds: float, **read: Any) -> None:
         """Claims the job so much later, and lets the readers take what came of reading it."""
@@ -677,14 +680,14 @@ def test_a_job_that_was_handed_back_has_not_waited_since_it_was_accepted(
         else:
             look(Recovery(client), worker, clock, 2 * EXECUTION_TTL)
         assert waiting(worker) == [job_id]
-        assert 0 <= queue.oldest_age(["tiny"]) < 3600, way
+        assert 0 <= queue.oldest_age() < 3600, way
 
 
 def test_a_worker_that_thaws_tells_nothing_of_jobs_that_it_lost(
     client: redis.Redis, queue: JobQueue, worker: RqBase, claims: Claims, clock: Clock
 ) -> None:
     """One that stepped and one that was being read: both are another's now, who may have told their end."""
-    follower = SimpleNamespace(models=Models({}), look=lambda: None)
+    follower = SimpleNamespace(models=Models({}), look=lambda: None, forget=lambda refs: None)
     metrics = WorkerMetrics(CollectorRegistry())
     thawed = EngineWorker(client, cast(Any, follower), cast(Any, None), metrics, drain_seconds=1.0, result_ttl=60)
     thawed.listen_to([QUEUE])
@@ -721,13 +724,13 @@ def test_a_job_of_a_model_that_nobody_serves_waits(client: redis.Redis, queue: J
 
 def test_the_backlog_keeps_a_job_that_is_just_being_submitted(client: redis.Redis, queue: JobQueue) -> None:
     """It stands there before it has a record."""
-    reporter = Reporter(client, Models({"tiny": cast(Any, None)}), result_ttl=60)
-    client.hset(keys.backlog("tiny"), "over", 10)
+    reporter = Reporter(client, Models({REF: cast(Any, None)}), result_ttl=60)
+    client.hset(keys.backlog(REF), "over", 10)
     submitted = submit(queue)
     reporter.tidy_backlog()
-    client.hset(keys.backlog("tiny"), "new", 10)
+    client.hset(keys.backlog(REF), "new", 10)
     reporter.tidy_backlog()
-    assert set(client.hkeys(keys.backlog("tiny"))) == {b"new", submitted.encode()}
+    assert set(client.hkeys(keys.backlog(REF))) == {b"new", submitted.encode()}
 
 
 def test_only_the_first_claim_of_a_job_tells_how_long_it_waited(
@@ -760,7 +763,7 @@ def test_a_job_that_changes_its_worker_began_when_the_first_took_it(
 
 def test_a_worker_that_claims_nothing_for_a_while_hears_who_cancels(client: redis.Redis, queue: JobQueue) -> None:
     """As while the store does not answer."""
-    follower = SimpleNamespace(models=Models({}), look=lambda: None)
+    follower = SimpleNamespace(models=Models({}), look=lambda: None, forget=lambda refs: None)
     metrics = WorkerMetrics(CollectorRegistry())
     worker = EngineWorker(client, cast(Any, follower), cast(Any, None), metrics, drain_seconds=1.0, result_ttl=60)
     worker.listen_to([QUEUE])
@@ -776,8 +779,9 @@ def test_a_worker_that_claims_nothing_for_a_while_hears_who_cancels(client: redi
 
 def test_a_worker_beside_hundreds_of_folders_of_others_is_seen(client: redis.Redis) -> None:
     """Front ends read no report that is longer than `MAX_REPORT`."""
-    refused = {f"run-{number}": "config.json is missing: " + 150 * "x" for number in range(1000)}
-    Reporter(client, Models({}, refused), result_ttl=60).worker("ours")
+    why = Refused("config.json is missing: " + 150 * "x", None)
+    refused = {f"run-{number}": why for number in range(1000)}
+    Reporter(client, Models(refused=refused), result_ttl=60).worker("ours")
     (report,) = read_reports(ask_reports(client))
     assert report.name == "ours"
     assert 0 < len(report.models) < 1000
@@ -800,5 +804,5 @@ def held(queued: Queue, active: ActiveJob) -> RunningJob:
 
 
 def active_job() -> ActiveJob:
-    job = SimpleNamespace(model="tiny", urgency=3)
+    job = SimpleNamespace(model="tiny", ref=REF, refs=(REF,), urgency=3)
     return ActiveJob(cast(Any, job), cast(Any, None), cast(Any, None))

@@ -18,7 +18,6 @@ from jobs.redis import keys
 from tests.waiting import wait_until
 from tests.worker_stack import Stack
 
-QUEUE = keys.queue_name("tiny", 3)
 GIGABYTE = 1 << 30
 
 
@@ -26,10 +25,10 @@ GIGABYTE = 1 << 30
 def test_only_our_jobs_run(stack: Stack, tmp_path: Path) -> None:
     """Whoever can write to Redis cannot choose what a worker executes."""
     canary = tmp_path / "canary"
-    queue = Queue(keys.queue_name("tiny", 3), connection=stack.client, serializer=JSONSerializer)
+    queue = Queue(stack.tiny_queue, connection=stack.client, serializer=JSONSerializer)
     planted = [
         queue.enqueue("os.system", f"touch {canary}"),
-        queue.enqueue("difuso.job", job={"schema_version": 99}),
+        queue.enqueue("difuso.job", job={"contract": 99}),
     ]
     stack.client.hset("rq:job:garbage", mapping={"data": "no job", "created_at": "never"})
     stack.client.rpush(queue.key, "garbage", "nothing")
@@ -46,11 +45,15 @@ def test_only_our_jobs_run(stack: Stack, tmp_path: Path) -> None:
 def test_bytes_that_are_none_of_ours_end_no_worker(stack: Stack) -> None:
     worker, client = stack.start_worker(), stack.client
     stack.finish([stack.submit()], 30)
-    queue, running = f"rq:queue:{QUEUE}", f"rq:wip:{QUEUE}"
+    queue, running = f"rq:queue:{stack.tiny_queue}", f"rq:wip:{stack.tiny_queue}"
     ids = [str(uuid.uuid4()) for _ in range(4)]
     bomb = zlib.compressobj()
     packet = b"".join(bomb.compress(bytes(1 << 24)) for _ in range(GIGABYTE >> 24)) + bomb.flush()
-    record: dict[Any, Any] = {"origin": QUEUE, "status": "queued", "created_at": "2026-11-25T00:29:36.250000Z"}
+    record: dict[Any, Any] = {
+        "origin": stack.tiny_queue,
+        "status": "queued",
+        "created_at": "2026-11-25T00:29:36.250000Z",
+    }
     client.hset(f"rq:job:{ids[0]}", mapping=record | {"data": packet})
     client.hset(f"rq:job:{ids[1]}", mapping=record | {"data": zlib.compress(b"[" * 100_000)})
     client.set(f"rq:job:{ids[2]}", "no hash")
@@ -58,7 +61,7 @@ def test_bytes_that_are_none_of_ours_end_no_worker(stack: Stack) -> None:
     client.rpush(f"{queue}:intermediate", b"\xff\xfe", b"a:b:c", *ids)
     marks: list[Any] = [b"\xff\xfe", b"none", b"a:b:c", *(f"{job_id}:{'0' * 32}" for job_id in ids)]
     client.zadd(running, dict.fromkeys(marks, 1))
-    client.hset(keys.backlog("tiny"), mapping={b"\xff\xfe": 1, ids[2]: 1})
+    client.hset(keys.backlog(stack.tiny.ref), mapping={b"\xff\xfe": 1, ids[2]: 1})
     client.hset(keys.WORKERS, b"\xff\xfe", b"\xff\xfe")
     client.rpush(queue, b"\xff\xfe", b"\x00", b"a:b:c", *ids)
     good = [stack.submit(seed=seed) for seed in range(3)]
@@ -75,9 +78,9 @@ def test_bytes_that_are_none_of_ours_end_no_worker(stack: Stack) -> None:
 def test_keys_of_another_type_are_put_aside(stack: Stack) -> None:
     worker, client = stack.start_worker(), stack.client
     stack.finish([stack.submit()], 30)
-    queue = f"rq:queue:{QUEUE}"
-    lists = queue, f"{queue}:intermediate", keys.wake("tiny")
-    others = f"rq:wip:{QUEUE}", keys.WORKERS, keys.backlog("tiny")
+    queue = f"rq:queue:{stack.tiny_queue}"
+    lists = queue, f"{queue}:intermediate", keys.wake(stack.tiny.ref)
+    others = f"rq:wip:{stack.tiny_queue}", keys.WORKERS, keys.backlog(stack.tiny.ref)
     for key in (*lists, *others):
         client.set(key, "something else")
     wait_until(lambda: not any(client.type(key) == b"string" for key in (*lists, *others)), 60, "all are put aside")
@@ -89,10 +92,12 @@ def test_keys_of_another_type_are_put_aside(stack: Stack) -> None:
 def test_a_job_with_keys_of_another_type_ends_no_worker(stack: Stack) -> None:
     worker = stack.start_worker()
     wait_until(lambda: bool(stack.queue.workers()), 30, "the worker is ready")
-    planted = Queue(QUEUE, connection=stack.client, serializer=JSONSerializer).create_job("difuso.job", timeout=10)
+    planted = Queue(stack.tiny_queue, connection=stack.client, serializer=JSONSerializer).create_job(
+        "difuso.job", timeout=10
+    )
     for name in ("rq:executions:", "rq:results:"):
         stack.client.set(f"{name}{planted.id}", "something else")
-    Queue(QUEUE, connection=stack.client, serializer=JSONSerializer).enqueue_job(planted)
+    Queue(stack.tiny_queue, connection=stack.client, serializer=JSONSerializer).enqueue_job(planted)
     stack.finish([stack.submit(seed=seed) for seed in range(3)], 60)
     assert worker.poll() is None, stack.log(0)
     assert stack.states(stack.in_flight()) in (set(), {JobState.FAILED})

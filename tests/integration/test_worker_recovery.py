@@ -33,7 +33,7 @@ def test_kill_9_loses_nothing_and_changes_no_byte(stack: Stack) -> None:
     for before, after in zip(calm, ids, strict=False):
         assert stack.images(before) == stack.images(after)
         assert stack.client.xlen(f"rq:results:{after}") == 1
-    wait_until(lambda: not stack.client.hlen(keys.backlog("tiny")), 5, "the backlog is empty")
+    wait_until(lambda: not stack.client.hlen(keys.backlog(stack.tiny.ref)), 5, "the backlog is empty")
 
 
 @pytest.mark.timeout(120)

@@ -79,7 +79,7 @@ def test_a_job_is_the_message_that_a_worker_consumes_and_names_have_a_namespace(
         "messaging.system": "rq",
         "messaging.operation.name": "process",
         "messaging.operation.type": "process",
-        "messaging.destination.name": "difuso.tiny.3",
+        "messaging.destination.name": "difuso.tiny@.1.3",
         "messaging.message.id": ID,
     }
     named = {name.partition(".")[0] for span in spans.values() for name in span.attributes or ()}

@@ -49,7 +49,7 @@ class Teacher:
             raise RecipeError(f"init = {recipe.init!r}: {error}") from error
         check_teacher(recipe, checkpoint.config)
         _check_names(classes, checkpoint.config.classes)
-        self.sha256 = checkpoint.version_sha256
+        self.sha256 = checkpoint.version
         guidance = _guidance(recipe, checkpoint.config)
         self._guided = guidance.scale != 1.0
         # A compiled network takes batches of one size, and looking for the guided images makes a GPU's host wait.

@@ -8,7 +8,7 @@ from torch import nn
 
 from model.checkpoint import CLASSIFIER, load_checkpoint
 from model.errors import CheckpointError
-from model.folders.folder import file_sha256
+from model.folders.files import file_sha256
 from model.formats.folders import read_config, weights_of
 from model.networks.classifier import Classifier
 

@@ -1,9 +1,11 @@
-"""The models of a folder: loads them, warms them up, and replaces them by newer versions while the worker runs."""
+"""The models of a folder: loads them, warms them up, and adds newer versions while the worker runs."""
+
+from __future__ import annotations
 
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -11,9 +13,11 @@ from pathlib import Path
 
 import torch
 
-from jobs.catalog import Mark, model_marks, passed_over
+from jobs.model_folders import Mark, model_marks, newest_first, passed_over
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.errors import ForeignError, ModelError, may_pass, reason_of
+from model.folders.version import model_of, ref_of
+from model.formats.folders import read_config, read_version
 
 from ..device.compiled import load_compiled
 from ..device.core_lending import neighbour_of, own_core
@@ -30,21 +34,50 @@ REST = 10
 
 
 @dataclass(frozen=True)
-class Models:
-    """The models that a worker serves."""
+class Refused:
+    """A folder that could not be loaded."""
 
-    runners: Mapping[str, Runner] = field(default_factory=dict)  # the models that are warm, by name
-    # the reason for each folder that could not be loaded; an earlier version may still be served
-    refused: Mapping[str, str] = field(default_factory=dict)
+    reason: str
+    version: str | None  # of the model in it; None if that could not be told
+
+
+@dataclass(frozen=True)
+class Models:
+    """The models that a worker serves, in one or more versions each."""
+
+    runners: Mapping[str, Runner] = field(default_factory=dict)  # the versions that are warm, by ref
+    held: Mapping[str, str] = field(default_factory=dict)  # the ref of the version that each folder holds, or held last
+    refused: Mapping[str, Refused] = field(default_factory=dict)  # by folder
     # the marks of all folders that were loaded or refused, by name
     loaded: Mapping[str, Mark] = field(default_factory=dict)
     seen: Mapping[str, Mark] = field(default_factory=dict)  # the marks of all folders at the last look, by name
     # when refused folders that may load without a change are tried again: times on the monotonic clock, by name
     again: Mapping[str, float] = field(default_factory=dict)
 
-    def is_coming(self, name: str) -> bool:
-        """Whether this model has been seen and is neither loaded nor refused yet."""
-        return name in self.seen and name not in self.loaded
+    @property
+    def coming(self) -> set[str]:
+        """The models of which a folder has been seen and is neither loaded nor refused yet."""
+        return {model_of(folder) for folder in self.seen.keys() - self.loaded.keys()}
+
+    def newest(self, model: str) -> str | None:
+        """Returns the ref of the newest version of a model; None if there is none."""
+        folders = self._folders(model)
+        return self.held[min(folders, key=lambda each: newest_first(each, self.loaded[each]))] if folders else None
+
+    @property
+    def superseded(self) -> set[str]:
+        """The refs of the versions that no folder holds any longer, which are served until their jobs are done."""
+        models = {model_of(folder) for folder in self.held}
+        return self.runners.keys() - {self.held[folder] for model in models for folder in self._folders(model)}
+
+    def _folders(self, model: str) -> list[str]:
+        """Returns the folders of a model that are there, or without any those that were."""
+        held = [folder for folder in self.held if model_of(folder) == model]
+        return [folder for folder in held if folder in self.seen] or held
+
+    def without(self, refs: Collection[str]) -> Models:
+        """Returns the models without these versions."""
+        return replace(self, runners={ref: runner for ref, runner in self.runners.items() if ref not in refs})
 
 
 def load_models(settings: WorkerSettings) -> Models:
@@ -83,6 +116,11 @@ class ModelFollower:
             self._looking.result()
         self._looking = self._pool.submit(self._look)
 
+    def forget(self, refs: Collection[str]) -> None:
+        """Lets go of superseded versions, unless folders are being looked at, which ends with all of them again."""
+        if self._looking is None or self._looking.done():
+            self.models = self.models.without(refs)
+
     def close(self) -> None:
         """Stops the thread without waiting for a running look; that one loads no further model."""
         self._closed = True
@@ -98,10 +136,10 @@ def newer_models(
 ) -> Iterator[Models]:
     """Loads the folders that are still to come, have changed or are to be tried again; yields all models after each.
 
-    A folder is loaded only if it has not changed since the last look, so that a half-written one is left alone. A model
-    is served until its next version is warm, and also if that version is refused or the folder is gone: there may be
-    jobs for it. A folder that was refused because the disk or the memory failed is tried again at later looks. Once
-    `is_closed` returns True nothing more is loaded, and what fails is not reported.
+    A folder is loaded only if it has not changed since the last look, so that a half-written one is left alone. The
+    version before is kept beside the new one, and also if that is refused or the folder is gone: there may be jobs for
+    it. A folder that was renamed is not loaded again. One that was refused because the disk or the memory failed is
+    tried again at later looks. Once `is_closed` returns True nothing more is loaded, and what fails is not reported.
     """
     try:
         marks = model_marks(settings.models_dir)
@@ -113,32 +151,68 @@ def newer_models(
     unchanged = [name for name, mark in marks.items() if mark == models.seen.get(name)]
     models = replace(models, seen=marks)
     yield models
-    for name in sorted(unchanged, key=lambda name: (name != settings.default_model, name)):
+    for name in sorted(unchanged, key=lambda name: (model_of(name) != settings.default_model, name)):
         if is_closed():
             return
         if marks[name] == models.loaded.get(name) and time.monotonic() < models.again.get(name, math.inf):
             continue
-        runners, refused, again = dict(models.runners), dict(models.refused), dict(models.again)
-        before = refused.pop(name, None)
-        again.pop(name, None)
-        started = time.monotonic()
+        folder, version = settings.models_dir / name, _version(settings.models_dir / name)
+        ref = ref_of(model_of(name), version or "")
+        if ref in models.runners and models.held.get(name) != ref:  # it is that of a folder that was renamed
+            models = _with(models, name, marks[name], models.runners[ref])
+            yield models
+            continue
+        before, started = models.refused.get(name), time.monotonic()
         try:
-            runners[name] = in_a_thread_that_ends(partial(_warm, settings.models_dir / name, settings, device))
+            runner = in_a_thread_that_ends(partial(_warm, folder, settings, device))
         except torch.AcceleratorError:
             raise
         except Exception as error:  # an error of one model must not stop the others
             if is_closed():  # the process may end, in which no more threads can start
                 return
-            refused[name] = reason_of(error)
-            passing = may_pass(error) or isinstance(error, torch.OutOfMemoryError)
-            if passing:
-                again[name] = time.monotonic() + REST * (time.monotonic() - started)
-            if not passing or refused[name] != before:
-                how = "refused for now" if passing else "refused"
-                ours = isinstance(error, ModelError) and not isinstance(error, ForeignError)
-                log.error("model %s is %s: %s", name, how, refused[name], exc_info=not ours)
-        models = Models(runners, refused, {**models.loaded, name: marks[name]}, marks, again)
+            models = _refuse(models, name, marks[name], error, version, seconds=time.monotonic() - started)
+            _log(name, error, is_new=models.refused[name] != before, is_tried_again=name in models.again)
+        else:
+            models = _with(models, name, marks[name], runner)
         yield models
+
+
+def _version(folder: Path) -> str | None:
+    """Returns the version of the model in a folder; None if that cannot be told."""
+    try:
+        return read_version(folder, read_config(folder))
+    except Exception:  # of whatever kind: to load the folder fails as well, and tells why
+        return None
+
+
+def _with(models: Models, name: str, mark: Mark, runner: Runner) -> Models:
+    """Returns the models with that of a folder, which has been loaded."""
+    ref = ref_of(model_of(name), runner.checkpoint.version)
+    return replace(
+        models,
+        runners={**models.runners, ref: runner},
+        held={**models.held, name: ref},
+        refused={each: why for each, why in models.refused.items() if each != name},
+        loaded={**models.loaded, name: mark},
+        again={each: at for each, at in models.again.items() if each != name},
+    )
+
+
+def _refuse(models: Models, name: str, mark: Mark, error: Exception, version: str | None, *, seconds: float) -> Models:
+    """Returns the models without that of a folder, which could not be loaded in so many seconds."""
+    again = {each: at for each, at in models.again.items() if each != name}
+    if may_pass(error) or isinstance(error, torch.OutOfMemoryError):
+        again[name] = time.monotonic() + REST * seconds
+    refused = {**models.refused, name: Refused(reason_of(error), version)}
+    return replace(models, refused=refused, loaded={**models.loaded, name: mark}, again=again)
+
+
+def _log(name: str, error: Exception, *, is_new: bool, is_tried_again: bool) -> None:
+    """Writes why a folder is refused, and again only if the reason is new or the folder has changed."""
+    if is_new or not is_tried_again:
+        how = "refused for now" if is_tried_again else "refused"
+        ours = isinstance(error, ModelError) and not isinstance(error, ForeignError)
+        log.error("model %s is %s: %s", name, how, reason_of(error), exc_info=not ours)
 
 
 def _warm(folder: Path, settings: WorkerSettings, device: torch.device) -> Runner:

@@ -53,11 +53,11 @@ def png_text(
         job,
         index,
         model=runner.checkpoint.name,
-        model_sha256=runner.checkpoint.sha256,
+        version=runner.checkpoint.version,
         compiled=runner.compiled or (upscaler is not None and upscaler.compiled),
         timesteps=timesteps,
         precision=runner.precision,
-        upscaler_sha256=None if upscaler is None else upscaler.checkpoint.sha256,
+        upscaler_version=None if upscaler is None else upscaler.checkpoint.version,
         upscaler_precision="float32" if upscaler is None else upscaler.precision,
     )
     return {PNG_KEY: json.dumps(facts, separators=(",", ":"))}
@@ -124,7 +124,6 @@ def store_result(store: ResultStore, active: ActiveJob) -> Spent:
         files.append(ImageFile(path=path, seed=seed, sha256=sha256, **kept))
     manifest = Manifest(
         job=job,
-        model_sha256=active.runner.checkpoint.sha256,
         compiled=any(stage.runner.compiled for stage in active.stages),
         precision=active.runner.precision,
         timesteps=active.start.plan.timesteps,

@@ -13,9 +13,10 @@ from rq.executions import Execution
 from rq.job import JobStatus as RqStatus
 from rq.utils import utcformat
 
-from jobs.contract import JOB_ID, URGENCIES
+from jobs.contract import JOB_ID
 from jobs.errors import JobUnreadable
 from jobs.redis import keys
+from jobs.redis.queues import queues_of
 from jobs.redis.rq_job import LONE_RETRIES, DataJob
 
 from ..engine.active import ActiveJob
@@ -57,7 +58,7 @@ return 0
 )
 # Takes jobs off the queues, and returns the number of the queue, the entry and the record of each. As one script, so
 # that no other worker takes them in between. KEYS holds each queue and its intermediate queue, the most urgent first;
-# ARGV holds for each queue its model, its urgency, and its room for orphans and for others.
+# ARGV holds for each queue its ref, its urgency, and its room for orphans and for others.
 _TAKE = (
     _STANDING
     + """
@@ -118,7 +119,7 @@ return 1
 
 
 class Claims:
-    """The queues of all models that are served.
+    """The queues of all versions of models that are served.
 
     A job whose workers died several times without progress is a suspect: it may be the cause. It runs alone until its
     first snapshot, so that no other job fails with it. Any other job whose worker died is an orphan: it has waited
@@ -131,16 +132,15 @@ class Claims:
         self._suspect_waited = False
 
     def serve(self, runners: Mapping[str, Runner]) -> None:
-        """Replaces the models whose queues are used."""
+        """Replaces the versions of models whose queues are used, by ref."""
         self._runners = runners
-        self._feeds = {keys.queue_name(model, each): (model, each) for each in URGENCIES for model in sorted(runners)}
+        names = (name for ref in sorted(runners) for name in queues_of(ref))
+        self._feeds = {str(name): name for name in sorted(names, key=lambda name: name.urgency)}
 
     @property
     def types(self) -> dict[str, str]:
-        """The Redis type of each key that belongs to a model."""
-        return {keys.wake(model): "list" for model in self._runners} | {
-            keys.backlog(model): "hash" for model in self._runners
-        }
+        """The Redis type of each key that belongs to a version of a model."""
+        return {keys.wake(ref): "list" for ref in self._runners} | {keys.backlog(ref): "hash" for ref in self._runners}
 
     @property
     def queue_names(self) -> list[str]:
@@ -154,10 +154,10 @@ class Claims:
         """
         if any(claim.wants_no_company for claim in held):
             return 0
-        model, urgency = self._feeds[queue.name]
+        name = self._feeds[queue.name]
         rivals = [self._feeds[claim.queue.name] for claim in held if claim.queue.name in self._feeds]
-        slots = self._runners[model].slots * (CROWDED if crowded else 1)
-        return max(0, slots - sum(theirs == model and rank <= urgency for theirs, rank in rivals))
+        slots = self._runners[name.ref].slots * (CROWDED if crowded else 1)
+        return max(0, slots - sum(each.ref == name.ref and each.urgency <= name.urgency for each in rivals))
 
     def has_news(
         self, queues: Sequence[Queue], held: Collection[Claim], actives: Collection[ActiveJob], *, crowded: bool = False
@@ -194,7 +194,7 @@ class Claims:
         names = [key for queue in queues for key in (queue.key, queue.intermediate_queue.key)]
         facts: list[str | int] = []
         for queue in queues:
-            facts += self._feeds[queue.name]
+            facts += self._feeds[queue.name].ref, self._feeds[queue.name].urgency
             facts += self.room(queue, held, crowded=True) if crowded else 0, self.room(queue, held)
         jobs: list[tuple[DataJob, Queue]] = []
         while not jobs:  # as long as only entries are found that are not jobs

@@ -26,10 +26,11 @@ class ModelIsLoading(Exception):
 
 
 class ModelIsMissing(JobUnreadable):
-    """The second stage of the job needs a model that this worker does not have; another worker may have it."""
+    """The job needs a version of a model that this worker does not hold; another worker may hold it."""
 
-    def __init__(self, model: str) -> None:
-        super().__init__(f"this worker has no model {model}")
+    def __init__(self, job: Job, ref: str) -> None:
+        super().__init__(f"this worker does not hold {ref}")
+        self.job, self.ref = job, ref
 
 
 def read_job(rq_job: DataJob, models: Models, store: ResultStore, *, attempt: str) -> ActiveJob:
@@ -40,22 +41,20 @@ def read_job(rq_job: DataJob, models: Models, store: ResultStore, *, attempt: st
         attempt: unique name of this try.
 
     Raises:
-        JobUnreadable: if it is not a job of difuso, or of a model that this worker does not have.
+        JobUnreadable: if it is not a job of difuso.
         ModelIsLoading: if it needs a model that is still to come.
-        ModelIsMissing: if its second stage needs a model that this worker does not have.
+        ModelIsMissing: if it needs a version that this worker does not hold.
         PlanError: if the model has no such run.
         StoreUnavailable: if the store does not return the job's uploads or its snapshot.
     """
-    job = _decode(rq_job)
-    for model in job.models:
-        if models.is_coming(model):
-            raise ModelIsLoading(model)
-        if model not in models.runners:
-            raise ModelIsMissing(model) if model != job.model else JobUnreadable(f"this worker has no model {model}")
-    runners = models.runners
-    if job.planes != runners[job.models[-1]].checkpoint.config.shape.planes:
+    job = decode(rq_job)
+    for model, ref in zip(job.models, job.refs, strict=True):
+        if ref not in models.runners:
+            raise ModelIsLoading(model) if model in models.coming else ModelIsMissing(job, ref)
+    runner, *more = (models.runners[ref] for ref in job.refs)
+    upscaler = more[0] if more else None
+    if job.planes != (upscaler or runner).checkpoint.config.shape.planes:
         raise JobUnreadable(f"{job.models[-1]} has another number of channels than when the job was accepted")
-    runner, upscaler = runners[job.model], runners[job.models[1]] if job.models[1:] else None
     hashes = [picture.sha256 for picture in job.pictures] + uploads_of(job.params, runner.checkpoint.config.conditions)
     sent = [_sent(job, each, store) for each in hashes]
     snapshot = None if rq_job.is_fresh else store.snapshot(job.id)
@@ -64,20 +63,23 @@ def read_job(rq_job: DataJob, models: Models, store: ResultStore, *, attempt: st
     return active
 
 
-def _decode(rq_job: DataJob) -> Job:
-    """Returns the job in the form of our contract. The stored function name is compared, never imported."""
+def decode(rq_job: DataJob) -> Job:
+    """Returns the job in the form of our contract, for the versions that it is bound to.
+
+    The stored function name is compared, never imported.
+    """
     if rq_job.func_name != TASK:
         raise JobUnreadable("the queue holds an entry that is not a job of difuso")
     job = Job.decode(rq_job.kwargs.get("job"))
     if job.id != rq_job.id:
         raise JobUnreadable("the job has another id than its record in RQ")
-    return job
+    return job.bound_to(rq_job.versions)
 
 
 def kind_of(rq_job: DataJob) -> str:
     """Returns the kind of a job; `unknown` if it cannot be read."""
     try:
-        return _decode(rq_job).kind
+        return decode(rq_job).kind
     except Exception:  # of any kind, if somebody else wrote it
         return "unknown"
 

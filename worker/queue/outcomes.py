@@ -115,9 +115,9 @@ class Outcomes:
 
     def release(self, claim: Claim) -> str:
         """Hands a job back to its queue, at the front. Returns the outcome, `handed back`."""
-        job_id, model = claim.rq_job.id, keys.model_of(claim.queue.name)
+        job_id = claim.rq_job.id
         self._rq.insist(lambda: self._rq.hand_back(claim.rq_job, claim.queue, claim.execution))
-        self._rq.insist(lambda: self._reporter.requeued(job_id, model))
+        self._rq.insist(lambda: self._reporter.requeued(job_id, _name(claim.queue.name).ref))
         self._metrics.retried("drain")
         facts: dict[str, object] = {"job_id": job_id}
         if isinstance(claim, RunningJob):
@@ -134,15 +134,14 @@ class Outcomes:
             self._end_refused(job, claim.queue.name, JobState.CANCELLED if code is None else JobState.FAILED)
 
     def give_up(self, jobs: Iterable[DataJob]) -> None:
-        """Cleans up after jobs whose workers died too often; RQ has been told that they failed."""
+        """Cleans up after jobs that no worker will run any more; RQ has been told that they failed."""
         for job in jobs:
-            log.warning("a job is given up: its workers died", extra={"job_id": job.id})
             self._end_refused(job, job.origin, JobState.FAILED)
 
     def _end_refused(self, job: DataJob, queue: str, outcome: str) -> None:
         self._rq.insist(lambda: self._reporter.changed(job.id))
         self._writers.forget(job.id)
-        self._metrics.refused(kind_of(job), keys.model_of(queue), outcome)
+        self._metrics.refused(kind_of(job), _name(queue).model, outcome)
 
     def _end(self, running: RunningJob, outcome: str, *, owned: bool) -> str:
         trail = running.active.job.trail
@@ -155,3 +154,10 @@ class Outcomes:
         self._metrics.finished(running.active, outcome)
         log.info("job ended", extra={**trail, "outcome": outcome})
         return outcome
+
+
+def _name(queue: str) -> keys.QueueName:
+    """Returns the parts of the name of a queue that this worker has claimed from."""
+    name = keys.QueueName.read(queue)
+    assert name is not None
+    return name

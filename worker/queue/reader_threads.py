@@ -8,9 +8,11 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
+from jobs.contract import Job
 from jobs.errors import StoreUnavailable
 from jobs.redis import keys
 from jobs.redis.rq_job import PUT_OFF_AT, PUT_OFFS
@@ -50,13 +52,21 @@ class JobReaders:
         outcomes: ends the jobs that cannot be read.
         store: the store that jobs are read from; its deadlines end a read that hangs.
         tell: function that receives each result, called in a reader thread; it must not block.
+        bind: binds a job whose second model is missing to another version of it, if nobody holds its own.
 
     Attributes:
         claims: the claimed jobs that are being read.
     """
 
     def __init__(
-        self, rq: RqBase, outcomes: Outcomes, store: ResultStore, models: Models, tell: Callable[[JobRead], None]
+        self,
+        rq: RqBase,
+        outcomes: Outcomes,
+        store: ResultStore,
+        models: Models,
+        tell: Callable[[JobRead], None],
+        *,
+        bind: Callable[[Job, Models], None],
     ) -> None:
         self.claims: list[Claim] = []
         self._waiting: list[Claim] = []  # those of `claims` that need a model that is still to come
@@ -65,6 +75,7 @@ class JobReaders:
         self._store = store
         self._models = models
         self._tell = tell
+        self._bind = bind
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="readers", initializer=use_one_core)
 
     def serve(self, models: Models) -> None:
@@ -90,7 +101,7 @@ class JobReaders:
             return None  # handed back meanwhile
         if isinstance(error, ModelIsLoading):
             self._waiting.append(claim)
-            if not self._models.is_coming(error.model):  # it came while the job was being read
+            if error.model not in self._models.coming:  # it came while the job was being read
                 self.serve(self._models)
             return None
         self.claims.remove(claim)
@@ -147,4 +158,6 @@ class JobReaders:
             self._outcomes.refuse(claim, error)
         else:
             log.warning("a job goes back to its queue: %s", error, extra={"job_id": job.id})
+            if isinstance(error, ModelIsMissing):
+                self._rq.insist(partial(self._bind, error.job, self._models))
             self._rq.insist(lambda: self._rq.hand_back(job, claim.queue, claim.execution, at_front=False))

@@ -127,4 +127,6 @@ class Recovery:
             pipe.execute()
         if started:
             log.warning("the worker of a job died", extra={"job_id": job.id, "tries_left": tries - 1})
+        if given_up:
+            log.warning("a job is given up: its workers died", extra={"job_id": job.id})
         return [job] if given_up else []

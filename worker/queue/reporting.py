@@ -9,12 +9,16 @@ from typing import Any
 import redis
 
 from jobs.contract import FailureCode, JobState, Progress
+from jobs.kinds import KINDS
 from jobs.redis import keys
 from jobs.redis.events import Ending, preview_channel, status_channel
 from jobs.redis.index import enter
 from jobs.redis.queue import wake
+from jobs.redis.queues import known_queues
 from jobs.redis.rq_job import DataJob
 from jobs.redis.workers import ModelReport, WorkerReport, prune_reports, publish_report
+from jobs.understanding import understood_here
+from model.folders.version import model_of
 
 from ..device.precision import is_slow
 from ..engine.active import ActiveJob
@@ -62,7 +66,7 @@ class Reporter:
         seconds = forecast(among)
         for active in actives:
             self.write(pipe, active, eta_seconds=seconds[active])
-            pipe.hset(keys.backlog(active.job.model), active.job.id, active.left)
+            pipe.hset(keys.backlog(active.job.ref), active.job.id, active.left)
             pipe.publish(status_channel(active.job.id), "{}")
         pipe.pubsub_numsub(*[preview_channel(active.job.id) for active in actives])
 
@@ -87,19 +91,19 @@ class Reporter:
         client.set(keys.progress(active.job.id), progress.model_dump_json(), ex=self._ttl)
         return progress
 
-    def not_started(self, job_id: str, code: FailureCode) -> None:
-        """Writes why a job that never took a step is about to fail."""
-        progress = Progress(failure=code)
+    def not_started(self, job_id: str, code: FailureCode, reason: str | None = None) -> None:
+        """Writes why a job that never took a step is about to fail; `reason` is for its client."""
+        progress = Progress(failure=code, reason=reason)
         self._client.set(keys.progress(job_id), progress.model_dump_json(), ex=self._ttl)
 
     def changed(self, job_id: str) -> None:
         """Wakes the clients that wait for a job, so that they read its status."""
         self._client.publish(status_channel(job_id), "{}")
 
-    def requeued(self, job_id: str, model: str) -> None:
+    def requeued(self, job_id: str, ref: str) -> None:
         """Wakes the clients that wait for a job that went back to its queue, and an idle worker."""
         self.changed(job_id)
-        wake(self._client, model)
+        wake(self._client, ref)
 
     def ended(self, pipe: Any, running: RunningJob, state: JobState, **facts: Any) -> None:
         """Adds the end of a job to a pipeline, with facts for `write`: its clients wake with its status."""
@@ -113,18 +117,36 @@ class Reporter:
             attempts=1 + rq_job.deaths,
             progress=self.write(pipe, running.active, **facts),
         )
-        pipe.hdel(keys.backlog(job.model), job.id)
+        pipe.hdel(keys.backlog(job.ref), job.id)
         pipe.publish(status_channel(job.id), ending.model_dump_json())
 
     def worker(self, name: str) -> None:
         """Publishes this worker's models and their speed, and deletes the reports of workers that are silent."""
         runners = self.models.runners
-        refused = islice(self.models.refused.items(), MAX_REFUSED)
-        models = {model: ModelReport(ready=False, reason=reason) for model, reason in refused}
-        models |= {model: _report(runner) for model, runner in runners.items()}
+        refused = [
+            ModelReport(name=model_of(folder), version=why.version, ready=False, reason=why.reason)
+            for folder, why in islice(self.models.refused.items(), MAX_REFUSED)
+        ]
+        held = [self._held(ref, runner) for ref, runner in runners.items()]
+        coming = [ModelReport(name=model, ready=False) for model in islice(self.models.coming, MAX_REFUSED)]
         slots = sum(runner.slots for runner in runners.values())
-        publish_report(self._client, WorkerReport(name=name, at=time.time(), slots=slots, models=models))
+        models = (*held, *refused, *coming)
+        known = understood_here(KINDS)
+        report = WorkerReport(name=name, at=time.time(), slots=slots, understands=known, models=models)
+        publish_report(self._client, report)
         prune_reports(self._client)
+
+    def _held(self, ref: str, runner: Runner) -> ModelReport:
+        return ModelReport(
+            name=runner.checkpoint.name,
+            version=runner.checkpoint.version,
+            newest=ref == self.models.newest(runner.checkpoint.name),
+            ready=True,
+            rate=runner.rate,
+            step_seconds=runner.step_seconds,
+            precision=runner.precision,
+            slow_format=is_slow(runner.device, runner.precision),
+        )
 
     def leave(self, name: str) -> None:
         """Deletes the report of a worker that ends."""
@@ -136,27 +158,16 @@ class Reporter:
         Once is not enough: a job that is just being submitted is in the backlog before it has a record.
         """
         seen, self._over = self._over, set()
-        for model in self.models.runners:
-            ids: list[Any] = self._client.hkeys(keys.backlog(model))
+        for ref in {name.ref for name in known_queues(self._client)}:
+            ids: list[Any] = self._client.hkeys(keys.backlog(ref))
             with self._client.pipeline(transaction=False) as pipe:
                 for job_id in ids:
                     pipe.hget(DataJob.key_for("").encode() + job_id, "status")
                 states = pipe.execute(raise_on_error=False)  # another program may have written other data there
             over = {job_id for job_id, state in zip(ids, states, strict=True) if state not in (b"queued", b"started")}
             if over & seen:
-                self._client.hdel(keys.backlog(model), *(over & seen))
+                self._client.hdel(keys.backlog(ref), *(over & seen))
             self._over |= over
-
-
-def _report(runner: Runner) -> ModelReport:
-    return ModelReport(
-        ready=True,
-        sha256=runner.checkpoint.sha256,
-        rate=runner.rate,
-        step_seconds=runner.step_seconds,
-        precision=runner.precision,
-        slow_format=is_slow(runner.device, runner.precision),
-    )
 
 
 def _note_watchers(actives: Collection[ActiveJob], subscriptions: Sequence[tuple[bytes, int]]) -> None:

@@ -21,6 +21,7 @@ from rq.serializers import JSONSerializer
 from rq.utils import now, utcformat
 
 from jobs.redis import keys
+from jobs.redis.queues import NAMES, known_queues
 from jobs.redis.rq_job import DEATHS, MAX_RETRIES, PUT_OFF_AT, PUT_OFFS, RESUMED_AT, DataJob
 
 from ..engine.held_jobs import Claim
@@ -31,6 +32,15 @@ from .recovery import EXECUTION_TTL, Recovery
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
+
+
+# Forgets the name of a queue, unless one of its lists and registries is there. Its next job brings it back.
+_FORGET = """
+for i = 2, #KEYS do
+  if redis.call('EXISTS', KEYS[i]) == 1 then return end
+end
+redis.call('SREM', KEYS[1], ARGV[1])
+"""
 
 
 class GaveUp(Exception):
@@ -63,8 +73,14 @@ class RqBase:
 
     def listen_to(self, queue_names: list[str]) -> None:
         """Replaces the queues that jobs are claimed from."""
-        options: Any = {"connection": self.connection, "job_class": DataJob, "serializer": JSONSerializer}
-        self.queues = [Queue(name, **options) for name in queue_names]
+        self.queues = list(map(self._queue, queue_names))
+
+    def _queue(self, name: str) -> Queue:
+        return Queue(name, connection=self.connection, job_class=DataJob, serializer=JSONSerializer)
+
+    def _known(self) -> list[Queue]:
+        """Returns the queues of all versions, also of those that no worker holds any longer."""
+        return [self._queue(str(name)) for name in known_queues(self.connection)]
 
     # Waiting for Redis, which may go away at any time.
 
@@ -255,10 +271,14 @@ class RqBase:
 
     def recover(self) -> list[DataJob]:
         """Returns the jobs of dead workers to their queues. Returns the jobs that are given up instead."""
-        return self._recovery.run(self.queues)
+        return self._recovery.run(self._known())
 
     def tidy(self) -> None:
-        """Removes expired entries from RQ's registries; several workers may do so at once."""
-        for queue in self.queues:
-            queue.finished_job_registry.cleanup()
-            queue.failed_job_registry.cleanup()
+        """Removes expired entries from RQ's registries, and queues without any; several workers may do so at once."""
+        for queue in self._known():
+            registries = queue.finished_job_registry, queue.failed_job_registry
+            for registry in registries:
+                registry.cleanup()
+            kept = queue.key, queue.intermediate_queue.key, queue.started_job_registry.key
+            names = (NAMES, *kept, *(registry.key for registry in registries))
+            self.connection.eval(_FORGET, len(names), *names, queue.key)

@@ -45,6 +45,8 @@ from .reader_threads import OF_THE_MOMENT, JobRead, JobReaders
 from .recovery import HEARTBEAT_SECONDS, RECOVERY_SECONDS
 from .reporting import Reporter
 from .rq_base import GaveUp, RqBase
+from .stranded import Stranded
+from .superseded import Superseded
 from .writers import Released, Stored, Writers
 
 if TYPE_CHECKING:
@@ -80,6 +82,7 @@ class EngineWorker(RqBase):
         *,
         drain_seconds: float,
         result_ttl: int,
+        version_wait: float = 600,
         core: OwnCore | None = None,
         spans: JobSpans | None = None,
     ) -> None:
@@ -97,7 +100,11 @@ class EngineWorker(RqBase):
         self._writers = Writers(store, client, self._inbox.put)
         self._reporter = Reporter(client, models, result_ttl=result_ttl)
         self._outcomes = Outcomes(self, self._reporter, self._writers, metrics, spans)
-        self._readers = JobReaders(self, self._outcomes, store, models, self._inbox.put)
+        self._stranded = Stranded(client, self._reporter, version_wait=version_wait, ttl=2 * result_ttl)
+        self._readers = JobReaders(
+            self, self._outcomes, store, models, self._inbox.put, bind=self._stranded.bind_second
+        )
+        self._superseded = Superseded(client)
         self._running: dict[ActiveJob, RunningJob] = {}
         self._pacer = Pacer()
         self._stop_at: float | None = None
@@ -141,6 +148,7 @@ class EngineWorker(RqBase):
             self.insist(self._beat)
         if self._pacer.is_due("recover", RECOVERY_SECONDS):
             self._outcomes.give_up(self.insist(self.recover))
+            self._outcomes.give_up(self.insist(lambda: self._stranded.look(self._models)))
             self.insist(lambda: self._claims.make_room(self.queues, self._running))
         if self._running and self._pacer.is_due("progress", PROGRESS_SECONDS):
             self._report()
@@ -170,6 +178,7 @@ class EngineWorker(RqBase):
         for active, ours in zip(self._running, self.owned([*self._running.values()]), strict=True):
             active.cancel = active.cancel or not ours  # if this worker was frozen, it may be another's
         self._readers.drop_lost()
+        self._follower.forget(self._superseded.idle(self._models.superseded, self._held, self._running))
         self._follower.look()
         self._reporter.worker(self.name)
         self._reporter.tidy_backlog()
@@ -181,9 +190,9 @@ class EngineWorker(RqBase):
     def _serve(self, models: Models) -> None:
         """Serves these models from now on; jobs in flight keep the runner that they began with."""
         known = self._models.runners, self._models.refused
-        for name, runner in models.runners.items():
-            if runner is not self._models.runners.get(name):
-                self._metrics.watch(name, runner)
+        for ref, runner in models.runners.items():
+            if runner is not self._models.runners.get(ref):
+                self._metrics.watch(runner.checkpoint.name, runner)
         self._models = self._reporter.models = models
         self._claims.serve(models.runners)
         self._readers.serve(models)
@@ -209,7 +218,7 @@ class EngineWorker(RqBase):
         try:
             self._readers.drop_cancelled()
             crowded = self._pacer.is_due("orphans", RECOVERY_SECONDS)
-            wakes = [keys.wake(model) for model in self._models.runners]
+            wakes = [keys.wake(ref) for ref in self._models.runners]
             if put_off and not self._held:
                 time.sleep(POLL_SECONDS)
             woken = None if self._held or put_off else self.connection.blpop(wakes, timeout=IDLE_SECONDS)

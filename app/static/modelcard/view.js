@@ -20,7 +20,7 @@ export async function openModelCard(name) {
     class: model.classes?.join(", "),
     sampler: `${model.defaults.sampler}, ${model.defaults.steps}`,
     numberFormat: model.slow_format ? t("slowFormat", model.precision) : model.precision,
-    weightsHash: model.sha256?.slice(0, 16),
+    version: model.version.slice(0, 12),
   };
   const shown = Object.entries(facts).filter(([, value]) => value);
   const list = el("dl", {}, ...termsOf(shown.map(([key, value]) => [t(key), value])));

@@ -53,6 +53,12 @@ def find_part(folder: Path, part: str, name: str) -> str:
     return f"{part}/{name}" if is_folder(folder / part) else name
 
 
+def deciding_files(folder: Path) -> list[str]:
+    """Returns the paths of the files that decide what a folder draws; raises CheckpointError if weights are missing."""
+    configs = find_part(folder, "unet", CONFIG), find_part(folder, "scheduler", SCHEDULER)
+    return [*configs, find_weights(folder)]
+
+
 def find_weights(folder: Path) -> str:
     """Returns the path of the weights in either layout, relative to the folder.
 

@@ -12,11 +12,11 @@ from torch import nn
 
 from model.errors import CheckpointError
 from model.folders.config import ModelConfig
-from model.folders.files import SUMS, is_file, read_shapes
-from model.folders.folder import FolderContents, checked_sums, file_sha256, new_folder, read_safetensors
+from model.folders.files import SUMS, file_sha256, is_file, read_shapes
+from model.folders.folder import FolderContents, checked_sums, new_folder, read_safetensors
 from model.networks.configs import UNetConfig
 
-from .config import CONFIG, INDEX, SCHEDULER, WEIGHTS, find_part, find_weights, read_diffusers_config
+from .config import CONFIG, INDEX, SCHEDULER, WEIGHTS, deciding_files, find_weights, read_diffusers_config
 from .network import network_to_diffusers
 from .scheduler import FLOW, scheduler_to_diffusers
 from .weights import weights_from_diffusers, weights_to_diffusers
@@ -35,13 +35,11 @@ def read_diffusers(folder: Path) -> FolderContents:
     weights = find_weights(folder)
     header = {name: torch.empty(shape, device="meta") for name, shape in read_shapes(folder, weights).items()}
     weights_from_diffusers(config.network, header)  # checks names and shapes before memory is taken for the weights
-    if is_file(folder / SUMS):
-        files = [weights, find_part(folder, "unet", CONFIG), find_part(folder, "scheduler", SCHEDULER)]
-        sha256 = checked_sums(folder, files)[weights]
-    else:
-        sha256 = file_sha256(folder / weights)
+    files = deciding_files(folder)
+    digests = checked_sums(folder, files) if is_file(folder / SUMS) else {}
+    digests = {name: digests.get(name) or file_sha256(folder / name) for name in files}
     state = weights_from_diffusers(config.network, read_safetensors(folder, weights))
-    return FolderContents(config, {weights: state}, (sha256,))
+    return FolderContents(config, {weights: state}, digests)
 
 
 def write_diffusers(folder: Path, config: ModelConfig, model: nn.Module) -> None:

@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from app.errors import ModelUnavailable, Overloaded
+from app.errors import ModelUnavailable, NotUnderstood, Overloaded
 from app.requests.admission import admit, check_served, job_timeout
+from jobs.contract import new_job
+from jobs.errors import VersionGone
+from jobs.kinds import KINDS
+from jobs.kinds.base import Prepared
+from jobs.kinds.generate import Generation
+from jobs.params import SamplingParams
 from jobs.redis.backlog import Backlog
-from jobs.redis.workers import ModelReport
+from jobs.redis.workers import ModelReport, WorkerReport
+from jobs.understanding import CONTRACT, Understanding, understood_here
+
+VERSION = "ab" * 32
+JOB = new_job(
+    "pets",
+    Prepared(SamplingParams(n=1, steps=10, sampler="ddim", spacing="leading", eta=0, seed=0), Generation()),
+    versions=(VERSION,),
+)
+
+
+def worker(*, knows: Understanding | None = None, **facts: Any) -> WorkerReport:
+    model = ModelReport(**{"name": "pets", "version": VERSION, **facts})
+    return WorkerReport(name="w", at=0, slots=8, understands=knows or understood_here(KINDS), models=(model,))
 
 
 def test_too_much_waiting_work_is_refused_until_it_is_short_enough() -> None:
@@ -26,14 +47,41 @@ def test_the_number_of_jobs_is_limited_without_a_known_rate_too() -> None:
 
 def test_only_a_model_that_every_worker_refuses_is_unavailable() -> None:
     refused, loading, ready = (
-        ModelReport(ready=False, reason="weights damaged"),
-        ModelReport(ready=False),
-        ModelReport(ready=True),
+        worker(ready=False, reason="weights damaged"),
+        worker(ready=False),
+        worker(ready=True),
     )
-    for reports in ([], [loading], [refused, loading], [refused, ready]):
-        check_served("pets", reports)
+    for workers in ([], [loading], [refused, loading], [refused, ready]):
+        check_served(JOB, workers)
     with pytest.raises(ModelUnavailable, match="weights damaged"):
-        check_served("pets", [refused, refused])
+        check_served(JOB, [refused, refused])
+
+
+def test_a_folder_whose_version_nobody_knows_may_hold_the_one_of_the_job() -> None:
+    with pytest.raises(ModelUnavailable):
+        check_served(JOB, [worker(version=None, ready=False, reason="no config")])
+    check_served(JOB, [worker(version=None, ready=False, reason="no config"), worker(ready=True)])
+    check_served(JOB, [worker(version="cd" * 32, ready=False, reason="another version is damaged")])
+
+
+def test_a_pinned_version_that_nobody_holds_is_refused() -> None:
+    pinned, other = JOB.model_copy(update={"pinned": True}), worker(version="cd" * 32, ready=True)
+    check_served(JOB, [other])
+    check_served(pinned, [worker(ready=True)])
+    for workers in ([], [other], [worker(ready=False)]):
+        with pytest.raises(VersionGone):
+            check_served(pinned, workers)
+
+
+def test_what_no_worker_of_the_version_understands_is_refused_for_now() -> None:
+    """A worker that has another version does not help, and one that is newer than this server does."""
+    older = understood_here(KINDS).model_copy(update={"samplers": frozenset({"ddpm"})})
+    with pytest.raises(NotUnderstood, match="do not know sampler ddim yet"):
+        check_served(JOB, [worker(ready=True, knows=older), worker(version="cd" * 32, ready=True)])
+    check_served(JOB, [worker(ready=True, knows=older), worker(ready=True)])
+    newer = JOB.model_copy(update={"contract": CONTRACT + 1})
+    with pytest.raises(NotUnderstood, match=f"contract {CONTRACT + 1}"):
+        check_served(newer, [worker(ready=True)])
 
 
 def test_a_job_has_time_for_its_own_work_and_what_was_before_it() -> None:

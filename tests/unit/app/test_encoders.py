@@ -52,7 +52,7 @@ def job_of(n: int) -> tuple[Manifest, list[bytes]]:
         accepted_at=0,
         timeout=1,
     )
-    return Manifest(job=job, model_sha256="abc", timesteps=(500, 0), images=images, finished_at=1), pngs
+    return Manifest(job=job, timesteps=(500, 0), images=images, finished_at=1), pngs
 
 
 def test_one_picture_is_answered_as_the_worker_stored_it() -> None:

@@ -308,7 +308,7 @@ def test_other_parameters_and_other_weights_have_folders_of_their_own(classes: R
 def test_another_config_of_the_same_weights_has_a_folder_of_its_own(classes: Runner, tmp_path: Path) -> None:
     config = dataclasses.replace(classes.checkpoint.config, schedule=ScheduleConfig("cosine", 1000))
     other = copy.copy(classes)
-    other.checkpoint = dataclasses.replace(classes.checkpoint, config=config)
+    other.checkpoint = dataclasses.replace(classes.checkpoint, config=config, version="cd" * 32)
     for runner in (classes, other):
         SampledImages(model_of(runner), PARAMS, tmp_path / "out")
     assert len(list(tmp_path.glob("out/classes-*"))) == 2

@@ -18,7 +18,6 @@ from jobs.defaults import fill_in
 from jobs.errors import RequestRefused
 from jobs.params import SamplingParams
 from jobs.queries import SamplingQuery
-from jobs.redis.workers import ModelReport
 from model.conditions import vector_size
 from model.errors import PlanError
 from model.folders.config import ModelConfig, SamplerDefaults
@@ -63,7 +62,7 @@ def filled(query: SamplingQuery, model: ModelInfo) -> SamplingParams:
 
 
 def served(info: ModelInfo) -> ServedModel:
-    facts = ModelView.of(info, []).model_dump(mode="json", exclude_none=True)
+    facts = ModelView.of([info], []).model_dump(mode="json", exclude_none=True)
     return ServedModel("http://nowhere", facts)
 
 
@@ -127,13 +126,6 @@ def test_classes_that_share_a_name_are_told_apart() -> None:
     run = filled(SamplingQuery(n=4, seed=[5], label=["0", "1", "2", "3"]), info)
     sent = served(info)._options(run, 0)["label"]
     assert [filled(SamplingQuery(label=[each]), info).label for each in sent] == [0, 1, 2, 3]
-
-
-def test_the_weights_of_a_model_are_those_that_draw() -> None:
-    """Though its folder has others, which workers refuse or still load."""
-    info = MODELS["guided"]
-    views = [ModelView.of(info, reports) for reports in ([], [ModelReport(ready=True, sha256="cd" * 32)])]
-    assert [view.sha256 for view in views] == ["ab" * 32, "cd" * 32]
 
 
 def test_classes_are_named_as_the_server_knows_them() -> None:

@@ -90,7 +90,7 @@ def test_a_picture_tells_how_it_was_made(sampled: Path) -> None:
     _, printed = difuso("inspect", sampled)
     table = dict(line.split(maxsplit=1) for line in printed.splitlines())
     assert table.keys() == facts.keys()
-    assert table["model_sha256"].strip() == facts["model_sha256"]
+    assert table["version"].strip() == facts["version"]
     assert table["timesteps"].strip() == ", ".join(map(str, facts["timesteps"]))
 
 
@@ -149,7 +149,9 @@ def test_other_weights_are_refused(sampled: Path, models_dir: Path) -> None:
     name = next(iter(weights))
     tiny.network.load_state_dict({name: weights[name].float() * 1.5}, strict=False)
     save_checkpoint(Path("others/tiny"), tiny.config, tiny.network)
-    with pytest.raises(CannotVerify, match=r"was made by other weights: those of tiny had the SHA-256 [0-9a-f]{12}…"):
+    with pytest.raises(
+        CannotVerify, match=r"made by version [0-9a-f]{12} of tiny, and others/tiny holds [0-9a-f]{12};"
+    ):
         difuso("verify", sampled, "--models-dir", "others")
     Path("nothing").mkdir()
     with pytest.raises(CannotVerify, match=f"no model in {Path.cwd()}/nothing"):
@@ -279,7 +281,6 @@ def test_a_contact_sheet_tells_its_job_and_is_not_made_again(sampled: Path, mode
         job=new_job(
             "tiny", KIND.draft(GenerateQuery.model_validate({"n": 2, "steps": 4, "seed": [100]}), model).complete({})
         ),
-        model_sha256="ab" * 32,
         timesteps=(9, 0),
         images=tuple(ImageFile(path=f"{seed}", seed=seed, sha256="") for seed in (100, 101)),
         finished_at=0,

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from jobs.catalog import NO_NAME, CatalogFollower, ModelInfo, read_catalog
+from jobs.catalog import CatalogFollower, ModelInfo, read_catalog
+from jobs.model_folders import NO_NAME
+from model.checkpoint import load_checkpoint
 from model.networks.build import build_network
 
 
@@ -24,8 +26,7 @@ def test_facts_come_from_the_config(folder: Path) -> None:
     tiny = catalog.models["tiny"]
     assert (tiny.config.shape, tiny.config.schedule.num_train_timesteps) == ((3, 16, 16), 1000)
     assert tiny.schedule.num_train_timesteps == 1000
-    assert tiny.sha256 is not None
-    assert len(tiny.sha256) == 64
+    assert tiny.version == load_checkpoint(folder / "tiny").version
     assert catalog.default == "tiny"
     assert not catalog.refused
 
@@ -86,7 +87,6 @@ def test_no_folder_is_an_empty_catalog(tmp_path: Path) -> None:
 @pytest.fixture
 def pipeline(models_dir: Path, tmp_path: Path) -> Path:
     """`tiny` as a folder of diffusers: 16x16 RGB, T = 1000, v."""
-    from model import load_checkpoint
     from model.formats.diffusers.pipeline import write_diffusers
 
     tiny = load_checkpoint(models_dir / "tiny")
@@ -100,14 +100,13 @@ def edit(path: Path, **changes: Any) -> None:
 
 def as_loaded(folder: Path) -> ModelInfo:
     """What a worker knows of the model, as a front end would say it."""
-    from model import load_checkpoint
-
     checkpoint = load_checkpoint(folder)
     return ModelInfo(
         checkpoint.name,
         checkpoint.config,
         parameters=sum(parameter.numel() for parameter in checkpoint.network.parameters()),
-        sha256=checkpoint.sha256 if (folder / "SHA256SUMS").is_file() else None,
+        version=checkpoint.version,
+        folder=folder.name,
     )
 
 
@@ -152,7 +151,6 @@ def test_both_layouts_with_their_sums(pipeline: Path) -> None:
     (pipeline / "SHA256SUMS").write_text(sums.replace("unet/", "").replace("scheduler/", ""))
     info = read_catalog(pipeline.parent).models["pipeline"]
     assert info == as_loaded(pipeline)
-    assert info.sha256 is not None
 
 
 @pytest.mark.parametrize("null_class", [True, False])
@@ -217,7 +215,7 @@ def test_classes_of_our_own_format_and_of_diffusers(tmp_path: Path, null_class: 
 def test_what_is_plainly_wrong_is_refused_by_the_front_end_too(
     pipeline: Path, file: str, changes: dict[str, Any], reason: str
 ) -> None:
-    from model import CheckpointError, load_checkpoint
+    from model import CheckpointError
 
     (pipeline / "SHA256SUMS").unlink()
     edit(pipeline / file, **changes)

@@ -10,14 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from jobs.contract import SCHEMA, Job, JobState, Picture
-from jobs.errors import JobUnreadable
+from jobs.contract import Job, JobState, Picture
+from jobs.errors import JobIsNewer, JobUnreadable
 from jobs.kinds.base import Task
 from jobs.kinds.denoise import MAX_SIGMA, Denoising
 from jobs.kinds.generate import Generation
 from jobs.kinds.interpolate import Interpolation
 from jobs.kinds.restore import Restoring
 from jobs.params import MAX_IMAGES, MAX_SEED, SamplingParams
+from jobs.understanding import CONTRACT
 from model.plans.samplers import SAMPLERS
 from model.plans.spacing import RULES
 
@@ -72,7 +73,9 @@ PICTURES = st.builds(
 )
 JOBS = st.builds(
     Job,
-    schema_version=st.just(SCHEMA),
+    contract=st.just(CONTRACT),
+    versions=st.lists(st.from_regex(r"[0-9a-f]{64}", fullmatch=True), max_size=2).map(tuple),
+    pinned=st.booleans(),
     id=st.uuids().map(str),
     task=TASKS,
     pictures=st.lists(PICTURES, max_size=2).map(tuple),
@@ -189,17 +192,18 @@ def test_an_average_is_one_answer() -> None:
         assert job.image_steps == 30
 
 
-@pytest.mark.parametrize("content", [None, {}, [], "job", {"schema_version": SCHEMA}, {"schema_version": SCHEMA + 1}])
+@pytest.mark.parametrize("content", [None, {}, [], "job", {"contract": CONTRACT}, {"contract": "2"}])
 def test_anything_else_is_unreadable(content: object) -> None:
     with pytest.raises(JobUnreadable):
         Job.decode(content)
 
 
-def test_a_job_of_another_version_is_unreadable() -> None:
+def test_a_job_of_a_newer_contract_is_told_from_a_damaged_one() -> None:
     params = SamplingParams(n=1, steps=1, sampler="ddim", spacing="leading", eta=0, seed=0)
     job = Job(id=ID, model="m", params=params, accepted_at=0, timeout=1)
-    with pytest.raises(JobUnreadable, match="schema 2"):
-        Job.decode(job.model_dump(mode="json") | {"schema_version": 2})
+    newer = job.model_dump(mode="json") | {"contract": CONTRACT + 1, "a field of tomorrow": 1}
+    with pytest.raises(JobIsNewer, match=f"contract {CONTRACT + 1}"):
+        Job.decode(newer)
 
 
 def test_values_cannot_change() -> None:

@@ -41,7 +41,7 @@ TOLD = checkpoint_of(STYLED, conditions={"style": Vector(512)}, defaults=Sampler
 
 
 def info_of(checkpoint: Checkpoint) -> ModelInfo:
-    return ModelInfo("tiny", checkpoint.config, parameters=1, sha256=None)
+    return ModelInfo("tiny", checkpoint.config, parameters=1, version="0" * 64)
 
 
 def prepared(checkpoint: Checkpoint, kind: str, **query: Any) -> Prepared:

@@ -41,7 +41,7 @@ NETWORK = UNetConfig(vector_size=vector_size(CONDITIONS))
 
 def model(**fields: Any) -> ModelInfo:
     facts = {"conditions": CONDITIONS, "examples": EXAMPLES} | fields
-    return ModelInfo("faces", ModelConfig(NETWORK, **facts), parameters=1, sha256="0" * 64)
+    return ModelInfo("faces", ModelConfig(NETWORK, **facts), parameters=1, version="0" * 64)
 
 
 MODEL = model()

@@ -28,7 +28,7 @@ def model(name: str = "pets", **changes: Any) -> ModelInfo:
         "classes": ("cat", "dog"),
         "defaults": SamplerDefaults(sampler="ddim", steps=50, spacing="leading", eta=0.5),
     }
-    return ModelInfo(name, ModelConfig(**facts | changes), parameters=1, sha256="0" * 64)
+    return ModelInfo(name, ModelConfig(**facts | changes), parameters=1, version="0" * 64)
 
 
 MODEL = model()
@@ -243,13 +243,13 @@ def test_the_least_steps_of_fixed_large_are_let_in() -> None:
 
 
 def test_a_default_model_may_be_named() -> None:
-    assert Catalog({"plain": PLAIN, "pets": MODEL}, {}, "plain").choose(None) is PLAIN
+    assert Catalog({"plain": (PLAIN,), "pets": (MODEL,)}, {}, "plain").choose(None) is PLAIN
     with pytest.raises(RequestRefused, match=r"^model: Input should be one of pets"):
-        Catalog({"pets": MODEL}, {}, "plain").choose(None)
+        Catalog({"pets": (MODEL,)}, {}, "plain").choose(None)
 
 
 def test_a_model_is_found_by_name_or_is_the_first() -> None:
-    catalog = Catalog({"plain": PLAIN, "pets": MODEL}, {"broken": "config.json is missing"})
+    catalog = Catalog({"plain": (PLAIN,), "pets": (MODEL,)}, {"broken": "config.json is missing"})
     assert catalog.choose(None) is MODEL
     assert catalog.choose("plain") is PLAIN
     for name in ("broken", "../pets", "PETS"):

@@ -37,7 +37,7 @@ def model(**changes: Any) -> ModelInfo:
         "classes": ("cat", "dog"),
         "defaults": SamplerDefaults(sampler="ddpm", steps=200, spacing="leading"),
     }
-    return ModelInfo("pets", ModelConfig(**facts | changes), parameters=1, sha256="0" * 64)
+    return ModelInfo("pets", ModelConfig(**facts | changes), parameters=1, version="0" * 64)
 
 
 MODEL = model()
@@ -132,7 +132,7 @@ def test_the_recipe_of_an_image_has_the_interval_of_its_guidance_and_no_other_re
     def made(**sent: Any) -> dict[str, Any]:
         query = KINDS["generate"].query.model_validate({"seed": 3, "n": 1, "label": "dog"} | sent)
         job = new_job("pets", KINDS["generate"].draft(query, MODEL).complete({}))
-        facts = recipe(job, 0, model="pets", model_sha256="0" * 64, compiled=False, timesteps=())
+        facts = recipe(job, 0, model="pets", version="0" * 64, compiled=False, timesteps=())
         assert job_of(facts).params == job.params
         return facts
 

@@ -36,9 +36,10 @@ def fields(
     ended: str | None = None,
     deaths: int | None = None,
     expired: str | None = None,
+    versions: str | None = None,
 ) -> list[bytes | None]:
     call: list[object] = [TASK, None, [], {"job": job().model_dump(mode="json") if content is None else content}]
-    texts = (state.value, started, ended, None if deaths is None else str(deaths), expired)
+    texts = (state.value, started, ended, None if deaths is None else str(deaths), expired, versions)
     return [zlib.compress(json.dumps(call).encode()), *(None if text is None else text.encode() for text in texts)]
 
 
@@ -49,6 +50,11 @@ def read(stored: list[bytes | None], progress: Progress | None = None, timesteps
 
 def test_a_queued_job_has_nothing_but_itself() -> None:
     assert read(fields()) == JobStatus(job=job(), state=JobState.QUEUED)
+
+
+def test_a_job_that_is_bound_to_other_versions_has_those() -> None:
+    versions = ["ab" * 32, "cd" * 32]
+    assert read(fields(versions=json.dumps(versions))).job == job().bound_to(tuple(versions))
 
 
 def test_a_running_job_has_what_its_worker_says() -> None:

@@ -74,7 +74,7 @@ def test_a_manifest_tells_the_conditions_of_each_image_where_they_differ() -> No
     def images(conditions: dict[str, Any]) -> list[dict[str, Any]]:
         job: Job = new_job("m", Prepared(params(conditions=conditions), Generation()))
         files = tuple(ImageFile(path=f"{index}.png", seed=7, sha256="0") for index in range(2))
-        manifest = Manifest(job=job, model_sha256="0", timesteps=(0,), images=files, finished_at=time.time())
+        manifest = Manifest(job=job, timesteps=(0,), images=files, finished_at=time.time())
         found: list[dict[str, Any]] = describe(manifest)["images"]
         return found
 

@@ -21,9 +21,9 @@ from jobs.traces import MAX_BYTES, MAX_MOMENTS, check_trace, trace_of
 from model.folders.config import ConditionConfig, ModelConfig
 from model.networks.configs import UNetConfig
 
-MODEL = ModelInfo("m", ModelConfig(UNetConfig(), image_size=64), parameters=1, sha256="0" * 64)
+MODEL = ModelInfo("m", ModelConfig(UNetConfig(), image_size=64), parameters=1, version="0" * 64)
 CONDITIONAL = ModelConfig(UNetConfig(condition_channels=3), image_size=64, condition=ConditionConfig(size=32))
-MODELS = dict.fromkeys(KINDS, MODEL) | {"upscale": ModelInfo("m", CONDITIONAL, parameters=1, sha256="0" * 64)}
+MODELS = dict.fromkeys(KINDS, MODEL) | {"upscale": ModelInfo("m", CONDITIONAL, parameters=1, version="0" * 64)}
 SHAPE = (3, 64, 64)
 NAMES = st.lists(st.sampled_from(["last", "all"]) | st.integers(1, 9).map(str), max_size=5)
 NEEDED: dict[str, dict[str, Any]] = {"denoise": {"sigma": 200}, "restore": {"task": "colorize"}}

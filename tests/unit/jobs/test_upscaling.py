@@ -22,16 +22,16 @@ from model.folders.config import ConditionConfig, ModelConfig, SamplerDefaults
 from model.networks.configs import UNetConfig
 
 CONDITION = ConditionConfig(size=8, max_augmentation=0.5, augmentation=0.1)
-SMALL = ModelInfo("small", ModelConfig(UNetConfig(), image_size=8), 0, None)
-GREY = ModelInfo("grey", ModelConfig(UNetConfig(in_channels=1, out_channels=1), image_size=8, channels=1), 0, None)
+SMALL = ModelInfo("small", ModelConfig(UNetConfig(), image_size=8), 0, "0" * 64)
+GREY = ModelInfo("grey", ModelConfig(UNetConfig(in_channels=1, out_channels=1), image_size=8, channels=1), 0, "0" * 64)
 CONFIG = ModelConfig(
     UNetConfig(condition_channels=3),
     image_size=24,
     condition=CONDITION,
     defaults=SamplerDefaults("ddim", 3, "trailing"),
 )
-UP = ModelInfo("a-first-name", CONFIG, 0, None)
-CATALOG = Catalog({model.name: model for model in (UP, GREY, SMALL)}, {"torn": "it is torn"})
+UP = ModelInfo("a-first-name", CONFIG, 0, "0" * 64)
+CATALOG = Catalog({model.name: (model,) for model in (UP, GREY, SMALL)}, {"torn": "it is torn"})
 GENERATE, UPSCALE = KINDS["generate"], KINDS["upscale"]
 
 
@@ -49,7 +49,7 @@ def test_a_conditional_model_is_the_default_of_upscale_only() -> None:
     assert CATALOG.default == "grey"
     query = UPSCALE.query.model_validate({})
     assert UPSCALE.choose(query, CATALOG) is UP
-    assert Catalog({UP.name: UP}, {}).default is None
+    assert Catalog({UP.name: (UP,)}, {}).default is None
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS.values() if kind is not UPSCALE], ids=lambda kind: kind.name)
@@ -63,7 +63,7 @@ def test_upscale_refuses_other_models_and_names_those_that_it_takes() -> None:
     with pytest.raises(RequestRefused, match="model: Input should be a model that draws from an image: a-first-name"):
         prepared(UPSCALE, model="small")
     with pytest.raises(RequestRefused, match="This server has no model that draws from an image"):
-        UPSCALE.choose(UPSCALE.query.model_validate({}), Catalog({"small": SMALL}, {}))
+        UPSCALE.choose(UPSCALE.query.model_validate({}), Catalog({"small": (SMALL,)}, {}))
 
 
 def test_augmentation_is_the_model_s_unless_it_is_sent_and_no_more_than_it_knows() -> None:
@@ -129,7 +129,7 @@ def test_the_second_model_must_be_one_that_enlarges(sent: dict[str, Any], messag
 def test_an_upscaler_with_classes_cannot_be_a_second_stage() -> None:
     network = UNetConfig(condition_channels=3, num_classes=2, null_class=False)
     named = dataclasses.replace(CONFIG, network=network, classes=("a", "b"))
-    catalog = Catalog({"small": SMALL, "up": ModelInfo("up", named, 0, None)}, {})
+    catalog = Catalog({"small": (SMALL,), "up": (ModelInfo("up", named, 0, "0" * 64),)}, {})
     query = GENERATE.query.model_validate({"upscale": "up"})
     with pytest.raises(RequestRefused, match="upscale: Input should be a model without classes: up needs a class"):
         GENERATE.draft(query, GENERATE.choose(query, catalog)).complete({})
@@ -139,9 +139,9 @@ def test_an_upscaler_that_needs_a_condition_cannot_be_a_second_stage() -> None:
     """One that may be left out is, as the second stage is told nothing."""
 
     def stage(age: Number) -> Any:
-        up = ModelInfo("up", dataclasses.replace(CONFIG, conditions={"age": age}), 0, None)
+        up = ModelInfo("up", dataclasses.replace(CONFIG, conditions={"age": age}), 0, "0" * 64)
         query = GENERATE.query.model_validate({"upscale": "up"})
-        model = GENERATE.choose(query, Catalog({"small": SMALL, "up": up}, {}))
+        model = GENERATE.choose(query, Catalog({"small": (SMALL,), "up": (up,)}, {}))
         return GENERATE.draft(query, model).complete({}).task.second_stage
 
     with pytest.raises(RequestRefused, match="upscale: Input should be a model without conditions: up needs age"):
@@ -158,10 +158,8 @@ def test_a_plain_generation_is_shown_and_hashed_as_before() -> None:
 
 def test_the_recipe_of_a_cascade_makes_its_job_again() -> None:
     job = cascade(n=2)
-    facts = recipe(
-        job, 1, model="small", model_sha256="ab", compiled=False, timesteps=(9, 0), upscaler_sha256="cd" * 32
-    )
-    assert facts["upscaler_sha256"] == "cd" * 32
+    facts = recipe(job, 1, model="small", version="ab", compiled=False, timesteps=(9, 0), upscaler_version="cd" * 32)
+    assert facts["upscaler_version"] == "cd" * 32
     again = job_of(facts)
     assert again.task == job.task
     assert (again.params.n, again.params.seed) == (1, 8)

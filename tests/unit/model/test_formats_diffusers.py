@@ -424,7 +424,7 @@ CONFIG = ModelConfig(
 def native(**changes: Any) -> Checkpoint:
     config = dataclasses.replace(CONFIG, **changes)
     assert isinstance(config.network, UNetConfig)
-    return Checkpoint("tiny", config, awake(config.network), config.schedule.build(), "0" * 64)
+    return Checkpoint("tiny", config, awake(config.network), config.schedule.build(), "0" * 64, "0" * 64)
 
 
 WRITTEN: dict[str, dict[str, Any]] = {

@@ -34,9 +34,10 @@ def test_a_store_that_does_not_answer_in_time_is_not_refused(tmp_path: Path, mon
 
 
 def test_a_model_is_ready_when_one_of_several_workers_serves_it() -> None:
-    serves, refuses = ModelReport(ready=True), ModelReport(ready=False, reason="no memory")
+    serves = {name: ModelReport(name=name, ready=True) for name in "xyz"}
+    refuses = {name: ModelReport(name=name, ready=False, reason="no memory") for name in "xyz"}
     reports = [
         WorkerReport(name=name, at=0, slots=16, models=models)
-        for name, models in (("a", {"x": serves, "y": refuses}), ("b", {"x": refuses, "z": serves}))
+        for name, models in (("a", (serves["x"], refuses["y"])), ("b", (refuses["x"], serves["z"])))
     ]
-    assert merged(reports) == {"x": serves, "y": refuses, "z": serves}
+    assert merged(reports) == {"x": serves["x"], "y": refuses["y"], "z": serves["z"]}

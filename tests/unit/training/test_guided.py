@@ -17,9 +17,8 @@ from torch import nn
 from difuso.drawing.drawing import model_of
 from jobs.params import SamplingParams
 from model import load_checkpoint, save_checkpoint
-from model.checkpoint import CLASSIFIER, WEAKER, file_sha256
 from model.folders.config import ModelConfig, ScheduleConfig
-from model.folders.files import WEIGHTS
+from model.folders.files import CLASSIFIER, WEAKER, WEIGHTS, file_sha256
 from model.networks.build import build_network
 from model.networks.classifier import Classifier
 from model.networks.configs import ClassifierConfig, UNetConfig

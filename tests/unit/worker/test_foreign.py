@@ -139,8 +139,8 @@ def test_a_fault_refuses_its_model_and_no_other(
     save_model(tmp_path / "fine")
     settings = WorkerSettings(models_dir=tmp_path, slots=2, device="cpu", compile="off", networks=frozenset({PACKAGE}))
     *_, models = newer_models(settings, load_models(settings))
-    assert set(models.runners) == {"fine", "tiny"}
-    assert models.refused == {
+    assert {runner.checkpoint.name for runner in models.runners.values()} == {"fine", "tiny"}
+    assert {name: why.reason for name, why in models.refused.items()} == {
         "builds": f"{PACKAGE}.nets:FailsToBuild cannot be built: its code raised KeyError",
         "calls": f"{PACKAGE}.nets:FailsAtCalls cannot be called: its code raised ValueError",
         "flat": f"{PACKAGE}.nets:Flat must return floats of shape (2, 3, 8, 8), and returned torch.float32 of shape "

@@ -17,7 +17,6 @@ import pytest
 import torch
 
 from jobs.contract import TASK
-from jobs.errors import JobUnreadable
 from jobs.kinds.generate import Generation
 from jobs.store.result_store import ResultStore
 from model import Checkpoint, load_checkpoint
@@ -28,6 +27,7 @@ from worker.engine.models import ModelFollower, Models, load_models
 from worker.queue.job_reading import ModelIsLoading
 from worker.queue.reader_threads import JobRead, JobReaders
 from worker.settings import WorkerSettings
+from worker.stepping.runner import Runner
 
 from .test_tasks import make_job
 
@@ -40,24 +40,32 @@ def settings(models_dir: Path, tmp_path: Path) -> WorkerSettings:
     return WorkerSettings(models_dir=tmp_path, slots=1, device="cpu", compile="off")
 
 
+def names(models: Models) -> set[str]:
+    return {ref.partition("@")[0] for ref in models.runners}
+
+
+def runner_of(models: Models, name: str) -> Runner:
+    return models.runners[models.held[name]]
+
+
 def whole_looks(follower: ModelFollower) -> Iterator[set[str]]:
     while True:
         follower.look()
         assert follower._looking is not None
         follower._looking.result()
-        yield set(follower.models.runners)
+        yield names(follower.models)
 
 
 def test_the_default_model_is_loaded_first(settings: WorkerSettings) -> None:
-    assert set(load_models(settings).runners) == {"a"}
+    assert names(load_models(settings)) == {"a"}
     chosen = settings.model_copy(update={"default_model": "b"})
-    assert set(load_models(chosen).runners) == {"b"}
+    assert names(load_models(chosen)) == {"b"}
 
 
 def test_the_first_that_can_be_loaded_is_served_first(settings: WorkerSettings) -> None:
     (settings.models_dir / "a" / "config.json").write_text("{}")
     models = load_models(settings)
-    assert (set(models.runners), set(models.refused)) == ({"b"}, {"a"})
+    assert (names(models), set(models.refused)) == ({"b"}, {"a"})
 
 
 def test_a_folder_that_is_passed_over_is_told(settings: WorkerSettings, caplog: pytest.LogCaptureFixture) -> None:
@@ -78,11 +86,11 @@ def test_the_others_come_one_by_one(settings: WorkerSettings, monkeypatch: pytes
 
     monkeypatch.setattr("worker.engine.models.load_checkpoint", load)
     follower = ModelFollower(settings, load_models(settings))
-    assert [follower.models.is_coming(name) for name in "abcd"] == [False, True, True, False]
+    assert follower.models.coming == {"b", "c"}
     follower.look()
     wait_until(lambda: loaded == ["a", "b", "c"], 60, "b is loaded")
-    assert set(follower.models.runners) == {"a", "b"}
-    assert follower.models.is_coming("c")
+    assert names(follower.models) == {"a", "b"}
+    assert follower.models.coming == {"c"}
     wanted.set()
     assert next(whole_looks(follower)) == {"a", "b", "c"}
     follower.close()
@@ -140,7 +148,7 @@ def test_a_version_that_cannot_be_loaded_at_the_moment_is_tried_again(
     assert set(follower.models.refused) == {"a"}
     assert caplog.text.count("model a is refused for now") == 1
     next(looks)
-    assert follower.models.runners["a"] is not served["a"]
+    assert follower.models.runners != served
     assert follower.models.refused == {}
     follower.close()
 
@@ -177,7 +185,7 @@ def test_a_try_that_took_long_is_not_repeated_soon(settings: WorkerSettings, mon
     looks = whole_looks(follower)
     wait_until(lambda: next(looks) and len(tried) == 2, 30, "b is tried again")
     assert tried[1] - tried[0] > 10 * 0.1
-    assert not follower.models.is_coming("b"), "a job that needs it does not wait here"
+    assert follower.models.coming == set(), "a job that needs it does not wait here"
     follower.close()
 
 
@@ -185,14 +193,24 @@ class Reading:
     """The readers of a worker that has loaded `a`, with one job whose model is given."""
 
     def __init__(self, models: Models, store: ResultStore, model: str) -> None:
-        job = make_job(Generation(), steps=3).model_copy(update={"model": model})
+        version = next(iter(models.runners.values())).checkpoint.version  # all are copies of one model
+        job = make_job(Generation(), steps=3).model_copy(update={"model": model, "versions": (version,)})
         call = {"job": job.model_dump(mode="json")}
-        record = SimpleNamespace(id=job.id, func_name=TASK, is_fresh=True, put_off_at=0.0, kwargs=call)
+        record = SimpleNamespace(
+            id=job.id, func_name=TASK, is_fresh=True, put_off_at=0.0, put_offs=0, versions=(), kwargs=call
+        )
         self.claim = Claim(cast(Any, record), cast(Any, None), cast(Any, SimpleNamespace(id="one")))
         self.events: queue.SimpleQueue[JobRead] = queue.SimpleQueue()
         self.refused: list[Exception] = []
+        self.handed_back: list[Any] = []
+        rq = SimpleNamespace(
+            insist=lambda call: call(),
+            connection=SimpleNamespace(exists=lambda key: 0),
+            hand_back=lambda job, *_, at_front: self.handed_back.append((job, at_front)),
+        )
         outcomes = SimpleNamespace(refuse=lambda claim, error: self.refused.append(error))
-        self.readers = JobReaders(cast(Any, None), cast(Any, outcomes), store, models, self.events.put)
+        bind = lambda job, models: None  # noqa: E731
+        self.readers = JobReaders(cast(Any, rq), cast(Any, outcomes), store, models, self.events.put, bind=bind)
         self.readers.read(self.claim)
 
 
@@ -221,7 +239,7 @@ def test_a_job_waits_for_a_model_that_is_to_come(settings: WorkerSettings, readi
     begun.readers.serve(follower.models)
     active = begun.readers.take(begun.events.get(timeout=60))
     assert active is not None
-    assert active.runner is follower.models.runners["b"]
+    assert active.runner is runner_of(follower.models, "b")
     assert (begun.readers.claims, begun.refused) == ([], [])
     follower.close()
 
@@ -240,7 +258,7 @@ def test_a_model_may_come_while_its_job_is_being_read(
     follower.close()
 
 
-def test_a_job_of_a_model_that_is_refused_or_unknown_ends(
+def test_a_job_of_a_model_that_is_refused_or_unknown_goes_back(
     settings: WorkerSettings, reading: Callable[..., Reading]
 ) -> None:
     (settings.models_dir / "b" / "config.json").write_text("{}")
@@ -254,6 +272,6 @@ def test_a_job_of_a_model_that_is_refused_or_unknown_ends(
     refused.readers.serve(follower.models)
     assert refused.readers.take(refused.events.get(timeout=60)) is None
     for each in (unknown, refused):
-        assert [type(error) for error in each.refused] == [JobUnreadable]
-        assert each.readers.claims == []
+        assert each.handed_back == [(each.claim.rq_job, False)], "another worker may hold its version"
+        assert (each.refused, each.readers.claims) == ([], [])
     follower.close()

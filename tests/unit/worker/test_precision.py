@@ -7,7 +7,7 @@ import time
 import uuid
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -20,6 +20,7 @@ from jobs.contract import Job
 from jobs.kinds.generate import Generation
 from jobs.kinds.upscale import Upscaling
 from jobs.params import SamplingParams
+from jobs.redis.workers import ModelReport
 from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from model.folders.config import Precision
 from model.foreign.config import ForeignConfig
@@ -30,14 +31,21 @@ from tests.small_models import CLASSES, CLASSIFIER, NETWORK, WEAKER, checkpoint_
 from worker.device import precision as formats
 from worker.device.compiled import compile_network, folder_of, load_compiled
 from worker.engine.local import Drawn, run_job
-from worker.engine.models import load_models, make_runner
-from worker.queue.reporting import _report
+from worker.engine.models import Models, load_models, make_runner
+from worker.queue.reporting import Reporter
 from worker.settings import WorkerSettings
 from worker.stepping.runner import Runner
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.processors]
 
 CPU = torch.device("cpu")
+
+
+def reported(runner: Runner) -> ModelReport:
+    models = Models({"m@": runner})
+    return Reporter(cast(Any, None), models, result_ttl=60)._held("m@", runner)
+
+
 STAGE = Enlarging(
     model="up", sampler="ddim", steps=2, spacing="trailing", eta=0.0, variance="fixed_small", clip="static",
     augmentation=0.2, weight=4,
@@ -85,7 +93,7 @@ def test_the_deployment_chooses_before_the_model(stated: Precision, chosen: Any)
     assert runner.precision == ("bfloat16" if wanted == "bfloat16" else "float32")
     assert isinstance(runner.checkpoint.network, UNet)
     weight = runner.checkpoint.network.conv_in.weight
-    assert (_report(runner).precision, weight.dtype == torch.bfloat16) == (runner.precision, wanted == "bfloat16")
+    assert (reported(runner).precision, weight.dtype == torch.bfloat16) == (runner.precision, wanted == "bfloat16")
 
 
 @pytest.mark.parametrize(
@@ -118,10 +126,8 @@ def test_both_stages_of_a_cascade_tell_their_formats() -> None:
     assert (recipe_of(png).get("precision"), recipe_of(png)["upscaler_precision"]) == (None, "bfloat16")
 
 
-def test_the_format_is_part_of_the_version_and_of_the_config(tmp_path: Path) -> None:
-    """So no snapshot goes on in another format, and no cached image is taken for one of it."""
+def test_the_format_is_part_of_the_config(tmp_path: Path) -> None:
     model = checkpoint_of(UNetConfig(**NETWORK))
-    assert model.version_sha256 != model.in_precision("bfloat16").version_sha256
     for precision in ("float32", "bfloat16"):
         config = model.in_precision(precision).config
         save_checkpoint(tmp_path / precision, config, model.network)
@@ -138,7 +144,7 @@ def test_a_processor_without_instructions_says_so(
     caplog.set_level(logging.INFO)
     models = load_models(settings(models_dir=models_dir, precision="bfloat16", slots=2))
     (runner,) = models.runners.values()
-    assert _report(runner).slow_format
+    assert reported(runner).slow_format
     assert "in bfloat16, " in caplog.text
     assert "computed in bfloat16, for which this processor has no fast instructions" in caplog.text
     assert not formats.is_slow(CPU, "float32")

@@ -252,7 +252,7 @@ def test_a_job_that_is_released_in_its_second_stage_gives_its_state(first: Runne
 def test_the_recipe_in_the_png_names_both_models(first: Runner, upscaler: Runner) -> None:
     run(active := cascade(first, upscaler))
     facts = json.loads(Image.open(io.BytesIO(encode_images(active)[0])).info[PNG_KEY])
-    assert facts["model_sha256"] == "ab" * 32
+    assert facts["version"] == "ab" * 32
     assert facts["upscaler_sha256"] == "cd" * 32
     assert facts["upscale"]["model"] == "up"
     assert len(facts["timesteps"]) == facts["steps"] == 4

@@ -1,0 +1,59 @@
+"""Changes to jobs that wait: their end without a worker, and their binding to another version of their model.
+
+Each is one script. The job belongs to it or to a worker, whichever removes the id from the list. So a lost reply or the
+end of this process leaves nothing half done, and a repeated call has the same effect.
+"""
+
+import json
+from typing import Any
+
+from rq.job import Job as RqJob
+from rq.job import JobStatus as RqStatus
+from rq.utils import now, utcformat
+
+from ..contract import Job
+from . import keys
+from .events import status_channel
+from .keys import QueueName
+from .queues import NAMES, queue_key
+from .rq_job import VERSIONS
+
+_END = """
+if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 0 then return 0 end
+redis.call('HSET', KEYS[2], 'status', ARGV[2], 'ended_at', ARGV[3])
+redis.call('EXPIRE', KEYS[2], ARGV[4])
+redis.call('HDEL', KEYS[3], ARGV[1])
+redis.call('PUBLISH', ARGV[5], '{}')
+return 1
+"""
+_BIND = """
+if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 0 then return 0 end
+redis.call('HSET', KEYS[2], 'origin', ARGV[2], ARGV[3], ARGV[4])
+redis.call('HDEL', KEYS[3], ARGV[1])
+redis.call('HSET', KEYS[4], ARGV[1], ARGV[5])
+redis.call('RPUSH', KEYS[5], ARGV[1])
+redis.call('SADD', KEYS[6], KEYS[5])
+redis.call('PUBLISH', ARGV[6], '{}')
+return 1
+"""
+
+
+def end_queued(client: Any, job_id: str, queue: QueueName, state: RqStatus, *, ttl: int) -> bool:
+    """Ends a job that waits in this queue; returns False if it does not. Its record is kept for `ttl` seconds."""
+    names = queue_key(queue), RqJob.key_for(job_id), keys.backlog(queue.ref)
+    facts = job_id, state.value, utcformat(now()), ttl, status_channel(job_id)
+    return bool(client.eval(_END, len(names), *names, *facts))
+
+
+def bind_queued(client: Any, job: Job, queue: QueueName) -> bool:
+    """Moves a job that waits in this queue to that of its `versions`; returns False if it does not wait there.
+
+    What earlier workers have done of it is void, so that all its steps are to do.
+    """
+    target = QueueName(job.ref, queue.contract, queue.urgency)
+    names = (
+        *(queue_key(queue), RqJob.key_for(job.id), keys.backlog(queue.ref), keys.backlog(job.ref)),
+        *(queue_key(target), NAMES),
+    )
+    facts = job.id, str(target), VERSIONS, json.dumps(job.versions), job.image_steps, status_channel(job.id)
+    return bool(client.eval(_BIND, len(names), *names, *facts))

@@ -1,0 +1,32 @@
+"""The queues of all versions of all models. RQ keeps their names in a set, to which it adds each that gets a job."""
+
+from typing import Any
+
+import redis
+from rq import Queue
+
+from .. import understanding
+from ..contract import URGENCIES
+from .keys import QueueName
+
+NAMES = Queue.redis_queues_keys
+_PREFIX = Queue.redis_queue_namespace_prefix
+
+
+def queue_key(name: QueueName) -> str:
+    """Returns the key of the list of waiting jobs."""
+    return f"{_PREFIX}{name}"
+
+
+def queues_of(ref: str) -> list[QueueName]:
+    """Returns the queues of a version of a model that this difuso can read, the most urgent first."""
+    return [
+        QueueName(ref, contract, urgency) for urgency in URGENCIES for contract in range(1, understanding.CONTRACT + 1)
+    ]
+
+
+def known_queues(client: redis.Redis) -> list[QueueName]:
+    """Returns all queues of difuso that had a job, the most urgent first, newer contracts' too."""
+    members: Any = client.smembers(NAMES)
+    found = (QueueName.read(each.decode(errors="replace").removeprefix(_PREFIX)) for each in members)
+    return sorted((name for name in found if name is not None), key=lambda name: (name.urgency, name))

@@ -1,0 +1,69 @@
+"""What a worker understands of jobs, so that front ends and workers of different versions work together.
+
+The contract has a number, which is raised when it grows. A job says which number it needs, and lies in a queue of this
+number, so that an older worker never sees it. Workers report their number, and the names that they know. A front end
+accepts what a live worker understands.
+
+Whoever adds a kind, a sampler, a setting or another field of a job raises CONTRACT by one and enters it in SINCE. A new
+field has to be left out where it has its default (`exclude_if`): jobs without it need no newer worker.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from model.plans.samplers import SAMPLERS
+from model.plans.settings import SETTINGS
+
+from .values import Reported
+
+if TYPE_CHECKING:
+    from .contract import Job
+
+CONTRACT = 1
+# What came after contract 1, as `needs_of` writes it, with its number: {"sampler unipc": 2}.
+SINCE: Mapping[str, int] = {}
+
+_NAMED = ("kind", "sampler", "setting")  # what workers report by names
+
+
+def needs_of(job: "Job") -> set[str]:
+    """Returns what a worker has to know to run a job: its kind, its sampler, its settings and its other fields."""
+    settings = job.params.model_dump(include={*SETTINGS})
+    return {
+        f"kind {job.kind}",
+        f"sampler {job.params.sampler}",
+        *(f"setting {name}" for name in settings),
+        *(f"field {name}" for name in job.model_dump(exclude={"params", "task", "pictures"})),
+    }
+
+
+def number_of(job: "Job") -> int:
+    """Returns the number of the first contract that has all that a job needs."""
+    needs = needs_of(job) if SINCE else frozenset()
+    return max((number for each, number in SINCE.items() if each in needs), default=1)
+
+
+class Understanding(Reported):
+    """What a worker understands: the number of its contract, and names."""
+
+    contract: int = 0
+    kinds: frozenset[str] = Field(default=frozenset(), max_length=1000)
+    samplers: frozenset[str] = Field(default=frozenset(), max_length=1000)
+    settings: frozenset[str] = Field(default=frozenset(), max_length=1000)
+
+    def lacks(self, job: "Job") -> str | None:
+        """Returns what of a job it does not understand, for people; None if it understands the job."""
+        for each in sorted(needs_of(job)):
+            what, _, name = each.partition(" ")
+            if what in _NAMED and name not in getattr(self, f"{what}s"):
+                return each
+        return None if job.contract <= self.contract else f"contract {job.contract}"
+
+
+def understood_here(kinds: Iterable[str]) -> Understanding:
+    """Returns what this version of difuso understands."""
+    return Understanding(
+        contract=CONTRACT, kinds=frozenset(kinds), samplers=frozenset(SAMPLERS), settings=frozenset(SETTINGS)
+    )

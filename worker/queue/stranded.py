@@ -1,0 +1,124 @@
+"""Jobs in queues that no live worker takes, because a version of a model or of difuso is gone or not there yet.
+
+A rollout passes through this. A job that asked for no version is bound to the newest that a worker holds. One that did
+waits for its version, and one that needs a newer difuso for a newer worker, for `version_wait` at most. A job of a
+model that every worker refuses fails with their reason.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+import redis
+from rq.exceptions import NoSuchJobError
+from rq.job import JobStatus as RqStatus
+
+from jobs import understanding
+from jobs.contract import FailureCode, Job
+from jobs.errors import JobUnreadable
+from jobs.redis.keys import QueueName
+from jobs.redis.queue import wake
+from jobs.redis.queued import bind_queued, end_queued
+from jobs.redis.queues import known_queues, queue_key
+from jobs.redis.rq_job import VERSIONS, DataJob
+from jobs.redis.workers import WorkerReport, ask_reports, held_refs, live_reports, read_reports, refusal
+
+from ..engine.models import Models
+from .job_reading import decode
+from .reporting import Reporter
+
+log = logging.getLogger(__name__)
+
+BIND_SECONDS = 3.0  # without a worker that takes the queue: one that starts again has reported by then
+REFUSED_SECONDS = 30.0  # in which every worker has loaded or refused the model
+LOOKAHEAD = 1000  # jobs of a queue that one look examines
+
+
+class Stranded:
+    """Looks after the queues that no live worker takes, each for as long as this worker has seen it so."""
+
+    def __init__(self, client: redis.Redis, reporter: Reporter, *, version_wait: float, ttl: int) -> None:
+        self._client = client
+        self._reporter = reporter
+        self._version_wait = version_wait
+        self._ttl = ttl
+        self._since: dict[QueueName, float] = {}
+
+    def look(self, models: Models) -> list[DataJob]:
+        """Binds and ends jobs; returns those that it ended. Several workers may look at once."""
+        names = known_queues(self._client)
+        with self._client.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.llen(queue_key(name))
+            ask_reports(pipe)
+            *lengths, answer = pipe.execute()
+        workers, now = read_reports(answer), time.monotonic()
+        waiting = [name for name, length in zip(names, lengths, strict=True) if length]
+        left = [name for name in waiting if not any(_takes(worker, name) for worker in workers)]
+        self._since = {name: self._since.get(name, now) for name in left}
+        ended: list[DataJob] = []
+        for name, since in self._since.items():
+            if now - since >= BIND_SECONDS and name.contract <= understanding.CONTRACT:
+                self._bind(name, models, workers)
+            ended += self._end(name, workers, seconds=now - since)
+        return ended
+
+    def bind_second(self, job: Job, models: Models) -> None:
+        """Binds a claimed job to the newest version of the model that enlarges, if no live worker holds its own."""
+        versions = _versions(job, models, live_reports(self._client))
+        if not job.pinned and versions[:1] == job.versions[:1] and versions != job.versions:
+            self._client.hset(DataJob.key_for(job.id), VERSIONS, json.dumps(versions))
+
+    def _bind(self, name: QueueName, models: Models, workers: Sequence[WorkerReport]) -> None:
+        target = models.newest(name.model)
+        if target is None or target == name.ref:
+            return
+        for _, job in self._jobs(name):
+            if job is not None and not job.pinned:
+                bound = job.bound_to(_versions(job, models, workers))
+                if bound.ref != job.ref and bind_queued(self._client, bound, name):
+                    log.info("job bound to another version", extra={**job.trail, "from": job.ref, "to": bound.ref})
+        wake(self._client, target)
+
+    def _end(self, name: QueueName, workers: Sequence[WorkerReport], *, seconds: float) -> Iterator[DataJob]:
+        """Ends the jobs of a queue that has been left so long that nobody will take them; yields them."""
+        reason = refusal(name.ref, workers) if seconds >= REFUSED_SECONDS else None
+        for rq_job, job in self._jobs(name) if reason or seconds >= self._version_wait else ():
+            if reason is not None:
+                code = FailureCode.REFUSED
+            elif job is None:
+                code = FailureCode.UNSUPPORTED
+            elif job.pinned:
+                code = FailureCode.VERSION_GONE
+            else:
+                continue  # workers of this model may come back, however late
+            self._reporter.not_started(rq_job.id, code, reason)
+            if end_queued(self._client, rq_job.id, name, RqStatus.FAILED, ttl=self._ttl):
+                facts = {"job_id": rq_job.id, "ref": name.ref, "contract": name.contract, "code": code.value}
+                log.warning("a job ends that no worker takes", extra=facts)
+                yield rq_job
+
+    def _jobs(self, name: QueueName) -> Iterator[tuple[DataJob, Job | None]]:
+        """Yields the jobs of a queue; None in place of one that only a newer difuso can read."""
+        ids: Any = self._client.lrange(queue_key(name), 0, LOOKAHEAD - 1)
+        for job_id in ids:
+            with suppress(NoSuchJobError, ValueError, JobUnreadable):
+                rq_job = DataJob.read(job_id.decode(), self._client)
+                yield rq_job, None if name.contract > understanding.CONTRACT else decode(rq_job)
+
+
+def _takes(worker: WorkerReport, name: QueueName) -> bool:
+    return worker.understands.contract >= name.contract and worker.holds(name.ref)
+
+
+def _versions(job: Job, models: Models, workers: Sequence[WorkerReport]) -> tuple[str, ...]:
+    """Returns the versions that a job can have: its own where a live worker holds them, else the newest held here."""
+    held = held_refs(workers)
+    newest = (models.runners.get(models.newest(model) or "") for model in job.models)
+    return tuple(
+        version if ref in held or runner is None else runner.checkpoint.version
+        for version, ref, runner in zip(job.versions, job.refs, newest, strict=True)
+    )
