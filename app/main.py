@@ -126,7 +126,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
         queue = JobQueue(client, result_ttl=settings.result_ttl)
         for task in (_follow(follower, metrics), _hear(follower, queue)):
             stack.callback(asyncio.create_task(task).cancel)
-        store = ResultStore(settings.store_url)
+        store = ResultStore(settings.store_url, metrics.observe_store)
         metrics.registry.register(StackCollector(queue, store, follower, metrics))
         process = Process(
             settings=settings,

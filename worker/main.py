@@ -50,7 +50,7 @@ def run(settings: WorkerSettings) -> int:
     worker = EngineWorker(
         client,
         ModelFollower(settings, models),
-        ResultStore(settings.store_url),
+        ResultStore(settings.store_url, metrics.observe_store),
         metrics,
         drain_seconds=settings.drain_seconds,
         result_ttl=settings.result_ttl,

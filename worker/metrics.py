@@ -7,7 +7,7 @@ from itertools import product
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from jobs.kinds import KINDS
-from jobs.process_metrics import add_process_metrics
+from jobs.process_metrics import add_process_metrics, add_store_metrics
 
 from .engine.active import ActiveJob
 from .engine.held_jobs import RunningJob
@@ -24,6 +24,7 @@ class WorkerMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
         add_process_metrics(registry)
+        self.observe_store = add_store_metrics(registry)
         counter = partial(Counter, registry=registry)
         gauge = partial(Gauge, registry=registry)
         histogram = partial(Histogram, registry=registry)

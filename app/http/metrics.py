@@ -1,7 +1,7 @@
 """All metrics of the API process. Labels take values from bounded sets only: never ids, seeds or raw paths."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram
@@ -14,9 +14,8 @@ from redis import RedisError
 from jobs.catalog import Catalog, CatalogFollower
 from jobs.errors import ImageRefused, StoreUnavailable
 from jobs.kinds import KINDS
-from jobs.process_metrics import add_process_metrics
+from jobs.process_metrics import add_process_metrics, add_store_metrics
 from jobs.redis.queue import JobQueue
-from jobs.redis.workers import ModelReport, WorkerReport
 from jobs.store.result_store import ResultStore
 
 from ..errors import UploadRefused
@@ -32,6 +31,7 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
         add_process_metrics(registry)
+        self.observe_store = add_store_metrics(registry)
         counter = partial(PrometheusCounter, registry=registry)
         gauge = partial(Gauge, registry=registry)
         histogram = partial(Histogram, registry=registry)
@@ -91,14 +91,22 @@ class StackCollector(Collector):
         backlog = GaugeMetricFamily(
             "difuso_backlog_image_steps", "Image-steps left to do of all unfinished jobs", labels=["model"]
         )
-        depths = self._queue.depths()
-        image_steps = dict.fromkeys(self._models, 0)
+        seconds = GaugeMetricFamily(
+            "difuso_backlog_seconds",
+            "Time that the live workers need for the backlog; absent while it waits and none has measured its rate",
+            labels=["model"],
+        )
+        depths, rates = self._queue.depths(), Counter[str]()
+        for each in (each for worker in self._queue.workers() for each in worker.models if each.ready):
+            rates[each.name] += each.rate or 0.0
+        image_steps = Counter[str](dict.fromkeys(self._models, 0))
         for ref in {name.ref for name in depths}:
-            model = ref.partition("@")[0]
-            image_steps[model] = image_steps.get(model, 0) + self._queue.backlog(ref).image_steps
+            image_steps[ref.partition("@")[0]] += self._queue.backlog(ref).image_steps
         for model, left in image_steps.items():
             backlog.add_metric([model], left)
-        yield backlog
+            if rates[model] or not left:
+                seconds.add_metric([model], left / (rates[model] or 1))
+        yield from (backlog, seconds)
         yield GaugeMetricFamily(
             "difuso_queue_oldest_age_seconds",
             "Time since the oldest waiting job was queued",
@@ -115,16 +123,14 @@ class StackCollector(Collector):
     def _of_workers(self) -> Iterator[Metric]:
         reports = self._queue.workers()
         serving = GaugeMetricFamily("difuso_workers", "Live workers that serve a model", labels=["model"])
-        for model in self._models:
-            serving.add_metric([model], sum(any(each.ready for each in about) for about in _about(model, reports)))
-        yield serving
         versions = GaugeMetricFamily(
-            "difuso_model_versions", "Versions that live workers hold as their newest of a model", labels=["model"]
+            "difuso_model_versions", "Versions of a model that live workers hold as their newest", labels=["model"]
         )
         for model in self._models:
-            newest = {each.version for about in _about(model, reports) for each in about if each.newest}
-            versions.add_metric([model], len(newest))
-        yield versions
+            about = [[each for each in worker.models if each.name == model] for worker in reports]
+            serving.add_metric([model], sum(any(each.ready for each in of_worker) for of_worker in about))
+            versions.add_metric([model], len({each.version for found in about for each in found if each.newest}))
+        yield from (serving, versions)
         yield GaugeMetricFamily("difuso_rq_workers", "Live RQ workers, whatever they serve", value=len(reports))
 
     def _of_redis(self) -> Iterator[Metric]:
@@ -140,6 +146,9 @@ class StackCollector(Collector):
         )
 
     def _of_store(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily(
+            "difuso_store_ok", "1 if a file can be written to the result store and deleted", value=self._is_writable()
+        )
         try:
             space = self._store.space()
         except StoreUnavailable:
@@ -149,7 +158,9 @@ class StackCollector(Collector):
             yield GaugeMetricFamily("difuso_store_free_bytes", "Free space on the result store's disk", value=free)
             yield GaugeMetricFamily("difuso_store_size_bytes", "Size of the result store's disk", value=size)
 
-
-def _about(model: str, workers: Sequence[WorkerReport]) -> list[list[ModelReport]]:
-    """Returns what each worker reports on the versions of a model."""
-    return [[each for each in worker.models if each.name == model] for worker in workers]
+    def _is_writable(self) -> bool:
+        try:
+            self._store.check()
+        except StoreUnavailable:
+            return False
+        return True

@@ -40,6 +40,10 @@ CHECK_SECONDS = 1.5
 CALLS = 32
 LOCAL_READERS = 4  # more read no faster from a disk, but make others wait for the GIL; a bucket takes its time
 CLOCK_SECONDS = 10.0  # by which the clocks of machines may differ
+OPERATIONS = ("read", "write", "delete", "check")
+
+# Is told each operation, its seconds, and whether it failed.
+Observe = Callable[[str, float, bool], None]
 
 
 class ResultStore:
@@ -47,13 +51,15 @@ class ResultStore:
 
     Args:
         url: a path, or an fsspec URL such as `file:///var/lib/difuso` or `s3://bucket/prefix`.
+        observe: is called after each operation, in the thread that made it; sweeps are not observed.
 
     Attributes:
         readers: the number of threads beyond which reading is no faster.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, observe: Observe = lambda operation, seconds, failed: None) -> None:
         self._blobs = Blobs(url)
+        self._observe = observe
         self.readers = LOCAL_READERS if self._blobs.is_local else CALLS
         self._root = self._blobs.root
         self._calls = HangingCalls(CALLS)
@@ -140,7 +146,7 @@ class ResultStore:
         self._write(manifest, b"")
         self.drop_snapshot(job_id)
         for folder in (manifest.parent, self._upload(job_id, "").parent):
-            with suppress(FileNotFoundError):
+            with self._observed("delete"), suppress(FileNotFoundError):
                 for path in self._call(partial(self._blobs.find, folder)):
                     if path != manifest:
                         self._call(partial(self._blobs.delete, path, top=folder.parent))
@@ -155,7 +161,7 @@ class ResultStore:
 
     def drop_snapshot(self, job_id: str) -> None:
         """Deletes the snapshot of a job if there is one."""
-        with suppress(FileNotFoundError):
+        with self._observed("delete"), suppress(FileNotFoundError):
             self._call(lambda: self._blobs.delete(self._snapshot(job_id)))
 
     def check(self) -> None:
@@ -166,7 +172,7 @@ class ResultStore:
             self._blobs.create(path, b"ok")  # as results are, where not every file system or bucket can
             self._blobs.delete(path)
 
-        self._writing(create_and_delete, CHECK_SECONDS)
+        self._writing(create_and_delete, CHECK_SECONDS, operation="check")
 
     def space(self) -> tuple[int, int] | None:
         """Returns the free and the total bytes of the store's disk; None if the store is not a local folder."""
@@ -217,23 +223,38 @@ class ResultStore:
         return self._root / "snapshots" / job_id[:2] / job_id
 
     def _read(self, path: PurePosixPath, seconds: float = IMAGE_SECONDS) -> bytes | None:
-        with suppress(FileNotFoundError):
+        with self._observed("read"), suppress(FileNotFoundError):
             return self._call(lambda: self._blobs.read(path), seconds)
         return None
 
     def _write(self, path: PurePosixPath, data: bytes, seconds: float = IMAGE_SECONDS) -> None:
         self._writing(lambda: self._blobs.write(path, data), seconds)
 
-    def _writing(self, function: Callable[[], Result], seconds: float = IMAGE_SECONDS) -> Result:
+    def _writing(
+        self, function: Callable[[], Result], seconds: float = IMAGE_SECONDS, *, operation: str = "write"
+    ) -> Result:
         """Makes a call in which FileNotFoundError means that the folder or bucket is missing."""
-        try:
-            return self._call(function, seconds)
-        except FileNotFoundError as error:
-            raise StoreUnavailable from error
+        with self._observed(operation):
+            try:
+                return self._call(function, seconds)
+            except FileNotFoundError as error:
+                raise StoreUnavailable from error
 
     def _call(self, function: Callable[[], Result], seconds: float = IMAGE_SECONDS) -> Result:
         with _translated():
             return self._calls.call(function, seconds)
+
+    @contextmanager
+    def _observed(self, operation: str) -> Iterator[None]:
+        """Tells the observer of an operation once it is over."""
+        began, failed = time.monotonic(), False
+        try:
+            yield
+        except StoreUnavailable:
+            failed = True
+            raise
+        finally:
+            self._observe(operation, time.monotonic() - began, failed)
 
 
 @contextmanager

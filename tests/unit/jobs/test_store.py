@@ -289,6 +289,28 @@ def test_a_store_that_hangs_is_unavailable(tmp_path: Path, monkeypatch: pytest.M
         stuck.set()
 
 
+def test_operations_are_observed_with_their_time_and_whether_they_failed(tmp_path: Path) -> None:
+    seen: list[tuple[str, bool]] = []
+
+    def observe(operation: str, seconds: float, failed: bool) -> None:
+        assert seconds >= 0
+        seen.append((operation, failed))
+
+    store = ResultStore(str(tmp_path / "store"), observe)
+    store.check()
+    assert store.manifest(ID) is None, "a missing file is an answer"
+    store.commit(manifest("first"))
+    store.drop_snapshot(ID)
+    assert seen == [("check", False), ("read", False), ("write", False), ("delete", False)]
+    seen.clear()
+    (tmp_path / "file").touch()
+    broken = ResultStore(str(tmp_path / "file"), observe)
+    for use in (broken.check, lambda: broken.save_snapshot(ID, b"")):
+        with pytest.raises(StoreUnavailable):
+            use()
+    assert seen == [("check", True), ("write", True)]
+
+
 def test_what_an_operator_sets_of_a_bucket_leaves_the_other_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(fsspec_settings, "s3", {"config_kwargs": {"read_timeout": 20}})
     fs, _ = fsspec.url_to_fs("s3://bucket")
