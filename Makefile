@@ -8,7 +8,7 @@ PACKAGES := app difuso evaluation jobs model training worker
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:  # an environment that was made by half is made again
-.PHONY: help setup serve test test-all test-slow test-long check-processors fuzz chaos check compose-test ops-check audit format train paper bench bench-gpu clean
+.PHONY: help setup serve test test-all test-slow test-long check-processors fuzz chaos check compose-test ops-check rules audit format train paper bench bench-gpu clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,12 @@ compose-test: $(VENV)/.dev  ## run the stack in containers and roll its two work
 
 ops-check: $(VENV)/.dev $(VENV)/.ops  ## check the operators' files: Dockerfile, compose, alerts, manifests
 	$(BIN)/python -m pytest tests/ops
+
+rules:  ## copy the rules of docker/prometheus into the PrometheusRules of deploy
+	@{ echo '# Made by `make rules`.'; for name in alerts recording; do \
+	  printf -- '---\napiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\nmetadata:\n  name: difuso-%s\nspec:\n' $$name; \
+	  sed 's/^./  &/' docker/prometheus/rules/$$name.yml; \
+	done; } > deploy/components/prometheus/rules.yaml
 
 audit: $(VENV)/.ops  ## ask PyPI for known vulnerabilities of the versions in constraints.txt
 	$(BIN)/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip

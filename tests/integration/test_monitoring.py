@@ -40,7 +40,9 @@ def test_dashboard_and_rules_use_metrics_that_exist(measured: set[str]) -> None:
     assert used <= measured
 
 
-def test_every_alert_has_its_section_in_the_runbook() -> None:
-    alerts = re.findall(r"alert: (\w+)", (RULES / "alerts.yml").read_text(encoding="utf-8"))
-    sections = re.findall(r"^### (\w+)$", RUNBOOK.read_text(encoding="utf-8"), re.MULTILINE)
+def test_every_alert_names_its_section_of_the_runbook() -> None:
+    rules = (RULES / "alerts.yml").read_text(encoding="utf-8")
+    alerts = re.findall(r"alert: (\w+)", rules)
+    sections = re.findall(r"^### (Difuso\w+)$", RUNBOOK.read_text(encoding="utf-8"), re.MULTILINE)
     assert sections == alerts
+    assert re.findall(r"runbook_url: (.+)", rules) == [f"docs/operations.md#{alert.lower()}" for alert in alerts]
