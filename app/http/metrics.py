@@ -1,6 +1,6 @@
 """All metrics of the API process. Labels take values from bounded sets only: never ids, seeds or raw paths."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from functools import partial
 
@@ -96,7 +96,7 @@ class StackCollector(Collector):
             "Time that the live workers need for the backlog; absent while it waits and none has measured its rate",
             labels=["model"],
         )
-        depths, rates = self._queue.depths(), Counter[str]()
+        depths, rates = self._queue.depths(), defaultdict[str, float](float)
         for each in (each for worker in self._queue.workers() for each in worker.models if each.ready):
             rates[each.name] += each.rate or 0.0
         image_steps = Counter[str](dict.fromkeys(self._models, 0))

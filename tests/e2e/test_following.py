@@ -74,6 +74,11 @@ def test_a_request_is_found_in_the_logs_of_all_processes_and_is_one_trace(
     assert found.keys() == told
     request = found.pop(("api", "request"))
     assert {line["job_id"] for line in found.values()} == {answer.headers["X-Job-Id"]}
+    ended = found["worker", "job ended"]
+    work = [ended[name] for name in ("owner", "model", "images", "image_steps", "outcome")]
+    assert work == ["alice", "tiny", 1, 3, "succeeded"]
+    assert ended["seconds"] > 0
+    assert ended["worker"].startswith("difuso-")
     facts = [request[name] for name in ("method", "route", "status", "key")]
     assert facts == ["POST", "/generate", 200, "alice"]
 

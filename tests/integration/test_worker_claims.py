@@ -620,7 +620,15 @@ def test_a_job_whose_end_got_no_reply_is_ours_unless_it_was_given_away(
         job,
         queued,
         execution,
-        cast(Any, SimpleNamespace(job=SimpleNamespace(id=job.id, trail={}, answers=1), has_snapshot=True)),
+        cast(
+            Any,
+            SimpleNamespace(
+                job=SimpleNamespace(id=job.id, trail={}, answers=1, model="tiny", owner=None),
+                has_snapshot=True,
+                image_steps=10,
+                denoise_seconds=0.1,
+            ),
+        ),
     )
     (outcome,) = outcomes.succeed({item: cast(Any, SimpleNamespace(seconds=0.0))})
     assert outcome == ("succeeded" if arrived else "lost")

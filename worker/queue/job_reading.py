@@ -76,12 +76,12 @@ def decode(rq_job: DataJob) -> Job:
     return job.bound_to(rq_job.versions)
 
 
-def kind_of(rq_job: DataJob) -> str:
-    """Returns the kind of a job; `unknown` if it cannot be read."""
+def known_job(rq_job: DataJob) -> Job | None:
+    """Returns the job in a record; None if it cannot be read."""
     try:
-        return decode(rq_job).kind
+        return decode(rq_job)
     except Exception:  # of any kind, if somebody else wrote it
-        return "unknown"
+        return None
 
 
 def _sent(job: Job, sha256: str, store: ResultStore) -> Tensor:

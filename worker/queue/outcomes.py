@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from jobs.contract import JobState
+from jobs.contract import Job, JobState
 from jobs.redis import keys
 from jobs.redis.rq_job import DataJob
 
@@ -20,7 +20,7 @@ from ..engine.failures import Cancelled, failure_code
 from ..engine.held_jobs import Claim, RunningJob
 from ..engine.results import Spent
 from ..metrics import WorkerMetrics
-from .job_reading import kind_of
+from .job_reading import known_job
 from .reporting import Reporter
 from .rq_base import RqBase
 from .writers import Released, Stored, Writers
@@ -141,19 +141,33 @@ class Outcomes:
     def _end_refused(self, job: DataJob, queue: str, outcome: str) -> None:
         self._rq.insist(lambda: self._reporter.changed(job.id))
         self._writers.forget(job.id)
-        self._metrics.refused(kind_of(job), _name(queue).model, outcome)
+        known, model = known_job(job), _name(queue).model
+        self._metrics.refused(known.kind if known else "unknown", model, outcome)
+        self._log_end(known, outcome, job_id=job.id, model=model, image_steps=job.resumed_at, seconds=0.0)
 
     def _end(self, running: RunningJob, outcome: str, *, owned: bool) -> str:
-        trail = running.active.job.trail
+        active = running.active
         if not owned:
-            log.warning("a job was given to another worker, or has already ended", extra=trail)
+            log.warning("a job was given to another worker, or has already ended", extra=active.job.trail)
             self._metrics.retried("lost")
             return "lost"
-        if running.active.has_snapshot:
-            self._writers.forget(running.active.job.id)
-        self._metrics.finished(running.active, outcome)
-        log.info("job ended", extra={**trail, "outcome": outcome})
+        if active.has_snapshot:
+            self._writers.forget(active.job.id)
+        self._metrics.finished(active, outcome)
+        self._log_end(active.job, outcome, image_steps=active.image_steps, seconds=round(active.denoise_seconds, 3))
         return outcome
+
+    def _log_end(self, job: Job | None, outcome: str, **facts: object) -> None:
+        """Writes a line about a job that has ended, by which the work of its owner can be counted.
+
+        Args:
+            job: the job; None if it cannot be read.
+            facts: further fields. `image_steps` were done by this and earlier workers, and took so many `seconds`.
+        """
+        asked: dict[str, object] = {}
+        if job is not None:
+            asked = {**job.trail, "owner": job.owner, "model": job.model, "version": job.version, "images": job.answers}
+        log.info("job ended", extra={**asked, **facts, "worker": self._rq.name, "outcome": outcome})
 
 
 def _name(queue: str) -> keys.QueueName:
