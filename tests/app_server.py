@@ -38,15 +38,21 @@ from jobs.store.result_store import ResultStore
 from jobs.understanding import understood_here
 from tests.waiting import wait_until
 
-ALICE, BOB = ({"Authorization": f"Bearer {name}-key"} for name in ("alice", "bob"))
+NAMES = ("alice", "bob", "oscar")
+ALICE, BOB, OPERATOR = ({"Authorization": f"Bearer {name}-key"} for name in NAMES)
 
 
 def keys_file(folder: Path, limits: str = "") -> Path:
-    """Writes the keys of alice, who has limits, and of bob, who has none."""
-    alice, bob = (f"{name} {hashlib.sha256(f'{name}-key'.encode()).hexdigest()}" for name in ("alice", "bob"))
+    """Writes the keys of alice, who has limits, of bob, who has none, and of oscar, who is an operator."""
+    alice, bob, oscar = map(key_line, NAMES)
     path = folder / "keys"
-    path.write_text(f"{alice} {limits}\n{bob}\n")
+    path.write_text(f"{alice} {limits}\n{bob}\n{oscar} role=operator\n")
     return path
+
+
+def key_line(name: str) -> str:
+    """Returns the line of the keys file for the key NAME-key."""
+    return f"{name} {hashlib.sha256(f'{name}-key'.encode()).hexdigest()}"
 
 
 def running(settings: ApiSettings) -> AbstractContextManager[httpx.Client]:

@@ -18,7 +18,7 @@ from jobs.redis.queue import JobQueue
 from jobs.store.result_store import ResultStore
 
 from ..errors import InvalidRequest
-from ..http.api_keys import ApiKey
+from ..http.api_keys import ApiKey, may_see
 from ..http.metrics import Metrics
 from ..http.negotiation import Accept, choose_format
 from ..http.problems import MAX_NAME
@@ -76,14 +76,14 @@ CallerDep = Annotated[ApiKey | None, Depends(_caller)]
 
 
 async def _status(job_id: str, request: Request) -> JobStatus:
-    """Returns where one of the caller's jobs stands; jobs of other owners count as unknown."""
+    """Returns where a job stands that the caller may see; all others count as unknown."""
     # This is the most frequent request, so it has no dependencies that FastAPI would resolve each time.
     process: Process = request.state.process
     caller: ApiKey | None = request.state.caller
     if not re.fullmatch(JOB_ID, job_id):
         raise JobNotFound
     status = await run_in_threadpool(process.queue.status, job_id)
-    if status.job.owner != (caller and caller.name):
+    if not may_see(caller, status.job.owner):
         raise JobNotFound
     return status
 

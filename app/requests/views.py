@@ -74,13 +74,14 @@ class Outlook(Frozen):
 class JobView(Outlook):
     """All about a job; `timesteps` only if they were asked for, `bits` only if each pixel has 16.
 
-    `version` is that of its model which draws it.
+    `version` is that of its model which draws it. `owner` is shown to operators only.
     """
 
     id: str
     kind: str
     model: str
     version: str
+    owner: str | None = None
     params: SamplingParams
     tag: str | None = None
     trace: tuple[int, ...] | None = None
@@ -100,12 +101,13 @@ class JobView(Outlook):
 
     @classmethod
     def of(cls, status: JobStatus, key: ApiKey | None = None) -> Self:
-        """Returns the view of a job for the owner of an API key; None if the server has no keys."""
+        """Returns the view of a job for the holder of an API key; None if the server has no keys."""
         job = status.job
         return cls(
             **dict(Outlook.of(status)),
             **_request(job),
             id=job.id,
+            owner=job.owner if key is not None and key.is_operator else None,
             tag=job.tag,
             trace=job.trace or None,
             bits=None if job.bits == 8 else job.bits,
@@ -132,7 +134,7 @@ def job_text(status: JobStatus, key: ApiKey | None) -> str:
 
 
 class JobList(Frozen):
-    """A part of the list of a caller's jobs, newest first.
+    """A part of the list of a caller's jobs, for an operator of all jobs, newest first.
 
     `next` is the `cursor` of the next part; it is absent after the last job.
     """

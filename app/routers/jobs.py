@@ -15,12 +15,13 @@ from starlette.exceptions import HTTPException
 from jobs.contract import JobState, JobStatus
 from jobs.kinds import KINDS
 from jobs.params import MODEL_NAME, TAG
-from jobs.redis.index import Cursor, Wanted
+from jobs.redis.index import EVERYBODY, Cursor, Wanted
 from jobs.values import Frozen
 
-from ..errors import NotReady
+from ..errors import InvalidRequest, NotReady
 from ..films import FilmFormat
 from ..formats import BINARY, CONTENT, FORMATS, Format
+from ..http.api_keys import NAME, ApiKey
 from ..http.conditional import matches
 from ..http.headers import ABOUT_JOB, IfNoneMatchHeader, LastEventIdHeader, PatienceHeader, cached, described
 from ..http.middleware import CLIENT_GONE
@@ -54,6 +55,7 @@ class JobsQuery(Frozen):
     kind: Literal[tuple(KINDS)] | None = Field(default=None, description="only jobs of this kind")  # type: ignore[valid-type]
     model: str | None = Field(default=None, pattern=MODEL_NAME, description="only jobs of this model")
     tag: str | None = Field(default=None, pattern=TAG, description="only jobs with this tag")
+    owner: str | None = Field(default=None, pattern=NAME, description="only jobs of this owner, for operators")
     limit: int = Field(default=20, ge=1, le=100, description="largest number of jobs in the answer")
     cursor: str | None = Field(default=None, max_length=200, description="the `next` of the answer before")
 
@@ -101,11 +103,12 @@ async def get_job(
     dependencies=[single_parameters(JobsQuery)],
 )
 def list_jobs(query: Annotated[JobsQuery, Query()], process: ProcessDep, key: CallerDep) -> Response:
-    """Lists the caller's jobs, newest first; queued jobs without `position` and `eta_seconds`.
+    """Lists the caller's jobs, or for an operator all jobs, newest first; queued ones without `position` and
+    `eta_seconds`.
 
     While there is a `next`, more jobs may follow, even if there are fewer than `limit`.
     """
-    owner = key.name if key else None
+    owner = _listed_owner(key, query.owner)
     after = None if query.cursor is None else Cursor.decode(query.cursor)
     wanted = Wanted(state=query.state, kind=query.kind, model=query.model, tag=query.tag)
     page = process.queue.page(owner, wanted, most=query.limit, after=after)
@@ -115,6 +118,16 @@ def list_jobs(query: Annotated[JobsQuery, Query()], process: ProcessDep, key: Ca
         asked = urlencode({name: value for name, value in sent.items() if value is not None})
         headers["Link"] = f'</jobs?{asked}>; rel="next"'
     return Response(list_text(page, key), headers=headers, media_type=Format.JSON)
+
+
+def _listed_owner(key: ApiKey | None, asked: str | None) -> str | None:
+    """Returns the owner whose jobs a caller lists who asks for those of one; None asks for all that it may see."""
+    if key is not None and key.is_operator:
+        return asked or EVERYBODY
+    own = key.name if key else None
+    if asked not in (None, own):
+        raise InvalidRequest("parameter", "owner", "Only the API key of an operator lists the jobs of other owners")
+    return own
 
 
 @router.delete(

@@ -76,7 +76,7 @@ class Client(Requests[Result, Job, Price, dict[str, Any]]):
 
     @spelled_out
     def jobs(self, **filters: Unpack[Filters]) -> Iterator[Job]:
-        """Yields your jobs, newest first: those of the API key's owner, or all if the server has no keys."""
+        """Yields your jobs, newest first: those of the API key's owner; all if it is an operator, or without keys."""
         cursor: str | None = None
         while True:
             page = self._run(flows.page(filters, cursor, self._patience()))
@@ -166,7 +166,7 @@ class AsyncClient(
 
     @spelled_out
     async def jobs(self, **filters: Unpack[Filters]) -> AsyncIterator[AsyncJob]:
-        """Yields your jobs, newest first: those of the API key's owner, or all if the server has no keys."""
+        """Yields your jobs, newest first: those of the API key's owner; all if it is an operator, or without keys."""
         cursor: str | None = None
         while True:
             page = await self._run(flows.page(filters, cursor, self._patience()))

@@ -165,3 +165,5 @@ class Filters(TypedDict, total=False):
     """Only jobs of this model."""
     tag: str | None
     """Only jobs with this tag."""
+    owner: str | None
+    """Only jobs of this owner, for operators."""

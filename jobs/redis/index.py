@@ -1,7 +1,7 @@
-"""The jobs of each owner, newest first: a sorted set of ids by the time of acceptance.
+"""The jobs of each owner, and of all owners, newest first: sorted sets of ids by the time of acceptance.
 
 An entry is written before its job is queued, as in the backlog, so that no accepted job lacks one. An entry whose job
-was never queued, or has been forgotten, is removed when it is met: by a reader, or by the next job of the same owner.
+was never queued, or has been forgotten, is removed when it is met: by a reader, or by the next job in the same set.
 
 The index of an owner who asks for nothing any more expires like its jobs. If one of them has waited longer than that
 for a worker, it is entered again when it starts.
@@ -20,6 +20,7 @@ from ..errors import JobNotFound, JobUnreadable, RequestRefused
 from . import keys
 from .status import STATES, ask_statuses, read_status
 
+EVERYBODY = "*"  # stands for all owners; no owner has this name
 EXAMINED = 1000  # entries that one page examines, so that a filter that matches little keeps nobody waiting
 PAGE_BYTES = 1 << 22  # of the records of one page's jobs, after which it ends
 NOT_YET_QUEUED = 100  # entries whose job is about to be queued, or was never, that a page without a filter passes over
@@ -27,8 +28,8 @@ ABSENT_SECONDS = 600  # an entry without a job is removed after this time; befor
 _CURSOR = re.compile(rf"(\d{{1,12}}(?:\.\d{{1,20}})?)_({JOB_ID.strip('^$')})")
 
 _LOOK = f"""
-local index, records, now = KEYS[1], ARGV[1], redis.call('TIME')[1]
-local function keep(seconds)
+local records, now = ARGV[1], redis.call('TIME')[1]
+local function keep(index, seconds)
   if redis.call('TTL', index) < seconds then redis.call('EXPIRE', index, seconds) end
 end
 local function is_there(id)
@@ -45,18 +46,20 @@ _ENTER = (
     _LOOK
     + """
 local id, at = ARGV[2], ARGV[3]
-if is_there(id) then redis.call('ZADD', index, 'NX', at, id) else redis.call('ZADD', index, at, id) end
-local some = redis.call('ZRANDMEMBER', index, 3, 'WITHSCORES')
-for i = 1, #some, 2 do
-  if some[i] ~= id and is_gone(some[i], some[i + 1]) then redis.call('ZREM', index, some[i]) end
+for _, index in ipairs(KEYS) do
+  if is_there(id) then redis.call('ZADD', index, 'NX', at, id) else redis.call('ZADD', index, at, id) end
+  local some = redis.call('ZRANDMEMBER', index, 3, 'WITHSCORES')
+  for i = 1, #some, 2 do
+    if some[i] ~= id and is_gone(some[i], some[i + 1]) then redis.call('ZREM', index, some[i]) end
+  end
+  keep(index, tonumber(ARGV[4]))
 end
-keep(tonumber(ARGV[4]))
 """
 )
 _FIND = (
     _LOOK
     + """
-local most, examined = tonumber(ARGV[2]), tonumber(ARGV[3])
+local index, most, examined = KEYS[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local ttl, bytes, last, last_at, states, kind, model, tag = unpack(ARGV, 4)
 
 local function field(id, name)
@@ -94,7 +97,7 @@ while i <= #entries and i <= 2 * examined and #found < most and size < tonumber(
 end
 local more = i <= #entries and {entries[i - 2], entries[i - 1]} or {}
 if #gone > 0 then redis.call('ZREM', index, unpack(gone)) end
-if #found > 0 then keep(tonumber(ttl)) end
+if #found > 0 then keep(index, tonumber(ttl)) end
 return {found, more}
 """
 )
@@ -147,9 +150,10 @@ def description(job: Job) -> str:
 
 
 def enter(client: Any, job: Job, *, result_ttl: int) -> None:
-    """Adds a job to its owner's, or does nothing if it is there already; also as a part of a pipeline."""
+    """Adds a job to its owner's and to all, or does nothing if it is there already; also as a part of a pipeline."""
     ttl = job.timeout + 2 * result_ttl
-    client.eval(_ENTER, 1, keys.index(job.owner), RqJob.key_for(""), job.id, repr(job.accepted_at), ttl)
+    indices = keys.index(job.owner), keys.index(EVERYBODY)
+    client.eval(_ENTER, len(indices), *indices, RqJob.key_for(""), job.id, repr(job.accepted_at), ttl)
 
 
 def read_page(
@@ -161,7 +165,7 @@ def read_page(
     none after PAGE_BYTES of records.
 
     Args:
-        owner: the name of the owner; None for the jobs of a server without API keys.
+        owner: the name of the owner, or EVERYBODY; None for the jobs of a server without API keys.
         after: the place in the list where the page begins; None for the beginning.
     """
     ids, following = _find(client, owner, wanted, most=most, after=after, ttl=2 * result_ttl)
@@ -169,7 +173,7 @@ def read_page(
     for answer in ask_statuses(client, ids) if ids else []:
         with suppress(JobNotFound, JobUnreadable):  # forgotten a moment ago, or written by somebody else
             status = read_status(*answer, result_ttl=result_ttl)
-            if status.job.owner == owner and wanted.state in (None, status.state):
+            if owner in (EVERYBODY, status.job.owner) and wanted.state in (None, status.state):
                 jobs.append(status)
     return Page(jobs, following)
 

@@ -62,7 +62,7 @@ def wake(ref: str) -> str:
 
 
 def index(owner: str | None) -> str:
-    """Sorted set: job id -> time of acceptance, of the jobs of an owner; None without API keys."""
+    """Sorted set: job id -> time of acceptance, of the jobs of an owner, or `*` of all; None without API keys."""
     return f"difuso:index:{owner or ''}"
 
 

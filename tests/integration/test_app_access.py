@@ -17,7 +17,7 @@ from starlette.types import Message
 
 from app.main import create_app, serve
 from app.settings import ApiSettings
-from tests.app_server import ALICE, BOB, FakeWorker, keys_file, running
+from tests.app_server import ALICE, BOB, OPERATOR, FakeWorker, keys_file, running
 from tests.serving import free_port
 
 ASYNC = {"Prefer": "respond-async"}
@@ -121,6 +121,36 @@ def test_jobs_of_others_do_not_exist(api: httpx.Client, worker: FakeWorker) -> N
     assert api.delete(running_one["links"]["self"], headers=ALICE).json()["state"] == "cancelled"
 
 
+def test_an_operator_sees_and_ends_the_jobs_of_all(api: httpx.Client, worker: FakeWorker) -> None:
+    queued, running_one, done = (api.post("/generate", headers=ASYNC | who).json() for who in (ALICE, BOB, ALICE))
+    worker.start(running_one["id"])
+    worker.succeed(done["id"])
+    for path in ("", "/events", "/image", "/images/0"):
+        mine = api.get(f"/jobs/{done['id']}{path}", headers=ALICE)
+        shown = api.get(f"/jobs/{done['id']}{path}", headers=OPERATOR)
+        assert (mine.status_code, shown.status_code) == (200, 200), path
+        if "image" in path:
+            assert shown.content == mine.content
+    for job, owner in ((queued, "alice"), (running_one, "bob"), (done, "alice")):
+        assert api.get(job["links"]["self"], headers=OPERATOR).json()["owner"] == owner
+    assert "owner" not in api.get(done["links"]["self"], headers=ALICE).json()
+    assert api.delete(queued["links"]["self"], headers=OPERATOR).json()["state"] == "cancelled"
+    assert api.delete(running_one["links"]["self"], headers=OPERATOR).status_code == 202
+    worker.cancel(running_one["id"])
+    assert api.get(running_one["links"]["self"], headers=BOB).json()["state"] == "cancelled"
+    assert api.delete(f"/jobs/{done['id']}/images", headers=OPERATOR).status_code == 204
+    assert api.get(f"/jobs/{done['id']}/image", headers=ALICE).status_code == 410
+
+
+def test_jobs_of_an_operator_are_its_own(api: httpx.Client) -> None:
+    """It is one more owner: nobody else sees its jobs, and its Idempotency-Keys meet nobody's."""
+    key = {**ASYNC, "Idempotency-Key": "shared"}
+    alices, mine = (api.post("/generate", headers=key | who).json() for who in (ALICE, OPERATOR))
+    assert alices["id"] != mine["id"]
+    assert mine["owner"] == "oscar"
+    assert api.get(mine["links"]["self"], headers=ALICE).status_code == 404
+
+
 def test_each_caller_has_idempotency_keys_of_its_own(api: httpx.Client) -> None:
     key = {**ASYNC, "Idempotency-Key": "mine"}
     first = api.post("/generate?n=2", headers=key | ALICE)
@@ -129,11 +159,13 @@ def test_each_caller_has_idempotency_keys_of_its_own(api: httpx.Client) -> None:
     assert api.post("/generate?n=3", headers=key | ALICE).status_code == 422
 
 
-def test_jobs_from_before_there_were_keys_are_nobodys(api: httpx.Client, settings: ApiSettings) -> None:
+def test_jobs_from_before_there_were_keys_are_the_operators_alone(api: httpx.Client, settings: ApiSettings) -> None:
     with running(settings.model_copy(update={"api_keys_file": None})) as open_api:
         job = open_api.post("/generate", headers=ASYNC).json()["links"]["self"]
         assert open_api.get(job).status_code == 200
     assert api.get(job, headers=ALICE).status_code == 404
+    shown = api.get(job, headers=OPERATOR)
+    assert (shown.status_code, "owner" in shown.json()) == (200, False)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from jobs.params import SamplingParams
 from jobs.redis import index, keys
 from jobs.redis.index import Cursor, Wanted
 from jobs.redis.queue import JobQueue
-from tests.app_server import ALICE, BOB, FakeWorker, keys_file, running
+from tests.app_server import ALICE, BOB, OPERATOR, FakeWorker, keys_file, running
 
 ASYNC = {"Prefer": "respond-async"}
 PARAMS = SamplingParams(n=1, steps=10, sampler="ddim", spacing="leading", eta=0, seed=0)
@@ -35,9 +35,9 @@ def listed(api: httpx.Client, query: str = "", **headers: str) -> list[str]:
     return [job["id"] for job in answer.json()["jobs"]]
 
 
-def pages(api: httpx.Client, query: str) -> Iterator[list[str]]:
+def pages(api: httpx.Client, query: str, **headers: str) -> Iterator[list[str]]:
     """All parts of a list, each by the link in the one before."""
-    answer = api.get(query)
+    answer = api.get(query, headers=headers)
     while True:
         body = answer.json()
         yield [job["id"] for job in body["jobs"]]
@@ -45,7 +45,7 @@ def pages(api: httpx.Client, query: str) -> Iterator[list[str]]:
             assert "next" not in body
             return
         assert body["next"] in answer.links["next"]["url"]
-        answer = api.get(answer.links["next"]["url"])
+        answer = api.get(answer.links["next"]["url"], headers=headers)
 
 
 @pytest.fixture
@@ -219,7 +219,8 @@ def test_a_job_that_is_about_to_be_queued_hides_no_other(
 def test_an_index_is_kept_for_as_long_as_its_jobs(worker: FakeWorker, queue: JobQueue) -> None:
     for timeout in (600, 10):
         submit(queue, timeout=timeout)
-        assert 700 < worker.client.ttl(keys.index(None)) <= 600 + 2 * 60
+        for owner in (None, index.EVERYBODY):
+            assert 700 < worker.client.ttl(keys.index(owner)) <= 600 + 2 * 60
     worker.client.expire(keys.index(None), 5)
     queue.page(None, Wanted(tag="none"), most=10)
     assert worker.client.ttl(keys.index(None)) <= 5
@@ -237,7 +238,8 @@ def test_new_jobs_remove_the_entries_of_forgotten_ones(worker: FakeWorker, queue
         )
     for _ in range(150):
         submit(queue)
-    assert worker.client.zcount(keys.index(None), 1e9, 1e9) < 50
+    for owner in (None, index.EVERYBODY):
+        assert worker.client.zcount(keys.index(owner), 1e9, 1e9) < 50
     assert len(queue.page(None, Wanted(), most=1000).jobs) == 150
 
 
@@ -273,6 +275,32 @@ def test_each_caller_lists_its_own_jobs(redis_url: str, models_dir: Path, tmp_pa
         with running(settings) as guarded:
             assert listed(guarded, **BOB) == [bobs]
         worker.client.close()
+
+
+def test_an_operator_lists_the_jobs_of_all_owners_or_of_one(redis_url: str, models_dir: Path, tmp_path: Path) -> None:
+    settings = ApiSettings(
+        redis_url=redis_url, models_dir=models_dir, store_url=str(tmp_path / "store"), api_keys_file=keys_file(tmp_path)
+    )
+    with running(settings.model_copy(update={"api_keys_file": None})) as api:
+        nobodys = accept(api)
+        assert api.get("/jobs?owner=alice").status_code == 422
+    with running(settings) as api:
+        alices, bobs, tagged, own = (
+            accept(api, query, **who) for query, who in (("", ALICE), ("", BOB), ("?tag=x", ALICE), ("", OPERATOR))
+        )
+        everything = [own, tagged, bobs, alices, nobodys]
+        assert listed(api, **OPERATOR) == everything
+        assert [part for page in pages(api, "/jobs?limit=2", **OPERATOR) for part in page] == everything
+        owners = [job.get("owner") for job in api.get("/jobs", headers=OPERATOR).json()["jobs"]]
+        assert owners == ["oscar", "alice", "bob", "alice", None]
+        assert list(pages(api, "/jobs?owner=alice&limit=1", **OPERATOR)) == [[tagged], [alices]]
+        assert listed(api, "?owner=alice&tag=x", **OPERATOR) == listed(api, "?tag=x", **OPERATOR) == [tagged]
+        assert listed(api, "?owner=nobody", **OPERATOR) == []
+        assert listed(api, "?owner=alice", **ALICE) == listed(api, **ALICE) == [tagged, alices]
+        for name in ("bob", "oscar", "nobody"):
+            answer = api.get(f"/jobs?owner={name}", headers=ALICE)
+            assert (answer.status_code, answer.json()["errors"][0]["parameter"]) == (422, "owner")
+        assert api.get("/jobs?owner=*", headers=ALICE).status_code == 422
 
 
 def test_a_page_is_asked_for_in_two_goes(worker: FakeWorker, queue: JobQueue) -> None:

@@ -14,7 +14,7 @@ import pytest
 from app.http.access import signed_path, signer
 from app.http.api_keys import ApiKey
 from app.settings import ApiSettings
-from tests.app_server import ALICE, BOB, FakeWorker, keys_file, running
+from tests.app_server import ALICE, BOB, OPERATOR, FakeWorker, keys_file, running
 
 ASYNC = {"Prefer": "respond-async"}
 
@@ -115,6 +115,15 @@ def test_nobody_can_sign_for_the_jobs_of_others(api: httpx.Client, job: dict[str
     answer = api.get(signed_path(key_of("bob"), job["links"]["images"][0], int(time.time()) + 100))
     assert (answer.status_code, answer.json()["type"]) == (404, "/problems/job-not-found")
     assert api.get(signed_path(key_of("carol"), job["links"]["images"][0], int(time.time()) + 100)).status_code == 401
+
+
+def test_links_of_an_operator_show_the_jobs_of_others(api: httpx.Client, job: dict[str, Any]) -> None:
+    shown = api.get(job["links"]["self"], headers=OPERATOR).json()["links"]["signed"]
+    assert shown != job["links"]["signed"]
+    for signed, by_owner in zip(shown, job["links"]["signed"], strict=True):
+        answer = api.get(signed)
+        assert (answer.status_code, answer.content) == (200, api.get(by_owner).content)
+    assert api.get(job["links"]["self"], headers=ALICE).json()["links"]["signed"] == job["links"]["signed"]
 
 
 def test_links_hold_elsewhere_and_end_with_their_key_and_their_images(

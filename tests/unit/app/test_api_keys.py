@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from app.http.api_keys import new_key, read_keys
+from app.http.api_keys import may_see, new_key, read_keys
 from app.settings import LOOPBACK_NAMES, ApiSettings
 from jobs.redis.limits import Limits
 
@@ -46,6 +46,8 @@ def test_lines_have_limits_and_comments(file: Path) -> None:
         (f"alice {DIGEST} rate=-1", "rate"),
         (f"alice {DIGEST} unfinished=many", "unfinished"),
         (f"alice {DIGEST} speed=1", "speed"),
+        (f"alice {DIGEST} role=admin", "role"),
+        (f"alice {DIGEST} role", "role"),
         (f"alice {DIGEST}\nbob {DIGEST}", "twice"),
         ("# nobody", "no key"),
     ],
@@ -76,3 +78,15 @@ def test_on_this_machine_it_is_open_under_names_of_this_machine(host: str) -> No
 def test_names_are_listed_with_commas_or_spaces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIFUSO_ALLOWED_HOSTS", "Pictures.example.org, localhost")
     assert ApiSettings().hosts == frozenset({"pictures.example.org", "localhost"})
+
+
+def test_a_role_is_read_beside_the_limits(file: Path) -> None:
+    file.write_text(f"alice {DIGEST} rate=2 role=operator unfinished=3\nbob {'0' * 64}")
+    alice, bob = read_keys(file)
+    assert (alice.is_operator, alice.limits) == (True, Limits(rate=2, unfinished=3))
+    assert not bob.is_operator
+    assert [may_see(key, owner) for key in (alice, bob, None) for owner in ("alice", "bob", None)] == [
+        *(True, True, True),
+        *(False, True, False),
+        *(False, False, True),
+    ]
