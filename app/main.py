@@ -24,7 +24,7 @@ from jobs.tracing import start_tracing
 
 from .breaker import Breaker, guard
 from .http.access import Guard, LinkGuard
-from .http.api_keys import read_keys
+from .http.api_keys import KEYS_LOOK_SECONDS, KeyRing
 from .http.metrics import Metrics, StackCollector
 from .http.middleware import UNADDRESSED, Compression, Failures, RequestMiddleware
 from .http.origins import share
@@ -91,9 +91,13 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.add_middleware(Compression)
     app.add_middleware(RequestMiddleware, metrics=app.state.metrics, hosts=settings.hosts, origins=origins)
     install(app)
-    keys = read_keys(settings.api_keys_file) if settings.api_keys_file else []
-    app.state.guard = Guard(keys) if keys else None  # also for bodies that are read before the dependencies
-    guarded, linked = ([Depends(each)] if keys else [] for each in (app.state.guard, LinkGuard(keys)))
+    app.state.keys = app.state.guard = None
+    guarded, linked = [], []
+    if settings.api_keys_file is not None:
+        app.state.keys = keys = KeyRing(settings.api_keys_file)
+        app.state.metrics.know_keys(keys)
+        app.state.guard = Guard(keys)  # also for bodies that are read before the dependencies
+        guarded, linked = [Depends(app.state.guard)], [Depends(LinkGuard(keys))]
     app.include_router(jobs.router, dependencies=guarded)  # the most frequent routes are matched first
     app.include_router(jobs.linked_router, dependencies=linked)
     for module in (kinds, models):
@@ -111,6 +115,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
     settings: ApiSettings = app.state.settings
     metrics: Metrics = app.state.metrics
+    keys: KeyRing | None = app.state.keys
     follower = CatalogFollower(settings.models_dir, settings.default_model)
     metrics.know_models(follower.catalog)
     redis_url = with_password(settings.redis_url, settings.redis_password_file)
@@ -124,7 +129,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
         await listener.start()
         stack.push_async_callback(listener.stop)
         queue = JobQueue(client, result_ttl=settings.result_ttl)
-        for task in (_follow(follower, metrics), _hear(follower, queue)):
+        following = [_follow_models(follower, metrics), _hear(follower, queue), *([_follow_keys(keys)] if keys else [])]
+        for task in following:
             stack.callback(asyncio.create_task(task).cancel)
         store = ResultStore(settings.store_url, metrics.observe_store)
         metrics.registry.register(StackCollector(queue, store, follower, metrics))
@@ -138,13 +144,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
             checkers=CapacityLimiter(CHECKERS),
             uploads=Uploads(settings.max_upload),
             renderers=Renderers(store.readers),
-            watcher=Watcher(queue, listener, app.state.draining, metrics),
+            watcher=Watcher(queue, listener, app.state.draining, metrics, keys),
             draining=app.state.draining,
         )
         yield State(process=process, caller=None, is_head=False)
 
 
-async def _follow(follower: CatalogFollower, metrics: Metrics) -> None:
+async def _follow_models(follower: CatalogFollower, metrics: Metrics) -> None:
     """Reads the models folder again whenever it has changed, for ever."""
     while True:
         await asyncio.sleep(LOOK_SECONDS)
@@ -161,6 +167,13 @@ async def _hear(follower: CatalogFollower, queue: JobQueue) -> None:
         with suppress(RedisError):  # meanwhile they hold what they held
             follower.hear(held_refs(await to_thread.run_sync(queue.workers)))
         await asyncio.sleep(HEAR_SECONDS)
+
+
+async def _follow_keys(keys: KeyRing) -> None:
+    """Reads the file of API keys again whenever it has changed, for ever."""
+    while True:
+        await asyncio.sleep(KEYS_LOOK_SECONDS)
+        await to_thread.run_sync(keys.look)
 
 
 def _redis(url: str, timeout: float) -> redis.Redis:

@@ -50,7 +50,7 @@ class ApiSettings(SharedSettings):
     """Settings of `difuso api`."""
 
     api_keys_file: Annotated[Path, AfterValidator(_readable_keys)] | None = None
-    """File of API keys; without it everybody who reaches the port may do everything."""
+    """File of API keys, read again when it changes; without it everybody who reaches the port may do everything."""
     insecure: bool = False
     """Whether the API may listen beyond this machine without API keys."""
     host: str = "127.0.0.1"

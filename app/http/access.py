@@ -3,8 +3,8 @@
 A middleware would have to guess the route from a path or a Host header, and some middlewares have guessed wrong.
 
 A signed link to an image works without an API key where nobody can send one, such as in `<img>`. Its secret is the hash
-of the owner's API key, which is in the keys file. So links survive a restart, hold at every front end, need no setting,
-and end with the key. Whoever knows a key can make links, but only to the key's own jobs.
+of the API key that asked for it, which is in the keys file. So links survive a restart, hold at every front end, need
+no setting, and end with the key. Whoever knows a key can make links, but only to what the key itself shows.
 """
 
 import base64
@@ -12,7 +12,7 @@ import hashlib
 import hmac
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
@@ -20,7 +20,7 @@ from fastapi.security.utils import get_authorization_scheme_param
 from starlette.requests import Request
 
 from ..errors import Unauthorized
-from .api_keys import ApiKey
+from .api_keys import ApiKey, KeyRing
 
 
 class Guard(SecurityBase):
@@ -33,13 +33,13 @@ class Guard(SecurityBase):
     model = HTTPBearer(description="An API key made by `difuso key NAME`.")
     scheme_name = "ApiKey"
 
-    def __init__(self, keys: Sequence[ApiKey]) -> None:
-        self.keys = tuple(keys)
+    def __init__(self, ring: KeyRing) -> None:
+        self._ring = ring
 
     async def __call__(self, request: Request) -> None:
         sent = hashlib.sha256(_bearer(request)).digest()
         found = None
-        for key in self.keys:
+        for key in self._ring.keys:
             if hmac.compare_digest(sent, bytes.fromhex(key.sha256)):
                 found = key
         if found is None:
@@ -55,7 +55,7 @@ def _bearer(request: Request) -> bytes:
 
 
 def signed_path(key: ApiKey, path: str, expires_at: int) -> str:
-    """Returns the path of an image with a signature by its owner's key; it is valid until `expires_at`."""
+    """Returns the path of an image with a signature by a key; it is valid until `expires_at`."""
     return f"{path}?expires={expires_at}&signature={_signature(key, path, expires_at)}"
 
 
@@ -69,7 +69,7 @@ def signer(keys: Iterable[ApiKey], path: str, expires_at: int, signature: str) -
 
 
 class LinkGuard(Guard):
-    """Lets a request pass that has a valid signature, as one of the owner; without a signature like `Guard`."""
+    """Lets a request pass that has a valid signature, as one of the key that signed it; else like `Guard`."""
 
     async def __call__(self, request: Request) -> None:
         if "signature" not in request.query_params:
@@ -79,7 +79,7 @@ class LinkGuard(Guard):
         expires, signature = request.query_params.get("expires", ""), request.query_params["signature"]
         if not re.fullmatch(r"[1-9][0-9]{0,11}", expires):
             raise Unauthorized
-        key = signer(self.keys, request.scope["path"], int(expires), signature)
+        key = signer(self._ring.keys, request.scope["path"], int(expires), signature)
         if key is None or time.time() >= int(expires):
             raise Unauthorized
         request.state.caller = key

@@ -1,6 +1,7 @@
-"""API keys: random, shown once, and kept as hashes in a file."""
+"""API keys: random, shown once, and kept as hashes in a file, which is read again whenever it has changed."""
 
 import hashlib
+import logging
 import secrets
 from pathlib import Path
 from typing import Literal
@@ -10,9 +11,12 @@ from pydantic import Field, ValidationError
 from jobs.redis.limits import Limits
 from jobs.values import Frozen
 
+log = logging.getLogger(__name__)
+
 PREFIX = "difuso_"  # by which programs that look for leaked secrets find a key
 SECRET_BYTES = 32
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"  # of an owner
+KEYS_LOOK_SECONDS = 1.0  # between two looks at the file
 
 
 class ApiKey(Frozen):
@@ -27,6 +31,10 @@ class ApiKey(Frozen):
     @property
     def is_operator(self) -> bool:
         return self.role == "operator"
+
+    def has_rights_of(self, other: "ApiKey") -> bool:
+        """Returns whether two entries are the same key, and let its holder do the same; their limits may differ."""
+        return (self.name, self.sha256, self.role) == (other.name, other.sha256, other.role)
 
 
 def may_see(key: ApiKey | None, owner: str | None) -> bool:
@@ -77,3 +85,52 @@ def _parse(line: str) -> ApiKey:
         )
     except ValidationError as error:
         raise ValueError("; ".join(f"{found['loc'][-1]}: {found['msg']}" for found in error.errors())) from error
+
+
+class KeyRing:
+    """The keys of a file, of which there is always one at least.
+
+    While the file cannot be read, is invalid or holds no key, the keys of before stay. So no mistake locks everybody
+    out, and none opens the server.
+
+    Raises ValueError like `read_keys`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.keys = tuple(read_keys(path))
+        # the keys in the file, or the reason why there are none: as the last look found them, and as they count
+        self._seen: tuple[ApiKey, ...] | str = self.keys
+        self._read: tuple[ApiKey, ...] | str = self.keys
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the keys are those of the file."""
+        return self._read == self.keys
+
+    def holds(self, key: ApiKey) -> bool:
+        """Returns whether a key that was found earlier is still valid, with the same rights."""
+        return any(key.has_rights_of(each) for each in self.keys)
+
+    def look(self) -> None:
+        """Takes the keys of the file if they have changed. Blocks.
+
+        It waits until they have not changed since the last look, so that a half-written file does not count. The file
+        is read each time, since neither the link to it nor its time need change when its content does.
+        """
+        before, found = self._seen, self._look()
+        self._seen = found
+        if found != before or found == self._read:
+            return
+        self._read = found
+        if isinstance(found, str):
+            log.error("the API keys of before stay in use: %s", found)
+            return
+        self.keys = found
+        log.info("the API keys were read again", extra={"keys": len(self.keys)})
+
+    def _look(self) -> tuple[ApiKey, ...] | str:
+        try:
+            return tuple(read_keys(self._path))
+        except ValueError as error:
+            return str(error)

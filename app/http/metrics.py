@@ -19,6 +19,7 @@ from jobs.redis.queue import JobQueue
 from jobs.store.result_store import ResultStore
 
 from ..errors import UploadRefused
+from .api_keys import KeyRing
 from .problems import PROBLEMS
 
 # Long ones too, for a POST may wait for its images.
@@ -60,6 +61,11 @@ class Metrics:
             self._model_info.labels(model.name, model.version).set(1)
             for kind in KINDS:
                 self.accepted.labels(kind, model.name)
+
+    def know_keys(self, keys: KeyRing) -> None:
+        """Shows whether the keys in use are those of the keys file."""
+        shown = "1 if the API keys in use are those of the file; 0 while the file cannot be read or is invalid"
+        Gauge("difuso_api_keys_ok", shown, registry=self.registry).set_function(lambda: keys.is_current)
 
 
 class StackCollector(Collector):

@@ -15,7 +15,8 @@ from jobs.contract import JobStatus
 from jobs.redis.events import Ending, Listener, Preview, preview_channel, status_channel
 from jobs.redis.queue import JobQueue
 
-from ..http.api_keys import ApiKey
+from ..errors import Unauthorized
+from ..http.api_keys import KEYS_LOOK_SECONDS, ApiKey, KeyRing
 from ..http.metrics import Metrics
 from .views import Outlook, job_text
 
@@ -29,17 +30,25 @@ class ClientGone(Exception):
 
 
 class Watcher:
-    """Follows jobs in one event loop, until `draining` is set because this process is about to end."""
+    """Follows jobs in one event loop, until `draining` is set because this process is about to end.
 
-    def __init__(self, queue: JobQueue, listener: Listener, draining: asyncio.Event, metrics: Metrics) -> None:
+    Nobody follows on with a key that is not among `keys` any more; these are None if the server has no keys.
+    """
+
+    def __init__(
+        self, queue: JobQueue, listener: Listener, draining: asyncio.Event, metrics: Metrics, keys: KeyRing | None
+    ) -> None:
         self._queue = queue
         self._listener = listener
         self._draining = draining
         self._metrics = metrics
+        self._keys = keys
         self._threads = CapacityLimiter(WATCH_THREADS)
 
-    async def follow(self, job_id: str) -> AsyncGenerator[JobStatus | Preview, None]:
-        """Yields the job's status at once, at every event and every few seconds, until the job or this process ends.
+    async def follow(self, job_id: str, key: ApiKey | None) -> AsyncGenerator[JobStatus | Preview, None]:
+        """Yields the job's status at once, at every event and every few seconds.
+
+        It ends with the job, with this process, and when the caller's key is withdrawn.
 
         Its unfinished images come in between. While the queue does not answer, the wait continues, because the job was
         accepted.
@@ -47,7 +56,7 @@ class Watcher:
         Raises JobNotFound if the job is unknown or was forgotten meanwhile.
         """
         async with self._listener.listen(status_channel(job_id), preview_channel(job_id)) as news:
-            while not self._draining.is_set():
+            while not self._draining.is_set() and self._is_valid(key):
                 status = await self._read(job_id)
                 if status is not None:
                     yield status
@@ -77,6 +86,7 @@ class Watcher:
         Raises:
             ClientGone: if the client closed its connection.
             JobNotFound: like `follow`.
+            Unauthorized: if the API key of the request is withdrawn.
         """
         latest = [status]
         if status.state.is_terminal or (until is not None and until(status)):
@@ -84,7 +94,8 @@ class Watcher:
         ended = asyncio.create_task(self._hear(latest, until, timesteps=timesteps))
         gone = asyncio.create_task(_disconnected(request))
         draining = asyncio.create_task(self._draining.wait())
-        tasks: list[asyncio.Task[Any]] = [ended, gone, draining]
+        withdrawn = asyncio.create_task(self._withdrawn(request.state.caller))
+        tasks: list[asyncio.Task[Any]] = [ended, gone, draining, withdrawn]
         try:
             await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
@@ -92,6 +103,8 @@ class Watcher:
                 return latest[0]
             if gone.done():
                 raise ClientGone
+            if withdrawn.done():
+                raise Unauthorized
         finally:
             for task in tasks:
                 task.cancel()
@@ -126,6 +139,14 @@ class Watcher:
         except RedisError:
             self._metrics.redis_errors.labels("watch").inc()
             return None
+
+    async def _withdrawn(self, key: ApiKey | None) -> None:
+        """Returns when a key is withdrawn."""
+        while self._is_valid(key):
+            await asyncio.sleep(KEYS_LOOK_SECONDS)
+
+    def _is_valid(self, key: ApiKey | None) -> bool:
+        return key is None or self._keys is None or self._keys.holds(key)
 
 
 async def _disconnected(request: Request) -> None:

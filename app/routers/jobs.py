@@ -185,7 +185,7 @@ async def follow_job(
     """Sends `progress` at each change, `preview` with unfinished images, and at the end the job, named by its state."""
     if request.state.is_head or is_told(first, last_event_id):
         return
-    async with aclosing(process.watcher.follow(first.job.id)) as news:
+    async with aclosing(process.watcher.follow(first.job.id, request.state.caller)) as news:
         async for event in job_events(news, last_event_id, request.state.caller):
             yield event
 

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from app.settings import ApiSettings
-from tests.app_server import running
+from tests.app_server import ALICE, keys_file, running
 from worker.metrics import WorkerMetrics
 
 ROOT = Path(__file__).parents[2]
@@ -26,9 +26,11 @@ def measured(redis_url: str, models_dir: Path, tmp_path: Path) -> set[str]:
     """Names of all metrics of both processes."""
     worker = CollectorRegistry()
     WorkerMetrics(worker)
-    settings = ApiSettings(redis_url=redis_url, models_dir=models_dir, store_url=str(tmp_path))
+    settings = ApiSettings(
+        redis_url=redis_url, models_dir=models_dir, store_url=str(tmp_path), api_keys_file=keys_file(tmp_path)
+    )
     with running(settings) as api:
-        return set(HELP.findall(api.get("/metrics").text + generate_latest(worker).decode()))
+        return set(HELP.findall(api.get("/metrics", headers=ALICE).text + generate_latest(worker).decode()))
 
 
 def test_dashboard_and_rules_use_metrics_that_exist(measured: set[str]) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from app.http.api_keys import may_see, new_key, read_keys
+from app.http.api_keys import KeyRing, may_see, new_key, read_keys
 from app.settings import LOOPBACK_NAMES, ApiSettings
 from jobs.redis.limits import Limits
 
@@ -78,6 +80,98 @@ def test_on_this_machine_it_is_open_under_names_of_this_machine(host: str) -> No
 def test_names_are_listed_with_commas_or_spaces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIFUSO_ALLOWED_HOSTS", "Pictures.example.org, localhost")
     assert ApiSettings().hosts == frozenset({"pictures.example.org", "localhost"})
+
+
+def line(name: str) -> str:
+    return f"{name} {hashlib.sha256(name.encode()).hexdigest()}\n"
+
+
+def names(ring: KeyRing) -> list[str]:
+    return [key.name for key in ring.keys]
+
+
+def test_a_ring_takes_what_stays_in_the_file(file: Path) -> None:
+    file.write_text(line("alice"))
+    ring = KeyRing(file)
+    file.write_text(line("bob"))  # and the rest is still to come
+    ring.look()
+    assert names(ring) == ["alice"]
+    file.write_text(line("bob") + line("carol"))
+    ring.look()
+    assert names(ring) == ["alice"]
+    ring.look()
+    assert names(ring) == ["bob", "carol"]
+
+
+def test_a_ring_follows_a_secret_of_kubernetes(tmp_path: Path) -> None:
+    """The file is a link into a folder that is a link itself, and only the second is replaced."""
+
+    def publish(version: str, content: str) -> None:
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "keys").write_text(content)
+        (tmp_path / "new").symlink_to(version)
+        (tmp_path / "new").replace(tmp_path / "..data")
+
+    publish("..1", line("alice"))
+    file = tmp_path / "keys"
+    file.symlink_to("..data/keys")
+    ring = KeyRing(file)
+    publish("..2", line("bobby"))
+    shutil.rmtree(tmp_path / "..1")
+    ring.look()
+    ring.look()
+    assert names(ring) == ["bobby"]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda file: file.unlink(),
+        lambda file: file.write_text(""),
+        lambda file: file.write_text("# all keys are withdrawn\n"),
+        lambda file: file.write_text(line("bob") + "carol secret\n"),
+        lambda file: file.write_bytes(b"\xff\x00"),
+        lambda file: (file.unlink(), file.mkdir()),
+        lambda file: (file.unlink(), file.symlink_to(file)),
+    ],
+    ids=["gone", "empty", "no key", "wrong line", "no text", "folder", "loop"],
+)
+def test_the_keys_of_before_stay_while_the_file_is_spoiled(
+    file: Path, spoil: Callable[[Path], object], caplog: pytest.LogCaptureFixture
+) -> None:
+    file.write_text(line("alice"))
+    ring = KeyRing(file)
+    spoil(file)
+    for _ in range(5):
+        ring.look()
+    assert names(ring) == ["alice"]
+    assert not ring.is_current
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert "secret" not in caplog.text
+    mended = file.with_name("mended")
+    mended.write_text(line("alice"))
+    if file.is_dir():
+        file.rmdir()
+    mended.replace(file)
+    ring.look()
+    ring.look()
+    assert ring.is_current
+
+
+def test_a_key_is_held_until_its_holder_may_do_something_else(file: Path) -> None:
+    file.write_text(f"alice {DIGEST} role=operator")
+    ring = KeyRing(file)
+    (key,) = ring.keys
+    for text, held in (
+        (f"alice {DIGEST} role=operator rate=5\n{line('bob')}", True),
+        (f"alice {DIGEST}", False),
+        (f"bob {DIGEST} role=operator", False),
+        (line("alice"), False),
+    ):
+        file.write_text(text)
+        ring.look()
+        ring.look()
+        assert ring.holds(key) is held, text
 
 
 def test_a_role_is_read_beside_the_limits(file: Path) -> None:
