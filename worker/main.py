@@ -16,7 +16,6 @@ from jobs.settings import with_password
 from jobs.store.result_store import ResultStore
 from jobs.tracing import start_tracing
 
-from .device.core_lending import own_core
 from .device.cores import use_one_core
 from .engine.engine import EngineStalled
 from .engine.models import ModelFollower, load_models
@@ -52,11 +51,8 @@ def run(settings: WorkerSettings) -> int:
         ModelFollower(settings, models),
         ResultStore(settings.store_url, metrics.observe_store),
         metrics,
-        drain_seconds=settings.drain_seconds,
-        result_ttl=settings.result_ttl,
-        version_wait=settings.version_wait,
-        core=own_core(settings.core_folder),
-        spans=spans,
+        settings,
+        spans,
     )
 
     def stop(signum: int, frame: object) -> None:

@@ -57,6 +57,8 @@ class WorkerSettings(SharedSettings):
     """Folder of compiled networks; it holds machine code, so nobody else may write there."""
     drain_seconds: PositiveInt = 20
     """Seconds after SIGTERM in which jobs may end; the others are handed to the next worker."""
+    store_wait: PositiveInt = 600
+    """Seconds that a finished job waits for a result store that takes no files; then it fails."""
     version_wait: PositiveInt = 600
     """Seconds that a job waits for a version of its model, or of difuso, that no live worker has."""
     networks: Annotated[frozenset[Annotated[str, AfterValidator(_module)]], NoDecode] = frozenset()

@@ -143,7 +143,7 @@ def sweep(stack: Stack, folder: Path) -> None:
     last.parent.mkdir(exist_ok=True)
     last.touch()
     os.utime(last, (0, 0))
-    writers = Writers(stack.store, stack.client, lambda event: None)
+    writers = Writers(stack.store, stack.client, lambda event: None, store_wait=60)
     writers.sweep(500)
     wait_until(lambda: not last.exists(), 10, "the sweep is over")
     writers.close()

@@ -348,7 +348,9 @@ def test_a_job_is_put_off_for_as_long_as_it_may_run(
     job_id, now, refused = submit(queue), time.time() + 3600, list[Exception]()
     outcomes = SimpleNamespace(refuse=lambda claim, error: refused.append(error))
     readers = JobReaders(
-        worker, cast(Any, outcomes), cast(Any, None), Models({}), lambda event: None, bind=lambda job, models: None
+        *(worker, cast(Any, outcomes), cast(Any, None), Models({}), lambda event: None),
+        bind=lambda job, models: None,
+        store_wait=60,
     )
 
     def try_it(seconds: float, **read: Any) -> None:
@@ -368,6 +370,30 @@ def test_a_job_is_put_off_for_as_long_as_it_may_run(
         assert waiting(worker) == [job_id]
     try_it(720, error=error)
     assert (refused, waiting(worker)) == ([error], [])
+    readers.close()
+
+
+def test_a_job_is_put_off_for_as_long_as_a_result_waits_for_the_store(
+    queue: JobQueue, worker: RqBase, claims: Claims, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However short its run may be; what is not the store's fault does not count."""
+    now, refused = time.time(), list[Exception]()
+    outcomes = SimpleNamespace(refuse=lambda claim, error: refused.append(error))
+    readers = JobReaders(
+        *(worker, cast(Any, outcomes), cast(Any, None), Models({}), lambda event: None),
+        bind=lambda job, models: None,
+        store_wait=5000,
+    )
+    missing = ModelIsMissing(cast(Any, None), "upscaler@")
+    for error, longest in ((StoreUnavailable("the store hangs"), 5000), (missing, 60)):
+        job_id = submit(queue)
+        for seconds in (0, 1, 2, longest - 1, longest + 1):
+            monkeypatch.setattr("time.time", lambda: now + seconds)  # noqa: B023
+            assert waiting(worker) == [job_id]
+            job, execution = start(worker, claims)
+            readers.claims.append(claim := Claim(job, worker.queues[0], execution))
+            readers.take(JobRead(claim, error=error))
+        assert (refused.pop(), waiting(worker)) == (error, [])
     readers.close()
 
 
@@ -697,7 +723,7 @@ def test_a_worker_that_thaws_tells_nothing_of_jobs_that_it_lost(
     """One that stepped and one that was being read: both are another's now, who may have told their end."""
     follower = SimpleNamespace(models=Models({}), look=lambda: None, forget=lambda refs: None)
     metrics = WorkerMetrics(CollectorRegistry())
-    thawed = EngineWorker(client, cast(Any, follower), cast(Any, None), metrics, drain_seconds=1.0, result_ttl=60)
+    thawed = EngineWorker(client, cast(Any, follower), cast(Any, None), metrics, WorkerSettings())
     thawed.listen_to([QUEUE])
     ids = [submit(queue), submit(queue)]
     (stepping, first), (being_read, second) = start(thawed, claims), start(thawed, claims)
@@ -773,7 +799,7 @@ def test_a_worker_that_claims_nothing_for_a_while_hears_who_cancels(client: redi
     """As while the store does not answer."""
     follower = SimpleNamespace(models=Models({}), look=lambda: None, forget=lambda refs: None)
     metrics = WorkerMetrics(CollectorRegistry())
-    worker = EngineWorker(client, cast(Any, follower), cast(Any, None), metrics, drain_seconds=1.0, result_ttl=60)
+    worker = EngineWorker(client, cast(Any, follower), cast(Any, None), metrics, WorkerSettings())
     worker.listen_to([QUEUE])
     active = active_job()
     active.job.id = submit(queue)  # type: ignore[misc]

@@ -45,6 +45,18 @@ class Spent:
         return self.encode_seconds + self.store_seconds
 
 
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """The files of a finished job: its PNGs, its films and its trace, if it has any."""
+
+    pngs: list[bytes]
+    films: list[bytes]
+    trace: bytes | None
+    # started, ended: when they were made, on the performance counter
+    started: float
+    ended: float
+
+
 def png_text(
     runner: Runner, job: Job, timesteps: Timesteps, index: int, upscaler: Runner | None = None
 ) -> dict[str, str]:
@@ -102,20 +114,26 @@ def _stacked(active: ActiveJob, part: Callable[[Kept], Tensor]) -> Array:
     return of_each.permute(0, 1, 3, 4, 2).contiguous().numpy()
 
 
-def store_result(store: ResultStore, active: ActiveJob) -> Spent:
-    """Encodes and stores a finished job; returns how long that took.
+def encode_result(active: ActiveJob) -> Encoded:
+    """Encodes all that is stored of a finished job.
+
+    Raises NonFiniteSample if the network produced NaN or infinity.
+    """
+    started = time.perf_counter()
+    pngs, films = encode_images(active), encode_films(active)
+    trace = encode_npz(trace_arrays(active)) if active.job.trace else None
+    return Encoded(pngs, films, trace, started, time.perf_counter())
+
+
+def store_result(store: ResultStore, active: ActiveJob, encoded: Encoded) -> Spent:
+    """Stores a finished job, and may be repeated; returns how long it took to encode it, and to store it since then.
 
     If another attempt was first, its images stay, and the sweep deletes those of this attempt.
 
-    Raises:
-        NonFiniteSample: if the network produced NaN or infinity.
-        StoreUnavailable: if the store does not answer.
+    Raises StoreUnavailable if the store does not answer, or has no room.
     """
-    started, job = time.perf_counter(), active.job
-    files, pngs = [], encode_images(active)
-    films = encode_films(active)
-    trace = encode_npz(trace_arrays(active)) if job.trace else None
-    encoded = time.perf_counter()
+    job, files = active.job, []
+    pngs, films, trace = encoded.pngs, encoded.films, encoded.trace
     are_small = sum(map(len, pngs + films)) <= SMALL_BYTES
     for index, (png, film) in enumerate(zip_longest(pngs, films)):
         path = None if are_small else store.write_image(job.id, active.attempt, index, png)
@@ -133,7 +151,7 @@ def store_result(store: ResultStore, active: ActiveJob) -> Spent:
         finished_at=time.time(),
     )
     store.commit(manifest)
-    return Spent(encoded - started, time.perf_counter() - encoded, time.time())
+    return Spent(encoded.ended - encoded.started, time.perf_counter() - encoded.ended, time.time())
 
 
 def preview_message(active: ActiveJob, index: int, x0: Tensor) -> str:

@@ -53,6 +53,7 @@ class JobReaders:
         store: the store that jobs are read from; its deadlines end a read that hangs.
         tell: function that receives each result, called in a reader thread; it must not block.
         bind: binds a job whose second model is missing to another version of it, if nobody holds its own.
+        store_wait: seconds for which a job may be put off at least because of the store.
 
     Attributes:
         claims: the claimed jobs that are being read.
@@ -67,6 +68,7 @@ class JobReaders:
         tell: Callable[[JobRead], None],
         *,
         bind: Callable[[Job, Models], None],
+        store_wait: float,
     ) -> None:
         self.claims: list[Claim] = []
         self._waiting: list[Claim] = []  # those of `claims` that need a model that is still to come
@@ -76,6 +78,7 @@ class JobReaders:
         self._models = models
         self._tell = tell
         self._bind = bind
+        self._store_wait = store_wait
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="readers", initializer=use_one_core)
 
     def serve(self, models: Models) -> None:
@@ -148,13 +151,15 @@ class JobReaders:
     def _put_off(self, claim: Claim, error: Exception) -> None:
         """Returns a job to the end of its queue, or fails it if it has been put off for as long as it may run.
 
-        Between two tries it may wait much longer than that, in a long queue or while no worker runs. So it must also
-        have been put off `MIN_PUT_OFFS` times.
+        For the store it is put off for `store_wait` seconds at least, as results wait for it. Between two tries it may
+        wait much longer than that, in a long queue or while no worker runs. So it must also have been put off
+        `MIN_PUT_OFFS` times.
         """
         job = claim.rq_job
+        patience = max(job.timeout or 0, self._store_wait if isinstance(error, StoreUnavailable) else 0)
         if self._rq.insist(lambda: self._rq.connection.exists(keys.cancel(job.id))):
             self._outcomes.refuse(claim, Cancelled())
-        elif job.put_offs >= MIN_PUT_OFFS and time.time() - job.put_off_at > (job.timeout or 0):
+        elif job.put_offs >= MIN_PUT_OFFS and time.time() - job.put_off_at > patience:
             self._outcomes.refuse(claim, error)
         else:
             log.warning("a job goes back to its queue: %s", error, extra={"job_id": job.id})

@@ -29,14 +29,14 @@ from jobs.redis import keys
 from jobs.store.result_store import ResultStore
 from model.allocator import give_back
 
-from ..device.core_lending import OwnCore
+from ..device.core_lending import own_core
 from ..engine.active import ActiveJob, EngineEvent, Finished, Previewed, Snapped
 from ..engine.engine import EngineStalled, StepEngine
 from ..engine.fairness import forecast
 from ..engine.held_jobs import Claim, RunningJob
 from ..engine.models import ModelFollower, Models
 from ..metrics import WorkerMetrics
-from ..settings import GIVE_UP_SECONDS
+from ..settings import GIVE_UP_SECONDS, WorkerSettings
 from . import watchdog
 from .claims import Claims
 from .outcomes import Outcomes
@@ -67,9 +67,6 @@ class EngineWorker(RqBase):
 
     Args:
         follower: loads the models, those at the start and newer ones.
-        drain_seconds: time in which jobs may end after SIGTERM; see `WorkerSettings`.
-        result_ttl: seconds that images are kept.
-        core: the core that the worker has for itself; None if it shares the machine with no other.
         spans: writes traces of jobs; None for none.
     """
 
@@ -79,11 +76,7 @@ class EngineWorker(RqBase):
         follower: ModelFollower,
         store: ResultStore,
         metrics: WorkerMetrics,
-        *,
-        drain_seconds: float,
-        result_ttl: int,
-        version_wait: float = 600,
-        core: OwnCore | None = None,
+        settings: WorkerSettings,
         spans: JobSpans | None = None,
     ) -> None:
         self._models = models = follower.models
@@ -91,27 +84,28 @@ class EngineWorker(RqBase):
         super().__init__(client, self._claims.queue_names, name=f"difuso-{os.getpid()}-{uuid.uuid4().hex[:8]}")
         self._follower = follower
         self._metrics = metrics
-        self._drain_seconds = drain_seconds
-        self._result_ttl = result_ttl
+        self._settings = settings
         # Up to Python 3.12 a SimpleQueue waits for ever if its timeout passes while a signal is handled: at SIGTERM.
         self._inbox: queue.Queue[JobRead | Finished | Stored | Released] = queue.Queue()
-        self._engine = StepEngine(self._hear_engine, core)
+        self._engine = StepEngine(self._hear_engine, own_core(settings.core_folder))
         self._thread = Thread(target=self._engine.run, name="engine", daemon=True)
-        self._writers = Writers(store, client, self._inbox.put)
-        self._reporter = Reporter(client, models, result_ttl=result_ttl)
+        self._writers = Writers(store, client, self._inbox.put, store_wait=settings.store_wait)
+        self._reporter = Reporter(client, models, result_ttl=settings.result_ttl)
         self._outcomes = Outcomes(self, self._reporter, self._writers, metrics, spans)
-        self._stranded = Stranded(client, self._reporter, version_wait=version_wait, ttl=2 * result_ttl)
-        self._readers = JobReaders(
-            self, self._outcomes, store, models, self._inbox.put, bind=self._stranded.bind_second
-        )
+        self._stranded = Stranded(client, self._reporter, settings)
         self._superseded = Superseded(client)
+        self._readers = JobReaders(
+            *(self, self._outcomes, store, models, self._inbox.put),
+            bind=self._stranded.bind_second,
+            store_wait=settings.store_wait,
+        )
         self._running: dict[ActiveJob, RunningJob] = {}
         self._pacer = Pacer()
         self._stop_at: float | None = None
 
     def request_stop(self, signum: int = 0, frame: object = None) -> None:
         """Starts to drain: claims nothing more. A second call hands back all jobs at once. Safe in a signal handler."""
-        drain = self._drain_seconds if self._stop_at is None else 0.0
+        drain = self._settings.drain_seconds if self._stop_at is None else 0.0
         self._stop_at = time.monotonic() + drain
         self.give_up_at = self._stop_at + GIVE_UP_SECONDS
 
@@ -173,7 +167,7 @@ class EngineWorker(RqBase):
 
     def _beat(self) -> None:
         if self._pacer.is_due("sweep", SWEEP_SECONDS):  # first: on a full disk Redis may refuse all that follows
-            self._writers.sweep(self._result_ttl + SWEEP_MARGIN)
+            self._writers.sweep(self._settings.result_ttl + SWEEP_MARGIN)
         self.beat(self._held)
         for active, ours in zip(self._running, self.owned([*self._running.values()]), strict=True):
             active.cancel = active.cancel or not ours  # if this worker was frozen, it may be another's

@@ -1,7 +1,7 @@
 """Jobs in queues that no live worker takes, because a version of a model or of difuso is gone or not there yet.
 
 A rollout passes through this. A job that asked for no version is bound to the newest that a worker holds. One that did
-waits for its version, and one that needs a newer difuso for a newer worker, for `version_wait` at most. A job of a
+waits for its version, and one that needs a newer difuso for a newer worker, for DIFUSO_VERSION_WAIT. A job of a
 model that every worker refuses fails with their reason.
 """
 
@@ -27,6 +27,7 @@ from jobs.redis.rq_job import VERSIONS, DataJob
 from jobs.redis.workers import WorkerReport, ask_reports, held_refs, live_reports, read_reports, refusal
 
 from ..engine.models import Models
+from ..settings import WorkerSettings
 from .job_reading import decode
 from .reporting import Reporter
 
@@ -40,11 +41,11 @@ LOOKAHEAD = 1000  # jobs of a queue that one look examines
 class Stranded:
     """Looks after the queues that no live worker takes, each for as long as this worker has seen it so."""
 
-    def __init__(self, client: redis.Redis, reporter: Reporter, *, version_wait: float, ttl: int) -> None:
+    def __init__(self, client: redis.Redis, reporter: Reporter, settings: WorkerSettings) -> None:
         self._client = client
         self._reporter = reporter
-        self._version_wait = version_wait
-        self._ttl = ttl
+        self._version_wait = settings.version_wait
+        self._ttl = 2 * settings.result_ttl
         self._since: dict[QueueName, float] = {}
 
     def look(self, models: Models) -> list[DataJob]:

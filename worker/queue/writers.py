@@ -17,15 +17,13 @@ from jobs.store.result_store import ResultStore
 
 from ..device.cores import use_one_core
 from ..engine.active import ActiveJob, Previewed, Snapped
-from ..engine.failures import Cancelled
-from ..engine.results import Spent, preview_message, store_result
+from ..engine.results import Spent, encode_result, preview_message, store_result
 from ..stepping.trajectory import encode_snapshot
+from .waiting_results import Unstored, WaitingResults
 
 log = logging.getLogger(__name__)
 
 THREADS = 2
-# Seconds between two tries to store a result. To draw the images again would cost more than to wait for the store.
-STORE_PAUSES = (0.5, 2.0, 5.0, 10.0, 20.0, 30.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,14 +45,22 @@ class Released:
 class Writers:
     """Threads that write to the store and publish previews.
 
-    They `tell` each event by a function that must not block.
+    They `tell` each event by a function that must not block. A result waits for the store for `store_wait` seconds.
     """
 
-    def __init__(self, store: ResultStore, client: redis.Redis, tell: Callable[[Stored | Released], None]) -> None:
+    def __init__(
+        self, store: ResultStore, client: redis.Redis, tell: Callable[[Stored | Released], None], *, store_wait: float
+    ) -> None:
         self._store = store
+        self._store_wait = store_wait
         self._client = client
         self._tell = tell
         self._results = ThreadPoolExecutor(THREADS, thread_name_prefix="results", initializer=use_one_core)
+        self._waiting = WaitingResults(
+            store,
+            retry=lambda result: self._results.submit(self._try_to_store, result),
+            give_up=lambda active, error: tell(Stored(active, error=error)),
+        )
         # A single thread writes the snapshots of a job in order, and none after the job's snapshot was deleted.
         self._snapshots = ThreadPoolExecutor(1, thread_name_prefix="snapshots", initializer=use_one_core)
         self._previews = ThreadPoolExecutor(1, thread_name_prefix="previews", initializer=use_one_core)
@@ -95,18 +101,25 @@ class Writers:
             pool.shutdown(wait=False)
 
     def _do_store(self, active: ActiveJob) -> None:
-        for pause in (*STORE_PAUSES, None):
-            try:
-                stored = Stored(active, store_result(self._store, active))
-            except Exception as error:
-                if isinstance(error, StoreUnavailable) and pause is not None:
-                    time.sleep(pause)
-                    if not active.cancel:
-                        continue
-                    error = Cancelled()
-                stored = Stored(active, error=error)
-            self._tell(stored)
+        try:
+            result = Unstored(active, encode_result(active), until=time.monotonic() + self._store_wait)
+        except Exception as error:
+            self._tell(Stored(active, error=error))
             return
+        if self._waiting:
+            self._waiting.add(result)  # a store that hangs would hold this thread
+        else:
+            self._try_to_store(result)
+
+    def _try_to_store(self, result: Unstored) -> None:
+        try:
+            stored = Stored(result.active, store_result(self._store, result.active, result.encoded))
+        except StoreUnavailable as error:
+            self._waiting.add(result, error)
+            return
+        except Exception as error:
+            stored = Stored(result.active, error=error)
+        self._tell(stored)
 
     def _do_snapshot(self, event: Snapped) -> None:
         job, run = event.active.job, event.active.run_sha256

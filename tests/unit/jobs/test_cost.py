@@ -27,7 +27,7 @@ from model.networks.configs import UNetConfig
 from model.shape import Shape
 from tests.small_models import NETWORK, checkpoint_of, checkpoint_of_shape, upscaler_of
 from worker.engine.active import activate
-from worker.engine.results import store_result
+from worker.engine.results import encode_result, store_result
 from worker.stepping.trajectory import Kept
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -89,7 +89,7 @@ def test_a_job_stores_at_most_what_its_price_says_and_not_much_less(
         size = (len(trajectory.x), *film_size(*trajectory.x.shape[1:]))
         moments = torch.randint(0, 2, (len(trajectory.filmed), *size), generator=generator) * 2.0 - 1
         trajectory.frames = tuple(moments)
-    store_result(store, active)
+    store_result(store, active, encode_result(active))
     stored = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
     slack = 24_000 * (1 + job.answers)
     assert stored <= request.cost.stored_bytes <= 1.5 * stored + slack

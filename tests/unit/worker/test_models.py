@@ -209,8 +209,11 @@ class Reading:
             hand_back=lambda job, *_, at_front: self.handed_back.append((job, at_front)),
         )
         outcomes = SimpleNamespace(refuse=lambda claim, error: self.refused.append(error))
-        bind = lambda job, models: None  # noqa: E731
-        self.readers = JobReaders(cast(Any, rq), cast(Any, outcomes), store, models, self.events.put, bind=bind)
+        self.readers = JobReaders(
+            *(cast(Any, rq), cast(Any, outcomes), store, models, self.events.put),
+            bind=lambda job, models: None,
+            store_wait=60,
+        )
         self.readers.read(self.claim)
 
 

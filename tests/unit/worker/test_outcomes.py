@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import queue
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,6 +16,7 @@ import torch
 
 from jobs.errors import StoreUnavailable
 from jobs.store.result_store import ResultStore
+from tests.waiting import wait_until
 from worker.engine.failures import Cancelled
 from worker.queue.outcomes import Outcomes
 from worker.queue.pacing import Pacer
@@ -21,28 +24,95 @@ from worker.queue.rq_worker import EngineWorker
 from worker.queue.writers import Released, Stored, Writers
 
 
-def test_a_job_that_is_cancelled_while_it_waits_for_the_store_is_cancelled(
+class Waits:
+    """Writers whose store refuses every result that is in `refused`, and every file while it is `full`."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, *, store_wait: float = 60.0) -> None:
+        self.refused: set[Any] = set()
+        self.full, self.encoded = True, list[Any]()
+        self._events: queue.SimpleQueue[Stored | Released] = queue.SimpleQueue()
+
+        def store_result(store: object, active: Any, encoded: object) -> Any:
+            self.must_have_room()
+            if active in self.refused:
+                raise StoreUnavailable("it is too large for the disk")
+            return "spent"
+
+        store = ResultStore(str(folder))
+        monkeypatch.setattr(store, "check", self.must_have_room)
+        monkeypatch.setattr("worker.queue.writers.encode_result", self.encoded.append)
+        monkeypatch.setattr("worker.queue.writers.store_result", store_result)
+        monkeypatch.setattr("worker.queue.waiting_results.PAUSE_SECONDS", 0.01)
+        self.writers = Writers(store, cast(Any, None), self._events.put, store_wait=store_wait)
+
+    def must_have_room(self) -> None:
+        if self.full:
+            raise StoreUnavailable("the disk is full")
+
+    def store(self) -> Any:
+        """Stores the result of a new job, and returns the job."""
+        active: Any = Mock(cancel=False)
+        self.writers.store(active)
+        return active
+
+    def next(self) -> Stored:
+        event = self._events.get(timeout=10)
+        assert isinstance(event, Stored)
+        return event
+
+
+@pytest.fixture
+def waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Waits]:
+    waits = Waits(tmp_path, monkeypatch)
+    yield waits
+    waits.writers.close()
+
+
+def test_a_job_that_is_cancelled_while_it_waits_for_the_store_is_cancelled(waits: Waits) -> None:
+    first, second = waits.store(), waits.store()
+    second.cancel = True
+    event = waits.next()
+    assert event.active is second, "it waits behind no other"
+    assert isinstance(event.error, Cancelled)
+    waits.full = False
+    assert waits.next().active is first
+
+
+def test_results_wait_until_the_store_has_room_and_are_encoded_once(waits: Waits) -> None:
+    jobs = [waits.store() for _ in range(5)]
+    wait_until(lambda: len(waits.writers._waiting) == 5, 10, "all wait")
+    waits.full = False
+    events = [waits.next() for _ in jobs]
+    assert {event.active for event in events} == set(jobs)
+    assert {event.error for event in events} == {None}
+    assert sorted(map(id, waits.encoded)) == sorted(map(id, jobs))
+
+
+def test_a_result_that_the_store_refuses_holds_up_no_other(waits: Waits) -> None:
+    waits.refused.add(large := waits.store())
+    small = [waits.store() for _ in range(5)]
+    waits.full = False
+    assert {waits.next().active for _ in small} == set(small)
+    small.append(waits.store())
+    assert waits.next().active is small[-1], "nor one that comes later"
+    waits.refused.clear()
+    assert waits.next().active is large
+
+
+def test_a_job_fails_only_once_it_has_waited_for_as_long_as_it_may(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    active, pauses = SimpleNamespace(cancel=False), list[float]()
-
-    def store(*arguments: object) -> None:
-        raise StoreUnavailable("the disk is full")
-
-    def sleep(seconds: float) -> None:
-        pauses.append(seconds)
-        active.cancel = len(pauses) == 2
-
-    monkeypatch.setattr("worker.queue.writers.store_result", store)
-    monkeypatch.setattr("worker.queue.writers.time.sleep", sleep)
-    events: queue.SimpleQueue[Stored | Released] = queue.SimpleQueue()
-    writers = Writers(ResultStore(str(tmp_path)), cast(Any, None), events.put)
-    writers.store(cast(Any, active))
-    event = events.get(timeout=10)
-    writers.close()
-    assert isinstance(event, Stored)
-    assert isinstance(event.error, Cancelled)
-    assert len(pauses) == 2
+    waits = Waits(tmp_path, monkeypatch, store_wait=600)
+    clock = time.monotonic()
+    monkeypatch.setattr("worker.queue.waiting_results.time.monotonic", lambda: clock)
+    active = waits.store()
+    clock += 599
+    wait_until(lambda: len(waits.writers._waiting) == 1, 10, "it waits")
+    clock += 2
+    event = waits.next()
+    waits.writers.close()
+    assert event.active is active
+    assert isinstance(event.error, StoreUnavailable)
 
 
 def test_a_disk_on_which_redis_cannot_write_is_swept() -> None:
@@ -58,12 +128,12 @@ def test_a_lost_device_that_a_writer_notices_first_ends_no_job(tmp_path: Path, m
     """The main thread ends with it, as with that of a reader: the jobs are for other workers."""
     lost, ended = torch.AcceleratorError("CUDA error: uncorrectable ECC error encountered"), []
 
-    def store(*arguments: object) -> None:
+    def encode(active: object) -> None:
         raise lost
 
-    monkeypatch.setattr("worker.queue.writers.store_result", store)
+    monkeypatch.setattr("worker.queue.writers.encode_result", encode)
     events: queue.SimpleQueue[Stored | Released] = queue.SimpleQueue()
-    writers = Writers(ResultStore(str(tmp_path)), cast(Any, None), events.put)
+    writers = Writers(ResultStore(str(tmp_path)), cast(Any, None), events.put, store_wait=60)
     writers.store(cast(Any, SimpleNamespace()))
     event = events.get(timeout=10)
     writers.close()

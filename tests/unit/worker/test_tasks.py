@@ -49,7 +49,7 @@ from worker.engine.failures import Cancelled, DeadlineExceeded
 from worker.engine.fairness import forecast
 from worker.engine.local import Drawn, run_job
 from worker.engine.models import Models
-from worker.engine.results import encode_images, png_text, store_result, trace_arrays
+from worker.engine.results import encode_images, encode_result, png_text, store_result, trace_arrays
 from worker.kinds import WORKER_KINDS
 from worker.queue.job_reading import read_job
 from worker.stepping.runner import Runner
@@ -564,7 +564,7 @@ def test_a_queued_job_is_opened_with_its_pictures(runner: Runner, tmp_path: Path
     active = read_job(record, Models({"m": runner}), store, attempt="one")
     assert active.job == job
     run(active)
-    store_result(store, active)
+    store_result(store, active, encode_result(active))
     manifest = store.manifest(job.id)
     assert manifest is not None
     assert len(manifest.images) == job.answers
@@ -773,7 +773,7 @@ def test_a_trace_that_the_run_does_not_have_is_unreadable(
 def test_a_trace_is_stored_with_its_result_and_deleted_with_it(runner: Runner, tmp_path: Path) -> None:
     store = ResultStore(str(tmp_path))
     run(active := activate(traced(make_job(n=2)), runner, attempt="one"))
-    store_result(store, active)
+    store_result(store, active, encode_result(active))
     manifest = store.manifest(active.job.id)
     assert manifest is not None
     assert manifest.trace == "one/trace.npz"
@@ -783,7 +783,7 @@ def test_a_trace_is_stored_with_its_result_and_deleted_with_it(runner: Runner, t
     with pytest.raises(ResultExpired):
         store.trace(manifest)
     run(plain_one := activate(make_job(), runner, attempt="one"))
-    store_result(store, plain_one)
+    store_result(store, plain_one, encode_result(plain_one))
     manifest = store.manifest(plain_one.job.id)
     assert manifest is not None
     assert store.trace(manifest) is None
