@@ -68,6 +68,9 @@ def guard(client: redis.Redis, breaker: Breaker) -> None:
             except RedisTimeout:
                 breaker.open()
                 raise
+            except redis.ResponseError:  # is an answer, too
+                breaker.close()
+                raise
             breaker.close()
             return response
 

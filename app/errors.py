@@ -157,11 +157,5 @@ class JobFailed(AppError):
         self.code, self.reason = code, reason
 
 
-class NotUsable(AppError):
-    problem = ProblemType(
-        503, "not-ready-to-serve", "Not ready to serve", "Redis or the result store does not work.", 5
-    )
-
-
 class ShuttingDown(AppError):
     problem = ProblemType(503, "shutting-down", "This server is shutting down", "Ask another server.", 5)

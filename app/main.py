@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from importlib.metadata import version
 
 import redis
-from anyio import CapacityLimiter, to_thread
+from anyio import to_thread
 from fastapi import Depends, FastAPI
 from prometheus_client import CollectorRegistry, start_http_server
 from redis import RedisError
@@ -37,13 +37,12 @@ from .requests.uploads import Uploads
 from .requests.watching import Watcher
 from .routers import health, jobs, kinds, models, page
 from .settings import ApiSettings
+from .store_probe import StoreProbe
 
 log = logging.getLogger(__name__)
 
 REDIS_TIMEOUT = 2.0  # seconds
-PROBE_TIMEOUT = 0.2  # seconds
 HEAR_SECONDS = 1.0
-CHECKERS = 4  # threads for /readyz only, which must answer while all others wait for Redis
 # While Redis hangs, each request holds a thread for REDIS_TIMEOUT. There are enough that none waits for another.
 THREADS = 100
 MAX_CONNECTIONS = 128  # more than the threads use
@@ -121,10 +120,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
     redis_url = with_password(settings.redis_url, settings.redis_password_file)
     to_thread.current_default_thread_limiter().total_tokens = THREADS
     async with AsyncExitStack() as stack:
-        client, probe = (_redis(redis_url, timeout) for timeout in (REDIS_TIMEOUT, PROBE_TIMEOUT))
+        client = _redis(redis_url)
         guard(client, Breaker("Redis", redis.TimeoutError))
         stack.callback(client.close)
-        stack.callback(probe.close)
         listener = Listener(redis_url)
         await listener.start()
         stack.push_async_callback(listener.stop)
@@ -133,15 +131,15 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
         for task in following:
             stack.callback(asyncio.create_task(task).cancel)
         store = ResultStore(settings.store_url, metrics.observe_store)
-        metrics.registry.register(StackCollector(queue, store, follower, metrics))
+        probe = StoreProbe(store)
+        metrics.registry.register(StackCollector(queue, store, probe, follower, metrics))
         process = Process(
             settings=settings,
             metrics=metrics,
             follower=follower,
             queue=queue,
-            probe=JobQueue(probe, result_ttl=settings.result_ttl),
             store=store,
-            checkers=CapacityLimiter(CHECKERS),
+            probe=probe,
             uploads=Uploads(settings.max_upload),
             renderers=Renderers(store.readers),
             watcher=Watcher(queue, listener, app.state.draining, metrics, keys),
@@ -176,12 +174,12 @@ async def _follow_keys(keys: KeyRing) -> None:
         await to_thread.run_sync(keys.look)
 
 
-def _redis(url: str, timeout: float) -> redis.Redis:
-    """Returns a client that fails after `timeout` seconds and never tries again by itself."""
+def _redis(url: str) -> redis.Redis:
+    """Returns a client that fails after REDIS_TIMEOUT and never tries again by itself."""
     return redis.Redis.from_url(
         url,
-        socket_timeout=timeout,
-        socket_connect_timeout=timeout,
+        socket_timeout=REDIS_TIMEOUT,
+        socket_connect_timeout=REDIS_TIMEOUT,
         retry=Retry(NoBackoff(), 0),
         max_connections=MAX_CONNECTIONS,
     )

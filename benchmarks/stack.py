@@ -102,7 +102,7 @@ def difuso(
         url = f"http://127.0.0.1:{port}"
         metrics_urls = [f"http://127.0.0.1:{each}/metrics" for each in metrics_ports]
         _await(lambda: all(map(_get, metrics_urls)), *spawned, api)  # which a worker serves when its models are warm
-        _await(lambda: f'"{model.name}"' in _get(f"{url}/readyz").partition('"models":')[2], *spawned, api)
+        _await(lambda: f'"{model.name}"' in _get(f"{url}/readyz?verbose").partition('"models":')[2], *spawned, api)
         yield Difuso(
             "difuso",
             url,

@@ -32,16 +32,17 @@ RECOVERY_SECONDS = 60  # several times what it takes to find out that a worker d
 class Stack:
     """A Redis, a store, and as many workers as a test starts."""
 
-    def __init__(self, redis_url: str, models_dir: Path, folder: Path) -> None:
+    def __init__(self, redis_url: str, models_dir: Path, folder: Path, store: Path | None = None) -> None:
         self.client = redis.Redis.from_url(redis_url)
         self.queue = JobQueue(self.client, result_ttl=RESULT_TTL)
-        self.store = ResultStore(str(folder / "store"))
+        store = store or folder / "store"
+        self.store = ResultStore(str(store))
         self._folder = folder
         self._models_dir = models_dir
         self._environment = os.environ | {
             "REDIS_URL": redis_url,
             "DIFUSO_MODELS_DIR": str(models_dir),
-            "DIFUSO_STORE_URL": str(folder / "store"),
+            "DIFUSO_STORE_URL": str(store),
             "DIFUSO_DRAIN_SECONDS": "1",
             "OMP_NUM_THREADS": "1",
         }

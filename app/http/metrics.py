@@ -19,6 +19,7 @@ from jobs.redis.queue import JobQueue
 from jobs.store.result_store import ResultStore
 
 from ..errors import UploadRefused
+from ..store_probe import StoreProbe
 from .api_keys import KeyRing
 from .problems import PROBLEMS
 
@@ -74,9 +75,12 @@ class StackCollector(Collector):
     While Redis does not answer, its metrics are absent, so that no old value looks current.
     """
 
-    def __init__(self, queue: JobQueue, store: ResultStore, follower: CatalogFollower, metrics: Metrics) -> None:
+    def __init__(
+        self, queue: JobQueue, store: ResultStore, probe: StoreProbe, follower: CatalogFollower, metrics: Metrics
+    ) -> None:
         self._queue = queue
         self._store = store
+        self._probe = probe
         self._follower = follower
         self._metrics = metrics
 
@@ -146,6 +150,11 @@ class StackCollector(Collector):
             "difuso_redis_memory_max_bytes", "Memory that Redis may use; 0 without a limit", value=health.memory_max
         )
         yield GaugeMetricFamily(
+            "difuso_redis_takes_writes",
+            "0 if Redis refuses every write: its memory or disk is full, or it is a replica",
+            value=health.takes_writes,
+        )
+        yield GaugeMetricFamily(
             "difuso_redis_append_only_ok",
             "1 if Redis appends every write to its file, and the last writes and rewrites succeeded",
             value=health.append_only_ok,
@@ -153,7 +162,9 @@ class StackCollector(Collector):
 
     def _of_store(self) -> Iterator[Metric]:
         yield GaugeMetricFamily(
-            "difuso_store_ok", "1 if a file can be written to the result store and deleted", value=self._is_writable()
+            "difuso_store_ok",
+            "1 if a file can be written to the result store and deleted",
+            value=self._probe.takes_files(),
         )
         try:
             space = self._store.space()
@@ -163,10 +174,3 @@ class StackCollector(Collector):
             free, size = space
             yield GaugeMetricFamily("difuso_store_free_bytes", "Free space on the result store's disk", value=free)
             yield GaugeMetricFamily("difuso_store_size_bytes", "Size of the result store's disk", value=size)
-
-    def _is_writable(self) -> bool:
-        try:
-            self._store.check()
-        except StoreUnavailable:
-            return False
-        return True

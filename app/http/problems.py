@@ -1,5 +1,6 @@
 """Errors as problems (RFC 9457): a table of their types, and the handler. docs/http-api.md describes each type."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,11 +15,14 @@ from starlette.routing import Match, Mount
 
 from jobs import errors as jobs_errors
 from jobs.contract import FailureCode
+from jobs.redis.refusals import takes_no_writes
 from model.errors import PlanError
 
 from .. import errors
 from ..errors import INVALID, TOO_LARGE, ProblemType
 from .headers import LIMITED, described
+
+log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 METHODS = ("DELETE", "GET", "POST")
@@ -57,6 +61,10 @@ def _of_image(refused: type[jobs_errors.ImageRefused], slug: str, *, status: int
 
 MALFORMED = ProblemType(
     400, "malformed-request", "Malformed request", "This is not valid HTTP, or its URL and headers exceed 16 KiB."
+)
+
+QUEUE_FULL = ProblemType(
+    503, "queue-full", "The queue has no room", "It can take no changes now. Nothing was accepted; try again later.", 10
 )
 
 # An exception without an entry gets that of its nearest base class. Those of `app.errors` name theirs.
@@ -129,7 +137,7 @@ HTTP: dict[int, ProblemType] = {
 
 OTHER = ProblemType(400, "http-error", "HTTP error", "The server refused the request; see the status.")
 
-TYPES = {kind.slug: kind for kind in (*PROBLEMS.values(), *HTTP.values(), MALFORMED, OTHER)}
+TYPES = {kind.slug: kind for kind in (*PROBLEMS.values(), *HTTP.values(), QUEUE_FULL, MALFORMED, OTHER)}
 
 # The description of all errors; `app.openapi` corrects the media type that FastAPI gives them.
 RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -147,7 +155,7 @@ def answer(request: Request, error: Exception) -> Response:
         code = error.status_code
         headers = {**(error.headers or {}), **(_allowed(request) if code == 405 else {})}
         return _respond(request, HTTP.get(code, OTHER), {"status": code}, headers)
-    kind = next(PROBLEMS[base] for base in type(error).__mro__ if base in PROBLEMS)
+    kind = QUEUE_FULL if takes_no_writes(error) else next(PROBLEMS[b] for b in type(error).__mro__ if b in PROBLEMS)
     fields: dict[str, Any] = {}
     headers = error.headers if isinstance(error, errors.AppError) else {}
     if found := _wrong_parts(error, kind):
@@ -203,6 +211,8 @@ def install(app: FastAPI) -> None:
     async def handle(request: Request, error: Exception) -> Response:
         if isinstance(error, RedisError):
             app.state.metrics.redis_errors.labels(getattr(request.scope.get("route"), "name", "other")).inc()
+            if takes_no_writes(error):
+                log.warning("Redis takes no writes", extra={"error": ascii(error)[:200]})
         if isinstance(error, errors.UploadRefused | jobs_errors.ImageRefused):
             app.state.metrics.uploads_rejected.labels(PROBLEMS[type(error)].slug).inc()
         return answer(request, error)

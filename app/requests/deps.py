@@ -6,9 +6,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Annotated, Any, TypedDict, get_args, get_origin
 
-from anyio import CapacityLimiter
 from fastapi import Depends, Request
 from pydantic import BaseModel
+from redis import RedisError
 from starlette.concurrency import run_in_threadpool
 
 from jobs.catalog import Catalog, CatalogFollower
@@ -23,6 +23,7 @@ from ..http.metrics import Metrics
 from ..http.negotiation import Accept, choose_format
 from ..http.problems import MAX_NAME
 from ..settings import ApiSettings
+from ..store_probe import StoreProbe
 from .render_threads import Renderers
 from .uploads import Uploads
 from .watching import Watcher
@@ -36,9 +37,8 @@ class Process:
     metrics: Metrics
     follower: CatalogFollower
     queue: JobQueue
-    probe: JobQueue  # with a timeout of a fraction of a second
     store: ResultStore
-    checkers: CapacityLimiter
+    probe: StoreProbe
     uploads: Uploads
     renderers: Renderers
     watcher: Watcher
@@ -83,12 +83,30 @@ async def _status(job_id: str, request: Request) -> JobStatus:
     if not re.fullmatch(JOB_ID, job_id):
         raise JobNotFound
     status = await run_in_threadpool(process.queue.status, job_id)
+    return _checked(status, caller)
+
+
+async def _result_status(job_id: str, request: Request) -> JobStatus:
+    """Returns like `_status` where a job stands; while Redis does not answer, by its result, if the store has one."""
+    try:
+        return await _status(job_id, request)
+    except RedisError:
+        process: Process = request.state.process
+        manifest = await process.renderers.read(lambda: process.store.manifest(job_id))
+        if manifest is None:  # it is unfinished, has no images or was deleted: only Redis knows
+            raise
+        process.metrics.redis_errors.labels(request.scope["route"].name).inc()
+        return _checked(process.queue.status_of_result(manifest), request.state.caller)
+
+
+def _checked(status: JobStatus, caller: ApiKey | None) -> JobStatus:
     if not may_see(caller, status.job.owner):
         raise JobNotFound
     return status
 
 
 StatusDep = Annotated[JobStatus, Depends(_status)]
+ResultStatusDep = Annotated[JobStatus, Depends(_result_status)]
 
 
 async def _accept(request: Request) -> Accept:

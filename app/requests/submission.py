@@ -216,6 +216,8 @@ class Submission:
         backlog = self.process.queue.backlog(job.ref, job.urgency)
         check_served(job, backlog.workers)
         admit(backlog, max_wait=self.process.settings.max_wait, max_jobs=self.process.settings.max_jobs)
+        if not self.process.probe.takes_files():  # before the owner's share is taken
+            raise StoreUnavailable
         check_share(share(job, cost, limits), cost, limits, rate=backlog.rate)
 
     def _exists(self, job_id: str) -> bool:

@@ -1,29 +1,32 @@
 """Health and metrics: whether the process lives, whether it can serve, and its counters."""
 
-from anyio import fail_after, to_thread
-from fastapi import APIRouter, Request, Response
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client.exposition import choose_encoder
 from pydantic import BaseModel
 from redis import RedisError
+from starlette.concurrency import run_in_threadpool
 
-from jobs.errors import StoreUnavailable
-from jobs.redis.workers import WorkerReport
-
-from ..errors import NotUsable, ShuttingDown
+from ..errors import ShuttingDown
 from ..requests.deps import Process, ProcessDep
 
 router = APIRouter(tags=["health"])  # needs no API key, so it must tell nothing confidential
 metrics_router = APIRouter(tags=["health"])
 
 OPEN_METRICS = "application/openmetrics-text"
-READY_SECONDS = 1.5  # probes have short timeouts
+Verbose = Annotated[
+    str | None, Query(description="given, with any value or none, it adds the state of Redis, store and workers")
+]
 
 
 class Readiness(BaseModel):
-    """The live workers and their models; with API keys only the status. Jobs are accepted even without workers."""
+    """Whether this process serves; with `verbose` also what stands behind it, on which readiness does not depend."""
 
-    status: str = "ok"
+    status: Literal["ok"] = "ok"
+    redis: Literal["ok", "full", "away"] | None = None
+    store: Literal["ok", "away"] | None = None
     workers: int | None = None
     models: list[str] | None = None
 
@@ -34,29 +37,28 @@ async def health() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/readyz", summary="Redis and the store are usable", response_model_exclude_none=True)
-async def ready(process: ProcessDep) -> Readiness:
+@router.get("/readyz", summary="The process serves", response_model_exclude_none=True)
+async def ready(process: ProcessDep, verbose: Verbose = None) -> Readiness:
+    """Depends on no other service, as all front ends would leave their balancer at once. With `verbose` it tells them.
+
+    With API keys the live workers and their models are left out.
+    """
     if process.draining.is_set():
         raise ShuttingDown
+    return Readiness() if verbose is None else await run_in_threadpool(_look, process)
+
+
+def _look(process: Process) -> Readiness:
+    store: Literal["ok", "away"] = "ok" if process.probe.takes_files() else "away"
     try:
-        with fail_after(READY_SECONDS):
-            reports = await to_thread.run_sync(_check, process, limiter=process.checkers, abandon_on_cancel=True)
-    except RedisError as error:
-        raise NotUsable("Redis does not answer.") from error
-    except StoreUnavailable as error:
-        raise NotUsable("The result store is not writable.") from error
-    except TimeoutError as error:
-        raise NotUsable("Redis or the result store does not answer in time.") from error
+        redis: Literal["ok", "full"] = "ok" if process.queue.health().takes_writes else "full"
+        reports = process.queue.workers()
+    except RedisError:
+        return Readiness(redis="away", store=store)
     if process.settings.api_keys_file is not None:
-        return Readiness()
+        return Readiness(redis=redis, store=store)
     served = {model.name for report in reports for model in report.models if model.ready}
-    return Readiness(workers=len(reports), models=sorted(served))
-
-
-def _check(process: Process) -> list[WorkerReport]:
-    reports = process.probe.workers()
-    process.store.check()
-    return reports
+    return Readiness(redis=redis, store=store, workers=len(reports), models=sorted(served))
 
 
 @metrics_router.get(

@@ -27,7 +27,7 @@ from ..http.headers import ABOUT_JOB, IfNoneMatchHeader, LastEventIdHeader, Pati
 from ..http.middleware import CLIENT_GONE
 from ..http.negotiation import read_patience
 from ..requests import answers
-from ..requests.deps import AcceptDep, CallerDep, ProcessDep, StatusDep, single_parameters
+from ..requests.deps import AcceptDep, CallerDep, ProcessDep, ResultStatusDep, StatusDep, single_parameters
 from ..requests.views import JobList, JobView, job_text, list_text
 from ..requests.watching import ClientGone, is_told, job_events
 
@@ -197,7 +197,11 @@ async def follow_job(
     responses=cached(FORMATS, CONTENT, *SHOWN),
 )
 async def get_images(
-    status: StatusDep, process: ProcessDep, accept: AcceptDep, key: CallerDep, if_none_match: IfNoneMatchHeader = None
+    status: ResultStatusDep,
+    process: ProcessDep,
+    accept: AcceptDep,
+    key: CallerDep,
+    if_none_match: IfNoneMatchHeader = None,
 ) -> Response:
     """Returns the image, or a contact sheet of several; another format if Accept demands it."""
     return await answers.images(status, process, accept, key=key, known=if_none_match)
@@ -214,7 +218,7 @@ async def get_images(
     ),
 )
 async def get_film(
-    request: Request, status: StatusDep, process: ProcessDep, index: int, if_none_match: IfNoneMatchHeader = None
+    request: Request, status: ResultStatusDep, process: ProcessDep, index: int, if_none_match: IfNoneMatchHeader = None
 ) -> Response:
     if index >= status.job.answers:
         raise HTTPException(404)
@@ -230,7 +234,7 @@ async def get_film(
     responses=cached("The image", {Format.PNG: {"schema": BINARY}}, *SHOWN),
 )
 async def get_image(
-    status: StatusDep,
+    status: ResultStatusDep,
     process: ProcessDep,
     index: int,
     key: CallerDep,

@@ -7,6 +7,7 @@ import re
 from typing import NamedTuple
 
 WORKERS = "difuso:workers"  # hash: worker name -> WorkerReport
+PROBE = "difuso:probe"  # string: written to see whether Redis takes writes, and gone a second later
 
 _REF = r"[a-z0-9][a-z0-9._-]{0,63}@[0-9a-f]{0,12}"
 _QUEUE = re.compile(rf"difuso\.(?P<ref>{_REF})\.(?P<contract>\d{{1,6}})\.(?P<urgency>[0-7])")

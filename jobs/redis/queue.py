@@ -11,7 +11,7 @@ from rq.job import JobStatus as RqStatus
 from rq.registry import FailedJobRegistry, FinishedJobRegistry, StartedJobRegistry
 from rq.serializers import JSONSerializer
 
-from ..contract import TASK, URGENCIES, Job, JobState, JobStatus
+from ..contract import TASK, URGENCIES, Job, JobState, JobStatus, Manifest
 from ..cost import Cost
 from ..errors import IdempotencyConflict, JobUnreadable
 from . import keys
@@ -23,8 +23,9 @@ from .keys import QueueName
 from .limits import Ledger, Limits, Refusal, Usage
 from .queued import end_queued
 from .queues import known_queues, queue_key, queues_of
+from .refusals import takes_no_writes
 from .rq_job import EXPIRED_AT, MAX_RETRIES, DataJob
-from .status import ask_statuses, read_status, request_hash_of, seconds_of, status_at_end
+from .status import ask_statuses, read_status, request_hash_of, seconds_of, status_at_end, status_of_result
 from .workers import WorkerReport, live_reports
 
 WAKE_TOKENS = 16
@@ -42,6 +43,7 @@ class RedisHealth:
     # memory_used, memory_max: the bytes that it uses, and those that it may use; 0 without a limit
     memory_used: int
     memory_max: int
+    takes_writes: bool
     append_only_ok: bool  # whether it appends every write to a file, and the last write and rewrite succeeded
 
 
@@ -172,6 +174,10 @@ class JobQueue:
         """Returns the status of a job whose end was announced, without its timesteps."""
         return status_at_end(job, ending, result_ttl=self._result_ttl)
 
+    def status_of_result(self, manifest: Manifest) -> JobStatus:
+        """Returns the status of a job by its result, without the times of its run; Redis is not asked."""
+        return status_of_result(manifest, result_ttl=self._result_ttl)
+
     def page(self, owner: str | None, wanted: Wanted, *, most: int, after: Cursor | None = None) -> Page:
         """Returns a part of the list of an owner's jobs; see `index.read_page`."""
         return read_page(self._client, owner, wanted, most=most, after=after, result_ttl=self._result_ttl)
@@ -218,11 +224,20 @@ class JobQueue:
         return max([0.0, *(time.time() - since for since in times if since is not None)])
 
     def health(self) -> RedisHealth:
-        """Returns the state of Redis."""
+        """Returns the state of Redis, in which it tries to write."""
         with self._client.pipeline(transaction=False) as pipe:
             pipe.info("memory")
             pipe.info("persistence")
             memory, persistence = pipe.execute()
         statuses = {persistence.get(f"aof_last_{what}_status") for what in ("write", "bgrewrite")}
         append_only_ok = bool(persistence.get("aof_enabled")) and statuses == {"ok"}
-        return RedisHealth(memory["used_memory"], memory.get("maxmemory", 0), append_only_ok)
+        return RedisHealth(memory["used_memory"], memory.get("maxmemory", 0), self._takes_writes(), append_only_ok)
+
+    def _takes_writes(self) -> bool:
+        try:
+            self._client.set(keys.PROBE, 1, ex=1)
+        except redis.ResponseError as error:
+            if takes_no_writes(error):
+                return False
+            raise
+        return True

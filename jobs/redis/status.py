@@ -16,7 +16,7 @@ from pydantic_core import from_json
 from rq.job import Job as RqJob
 from rq.job import JobStatus as RqStatus
 
-from ..contract import MAX_TIME, FailureCode, Job, JobState, JobStatus, Progress, Timesteps
+from ..contract import MAX_TIME, FailureCode, Job, JobState, JobStatus, Manifest, Progress, Timesteps
 from ..errors import JobNotFound, JobUnreadable
 from ..values import Reported
 from . import keys
@@ -124,6 +124,12 @@ def _parse(fields: Sequence[Any], reports: Sequence[Any], result_ttl: int) -> Jo
 def status_at_end(job: Job, ending: Ending, *, result_ttl: int) -> JobStatus:
     """Returns the status of a job whose end was announced, without its timesteps."""
     return _complete(JobStatus(job=job, **dict(ending)), result_ttl)
+
+
+def status_of_result(manifest: Manifest, *, result_ttl: int) -> JobStatus:
+    """Returns the status of a job that has this result, without the times of its run, which only Redis has."""
+    status = JobStatus(job=manifest.job, state=JobState.SUCCEEDED, ended_at=manifest.finished_at)
+    return _complete(status, result_ttl)
 
 
 def _complete(status: JobStatus, result_ttl: int, *, expired: float | None = None) -> JobStatus:

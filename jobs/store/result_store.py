@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 IMAGE_SECONDS = 10.0
 LARGE_SECONDS = 60.0  # a snapshot of a large model has a hundred megabytes, and so may have a trace
 CHECK_SECONDS = 1.5
+CHECKED = bytes(1 << 16)  # a few bytes may find room in a block that is not quite full
 CALLS = 32
 LOCAL_READERS = 4  # more read no faster from a disk, but make others wait for the GIL; a bucket takes its time
 CLOCK_SECONDS = 10.0  # by which the clocks of machines may differ
@@ -63,6 +64,7 @@ class ResultStore:
         self.readers = LOCAL_READERS if self._blobs.is_local else CALLS
         self._root = self._blobs.root
         self._calls = HangingCalls(CALLS)
+        self._checks = HangingCalls(1)  # while one hangs, another would hang too, and cost one more thread
 
     def write_image(self, job_id: str, attempt: str, index: int, png: bytes) -> str:
         """Stores one image of one attempt; returns its path for the manifest."""
@@ -165,18 +167,18 @@ class ResultStore:
             self._call(lambda: self._blobs.delete(self._snapshot(job_id)))
 
     def check(self) -> None:
-        """Writes and deletes a small file; raises StoreUnavailable if that fails or takes longer than CHECK_SECONDS."""
+        """Writes and deletes a file; raises StoreUnavailable if that fails or takes longer than CHECK_SECONDS."""
         path = self._root / "checks" / uuid.uuid4().hex
 
         def create_and_delete() -> None:  # one call, so that the file is deleted even after the time limit
-            self._blobs.create(path, b"ok")  # as results are, where not every file system or bucket can
+            self._blobs.create(path, CHECKED)  # as results are, where not every file system or bucket can
             self._blobs.delete(path)
 
         self._writing(create_and_delete, CHECK_SECONDS, operation="check")
 
     def space(self) -> tuple[int, int] | None:
         """Returns the free and the total bytes of the store's disk; None if the store is not a local folder."""
-        return self._call(self._blobs.space, CHECK_SECONDS)
+        return self._call(self._blobs.space, CHECK_SECONDS, self._checks)
 
     def sweep(self, max_age: float, *, needed: Callable[[str], bool] = lambda job_id: False) -> int:
         """Deletes all files that were written more than `max_age` seconds ago; returns their number.
@@ -236,13 +238,15 @@ class ResultStore:
         """Makes a call in which FileNotFoundError means that the folder or bucket is missing."""
         with self._observed(operation):
             try:
-                return self._call(function, seconds)
+                return self._call(function, seconds, self._checks if operation == "check" else None)
             except FileNotFoundError as error:
                 raise StoreUnavailable from error
 
-    def _call(self, function: Callable[[], Result], seconds: float = IMAGE_SECONDS) -> Result:
+    def _call(
+        self, function: Callable[[], Result], seconds: float = IMAGE_SECONDS, calls: HangingCalls | None = None
+    ) -> Result:
         with _translated():
-            return self._calls.call(function, seconds)
+            return (calls or self._calls).call(function, seconds)
 
     @contextmanager
     def _observed(self, operation: str) -> Iterator[None]:

@@ -37,7 +37,7 @@ def figures(studio: Studio) -> tuple[int, float, int]:
 
 @at_both_widths
 def test_the_strip_tells_workers_speed_and_waiting_jobs(studio: Studio) -> None:
-    workers = httpx.get(f"{studio.url}/readyz").json()["workers"]
+    workers = httpx.get(f"{studio.url}/readyz?verbose").json()["workers"]
     wait_until(lambda: figures(studio)[0] == workers, 15, "the workers are told")
     studio.driver.execute_script(LISTS, STEPS)
     wait_until(lambda: figures(studio)[1:] > (0, 2) and figures(studio)[2] == 2, 20, "one job computes, and two wait")

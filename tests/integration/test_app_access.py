@@ -67,6 +67,7 @@ def test_what_is_open_says_nothing_about_the_inside(api: httpx.Client, worker: F
     worker.report(ready=True, rate=10.0)
     assert api.get("/healthz").json() == {"status": "ok"}
     assert api.get("/readyz").json() == {"status": "ok"}
+    assert api.get("/readyz?verbose").json() == {"status": "ok", "redis": "ok", "store": "ok"}
     assert api.get("/").status_code == 200
     assert api.get("/openapi.json").json()["paths"]["/generate"]["post"]["security"]
 

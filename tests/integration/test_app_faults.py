@@ -8,21 +8,22 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
+import redis
 
 from app import breaker, main
 from app.settings import ApiSettings
 from difuso.supervisor.child_processes import ChildProcesses
 from difuso.supervisor.redis_server import RedisServer
-from tests.app_server import running
+from tests.app_server import ALICE, BOB, FakeWorker, keys_file, running
 from tests.serving import ENVIRONMENT, free_port
-from tests.waiting import WaitUntil
+from tests.waiting import WaitUntil, wait_until
 
 ASYNC = {"Prefer": "respond-async"}
 BEGUN = b"POST /generate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\nabc"
@@ -41,13 +42,15 @@ def must_say_unavailable(api: httpx.Client) -> None:
         ("GET", "/jobs/00000000-0000-4000-8000-000000000000"),
         ("DELETE", "/jobs/00000000-0000-4000-8000-000000000000"),
         ("GET", "/models"),
-        ("GET", "/readyz"),
     ):
         response = api.request(method, path)
         assert response.status_code == 503, path
+        assert response.json()["type"] == "/problems/queue-unavailable"
         assert response.headers["Content-Type"] == "application/problem+json"
         assert int(response.headers["Retry-After"]) > 0
-    assert api.get("/healthz").status_code == 200
+    for path in ("/healthz", "/readyz"):
+        assert api.get(path).json() == {"status": "ok"}, "or all front ends would leave their balancer at once"
+    assert api.get("/readyz?verbose").json() == {"status": "ok", "redis": "away", "store": "ok"}
     assert 'difuso_redis_errors_total{op="generate"} 1.0' in api.get("/metrics").text
 
 
@@ -66,7 +69,8 @@ def test_a_frozen_redis_is_noticed_and_forgiven(
         job = accepted.headers["Location"]
         wait_until(lambda: api.get(job).status_code == 200, timeout=5, description="Redis is asked again")
         assert api.get(job).json()["state"] == "queued"
-        assert api.get("/readyz").status_code == 200
+        known = {"status": "ok", "redis": "ok", "store": "ok", "workers": 0, "models": []}
+        assert api.get("/readyz?verbose").json() == known
 
 
 def test_a_frozen_redis_costs_a_crowd_no_more_than_one_wait(
@@ -91,7 +95,7 @@ def test_a_frozen_redis_costs_a_crowd_no_more_than_one_wait(
         process.send_signal(signal.SIGSTOP)
         try:
             answers = [pool.submit(api.get, "/models") for _ in range(40)]
-            assert api.get("/readyz").status_code == 503
+            assert api.get("/readyz").status_code == 200
             assert {answer.result().status_code for answer in answers} == {503}
         finally:
             process.send_signal(signal.SIGCONT)
@@ -115,13 +119,138 @@ def test_a_wait_outlives_a_redis_that_dies_and_comes_back(
         assert api.get(response.headers["Location"]).json()["state"] == "queued"
 
 
-def test_a_store_that_cannot_be_written_is_not_ready(redis_url: str, models_dir: Path, tmp_path: Path) -> None:
+def fill_memory(client: redis.Redis, folder: Path) -> None:
+    client.config_set("maxmemory", 1)
+
+
+def become_a_replica(client: redis.Redis, folder: Path) -> None:
+    client.replicaof("127.0.0.1", free_port())
+
+
+def lose_replicas(client: redis.Redis, folder: Path) -> None:
+    client.config_set("min-replicas-to-write", 1)
+
+
+def break_disk(client: redis.Redis, folder: Path) -> None:
+    """Puts something in the way of Redis' file."""
+    name = client.config_get("dbfilename")["dbfilename"]
+    (folder / str(name) / "in the way").mkdir(parents=True)
+    client.config_set("save", "3600 1")
+    client.bgsave()
+    wait_until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err", 10, "Redis cannot save")
+
+
+def mend(client: redis.Redis) -> None:
+    client.replicaof("NO", "ONE")
+    for name, value in (("maxmemory", 0), ("min-replicas-to-write", 0), ("save", "")):
+        client.config_set(name, value)
+
+
+@pytest.mark.parametrize("refuse", [fill_memory, become_a_replica, lose_replicas, break_disk])
+def test_a_redis_that_takes_no_writes_says_so(
+    own_redis: tuple[RedisServer, subprocess.Popen[bytes]],
+    models_dir: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    refuse: Callable[[redis.Redis, Path], None],
+) -> None:
+    """Also where a script writes, as for the limits of a key."""
+    server, _ = own_redis
+    keys = keys_file(tmp_path, "rate=100 unfinished=1000 stored=10000000")
+    store = str(tmp_path / "store")
+    settings = ApiSettings(redis_url=server.url, models_dir=models_dir, store_url=store, api_keys_file=keys)
+    with running(settings) as api, redis.Redis.from_url(server.url) as client:
+        job = api.post("/generate", headers=ASYNC | BOB).headers["Location"]
+        assert "difuso_redis_takes_writes 1.0" in api.get("/metrics", headers=BOB).text
+        refuse(client, tmp_path / "redis")
+        for method, path, caller in (
+            ("POST", "/generate", ALICE),
+            ("POST", "/generate", BOB),
+            ("DELETE", job, BOB),
+        ):
+            answer = api.request(method, path, headers=caller)
+            assert (answer.status_code, answer.json()["type"]) == (503, "/problems/queue-full")
+            assert int(answer.headers["Retry-After"]) > 0
+        assert "Redis takes no writes" in caplog.text
+        assert api.get(job, headers=BOB).json()["state"] == "queued", "it can be read"
+        assert "difuso_redis_takes_writes 0.0" in api.get("/metrics", headers=BOB).text
+        assert api.get("/readyz").status_code == 200
+        assert api.get("/readyz?verbose").json() == {"status": "ok", "redis": "full", "store": "ok"}
+        mend(client)
+        for caller in (ALICE, BOB):
+            assert api.post("/generate", headers=ASYNC | caller).status_code == 202
+        assert api.get("/readyz?verbose").json() == {"status": "ok", "redis": "ok", "store": "ok"}
+
+
+def test_finished_images_are_reached_while_redis_is_away(
+    own_redis: tuple[RedisServer, subprocess.Popen[bytes]], models_dir: Path, tmp_path: Path
+) -> None:
+    """By their owner, and as long as they are there. What only Redis knows has to wait."""
+    server, process = own_redis
+    settings = ApiSettings(
+        redis_url=server.url,
+        models_dir=models_dir,
+        store_url=str(tmp_path / "store"),
+        api_keys_file=keys_file(tmp_path),
+    )
+    with running(settings) as api:
+        worker = FakeWorker(settings)
+        done, waiting, deleted = (
+            api.post("/generate?n=2", headers=ASYNC | ALICE).json()["links"]["self"] for _ in range(3)
+        )
+        for job in (done, deleted):
+            worker.succeed(job.removeprefix("/jobs/"))
+        assert api.delete(f"{deleted}/images", headers=ALICE).status_code == 204
+        formats = {"/images/0": "image/png", "/images/1": "image/png", "/image": "application/x-npz"}
+        before = {path: api.get(done + path, headers=ALICE | {"Accept": kind}) for path, kind in formats.items()}
+        signed = api.get(done, headers=ALICE).json()["links"]["signed"][0]
+        worker.client.close()
+        process.kill()
+        process.wait()
+        for path, kind in formats.items():
+            answer = api.get(done + path, headers=ALICE | {"Accept": kind})
+            assert (answer.status_code, answer.content) == (200, before[path].content)
+            assert answer.headers["ETag"] == before[path].headers["ETag"]
+            assert api.get(done + path, headers=BOB | {"Accept": kind}).status_code == 404
+            for other in (waiting, deleted):
+                answer = api.get(other + path, headers=ALICE | {"Accept": kind})
+                assert (answer.status_code, answer.json()["type"]) == (503, "/problems/queue-unavailable")
+                assert int(answer.headers["Retry-After"]) > 0
+        assert api.get(signed).content == before["/images/0"].content
+        assert api.get(f"{done}/images/2", headers=ALICE).status_code == 404
+        assert api.get(f"{done}/images/0/film", headers=ALICE).status_code == 404, "this one has none"
+        assert api.get(done, headers=ALICE).status_code == 503
+        assert api.get("/jobs/no-id/images/0", headers=ALICE).status_code == 404
+
+
+def test_images_expire_while_redis_is_away(
+    own_redis: tuple[RedisServer, subprocess.Popen[bytes]], models_dir: Path, tmp_path: Path, wait_until: WaitUntil
+) -> None:
+    server, process = own_redis
+    settings = ApiSettings(redis_url=server.url, models_dir=models_dir, store_url=str(tmp_path / "store"), result_ttl=1)
+    with running(settings) as api:
+        worker = FakeWorker(settings)
+        job = api.post("/generate", headers=ASYNC).json()["links"]["self"]
+        worker.succeed(job.removeprefix("/jobs/"))
+        worker.client.close()
+        process.kill()
+        process.wait()
+        wait_until(lambda: api.get(f"{job}/images/0").status_code == 410, 10, "its time is over")
+        assert api.get(f"{job}/image").json()["type"] == "/problems/result-expired"
+
+
+def test_a_store_that_cannot_be_written_takes_no_job(redis_url: str, models_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "store").write_text("a file where the folder should be")
     settings = ApiSettings(redis_url=redis_url, models_dir=models_dir, store_url=str(tmp_path / "store"))
     with running(settings) as api:
-        response = api.get("/readyz")
-        assert response.status_code == 503
-        assert str(tmp_path) not in response.text
+        for path in ("/generate", "/generate?dry_run=true"):
+            response = api.post(path, headers=ASYNC)
+            assert (response.status_code, response.json()["type"]) == (503, "/problems/store-unavailable")
+            assert int(response.headers["Retry-After"]) > 0
+            assert str(tmp_path) not in response.text
+        assert api.get("/readyz").status_code == 200
+        assert api.get("/readyz?verbose").json()["store"] == "away"
+        assert "difuso_store_ok 0.0" in api.get("/metrics").text
 
 
 @contextmanager

@@ -350,7 +350,8 @@ def test_an_owner_is_remembered_for_as_long_as_a_job_may_wait_and_run(redis_url:
 
 
 def test_a_request_that_the_store_refuses_costs_nothing(redis_url: str, models_dir: Path, tmp_path: Path) -> None:
-    (tmp_path / "store").write_text("not a folder")
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "uploads").write_text("not a folder")  # other files can be written
     limited, limit = settings(redis_url, models_dir, tmp_path, "rate=10 unfinished=100"), limits.Limits(rate=10)
     with running(limited) as api, redis.Redis.from_url(redis_url) as client:
         for key in ({}, {"Idempotency-Key": '"same"'}, {"Idempotency-Key": '"same"'}):

@@ -55,7 +55,7 @@ def contents(client: redis.Redis, settings: ApiSettings) -> dict[str, Any]:
     """Every key of Redis with its value, the number of its writes, and every file of the store."""
     values: dict[str, Any] = {repr(key): client.dump(key) for key in client.scan_iter()}
     writes = client.info("persistence")["rdb_changes_since_last_save"]
-    files = sorted(str(path) for path in Path(settings.store_url).rglob("*"))
+    files = sorted(str(path) for path in Path(settings.store_url).rglob("*") if path.is_file())
     return values | {"writes": writes, "files": files}
 
 

@@ -52,17 +52,17 @@ def test_a_bucket_that_never_answers_is_unavailable(silent_bucket: str) -> None:
 @pytest.mark.timeout(120)
 @pytest.mark.slow
 def test_a_store_that_hangs_takes_no_thread_for_ever(redis_url: str, models_dir: Path, silent_bucket: str) -> None:
-    """Of which there are 100: were they lost, the requests after these would wait for ever."""
+    """Of which there are 100: were they lost, the requests after these would wait for ever. No job is accepted."""
     settings = ApiSettings(redis_url=redis_url, models_dir=models_dir, store_url=silent_bucket)
     with running(settings) as api, ThreadPoolExecutor(150) as pool:
-        url = api.base_url.join("/readyz")  # each with a client of its own: one client has 100 connections at most
-        answers = list(pool.map(lambda _: httpx.get(url, timeout=60).status_code, range(150)))
+        url = api.base_url.join("/generate")  # each with a client of its own: one client has 100 connections at most
+        answers = list(pool.map(lambda _: httpx.post(url, timeout=60).status_code, range(150)))
         assert set(answers) == {503}
+        assert api.get("/readyz?verbose").json()["store"] == "away"
         sent = api.post("/denoise", files={"image": black_png(16, 16)}, timeout=60)
         assert sent.status_code == 503
         assert sent.json()["type"].endswith("store-unavailable")
-        job = api.post("/generate", headers={"Prefer": "respond-async"})
-        assert job.status_code == 202
+        assert api.get("/models").status_code == 200
 
 
 @pytest.mark.timeout(120)
@@ -82,11 +82,13 @@ def test_a_full_disk_is_told_and_nothing_is_left_on_it(redis_url: str, models_di
             wait_until(lambda: is_ready(api), 60, "the API is ready")
             limits = resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
             for _ in range(5):
-                assert api.get("/readyz").status_code == 503
                 assert api.post("/denoise", files=picture).status_code == 503
+                assert api.post("/generate", headers={"Prefer": "respond-async"}).status_code == 503
+                assert api.post("/generate?dry_run=true").status_code == 503, "as the job would be"
+            assert api.get("/readyz?verbose").json()["store"] == "away"
             assert not list(store.rglob("*"))
             resource.prlimit(process.pid, resource.RLIMIT_FSIZE, limits)
-            assert api.get("/readyz").status_code == 200
+            wait_until(lambda: api.get("/readyz?verbose").json()["store"] == "ok", 10, "the store is tried again")
             assert api.post("/denoise", files=picture, headers={"Prefer": "respond-async"}).status_code == 202
     finally:
         process.kill()

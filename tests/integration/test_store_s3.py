@@ -147,7 +147,7 @@ def test_api_and_worker_meet_in_a_bucket(
     with running(settings) as api:
         worker = Command(["worker"], environment=os.environ | ours, folder=tmp_path, log=tmp_path / "worker.log")
         try:
-            wait_until(lambda: api.get("/readyz").json().get("workers") == 1, 30, "a worker is ready")
+            wait_until(lambda: api.get("/readyz?verbose").json().get("workers") == 1, 30, "a worker is ready")
             picture = api.post("/denoise?sigma=20&steps=4", files={"image": black_png(16, 16)})
             assert (picture.status_code, picture.headers["Content-Type"]) == (200, "image/png")
         finally:

@@ -37,6 +37,7 @@ from worker.queue.recovery import EXECUTION_TTL, RECOVERY_SECONDS, SILENT_SECOND
 from worker.queue.reporting import Reporter
 from worker.queue.rq_base import RqBase
 from worker.queue.rq_worker import EngineWorker
+from worker.settings import WorkerSettings
 from worker.stepping.runner import Runner
 
 REF = "tiny@"  # of jobs without a version

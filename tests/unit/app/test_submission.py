@@ -12,6 +12,7 @@ import pytest
 from app.errors import Overloaded
 from app.http.negotiation import Preference
 from app.requests.submission import Submission
+from app.store_probe import StoreProbe
 from jobs.contract import Job, JobState, JobStatus
 from jobs.cost import Cost
 from jobs.errors import IdempotencyConflict, JobNotFound
@@ -66,7 +67,7 @@ def submission(queue: Queue, store: ResultStore, key: str | None) -> Submission:
     settings = cast("Any", SimpleNamespace(max_wait=60, max_jobs=5))
     return Submission(
         request=cast("Any", SimpleNamespace(state=SimpleNamespace(caller=None))),
-        process=cast("Any", SimpleNamespace(settings=settings, queue=queue, store=store)),
+        process=cast("Any", SimpleNamespace(settings=settings, queue=queue, store=store, probe=StoreProbe(store))),
         accept=nothing,
         preference=Preference(seconds=0, applied=None),
         urgency=nothing,
@@ -115,7 +116,7 @@ def test_a_price_reserves_queues_and_stores_nothing(tmp_path: Path) -> None:
     assert price.params == PARAMS
     assert not queue.reserved
     assert queue.accepted is None
-    assert not list(tmp_path.iterdir())
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_what_is_refused_has_no_price(tmp_path: Path) -> None:

@@ -215,6 +215,27 @@ def test_a_usable_store_stays_as_it_was(store: ResultStore, tmp_path: Path) -> N
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
+def test_a_check_that_hangs_costs_one_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often it is repeated; other calls keep theirs."""
+    stuck, call, hanging = Event(), HangingCalls.call, list[object]()
+
+    def hang(*args: object, **kwargs: object) -> None:
+        hanging.append(args)
+        stuck.wait()
+
+    monkeypatch.setattr(HangingCalls, "call", lambda self, function, seconds: call(self, function, 0.1))
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", hang)
+    store = ResultStore(f"memory://{tmp_path}")
+    try:
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable):
+                store.check()
+        assert len(hanging) == 1
+        assert store.manifest(ID) is None
+    finally:
+        stuck.set()
+
+
 def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
