@@ -227,7 +227,7 @@ def open_cluster(
 
 def _is_ready(url: str, workers: int) -> bool:
     try:
-        ready = httpx.get(f"{url}/readyz", timeout=2)
+        ready = httpx.get(f"{url}/readyz?verbose", timeout=2)
     except httpx.HTTPError:
         return False
     return ready.is_success and ready.json().get("workers") == workers

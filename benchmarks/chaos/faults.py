@@ -22,12 +22,14 @@ class Saboteur:
 
     Attributes:
         done: the faults so far, with their beginning and end in seconds since the epoch.
+        full: when the store's disk had no byte free, in seconds since the epoch.
         frozen: the logs of the frozen processes, with beginning and end of each freeze.
     """
 
     cluster: Cluster
     disk: Disk
     done: list[tuple[Fault, float, float]] = field(default_factory=list)
+    full: list[tuple[float, float]] = field(default_factory=list)
     frozen: list[tuple[Path, float, float]] = field(default_factory=list)
 
     async def run(self, faults: Sequence[Fault], begin: float) -> None:
@@ -45,6 +47,7 @@ class Saboteur:
             Break.REDIS_FREEZE: self._freeze_redis,
             Break.REDIS_PAUSE: self._pause_redis,
             Break.STORE_FULL: self._fill_store,
+            Break.STORE_FULL_LONG: self._fill_store,
             Break.STORE_READ_ONLY: self._protect_store,
         }
 
@@ -100,7 +103,9 @@ class Saboteur:
 
     async def _fill_store(self, fault: Fault) -> None:
         await asyncio.to_thread(self.disk.fill)
+        began = time.time()
         await asyncio.sleep(fault.seconds)
+        self.full.append((began, time.time()))
         await asyncio.to_thread(self.disk.free)
 
     async def _protect_store(self, fault: Fault) -> None:

@@ -137,6 +137,7 @@ class Attack:
             apis=list(apis.values()),
             waits=[wait for wait in waits(killed, logs) if wait.job_id not in poison],
             redis_away=self._saboteur.away(REDIS),
+            store_full=self._saboteur.full,
             executed=self._executed,
             unasked=[
                 f"{end.log.stem}: {end.status}"

@@ -22,6 +22,7 @@ class Break(StrEnum):
     REDIS_FREEZE = "redis-freeze"
     REDIS_PAUSE = "redis-pause"  # CLIENT PAUSE: connections stay, and nothing is answered
     STORE_FULL = "store-full"
+    STORE_FULL_LONG = "store-full-long"  # for longer than a job runs, so that results wait and posts find it full
     STORE_READ_ONLY = "store-read-only"
     POISON = "poison"  # a job that kills any worker that runs it
 
@@ -44,11 +45,13 @@ HABITS: Mapping[Break, Habit] = {
     Break.REDIS_FREEZE: Habit(240, 2, 12),
     Break.REDIS_PAUSE: Habit(240, 2, 12),
     Break.STORE_FULL: Habit(110, 3, 10),
+    Break.STORE_FULL_LONG: Habit(600, 75, 90),
     Break.STORE_READ_ONLY: Habit(110, 3, 10),
     Break.POISON: Habit(120),
 }
 REDIS = (Break.REDIS_KILL, Break.REDIS_FREEZE, Break.REDIS_PAUSE)
-STORE = (Break.STORE_FULL, Break.STORE_READ_ONLY)
+FULL = (Break.STORE_FULL, Break.STORE_FULL_LONG)
+STORE = (*FULL, Break.STORE_READ_ONLY)
 
 
 @dataclass(frozen=True)

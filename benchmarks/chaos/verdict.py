@@ -13,6 +13,7 @@ from .client import Errand, Hashes
 from .orders import Recipe
 from .worker_logs import ACCEPTED, ENDED, Line, Wait, ended_more_than_once
 
+KNOWN_SECONDS = 5.0  # from when no front end may accept: each tries the store once a second, and Redis may be slow
 CANCEL_SECONDS = 10.0  # a cancelled job ends at its next step; a frozen or busy machine gets this long
 Spans = Sequence[tuple[float, float]]
 
@@ -26,6 +27,7 @@ class Evidence:
         workers, apis: the log lines of each process.
         waits: from each kill -9 to the next claim of each job in flight.
         redis_away: when Redis did not answer, in seconds since the epoch.
+        store_full: when the store's disk was full, in seconds since the epoch.
         executed: the image-steps that all workers made, counted by themselves.
         unasked: the processes that ended by themselves, and how.
         killers: the ids of the poison jobs that workers ran when something other than the driver killed them.
@@ -41,6 +43,7 @@ class Evidence:
     waits: Sequence[Wait]
     redis_away: Spans
     executed: float
+    store_full: Spans = ()
     unasked: Sequence[str] = ()
     killers: Collection[str] = ()
     keys: Sequence[str] = ()
@@ -113,12 +116,20 @@ def cases(evidence: Evidence) -> dict[str, Sequence[Errand | str]]:
         ],
         "ended twice": [*ended_more_than_once(evidence.workers), *(errand for errand in accepted if errand.flipped)],
         "keys with two jobs": [errand for errand in accepted if len(errand.ids) > 1],
+        "accepted while the disk was full": accepted_while_full(evidence),
         "cancels ignored": [errand for errand in accepted if _ignored(errand, evidence.redis_away)],
         "answers that no client should get": [text for errand in errands for text in errand.surprises],
         "processes that ended by themselves": evidence.unasked,
         "keys left after the TTL": evidence.keys,
         "files left after the TTL": evidence.files,
     }
+
+
+def accepted_while_full(evidence: Evidence) -> list[str]:
+    """Returns the ids of new jobs that were accepted once front ends must have known that the disk was full."""
+    spans = [(began + KNOWN_SECONDS, ended) for began, ended in evidence.store_full]
+    lines = [line for log in evidence.apis for line in log if line.event == ACCEPTED]
+    return [line.job_id for line in lines if any(began <= line.at <= ended for began, ended in spans)]
 
 
 def repeated_share(evidence: Evidence) -> float:
@@ -176,6 +187,7 @@ def _circumstances(evidence: Evidence) -> list[tuple[str, str]]:
         ("ids", str(len({job_id for errand in errands for job_id in errand.ids}))),
         ("pictures compared", str(sum(len(errand.pictures or ()) for errand in errands))),
         ("poison jobs, and those that killed a worker", f"{len(poison)}, {len(evidence.killers)}"),
+        ("seconds with a full disk", f"{sum(ended - began for began, ended in evidence.store_full):.0f}"),
         ("cancels", str(sum(errand.cancelled_at is not None for errand in errands))),
     ]
 

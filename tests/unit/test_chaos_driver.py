@@ -128,6 +128,15 @@ def test_a_wait_for_the_next_claim_counts_only_where_redis_could_have_told_of_it
     assert broken(verdict_on(waits=[slow], redis_away=[(-10, -5), (30, 40)])) == ["kill -9 to next claim, max"]
 
 
+def test_a_job_counts_as_accepted_on_a_full_disk_once_front_ends_must_know() -> None:
+    def accepted(at: float) -> Verdict:
+        return verdict_on(apis=[[line(at, "job accepted", image_steps=0)]], store_full=[(10, 20)])
+
+    assert broken(accepted(16)) == ["accepted while the disk was full"]
+    for at in (9, 14, 20.5):
+        assert accepted(at).kept
+
+
 def test_steps_count_as_repeated_beyond_what_jobs_needed_also_those_of_clients_that_never_learned_an_id() -> None:
     orphan = line(0, "job accepted", "orphan", image_steps=50)
     done = line(9, "job ended", "orphan", outcome="succeeded")
