@@ -39,9 +39,9 @@ ADM = ModelConfig(
 )
 
 
-def random_model(folder: Path, config: ModelConfig) -> Path:
-    """Writes a checkpoint with random weights and returns its folder."""
-    torch.manual_seed(0)
+def random_model(folder: Path, config: ModelConfig, *, seed: int = 0) -> Path:
+    """Writes a checkpoint with random weights of a seed and returns its folder."""
+    torch.manual_seed(seed)
     network = build_network(config.network)
     for parameter in network.parameters():
         if not parameter.any():  # else the last convolution, which begins at zero, would predict nothing

@@ -38,6 +38,7 @@ class Errand:
         state: the last state that was seen of its job.
         failure: the code of a job that failed.
         steps: the image-steps that the job had done at the end.
+        version: the version of the model that drew them, as the job says.
         pictures: the SHA-256 of the fetched images.
         lost: whether a front end no longer knew the accepted job or its images.
         surprises: answers that no client should get.
@@ -51,6 +52,7 @@ class Errand:
     state: str | None = None
     failure: str | None = None
     steps: int = 0
+    version: str = ""
     pictures: Hashes | None = None
     lost: bool = False
     surprises: list[str] = field(default_factory=list)
@@ -163,7 +165,7 @@ class Clients:
             errand.surprises.append(_describe(answer))
             return True
         job: dict[str, Any] = answer.json()
-        errand.state, errand.steps = job["state"], job["steps"]["done"]
+        errand.state, errand.steps, errand.version = job["state"], job["steps"]["done"], job["version"]
         errand.failure = job.get("failure", {}).get("code")
         if "ended_at" in job:
             errand.ended_at = datetime.fromisoformat(job["ended_at"]).timestamp()
@@ -194,15 +196,15 @@ class Clients:
         return self.urls[self._turn % len(self.urls)]
 
 
-async def reference(clients: Clients) -> dict[int, Hashes]:
-    """Returns the images of every harmless recipe by index, made while nothing breaks."""
+async def reference(clients: Clients) -> dict[tuple[str, int], Hashes]:
+    """Returns the images of every harmless recipe by version and index, made while nothing breaks."""
     orders = [Order(index, 0.0, index) for index, recipe in enumerate(clients.recipes) if not recipe.fatal]
     errands = await asyncio.gather(*map(clients.carry_out, orders))
     for errand in errands:
         if errand.pictures is None:
             path = clients.recipes[errand.wanted].path
             raise SystemExit(f"without any fault {path} ended as {errand.state}: {errand.failure or errand.surprises}")
-    return {errand.wanted: errand.pictures for errand in errands if errand.pictures is not None}
+    return {(errand.version, errand.wanted): errand.pictures for errand in errands if errand.pictures is not None}
 
 
 async def send(clients: Clients, orders: Sequence[Order], begin: float, *, patience: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import signal
 import subprocess
 import sys
@@ -48,12 +49,14 @@ class Member:
 
     Attributes:
         name: the name of the place.
+        models: its models folder, which no other place shares.
         ends: the ends of the earlier processes at this place.
     """
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, str]
+    models: Path
     logs: Path
     ends: list[End] = field(default_factory=list)
     process: subprocess.Popen[bytes] | None = None
@@ -62,6 +65,15 @@ class Member:
     _asked: signal.Signals | None = None
     _noted: bool = False
     _starts_at: float = 0.0
+
+    def take(self, model: Path) -> None:
+        """Puts a model into the models folder by renaming, in the place of its version of before."""
+        fresh, place, gone = (self.models / f"{before}{model.name}" for before in (".fresh-", "", ".gone-"))
+        shutil.copytree(model, fresh)
+        if place.exists():
+            place.rename(gone)
+        fresh.rename(place)
+        shutil.rmtree(gone, ignore_errors=True)
 
     def start(self, children: ChildProcesses) -> None:
         """Starts the next process."""
@@ -106,6 +118,7 @@ class Cluster:
         children: the child processes that they belong to.
         server: the Redis, started.
         settings: the environment of front ends and workers.
+        models: the versions of the model, of which all processes have the first.
         logs: the folder for their log files.
         steps: the folder in which workers count their image-steps; its counts outlive kill -9.
         apis, workers: the numbers of front ends and workers.
@@ -117,6 +130,7 @@ class Cluster:
         children: ChildProcesses,
         server: RedisServer,
         settings: Mapping[str, str],
+        models: Sequence[Path],
         logs: Path,
         steps: Path,
         *,
@@ -131,18 +145,41 @@ class Cluster:
         api = ["nice", "-n", str(API_NICE), *python, "difuso", "api"]
         ports = [free_port() for _ in range(apis)]
         self.urls = [f"http://127.0.0.1:{port}" for port in ports]
-        self.apis = [
-            Member(f"api-{number}", api, {**settings, "DIFUSO_PORT": str(port)}, logs)
-            for number, port in enumerate(ports)
-        ]
-        counting = {**settings, "PYTHONPATH": str(ROOT), "PROMETHEUS_MULTIPROC_DIR": str(steps)}
-        self.workers = [Member(f"worker-{number}", [*python, *worker], counting, logs) for number in range(workers)]
+        self.models = models
+
+        def member(name: str, command: Sequence[str], **more: str) -> Member:
+            folder = children.folder / f"models-{name}"
+            folder.mkdir()
+            made = Member(name, command, {**settings, **more, "DIFUSO_MODELS_DIR": str(folder)}, folder, logs)
+            made.take(models[0])
+            return made
+
+        self.apis = [member(f"api-{number}", api, DIFUSO_PORT=str(port)) for number, port in enumerate(ports)]
+        counting = {"PYTHONPATH": str(ROOT), "PROMETHEUS_MULTIPROC_DIR": str(steps)}
+        self.workers = [member(f"worker-{number}", [*python, *worker], **counting) for number in range(workers)]
 
     def start(self) -> None:
         """Starts all processes, and returns when every worker serves and every front end answers."""
         for member in (*self.workers, *self.apis):
             member.start(self._children)
         self.wait_until_served()
+
+    def give_all(self, model: Path) -> str:
+        """Gives all processes a version of the model; returns it once every front end asks for it and workers hold it.
+
+        The workers may hold the one of before, too.
+        """
+        before = {_current(url, len(self.workers)) for url in self.urls}
+        for member in (*self.workers, *self.apis):
+            member.take(model)
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            (version, *others) = {_current(url, len(self.workers)) for url in self.urls}
+            if version is not None and version not in before and not others:
+                return version
+            if time.monotonic() > deadline:
+                raise SystemExit(f"not all processes have the other version after {START_SECONDS:.0f} s")
+            time.sleep(POLL_SECONDS)
 
     def wait_until_served(self) -> None:
         """Returns when all workers have reported and all front ends are ready."""
@@ -194,7 +231,7 @@ class Cluster:
 @contextmanager
 def open_cluster(
     children: ChildProcesses,
-    models: Path,
+    models: Sequence[Path],
     store: Path,
     *,
     apis: int,
@@ -210,7 +247,6 @@ def open_cluster(
         settings = {
             **ENVIRONMENT,
             "REDIS_URL": server.url,
-            "DIFUSO_MODELS_DIR": str(models),
             "DIFUSO_STORE_URL": str(store),
             "DIFUSO_RESULT_TTL": str(ttl),
             "DIFUSO_DEVICE": "cpu",
@@ -219,10 +255,19 @@ def open_cluster(
             "OMP_NUM_THREADS": "1",
             "OMP_WAIT_POLICY": "PASSIVE",
         }
-        cluster = Cluster(children, server, settings, logs, steps, apis=apis, workers=workers, worker=worker)
+        cluster = Cluster(children, server, settings, models, logs, steps, apis=apis, workers=workers, worker=worker)
         with closing(cluster.client):
             cluster.start()
             yield cluster
+
+
+def _current(url: str, workers: int) -> str | None:
+    """Returns the version that a front end asks for now; None unless so many workers hold it."""
+    try:
+        (model,) = httpx.get(f"{url}/models", timeout=5).json()["models"]
+    except (httpx.HTTPError, ValueError, LookupError):
+        return None
+    return str(model["version"]) if model["workers"] == workers else None
 
 
 def _is_ready(url: str, workers: int) -> bool:

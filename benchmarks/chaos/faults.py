@@ -24,6 +24,7 @@ class Saboteur:
         done: the faults so far, with their beginning and end in seconds since the epoch.
         full: when the store's disk had no byte free, in seconds since the epoch.
         frozen: the logs of the frozen processes, with beginning and end of each freeze.
+        versions: the number of the model's version of each process that has changed, by name.
     """
 
     cluster: Cluster
@@ -31,6 +32,7 @@ class Saboteur:
     done: list[tuple[Fault, float, float]] = field(default_factory=list)
     full: list[tuple[float, float]] = field(default_factory=list)
     frozen: list[tuple[Path, float, float]] = field(default_factory=list)
+    versions: dict[str, int] = field(default_factory=dict)
 
     async def run(self, faults: Sequence[Fault], begin: float) -> None:
         """Carries out all faults when they are due; returns when everything works again.
@@ -46,6 +48,7 @@ class Saboteur:
             Break.REDIS_KILL: self._kill_redis,
             Break.REDIS_FREEZE: self._freeze_redis,
             Break.REDIS_PAUSE: self._pause_redis,
+            Break.VERSION: self._change_version,
             Break.STORE_FULL: self._fill_store,
             Break.STORE_FULL_LONG: self._fill_store,
             Break.STORE_READ_ONLY: self._protect_store,
@@ -100,6 +103,12 @@ class Saboteur:
     async def _pause_redis(self, fault: Fault) -> None:
         self.cluster.client.client_pause(round(1000 * fault.seconds))
         await asyncio.sleep(fault.seconds)
+
+    async def _change_version(self, fault: Fault) -> None:
+        """Gives one process, of the front ends too, the version of the model that it does not have."""
+        member = _pick((*self.cluster.workers, *self.cluster.apis), fault)
+        self.versions[member.name] = 1 - self.versions.get(member.name, 0)
+        await asyncio.to_thread(member.take, self.cluster.models[self.versions[member.name]])
 
     async def _fill_store(self, fault: Fault) -> None:
         await asyncio.to_thread(self.disk.fill)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 LATE_TIMESTEP = 500  # the second kind lets the first half of its run pass
 
 
-def chaos_model(folder: Path) -> Path:
-    """Writes a tiny checkpoint with random weights and the classes above; returns its folder."""
+def chaos_model(folder: Path, *, seed: int = 0) -> Path:
+    """Writes a tiny checkpoint with random weights of a seed and the classes above; returns its folder."""
     from benchmarks.models import random_model
     from model import ModelConfig
     from model.networks.configs import UNetConfig
@@ -32,7 +32,8 @@ def chaos_model(folder: Path) -> Path:
         channels=16, channel_mult=(1, 2), attention_levels=(1,), head_channels=8, groups=4, num_classes=len(CLASSES)
     )
     # With random weights, v keeps x0 inside [-1, 1] where eps would clip nearly all of it to black and white.
-    return random_model(folder, ModelConfig(network=network, image_size=16, prediction="v", classes=CLASSES))
+    config = ModelConfig(network=network, image_size=16, prediction="v", classes=CLASSES)
+    return random_model(folder, config, seed=seed)
 
 
 def poison_networks() -> None:

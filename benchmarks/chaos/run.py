@@ -54,8 +54,7 @@ class Plan:
 def run(plan: Plan, *, claim_seconds: float, repeated: float, keep_logs: Path | None = None) -> tuple[Verdict, str]:
     """Runs everything; returns the verdict, and how the store's faults were made."""
     with ChildProcesses() as children, open_disk(children.folder / "disk") as disk:
-        models = children.folder / "models"
-        chaos_model(models / "chaos")
+        models = [chaos_model(children.folder / str(seed) / "chaos", seed=seed) for seed in range(2)]
         say("starting")
         with open_cluster(
             children,
@@ -93,7 +92,7 @@ class Attack:
         self._poison_at = [fault.at for fault in self._faults if fault.kind is Break.POISON]
         self._saboteur = Saboteur(cluster, disk)
         self._errands: list[Errand] = []
-        self._reference: Mapping[int, Hashes] = {}
+        self._reference: dict[tuple[str, int], Hashes] = {}
         self._executed = 0.0
         self._began_at = 0.0
 
@@ -103,8 +102,10 @@ class Attack:
         orders = draw_orders(recipes, plan.seconds, plan.seed, rate=plan.rate, poison_at=self._poison_at)
         limits = httpx.Limits(max_connections=None, keepalive_expiry=2)
         async with httpx.AsyncClient(timeout=TIMEOUT, limits=limits) as http:
-            say("the reference: every recipe, undisturbed")
-            self._reference = await reference(Clients(http, cluster.urls, recipes))
+            say("the reference: every recipe, undisturbed, by both versions of the model")
+            for model in cluster.models[::-1]:  # the run begins with the first
+                await asyncio.to_thread(cluster.give_all, model)
+                self._reference |= await reference(Clients(http, cluster.urls, recipes))
             before = image_steps(cluster.steps)
             say(f"{len(orders)} posts, {len(self._faults)} faults, {plan.seconds:.0f} s")
             keeper, begin, self._began_at = asyncio.create_task(cluster.keep()), time.monotonic(), time.time()

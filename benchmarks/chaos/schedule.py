@@ -21,6 +21,7 @@ class Break(StrEnum):
     REDIS_KILL = "redis-kill"
     REDIS_FREEZE = "redis-freeze"
     REDIS_PAUSE = "redis-pause"  # CLIENT PAUSE: connections stay, and nothing is answered
+    VERSION = "version"  # one process gets the other version of the model
     STORE_FULL = "store-full"
     STORE_FULL_LONG = "store-full-long"  # for longer than most jobs run: posts find it full, and results wait
     STORE_READ_ONLY = "store-read-only"
@@ -44,6 +45,7 @@ HABITS: Mapping[Break, Habit] = {
     Break.REDIS_KILL: Habit(240, 1, 10),
     Break.REDIS_FREEZE: Habit(240, 2, 12),
     Break.REDIS_PAUSE: Habit(240, 2, 12),
+    Break.VERSION: Habit(30),
     Break.STORE_FULL: Habit(110, 3, 10),
     Break.STORE_FULL_LONG: Habit(600, 30, 45),  # a job can save no progress in it, and fails at its fourth death
     Break.STORE_READ_ONLY: Habit(110, 3, 10),

@@ -23,7 +23,7 @@ class Evidence:
     """All observations of a run.
 
     Attributes:
-        reference: the images of each recipe without faults.
+        reference: the images of each recipe without faults, by the version of the model.
         workers, apis: the log lines of each process.
         waits: from each kill -9 to the next claim of each job in flight.
         redis_away: when Redis did not answer, in seconds since the epoch.
@@ -37,7 +37,7 @@ class Evidence:
 
     errands: Sequence[Errand]
     recipes: Sequence[Recipe]
-    reference: Mapping[int, Hashes]
+    reference: Mapping[tuple[str, int], Hashes]
     workers: Sequence[Sequence[Line]]
     apis: Sequence[Sequence[Line]]
     waits: Sequence[Wait]
@@ -112,7 +112,9 @@ def cases(evidence: Evidence) -> dict[str, Sequence[Errand | str]]:
         "poison that killed no worker": [errand for errand in poison if errand.ids.isdisjoint(evidence.killers)],
         "poison that did not fail": [errand for errand in poison if errand.is_over and errand.failure != "worker_lost"],
         "wrong bytes": [
-            errand for errand in errands if errand.pictures not in (None, evidence.reference.get(errand.wanted))
+            errand
+            for errand in errands
+            if errand.pictures not in (None, evidence.reference.get((errand.version, errand.wanted)))
         ],
         "ended twice": [*ended_more_than_once(evidence.workers), *(errand for errand in accepted if errand.flipped)],
         "keys with two jobs": [errand for errand in accepted if len(errand.ids) > 1],

@@ -35,7 +35,7 @@ def errand(number: int = 0, *, recipe: int = HARMLESS, **seen: object) -> Errand
 
 
 def evidence(*errands: Errand, **others: object) -> Evidence:
-    kept = Evidence(errands, RECIPES, {HARMLESS: ("right",)}, [], [], [], [], executed=10.0 * len(errands))
+    kept = Evidence(errands, RECIPES, {("", HARMLESS): ("right",)}, [], [], [], [], executed=10.0 * len(errands))
     return replace(kept, **others)  # type: ignore[arg-type]
 
 
