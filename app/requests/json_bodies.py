@@ -7,7 +7,6 @@ import base64
 import binascii
 import json
 from collections.abc import Callable, Coroutine
-from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -26,11 +25,12 @@ from model.conditions import MAX_CONDITIONS, MAX_TEXT
 from ..errors import InvalidRequest, UploadRefused
 from ..http.problems import MAX_NAME
 from .deps import Process
-from .uploads import JSON, SENT, Sent
+from .uploads import JSON, SENT
 
 # More than any request has: 80,000 numbers fit into the conditions of a job, and most parameters are their values.
 MAX_VALUES = 100_000
 MAX_PARAMETERS = 2 * MAX_CONDITIONS * MAX_IMAGES
+MAX_PARAMETER = 4096  # characters of one that is not a condition; the longest list of timesteps has a third
 
 IMAGE = {"type": "string", "contentEncoding": "base64", "description": "PNG or JPEG, or an array as .npy, in base64"}
 VALUE = {"anyOf": [{"type": "string"}, {"type": "number"}]}
@@ -57,9 +57,8 @@ class JsonRoute(APIRoute):
             if (guard := request.app.state.guard) is not None:  # strangers could keep this process busy with bodies
                 await guard(request)
             process: Process = request.state.process
-            with ExitStack() as memory:
-                pairs, images = await process.uploads.read_whole(request, partial(_parted, kind=kind), memory)
-                return await handle(_Rewritten(request, pairs, Sent(images, memory)))
+            async with process.uploads.read_whole(request, partial(_parted, kind=kind)) as (pairs, images):
+                return await handle(_Rewritten(request, pairs, images))
 
         return read
 
@@ -70,8 +69,8 @@ class _Rewritten(Request):
     They are not written into the address, because that would take several times their memory.
     """
 
-    def __init__(self, request: Request, pairs: list[tuple[str, str]], sent: Sent) -> None:
-        super().__init__({**request.scope, SENT: sent}, request.receive)
+    def __init__(self, request: Request, pairs: list[tuple[str, str]], images: dict[str, bytes]) -> None:
+        super().__init__({**request.scope, SENT: images}, request.receive)
         self._query = QueryParams([*request.query_params.multi_items(), *pairs])
 
     @property
@@ -138,7 +137,12 @@ def _parted(body: bytearray, kind: Kind[Any]) -> tuple[list[tuple[str, str]], di
                     pairs.append(("condition", f"{condition}:{text}"))
         else:
             values = value if isinstance(value, list) else [] if value is None else [value]
-            pairs += [(name, _text(each, name)) for each in values]
+            texts = [_text(each, name) for each in values]
+            if name != "condition" and max(map(len, texts), default=0) > MAX_PARAMETER:
+                raise InvalidRequest(
+                    "pointer", f"/{name}"[:MAX_NAME], f"Input should have at most {MAX_PARAMETER} characters"
+                )
+            pairs += [(name, text) for text in texts]
     if len(pairs) > MAX_PARAMETERS:
         raise InvalidRequest("pointer", "", f"The body should have at most {MAX_PARAMETERS} parameters")
     return pairs, images

@@ -1,4 +1,7 @@
-"""From a complete request to its answer: queues the job, waits and returns its images; or answers with its price."""
+"""From a complete request to its answer: queues the job, waits and returns its images; or answers with its price.
+
+Whatever a request has sent is dropped before the wait, which may last for minutes: `Waiting` has none of it.
+"""
 
 import logging
 import uuid
@@ -9,6 +12,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Request, Response
 from redis import RedisError
 from starlette.concurrency import run_in_threadpool
+from starlette.types import Receive, Scope, Send
 
 from jobs.catalog import ModelInfo
 from jobs.contract import Job, JobState, JobStatus, new_job
@@ -35,7 +39,7 @@ from ..http.middleware import CLIENT_GONE
 from ..http.negotiation import Accept, Preference, read_idempotency_key, read_preference, read_urgency
 from . import answers
 from .admission import admit, check_served, check_share, check_size, job_timeout, rate_limit_headers
-from .deps import AcceptDep, Process, ProcessDep
+from .deps import AcceptDep, CallerDep, Process, ProcessDep
 from .views import JobView, Price, price_text
 from .watching import ClientGone
 
@@ -80,19 +84,24 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
 class Submission:
     """A request for a job of any kind: its headers, and the process that answers it."""
 
-    request: Request
     process: Process
+    caller: ApiKey | None
+    request_id: str
     accept: Accept
     preference: Preference
     urgency: int
     idempotency_key: str | None
 
     async def answer(self, model: ModelInfo, query: SamplingQuery, prepared: Prepared) -> Response:
-        """Queues the job and waits for its images; answers 202 with the job if that takes too long.
+        """Queues the job; returns an answer that waits for its images, or is 202 with the job if that takes too long.
 
         The query as it was sent lets a repeated request be recognised.
         """
         return await self._limited(self._answer(model, query, prepared))
+
+    async def finish(self, status: JobStatus, receive: Receive) -> Response:
+        """Waits for the images of a queued job; returns them, or 202 with the job if that takes too long."""
+        return await self._limited(self._finish(status, receive))
 
     async def price(self, model: ModelInfo, query: SamplingQuery, prepared: Prepared) -> Response:
         """Answers with the price of a new job, which is refused as the job would be. Nothing is written."""
@@ -105,17 +114,18 @@ class Submission:
         except AppError as error:
             error.headers = await self._rate_limit()
             raise
-        response.headers.update(await self._rate_limit())
+        if not isinstance(response, Waiting):  # which has them when it is sent
+            response.headers.update(await self._rate_limit())
         return response
 
     async def _rate_limit(self) -> dict[str, str]:
-        if self._caller is None or not self._caller.limits.are_set:
+        if self.caller is None or not self.caller.limits.are_set:
             return {}
         try:
-            usage = await run_in_threadpool(self.process.queue.usage, self._caller.name, self._caller.limits)
+            usage = await run_in_threadpool(self.process.queue.usage, self.caller.name, self.caller.limits)
         except RedisError:  # the job is accepted or refused already
             return {}
-        return rate_limit_headers(self._caller.limits, usage, kept_seconds=self.process.settings.result_ttl)
+        return rate_limit_headers(self.caller.limits, usage, kept_seconds=self.process.settings.result_ttl)
 
     async def _answer(self, model: ModelInfo, query: SamplingQuery, prepared: Prepared) -> Response:
         job = self._job(model, query, prepared, id=self._job_id(), tag=query.tag)
@@ -127,12 +137,14 @@ class Submission:
             self.process.metrics.accepted.labels(job.kind, job.model).inc()
             facts = {"model": job.model, "version": job.version, "image_steps": job.image_steps}
             log.info("job accepted", extra={"job_id": job.id, **facts})
+        return Waiting(self, status) if self.preference.seconds > 0 else await self._respond(status)
+
+    async def _finish(self, status: JobStatus, receive: Receive) -> Response:
         try:
-            if self.preference.seconds > 0:
-                status = await self.process.watcher.wait(status, self.request, seconds=self.preference.seconds)
+            status = await self.process.watcher.wait(status, receive, self.caller, seconds=self.preference.seconds)
         except ClientGone:
             if self.idempotency_key is None:  # with a key the client can come back for the images
-                await run_in_threadpool(self._cancel, job.id)
+                await run_in_threadpool(self._cancel, status.job.id)
             return Response(status_code=CLIENT_GONE)
         return await self._respond(status)
 
@@ -144,12 +156,12 @@ class Submission:
         done = self.preference.seconds > 0 and status.state.is_terminal
         try:
             response = (
-                await answers.images(status, self.process, self.accept, key=self._caller)
+                await answers.images(status, self.process, self.accept, key=self.caller)
                 if done
-                else answers.accepted(status, self._caller)
+                else answers.accepted(status, self.caller)
             )
         except Overloaded:  # the client can fetch the images later
-            response = answers.accepted(status, self._caller)
+            response = answers.accepted(status, self.caller)
         if self.preference.applied:
             response.headers["Preference-Applied"] = self.preference.applied
         return response
@@ -162,26 +174,21 @@ class Submission:
             pinned=query.version is not None,
             urgency=self.urgency,
             timeout=job_timeout(prepared.image_steps, max_wait=self.process.settings.max_wait),
-            owner=self._caller.name if self._caller else None,
-            request_id=self.request.state.request_id,
+            owner=self.caller.name if self.caller else None,
+            request_id=self.request_id,
             traceparent=traceparent(),
             **facts,
         )
 
     @property
-    def _caller(self) -> ApiKey | None:
-        caller: ApiKey | None = self.request.state.caller
-        return caller
-
-    @property
     def _limits(self) -> Limits:
-        return self._caller.limits if self._caller else Limits()
+        return self.caller.limits if self.caller else Limits()
 
     def _job_id(self) -> str | None:
         """Returns the id that belongs to this caller's Idempotency-Key; None without a key."""
         if self.idempotency_key is None:
             return None
-        namespace = uuid.uuid5(KEY_NAMESPACE, self._caller.name) if self._caller else KEY_NAMESPACE
+        namespace = uuid.uuid5(KEY_NAMESPACE, self.caller.name) if self.caller else KEY_NAMESPACE
         return str(uuid.uuid5(namespace, self.idempotency_key))
 
     def _submit(self, job: Job, request_hash: str, prepared: Prepared) -> tuple[bool, JobStatus]:
@@ -234,9 +241,23 @@ class Submission:
             log.warning("a job whose client has gone could not be cancelled", extra={"job_id": job_id})
 
 
+class Waiting(Response):
+    """The answer to a request whose job is queued. It waits for the images when it is sent."""
+
+    def __init__(self, submission: Submission, status: JobStatus) -> None:
+        super().__init__()
+        self._submission = submission
+        self._status = status
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self._submission.finish(self._status, receive)
+        await response(scope, receive, send)
+
+
 async def _submission(
     request: Request,
     process: ProcessDep,
+    caller: CallerDep,
     accept: AcceptDep,
     prefer: PreferHeader = None,
     priority: PriorityHeader = None,
@@ -250,7 +271,8 @@ async def _submission(
         detail = "Input should be one key of 1 to 255 printable ASCII characters, preferably in quotation marks"
         raise InvalidRequest("header", "Idempotency-Key", detail)
     preference = read_preference(", ".join(sent("prefer")), longest=process.settings.sync_wait)
-    return Submission(request, process, accept, preference, read_urgency(", ".join(sent("priority"))), key)
+    urgency = read_urgency(", ".join(sent("priority")))
+    return Submission(process, caller, request.state.request_id, accept, preference, urgency, key)
 
 
 SubmissionDep = Annotated[Submission, Depends(_submission)]

@@ -1,8 +1,8 @@
 """Reading images from requests in bounded memory and few threads; a wrong request is refused as early as possible."""
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
-from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager
-from typing import Any, NamedTuple, TypeVar
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from typing import Any, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 from starlette.requests import Request
@@ -25,16 +25,9 @@ RETRY_SECONDS = 2
 BUSY = "Too many images are being read."
 
 JSON = "application/json"
-SENT = "difuso.sent"  # what is `Sent` with a JSON body, in the scope of its request
+SENT = "difuso.sent"  # the images of a JSON body by name, in the scope of its request
 
 T = TypeVar("T")
-
-
-class Sent(NamedTuple):
-    """The images of a JSON body."""
-
-    images: dict[str, bytes]  # by name
-    memory: ExitStack  # counts the memory of the body as used until it is closed
 
 
 class Uploads:
@@ -81,14 +74,11 @@ class Uploads:
     async def _receive(self, request: Request, names: Collection[str]) -> AsyncIterator[dict[str, bytes]]:
         """Yields the parts that have content; their memory counts as used until the context ends."""
         if SENT in request.scope:
-            sent: Sent = request.scope.pop(SENT)
-            for name in sent.images.keys() - set(names):
+            sent: dict[str, bytes] = request.scope[SENT]  # whose memory `read_whole` counts
+            for name in sent.keys() - set(names):
                 wanted = f"only {', '.join(names)}" if names else "none"
                 raise UploadRefused(f"The image is unknown; send {wanted}", part=name[:MAX_NAME])
-            with sent.memory:
-                files = {name: content for name, content in sent.images.items() if content}
-                sent.images.clear()  # who holds the request while it waits holds no image with it
-                yield files
+            yield {name: content for name, content in sent.items() if content}
             return
         content_type = request.headers.get("content-type")
         if content_type is None:  # the request has no body
@@ -102,18 +92,14 @@ class Uploads:
                     form.feed(chunk)
             yield form.close()
 
-    async def read_whole(self, request: Request, parse: Callable[[bytearray], T], memory: ExitStack) -> T:
-        """Returns what `parse` makes of the body of a request, in a thread; counts its memory until `memory` closes.
+    @asynccontextmanager
+    async def read_whole(self, request: Request, parse: Callable[[bytearray], T]) -> AsyncIterator[T]:
+        """Yields what `parse` makes of the body of a request, in a thread; its memory counts until the context ends.
 
         Raises BodyTooLarge or Overloaded if it takes too much memory.
         """
-        body = bytearray()
-        count = memory.enter_context(self._counting(request))
-        async with aclosing(request.stream()) as chunks:
-            async for chunk in chunks:
-                count(len(chunk))
-                body += chunk
-        return await to_thread.run_sync(parse, body, limiter=self._parsers)
+        with self._counting(request) as count:
+            yield await to_thread.run_sync(parse, await _whole(request, count), limiter=self._parsers)
 
     @contextmanager
     def _counting(self, request: Request) -> Iterator[Callable[[int], None]]:
@@ -144,6 +130,15 @@ class Uploads:
         except ImageRefused as error:
             error.part = name
             raise
+
+
+async def _whole(request: Request, count: Callable[[int], None]) -> bytearray:
+    body = bytearray()
+    async with aclosing(request.stream()) as chunks:
+        async for chunk in chunks:
+            count(len(chunk))
+            body += chunk
+    return body
 
 
 async def _expect_nothing(request: Request, instead: str) -> None:

@@ -1,17 +1,21 @@
-"""Waiting for jobs, and following them, without a thread for each: one subscription per process wakes all waiters."""
+"""Waiting for jobs, and following them, without a thread for each: one subscription per process wakes all waiters.
+
+Those of one job share what they read, and event streams the text of each event. So hundreds of clients of a job ask
+Redis as much as one.
+"""
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 from fastapi.sse import ServerSentEvent
 from redis import RedisError
-from starlette.requests import Request
+from starlette.types import Receive
 
-from jobs.contract import JobStatus
+from jobs.contract import Job, JobStatus
 from jobs.redis.events import Ending, Listener, Preview, preview_channel, status_channel
 from jobs.redis.queue import JobQueue
 
@@ -22,11 +26,25 @@ from .views import Outlook, job_text
 
 # Threads in which waiters read. While Redis hangs, reads take seconds, and new requests need threads, too.
 WATCH_THREADS = 4
+# The numbers in the vectors of all jobs that requests wait for: 64 bytes each, as the job that a request made and the
+# one that it has read. All other jobs are small.
+MAX_NUMBERS = 1_000_000
+PROGRESS = "progress"  # the name of the events of a job that has not ended
 RECONNECT_MILLISECONDS = 3000  # after which an EventSource connects again
+
+T = TypeVar("T")
 
 
 class ClientGone(Exception):
     """The client closed its connection before it was answered."""
+
+
+class Event(NamedTuple):
+    """An event of a job, as all streams tell it."""
+
+    name: str
+    data: str
+    id: str | None  # what a client knows after it; None if it knows no more than before
 
 
 class Watcher:
@@ -44,33 +62,39 @@ class Watcher:
         self._metrics = metrics
         self._keys = keys
         self._threads = CapacityLimiter(WATCH_THREADS)
+        self._asked: dict[Hashable, asyncio.Task[Any]] = {}  # the reads that have not begun
+        self._numbers = 0  # see MAX_NUMBERS
 
-    async def follow(self, job_id: str, key: ApiKey | None) -> AsyncGenerator[JobStatus | Preview, None]:
-        """Yields the job's status at once, at every event and every few seconds.
+    async def follow(self, job_id: str, key: ApiKey | None) -> AsyncGenerator[Event, None]:
+        """Yields where the job stands at once, at every event and every few seconds, until it or this process ends.
 
-        It ends with the job, with this process, and when the caller's key is withdrawn.
+        It also ends when the key is withdrawn.
 
-        Its unfinished images come in between. While the queue does not answer, the wait continues, because the job was
-        accepted.
+        Its unfinished images come in between. The last event has the job as the owner of the `key` sees it. While the
+        queue does not answer, the wait continues, because the job was accepted.
 
         Raises JobNotFound if the job is unknown or was forgotten meanwhile.
         """
+
+        def read() -> Event:
+            return _event(self._queue.status(job_id), key)
+
         async with self._listener.listen(status_channel(job_id), preview_channel(job_id)) as news:
             while not self._draining.is_set() and self._is_valid(key):
-                status = await self._read(job_id)
-                if status is not None:
-                    yield status
-                    if status.state.is_terminal:
+                event = await self._share((job_id, key and key.sha256), read)
+                if event is not None:
+                    yield event
+                    if event.name != PROGRESS:
                         return
-                while (event := await anext(news)) is not None and event[0] == preview_channel(job_id):
-                    preview = Preview.read(event[1])
-                    if preview is not None:
-                        yield preview
+                while (heard := await anext(news)) is not None and heard[0] == preview_channel(job_id):
+                    if (preview := Preview.read(heard[1])) is not None:
+                        yield Event("preview", preview.model_dump_json(), None)
 
     async def wait(
         self,
         status: JobStatus,
-        request: Request,
+        receive: Receive,
+        key: ApiKey | None,
         *,
         seconds: float,
         until: Callable[[JobStatus], bool] | None = None,
@@ -78,8 +102,12 @@ class Watcher:
     ) -> JobStatus:
         """Returns the job's last status when the job has ended, the time is over or this process is about to end.
 
+        A job with long vectors is not waited for while others take as much memory as there is for them (MAX_NUMBERS).
+
         Args:
             status: the status of the job at the moment.
+            receive: returns the next message of the client's connection.
+            key: the API key of the request; None if the server has no keys.
             until: returns whether a status ends the wait before the job ends; None waits for the end only.
             timesteps: whether a status has the timesteps of the job, if `until` is given.
 
@@ -88,13 +116,15 @@ class Watcher:
             JobNotFound: like `follow`.
             Unauthorized: if the API key of the request is withdrawn.
         """
-        latest = [status]
-        if status.state.is_terminal or (until is not None and until(status)):
+        latest, numbers = [status], _numbers(status.job)
+        is_too_much = numbers > 0 and self._numbers + numbers > MAX_NUMBERS
+        if status.state.is_terminal or is_too_much or (until is not None and until(status)):
             return status
+        self._numbers += numbers
         ended = asyncio.create_task(self._hear(latest, until, timesteps=timesteps))
-        gone = asyncio.create_task(_disconnected(request))
+        gone = asyncio.create_task(_disconnected(receive))
         draining = asyncio.create_task(self._draining.wait())
-        withdrawn = asyncio.create_task(self._withdrawn(request.state.caller))
+        withdrawn = asyncio.create_task(self._withdrawn(key))
         tasks: list[asyncio.Task[Any]] = [ended, gone, draining, withdrawn]
         try:
             await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -106,6 +136,7 @@ class Watcher:
             if withdrawn.done():
                 raise Unauthorized
         finally:
+            self._numbers -= numbers
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -134,8 +165,23 @@ class Watcher:
 
     async def _read(self, job_id: str, *, outlook: bool = True, timesteps: bool = False) -> JobStatus | None:
         read = partial(self._queue.status, job_id, outlook=outlook, timesteps=timesteps)
+        return await self._share((job_id, outlook, timesteps), read)
+
+    async def _share(self, what: Hashable, read: Callable[[], T]) -> T | None:
+        """Returns what `read` does, in a thread; None while the queue does not answer.
+
+        All who ask for the same before the read begins get its answer. Whoever asks later may have heard of more.
+        """
+
+        def begin() -> T:
+            del self._asked[what]
+            return read()
+
+        reading = self._asked.get(what)
+        if reading is None:
+            reading = self._asked[what] = asyncio.create_task(to_thread.run_sync(begin, limiter=self._threads))
         try:
-            return await to_thread.run_sync(read, limiter=self._threads)
+            return await asyncio.shield(reading)
         except RedisError:
             self._metrics.redis_errors.labels("watch").inc()
             return None
@@ -149,8 +195,8 @@ class Watcher:
         return key is None or self._keys is None or self._keys.holds(key)
 
 
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
         pass
 
 
@@ -159,9 +205,7 @@ def is_told(status: JobStatus, last_event_id: str | None) -> bool:
     return status.state.is_terminal and last_event_id == status.state
 
 
-async def job_events(
-    news: AsyncIterator[JobStatus | Preview], last_event_id: str | None, key: ApiKey | None
-) -> AsyncIterator[ServerSentEvent]:
+async def job_events(news: AsyncIterator[Event], last_event_id: str | None) -> AsyncIterator[ServerSentEvent]:
     """Yields `progress` at each change, `preview` with unfinished images, and at the end the job, named by its state.
 
     An id says what a client knows after the event. So an EventSource that connects again with it gets only later ones.
@@ -169,15 +213,21 @@ async def job_events(
     Args:
         last_event_id: the id of the last event that the client has received; None if it has received none.
     """
-    known, retry = last_event_id, RECONNECT_MILLISECONDS
-    async for item in news:
-        if isinstance(item, Preview):
-            name, data = "preview", item.model_dump_json()
-        elif item.state.is_terminal:
-            name, data, known = item.state.value, job_text(item, key), item.state.value
-        else:
-            name, data = "progress", Outlook.of(item).model_dump_json(exclude_none=True)
-            before, known = known, hashlib.sha256(data.encode()).hexdigest()[:16]
-            if known == before:
-                continue
-        yield ServerSentEvent(event=name, raw_data=data, id=known, retry=retry)
+    known = last_event_id
+    async for name, data, id in news:
+        if name == PROGRESS and id == known:
+            continue
+        known = id or known
+        yield ServerSentEvent(event=name, raw_data=data, id=known, retry=RECONNECT_MILLISECONDS)
+
+
+def _event(status: JobStatus, key: ApiKey | None) -> Event:
+    if status.state.is_terminal:
+        return Event(status.state.value, job_text(status, key), status.state.value)
+    data = Outlook.of(status).model_dump_json(exclude_none=True)
+    return Event(PROGRESS, data, hashlib.sha256(data.encode()).hexdigest()[:16])
+
+
+def _numbers(job: Job) -> int:
+    """Returns how many numbers the vectors of a job have."""
+    return sum(len(value) for told in job.params.conditions.values() for value in told if isinstance(value, tuple))

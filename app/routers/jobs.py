@@ -87,7 +87,7 @@ async def get_job(
         try:
             until = is_news if timesteps or if_none_match is not None else None
             status = await process.watcher.wait(
-                status, request, seconds=patience.seconds, until=until, timesteps=timesteps
+                status, request.receive, key, seconds=patience.seconds, until=until, timesteps=timesteps
             )
         except ClientGone:
             return Response(status_code=CLIENT_GONE)
@@ -156,15 +156,11 @@ def delete_images(status: StatusDep, process: ProcessDep) -> Response:
     return Response(status_code=204)
 
 
-async def _last_event_id(
-    status: StatusDep,
-    response: Response,
-    last_event_id: LastEventIdHeader = None,
-) -> str | None:
-    """Returns the id that the client sent. If no event follows it, the status is 204, which stops an EventSource."""
-    if is_told(status, last_event_id):
+async def _is_told(status: StatusDep, response: Response, last_event_id: LastEventIdHeader = None) -> bool:
+    """Returns whether no event follows the one that the client knows. Then the status 204 stops an EventSource."""
+    if told := is_told(status, last_event_id):
         response.status_code = 204
-    return last_event_id
+    return told
 
 
 @router.get(
@@ -178,15 +174,17 @@ async def _last_event_id(
 )
 async def follow_job(
     request: Request,
-    first: StatusDep,
+    job_id: str,
     process: ProcessDep,
-    last_event_id: Annotated[str | None, Depends(_last_event_id)],
+    key: CallerDep,
+    told: Annotated[bool, Depends(_is_told)],
+    last_event_id: LastEventIdHeader = None,
 ) -> AsyncIterator[ServerSentEvent]:
     """Sends `progress` at each change, `preview` with unfinished images, and at the end the job, named by its state."""
-    if request.state.is_head or is_told(first, last_event_id):
+    if request.state.is_head or told:
         return
-    async with aclosing(process.watcher.follow(first.job.id, request.state.caller)) as news:
-        async for event in job_events(news, last_event_id, request.state.caller):
+    async with aclosing(process.watcher.follow(job_id, key)) as news:
+        async for event in job_events(news, last_event_id):
             yield event
 
 

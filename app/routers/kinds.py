@@ -16,7 +16,7 @@ from jobs.told import parted
 from ..requests.deps import ProcessDep, single_parameters
 from ..requests.json_bodies import JsonRoute, decoded, json_schema
 from ..requests.submission import ANSWERS, SubmissionDep
-from ..requests.uploads import SENT, Sent, request_body
+from ..requests.uploads import SENT, request_body
 
 # Without `from __future__ import annotations`: FastAPI needs the type of the query in the annotation below.
 
@@ -43,11 +43,11 @@ def _post(kind: Kind[Any]) -> Callable[..., Awaitable[Response]]:
         model = kind.choose(query, process.catalog.at(query.version))
         submission.accept.choose(model.final_shape.planes)  # refuses before an image is read
         rest, texts = parted(query.condition, model.config.conditions)
-        sent: Sent | None = request.scope.get(SENT)
+        sent: dict[str, bytes] | None = request.scope.get(SENT)
         for name, text in texts.items():  # images in base64
-            if sent is None or name in sent.images:
+            if sent is None or name in sent:
                 raise RequestRefused("condition", f"{name}: Input should be one image, in a form or in a JSON body")
-            sent.images[name] = decoded(text, name)
+            sent[name] = decoded(text, name)
         if texts:
             query = query.model_copy(update={"condition": rest})
         draft = await run_in_threadpool(kind.draft, query, model)

@@ -1,7 +1,9 @@
 """Conditions over HTTP, as a query with parts and as JSON: the jobs that they make, and how wrong ones are refused."""
 
 import base64
+import gc
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -14,13 +16,19 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from PIL import Image
 
+from app.requests import watching
+from app.requests.json_bodies import _Rewritten
 from app.settings import ApiSettings
 from difuso.client import Client
+from jobs.kinds.base import Prepared
+from jobs.kinds.generate import GenerateQuery
 from model.checkpoint import save_checkpoint
 from model.conditions import Choice
 from model.networks.configs import UNetConfig
+from tests.app_server import FakeWorker
 from tests.pictures import saved
 from tests.small_models import CONDITIONS, NETWORK, checkpoint_of, told_checkpoint
+from tests.waiting import WaitUntil
 
 ASYNC = {"Prefer": "respond-async"}
 LAYOUT = saved(Image.fromarray((np.arange(64).reshape(8, 8) % 2).astype(np.uint8)), "PNG")
@@ -331,3 +339,53 @@ def test_two_thousand_hostile_conditions_never_break_the_server(
     api: httpx.Client, conditions: Any, fields: Any
 ) -> None:
     hostile(api, conditions, fields)
+
+
+def test_a_parameter_in_json_is_bounded(api: httpx.Client) -> None:
+    """Though a number may have millions of digits, and a seed millions of blanks."""
+    for name, value in {"eta": f"0.{'1' * 4096}", "seed": [f"{' ' * 4096}7"], "label": "x" * 5000}.items():
+        answer = api.post("/generate", json={"conditions": {"style": "0.5,-1"}, name: value}, headers=ASYNC)
+        assert refusal(answer) == {"pointer": f"/{name}", "detail": "Input should have at most 4096 characters"}
+    spaced = f"0.5,{' ' * 9000}-1"
+    answer = api.post("/generate", json={"conditions": {"style": spaced, "layout": in_base64(LAYOUT)}}, headers=ASYNC)
+    assert answer.json()["params"]["conditions"]["style"] == [[0.5, -1.0]]
+
+
+def test_a_request_that_waits_holds_nothing_of_what_it_sent(
+    api: httpx.Client, worker: FakeWorker, wait_until: WaitUntil
+) -> None:
+    body = {"conditions": {"style": [0.5, -1], "layout": in_base64(LAYOUT)}}
+    with ThreadPoolExecutor() as pool:
+        asked = [pool.submit(api.post, "/generate", json=body), pool.submit(generate_and_wait, api)]
+        wait_until(lambda: len(worker.client.pubsub_channels("difuso:events:*")) == 2, 10, "both requests wait")
+        gc.collect()
+        held = {type(each).__name__ for each in gc.get_objects()}
+        assert not held & {_Rewritten.__name__, Prepared.__name__, GenerateQuery.__name__}
+        for job in api.get("/jobs").json()["jobs"]:
+            api.delete(job["links"]["self"])
+        assert {each.result().json()["type"] for each in asked} == {"/problems/job-cancelled"}
+
+
+def generate_and_wait(api: httpx.Client) -> httpx.Response:
+    return api.post("/generate", params={"condition": STYLE}, files=PARTS)
+
+
+def test_requests_that_wait_hold_few_long_vectors(
+    api: httpx.Client, worker: FakeWorker, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More are answered at once, as if they had waited long enough."""
+    monkeypatch.setattr(watching, "MAX_NUMBERS", 5)
+    with ThreadPoolExecutor() as pool:
+        two = [pool.submit(generate_and_wait, api) for _ in range(2)]
+        wait_until(lambda: len(worker.client.pubsub_channels("difuso:events:*")) == 2, 10, "two requests wait")
+        third = generate_and_wait(api)
+        assert third.status_code == 202
+        assert api.get(third.headers["Location"], headers={"Prefer": "wait=60"}).json()["state"] == "queued"
+        for job in api.get("/jobs").json()["jobs"]:
+            api.delete(job["links"]["self"])
+        assert {each.result().status_code for each in two} == {409}
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(generate_and_wait, api)
+        wait_until(lambda: worker.client.pubsub_channels("difuso:events:*"), 10, "there is room for another")
+        api.delete(api.get("/jobs?limit=1").json()["jobs"][0]["links"]["self"])
+        assert asked.result().status_code == 409

@@ -66,8 +66,9 @@ def submission(queue: Queue, store: ResultStore, key: str | None) -> Submission:
     nothing = cast("Any", None)
     settings = cast("Any", SimpleNamespace(max_wait=60, max_jobs=5))
     return Submission(
-        request=cast("Any", SimpleNamespace(state=SimpleNamespace(caller=None))),
         process=cast("Any", SimpleNamespace(settings=settings, queue=queue, store=store, probe=StoreProbe(store))),
+        caller=None,
+        request_id="",
         accept=nothing,
         preference=Preference(seconds=0, applied=None),
         urgency=nothing,

@@ -7,7 +7,7 @@ import gc
 import threading
 import weakref
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from app.errors import BodyTooLarge, InvalidRequest, MalformedBody, NotMultipart, Overloaded, UploadRefused
 from app.http.multipart import FormReader
-from app.requests.uploads import DECODERS, JSON, MAX_BODIES, MAX_WAITING, SENT, Sent, Uploads, request_body
+from app.requests.uploads import DECODERS, JSON, MAX_BODIES, MAX_WAITING, SENT, Uploads, request_body
 from jobs.errors import BadImage, ImageRefused, UnsupportedFormat
 from jobs.images.arrays import SentImage
 from tests.pictures import multipart, saved
@@ -59,24 +59,20 @@ def read(
     return asyncio.run(uploads.read(request(*chunks, **options), parts))
 
 
-def test_a_json_body_counts_as_memory_until_its_images_are_decoded() -> None:
+def test_a_json_body_counts_as_memory_for_as_long_as_it_is_used() -> None:
     uploads = Uploads(len(PNG))
 
-    async def sent(memory: ExitStack) -> Request:
-        body = await uploads.read_whole(request(PNG), bytes, memory)
-        holder = request(content_type=JSON)
-        holder.scope[SENT] = Sent({"image": body}, memory)
-        return holder
-
     async def check() -> None:
-        with ExitStack() as memories:
-            first, *_ = [await sent(memories.enter_context(ExitStack())) for _ in range(MAX_BODIES)]
-            with pytest.raises(Overloaded), ExitStack() as memory:
-                await sent(memory)
-            images = first.scope[SENT].images
-            assert await uploads.read(first, ONE) == {"image": (3, 2)}
-            assert not images, "no longer in memory, though the request is"
-            await sent(memories.enter_context(ExitStack()))
+        async with AsyncExitStack() as others, AsyncExitStack() as mine:
+            holder = request(content_type=JSON)
+            holder.scope[SENT] = {"image": await mine.enter_async_context(uploads.read_whole(request(PNG), bytes))}
+            for _ in range(MAX_BODIES - 1):
+                await others.enter_async_context(uploads.read_whole(request(PNG), bytes))
+            assert await uploads.read(holder, ONE) == {"image": (3, 2)}
+            with pytest.raises(Overloaded):
+                await others.enter_async_context(uploads.read_whole(request(PNG), bytes))
+            await mine.aclose()
+            await others.enter_async_context(uploads.read_whole(request(PNG), bytes))
 
     asyncio.run(check())
 

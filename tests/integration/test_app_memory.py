@@ -1,0 +1,127 @@
+"""Memory of the front end while many clients ask for much at once, measured from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+import httpx
+import pytest
+
+from model.checkpoint import save_checkpoint
+from model.conditions import Vector
+from model.networks.configs import UNetConfig
+from tests.forking import Command
+from tests.serving import free_port
+from tests.small_models import NETWORK, checkpoint_of
+from tests.waiting import wait_until
+from tests.worker_stack import Stack
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(sys.platform != "linux", reason="reads /proc: run it on Linux"),
+]
+
+MEGABYTE = 1 << 20
+SIZE = 4096  # of the longest vector that a model can have
+IMAGES = 16  # whose vectors fill most of a job
+CONDITIONS = {"style": Vector(4, null=True), "like": Vector(SIZE, null=True)}
+
+
+@pytest.fixture(scope="module")
+def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("vectors")
+    network = UNetConfig(vector_size=SIZE + 6, **NETWORK)
+    model = checkpoint_of(network, conditions=CONDITIONS)
+    save_checkpoint(folder / "vectors", model.config, model.network)
+    return folder
+
+
+class Api:
+    """A front end in a process of its own."""
+
+    def __init__(self, process: Command, port: int) -> None:
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)
+        self.process = process
+        self.port = port
+
+    @property
+    def megabytes(self) -> float:
+        """Of memory that it takes at the moment."""
+        return self._kilobytes("VmRSS") / 1024
+
+    @property
+    def peak(self) -> float:
+        """The most megabytes of memory that it has taken since `forget_peak`."""
+        return self._kilobytes("VmHWM") / 1024
+
+    def forget_peak(self) -> None:
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+
+    def _kilobytes(self, name: str) -> int:
+        return int(re.findall(rf"{name}:\s+(\d+) kB", Path(f"/proc/{self.process.pid}/status").read_text())[0])
+
+    def send(self, request: bytes, body: bytes = b"") -> socket.socket:
+        """Returns the connection on which a request was sent."""
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=60)
+        length = b"Content-Type: application/json\r\nContent-Length: %d\r\n" % len(body) if body else b""
+        connection.sendall(request + b" HTTP/1.1\r\nHost: localhost\r\n" + length + b"\r\n" + body)
+        return connection
+
+
+@pytest.fixture
+def api(redis_url: str, models_dir: Path, tmp_path: Path) -> Iterator[Api]:
+    port = free_port()
+    environment = os.environ | {
+        "REDIS_URL": redis_url,
+        "DIFUSO_PORT": str(port),
+        "DIFUSO_MODELS_DIR": str(models_dir),
+        "DIFUSO_STORE_URL": str(tmp_path / "store"),
+    }
+    process = Command(["api"], environment=environment, folder=tmp_path, log=tmp_path / "api.log")
+    api = Api(process, port)
+
+    def serves() -> bool:
+        try:
+            return api.client.get("/models").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    try:
+        wait_until(serves, 60, "the API serves")
+        yield api
+    finally:
+        api.client.close()
+        process.kill()
+        process.wait()
+
+
+def accepts(stack: Stack, jobs: int) -> bool:
+    return stack.queue.backlog("vectors").jobs == jobs
+
+
+BLANKS = 398_000 * " "
+TEXTS = {
+    "blanks": [f"style:0.5,1,2,{BLANKS}3"] * 21,
+    "numbers": [f"like:{','.join(SIZE * ['0.1'])}"] * 19,
+}
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_waiting_requests_hold_none_of_what_they_sent(api: Api, stack: Stack, text: str) -> None:
+    """Nearly all is blanks within vectors, in 8 MB of text, or the longest vectors that a job can have."""
+    body = json.dumps({"steps": 1, "condition": TEXTS[text]}).encode()
+    before = api.megabytes
+    with ExitStack() as clients:
+        for number in range(300):
+            clients.enter_context(api.send(b"POST /generate", body))
+            wait_until(partial(accepts, stack, number + 1), 60, "the request waits")
+        assert api.megabytes - before < 200
