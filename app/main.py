@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from importlib.metadata import version
 
 import redis
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, FastAPI
 from prometheus_client import CollectorRegistry, start_http_server
 from redis import RedisError
@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 
 REDIS_TIMEOUT = 2.0  # seconds
 HEAR_SECONDS = 1.0
+LISTERS = 4  # threads for lists of jobs, each of which may take tens of megabytes
 # While Redis hangs, each request holds a thread for REDIS_TIMEOUT. There are enough that none waits for another.
 THREADS = 100
 MAX_CONNECTIONS = 128  # more than the threads use
@@ -140,6 +141,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
             queue=queue,
             store=store,
             probe=probe,
+            listers=CapacityLimiter(LISTERS),
             uploads=Uploads(settings.max_upload),
             renderers=Renderers(store.readers),
             watcher=Watcher(queue, listener, app.state.draining, metrics, keys),

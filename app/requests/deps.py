@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Annotated, Any, TypedDict, get_args, get_origin
 
+from anyio import CapacityLimiter
 from fastapi import Depends, Request
 from pydantic import BaseModel
 from redis import RedisError
@@ -39,6 +40,7 @@ class Process:
     queue: JobQueue
     store: ResultStore
     probe: StoreProbe
+    listers: CapacityLimiter
     uploads: Uploads
     renderers: Renderers
     watcher: Watcher

@@ -5,6 +5,7 @@ from contextlib import aclosing
 from typing import Annotated, Literal
 from urllib.parse import urlencode
 
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import Field
@@ -18,7 +19,7 @@ from jobs.params import MODEL_NAME, TAG
 from jobs.redis.index import EVERYBODY, Cursor, Wanted
 from jobs.values import Frozen
 
-from ..errors import InvalidRequest, NotReady
+from ..errors import InvalidRequest, NotReady, Overloaded
 from ..films import FilmFormat
 from ..formats import BINARY, CONTENT, FORMATS, Format
 from ..http.api_keys import NAME, ApiKey
@@ -27,7 +28,7 @@ from ..http.headers import ABOUT_JOB, IfNoneMatchHeader, LastEventIdHeader, Pati
 from ..http.middleware import CLIENT_GONE
 from ..http.negotiation import read_patience
 from ..requests import answers
-from ..requests.deps import AcceptDep, CallerDep, ProcessDep, ResultStatusDep, StatusDep, single_parameters
+from ..requests.deps import AcceptDep, CallerDep, Process, ProcessDep, ResultStatusDep, StatusDep, single_parameters
 from ..requests.views import JobList, JobView, job_text, list_text
 from ..requests.watching import ClientGone, is_told, job_events
 
@@ -42,6 +43,9 @@ register_url_convertor("image_index", ImageIndex())
 
 router = APIRouter(tags=["jobs"])
 linked_router = APIRouter(tags=["jobs"])  # lets signed links pass
+
+MAX_WAITING = 64  # requests that may wait for their lists
+RETRY_SECONDS = 2
 
 SHOWN = (*ABOUT_JOB, "Server-Timing")
 POLLED = described(*ABOUT_JOB, "Retry-After")
@@ -102,12 +106,18 @@ async def get_job(
     responses={200: {"headers": described("Link")}},
     dependencies=[single_parameters(JobsQuery)],
 )
-def list_jobs(query: Annotated[JobsQuery, Query()], process: ProcessDep, key: CallerDep) -> Response:
+async def list_jobs(query: Annotated[JobsQuery, Query()], process: ProcessDep, key: CallerDep) -> Response:
     """Lists the caller's jobs, or for an operator all jobs, newest first; queued ones without `position` and
     `eta_seconds`.
 
     While there is a `next`, more jobs may follow, even if there are fewer than `limit`.
     """
+    if process.listers.statistics().tasks_waiting >= MAX_WAITING:
+        raise Overloaded("Too many requests are waiting for their lists of jobs.", retry_after=RETRY_SECONDS)
+    return await run_sync(_list, query, process, key, limiter=process.listers)
+
+
+def _list(query: JobsQuery, process: Process, key: ApiKey | None) -> Response:
     owner = _listed_owner(key, query.owner)
     after = None if query.cursor is None else Cursor.decode(query.cursor)
     wanted = Wanted(state=query.state, kind=query.kind, model=query.model, tag=query.tag)

@@ -18,11 +18,12 @@ from rq.job import Job as RqJob
 from ..contract import JOB_ID, Job, JobState, JobStatus
 from ..errors import JobNotFound, JobUnreadable, RequestRefused
 from . import keys
+from .rq_job import inflate
 from .status import STATES, ask_statuses, read_status
 
 EVERYBODY = "*"  # stands for all owners; no owner has this name
 EXAMINED = 1000  # entries that one page examines, so that a filter that matches little keeps nobody waiting
-PAGE_BYTES = 1 << 22  # of the records of one page's jobs, after which it ends
+PAGE_BYTES = 1 << 20  # of one page's jobs as JSON, after which it ends; they may take ten times as much memory
 NOT_YET_QUEUED = 100  # entries whose job is about to be queued, or was never, that a page without a filter passes over
 ABSENT_SECONDS = 600  # an entry without a job is removed after this time; before, its job may be about to be queued
 _CURSOR = re.compile(rf"(\d{{1,12}}(?:\.\d{{1,20}})?)_({JOB_ID.strip('^$')})")
@@ -86,11 +87,12 @@ if last ~= '' then
 end
 local entries = redis.call('ZREVRANGE', index, start, start + examined, 'WITHSCORES')
 local found, gone, i, size = {}, {}, 1, 0
-while i <= #entries and i <= 2 * examined and #found < most and size < tonumber(bytes) do
+while i <= #entries and i <= 2 * examined and #found < 2 * most and size < tonumber(bytes) do
   if is_gone(entries[i], entries[i + 1]) then
     gone[#gone + 1] = entries[i]
   elseif is_there(entries[i]) and matches(entries[i]) then
     found[#found + 1] = entries[i]
+    found[#found + 1] = entries[i + 1]
     size = size + redis.call('HSTRLEN', records .. entries[i], 'data')
   end
   i = i + 2
@@ -162,26 +164,32 @@ def read_page(
     """Returns a part of the list of an owner's jobs, in two round trips.
 
     It may have fewer jobs than `most` although more follow, because at most EXAMINED entries are examined, and
-    none after PAGE_BYTES of records.
+    none after PAGE_BYTES of jobs.
 
     Args:
         owner: the name of the owner, or EVERYBODY; None for the jobs of a server without API keys.
         after: the place in the list where the page begins; None for the beginning.
     """
-    ids, following = _find(client, owner, wanted, most=most, after=after, ttl=2 * result_ttl)
-    jobs = []
-    for answer in ask_statuses(client, ids) if ids else []:
+    found, following = _find(client, owner, wanted, most=most, after=after, ttl=2 * result_ttl)
+    answers = ask_statuses(client, [place.job_id for place in found]) if found else []
+    jobs: list[JobStatus] = []
+    size, last = 0, None
+    for place, answer in zip(found, answers, strict=True):
+        if size >= PAGE_BYTES:  # which the script cannot know: records are compressed
+            return Page(jobs, last)
         with suppress(JobNotFound, JobUnreadable):  # forgotten a moment ago, or written by somebody else
             status = read_status(*answer, result_ttl=result_ttl)
             if owner in (EVERYBODY, status.job.owner) and wanted.state in (None, status.state):
                 jobs.append(status)
+                size += len(inflate(answer[0][0]))
+        last = place
     return Page(jobs, following)
 
 
 def _find(
     client: redis.Redis, owner: str | None, wanted: Wanted, *, most: int, after: Cursor | None, ttl: int
-) -> tuple[list[str], Cursor | None]:
-    """Returns the ids of the jobs of a page, and the place where the next page begins; keeps the index for `ttl` s."""
+) -> tuple[list[Cursor], Cursor | None]:
+    """Returns the places of the jobs of a page, and that where the next page begins; keeps the index for `ttl` s."""
     names = [name for name, state in STATES.items() if state is wanted.state]
     states = f" {' '.join(names)} " if names else ""
     place = ("", "") if after is None else (after.job_id, repr(after.at))
@@ -189,5 +197,5 @@ def _find(
     examined = EXAMINED if any(asked) else most + NOT_YET_QUEUED
     facts = (RqJob.key_for(""), most, examined, ttl, PAGE_BYTES, *place, *asked)
     found, last = client.eval(_FIND, 1, keys.index(owner), *facts)
-    ids = [job_id.decode() for job_id in found]
-    return ids, Cursor(float(last[1]), last[0].decode(errors="replace")) if last else None
+    places = [Cursor(float(at), job_id.decode()) for job_id, at in zip(found[::2], found[1::2], strict=True)]
+    return places, Cursor(float(last[1]), last[0].decode(errors="replace")) if last else None

@@ -171,6 +171,18 @@ def test_a_filter_that_matches_little_examines_a_bounded_part(
     assert list(pages(api, "/jobs?limit=100")) == [ids[::-1]]
 
 
+def test_a_part_ends_after_a_bounded_size_of_its_jobs(
+    api: httpx.Client, worker: FakeWorker, queue: JobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As they are, not as they are compressed."""
+    params = PARAMS.model_copy(update={"conditions": {"like": (2000 * (0.0,),)}})
+    ids = [submit(queue, params=params if number % 2 else PARAMS) for number in range(6)][::-1]
+    assert worker.client.hstrlen(f"rq:job:{ids[0]}", "data") < 1000 < 5000 < len(params.model_dump_json())
+    monkeypatch.setattr(index, "PAGE_BYTES", 5000)
+    assert list(pages(api, "/jobs")) == [ids[:1], ids[1:3], ids[3:5], ids[5:]]
+    assert list(pages(api, "/jobs?limit=2")) == [ids[:1], ids[1:3], ids[3:5], ids[5:]]
+
+
 def test_jobs_of_one_moment_are_each_listed_once(api: httpx.Client, queue: JobQueue) -> None:
     ids = {submit(queue, accepted_at=1e9) for _ in range(7)}
     parts = list(pages(api, "/jobs?limit=2"))

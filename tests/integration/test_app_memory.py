@@ -8,6 +8,7 @@ import re
 import socket
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -32,7 +33,7 @@ pytestmark = [
 
 MEGABYTE = 1 << 20
 SIZE = 4096  # of the longest vector that a model can have
-IMAGES = 16  # whose vectors fill most of a job
+IMAGES = 19  # whose vectors fill most of a job
 CONDITIONS = {"style": Vector(4, null=True), "like": Vector(SIZE, null=True)}
 
 
@@ -111,7 +112,7 @@ def accepts(stack: Stack, jobs: int) -> bool:
 BLANKS = 398_000 * " "
 TEXTS = {
     "blanks": [f"style:0.5,1,2,{BLANKS}3"] * 21,
-    "numbers": [f"like:{','.join(SIZE * ['0.1'])}"] * 19,
+    "numbers": [f"like:{','.join(SIZE * ['0.1'])}"] * IMAGES,
 }
 
 
@@ -125,3 +126,16 @@ def test_waiting_requests_hold_none_of_what_they_sent(api: Api, stack: Stack, te
             clients.enter_context(api.send(b"POST /generate", body))
             wait_until(partial(accepts, stack, number + 1), 60, "the request waits")
         assert api.megabytes - before < 200
+
+
+def test_lists_of_long_vectors_take_bounded_memory(api: Api, stack: Stack) -> None:
+    """Eight at once, each of a hundred jobs with most of what a job can be told: 0.1 is short and takes most memory."""
+    told = tuple(SIZE * (0.1,) for _ in range(IMAGES))
+    for _ in range(100):
+        stack.submit(model="vectors", n=IMAGES, conditions={"like": told})
+    before = api.megabytes
+    api.forget_peak()
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: api.client.get("/jobs?limit=100").json(), range(24)))
+    assert all(answer["jobs"] and answer["next"] for answer in answers)
+    assert api.peak - before < 600

@@ -15,7 +15,7 @@ from app.requests.watching import Event, Watcher, job_events
 
 def watcher() -> Watcher:
     nothing = cast("Any", None)
-    return Watcher(nothing, nothing, asyncio.Event(), Metrics(CollectorRegistry()))
+    return Watcher(nothing, nothing, asyncio.Event(), Metrics(CollectorRegistry()), None)
 
 
 def test_all_who_ask_at_once_share_one_read() -> None:
