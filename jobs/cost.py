@@ -1,4 +1,4 @@
-"""The cost of a request against the limits of its owner: work, and room in the result store."""
+"""The cost of a request against the limits of its owner: work, and room in the result store and in Redis."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ NUMBER_BYTES = 24  # a timestep, a seed or a class, as text
 ARRAYS_BYTES = 4096  # names and headers of the arrays of a trace
 BASE64 = 4 / 3  # in which small images and films are stored
 MOMENT_FACTS = 16  # timestep and alphas_cumprod of a moment, float64
+KEPT_TWICE = 2  # a job's record in Redis is kept twice as long as its images, in whose time an account fills
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class Cost:
     """The cost of a request."""
 
     image_steps: int  # the work in image-steps. A call of a model that enlarges an image counts more, as in a cascade.
-    # the most bytes that the request leaves in the store: its uploads, its images with their films, and its trace
+    # the most bytes that the request leaves in the store, its uploads, its images with their films, and its trace; and
+    # those of its job's record in Redis, twice
     stored_bytes: int
 
 
@@ -41,14 +43,16 @@ def cost_of(request: Prepared, model: ModelInfo) -> Cost:
     answers, moments = request.task.answers(params), len(request.trace)
     weight = weight_of(model.config) if request.task.needs_condition else 1
     text = TEXT_BYTES + len(params.spacing) + NUMBER_BYTES * (params.steps + 2 * params.n)
+    sizes = {name: len(json.dumps(values)) for name, values in params.conditions.items()}
     # in the images, and in the manifest; a condition has one value for all images, or one for each
-    told = sum(params.n // len(values) * len(json.dumps(values)) for values in params.conditions.values())
+    told = sum(params.n // len(values) * sizes[name] for name, values in params.conditions.items())
     film = 0 if shape.planes > 1 else BASE64 * film_bytes(params.steps, shape)
     images = answers * int(_png_bytes(model.final_shape, request.bits) + film + text)
     trace = moments * (MOMENT_FACTS + params.n * moment_bytes(shape))
     uploads = sum(len(image.png) for image in request.uploads)
     stored = uploads + images + text + int((1 + BASE64) * told) + trace + (ARRAYS_BYTES if moments else 0)
-    return Cost(weight * request.image_steps, stored)
+    record = text + sum(sizes.values())
+    return Cost(weight * request.image_steps, stored + KEPT_TWICE * record)
 
 
 def _png_bytes(shape: Sequence[int], bits: int) -> float:

@@ -107,7 +107,8 @@ class Price:
         params: the sampling parameters, all filled in. With their `seed` the request makes the images of this price.
         task: the parameters of this kind of job only; None if it has none.
         cost: its share of an API key's limits, in image-steps; None from an older server.
-        stored_bytes: the most bytes that it leaves in the server's store; None from an older server.
+        stored_bytes: the most bytes that it leaves in the server's store and, counted twice, in its Redis; None from an
+            older server.
 
     Examples:
         >>> price = Price("generate", "faces64", image_steps=200, images=4, seconds=6.1, eta_seconds=None, params={})

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import random
 import uuid
+import zlib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +16,7 @@ from PIL import Image
 
 from jobs.catalog import ModelInfo
 from jobs.contract import new_job
+from jobs.cost import KEPT_TWICE
 from jobs.images.films import film_size
 from jobs.images.fitting import fit, read_image
 from jobs.kinds import KINDS
@@ -38,6 +41,8 @@ SQUARE, PLANES, LARGE = (
 
 STYLED = UNetConfig(vector_size=512, **NETWORK)
 TOLD = checkpoint_of(STYLED, conditions={"style": Vector(512)}, defaults=SamplerDefaults("ddim", 3, "trailing"))
+DRAW = random.Random(0)
+STYLES = [f"style:{','.join(str(DRAW.random()) for _ in range(512))}" for _ in range(20)]
 
 
 def info_of(checkpoint: Checkpoint) -> ModelInfo:
@@ -70,6 +75,7 @@ def prepared(checkpoint: Checkpoint, kind: str, **query: Any) -> Prepared:
         (PLANES, "generate", {"steps": 2, "n": 2, "bits": "16", "trace": ["1"]}),
         (LARGE, "generate", {"steps": 1, "n": 8, "bits": "16"}),
         (TOLD, "generate", {"steps": 1, "n": 3, "condition": ["style:" + ",".join(["0.123456789"] * 512)]}),
+        (TOLD, "generate", {"steps": 1, "n": 20, "condition": STYLES}),
     ],
 )
 def test_a_job_stores_at_most_what_its_price_says_and_not_much_less(
@@ -91,7 +97,8 @@ def test_a_job_stores_at_most_what_its_price_says_and_not_much_less(
         trajectory.frames = tuple(moments)
     store_result(store, active, encode_result(active))
     stored = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
-    slack = 24_000 * (1 + job.answers)
+    stored += KEPT_TWICE * len(zlib.compress(job.model_dump_json().encode()))
+    slack = 24_000 * (1 + KEPT_TWICE + job.answers)
     assert stored <= request.cost.stored_bytes <= 1.5 * stored + slack
 
 
