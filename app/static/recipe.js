@@ -20,9 +20,18 @@ import { askConditions, filesOf } from "./told.js";
 // What no request asks for.
 const OF_PICTURE = ["version", "upscaler_version", "precision", "upscaler_precision", "timesteps", "pictures", "compiled"];
 
+// Whether a value can be asked for and shown: a text, a number, a list of these, or a list of such lists.
+const isPlain = (value, lists = 2) => (Array.isArray(value) ? lists > 0 && value.every(each => isPlain(each, lists - 1)) : Object(value) !== value);
+
+const isTable = value => Object(value) === value && Object.values(value).every(each => isPlain(each));
+
 // Whether a recipe is one of ours. Anybody can write one into a PNG, and its kind becomes part of an address.
-const isOurs = ({ kind = "generate", model, pictures = [] }) =>
-  typeof model === "string" && Array.isArray(pictures) && [...$("kind").options].some(option => option.value === kind);
+function isOurs({ kind = "generate", model, pictures = [], conditions = {}, upscale, ...rest }) {
+  if (typeof model !== "string" || ![...$("kind").options].some(option => option.value === kind)) return false;
+  if (rest.images) return true; // a sheet's, which is only named
+  const lists = [pictures, ...Object.values(conditions ?? {})];
+  return lists.every(Array.isArray) && isTable(conditions) && isTable(upscale ?? {}) && isTable({ pictures, ...rest });
+}
 
 // Returns the request of a recipe, as {kind, query}.
 export function requestOf(recipe) {

@@ -13,6 +13,7 @@ from tests.studio import Studio
 from tests.waiting import wait_until
 
 LARGEST_CARD = 1 << 20  # bytes
+BAD = {"toString": "no function"}
 RECIPE = {"kind": "generate", "model": "tiny", "seed": 1, "steps": 2, "sampler": "ddim"}
 
 
@@ -35,7 +36,10 @@ def drop(studio: Studio, file: Path, recipe: Any) -> str:
 def test_only_recipes_of_our_kinds_can_be_made_again(studio: Studio, tmp_path: Path) -> None:
     """An address is made of the kind, and with a key the request would send it there."""
     file = tmp_path / "picture.png"
-    assert "Make it again" in drop(studio, file, RECIPE)
+    for right in ({}, {"conditions": {"hair": ["short"], "style": [[0.5, -1]]}}, {"upscale": None}, {"images": [BAD]}):
+        told = drop(studio, file, RECIPE | right)
+        assert ("Make it again" in told) != ("images" in right), right
+        assert "no recipe" not in told, right
     for wrong in (
         {"kind": "/evil.example/x"},
         {"kind": "generate/../jobs"},
@@ -45,6 +49,16 @@ def test_only_recipes_of_our_kinds_can_be_made_again(studio: Studio, tmp_path: P
         {"model": {"name": "tiny"}},
         {"model": None},
         {"pictures": "abc"},
+        {"pictures": [BAD]},
+        {"conditions": {"hair": BAD}},
+        {"conditions": {"hair": [BAD]}},
+        {"conditions": {"hair": 7}},
+        {"conditions": None},
+        {"conditions": [7]},
+        {"upscale": {"model": BAD}},
+        {"seed": BAD},
+        {"eta": [BAD]},
+        {"guide": json.loads(900 * "[" + 900 * "]")},
     ):
         told = drop(studio, file, RECIPE | wrong)
         assert "no recipe" in told, wrong
