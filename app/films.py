@@ -4,13 +4,13 @@ import io
 from enum import StrEnum
 from typing import Self
 
-import mimeparse
 from PIL import Image
 
 from jobs.images.films import film_size
 from jobs.images.fitting import in_eight_bits
 
 from .errors import NotAcceptable
+from .http.negotiation import preferred
 
 FRAME_MILLISECONDS, END_MILLISECONDS = 110, 1500
 WIDE = 256  # pixels that an animation has at least on its longer side
@@ -27,13 +27,10 @@ class FilmFormat(StrEnum):
     def choose(cls, accept: str) -> Self:
         """Returns the format that an Accept header prefers.
 
-        Raises NotAcceptable if it excludes all formats or is malformed.
+        Raises NotAcceptable if it excludes all formats, is malformed or is too long.
         """
-        try:
-            best = mimeparse.best_match([*cls], accept.strip() or "*/*")
-        except mimeparse.MimeTypeParseException:
-            best = ""
-        if not best:
+        best = preferred([*cls], accept.strip() or "*/*")
+        if best is None:
             raise NotAcceptable(f"A film is {', '.join(cls)}: accept one of them.")
         return cls(best)
 

@@ -13,6 +13,7 @@ from jobs.contract import DEFAULT_URGENCY
 from ..errors import NotAcceptable
 from ..formats import Format
 
+MAX_ACCEPT = 2048  # characters; browsers send 150. An unfinished string takes quadratic time
 QUOTED = r'"(?:[^"\\]|\\.)*"'
 TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 PREFERENCES = re.compile(rf'(?:[^",]|{QUOTED}?)+')  # between commas; an unfinished string ends with the header
@@ -40,18 +41,27 @@ class Accept:
 def choose_format(accept: str, offers: Sequence[Format] = tuple(Format)) -> Format:
     """Returns the format that an Accept header prefers; the last of the offers if it has no preference.
 
-    Raises NotAcceptable if the header excludes all offers or is malformed.
+    Raises NotAcceptable if the header excludes all offers, is malformed or is too long.
     """
     if not accept.strip():
         return offers[-1]
-    offered = [form.value for form in offers if form.by_wildcard or "*" not in accept]
-    try:
-        best = mimeparse.best_match(offered, accept)
-    except mimeparse.MimeTypeParseException:
-        best = ""
-    if not best:
+    best = preferred([form.value for form in offers if form.by_wildcard or "*" not in accept], accept)
+    if best is None:
         raise NotAcceptable
     return next(form for form in Format if form == best)
+
+
+def preferred(offers: Sequence[str], accept: str) -> str | None:
+    """Returns the media type that an Accept header prefers; the last of those that it prefers equally.
+
+    It is None if the header excludes all offers or is malformed. Raises NotAcceptable if the header is too long.
+    """
+    if len(accept) > MAX_ACCEPT:
+        raise NotAcceptable(f"The Accept header should have at most {MAX_ACCEPT} characters.")
+    try:
+        return mimeparse.best_match(offers, accept) or None
+    except mimeparse.MimeTypeParseException:
+        return None
 
 
 @dataclass(frozen=True)
