@@ -14,7 +14,7 @@ import fsspec
 from fsspec.config import conf
 from fsspec.implementations.local import LocalFileSystem
 
-from .local_files import prune, read_file, temporary_file
+from .local_files import prune, prune_all, read_file, temporary_file
 
 # By default botocore tries five times, each with a timeout of a minute, and s3fs repeats all of that.
 S3_TIMEOUTS = {"connect_timeout": 3, "read_timeout": 10, "retries": {"max_attempts": 0}}
@@ -77,6 +77,11 @@ class Blobs:
         self._fs.rm_file(str(path))
         if top is not None and self.is_local:
             prune(Path(path).parent, Path(top))
+
+    def prune(self, top: PurePosixPath, *, before: float) -> None:
+        """Removes the folders below `top` that have been empty since `before`; a bucket has none."""
+        if self.is_local:
+            prune_all(Path(top), before=before)
 
     def find(self, folder: PurePosixPath) -> list[PurePosixPath]:
         """Returns all files below a folder, in folders of it too; none if it does not exist."""

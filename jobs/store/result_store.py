@@ -34,6 +34,7 @@ from .hanging_calls import HangingCalls, Result
 
 log = logging.getLogger(__name__)
 
+KINDS = ("results", "snapshots", "uploads", "checks")  # the folders of a store
 IMAGE_SECONDS = 10.0
 LARGE_SECONDS = 60.0  # a snapshot of a large model has a hundred megabytes, and so may have a trace
 CHECK_SECONDS = 1.5
@@ -151,7 +152,7 @@ class ResultStore:
             with self._observed("delete"), suppress(FileNotFoundError):
                 for path in self._call(partial(self._blobs.find, folder)):
                     if path != manifest:
-                        self._call(partial(self._blobs.delete, path, top=folder.parent))
+                        self._call(partial(self._blobs.delete, path, top=folder.parent.parent))
 
     def save_snapshot(self, job_id: str, data: bytes) -> None:
         """Stores a snapshot of a job, and replaces the last one."""
@@ -164,7 +165,7 @@ class ResultStore:
     def drop_snapshot(self, job_id: str) -> None:
         """Deletes the snapshot of a job if there is one."""
         with self._observed("delete"), suppress(FileNotFoundError):
-            self._call(lambda: self._blobs.delete(self._snapshot(job_id)))
+            self._call(lambda: self._blobs.delete(self._snapshot(job_id), top=self._root / "snapshots"))
 
     def check(self) -> None:
         """Writes and deletes a file; raises StoreUnavailable if that fails or takes longer than CHECK_SECONDS."""
@@ -183,6 +184,7 @@ class ResultStore:
     def sweep(self, max_age: float, *, needed: Callable[[str], bool] = lambda job_id: False) -> int:
         """Deletes all files that were written more than `max_age` seconds ago; returns their number.
 
+        Folders that have been empty for as long go, too.
         A file that may not be deleted is passed over, and so are old uploads of jobs that are `needed`. It has no time
         limit, because there may be a great many files.
         """
@@ -199,13 +201,15 @@ class ResultStore:
                 refused.append(path)
             except Exception as error:
                 raise StoreUnavailable from error
+        for kind in KINDS:
+            self._blobs.prune(self._root / kind, before=oldest)
         if refused:
             log.warning("%d old files may not be deleted, %s among them", len(refused), refused[0])
         return deleted
 
     def _swept(self) -> Iterator[tuple[PurePosixPath, PurePosixPath]]:
         """Yields all files of the store, each with the folder that is to stay."""
-        for kind in ("results", "snapshots", "uploads", "checks"):
+        for kind in KINDS:
             with _translated():
                 found = self._blobs.find(self._root / kind)
             yield from [(path, self._root / kind) for path in found]

@@ -9,6 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import fsspec
 import pytest
@@ -183,6 +184,59 @@ def test_the_sweeper_takes_what_is_old_and_leaves_no_folder(tmp_path: Path) -> N
     assert store.sweep(500) == 1
     assert [path.read_bytes() for path in (tmp_path / "results").rglob("*.png")] == [b"new"]
     assert [path.name for path in (tmp_path / "results").iterdir()] == ["ff"]
+
+
+def test_a_snapshot_that_is_dropped_leaves_no_folder(tmp_path: Path) -> None:
+    store = ResultStore(str(tmp_path))
+    store.save_snapshot(ID, b"snapshot")
+    store.drop_snapshot(ID)
+    assert not [*(tmp_path / "snapshots").iterdir()]
+
+
+def test_folders_that_have_long_been_empty_are_swept(tmp_path: Path) -> None:
+    """A process may have ended before it put a file there."""
+    store = ResultStore(str(tmp_path))
+    store.write_upload(ID, digest(b"picture"), b"picture")
+    old, new = tmp_path / "results" / "aa" / "job" / "attempt", tmp_path / "snapshots" / "bb"
+    for folder in (old, new, tmp_path / "snapshots" / "cc", tmp_path / "others"):
+        folder.mkdir(parents=True)
+    for folder in (*old.parents[:2], old, tmp_path / "snapshots" / "cc", tmp_path / "others", tmp_path / "checks"):
+        folder.mkdir(exist_ok=True)
+        os.utime(folder, (time.time() - 1000,) * 2)
+    assert store.sweep(500) == 0
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_dir()}
+    own = f"uploads/{ID[:2]}"
+    assert left == {"results", "snapshots", "snapshots/bb", "checks", "others", "uploads", own, f"{own}/{ID}"}
+
+
+def test_a_file_gets_its_folder_though_others_remove_it_while_it_is_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, make, made = ResultStore(str(tmp_path)), Path.mkdir, []
+
+    def make_and_lose(folder: Path, *args: Any, **kwargs: Any) -> None:
+        make(folder, *args, **kwargs)
+        made.append(folder)
+        if len(made) < 5:
+            folder.rmdir()
+
+    monkeypatch.setattr(Path, "mkdir", make_and_lose)
+    store.save_snapshot(ID, b"snapshot")
+    assert store.snapshot(ID) == b"snapshot"
+    assert len(made) > 5
+
+
+def test_many_write_and_delete_in_one_folder(tmp_path: Path) -> None:
+    store = ResultStore(str(tmp_path))
+
+    def write_and_delete(number: int) -> None:
+        for _ in range(30):
+            store.save_snapshot(f"aa{number}", b"snapshot")
+            store.drop_snapshot(f"aa{number}")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write_and_delete, range(8)))
+    assert not [*(tmp_path / "snapshots").iterdir()]
 
 
 def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
@@ -386,7 +440,7 @@ def test_a_job_whose_images_are_deleted_leaves_no_folder_of_uploads(tmp_path: Pa
     store.write_upload(ID, digest(b"picture"), b"picture")
     store.commit(manifest("first"))
     store.delete_images(ID)
-    assert [path.name for path in (tmp_path / "uploads").rglob("*")] == [ID[:2]]
+    assert not [*(tmp_path / "uploads").rglob("*")]
 
 
 def test_a_bucket_is_read_by_more_threads_than_a_disk(tmp_path: Path) -> None:
