@@ -139,3 +139,14 @@ def test_lists_of_long_vectors_take_bounded_memory(api: Api, stack: Stack) -> No
         answers = list(pool.map(lambda _: api.client.get("/jobs?limit=100").json(), range(24)))
     assert all(answer["jobs"] and answer["next"] for answer in answers)
     assert api.peak - before < 600
+
+
+def test_streams_of_a_job_with_long_vectors_hold_none_of_it(api: Api, stack: Stack) -> None:
+    job = stack.submit(model="vectors", n=IMAGES, conditions={"like": tuple(SIZE * (0.1,) for _ in range(IMAGES))})
+    before = api.megabytes
+    with ExitStack() as clients:
+        for _ in range(300):
+            stream = clients.enter_context(api.send(f"GET /jobs/{job}/events".encode()))
+            while b"progress" not in (part := stream.recv(MEGABYTE)):
+                assert part
+        assert api.megabytes - before < 200
