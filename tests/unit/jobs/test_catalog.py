@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from jobs.catalog import CatalogFollower, ModelInfo, read_catalog
+from jobs.catalog import Catalog, CatalogFollower, ModelInfo, read_catalog
+from jobs.errors import RequestRefused, VersionGone
 from jobs.model_folders import NO_NAME
-from model.checkpoint import load_checkpoint
+from model.checkpoint import load_checkpoint, save_checkpoint
 from model.networks.build import build_network
 
 
@@ -260,3 +263,86 @@ def test_a_folder_is_read_again_once_its_change_stands_still(folder: Path) -> No
     shutil.rmtree(folder / "newer")
     assert [follower.look(), follower.look()] == [False, True]
     assert follower.catalog == first
+
+
+def other_version(folder: Path, name: str, *, of: str = "tiny", change: float = 0.5) -> str:
+    """Writes another version of the model into a folder of this name, and returns it."""
+    checkpoint = load_checkpoint(folder / of)
+    checkpoint.network.requires_grad_(False).get_parameter("conv_out.bias").add_(change)
+    save_checkpoint(folder / name, checkpoint.config, checkpoint.network)
+    return load_checkpoint(folder / name).version
+
+
+def versions_of(catalog: Catalog) -> list[str]:
+    return [model.version for model in catalog.versions["tiny"]]
+
+
+def test_a_version_is_what_a_shell_makes_of_the_files(folder: Path) -> None:
+    command = "sha256sum config.json model.safetensors | sha256sum"
+    done = subprocess.run(command, shell=True, cwd=folder / "tiny", capture_output=True, text=True, check=True)
+    assert read_catalog(folder).models["tiny"].version == done.stdout.split()[0]
+
+
+def test_a_version_counts_config_and_weights_and_not_the_card(folder: Path) -> None:
+    before = read_catalog(folder).models["tiny"].version
+    (folder / "tiny" / "README.md").write_text("A card.")
+    assert read_catalog(folder).models["tiny"].version == before
+    assert other_version(folder, "tiny") != before
+
+
+def test_a_folder_of_diffusers_has_one_version_with_and_without_its_sums(pipeline: Path) -> None:
+    summed = read_catalog(pipeline.parent).models["pipeline"].version
+    (pipeline / "SHA256SUMS").unlink()
+    assert read_catalog(pipeline.parent).models["pipeline"].version == summed == load_checkpoint(pipeline).version
+
+
+def test_the_folder_without_a_tag_is_newest_and_then_the_one_that_changed_last(folder: Path) -> None:
+    tagged = {tag: other_version(folder, f"tiny@{tag}", change=change) for tag, change in (("b", 1.0), ("a", 2.0))}
+    for age, tag in enumerate("ab"):
+        for path in (folder / f"tiny@{tag}").iterdir():
+            os.utime(path, (1e9 - age, 1e9 - age))
+    catalog = read_catalog(folder)
+    plain = load_checkpoint(folder / "tiny").version
+    assert versions_of(catalog) == [plain, tagged["a"], tagged["b"]]
+    assert [model.folder for model in catalog.versions["tiny"]] == ["tiny", "tiny@a", "tiny@b"]
+    shutil.rmtree(folder / "tiny")
+    assert versions_of(read_catalog(folder)) == [tagged["a"], tagged["b"]]
+
+
+def test_a_front_end_remembers_the_versions_that_workers_may_still_hold(folder: Path) -> None:
+    follower = CatalogFollower(folder)
+    versions = versions_of(follower.catalog)
+    for change in (1.0, 2.0, 3.0, 4.0):
+        versions.insert(0, other_version(folder, "tiny", change=change))
+        follower.look()
+        assert follower.look()
+    assert versions_of(follower.catalog) == versions[:4], "three of before"
+    shutil.rmtree(folder / "tiny")
+    follower.look()
+    assert follower.look()
+    assert follower.catalog.versions == {}
+
+
+def test_the_current_version_is_the_newest_that_a_worker_holds(folder: Path) -> None:
+    follower = CatalogFollower(folder)
+    old = follower.catalog.models["tiny"]
+    other_version(folder, "tiny")
+    follower.look()
+    follower.look()
+    new = follower.catalog.models["tiny"]
+    assert new != old
+    for held, current in (({old.ref}, old), ({old.ref, new.ref}, new), (set(), new), ({"tiny@0123456789ab"}, new)):
+        follower.hear(frozenset(held))
+        assert follower.catalog.choose("tiny") == current
+
+
+def test_a_request_names_a_version_by_its_first_digits(folder: Path) -> None:
+    other = other_version(folder, "tiny@other")
+    catalog = read_catalog(folder)
+    plain = catalog.models["tiny"].version
+    assert catalog.at(other[:12]).choose("tiny").version == other
+    assert catalog.at(plain).choose(None).version == plain
+    with pytest.raises(VersionGone, match="tiny has no version 000000000000 here"):
+        catalog.at("0" * 12).choose("tiny")
+    with pytest.raises(RequestRefused, match="more digits: 2 versions begin with these"):
+        catalog.at("").choose("tiny")

@@ -19,7 +19,7 @@ import torch
 from jobs.contract import TASK
 from jobs.kinds.generate import Generation
 from jobs.store.result_store import ResultStore
-from model import Checkpoint, load_checkpoint
+from model import Checkpoint, load_checkpoint, save_checkpoint
 from tests.waiting import wait_until
 from worker.engine import models as models_of_a_worker
 from worker.engine.held_jobs import Claim
@@ -197,7 +197,7 @@ class Reading:
         job = make_job(Generation(), steps=3).model_copy(update={"model": model, "versions": (version,)})
         call = {"job": job.model_dump(mode="json")}
         record = SimpleNamespace(
-            id=job.id, func_name=TASK, is_fresh=True, put_off_at=0.0, put_offs=0, versions=(), kwargs=call
+            id=job.id, func_name=TASK, is_fresh=True, put_off_at=0.0, put_offs=0, versions=(), timeout=60, kwargs=call
         )
         self.claim = Claim(cast(Any, record), cast(Any, None), cast(Any, SimpleNamespace(id="one")))
         self.events: queue.SimpleQueue[JobRead] = queue.SimpleQueue()
@@ -277,4 +277,69 @@ def test_a_job_of_a_model_that_is_refused_or_unknown_goes_back(
     for each in (unknown, refused):
         assert each.handed_back == [(each.claim.rq_job, False)], "another worker may hold its version"
         assert (each.refused, each.readers.claims) == ([], [])
+    follower.close()
+
+
+def new_version(folder: Path, name: str) -> str:
+    checkpoint = load_checkpoint(folder / "a")
+    checkpoint.network.requires_grad_(False).get_parameter("conv_out.bias").add_(0.5)
+    save_checkpoint(folder / name, checkpoint.config, checkpoint.network)
+    return load_checkpoint(folder / name).version
+
+
+def test_the_version_of_before_stays_until_it_is_let_go(settings: WorkerSettings) -> None:
+    follower = ModelFollower(settings, load_models(settings))
+    looks = whole_looks(follower)
+    next(looks)
+    before = follower.models.held["a"]
+    version = new_version(settings.models_dir, "a")
+    next(looks)
+    next(looks)
+    models = follower.models
+    assert models.newest("a") == models.held["a"] == f"a@{version[:12]}" != before
+    assert models.superseded == {before}
+    assert {before, models.held["a"]} <= models.runners.keys()
+    follower.forget([before])
+    assert before not in follower.models.runners
+    assert follower.models.superseded == set()
+    follower.close()
+
+
+def test_a_folder_that_was_renamed_is_not_loaded_again(
+    settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the version of before is kept beside the new one."""
+    follower = ModelFollower(settings, load_models(settings))
+    looks = whole_looks(follower)
+    next(looks)
+    old, loaded = runner_of(follower.models, "a"), []
+
+    def load(folder: Path, **_: Any) -> Checkpoint:
+        loaded.append(folder.name)
+        return load_checkpoint(folder)
+
+    monkeypatch.setattr("worker.engine.models.load_checkpoint", load)
+    new_version(settings.models_dir, ".fresh")
+    (settings.models_dir / "a").rename(settings.models_dir / "a@before")
+    (settings.models_dir / ".fresh").rename(settings.models_dir / "a")
+    next(looks)
+    next(looks)
+    assert loaded == ["a"]
+    assert runner_of(follower.models, "a@before") is old is not runner_of(follower.models, "a")
+    assert follower.models.superseded == set()
+    assert follower.models.newest("a") == follower.models.held["a"]
+    follower.close()
+
+
+def test_a_tagged_version_goes_with_its_folder_and_the_last_version_of_a_model_stays(settings: WorkerSettings) -> None:
+    new_version(settings.models_dir, "a@other")
+    follower = ModelFollower(settings, load_models(settings))
+    looks = whole_looks(follower)
+    next(looks)
+    tagged = follower.models.held["a@other"]
+    shutil.rmtree(settings.models_dir / "a@other")
+    shutil.rmtree(settings.models_dir / "b")
+    next(looks)
+    assert follower.models.superseded == {tagged}
+    assert follower.models.newest("b") == follower.models.held["b"]
     follower.close()
