@@ -13,6 +13,8 @@ from structlog.processors import JSONRenderer, TimeStamper, format_exc_info
 from structlog.stdlib import ExtraAdder, ProcessorFormatter, add_log_level
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from .terminal import printable
+
 Form = Literal["text", "json"]
 
 
@@ -43,8 +45,8 @@ def _as_text(_: WrappedLogger, __: str, event: EventDict) -> str:
     clock, process, said = time.strftime("%H:%M:%S"), event.pop("process"), event.pop("event")
     trace = event.pop("exception", None)
     about = "".join(f" {name}={_word(value)}" for name, value in event.items() if value is not None)
-    line = f"{clock} {process:>6}  {said}{' ' if about else ''}{about}"
-    return line if trace is None else f"{line}\n{trace}"
+    line = printable(f"{clock} {process:>6}  {said}{' ' if about else ''}{about}").replace("\n", "\\n")
+    return line if trace is None else f"{line}\n{printable(trace)}"  # both may quote a server, or the name of a file
 
 
 def _word(value: object) -> str:

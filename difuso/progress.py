@@ -5,7 +5,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
+
+from .terminal import printable
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +26,7 @@ def progress(title: str, *, there: float = 0.0) -> Iterator[Callable[[float], No
     console = Console(stderr=True)
     if console.is_terminal:
         with Progress(console=console) as bar:
-            task = bar.add_task(title, total=1.0)
+            task = bar.add_task(escape(printable(title)), total=1.0)
             bar.update(task, completed=there)
             yield lambda share: bar.update(task, completed=share)
         return

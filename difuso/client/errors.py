@@ -1,12 +1,19 @@
 """The errors of the client, and a table that says which problem (RFC 9457) becomes which of them."""
 
+import json
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar
 
 import httpx
 
+from ..terminal import printable
+
 MEDIA_TYPE = "application/problem+json"
+MAX_TEXT = 2000  # characters of each text of a problem; the rest is cut off
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,7 @@ class DifusoError(Exception):
     """Base of every error of the client.
 
     Args:
-        message: the explanation, for people.
+        message: the explanation, for people; characters that a terminal would obey are escaped.
         problem: the server's answer; None if the error is not one.
         retry_after: seconds after which another try may succeed; None if the server has not said.
 
@@ -58,7 +65,7 @@ class DifusoError(Exception):
     may_pass: ClassVar[bool] = False  # whether the client tries again
 
     def __init__(self, message: str, problem: Problem | None = None, retry_after: float | None = None) -> None:
-        super().__init__(message)
+        super().__init__(printable(message))
         self.problem = problem
         self.retry_after = retry_after
 
@@ -194,25 +201,48 @@ def error_of(response: httpx.Response) -> DifusoError:
     """Returns the error that an answer stands for, which is not a success and has its body."""
     problem = _problem(response)
     kind = ERRORS.get(problem.type.rpartition("/")[2]) or BY_STATUS.get(response.status_code, DifusoError)
-    wait = response.headers.get("Retry-After", "")
-    return kind(problem.detail, problem, float(wait) if wait.isdecimal() else None)
+    return kind(problem.detail, problem, _seconds(response.headers.get("Retry-After", "")))
+
+
+def _seconds(wait: str) -> float | None:
+    """Returns the seconds that a Retry-After asks for, which has them or a date; None if it has neither."""
+    if wait.isdecimal():
+        return float(wait)
+    with suppress(TypeError, ValueError, OverflowError):
+        return max(0.0, parsedate_to_datetime(wait).timestamp() - time.time())
+    return None
 
 
 def _problem(response: httpx.Response) -> Problem:
     content: Any = None
     if response.headers.get("Content-Type", "").startswith(MEDIA_TYPE):
-        content = response.json()
+        with suppress(ValueError, RecursionError):
+            content = json.loads(response.content)
     if not isinstance(content, dict):
-        title = f"{response.status_code} {response.reason_phrase}".strip()
+        title = _text(f"{response.status_code} {response.reason_phrase}".strip())
         detail = f"{response.url} answered {title}"
         return Problem("about:blank", title, response.status_code, detail, response.url.path)
+    detail = content.get("detail") or content.get("title") or f"{response.url} answered {response.status_code}"
+    errors, code, request_id = content.get("errors"), content.get("code"), content.get("request_id")
+    # A proxy's problem may lack what ours have (RFC 9457).
     return Problem(
-        type=content.get("type", "about:blank"),  # a proxy's problem may lack what ours have (RFC 9457)
-        title=content.get("title", response.reason_phrase),
-        status=content.get("status", response.status_code),
-        detail=content.get("detail") or content.get("title") or f"{response.url} answered {response.status_code}",
-        instance=content.get("instance", ""),
-        errors=tuple(content.get("errors", ())),
-        code=content.get("code"),
-        request_id=content.get("request_id"),
+        type=_text(content.get("type", "about:blank")),
+        title=_text(content.get("title", response.reason_phrase)),
+        status=response.status_code,
+        detail=_text(
+            content.get("detail") or content.get("title") or f"{response.url} answered {response.status_code}"
+        ),
+        instance=_text(content.get("instance", "")),
+        errors=tuple(
+            {_text(name): _text(value) for name, value in each.items()}
+            for each in (errors if isinstance(errors, list) else ())
+            if isinstance(each, dict)
+        ),
+        code=None if code is None else _text(code),
+        request_id=None if request_id is None else _text(request_id),
     )
+
+
+def _text(value: Any) -> str:
+    """Returns what a server says as a text that can be printed."""
+    return printable(str(value)[:MAX_TEXT])

@@ -1,15 +1,16 @@
 """The events of a job, read over as many connections as it takes."""
 
 import base64
-import io
 from dataclasses import dataclass
+from typing import Any, get_args
 
 import httpx
 from httpx_sse import ServerSentEvent, SSEError
 from PIL import Image
 
 from .flows import TRANSIENT, Call, Flow, Patience, Pause, exchange
-from .results import ENDED, Facts, State
+from .reading import check, open_pngs, table, understood
+from .results import ENDED, Facts, State, is_count, is_number, read_job
 
 SILENCE_SECONDS = 45.0  # the server sends a comment every 15 s
 REST_SECONDS = 1.0  # before connecting again
@@ -62,7 +63,9 @@ class Preview:
 
     @property
     def image(self) -> Image.Image:
-        return Image.open(io.BytesIO(self.png))
+        """The image; DifusoError if it is damaged, or has more pixels than those of any model."""
+        with understood("the server of this preview"):
+            return open_pngs([self.png])[0]
 
 
 @dataclass(frozen=True)
@@ -108,20 +111,33 @@ class EventReader:
         return (yield from exchange(self._call, patience))
 
     def read(self, sent: ServerSentEvent) -> Event | None:
-        """Returns the event in a server-sent event; None if it says nothing new."""
-        if sent.event in ENDED:
-            self.ended = True
-            facts = sent.json()
-            return Ended(facts["state"], facts)
-        if sent.event == "preview":
-            data = sent.json()
-            return Preview(data["index"], data["image_steps"], base64.b64decode(data["png"]))
-        if sent.event != "progress":
-            return None  # a comment, or an event of a newer server
-        data = sent.json()
-        steps = data["steps"]
-        progress = Progress(data["state"], steps["done"], steps["total"], data.get("position"), data.get("eta_seconds"))
+        """Returns the event in a server-sent event; None if it says nothing new.
+
+        Raises DifusoError if it is not of difuso.
+        """
+        with understood(f"what sent the events of {self._call.path}"):
+            if sent.event in ENDED:
+                facts = read_job(table(sent.data))
+                self.ended = True
+                return Ended(facts["state"], facts)
+            if sent.event == "preview":
+                return _preview(table(sent.data))
+            if sent.event != "progress":
+                return None  # a comment, or an event of a newer server
+            progress = _progress(table(sent.data))
         if progress == self._shown:
             return None
         self._shown = progress
         return progress
+
+
+def _preview(data: dict[str, Any]) -> Preview:
+    check(is_count(data["index"]) and is_count(data["image_steps"]))
+    return Preview(data["index"], data["image_steps"], base64.b64decode(data["png"]))
+
+
+def _progress(data: dict[str, Any]) -> Progress:
+    state, steps, position, seconds = data["state"], data["steps"], data.get("position"), data.get("eta_seconds")
+    check(state in get_args(State) and is_count(steps["done"]) and is_count(steps["total"]) and steps["total"] > 0)
+    check((position is None or is_count(position)) and (seconds is None or is_number(seconds)))
+    return Progress(state, steps["done"], steps["total"], position, seconds)

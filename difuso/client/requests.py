@@ -65,8 +65,10 @@ class Requests(ABC, Generic[Images, Submitted, Priced, Models]):
         transport: httpx.BaseTransport | httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.timeout = timeout
-        headers = {} if api_key is None else {"Authorization": f"Bearer {api_key.strip()}"}
-        # Redirects are not followed: they would lose the body of a POST.
+        headers = {"Accept-Encoding": "identity"}  # what is compressed may unpack to any number of bytes
+        if api_key is not None:
+            headers["Authorization"] = f"Bearer {api_key.strip()}"
+        # Redirects are not followed: they would lose the body of a POST, and take the key elsewhere.
         options: Any = {"headers": headers, "follow_redirects": False, "transport": transport}
         self._http: Any = self._http_kind(base_url=url, **options)
 
@@ -113,11 +115,11 @@ class Requests(ABC, Generic[Images, Submitted, Priced, Models]):
 
     def job(self, id: str) -> Submitted:
         """Returns the job of this id; raises NotFound if there is none."""
-        return self._run(self._job(flows.get(f"/jobs/{id}", self._patience())))
+        return self._run(self._job(flows.get_job({"id": id}, self._patience())))
 
     def models(self) -> Models:
         """Returns the answer of GET /models: the name of the `default`, and the facts of all `models`."""
-        return self._run(flows.get("/models", self._patience()))
+        return self._run(flows.models(self._patience()))
 
     @abstractmethod
     def _run(self, flow: Flow[Any]) -> Any:
@@ -158,7 +160,7 @@ class AnyJob(Generic[Same, Images]):
 
     def refresh(self) -> Same:
         """Asks for the job's facts, and returns the job."""
-        return self._client._run(self._update(flows.get(f"/jobs/{self.id}", self._client._patience())))
+        return self._client._run(self._update(flows.get_job(self.facts, self._client._patience())))
 
     def wait(self, timeout: float | None = None) -> Same:
         """Waits until the job has ended, in whatever state, and returns it.

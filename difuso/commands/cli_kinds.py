@@ -20,6 +20,7 @@ from jobs.queries import SamplingQuery
 from ..errors import UserError
 from ..logs import log_lines
 from ..options import ModelsDir, Server, checked, named, option, read_settings, takes
+from ..terminal import printable
 
 if TYPE_CHECKING:
     from ..drawing.sampling import Request
@@ -136,7 +137,7 @@ def run(request: "Request", *, out: Path, server: str | None, models_dir: Path |
     from ..drawing.sampling import NPZ, make_images
 
     if dry_run:
-        typer.echo(_price(request, server=server, models_dir=models_dir))
+        typer.echo(printable(_price(request, server=server, models_dir=models_dir)))
         return
     if request.query.trace and out.suffix != NPZ:
         raise UserError("--trace needs --out FILE.npz: PNGs hold no floats")
@@ -149,7 +150,7 @@ def run(request: "Request", *, out: Path, server: str | None, models_dir: Path |
 
         paths = ask_server(server, request, out)
     for path in paths:
-        typer.echo(path)
+        typer.echo(printable(str(path)))
 
 
 def _price(request: "Request", *, server: str | None, models_dir: Path | None) -> str:

@@ -27,6 +27,7 @@ from ..drawing.image_sources import RUN, ImageSources
 from ..drawing.told_images import ToldImages, passing_folder, real_images_of, told_by
 from ..errors import user_errors
 from ..progress import progress
+from ..terminal import printable
 
 DRAWN = 1000  # images of a sampler, or faces, if the user gives no number
 
@@ -83,11 +84,11 @@ def _print(qualities: Sequence[Quality]) -> None:
     for index, heading in enumerate(headings(qualities[0])):
         table.add_column(Text(heading), justify="right" if index else "left")
     for quality in qualities:
-        table.add_row(*map(Text, cells(quality)))  # the name of a file may look like markup
-    console.print(title(qualities))
+        table.add_row(*(Text(printable(cell)) for cell in cells(quality)))  # the name of a file may look like markup
+    console.print(printable(title(qualities)))
     console.print(table)
     for note in notes(qualities):
-        console.print(f"- {note}")
+        console.print(printable(f"- {note}"))
 
 
 def _told(data: str, sources: ImageSources, out: Path, count: int) -> ToldImages:

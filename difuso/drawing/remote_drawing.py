@@ -9,22 +9,21 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
+from pydantic import ValidationError
 
 from jobs.contract import URGENCIES
 from jobs.kinds import KINDS
 from jobs.params import SamplingParams
 from jobs.queries import SamplingQuery
 from jobs.told import as_table, named_values, parted
-from model.conditions import Conditions
-from model.folders.config_json import RESERVED, read_conditions
-from model.plans.settings import SamplerDefaults
-from model.shape import Shape
+from model.errors import MAX_REASON
 
 from ..client import (
     AsyncClient,
@@ -45,13 +44,15 @@ from ..options import API_KEY
 from ..progress import progress, title_of
 from .drawing import DrawingModel, Loaded
 from .sampling import Request, check_holds_planes, check_place, write_images
+from .served_views import ServedView
 
 CONNECT_SECONDS = 5.0  # for the first answer of a server
 PATIENCE_SECONDS = 30.0  # for a price: a server that is full for longer is an answer, too
 TOGETHER = 32  # images of a job
 IN_FLIGHT = 2  # jobs for each worker: one that it draws, and one that waits
-
-Facts = Mapping[str, Any]  # a model as GET /models shows it
+MOST_WORKERS = 1000  # that get jobs of one command, however many a server says that it has
+MOST_TRIES = 100  # of one run, of which each makes or finds a job that ends without images
+SHOWN = 20  # names of models in a message
 
 
 def ask_server(url: str, request: Request, out: Path) -> list[Path]:
@@ -63,11 +64,13 @@ def ask_server(url: str, request: Request, out: Path) -> list[Path]:
     kind: Any = request.kind.name
     with connected(url) as client:
         model = chosen_model(client, request)
-        if model:
-            check_holds_planes(out, _shape_of(model).planes)
+        if model is not None:
+            check_holds_planes(out, model.shape.planes)
         job = client.submit(kind, **arguments(request, model))
+        name, params = job.facts["model"], SamplingParams.model_validate(job.facts["params"])
+        task = request.kind.task.model_validate(job.facts.get("task", {}))
         try:
-            with progress(title_of(job.facts["model"], job.facts["params"]["seed"])) as show:
+            with progress(title_of(name, params.seed)) as show:
                 for event in job.events():
                     if isinstance(event, Progress):
                         show(event.done / event.total)
@@ -77,10 +80,10 @@ def ask_server(url: str, request: Request, out: Path) -> list[Path]:
             with suppress(DifusoError):
                 job.cancel()
             raise
-    facts = result.facts
-    task = request.kind.task.model_validate(facts.get("task", {}))
-    params = SamplingParams.model_validate(facts["params"])
-    return write_images(out, result.pngs, result.pixels, result.trace, model=facts["model"], task=task, params=params)
+        pixels = result.pixels
+        if len(pixels) != task.answers(params):
+            raise UserError(f"{url} has sent {len(pixels)} images, not {task.answers(params)}")
+    return write_images(out, result.pngs, pixels, result.trace, model=name, task=task, params=params)
 
 
 def ask_price(url: str, request: Request) -> Price:
@@ -99,7 +102,8 @@ def connected(url: str, *, timeout: float | None = None) -> Iterator[Client]:
     """
     logging.getLogger("httpx").setLevel(logging.WARNING)  # at level info it logs every request
     try:
-        httpx.get(f"{url}/healthz", timeout=CONNECT_SECONDS)
+        with httpx.stream("GET", f"{url}/healthz", timeout=CONNECT_SECONDS):
+            pass
     except httpx.ReadTimeout:
         pass  # it is there, and busy
     except (httpx.TransportError, httpx.InvalidURL) as error:
@@ -113,9 +117,14 @@ def connected(url: str, *, timeout: float | None = None) -> Iterator[Client]:
         raise UserError(f"{error.filename}: {error.strerror}") from error
     except DifusoError as error:
         raise UserError(f"{url}: {error}") from error
+    except ValidationError as error:
+        places = ", ".join(sorted({".".join(map(str, each["loc"]))[:80] for each in error.errors()})[:SHOWN])
+        raise UserError(
+            f"{url} is not difuso, or of another version: it says what this one does not know ({places})"
+        ) from error
 
 
-def arguments(request: Request, model: Facts) -> dict[str, Any]:
+def arguments(request: Request, model: ServedView | None) -> dict[str, Any]:
     """Returns a request for a model as the client's methods take it; images of conditions are paths.
 
     Raises UserError if one of these is told several.
@@ -124,50 +133,40 @@ def arguments(request: Request, model: Facts) -> dict[str, Any]:
     sent = query.model_dump(mode="json", by_alias=True, exclude_unset=True)
     if sent.pop("condition", None):
         with user_errors():
-            rest, images = parted(query.condition, _conditions_of(model))
+            rest, images = parted(query.condition, {} if model is None else model.told)
             told = as_table(named_values(rest)) | {name: Path(file) for name, file in images.items()}
         sent["conditions"] = told
     return sent | {name: str(file) for name, file in files.items() if file is not None}
 
 
-def chosen_model(client: Client, request: Request) -> Facts:
-    """Returns the model that a server will choose, as it shows it; nothing if it has none."""
+def chosen_model(client: Client, request: Request) -> ServedView | None:
+    """Returns the model that a server will choose, as it shows it; None if it has none."""
     found = client.models()
-    models: dict[str, Facts] = {model["name"]: model for model in found["models"]}
+    models = {model["name"]: model for model in found["models"]}
     drawing = (name for name, model in models.items() if "condition" in model)  # from an image
     needs_one = request.kind.task.needs_condition
     chosen = request.query.model or (min(drawing, default=None) if needs_one else found.get("default"))
-    return models.get(chosen or "", {})
-
-
-def _shape_of(facts: Facts) -> Shape:
-    return Shape.of(facts["image_size"], facts["channels"])
-
-
-def _conditions_of(facts: Facts) -> Conditions:
-    return read_conditions({name: each for name, each in facts.get("conditions", {}).items() if name not in RESERVED})
+    return ServedView.model_validate(models[chosen]) if chosen in models else None
 
 
 class ServedModel(DrawingModel):
-    """A model of a server, whose facts are given; all its jobs get the tag."""
+    """A model of a server, as it was shown with the SHA-256 of its weights; all its jobs get the tag."""
 
     is_here = False
     trained_images = None  # a server does not tell
 
-    def __init__(self, url: str, facts: Facts, *, tag: str | None = None) -> None:
+    def __init__(self, url: str, view: ServedView, *, tag: str | None = None) -> None:
         self._url = url
-        self._facts = facts
+        self._view = view
         self._tag = tag
-        self._jobs = IN_FLIGHT * max(1, facts["workers"])  # that wait or run at a time
-        self.name = facts["name"]
-        version, precision = facts["version"], facts.get("precision", "float32")
-        self._loaded = Loaded(version, precision=precision, together=TOGETHER, ahead=16 * TOGETHER)
-        self.shape = _shape_of(facts)
-        names = facts.get("conditions", {}).get("label", {}).get("values")  # of which no two are the same
-        self.class_names = names or facts.get("classes")
-        self.labels = facts.get("classifier_classes", 0) if self.class_names is None else len(self.class_names)
-        self.conditions = _conditions_of(facts)
-        self.defaults = SamplerDefaults(**facts["defaults"])
+        self._jobs = IN_FLIGHT * min(MOST_WORKERS, max(1, view.workers))  # that wait or run at a time
+        self.name = view.name
+        self._loaded = Loaded(view.version, precision=view.precision, together=TOGETHER, ahead=16 * TOGETHER)
+        self.shape = view.shape
+        self.class_names = view.class_names
+        self.labels = view.classifier_classes if self.class_names is None else len(self.class_names)
+        self.conditions = view.told
+        self.defaults = view.defaults
 
     @property
     def loaded(self) -> Loaded:
@@ -177,7 +176,7 @@ class ServedModel(DrawingModel):
         """Lets the server fill in what a query leaves open, and check whether the run is possible."""
         request = Request(KINDS["generate"], query.model_copy(update={"model": self.name}))
         with connected(self._url) as client:
-            asked: Any = arguments(request, self._facts)
+            asked: Any = arguments(request, self._view)
             params = SamplingParams.model_validate(client.price("generate", **asked).params)
         # The price names what one image would be dealt; each is to be dealt its own.
         named = named_values(query.condition)
@@ -207,7 +206,7 @@ class ServedModel(DrawingModel):
         is made, with another key.
         """
         tries = 0
-        while True:
+        for _ in range(MOST_TRIES):
             job = await client.submit("generate", **self._options(run, tries))
             was_over = job.state in ENDED
             try:
@@ -219,11 +218,19 @@ class ServedModel(DrawingModel):
                     raise UserError(f"{self._url}: the state of job {job.id} is {job.state}: {error}") from error
                 tries += 1
                 continue
-            if result.manifest["version"] != self._loaded.version:
-                raise UserError(f"{self._url} has another version of {self.name} now: draw the images anew")
-            if (now := result.manifest.get("precision", "float32")) != self._loaded.precision:
-                raise UserError(f"{self._url} computes {self.name} in {now} now: draw the images anew")
+            self._check(result, run)
             return result
+        raise UserError(f"{self._url}: {MOST_TRIES} jobs for the same images have ended without them: try again later")
+
+    def _check(self, result: Result, run: SamplingParams) -> None:
+        """Raises UserError unless a result is the images of a run by the model as it was shown."""
+        if result.manifest.get("version") != self._loaded.version:
+            raise UserError(f"{self._url} has another version of {self.name} now: draw the images anew")
+        if (now := result.manifest.get("precision", "float32")) != self._loaded.precision:
+            raise UserError(f"{self._url} computes {self.name} in {str(now)[:SHOWN]} now: draw the images anew")
+        found, wanted = result.pixels, (run.n, *self.shape.hwc)
+        if found.shape != wanted or found.dtype != np.uint8:
+            raise UserError(f"{self._url} has sent {found.dtype} of shape {found.shape}, not uint8 of shape {wanted}")
 
     def _options(self, run: SamplingParams, tries: int) -> Any:
         """Returns the options of a job: all parameters are sent, so that no default of the server matters."""
@@ -246,13 +253,14 @@ def served_model(name: str | None, url: str, *, tag: str | None = None) -> Serve
     """
     with connected(url) as client:
         found = client.models()
-    models = {model["name"]: model for model in found["models"]}
-    chosen = models.get(name or found.get("default") or "")
-    if chosen is None:
-        raise UserError(f"{url}: model: Input should be one of {', '.join(models)}")
-    if chosen["state"] == "refused":
-        raise UserError(f"{url}: model: This model cannot be used: {chosen['reason']}")
-    model = ServedModel(url, chosen, tag=tag)
-    if model.shape.planes > 1:
-        raise UserError(f"{url}: images of {model.shape.channels} channels are drawn without --server only")
-    return model
+        models = {model["name"]: model for model in found["models"]}
+        chosen = models.get(name or found.get("default") or "")
+        if chosen is None:
+            raise UserError(f"{url}: model: Input should be one of {', '.join([*models][:SHOWN])}")
+        if chosen.get("state") == "refused":
+            reason = str(chosen.get("reason"))[:MAX_REASON]
+            raise UserError(f"{url}: model: This model cannot be used: {reason}")
+        view = ServedView.model_validate(chosen)
+    if view.shape.planes > 1:
+        raise UserError(f"{url}: images of {view.shape.channels} channels are drawn without --server only")
+    return ServedModel(url, view, tag=tag)

@@ -14,6 +14,7 @@ from app.settings import ApiSettings
 from difuso import Client
 from difuso.client import Job
 from difuso.drawing.remote_drawing import IN_FLIGHT, ServedModel, served_model
+from difuso.drawing.served_views import ServedView
 from difuso.errors import UserError
 from jobs.contract import FailureCode
 from jobs.params import SamplingParams
@@ -34,14 +35,14 @@ def client(api: httpx.Client) -> Iterator[Client]:
         yield client
 
 
-def facts_of(client: Client, **changes: Any) -> dict[str, Any]:
+def view_of(client: Client, **changes: Any) -> ServedView:
     (facts,) = client.models()["models"]
-    return {**facts, **changes}
+    return ServedView.model_validate({**facts, **changes})
 
 
 @pytest.fixture
 def model(api: httpx.Client, client: Client) -> ServedModel:
-    return ServedModel(str(api.base_url), facts_of(client), tag="bulk")
+    return ServedModel(str(api.base_url), view_of(client), tag="bulk")
 
 
 @pytest.fixture
@@ -117,7 +118,7 @@ def test_a_bounded_number_of_jobs_waits_and_everybody_may_overtake_them(
 
 def test_more_workers_have_more_jobs(api: httpx.Client, client: Client, pool: ThreadPoolExecutor, worker: FakeWorker,
     wait_until: WaitUntil) -> None:  # fmt: skip
-    model = ServedModel(str(api.base_url), facts_of(client, workers=3), tag="bulk")
+    model = ServedModel(str(api.base_url), view_of(client, workers=3), tag="bulk")
     drawing = pool.submit(draw, model, runs_of(model, *([seed] for seed in range(0, 40, 2))))
     wait_until(lambda: len(unfinished(client)) == IN_FLIGHT * 3, timeout=20, description="each worker has its jobs")
     unfinished(client)[0].cancel()
@@ -183,7 +184,7 @@ def test_images_of_another_version_or_number_format_are_refused(
     before: dict[str, str],
     said: str,
 ) -> None:
-    model = ServedModel(str(api.base_url), facts_of(client, **before), tag="bulk")
+    model = ServedModel(str(api.base_url), view_of(client, **before), tag="bulk")
     drawing = pool.submit(draw, model, runs_of(model, [10]))
     worker.succeed(the_job(client, wait_until).id)
     with pytest.raises(UserError, match=said):

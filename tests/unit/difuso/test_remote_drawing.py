@@ -13,6 +13,7 @@ import pytest
 from app.routers.models import ModelView
 from difuso.client.flows import posting
 from difuso.drawing.remote_drawing import ServedModel
+from difuso.drawing.served_views import ServedView
 from jobs.catalog import ModelInfo, read_catalog
 from jobs.defaults import fill_in
 from jobs.errors import RequestRefused
@@ -63,7 +64,7 @@ def filled(query: SamplingQuery, model: ModelInfo) -> SamplingParams:
 
 def served(info: ModelInfo) -> ServedModel:
     facts = ModelView.of([info], []).model_dump(mode="json", exclude_none=True)
-    return ServedModel("http://nowhere", facts)
+    return ServedModel("http://nowhere", ServedView.model_validate(facts))
 
 
 def accepted() -> Iterator[tuple[str, SamplingQuery]]:

@@ -17,6 +17,7 @@ from jobs.kinds.generate import Generation
 from jobs.params import SamplingParams
 from jobs.queries import SamplingQuery
 
+ID = "5f0c0000-0000-0000-0000-000000000000"
 SKETCH = {"type": "image", "null": True, "channels": 1, "size": 4}
 STYLE = {"type": "vector", "null": True, "size": 2}
 MODELS = {
@@ -55,8 +56,8 @@ def test_an_interruption_is_not_held_up_by_a_server_that_is_away(
             return httpx.Response(200, json={"models": []})
         asked.append(f"{request.method} {request.url.path}")
         if request.method == "POST":
-            facts = {"id": "a", "state": "queued", "model": "m", "params": {"seed": 1}, "links": {"self": "/jobs/a"}}
-            return httpx.Response(202, json=facts)
+            params = {"n": 1, "steps": 1, "seed": 1}
+            return httpx.Response(202, json={"id": ID, "state": "queued", "model": "m", "params": params})
         if len(asked) == 2:
             raise KeyboardInterrupt
         raise httpx.ConnectError("refused")
@@ -68,7 +69,7 @@ def test_an_interruption_is_not_held_up_by_a_server_that_is_away(
     )
     with pytest.raises(KeyboardInterrupt):
         ask_server("http://nowhere", Request(KINDS["generate"], KINDS["generate"].query()), tmp_path)
-    assert asked[:3] == ["POST /generate", "GET /jobs/a/events", "DELETE /jobs/a"]
+    assert asked[:3] == ["POST /generate", f"GET /jobs/{ID}/events", f"DELETE /jobs/{ID}"]
 
 
 def test_other_images_of_a_name_are_not_overwritten(tmp_path: Path) -> None:

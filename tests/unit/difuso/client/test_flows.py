@@ -159,7 +159,7 @@ def test_without_a_timeout_a_server_is_awaited_for_ever() -> None:
 def test_what_does_not_pass_is_not_repeated(failure: Reply, kind: type[Exception]) -> None:
     driver = Driver(failure)
     with pytest.raises(kind):
-        driver.run(flows.get("/models", driver.patience()))
+        driver.run(flows.models(driver.patience()))
     assert driver.pauses == []
 
 

@@ -1,0 +1,58 @@
+"""A model as a server shows it, which may say anything: read in the forms that difuso says it."""
+
+from functools import cached_property
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from jobs.params import MODEL_NAME
+from model.conditions import Conditions
+from model.folders.config import Precision, SamplerDefaults
+from model.folders.config_json import RESERVED, read_conditions
+from model.folders.version import VERSION
+from model.shape import MAX_CHANNELS, ImageSize, Shape
+
+
+class ToldView(BaseModel):
+    """What a model can be told; `model.conditions` knows the other entries."""
+
+    model_config = ConfigDict(extra="allow")
+
+    values: tuple[str, ...] | None = None
+
+
+class ServedView(BaseModel):
+    """The entries of a model in GET /models that drawing needs; all but its name are absent if it is refused."""
+
+    name: str = Field(pattern=MODEL_NAME)
+    workers: Annotated[int, Field(ge=0)] = 0
+    image_size: ImageSize = 1
+    channels: Annotated[int, Field(ge=1, le=MAX_CHANNELS)] = 1
+    classes: tuple[str, ...] | None = None
+    classifier_classes: Annotated[int, Field(ge=0)] = 0
+    conditions: dict[str, ToldView] = {}
+    defaults: SamplerDefaults = SamplerDefaults()
+    version: Annotated[str, Field(pattern=VERSION)] = ""  # a part of the names of folders
+    precision: Precision = "float32"
+
+    @property
+    def shape(self) -> Shape:
+        """The shape of an image."""
+        return Shape.of(self.image_size, self.channels)
+
+    @cached_property
+    def told(self) -> Conditions:
+        """The conditions of the network, by name."""
+        named: dict[str, Any] = {name: each.model_dump(exclude_unset=True) for name, each in self.conditions.items()}
+        return read_conditions({name: each for name, each in named.items() if name not in RESERVED})
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The names of the classes, of which no two are the same; None if it has none."""
+        label = self.conditions.get("label", ToldView())
+        return label.values or self.classes
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _ = self.told  # or they are impossible
+        return self
