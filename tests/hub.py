@@ -29,6 +29,7 @@ class Hub:
         revisions: the revisions of every repository; all are one commit.
         downloads: the repository and file of each download.
         tokens: the tokens that came with requests.
+        warning: what every answer warns of; empty for nothing.
     """
 
     url: str = ""
@@ -37,6 +38,7 @@ class Hub:
     revisions: set[str] = field(default_factory=lambda: {"main", COMMIT})
     downloads: list[tuple[str, str]] = field(default_factory=list)
     tokens: set[str] = field(default_factory=set)
+    warning: str = ""
 
 
 @contextmanager
@@ -88,7 +90,9 @@ def running_hub() -> Iterator[Hub]:
         def _send(self, status: int, content: bytes = b"", *, error: str | None = None, body: bool = True) -> None:
             self.send_response(status)
             headers = {"Content-Length": str(len(content)), "ETag": f'"{_etag(content)}"', "X-Repo-Commit": COMMIT}
-            for header, value in {**headers, **({"X-Error-Code": error} if error else {})}.items():
+            headers |= {"X-Error-Code": error} if error else {}
+            headers |= {"X-HF-Warning": hub.warning} if hub.warning else {}
+            for header, value in headers.items():
                 self.send_header(header, value)
             self.end_headers()
             if body:

@@ -65,7 +65,9 @@ class Preview:
     def image(self) -> Image.Image:
         """The image; DifusoError if it is damaged, or has more pixels than those of any model."""
         with understood("the server of this preview"):
-            return open_pngs([self.png])[0]
+            (image,) = open_pngs([self.png])
+            image.load()
+            return image
 
 
 @dataclass(frozen=True)

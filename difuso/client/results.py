@@ -14,6 +14,7 @@ from .reading import MAX_IMAGES, Archive, arrays_of, check, open_pngs, table, un
 Facts = dict[str, Any]  # a job as GET /jobs/{id} shows it
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
+MAX_NUMBER = 2**53  # up to which every parser of JSON keeps integers exact
 
 # The forms of names, as in `jobs`: they become parts of paths, of addresses and of what is printed.
 JOB_ID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
@@ -171,13 +172,13 @@ def read_models(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_count(value: Any) -> bool:
-    """Returns whether a value of JSON is an integer from 0 on; a bool is not."""
-    return type(value) is int and value >= 0
+    """Returns whether a value of JSON is an integer from 0 to MAX_NUMBER; a bool is not."""
+    return type(value) is int and 0 <= value <= MAX_NUMBER
 
 
 def is_number(value: Any) -> bool:
-    """Returns whether a value of JSON is a number; a bool is not."""
-    return type(value) in (int, float)
+    """Returns whether a value of JSON is a number of at most MAX_NUMBER; NaN and a bool are not."""
+    return type(value) in (int, float) and abs(value) <= MAX_NUMBER
 
 
 def _check_request(answer: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ HF_HUB_OFFLINE.
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ from model.formats.diffusers.config import (
 )
 
 from ..errors import UserError, user_errors
+from ..logs import formatter
 from ..options import NewModelsDir
 from ..terminal import printable
 from .new_models import check_name, name_from, print_summary
@@ -63,9 +65,8 @@ def pull(
         checkpoint = _install(snapshot, (*SMALL, weights), out)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     print_summary(out, checkpoint)
-    typer.echo(
-        f"from {repository} at {snapshot.name[:12]}: {size / 1e6:,.1f} MB, licence: {printable(_licence(out / CARD))}"
-    )
+    said = f"from {repository} at {snapshot.name[:12]}: {size / 1e6:,.1f} MB, licence: {_licence(out / CARD)}"
+    typer.echo(printable(said))
 
 
 def _find_weights(repository: str, snapshot: Path) -> str:
@@ -94,6 +95,8 @@ def _download(repository: str, revision: str | None, files: Sequence[str]) -> Pa
     """Downloads those of these files that exist; returns the folder of the commit in the cache, named after it."""
     from huggingface_hub import constants, errors, snapshot_download
 
+    for handler in logging.getLogger("huggingface_hub").handlers:
+        handler.setFormatter(formatter("pull", "text"))  # it logs what the hub wants to be shown
     try:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=list(files)))
     except errors.GatedRepoError as error:

@@ -71,9 +71,11 @@ def run(
         monkeypatch.setattr(sys, "argv", ["difuso", *command, "--server", hostile.url])
         with pytest.raises(SystemExit) as ended:
             cli.main()  # any error but a UserError would be a traceback
-        told = capsys.readouterr()
+        told, said = capsys.readouterr(), logged.getvalue()
+        logged.truncate(0)
+        logged.seek(0)
         assert bool(ended.value.code) == fails or not fails, told
-        return told.out + told.err + logged.getvalue()
+        return told.out + told.err + said
 
     yield run
     logging.getLogger().removeHandler(handler)

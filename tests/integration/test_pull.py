@@ -130,6 +130,13 @@ def test_a_flat_folder_another_name_and_a_revision(pulling: Pulling, hub: Hub, f
     )
 
 
+def test_what_a_hub_warns_of_is_printed_and_not_obeyed(pulling: Pulling, hub: Hub) -> None:
+    hub.warning = "topic; \x1b]0;owned\x07 \x1b[31mred"
+    done = pulling._run(("some-lab/nothing",), {})
+    assert "\\x1b[31mred" in done.stderr
+    assert all(each.isprintable() or each in "\n\r" for each in done.stderr + done.stdout)
+
+
 @pytest.mark.slow
 def test_offline_it_comes_from_the_cache(pulling: Pulling, hub: Hub, folder: Path) -> None:
     assert pulling.refusal(REPOSITORY, HF_HUB_OFFLINE="1") == (

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
 import httpx
 import pytest
 
@@ -40,6 +43,36 @@ def test_a_limit_says_when_to_come_back() -> None:
     assert isinstance(error, LimitReached)
     assert error.retry_after == 7.0
     assert error.may_pass
+
+
+def test_a_limit_may_say_a_date() -> None:
+    def seconds(date: str) -> float | None:
+        return error_of(problem("limit-reached", 429, {"Retry-After": date})).retry_after
+
+    in_an_hour = seconds(format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True))
+    assert in_an_hour is not None
+    assert 3500 < in_an_hour <= 3600
+    assert seconds("Fri, 31 Dec 1999 23:59:59 GMT") == 0
+    for wrong in ("-1", "1.5", "soon", "Fri, 31 Dec 99999 23:59:59 GMT", "Mon, 99 Xxx 2026 25:61:61 GMT"):
+        assert seconds(wrong) is None, wrong
+
+
+def test_texts_of_a_problem_are_short_and_can_be_printed() -> None:
+    error = error_of(problem("overloaded", 429, detail="\x1b[2J\u202e" * 1000, title=["x"], errors=[{"\x07": 1}, 2]))
+    assert isinstance(error, Overloaded)
+    assert error.problem is not None
+    assert str(error).startswith("\\x1b[2J\\u202e")
+    assert len(str(error)) < 10_000
+    assert error.problem.errors == ({"\\x07": "1"},)
+    assert str(DifusoError("\x9b1m")) == "\\x9b1m"
+    for content in (b"[" * 100_000, b"{", b"\xff"):
+        answer = httpx.Response(
+            503,
+            headers={"Content-Type": problems.MEDIA_TYPE},
+            content=content,
+            request=httpx.Request("GET", "http://localhost/jobs"),
+        )
+        assert type(error_of(answer)) is Unavailable
 
 
 @pytest.mark.parametrize(
