@@ -183,9 +183,8 @@ def is_number(value: Any) -> bool:
 
 def _check_request(answer: dict[str, Any]) -> None:
     """Raises unless what a job or a price tells of its request has the forms that are known."""
-    check(
-        all(bool(re.fullmatch(form, answer.get(name, "m"))) for name, form in (("kind", KIND), ("model", MODEL_NAME)))
-    )
+    for name, form in {"kind": KIND, "model": MODEL_NAME}.items():
+        check(name not in answer or re.fullmatch(form, answer[name]) is not None)
     params, task = answer.get("params", {}), answer.get("task")
     check(isinstance(params, dict) and isinstance(task, dict | None))
     seeds = params.get("seed", [])

@@ -44,7 +44,7 @@ from ..options import API_KEY
 from ..progress import progress, title_of
 from .drawing import DrawingModel, Loaded
 from .sampling import Request, check_holds_planes, check_place, write_images
-from .served_views import ServedView
+from .served_views import ServedJob, ServedView
 
 CONNECT_SECONDS = 5.0  # for the first answer of a server
 PATIENCE_SECONDS = 30.0  # for a price: a server that is full for longer is an answer, too
@@ -67,10 +67,10 @@ def ask_server(url: str, request: Request, out: Path) -> list[Path]:
         if model is not None:
             check_holds_planes(out, model.shape.planes)
         job = client.submit(kind, **arguments(request, model))
-        name, params = job.facts["model"], SamplingParams.model_validate(job.facts["params"])
-        task = request.kind.task.model_validate(job.facts.get("task", {}))
+        shown = ServedJob.model_validate(job.facts)
+        params, task = shown.params, request.kind.task.model_validate(shown.task)
         try:
-            with progress(title_of(name, params.seed)) as show:
+            with progress(title_of(shown.model, params.seed)) as show:
                 for event in job.events():
                     if isinstance(event, Progress):
                         show(event.done / event.total)
@@ -83,7 +83,7 @@ def ask_server(url: str, request: Request, out: Path) -> list[Path]:
         pixels = result.pixels
         if len(pixels) != task.answers(params):
             raise UserError(f"{url} has sent {len(pixels)} images, not {task.answers(params)}")
-    return write_images(out, result.pngs, pixels, result.trace, model=name, task=task, params=params)
+    return write_images(out, result.pngs, pixels, result.trace, model=shown.model, task=task, params=params)
 
 
 def ask_price(url: str, request: Request) -> Price:

@@ -1,11 +1,11 @@
-"""A model as a server shows it, which may say anything: read in the forms that difuso says it."""
+"""Models and jobs as a server shows them, which may say anything: read in the forms that difuso says it."""
 
 from functools import cached_property
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from jobs.params import MODEL_NAME
+from jobs.params import MODEL_NAME, SamplingParams
 from model.conditions import Conditions
 from model.folders.config import Precision, SamplerDefaults
 from model.folders.config_json import RESERVED, read_conditions
@@ -56,3 +56,11 @@ class ServedView(BaseModel):
     def _check(self) -> Self:
         _ = self.told  # or they are impossible
         return self
+
+
+class ServedJob(BaseModel):
+    """The entries of a job that the names of its files are made of."""
+
+    model: str = Field(pattern=MODEL_NAME)
+    params: SamplingParams
+    task: dict[str, Any] = {}

@@ -154,10 +154,12 @@ def all_spoiled(value: Any) -> Any:
 def test_texts_of_a_server_are_printable_and_name_no_file_elsewhere(
     hostile: Hostile, run: Run, tmp_path: Path, name: str
 ) -> None:
-    for said, whole in hostile.said.items():
+    for said, whole in truth(kind_of(name)).items():
         spoil(hostile, run, tmp_path, name, said, all_spoiled(whole))
-    for place in ("id", "kind", "model", "state", "tag"):
-        spoil(hostile, run, tmp_path, name, "job", spoiled(hostile.said["job"], (place,), f"../{EVIL}"))
+    job = truth(kind_of(name))["job"]
+    for part in job:
+        spoil(hostile, run, tmp_path, name, "job", job | {part: f"../{EVIL}"})
+        spoil(hostile, run, tmp_path, name, "job", {each: value for each, value in job.items() if each != part})
 
 
 @pytest.mark.slow
