@@ -19,6 +19,7 @@ MAX_NUMBER = 2**53  # up to which every parser of JSON keeps integers exact
 # The forms of names, as in `jobs`: they become parts of paths, of addresses and of what is printed.
 JOB_ID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 MODEL_NAME = r"[a-z0-9][a-z0-9._-]{0,63}"
+VERSION = r"[0-9a-f]{64}"
 KIND = r"[a-z][a-z0-9_]{0,31}"
 
 
@@ -119,6 +120,7 @@ class Price:
         eta_seconds: the time until it would be done, after all waiting jobs; None while the speed is unknown.
         params: the sampling parameters, all filled in. With their `seed` the request makes the images of this price.
         task: the parameters of this kind of job only; None if it has none.
+        version: the version of the model that would draw it; None from an older server.
         cost: its share of an API key's limits, in image-steps; None from an older server.
         stored_bytes: the most bytes that it leaves in the server's store and, counted twice, in its Redis; None from an
             older server.
@@ -137,6 +139,7 @@ class Price:
     eta_seconds: float | None
     params: dict[str, Any]
     task: dict[str, Any] | None = None
+    version: str | None = None
     cost: int | None = None
     stored_bytes: int | None = None
 
@@ -183,7 +186,7 @@ def is_number(value: Any) -> bool:
 
 def _check_request(answer: dict[str, Any]) -> None:
     """Raises unless what a job or a price tells of its request has the forms that are known."""
-    for name, form in {"kind": KIND, "model": MODEL_NAME}.items():
+    for name, form in {"kind": KIND, "model": MODEL_NAME, "version": VERSION}.items():
         check(name not in answer or re.fullmatch(form, answer[name]) is not None)
     params, task = answer.get("params", {}), answer.get("task")
     check(isinstance(params, dict) and isinstance(task, dict | None))

@@ -650,7 +650,7 @@ def test_a_job_whose_end_got_no_reply_is_ours_unless_it_was_given_away(
         cast(
             Any,
             SimpleNamespace(
-                job=SimpleNamespace(id=job.id, trail={}, answers=1, model="tiny", owner=None),
+                job=SimpleNamespace(id=job.id, trail={}, answers=1, model="tiny", version="", owner=None),
                 has_snapshot=True,
                 image_steps=10,
                 denoise_seconds=0.1,

@@ -22,6 +22,7 @@ from worker.queue.outcomes import Outcomes
 from worker.queue.pacing import Pacer
 from worker.queue.rq_worker import EngineWorker
 from worker.queue.writers import Released, Stored, Writers
+from worker.settings import WorkerSettings
 
 
 class Waits:
@@ -117,7 +118,7 @@ def test_a_job_fails_only_once_it_has_waited_for_as_long_as_it_may(
 
 def test_a_disk_on_which_redis_cannot_write_is_swept() -> None:
     """Redis refuses every write while its disk is full, and the results of the store may be what fills it."""
-    worker = Mock(_pacer=Pacer(), _result_ttl=60)
+    worker = Mock(_pacer=Pacer(), _settings=WorkerSettings())
     worker.beat.side_effect = redis.ResponseError("MISCONF Errors writing to the AOF file: No space left on device")
     with pytest.raises(redis.ResponseError):
         EngineWorker._beat(worker)

@@ -554,14 +554,16 @@ def queued(store: ResultStore, kind: str) -> tuple[Job, Any]:
     job = make_job(task, **params).model_copy(update={"pictures": found})
     for picture, png in zip(found, pngs, strict=True):
         store.write_upload(job.id, picture.sha256, png)
-    return job, SimpleNamespace(func_name=TASK, id=job.id, is_fresh=True, kwargs={"job": job.model_dump(mode="json")})
+    return job, SimpleNamespace(
+        func_name=TASK, versions=(), id=job.id, is_fresh=True, kwargs={"job": job.model_dump(mode="json")}
+    )
 
 
 @main_kinds
 def test_a_queued_job_is_opened_with_its_pictures(runner: Runner, tmp_path: Path, kind: str) -> None:
     store = ResultStore(str(tmp_path))
     job, record = queued(store, kind)
-    active = read_job(record, Models({"m": runner}), store, attempt="one")
+    active = read_job(record, Models({"m@": runner}), store, attempt="one")
     assert active.job == job
     run(active)
     store_result(store, active, encode_result(active))
@@ -581,10 +583,10 @@ def test_a_picture_that_is_gone_or_damaged_makes_the_job_unreadable(runner: Runn
     upload = tmp_path / "uploads" / job.id[:2] / job.id / f"{job.pictures[1].sha256}.png"
     upload.write_bytes(to_png(-MASK))
     with pytest.raises(JobUnreadable, match="missing or damaged"):
-        read_job(record, Models({"m": runner}), store, attempt="one")
+        read_job(record, Models({"m@": runner}), store, attempt="one")
     upload.unlink()
     with pytest.raises(JobUnreadable, match="missing or damaged"):
-        read_job(record, Models({"m": runner}), store, attempt="one")
+        read_job(record, Models({"m@": runner}), store, attempt="one")
 
 
 # The recipe in the picture

@@ -201,7 +201,7 @@ def test_a_snapshot_of_other_weights_or_another_number_of_images_does_not_fit(fi
     run(whole := cascade(first, upscaler, n=2))
     snapshot = encode_snapshot(take_snapshot(whole.trajectories), whole.run_sha256)
     other = Runner(upscaler_of(), device=CPU, slots=8)
-    object.__setattr__(other.checkpoint, "sha256", "ef" * 32)
+    object.__setattr__(other.checkpoint, "version", "ef" * 32)
     assert cascade(first, other, n=2, snapshot=snapshot).resumed_at == 0
     assert cascade(first, upscaler, n=3, snapshot=snapshot).resumed_at == 0
     assert restore_snapshot(snapshot, whole.answers, whole.run_sha256) is None
@@ -253,7 +253,7 @@ def test_the_recipe_in_the_png_names_both_models(first: Runner, upscaler: Runner
     run(active := cascade(first, upscaler))
     facts = json.loads(Image.open(io.BytesIO(encode_images(active)[0])).info[PNG_KEY])
     assert facts["version"] == "ab" * 32
-    assert facts["upscaler_sha256"] == "cd" * 32
+    assert facts["upscaler_version"] == "cd" * 32
     assert facts["upscale"]["model"] == "up"
     assert len(facts["timesteps"]) == facts["steps"] == 4
 

@@ -27,6 +27,7 @@ from difuso.client.reading import MAX_MEMBERS, Archive, arrays_of, understood
 from jobs.contract import JOB_ID
 from jobs.kinds import KINDS
 from jobs.params import MAX_IMAGES, MODEL_NAME
+from model.folders.version import VERSION
 from tests.hostile_server import ID, PNGS, npz_of, stored
 from tests.pictures import header
 
@@ -212,6 +213,7 @@ def test_the_forms_of_names_are_those_of_the_server() -> None:
     """The client imports nothing of it."""
     assert f"^{results.JOB_ID}$" == JOB_ID
     assert f"^{results.MODEL_NAME}$" == MODEL_NAME
+    assert f"^{results.VERSION}$" == VERSION
     assert all(re.fullmatch(results.KIND, kind) for kind in KINDS)
 
 
