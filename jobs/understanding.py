@@ -36,6 +36,7 @@ def needs_of(job: "Job") -> set[str]:
         f"sampler {job.params.sampler}",
         *(f"setting {name}" for name in settings),
         *(f"field {name}" for name in job.model_dump(exclude={"params", "task", "pictures"})),
+        *(f"field {job.kind}.{name}" for name in job.task.model_dump()),
     }
 
 
@@ -53,13 +54,13 @@ class Understanding(Reported):
     samplers: frozenset[str] = Field(default=frozenset(), max_length=1000)
     settings: frozenset[str] = Field(default=frozenset(), max_length=1000)
 
-    def lacks(self, job: "Job") -> str | None:
-        """Returns what of a job it does not understand, for people; None if it understands the job."""
-        for each in sorted(needs_of(job)):
+    def lacks(self, needs: Iterable[str], contract: int) -> str | None:
+        """Returns what is missing for a job with these `needs_of` and of this contract, for people; None if nothing."""
+        for each in sorted(needs):
             what, _, name = each.partition(" ")
             if what in _NAMED and name not in getattr(self, f"{what}s"):
                 return each
-        return None if job.contract <= self.contract else f"contract {job.contract}"
+        return None if contract <= self.contract else f"contract {contract}"
 
 
 def understood_here(kinds: Iterable[str]) -> Understanding:

@@ -121,5 +121,5 @@ def _versions(job: Job, models: Models, workers: Sequence[WorkerReport]) -> tupl
     newest = (models.runners.get(models.newest(model) or "") for model in job.models)
     return tuple(
         version if ref in held or runner is None else runner.checkpoint.version
-        for version, ref, runner in zip(job.versions, job.refs, newest, strict=True)
+        for version, ref, runner in zip(job.versions, job.refs, newest, strict=False)
     )

@@ -35,11 +35,11 @@ def test_a_job_needs_the_contract_of_the_newest_thing_in_it(monkeypatch: pytest.
 
 
 def test_a_worker_understands_what_this_version_makes_and_says_what_it_lacks() -> None:
-    here = understood_here(KINDS)
-    assert here.lacks(job()) is None
-    assert here.model_copy(update={"kinds": frozenset()}).lacks(job()) == "kind generate"
-    assert here.model_copy(update={"settings": here.settings - {"eta"}}).lacks(job()) == "setting eta"
-    assert here.lacks(job().model_copy(update={"contract": CONTRACT + 1})) == f"contract {CONTRACT + 1}"
+    here, needs = understood_here(KINDS), needs_of(job())
+    assert here.lacks(needs, CONTRACT) is None
+    assert here.model_copy(update={"kinds": frozenset()}).lacks(needs, CONTRACT) == "kind generate"
+    assert here.model_copy(update={"settings": here.settings - {"eta"}}).lacks(needs, CONTRACT) == "setting eta"
+    assert here.lacks(needs, CONTRACT + 1) == f"contract {CONTRACT + 1}"
 
 
 @pytest.mark.parametrize("ref", ["faces64@1a2b3c4d5e6f", "a.b-c_d@", "x" * 64 + "@0123456789ab"])
