@@ -116,7 +116,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
     settings: ApiSettings = app.state.settings
     metrics: Metrics = app.state.metrics
     keys: KeyRing | None = app.state.keys
-    follower = CatalogFollower(settings.models_dir, settings.default_model)
+    follower = await to_thread.run_sync(CatalogFollower, settings.models_dir, settings.default_model)
     metrics.know_models(follower.catalog)
     redis_url = with_password(settings.redis_url, settings.redis_password_file)
     to_thread.current_default_thread_limiter().total_tokens = THREADS
@@ -128,7 +128,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
         await listener.start()
         stack.push_async_callback(listener.stop)
         queue = JobQueue(client, result_ttl=settings.result_ttl)
-        following = [_follow_models(follower, metrics), _hear(follower, queue), *([_follow_keys(keys)] if keys else [])]
+        following = [
+            _follow_models(follower, metrics),
+            _hear(follower, queue, metrics),
+            *([_follow_keys(keys)] if keys else []),
+        ]
         for task in following:
             stack.callback(asyncio.create_task(task).cancel)
         store = ResultStore(settings.store_url, metrics.observe_store)
@@ -161,11 +165,12 @@ async def _follow_models(follower: CatalogFollower, metrics: Metrics) -> None:
             log.warning("the models folder cannot be read: %s", error.strerror)
 
 
-async def _hear(follower: CatalogFollower, queue: JobQueue) -> None:
+async def _hear(follower: CatalogFollower, queue: JobQueue, metrics: Metrics) -> None:
     """Hears every second which versions of models the live workers hold, for ever."""
     while True:
         with suppress(RedisError):  # meanwhile they hold what they held
-            follower.hear(held_refs(await to_thread.run_sync(queue.workers)))
+            if follower.hear(held_refs(await to_thread.run_sync(queue.workers))):
+                metrics.know_models(follower.catalog)
         await asyncio.sleep(HEAR_SECONDS)
 
 

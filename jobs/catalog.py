@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 
 from model.errors import ModelError, may_pass, reason_of
 from model.folders.config import ModelConfig
@@ -90,17 +91,16 @@ class Catalog:
         return {name: versions[0] for name, versions in self.versions.items()}
 
     def among(self, held: Collection[str]) -> Catalog:
-        """Returns this catalog as the workers that hold these refs can draw it: newer versions than theirs come last.
+        """Returns this catalog as the workers that hold these refs can draw it: newer versions than theirs come later.
 
-        So a rollout refuses nobody. A model of which they hold no version at all stays as it is.
+        So a rollout refuses nobody. Versions of NAME@TAG stay behind those of NAME, whoever holds them.
         """
-        return replace(
-            self,
-            versions={
-                name: tuple(sorted(versions, key=lambda each: each.ref not in held))
-                for name, versions in self.versions.items()
-            },
-        )
+
+        def order(each: ModelInfo) -> tuple[bool, bool]:
+            return each.folder != each.name, each.ref not in held
+
+        versions = {name: tuple(sorted(found, key=order)) for name, found in self.versions.items()}
+        return replace(self, versions=versions)
 
     def at(self, version: str | None) -> Catalog:
         """Returns this catalog for a request that asks for a version of its model; None leaves the current one."""
@@ -141,14 +141,14 @@ class Catalog:
     def _at(self, name: str, version: str) -> ModelInfo:
         found = [each for each in self.versions[name] if each.version.startswith(version)]
         if not found:
-            raise VersionGone(f"{name} has no version {version} here; GET /models/{name} lists those that it has")
+            raise VersionGone(f"This server has no folder of version {version} of {name}; see GET /models/{name}")
         if len(found) > 1:
             raise RequestRefused("version", f"Input should have more digits: {len(found)} versions begin with these")
         return found[0]
 
     def find(self, name: str, parameter: str = "model") -> ModelInfo:
         """Returns the model of a name, whatever it draws from; raises RequestRefused if it cannot be used."""
-        if name in self.refused:
+        if name in self.refused and name not in self.versions:
             raise RequestRefused(parameter, f"This model cannot be used: {self.refused[name]}")
         if name not in self.models:
             raise RequestRefused(parameter, f"Input should be one of {', '.join(self.models)}")
@@ -158,8 +158,8 @@ class Catalog:
 def read_catalog(folder: Path, default: str | None = None, *, before: Catalog | None = None) -> Catalog:
     """Reads the config file, SHA256SUMS and shapes of every model in a folder; workers check the weights.
 
-    A folder keeps the entry that it had `before` while it cannot be read. A model keeps the versions that it had,
-    because there may be workers that hold no other yet.
+    A folder keeps the entry that it had `before` while it cannot be read. A model keeps the versions that its folder
+    had, as long as this is there: there may be workers that hold no other yet, and some may refuse the new one.
     """
     before = before or Catalog({}, {})
     refused, passing = passed_over(folder), dict[str, str]()
@@ -180,7 +180,8 @@ def read_catalog(folder: Path, default: str | None = None, *, before: Catalog | 
                 continue
             model = kept
         found.setdefault(model.name, []).append(model)
-    versions = {name: _with_earlier(found[name], before.versions.get(name, ())) for name in sorted(found)}
+    there = sorted({*found, *(name for name in before.versions if name in refused)})
+    versions = {name: _with_earlier(found.get(name, []), before.versions.get(name, ())) for name in there}
     catalog = Catalog(versions, refused, default, passing)
     if default is not None and default not in catalog.models:
         known = ", ".join(catalog.models) or "none"
@@ -197,10 +198,11 @@ def _log(name: str, error: Exception, before: Catalog, *, is_kept: bool) -> None
 
 def _with_earlier(found: Sequence[ModelInfo], before: Sequence[ModelInfo]) -> tuple[ModelInfo, ...]:
     """Returns the versions of a model, each once: that of NAME, earlier ones, those of NAME@TAG."""
-    here = {each.version for each in found}
-    gone = [each for each in before if each.version not in here][:REMEMBERED]
+    here = [each for each in found if each.folder == each.name]
+    versions = {each.version for each in here}
+    earlier = [each for each in before if each.folder == each.name and each.version not in versions][:REMEMBERED]
     unique: dict[str, ModelInfo] = {}
-    for each in (*(each for each in found if each.folder == each.name), *gone, *found):
+    for each in (*here, *earlier, *found):
         unique.setdefault(each.version, each)
     return tuple(unique.values())
 
@@ -227,12 +229,16 @@ class CatalogFollower:
         self._folder, self._default = folder, default
         self._read_of = self._seen = self._marks()
         self._held: frozenset[str] = frozenset()
+        self._lock = Lock()
         self._whole = self.catalog = read_catalog(folder, default)
 
-    def hear(self, held: frozenset[str]) -> None:
-        """Orders the versions of the catalog by the refs that live workers hold; see `Catalog.among`."""
-        if held != self._held:
+    def hear(self, held: frozenset[str]) -> bool:
+        """Orders the versions of the catalog by the refs that live workers hold; returns whether these have changed."""
+        with self._lock:
+            if held == self._held:
+                return False
             self._held, self.catalog = held, self._whole.among(held)
+            return True
 
     def look(self) -> bool:
         """Reads the catalog again, and returns True, if the folder has changed or a model in it could not be read.
@@ -242,8 +248,9 @@ class CatalogFollower:
         before, self._seen = self._seen, self._marks()
         if self._seen != before or (self._seen == self._read_of and not self._whole.passing):
             return False
-        self._whole = read_catalog(self._folder, self._default, before=self._whole)
-        self.catalog = self._whole.among(self._held)
+        whole = read_catalog(self._folder, self._default, before=self._whole)
+        with self._lock:
+            self._whole, self.catalog = whole, whole.among(self._held)
         self._read_of = self._seen
         return True
 

@@ -179,7 +179,7 @@ class FakeWorker:
         rq_job.set_status(status)
         self.client.hdel(keys.backlog(self._queue.status(job_id).job.ref), job_id)
         times = {"started_at": (rq_job.started_at or now()).timestamp(), "ended_at": rq_job.ended_at.timestamp()}
-        ending = Ending(state=STATES[status], attempts=1, progress=progress, **times)
+        ending = Ending(state=STATES[status], attempts=1, progress=progress, versions=(), **times)
         self._tell(job_id, progress, ending.model_dump_json())
 
     def _tell(self, job_id: str, progress: Progress, message: str = "{}") -> None:

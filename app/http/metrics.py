@@ -17,6 +17,7 @@ from jobs.kinds import KINDS
 from jobs.process_metrics import add_process_metrics, add_store_metrics
 from jobs.redis.queue import JobQueue
 from jobs.store.result_store import ResultStore
+from model.folders.version import model_of
 
 from ..errors import UploadRefused
 from ..store_probe import StoreProbe
@@ -106,12 +107,13 @@ class StackCollector(Collector):
             "Time that the live workers need for the backlog; absent while it waits and none has measured its rate",
             labels=["model"],
         )
-        depths, rates = self._queue.depths(), defaultdict[str, float](float)
+        depths = {name: counts for name, counts in self._queue.depths().items() if name.model in self._models}
+        rates = defaultdict[str, float](float)
         for each in (each for worker in self._queue.workers() for each in worker.models if each.ready):
             rates[each.name] += each.rate or 0.0
         image_steps = Counter[str](dict.fromkeys(self._models, 0))
         for ref in {name.ref for name in depths}:
-            image_steps[ref.partition("@")[0]] += self._queue.backlog(ref).image_steps
+            image_steps[model_of(ref)] += self._queue.backlog(ref).image_steps
         for model, left in image_steps.items():
             backlog.add_metric([model], left)
             if rates[model] or not left:

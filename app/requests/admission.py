@@ -13,6 +13,7 @@ from jobs.redis.backlog import Backlog
 from jobs.redis.limits import BURST_SECONDS, Limits, Refusal, Usage
 from jobs.redis.workers import WorkerReport, refusal
 from jobs.understanding import needs_of
+from model.folders.version import model_of
 
 from ..errors import InvalidRequest, LimitReached, ModelUnavailable, NotUnderstood, Overloaded
 
@@ -88,6 +89,14 @@ def check_share(refused: Refusal | None, cost: Cost, limits: Limits, *, rate: fl
     )
 
 
+def drawing_ref(job: Job, workers: Sequence[WorkerReport]) -> str:
+    """Returns the ref of the version that will draw a job: if nobody holds its own, a worker binds it to another."""
+    if job.pinned or any(worker.holds(job.ref) for worker in workers):
+        return job.ref
+    newest = (each.ref for worker in workers for each in worker.models if each.name == job.model and each.newest)
+    return next(newest, job.ref)
+
+
 def check_served(job: Job, workers: Sequence[WorkerReport]) -> None:
     """Checks that live workers can draw a job, or may be able to soon.
 
@@ -96,10 +105,11 @@ def check_served(job: Job, workers: Sequence[WorkerReport]) -> None:
         VersionGone: if it is pinned to a version that no worker holds.
         NotUnderstood: if every worker that holds its version is too old for it.
     """
-    for ref in job.refs:
+    own = drawing_ref(job, workers)
+    for ref in (own, *job.refs[1:]):
         if (reason := refusal(ref, workers)) is not None:
-            raise ModelUnavailable(f"{ref.partition('@')[0]}: {reason}")
-    holding = [worker for worker in workers if worker.holds(job.ref)]
+            raise ModelUnavailable(f"{model_of(ref)}: {reason}")
+    holding = [worker for worker in workers if worker.holds(own)]
     if job.pinned and not holding:
         raise VersionGone(f"No live worker holds version {job.version} of {job.model}; see GET /models/{job.model}")
     needs = needs_of(job)

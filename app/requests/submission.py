@@ -38,7 +38,7 @@ from ..http.headers import (
 from ..http.middleware import CLIENT_GONE
 from ..http.negotiation import Accept, Preference, read_idempotency_key, read_preference, read_urgency
 from . import answers
-from .admission import admit, check_served, check_share, check_size, job_timeout, rate_limit_headers
+from .admission import admit, check_served, check_share, check_size, drawing_ref, job_timeout, rate_limit_headers
 from .deps import AcceptDep, CallerDep, Process, ProcessDep
 from .views import JobView, Price, price_text
 from .watching import ClientGone
@@ -222,6 +222,8 @@ class Submission:
         check_size(cost, limits)
         backlog = self.process.queue.backlog(job.ref, job.urgency)
         check_served(job, backlog.workers)
+        if (ref := drawing_ref(job, backlog.workers)) != job.ref:  # to which both are bound
+            backlog = self.process.queue.backlog(ref, job.urgency).after(backlog)
         admit(backlog, max_wait=self.process.settings.max_wait, max_jobs=self.process.settings.max_jobs)
         if not self.process.probe.takes_files():  # before the owner's share is taken
             raise StoreUnavailable

@@ -69,12 +69,13 @@ class VersionView(Frozen):
 class ModelView(Frozen):
     """A model: the facts of its checkpoint, and what the live workers report; an unknown value is absent.
 
-    `state` is `ready`, `refused` with a `reason`, or `unknown` while no worker has reported on it. `image_size` is the
-    side of a square, or height and width. `condition` is absent if it draws from noise alone. `conditions` is all that
-    it can be told, by name, its classes as `label`. `weaker` is there if a weaker network guides it. `about` is the
-    first sentence of its card, and `documents` says which of `card`, `sheet` and `losses` there are. `precision` is the
-    number format of its network calls. `slow_format` is there if the processor of a worker has no fast
-    instructions for this format.
+    `state` is `ready`, `refused` with a `reason`, or `unknown` while no worker has reported on it. A `reason` of
+    another state says why the folder is refused, while a version of before is served. `image_size` is the side of a
+    square, or height and width. `condition` is absent if it draws from noise alone. `conditions` is all that it can be
+    told, by name, its classes as `label`. `weaker` is there if a weaker network guides it. `about` is the first
+    sentence of its card, and `documents` says which of `card`, `sheet` and `losses` there are. `precision` is the
+    number format of its network calls. `slow_format` is there if the processor of a worker has no fast instructions for
+    this format.
     """
 
     name: str
@@ -105,8 +106,11 @@ class ModelView(Frozen):
     versions: tuple[VersionView, ...] | None = None
 
     @classmethod
-    def of(cls, versions: Sequence[ModelInfo], workers: Sequence[WorkerReport]) -> Self:
-        """Returns the view of a model in the versions of the catalog, of which requests get the first."""
+    def of(cls, versions: Sequence[ModelInfo], workers: Sequence[WorkerReport], refused: str | None = None) -> Self:
+        """Returns the view of a model in the versions of the catalog, of which requests get the first.
+
+        `refused` is why its folder is refused, while a version of before is served.
+        """
         model = versions[0]
         ready = [report for report in reports_on(model.ref, workers) if report.ready]
         reason = refusal(model.ref, workers)
@@ -136,7 +140,7 @@ class ModelView(Frozen):
             precision=ready[0].precision if ready else config.precision,
             slow_format=any(report.slow_format for report in ready) or None,
             state="ready" if ready else "unknown" if reason is None else "refused",
-            reason=reason,
+            reason=reason or refused,
             rate=sum(report.rate or 0.0 for report in ready) or None,
             workers=len(ready),
         )
@@ -176,19 +180,20 @@ def _condition(config: ModelConfig) -> ConditionView | None:
 def list_models(process: ProcessDep) -> ModelList:
     """Includes models that cannot be used, with the reason."""
     catalog, workers = process.catalog, process.queue.workers()
-    found = [ModelView.of(versions, workers) for versions in catalog.versions.values()]
-    refused = [ModelView(name=name, state="refused", reason=reason) for name, reason in catalog.refused.items()]
+    found = [ModelView.of(each, workers, catalog.refused.get(name)) for name, each in catalog.versions.items()]
+    others = catalog.refused.keys() - catalog.versions.keys()
+    refused = [ModelView(name=name, state="refused", reason=catalog.refused[name]) for name in sorted(others)]
     return ModelList(default=catalog.default, models=found + refused)
 
 
 @router.get("/models/{name}", summary="Get one model", response_model_exclude_none=True)
 def get_model(name: str, process: ProcessDep) -> ModelView:
     catalog = process.catalog
-    if name in catalog.refused:
-        return ModelView(name=name, state="refused", reason=catalog.refused[name])
-    if name not in catalog.versions:
+    if name in catalog.versions:
+        return ModelView.of(catalog.versions[name], process.queue.workers(), catalog.refused.get(name))
+    if name not in catalog.refused:
         raise HTTPException(404)
-    return ModelView.of(catalog.versions[name], process.queue.workers())
+    return ModelView(name=name, state="refused", reason=catalog.refused[name])
 
 
 @router.get("/models/{name}/schedule", summary="Get the noise schedule of a model")

@@ -6,7 +6,8 @@ Values in a backlog that are not whole numbers, written by somebody else, are ig
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import redis
 
@@ -81,6 +82,10 @@ class Backlog:
     jobs: int  # the number of all these jobs
     rate: float | None  # the image-steps per second of all live workers; None if unknown
     workers: Sequence[WorkerReport] = ()  # the reports of the live workers
+
+    def after(self, other: Self) -> Self:
+        """Returns this work together with that of another version, which the same workers will do."""
+        return replace(self, image_steps=self.image_steps + other.image_steps, jobs=self.jobs + other.jobs)
 
 
 def read_backlog(client: redis.Redis, ref: str, behind: Sequence[QueueName]) -> Backlog:

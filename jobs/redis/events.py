@@ -71,6 +71,7 @@ class Ending(Message):
     ended_at: float = Field(ge=0, le=MAX_TIME)
     attempts: int = Field(ge=1, le=MAX_SEED)
     progress: Progress
+    versions: tuple[str, ...] = ()  # those that drew it
 
 
 class Inbox:

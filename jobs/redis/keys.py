@@ -6,6 +6,8 @@ A `ref` is the short name of one version of a model: faces64@1a2b3c4d5e6f.
 import re
 from typing import NamedTuple
 
+from model.folders.version import model_of
+
 WORKERS = "difuso:workers"  # hash: worker name -> WorkerReport
 PROBE = "difuso:probe"  # string: written to see whether Redis takes writes, and gone a second later
 
@@ -25,7 +27,7 @@ class QueueName(NamedTuple):
 
     @property
     def model(self) -> str:
-        return self.ref.partition("@")[0]
+        return model_of(self.ref)
 
     def __str__(self) -> str:
         return f"difuso.{self.ref}.{self.contract}.{self.urgency}"

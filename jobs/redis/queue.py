@@ -22,7 +22,7 @@ from .index import Cursor, Page, Wanted, description, enter, read_page
 from .keys import QueueName
 from .limits import Ledger, Limits, Refusal, Usage
 from .queued import end_queued
-from .queues import known_queues, queue_key, queues_of
+from .queues import NAMES, known_queues, queue_key, queues_of
 from .refusals import takes_no_writes
 from .rq_job import EXPIRED_AT, MAX_RETRIES, DataJob
 from .status import ask_statuses, read_status, request_hash_of, seconds_of, status_at_end, status_of_result
@@ -47,9 +47,11 @@ class RedisHealth:
     append_only_ok: bool  # whether it appends every write to a file, and the last write and rewrite succeeded
 
 
-def wake(client: redis.Redis, ref: str) -> None:
-    """Tells an idle worker that there may be work."""
+def wake(client: redis.Redis, ref: str, queue: QueueName | None = None) -> None:
+    """Tells an idle worker that there may be work, and all the name of its queue, which one may have forgotten."""
     with client.pipeline(transaction=False) as pipe:
+        if queue is not None:
+            pipe.sadd(NAMES, queue_key(queue))
         pipe.lpush(keys.wake(ref), 1)
         pipe.ltrim(keys.wake(ref), 0, WAKE_TOKENS - 1)
         pipe.execute()
@@ -111,7 +113,7 @@ class JobQueue:
         except DuplicateJobError:
             return self._recognise(job, request_hash)
         with suppress(redis.RedisError):  # the job is accepted, and idle workers look every second anyway
-            wake(self._client, job.ref)
+            wake(self._client, job.ref, QueueName(job.ref, job.contract, job.urgency))
         return True
 
     def _enqueue(self, job: Job, request_hash: str) -> None:

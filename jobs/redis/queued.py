@@ -16,23 +16,25 @@ from . import keys
 from .events import status_channel
 from .keys import QueueName
 from .queues import NAMES, queue_key
-from .rq_job import VERSIONS
+from .rq_job import RESUMED_AT, VERSIONS
 
 _END = """
 if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 0 then return 0 end
 redis.call('HSET', KEYS[2], 'status', ARGV[2], 'ended_at', ARGV[3])
 redis.call('EXPIRE', KEYS[2], ARGV[4])
-redis.call('HDEL', KEYS[3], ARGV[1])
+redis.pcall('HDEL', KEYS[3], ARGV[1])
 redis.call('PUBLISH', ARGV[5], '{}')
 return 1
 """
 _BIND = """
 if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 0 then return 0 end
 redis.call('HSET', KEYS[2], 'origin', ARGV[2], ARGV[3], ARGV[4])
-redis.call('HDEL', KEYS[3], ARGV[1])
-redis.call('HSET', KEYS[4], ARGV[1], ARGV[5])
+redis.call('HDEL', KEYS[2], ARGV[7])
 redis.call('RPUSH', KEYS[5], ARGV[1])
 redis.call('SADD', KEYS[6], KEYS[5])
+redis.call('DEL', KEYS[7])
+redis.pcall('HDEL', KEYS[3], ARGV[1])  -- an error if another program has written there, which must not stop the rest
+redis.pcall('HSET', KEYS[4], ARGV[1], ARGV[5])
 redis.call('PUBLISH', ARGV[6], '{}')
 return 1
 """
@@ -53,7 +55,7 @@ def bind_queued(client: Any, job: Job, queue: QueueName) -> bool:
     target = QueueName(job.ref, queue.contract, queue.urgency)
     names = (
         *(queue_key(queue), RqJob.key_for(job.id), keys.backlog(queue.ref), keys.backlog(job.ref)),
-        *(queue_key(target), NAMES),
+        *(queue_key(target), NAMES, keys.progress(job.id)),
     )
-    facts = job.id, str(target), VERSIONS, json.dumps(job.versions), job.image_steps, status_channel(job.id)
+    facts = job.id, str(target), VERSIONS, json.dumps(job.versions), job.image_steps, status_channel(job.id), RESUMED_AT
     return bool(client.eval(_BIND, len(names), *names, *facts))

@@ -1,6 +1,7 @@
 """RQ's job, reduced to data: somebody else who can write to Redis may have written it, so no part of it may run."""
 
 import json
+import re
 import zlib
 from typing import Any, Self
 
@@ -8,6 +9,8 @@ import redis
 from rq.exceptions import NoSuchJobError
 from rq.job import Job as RqJob
 from rq.serializers import JSONSerializer
+
+from model.folders.version import VERSION
 
 from ..errors import JobUnreadable
 from .capped_reads import MAX_DATA
@@ -87,7 +90,10 @@ class DataJob(RqJob):
 
 def bound_versions(text: bytes | None) -> tuple[str, ...]:
     """Returns the versions in a record of a job; none if it is bound to those that it was accepted for."""
-    return tuple(json.loads(text)) if text else ()
+    versions = tuple(json.loads(text)) if text else ()
+    if not all(isinstance(each, str) and re.fullmatch(VERSION, each) for each in versions):
+        raise JobUnreadable("the record of the job names no versions")
+    return versions
 
 
 def inflate(data: bytes) -> bytes:

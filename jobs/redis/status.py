@@ -123,7 +123,8 @@ def _parse(fields: Sequence[Any], reports: Sequence[Any], result_ttl: int) -> Jo
 
 def status_at_end(job: Job, ending: Ending, *, result_ttl: int) -> JobStatus:
     """Returns the status of a job whose end was announced, without its timesteps."""
-    return _complete(JobStatus(job=job, **dict(ending)), result_ttl)
+    facts = dict(ending)
+    return _complete(JobStatus(job=job.bound_to(facts.pop("versions")), **facts), result_ttl)
 
 
 def status_of_result(manifest: Manifest, *, result_ttl: int) -> JobStatus:

@@ -8,7 +8,7 @@ import redis
 from pydantic import Field, ValidationError
 
 from model.folders.config import Precision
-from model.folders.version import VERSION, ref_of
+from model.folders.version import VERSION, model_of, ref_of
 
 from ..contract import MAX_NUMBER, MAX_SECONDS
 from ..params import MODEL_NAME
@@ -96,7 +96,7 @@ def prune_reports(client: redis.Redis) -> None:
 
 def reports_on(ref: str, reports: Iterable[WorkerReport]) -> list[ModelReport]:
     """Returns what live workers report on one version of a model; a folder without a version may hold any."""
-    refs = ref, ref_of(ref.partition("@")[0], "")
+    refs = ref, ref_of(model_of(ref), "")
     return [each for report in reports for each in report.models if each.ref in refs]
 
 

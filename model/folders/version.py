@@ -18,9 +18,9 @@ def version_of(digests: Mapping[str, str]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def model_of(folder: str) -> str:
-    """Returns the name of the model in a folder: NAME holds its newest version, and NAME@TAG a further one."""
-    return folder.partition("@")[0]
+def model_of(name: str) -> str:
+    """Returns the name of a model by that of its folder, NAME or for a further version NAME@TAG, or by a ref."""
+    return name.partition("@")[0]
 
 
 def ref_of(model: str, version: str) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from PIL import Image
 
@@ -78,6 +79,10 @@ def fleet(redis_url: str, versions: Versions, tmp_path: Path) -> Iterator[Stack]
 
 def front_end(redis_url: str, models: Path, tmp_path: Path) -> Any:
     return running(ApiSettings(redis_url=redis_url, models_dir=models, store_url=str(tmp_path / "store")))
+
+
+def post(api: httpx.Client, **params: int) -> httpx.Response:
+    return api.post("/generate", params=params, headers={"Prefer": "respond-async"})
 
 
 def held(stack: Stack) -> list[str]:
@@ -158,6 +163,25 @@ def test_a_rollout_host_by_host_refuses_and_fails_nothing(
         fleet.workers[0].kill()
         wait_until(lambda: held(fleet) == [versions.new], 30, "the worker of before is gone")
         assert drawn_by() == versions.new
+
+
+def test_a_front_end_that_knows_only_a_newer_version_gets_the_one_that_is_there(
+    redis_url: str, versions: Versions, fleet: Stack, tmp_path: Path
+) -> None:
+    """As one that starts in the middle of a rollout. Whoever waits hears of the same job as whoever asks later."""
+    fleet.start_worker(models_dir=versions.older)
+    wait_until(lambda: held(fleet) == [versions.old], 60, "the worker is ready")
+    settings = ApiSettings(
+        redis_url=redis_url, models_dir=versions.newer, store_url=str(tmp_path / "store"), max_jobs=3
+    )
+    with running(settings) as api:
+        answer = api.post("/generate", params={"steps": 2}, headers=WAIT | {"Accept": "application/json"})
+        later = api.get(f"/jobs/{answer.headers['X-Job-Id']}")
+        assert (answer.json()["version"], answer.headers["ETag"]) == (versions.old, later.headers["ETag"])
+        first = post(api, steps=1000)
+        wait_until(lambda: is_running(fleet, [first.headers["X-Job-Id"]]), 60, "it is bound, and runs")
+        codes = [post(api, steps=1000, n=64).status_code for _ in range(3)]
+        assert codes == [202, 202, 429], "bound jobs count, and those that wait to be"
 
 
 def test_jobs_of_a_version_that_is_gone_move_to_the_one_that_is_there(versions: Versions, fleet: Stack) -> None:

@@ -119,7 +119,7 @@ class ModelFollower:
     def forget(self, refs: Collection[str]) -> None:
         """Lets go of superseded versions, unless folders are being looked at, which ends with all of them again."""
         if self._looking is None or self._looking.done():
-            self.models = self.models.without(refs)
+            self.models = self.models.without(self.models.superseded.intersection(refs))
 
     def close(self) -> None:
         """Stops the thread without waiting for a running look; that one loads no further model."""

@@ -8,9 +8,7 @@ from typing import Any
 
 import redis
 from rq import Queue
-from rq.exceptions import NoSuchJobError
 from rq.executions import Execution
-from rq.job import JobStatus as RqStatus
 from rq.utils import utcformat
 
 from jobs.contract import JOB_ID
@@ -22,13 +20,13 @@ from jobs.redis.rq_job import LONE_RETRIES, DataJob
 from ..engine.active import ActiveJob
 from ..engine.held_jobs import Claim
 from ..stepping.runner import Runner
+from .foreign_data import put_aside
 from .recovery import EXECUTION_TTL
 
 log = logging.getLogger(__name__)
 
 LOOKAHEAD = 100  # number of entries at the front of a queue that are examined
 CROWDED = 2  # jobs per slot that a worker may hold at most while it takes over the jobs of dead workers
-UNREADABLE_TTL = 60  # seconds that the record of an unreadable job is kept
 
 # What both scripts know of a job: a suspect may have killed its workers, an orphan is another whose worker died. A
 # suspect that was put off rests for a while, twice as long each time; or it would keep all other jobs waiting.
@@ -219,18 +217,8 @@ class Claims:
             _ = job.func_name, job.kwargs  # RQ reads them when it starts a job, and would raise there
             return job
         except Exception as error:
-            self._put_aside(entry, queue, error)
+            put_aside(self._client, queue.intermediate_queue.key, entry, error)
             return None
-
-    def _put_aside(self, entry: bytes, queue: Queue, error: Exception) -> None:
-        log.warning("removed from a queue: not a job", extra={"entry": repr(entry[:80]), "error": ascii(error)[:200]})
-        with self._client.pipeline(transaction=False) as pipe:
-            pipe.lrem(queue.intermediate_queue.key, 1, entry)  # type: ignore[arg-type]  # bytes work, too
-            if not isinstance(error, (NoSuchJobError, UnicodeDecodeError)):
-                record = DataJob.key_for(entry.decode())
-                pipe.hset(record, "status", RqStatus.FAILED)
-                pipe.expire(record, UNREADABLE_TTL)
-            pipe.execute(raise_on_error=False)
 
 
 def _facts() -> tuple[int | str | float, ...]:

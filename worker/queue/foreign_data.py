@@ -5,8 +5,13 @@ import re
 from collections.abc import Mapping
 
 import redis
+from rq.exceptions import NoSuchJobError
+from rq.job import Job as RqJob
+from rq.job import JobStatus as RqStatus
 
 log = logging.getLogger(__name__)
+
+UNREADABLE_TTL = 60  # seconds that the record of an unreadable job is kept
 
 # Redis reports a state of its own by a code (MISCONF, NOREPLICAS, BUSY …); redis-py leaves out the plain ERR.
 _STATE = re.compile(r"(?:^|caused error: )(?!WRONGTYPE )[A-Z]{2,} ")
@@ -15,6 +20,18 @@ _STATE = re.compile(r"(?:^|caused error: )(?!WRONGTYPE )[A-Z]{2,} ")
 def is_refusal(error: Exception) -> bool:
     """Returns whether Redis refuses the command because of its data, so that a retry cannot help."""
     return type(error) is redis.ResponseError and _STATE.search(str(error)) is None
+
+
+def put_aside(client: redis.Redis, waiting: str, entry: bytes, error: Exception) -> None:
+    """Removes an entry from a list of jobs, because it does not name a job that can be read."""
+    log.warning("removed from a queue: not a job", extra={"entry": repr(entry[:80]), "error": ascii(error)[:200]})
+    with client.pipeline(transaction=False) as pipe:
+        pipe.lrem(waiting, 1, entry)  # type: ignore[arg-type]  # bytes work, too
+        if not isinstance(error, (NoSuchJobError, UnicodeDecodeError)):
+            record = RqJob.key_for(entry.decode())
+            pipe.hset(record, "status", RqStatus.FAILED)
+            pipe.expire(record, UNREADABLE_TTL)
+        pipe.execute(raise_on_error=False)
 
 
 def set_aside(client: redis.Redis, types: Mapping[str, str]) -> None:

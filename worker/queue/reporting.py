@@ -116,6 +116,7 @@ class Reporter:
             ended_at=rq_job.ended_at.timestamp(),
             attempts=1 + rq_job.deaths,
             progress=self.write(pipe, running.active, **facts),
+            versions=job.versions,
         )
         pipe.hdel(keys.backlog(job.ref), job.id)
         pipe.publish(status_channel(job.id), ending.model_dump_json())

@@ -80,7 +80,9 @@ class RqBase:
 
     def _known(self) -> list[Queue]:
         """Returns the queues of all versions, also of those that no worker holds any longer."""
-        return [self._queue(str(name)) for name in known_queues(self.connection)]
+        own = {queue.name for queue in self.queues}
+        others = (str(name) for name in known_queues(self.connection))
+        return [*self.queues, *(self._queue(name) for name in others if name not in own)]
 
     # Waiting for Redis, which may go away at any time.
 
@@ -126,8 +128,14 @@ class RqBase:
 
     def types(self) -> dict[str, str]:
         """Returns the Redis type of each key that this worker needs."""
-        types = {keys.WORKERS: "hash"}
-        for queue in self.queues:
+        types = {keys.WORKERS: "hash", NAMES: "set"}
+        try:
+            queues = self._known()
+        except redis.ResponseError:  # it is the set of names itself
+            queues = self.queues
+        for queue in queues:
+            if (name := keys.QueueName.read(queue.name)) is not None:
+                types |= {keys.backlog(name.ref): "hash"}
             types |= dict.fromkeys((queue.key, queue.intermediate_queue.key), "list")
             for registry in (queue.started_job_registry, queue.finished_job_registry, queue.failed_job_registry):
                 types[registry.key] = "zset"

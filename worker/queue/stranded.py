@@ -9,11 +9,9 @@ import json
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from typing import Any
 
 import redis
-from rq.exceptions import NoSuchJobError
 from rq.job import JobStatus as RqStatus
 
 from jobs import understanding
@@ -28,6 +26,7 @@ from jobs.redis.workers import WorkerReport, ask_reports, held_refs, live_report
 
 from ..engine.models import Models
 from ..settings import WorkerSettings
+from .foreign_data import is_refusal, put_aside
 from .job_reading import decode
 from .reporting import Reporter
 
@@ -68,10 +67,15 @@ class Stranded:
         return ended
 
     def bind_second(self, job: Job, models: Models) -> None:
-        """Binds a claimed job to the newest version of the model that enlarges, if no live worker holds its own."""
-        versions = _versions(job, models, live_reports(self._client))
-        if not job.pinned and versions[:1] == job.versions[:1] and versions != job.versions:
-            self._client.hset(DataJob.key_for(job.id), VERSIONS, json.dumps(versions))
+        """Binds the second stage of a claimed job to the newest version here, if no live worker holds both of its own.
+
+        It does so for pinned jobs, too: they ask for a version of their own model.
+        """
+        newest = models.newest(job.models[-1])
+        if newest is None or any(all(map(each.holds, job.refs)) for each in live_reports(self._client)):
+            return
+        versions = (*job.versions[:1], models.runners[newest].checkpoint.version)
+        self._client.hset(DataJob.key_for(job.id), VERSIONS, json.dumps(versions))
 
     def _bind(self, name: QueueName, models: Models, workers: Sequence[WorkerReport]) -> None:
         target = models.newest(name.model)
@@ -104,11 +108,19 @@ class Stranded:
 
     def _jobs(self, name: QueueName) -> Iterator[tuple[DataJob, Job | None]]:
         """Yields the jobs of a queue; None in place of one that only a newer difuso can read."""
-        ids: Any = self._client.lrange(queue_key(name), 0, LOOKAHEAD - 1)
-        for job_id in ids:
-            with suppress(NoSuchJobError, ValueError, JobUnreadable):
-                rq_job = DataJob.read(job_id.decode(), self._client)
-                yield rq_job, None if name.contract > understanding.CONTRACT else decode(rq_job)
+        entries: Any = self._client.lrange(queue_key(name), 0, LOOKAHEAD - 1)
+        for entry in entries:
+            try:
+                rq_job = DataJob.read(entry.decode("ascii"), self._client)
+                if rq_job.origin != str(name):
+                    raise JobUnreadable("the job belongs in another queue")
+                job = None if name.contract > understanding.CONTRACT else decode(rq_job)
+            except Exception as error:  # of any kind, if somebody else wrote it
+                if isinstance(error, redis.RedisError) and not is_refusal(error):
+                    raise
+                put_aside(self._client, queue_key(name), entry, error)
+            else:
+                yield rq_job, job
 
 
 def _takes(worker: WorkerReport, name: QueueName) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from app.errors import ModelUnavailable, NotUnderstood, Overloaded
-from app.requests.admission import admit, check_served, job_timeout
+from app.requests.admission import admit, check_served, drawing_ref, job_timeout
 from jobs.contract import new_job
 from jobs.errors import VersionGone
 from jobs.kinds import KINDS
@@ -62,6 +62,17 @@ def test_a_folder_whose_version_nobody_knows_may_hold_the_one_of_the_job() -> No
         check_served(JOB, [worker(version=None, ready=False, reason="no config")])
     check_served(JOB, [worker(version=None, ready=False, reason="no config"), worker(ready=True)])
     check_served(JOB, [worker(version="cd" * 32, ready=False, reason="another version is damaged")])
+
+
+def test_a_job_whose_version_nobody_holds_is_for_the_newest_that_there_is() -> None:
+    """So a front end that knows only a newer version, which workers refuse or lack, refuses nobody."""
+    newest = worker(version="cd" * 32, ready=True, newest=True)
+    refuses = worker(ready=False, reason="no memory for both")
+    for workers in ([newest], [newest, refuses]):
+        assert drawing_ref(JOB, workers) == "pets@cdcdcdcdcdcd"
+        check_served(JOB, workers)
+    assert drawing_ref(JOB, [newest, worker(ready=True)]) == drawing_ref(JOB, []) == JOB.ref
+    assert drawing_ref(JOB.model_copy(update={"pinned": True}), [newest]) == JOB.ref
 
 
 def test_a_pinned_version_that_nobody_holds_is_refused() -> None:

@@ -342,7 +342,42 @@ def test_a_request_names_a_version_by_its_first_digits(folder: Path) -> None:
     plain = catalog.models["tiny"].version
     assert catalog.at(other[:12]).choose("tiny").version == other
     assert catalog.at(plain).choose(None).version == plain
-    with pytest.raises(VersionGone, match="tiny has no version 000000000000 here"):
+    with pytest.raises(VersionGone, match="no folder of version 000000000000 of tiny"):
         catalog.at("0" * 12).choose("tiny")
     with pytest.raises(RequestRefused, match="more digits: 2 versions begin with these"):
         catalog.at("").choose("tiny")
+
+
+def test_a_model_stays_while_its_folder_has_a_wrong_config(folder: Path) -> None:
+    """Workers keep the version of before, too."""
+    follower = CatalogFollower(folder)
+    before = follower.catalog.models["tiny"]
+    (folder / "tiny" / "config.json").write_text("{}")
+    follower.look()
+    assert follower.look()
+    assert follower.catalog.choose("tiny") == before
+    assert follower.catalog.refused.keys() == {"tiny"}
+    shutil.rmtree(folder / "tiny")
+    follower.look()
+    assert follower.look()
+    assert (follower.catalog.models, follower.catalog.refused) == ({}, {})
+
+
+def test_a_candidate_gets_no_request_that_does_not_name_it(folder: Path) -> None:
+    candidate = other_version(folder, "tiny@candidate")
+    follower = CatalogFollower(folder)
+    follower.hear(frozenset({f"tiny@{candidate[:12]}"}))
+    assert follower.catalog.choose("tiny").version != candidate
+
+
+def test_the_version_of_before_counts_as_such_though_its_folder_has_a_tag_now(folder: Path) -> None:
+    """As when a rollout keeps it beside the new one."""
+    follower = CatalogFollower(folder)
+    before = follower.catalog.models["tiny"]
+    (folder / "tiny").rename(folder / "tiny@before")
+    newer = other_version(folder, "tiny", of="tiny@before")
+    follower.look()
+    follower.look()
+    assert follower.catalog.choose("tiny").version == newer
+    follower.hear(frozenset({before.ref}))
+    assert follower.catalog.choose("tiny").version == before.version
