@@ -50,7 +50,7 @@ check: $(VENV)/.dev  ## check lint, format, types and import rules, as CI does
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-compose-test: $(VENV)/.dev  ## run the stack in containers and roll its two workers under load; needs Docker
+compose-test: $(VENV)/.dev  ## run the stack in containers, upgrade it and go back under load; needs Docker
 	$(BIN)/python -m pytest tests/compose -v -o log_cli=true --log-cli-level=INFO
 
 ops-check: $(VENV)/.dev $(VENV)/.ops  ## check the operators' files: Dockerfile, compose, alerts, manifests

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import httpx
 
+from difuso.client import Client
 from difuso.torch_index import CPU_INDEX, answers
 from tests.serving import free_port
 from tests.waiting import wait_until
@@ -21,7 +23,8 @@ from tests.waiting import wait_until
 log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).parents[1]
-ASYNC = {"Prefer": "respond-async"}
+OLDER = ("docker-compose.yml",)
+NEWER = (*OLDER, "tests/compose/newer.yml")  # the next version of difuso
 METRICS = 9100  # the port inside, of API and workers
 STEPS_AT_THE_END = re.compile(r"drained after (\d+) image-steps")
 
@@ -43,6 +46,24 @@ def engine_trouble() -> str | None:
     return None
 
 
+class Counting(httpx.HTTPTransport):
+    """Counts the answers of a server by status; 0 if none came."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers = Counter[int]()
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        status = 0
+        try:
+            response = super().handle_request(request)
+            status = response.status_code
+            assert status != 503 or "Retry-After" in response.headers
+        finally:
+            self.answers[status] += 1
+        return response
+
+
 class ComposeStack:
     """A compose project of its own, with two workers of one thread each.
 
@@ -56,6 +77,7 @@ class ComposeStack:
             os.environ
             | ports
             | {
+                "COMPOSE_FILE": os.pathsep.join(OLDER),
                 "COMPOSE_PROJECT_NAME": f"difuso-test-{os.getpid()}",
                 "PROMETHEUS_CONFIG": str(hurried(folder / "prometheus")),
                 "WORKERS": "2",
@@ -65,7 +87,10 @@ class ComposeStack:
             }
         )
         logging.getLogger("httpx").setLevel(logging.WARNING)  # it would tell of each question
-        self.api = httpx.Client(base_url=f"http://127.0.0.1:{ports['API_PORT']}", timeout=60)
+        address = f"http://127.0.0.1:{ports['API_PORT']}"
+        self.api = httpx.Client(base_url=address, timeout=60)
+        self.counting = Counting()
+        self.client = Client(address, timeout=300, transport=self.counting)  # it tries again while the API is away
         self._prometheus = httpx.Client(base_url=f"http://127.0.0.1:{ports['PROMETHEUS_PORT']}/api/v1", timeout=20)
 
     def compose(self, *command: str, stdin: str | None = None, check: bool = True) -> str:
@@ -90,6 +115,18 @@ class ComposeStack:
             log.error("%s", self.compose("logs", "--tail", "50"))
             raise
 
+    def choose(self, version: tuple[str, ...]) -> None:
+        """Makes the next containers of another version of difuso: `OLDER` or `NEWER`."""
+        self._environment["COMPOSE_FILE"] = os.pathsep.join(version)
+
+    def roll(self, service: str) -> None:
+        """Replaces the API, or the workers one by one, by those of the version chosen, as docs/operations.md does."""
+        if service == "worker":
+            for worker in self.workers():
+                self.replace(worker)
+        else:
+            self.compose("up", "--detach", "--wait", "--no-deps", service)
+
     def workers(self) -> list[str]:
         """Returns the container ids of the workers."""
         return self.compose("ps", "--all", "--quiet", "worker").split()
@@ -108,7 +145,7 @@ class ComposeStack:
         return self.compose("logs", "--no-log-prefix", "worker")
 
     def replace(self, worker: str) -> str:
-        """Replaces a worker by one of the current image, as docs/operations.md does; returns its log."""
+        """Replaces a worker by one of the version chosen, as docs/operations.md does; returns its log."""
         self.docker("stop", "--time", "60", worker)
         log = subprocess.run(
             ["docker", "logs", worker], check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -118,12 +155,11 @@ class ComposeStack:
         return log
 
     def submit(self, **parameters: object) -> str:
-        response = self.api.post("/generate", params={k: str(v) for k, v in parameters.items()}, headers=ASYNC)
-        assert response.status_code == 202, response.text
-        return str(response.json()["id"])
+        return self.client.submit("generate", **parameters).id
 
     def states(self, ids: list[str]) -> list[str]:
-        return [self.api.get(f"/jobs/{job_id}").json()["state"] for job_id in ids]
+        """Returns the states of jobs; raises NotFound if the API does not know one."""
+        return [self.client.job(job_id).state for job_id in ids]
 
     def finish(self, ids: list[str], timeout: float = 120) -> None:
         """Waits until every job has ended; all must have succeeded."""
@@ -150,15 +186,16 @@ class ComposeStack:
     def close(self) -> None:
         self.compose("down", "--volumes", "--remove-orphans")
         self.api.close()
+        self.client.close()
         self._prometheus.close()
 
 
 def hurried(folder: Path) -> Path:
-    """Returns Prometheus' configuration as it ships, but it asks every second and alerts after five."""
+    """Returns Prometheus' configuration as it ships, but it asks every second and alerts after five seconds."""
     shutil.copytree(ROOT / "docker" / "prometheus", folder)
     folder.chmod(0o755)  # a user of its own reads it
     for file in folder.rglob("*.yml"):
-        text = re.sub(r"^( *for): \d+m$", r"\1: 5s", file.read_text(), flags=re.MULTILINE)
+        text = re.sub(r"(^ *for: | offset )\d+m\b", r"\g<1>5s", file.read_text(), flags=re.MULTILINE)
         file.write_text(re.sub(r"((?:scrape|evaluation|refresh)_interval): 10s", r"\1: 1s", text))
     return folder
 

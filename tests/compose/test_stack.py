@@ -8,14 +8,16 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import cycle
 from threading import Event
+from typing import Any
 
 import pytest
 
-from tests.compose_stack import ROOT, STEPS_AT_THE_END, ComposeStack, engine_trouble, running
+from tests.compose_stack import NEWER, OLDER, ROOT, STEPS_AT_THE_END, ComposeStack, engine_trouble, running
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(900)
@@ -23,6 +25,7 @@ pytestmark = pytest.mark.timeout(900)
 log = logging.getLogger(__name__)
 
 MIX = [{"n": 1, "steps": 30}, {"n": 4, "steps": 20}, {"n": 2, "steps": 100}, {"n": 1, "steps": 250}]
+NEW_FEATURE: dict[str, Any] = {"n": 1, "steps": 20, "sampler": "unipc"}  # of the newer version
 MAX_UNFINISHED = 8
 MAX_REPEATED = 0.02
 
@@ -103,24 +106,40 @@ def test_an_alert_fires_while_no_worker_lives_and_clears_after(stack: ComposeSta
     wait_until(lambda: not stack.firing(), timeout=60, description="the alert has cleared")
 
 
-def load(stack: ComposeStack, over: Event) -> list[tuple[str, int]]:
-    """Keeps some jobs unfinished until told to stop; returns the ids and image-steps of all."""
-    jobs: list[tuple[str, int]] = []
-    unfinished: list[str] = []
-    for number, request in enumerate(cycle(MIX)):
-        if over.is_set():
-            return jobs
-        job_id = stack.submit(**request, seed=number)
-        jobs.append((job_id, request["n"] * request["steps"]))
-        unfinished.append(job_id)
+@contextmanager
+def load(stack: ComposeStack, mix: Sequence[dict[str, Any]]) -> Iterator[dict[str, int]]:
+    """Keeps some jobs unfinished meanwhile, and waits for all at the end; yields their image-steps by their ids."""
+    jobs: dict[str, int] = {}
+    over = Event()
 
-        def has_room() -> bool:
-            states = dict(zip(unfinished, stack.states(unfinished), strict=True))
-            unfinished[:] = [job_id for job_id, state in states.items() if state in ("queued", "running")]
-            return len(unfinished) < MAX_UNFINISHED or over.is_set()
+    def post() -> None:
+        unfinished: list[str] = []
+        for number, request in enumerate(cycle(mix)):
+            if over.is_set():
+                return
+            job_id = stack.submit(**request, seed=number)
+            jobs[job_id] = request["n"] * request["steps"]
+            unfinished.append(job_id)
 
-        wait_until(has_room, timeout=120, description="a job has ended")
-    raise AssertionError
+            def has_room() -> bool:
+                states = dict(zip(unfinished, stack.states(unfinished), strict=True))
+                unfinished[:] = [job_id for job_id, state in states.items() if state in ("queued", "running")]
+                return len(unfinished) < MAX_UNFINISHED or over.is_set()
+
+            wait_until(has_room, timeout=120, description="a job has ended")
+
+    with ThreadPoolExecutor(1) as pool:
+        posting = pool.submit(post)
+        try:
+            yield jobs
+        finally:
+            over.set()
+        posting.result()
+    stack.finish([*jobs])
+
+
+def wait_until_busy(stack: ComposeStack) -> None:
+    wait_until(lambda: stack.query("sum(difuso_jobs_in_flight) > 3"), timeout=60, description="the workers are busy")
 
 
 def test_workers_replaced_under_load_lose_no_job_and_repeat_hardly_a_step(stack: ComposeStack) -> None:
@@ -132,23 +151,17 @@ def test_workers_replaced_under_load_lose_no_job_and_repeat_hardly_a_step(stack:
         return sum(map(int, STEPS_AT_THE_END.findall(log)))
 
     before = of_live_workers() + of_ended_workers(stack.log_of_workers())
-    over, old_workers, logs = Event(), stack.workers(), ""
-    with ThreadPoolExecutor(1) as pool:
-        posting = pool.submit(load, stack, over)
-        try:
-            for worker in old_workers:
-                wait_until(lambda: stack.query("sum(difuso_jobs_in_flight) > 3"), 60, "the workers are busy")
-                logs += stack.replace(worker)
-        finally:
-            over.set()
-        jobs = posting.result()
-    stack.finish([job_id for job_id, _ in jobs])
+    old_workers, logs = stack.workers(), ""
+    with load(stack, MIX) as jobs:
+        for worker in old_workers:
+            wait_until_busy(stack)
+            logs += stack.replace(worker)
     new_workers = stack.workers()
     assert len(new_workers) == 2
     assert not {*new_workers} & {*old_workers}
     handed_over = logs.count("handed back")
     assert handed_over, "no job was on its way when its worker had to go"
-    asked = sum(steps for _, steps in jobs)
+    asked = sum(jobs.values())
     repeated = (of_live_workers() + of_ended_workers(logs) - before - asked) / asked
     log.info("%d jobs, %d handed over; %d image-steps, %.2f %% repeated", len(jobs), handed_over, asked, 100 * repeated)
     assert 0 <= repeated <= MAX_REPEATED
@@ -164,3 +177,43 @@ def test_what_was_accepted_and_what_was_made_survive_down_and_up(stack: ComposeS
     stack.up()
     assert stack.api.get(f"/jobs/{made}/image").content == picture
     stack.finish(waiting)
+
+
+@pytest.mark.parametrize("order", [("api", "worker"), ("worker", "api")], ids="-then-".join)
+def test_an_upgrade_and_its_rollback_lose_no_job_in_either_order(stack: ComposeStack, order: tuple[str, str]) -> None:
+    """Nothing but the new feature is refused, with Retry-After, while a newer API has older workers only."""
+    stack.counting.answers.clear()
+    with load(stack, MIX) as jobs:
+        with load(stack, [NEW_FEATURE]) as new:
+            stack.choose(NEWER)
+            for service in order:
+                wait_until_busy(stack)
+                stack.roll(service)
+                if order == ("api", "worker") and service == "api":
+                    refused = stack.api.post("/generate", params=NEW_FEATURE)
+                    assert (refused.status_code, refused.json()["type"]) == (503, "/problems/not-understood")
+                    assert refused.headers["Retry-After"]
+            stack.finish([stack.submit(**NEW_FEATURE)])
+        stack.choose(OLDER)
+        for service in order:
+            wait_until_busy(stack)
+            stack.roll(service)
+    answers = dict(stack.counting.answers)
+    log.info("%d jobs, and %d with the new feature; answers by status: %s", len(jobs), len(new), answers)
+    assert {*answers} <= {0, 200, 202, 503}, "0 while the container of the API is replaced"
+
+
+def test_after_a_rollback_a_job_that_needs_the_newer_version_waits_for_it(stack: ComposeStack) -> None:
+    stack.choose(NEWER)
+    stack.up()
+    job_id = stack.submit(n=4, steps=1000, sampler="unipc")
+    stack.choose(OLDER)
+    stack.up()
+    stack.finish([stack.submit(n=1, steps=20, seed=seed) for seed in range(4)])
+    answer = stack.api.get(f"/jobs/{job_id}")
+    assert (answer.status_code, answer.json()["type"]) == (503, "/problems/job-is-newer")
+    assert answer.headers["Retry-After"]
+    wait_until(lambda: stack.query('sum(difuso_rq_jobs{status="queued"}) == 1'), timeout=20, description="it waits")
+    stack.choose(NEWER)
+    stack.up()
+    stack.finish([job_id])
