@@ -100,6 +100,13 @@ def test_a_worker_gets_cuda_only_beside_a_gpu() -> None:
         assert elsewhere["build"]["args"]["TORCH_INDEX"] == "http://mirror.example/whl"
 
 
+def test_one_container_alone_fills_the_volume_of_models() -> None:
+    mounts = {name: service.get("volumes", []) for name, service in compose()["services"].items()}
+    filling = [name for name, each in mounts.items() for m in each if m["source"] == "models" and m["volume"] == {}]
+    assert filling == ["api"]
+    assert any(m["source"] == "models" for m in mounts["worker"])
+
+
 def test_compose_gives_a_worker_more_time_than_its_drain() -> None:
     worker = compose()["services"]["worker"]
     assert worker["stop_grace_period"] == "1m0s"
