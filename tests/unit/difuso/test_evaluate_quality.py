@@ -82,7 +82,7 @@ def test_the_shipped_model_beside_drawn_faces_with_more_and_fewer_steps(tmp_path
     few, more, faces = rows(tmp_path)
     assert few["name"].startswith("faces64 ddim exponential 1")
     assert (few["drawn"]["steps"], more["drawn"]["steps"], faces["drawn"]) == (1, 2, None)
-    assert few["drawn"]["sha256"] == load_checkpoint(SHIPPED / "faces64").sha256
+    assert few["drawn"]["version"] == load_checkpoint(SHIPPED / "faces64").version
     assert (faces["name"], faces["images"], faces["reference"]) == ("other drawn faces", 24, "drawn faces")
     for key in ("FD-EfficientNet-Lite0-TF", "sFD-EfficientNet-Lite0-TF", "KID-EfficientNet-Lite0-TF"):
         values = [row["figures"][key]["value"] for row in (few, more, faces)]
