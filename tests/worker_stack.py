@@ -100,7 +100,10 @@ class Stack:
 
     @property
     def tiny(self) -> ModelInfo:
-        return read_catalog(self._models_dir).models["tiny"]
+        return self.model("tiny")
+
+    def model(self, name: str) -> ModelInfo:
+        return read_catalog(self._models_dir).models[name]
 
     def states(self, ids: list[str]) -> set[JobState]:
         return {self.queue.status(job_id).state for job_id in ids}

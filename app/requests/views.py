@@ -152,10 +152,8 @@ def list_text(page: Page, key: ApiKey | None) -> str:
 class Price(Frozen):
     """The price of a request, and when it would be done if it were sent now. Its parameters and seed are filled in.
 
-    `images` is the number of images in the answer. `cost` and `stored_bytes` are what the request takes of an API key's
-    limits: image-steps, and the most bytes that it leaves in the store and, counted twice, in Redis. `seconds` is the
-    time of the job alone on a worker; `eta_seconds` counts also what waits and runs. Both are null while the speed is
-    unknown.
+    `cost` and `stored_bytes` are what it takes of an API key's limits. `seconds` is the time of the job alone on a
+    worker; `eta_seconds` counts also what waits and runs. Both are null while the speed is unknown.
     """
 
     kind: str

@@ -16,9 +16,7 @@ router = APIRouter(tags=["health"])  # needs no API key, so it must tell nothing
 metrics_router = APIRouter(tags=["health"])
 
 OPEN_METRICS = "application/openmetrics-text"
-Verbose = Annotated[
-    str | None, Query(description="given, with any value or none, it adds the state of Redis, store and workers")
-]
+Verbose = Annotated[str | None, Query(description="adds the state of Redis, store and workers")]
 
 
 class Readiness(BaseModel):
@@ -39,10 +37,7 @@ async def health() -> dict[str, str]:
 
 @router.get("/readyz", summary="The process serves", response_model_exclude_none=True)
 async def ready(process: ProcessDep, verbose: Verbose = None) -> Readiness:
-    """Depends on no other service, as all front ends would leave their balancer at once. With `verbose` it tells them.
-
-    With API keys the live workers and their models are left out.
-    """
+    """Depends on no other service, so that not all front ends leave their balancer at once."""
     if process.draining.is_set():
         raise ShuttingDown
     return Readiness() if verbose is None else await run_in_threadpool(_look, process)

@@ -56,10 +56,7 @@ class ToldView(Frozen):
 
 
 class VersionView(Frozen):
-    """A version of a model: the live `workers` that hold it, and the `folder` of this server that does, or did last.
-
-    `folder` is absent from a version that only workers have.
-    """
+    """A version of a model: the number of live `workers` that hold it, and the `folder` here that does, or did last."""
 
     version: str
     workers: int
@@ -67,15 +64,12 @@ class VersionView(Frozen):
 
 
 class ModelView(Frozen):
-    """A model: the facts of its checkpoint, and what the live workers report; an unknown value is absent.
+    """A model and what its live workers report; an unknown value is absent.
 
-    `state` is `ready`, `refused` with a `reason`, or `unknown` while no worker has reported on it. A `reason` of
-    another state says why the folder is refused, while a version of before is served. `image_size` is the side of a
-    square, or height and width. `condition` is absent if it draws from noise alone. `conditions` is all that it can be
-    told, by name, its classes as `label`. `weaker` is there if a weaker network guides it. `about` is the first
-    sentence of its card, and `documents` says which of `card`, `sheet` and `losses` there are. `precision` is the
-    number format of its network calls. `slow_format` is there if the processor of a worker has no fast instructions for
-    this format.
+    `state` is `ready`, `refused` with a `reason`, or `unknown` until a worker has reported on it; with another state,
+    `reason` says why the folder is refused. `image_size` is a side, or height and width. `condition` is the image that
+    it draws from. `conditions` is all that it can be told, its classes as `label`. `about` begins its card.
+    `slow_format`: a worker's processor has no fast instructions for `precision`.
     """
 
     name: str

@@ -137,5 +137,6 @@ def test_it_knows_the_models_and_the_health_of_the_server(client: Any, small_mod
     assert [each.name for each in models.models] == sorted(path.name for path in small_models.iterdir())
     assert part("api.models.get_model").sync("tiny", client=client).image_size == SIZE
     assert part("api.health.health").sync(client=client).to_dict() == {"status": "ok"}
-    wait_until(lambda: part("api.health.ready").sync(client=client, verbose="").workers == 1, 30, "the worker is counted")
+    ready = part("api.health.ready")
+    wait_until(lambda: ready.sync(client=client, verbose="").workers == 1, 30, "the worker is counted")
     assert "difuso_jobs_accepted_total" in part("api.health.metrics").sync(client=client)

@@ -105,8 +105,8 @@ def api(redis_url: str, models_dir: Path, tmp_path: Path) -> Iterator[Api]:
         process.wait()
 
 
-def accepts(stack: Stack, jobs: int) -> bool:
-    return stack.queue.backlog("vectors").jobs == jobs
+def accepts(stack: Stack, ref: str, jobs: int) -> bool:
+    return stack.queue.backlog(ref).jobs == jobs
 
 
 BLANKS = 398_000 * " "
@@ -120,11 +120,11 @@ TEXTS = {
 def test_waiting_requests_hold_none_of_what_they_sent(api: Api, stack: Stack, text: str) -> None:
     """Nearly all is blanks within vectors, in 8 MB of text, or the longest vectors that a job can have."""
     body = json.dumps({"steps": 1, "condition": TEXTS[text]}).encode()
-    before = api.megabytes
+    before, ref = api.megabytes, stack.model("vectors").ref
     with ExitStack() as clients:
         for number in range(300):
             clients.enter_context(api.send(b"POST /generate", body))
-            wait_until(partial(accepts, stack, number + 1), 60, "the request waits")
+            wait_until(partial(accepts, stack, ref, number + 1), 60, "the request waits")
         assert api.megabytes - before < 200
 
 
