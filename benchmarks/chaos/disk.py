@@ -38,7 +38,7 @@ class Disk(Protocol):
     how: str
 
     def fill(self) -> None:
-        """Leaves no byte free."""
+        """Leaves no byte free; again, once ended jobs have freed some."""
 
     def free(self) -> None:
         """Undoes `fill`."""
@@ -61,7 +61,7 @@ class SmallDisk:
 
     def fill(self) -> None:
         block = bytes(65536)
-        with suppress(OSError), (self._mount / BALLAST).open("wb", buffering=0) as ballast:
+        with suppress(OSError), (self._mount / BALLAST).open("ab", buffering=0) as ballast:
             while ballast.write(block):
                 pass
 
@@ -95,15 +95,19 @@ class Folder:
         self._away = folder / "store.away"
         self.store.mkdir()
 
-    def fill(self) -> None:
+    def protect(self) -> None:
         self.store.rename(self._away)
         self.store.touch()
 
-    def free(self) -> None:
+    def unprotect(self) -> None:
         self.store.unlink()
         self._away.rename(self.store)
 
-    protect, unprotect = fill, free
+    def fill(self) -> None:
+        if not self._away.exists():
+            self.protect()
+
+    free = unprotect
 
 
 @contextmanager

@@ -15,6 +15,8 @@ from .cluster import Cluster, Member
 from .disk import Disk
 from .schedule import REDIS, STORE, Break, Fault
 
+REFILL_SECONDS = 0.2
+
 
 @dataclass
 class Saboteur:
@@ -113,7 +115,9 @@ class Saboteur:
     async def _fill_store(self, fault: Fault) -> None:
         await asyncio.to_thread(self.disk.fill)
         began = time.time()
-        await asyncio.sleep(fault.seconds)
+        while time.time() < began + fault.seconds:
+            await asyncio.sleep(REFILL_SECONDS)
+            await asyncio.to_thread(self.disk.fill)
         self.full.append((began, time.time()))
         await asyncio.to_thread(self.disk.free)
 

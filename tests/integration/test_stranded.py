@@ -16,16 +16,19 @@ from rq.registry import StartedJobRegistry
 
 from jobs.cascade import Enlarging
 from jobs.contract import FailureCode, Job, JobState, Progress
+from jobs.errors import JobUnreadable
 from jobs.kinds.generate import Generation
 from jobs.params import SamplingParams
 from jobs.redis import keys
 from jobs.redis.keys import QueueName
 from jobs.redis.queue import JobQueue
 from jobs.redis.queues import NAMES, known_queues, queue_key
+from jobs.redis.rq_job import DataJob
 from jobs.redis.workers import ModelReport, WorkerReport, publish_report
 from model.folders.version import ref_of
 from worker.engine.models import Models
 from worker.queue import stranded, superseded
+from worker.queue.foreign_data import put_aside
 from worker.queue.reporting import Reporter
 from worker.queue.rq_base import RqBase
 from worker.queue.stranded import Stranded
@@ -105,6 +108,31 @@ def test_a_job_is_bound_once_with_its_place_its_work_and_no_steps(client: redis.
     assert not client.hexists(f"rq:job:{jobs[0].id}", "resumed_at")
     queue.cancel(jobs[0].id)
     assert queue.status(jobs[0].id).state is JobState.CANCELLED
+
+
+def test_a_job_that_another_worker_binds_meanwhile_stays_as_it_is(
+    client: redis.Redis, queue: JobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs, read = [submit(queue), submit(queue)], DataJob.read
+
+    def slowly(job_id: str, client: redis.Redis) -> DataJob:
+        monkeypatch.setattr(stranded.DataJob, "read", read)
+        looks(client).look(models_here())  # the other worker is faster, and binds both
+        return read(job_id, client)
+
+    monkeypatch.setattr(stranded.DataJob, "read", slowly)
+    assert looks(client).look(models_here()) == []
+    for job in jobs:
+        assert queue.status(job.id).state is JobState.QUEUED
+        assert client.ttl(f"rq:job:{job.id}") == -1
+    ids = [job.id.encode() for job in jobs]
+    assert client.lrange(queue_key(QueueName(ref_of("tiny", HERE), 1, 3)), 0, -1) == ids
+
+
+def test_an_entry_that_is_gone_leaves_the_record_alone(client: redis.Redis, queue: JobQueue) -> None:
+    job = submit(queue)
+    put_aside(client, "rq:queue:elsewhere", job.id.encode(), JobUnreadable("it was read while it moved"))
+    assert queue.status(job.id).state is JobState.QUEUED
 
 
 def test_jobs_of_a_version_that_somebody_holds_stay(client: redis.Redis, queue: JobQueue) -> None:

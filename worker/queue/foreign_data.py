@@ -16,6 +16,13 @@ UNREADABLE_TTL = 60  # seconds that the record of an unreadable job is kept
 # Redis reports a state of its own by a code (MISCONF, NOREPLICAS, BUSY …); redis-py leaves out the plain ERR.
 _STATE = re.compile(r"(?:^|caused error: )(?!WRONGTYPE )[A-Z]{2,} ")
 
+_PUT_ASIDE = """
+if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 1 and KEYS[2] then
+  redis.pcall('HSET', KEYS[2], 'status', ARGV[2])  -- an error if another program has written there
+  redis.call('EXPIRE', KEYS[2], ARGV[3])
+end
+"""
+
 
 def is_refusal(error: Exception) -> bool:
     """Returns whether Redis refuses the command because of its data, so that a retry cannot help."""
@@ -23,15 +30,14 @@ def is_refusal(error: Exception) -> bool:
 
 
 def put_aside(client: redis.Redis, waiting: str, entry: bytes, error: Exception) -> None:
-    """Removes an entry from a list of jobs, because it does not name a job that can be read."""
+    """Removes an entry from a list of jobs, because it does not name a job that can be read.
+
+    Its record fails only if the entry was still there: else the job is another worker's by now.
+    """
     log.warning("removed from a queue: not a job", extra={"entry": repr(entry[:80]), "error": ascii(error)[:200]})
-    with client.pipeline(transaction=False) as pipe:
-        pipe.lrem(waiting, 1, entry)  # type: ignore[arg-type]  # bytes work, too
-        if not isinstance(error, (NoSuchJobError, UnicodeDecodeError)):
-            record = RqJob.key_for(entry.decode())
-            pipe.hset(record, "status", RqStatus.FAILED)
-            pipe.expire(record, UNREADABLE_TTL)
-        pipe.execute(raise_on_error=False)
+    has_record = not isinstance(error, (NoSuchJobError, UnicodeDecodeError))
+    names = [waiting, *([RqJob.key_for(entry.decode())] if has_record else [])]
+    client.eval(_PUT_ASIDE, len(names), *names, entry, RqStatus.FAILED.value, UNREADABLE_TTL)  # type: ignore[arg-type]
 
 
 def set_aside(client: redis.Redis, types: Mapping[str, str]) -> None:

@@ -113,6 +113,8 @@ class Stranded:
             try:
                 rq_job = DataJob.read(entry.decode("ascii"), self._client)
                 if rq_job.origin != str(name):
+                    if QueueName.read(rq_job.origin) is not None:
+                        continue  # another worker has just bound it
                     raise JobUnreadable("the job belongs in another queue")
                 job = None if name.contract > understanding.CONTRACT else decode(rq_job)
             except Exception as error:  # of any kind, if somebody else wrote it
