@@ -116,11 +116,11 @@ def test_a_job_that_another_worker_binds_meanwhile_stays_as_it_is(
     jobs, read = [submit(queue), submit(queue)], DataJob.read
 
     def slowly(job_id: str, client: redis.Redis) -> DataJob:
-        monkeypatch.setattr(stranded.DataJob, "read", read)
+        monkeypatch.setattr(DataJob, "read", read)
         looks(client).look(models_here())  # the other worker is faster, and binds both
         return read(job_id, client)
 
-    monkeypatch.setattr(stranded.DataJob, "read", slowly)
+    monkeypatch.setattr(DataJob, "read", slowly)
     assert looks(client).look(models_here()) == []
     for job in jobs:
         assert queue.status(job.id).state is JobState.QUEUED

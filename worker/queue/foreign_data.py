@@ -37,7 +37,7 @@ def put_aside(client: redis.Redis, waiting: str, entry: bytes, error: Exception)
     log.warning("removed from a queue: not a job", extra={"entry": repr(entry[:80]), "error": ascii(error)[:200]})
     has_record = not isinstance(error, (NoSuchJobError, UnicodeDecodeError))
     names = [waiting, *([RqJob.key_for(entry.decode())] if has_record else [])]
-    client.eval(_PUT_ASIDE, len(names), *names, entry, RqStatus.FAILED.value, UNREADABLE_TTL)  # type: ignore[arg-type]
+    client.eval(_PUT_ASIDE, len(names), *names, entry, RqStatus.FAILED.value, UNREADABLE_TTL)
 
 
 def set_aside(client: redis.Redis, types: Mapping[str, str]) -> None:
