@@ -128,5 +128,6 @@ def test_a_front_end_keeps_what_it_knows_until_it_can_read_again(
     assert follower.catalog.refused == {"new": "config.json cannot be read: Too many open files"}
     assert [record.getMessage().split()[1] for record in caplog.records] == ["changed", "untouched"]
     assert [follower.look(), follower.look()] == [True, False]
-    assert set(follower.catalog.models) == {"new", "untouched"}
+    assert set(follower.catalog.models) == {"new", "untouched", "changed"}  # workers still draw what it held before
+    assert follower.catalog.models["changed"] == known["changed"]
     assert set(follower.catalog.refused) == {"changed"}
