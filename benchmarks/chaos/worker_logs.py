@@ -70,6 +70,8 @@ def in_flight(lines: Iterable[Line]) -> set[str]:
 def waits(killed: Sequence[tuple[list[Line], float]], logs: Iterable[Sequence[Line]]) -> list[Wait]:
     """Returns the waits from each kill to the next claim of each job in flight; jobs never claimed again are left out.
 
+    So are those that another worker had claimed before the kill, because this one was frozen.
+
     Args:
         killed: the log of each killed process, and when it was killed.
         logs: the logs of all workers.
@@ -81,10 +83,11 @@ def waits(killed: Sequence[tuple[list[Line], float]], logs: Iterable[Sequence[Li
                 claims.setdefault(line.job_id, []).append(line.at)
     found = []
     for lines, at in killed:
+        own = {line.job_id: line.at for line in lines if line.event == CLAIMED}  # of several the last
         for job_id in in_flight(lines):
-            later = [claim for claim in claims.get(job_id, []) if claim > at]
-            if later:
-                found.append(Wait(job_id, at, min(later)))
+            later = min((claim for claim in claims[job_id] if claim > own[job_id]), default=None)
+            if later is not None and later > at:
+                found.append(Wait(job_id, at, later))
     return found
 
 

@@ -229,9 +229,7 @@ def _problem(response: httpx.Response) -> Problem:
         type=_text(content.get("type", "about:blank")),
         title=_text(content.get("title", response.reason_phrase)),
         status=response.status_code,
-        detail=_text(
-            content.get("detail") or content.get("title") or f"{response.url} answered {response.status_code}"
-        ),
+        detail=_text(detail),
         instance=_text(content.get("instance", "")),
         errors=tuple(
             {_text(name): _text(value) for name, value in each.items()}

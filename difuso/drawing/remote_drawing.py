@@ -150,7 +150,7 @@ def chosen_model(client: Client, request: Request) -> ServedView | None:
 
 
 class ServedModel(DrawingModel):
-    """A model of a server, as it was shown with the SHA-256 of its weights; all its jobs get the tag."""
+    """A model of a server, as it was shown; all its jobs get the tag."""
 
     is_here = False
     trained_images = None  # a server does not tell

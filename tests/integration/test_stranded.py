@@ -6,7 +6,7 @@ import json
 import time
 import uuid
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -23,7 +23,6 @@ from jobs.redis import keys
 from jobs.redis.keys import QueueName
 from jobs.redis.queue import JobQueue
 from jobs.redis.queues import NAMES, known_queues, queue_key
-from jobs.redis.rq_job import DataJob
 from jobs.redis.workers import ModelReport, WorkerReport, publish_report
 from model.folders.version import ref_of
 from worker.engine.models import Models
@@ -113,14 +112,14 @@ def test_a_job_is_bound_once_with_its_place_its_work_and_no_steps(client: redis.
 def test_a_job_that_another_worker_binds_meanwhile_stays_as_it_is(
     client: redis.Redis, queue: JobQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    jobs, read = [submit(queue), submit(queue)], DataJob.read
+    jobs, records = [submit(queue), submit(queue)], Stranded._records
 
-    def slowly(job_id: str, client: redis.Redis) -> DataJob:
-        monkeypatch.setattr(DataJob, "read", read)
+    def slowly(self: Stranded, entries: Sequence[bytes]) -> Iterator[tuple[bytes, Any]]:
+        monkeypatch.setattr(Stranded, "_records", records)
         looks(client).look(models_here())  # the other worker is faster, and binds both
-        return read(job_id, client)
+        return records(self, entries)
 
-    monkeypatch.setattr(DataJob, "read", slowly)
+    monkeypatch.setattr(Stranded, "_records", slowly)
     assert looks(client).look(models_here()) == []
     for job in jobs:
         assert queue.status(job.id).state is JobState.QUEUED

@@ -149,6 +149,11 @@ def test_logs_tell_who_was_in_flight_and_when_they_were_claimed_again() -> None:
     next_one = [line(18, "job claimed"), line(19, "job ended")]
     assert in_flight(killed) == {"a"}
     assert [wait.seconds for wait in waits([(killed, 5.0)], [killed, next_one])] == [13.0]
+    frozen = [line(1, "job claimed", "c")]
+    successor = [line(3, "job claimed", "c")]  # took over before the kill
+    third = [line(18, "job claimed", "c")]
+    assert waits([(frozen, 5.0)], [frozen, successor, third]) == []
+    assert [wait.seconds for wait in waits([(successor, 6.0)], [frozen, successor, third])] == [12.0]
     assert ended_more_than_once([killed, next_one]) == []
     assert ended_more_than_once([next_one, next_one]) == ["a"]
 

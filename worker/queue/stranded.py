@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 BIND_SECONDS = 3.0  # without a worker that takes the queue: one that starts again has reported by then
 REFUSED_SECONDS = 30.0  # in which every worker has loaded or refused the model
 LOOKAHEAD = 1000  # jobs of a queue that one look examines
+AT_ONCE = 50  # records that are read in one round trip: those with long vectors may have megabytes
 
 
 class Stranded:
@@ -109,9 +110,11 @@ class Stranded:
     def _jobs(self, name: QueueName) -> Iterator[tuple[DataJob, Job | None]]:
         """Yields the jobs of a queue; None in place of one that only a newer difuso can read."""
         entries: Any = self._client.lrange(queue_key(name), 0, LOOKAHEAD - 1)
-        for entry in entries:
+        for entry, record in self._records(entries):
             try:
-                rq_job = DataJob.read(entry.decode("ascii"), self._client)
+                if isinstance(record, Exception):
+                    raise record
+                rq_job = DataJob.of(entry.decode("ascii"), record, self._client)
                 if rq_job.origin != str(name):
                     if QueueName.read(rq_job.origin) is not None:
                         continue  # another worker has just bound it
@@ -123,6 +126,15 @@ class Stranded:
                 put_aside(self._client, queue_key(name), entry, error)
             else:
                 yield rq_job, job
+
+    def _records(self, entries: Sequence[bytes]) -> Iterator[tuple[bytes, Any]]:
+        """Yields each entry with the record of the job that it names, or with the error of Redis."""
+        for first in range(0, len(entries), AT_ONCE):
+            some = entries[first : first + AT_ONCE]
+            with self._client.pipeline(transaction=False) as pipe:
+                for entry in some:
+                    pipe.hgetall(DataJob.key_for("").encode() + entry)
+                yield from zip(some, pipe.execute(raise_on_error=False), strict=True)
 
 
 def _takes(worker: WorkerReport, name: QueueName) -> bool:

@@ -65,6 +65,7 @@ class Writers:
         self._snapshots = ThreadPoolExecutor(1, thread_name_prefix="snapshots", initializer=use_one_core)
         self._previews = ThreadPoolExecutor(1, thread_name_prefix="previews", initializer=use_one_core)
         self._saving: set[ActiveJob] = set()
+        self._failing: set[str] = set()  # what has failed the last time
         self._sweeping = Lock()
 
     def store(self, active: ActiveJob) -> None:
@@ -147,12 +148,18 @@ class Writers:
         except redis.RedisError:
             log.debug("a preview was lost")
 
-    @staticmethod
-    def _attempt(call: Callable[[], object], what: str) -> None:
-        """Makes a call that may fail without harm, and logs the failure, which a thread pool would swallow."""
+    def _attempt(self, call: Callable[[], object], what: str) -> None:
+        """Makes a call that may fail without harm, and logs the failure, which a thread pool would swallow.
+
+        While a store fails, each job meets it many times: the log says so once, until a call succeeds again.
+        """
         try:
             call()
         except (StoreUnavailable, redis.RedisError) as error:
-            log.warning("cannot %s: the store or Redis does not answer (%s)", what, type(error).__name__)
+            if what not in self._failing:
+                log.warning("cannot %s: the store or Redis does not answer (%s)", what, type(error).__name__)
+            self._failing.add(what)
         except Exception:
             log.exception("cannot %s", what)
+        else:
+            self._failing.discard(what)
