@@ -54,8 +54,13 @@ def bind_queued(client: Any, job: Job, queue: QueueName) -> bool:
     """
     target = QueueName(job.ref, queue.contract, queue.urgency)
     names = (
-        *(queue_key(queue), RqJob.key_for(job.id), keys.backlog(queue.ref), keys.backlog(job.ref)),
-        *(queue_key(target), NAMES, keys.progress(job.id)),
+        queue_key(queue),
+        RqJob.key_for(job.id),
+        keys.backlog(queue.ref),
+        keys.backlog(job.ref),
+        queue_key(target),
+        NAMES,
+        keys.progress(job.id),
     )
     facts = job.id, str(target), VERSIONS, json.dumps(job.versions), job.image_steps, status_channel(job.id), RESUMED_AT
     return bool(client.eval(_BIND, len(names), *names, *facts))

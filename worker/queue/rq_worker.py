@@ -95,7 +95,11 @@ class EngineWorker(RqBase):
         self._stranded = Stranded(client, self._reporter, settings)
         self._superseded = Superseded(client)
         self._readers = JobReaders(
-            *(self, self._outcomes, store, models, self._inbox.put),
+            self,
+            self._outcomes,
+            store,
+            models,
+            self._inbox.put,
             bind=self._stranded.bind_second,
             store_wait=settings.store_wait,
         )
