@@ -94,15 +94,8 @@ class EngineWorker(RqBase):
         self._outcomes = Outcomes(self, self._reporter, self._writers, metrics, spans)
         self._stranded = Stranded(client, self._reporter, settings)
         self._superseded = Superseded(client)
-        self._readers = JobReaders(
-            self,
-            self._outcomes,
-            store,
-            models,
-            self._inbox.put,
-            bind=self._stranded.bind_second,
-            store_wait=settings.store_wait,
-        )
+        wait, bind = settings.store_wait, self._stranded.bind_second
+        self._readers = JobReaders(self, self._outcomes, store, models, self._inbox.put, bind=bind, store_wait=wait)
         self._running: dict[ActiveJob, RunningJob] = {}
         self._pacer = Pacer()
         self._stop_at: float | None = None
