@@ -143,3 +143,24 @@ def test_a_lost_device_that_a_writer_notices_first_ends_no_job(tmp_path: Path, m
     with pytest.raises(torch.AcceleratorError) as caught:
         outcomes.end({cast(Any, object()): event})
     assert (caught.value, ended) == (lost, [])
+
+
+def test_the_log_says_once_that_a_store_fails_until_it_works_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    dropped: list[str] = []
+
+    def drop_snapshot(job_id: str) -> None:
+        dropped.append(job_id)
+        if job_id != "c":
+            raise StoreUnavailable
+
+    store = ResultStore(str(tmp_path))
+    monkeypatch.setattr(store, "drop_snapshot", drop_snapshot)
+    writers = Writers(store, cast(Any, None), lambda event: None, store_wait=60)
+    for job_id in "abcd":
+        writers.forget(job_id)
+    wait_until(lambda: len(caplog.records) == 2, 10, "the log has told of both failures")
+    writers.close()
+    assert dropped == ["a", "b", "c", "d"]
+    assert {record.getMessage().partition(":")[0] for record in caplog.records} == {"cannot drop a snapshot"}
