@@ -113,7 +113,7 @@ def test_a_job_waits_while_its_pictures_cannot_be_read(stack: Stack, tmp_path: P
     hurried = stack.submit(Denoising(depth=400), [picture], timeout=1)
     uploads.rename(hidden)
     uploads.touch()  # no folder any more: an error of the store, where a missing file would be one of the job
-    stack.start_worker()
+    stack.start_worker(store_wait=1)
     wait_until(lambda: "goes back to its queue" in stack.log(0), 30, "the worker has noticed")
     other = stack.submit()
     wait_until(lambda: stack.states([other]) == {JobState.SUCCEEDED}, 20, "another job has succeeded")
@@ -228,4 +228,4 @@ def test_a_new_version_is_served_while_jobs_end_on_the_old(redis_url: str, model
         assert stack.manifest(after).job.version == newer
         (models / "tiny" / "model.safetensors").write_bytes(b"no weights")
         wait_until(lambda: "model tiny is refused" in stack.log(0), 30, "the damaged version is refused")
-        stack.finish([stack.submit(), stack.submit(model="other")], 20)
+        stack.finish([stack.submit(versions=(newer,)), stack.submit(model="other")], 20)
