@@ -78,7 +78,7 @@ def sheet(made: Result) -> tuple[bytes, str]:
         return made.pngs[0], ""
     job = made.manifest.job
     images = _opened(made.course, bits=job.bits)
-    canvas = _side_by_side(images, len(images) if job.task.is_passage else _columns(len(images)))
+    canvas = _side_by_side(images, len(images) if job.task.is_sequence else _columns(len(images)))
     file = io.BytesIO()
     canvas.save(file, "PNG", pnginfo=_text(made.manifest))
     return file.getvalue(), ""

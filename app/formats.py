@@ -18,7 +18,7 @@ class Format(StrEnum):
     """A media type and its encoder. If an Accept header prefers several equally, the last of them here is chosen."""
 
     extension: str  # the extension of file names
-    words: str  # a description for the documentation
+    description: str  # a description for the documentation
     render: Encoder | None  # the function that makes the body; None if the answer is the job as JSON
     by_wildcard: bool  # whether a `*` in an Accept header includes this format
     shows_trace: bool  # whether a trace of the job changes the body
@@ -27,14 +27,14 @@ class Format(StrEnum):
         cls,
         media_type: str,
         extension: str,
-        words: str,
+        description: str,
         render: Encoder | None,
         by_wildcard: bool = True,
         shows_trace: bool = False,
     ) -> Format:
         form = str.__new__(cls, media_type)
         form._value_ = media_type
-        form.extension, form.words, form.render = extension, words, render
+        form.extension, form.description, form.render = extension, description, render
         form.by_wildcard, form.shows_trace = by_wildcard, shows_trace
         return form
 
@@ -60,7 +60,7 @@ class Format(StrEnum):
 
 
 # The OpenAPI description of an answer with images. PNG is first: generated clients take the first type that they know.
-FORMATS = f"The images, as Accept demands: {'; '.join(f'{form} is {form.words}' for form in reversed(Format))}"
+FORMATS = f"The images, as Accept demands: {'; '.join(f'{form} is {form.description}' for form in reversed(Format))}"
 BINARY = {"type": "string", "format": "binary"}  # of OpenAPI 3.0, but what generators of clients know
 CONTENT: dict[str, dict[str, Any]] = {form.value: {"schema": BINARY} for form in reversed(Format)} | {
     Format.JSON: {"schema": {"$ref": "#/components/schemas/JobView"}}

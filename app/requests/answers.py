@@ -151,7 +151,7 @@ def poll_seconds(status: JobStatus) -> int:
 
 def _ends(manifest: Manifest, store: ResultStore) -> list[bytes]:
     """Returns the two images between which an interpolation lies; none for one between seeds, and for other jobs."""
-    if not manifest.job.task.is_passage:
+    if not manifest.job.task.is_sequence:
         return []
     ends = [store.upload(manifest.job.id, image.sha256) for image in manifest.job.pictures]
     if None in ends:

@@ -28,13 +28,13 @@ class Task(Frozen):
 
     Attributes:
         kind: the name of the kind, and of its endpoint.
-        is_passage: whether the result leads from one end to the other, so that sheets are rows. The ends are the images
-            of the request, if there are any; sheets include them.
+        is_sequence: whether the result leads from one end to the other, so that sheets are rows. The ends are the
+            images of the request, if there are any; sheets include them.
         needs_condition: whether the model must be one that draws from an image; all others must not be.
     """
 
     kind: str
-    is_passage: ClassVar[bool] = False
+    is_sequence: ClassVar[bool] = False
     needs_condition: ClassVar[bool] = False
 
     @property
@@ -60,7 +60,7 @@ class Task(Frozen):
         """Returns the work of the job: images times network calls; `guided_steps` as in `SamplingParams.calls`."""
         return params.n * params.calls(guided_steps)
 
-    def abreast(self, params: SamplingParams) -> float:
+    def mean_concurrency(self, params: SamplingParams) -> float:
         """Returns the average number of images that step side by side over the run."""
         return params.n
 

@@ -78,7 +78,7 @@ class Interpolation(Task):
     mode: Literal["ddpm", "ddim"] = "ddpm"
     noise: Literal["shared", "independent", "rescaled"] = "shared"
     seeds: tuple[Seed, Seed] | None = None
-    is_passage: ClassVar[bool] = True
+    is_sequence: ClassVar[bool] = True
 
     @model_validator(mode="after")
     def _between_images_or_seeds(self) -> Self:
@@ -102,7 +102,7 @@ class Interpolation(Task):
         inversion = params.model_copy(update={"classifier_scale": 0.0, "steps": params.steps - 1})
         return drawn + 2 * inversion.calls(None if guided_steps is None else min(guided_steps, inversion.steps))
 
-    def abreast(self, params: SamplingParams) -> float:
+    def mean_concurrency(self, params: SamplingParams) -> float:
         """Returns the average number of images that step side by side: the two inversions first, then all images."""
         if self.mode == "ddpm":
             return params.n

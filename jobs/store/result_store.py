@@ -30,7 +30,7 @@ from ..contract import Manifest
 from ..errors import ResultExpired, StoreUnavailable
 from ..images.npz import unpacked
 from .blobs import Blobs
-from .hanging_calls import HangingCalls, Result
+from .time_limited_calls import Result, TimeLimitedCalls
 
 log = logging.getLogger(__name__)
 
@@ -64,8 +64,8 @@ class ResultStore:
         self._observe = observe
         self.readers = LOCAL_READERS if self._blobs.is_local else CALLS
         self._root = self._blobs.root
-        self._calls = HangingCalls(CALLS)
-        self._checks = HangingCalls(1)  # while one hangs, another would hang too, and cost one more thread
+        self._calls = TimeLimitedCalls(CALLS)
+        self._checks = TimeLimitedCalls(1)  # while one hangs, another would hang too, and cost one more thread
 
     def write_image(self, job_id: str, attempt: str, index: int, png: bytes) -> str:
         """Stores one image of one attempt; returns its path for the manifest."""
@@ -247,7 +247,7 @@ class ResultStore:
                 raise StoreUnavailable from error
 
     def _call(
-        self, function: Callable[[], Result], seconds: float = IMAGE_SECONDS, calls: HangingCalls | None = None
+        self, function: Callable[[], Result], seconds: float = IMAGE_SECONDS, calls: TimeLimitedCalls | None = None
     ) -> Result:
         with _translated():
             return (calls or self._calls).call(function, seconds)

@@ -170,7 +170,7 @@ def test_jobs_are_started_together_once_though_the_reply_was_lost(
     assert [job.id for job, _ in popped] == ids
     lost = Lossy.lost
     Lossy.armed = True
-    executions = worker.insist(lambda: worker.start(popped))
+    executions = worker.retry_until_deadline(lambda: worker.start(popped))
     assert Lossy.lost == lost + 1
     entries = worker.connection.zrange(queued.started_job_registry.key, 0, -1)
     assert sorted(entries) == sorted(each.composite_key.encode() for each in executions if each is not None)
@@ -262,7 +262,7 @@ def test_a_start_that_redis_refuses_is_repeated_without_the_foreign_data(
     job_id = submit(queue)
     popped = claims.take(worker.queues, [])
     client.set(f"rq:executions:{job_id}", "something else")
-    (execution,) = worker.insist(lambda: worker.start(popped))
+    (execution,) = worker.retry_until_deadline(lambda: worker.start(popped))
     assert execution is not None
     assert worker.owns(popped[0][0], execution)
     assert queue.status(job_id).state is JobState.RUNNING
@@ -331,7 +331,7 @@ def test_a_job_is_handed_back_once_though_the_reply_was_lost(
     job, execution = start(worker, claims)
     lost = Lossy.lost
     Lossy.armed = True
-    worker.insist(lambda: worker.hand_back(job, worker.queues[0], execution, at_front=at_front))
+    worker.retry_until_deadline(lambda: worker.hand_back(job, worker.queues[0], execution, at_front=at_front))
     assert Lossy.lost == lost + 1
     assert waiting(worker) == ([first, second] if at_front else [second, first])
     assert queue.status(first).state is JobState.QUEUED
@@ -422,7 +422,7 @@ def test_a_job_that_is_recovered_at_this_moment_is_not_handed_back_too(
     job_id = submit(queue)
     job, execution = start(worker, claims)
     lose("owns")
-    worker.insist(lambda: worker.hand_back(job, worker.queues[0], execution))
+    worker.retry_until_deadline(lambda: worker.hand_back(job, worker.queues[0], execution))
     assert waiting(worker) == [job_id], "once"
 
 
@@ -431,7 +431,7 @@ def test_a_job_is_handed_back_though_redis_came_back_empty(worker: RqBase, queue
     job, execution = start(worker, claims)
     worker.connection.flushall()
     for _ in range(2):
-        worker.insist(lambda: worker.hand_back(job, worker.queues[0], execution))
+        worker.retry_until_deadline(lambda: worker.hand_back(job, worker.queues[0], execution))
     assert waiting(worker) == [job_id]
 
 
@@ -684,7 +684,9 @@ def test_a_job_that_is_recovered_at_this_moment_does_not_end_here(
         assert outcomes_of(worker).succeed({item: cast(Any, SimpleNamespace(seconds=0.0))}) == ["lost"]
     else:
         lose("owns")
-        assert not worker.insist(lambda: worker.fail(job, execution, RuntimeError("broken"), stopped=False))
+        assert not worker.retry_until_deadline(
+            lambda: worker.fail(job, execution, RuntimeError("broken"), stopped=False)
+        )
     assert queue.status(job_id).state is JobState.QUEUED
     assert waiting(worker) == [job_id]
     assert not client.exists(f"rq:results:{job_id}")
@@ -697,7 +699,7 @@ def test_a_job_fails_once_though_the_reply_was_lost(
     job, execution = start(worker, claims)
     lost = Lossy.lost
     Lossy.armed = True
-    assert worker.insist(lambda: worker.fail(job, execution, RuntimeError("broken"), stopped=False))
+    assert worker.retry_until_deadline(lambda: worker.fail(job, execution, RuntimeError("broken"), stopped=False))
     assert Lossy.lost == lost + 1
     assert queue.status(job_id).state is JobState.FAILED
     assert client.xlen(f"rq:results:{job_id}") == 1

@@ -90,7 +90,7 @@ class Outcomes:
                 pipe.execute()
             return done
 
-        owned = self._rq.insist(commit)
+        owned = self._rq.retry_until_deadline(commit)
         return [self._end(running, JobState.SUCCEEDED, owned=its) for running, its in zip(ended, owned, strict=True)]
 
     def fail(self, running: RunningJob, error: BaseException) -> str:
@@ -108,16 +108,16 @@ class Outcomes:
                 self._reporter.ended(pipe, running, state, failure=code)
                 pipe.execute()
 
-        owned = self._rq.insist(commit)
+        owned = self._rq.retry_until_deadline(commit)
         if owned:
-            self._rq.insist(announce)
+            self._rq.retry_until_deadline(announce)
         return self._end(running, state, owned=owned)
 
     def release(self, claim: Claim) -> str:
         """Hands a job back to its queue, at the front. Returns the outcome, `handed back`."""
         job_id = claim.rq_job.id
-        self._rq.insist(lambda: self._rq.hand_back(claim.rq_job, claim.queue, claim.execution))
-        self._rq.insist(lambda: self._reporter.requeued(job_id, _name(claim.queue.name).ref))
+        self._rq.retry_until_deadline(lambda: self._rq.hand_back(claim.rq_job, claim.queue, claim.execution))
+        self._rq.retry_until_deadline(lambda: self._reporter.requeued(job_id, _name(claim.queue.name).ref))
         self._metrics.retried("drain")
         facts: dict[str, object] = {"job_id": job_id}
         if isinstance(claim, RunningJob):
@@ -129,8 +129,8 @@ class Outcomes:
         """Ends a claimed job that cannot start, or that was cancelled before it did."""
         job, code = claim.rq_job, failure_code(error, {"job_id": claim.rq_job.id})
         if code is not None:
-            self._rq.insist(lambda: self._reporter.not_started(job.id, code))
-        if self._rq.insist(lambda: self._rq.fail(job, claim.execution, error, stopped=code is None)):
+            self._rq.retry_until_deadline(lambda: self._reporter.not_started(job.id, code))
+        if self._rq.retry_until_deadline(lambda: self._rq.fail(job, claim.execution, error, stopped=code is None)):
             self._end_refused(job, claim.queue.name, JobState.CANCELLED if code is None else JobState.FAILED)
 
     def give_up(self, jobs: Iterable[DataJob]) -> None:
@@ -139,7 +139,7 @@ class Outcomes:
             self._end_refused(job, job.origin, JobState.FAILED)
 
     def _end_refused(self, job: DataJob, queue: str, outcome: str) -> None:
-        self._rq.insist(lambda: self._reporter.changed(job.id))
+        self._rq.retry_until_deadline(lambda: self._reporter.changed(job.id))
         self._writers.forget(job.id)
         known, model = known_job(job), _name(queue).model
         self._metrics.refused(known.kind if known else "unknown", model, outcome)

@@ -116,7 +116,7 @@ class JobReaders:
             log.warning("a job cannot be started", extra={"job_id": claim.rq_job.id, "error": repr(error)})
             self._outcomes.refuse(claim, error)
         elif claim.rq_job.put_off_at:
-            self._rq.insist(lambda: self._rq.connection.hdel(claim.rq_job.key, PUT_OFF_AT, PUT_OFFS))
+            self._rq.retry_until_deadline(lambda: self._rq.connection.hdel(claim.rq_job.key, PUT_OFF_AT, PUT_OFFS))
         return event.active
 
     def drop_lost(self) -> None:
@@ -157,12 +157,12 @@ class JobReaders:
         """
         job = claim.rq_job
         patience = max(job.timeout or 0, self._store_wait if isinstance(error, StoreUnavailable) else 0)
-        if self._rq.insist(lambda: self._rq.connection.exists(keys.cancel(job.id))):
+        if self._rq.retry_until_deadline(lambda: self._rq.connection.exists(keys.cancel(job.id))):
             self._outcomes.refuse(claim, Cancelled())
         elif job.put_offs >= MIN_PUT_OFFS and time.time() - job.put_off_at > patience:
             self._outcomes.refuse(claim, error)
         else:
             log.warning("a job goes back to its queue: %s", error, extra={"job_id": job.id})
             if isinstance(error, ModelIsMissing):
-                self._rq.insist(partial(self._bind, error.job, self._models))
-            self._rq.insist(lambda: self._rq.hand_back(job, claim.queue, claim.execution, at_front=False))
+                self._rq.retry_until_deadline(partial(self._bind, error.job, self._models))
+            self._rq.retry_until_deadline(lambda: self._rq.hand_back(job, claim.queue, claim.execution, at_front=False))

@@ -86,7 +86,7 @@ class RqBase:
 
     # Waiting for Redis, which may go away at any time.
 
-    def insist(self, call: Callable[[], Result]) -> Result:
+    def retry_until_deadline(self, call: Callable[[], Result]) -> Result:
         """Repeats a call until it succeeds.
 
         Raises:
@@ -122,7 +122,7 @@ class RqBase:
         self._trouble_at = time.monotonic()
 
     @property
-    def owes_beat(self) -> bool:
+    def heartbeat_due(self) -> bool:
         """Whether Redis was away since the last heartbeat, so that the next one is due at once."""
         return self._trouble_at > self._last_beat
 

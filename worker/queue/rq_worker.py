@@ -127,7 +127,7 @@ class EngineWorker(RqBase):
                 log.exception("Redis refused a command because of the data that it holds")
                 time.sleep(IDLE_SECONDS)
         self._engine.stop()
-        self.insist(lambda: self._reporter.leave(self.name))
+        self.retry_until_deadline(lambda: self._reporter.leave(self.name))
         self._readers.close()
         self._writers.close()
         self._follower.close()
@@ -135,12 +135,12 @@ class EngineWorker(RqBase):
     def _turn(self) -> None:
         if self._follower.models is not self._models:
             self._serve(self._follower.models)
-        if self._pacer.is_due("beat", HEARTBEAT_SECONDS) or self.owes_beat:
-            self.insist(self._beat)
+        if self._pacer.is_due("beat", HEARTBEAT_SECONDS) or self.heartbeat_due:
+            self.retry_until_deadline(self._beat)
         if self._pacer.is_due("recover", RECOVERY_SECONDS):
-            self._outcomes.give_up(self.insist(self.recover))
-            self._outcomes.give_up(self.insist(lambda: self._stranded.look(self._models)))
-            self.insist(lambda: self._claims.make_room(self.queues, self._running))
+            self._outcomes.give_up(self.retry_until_deadline(self.recover))
+            self._outcomes.give_up(self.retry_until_deadline(lambda: self._stranded.look(self._models)))
+            self.retry_until_deadline(lambda: self._claims.make_room(self.queues, self._running))
         if self._running and self._pacer.is_due("progress", PROGRESS_SECONDS):
             self._report()
         self._claim_all(self.queues if self._stop_at is None else [])
@@ -218,7 +218,9 @@ class EngineWorker(RqBase):
             popped = self._claims.take(queues, self._held, crowded=crowded)
             if not popped:
                 return
-            for (rq_job, waiting), execution in zip(popped, self.insist(lambda: self.start(popped)), strict=True):
+            for (rq_job, waiting), execution in zip(
+                popped, self.retry_until_deadline(lambda: self.start(popped)), strict=True
+            ):
                 if execution is not None:
                     self._readers.read(Claim(rq_job, waiting, execution))
         except redis.RedisError as error:
@@ -245,8 +247,8 @@ class EngineWorker(RqBase):
         actives = [running.active for running in begun]
         try:
             for running in begun:
-                self.insist(partial(self.credit, running.rq_job, running.active.resumed_at))
-            self.insist(lambda: self._reporter.started(actives, among=[*self._running, *actives]))
+                self.retry_until_deadline(partial(self.credit, running.rq_job, running.active.resumed_at))
+            self.retry_until_deadline(lambda: self._reporter.started(actives, among=[*self._running, *actives]))
         except redis.ResponseError as error:
             if len(begun) == 1:
                 self._outcomes.refuse(begun[0], error)

@@ -21,8 +21,8 @@ from jobs.contract import ImageFile, Job, Manifest
 from jobs.errors import ResultExpired, StoreUnavailable
 from jobs.params import SamplingParams
 from jobs.store.blobs import S3_TIMEOUTS, Blobs
-from jobs.store.hanging_calls import HangingCalls
 from jobs.store.result_store import ResultStore
+from jobs.store.time_limited_calls import TimeLimitedCalls
 
 ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 
@@ -271,13 +271,13 @@ def test_a_usable_store_stays_as_it_was(store: ResultStore, tmp_path: Path) -> N
 
 def test_a_check_that_hangs_costs_one_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However often it is repeated; other calls keep theirs."""
-    stuck, call, hanging = Event(), HangingCalls.call, list[object]()
+    stuck, call, hanging = Event(), TimeLimitedCalls.call, list[object]()
 
     def hang(*args: object, **kwargs: object) -> None:
         hanging.append(args)
         stuck.wait()
 
-    monkeypatch.setattr(HangingCalls, "call", lambda self, function, seconds: call(self, function, 0.1))
+    monkeypatch.setattr(TimeLimitedCalls, "call", lambda self, function, seconds: call(self, function, 0.1))
     monkeypatch.setattr(MemoryFileSystem, "pipe_file", hang)
     store = ResultStore(f"memory://{tmp_path}")
     try:
@@ -343,8 +343,8 @@ def test_a_pipe_is_no_picture(tmp_path: Path) -> None:
 
 
 def test_a_store_that_hangs_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stuck, call = Event(), HangingCalls.call
-    monkeypatch.setattr(HangingCalls, "call", lambda self, function, seconds: call(self, function, 0.1))
+    stuck, call = Event(), TimeLimitedCalls.call
+    monkeypatch.setattr(TimeLimitedCalls, "call", lambda self, function, seconds: call(self, function, 0.1))
     monkeypatch.setattr(MemoryFileSystem, "cat_file", lambda *args: stuck.wait())
     monkeypatch.setattr(MemoryFileSystem, "pipe_file", lambda *args, **kwargs: stuck.wait())
     monkeypatch.setattr(MemoryFileSystem, "rm_file", lambda *args: stuck.wait())

@@ -204,7 +204,7 @@ class Reading:
         self.refused: list[Exception] = []
         self.handed_back: list[Any] = []
         rq = SimpleNamespace(
-            insist=lambda call: call(),
+            retry_until_deadline=lambda call: call(),
             connection=SimpleNamespace(exists=lambda key: 0),
             hand_back=lambda job, *_, at_front: self.handed_back.append((job, at_front)),
         )

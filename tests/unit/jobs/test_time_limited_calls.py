@@ -7,7 +7,7 @@ from threading import Event, Thread
 
 import pytest
 
-from jobs.store.hanging_calls import HangingCalls
+from jobs.store.time_limited_calls import TimeLimitedCalls
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def stuck() -> Iterator[Event]:
 
 
 def test_a_call_gives_what_its_function_gives() -> None:
-    calls = HangingCalls(1)
+    calls = TimeLimitedCalls(1)
     for _ in range(3):
         assert calls.call(lambda: 7, 10) == 7
         with pytest.raises(ZeroDivisionError):
@@ -27,14 +27,14 @@ def test_a_call_gives_what_its_function_gives() -> None:
 
 
 def test_a_call_that_hangs_is_given_up(stuck: Event) -> None:
-    calls = HangingCalls(2)
+    calls = TimeLimitedCalls(2)
     with pytest.raises(TimeoutError):
         calls.call(stuck.wait, 0.1)
     assert calls.call(lambda: 7, 10) == 7
 
 
 def test_calls_that_hang_take_so_many_threads_and_no_more(stuck: Event) -> None:
-    calls = HangingCalls(2)
+    calls = TimeLimitedCalls(2)
     begun: list[None] = []
 
     def hang() -> bool:
@@ -53,7 +53,7 @@ def test_a_call_for_which_no_thread_starts_takes_none_from_later_ones(monkeypatc
     def refuse(thread: Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    calls = HangingCalls(1)
+    calls = TimeLimitedCalls(1)
     with monkeypatch.context() as patch:
         patch.setattr(Thread, "start", refuse)
         for _ in range(2):

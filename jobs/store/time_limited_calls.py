@@ -9,7 +9,7 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 
-class HangingCalls:
+class TimeLimitedCalls:
     """Makes calls with a time limit.
 
     A system call cannot be interrupted. So a call whose time is over goes on in its thread, and may still succeed. Its
