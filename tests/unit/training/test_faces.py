@@ -3,7 +3,6 @@
 import json
 import re
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -107,11 +106,3 @@ def test_a_recipe_takes_the_values_of_the_faces() -> None:
     assert load_recipe("smoke", changes).conditions == {"hair": Choice(ATTRIBUTES["hair"], null=True)}
     few = load_recipe("smoke", [*changes, 'conditions.hair.values=["long", "short"]'])
     assert few.conditions == {"hair": Choice(("long", "short"), null=True)}
-
-
-def test_the_documentation_names_all_values() -> None:
-    text = (Path(__file__).parents[3] / "docs/training.md").read_text("utf-8")
-    for name, values in ATTRIBUTES.items():
-        row = re.search(rf"^\| `{name}` \| (.*) \|$", text, re.MULTILINE)
-        assert row is not None, name
-        assert tuple(value.partition(" (")[0] for value in row[1].split(", ")) == values
