@@ -63,7 +63,6 @@ def describe(manifest: Manifest) -> dict[str, Any]:
         **({"pictures": [image.model_dump() for image in job.pictures]} if job.pictures else {}),
         "model": job.model,
         **dict(zip(("version", "upscaler_version"), job.versions, strict=False)),
-        **({"compiled": True} if manifest.compiled else {}),
         **({} if manifest.precision == "float32" else {"precision": manifest.precision}),
         **({"bits": job.bits} if job.bits != 8 else {}),
         "params": job.params.model_dump(),

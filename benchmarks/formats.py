@@ -99,7 +99,7 @@ def compare_servers(model: Path, seconds: float, report: Report) -> None:
 
 def _network(checkpoint: Checkpoint, precision: Precision) -> Network:
     own = replace(checkpoint, network=deepcopy(checkpoint.network)).in_precision(precision)
-    return by_position(own, torch.device("cpu"), {})
+    return by_position(own, torch.device("cpu"))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,6 @@ def main(
     seconds: Annotated[float, typer.Option(help="Seconds of one window under load.")] = 20.0,
     pairs: Annotated[int, typer.Option(help="Pairs of windows without and with polling clients.")] = 5,
     claims: Annotated[int, typer.Option(help="Requests to an idle server.")] = 60,
-    compiled: Annotated[bool, typer.Option("--compiled", help="Use the networks of `difuso compile`.")] = False,
     cores: Annotated[int, typer.Option(min=1, help="Cores that everything shares.")] = 2,
     out: Annotated[Path, typer.Option(help="JSON file.")] = Path("var/bench-overhead.json"),
 ) -> None:
@@ -38,9 +37,7 @@ def main(
         raise typer.BadParameter(f"the parts are {', '.join(PARTS)}", param_hint="--only")
     machine.warn_if_busy()
     machine.use_cores(cores)
-    if compiled:
-        stack.use_compiled_networks()
-    settings = {"seconds": seconds, "pairs": pairs, "compiled": compiled}
+    settings = {"seconds": seconds, "pairs": pairs}
     report = Report(out, {"model": "tiny" if tiny else str(model), **settings})
     with tempfile.TemporaryDirectory() as folder:
         models = Path(folder)
@@ -53,7 +50,7 @@ def main(
             "crowded": lambda: measure_crowded(served, report),
             "polling": lambda: measure_polling(served, seconds, pairs, report),
             "memory": lambda: measure_memory(served, report),
-            "start": lambda: measure_start(small if tiny else model, report, most=8 if compiled else 5),
+            "start": lambda: measure_start(small if tiny else model, report, most=5),
             "short": lambda: short_jobs.measure(served, seconds, cores, report),  # sets the threads of all later parts
         }
         for name, part in parts.items():

@@ -90,9 +90,6 @@ def main(
     only: Annotated[list[str] | None, typer.Option(help="Servers to run; may be repeated.")] = None,
     rate: Annotated[float | None, typer.Option(help="Requests a second, instead of 70 % of the better peer.")] = None,
     exact: Annotated[bool, typer.Option(help="For our workers: images never depend on their neighbours.")] = True,
-    compiled: Annotated[
-        bool, typer.Option("--compiled", help="For our workers: use the networks of `difuso compile`.")
-    ] = False,
     precision: Annotated[
         Precision | None, typer.Option(help="Number format of all servers; by default that of the model.")
     ] = None,
@@ -107,11 +104,9 @@ def main(
         raise typer.BadParameter(f"the servers are {', '.join(NAMES)}", param_hint="--only")
     machine.warn_if_busy()
     share_cores(cores)
-    if compiled:
-        stack.use_compiled_networks()
     if precision is not None:
         stack.ENVIRONMENT["DIFUSO_PRECISION"] = precision
-    ours = {"exact": exact, "compiled": compiled, "workers": workers, "precision": precision}
+    ours = {"exact": exact, "workers": workers, "precision": precision}
     report = Report(out, {"model": "tiny" if tiny else str(model), **ours, "seconds": seconds, "seed": seed})
     with tempfile.TemporaryDirectory() as folder:
         models = Path(folder)
@@ -121,7 +116,7 @@ def main(
             workers=workers,
             seed=seed,
         )
-        capacity = compare_capacity(contest, names, capacity_seconds, report, least=1.5 if compiled else 1.15)
+        capacity = compare_capacity(contest, names, capacity_seconds, report, least=1.15)
         rivals = [found for name, found in capacity.items() if name != "difuso"] or list(capacity.values())
         orders = poisson(rate or LOAD * max(rivals) / MEAN_IMAGE_STEPS, seconds, seed)
         compare_latency(contest, names, orders, report)

@@ -51,14 +51,6 @@ class Difuso(System):
     metrics_url: str = ""
 
 
-def use_compiled_networks() -> None:
-    """Lets our workers use what `difuso compile` has compiled here."""
-    folder = Path("var/compiled").resolve()
-    if not any(folder.rglob("*.pt2")):
-        raise SystemExit("no compiled networks are here: run difuso compile, which says whether they are faster")
-    ENVIRONMENT.update(DIFUSO_COMPILE="auto", DIFUSO_COMPILED_DIR=str(folder))
-
-
 @contextmanager
 def difuso(
     model: Path,

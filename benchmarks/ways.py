@@ -49,7 +49,7 @@ def measure_ways(folder: Path, device: torch.device, size: int) -> list[Way]:
     operations = size * _operations(checkpoint.denoiser, x[:1], timesteps[:1], {name: told[name][:1] for name in told})
     batch = [each.to(device) for each in (x, timesteps, *told.values())]
     checkpoint, peak = checkpoint.in_precision("float32"), _gemm_rate(device)
-    reference = by_position(checkpoint, device, {})(*batch)
+    reference = by_position(checkpoint, device)(*batch)
     found = []
     for name, prepare in _ways(checkpoint, device, batch):
         try:
@@ -69,12 +69,12 @@ def _ways(
     checkpoint: Checkpoint, device: torch.device, batch: Sequence[Tensor]
 ) -> Iterator[tuple[str, Callable[[], Network]]]:
     """Yields each way's name, and what makes its network."""
-    yield "float32, torch.compile", partial(torch.compile, by_position(checkpoint, device, {}))
+    yield "float32, torch.compile", partial(torch.compile, by_position(checkpoint, device))
     formats: tuple[Precision, ...] = (
         ("float32", "tf32", "bfloat16") if device.type == "cuda" else ("float32", "bfloat16")
     )
     for precision in formats:  # bfloat16 last, because it changes the weights
-        network = by_position(checkpoint.in_precision(precision), device, {})
+        network = by_position(checkpoint.in_precision(precision), device)
         yield precision, partial(_itself, network)
         if device.type == "cuda":
             yield (

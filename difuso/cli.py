@@ -161,21 +161,6 @@ app.command(rich_help_panel=MODELS)(convert)
 app.command(rich_help_panel=MODELS)(pull)
 
 
-@app.command("compile", rich_help_panel=MODELS)
-def compile_model(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Name of a checkpoint.")],
-    models_dir: ModelsDir = None,
-    workers: Workers = "auto",
-) -> None:
-    """Compiles a model's network for this machine, for workers that `difuso serve` starts later."""
-    from worker.settings import WorkerSettings
-
-    from .commands.compile import compile_for_this_machine
-
-    settings = read_settings(WorkerSettings, models_dir=models_dir)
-    compile_for_this_machine(model, settings, number_of_workers(workers))
-
-
 @app.command(rich_help_panel=MODELS)
 def train(
     recipe: Annotated[

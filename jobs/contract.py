@@ -273,8 +273,6 @@ class Manifest(Reported):
     """The description of a result, and its commit point: a job has images once its manifest exists."""
 
     job: Job  # with the versions of its models that drew it
-    # whether a compiled network made the images, which may differ by a grey level from those of another
-    compiled: bool = False
     # the number format of the network's calls; in a cascade that of the first stage
     precision: Precision = Field("float32", exclude_if=lambda precision: precision == "float32")
     timesteps: Timesteps

@@ -21,7 +21,6 @@ def recipe(
     *,
     model: str,
     version: str,
-    compiled: bool,
     timesteps: Timesteps,
     precision: Precision = "float32",
     upscaler_version: str | None = None,
@@ -35,7 +34,6 @@ def recipe(
 
     Args:
         model, version: the name and the version of the model; see `model.folders.version`.
-        compiled: whether a compiled network made the image.
         timesteps: the timesteps of the network calls; in a cascade those of the first stage.
         precision: the number format of the network's calls.
         upscaler_version, upscaler_precision: those of the model that enlarged the image; the first is None unless the
@@ -55,8 +53,6 @@ def recipe(
         "timesteps": list(timesteps),
         **settings,
     }
-    if compiled:
-        facts["compiled"] = True
     if precision != "float32":
         facts["precision"] = precision
     if job.bits != 8:

@@ -20,7 +20,6 @@ from tests.waiting import wait_until
 # What a developer has set for themselves must not decide a test.
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "REDIS_URL" and not key.startswith("DIFUSO_")}
 ENVIRONMENT["DIFUSO_STATE_DIR"] = "var"  # of the folder where the process runs
-ENVIRONMENT["DIFUSO_COMPILE"] = "off"  # a developer may have compiled the models that ship
 ENVIRONMENT["DIFUSO_WORKERS"] = "1"  # on two cores there would be two
 ENVIRONMENT["OMP_NUM_THREADS"] = "1"  # threads that have to share a core stall
 PORTS = range(10_000, 32_000)

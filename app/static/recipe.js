@@ -18,7 +18,7 @@ import { t } from "./texts.js";
 import { askConditions, filesOf } from "./told.js";
 
 // What no request asks for.
-const OF_PICTURE = ["version", "upscaler_version", "precision", "upscaler_precision", "timesteps", "pictures", "compiled"];
+const OF_PICTURE = ["version", "upscaler_version", "precision", "upscaler_precision", "timesteps", "pictures"];
 
 // Whether a value can be asked for and shown: a text, a number, a list of these, or a list of such lists.
 const isPlain = (value, lists = 2) => (Array.isArray(value) ? lists > 0 && value.every(each => isPlain(each, lists - 1)) : Object(value) !== value);

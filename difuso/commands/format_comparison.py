@@ -40,7 +40,7 @@ def compare_formats(checkpoint: Checkpoint, *, precision: Precision, images: int
     device = pick_device(settings.device)
     others = {name: deepcopy(getattr(checkpoint, name)) for name in ("network", "classifier", "weaker")}
     old, new = (
-        make_runner(each, settings.model_copy(update={"precision": name, "compile": "off"}), device=device)
+        make_runner(each, settings.model_copy(update={"precision": name}), device=device)
         for each, name in ((checkpoint, "float32"), (replace(checkpoint, **others), precision))
     )
     yield f"{new.precision} against float32 on {device}:"

@@ -90,7 +90,6 @@ class Origin(BaseModel):
     upscaler_version: str = ""
     precision: Precision = "float32"
     upscaler_precision: Precision = "float32"
-    compiled: Any = None
     pictures: tuple[str, ...] = ()  # the SHA-256 of the fitted images of the request
 
 
@@ -104,11 +103,8 @@ def _make_again(
         job = job_of(facts, images)
         told = _fitted(uploads, uploads_of(job.params, config.conditions), config)
         versions = (origin.version, origin.precision), (origin.upscaler_version, origin.upscaler_precision)
-        compiled = "auto" if origin.compiled else "off"
         runner, *more = (
-            _at_version(
-                file, job, name, version, settings.model_copy(update={"compile": compiled, "precision": precision})
-            )
+            _at_version(file, job, name, version, settings.model_copy(update={"precision": precision}))
             for name, (version, precision) in zip(job.models, versions, strict=False)
         )
         return runner, draw(runner, job, [image.png for image in (*images, *told)], *more).pngs[0]
@@ -167,7 +163,4 @@ def _maker(runner: Runner) -> str:
     else:
         capability, threads = torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()
         where = f"{runner.device.type}, {platform.machine()} {capability}, {threads} threads"
-    network = f"{'a compiled' if runner.compiled else 'the eager'} network"
-    if runner.precision != "float32":
-        network += f" in {runner.precision}"
-    return f"{network} on {where}, difuso {version('difuso')}, torch {torch.__version__}"
+    return f"a network in {runner.precision} on {where}, difuso {version('difuso')}, torch {torch.__version__}"

@@ -34,7 +34,6 @@ def environment(models_dir: Path) -> dict[str, str]:
 @pytest.fixture(autouse=True)
 def here(small_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIFUSO_MODELS_DIR", str(small_models))
-    monkeypatch.setenv("DIFUSO_COMPILE", "off")
 
 
 def run(*arguments: object) -> None:

@@ -30,7 +30,7 @@ TOLD = ("style:0.5,-1", "age:33", "glasses:none", "glasses:round")
 def here(small_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the files of the two images."""
     monkeypatch.chdir(tmp_path)
-    for name, value in {"MODELS_DIR": str(small_models), "DEVICE": "cpu", "COMPILE": "off"}.items():
+    for name, value in {"MODELS_DIR": str(small_models), "DEVICE": "cpu"}.items():
         monkeypatch.setenv(f"DIFUSO_{name}", value)
     for name, png in PARTS.items():
         Path(f"{name}.png").write_bytes(png)

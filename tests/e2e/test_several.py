@@ -176,7 +176,6 @@ def test_the_command_line_repeats_options_with_a_server_and_without(
     difuso: Difuso, small_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DIFUSO_MODELS_DIR", str(small_models))
-    monkeypatch.setenv("DIFUSO_COMPILE", "off")
     (tmp_path / "a.png").write_bytes(PNG)
     lists = (*words("seed", SEEDS), *words("label", LABELS))
     commands: dict[str, tuple[list[Any], list[str]]] = {

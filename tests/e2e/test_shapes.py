@@ -142,7 +142,6 @@ def test_a_wide_image_is_verified_from_its_recipe(
     api: httpx.Client, small_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DIFUSO_MODELS_DIR", str(small_models))
-    monkeypatch.setenv("DIFUSO_COMPILE", "off")
     (tmp_path / "sent.png").write_bytes(A)
     answers = {
         "made.png": api.post(f"/restore?task=superres&{WIDE}", files={"image": A}),
@@ -229,7 +228,6 @@ def test_four_channels_on_the_command_line_are_one_file(
     difuso: Difuso, small_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DIFUSO_MODELS_DIR", str(small_models))
-    monkeypatch.setenv("DIFUSO_COMPILE", "off")
     (tmp_path / "sent.npy").write_bytes(npy(FOUR_CHANNELS))
 
     def run(*arguments: object) -> Any:

@@ -145,7 +145,6 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 @pytest.fixture
 def files(tmp_path: Path, models_dir: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     monkeypatch.setenv("DIFUSO_MODELS_DIR", str(models_dir))
-    monkeypatch.setenv("DIFUSO_COMPILE", "off")
     for name, png in (("a", A), ("b", B)):
         (tmp_path / f"{name}.png").write_bytes(png)
     return {name: str(tmp_path / f"{name}.png") for name in "ab"}

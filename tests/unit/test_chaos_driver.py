@@ -207,7 +207,7 @@ torch.set_num_threads(1)
 poison.poison_networks()
 checkpoint = load_checkpoint(poison.chaos_model(Path({str(tmp_path / "chaos")!r})))
 network = checkpoint.network
-as_worker = by_position(checkpoint, torch.device("cpu"), {{}})
+as_worker = by_position(checkpoint, torch.device("cpu"))
 for call in {CALLS!r}:
     print([status_of(call, *about) for about in {about!r}])
 """

@@ -40,7 +40,7 @@ def test_the_help_names_every_command_in_groups() -> None:
     groups = {
         "Serving": "serve api worker key",
         "Images": "sample interpolate denoise restore upscale inspect verify",
-        "Models": "models convert pull compile init train evaluate",
+        "Models": "models convert pull init train evaluate",
     }
     for title, commands in groups.items():
         box = shown[shown.index(title) + 1]
@@ -236,7 +236,6 @@ def test_mistakes_with_pictures_are_explained(
         ),
         (["sample", "--server", "localhost:9", "-o", "all.npz"], r"^no server answers at localhost:9 \(.*protocol"),
         (["sample", "--server", "http://127.0.0.1:9", "--dry-run"], "^no server answers at http://127.0.0.1:9"),
-        (["compile", "tiny", "--models-dir", "/nowhere"], "^no model in /nowhere"),
         (["train", "nobody"], "there is no recipe 'nobody'"),
         (["models", "--models-dir", "/nowhere"], "^no model in /nowhere"),
     ],

@@ -1,1 +1,1 @@
-"""How this machine calls a network: on which cores, compiled, as CUDA graphs."""
+"""How this machine calls a network: on which cores, in which number format, as CUDA graphs."""

@@ -1,6 +1,6 @@
 """Calls of a network: with arguments by position, with a batch of one of the sizes in use, and with an example."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -15,20 +15,14 @@ Network = Callable[..., Tensor]
 """A network with its arguments by position: from a batch of arguments to a batch of outputs."""
 
 
-def by_position(checkpoint: Checkpoint, device: torch.device, compiled: Mapping[int, Network]) -> Network:
-    """Returns a model's denoiser, moved to a device in the number format of its config, with arguments by position.
-
-    Compiled networks, by batch size, are called in its place.
-    """
+def by_position(checkpoint: Checkpoint, device: torch.device) -> Network:
+    """Returns a model's denoiser, moved to a device in the number format of its config, with arguments by position."""
     names, precision = checkpoint.config.told, precision_on(device, checkpoint.config)
     denoiser = prepare(checkpoint.denoiser, device, precision)
-    if not compiled:
-        pack_convolutions(denoiser)
+    pack_convolutions(denoiser)
 
     def call(x: Tensor, timesteps: Tensor, *told: Tensor) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
-        if len(x) in compiled:
-            return compiled[len(x)](x, timesteps, *told)
         with computing(device, precision):
             out: Tensor = denoiser(x, timesteps, **dict(zip(names, told, strict=True)))
         return out

@@ -19,12 +19,11 @@ from model.errors import ForeignError, ModelError, may_pass, reason_of
 from model.folders.version import model_of, ref_of
 from model.formats.folders import read_config, read_version
 
-from ..device.compiled import load_compiled
 from ..device.core_lending import neighbour_of, own_core
 from ..device.cores import in_a_thread_that_ends
 from ..device.precision import is_slow
 from ..settings import WorkerSettings
-from ..stepping.runner import CPU_SLOTS, Runner, pick_device
+from ..stepping.runner import Runner, pick_device
 
 log = logging.getLogger(__name__)
 
@@ -222,7 +221,7 @@ def _warm(folder: Path, settings: WorkerSettings, device: torch.device) -> Runne
         runner = make_runner(load_checkpoint(folder, networks=settings.networks), settings, device=device)
     finally:
         core.leave()
-    how = f"{'compiled ' if runner.compiled else ''}batches of {','.join(map(str, runner.buckets))}"
+    how = f"batches of {','.join(map(str, runner.buckets))}"
     if runner.precision != "float32":
         how += f" in {runner.precision}"
     log.info("model %s is warm on %s: %s, %.0f image-steps/s", folder.name, device, how, runner.rate)
@@ -241,25 +240,18 @@ def _warm(folder: Path, settings: WorkerSettings, device: torch.device) -> Runne
 def make_runner(
     checkpoint: Checkpoint, settings: WorkerSettings, *, device: torch.device, slots: int | None = None
 ) -> Runner:
-    """Makes a runner as the settings want it, of compiled networks where there are some for this machine.
+    """Makes a runner as the settings want it.
 
     Args:
         slots: the size of the largest batch where the settings name none.
 
     Raises NonFiniteSample if the network returns NaN or infinity for noise.
     """
-    checkpoint, slots = checkpoint.in_precision(settings.precision), settings.slots or slots
-    usable = settings.compile == "auto" and device.type == "cpu"
-    compiled, weaker = load_compiled(checkpoint, settings.compiled_dir, slots or CPU_SLOTS) if usable else ({}, {})
-    if slots:
-        slots = max(compiled, default=slots)
     return Runner(
-        checkpoint,
+        checkpoint.in_precision(settings.precision),
         device=device,
-        slots=slots,
+        slots=settings.slots or slots,
         exact=settings.exact,
-        compiled=compiled,
-        compiled_weaker=weaker,
         graphs=settings.cuda_graphs,
         neighbour=neighbour_of(settings.core_folder),
     )

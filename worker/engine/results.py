@@ -66,7 +66,6 @@ def png_text(
         index,
         model=runner.checkpoint.name,
         version=runner.checkpoint.version,
-        compiled=runner.compiled or (upscaler is not None and upscaler.compiled),
         timesteps=timesteps,
         precision=runner.precision,
         upscaler_version=None if upscaler is None else upscaler.checkpoint.version,
@@ -142,7 +141,6 @@ def store_result(store: ResultStore, active: ActiveJob, encoded: Encoded) -> Spe
         files.append(ImageFile(path=path, seed=seed, sha256=sha256, **kept))
     manifest = Manifest(
         job=job,
-        compiled=any(stage.runner.compiled for stage in active.stages),
         precision=active.runner.precision,
         timesteps=active.start.plan.timesteps,
         images=tuple(files),

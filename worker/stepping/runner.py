@@ -3,9 +3,8 @@
 It is the only code that uses the device.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -64,14 +63,11 @@ class Runner:
         slots: size of the largest batch that may be used; None for the size, of up to 16 on a CPU and 32 on a GPU,
             beyond which no more images per second were measured.
         exact: whether to use only batch sizes that agree bit for bit.
-        compiled: compiled networks by batch size, the slots among them; no other sizes are used then.
-        compiled_weaker: compiled weaker networks by batch size.
         graphs: whether a GPU replays CUDA graphs of the network.
         neighbour: the worker on the other core of the machine.
 
     Attributes:
         precision: number format in which the networks are computed here.
-        compiled: whether compiled networks compute.
         slots: size of the largest batch.
         rate: image-steps per second in full batches, kept up to date.
         step_seconds: seconds that a step of a lone image takes, on all cores that it may have; measured at warm-up.
@@ -91,14 +87,11 @@ class Runner:
         device: torch.device,
         slots: int | None = None,
         exact: bool = True,
-        compiled: Mapping[int, Callable[..., Tensor]] = MappingProxyType({}),
-        compiled_weaker: Mapping[int, Callable[..., Tensor]] = MappingProxyType({}),
         graphs: bool = False,
         neighbour: Neighbour | None = None,
     ) -> None:
         self.checkpoint = checkpoint
         self.device, self.precision = device, precision_on(device, checkpoint.config)
-        self.compiled = bool(compiled)
         self.network_seconds = 0.0
         self.network_calls = 0
         self.slowness = Slowness()
@@ -107,17 +100,16 @@ class Runner:
         self._timer = CallTimer(device)
         if device.type == "cpu":
             keep_freed_memory()
-        may_choose = not compiled and device.type == "cpu"
-        parallel = partial(ParallelNetwork, neighbour=neighbour or Neighbour(), may_choose=may_choose)
+        parallel = partial(ParallelNetwork, neighbour=neighbour or Neighbour(), may_choose=device.type == "cpu")
         batched = partial(BatchedNetwork, device=device, exact=exact, timer=self._timer)
         torch.backends.cudnn.deterministic = exact
-        largest = slots or max(compiled, default=CPU_SLOTS if device.type == "cpu" else GPU_SLOTS)
-        network, example = by_position(checkpoint, device, compiled), _example(checkpoint, largest, device)
+        largest = slots or (CPU_SLOTS if device.type == "cpu" else GPU_SLOTS)
+        network, example = by_position(checkpoint, device), _example(checkpoint, largest, device)
         self._network = batched(
             "the network",
             parallel(network),
             example=example,
-            sizes=sorted(compiled) or (every_fourth if device.type == "cpu" else powers_of_two)(largest),
+            sizes=(every_fourth if device.type == "cpu" else powers_of_two)(largest),
             agreeing=most_agreeing,
             most=useful_size if slots is None else max,
             foreign=isinstance(checkpoint.config.network, ForeignConfig),
@@ -137,7 +129,7 @@ class Runner:
             labels = torch.zeros(self.slots, dtype=torch.int64, device=device)
             self._classifier = guiding(gradient, example=[*guided[:2], labels], sizes=self.buckets, foreign=False)
         if checkpoint.weaker_version is not None:
-            weaker = parallel(by_position(checkpoint.weaker_version, device, compiled_weaker))
+            weaker = parallel(by_position(checkpoint.weaker_version, device))
             foreign = isinstance(checkpoint.config.weaker, ForeignConfig)
             sizes = sorted({1, *self.buckets}) if foreign else self.buckets  # perhaps it is called for one at a time
             self._weaker = guiding(weaker, example=guided, sizes=sizes, foreign=foreign)

@@ -85,12 +85,6 @@ def test_a_zip_holds_the_pictures_and_the_manifest() -> None:
     assert [image["seed"] for image in images] == [7, 8, 9]
 
 
-def test_an_archive_says_that_a_compiled_network_made_it() -> None:
-    manifest, _ = job_of(1)
-    assert "compiled" not in describe(manifest)
-    assert describe(manifest.model_copy(update={"compiled": True}))["compiled"] is True
-
-
 def test_a_multipart_message_can_be_read_by_others() -> None:
     manifest, pngs = job_of(2)
     body, media_type = render(Format.MULTIPART, manifest, pngs)

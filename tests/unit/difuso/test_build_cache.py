@@ -1,4 +1,4 @@
-"""Torch builds code where nobody else can put some: for `difuso compile`, and for training with compile."""
+"""Torch builds code where nobody else can put some: for training with compile."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from unittest.mock import patch
 import pytest
 
 from difuso.build_cache import SETTING, keep_builds_private
-from difuso.commands import compile as compiling
 from difuso.commands import training
 from difuso.errors import UserError
 from worker.settings import WorkerSettings
@@ -33,38 +32,24 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "difuso" / "torch"
 
 
-def compile_tiny(models_dir: Path) -> None:
-    with patch.object(compiling, "compile_network", begin):
-        compiling.compile_for_this_machine("tiny", WorkerSettings(models_dir=models_dir, device="cpu"), workers=1)
-
-
-def train(models_dir: Path) -> None:
+def train() -> None:
     with patch.object(training, "train", begin):
         training.run_recipe("faces64", ["compile=true"], None, WorkerSettings(device="cpu"))
 
 
-def try_training(models_dir: Path) -> None:
+def try_training() -> None:
     with patch.object(training, "dry_run", begin):
         training.print_dry_run("faces64", ["compile=true"], WorkerSettings(device="cpu"))
 
 
-def test_a_network_is_compiled_in_the_format_in_which_workers_compute_it(models_dir: Path) -> None:
-    settings = WorkerSettings(models_dir=models_dir, device="cpu", precision="bfloat16")
-    with patch.object(compiling, "compile_network", return_value=()) as compiled:
-        compiling.compile_for_this_machine("tiny", settings, workers=1)
-    assert compiled.call_args.args[0].config.precision == "bfloat16"
-
-
-@pytest.mark.parametrize("command", [compile_tiny, train, try_training])
-def test_whatever_compiles_builds_in_a_folder_of_its_user(
-    command: Callable[[Path], None], models_dir: Path, cache: Path
-) -> None:
+@pytest.mark.parametrize("command", [train, try_training])
+def test_whatever_compiles_builds_in_a_folder_of_its_user(command: Callable[[], None], cache: Path) -> None:
     with pytest.raises(Begun):
-        command(models_dir)
+        command()
     assert os.environ[SETTING] == str(cache)
     assert cache.stat().st_mode & 0o777 == 0o700
     with pytest.raises(Begun):  # once it is there
-        command(models_dir)
+        command()
 
 
 @pytest.mark.parametrize("mode", [0o701, 0o710, 0o777])

@@ -86,7 +86,7 @@ def test_a_job_stores_at_most_what_its_price_says_and_not_much_less(
     store, job = ResultStore(str(tmp_path)), new_job("tiny", request, id=str(uuid.uuid4()))
     for image in request.images:
         store.write_upload(job.id, image.sha256, image.png)
-    runner: Any = SimpleNamespace(checkpoint=checkpoint, device=torch.device("cpu"), compiled=True, precision="float32")
+    runner: Any = SimpleNamespace(checkpoint=checkpoint, device=torch.device("cpu"), precision="float32")
     active = activate(job, runner, sent=[from_png(image.png) for image in request.images], attempt=uuid.uuid4().hex)
     generator = torch.Generator().manual_seed(0)
     for trajectory in active.trajectories:

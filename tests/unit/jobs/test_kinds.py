@@ -132,7 +132,7 @@ def test_the_recipe_of_an_image_has_the_interval_of_its_guidance_and_no_other_re
     def made(**sent: Any) -> dict[str, Any]:
         query = KINDS["generate"].query.model_validate({"seed": 3, "n": 1, "label": "dog"} | sent)
         job = new_job("pets", KINDS["generate"].draft(query, MODEL).complete({}))
-        facts = recipe(job, 0, model="pets", version="0" * 64, compiled=False, timesteps=())
+        facts = recipe(job, 0, model="pets", version="0" * 64, timesteps=())
         assert job_of(facts).params == job.params
         return facts
 

@@ -11,7 +11,6 @@ from platformdirs import user_state_path
 from jobs import places
 from jobs.places import CHECKPOINTS, SHIPPED, default_models_dir, default_state_dir
 from jobs.settings import SharedSettings
-from worker.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[3]
 
@@ -54,7 +53,6 @@ def test_in_a_clone_state_lies_in_its_var(monkeypatch: pytest.MonkeyPatch, folde
     monkeypatch.chdir(ROOT / folder)
     assert default_state_dir() == ROOT / "var"
     assert SharedSettings().store_url == str(ROOT / "var" / "store")
-    assert WorkerSettings().compiled_dir == ROOT / "var" / "compiled"
 
 
 def test_elsewhere_state_lies_in_the_platforms_folder_of_the_user(
@@ -73,6 +71,4 @@ def test_elsewhere_state_lies_in_the_platforms_folder_of_the_user(
 
 def test_one_variable_moves_all_state(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIFUSO_STATE_DIR", "/srv/difuso")
-    settings = WorkerSettings()
-    assert settings.store_url == "/srv/difuso/store"
-    assert settings.compiled_dir == Path("/srv/difuso/compiled")
+    assert SharedSettings().store_url == "/srv/difuso/store"

@@ -158,7 +158,7 @@ def test_a_plain_generation_is_shown_and_hashed_as_before() -> None:
 
 def test_the_recipe_of_a_cascade_makes_its_job_again() -> None:
     job = cascade(n=2)
-    facts = recipe(job, 1, model="small", version="ab", compiled=False, timesteps=(9, 0), upscaler_version="cd" * 32)
+    facts = recipe(job, 1, model="small", version="ab", timesteps=(9, 0), upscaler_version="cd" * 32)
     assert facts["upscaler_version"] == "cd" * 32
     again = job_of(facts)
     assert again.task == job.task

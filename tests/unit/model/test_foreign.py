@@ -153,7 +153,7 @@ def test_weights_that_are_made_at_each_call_are_those_of_the_file(lab: Path, tmp
     loaded = load_checkpoint(tmp_path / "mine", networks={NETS})
     plain = getattr(sys.modules[NETS], kind)().eval()
     plain.load_state_dict(loaded.network.state_dict())
-    call = by_position(loaded, torch.device("cpu"), {})
+    call = by_position(loaded, torch.device("cpu"))
     x, t = torch.randn(2, 3, 8, 8), torch.tensor([40.0, 900.0])
     with torch.inference_mode():
         assert_rounded_alike(call(x, t), plain(x, t), steps=layers(plain) * 40 * 4 * 4)

@@ -144,7 +144,7 @@ def test_a_job_goes_on_from_a_snapshot(runner: Runner) -> None:
 
 def test_a_recipe_names_the_conditions_of_its_image_and_makes_its_job(runner: Runner) -> None:
     active = start(runner, conditions={"age": (33.0, 70.0), **STYLE}, guide=("age",), guidance_scale=2.0)
-    facts = recipe(active.job, 1, model="m", version="0" * 64, compiled=False, timesteps=())
+    facts = recipe(active.job, 1, model="m", version="0" * 64, timesteps=())
     assert facts["conditions"] == {"age": [70.0], "style": [(0.5, -1.0)], "layout": [HASHES["layout"]]}
     assert facts["guide"] == ["age"]
     again = job_of(facts).params

@@ -137,7 +137,7 @@ def test_a_fault_refuses_its_model_and_no_other(
     for name, kind in {"builds": "FailsToBuild", "calls": "FailsAtCalls", "flat": "Flat", "nan": "Nan"}.items():
         save_model(tmp_path / name, kind)
     save_model(tmp_path / "fine")
-    settings = WorkerSettings(models_dir=tmp_path, slots=2, device="cpu", compile="off", networks=frozenset({PACKAGE}))
+    settings = WorkerSettings(models_dir=tmp_path, slots=2, device="cpu", networks=frozenset({PACKAGE}))
     *_, models = newer_models(settings, load_models(settings))
     assert {runner.checkpoint.name for runner in models.runners.values()} == {"fine", "tiny"}
     assert {name: why.reason for name, why in models.refused.items()} == {

@@ -37,7 +37,7 @@ def settings(models_dir: Path, tmp_path: Path) -> WorkerSettings:
     """Three copies of one model: a, b and c."""
     for name in "abc":
         shutil.copytree(models_dir / "tiny", tmp_path / name)
-    return WorkerSettings(models_dir=tmp_path, slots=1, device="cpu", compile="off")
+    return WorkerSettings(models_dir=tmp_path, slots=1, device="cpu")
 
 
 def names(models: Models) -> set[str]:

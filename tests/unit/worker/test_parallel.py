@@ -113,12 +113,6 @@ def test_the_rate_is_that_of_all_calls_together() -> None:
     assert runner.rate > 1.7, "a pause is not the speed"
 
 
-def test_a_compiled_network_is_computed_by_the_cores_that_it_was_compiled_for(neighbour: Neighbour) -> None:
-    network = ParallelNetwork(lambda x, t: 2 * x, neighbour, may_choose=False)
-    network.find_choices({1: 2 * BATCH[0]}, BATCH, exact=True)
-    assert network.choices == frozenset()
-
-
 def test_a_warm_up_on_busy_cores_compares_the_bits_of_all_cores_with_those_of_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -29,7 +29,6 @@ from model.networks.unet import UNet
 from model.png import PNG_KEY
 from tests.small_models import CLASSES, CLASSIFIER, NETWORK, WEAKER, checkpoint_of, upscaler_of
 from worker.device import precision as formats
-from worker.device.compiled import compile_network, folder_of, load_compiled
 from worker.engine.local import Drawn, run_job
 from worker.engine.models import Models, load_models, make_runner
 from worker.queue.reporting import Reporter
@@ -54,7 +53,7 @@ WITHOUT_BFLOAT16 = {"avx2": True}
 
 
 def settings(**chosen: Any) -> WorkerSettings:
-    return WorkerSettings(compile="off", device="cpu", **chosen)
+    return WorkerSettings(device="cpu", **chosen)
 
 
 def job(n: int, *, seed: int = 4, task: Upscaling | Generation | None = None, **changes: Any) -> Job:
@@ -178,27 +177,3 @@ def test_a_gpu_rounds_to_tf32_only_where_the_format_is_tf32() -> None:
     finally:
         for each, was in zip(backends, before, strict=True):
             each.allow_tf32 = was
-
-
-def test_compiled_code_has_a_folder_for_each_format(tmp_path: Path) -> None:
-    config = checkpoint_of(UNetConfig(**NETWORK)).config
-    of = {
-        each: folder_of(checkpoint_of(UNetConfig(**NETWORK)).in_precision(each).config, tmp_path)
-        for each in formats_of()
-    }
-    assert of["float32"] == of["tf32"] == folder_of(config, tmp_path) != of["bfloat16"]
-
-
-def formats_of() -> tuple[Precision, ...]:
-    return ("float32", "bfloat16", "tf32")
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_a_network_in_bfloat16_and_its_weaker_one_are_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.device.compiled.LEAST_GAIN", 0.0)
-    tmp_path.chmod(0o755)
-    model = guided().in_precision("bfloat16")
-    assert [path.name for path in compile_network(model, tmp_path, 2)] == ["2.pt2", "2.pt2"]
-    own, weaker = load_compiled(guided().in_precision("bfloat16"), tmp_path, 2)  # which compares them
-    assert (set(own), set(weaker)) == ({2}, {2})
