@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from model import load_checkpoint
+from model.folders.config import Precision
 from model.noise import draw_noise, image_generator
 from worker.stepping.runner import CPU_SLOTS, GPU_SLOTS, Runner
 from worker.stepping.trajectory import Trajectory
@@ -22,6 +22,7 @@ class Bucket:
     """One batch size.
 
     Attributes:
+        exact: whether exact mode would use it.
         rate: image-steps a second.
         call_ms: milliseconds of a network call.
         between_ms: milliseconds from the end of a call to the start of the next one.
@@ -29,29 +30,30 @@ class Bucket:
     """
 
     size: int
+    exact: bool
     rate: float
     call_ms: float
     between_ms: float
     share: float
 
 
-def measure_buckets(folder: Path, device: str, seconds: float) -> dict[str, Any]:
-    """Measures each batch size for `seconds`, and returns the sizes that exact mode would use, too."""
-    where = torch.device(device)
-    slots = CPU_SLOTS if where.type == "cpu" else GPU_SLOTS  # the same for both: each would choose its own
-    exact = Runner(load_checkpoint(folder), device=where, slots=slots, exact=True).buckets
-    runner = Runner(load_checkpoint(folder), device=where, slots=slots, exact=False)
-    found = [_measure(runner, size, seconds) for size in runner.buckets]
-    figures: dict[str, Any] = {"exact": list(exact), "buckets": [asdict(bucket) for bucket in found]}
-    if where.type == "cuda":
-        figures["peak_memory_mb"] = torch.cuda.max_memory_allocated(where) / 1e6
-        del runner
+def measure_buckets(
+    folder: Path, device: torch.device, precision: Precision, *, graphs: bool, seconds: float
+) -> list[Bucket]:
+    """Measures each batch size for `seconds` in a number format, on a GPU by CUDA graphs if `graphs`."""
+    slots = CPU_SLOTS if device.type == "cpu" else GPU_SLOTS  # the same for both: each would choose its own
+    exact, runner = (
+        Runner(load_checkpoint(folder).in_precision(precision), device=device, slots=slots, exact=each, graphs=graphs)
+        for each in (True, False)
+    )
+    found = [_measure(runner, size, seconds, exact=size in exact.buckets) for size in runner.buckets]
+    del exact, runner
+    if device.type == "cuda":
         torch.cuda.empty_cache()  # the servers that follow need it
-        torch.cuda.reset_peak_memory_stats(where)
-    return figures
+    return found
 
 
-def _measure(runner: Runner, size: int, seconds: float) -> Bucket:
+def _measure(runner: Runner, size: int, seconds: float, *, exact: bool) -> Bucket:
     checkpoint = runner.checkpoint
     plan = checkpoint.config.plan(checkpoint.schedule, steps=checkpoint.schedule.num_train_timesteps)
     generators = [image_generator(seed) for seed in range(size)]
@@ -70,4 +72,4 @@ def _measure(runner: Runner, size: int, seconds: float) -> Bucket:
         step()
     calls, network_seconds = runner.network_calls - calls, runner.network_seconds - network_seconds
     call_ms, between_ms = (1000 * each / calls for each in (network_seconds, span - network_seconds))
-    return Bucket(size, calls * size / span, call_ms, between_ms, network_seconds / span)
+    return Bucket(size, exact, calls * size / span, call_ms, between_ms, network_seconds / span)

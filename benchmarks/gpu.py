@@ -1,35 +1,32 @@
 """The figures of a GPU, in one command and ten minutes: `make bench-gpu`.
 
-For each network it measures the image-steps a second by batch size, the sizes that agree bit for bit, the speed and the
-error of each way to compute the network, the share of a busy worker's time in the network, the capacity over HTTP
-compared with the peers', and how soon an idle worker claims a job.
+For each network it measures the image-steps a second by number format and batch size, the share of a busy worker's time
+in the network, and the capacity over HTTP compared with the peers'.
 """
 
 from __future__ import annotations
 
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, astuple
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
 
-from worker.stepping.runner import CPU_SLOTS, GPU_SLOTS
+from model.folders.config import Precision
 
 from . import busy, idle, machine, stack
 from .buckets import measure_buckets
 from .models import ADM, CIFAR, PAPER, TINY, copy_model, random_model
 from .report import Bar, Report, say, show
 from .serving import NAMES, Contest
-from .ways import measure_ways
 
 LIMIT_SECONDS = 420.0  # when nothing more is begun, so that all ends within ten minutes
-CLAIMS = 50
-BUCKET = ("size", "rate", "call_ms", "between_ms", "share")
+BUCKET = ("batch", "exact", "image-steps/s", "ms a call", "ms between calls", "share in the network")
 NO_GPU = "no CUDA device is usable here. `--device cpu --quick` tries this program out without one"
 
 
@@ -42,20 +39,20 @@ def main(
     """Measures difuso on a GPU; at most ten minutes."""
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise SystemExit(NO_GPU)
+    machine.warn_if_busy()
     report = Report(out, {"device": device, "quick": quick})
     report.add("gpu", gpu_facts(device))
-    begun = time.monotonic()
+    seconds, begun = 2.0 if quick else 10.0, time.monotonic()
+    parts: list[Callable[[Path, str, float, Report], None]] = [batch_sizes, busy_worker, capacity]
     with tempfile.TemporaryDirectory() as folder:
-        trial = Trial(report, device, 2.0 if quick else 10.0)
-        models = networks(Path(folder), model, quick)
-        parts = [(f"{path.name}: {part.__name__}", part, path) for part in trial.parts for path in models]
-        for title, part, path in parts:
+        for part, path in product(parts, networks(Path(folder), model, quick)):
+            title = f"{path.name}: {part.__name__}"
             if time.monotonic() > begun + LIMIT_SECONDS:
                 say(f"{title} is left out: no time is left")
                 report.add(f"{title} left out", True)
                 continue
             say(title)
-            part(path)
+            part(path, device, seconds, report)
     report.close()
 
 
@@ -79,73 +76,40 @@ def gpu_facts(device: str) -> Mapping[str, Any]:
     return {"name": properties.name, "memory_mb": properties.total_memory / 1e6, "cuda": torch.version.cuda}
 
 
-class Trial:
-    """The parts of a run; each takes a checkpoint's folder.
+def batch_sizes(model: Path, device: str, seconds: float, report: Report) -> None:
+    """Measures the runner alone, in each number format, on a GPU with CUDA graphs and without."""
+    where = torch.device(device)
+    on_gpu = where.type == "cuda"
+    formats: tuple[Precision, ...] = ("float32", "tf32", "bfloat16") if on_gpu else ("float32", "bfloat16")
+    for precision, graphs in product(formats, (False, True) if on_gpu else (False,)):
+        found = measure_buckets(model, where, precision, graphs=graphs, seconds=seconds / 10)
+        name = f"{model.name} in {precision}{', CUDA graphs' if graphs else ''}"
+        report.add(name, [asdict(bucket) for bucket in found])
+        show(name, BUCKET, [astuple(bucket) for bucket in found])
 
-    Args:
-        report: where the figures go.
-        device: the device that is measured.
-        seconds: the length of one window.
-    """
 
-    def __init__(self, report: Report, device: str, seconds: float) -> None:
-        self._report = report
-        self._device = device
-        self._seconds = seconds
-        self.parts: list[Callable[[Path], None]] = [self.batch_sizes, self.busy_worker, self.capacity, self.ways]
+def busy_worker(model: Path, device: str, seconds: float, report: Report) -> None:
+    """Measures a worker process with full batches."""
+    with stack.difuso(model, device=device) as difuso, busy.work_for(difuso, seconds):
+        window = busy.measure(difuso, seconds)
+        held = idle.resident(difuso)
+    report.add(f"{model.name} busy worker", asdict(window) | {"resident_mb": held})
+    headings = ("model", "image-steps/s", "images a call", "share in the network", "worker MB")
+    show("busy worker", headings, [(model.name, window.rate, window.rows, window.share, held["worker"])])
+    what = f"{model.name}: share of a busy worker's time in the network"
+    report.bar(Bar(what, 100 * window.share, 95, "%", "at least"))
 
-    def batch_sizes(self, model: Path) -> None:
-        """Measures the runner alone."""
-        figures = measure_buckets(model, self._device, self._seconds / 3)
-        self._report.add(f"{model.name} batch sizes", figures)
-        rows = [
-            (*(bucket[each] for each in BUCKET), bucket["size"] in figures["exact"]) for bucket in figures["buckets"]
-        ]
-        show(
-            model.name,
-            ("batch", "image-steps/s", "ms a call", "ms between calls", "share in the network", "exact"),
-            rows,
-        )
 
-    def ways(self, model: Path) -> None:
-        """Measures the network alone, in full batches."""
-        where = torch.device(self._device)
-        found = measure_ways(model, where, CPU_SLOTS if where.type == "cpu" else GPU_SLOTS)
-        self._report.add(f"{model.name} ways", [asdict(way) for way in found])
-        headings = ("way", "ms a call", "of the float32 GEMM rate", "largest error")
-        show(
-            f"{model.name}: ways to compute", headings, [(way.name, way.ms, way.gemm_share, way.error) for way in found]
-        )
-
-    def busy_worker(self, model: Path) -> None:
-        """Measures a worker process with full batches, then idle."""
-        with stack.difuso(model, device=self._device) as difuso:
-            with busy.work_for(difuso, self._seconds):
-                window = busy.measure(difuso, self._seconds)
-            waits = [1000 * wait for wait in idle.claim_seconds(difuso, CLAIMS)]
-            held = idle.resident(difuso)
-        claim = statistics.median(waits)
-        self._report.add(f"{model.name} busy worker", asdict(window) | {"claim_ms": claim, "resident_mb": held})
-        headings = ("model", "image-steps/s", "images a call", "share in the network", "claim ms", "worker MB")
-        show("busy worker", headings, [(model.name, window.rate, window.rows, window.share, claim, held["worker"])])
-        self._report.bar(
-            Bar(f"{model.name}: share of a busy worker's time in the network", 100 * window.share, 95, "%", "at least")
-        )
-        self._report.bar(Bar(f"{model.name}: POST to claimed, median", claim, 10, "ms", "at most"))
-
-    def capacity(self, model: Path) -> None:
-        """Sends the mix of `benchmarks.serving`, more of it than each server can answer."""
-        contest = Contest(model, device=self._device)
-        found = {name: contest.capacity(name, self._seconds)[0] for name in NAMES}
-        self._report.add(f"{model.name} capacity", found)
-        rates = {name: figures["image_steps_per_second"] for name, figures in found.items()}
-        show(f"{model.name}: capacity over HTTP", ("server", "image-steps/s"), list(rates.items()))
-        best = max(rate for name, rate in rates.items() if name != "difuso")
-        self._report.bar(
-            Bar(f"{model.name}: capacity against the best peer's", rates["difuso"] / best, 1.0, "times", "at least")
-        )
+def capacity(model: Path, device: str, seconds: float, report: Report) -> None:
+    """Sends the mix of `benchmarks.serving`, more of it than each server can answer."""
+    contest = Contest(model, device=device)
+    found = {name: contest.capacity(name, seconds)[0] for name in NAMES}
+    report.add(f"{model.name} capacity", found)
+    rates = {name: figures["image_steps_per_second"] for name, figures in found.items()}
+    show(f"{model.name}: capacity over HTTP", ("server", "image-steps/s"), list(rates.items()))
+    best = max(rate for name, rate in rates.items() if name != "difuso")
+    report.bar(Bar(f"{model.name}: capacity against the best peer's", rates["difuso"] / best, 1.0, "times", "at least"))
 
 
 if __name__ == "__main__":
-    machine.warn_if_busy()
     typer.run(main)

@@ -1,4 +1,4 @@
-"""An idle server: how soon it claims a job, how much memory it holds, how soon after its start it gives an image."""
+"""An idle server: how fast it draws, how much memory it holds, how soon after its start it gives an image."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import datetime
 from pathlib import Path
 
 import httpx
@@ -22,24 +21,6 @@ from .stack import Difuso
 
 SETTLE_SECONDS = 3.0
 START_SECONDS = 120.0
-
-
-def claim_seconds(difuso: Difuso, count: int) -> list[float]:
-    """Returns the seconds from just before a POST until the worker has claimed its job, each time after a pause."""
-    found = []
-    with httpx.Client(base_url=difuso.url, timeout=30) as client:
-        for _ in range(count):
-            before = time.time()
-            response = client.post("/generate?n=1&steps=1", headers={"Prefer": "respond-async"}).raise_for_status()
-            path = f"/jobs/{response.json()['id']}"
-            deadline = time.monotonic() + 30
-            while (job := client.get(path).raise_for_status().json())["state"] in ("queued", "running"):
-                if time.monotonic() > deadline:
-                    raise SystemExit("a job of one step has not ended after 30 s")
-                time.sleep(0.02)
-            found.append(datetime.fromisoformat(job["started_at"]).timestamp() - before)
-            time.sleep(0.2)  # the worker falls asleep
-    return found
 
 
 def image_seconds(difuso: Difuso, *, steps: int, count: int) -> list[float]:

@@ -1,4 +1,4 @@
-"""What difuso costs in addition to its network: time of a busy worker, latency, clients, memory, start, short jobs."""
+"""What difuso costs in addition to its network: time of a busy worker, a lone image, memory, start, short jobs."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from . import busy, idle, machine, short_jobs, stack
 from .models import PAPER, TINY, copy_model, random_model
-from .polling import watching
-from .report import Bar, Report, quantile, say, show
-from .stack import Difuso
+from .report import Bar, Report, say, show
 
-PARTS = ("share", "claim", "alone", "crowded", "polling", "memory", "start", "short")
+PARTS = ("share", "alone", "crowded", "memory", "start", "short")
 START_REPEATS = 3
 ALONE_STEPS, ALONE_REPEATS = 25, 15
 
@@ -27,8 +25,6 @@ def main(
     tiny: Annotated[bool, typer.Option("--tiny", help="Small random networks in all places, to try it out.")] = False,
     only: Annotated[list[str] | None, typer.Option(help="Parts to run; may be repeated.")] = None,
     seconds: Annotated[float, typer.Option(help="Seconds of one window under load.")] = 20.0,
-    pairs: Annotated[int, typer.Option(help="Pairs of windows without and with polling clients.")] = 5,
-    claims: Annotated[int, typer.Option(help="Requests to an idle server.")] = 60,
     cores: Annotated[int, typer.Option(min=1, help="Cores that everything shares.")] = 2,
     out: Annotated[Path, typer.Option(help="JSON file.")] = Path("var/bench-overhead.json"),
 ) -> None:
@@ -37,20 +33,17 @@ def main(
         raise typer.BadParameter(f"the parts are {', '.join(PARTS)}", param_hint="--only")
     machine.warn_if_busy()
     machine.use_cores(cores)
-    settings = {"seconds": seconds, "pairs": pairs}
-    report = Report(out, {"model": "tiny" if tiny else str(model), **settings})
+    report = Report(out, {"model": "tiny" if tiny else str(model), "seconds": seconds})
     with tempfile.TemporaryDirectory() as folder:
         models = Path(folder)
         small = random_model(models / "small" / "tiny", TINY)
         served = small if tiny else copy_model(model, models / "served" / model.resolve().name)
         parts: Mapping[str, Callable[[], None]] = {
             "share": lambda: measure_share(small if tiny else paper(models), 3 * seconds, report),
-            "claim": lambda: measure_claims(small, claims, report),
             "alone": lambda: measure_alone(served, report),
             "crowded": lambda: measure_crowded(served, report),
-            "polling": lambda: measure_polling(served, seconds, pairs, report),
             "memory": lambda: measure_memory(served, report),
-            "start": lambda: measure_start(small if tiny else model, report, most=5),
+            "start": lambda: measure_start(small if tiny else model, report),
             "short": lambda: short_jobs.measure(served, seconds, cores, report),  # sets the threads of all later parts
         }
         for name, part in parts.items():
@@ -73,16 +66,6 @@ def measure_share(model: Path, seconds: float, report: Report) -> None:
     headings = ("seconds", "network calls", "images a call", "image-steps/s", "share in the network")
     show("busy worker", headings, [(window.seconds, window.calls, window.rows, window.rate, window.share)])
     report.bar(Bar("share of a busy worker's time in the network", 100 * window.share, 95, "%", "at least"))
-
-
-def measure_claims(model: Path, count: int, report: Report) -> None:
-    """Measures how long it takes from a POST until an idle worker has the job."""
-    with stack.difuso(model) as difuso:
-        waits = [1000 * wait for wait in idle.claim_seconds(difuso, count)]
-    median, p95 = statistics.median(waits), quantile(waits, 0.95)
-    report.add("claim_ms", {"count": count, "median": median, "p95": p95, "max": max(waits)})
-    show("idle server, POST to claimed", ("requests", "median ms", "p95", "max"), [(count, median, p95, max(waits))])
-    report.bar(Bar("POST to claimed, median", median, 10, "ms", "at most"))
 
 
 def measure_alone(model: Path, report: Report) -> None:
@@ -111,30 +94,6 @@ def _lone_image_ms(model: Path) -> tuple[float, float]:
     return 1000 * served, 1000 * bare
 
 
-def measure_polling(model: Path, seconds: float, pairs: int, report: Report) -> None:
-    """Measures how much slower a busy worker is while clients watch its jobs."""
-    with stack.difuso(model) as difuso:
-        slowdown, figures = compare_polling(difuso, seconds, pairs)
-    report.add("polling", figures)
-    headings = ("window", "image-steps/s alone", "with clients")
-    rows = list(enumerate(zip(figures["alone"], figures["watched"], strict=True), 1))
-    show("busy worker and polling clients", headings, [(number, *pair) for number, pair in rows])
-    report.bar(Bar("slowdown by 20 polling clients and 3 listeners, median", slowdown, 5, "%", "at most"))
-
-
-def compare_polling(difuso: Difuso, seconds: float, pairs: int) -> tuple[float, dict[str, Any]]:
-    """Returns the median slowdown in percent, over neighbouring windows without and with clients, and the rates."""
-    alone, watched = [], []
-    with busy.work_for(difuso, 2 * pairs * (seconds + 2)) as job_ids:
-        for _ in range(pairs):
-            alone.append(busy.measure(difuso, seconds).rate)
-            with watching(difuso, job_ids):
-                watched.append(busy.measure(difuso, seconds).rate)
-    losses = [1 - slow / fast for fast, slow in zip(alone, watched, strict=True)]
-    slowdown = 100 * statistics.median(losses)
-    return slowdown, {"alone": alone, "watched": watched, "slowdown_percent": slowdown}
-
-
 def measure_memory(model: Path, report: Report) -> None:
     """Measures the memory of the processes after a first image, when they are idle."""
     with stack.difuso(model) as difuso:
@@ -145,12 +104,12 @@ def measure_memory(model: Path, report: Report) -> None:
     report.bar(Bar("worker, resident", held["worker"], 800, "MB", "at most"))
 
 
-def measure_start(model: Path, report: Report, *, most: float) -> None:
+def measure_start(model: Path, report: Report) -> None:
     """Measures the time from `difuso serve` to an image, with all models of the folder as they ship."""
     found = [idle.first_picture_seconds(model) for _ in range(START_REPEATS)]
     report.add("first_picture_seconds", found)
     show("difuso serve to a first image of 50 steps", ("start", "seconds"), list(enumerate(found, 1)))
-    report.bar(Bar("start to first image, median", statistics.median(found), most, "s", "at most"))
+    report.bar(Bar("start to first image, median", statistics.median(found), 5, "s", "at most"))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,6 @@ POLL_SECONDS = 0.05
 ROOT = Path(__file__).parent.parent
 # The developer's own settings must not influence a figure.
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "REDIS_URL" and not key.startswith("DIFUSO_")}
-ENVIRONMENT["DIFUSO_COMPILE"] = "off"
 ENVIRONMENT["DIFUSO_STATE_DIR"] = "var"  # in the folder where the process runs
 
 

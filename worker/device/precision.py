@@ -32,7 +32,7 @@ def precision_on(device: torch.device, config: ModelConfig) -> Precision:
 def is_slow(device: torch.device, precision: Precision) -> bool:
     """Returns whether a device has no fast instructions for a format, and so takes longer with it than in float32.
 
-    Those of AVX512-BF16 count as fast, except Intel's: a Xeon lost a quarter by them (docs/benchmarks.md).
+    Those of AVX512-BF16 count as fast, except Intel's: a Xeon lost a quarter by them (benchmarks/results/speed.md).
     """
     if precision != "bfloat16":
         return False

@@ -6,13 +6,11 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import typer.main
 
-from benchmarks import guidance, quality
 from benchmarks.paper.__main__ import FIGURES, FOLDER
 from benchmarks.paper.distance import ours, printed
 from benchmarks.paper.forward import SCHEDULES, SHOWN, signal_to_noise
@@ -22,8 +20,7 @@ ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs"
 PAGES = {name: (DOCS / name).read_text(encoding="utf-8") for name in ("paper.md", "paper.es.md")}
 LARGEST = 150_000  # bytes of a figure
-PROGRAMS: dict[str, Callable[..., None]] = {"benchmarks.guidance": guidance.main, "benchmarks.quality": quality.main}
-GUIDANCE = "images/guidance.png"  # the only figure of another program, benchmarks.guidance
+GUIDANCE = "images/guidance.png"  # the only figure that the program does not draw
 
 
 def figures(page: str) -> list[str]:
@@ -57,10 +54,6 @@ def test_the_commands_of_the_page_exist(page: str) -> None:
             assert flag == "-m"
             if module == "pytest":
                 assert all((ROOT / argument).is_file() for argument in arguments)
-            elif module in PROGRAMS:
-                made = typer.Typer()
-                made.command()(PROGRAMS[module])
-                typer.main.get_command(made).make_context(line, arguments)
             else:
                 assert module == "benchmarks.paper"
                 drawn |= set(arguments)
