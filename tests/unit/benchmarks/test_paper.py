@@ -20,7 +20,6 @@ ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs"
 PAGES = {name: (DOCS / name).read_text(encoding="utf-8") for name in ("paper.md", "paper.es.md")}
 LARGEST = 150_000  # bytes of a figure
-GUIDANCE = "images/guidance.png"  # the only figure that the program does not draw
 
 
 def figures(page: str) -> list[str]:
@@ -36,7 +35,7 @@ def commands(page: str) -> list[str]:
 @pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
 def test_the_figures_of_the_page_are_those_of_the_program(page: str) -> None:
     drawn = [f"images/paper/{name}.png" for name in FIGURES]
-    assert sorted(figures(page)) == sorted([*drawn, GUIDANCE])
+    assert sorted(figures(page)) == sorted(drawn)
     assert {path.name for path in (ROOT / FOLDER).iterdir()} == {f"{name}.png" for name in FIGURES}
     assert max((DOCS / figure).stat().st_size for figure in figures(page)) < LARGEST
 
