@@ -52,7 +52,7 @@ def describe(manifest: Manifest) -> dict[str, Any]:
             "file": f"{index}.png",
             "seed": image.seed,
             **({"label": job.params.label_of(index)} if isinstance(job.params.label, tuple) else {}),
-            **({"conditions": job.params.told_of(index)} if job.params.tells_several else {}),
+            **({"conditions": job.params.conditions_of(index)} if job.params.conditions_differ else {}),
             "sha256": image.sha256,
         }
         for index, image in enumerate(manifest.images)

@@ -132,7 +132,7 @@ class Share:
         return f"{100 * self.value:.1f} ± {100 * self.error:.1f} %"
 
 
-def rows_told(columns: Columns) -> NDArray[np.int64]:
+def complete_rows(columns: Columns) -> NDArray[np.int64]:
     """Returns the rows of the images that are told all of some conditions.
 
     Raises EvaluationError if there are no conditions, or no such images.
@@ -156,7 +156,7 @@ def choose_rows(conditions: Conditions, columns: Columns, count: int) -> NDArray
 
     Raises EvaluationError if no image is told all conditions.
     """
-    told = rows_told(columns)
+    told = complete_rows(columns)
     generator, turns = np.random.default_rng(0), []
     for name, condition in conditions.items():
         values = columns[name].values.numpy()[told]

@@ -7,11 +7,11 @@ from model.plans.plan import Plan
 from model.plans.settings import INTERVAL
 
 from .catalog import ModelInfo
+from .conditions import GivenConditions, named_values, read_values
 from .errors import RequestRefused
 from .params import SamplingParams
 from .per_image import per_image
 from .queries import SamplingQuery
-from .told import ToldTo, named_values, read_told
 
 
 class Filled(NamedTuple):
@@ -26,7 +26,7 @@ def fill_in(
     model: ModelInfo,
     *,
     start: int | None = None,
-    told: ToldTo | None = None,
+    told: GivenConditions | None = None,
     deals: bool = False,
 ) -> Filled:
     """Fills in all parameters that a request omits, draws the seed, and plans the run.
@@ -34,13 +34,13 @@ def fill_in(
     Args:
         start: the timestep at which the run begins; None for T-1.
         told: the values of conditions, one for all images or one for each; None for those of the query.
-        deals: whether images are dealt the conditions that they are not told, see `dealing`.
+        deals: whether images are dealt the conditions that they are not told, see `jobs.examples`.
 
     Raises RequestRefused or PlanError if the model cannot run the request.
     """
     config, chosen = model.config, query.chosen
     if told is None:
-        told = read_told(named_values(query.condition), config.conditions, model=model.name)
+        told = read_values(named_values(query.condition), config.conditions, model=model.name)
     images = per_image(
         query.seed,
         query.label,

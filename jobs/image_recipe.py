@@ -67,7 +67,7 @@ def recipe(
 
 def _told(params: SamplingParams, index: int) -> dict[str, Any]:
     """Returns what a recipe says about the conditions of an image: nothing without conditions."""
-    told = {name: [value] for name, value in params.told_of(index).items()}
+    told = {name: [value] for name, value in params.conditions_of(index).items()}
     return ({"conditions": told} if told else {}) | ({"guide": list(params.guide)} if params.guide else {})
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from model.conditions import MAX_CONDITIONS, NAME, Told
+from model.conditions import MAX_CONDITIONS, NAME, Value
 from model.plans.settings import Settings
 
 from .values import Frozen, require_written
@@ -23,7 +23,7 @@ MAX_SEED = 2**53 - 1  # the largest integer that every JSON parser keeps exact
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 ClassIndex = Annotated[int, Field(ge=0, le=MAX_SEED)]
 ConditionName = Annotated[str, Field(pattern=f"^{NAME}$")]
-ToldValues = Annotated[tuple[Told, ...], Field(min_length=1, max_length=MAX_IMAGES)]
+ImageValues = Annotated[tuple[Value, ...], Field(min_length=1, max_length=MAX_IMAGES)]
 
 
 class SamplingParams(Frozen, Settings):
@@ -45,7 +45,7 @@ class SamplingParams(Frozen, Settings):
     seed: Seed | tuple[Seed, ...]
     label: ClassIndex | tuple[ClassIndex, ...] | None = None
     # Left out where they are empty, so that earlier versions read the jobs that have none.
-    conditions: Mapping[ConditionName, ToldValues] = Field(
+    conditions: Mapping[ConditionName, ImageValues] = Field(
         default={}, max_length=MAX_CONDITIONS, exclude_if=lambda value: not value
     )
     guide: tuple[ConditionName, ...] | None = Field(
@@ -77,11 +77,11 @@ class SamplingParams(Frozen, Settings):
         return self.label[index] if isinstance(self.label, tuple) else self.label
 
     @property
-    def tells_several(self) -> bool:
+    def conditions_differ(self) -> bool:
         """Whether images are told different values of a condition."""
         return any(len(told) > 1 for told in self.conditions.values())
 
-    def told_of(self, index: int) -> dict[str, Told]:
+    def conditions_of(self, index: int) -> dict[str, Value]:
         """Returns the values of an image's conditions, by name."""
         return {name: told[index % len(told)] for name, told in self.conditions.items()}
 

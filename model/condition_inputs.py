@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .conditions import Choice, Condition, Conditions, Image, ImageMap, Number, Told, Vector
+from .conditions import Choice, Condition, Conditions, Image, ImageMap, Number, Value, Vector
 
 
 class Column(NamedTuple):
@@ -19,7 +19,7 @@ class Column(NamedTuple):
     told: Tensor  # whether the condition is told, bool, shape (B,). Where it is not, the value has no effect.
 
 
-def column(condition: Condition, told: Sequence[Told | Tensor | None]) -> Column:
+def column(condition: Condition, told: Sequence[Value | Tensor | None]) -> Column:
     """Returns the column of a condition.
 
     Args:
@@ -44,7 +44,7 @@ def column(condition: Condition, told: Sequence[Told | Tensor | None]) -> Column
 
 
 def arguments_of(
-    conditions: Conditions, told: Sequence[Mapping[str, Told | Tensor]], size: tuple[int, int]
+    conditions: Conditions, told: Sequence[Mapping[str, Value | Tensor]], size: tuple[int, int]
 ) -> dict[str, Tensor]:
     """Returns the arguments `vector` and `planes` of a network, those of them that it takes, for images.
 

@@ -32,7 +32,7 @@ MAX_TEXT = 256  # characters of a name or a choice
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
 Names = Annotated[tuple[Text, ...], Field(max_length=65_536)]
 
-Told: TypeAlias = str | float | tuple[float, ...]
+Value: TypeAlias = str | float | tuple[float, ...]
 """The value of a condition, for one image: a choice's name, a number, a vector's entries, or an image's SHA-256."""
 
 
@@ -66,7 +66,7 @@ class Condition(ABC):
         """Whether it is told by an image and not by a value."""
         return self.planes > 0
 
-    def read(self, value: Any) -> Told:
+    def read(self, value: Any) -> Value:
         """Returns a value as jobs hold it, for one image. A text may stand for a number, and "0.5,1" for a vector.
 
         Raises ValueError if the condition does not take the value; the message says which it takes.
@@ -76,7 +76,7 @@ class Condition(ABC):
         except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"must be {self.expected}") from error
 
-    def takes(self, value: Told) -> bool:
+    def takes(self, value: Value) -> bool:
         """Returns whether a value that a job holds is one of this condition."""
         if self.is_image:
             return isinstance(value, str) and re.fullmatch(SHA256, value) is not None
@@ -85,7 +85,7 @@ class Condition(ABC):
         except ValueError:
             return False
 
-    def _read(self, value: Any) -> Told:
+    def _read(self, value: Any) -> Value:
         raise TypeError
 
 
@@ -112,7 +112,7 @@ class Choice(Condition):
     def entries(self) -> int:
         return len(self.values) + 1
 
-    def _read(self, value: Any) -> Told:
+    def _read(self, value: Any) -> Value:
         if not isinstance(value, str):
             raise TypeError
         return self.values[self.values.index(value)]
@@ -149,7 +149,7 @@ class Number(Condition):
     def entries(self) -> int:
         return 2
 
-    def _read(self, value: Any) -> Told:
+    def _read(self, value: Any) -> Value:
         number = _number(value)
         if not self.low <= number <= self.high:
             raise ValueError
@@ -175,7 +175,7 @@ class Vector(Condition):
     def entries(self) -> int:
         return self.size + 1
 
-    def _read(self, value: Any) -> Told:
+    def _read(self, value: Any) -> Value:
         entries = value.split(",") if isinstance(value, str) else value
         if not isinstance(entries, list | tuple) or len(entries) != self.size:
             raise ValueError

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .checkpoint import Checkpoint
 from .condition_inputs import arguments_of
-from .conditions import Conditions, Told
+from .conditions import Conditions, Value
 from .errors import PlanError
 from .guidance import guided_output
 from .networks.classifier import log_prob_gradient
@@ -86,7 +86,7 @@ def networks_of(
     return {"denoiser": asked(checkpoint.denoiser), "base": base, "guide": guide}
 
 
-def _values(conditions: Conditions, told: Mapping[str, Any]) -> dict[str, Told | Tensor]:
+def _values(conditions: Conditions, told: Mapping[str, Any]) -> dict[str, Value | Tensor]:
     """Returns the values of a model's conditions as `arguments_of` takes them; raises PlanError if one is wrong."""
     for name in told.keys() - conditions.keys():
         raise PlanError(f"{name} is not a condition of this model: it has {', '.join(conditions) or 'none'}")

@@ -131,7 +131,7 @@ class FakeWorker:
         rq_job.save()
         rq_job.set_status(RqStatus.STARTED)
         self.client.set(keys.timesteps(job_id), "[500, 0]")
-        self._tell(job_id, Progress(image_steps=done))
+        self._publish(job_id, Progress(image_steps=done))
 
     def succeed(self, job_id: str) -> None:
         """Stores grey images and ends the job."""
@@ -180,9 +180,9 @@ class FakeWorker:
         self.client.hdel(keys.backlog(self._queue.status(job_id).job.ref), job_id)
         times = {"started_at": (rq_job.started_at or now()).timestamp(), "ended_at": rq_job.ended_at.timestamp()}
         ending = Ending(state=STATES[status], attempts=1, progress=progress, versions=(), **times)
-        self._tell(job_id, progress, ending.model_dump_json())
+        self._publish(job_id, progress, ending.model_dump_json())
 
-    def _tell(self, job_id: str, progress: Progress, message: str = "{}") -> None:
+    def _publish(self, job_id: str, progress: Progress, message: str = "{}") -> None:
         self.client.set(keys.progress(job_id), progress.model_dump_json())
         self.publish(status_channel(job_id), message)
 

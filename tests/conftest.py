@@ -22,7 +22,7 @@ from difuso.errors import UserError
 from difuso.supervisor.child_processes import ChildProcesses
 from difuso.supervisor.redis_server import RedisServer
 from tests import waiting
-from tests.left_out import tell_left_out
+from tests.left_out import report_left_out
 from tests.scheduling import Scheduling
 from tests.serving import ENVIRONMENT
 from tests.waiting import WaitUntil
@@ -60,7 +60,7 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    tell_left_out(terminalreporter)
+    report_left_out(terminalreporter)
 
 
 @pytest.fixture(scope="session")

@@ -154,17 +154,17 @@ def refuse_all(models: Path, folder: Path) -> None:
     shutil.copytree(models / "tiny", folder / "tiny")
     settings = WorkerSettings(models_dir=folder, slots=1, device="cpu")
     state = with_all(settings, load_models(settings))
-    told: dict[str, tuple[str, float, int]] = {}
+    refused: dict[str, tuple[str, float, int]] = {}
     resource.setrlimit(resource.RLIMIT_AS, (_virtual_memory() + (1 << 30),) * 2)  # what asks for more gets none
     for name in ATTACKS:
         (folder / name).symlink_to(models / name)
         before, started = _peak(), time.monotonic()
         state = with_all(settings, with_all(settings, state))
-        told[name] = state.refused[name].reason, time.monotonic() - started, _peak() - before
+        refused[name] = state.refused[name].reason, time.monotonic() - started, _peak() - before
         assert {ref.partition("@")[0] for ref in state.runners} == {"tiny"}
     again = with_all(settings, load_models(settings))
     assert (set(again.runners), again.refused) == (set(state.runners), state.refused)
-    print(json.dumps(told))  # noqa: T201
+    print(json.dumps(refused))  # noqa: T201
 
 
 def with_all(settings: WorkerSettings, state: Models) -> Models:

@@ -9,7 +9,7 @@ import pytest
 IMPORT = "could not import"  # how pytest.importorskip begins where a test says nothing itself
 
 
-def tell_left_out(reporter: pytest.TerminalReporter) -> None:
+def report_left_out(reporter: pytest.TerminalReporter) -> None:
     """Writes how many tests were skipped for each reason; the reason says how to enable them."""
     counts = Counter(_reason(report) for report in reporter.getreports("skipped"))
     if not counts:

@@ -81,7 +81,7 @@ TOLD = UNetConfig(
 )
 
 
-def told_checkpoint(**fields: Any) -> Checkpoint:
+def conditional_checkpoint(**fields: Any) -> Checkpoint:
     """A model with classes and all conditions; `fields` are more of its config."""
     return checkpoint_of(TOLD, classes=CLASSES, conditions=CONDITIONS, **fields)
 

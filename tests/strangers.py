@@ -64,7 +64,7 @@ class Kept(nn.Module):
         self.args = args
 
 
-class Told(Denoiser):
+class Conditional(Denoiser):
     """It is told a vector, and normalises with the means of its training."""
 
     def __init__(self, width=16, classes=0, vector=0):
@@ -245,17 +245,17 @@ def config_of(
     kind: str, *, classes: tuple[str, ...] | None = None, conditions: Conditions | None = None
 ) -> ModelConfig:
     """The config of a model of 8x8 RGB images with one of the package's networks."""
-    told, count = conditions or {}, None if classes is None else len(classes)
-    args = {"classes": count, "vector": vector_size(told)}
+    inputs, count = conditions or {}, None if classes is None else len(classes)
+    args = {"classes": count, "vector": vector_size(inputs)}
     network = ForeignConfig(
         type=f"{PACKAGE}.nets:{kind}",
         args={name: value for name, value in args.items() if value},
         size_multiple=4,
         num_classes=count,
-        vector_size=vector_size(told),
+        vector_size=vector_size(inputs),
     )
     defaults = SamplerDefaults("ddim", 4, "trailing")
-    return ModelConfig(network, image_size=8, prediction="v", classes=classes, conditions=told, defaults=defaults)
+    return ModelConfig(network, image_size=8, prediction="v", classes=classes, conditions=inputs, defaults=defaults)
 
 
 def save_model(folder: Path, kind: str = "Denoiser", **fields: Any) -> None:

@@ -8,10 +8,10 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field, create_model
 from starlette.concurrency import run_in_threadpool
 
+from jobs.conditions import split_image_conditions
 from jobs.errors import RequestRefused
 from jobs.kinds import KINDS
 from jobs.kinds.base import Kind
-from jobs.told import parted
 
 from ..requests.deps import ProcessDep, single_parameters
 from ..requests.json_bodies import JsonRoute, decoded, json_schema
@@ -42,7 +42,7 @@ def _post(kind: Kind[Any]) -> Callable[..., Awaitable[Response]]:
     ) -> Response:
         model = kind.choose(query, process.catalog.at(query.version))
         submission.accept.choose(model.final_shape.planes)  # refuses before an image is read
-        rest, texts = parted(query.condition, model.config.conditions)
+        rest, texts = split_image_conditions(query.condition, model.config.conditions)
         sent: dict[str, bytes] | None = request.scope.get(SENT)
         for name, text in texts.items():  # images in base64
             if sent is None or name in sent:

@@ -28,7 +28,7 @@ CARD = "text/markdown"
 HEADERS = {"Cache-Control": "private, no-cache"}
 
 
-class ConditionView(Frozen):
+class EnlargedView(Frozen):
     """The image that a model draws from: its height and width in pixels, its channels, and the noise added to it."""
 
     size: int
@@ -37,7 +37,7 @@ class ConditionView(Frozen):
     max_augmentation: float
 
 
-class ToldView(Frozen):
+class ConditionView(Frozen):
     """A condition that a model can be told, with its `type`; `null` says whether it may be left out.
 
     A `choice` has `values`, a `number` the ends `low` and `high` of its range and maybe a `unit`, and a `vector` a
@@ -89,8 +89,8 @@ class ModelView(Frozen):
     clip: str | None = None
     defaults: SamplerDefaults | None = None
     plans: Mapping[str, SamplerDefaults] | None = None
-    condition: ConditionView | None = None
-    conditions: Mapping[str, ToldView] = {}
+    condition: EnlargedView | None = None
+    conditions: Mapping[str, ConditionView] = {}
     parameters: int | None = None
     version: str | None = None
     about: str | None = None
@@ -125,7 +125,9 @@ class ModelView(Frozen):
             defaults=config.defaults,
             plans=config.plans,
             condition=_condition(config),
-            conditions={name: ToldView(type=type_of(each), **vars(each)) for name, each in config.declared.items()},
+            conditions={
+                name: ConditionView(type=type_of(each), **vars(each)) for name, each in config.declared.items()
+            },
             parameters=model.parameters,
             about=model.about,
             documents=model.documents or None,
@@ -163,11 +165,11 @@ class ModelList(Frozen):
     models: list[ModelView]
 
 
-def _condition(config: ModelConfig) -> ConditionView | None:
+def _condition(config: ModelConfig) -> EnlargedView | None:
     shape = config.condition_shape
     if config.condition is None or shape is None:
         return None
-    return ConditionView(**vars(config.condition), channels=shape.channels)
+    return EnlargedView(**vars(config.condition), channels=shape.channels)
 
 
 @router.get("/models", summary="List all models", response_model_exclude_none=True)

@@ -2,7 +2,7 @@
 
 import { el } from "./dom.js";
 import { t } from "./texts.js";
-import { conditionsIn, conditionsOf } from "./told.js";
+import { conditionsIn, conditionsOf } from "./values.js";
 
 export const AXES = { steps: "5, 10, 20, 50", guidance_scale: "1, 2, 4, 8", eta: "0, 0.5, 1" }; // with values to begin with
 const PREFIX = "condition:";

@@ -4,7 +4,7 @@ import { $, el, takeAny } from "./dom.js";
 import { dressInputs } from "./inputs.js";
 import { classesOf, models } from "./models.js";
 import { number, t, translate } from "./texts.js";
-import { conditionsIn, conditionsOf, isPicture } from "./told.js";
+import { conditionsIn, conditionsOf, isPicture } from "./values.js";
 
 const PREFIX = "condition:"; // of the names of fields, which no parameter has
 const STEPS = 100; // of a slider

@@ -2,7 +2,7 @@
 
 import { className, labelFor, models } from "./models.js";
 import { duration, known, moment, number, t } from "./texts.js";
-import { askConditions, textOf } from "./told.js";
+import { askConditions, textOf } from "./values.js";
 
 export const countOf = job => (job.task?.average ? 1 : job.params.n);
 

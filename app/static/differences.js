@@ -4,7 +4,7 @@ import { nameOf, queryOf } from "./describe.js";
 import { el } from "./dom.js";
 import { className } from "./models.js";
 import { known, t } from "./texts.js";
-import { conditionsIn } from "./told.js";
+import { conditionsIn } from "./values.js";
 
 // The words for parameters that the page calls otherwise than the API.
 const TERMS = { label: "class", n: "count", pictures: "inputs", sigma: "noise", noise: "" };

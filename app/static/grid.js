@@ -15,7 +15,7 @@ import { routeOf } from "./routes.js";
 import { saveGrid } from "./sheet.js";
 import { isEnded, isGone, jobs } from "./store.js";
 import { t, translate } from "./texts.js";
-import { conditionsOf } from "./told.js";
+import { conditionsOf } from "./values.js";
 
 const OF_SAMPLER = ["sampler", "spacing", "eta", "variance"]; // settings that suit one sampler
 const MOST = 64; // pictures

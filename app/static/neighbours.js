@@ -5,7 +5,7 @@ import { addressOf, fileName, labelOf, nameOf, queryOf, seedOf } from "./describ
 import { fetchFile } from "./inputs.js";
 import { className, labelFor, models } from "./models.js";
 import { number, t } from "./texts.js";
-import { conditionsOf, filesTold, textOf, toldOf } from "./told.js";
+import { conditionsOf, filesSent, textOf, valuesOf } from "./values.js";
 
 const STRENGTHS = [0.2, 0.4, 0.6]; // of redraws
 const SHARES = [0.12, 0.25, 0.4]; // of the other seed
@@ -18,7 +18,7 @@ export const ELSEWHERE = ["n", "seed", "lambda", "upscale", "upscale_steps", "up
 // the way, what lies towards another seed, or more of the way between its two seeds; and for the rest the picture redrawn.
 export async function neighboursOf(job, index) {
   const file = await fetchFile(addressOf(job, index), fileName(job, index));
-  const told = await filesTold(job);
+  const told = await filesSent(job);
   const same = queryOf(job, index);
   for (const name of ELSEWHERE) same.delete(name);
   const onTheWay = drawsNoise(job) ? [] : job.kind === "generate" ? ofSeed(job, index, same) : ofTwoSeeds(job, index, same);
@@ -75,8 +75,8 @@ function ofTwoSeeds({ task }, index, same) {
 // Says how a picture differs from the centre.
 export function differenceOf(job, index, centre) {
   const { task } = job;
-  const before = new Map(toldOf(centre.job, centre.index));
-  const told = toldOf(job, index).filter(([name, value]) => typeof value !== "object" && value !== before.get(name)).map(([, value]) => textOf(value));
+  const before = new Map(valuesOf(centre.job, centre.index));
+  const told = valuesOf(job, index).filter(([name, value]) => typeof value !== "object" && value !== before.get(name)).map(([, value]) => textOf(value));
   if (task?.kind === "denoise") return t("likeRedrawn", number((task.depth + 1) / (models.get(job.model)?.num_train_timesteps ?? 1000), 1));
   if (task?.shares) return t("likeTowards", number(100 * task.shares[index]), task.seeds?.[1]);
   if (told.length) return told.join(", ");

@@ -15,7 +15,7 @@ import { readRecipe } from "./png.js";
 import { go } from "./routes.js";
 import { recallByPictures } from "./saved.js";
 import { t } from "./texts.js";
-import { askConditions, filesOf } from "./told.js";
+import { askConditions, filesOf } from "./values.js";
 
 // What no request asks for.
 const OF_PICTURE = ["version", "upscaler_version", "precision", "upscaler_precision", "timesteps", "pictures"];

@@ -9,7 +9,7 @@ import { go } from "./routes.js";
 import { isFavourite, toggleFavourite } from "./saved.js";
 import { isGone, jobs } from "./store.js";
 import { t } from "./texts.js";
-import { filesOf, toldOf } from "./told.js";
+import { filesOf, valuesOf } from "./values.js";
 
 const MOST_COMPARED = 4;
 const MOST_WALKED = 6;
@@ -67,12 +67,12 @@ function show() {
 // from a seed of its own.
 function canWalk() {
   const all = pictures();
-  const toldTo = ([job, index]) => {
+  const signatureOf = ([job, index]) => {
     const files = filesOf(job.model);
-    return JSON.stringify([job.model, labelOf(job, index), toldOf(job, index).map(([name, value]) => [name, files.includes(name) && value])]);
+    return JSON.stringify([job.model, labelOf(job, index), valuesOf(job, index).map(([name, value]) => [name, files.includes(name) && value])]);
   };
   const isSeeded = ([job]) => job.kind === "generate" && !job.task?.upscale;
-  return all.length > 1 && all.length <= MOST_WALKED && all.every(isSeeded) && new Set(all.map(toldTo)).size === 1;
+  return all.length > 1 && all.length <= MOST_WALKED && all.every(isSeeded) && new Set(all.map(signatureOf)).size === 1;
 }
 
 async function walk() {

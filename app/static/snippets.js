@@ -2,7 +2,7 @@
 
 import { hasKey } from "./api.js";
 import { queryOf } from "./describe.js";
-import { conditionsIn, conditionsOf, filesOf } from "./told.js";
+import { conditionsIn, conditionsOf, filesOf } from "./values.js";
 
 const quote = text => `'${text.replaceAll("'", "'\\''")}'`;
 const quoted = text => (/^[\w.,:-]+$/.test(text) ? text : quote(text)); // where a shell needs it

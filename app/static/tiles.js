@@ -9,7 +9,7 @@ import { enlargersOf, fromPicture, models, sidesOf } from "./models.js";
 import { notify } from "./notice.js";
 import { samplesOf } from "./sheets.js";
 import { number, t } from "./texts.js";
-import { conditionsOf } from "./told.js";
+import { conditionsOf } from "./values.js";
 
 const COUNT = 4; // pictures of one press
 const [COLUMNS, ROWS] = [4, 2]; // of a sheet that are seen

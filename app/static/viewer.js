@@ -15,7 +15,7 @@ import { drawnBy, fromPicture, sidesOf, sizeOf, teachable } from "./models.js";
 import { go, linkOf, turnPicture } from "./routes.js";
 import { isFavourite, toggleFavourite } from "./saved.js";
 import { t } from "./texts.js";
-import { filesTold } from "./told.js";
+import { filesSent } from "./values.js";
 
 export class Viewer {
   // `closed` is called when the reader has closed it.
@@ -170,7 +170,7 @@ export class Viewer {
   }
 
   async #remake() {
-    const files = await filesTold(this.job);
+    const files = await filesSent(this.job);
     const job = await make({ kind: this.job.kind, query: queryOf(this.job, this.index), files, trace: true });
     this.dialog.close();
     reveal(job);

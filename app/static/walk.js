@@ -10,7 +10,7 @@ import { drawsNoise, ELSEWHERE, NOISY } from "./neighbours.js";
 import { routeOf } from "./routes.js";
 import { isEnded, isGone, jobs } from "./store.js";
 import { number, t } from "./texts.js";
-import { askConditions, filesTold, toldOf } from "./told.js";
+import { askConditions, filesSent, valuesOf } from "./values.js";
 
 const FRAMES = 60;
 const URGENCY = 7; // others go first
@@ -28,7 +28,7 @@ let timer;
 export async function makeWalk(pictures) {
   const name = `walk:${Math.floor(Math.random() * 2 ** 32).toString(16)}`;
   const [job, index] = pictures[0];
-  const [same, files] = [queryOf(job, index), await filesTold(job)];
+  const [same, files] = [queryOf(job, index), await filesSent(job)];
   for (const each of ELSEWHERE) same.delete(each);
   if (drawsNoise(job)) {
     same.set("eta", 0);
@@ -45,7 +45,7 @@ export async function makeWalk(pictures) {
     const query = new URLSearchParams([...same, ["tag", name], ...ends.map(end => ["seed", seedOf(...end)])]);
     const last = at === ways.length - 1 ? count - 1 : count; // the end of each way is the beginning of the next
     for (let each = 0; each < count; each++) query.append("lambda", +(each / last).toFixed(4));
-    const [told, others] = ends.map(end => new Map(toldOf(...end)));
+    const [told, others] = ends.map(end => new Map(valuesOf(...end)));
     const conditions = Object.fromEntries([...told].map(([name, value]) => [name, [...new Set([`${value}`, `${others.get(name)}`])]]));
     askConditions(query, { model: job.model, conditions });
     await make({ kind: "interpolate", query, files, urgency: URGENCY });

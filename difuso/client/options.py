@@ -24,7 +24,7 @@ IMAGES: dict[KindName, tuple[str, ...]] = {
 }
 
 
-Told = str | float | Sequence[float] | ImageLike
+ConditionValue = str | float | Sequence[float] | ImageLike
 """The value of a condition: the name of a choice, a number, the numbers of a vector, or an image or a map."""
 
 
@@ -60,7 +60,7 @@ class Sampling(Headers, total=False):
     """Seed of image 0, where image i has seed + i; repeat it for one image of each seed."""
     label: str | int | Sequence[str | int] | None
     """Class, by name or index; repeat it for one image of each, or say all for the classes in turn."""
-    conditions: Mapping[str, Told | Sequence[Told] | None] | None
+    conditions: Mapping[str, ConditionValue | Sequence[ConditionValue] | None] | None
     """Values of the model's conditions by name, one for all images or one for each; images of conditions, too."""
     guide: str | Sequence[str] | None
     """Name of a condition, or label, that guidance_scale acts on; by default all that are told."""

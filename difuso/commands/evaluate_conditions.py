@@ -16,7 +16,7 @@ from training.recipe_reading import load_recipe
 from training.run.journal import tile_images
 
 from ..drawing.image_sources import ImageSources
-from ..drawing.told_images import LABEL, passing_folder, real_images_of, told_by
+from ..drawing.real_conditions import LABEL, conditions_of, passing_folder, real_images_of
 from ..errors import UserError, user_errors
 from ..progress import progress
 
@@ -49,7 +49,7 @@ def evaluate_conditions(out: Path, *, sources: ImageSources, data: str | None, i
     classes: Conditions = {} if real.classes is None else {LABEL: Choice(real.classes)}
     conditions = judged({**classes, **recipe.conditions})
     rows = choose_rows(conditions, held_out.columns, images)
-    made = sources.sampled(model.name, {}, told_by(recipe, held_out, rows))
+    made = sources.sampled(model.name, {}, conditions_of(recipe, held_out, rows))
     with progress("training the judge") as tell:
         judge = train_judge(real.images, real.columns, conditions, tell)
     with progress(f"{model.name}, {images} images") as tell:

@@ -15,7 +15,7 @@ from evaluation.features import EfficientNetLite0, Extractor
 from evaluation.figures import Quality, cells, evaluate, headings, notes, title, to_json, to_markdown
 from evaluation.image_sets import Half, ImageSet, from_array, from_path
 from evaluation.inception import InceptionV3, read_weights
-from evaluation.judge import rows_told
+from evaluation.judge import complete_rows
 from evaluation.plots import plot_quality
 from evaluation.real_images import FACES, names_recipe, real_images
 from evaluation.reference import read_reference
@@ -24,7 +24,7 @@ from training.recipe_reading import load_recipe
 from worker.stepping.runner import pick_device
 
 from ..drawing.image_sources import RUN, ImageSources
-from ..drawing.told_images import ToldImages, passing_folder, real_images_of, told_by
+from ..drawing.real_conditions import ImageConditions, conditions_of, passing_folder, real_images_of
 from ..errors import user_errors
 from ..progress import progress
 from ..terminal import printable
@@ -91,16 +91,16 @@ def _print(qualities: Sequence[Quality]) -> None:
         console.print(printable(f"- {note}"))
 
 
-def _told(data: str, sources: ImageSources, out: Path, count: int) -> ToldImages:
+def _told(data: str, sources: ImageSources, out: Path, count: int) -> ImageConditions:
     """Returns what held-out images of a recipe are told."""
     recipe = load_recipe(data, networks=sources.networks)
     with passing_folder(out) as folder:
         held_out = real_images_of(recipe, folder, split="test", faces=count)
-    return told_by(recipe, held_out, np.resize(rows_told(held_out.columns), count))
+    return conditions_of(recipe, held_out, np.resize(complete_rows(held_out.columns), count))
 
 
 def _open(
-    name: str, sources: ImageSources, images: int | None, references: int | None, told: ToldImages | None
+    name: str, sources: ImageSources, images: int | None, references: int | None, told: ImageConditions | None
 ) -> ImageSet:
     if name == FACES:  # other faces than those of the reference
         return sources.real(FACES, images or DRAWN, first=references or DRAWN)

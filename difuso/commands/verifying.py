@@ -14,6 +14,7 @@ import typer
 from PIL import Image
 from pydantic import BaseModel, ValidationError
 
+from jobs.conditions import uploads_of
 from jobs.contract import Job
 from jobs.errors import ImageRefused, JobUnreadable
 from jobs.image_recipe import job_of
@@ -21,7 +22,6 @@ from jobs.images.arrays import SentImage
 from jobs.images.containers import strip
 from jobs.images.fitting import FittedImage, How, fit, fit_mask
 from jobs.kinds.base import fit_of
-from jobs.told import uploads_of
 from model.folders.config import ModelConfig, Precision
 from model.shape import Shape
 from worker.settings import WorkerSettings

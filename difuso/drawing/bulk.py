@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from jobs.conditions import named_values, read_values
 from jobs.images.npz import IMAGES, LABELS, NpzWriter, pixels_of
 from jobs.params import MAX_SEED, SamplingParams
 from jobs.per_image import classes_of, draw_seed, image_count, label_in_turn, one_or_several
 from jobs.queries import SamplingQuery
 from jobs.store.local_files import temporary_file
-from jobs.told import named_values, read_told
 
 from ..errors import UserError, user_errors
 from ..progress import progress, title_of
@@ -41,7 +41,7 @@ class Bulk:
     model: DrawingModel
     count: int  # the number of images
     # the parameters of all images, except their number and classes; image i has the seed params.seed_of(i), and the
-    # conditions params.told_of(i)
+    # conditions params.conditions_of(i)
     params: SamplingParams
     labels: tuple[int, ...]  # image i has the class labels[i % len(labels)]; empty if none has a class
 
@@ -175,7 +175,7 @@ def bulk_of(query: SamplingQuery, model: DrawingModel, *, kept_seed: Any = None)
     """
     seeds = query.seed or ([kept_seed] if isinstance(kept_seed, int) else draw_seed())
     labels = classes_of(query.label, model.class_names, count=model.labels, model=model.name)
-    told = read_told(named_values(query.condition), model.conditions, model=model.name)
+    told = read_values(named_values(query.condition), model.conditions, model=model.name)
     if missing := model.needed_images:
         raise UserError(f"{model.name} needs images, {', '.join(missing)}: draw at most 64 images, into a folder")
     values = {name: len(each) for name, each in told.items()}

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.catalog import ModelInfo
 from jobs.contract import new_job
-from jobs.dealing import deal
 from jobs.defaults import fill_in
+from jobs.examples import deal
 from jobs.kinds.base import Prepared
 from jobs.kinds.generate import Generation
 from jobs.params import MAX_IMAGES, SamplingParams

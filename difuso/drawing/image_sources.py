@@ -17,8 +17,8 @@ from training.data.images import ImageArray
 from ..errors import UserError, user_errors
 from ..options import checked
 from .drawing import DrawingModel
+from .real_conditions import ImageConditions
 from .sampled_images import SampledImages
-from .told_images import ToldImages
 
 RUN = re.compile(r"plan:(?P<plan>[^:/]+)|(?P<sampler>[a-z0-9_]+):(?P<steps>\d+)(:(?P<spacing>[a-z0-9,.:]+))?")
 
@@ -47,7 +47,7 @@ class ImageSources:
         defaults = self.model.defaults
         return f"{defaults.sampler}:{defaults.steps}:{defaults.spacing}"
 
-    def open(self, source: str, count: int | None, *, least: int, told: ToldImages | None = None) -> ImageSet:
+    def open(self, source: str, count: int | None, *, least: int, told: ImageConditions | None = None) -> ImageSet:
         """Opens images: SAMPLER:STEPS[:SPACING] or plan:NAME draws them with the model; else a folder or an .npz file.
 
         Args:
@@ -68,7 +68,7 @@ class ImageSources:
                 f"figures are of grey or RGB images, and {model.name} makes {model.shape.channels} channels"
             )
         classes = len(model.class_names or ())
-        in_turn = ToldImages(labels=[(self.seed + i) % classes for i in range(classes)])
+        in_turn = ImageConditions(labels=[(self.seed + i) % classes for i in range(classes)])
         images = self.sampled(run[0], run.groupdict(), told or in_turn)
         params = images.params
 
@@ -97,7 +97,7 @@ class ImageSources:
         images = real_images(data, count, shape=model.shape, split=split, first=first, networks=self.networks)
         return from_array(f"{'other ' if first else ''}drawn faces" if data == FACES else Path(data).name, images)
 
-    def sampled(self, title: str, settings: Mapping[str, Any], told: ToldImages) -> SampledImages:
+    def sampled(self, title: str, settings: Mapping[str, Any], told: ImageConditions) -> SampledImages:
         """Returns images that the model draws.
 
         Args:

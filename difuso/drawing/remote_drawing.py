@@ -18,11 +18,11 @@ import httpx
 import numpy as np
 from pydantic import ValidationError
 
+from jobs.conditions import as_table, named_values, split_image_conditions
 from jobs.contract import URGENCIES
 from jobs.kinds import KINDS
 from jobs.params import SamplingParams
 from jobs.queries import SamplingQuery
-from jobs.told import as_table, named_values, parted
 from model.errors import MAX_REASON
 
 from ..client import (
@@ -133,7 +133,7 @@ def arguments(request: Request, model: ServedView | None) -> dict[str, Any]:
     sent = query.model_dump(mode="json", by_alias=True, exclude_unset=True)
     if sent.pop("condition", None):
         with user_errors():
-            rest, images = parted(query.condition, {} if model is None else model.told)
+            rest, images = split_image_conditions(query.condition, {} if model is None else model.told)
             told = as_table(named_values(rest)) | {name: Path(file) for name, file in images.items()}
         sent["conditions"] = told
     return sent | {name: str(file) for name, file in files.items() if file is not None}

@@ -12,7 +12,7 @@ from PIL import Image
 
 from jobs.params import SamplingParams
 from jobs.per_image import label_in_turn, one_or_several
-from model.conditions import Told
+from model.conditions import Value
 from training.data.images import ImageArray
 
 from .drawing import DrawingModel
@@ -43,7 +43,7 @@ class SampledImages:
         root: Path,
         *,
         labels: Sequence[int] = (),
-        told: Sequence[Mapping[str, Told]] = (),
+        told: Sequence[Mapping[str, Value]] = (),
     ) -> None:
         self._model = model
         self._labels = labels

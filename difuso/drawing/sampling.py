@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from jobs.conditions import split_image_conditions
 from jobs.contract import Job, new_job
 from jobs.errors import ImageRefused
 from jobs.images.arrays import SentImage
@@ -23,7 +24,6 @@ from jobs.kinds.base import Draft, Kind, Task
 from jobs.params import SamplingParams
 from jobs.queries import SamplingQuery
 from jobs.store.local_files import temporary_file
-from jobs.told import parted
 from worker.settings import WorkerSettings
 
 from ..errors import UserError, user_errors
@@ -70,7 +70,7 @@ def read_job(request: Request, settings: WorkerSettings) -> tuple[Job, list[byte
     kind, query, files = request
     with user_errors():
         model = kind.choose(query, usable_models(settings.models_dir).at(query.version))
-        rest, told = parted(query.condition, model.config.conditions)
+        rest, told = split_image_conditions(query.condition, model.config.conditions)
         draft = kind.draft(query.model_copy(update={"condition": rest}), model)
         named = {**files, **{name: Path(file) for name, file in told.items()}}
         prepared = draft.complete(_read_files(kind, named, draft))

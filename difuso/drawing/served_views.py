@@ -13,7 +13,7 @@ from model.folders.version import VERSION
 from model.shape import MAX_CHANNELS, ImageSize, Shape
 
 
-class ToldView(BaseModel):
+class ConditionView(BaseModel):
     """What a model can be told; `model.conditions` knows the other entries."""
 
     model_config = ConfigDict(extra="allow")
@@ -30,7 +30,7 @@ class ServedView(BaseModel):
     channels: Annotated[int, Field(ge=1, le=MAX_CHANNELS)] = 1
     classes: tuple[str, ...] | None = None
     classifier_classes: Annotated[int, Field(ge=0)] = 0
-    conditions: dict[str, ToldView] = {}
+    conditions: dict[str, ConditionView] = {}
     defaults: SamplerDefaults = SamplerDefaults()
     version: Annotated[str, Field(pattern=VERSION)] = ""  # a part of the names of folders
     precision: Precision = "float32"
@@ -49,7 +49,7 @@ class ServedView(BaseModel):
     @property
     def class_names(self) -> tuple[str, ...] | None:
         """The names of the classes, of which no two are the same; None if it has none."""
-        label = self.conditions.get("label", ToldView())
+        label = self.conditions.get("label", ConditionView())
         return label.values or self.classes
 
     @model_validator(mode="after")

@@ -11,6 +11,7 @@ from model.shape import Shape
 
 from ..cascade import Enlarging
 from ..catalog import Catalog, ModelInfo
+from ..conditions import uploads_of
 from ..cost import NOTHING, Cost, cost_of
 from ..defaults import check_guidance
 from ..errors import RequestRefused
@@ -18,7 +19,6 @@ from ..images.arrays import SentImage
 from ..images.fitting import FittedImage, fit, fit_map
 from ..params import MAX_SEED, SamplingParams
 from ..queries import SamplingQuery
-from ..told import uploads_of
 from ..traces import Trace, check_trace, trace_of
 from ..values import Bits, Frozen
 
@@ -85,7 +85,7 @@ class Task(Frozen):
         number if they are told several values of a condition.
         """
         named = f"-class{params.label_of(index)}" if isinstance(params.label, tuple) else ""
-        return f"{self.seed(params, index)}{named}{f'-{index}' if params.tells_several else ''}"
+        return f"{self.seed(params, index)}{named}{f'-{index}' if params.conditions_differ else ''}"
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Prepared:
     task: Task  # the kind of the job, and the parameters of this kind only
     images: tuple[FittedImage, ...] = ()  # the fitted images of the request, in the worker's order
     told: tuple[FittedImage, ...] = ()  # the fitted images of its conditions, in the order of `uploads_of`
-    dealt: frozenset[str] = frozenset()  # the names of the conditions that the request leaves to chance, see `dealing`
+    dealt: frozenset[str] = frozenset()  # the names of the conditions that `jobs.examples` has filled in
     plan: Plan | None = None  # the plan of an image's run; None if nobody asks for the cost
     trace: Trace = ()  # the network calls after which the state of each image is kept
     bits: Bits = 8  # the bits of each pixel in the answer, 8 or 16

@@ -8,9 +8,9 @@ from pydantic import Field
 
 from ..cascade import Enlarging, enlarging
 from ..catalog import Catalog, ModelInfo
-from ..dealing import deal
 from ..defaults import fill_in
 from ..errors import RequestRefused
+from ..examples import deal
 from ..params import SamplingParams
 from ..queries import SamplingQuery
 from .base import Images, Kind, Prepared, Task

@@ -12,13 +12,13 @@ from model.plans.samplers import SAMPLERS
 from model.plans.spacing import KARRAS
 
 from ..catalog import ModelInfo
-from ..dealing import deal
+from ..conditions import GivenConditions, check_size, mixed, named_values, read_values
 from ..defaults import Filled, fill_in
 from ..errors import RequestRefused
+from ..examples import deal
 from ..images.fitting import fit
 from ..params import MAX_IMAGES, MAX_TIMESTEP, SamplingParams, Seed
 from ..queries import ImageQuery
-from ..told import ToldTo, check_size, mixed, named_values, read_told
 from .base import Fit, Images, Kind, Prepared, Task
 
 LEAST_INVERTED = 25  # steps unless a request names fewer; with 10 an image comes back with errors that are seen
@@ -187,7 +187,7 @@ def _between_seeds(query: InterpolateQuery, model: ModelInfo) -> Prepared:
     assert query.seed is not None
     first, second = query.seed
     seeds, shares = (first, second), tuple(query.shares)
-    told = read_told(named_values(query.condition), model.config.conditions, model=model.name)
+    told = read_values(named_values(query.condition), model.config.conditions, model=model.name)
     ends = [_told_at(end, told, len(shares)) for end in range(2)]
     at_first = query.model_copy(update={"seed": [first]})
     params, plan = _without_noise(at_first, model, TWO_SEEDS, told=ends[0], deals=True)
@@ -195,7 +195,7 @@ def _between_seeds(query: InterpolateQuery, model: ModelInfo) -> Prepared:
         deal(params.model_copy(update={"seed": (seed,) * params.n, "conditions": end}), model.config)
         for seed, end in zip(seeds, ends, strict=True)
     )
-    rows = [mixed(one.told_of(index), other.told_of(index), share) for index, share in enumerate(shares)]
+    rows = [mixed(one.conditions_of(index), other.conditions_of(index), share) for index, share in enumerate(shares)]
     columns = {name: tuple(row[name] for row in rows) for name in one.conditions}
     conditions = {name: values[:1] if len({*values}) == 1 else values for name, values in columns.items()}
     check_size(conditions)
@@ -204,7 +204,7 @@ def _between_seeds(query: InterpolateQuery, model: ModelInfo) -> Prepared:
     return Prepared(params, task, plan=plan, dealt=frozenset(conditions).difference(told))
 
 
-def _told_at(end: int, told: ToldTo, count: int) -> ToldTo:
+def _told_at(end: int, told: GivenConditions, count: int) -> GivenConditions:
     """Returns what a request tells one of its two ends: two values are for the ends, unless there are two images."""
     return {name: values[end : end + 1] if len(values) == 2 != count else values for name, values in told.items()}
 
@@ -215,7 +215,7 @@ def _without_noise(
     where: str,
     *,
     start: int | None = None,
-    told: ToldTo | None = None,
+    told: GivenConditions | None = None,
     deals: bool = False,
 ) -> Filled:
     """Fills in a query with eta 0, and with ddim where the model's own sampler draws noise all the same.

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ..conditions import Choice, Condition, Conditions, Example, Image, Names, Told, plane_count
+from ..conditions import Choice, Condition, Conditions, Example, Image, Names, Value, plane_count
 from ..errors import PlanError
 from ..networks.configs import ClassifierConfig
 from ..networks.network_config import NetworkConfig
@@ -161,7 +161,7 @@ class ModelConfig:
         label: int | None,
         settings: Settings | None = None,
         *,
-        told: Mapping[str, Told] = MappingProxyType({}),
+        told: Mapping[str, Value] = MappingProxyType({}),
         guide: Collection[str] | None = None,
     ) -> bool:
         """Returns whether the network, and whatever guides it with these settings, can be told this about an image.

@@ -17,7 +17,7 @@ from ..conditions import (
     Condition,
     Conditions,
     Number,
-    Told,
+    Value,
     plane_count,
     type_of,
     vector_size,
@@ -172,7 +172,7 @@ def _check_conditions(conditions: Conditions) -> None:
             raise ValueError(f"conditions have {count(conditions)} {what}, more than {most}")
 
 
-def _examples(content: Any, conditions: Conditions) -> dict[str, tuple[Told, ...]]:
+def _examples(content: Any, conditions: Conditions) -> dict[str, tuple[Value, ...]]:
     """Reads rows of values that conditions take, a list for each condition; raises ValueError."""
     if not isinstance(content, Mapping) or not all(isinstance(column, list | tuple) for column in content.values()):
         raise ValueError("examples must be a table of lists")

@@ -31,7 +31,7 @@ from tests.small_models import (
     awake,
     checkpoint_of,
     checkpoint_of_shape,
-    told_checkpoint,
+    conditional_checkpoint,
 )
 from tests.studio import Studio
 
@@ -83,11 +83,11 @@ def small_models(cascade_models_dir: Path, tmp_path_factory: pytest.TempPathFact
     network = UNetConfig(num_classes=len(CLASSES), **NETWORK)
     made = checkpoint_of(network, classes=CLASSES, classifier=CLASSIFIER)
     save_checkpoint(folder / "shapes", made.config, made.network, classifier=made.classifier)
-    made = told_checkpoint()
+    made = conditional_checkpoint()
     save_checkpoint(folder / "told", made.config, made.network)
     glasses = {"glasses": Choice(("none", "round", "square"), null=True)}
-    dealt = UNetConfig(vector_size=vector_size(glasses), **NETWORK)
-    made = checkpoint_of(dealt, conditions=glasses, examples={"glasses": ("none", "round", "square")})
+    filled = UNetConfig(vector_size=vector_size(glasses), **NETWORK)
+    made = checkpoint_of(filled, conditions=glasses, examples={"glasses": ("none", "round", "square")})
     save_checkpoint(folder / "dealt", made.config, made.network)
     for name, shape in SHAPES.items():
         made = checkpoint_of_shape(shape)
@@ -177,8 +177,8 @@ def studio_server(cascade_models_dir: Path, tmp_path_factory: pytest.TempPathFac
         defaults=SamplerDefaults(steps=3, guidance_scale=2.5),
     )
     save_checkpoint(models / "with-guide", guided.config, guided.network, weaker=guided.weaker)
-    told = told_checkpoint()
-    save_checkpoint(models / "told", told.config, told.network)
+    conditional = conditional_checkpoint()
+    save_checkpoint(models / "told", conditional.config, conditional.network)
     glasses = {"glasses": Choice(("none", "eye patch"), null=True)}
     dressed = checkpoint_of(UNetConfig(vector_size=vector_size(glasses), **NETWORK), conditions=glasses)
     save_checkpoint(models / "with-glasses", dressed.config, dressed.network)

@@ -139,9 +139,9 @@ def test_a_sampler_is_found_over_http_and_on_the_page(difuso: Difuso, driver: we
 
 @pytest.mark.parametrize("command", [["sample"], ["restore"], ["evaluate", "quality"]], ids=" ".join)
 def test_a_setting_is_found_on_the_command_line(environment: dict[str, str], command: list[str]) -> None:
-    told = run(environment | {"COLUMNS": "200"}, "-m", "difuso", *command, "--help")
-    assert "--churn" in told
-    assert "More noise, of ddim only." in told
+    output = run(environment | {"COLUMNS": "200"}, "-m", "difuso", *command, "--help")
+    assert "--churn" in output
+    assert "More noise, of ddim only." in output
 
 
 def test_a_setting_is_found_in_the_defaults_of_models(environment: dict[str, str]) -> None:
@@ -233,5 +233,5 @@ def facts(answer: httpx.Response) -> dict[str, object]:
     """What a PNG says about itself."""
     assert answer.status_code == 200, answer.text
     with Image.open(io.BytesIO(answer.content)) as image:
-        told: dict[str, object] = json.loads(image.info["difuso"])
-    return told
+        output: dict[str, object] = json.loads(image.info["difuso"])
+    return output

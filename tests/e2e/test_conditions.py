@@ -57,13 +57,13 @@ def test_a_form_json_the_client_and_the_command_line_give_the_same_bytes(
     difuso: Difuso, api: httpx.Client, here: Path
 ) -> None:
     expected = of_http(api)
-    told: dict[str, Any] = {"style": [0.5, -1], "age": 33, "glasses": ["none", "round"]}
+    asked: dict[str, Any] = {"style": [0.5, -1], "age": 33, "glasses": ["none", "round"]}
     images = {name: base64.b64encode(png).decode() for name, png in PARTS.items()}
-    job = api.post("/generate", json={**RUN, "conditions": told | images}).headers["X-Job-Id"]
+    job = api.post("/generate", json={**RUN, "conditions": asked | images}).headers["X-Job-Id"]
     assert [api.get(f"/jobs/{job}/images/{index}").content for index in range(2)] == expected
     with Client(difuso.url) as client:
         arrays = {"layout": LAYOUT, "sketch": Image.fromarray(SKETCH), "style": np.array([0.5, -1.0])}
-        assert list(client.generate(**RUN, conditions=told | arrays).pngs) == expected
+        assert list(client.generate(**RUN, conditions=asked | arrays).pngs) == expected
     options = [f"--{name.replace('_', '-')}={value}" for name, value in RUN.items()]
     conditions = [f"--condition={each}" for each in (*TOLD, "layout:layout.png", "sketch:sketch.png")]
     for where in ([], ["--server", difuso.url]):
@@ -92,8 +92,8 @@ def test_what_is_left_to_chance_is_told_and_made_again_whoever_draws(api: httpx.
     glasses = api.get(f"/jobs/{job}").json()["params"]["conditions"]["glasses"]
     assert len(glasses) == 6
     assert len({*glasses}) > 1
-    told = api.post("/generate", params=run | {"condition": f"glasses:{json.dumps(glasses)}"}).headers["X-Job-Id"]
-    assert [api.get(f"/jobs/{told}/images/{index}").content for index in range(6)] == served
+    asked = api.post("/generate", params=run | {"condition": f"glasses:{json.dumps(glasses)}"}).headers["X-Job-Id"]
+    assert [api.get(f"/jobs/{asked}/images/{index}").content for index in range(6)] == served
     options = [f"--{name.replace('_', '-')}={value}" for name, value in run.items()]
     command("sample", *options, "-n", 6, "-o", "drawn")
     drawn = sorted(Path("drawn").iterdir())
@@ -119,8 +119,8 @@ def test_images_to_be_measured_are_dealt_each_its_own_on_a_server_too(difuso: Di
     served = served_model("dealt", difuso.url)
     query = SamplingQuery(model="dealt", seed=[7])
     assert served.settle(query).conditions == {}
-    told = query.model_copy(update={"condition": ["glasses:round"]})
-    assert served.settle(told).conditions == {"glasses": ("round",)}
+    asked = query.model_copy(update={"condition": ["glasses:round"]})
+    assert served.settle(asked).conditions == {"glasses": ("round",)}
 
 
 def test_many_images_with_conditions_are_the_same_here_and_on_a_server(difuso: Difuso, here: Path) -> None:

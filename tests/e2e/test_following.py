@@ -70,8 +70,8 @@ def test_a_request_is_found_in_the_logs_of_all_processes_and_is_one_trace(
     assert {line["process"] for line in lines} == {"difuso", "api", "worker"}
     ours = [line for line in lines if line.get("request_id") == answer.headers["X-Request-Id"]]
     found = {(line["process"], line["event"]): line for line in ours}
-    told = {("api", "job accepted"), ("worker", "job claimed"), ("worker", "job ended"), ("api", "request")}
-    assert found.keys() == told
+    expected = {("api", "job accepted"), ("worker", "job claimed"), ("worker", "job ended"), ("api", "request")}
+    assert found.keys() == expected
     request = found.pop(("api", "request"))
     assert {line["job_id"] for line in found.values()} == {answer.headers["X-Job-Id"]}
     ended = found["worker", "job ended"]

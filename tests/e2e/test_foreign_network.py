@@ -37,7 +37,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def models(lab: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("foreign")
     with on_the_path(lab):
-        save_model(folder / "mine", "Told", classes=CLASSES, conditions=CONDITIONS)
+        save_model(folder / "mine", "Conditional", classes=CLASSES, conditions=CONDITIONS)
         save_model(folder / "theirs", classes=CLASSES)
     change(folder / "theirs", type=f"{ELSEWHERE}.nets:Denoiser")
     (lab / PACKAGE / CANARY).unlink()

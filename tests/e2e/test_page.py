@@ -277,9 +277,9 @@ def test_what_the_server_refuses_is_told_beside_the_form(studio: Studio, tmp_pat
     """
     assert studio.driver.execute_script(seen) == "image", "the error is seen, and its field has the focus"
     assert studio.newest() == before
-    told = studio.errors()
-    assert told
-    assert all("415" in each for each in told)
+    shown = studio.errors()
+    assert shown
+    assert all("415" in each for each in shown)
 
 
 def test_a_lost_server_is_said_and_unsaid(studio: Studio) -> None:
@@ -291,8 +291,8 @@ def test_a_lost_server_is_said_and_unsaid(studio: Studio) -> None:
     studio.click("#form button[type=submit]")
     wait_until(lambda: "does not answer" in studio.alarm, 5, "so does the form")
     for strip in ("#lost", "#live.lost"):
-        told = studio.see(strip, 10).text
-        assert re.search(r"next try in [0-5] s", told, re.IGNORECASE), told
+        shown = studio.see(strip, 10).text
+        assert re.search(r"next try in [0-5] s", shown, re.IGNORECASE), shown
     studio.driver.execute_script("window.away = false")
     studio.press("Try now", "#lost")
     wait_until(lambda: not studio.one("#lost").is_displayed(), 10, "the page takes it back")

@@ -20,14 +20,14 @@ def layout(tmp_path: Path) -> str:
     return str(path)
 
 
-def tell(studio: Studio, layout: str) -> None:
+def fill_in(studio: Studio, layout: str) -> None:
     """Tells `told` what it must be told."""
     studio.fill("model", "told")
     studio.fill("condition:style", "0.5, -1")
     studio.fill("condition:layout", layout)
 
 
-def told(studio: Studio, job_id: str) -> dict[str, Any]:
+def conditions_of(studio: Studio, job_id: str) -> dict[str, Any]:
     conditions: dict[str, Any] = studio.job(job_id)["params"]["conditions"]
     return {name: values for name, values in conditions.items() if name not in ("layout", "sketch")}
 
@@ -36,7 +36,7 @@ def told(studio: Studio, job_id: str) -> dict[str, Any]:
 def test_each_condition_has_a_field_of_its_type(studio: Studio, layout: str) -> None:
     assert not studio.all("#conditions [name]"), "tiny has no conditions"
     assert not studio.one("#surprise").is_displayed()
-    tell(studio, layout)
+    fill_in(studio, layout)
     fields = {
         str(each.get_attribute("name")): (each.tag_name, each.get_attribute("type"))
         for each in studio.all("#conditions [name]")
@@ -49,13 +49,13 @@ def test_each_condition_has_a_field_of_its_type(studio: Studio, layout: str) -> 
         "condition:sketch": ("input", "file"),
     }
     job_id = studio.made(1, label="star", seed="3")
-    assert told(studio, job_id) == {"style": [[0.5, -1.0]]}, "what may be left out was left out"
+    assert conditions_of(studio, job_id) == {"style": [[0.5, -1.0]]}, "what may be left out was left out"
     studio.slide(studio.one("#conditions [type=range]"), 33)
     assert studio.one("#conditions .told [type=checkbox]").is_selected(), "whoever moves it tells it"
     assert "33 years" in studio.text("#conditions .told output")
     studio.fill("condition:glasses", "round")
     job_id = studio.made(2, seed="3")
-    assert told(studio, job_id) == {"style": [[0.5, -1.0]], "age": [33.0], "glasses": ["round"]}
+    assert conditions_of(studio, job_id) == {"style": [[0.5, -1.0]], "age": [33.0], "glasses": ["round"]}
     facts = studio.view(job_id).text
     assert "age\n33" in facts
     assert "glasses\nround" in facts
@@ -65,7 +65,7 @@ def test_each_condition_has_a_field_of_its_type(studio: Studio, layout: str) -> 
 
 
 def test_guidance_acts_on_what_the_form_names(studio: Studio, layout: str) -> None:
-    tell(studio, layout)
+    fill_in(studio, layout)
     studio.fill("condition:glasses", "round")
     studio.fill("guidance_scale", "2")
     assert "guide" not in studio.job(studio.made(1))["params"]
@@ -82,7 +82,7 @@ def test_guidance_acts_on_what_the_form_names(studio: Studio, layout: str) -> No
 def test_a_choice_with_a_space_is_told(studio: Studio) -> None:
     studio.fill("model", "with-glasses")
     studio.fill("condition:glasses", "eye patch")
-    assert told(studio, studio.made(1)) == {"glasses": ["eye patch"]}
+    assert conditions_of(studio, studio.made(1)) == {"glasses": ["eye patch"]}
 
 
 def test_pictures_of_one_seed_are_named_by_what_they_were_told(studio: Studio) -> None:
@@ -99,7 +99,7 @@ def test_pictures_of_one_seed_are_named_by_what_they_were_told(studio: Studio) -
 
 
 def test_a_reload_and_a_recipe_keep_what_was_told(studio: Studio, layout: str) -> None:
-    tell(studio, layout)
+    fill_in(studio, layout)
     studio.fill("condition:glasses", "none")
     wait_until(lambda: "steps" in studio.text("#price"), 10, "the form has settled")
     studio.load()
@@ -111,19 +111,19 @@ def test_a_reload_and_a_recipe_keep_what_was_told(studio: Studio, layout: str) -
 
 
 def test_a_surprise_is_told_and_differs(studio: Studio, layout: str) -> None:
-    tell(studio, layout)
+    fill_in(studio, layout)
     found = set()
     for _ in range(6):
         studio.press("Surprise me", "#form")
         found.add(studio.driver.execute_script("return document.querySelector('#conditions [type=range]').value"))
     assert len(found) > 1
     job_id = studio.made(1)
-    assert set(told(studio, job_id)) == {"style", "age", "glasses"}
-    assert 0 <= told(studio, job_id)["age"][0] <= 100
+    assert set(conditions_of(studio, job_id)) == {"style", "age", "glasses"}
+    assert 0 <= conditions_of(studio, job_id)["age"][0] <= 100
 
 
 def test_the_grid_sweeps_a_condition(studio: Studio, layout: str) -> None:
-    tell(studio, layout)
+    fill_in(studio, layout)
     studio.fill("steps", "2")
     studio.click("nav a[href='#grid']")
     axis = studio.see(".grid-form select")
@@ -140,8 +140,8 @@ def test_the_grid_sweeps_a_condition(studio: Studio, layout: str) -> None:
     jobs = [
         str(each.get_attribute("href")).split("/jobs/")[1].split("/")[0] for each in studio.all("#grid td a.picture")
     ]
-    assert [told(studio, each)["glasses"] for each in jobs] == [["none"], ["round"]]
-    assert all(told(studio, each)["style"] == [[0.5, -1.0]] for each in jobs), "all else stays as in the form"
+    assert [conditions_of(studio, each)["glasses"] for each in jobs] == [["none"], ["round"]]
+    assert all(conditions_of(studio, each)["style"] == [[0.5, -1.0]] for each in jobs), "all else stays as in the form"
     address = studio.driver.execute_script("return location.hash")
     studio.load(address)
     wait_until(lambda: len(studio.all("#grid td a.picture")) == 2, 10, "its address shows it again")

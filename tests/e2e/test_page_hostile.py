@@ -27,19 +27,19 @@ def drop(studio: Studio, file: Path, recipe: Any) -> str:
     """Drops an image with a recipe; returns what the page says about it, and closes its dialog."""
     file.write_bytes(png_with(recipe))
     studio.drop(studio.one("#stage"), file)
-    told = studio.see("dialog.recipe").text
+    shown = studio.see("dialog.recipe").text
     studio.click("dialog.recipe button.close")
     wait_until(lambda: not studio.all("dialog.recipe"), 5, "the dialog is closed")
-    return told
+    return shown
 
 
 def test_only_recipes_of_our_kinds_can_be_made_again(studio: Studio, tmp_path: Path) -> None:
     """An address is made of the kind, and with a key the request would send it there."""
     file = tmp_path / "picture.png"
     for right in ({}, {"conditions": {"hair": ["short"], "style": [[0.5, -1]]}}, {"upscale": None}, {"images": [BAD]}):
-        told = drop(studio, file, RECIPE | right)
-        assert ("Make it again" in told) != ("images" in right), right
-        assert "no recipe" not in told, right
+        shown = drop(studio, file, RECIPE | right)
+        assert ("Make it again" in shown) != ("images" in right), right
+        assert "no recipe" not in shown, right
     for wrong in (
         {"kind": "/evil.example/x"},
         {"kind": "generate/../jobs"},
@@ -60,9 +60,9 @@ def test_only_recipes_of_our_kinds_can_be_made_again(studio: Studio, tmp_path: P
         {"eta": [BAD]},
         {"guide": json.loads(900 * "[" + 900 * "]")},
     ):
-        told = drop(studio, file, RECIPE | wrong)
-        assert "no recipe" in told, wrong
-        assert "Make it again" not in told, wrong
+        shown = drop(studio, file, RECIPE | wrong)
+        assert "no recipe" in shown, wrong
+        assert "Make it again" not in shown, wrong
     for other in ([RECIPE], "generate", 7, None):
         assert "no recipe" in drop(studio, file, other), other
 

@@ -63,8 +63,8 @@ def opened(studio: Studio) -> NoiseSchedule:
     studio.fill("model", "tiny")
     studio.click("nav a[href='#learn']")
     studio.see("#learn .backward")
-    told = httpx.get(f"{studio.url}/models/tiny/schedule").json()["alphas_cumprod"]
-    return NoiseSchedule.from_alphas_cumprod(np.array(told))
+    alphas = httpx.get(f"{studio.url}/models/tiny/schedule").json()["alphas_cumprod"]
+    return NoiseSchedule.from_alphas_cumprod(np.array(alphas))
 
 
 def move(studio: Studio, timestep: int) -> None:

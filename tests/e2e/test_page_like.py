@@ -136,7 +136,7 @@ def follow(studio: Studio, link: str) -> None:
     studio.driver.execute_script("location.hash = arguments[0]", link)
 
 
-def is_told(studio: Studio, words: str) -> bool:
+def says(studio: Studio, words: str) -> bool:
     return words in studio.text("#notices")
 
 
@@ -144,7 +144,7 @@ def test_links_to_what_is_gone_say_so_and_back_does_not_return_to_them(studio: S
     gone = (f"like={UNKNOWN}/0", f"compare={UNKNOWN}/0,{UNKNOWN}/1", "walk=walk:0", "grid=grid:steps:0")
     for link in gone:
         follow(studio, f"#{link}")
-        wait_until(partial(is_told, studio, "That picture is no longer there."), 5, f"{link} is gone")
+        wait_until(partial(says, studio, "That picture is no longer there."), 5, f"{link} is gone")
         assert studio.driver.execute_script("return location.hash") == "#gallery"
         assert studio.one("#gallery").is_displayed()
         studio.driver.back()
@@ -158,7 +158,7 @@ def test_links_to_what_cannot_be_read_now_say_why_and_stay(studio: Studio) -> No
     picture = f"picture={UNKNOWN}/0?kind=generate&model=wide"
     for link in (picture, f"like={UNKNOWN}/0", f"compare={UNKNOWN}/0,{UNKNOWN}/1"):
         follow(studio, f"#{link}")
-        wait_until(partial(is_told, studio, "Out of order."), 5, "the reason is told")
+        wait_until(partial(says, studio, "Out of order."), 5, "the reason is shown")
         assert studio.driver.execute_script("return location.hash") == f"#{link}"
     assert studio.one("#model").get_property("value") == model
 
@@ -182,7 +182,7 @@ Promise.all(modules).then(async ([{ models }, { differenceOf, neighboursOf }]) =
 
 def test_numbers_of_neighbours_differ_from_the_centre_and_are_short(studio: Studio) -> None:
     job = studio.job(studio.made(1, seed="95"))
-    ages, told, untold = studio.driver.execute_async_script(AGES, job)
+    ages, with_age, without_age = studio.driver.execute_async_script(AGES, job)
     assert ages == ["age:0", "age:100"], "not 50, the age of the picture itself"
-    assert told == "33.33"
-    assert untold == "Seed 95"
+    assert with_age == "33.33"
+    assert without_age == "Seed 95"

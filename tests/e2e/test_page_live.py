@@ -64,12 +64,12 @@ def test_a_proxy_before_a_dead_server_is_no_answer(studio: Studio) -> None:
     """What else it answers without saying why is told by its status."""
     studio.driver.execute_script(ANSWERS)
 
-    def told(answer: str, status: int, words: str) -> bool:
+    def ends_with(answer: str, status: int, words: str) -> bool:
         studio.driver.execute_script("window.answer = [arguments[0], { status: arguments[1] }]", answer, status)
         studio.click("#form button[type=submit]")
         wait_until(lambda: words in studio.alarm, 5, f"the form says {words!r}")
         return studio.one("#lost").is_displayed()
 
-    assert told("<h1>Bad Gateway</h1>", 502, "The server does not answer.")
-    assert not told("<h1>Not Found</h1>", 404, "HTTP 404.")
-    assert not told("{}", 500, "HTTP 500.")
+    assert ends_with("<h1>Bad Gateway</h1>", 502, "The server does not answer.")
+    assert not ends_with("<h1>Not Found</h1>", 404, "HTTP 404.")
+    assert not ends_with("{}", 500, "HTTP 500.")

@@ -77,9 +77,9 @@ def test_cells_that_a_sampler_cannot_do_say_so(studio: Studio) -> None:
     assert "not possible" in row.text
     assert len(row.find_elements(By.TAG_NAME, "img")) == 1
     assert "Eta" in studio.text("#grid .error"), "and why"
-    told = studio.errors()
-    assert len(told) == 1
-    assert "422" in told[0]
+    errors = studio.errors()
+    assert len(errors) == 1
+    assert "422" in errors[0]
 
 
 def test_the_columns_of_a_grid_are_those_of_the_model_of_the_form(studio: Studio) -> None:

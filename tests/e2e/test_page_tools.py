@@ -121,9 +121,9 @@ def test_a_dropped_picture_of_ours_shows_its_recipe_and_is_made_again(studio: St
     ours.write_bytes(httpx.get(studio.url + studio.job(job_id)["links"]["images"][1]).content)
     studio.open()
     studio.drop(studio.one("#stage"), ours)
-    told = studio.see("dialog.recipe").text
+    shown = studio.see("dialog.recipe").text
     for words in ("Made by difuso", "with-classes", "square", "32"):
-        assert words in told
+        assert words in shown
     again = studio.done(studio.after(lambda: studio.press("Make it again", "dialog.recipe")))
     assert httpx.get(studio.url + again["links"]["images"][0]).content == ours.read_bytes()
 

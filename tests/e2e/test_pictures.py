@@ -128,9 +128,9 @@ def test_events_tell_the_progress_and_show_the_picture(api: httpx.Client) -> Non
 
 
 def test_damaged_models_are_refused_by_name_and_reason(api: httpx.Client, models: Path) -> None:
-    told = {model["name"]: model for model in api.get("/models").json()["models"]}
-    assert told["tiny"]["state"] == "ready"
-    reasons = {name: model["reason"] for name, model in told.items() if model["state"] == "refused"}
+    listed = {model["name"]: model for model in api.get("/models").json()["models"]}
+    assert listed["tiny"]["state"] == "ready"
+    reasons = {name: model["reason"] for name, model in listed.items() if model["state"] == "refused"}
     assert set(reasons) == {folder.name for folder in model_folders(models)} - {"tiny"}
     assert "does not match its SHA-256" in reasons["truncated"]
     assert "does not match its SHA-256" in reasons["flipped"]
@@ -149,8 +149,8 @@ def test_folders_made_to_do_harm_stop_nobody(api: httpx.Client, models: Path) ->
         plant(models / "tiny", models, name)
 
     def refused() -> dict[str, str]:
-        told = api.get("/models").raise_for_status().json()["models"]
-        return {model["name"]: model["reason"] for model in told if model["state"] == "refused"}
+        listed = api.get("/models").raise_for_status().json()["models"]
+        return {model["name"]: model["reason"] for model in listed if model["state"] == "refused"}
 
     wait_until(lambda: ATTACKS.keys() <= refused().keys(), timeout=40, description="all are refused")
     reasons = refused()

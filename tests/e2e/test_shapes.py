@@ -150,9 +150,9 @@ def test_a_wide_image_is_verified_from_its_recipe(
     for name, answer in answers.items():
         (tmp_path / name).write_bytes(answer.raise_for_status().content)
         arguments = ["verify", str(tmp_path / name), "--upload", str(tmp_path / "sent.png")]
-        told = CliRunner().invoke(cli.app, arguments)
-        assert told.exit_code == 0, told.output
-        assert "equal in every pixel" in told.output
+        outcome = CliRunner().invoke(cli.app, arguments)
+        assert outcome.exit_code == 0, outcome.output
+        assert "equal in every pixel" in outcome.output
 
 
 # Four channels
@@ -241,8 +241,8 @@ def test_four_channels_on_the_command_line_are_one_file(
         "served": ("--trace", "last", "--server", difuso.url),
     }.items():
         out = tmp_path / f"{name}.npz"
-        told = run("sample", *options, "-n", 2, "-o", out, *more)
-        assert told.exit_code == 0, told.output
+        outcome = run("sample", *options, "-n", 2, "-o", out, *more)
+        assert outcome.exit_code == 0, outcome.output
         with np.load(out) as file:
             found[name] = file["arr_0"]
     assert found["bulk"].shape == (2, 8, 12, 4)
@@ -253,12 +253,12 @@ def test_four_channels_on_the_command_line_are_one_file(
     with httpx.Client(base_url=difuso.url) as api:
         before = newest(api)
         for refused in (("-o", tmp_path / "folder"), ("-o", tmp_path / "folder", "--server", difuso.url)):
-            told = run("sample", *options, *refused)
-            assert isinstance(told.exception, UserError)
-            assert "--out FILE.npz" in str(told.exception)
+            outcome = run("sample", *options, *refused)
+            assert isinstance(outcome.exception, UserError)
+            assert "--out FILE.npz" in str(outcome.exception)
         assert newest(api) == before
-    told = run("sample", *options, "-n", 2, "-o", tmp_path / "many.npz", "--server", difuso.url)
-    assert "without --server only" in str(told.exception)
+    outcome = run("sample", *options, "-n", 2, "-o", tmp_path / "many.npz", "--server", difuso.url)
+    assert "without --server only" in str(outcome.exception)
 
 
 # 16 bits

@@ -27,7 +27,7 @@ from model.conditions import Choice
 from model.networks.configs import UNetConfig
 from tests.app_server import FakeWorker
 from tests.pictures import saved
-from tests.small_models import CONDITIONS, NETWORK, checkpoint_of, told_checkpoint
+from tests.small_models import CONDITIONS, NETWORK, checkpoint_of, conditional_checkpoint
 from tests.waiting import WaitUntil
 
 ASYNC = {"Prefer": "respond-async"}
@@ -38,23 +38,23 @@ PARTS = {"layout": LAYOUT, "sketch": SKETCH}
 
 
 @pytest.fixture(scope="module")
-def told_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def conditional_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("told")
     twins = checkpoint_of(UNetConfig(num_classes=2, **NETWORK), classes=("x", "x"))
     conditions = {"glasses": Choice(("none", "round"), null=True)}
-    untold = checkpoint_of(
+    plain = checkpoint_of(
         UNetConfig(vector_size=3, **NETWORK), conditions=conditions, examples={"glasses": ("none", "round")}
     )
-    for name, model in {"told": told_checkpoint(), "twins": twins, "untold": untold}.items():
+    for name, model in {"told": conditional_checkpoint(), "twins": twins, "untold": plain}.items():
         save_checkpoint(folder / name, model.config, model.network)
     return folder
 
 
 @pytest.fixture
-def settings(redis_url: str, told_models: Path, folder: Path) -> ApiSettings:
+def settings(redis_url: str, conditional_models: Path, folder: Path) -> ApiSettings:
     return ApiSettings(
         redis_url=redis_url,
-        models_dir=told_models,
+        models_dir=conditional_models,
         store_url=str(folder / "store"),
         max_jobs=100_000,
         max_upload=100_000,
@@ -65,9 +65,9 @@ def in_base64(image: bytes) -> str:
     return base64.b64encode(image).decode()
 
 
-def generate(api: httpx.Client, *told: str, files: Any = None, **query: Any) -> httpx.Response:
+def generate(api: httpx.Client, *asked: str, files: Any = None, **query: Any) -> httpx.Response:
     parts = {"layout": LAYOUT} if files is None else files
-    return api.post("/generate", params={"condition": [STYLE, *told], **query}, files=parts, headers=ASYNC)
+    return api.post("/generate", params={"condition": [STYLE, *asked], **query}, files=parts, headers=ASYNC)
 
 
 def refusal(answer: httpx.Response) -> dict[str, str]:
@@ -115,14 +115,14 @@ def test_json_and_a_form_make_the_same_job(api: httpx.Client) -> None:
     by_form = generate(
         api, "age:33", "age:44.5", files=PARTS, seed=7, label=["star", "1"], guidance_scale=2.0, guide="age"
     )
-    told = {
+    asked = {
         "style": [0.5, -1],
         "age": [33, 44.5],
         "layout": in_base64(LAYOUT),
         "sketch": in_base64(SKETCH),
         "glasses": None,
     }
-    body = {"seed": 7, "label": ["star", 1], "guidance_scale": 2, "guide": "age", "conditions": told, "n": None}
+    body = {"seed": 7, "label": ["star", 1], "guidance_scale": 2, "guide": "age", "conditions": asked, "n": None}
     by_json = api.post("/generate", json=body, headers=ASYNC)
     assert by_form.status_code == by_json.status_code == 202, by_json.text
     assert by_form.json()["params"] == by_json.json()["params"]
@@ -133,17 +133,17 @@ def test_json_and_a_form_make_the_same_job(api: httpx.Client) -> None:
 
 def test_json_is_taken_by_every_kind(api: httpx.Client) -> None:
     photo = in_base64(saved(Image.linear_gradient("L").convert("RGB"), "PNG"))
-    told = {"style": [0.5, -1], "layout": in_base64(LAYOUT)}
+    asked = {"style": [0.5, -1], "layout": in_base64(LAYOUT)}
     kinds: dict[str, dict[str, Any]] = {
         "interpolate": {"image_a": photo, "image_b": photo, "lambda": [0.25, 0.75]},
         "denoise": {"image": photo, "sigma": 25},
         "restore": {"image": photo, "task": "superres", "factor": 2},
     }
     for kind, own in kinds.items():
-        answer = api.post(f"/{kind}", json={**own, "seed": 3, "conditions": told}, headers=ASYNC)
+        answer = api.post(f"/{kind}", json={**own, "seed": 3, "conditions": asked}, headers=ASYNC)
         assert answer.status_code == 202, answer.text
         assert answer.json()["params"]["conditions"]["style"] == [[0.5, -1.0]]
-    seeds = api.post("/interpolate", json={"seed": [3, 4], "conditions": told}, headers=ASYNC)
+    seeds = api.post("/interpolate", json={"seed": [3, 4], "conditions": asked}, headers=ASYNC)
     assert seeds.status_code == 202, seeds.text
 
 
@@ -164,16 +164,16 @@ def test_an_image_of_a_condition_is_a_part_or_in_a_json_body(api: httpx.Client) 
         error = refusal(generate(api, sketch, files=files))
         assert error["parameter"] == "condition"
         assert error["detail"] == "sketch: Input should be one image, in a form or in a JSON body"
-    told = {"style": [0.5, -1], "layout": in_base64(LAYOUT)}
+    asked = {"style": [0.5, -1], "layout": in_base64(LAYOUT)}
     query = {"condition": sketch}
-    assert api.post("/generate", params=query, json={"conditions": told}, headers=ASYNC).status_code == 202
-    twice = {"conditions": told | {"sketch": in_base64(SKETCH + bytes(300))}}
+    assert api.post("/generate", params=query, json={"conditions": asked}, headers=ASYNC).status_code == 202
+    twice = {"conditions": asked | {"sketch": in_base64(SKETCH + bytes(300))}}
     assert refusal(api.post("/generate", params=query, json=twice, headers=ASYNC))["parameter"] == "condition"
 
 
 def test_a_vector_in_a_json_body_may_be_a_long_text(api: httpx.Client) -> None:
-    told = {"style": f"0.5{300 * '0'},-1", "layout": in_base64(LAYOUT)}
-    job = api.post("/generate", json={"conditions": told}, headers=ASYNC).json()
+    asked = {"style": f"0.5{300 * '0'},-1", "layout": in_base64(LAYOUT)}
+    job = api.post("/generate", json={"conditions": asked}, headers=ASYNC).json()
     assert job["params"]["conditions"]["style"] == [[0.5, -1.0]]
 
 
@@ -202,8 +202,8 @@ def test_what_is_dealt_does_not_make_a_repeated_request_another(api: httpx.Clien
     jobs = [api.post("/generate", params=query, headers=key).json() for _ in range(3)]
     assert len({job["id"] for job in jobs}) == 1
     assert set(jobs[0]["params"]["conditions"]["glasses"]) == {"none", "round"}
-    told = api.post("/generate", params=query | {"condition": "glasses:none"}, headers=key)
-    assert told.status_code == 422
+    asked = api.post("/generate", params=query | {"condition": "glasses:none"}, headers=key)
+    assert asked.status_code == 422
 
 
 @pytest.mark.parametrize(
@@ -223,8 +223,8 @@ def test_what_is_dealt_does_not_make_a_repeated_request_another(api: httpx.Clien
         ("age", "Input should be NAME:VALUE, such as age:33"),
     ],
 )
-def test_a_wrong_condition_is_refused_by_name_with_what_it_may_be(api: httpx.Client, told: str, detail: str) -> None:
-    assert refusal(generate(api, told)) == {"parameter": "condition", "detail": detail}
+def test_a_wrong_condition_is_refused_by_name_with_what_it_may_be(api: httpx.Client, asked: str, detail: str) -> None:
+    assert refusal(generate(api, asked)) == {"parameter": "condition", "detail": detail}
 
 
 def test_numbers_of_images_must_agree(api: httpx.Client) -> None:
@@ -306,10 +306,10 @@ NAMES = st.sampled_from([*CONDITIONS, "label", "image", "n"]) | TEXTS
 
 def hostile(api: httpx.Client, conditions: dict[str, Any], fields: dict[str, Any]) -> None:
     """Sends conditions as JSON, and those that are texts in the query, too."""
-    told = {"style": [0.5, 1], "layout": in_base64(LAYOUT), **conditions}
-    body = json.dumps({"conditions": told, "dry_run": True, **fields}).encode()
+    asked = {"style": [0.5, 1], "layout": in_base64(LAYOUT), **conditions}
+    body = json.dumps({"conditions": asked, "dry_run": True, **fields}).encode()
     by_json = api.post("/generate", content=body, headers={"Content-Type": "application/json"})
-    texts = [("condition", f"{name}:{value}") for name, value in told.items() if isinstance(value, str)]
+    texts = [("condition", f"{name}:{value}") for name, value in asked.items() if isinstance(value, str)]
     query = urlencode([("dry_run", "true"), *texts], errors="replace")
     by_query = api.post(f"/generate?{query}", files={"layout": LAYOUT})
     for answer in (by_json, by_query):

@@ -331,8 +331,8 @@ def test_a_listener_that_comes_back_gets_what_is_new(
         headers = {} if known is None else {"Last-Event-ID": known}
         with api.stream("GET", path, headers=headers) as response:
             assert list(read_blocks(response)) == [end]
-    told = api.get(path, headers={"Last-Event-ID": end["id"]})
-    assert (told.status_code, told.content) == (204, b"")
+    shown = api.get(path, headers={"Last-Event-ID": end["id"]})
+    assert (shown.status_code, shown.content) == (204, b"")
     assert api.get("/healthz").status_code == 200  # on the same connection
 
 

@@ -130,9 +130,9 @@ def test_waiting_requests_hold_none_of_what_they_sent(api: Api, stack: Stack, te
 
 def test_lists_of_long_vectors_take_bounded_memory(api: Api, stack: Stack) -> None:
     """Eight at once, each of a hundred jobs with most of what a job can be told: 0.1 is short and takes most memory."""
-    told = tuple(SIZE * (0.1,) for _ in range(IMAGES))
+    shown = tuple(SIZE * (0.1,) for _ in range(IMAGES))
     for _ in range(100):
-        stack.submit(model="vectors", n=IMAGES, conditions={"like": told})
+        stack.submit(model="vectors", n=IMAGES, conditions={"like": shown})
     before = api.megabytes
     api.forget_peak()
     with ThreadPoolExecutor(8) as pool:

@@ -86,16 +86,16 @@ def test_the_versions_of_a_model_are_those_of_its_ready_workers(api: httpx.Clien
 def test_metrics_tell_of_a_store_that_takes_no_files(new_api: httpx.Client, tmp_path: Path) -> None:
     """It is tried once a second."""
 
-    def tells(line: str) -> bool:
+    def shows(line: str) -> bool:
         return line in new_api.get("/metrics").text
 
-    assert tells("difuso_store_ok 1.0")
+    assert shows("difuso_store_ok 1.0")
     rmtree(tmp_path / "store")
     (tmp_path / "store").touch()
-    wait_until(lambda: tells("difuso_store_ok 0.0"), 10, "the metrics tell of it")
-    assert tells('difuso_store_errors_total{op="check"}')
+    wait_until(lambda: shows("difuso_store_ok 0.0"), 10, "the metrics tell of it")
+    assert shows('difuso_store_errors_total{op="check"}')
     (tmp_path / "store").unlink()
-    wait_until(lambda: tells("difuso_store_ok 1.0"), 10, "the metrics tell that it is over")
+    wait_until(lambda: shows("difuso_store_ok 1.0"), 10, "the metrics tell that it is over")
 
 
 def test_a_scraper_gets_openmetrics_if_it_asks_for_it(api: httpx.Client) -> None:

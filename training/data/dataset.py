@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from model.conditions import Told, listed
+from model.conditions import Value, listed
 
 from ..errors import RecipeError
 from ..recipe import ENLARGED, Recipe
@@ -26,11 +26,11 @@ from ..replacing import replace_text
 from .conditions import (
     Columns,
     columns_of,
+    complete_column,
     load_columns,
     open_with_conditions,
     save_columns,
     told_of,
-    told_to_all,
 )
 from .images import ImageArray
 from .source_images import Source, SourceImage
@@ -117,7 +117,7 @@ def load(recipe: Recipe, folder: Path) -> Dataset:
     of_guided = recipe.data.classes if recipe.guides else ()
     with warnings.catch_warnings():  # nobody writes to them, and a map that could be written to counts as memory
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-        seen = {name: told_to_all(np.load(folder / _file_of(name), mmap_mode="r")) for name in recipe.seen}
+        seen = {name: complete_column(np.load(folder / _file_of(name), mmap_mode="r")) for name in recipe.seen}
     told = load_columns(folder / TOLD, recipe.conditions) if recipe.conditions else {}
     return Dataset(
         np.load(folder / IMAGES, mmap_mode="r"),
@@ -158,7 +158,7 @@ def first_images(recipe: Recipe) -> Dataset:
     labels, classes = (None, None) if recipe.num_classes is None else _named(recipe, found, source)
     images, *seen = (np.stack(each) for each in zip(*items, strict=True))
     columns = columns_of(recipe.conditions, found.told)
-    columns |= {name: told_to_all(each) for name, each in zip(recipe.seen, seen, strict=True)}
+    columns |= {name: complete_column(each) for name, each in zip(recipe.seen, seen, strict=True)}
     return Dataset(images, labels, classes, columns)
 
 
@@ -203,7 +203,7 @@ class _Found:
     """The labels, the told values and the unreadable files of the images of a recipe that a scan has read."""
 
     recipe: Recipe
-    told: list[Mapping[str, Told]] = field(default_factory=list)
+    told: list[Mapping[str, Value]] = field(default_factory=list)
     labels: list[tuple[str, int | None]] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
 

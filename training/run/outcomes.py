@@ -25,7 +25,7 @@ from model.networks.preconditioned import denoiser_of
 from model.plans.schedule import NoiseSchedule
 from model.sampling import sample
 
-from ..data.conditions import examples_of, some_of, told_at, words
+from ..data.conditions import examples_of, some_of, values_at, words
 from ..data.dataset import Dataset
 from ..data.images import ImageArray
 from ..data.network_inputs import prepared
@@ -76,7 +76,7 @@ class ImageModel:
         recipe = self._trainer.recipe
         seeds = IMAGE_SHEET_SEEDS if recipe.seen else SHEET_SEEDS
         columns = self._told(seeds)
-        told = [told_at(recipe.conditions, columns, row) for row in range(len(seeds))]
+        told = [values_at(recipe.conditions, columns, row) for row in range(len(seeds))]
         samples = [
             {
                 "seed": seed,

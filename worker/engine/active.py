@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from jobs.conditions import uploads_of
 from jobs.contract import Job
 from jobs.errors import JobUnreadable, RequestRefused
 from jobs.images.films import film_calls
-from jobs.told import uploads_of
 from jobs.traces import check_trace
 
 from ..kinds import WORKER_KINDS
@@ -158,7 +158,7 @@ def activate(
     """
     params, config = job.params, runner.checkpoint.config
     for index in range(params.n):
-        label, told = params.label_of(index), params.told_of(index)
+        label, told = params.label_of(index), params.conditions_of(index)
         if not config.accepts(label, params, told=told, guide=params.guide):  # a wrong index would end a GPU's process
             raise JobUnreadable(f"{job.model} cannot be told class {label} and {', '.join(told) or 'nothing else'} so")
     if (config.condition is not None) is not job.task.needs_condition:

@@ -60,7 +60,7 @@ class WorkerKind:
 
 
 def expect(images: Sequence[Tensor], *shapes: tuple[int, ...]) -> Sequence[Tensor]:
-    """Returns the uploaded images, with planes parted (`model.images`); JobUnreadable if number or shapes differ."""
+    """Returns the uploaded images, with planes separated (`model.images`); JobUnreadable if number or shapes differ."""
     found = tuple(tuple(image.shape) for image in images)
     kept = tuple((c // Shape(c, h, w).planes, Shape(c, h, w).planes * h, w) for c, h, w in shapes)
     if found != kept:

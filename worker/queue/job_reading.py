@@ -5,11 +5,11 @@ import re
 
 from torch import Tensor
 
+from jobs.conditions import uploads_of
 from jobs.contract import TASK, Job
 from jobs.errors import JobUnreadable
 from jobs.redis.rq_job import DataJob
 from jobs.store.result_store import ResultStore
-from jobs.told import uploads_of
 from model.conditions import SHA256
 from model.images import from_png
 

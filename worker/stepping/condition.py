@@ -6,12 +6,11 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from jobs.conditions import uploads_of
 from jobs.errors import JobUnreadable
 from jobs.params import SamplingParams
-from jobs.told import uploads_of
 from model.condition_inputs import arguments_of, augment, enlarge
-from model.conditions import Image
-from model.conditions import Told as Value
+from model.conditions import Image, Value
 from model.folders.config import ModelConfig
 from model.images import to_uint8
 from model.transfers import upload
@@ -50,7 +49,7 @@ def tell(
         return told_of(config, label, made, trajectories[0].x.device)
 
     for index, trajectory in enumerate(trajectories):
-        label, values = params.label_of(index), params.told_of(index)
+        label, values = params.label_of(index), params.conditions_of(index)
         named = {*values, *(() if label is None else ("label",))}
         without = config.left_out(named, params.guide)
         trajectory.told = told(label, frozenset(values.items()))

@@ -10,7 +10,7 @@ import { fromPicture, labelFor } from "../models.js";
 import { notify } from "../notice.js";
 import { cellsOf, samplingOf } from "../sheets.js";
 import { t } from "../texts.js";
-import { askConditions } from "../told.js";
+import { askConditions } from "../values.js";
 
 const COUNT = 64;
 

@@ -70,9 +70,9 @@ def test_several_become_a_sheet_near_a_square_that_says_how_it_was_made(n: int, 
     assert sheet.size == (columns * cell - SHEET_GAP, rows * cell - SHEET_GAP)
     row, column = divmod(n - 1, columns)
     assert sheet.getpixel((column * cell, row * cell)) == (30 * (n - 1),) * 3
-    told = json.loads(str(sheet.info["difuso"]))
-    assert told["params"]["seed"] == 7
-    assert told["timesteps"] == [500, 0]
+    shown = json.loads(str(sheet.info["difuso"]))
+    assert shown["params"]["seed"] == 7
+    assert shown["timesteps"] == [500, 0]
     assert "secret-place" not in str(sheet.info)
 
 
@@ -158,10 +158,10 @@ def test_what_was_sent_is_told_by_its_hash() -> None:
     task = Interpolation(shares=(0.2, 0.8), depth=9)
     picture = Picture(sha256="ab" * 32, width=20, height=10)
     job = manifest.job.model_copy(update={"task": task, "pictures": (picture, picture)})
-    told = describe(manifest.model_copy(update={"job": job}))
-    assert told["kind"] == "interpolate"
-    assert told["task"]["shares"] == (0.2, 0.8)
-    assert told["pictures"] == [{"sha256": "ab" * 32, "width": 20, "height": 10}] * 2
+    shown = describe(manifest.model_copy(update={"job": job}))
+    assert shown["kind"] == "interpolate"
+    assert shown["task"]["shares"] == (0.2, 0.8)
+    assert shown["pictures"] == [{"sha256": "ab" * 32, "width": 20, "height": 10}] * 2
 
 
 def test_each_format_has_its_own_tag_and_it_follows_the_content() -> None:

@@ -76,9 +76,9 @@ def test_a_stream_tells_what_its_client_does_not_know() -> None:
         ):
             yield event
 
-    async def told(last_event_id: str | None) -> list[tuple[str | None, str | None, str | None]]:
+    async def sent(last_event_id: str | None) -> list[tuple[str | None, str | None, str | None]]:
         return [(event.event, event.raw_data, event.id) async for event in job_events(news(), last_event_id)]
 
     rest = [("preview", "2", "a"), ("progress", "3", "b"), ("succeeded", "4", "succeeded")]
-    assert asyncio.run(told(None)) == [("progress", "1", "a"), *rest]
-    assert asyncio.run(told("a")) == rest
+    assert asyncio.run(sent(None)) == [("progress", "1", "a"), *rest]
+    assert asyncio.run(sent("a")) == rest

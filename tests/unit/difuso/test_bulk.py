@@ -107,7 +107,9 @@ def test_image_i_is_told_the_value_of_its_own_number() -> None:
     asked = query(condition=["style:0.5,1", *(f"age:{age}" for age in ages)], label=["b"])
     bulk = bulk_of(asked, PAINTER, kept_seed=5)
     runs = [bulk.run(chunk) for chunk in bulk.chunks]
-    assert [run.told_of(i) for run in runs for i in range(run.n)] == [{"style": (0.5, 1.0), "age": age} for age in ages]
+    assert [run.conditions_of(i) for run in runs for i in range(run.n)] == [
+        {"style": (0.5, 1.0), "age": age} for age in ages
+    ]
     assert bulk.facts()["conditions"] == {"style": [[0.5, 1.0]], "age": ages}
 
 

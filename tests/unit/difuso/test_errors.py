@@ -29,9 +29,9 @@ from difuso.extras import extra_with, installing
     ],
 )
 def test_what_the_machine_lacks_is_told_in_one_line(error: Exception, message: str) -> None:
-    with pytest.raises(UserError) as told, machine_errors():
+    with pytest.raises(UserError) as refused, machine_errors():
         raise error
-    assert message in str(told.value)
+    assert message in str(refused.value)
 
 
 @pytest.mark.parametrize(

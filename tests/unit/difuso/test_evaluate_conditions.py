@@ -14,11 +14,11 @@ from typer.testing import CliRunner
 from difuso import cli
 from difuso.commands import evaluate_quality
 from difuso.drawing.image_sources import ImageSources
-from difuso.drawing.told_images import passing_folder, real_images_of, told_by
+from difuso.drawing.real_conditions import conditions_of, passing_folder, real_images_of
 from difuso.errors import UserError
 from evaluation import judge
 from model import load_checkpoint, save_checkpoint
-from model.conditions import Told
+from model.conditions import Value
 from model.images import to_uint8
 from model.networks.build import build_network
 from model.sampling import networks_of, sample
@@ -46,9 +46,9 @@ data = { source = "folder", path = "PATH/lights", table = "PATH/lights.csv" }
 """
 
 
-def light(told: Mapping[str, Any], noise: int = 0) -> ImageArray:
+def light(given: Mapping[str, Any], noise: int = 0) -> ImageArray:
     image = np.random.default_rng(noise).integers(0, 60, (16, 16, 3), dtype=np.uint8)
-    image[4:12, 4:12, COLOURS.index(told["colour"])] = 55 + told["level"]
+    image[4:12, 4:12, COLOURS.index(given["colour"])] = 55 + given["level"]
     return image
 
 
@@ -63,9 +63,9 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         table = csv.DictWriter(file, ["file_name", "colour", "level"])
         table.writeheader()
         for i in range(300):
-            told = {"colour": COLOURS[rng.integers(3)], "level": int(rng.integers(200))}
-            Image.fromarray(light(told, i)).save(tmp_path / f"lights/{i}.png")
-            table.writerow({"file_name": f"{i}.png", **told})
+            given = {"colour": COLOURS[rng.integers(3)], "level": int(rng.integers(200))}
+            Image.fromarray(light(given, i)).save(tmp_path / f"lights/{i}.png")
+            table.writerow({"file_name": f"{i}.png", **given})
     path.write_text(RECIPE.replace("PATH", str(tmp_path)), encoding="utf-8")
     made = load_recipe(str(path))
     save_checkpoint(tmp_path / "models" / "lights", made.model_config({}), awake(build_network(made.network)))
@@ -86,15 +86,15 @@ class Obedient:
 
     facts: Mapping[str, Any] = {"model": "lights"}
 
-    def __init__(self, told: Sequence[Mapping[str, Told]]) -> None:
-        self._told = told
+    def __init__(self, given: Sequence[Mapping[str, Value]]) -> None:
+        self._told = given
 
-    def all(self, count: int, tell: Any) -> ImageArray:
-        return np.stack([light({**told, "colour": "red"}, 1000 + i) for i, told in enumerate(self._told)])
+    def all(self, count: int, fill: Any) -> ImageArray:
+        return np.stack([light({**given, "colour": "red"}, 1000 + i) for i, given in enumerate(self._told)])
 
 
 def test_what_is_there_is_told_from_what_is_not(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ImageSources, "sampled", lambda self, title, settings, told: Obedient(told.conditions))
+    monkeypatch.setattr(ImageSources, "sampled", lambda self, title, settings, given: Obedient(given.conditions))
     output = run(recipe, "--images", 60)
     found = json.loads((recipe.parent / "out/conditions.json").read_text())["conditions"]
     assert found["colour"]["there"]["value"] == pytest.approx(1 / 3, abs=0.05)  # of three colours one is red
@@ -115,7 +115,7 @@ def test_what_a_real_image_does_not_show_is_not_counted(recipe: Path, monkeypatc
         return {**seen, "colour": np.where(seen["colour"] == COLOURS.index("blue"), 0, seen["colour"])}
 
     monkeypatch.setattr(judge.Judge, "answers", colour_blind)
-    monkeypatch.setattr(ImageSources, "sampled", lambda self, title, settings, told: Obedient(told.conditions))
+    monkeypatch.setattr(ImageSources, "sampled", lambda self, title, settings, given: Obedient(given.conditions))
     run(recipe, "--images", 60)
     found = json.loads((recipe.parent / "out/conditions.json").read_text())["conditions"]["colour"]
     assert found["there"]["value"] == pytest.approx(1 / 2, abs=0.05)  # of two colours one is red
@@ -127,11 +127,11 @@ def test_each_image_is_told_its_own_conditions(recipe: Path) -> None:
     """Each is the image that the plain loop draws from its seed and its conditions, up to a grey level."""
     run(recipe, "--images", 9, "--seed", 5, "--steps", 3)
     folder = next((recipe.parent / "out/pictures").glob("lights-*/ddim-trailing-3-*"))
-    told = json.loads((folder / "parameters.json").read_text())["conditions"]
-    assert len({each["colour"] for each in told}) == 3
+    given = json.loads((folder / "parameters.json").read_text())["conditions"]
+    assert len({each["colour"] for each in given}) == 3
     model = load_checkpoint(recipe.parent / "models/lights")
     plan = model.config.plan(model.schedule, steps=3)
-    for i, each in enumerate(told):
+    for i, each in enumerate(given):
         plain = sample(plan, **networks_of(model, told=each), shape=(3, 16, 16), seeds=[5 + i])
         with Image.open(folder / f"{5 + i}.png") as drawn:
             assert np.abs(np.asarray(drawn).astype(int) - to_uint8(plain)[0].numpy()).max() <= 1
@@ -155,10 +155,10 @@ def test_the_images_whose_quality_is_measured_are_told_what_real_ones_are(
     run(recipe, "ddim:2", "--reference", recipe, "--images", 40, command="quality")
     facts = json.loads((recipe.parent / "out/quality.json").read_text())
     assert facts["told"] == str(recipe)
-    (told,) = [row["drawn"]["conditions"] for row in facts["rows"]]
+    (given,) = [row["drawn"]["conditions"] for row in facts["rows"]]
     held_out = real_images_of(load_recipe(str(recipe)), recipe.parent / "again", split="test", faces=1)
-    told_of_real = told_by(load_recipe(str(recipe)), held_out, np.arange(30)).conditions
-    assert told == [*told_of_real, *told_of_real[:10]]
+    of_real = conditions_of(load_recipe(str(recipe)), held_out, np.arange(30)).conditions
+    assert given == [*of_real, *of_real[:10]]
 
 
 def test_real_images_are_told_what_the_table_says_now(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +169,7 @@ def test_real_images_are_told_what_the_table_says_now(recipe: Path, monkeypatch:
     for old in ("red", "green"):
         run(recipe, "ddim:2", "--reference", recipe, "--images", 30, command="quality")
         (row,) = json.loads((out / "quality.json").read_text())["rows"]
-        colours.append({told["colour"] for told in row["drawn"]["conditions"]})
+        colours.append({given["colour"] for given in row["drawn"]["conditions"]})
         table.write_text(table.read_text().replace(old, "blue"))
     assert colours == [{"red", "green", "blue"}, {"green", "blue"}]
     assert not list(out.glob(".real-*"))

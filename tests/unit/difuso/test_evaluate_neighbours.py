@@ -174,7 +174,7 @@ def test_copies_are_found_and_shown_from_the_command_line(models_dir: Path, tmp_
         run(made, "--training", "faces", "--models-dir", models_dir)
 
 
-def told(models_dir: Path, training: dict[str, Any], folder: Path) -> Path:
+def with_training(models_dir: Path, training: dict[str, Any], folder: Path) -> Path:
     """Saves the tiny model with other facts about its training; returns the folder of models."""
     checkpoint = load_checkpoint(models_dir / "tiny")
     save_checkpoint(folder / "tiny", replace(checkpoint.config, training=training), checkpoint.network)
@@ -183,7 +183,7 @@ def told(models_dir: Path, training: dict[str, Any], folder: Path) -> Path:
 
 @pytest.mark.usefixtures("quick")
 def test_a_part_of_the_training_set_has_less_power(models_dir: Path, tmp_path: Path) -> None:
-    models = told(models_dir, {"training_images": 160}, tmp_path / "models")
+    models = with_training(models_dir, {"training_images": 160}, tmp_path / "models")
     sets = {"made": noise(3, 24), "train": noise(0, 40), "new": noise(1, 38)}
     made, train, held_out = (save(tmp_path / name, images) for name, images in sets.items())
     arguments = ("--training", train, "--held-out", held_out, "--images", 24, "--out", tmp_path / "out")
@@ -223,5 +223,5 @@ def test_a_recipe_says_what_was_trained_on_and_what_was_reserved(models_dir: Pat
 def test_a_model_says_how_many_images_it_was_trained_on(
     models_dir: Path, tmp_path: Path, training: dict[str, Any], count: int | None
 ) -> None:
-    models = told(models_dir, training, tmp_path / "models")
+    models = with_training(models_dir, training, tmp_path / "models")
     assert find_drawing_model("tiny", None, models_dir=models).trained_images == count

@@ -29,7 +29,7 @@ from model.networks.configs import UNetConfig
 from model.shape import Shape
 from tests.colours import Colours
 from tests.inception import untrained_weights
-from tests.small_models import told_checkpoint
+from tests.small_models import conditional_checkpoint
 from training.data.faces import draw_face
 from training.data.images import ImageArray
 from worker.stepping.runner import Runner
@@ -96,7 +96,7 @@ def test_the_shipped_model_beside_drawn_faces_with_more_and_fewer_steps(tmp_path
 
 
 def test_a_model_that_must_be_told_an_image_cannot_be_measured(tmp_path: Path) -> None:
-    needed = told_checkpoint()
+    needed = conditional_checkpoint()
     save_checkpoint(tmp_path / "told", needed.config, needed.network)
     with pytest.raises(UserError, match="ddim:2: told needs images, layout, and cannot be measured"):
         difuso("evaluate", "quality", "ddim:2", "--models-dir", tmp_path, "--out", tmp_path / "out")

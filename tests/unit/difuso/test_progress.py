@@ -14,8 +14,8 @@ def test_a_title_is_shown_on_a_terminal_as_it_is_and_not_obeyed(monkeypatch: pyt
     file = io.StringIO()
     terminal = partial(Console, file=file, force_terminal=True, color_system=None, width=400)
     monkeypatch.setattr(shown, "Console", lambda **_: terminal())
-    with shown.progress(EVIL) as tell:
-        tell(1)
+    with shown.progress(EVIL) as report:
+        report(1)
     said = file.getvalue()
     assert "[/red][bold]" in said
     assert not {"\x07", "\x9b", "\u202e", "\ud800"} & {*said}

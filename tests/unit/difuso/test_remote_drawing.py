@@ -99,8 +99,8 @@ def test_conditions_reach_the_server_as_they_were_settled() -> None:
     conditions = {name: each for name, each in CONDITIONS.items() if not each.is_image}
     network = UNetConfig(vector_size=vector_size(conditions), **NETWORK)
     info = ModelInfo("told", ModelConfig(network, image_size=8, conditions=conditions), 0, "ab" * 32)
-    told = ["style:[[0.5,1],[2,3]]", "glasses:round", "age:33"]
-    asked: dict[str, Any] = {"condition": told, "seed": [5], "guide": ["age"], "guidance_scale": 2.0}
+    given = ["style:[[0.5,1],[2,3]]", "glasses:round", "age:33"]
+    asked: dict[str, Any] = {"condition": given, "seed": [5], "guide": ["age"], "guidance_scale": 2.0}
     query = SamplingQuery(**asked)
     run = filled(query, info)
     sent = posting("generate", (), served(info)._options(run, 0)).params

@@ -30,9 +30,9 @@ MODELS = {
 }
 
 
-def conditions(*told: str, kind: str = "generate", model: str | None = None) -> Any:
+def conditions(*given: str, kind: str = "generate", model: str | None = None) -> Any:
     with Client(transport=httpx.MockTransport(lambda request: httpx.Response(200, json=MODELS))) as client:
-        query = KINDS[kind].query.model_validate({"condition": list(told), "model": model})
+        query = KINDS[kind].query.model_validate({"condition": list(given), "model": model})
         assert isinstance(query, SamplingQuery)
         request = Request(KINDS[kind], query)
         return arguments(request, chosen_model(client, request))["conditions"]

@@ -60,9 +60,9 @@ def test_spatial_features_tell_where_things_are_and_pooled_ones_hardly(efficient
 
 def test_a_picture_has_the_same_features_in_any_batch(efficientnet: EfficientNetLite0) -> None:
     """And progress is told batch by batch."""
-    images, told = noise(1, 35), list[float]()
-    together = extract(from_array("noise", images), efficientnet, told.append)
-    assert told == pytest.approx([32 / 35, 1])
+    images, reported = noise(1, 35), list[float]()
+    together = extract(from_array("noise", images), efficientnet, reported.append)
+    assert reported == pytest.approx([32 / 35, 1])
     alone = efficientnet(images[33:34])
     for whole, part in zip(together, alone, strict=True):
         assert whole.dtype == np.float32

@@ -10,7 +10,7 @@ from evaluation.errors import EvaluationError
 from evaluation.judge import choose_rows, is_there, judged, share_there, train_judge
 from model.condition_inputs import Column
 from model.conditions import Choice, Number, Vector
-from training.data.conditions import told_to_all
+from training.data.conditions import complete_column
 from training.data.images import ImageArray
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -26,7 +26,7 @@ def lights(seed: int, count: int) -> tuple[ImageArray, dict[str, Column]]:
     colours, levels = rng.integers(3, size=count), rng.uniform(0, 200, count).astype(np.float32)
     for image, colour, level in zip(images, colours, levels, strict=True):
         image[4:12, 4:12, colour] = 55 + level
-    return images, {"colour": told_to_all(colours), "level": told_to_all(levels)}
+    return images, {"colour": complete_column(colours), "level": complete_column(levels)}
 
 
 @pytest.fixture
@@ -38,23 +38,23 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("quick")
 def test_a_judge_sees_choices_and_numbers() -> None:
     """Images that are not told a condition do not teach it: their values here are wrong."""
-    images, told = lights(0, 400)
+    images, given = lights(0, 400)
     wrong = torch.arange(400) % 4 == 0
-    colours = Column(torch.where(wrong, (told["colour"].values + 1) % 3, told["colour"].values), ~wrong)
-    found = train_judge(images, {**told, "colour": colours}, BOTH)
+    colours = Column(torch.where(wrong, (given["colour"].values + 1) % 3, given["colour"].values), ~wrong)
+    found = train_judge(images, {**given, "colour": colours}, BOTH)
     others, truth = lights(1, 200)
     answers = found.answers(others)
     assert (answers["colour"] == truth["colour"].values.numpy()).mean() > 0.97
     assert np.abs(answers["level"] - truth["level"].values.numpy()).mean() < 20
-    again = train_judge(images, {**told, "colour": colours}, BOTH).answers(others)
+    again = train_judge(images, {**given, "colour": colours}, BOTH).answers(others)
     assert all(np.array_equal(answers[name], again[name]) for name in BOTH)
 
 
 def test_a_judge_sees_no_vectors_and_needs_a_batch() -> None:
-    images, told = lights(0, 100)
+    images, given = lights(0, 100)
     assert judged({**BOTH, "style": Vector(2)}) == BOTH
     with pytest.raises(EvaluationError, match="10 images are too few"):
-        train_judge(images[:10], told, BOTH)
+        train_judge(images[:10], given, BOTH)
 
 
 def floats(*values: float) -> NDArray[np.float64]:
@@ -82,11 +82,11 @@ def test_each_value_is_asked_for_about_equally_often() -> None:
     """Though one of a hundred real images has it; and only images are taken that are told everything."""
     colours = np.zeros(400, dtype=np.int64)
     colours[:4] = 1
-    told = np.arange(400) % 2 == 0
-    asked = Column(torch.from_numpy(colours), torch.from_numpy(told))
-    columns = {"colour": asked, "level": told_to_all(np.zeros(400, np.float32))}
+    given = np.arange(400) % 2 == 0
+    asked = Column(torch.from_numpy(colours), torch.from_numpy(given))
+    columns = {"colour": asked, "level": complete_column(np.zeros(400, np.float32))}
     rows = choose_rows(BOTH, columns, 90)
-    assert told[rows].all()
+    assert given[rows].all()
     counts = np.bincount(colours[rows], minlength=3)
     assert counts[1] >= 30  # the turns are: red, green and any level; there is no blue
     assert counts[0] >= 30

@@ -322,9 +322,9 @@ def test_an_inverted_cmyk_jpeg_is_not_a_negative() -> None:
 @pytest.mark.parametrize("orientation", range(10))
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_pictures_are_turned_as_exif_says(orientation: int, order: str) -> None:
-    told = exif(orientation, order=order)
-    as_png = SMALL_PNG.replace(SMALL_PNG[33:], chunk(b"eXIf", told) + SMALL_PNG[33:])
-    as_jpeg = with_segments(SMALL_JPEG, segment(0xE1, b"Exif\0\0" + told))
+    message = exif(orientation, order=order)
+    as_png = SMALL_PNG.replace(SMALL_PNG[33:], chunk(b"eXIf", message) + SMALL_PNG[33:])
+    as_jpeg = with_segments(SMALL_JPEG, segment(0xE1, b"Exif\0\0" + message))
     for data in (as_png, as_jpeg):
         expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
         assert read_file(data).tobytes() == expected.tobytes()

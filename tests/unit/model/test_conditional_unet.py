@@ -48,9 +48,9 @@ def test_each_image_depends_on_its_own_condition_and_level(changes: dict[str, An
     with torch.no_grad():
         out = network(x, TIMES, planes=condition)
         other = network(x, TIMES, planes=condition + torch.tensor([0.0, 1.0]).view(2, 1, 1, 1))
-        told = network(x, TIMES, planes=condition, level=torch.tensor([0.0, 0.5]))
+        inputs = network(x, TIMES, planes=condition, level=torch.tensor([0.0, 0.5]))
     assert out.shape == x.shape
-    for changed in (other, told):
+    for changed in (other, inputs):
         assert torch.equal(changed[0], out[0])
         assert not torch.allclose(changed[1], out[1], atol=1e-3)
 

@@ -59,14 +59,14 @@ def test_the_vector_is_each_condition_by_name_with_a_flag_where_it_is_not_told()
 
 
 def test_the_value_of_a_condition_that_is_not_told_has_no_effect() -> None:
-    told = torch.tensor([True, False])
+    given = torch.tensor([True, False])
     columns = {
-        "age": Column(torch.tensor([50.0, 33.0]), told),
-        "glasses": Column(torch.tensor([2, 1]), told),
-        "style": Column(torch.tensor([[0.25, -3.0], [7.0, 7.0]]), told),
+        "age": Column(torch.tensor([50.0, 33.0]), given),
+        "glasses": Column(torch.tensor([2, 1]), given),
+        "style": Column(torch.tensor([[0.25, -3.0], [7.0, 7.0]]), given),
     }
-    told_first = {"age": 50.0, "glasses": "square", "style": (0.25, -3.0)}
-    assert torch.equal(inputs_of(FACE, columns, (1, 1))["vector"], face_vectors(told_first, {}))
+    first = {"age": 50.0, "glasses": "square", "style": (0.25, -3.0)}
+    assert torch.equal(inputs_of(FACE, columns, (1, 1))["vector"], face_vectors(first, {}))
 
 
 def test_planes_are_one_for_each_value_of_a_map_and_the_channels_of_an_image() -> None:

@@ -84,20 +84,20 @@ def test_image_and_noise_follow_from_the_velocity(schedule: Flow) -> None:
 def test_the_network_is_called_on_the_path_and_with_its_time(schedule: Flow) -> None:
     given: list[tuple[Tensor, ...]] = []
 
-    class Told(nn.Module):
+    class Recorder(nn.Module):
         def forward(self, y: Tensor, time: Tensor, labels: Tensor) -> Tensor:
             given.append((y, time, labels))
             return torch.cat([y, 2 * y], dim=1)
 
     t, labels = torch.tensor([0.0, 12.25, 999.0]), torch.arange(3)
     x_t = torch.randn((3, 1, 4, 4), generator=torch.Generator().manual_seed(0))
-    out = denoiser_of(Told(), None, schedule)(x_t, t, labels=labels)
-    ((y, time, told),) = given
+    out = denoiser_of(Recorder(), None, schedule)(x_t, t, labels=labels)
+    ((y, time, inputs),) = given
     assert torch.allclose(time.double(), 1000 * schedule.time_at(t.double()), rtol=1e-6)
     scale = torch.tensor(scales(schedule, tuple(t.tolist()))[:-1]).view(-1, 1, 1, 1)
     assert torch.allclose(y, scale * x_t, rtol=1e-6)
     assert torch.equal(out, torch.cat([y, 2 * y], dim=1))
-    assert told is labels
+    assert inputs is labels
 
 
 def on_the_path(plan: Plan, schedule: Flow) -> list[Tensor]:

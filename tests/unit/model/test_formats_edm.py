@@ -62,8 +62,8 @@ def test_a_denoised_image_is_that_of_the_reference(name: str) -> None:
     x, sigmas = noise("x", 2, 3, IMAGE, IMAGE), read.outputs["sigmas"]
     mine = denoised(checkpoint, x, sigmas, labels_of(checkpoint))
     noisy = float(x.abs().max() * (1 + sigmas.max() ** 2).sqrt())
-    told = 999 if name == "edm_vp" else 0  # its network is told times up to 999, and its sinusoids see their rounding
-    assert_rounded_alike(mine, read.outputs["denoised"], steps=layers(checkpoint.denoiser) + told, largest=noisy)
+    inputs = 999 if name == "edm_vp" else 0  # its network is told times up to 999, and its sinusoids see their rounding
+    assert_rounded_alike(mine, read.outputs["denoised"], steps=layers(checkpoint.denoiser) + inputs, largest=noisy)
 
 
 @torch.no_grad()
@@ -177,10 +177,10 @@ def test_an_image_does_not_depend_on_the_size_of_its_batch(name: str) -> None:
     checkpoint.denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     x = noise("batch", 8, 3, IMAGE, IMAGE).contiguous(memory_format=torch.channels_last)
     t = torch.linspace(0.5, 38, 8)
-    told = {} if checkpoint.config.classes is None else {"labels": torch.arange(8) % 3}
-    whole = checkpoint.denoiser(x, t, **told)
+    inputs = {} if checkpoint.config.classes is None else {"labels": torch.arange(8) % 3}
+    whole = checkpoint.denoiser(x, t, **inputs)
     for size in (1, 2, 4):
-        part = checkpoint.denoiser(x[:size], t[:size], **{name: each[:size] for name, each in told.items()})
+        part = checkpoint.denoiser(x[:size], t[:size], **{name: each[:size] for name, each in inputs.items()})
         assert torch.equal(part, whole[:size])
 
 

@@ -128,22 +128,22 @@ def test_images_need_not_be_square() -> None:
 def test_it_is_told_a_class_and_a_vector() -> None:
     network = awake(DiTConfig(**SMALL, num_classes=3, vector_size=5, context_tokens=2))
     x, t, vector = noise("x", 1, 3, 8, 8).expand(4, -1, -1, -1), torch.full((4,), 300), noise("v", 2, 5)
-    told = {"labels": torch.tensor([0, 1, 0, 3]), "vector": vector[[0, 0, 1, 0]]}
-    out = network(x, t, **told)
+    inputs = {"labels": torch.tensor([0, 1, 0, 3]), "vector": vector[[0, 0, 1, 0]]}
+    out = network(x, t, **inputs)
     assert len({float(each) for each in out.sum((1, 2, 3))}) == 4
-    assert torch.equal(network(x, t, vector=told["vector"])[3], out[3])
+    assert torch.equal(network(x, t, vector=inputs["vector"])[3], out[3])
     with pytest.raises(ValueError, match="every call needs the choices and numbers told"):
-        network(x, t, labels=told["labels"])
+        network(x, t, labels=inputs["labels"])
 
 
 def test_a_fresh_network_predicts_zero_and_learns_everywhere() -> None:
     """adaLN-Zero: gates begin at zero, so that the first step moves the last layer alone, and later steps all."""
     network = build_network(DiTConfig(**SMALL, num_classes=3, context_tokens=2, vector_size=5))
-    x, t, told = noise("x", 2, 3, 8, 8), torch.tensor([3, 700]), {"labels": torch.tensor([0, 3])}
+    x, t, inputs = noise("x", 2, 3, 8, 8), torch.tensor([3, 700]), {"labels": torch.tensor([0, 3])}
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
-    assert not network(x, t, **told, vector=noise("v", 2, 5)).any()
+    assert not network(x, t, **inputs, vector=noise("v", 2, 5)).any()
     for _ in range(3):
         optimizer.zero_grad()
-        torch.autograd.backward((network(x, t, **told, vector=noise("v", 2, 5)) - x).square().mean())
+        torch.autograd.backward((network(x, t, **inputs, vector=noise("v", 2, 5)) - x).square().mean())
         optimizer.step()
     assert [name for name, each in network.named_parameters() if each.grad is None or not each.grad.any()] == []

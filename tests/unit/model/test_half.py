@@ -82,22 +82,22 @@ def batch(config: Any, size: int) -> tuple[tuple[Tensor, Tensor], dict[str, Tens
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(size, 3, SIDE, SIDE, generator=generator).contiguous(memory_format=torch.channels_last)
     t = torch.randint(0, 1000, (size,), generator=generator).float()
-    told = {}
+    inputs = {}
     if config.num_classes is not None:
-        told["labels"] = torch.arange(size) % config.num_classes
+        inputs["labels"] = torch.arange(size) % config.num_classes
     if getattr(config, "condition_channels", 0):
-        told["planes"] = torch.randn(size, 3, SIDE, SIDE, generator=generator)
-        told["level"] = torch.zeros(size)
-    return (x, t), told
+        inputs["planes"] = torch.randn(size, 3, SIDE, SIDE, generator=generator)
+        inputs["level"] = torch.zeros(size)
+    return (x, t), inputs
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_predicts_the_same_up_to_the_rounding_of_its_layers(name: str) -> None:
     """Each of some 30 rounded layers adds an error of about EPS at random; a lost or doubled term would add 100 %."""
     network, half = pair(CONFIGS[name])
-    arguments, told = batch(CONFIGS[name], 2)
+    arguments, inputs = batch(CONFIGS[name], 2)
     with torch.inference_mode():
-        expected, found = network(*arguments, **told), half(*arguments, **told)
+        expected, found = network(*arguments, **inputs), half(*arguments, **inputs)
     assert found.dtype == torch.float32
     assert (found - expected).norm() <= 10 * EPS * expected.norm()
     assert not torch.equal(found, expected)
@@ -113,9 +113,9 @@ def test_embeddings_normalisations_and_the_last_convolution_are_float32(name: st
 
     for path, module in half.named_modules():
         module.register_forward_hook(keep(path))
-    arguments, told = batch(CONFIGS[name], 1)
+    arguments, inputs = batch(CONFIGS[name], 1)
     with torch.inference_mode():
-        half(*arguments, **told)
+        half(*arguments, **inputs)
     weights = dict(half.named_parameters())
     for path, module in half.named_modules():
         if isinstance(module, nn.GroupNorm | nn.Embedding | RowLinear):
@@ -147,10 +147,10 @@ class Casts(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def test_no_weight_is_cast_in_a_call(name: str) -> None:
     """Features are cast for normalisations of small maps and on their way in and out, and nowhere else."""
     _, half = pair(CONFIGS[name])
-    arguments, told = batch(CONFIGS[name], 1)
+    arguments, inputs = batch(CONFIGS[name], 1)
     casts = Casts({parameter.untyped_storage().data_ptr() for parameter in half.parameters()})
     with torch.no_grad(), casts:
-        half(*arguments, **told)
+        half(*arguments, **inputs)
     norms = sum(isinstance(each, GroupNorm | nn.LayerNorm | nn.RMSNorm) for each in half.modules())
     config = CONFIGS[name]
     inputs_and_outputs = 2 + 3 * len(getattr(config, "channel_mult", ())) + hasattr(config, "context_tokens")
@@ -175,11 +175,11 @@ def outputs_differ(call: Any, sizes: tuple[int, ...]) -> list[tuple[int, int]]:
 @pytest.mark.parametrize("name", ["unet", "adm", "faces", "upscaler", "lucid", "ddpmpp", "ncsnpp", "edm2", "dit"])
 def test_neither_batch_nor_threads_change_its_bits(name: str) -> None:
     _, half = pair(CONFIGS[name])
-    (x, t), told = batch(CONFIGS[name], 16)
+    (x, t), inputs = batch(CONFIGS[name], 16)
 
     def call(size: int) -> Tensor:
         with torch.inference_mode():
-            out: Tensor = half(x[:size], t[:size], **{key: value[:size] for key, value in told.items()})
+            out: Tensor = half(x[:size], t[:size], **{key: value[:size] for key, value in inputs.items()})
         return out
 
     assert outputs_differ(call, (1, 2, 3, 5, 8, 12)) == []
@@ -188,20 +188,20 @@ def test_neither_batch_nor_threads_change_its_bits(name: str) -> None:
 def test_a_classifier_guides_in_bfloat16() -> None:
     """The gradient comes back in float32, and points where that of the float32 network does."""
     classifier, half = pair(CLASSIFIER)
-    (x, t), told = batch(CLASSIFIER, 2)
-    expected, found = (log_prob_gradient(each, x, t, told["labels"]) for each in (classifier, half))
+    (x, t), inputs = batch(CLASSIFIER, 2)
+    expected, found = (log_prob_gradient(each, x, t, inputs["labels"]) for each in (classifier, half))
     assert found.dtype == torch.float32
     assert torch.cosine_similarity(found.flatten(), expected.flatten(), dim=0) > 0.99
 
 
 def test_a_processor_that_onednn_does_not_know_computes_it_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     network, half = pair(CONFIGS["unet"])
-    arguments, told = batch(CONFIGS["unet"], 2)
+    arguments, inputs = batch(CONFIGS["unet"], 2)
     monkeypatch.setattr("model.networks.layers.convolution._knows_bfloat16", lambda: False)
     to_bfloat16(network)
     pack_convolutions(network)
     with torch.inference_mode():
-        expected, found = half(*arguments, **told), network(*arguments, **told)
+        expected, found = half(*arguments, **inputs), network(*arguments, **inputs)
     assert (found - expected).norm() <= 10 * EPS * expected.norm()
 
 
@@ -214,9 +214,9 @@ def test_training_has_the_same_float32_islands_under_autocast(name: str) -> None
     for module in network.modules():
         if isinstance(module, RowLinear | LastConvolution):
             module.register_forward_hook(lambda module, inputs, out: seen.add(out.dtype))
-    arguments, told = batch(CONFIGS[name], 2)
+    arguments, inputs = batch(CONFIGS[name], 2)
     with torch.autocast("cpu", torch.bfloat16):
-        out = network(*arguments, **told)
+        out = network(*arguments, **inputs)
     assert (seen, out.dtype) == ({torch.float32}, torch.float32)
     out.square().mean().backward()
     assert all(each.grad is not None for each in network.parameters() if each.requires_grad and each.numel() > 3)
@@ -230,6 +230,6 @@ def test_torch_compile_takes_a_training_network_as_one_graph(name: str) -> None:
     torch.compiler.reset()
     torch.manual_seed(0)
     network = build_network(CONFIGS[name])
-    arguments, told = batch(CONFIGS[name], 2)
+    arguments, inputs = batch(CONFIGS[name], 2)
     with torch.autocast("cpu", torch.bfloat16):
-        torch.compile(network, backend="eager", fullgraph=True)(*arguments, **told)
+        torch.compile(network, backend="eager", fullgraph=True)(*arguments, **inputs)

@@ -247,18 +247,18 @@ def test_every_image_needs_a_seed() -> None:
 
 
 def test_the_network_is_told_the_original_timesteps() -> None:
-    told: list[float] = []
+    inputs: list[float] = []
 
     def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
         assert x_t.dtype == torch.float32
-        told.append(t.tolist()[0])
+        inputs.append(t.tolist()[0])
         return torch.zeros_like(x_t)
 
     for spacing in ("linspace", "trailing", "karras"):
-        told.clear()
+        inputs.clear()
         levels = visit_levels(LINEAR, spacing, 5)
         assert torch.isfinite(vlb(RAMP, denoiser, levels, seeds=[1, 2]).total).all()
-        assert told == pytest.approx(levels.timesteps[::-1], rel=1e-6)
+        assert inputs == pytest.approx(levels.timesteps[::-1], rel=1e-6)
 
 
 def test_a_schedule_that_ends_in_pure_noise_needs_another_prediction_than_eps() -> None:

@@ -13,7 +13,7 @@ from model.checkpoint import Checkpoint
 from model.networks.classifier import log_prob_gradient
 from model.networks.configs import UNetConfig
 from model.sampling import Denoiser, networks_of, sample
-from tests.small_models import CLASSES, CLASSIFIER, NETWORK, WEAKER, checkpoint_of, told_checkpoint, upscaler_of
+from tests.small_models import CLASSES, CLASSIFIER, NETWORK, WEAKER, checkpoint_of, conditional_checkpoint, upscaler_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -30,7 +30,7 @@ WITH_WEAKER = checkpoint_of(
 CLASSIFIED = checkpoint_of(UNetConfig(**NETWORK), classifier=CLASSIFIER)
 
 
-def told(network: torch.nn.Module | None, label: int) -> Tensor:
+def expected(network: torch.nn.Module | None, label: int) -> Tensor:
     assert network is not None
     out: Tensor = network(X, T, labels=torch.full((2,), label))
     return out
@@ -49,18 +49,18 @@ def test_without_classes_there_is_the_network_alone() -> None:
 
 def test_labels_guide_away_from_the_network_without_label() -> None:
     networks = networks_of(LABELLED, 1)
-    assert torch.equal(called(networks["denoiser"]), told(LABELLED.network, 1))
-    assert torch.equal(called(networks["base"]), told(LABELLED.network, NO_CLASS))
+    assert torch.equal(called(networks["denoiser"]), expected(LABELLED.network, 1))
+    assert torch.equal(called(networks["base"]), expected(LABELLED.network, NO_CLASS))
     unlabelled = networks_of(LABELLED)
-    assert torch.equal(called(unlabelled["denoiser"]), told(LABELLED.network, NO_CLASS))
+    assert torch.equal(called(unlabelled["denoiser"]), expected(LABELLED.network, NO_CLASS))
     assert unlabelled["base"] is unlabelled["guide"] is None
 
 
 def test_a_weaker_network_is_called_with_the_same_label() -> None:
     for label, index in ((2, 2), (None, NO_CLASS)):
         networks = networks_of(WITH_WEAKER, label)
-        assert torch.equal(called(networks["denoiser"]), told(WITH_WEAKER.network, index))
-        assert torch.equal(called(networks["base"]), told(WITH_WEAKER.weaker, index))
+        assert torch.equal(called(networks["denoiser"]), expected(WITH_WEAKER.network, index))
+        assert torch.equal(called(networks["base"]), expected(WITH_WEAKER.weaker, index))
 
 
 @pytest.mark.parametrize("checkpoint", [LABELLED, CLASSIFIED], ids=["network too", "alone"])
@@ -107,7 +107,7 @@ NEEDED: dict[str, Any] = {"style": [0.5, -1], "layout": torch.zeros(8, 8, dtype=
 
 
 def test_conditions_guide_away_from_the_network_that_is_told_what_it_needs() -> None:
-    model = told_checkpoint()
+    model = conditional_checkpoint()
     networks = networks_of(model, 1, {**NEEDED, "age": 25})
     alone = networks_of(model, None, NEEDED)
     assert alone["base"] is None
@@ -124,6 +124,6 @@ def test_conditions_guide_away_from_the_network_that_is_told_what_it_needs() -> 
     ],
 )
 def test_a_condition_that_the_model_does_not_take_is_refused(changes: dict[str, Any], said: str) -> None:
-    told = {name: value for name, value in {**NEEDED, **changes}.items() if value is not None}
+    expected = {name: value for name, value in {**NEEDED, **changes}.items() if value is not None}
     with pytest.raises(PlanError, match=said):
-        networks_of(told_checkpoint(), None, told)
+        networks_of(conditional_checkpoint(), None, expected)

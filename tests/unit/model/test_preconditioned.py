@@ -33,15 +33,15 @@ T = torch.tensor([0.0, 12.25, 500.0, 998.5, 999.0])
 SHAPE = (1, 4, 4)
 
 
-class Told(nn.Module):
+class Recorder(nn.Module):
     """A network that remembers what it was given, and returns some multiple of its input."""
 
     def __init__(self, factor: float) -> None:
         super().__init__()
         self.factor, self.given = factor, list[tuple[Tensor, ...]]()
 
-    def forward(self, x: Tensor, noise: Tensor, **told: Tensor) -> Tensor:
-        self.given.append((x, noise, *told.values()))
+    def forward(self, x: Tensor, noise: Tensor, **recorder: Tensor) -> Tensor:
+        self.given.append((x, noise, *recorder.values()))
         return self.factor * x
 
 
@@ -51,7 +51,7 @@ def x_t() -> Tensor:
 
 def edm(factor: float = 0.0) -> Preconditioned:
     """With the factor 0 the exact denoiser of N(0, S^2), which is c_skip alone."""
-    return Preconditioned(Told(factor), Preconditioning("edm", S), GEOMETRIC)
+    return Preconditioned(Recorder(factor), Preconditioning("edm", S), GEOMETRIC)
 
 
 def test_the_geometric_schedule_spaces_the_logarithms_of_its_sigmas() -> None:
@@ -90,9 +90,9 @@ def test_a_rate_that_does_not_change_has_timesteps_too() -> None:
 @pytest.mark.parametrize("schedule", [GEOMETRIC, VPSDE], ids=["geometric", "continuous"])
 def test_edm_tells_the_network_its_noise_and_scales_its_input_to_unit_variance(schedule: NoiseSchedule) -> None:
     """Karras et al. 2022, table 1, of y = x_t / sqrt(abar); x_t of images N(0, S^2) has another variance at each t."""
-    told = Told(1.0)
-    out = Preconditioned(told, Preconditioning("edm", S), schedule)(x_t(), T)
-    ((x, noise),) = told.given
+    recorder = Recorder(1.0)
+    out = Preconditioned(recorder, Preconditioning("edm", S), schedule)(x_t(), T)
+    ((x, noise),) = recorder.given
     steps = np.arange(1000.0)
     sigma = torch.from_numpy(np.exp(np.interp(T.double().numpy(), steps, np.log(schedule.sigmas))))
     y = x_t() * (1 + sigma**2).sqrt().view(-1, 1, 1, 1)
@@ -104,9 +104,9 @@ def test_edm_tells_the_network_its_noise_and_scales_its_input_to_unit_variance(s
 
 
 def test_ve_sees_the_unscaled_image_and_predicts_the_negative_noise() -> None:
-    told = Told(2.0)
-    out = Preconditioned(told, Preconditioning("ve"), GEOMETRIC)(x_t(), T)
-    ((x, noise),) = told.given
+    recorder = Recorder(2.0)
+    out = Preconditioned(recorder, Preconditioning("ve"), GEOMETRIC)(x_t(), T)
+    ((x, noise),) = recorder.given
     sigma = torch.from_numpy(GEOMETRIC.sigma_at(T.double().numpy()))
     assert torch.allclose(noise.double(), (sigma / 2).log(), atol=1e-6)
     assert torch.allclose(x.double(), x_t() * (1 + sigma**2).sqrt().view(-1, 1, 1, 1), rtol=1e-5)
@@ -114,10 +114,10 @@ def test_ve_sees_the_unscaled_image_and_predicts_the_negative_noise() -> None:
 
 
 def test_vp_is_told_its_time_of_999() -> None:
-    told = Told(2.0)
+    recorder = Recorder(2.0)
     labels = torch.arange(5)
-    out = Preconditioned(told, Preconditioning("vp"), VPSDE)(x_t(), T, labels=labels)
-    ((x, noise, given),) = told.given
+    out = Preconditioned(recorder, Preconditioning("vp"), VPSDE)(x_t(), T, labels=labels)
+    ((x, noise, given),) = recorder.given
     assert torch.allclose(noise, 999 * (T + 1) / 1000)
     assert torch.equal(x, x_t())
     assert torch.equal(out, 2 * x)

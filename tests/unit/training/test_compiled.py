@@ -34,11 +34,11 @@ class Chain(nn.Module):
 
 
 def rightly(network: nn.Module) -> Callable[..., Tensor]:
-    return lambda *inputs, **told: network(*inputs, **told) * (1 + 1 / 256)
+    return lambda *inputs, **inputs_by_name: network(*inputs, **inputs_by_name) * (1 + 1 / 256)
 
 
 def without_a_gradient(network: nn.Module) -> Callable[..., Tensor]:
-    return lambda *inputs, **told: network(*inputs, **told, lost=True)
+    return lambda *inputs, **inputs_by_name: network(*inputs, **inputs_by_name, lost=True)
 
 
 def with_nan(network: nn.Module) -> Callable[..., Tensor]:

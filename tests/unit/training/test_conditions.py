@@ -15,7 +15,7 @@ from model.condition_inputs import Column, enlarge
 from model.images import from_levels
 from model.shape import Shape
 from training.data.batches import Batches
-from training.data.conditions import smaller, told_to_all
+from training.data.conditions import complete_column, smaller
 from training.data.dataset import Dataset, first_images, load, scan
 from training.data.draws import Draws
 from training.data.images import ImageArray
@@ -53,7 +53,7 @@ def data(channels: int = 3) -> Dataset:
 
 
 def seen(conditions: ImageArray) -> dict[str, Column]:
-    return {"image": told_to_all(conditions)}
+    return {"image": complete_column(conditions)}
 
 
 def trainer(recipe: Recipe) -> Trainer:
@@ -89,12 +89,12 @@ def test_image_and_condition_are_cropped_and_mirrored_alike() -> None:
     mirrored, corners = 0, set()
     for batch in islice(batches, 10):
         drawn = draws.next(timesteps)
-        x0, told = network_inputs(recipe, batch, drawn, slice(1, 4), CPU)
-        assert not told["level"].any()
+        x0, inputs = network_inputs(recipe, batch, drawn, slice(1, 4), CPU)
+        assert not inputs["level"].any()
         wholes = from_levels(batch.pixels)[1:], enlarge(from_levels(batch.columns["image"].values), (32, 32))[1:]
         for i, (y, x) in enumerate(drawn.corners[1:].tolist()):
             corners.add((y, x))
-            for whole, shown in zip(wholes, (x0, told["planes"]), strict=True):
+            for whole, shown in zip(wholes, (x0, inputs["planes"]), strict=True):
                 crop = whole[i, :, y : y + 16, x : x + 16]
                 assert torch.equal(shown[i], crop.flip(-1) if drawn.symmetries[1 + i] else crop)
             mirrored += int(drawn.symmetries[1 + i])
@@ -110,10 +110,10 @@ def test_conditions_get_noise_of_the_level_that_the_network_is_told() -> None:
     draws, timesteps = Draws(recipe, Seeds(recipe.seed), CPU), TIMESTEP_SAMPLERS["uniform"](1000)
     levels = []
     for batch in islice(batches, 20):
-        _, told = network_inputs(recipe, batch, draws.next(timesteps), slice(None), CPU)
-        deviations = told["planes"].std(dim=(1, 2, 3))
-        assert deviations.tolist() == pytest.approx(told["level"].tolist(), rel=0.1, abs=1e-3)
-        levels += told["level"].tolist()
+        _, inputs = network_inputs(recipe, batch, draws.next(timesteps), slice(None), CPU)
+        deviations = inputs["planes"].std(dim=(1, 2, 3))
+        assert deviations.tolist() == pytest.approx(inputs["level"].tolist(), rel=0.1, abs=1e-3)
+        levels += inputs["level"].tolist()
     assert 0 <= min(levels) < 0.1
     assert 0.4 < max(levels) <= 0.5
 

@@ -99,10 +99,10 @@ def test_the_teacher_is_guided_away_from_what_it_says_without_a_label(labelled: 
 
 def test_the_teacher_is_guided_away_from_what_it_says_if_told_nothing_that_may_be_left_out(tmp_path: Path) -> None:
     """It must always be told the hair, and so its base is told the hair too."""
-    told = ("conditions.glasses.type=choice", "conditions.glasses.null=true", "conditions.hair.type=choice")
-    config = recipe(*told, "condition_drop=0.1").model_config({})
+    given = ("conditions.glasses.type=choice", "conditions.glasses.null=true", "conditions.hair.type=choice")
+    config = recipe(*given, "condition_drop=0.1").model_config({})
     save_checkpoint(tmp_path / "told", config, network(config, 0), dtype=torch.float32)
-    teacher = Teacher(student(tmp_path / "told", *told, "condition_drop=0.1", "guidance_scale=2.5"), None, CPU)
+    teacher = Teacher(student(tmp_path / "told", *given, "condition_drop=0.1", "guidance_scale=2.5"), None, CPU)
     x, t, _ = batch()
     hair = [{"hair": "long"}, {"hair": "bald"}] * 2
     vector, base_vector = (
@@ -240,10 +240,10 @@ def test_a_student_without_error_arrives_where_the_teachers_steps_do(prediction:
         start, row = x_t[i : i + 1], mine.table[first]
         run: dict[str, Any] = {"shape": (3, 8, 8), "seeds": [0], "x_start": start, "dtype": torch.float64}
         arrived = sample(_part(others, calls * first, calls), teacher, **run)
-        told = ((arrived - row[Column.A] * start) / row[Column.B] - row[Column.X0_X] * start) / row[Column.X0_OUT]
+        given = ((arrived - row[Column.A] * start) / row[Column.B] - row[Column.X0_X] * start) / row[Column.X0_OUT]
 
-        def perfect(x: Tensor, t: Tensor, told: Tensor = told) -> Tensor:
-            return told
+        def perfect(x: Tensor, t: Tensor, given: Tensor = given) -> Tensor:
+            return given
 
         assert torch.allclose(sample(_part(mine, first, 1), perfect, **run), arrived, rtol=0, atol=1e-9)
         one = slice(i, i + 1)

@@ -59,8 +59,8 @@ def test_each_face_is_told_a_choice_of_each_attribute(faces: list[SourceImage]) 
         assert face.told.keys() == ATTRIBUTES.keys()
         for name, value in face.told.items():
             assert value in ATTRIBUTES[name], name
-    told = {(name, value) for face in faces for name, value in face.told.items()}
-    assert len(told) > 0.6 * sum(map(len, ATTRIBUTES.values()))
+    attributes = {(name, value) for face in faces for name, value in face.told.items()}
+    assert len(attributes) > 0.6 * sum(map(len, ATTRIBUTES.values()))
 
 
 def test_the_colours_that_a_face_is_told_are_in_its_image(faces: list[SourceImage]) -> None:
@@ -92,8 +92,8 @@ def test_names_of_one_drawing() -> None:
         "expressionVariant": "smileLOL",
         "accessoriesVariant": "glasses5",
     }
-    told = attributes_of(drawn_by, "#ffd5dc")
-    assert " ".join(f"{name}: {value}," for name, value in told.items()) == (
+    attributes = attributes_of(drawn_by, "#ffd5dc")
+    assert " ".join(f"{name}: {value}," for name, value in attributes.items()) == (
         "skin: tan, hair: mohawk, hair_colour: red, face: laughing, glasses: round, beard: none, face_mask: none, "
         "clothes: turquoise, background: pink,"
     )

@@ -39,7 +39,7 @@ sheet_every = 100
 precision = "float32"
 
 [network]
-type = "{PACKAGE}.nets:Told"
+type = "{PACKAGE}.nets:Conditional"
 args = {{width = 8, classes = 3, vector = 2}}
 num_classes = 3
 size_multiple = 2
@@ -89,7 +89,9 @@ def test_a_recipe_of_own_code_trains_a_model_that_can_be_served(recipe: Callable
         assert torch.equal(value, parts.network.state_dict()[name]), name
     assert int(whole.network.norm.num_batches_tracked) == 6  # type: ignore[union-attr, arg-type]
     assert whole.config.told == ("labels", "vector")
-    assert json.loads((tmp_path / "whole" / "recipe.json").read_text())["network"]["type"] == f"{PACKAGE}.nets:Told"
+    assert (
+        json.loads((tmp_path / "whole" / "recipe.json").read_text())["network"]["type"] == f"{PACKAGE}.nets:Conditional"
+    )
 
 
 @pytest.mark.slow

@@ -77,8 +77,8 @@ COLOURS = np.broadcast_to(NOISE[:8, :1, :1], (8, 8, 8, 3)).copy()
 
 
 def trainer(recipe: Recipe, images: ImageArray = NOISE, processes: Processes = ALONE) -> Trainer:
-    told = recipe.num_classes is not None
-    dataset = Dataset(images, np.arange(len(images)) % 5 if told else None, tuple("abcde") if told else None)
+    inputs = recipe.num_classes is not None
+    dataset = Dataset(images, np.arange(len(images)) % 5 if inputs else None, tuple("abcde") if inputs else None)
     share = processes.share(recipe.batch_size)
     return Trainer(recipe, Batches(dataset, recipe.batch_size, seed=recipe.seed, share=share), processes=processes)
 
@@ -286,7 +286,7 @@ def test_labels_are_dropped_image_by_image() -> None:
     """Half of each batch is shown without its class, and the class of the other half is its own."""
     it = trainer(tiny(*CLASSES))
     seen: list[torch.Tensor] = []
-    it.network.register_forward_hook(lambda module, args, told, out: seen.append(told["labels"]), with_kwargs=True)
+    it.network.register_forward_hook(lambda module, args, inputs, out: seen.append(inputs["labels"]), with_kwargs=True)
     for _ in islice(it.steps(), 50):
         pass
     labels = torch.cat(seen)
@@ -402,7 +402,7 @@ def test_a_sheet_shows_all_classes_in_turn() -> None:
     it = trainer(tiny(*CLASSES))
     seen: list[torch.Tensor] = []
     it.emas[0].network.register_forward_hook(
-        lambda module, args, told, out: seen.append(told["labels"]), with_kwargs=True
+        lambda module, args, inputs, out: seen.append(inputs["labels"]), with_kwargs=True
     )
     model = ImageModel(it)
     assert torch.equal(model.samples(), model.samples())

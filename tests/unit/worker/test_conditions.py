@@ -11,18 +11,18 @@ import torch
 from torch import Tensor
 
 from jobs.cascade import Enlarging
+from jobs.conditions import uploads_of
 from jobs.contract import Job
 from jobs.errors import JobUnreadable
 from jobs.image_recipe import job_of, recipe
 from jobs.kinds.generate import Generation
 from jobs.kinds.upscale import Upscaling
 from jobs.params import SamplingParams
-from jobs.told import uploads_of
 from model.condition_inputs import enlarge
 from model.images import from_levels
 from model.sampling import networks_of, sample
 from tests.rounding import assert_rounded_alike, layers
-from tests.small_models import CONDITIONAL, CONDITIONS, told_checkpoint, upscaler_of
+from tests.small_models import CONDITIONAL, CONDITIONS, conditional_checkpoint, upscaler_of
 from worker.engine.active import ActiveJob, EngineEvent, Finished, activate
 from worker.engine.engine import StepEngine
 from worker.stepping.runner import Runner
@@ -41,7 +41,7 @@ TENSORS = {"layout": LAYOUT, "sketch": SKETCH}
 
 @pytest.fixture(scope="module")
 def runner() -> Runner:
-    return Runner(told_checkpoint(), device=torch.device("cpu"), slots=8)
+    return Runner(conditional_checkpoint(), device=torch.device("cpu"), slots=8)
 
 
 def start(runner: Runner, images: dict[str, Tensor] | None = None, **params: Any) -> ActiveJob:
@@ -69,8 +69,10 @@ def drawn(active: ActiveJob) -> Tensor:
     return torch.stack([t.x for t in active.answers])
 
 
-def plain(runner: Runner, active: ActiveJob, told: dict[str, Any], *, label: int | None = None) -> Tensor:
-    networks = networks_of(runner.checkpoint, label, told | TENSORS if "sketch" in told else told | {"layout": LAYOUT})
+def plain(runner: Runner, active: ActiveJob, given: dict[str, Any], *, label: int | None = None) -> Tensor:
+    networks = networks_of(
+        runner.checkpoint, label, given | TENSORS if "sketch" in given else given | {"layout": LAYOUT}
+    )
     seeds = [active.job.params.seed_of(index) for index in range(active.job.params.n)]
     return sample(active.answers[0].plan, **networks, shape=(3, 8, 8), seeds=seeds)
 
@@ -115,9 +117,9 @@ def test_each_condition_changes_the_image(runner: Runner) -> None:
 @torch.inference_mode()
 def test_guidance_leaves_out_what_it_acts_on_and_what_the_network_needs_stays(runner: Runner) -> None:
     """Of one step: base + w (out - base), where the base is told the rest."""
-    told = {"age": (33.0,), "glasses": ("round",), **STYLE}
+    given = {"age": (33.0,), "glasses": ("round",), **STYLE}
     for guide, rest in ((None, {}), (("age",), {"glasses": "round"}), (("age", "label"), {"glasses": "round"})):
-        active = start(runner, n=1, steps=1, conditions=told, label=1, guide=guide, guidance_scale=2.0, clip="none")
+        active = start(runner, n=1, steps=1, conditions=given, label=1, guide=guide, guidance_scale=2.0, clip="none")
         start_x, t = active.answers[0].x, active.answers[0].plan.timesteps[0]
         run(active)
         style = {"style": [0.5, -1.0], "layout": LAYOUT}
@@ -185,9 +187,9 @@ def test_an_upscaler_sees_its_conditions_after_the_image_that_it_enlarges() -> N
     settings = {"steps": 1, "sampler": "ddim", "variance": "fixed_small", "clip": "none", "seed": 3, "n": 1}
     layout = torch.tensor([[0, 1] * 8] * 16)
     image = torch.linspace(-1, 1, 192).view(3, 8, 8)
-    told: dict[str, Any] = {"age": (25.0,), "layout": (HASHES["layout"],)}
+    given: dict[str, Any] = {"age": (25.0,), "layout": (HASHES["layout"],)}
     for values, vector, planes in (
-        (told, [-0.5, 0.0], torch.stack([1.0 - layout, layout.float()])),
+        (given, [-0.5, 0.0], torch.stack([1.0 - layout, layout.float()])),
         ({}, [0.0, 1.0], torch.zeros(2, 16, 16)),
     ):
         params = SamplingParams.model_validate({**settings, "conditions": values})

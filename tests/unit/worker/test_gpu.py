@@ -46,7 +46,7 @@ def blind(models_dir: Path) -> Runner:
     """A runner whose device tells nothing."""
     runner = Runner(load_checkpoint(models_dir / "tiny"), device=torch.device("cpu"), slots=8)
     runner.device = META
-    runner._network = lambda x, *told: torch.empty_like(x)  # type: ignore[assignment]
+    runner._network = lambda x, *inputs: torch.empty_like(x)  # type: ignore[assignment]
     return runner
 
 
@@ -156,8 +156,8 @@ def test_a_network_that_no_graph_can_hold_is_called_as_it_is(
 
 def test_two_recorders_never_share_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     """PyTorch deals out 32 of them in turn."""
-    dealt = itertools.cycle(range(32))
-    monkeypatch.setattr(torch.cuda, "Stream", lambda device: SimpleNamespace(cuda_stream=next(dealt)))
+    streams = itertools.cycle(range(32))
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: SimpleNamespace(cuda_stream=next(streams)))
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", object)
     recorders = [GraphRecorder(torch.device("cuda")) for _ in range(STREAMS)]
     with pytest.raises(RuntimeError, match="no CUDA stream"):

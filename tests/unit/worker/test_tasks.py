@@ -595,8 +595,8 @@ def test_a_picture_that_is_gone_or_damaged_makes_the_job_unreadable(runner: Runn
 @every_kind
 def test_a_picture_tells_how_it_was_made(runner: Runner, tmp_path: Path, kind: str) -> None:
     job, _ = queued(ResultStore(str(tmp_path)), kind)
-    told = [json.loads(png_text(runner, job, (9, 0), index)["difuso"]) for index in range(job.answers)]
-    for index, facts in enumerate(told):
+    recipes = [json.loads(png_text(runner, job, (9, 0), index)["difuso"]) for index in range(job.answers)]
+    for index, facts in enumerate(recipes):
         assert facts["timesteps"] == [9, 0]
         assert facts["steps"] == job.params.steps
         assert facts["version"] == "ab" * 32
@@ -609,9 +609,9 @@ def test_a_picture_tells_how_it_was_made(runner: Runner, tmp_path: Path, kind: s
         if isinstance(job.task, Interpolation):
             own["shares"] = [job.task.shares[index]]
         assert own.items() <= facts.items()
-    seeds = [facts["seed"] for facts in told]
+    seeds = [facts["seed"] for facts in recipes]
     assert seeds == [SEED + (0 if job.kind == "interpolate" else index) for index in range(job.answers)]
-    assert ("n" in told[0]) == (kind == "average")
+    assert ("n" in recipes[0]) == (kind == "average")
 
 
 def test_a_picture_made_alone_tells_the_same(runner: Runner) -> None:

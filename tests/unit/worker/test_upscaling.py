@@ -148,10 +148,10 @@ def test_guidance_calls_the_network_without_label_with_the_same_condition() -> N
     assert condition is not None
     t = torch.tensor([float(both.answers[0].plan.timesteps[0])])
     run(both)
-    told = {"planes": condition.pixels[None], "level": torch.zeros(1)}
+    inputs = {"planes": condition.pixels[None], "level": torch.zeros(1)}
     with torch.no_grad():
         label, none = (
-            runner.checkpoint.network(x, t, labels=torch.tensor([each]), **told) for each in (1, len(CLASSES))
+            runner.checkpoint.network(x, t, labels=torch.tensor([each]), **inputs) for each in (1, len(CLASSES))
         )
     abar = float(runner.checkpoint.schedule.alphas_cumprod[int(t)])
     expected = abar**0.5 * x - (1 - abar) ** 0.5 * (none + 2 * (label - none))
@@ -212,14 +212,14 @@ def test_progress_and_forecast_count_both_stages(
 ) -> None:
     active = cascade(first, upscaler, n=2)
     assert active.job.image_steps == 2 * 4 + 2 * 4 * 4
-    told, forecasts, runners = [], [], []
+    inputs, forecasts, runners = [], [], []
     for _ in stepping(active):
-        told.append(active.image_steps)
+        inputs.append(active.image_steps)
         runners.append(active.stepping)
         monkeypatch.setattr(first, "slowness", Slowness())  # as the machine is without its other work
         monkeypatch.setattr(upscaler, "slowness", Slowness())
         forecasts.append(forecast([active])[active])
-    assert told == [2, 4, 6, 8, 16, 24, 32, 40]
+    assert inputs == [2, 4, 6, 8, 16, 24, 32, 40]
     assert runners == [first] * 3 + [upscaler] * 5
     assert all(later < earlier for earlier, later in itertools.pairwise(forecasts))
     assert forecasts[0] >= 3 * first.step_seconds + 4 * upscaler.step_seconds

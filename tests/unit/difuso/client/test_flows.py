@@ -24,8 +24,8 @@ from difuso.client import (
 )
 from difuso.client.flows import Call, Flow, Patience, Pause, Reply
 from difuso.client.requests import request_of
+from jobs.conditions import named_values, read_values
 from jobs.queries import SamplingQuery
-from jobs.told import named_values, read_told
 from model.conditions import Vector
 
 ID = "5f0c0000-0000-0000-0000-000000000000"
@@ -315,8 +315,8 @@ def test_a_query_too_long_for_an_address_is_sent_as_json() -> None:
     body = json.loads(request.read())
     assert [body.pop(name) for name in ("image", "mask", "conditions")] == ["YQ==", "bQ==", {"map": "Yw=="}]
     assert body.pop("task") == ["inpaint"]
-    told = named_values(SamplingQuery(**body).condition)
-    assert read_told(told, {"style": Vector(4096)}, model="m") == {"style": (tuple(style),)}
+    values = named_values(SamplingQuery(**body).condition)
+    assert read_values(values, {"style": Vector(4096)}, model="m") == {"style": (tuple(style),)}
     assert flows.posting("generate", (), {"conditions": {"style": style[:16]}}).body is None
 
 

@@ -11,26 +11,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.real_images import FACES
-from model.conditions import Told
-from training.data.conditions import by_value, some_of, told_at, told_to_all
+from model.conditions import Value
+from training.data.conditions import by_value, complete_column, some_of, values_at
 from training.data.dataset import Dataset, load, scan
 from training.recipe import Recipe
 
 LABEL = "label"
 
 
-class ToldImages(NamedTuple):
+class ImageConditions(NamedTuple):
     """What each of some images is told: values of the same conditions, and the index of its class, if it has one."""
 
-    conditions: Sequence[Mapping[str, Told]] = ()
+    conditions: Sequence[Mapping[str, Value]] = ()
     labels: Sequence[int] = ()
 
 
-def told_by(recipe: Recipe, real: Dataset, rows: NDArray[np.int64]) -> ToldImages:
+def conditions_of(recipe: Recipe, real: Dataset, rows: NDArray[np.int64]) -> ImageConditions:
     """Returns what some of a recipe's real images are told by values."""
     conditions = by_value(recipe.conditions)
     labels = real.columns[LABEL].values.numpy()[rows].tolist() if LABEL in real.columns else []
-    return ToldImages([told_at(conditions, real.columns, row) for row in rows] if conditions else [], labels)
+    return ImageConditions([values_at(conditions, real.columns, row) for row in rows] if conditions else [], labels)
 
 
 @contextmanager
@@ -61,7 +61,7 @@ def real_images_of(recipe: Recipe, folder: Path, *, split: Literal["train", "tes
     plain = replace(recipe, data=data, condition=None, conditions=by_value(recipe.conditions))
     scan(plain, folder / read)
     found = load(plain, folder / read)
-    labels = {} if found.labels is None else {LABEL: told_to_all(found.labels)}
+    labels = {} if found.labels is None else {LABEL: complete_column(found.labels)}
     whole = replace(found, columns={**found.columns, **labels})
     if has_others:
         return whole

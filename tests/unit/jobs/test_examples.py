@@ -47,14 +47,14 @@ def model(**fields: Any) -> ModelInfo:
 MODEL = model()
 
 
-def prepared(*told: str, **query: Any) -> Prepared:
-    return complete(GenerateQuery(condition=list(told) or None, **query), MODEL, {})
+def prepared(*asked: str, **query: Any) -> Prepared:
+    return complete(GenerateQuery(condition=list(asked) or None, **query), MODEL, {})
 
 
-def rows(*told: str, **query: Any) -> list[tuple[Any, ...]]:
+def rows(*asked: str, **query: Any) -> list[tuple[Any, ...]]:
     """Returns what each image is told in the end, as a row of EXAMPLES."""
-    params = prepared(*told, **query).params
-    return [tuple(params.told_of(index)[name] for name in CONDITIONS) for index in range(params.n)]
+    params = prepared(*asked, **query).params
+    return [tuple(params.conditions_of(index)[name] for name in CONDITIONS) for index in range(params.n)]
 
 
 @given(seed=st.integers(0, MAX_SEED - 8), n=st.integers(1, 8))
@@ -74,8 +74,8 @@ def test_all_examples_are_dealt_about_equally_often() -> None:
 
 
 def test_seeds_in_a_row_are_not_dealt_examples_in_a_row() -> None:
-    dealt = [ROWS.index(row) for row in rows(seed=[0], n=64)]
-    steps = Counter((after - before) % len(ROWS) for before, after in pairwise(dealt))
+    filled = [ROWS.index(row) for row in rows(seed=[0], n=64)]
+    steps = Counter((after - before) % len(ROWS) for before, after in pairwise(filled))
     assert len(steps) == len(ROWS)
 
 
@@ -111,34 +111,34 @@ def test_what_fits_each_value_of_a_choice_stays_while_the_choice_changes(seed: i
     examples = dict(zip(conditions, zip(*whole, strict=True), strict=True))
     free = model(conditions=conditions, examples=examples)
 
-    def told(*condition: str) -> dict[str, Any]:
+    def values(*condition: str) -> dict[str, Any]:
         query = GenerateQuery(condition=list(condition) or None, seed=[seed])
-        return complete(query, free, {}).params.told_of(0)
+        return complete(query, free, {}).params.conditions_of(0)
 
-    own = told()
+    own = values()
     for size in "abc":
-        assert told(f"size:{size}") == {"shade": own["shade"], "size": size, "mark": size}
-        assert told(f"shade:{size}") == own | {"shade": size}
+        assert values(f"size:{size}") == {"shade": own["shade"], "size": size, "mark": size}
+        assert values(f"shade:{size}") == own | {"shade": size}
 
 
 def test_images_that_are_told_different_values_are_dealt_what_agrees_with_each() -> None:
     assert rows("hair:afro", "hair:hat", seed=[3]) == [(40.0, "black", "afro"), (50.0, "none", "hat")]
 
 
-def between(*told: str, shares: list[float], seeds: tuple[int, int]) -> Prepared:
-    query = InterpolateQuery.model_validate({"condition": list(told) or None, "seed": seeds, "lambda": shares})
+def between(*asked: str, shares: list[float], seeds: tuple[int, int]) -> Prepared:
+    query = InterpolateQuery.model_validate({"condition": list(asked) or None, "seed": seeds, "lambda": shares})
     return complete_between(query, MODEL, {})
 
 
-@given(seeds=st.tuples(*2 * [st.integers(0, MAX_SEED)]), told=st.sampled_from([(), ("hair:afro",), ("age:33",)]))
+@given(seeds=st.tuples(*2 * [st.integers(0, MAX_SEED)]), asked=st.sampled_from([(), ("hair:afro",), ("age:33",)]))
 def test_the_ends_between_two_seeds_are_dealt_what_their_own_images_are(
-    seeds: tuple[int, int], told: tuple[str, ...]
+    seeds: tuple[int, int], asked: tuple[str, ...]
 ) -> None:
-    found = between(*told, shares=[0, 1], seeds=seeds)
-    assert [found.params.told_of(index) for index in range(2)] == [
-        prepared(*told, seed=[seed]).params.told_of(0) for seed in seeds
+    found = between(*asked, shares=[0, 1], seeds=seeds)
+    assert [found.params.conditions_of(index) for index in range(2)] == [
+        prepared(*asked, seed=[seed]).params.conditions_of(0) for seed in seeds
     ]
-    assert found.dealt == prepared(*told, seed=[seeds[0]]).dealt
+    assert found.dealt == prepared(*asked, seed=[seeds[0]]).dealt
 
 
 @given(seeds=st.tuples(*2 * [st.integers(0, MAX_SEED)]), shares=st.lists(st.floats(0, 1), min_size=2, max_size=9))
@@ -147,12 +147,12 @@ def test_on_the_way_between_two_seeds_numbers_change_evenly_and_each_choice_once
 ) -> None:
     shares = [0, *sorted(shares), 1]
     params = between(shares=shares, seeds=seeds).params
-    told: list[dict[str, Any]] = [params.told_of(index) for index in range(len(shares))]
-    first, last = told[0], told[-1]
-    for share, row in zip(shares, told, strict=True):
+    asked: list[dict[str, Any]] = [params.conditions_of(index) for index in range(len(shares))]
+    first, last = asked[0], asked[-1]
+    for share, row in zip(shares, asked, strict=True):
         assert row["age"] == pytest.approx(first["age"] + share * (last["age"] - first["age"]))
     for name in ("colour", "hair"):
-        changes = [one for one in pairwise(row[name] for row in told) if one[0] != one[1]]
+        changes = [one for one in pairwise(row[name] for row in asked) if one[0] != one[1]]
         assert changes in ([], [(first[name], last[name])])
 
 
@@ -160,7 +160,7 @@ def test_choices_do_not_change_at_once() -> None:
     """An afro at 40 becomes a hat at 50, whose hair has no colour."""
     seeds = [next(seed for seed in range(99) if rows(seed=[seed]) == [row]) for row in ROWS[2:4]]
     params = between(shares=[0.2, 0.5, 0.8], seeds=(seeds[0], seeds[1])).params
-    assert [params.told_of(index) for index in range(3)] == [
+    assert [params.conditions_of(index) for index in range(3)] == [
         {"age": pytest.approx(42), "colour": "black", "hair": "afro"},
         {"age": pytest.approx(45), "colour": "none", "hair": "afro"},
         {"age": pytest.approx(48), "colour": "none", "hair": "hat"},
@@ -168,18 +168,18 @@ def test_choices_do_not_change_at_once() -> None:
 
 
 def test_two_values_are_for_the_two_seeds_and_as_many_as_images_for_each() -> None:
-    def told(count: int, *conditions: str) -> list[dict[str, Any]]:
+    def drawn(count: int, *conditions: str) -> list[dict[str, Any]]:
         shares = [index / (count - 1) for index in range(count)]
         params = between("age:30", *conditions, shares=shares, seeds=(1, 2)).params
-        return [params.told_of(index) for index in range(count)]
+        return [params.conditions_of(index) for index in range(count)]
 
-    changing = told(5, "hair:short", "hair:afro", "colour:black")
+    changing = drawn(5, "hair:short", "hair:afro", "colour:black")
     assert [row["hair"] for row in changing] == ["short"] * 3 + ["afro"] * 2
     assert {(row["age"], row["colour"]) for row in changing} == {(30, "black")}
-    given = ("hair:short", "hair:afro", "hair:short")
-    assert [row["hair"] for row in told(3, *given)] == ["short", "afro", "short"]
+    asked = ("hair:short", "hair:afro", "hair:short")
+    assert [row["hair"] for row in drawn(3, *asked)] == ["short", "afro", "short"]
     with pytest.raises(RequestRefused, match="hair: Input should be one, or one for each of the 4 images"):
-        told(4, *given)
+        drawn(4, *asked)
 
 
 def test_vectors_change_evenly_between_two_seeds() -> None:
@@ -198,9 +198,9 @@ def test_the_names_of_what_is_dealt_are_known() -> None:
 @pytest.mark.parametrize("more", [{}, {"guide": ["hair"]}, {"guidance_low": 0.5}])
 def test_guidance_acts_on_what_is_dealt(more: dict[str, Any]) -> None:
     guidance: dict[str, Any] = {"guidance_scale": 2, **more, "seed": [3]}
-    dealt = prepared(**guidance)
-    told = [f"{name}:{value}" for name, (value,) in dealt.params.conditions.items()]
-    assert dealt.params == prepared(*told, **guidance).params
+    filled = prepared(**guidance)
+    asked = [f"{name}:{value}" for name, (value,) in filled.params.conditions.items()]
+    assert filled.params == prepared(*asked, **guidance).params
     between = InterpolateQuery.model_validate(guidance | {"seed": (3, 4), "lambda": [0, 1]})
     assert complete_between(between, MODEL, {}).params.guidance_scale == 2
 

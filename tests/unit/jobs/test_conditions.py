@@ -6,19 +6,19 @@ from typing import Any
 import pytest
 
 from app.encoders import describe
+from jobs.conditions import as_table, named_values, read_values, split_image_conditions, uploads_of
 from jobs.contract import ImageFile, Job, Manifest, new_job
 from jobs.errors import RequestRefused
 from jobs.kinds.base import Prepared
 from jobs.kinds.generate import Generation
 from jobs.params import SamplingParams
-from jobs.told import as_table, named_values, parted, read_told, uploads_of
 from tests.small_models import CONDITIONS
 
 NAMES = {"layout": "a" * 64, "sketch": "b" * 64}
 
 
-def told(*sent: str) -> dict[str, Any]:
-    return read_told(named_values(["style:0,0", *sent]), CONDITIONS, model="m")
+def found(*sent: str) -> dict[str, Any]:
+    return read_values(named_values(["style:0,0", *sent]), CONDITIONS, model="m")
 
 
 def params(**changes: Any) -> SamplingParams:
@@ -37,23 +37,26 @@ def params(**changes: Any) -> SamplingParams:
     ],
 )
 def test_a_list_of_json_and_a_repeated_condition_mean_the_same(sent: list[str], expected: dict[str, Any]) -> None:
-    assert told(*sent) == {"style": ((0.0, 0.0),), **expected}
+    assert found(*sent) == {"style": ((0.0, 0.0),), **expected}
 
 
 @pytest.mark.parametrize("sent", [["style:1,2", "style:3,4"], ["style:[[1,2],[3,4]]"], ["style:[1,2]", "style:[3,4]"]])
 def test_vectors_are_lists_themselves(sent: list[str]) -> None:
-    assert read_told(named_values(sent), CONDITIONS, model="m") == {"style": ((1.0, 2.0), (3.0, 4.0))}
-    assert read_told(named_values([sent[0]]), CONDITIONS, model="m")["style"][0] == (1.0, 2.0)
+    assert read_values(named_values(sent), CONDITIONS, model="m") == {"style": ((1.0, 2.0), (3.0, 4.0))}
+    assert read_values(named_values([sent[0]]), CONDITIONS, model="m")["style"][0] == (1.0, 2.0)
     again = {name: [str(each).replace("'", '"')] for name, each in as_table(named_values(sent)).items()}
-    assert read_told(again, CONDITIONS, model="m") == {"style": ((1.0, 2.0), (3.0, 4.0))}
+    assert read_values(again, CONDITIONS, model="m") == {"style": ((1.0, 2.0), (3.0, 4.0))}
 
 
 def test_images_are_parted_from_values() -> None:
     sent = ["age:33", "layout:city.png", "style:1,2", "sketch:a:b.png"]
-    assert parted(sent, CONDITIONS) == (["age:33", "style:1,2"], {"layout": "city.png", "sketch": "a:b.png"})
-    assert parted(None, CONDITIONS) == (None, {})
+    assert split_image_conditions(sent, CONDITIONS) == (
+        ["age:33", "style:1,2"],
+        {"layout": "city.png", "sketch": "a:b.png"},
+    )
+    assert split_image_conditions(None, CONDITIONS) == (None, {})
     with pytest.raises(RequestRefused, match="layout: Input should be one image for all"):
-        parted(["layout:a", "layout:b"], CONDITIONS)
+        split_image_conditions(["layout:a", "layout:b"], CONDITIONS)
 
 
 def test_the_images_of_a_job_have_a_fixed_order() -> None:

@@ -4,11 +4,11 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
 
-from model.conditions import Choice, Told
+from model.conditions import Choice, Value
 from model.folders.config import ModelConfig
 
+from .conditions import check_size
 from .params import SamplingParams
-from .told import check_size
 
 
 def deal(params: SamplingParams, config: ModelConfig) -> SamplingParams:
@@ -28,9 +28,9 @@ def deal(params: SamplingParams, config: ModelConfig) -> SamplingParams:
     told = _choices_told(params, config)
     beside = cache(partial(_beside, examples))
     agreeing = cache(partial(_agreeing, [examples[name] for name in told], len(examples[left_out[0]])))
-    found: dict[str, list[Told]] = {name: [] for name in left_out}
+    found: dict[str, list[Value]] = {name: [] for name in left_out}
     for index in range(params.n):
-        values = tuple(params.told_of(index)[name] for name in told)
+        values = tuple(params.conditions_of(index)[name] for name in told)
         lot = _lot(params.seed_of(index))
         for name, column in found.items():
             value = examples[name][lot % len(examples[name])]
@@ -50,13 +50,13 @@ def _choices_told(params: SamplingParams, config: ModelConfig) -> list[str]:
     return sorted(names, key=lambda name: -len(choices[name].values))
 
 
-def _beside(examples: Mapping[str, Sequence[Told]], name: str, value: Told) -> dict[str, set[Told]]:
+def _beside(examples: Mapping[str, Sequence[Value]], name: str, value: Value) -> dict[str, set[Value]]:
     """Returns the values that all conditions have in the examples where one of them has this value, by name."""
     rows = [row for row, each in enumerate(examples[name]) if each == value]
     return {other: {column[row] for row in rows} for other, column in examples.items()}
 
 
-def _agreeing(columns: Sequence[Sequence[Told]], count: int, values: Sequence[Told]) -> Sequence[int]:
+def _agreeing(columns: Sequence[Sequence[Value]], count: int, values: Sequence[Value]) -> Sequence[int]:
     """Returns which of so many examples agree with choices, as far as any do; the first choices count most."""
     rows: Sequence[int] = range(count)
     for column, value in zip(columns, values, strict=True):

@@ -19,13 +19,13 @@ export const isPicture = ({ type }) => PICTURES.includes(type);
 export const filesOf = model => conditionsOf(model).filter(([, each]) => isPicture(each)).map(([name]) => name);
 
 // Resolves to the files that a job was told, as pairs of a name and a file, if this browser sent them.
-export async function filesTold(job) {
+export async function filesSent(job) {
   const names = filesOf(job.model);
   return names.length ? ((await recall(job.id))?.files ?? []).filter(([name]) => names.includes(name)) : [];
 }
 
 // Returns pairs of a name and the value of one picture.
-export const toldOf = ({ params }, index) =>
+export const valuesOf = ({ params }, index) =>
   Object.entries(params.conditions ?? {}).map(([name, values]) => [name, values[index % values.length]]);
 
 // Returns the words for a value, which may be a list of numbers.

@@ -17,7 +17,7 @@ from PIL import Image
 from model.folders.config_json import config_from_json
 from model.png import PNG_KEY
 from training.data.batches import Batches
-from training.data.conditions import open_with_conditions, told_at
+from training.data.conditions import open_with_conditions, values_at
 from training.data.dataset import Dataset, first_images, load, scan
 from training.data.draws import Draws
 from training.data.network_inputs import network_inputs
@@ -54,7 +54,7 @@ ROWS: list[dict[str, Any]] = [
 ]
 
 
-def told(folder: Path, *changes: str) -> Recipe:
+def conditional(folder: Path, *changes: str) -> Recipe:
     where = ("data.source=folder", f"data.path={folder / 'faces'}", f"data.table={folder / 'about.csv'}")
     return load_recipe("smoke", [*where, *TINY, *changes])
 
@@ -93,11 +93,11 @@ EVERYTHING = {
 
 
 def test_csv_tells_each_image_its_row(faces: Path) -> None:
-    found = scanned(told(faces), faces / "data")
+    found = scanned(conditional(faces), faces / "data")
     assert columns(found) == EVERYTHING
     assert found.images[:, 0, 0, 0].tolist() == list(range(8))
     assert json.loads((faces / "data" / "report.json").read_text())["told"] == {"age": 8, "glasses": 8, "style": 8}
-    assert columns(first_images(told(faces)))["age"] == ([0.0, 10.0, 20.0, 30.0], [True] * 4)
+    assert columns(first_images(conditional(faces)))["age"] == ([0.0, 10.0, 20.0, 30.0], [True] * 4)
 
 
 def test_json_lines_tell_lists_and_numbers_and_may_leave_out_what_may_be_null(faces: Path) -> None:
@@ -105,7 +105,7 @@ def test_json_lines_tell_lists_and_numbers_and_may_leave_out_what_may_be_null(fa
     rows[2]["glasses"] = None
     del rows[5]["style"]
     (faces / "about.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n\n", encoding="utf-8")
-    found = columns(scanned(told(faces, f"data.table={faces / 'about.jsonl'}"), faces / "data"))
+    found = columns(scanned(conditional(faces, f"data.table={faces / 'about.jsonl'}"), faces / "data"))
     assert found["age"] == EVERYTHING["age"]
     assert found["glasses"][1] == [i != 2 for i in range(8)]
     assert found["style"][1] == [i != 5 for i in range(8)]
@@ -114,9 +114,9 @@ def test_json_lines_tell_lists_and_numbers_and_may_leave_out_what_may_be_null(fa
 def test_a_table_names_the_classes(faces: Path) -> None:
     write_csv(faces / "about.csv", [{**row, "label": ["dog", "cat"][i // 4]} for i, row in enumerate(ROWS)])
     labelled = ("network.num_classes=2", "label_drop=0.1")
-    found = scanned(told(faces, *labelled), faces / "sorted")
+    found = scanned(conditional(faces, *labelled), faces / "sorted")
     assert (found.classes, found.labels is not None and found.labels.tolist()) == (("cat", "dog"), [1] * 4 + [0] * 4)
-    found = scanned(told(faces, *labelled, 'data.classes=["dog", "cat"]'), faces / "named")
+    found = scanned(conditional(faces, *labelled, 'data.classes=["dog", "cat"]'), faces / "named")
     assert (found.classes, found.labels is not None and found.labels.tolist()) == (("dog", "cat"), [0] * 4 + [1] * 4)
 
 
@@ -126,7 +126,7 @@ def test_folders_are_no_classes_where_a_table_has_labels(faces: Path, labels: li
         (faces / "faces" / f"in-{i % 3}").mkdir(exist_ok=True)
         (faces / "faces" / f"{i}.png").rename(faces / "faces" / f"in-{i % 3}" / f"{i}.png")
     rows = [{**row, "file_name": f"in-{i % 3}/{i}.png", "label": labels[i // 4]} for i, row in enumerate(ROWS)]
-    recipe = told(faces, "network.num_classes=2", "label_drop=0.1", 'data.classes=["cat", "dog"]')
+    recipe = conditional(faces, "network.num_classes=2", "label_drop=0.1", 'data.classes=["cat", "dog"]')
     write_csv(faces / "about.csv", rows)
     found = scanned(recipe, faces / "data")
     assert found.labels is not None
@@ -159,22 +159,22 @@ def test_an_error_names_row_and_column(faces: Path, change: dict[Any, Any], mess
     ]
     (faces / "about.csv").write_text("\n".join([",".join(ROWS[0]), *lines]), encoding="utf-8")
     with pytest.raises(RecipeError, match=message):
-        scan(told(faces), faces / "data")
+        scan(conditional(faces), faces / "data")
 
 
 def test_tables_that_fit_no_image_are_refused(faces: Path) -> None:
     optional = ("conditions.age.null=true",)
     write_csv(faces / "about.csv", [{**row, "file_name": f"faces/{row['file_name']}"} for row in ROWS])
     with pytest.raises(RecipeError, match=r"no row of .* a path below data\.path, unlike faces/0\.png"):
-        scan(told(faces, *optional), faces / "data")
+        scan(conditional(faces, *optional), faces / "data")
     write_csv(faces / "about.csv", [{"file_name": row["file_name"], "Age": row["age"]} for row in ROWS])
     with pytest.raises(RecipeError, match="no column for the condition age: their columns are file_name, Age"):
-        scan(told(faces), faces / "data")
+        scan(conditional(faces), faces / "data")
     (faces / "about.jsonl").write_text('{"file_name": "0.png"}\n[1]\n', encoding="utf-8")
     with pytest.raises(RecipeError, match=r"about\.jsonl, line 2 must be an object"):
-        scan(told(faces, f"data.table={faces / 'about.jsonl'}"), faces / "data")
+        scan(conditional(faces, f"data.table={faces / 'about.jsonl'}"), faces / "data")
     with pytest.raises(RecipeError, match=r"nosuch\.csv cannot be read"):
-        scan(told(faces, f"data.table={faces / 'nosuch.csv'}"), faces / "data")
+        scan(conditional(faces, f"data.table={faces / 'nosuch.csv'}"), faces / "data")
 
 
 def test_columns_of_a_dataset_tell_conditions(tmp_path: Path) -> None:
@@ -214,21 +214,23 @@ def test_json_files_of_a_webdataset_tell_conditions(tmp_path: Path) -> None:
 
 def test_each_condition_is_left_out_by_its_own_chance(faces: Path) -> None:
     """The shares lie within four standard errors; together the two are left out as if by chance, or all at once."""
-    recipe = told(faces, "condition_drop={glasses = 0.3, style = 0.1}", "drop_all=0.2", "keep_all=0.3", "batch_size=8")
+    recipe = conditional(
+        faces, "condition_drop={glasses = 0.3, style = 0.1}", "drop_all=0.2", "keep_all=0.3", "batch_size=8"
+    )
     draws, timesteps = Draws(recipe, Seeds(0), CPU), TIMESTEP_SAMPLERS["uniform"](1000)
-    untold = torch.cat([draws.next(timesteps).untold for _ in range(500)]).double()
-    age, glasses, style = untold.T
+    absent = torch.cat([draws.next(timesteps).untold for _ in range(500)]).double()
+    age, glasses, style = absent.T
     assert not age.any()
     for share, expected in (
         (glasses, 0.2 + 0.5 * 0.3),
         (style, 0.2 + 0.5 * 0.1),
         (glasses * style, 0.2 + 0.5 * 0.3 * 0.1),
     ):
-        assert abs(float(share.mean()) - expected) < 4 * (expected * (1 - expected) / len(untold)) ** 0.5
+        assert abs(float(share.mean()) - expected) < 4 * (expected * (1 - expected) / len(absent)) ** 0.5
 
 
 def test_what_is_left_out_does_not_reach_the_network(faces: Path) -> None:
-    recipe = told(faces, "condition_drop=0.4")
+    recipe = conditional(faces, "condition_drop=0.4")
     draws, timesteps = Draws(recipe, Seeds(0), CPU), TIMESTEP_SAMPLERS["uniform"](1000)
     batch = next(iter(Batches(scanned(recipe, faces / "data"), 4, seed=0)))
     drawn = draws.next(timesteps)
@@ -245,7 +247,7 @@ def test_what_is_left_out_does_not_reach_the_network(faces: Path) -> None:
 def test_a_recipe_that_leaves_nothing_out_draws_as_one_without_conditions(faces: Path) -> None:
     """So runs from before there were conditions go on as they began."""
     plain = load_recipe("smoke", [*PLAIN, "data.flip=true"])
-    always = told(
+    always = conditional(
         faces, "data.flip=true", "conditions.glasses.null=false", "conditions.style.null=false", "condition_drop=0"
     )
     states = []
@@ -257,7 +259,7 @@ def test_a_recipe_that_leaves_nothing_out_draws_as_one_without_conditions(faces:
 
 
 def test_a_run_ends_with_a_model_that_declares_its_conditions_and_a_sheet_that_tells_them(faces: Path) -> None:
-    recipe = told(faces, "conditions.age.null=true", "drop_all=0.1", "log_every=2", "sheet_every=4")
+    recipe = conditional(faces, "conditions.age.null=true", "drop_all=0.1", "log_every=2", "sheet_every=4")
     train(recipe, faces / "run")
     config = config_from_json(json.loads((faces / "run" / "model" / "config.json").read_text()))
     assert config.conditions == recipe.conditions
@@ -279,7 +281,7 @@ def test_a_run_ends_with_a_model_that_declares_its_conditions_and_a_sheet_that_t
 def test_a_model_carries_what_some_images_are_told_that_are_told_all_choices_and_numbers(faces: Path) -> None:
     rows = [{**row, "glasses": None} if index % 3 == 0 else {**row, "style": None} for index, row in enumerate(ROWS)]
     write_csv(faces / "about.csv", rows)
-    train(told(faces, "examples=4"), faces / "run")
+    train(conditional(faces, "examples=4"), faces / "run")
     config = config_from_json(json.loads((faces / "run" / "model" / "config.json").read_text()))
     whole = {(10.0, "round"), (20.0, "none"), (40.0, "none"), (50.0, "round"), (70.0, "round")}
     assert list(config.examples) == ["age", "glasses"]
@@ -288,21 +290,21 @@ def test_a_model_carries_what_some_images_are_told_that_are_told_all_choices_and
     assert set(found) < whole
     write_csv(faces / "about.csv", [{**row, "glasses": None} for row in ROWS])
     with pytest.raises(RecipeError, match="examples need images that are told all choices and numbers"):
-        train(told(faces, "examples=4"), faces / "none")
+        train(conditional(faces, "examples=4"), faces / "none")
 
 
 def test_examples_that_make_a_config_too_long_to_read_are_refused_before_the_training(faces: Path) -> None:
     name = "n" * 250
     write_csv(faces / "about.csv", [{**row, "name": name} for row in ROWS])
-    told_names = f"conditions.name={{type = 'choice', values = ['{name}'], null = true}}"
-    train(told(faces, told_names, "examples=8"), faces / "run")
+    long_names = f"conditions.name={{type = 'choice', values = ['{name}'], null = true}}"
+    train(conditional(faces, long_names, "examples=8"), faces / "run")
     with patch("training.run.outcomes.MAX_FILE", 2 * 8 * len(name)), pytest.raises(RecipeError, match="keep fewer"):
-        train(told(faces, told_names, "examples=8"), faces / "long")
+        train(conditional(faces, long_names, "examples=8"), faces / "long")
     assert not (faces / "long" / "model").exists()
 
 
 def test_a_resumed_run_is_bit_equal_to_one_that_never_stopped(faces: Path) -> None:
-    recipe = told(faces, "drop_all=0.1", "max_steps=6")
+    recipe = conditional(faces, "drop_all=0.1", "max_steps=6")
     found = scanned(recipe, faces / "data")
 
     def trainer() -> Trainer:
@@ -332,7 +334,9 @@ def test_maps_are_turned_with_their_images_and_not_mixed(faces: Path) -> None:
             image.putdata(indices.flatten().tolist())
         image.save(faces / "layouts" / f"{i}.png")
     layout = ('conditions.layout.type="map"', 'conditions.layout.values=["sky", "sea", "road"]')
-    recipe = told(faces, *layout, f"data.condition_paths.layout={faces / 'layouts'}", "data.flip=true", "batch_size=7")
+    recipe = conditional(
+        faces, *layout, f"data.condition_paths.layout={faces / 'layouts'}", "data.flip=true", "batch_size=7"
+    )
     found = scanned(recipe, faces / "data")
     assert found.held.tolist() == [0]
     draws, timesteps = Draws(recipe, Seeds(1), CPU), TIMESTEP_SAMPLERS["uniform"](1000)
@@ -376,12 +380,12 @@ def test_maps_are_turned_with_their_images_and_not_mixed(faces: Path) -> None:
 )
 def test_recipes_that_contradict_themselves_are_refused(faces: Path, changes: tuple[str, ...], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
-        scan(told(faces, *changes), faces / "data")
+        scan(conditional(faces, *changes), faces / "data")
 
 
 def test_a_transformer_is_told_what_a_vector_can_hold(faces: Path) -> None:
     dit = 'network={type = "dit", channels = 8, depth = 1, heads = 2, patch = 4, bottleneck = 4}'
-    recipe = told(faces, dit, "schedule.type=flow", "prediction=flow")
+    recipe = conditional(faces, dit, "schedule.type=flow", "prediction=flow")
     facts = next(Trainer(recipe, Batches(scanned(recipe, faces / "data"), 4, seed=0)).steps())
     assert torch.isfinite(facts.loss)
 
@@ -390,18 +394,18 @@ def test_a_number_comes_back_as_it_was_written(faces: Path) -> None:
     """It is kept in float32, in which 12.3 is a little more, and more than the highest is refused."""
     ages = ["0.1", "12.3", "7", "3.3", "0", "1e-3", "11.123457", "6.66"]
     write_csv(faces / "about.csv", [{**row, "age": age} for row, age in zip(ROWS, ages, strict=True)])
-    recipe = told(faces, "conditions.age.high=12.3")
+    recipe = conditional(faces, "conditions.age.high=12.3")
     found = scanned(recipe, faces / "data")
-    back = [told_at(recipe.conditions, found.columns, row)["age"] for row in range(8)]
+    back = [values_at(recipe.conditions, found.columns, row)["age"] for row in range(8)]
     assert back == list(map(float, ages))
-    highest = told(faces, "conditions.age.high=12.300000001").conditions
-    assert told_at(highest, found.columns, 1)["age"] == 12.3
+    highest = conditional(faces, "conditions.age.high=12.300000001").conditions
+    assert values_at(highest, found.columns, 1)["age"] == 12.3
 
 
 @pytest.mark.parametrize("change", ["conditions.age.high=120", 'conditions.glasses.values=["none", "square"]'])
 def test_a_run_cannot_take_other_conditions_on_its_way(faces: Path, change: str) -> None:
     with pytest.raises(RecipeError, match="another conditions: give a new folder"):
-        told(faces).check_continues(told(faces, change).as_json)
+        conditional(faces).check_continues(conditional(faces, change).as_json)
 
 
 def test_a_run_from_before_there_were_conditions_cannot_take_any(faces: Path) -> None:
@@ -410,4 +414,4 @@ def test_a_run_from_before_there_were_conditions_cannot_take_any(faces: Path) ->
         key: value for key, value in load_recipe("smoke", [*where, *PLAIN]).as_json.items() if key != "conditions"
     }
     with pytest.raises(RecipeError, match="another conditions: give a new folder"):
-        told(faces).check_continues(earlier)
+        conditional(faces).check_continues(earlier)

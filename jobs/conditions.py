@@ -4,12 +4,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-from model.conditions import Condition, Conditions, Told, Vector
+from model.conditions import Condition, Conditions, Value, Vector
 
 from .errors import RequestRefused
 from .params import MAX_IMAGES, MAX_TOLD, SamplingParams
 
-ToldTo: TypeAlias = Mapping[str, tuple[Told, ...]]
+GivenConditions: TypeAlias = Mapping[str, tuple[Value, ...]]
 """By the names of conditions one value for all images, or one for each."""
 
 FORM = "Input should be NAME:VALUE, such as age:33"
@@ -29,7 +29,9 @@ def named_values(sent: Sequence[str] | None) -> dict[str, list[str]]:
     return found
 
 
-def read_told(sent: Mapping[str, Sequence[str]], conditions: Conditions, *, model: str) -> dict[str, tuple[Told, ...]]:
+def read_values(
+    sent: Mapping[str, Sequence[str]], conditions: Conditions, *, model: str
+) -> dict[str, tuple[Value, ...]]:
     """Returns the values of a request's conditions, one for all images or one for each, as its job holds them.
 
     A value that is a list of JSON stands for one value of each image, or for a vector.
@@ -62,7 +64,7 @@ def read_told(sent: Mapping[str, Sequence[str]], conditions: Conditions, *, mode
     return told
 
 
-def check_size(told: Mapping[str, Sequence[Told]]) -> None:
+def check_size(told: Mapping[str, Sequence[Value]]) -> None:
     """Raises RequestRefused if the values of all conditions are too long for a job."""
     if (size := len(json.dumps(told))) > MAX_TOLD:
         raise RequestRefused(
@@ -70,7 +72,7 @@ def check_size(told: Mapping[str, Sequence[Told]]) -> None:
         )
 
 
-def mixed(first: Mapping[str, Told], second: Mapping[str, Told], share: float) -> dict[str, Told]:
+def mixed(first: Mapping[str, Value], second: Mapping[str, Value], share: float) -> dict[str, Value]:
     """Returns what lies a share of the way from some values to others of the same conditions.
 
     Numbers change evenly, and choices one after another.
@@ -82,7 +84,7 @@ def mixed(first: Mapping[str, Told], second: Mapping[str, Told], share: float) -
     }
 
 
-def _towards(one: Told, other: Told, share: float) -> Told:
+def _towards(one: Value, other: Value, share: float) -> Value:
     if isinstance(one, tuple) and isinstance(other, tuple):
         return tuple(_evenly(each, its, share) for each, its in zip(one, other, strict=True))
     return _evenly(one, other, share) if isinstance(one, float) and isinstance(other, float) else one
@@ -93,7 +95,9 @@ def _evenly(one: float, other: float, share: float) -> float:
     return min(max(between, min(one, other)), max(one, other))  # which rounding may have passed
 
 
-def parted(sent: Sequence[str] | None, conditions: Conditions) -> tuple[list[str] | None, dict[str, str]]:
+def split_image_conditions(
+    sent: Sequence[str] | None, conditions: Conditions
+) -> tuple[list[str] | None, dict[str, str]]:
     """Parts the conditions of a request, as it sends them; returns those that are not images, and the values of images.
 
     Raises RequestRefused if one is not NAME:VALUE, or an image is told twice.
