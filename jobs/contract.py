@@ -24,12 +24,12 @@ from .errors import JobIsNewer, JobUnreadable
 from .kinds import AnyTask
 from .kinds.base import Prepared
 from .kinds.generate import Generation
-from .params import MAX_SEED, MODEL_NAME, TAG, SamplingParams
+from .params import MODEL_NAME, TAG, SamplingParams
 from .traces import Trace
 from .values import Bits, Frozen, Planes, Reported
 
-# The only function name in the queue. Workers compare it and never import it, so that somebody who can write to Redis
-# cannot choose the code that runs.
+# The only function name in the queue. Workers compare it and never import it, so that nobody who can write to Redis
+# chooses the code that runs.
 TASK = "difuso.job"
 
 # Whole timesteps are integers. A Karras grid also has timesteps between them.
@@ -38,11 +38,7 @@ Timesteps = tuple[int | float, ...]
 # The only form of ids, because they become parts of paths in the result store.
 JOB_ID = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 
-# Bounds that no job reaches. Somebody else may have written to Redis, and larger numbers would make computations fail.
-MAX_SECONDS = 10**9
-MAX_TIME = 32_503_680_000.0  # seconds since the epoch: the year 3000
-MAX_NUMBER = 1e12
-MAX_SIDE = 1_000_000  # pixels; images that are read have fewer
+NO_TIMEOUT = 10**9  # seconds: thirty years, which is no limit
 
 DEFAULT_URGENCY = 3
 URGENCIES = range(8)  # RFC 9218: 0 is the most urgent
@@ -85,8 +81,8 @@ class Picture(Frozen):
     """
 
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    width: int = Field(ge=1, le=MAX_SIDE)
-    height: int = Field(ge=1, le=MAX_SIDE)
+    width: int = Field(ge=1)
+    height: int = Field(ge=1)
 
 
 class Job(Frozen):
@@ -104,8 +100,8 @@ class Job(Frozen):
     guided_steps: int | None = Field(default=None, ge=0, le=MOST_STEPS, exclude_if=lambda value: value is None)
     pictures: tuple[Picture, ...] = Field(default=(), max_length=2)  # the images that came with the request
     urgency: int = Field(default=DEFAULT_URGENCY, ge=0, le=7)  # 0 (first) to 7 (last)
-    accepted_at: float = Field(ge=0, le=MAX_TIME)  # the time of acceptance, in seconds since the epoch
-    timeout: int = Field(gt=0, le=MAX_SECONDS)  # the time limit for its run, in seconds
+    accepted_at: float = Field(ge=0)  # the time of acceptance, in seconds since the epoch
+    timeout: int = Field(gt=0)  # the time limit for its run, in seconds
     # the name of the API key of the request; None if the server has no keys
     owner: str | None = Field(default=None, max_length=64)
     # the client's own word, by which it finds its jobs again; it changes no image
@@ -189,7 +185,7 @@ def new_job(
     prepared: Prepared,
     *,
     id: str | None = None,
-    timeout: int = MAX_SECONDS,
+    timeout: int = NO_TIMEOUT,
     **facts: Any,
 ) -> Job:
     """Returns the job of a complete request, accepted now.
@@ -198,7 +194,7 @@ def new_job(
         model: the name of the checkpoint.
         prepared: the complete request.
         id: the id of the job; None draws one.
-        timeout: the time limit for its run, in seconds; thirty years, and so no limit, by default.
+        timeout: the time limit for its run, in seconds; none by default.
         facts: further attributes of the `Job`.
     """
     job = Job(
@@ -221,12 +217,12 @@ def new_job(
 class Progress(Reported):
     """A worker's report on a job while it runs and when it ends."""
 
-    image_steps: int = Field(default=0, ge=0, le=MAX_SEED)  # the image-steps done so far, 0 to `job.image_steps`
+    image_steps: int = 0  # the image-steps done so far, 0 to `job.image_steps`
     # the time until the job is done; None unless it runs
-    eta_seconds: float | None = Field(default=None, ge=0, le=MAX_NUMBER)
+    eta_seconds: float | None = None
     # denoise_seconds, encode_seconds: the time spent so far
-    denoise_seconds: float = Field(default=0.0, ge=0, le=MAX_SECONDS)
-    encode_seconds: float = Field(default=0.0, ge=0, le=MAX_SECONDS)
+    denoise_seconds: float = 0.0
+    encode_seconds: float = 0.0
     # the reason why the job failed; None if it has not, or if no worker knows the reason
     failure: FailureCode | None = None
     # more about the failure, for clients; None if the code says all

@@ -1,8 +1,6 @@
 """The unfinished work of a model, and when a job will be done.
 
 The work is added up inside Redis, so that only sums are sent instead of thousands of jobs.
-
-Values in a backlog that are not whole numbers, written by somebody else, are ignored.
 """
 
 from collections.abc import Sequence
@@ -19,35 +17,24 @@ from .workers import WorkerReport, ask_reports, lone_job_seconds, read_reports, 
 
 MAX_QUEUED = 100_000  # ids of one queue that are read
 
-_STEPS = """
-local function steps(value)
-  return #value <= 15 and string.match(value, '^%d+$') and tonumber(value)
-end
-"""
 # Returns the image-steps of all jobs but those that wait in the queues of KEYS, and the number of all jobs.
-_TOTAL = (
-    _STEPS
-    + """
+_TOTAL = """
 local later = {}
 for i = 2, #KEYS do
   for _, id in ipairs(redis.call('LRANGE', KEYS[i], 0, ARGV[1])) do later[id] = true end
 end
 local total, jobs, backlog = 0, 0, redis.call('HGETALL', KEYS[1])
 for i = 1, #backlog, 2 do
-  local left = steps(backlog[i + 1])
-  if left then total, jobs = total + (later[backlog[i]] and 0 or left), jobs + 1 end
+  total, jobs = total + (later[backlog[i]] and 0 or backlog[i + 1]), jobs + 1
 end
 return {string.format('%.0f', total), jobs}
 """
-)
 # Returns the number of jobs that will be claimed before a job, its own image-steps, those of running jobs, of each at
 # most as many as its own, and those of the jobs that will be claimed before it.
-_OUTLOOK = (
-    _STEPS
-    + """
+_OUTLOOK = """
 local own, todo, backlog = ARGV[1], {}, redis.call('HGETALL', KEYS[1])
 for i = 1, #backlog, 2 do
-  todo[backlog[i]] = steps(backlog[i + 1]) or nil
+  todo[backlog[i]] = tonumber(backlog[i + 1])
 end
 local mine = todo[own] or tonumber(ARGV[2])
 
@@ -71,7 +58,6 @@ for id, left in pairs(todo) do
 end
 return {ahead, string.format('%.0f', mine), string.format('%.0f', shared), string.format('%.0f', earlier)}
 """
-)
 
 
 @dataclass(frozen=True)

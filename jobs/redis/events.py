@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from ..contract import MAX_TIME, JobState, Progress
+from ..contract import JobState, Progress
 from ..params import MAX_IMAGES, MAX_SEED
 from ..values import Reported
 
@@ -67,9 +67,9 @@ class Ending(Message):
     """
 
     state: JobState
-    started_at: float = Field(ge=0, le=MAX_TIME)
-    ended_at: float = Field(ge=0, le=MAX_TIME)
-    attempts: int = Field(ge=1, le=MAX_SEED)
+    started_at: float
+    ended_at: float
+    attempts: int
     progress: Progress
     versions: tuple[str, ...] = ()  # those that drew it
 

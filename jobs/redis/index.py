@@ -8,6 +8,7 @@ for a worker, it is entered again when it starts.
 """
 
 import re
+import zlib
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
@@ -18,7 +19,6 @@ from rq.job import Job as RqJob
 from ..contract import JOB_ID, Job, JobState, JobStatus
 from ..errors import JobNotFound, JobUnreadable, RequestRefused
 from . import keys
-from .rq_job import inflate
 from .status import STATES, ask_statuses, read_status
 
 EVERYBODY = "*"  # stands for all owners; no owner has this name
@@ -34,10 +34,9 @@ local function keep(index, seconds)
   if redis.call('TTL', index) < seconds then redis.call('EXPIRE', index, seconds) end
 end
 local function is_there(id)
-  return redis.call('TYPE', records .. id).ok == 'hash'
+  return redis.call('EXISTS', records .. id) == 1
 end
 local function is_gone(id, at)
-  if #id ~= 36 or not string.match(id, '^[0-9a-f-]+$') then return true end
   return math.abs(now - at) > {ABSENT_SECONDS} and not is_there(id)
 end
 """
@@ -63,10 +62,7 @@ _FIND = (
 local index, most, examined = KEYS[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local ttl, bytes, last, last_at, states, kind, model, tag = unpack(ARGV, 4)
 
-local function field(id, name)
-  local is_short = redis.call('HSTRLEN', records .. id, name) <= 512
-  return is_short and redis.call('HGET', records .. id, name) or ''
-end
+local function field(id, name) return redis.call('HGET', records .. id, name) or '' end
 local function matches(id)
   if states ~= '' and not string.find(states, ' ' .. field(id, 'status') .. ' ', 1, true) then return false end
   if kind .. model .. tag == '' then return true end
@@ -177,11 +173,11 @@ def read_page(
     for place, answer in zip(found, answers, strict=True):
         if size >= PAGE_BYTES:  # which the script cannot know: records are compressed
             return Page(jobs, last)
-        with suppress(JobNotFound, JobUnreadable):  # forgotten a moment ago, or written by somebody else
+        with suppress(JobNotFound, JobUnreadable):  # forgotten a moment ago, or damaged
             status = read_status(*answer, result_ttl=result_ttl)
             if owner in (EVERYBODY, status.job.owner) and wanted.state in (None, status.state):
                 jobs.append(status)
-                size += len(inflate(answer[0][0]))
+                size += len(zlib.decompress(answer[0][0] or b""))
         last = place
     return Page(jobs, following)
 
@@ -198,4 +194,4 @@ def _find(
     facts = (RqJob.key_for(""), most, examined, ttl, PAGE_BYTES, *place, *asked)
     found, last = client.eval(_FIND, 1, keys.index(owner), *facts)
     places = [Cursor(float(at), job_id.decode()) for job_id, at in zip(found[::2], found[1::2], strict=True)]
-    return places, Cursor(float(last[1]), last[0].decode(errors="replace")) if last else None
+    return places, Cursor(float(last[1]), last[0].decode()) if last else None

@@ -19,25 +19,19 @@ BURST_SECONDS = 60  # an account of a rate holds at most the image-steps of this
 RESERVED_SECONDS = 30  # a share is free again if its job does not appear in the queue within this time
 
 # One script, so that two simultaneous requests cannot both take the last share. It also reads the records of the
-# owner's jobs, which are not among its KEYS; Redis Cluster would forbid that, but RQ does not support it either. Values
-# that are not numbers, written by somebody else, count as absent, since an error would lock the owner out for ever.
+# owner's jobs, which are not among its KEYS; Redis Cluster would forbid that, but RQ does not support it either.
 # _COUNT and _CHECK only read.
 _COUNT = """
 local id, steps, bytes, now = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), redis.call('TIME')
 local most, records, reserved, ttl = tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
 now = now[1] + now[2] / 1e6
 
-local function number(text, pattern)
-  local found = tonumber(text and string.match(text, pattern) or '')
-  return found and math.abs(found) < 1e15 and found
-end
-
 local used, ended, shares = 0, {}, redis.call('HGETALL', KEYS[1])
 for i = 1, #shares, 2 do
-  local share, since = number(shares[i + 1], '^(%S+) '), number(shares[i + 1], ' (%S+)$')
-  local state = redis.pcall('HGET', records .. shares[i], 'status')
+  local share, since = string.match(shares[i + 1], '^(%S+) %S+ (%S+)$')
+  local state = redis.call('HGET', records .. shares[i], 'status')
   local unfinished = state == 'queued' or state == 'started'
-  if share and since and (unfinished or (not state and math.abs(now - since) < reserved)) then
+  if unfinished or (not state and math.abs(now - since) < reserved) then
     used = used + share
   else
     table.insert(ended, shares[i])
@@ -49,8 +43,8 @@ local function account(key, cost, full, seconds)
   local found = {key = key, cost = cost, full = full, rate = full and full / seconds, balance = full}
   if full then
     local kept = redis.call('HMGET', key, 'balance', 'at')
-    local paid, at = number(kept[1], '%S+'), number(kept[2], '%S+')
-    if paid and at then
+    local paid, at = tonumber(kept[1] or nil), tonumber(kept[2] or nil)
+    if paid then
       found.stepped_back = at > now  -- Redis's clock, so that nobody knows how much time has passed
       found.balance = math.min(full, paid + math.max(0, now - at) * found.rate)
     end
@@ -86,7 +80,7 @@ if room.full and room.balance < bytes then return {'stored', tostring((bytes - r
 _TAKE = """
 pay(work, steps)
 pay(room, bytes)
-redis.call('HSET', KEYS[1], id, string.format('%d %d %.6f', steps + (number(before, '^(%S+) ') or 0), bytes, now))
+redis.call('HSET', KEYS[1], id, string.format('%d %d %.6f', steps + (string.match(before, '^(%S+) ') or 0), bytes, now))
 if redis.call('TTL', KEYS[1]) < ttl then redis.call('EXPIRE', KEYS[1], ttl) end
 """
 # The share is gone if the job waited too long to be queued. An equal request may have queued it, which paid nothing.

@@ -13,10 +13,9 @@ from rq.serializers import JSONSerializer
 
 from ..contract import TASK, URGENCIES, Job, JobState, JobStatus, Manifest
 from ..cost import Cost
-from ..errors import IdempotencyConflict, JobUnreadable
+from ..errors import IdempotencyConflict
 from . import keys
 from .backlog import Backlog, Forecast, read_backlog, read_forecast
-from .capped_reads import ask_since
 from .events import Ending
 from .index import Cursor, Page, Wanted, description, enter, read_page
 from .keys import QueueName
@@ -157,12 +156,10 @@ class JobQueue:
 
         Raises:
             JobNotFound: if there is no job with this id.
-            JobUnreadable: if it was written by another version or by somebody else.
+            JobUnreadable: if it was written by another version, or is damaged.
         """
         (answer,) = ask_statuses(self._client, [job_id], timesteps=timesteps)
         status = read_status(*answer, result_ttl=self._result_ttl)
-        if status.job.id != job_id:
-            raise JobUnreadable("the queued job has another id than its record")
         if status.state is not JobState.QUEUED or not outlook:
             return status
         forecast = self.forecast(status.job, is_queued=True)
@@ -221,7 +218,10 @@ class JobQueue:
         """Returns the seconds since the oldest waiting job was queued; 0 if none is waiting."""
         with self._client.pipeline(transaction=False) as pipe:
             for name in known_queues(self._client):
-                ask_since(pipe, queue_key(name), DataJob.key_for(""))
+                pipe.lindex(queue_key(name), 0)
+            firsts = [job_id.decode() for job_id in pipe.execute() if job_id is not None]
+            for job_id in firsts:
+                pipe.hget(DataJob.key_for(job_id), "enqueued_at")
             times = [seconds_of(stamp) for stamp in pipe.execute()]
         return max([0.0, *(time.time() - since for since in times if since is not None)])
 

@@ -5,6 +5,7 @@ end of this process leaves nothing half done, and a repeated call has the same e
 """
 
 import json
+import logging
 from typing import Any
 
 from rq.job import Job as RqJob
@@ -18,13 +19,23 @@ from .keys import QueueName
 from .queues import NAMES, queue_key
 from .rq_job import RESUMED_AT, VERSIONS
 
+log = logging.getLogger(__name__)
+
+UNREADABLE_TTL = 60  # seconds that the record of an unreadable job is kept
+
 _END = """
 if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 0 then return 0 end
 redis.call('HSET', KEYS[2], 'status', ARGV[2], 'ended_at', ARGV[3])
 redis.call('EXPIRE', KEYS[2], ARGV[4])
-redis.pcall('HDEL', KEYS[3], ARGV[1])
+redis.call('HDEL', KEYS[3], ARGV[1])
 redis.call('PUBLISH', ARGV[5], '{}')
 return 1
+"""
+_DROP = """
+if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 1 and redis.call('EXISTS', KEYS[2]) == 1 then
+  redis.call('HSET', KEYS[2], 'status', ARGV[2])
+  redis.call('EXPIRE', KEYS[2], ARGV[3])
+end
 """
 _BIND = """
 if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 0 then return 0 end
@@ -33,8 +44,8 @@ redis.call('HDEL', KEYS[2], ARGV[7])
 redis.call('RPUSH', KEYS[5], ARGV[1])
 redis.call('SADD', KEYS[6], KEYS[5])
 redis.call('DEL', KEYS[7])
-redis.pcall('HDEL', KEYS[3], ARGV[1])  -- an error if another program has written there, which must not stop the rest
-redis.pcall('HSET', KEYS[4], ARGV[1], ARGV[5])
+redis.call('HDEL', KEYS[3], ARGV[1])
+redis.call('HSET', KEYS[4], ARGV[1], ARGV[5])
 redis.call('PUBLISH', ARGV[6], '{}')
 return 1
 """
@@ -45,6 +56,16 @@ def end_queued(client: Any, job_id: str, queue: QueueName, state: RqStatus, *, t
     names = queue_key(queue), RqJob.key_for(job_id), keys.backlog(queue.ref)
     facts = job_id, state.value, utcformat(now()), ttl, status_channel(job_id)
     return bool(client.eval(_END, len(names), *names, *facts))
+
+
+def drop_unreadable(client: Any, waiting: str, entry: bytes, error: Exception) -> None:
+    """Removes an entry from a list of jobs, because it does not name a job that can be read.
+
+    Its record fails only if the entry was still there: else the job is another worker's by now.
+    """
+    log.warning("removed from a queue: not a job", extra={"entry": repr(entry[:80]), "error": ascii(error)[:200]})
+    record = RqJob.key_for("").encode() + entry
+    client.eval(_DROP, 2, waiting, record, entry, RqStatus.FAILED.value, UNREADABLE_TTL)
 
 
 def bind_queued(client: Any, job: Job, queue: QueueName) -> bool:

@@ -28,5 +28,5 @@ def queues_of(ref: str) -> list[QueueName]:
 def known_queues(client: redis.Redis) -> list[QueueName]:
     """Returns all queues of difuso that had a job, the most urgent first, newer contracts' too."""
     members: Any = client.smembers(NAMES)
-    found = (QueueName.read(each.decode(errors="replace").removeprefix(_PREFIX)) for each in members)
+    found = (QueueName.read(each.decode().removeprefix(_PREFIX)) for each in members)
     return sorted((name for name in found if name is not None), key=lambda name: (name.urgency, name))

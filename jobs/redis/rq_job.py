@@ -1,8 +1,7 @@
-"""RQ's job, reduced to data: somebody else who can write to Redis may have written it, so no part of it may run."""
+"""RQ's job, reduced to data: no part of a record runs."""
 
 import json
 import re
-import zlib
 from typing import Any, Self
 
 import redis
@@ -13,13 +12,11 @@ from rq.serializers import JSONSerializer
 from model.folders.version import VERSION
 
 from ..errors import JobUnreadable
-from .capped_reads import MAX_DATA
 
 # The tries of a job after its first. It loses one when a worker dies while running it, and gets all back by progress.
 MAX_RETRIES = 3
 LONE_RETRIES = 1  # with at most this number left, the job may be the cause of the deaths, and runs alone
 MAX_DEATHS = 50  # deaths of workers, regardless of progress, after which a job is given up
-MAX_JOB_BYTES = MAX_DATA  # bytes of a job as JSON: conditions have at most MAX_TOLD, and all else has a tenth of that
 
 # Fields of RQ's record of a job, which are deleted together with it.
 DEATHS = "deaths"  # the number of workers that died while running the job
@@ -66,8 +63,6 @@ class DataJob(RqJob):
     def restore(self, raw_data: Any) -> Any:
         """Sets the attributes of the job from its record; raises like `read`."""
         kept = {name: raw_data[name] for name in _KEPT if name in raw_data}
-        if b"data" in kept:
-            kept[b"data"] = inflate(kept[b"data"])  # RQ inflates data with a zlib header only
         restored = super().restore(kept)
         self.deaths = int(raw_data.get(DEATHS.encode(), 0))
         self.resumed_at = int(raw_data.get(RESUMED_AT.encode(), 0))
@@ -94,18 +89,3 @@ def bound_versions(text: bytes | None) -> tuple[str, ...]:
     if not all(isinstance(each, str) and re.fullmatch(VERSION, each) for each in versions):
         raise JobUnreadable("the record of the job names no versions")
     return versions
-
-
-def inflate(data: bytes) -> bytes:
-    """Returns RQ's record of a call as JSON; raises JobUnreadable if it is too long, or was not written by RQ.
-
-    A small packet can hold gigabytes, so at most MAX_JOB_BYTES are inflated.
-    """
-    packet = zlib.decompressobj()
-    try:
-        call = packet.decompress(data, MAX_JOB_BYTES)
-    except zlib.error as error:
-        raise JobUnreadable("the queue holds an entry that is not a job of difuso") from error
-    if not packet.eof or not call.startswith(b"["):
-        raise JobUnreadable("the queue holds an entry that is not a job of difuso")
-    return call

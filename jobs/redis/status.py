@@ -4,6 +4,7 @@ This is the most frequent request of clients. So RQ's own job object is avoided,
 """
 
 import time
+import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -11,18 +12,17 @@ from functools import lru_cache
 from typing import Any
 
 import redis
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ValidationError
 from pydantic_core import from_json
 from rq.job import Job as RqJob
 from rq.job import JobStatus as RqStatus
 
-from ..contract import MAX_TIME, FailureCode, Job, JobState, JobStatus, Manifest, Progress, Timesteps
+from ..contract import FailureCode, Job, JobState, JobStatus, Manifest, Progress
 from ..errors import JobNotFound, JobUnreadable
 from ..values import Reported
 from . import keys
-from .capped_reads import MAX_FIELD, MAX_TIMESTEPS, ask_records
 from .events import Ending
-from .rq_job import DEATHS, EXPIRED_AT, VERSIONS, bound_versions, inflate
+from .rq_job import DEATHS, EXPIRED_AT, VERSIONS, bound_versions
 
 STATES: dict[str, JobState] = {
     RqStatus.QUEUED: JobState.QUEUED,
@@ -35,7 +35,6 @@ STATES: dict[str, JobState] = {
 
 LONGEST_CACHED = 1 << 15  # bytes of a job as JSON; nearly all have less than a tenth
 _FIELDS = ("data", "status", "started_at", "ended_at", DEATHS, EXPIRED_AT, VERSIONS)
-_TIMESTEPS: TypeAdapter[Timesteps] = TypeAdapter(Timesteps, config=ConfigDict(strict=True, allow_inf_nan=False))
 
 
 class _Meta(Reported):
@@ -44,11 +43,17 @@ class _Meta(Reported):
     request_hash: str
 
 
-def ask_statuses(client: Any, job_ids: Sequence[str], *, timesteps: bool = False) -> Any:
-    """Sends the command, or adds it to a pipeline, whose answer is a list of what `read_status` reads."""
-    texts = {keys.progress: MAX_FIELD} | ({keys.timesteps: MAX_TIMESTEPS} if timesteps else {})
-    records = [(RqJob.key_for(job_id), *(key(job_id) for key in texts)) for job_id in job_ids]
-    return ask_records(client, records, *_FIELDS, sizes=[*texts.values()])
+def ask_statuses(
+    client: redis.Redis, job_ids: Sequence[str], *, timesteps: bool = False
+) -> list[tuple[list[bytes | None], list[bytes | None]]]:
+    """Returns what `read_status` reads, for each of the jobs, in one round trip."""
+    texts = (keys.progress, keys.timesteps) if timesteps else (keys.progress,)
+    with client.pipeline(transaction=False) as pipe:
+        for job_id in job_ids:
+            pipe.hmget(RqJob.key_for(job_id), _FIELDS)
+            pipe.mget([key(job_id) for key in texts])
+        answers = pipe.execute()
+    return list(zip(answers[::2], answers[1::2], strict=True))
 
 
 def read_status(fields: Sequence[Any], reports: Sequence[Any], *, result_ttl: int) -> JobStatus:
@@ -61,7 +66,7 @@ def read_status(fields: Sequence[Any], reports: Sequence[Any], *, result_ttl: in
 
     Raises:
         JobNotFound: if there is no such job.
-        JobUnreadable: if it was written by another version or by somebody else.
+        JobUnreadable: if it was written by another version, or is damaged.
     """
     if fields[0] is None:
         raise JobNotFound
@@ -69,13 +74,13 @@ def read_status(fields: Sequence[Any], reports: Sequence[Any], *, result_ttl: in
         return _parse(fields, reports, result_ttl)
     except JobUnreadable:
         raise
-    except Exception as error:  # any error of a parser, if somebody else wrote the record
+    except Exception as error:  # any error of a parser
         raise JobUnreadable("the queue holds an entry that is not a job of difuso") from error
 
 
 def request_hash_of(client: redis.Redis, job_id: str) -> str:
     """Returns the hash of the request that a job was accepted from; raises JobUnreadable if its record has none."""
-    (((meta,), _),) = ask_records(client, [[RqJob.key_for(job_id)]], "meta")
+    meta: Any = client.hget(RqJob.key_for(job_id), "meta")
     try:
         return _Meta.model_validate_json(meta or b"").request_hash
     except ValidationError as error:
@@ -84,8 +89,9 @@ def request_hash_of(client: redis.Redis, job_id: str) -> str:
 
 def needs_uploads(client: redis.Redis, job_id: str, *, result_ttl: float) -> bool:
     """Returns whether the uploads of a job are still needed, by the worker or to show the ends of an interpolation."""
-    (((status, ended), _),) = ask_records(client, [[RqJob.key_for(job_id)]], "status", "ended_at")
-    state = STATES.get((status or b"").decode(errors="replace"))
+    fields: Any = client.hmget(RqJob.key_for(job_id), ["status", "ended_at"])
+    status, ended = fields
+    state = STATES.get((status or b"").decode())
     if state in (JobState.QUEUED, JobState.RUNNING):
         return True
     ended_at = seconds_of(ended) if state is JobState.SUCCEEDED else None
@@ -93,11 +99,8 @@ def needs_uploads(client: redis.Redis, job_id: str, *, result_ttl: float) -> boo
 
 
 def seconds_of(stamp: bytes | None) -> float | None:
-    """Converts a time of RQ into seconds since the epoch; None if it is absent or invalid."""
-    try:
-        return _seconds(stamp)
-    except ValueError:
-        return None
+    """Converts a time of RQ into seconds since the epoch; None if it is absent."""
+    return datetime.fromisoformat(stamp.decode()).timestamp() if stamp else None
 
 
 def _parse(fields: Sequence[Any], reports: Sequence[Any], result_ttl: int) -> JobStatus:
@@ -105,14 +108,14 @@ def _parse(fields: Sequence[Any], reports: Sequence[Any], result_ttl: int) -> Jo
     report, timesteps = (*reports, None)[:2]
     job = _parse_job(data).bound_to(bound_versions(versions))
     state = STATES.get((rq_status or b"").decode(), JobState.QUEUED)
-    started_at, ended_at = _seconds(started), _seconds(ended)
+    started_at, ended_at = seconds_of(started), seconds_of(ended)
     progress = Progress() if report is None else Progress.model_validate_json(report)
     is_attempted = state is not JobState.QUEUED and started_at is not None
     status = JobStatus(
         job=job,
         state=state,
         progress=progress,
-        timesteps=None if timesteps is None else _check_timesteps(timesteps),
+        timesteps=None if timesteps is None else timesteps.decode(),
         attempts=int(deaths or 0) + is_attempted,
         eta_seconds=progress.eta_seconds if state is JobState.RUNNING else None,
         started_at=started_at,
@@ -140,7 +143,7 @@ def _complete(status: JobStatus, result_ttl: int, *, expired: float | None = Non
         progress = progress.model_copy(update={"image_steps": status.job.image_steps})
     expires_at = ended_at + result_ttl if state is JobState.SUCCEEDED and ended_at else None
     if expired is not None and state.is_terminal:
-        expires_at = max(0.0, expired if expires_at is None else min(expires_at, expired))
+        expires_at = expired if expires_at is None else min(expires_at, expired)
     return replace(
         status,
         progress=progress,
@@ -149,32 +152,15 @@ def _complete(status: JobStatus, result_ttl: int, *, expired: float | None = Non
     )
 
 
-# These two functions take most of the time for parsing, so their results are cached. Long jobs would fill the memory.
-
-
 def _parse_job(data: bytes) -> Job:
-    call = inflate(data)
+    call = zlib.decompress(data)
     return _job_of(call) if len(call) <= LONGEST_CACHED else _job_of.__wrapped__(call)
 
 
 @lru_cache(maxsize=256)
 def _job_of(call: bytes) -> Job:
-    """Returns the job in RQ's record of a call: [function, instance, arguments, keyword arguments]."""
+    """Returns the job in RQ's record of a call: [function, instance, arguments, keyword arguments].
+
+    This takes most of the time of parsing, so its results are cached. Long jobs would fill the memory.
+    """
     return Job.decode(from_json(call)[3].get("job"))
-
-
-@lru_cache(maxsize=8)
-def _check_timesteps(text: bytes) -> str:
-    """Returns the list as text: it may have thousands of entries, and becomes JSON again in the answer."""
-    _TIMESTEPS.validate_json(text)
-    return text.decode()
-
-
-def _seconds(stamp: bytes | None) -> float | None:
-    """Converts a time of RQ into seconds since the epoch; refuses times that datetime cannot represent."""
-    if not stamp:
-        return None
-    seconds = datetime.fromisoformat(stamp.decode()).timestamp()
-    if not 0 <= seconds <= MAX_TIME:
-        raise ValueError("the time is out of range")
-    return seconds

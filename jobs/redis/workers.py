@@ -1,7 +1,7 @@
 """The reports of workers, and the speeds computed from them."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import redis
@@ -10,12 +10,10 @@ from pydantic import Field, ValidationError
 from model.folders.config import Precision
 from model.folders.version import VERSION, model_of, ref_of
 
-from ..contract import MAX_NUMBER, MAX_SECONDS
 from ..params import MODEL_NAME
 from ..understanding import Understanding
 from ..values import Reported
 from . import keys
-from .capped_reads import MAX_REPORT, ask_entries, entries
 
 
 class ModelReport(Reported):
@@ -27,9 +25,9 @@ class ModelReport(Reported):
     newest: bool = False
     ready: bool  # whether the version is loaded and warm
     # the measured image-steps per second with full batches
-    rate: float | None = Field(default=None, ge=1 / MAX_NUMBER, le=MAX_NUMBER)
+    rate: float | None = Field(default=None, gt=0)
     # the measured time of one step of a single image
-    step_seconds: float | None = Field(default=None, ge=0, le=MAX_SECONDS)
+    step_seconds: float | None = Field(default=None, ge=0)
     precision: Precision = "float32"  # the number format in which it computes the model
     slow_format: bool = False  # whether its processor has no fast instructions for this format
     reason: str | None = None  # why the worker refuses this version; None if it does not
@@ -63,15 +61,15 @@ def publish_report(client: redis.Redis, report: WorkerReport) -> None:
 
 def ask_reports(client: Any) -> Any:
     """Sends the command whose answer `read_reports` reads, or adds it to a pipeline."""
-    return ask_entries(client, keys.WORKERS, size=MAX_REPORT)
+    return client.hgetall(keys.WORKERS)
 
 
-def read_reports(answer: Sequence[bytes]) -> list[WorkerReport]:
+def read_reports(answer: Mapping[bytes, bytes]) -> list[WorkerReport]:
     """Returns the reports, without those that are stale or unreadable.
 
     A report from further ahead than clocks may disagree is stale: it would outlive its worker by as much.
     """
-    return [report for report in map(_live, entries(answer).values()) if report is not None]
+    return [report for report in map(_live, answer.values()) if report is not None]
 
 
 def _live(value: bytes) -> WorkerReport | None:
@@ -89,7 +87,7 @@ def live_reports(client: redis.Redis) -> list[WorkerReport]:
 
 def prune_reports(client: redis.Redis) -> None:
     """Removes the reports that are stale or unreadable."""
-    gone = [name for name, value in entries(ask_reports(client)).items() if _live(value) is None]
+    gone = [name for name, value in ask_reports(client).items() if _live(value) is None]
     if gone:
         client.hdel(keys.WORKERS, *gone)
 

@@ -19,7 +19,6 @@ from jobs.contract import Job, JobState
 from jobs.errors import JobNotFound, JobUnreadable, RequestRefused
 from jobs.params import MAX_IMAGES, MAX_SEED, MAX_TOLD, SamplingParams
 from jobs.redis import keys
-from jobs.redis.capped_reads import MAX_DATA
 from jobs.redis.index import Wanted
 from jobs.redis.queue import JobQueue
 from jobs.redis.rq_job import DEATHS, DataJob
@@ -71,7 +70,7 @@ def test_the_longest_job_that_is_accepted_is_read_again(client: redis.Redis, que
     queue.submit(accepted, request_hash="h")
     record = client.hget(f"rq:job:{accepted.id}", "data")
     assert record is not None
-    assert (1 << 16) < len(record) < MAX_DATA
+    assert len(record) > 1 << 16
     assert queue.status(accepted.id).job == accepted
     assert queue.submit(accepted, request_hash="h") is False
     rq_job = DataJob.read(accepted.id, client)
@@ -196,12 +195,10 @@ def test_uploads_are_needed_until_the_pictures_made_of_them_are_gone(client: red
         client.hset(record, "status", state)
         client.hset(record, "ended_at", "" if ended is None else datetime.fromtimestamp(ended, UTC).isoformat())
         assert needs_uploads(client, accepted.id, result_ttl=60) is needed
-    client.hset(record, mapping={"status": b"\xff", "ended_at": b"\xff"})
-    assert not needs_uploads(client, accepted.id, result_ttl=60)
     assert not needs_uploads(client, str(uuid.uuid4()), result_ttl=60)
 
 
-def test_what_is_no_job_is_told_from_none(client: redis.Redis, queue: JobQueue) -> None:
+def test_a_record_that_is_no_job_is_unreadable_and_spoils_no_list(client: redis.Redis, queue: JobQueue) -> None:
     with pytest.raises(JobNotFound):
         queue.status(str(uuid.uuid4()))
     client.hset("rq:job:garbage", "data", "no job")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from rq import Queue
 from rq.registry import StartedJobRegistry
 from rq.serializers import JSONSerializer
 
@@ -78,6 +79,25 @@ def test_sigterm_hands_over_at_the_step_where_it_stopped(stack: Stack) -> None:
     assert second.wait(15) == 0
     made = sum(int(re.findall(r"drained after (\d+)", stack.log(index))[0]) for index in (0, 1))
     assert 4000 <= made <= 1.02 * 4000
+
+
+@pytest.mark.timeout(60)
+def test_only_our_jobs_run(stack: Stack, tmp_path: Path) -> None:
+    """Whoever can write to Redis cannot choose what a worker executes."""
+    canary = tmp_path / "canary"
+    queue = Queue(stack.tiny_queue, connection=stack.client, serializer=JSONSerializer)
+    planted = [
+        queue.enqueue("os.system", f"touch {canary}"),
+        queue.enqueue("difuso.job", job={"contract": 99}),
+    ]
+    stack.client.hset("rq:job:garbage", mapping={"data": "no job", "created_at": "never"})
+    stack.client.rpush(queue.key, "garbage", "nothing")
+    stack.start_worker()
+    good = stack.submit()
+    wait_until(lambda: stack.states([good]) == {JobState.SUCCEEDED}, 30, "the good job has succeeded")
+    assert [job.get_status() for job in planted] == ["failed", "failed"]
+    assert not canary.exists()
+    assert stack.client.llen(f"{queue.key}:intermediate") == 0
 
 
 @pytest.mark.timeout(60)

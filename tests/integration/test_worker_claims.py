@@ -256,19 +256,6 @@ def test_a_start_that_arrived_is_repeated_however_many_tries_were_lost(
     assert queue.status(job_id).state is JobState.RUNNING
 
 
-def test_a_start_that_redis_refuses_is_repeated_without_the_foreign_data(
-    client: redis.Redis, queue: JobQueue, worker: RqBase, claims: Claims
-) -> None:
-    job_id = submit(queue)
-    popped = claims.take(worker.queues, [])
-    client.set(f"rq:executions:{job_id}", "something else")
-    (execution,) = worker.retry_until_deadline(lambda: worker.start(popped))
-    assert execution is not None
-    assert worker.owns(popped[0][0], execution)
-    assert queue.status(job_id).state is JobState.RUNNING
-    assert not client.exists(worker.queues[0].intermediate_queue.key)
-
-
 def test_what_is_written_at_the_start_and_the_end_of_a_job_is_what_rq_writes(
     client: redis.Redis, queue: JobQueue, worker: RqBase, claims: Claims
 ) -> None:
@@ -815,7 +802,6 @@ def test_a_worker_that_claims_nothing_for_a_while_hears_who_cancels(client: redi
 
 
 def test_a_worker_beside_hundreds_of_folders_of_others_is_seen(client: redis.Redis) -> None:
-    """Front ends read no report that is longer than `MAX_REPORT`."""
     why = Refused("config.json is missing: " + 150 * "x", None)
     refused = {f"run-{number}": why for number in range(1000)}
     Reporter(client, Models(refused=refused), result_ttl=60).worker("ours")

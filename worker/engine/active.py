@@ -185,7 +185,7 @@ def _keep(job: Job, runner: Runner, start: JobStart) -> None:
     n, steps = len(start.answers), len(start.answers[0].plan)
     try:
         check_trace(job.trace, n=n, steps=steps, shape=runner.checkpoint.config.shape)
-    except RequestRefused as error:  # somebody else may have written to Redis
+    except RequestRefused as error:
         raise JobUnreadable(str(error)) from error
     for trajectory in start.answers:
         trajectory.calls, trajectory.filmed = job.trace, film_calls(steps)

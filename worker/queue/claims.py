@@ -1,7 +1,6 @@
 """The jobs that wait in the queues: which of them a worker may claim in addition to its own, and their start."""
 
 import logging
-import re
 import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -11,16 +10,15 @@ from rq import Queue
 from rq.executions import Execution
 from rq.utils import utcformat
 
-from jobs.contract import JOB_ID
 from jobs.errors import JobUnreadable
 from jobs.redis import keys
+from jobs.redis.queued import drop_unreadable
 from jobs.redis.queues import queues_of
 from jobs.redis.rq_job import LONE_RETRIES, DataJob
 
 from ..engine.active import ActiveJob
 from ..engine.held_jobs import Claim
 from ..stepping.runner import Runner
-from .foreign_data import put_aside
 from .recovery import EXECUTION_TTL
 
 log = logging.getLogger(__name__)
@@ -33,8 +31,8 @@ CROWDED = 2  # jobs per slot that a worker may hold at most while it takes over 
 _STANDING = """
 local lookahead, prefix, lone, now = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local function number(id, field)
-  local value = redis.pcall('HGET', prefix .. id, field)
-  return type(value) == 'string' and tonumber(value)
+  local value = redis.call('HGET', prefix .. id, field)
+  return value and tonumber(value)
 end
 local function is_suspect(id) return (number(id, 'retries_left') or lone + 1) <= lone end
 local function wants_a_worker(id)
@@ -77,8 +75,7 @@ local function take(queue, room, wanted)
     if wanted(id) then
       redis.call('LREM', KEYS[2 * queue - 1], 1, id)
       redis.call('RPUSH', KEYS[2 * queue], id)
-      local record = redis.pcall('HGETALL', prefix .. id)
-      taken[#taken + 1] = {queue, id, record.err and {} or record}
+      taken[#taken + 1] = {queue, id, redis.call('HGETALL', prefix .. id)}
     else
       i = i + 1
     end
@@ -134,11 +131,6 @@ class Claims:
         self._runners = runners
         names = (name for ref in sorted(runners) for name in queues_of(ref))
         self._feeds = {str(name): name for name in sorted(names, key=lambda name: name.urgency)}
-
-    @property
-    def types(self) -> dict[str, str]:
-        """The Redis type of each key that belongs to a version of a model."""
-        return {keys.wake(ref): "list" for ref in self._runners} | {keys.backlog(ref): "hash" for ref in self._runners}
 
     @property
     def queue_names(self) -> list[str]:
@@ -209,15 +201,13 @@ class Claims:
     def _read(self, entry: bytes, record: dict[bytes, bytes], queue: Queue) -> DataJob | None:
         """Returns the job that an entry of a queue names, or None after removing an entry that names none."""
         try:
-            if not re.fullmatch(JOB_ID, entry.decode("ascii")):
-                raise JobUnreadable("the entry is not a job id")
             job = DataJob.of(entry.decode(), record, self._client)
             if job.origin != queue.name:
                 raise JobUnreadable("the job belongs in another queue")
             _ = job.func_name, job.kwargs  # RQ reads them when it starts a job, and would raise there
             return job
         except Exception as error:
-            put_aside(self._client, queue.intermediate_queue.key, entry, error)
+            drop_unreadable(self._client, queue.intermediate_queue.key, entry, error)
             return None
 
 

@@ -80,7 +80,7 @@ def known_job(rq_job: DataJob) -> Job | None:
     """Returns the job in a record; None if it cannot be read."""
     try:
         return decode(rq_job)
-    except Exception:  # of any kind, if somebody else wrote it
+    except Exception:  # of whatever kind: it is no job
         return None
 
 

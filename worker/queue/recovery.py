@@ -21,8 +21,6 @@ from rq.utils import now, utcformat
 from jobs.contract import JOB_ID
 from jobs.redis.rq_job import DEATHS, MAX_DEATHS, DataJob
 
-from .foreign_data import is_refusal
-
 log = logging.getLogger(__name__)
 
 RECOVERY_SECONDS = 2.0  # time between two looks
@@ -96,7 +94,7 @@ class Recovery:
         except redis.WatchError:
             return []  # the worker lives, or another one recovered the job first
         except Exception as error:
-            if isinstance(error, redis.RedisError) and not is_refusal(error):
+            if isinstance(error, redis.RedisError):
                 raise
             facts = {"entry": repr(entry[:120]), "error": ascii(error)[:200]}
             log.warning("removed from the running jobs: not a job", extra=facts)

@@ -27,7 +27,7 @@ from ..engine.held_jobs import RunningJob
 from ..engine.models import Models
 from ..stepping.runner import Runner
 
-MAX_REFUSED = 100  # models in a report, of a folder with many others; readers take no report above `MAX_REPORT`
+MAX_REFUSED = 100  # models in a report, of a folder with many others
 
 
 class Reporter:
@@ -164,7 +164,7 @@ class Reporter:
             with self._client.pipeline(transaction=False) as pipe:
                 for job_id in ids:
                     pipe.hget(DataJob.key_for("").encode() + job_id, "status")
-                states = pipe.execute(raise_on_error=False)  # another program may have written other data there
+                states = pipe.execute()
             over = {job_id for job_id, state in zip(ids, states, strict=True) if state not in (b"queued", b"started")}
             if over & seen:
                 self._client.hdel(keys.backlog(ref), *(over & seen))

@@ -14,19 +14,18 @@ from typing import Any, TypeVar
 import redis
 from rq import Queue
 from rq.defaults import DEFAULT_RESULT_TTL
-from rq.executions import Execution, ExecutionRegistry
+from rq.executions import Execution
 from rq.job import Job as RqJob
 from rq.job import JobStatus as RqStatus
 from rq.serializers import JSONSerializer
 from rq.utils import now, utcformat
 
-from jobs.redis import keys
 from jobs.redis.queues import NAMES, known_queues
+from jobs.redis.refusals import is_refused_for_good
 from jobs.redis.rq_job import DEATHS, MAX_RETRIES, PUT_OFF_AT, PUT_OFFS, RESUMED_AT, DataJob
 
 from ..engine.held_jobs import Claim
 from .claims import add_start
-from .foreign_data import is_refusal, set_aside
 from .recovery import EXECUTION_TTL, Recovery
 
 log = logging.getLogger(__name__)
@@ -91,9 +90,9 @@ class RqBase:
 
         Raises:
             GaveUp: if it still fails after `give_up_at`.
-            redis.ResponseError: if Redis refuses it twice because of the data that it holds (see `is_refusal`).
+            redis.ResponseError: if Redis refuses it because of the data that it holds.
         """
-        pause, refused = 0.2, False
+        pause = 0.2
         while True:
             self.turns += 1
             try:
@@ -104,45 +103,20 @@ class RqBase:
                 if time.monotonic() > self.give_up_at:
                     raise GaveUp from error
                 log.warning("a command to Redis failed (%s: %s); trying again", type(error).__name__, error)
-                if is_refusal(error) and refused:
+                if is_refused_for_good(error):
                     raise
-                refused = is_refusal(error)
-                self.note_trouble(error)
+                self.note_trouble()
                 time.sleep(pause)
                 pause = min(2 * pause, 1.0)
 
-    def note_trouble(self, error: redis.RedisError) -> None:
-        """Remembers that Redis did not answer, or deletes the foreign data for which it refused a command."""
-        try:
-            if is_refusal(error):
-                set_aside(self.connection, self.types())
-                return
-        except redis.RedisError:
-            log.debug("Redis does not answer")
+    def note_trouble(self) -> None:
+        """Remembers that Redis did not answer."""
         self._trouble_at = time.monotonic()
 
     @property
     def heartbeat_due(self) -> bool:
         """Whether Redis was away since the last heartbeat, so that the next one is due at once."""
         return self._trouble_at > self._last_beat
-
-    def types(self) -> dict[str, str]:
-        """Returns the Redis type of each key that this worker needs."""
-        types = {keys.WORKERS: "hash", NAMES: "set"}
-        try:
-            queues = self._known()
-        except redis.ResponseError:  # it is the set of names itself
-            queues = self.queues
-        for queue in queues:
-            if (name := keys.QueueName.read(queue.name)) is not None:
-                types |= {keys.backlog(name.ref): "hash"}
-            types |= dict.fromkeys((queue.key, queue.intermediate_queue.key), "list")
-            for registry in (queue.started_job_registry, queue.finished_job_registry, queue.failed_job_registry):
-                types[registry.key] = "zset"
-        for execution in self.executions.values():
-            types |= {execution.key: "hash", RqJob.key_for(execution.job_id): "hash"}
-            types[ExecutionRegistry(execution.job_id, self.connection).key] = "zset"
-        return types
 
     def beat(self, running: Iterable[Claim]) -> None:
         """Sends the heartbeats of the jobs that run here."""

@@ -148,9 +148,6 @@ class EngineWorker(RqBase):
             self._release_late(self._stop_at)
         self._read_inbox()
 
-    def types(self) -> dict[str, str]:
-        return super().types() | self._claims.types
-
     @property
     def _held(self) -> list[Claim]:
         """All jobs that this worker holds."""
@@ -194,8 +191,8 @@ class EngineWorker(RqBase):
     def _report(self) -> None:
         try:
             self._reporter.progress([active for active in self._running if not active.cancel])
-        except redis.RedisError as error:
-            self.note_trouble(error)
+        except redis.RedisError:
+            self.note_trouble()
 
     def _claim_all(self, queues: Sequence[Queue]) -> None:
         """Claims jobs while there is room. It blocks up to IDLE_SECONDS if the worker holds no jobs.
@@ -223,9 +220,9 @@ class EngineWorker(RqBase):
             ):
                 if execution is not None:
                     self._readers.read(Claim(rq_job, waiting, execution))
-        except redis.RedisError as error:
+        except redis.RedisError:
             # No job is lost: it is either still queued, or popped and found again by `recover`.
-            self.note_trouble(error)
+            self.note_trouble()
             log.warning("cannot claim while Redis does not answer")
             if not self._held:
                 time.sleep(IDLE_SECONDS)
@@ -243,19 +240,11 @@ class EngineWorker(RqBase):
             self._announce(begun)
 
     def _announce(self, begun: Sequence[RunningJob]) -> None:
-        """Publishes that jobs start, and lets the engine step them. A job that Redis refuses fails alone."""
+        """Publishes that jobs start, and lets the engine step them."""
         actives = [running.active for running in begun]
-        try:
-            for running in begun:
-                self.retry_until_deadline(partial(self.credit, running.rq_job, running.active.resumed_at))
-            self.retry_until_deadline(lambda: self._reporter.started(actives, among=[*self._running, *actives]))
-        except redis.ResponseError as error:
-            if len(begun) == 1:
-                self._outcomes.refuse(begun[0], error)
-                return
-            for running in begun:
-                self._announce([running])
-            return
+        for running in begun:
+            self.retry_until_deadline(partial(self.credit, running.rq_job, running.active.resumed_at))
+        self.retry_until_deadline(lambda: self._reporter.started(actives, among=[*self._running, *actives]))
         for running in begun:
             active = running.active
             self._running[active] = running

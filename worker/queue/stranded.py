@@ -19,14 +19,13 @@ from jobs.contract import FailureCode, Job
 from jobs.errors import JobUnreadable
 from jobs.redis.keys import QueueName
 from jobs.redis.queue import wake
-from jobs.redis.queued import bind_queued, end_queued
+from jobs.redis.queued import bind_queued, drop_unreadable, end_queued
 from jobs.redis.queues import known_queues, queue_key
 from jobs.redis.rq_job import VERSIONS, DataJob
 from jobs.redis.workers import WorkerReport, ask_reports, held_refs, live_reports, read_reports, refusal
 
 from ..engine.models import Models
 from ..settings import WorkerSettings
-from .foreign_data import is_refusal, put_aside
 from .job_reading import decode
 from .reporting import Reporter
 
@@ -112,29 +111,25 @@ class Stranded:
         entries: Any = self._client.lrange(queue_key(name), 0, LOOKAHEAD - 1)
         for entry, record in self._records(entries):
             try:
-                if isinstance(record, Exception):
-                    raise record
                 rq_job = DataJob.of(entry.decode("ascii"), record, self._client)
                 if rq_job.origin != str(name):
                     if QueueName.read(rq_job.origin) is not None:
                         continue  # another worker has just bound it
                     raise JobUnreadable("the job belongs in another queue")
                 job = None if name.contract > understanding.CONTRACT else decode(rq_job)
-            except Exception as error:  # of any kind, if somebody else wrote it
-                if isinstance(error, redis.RedisError) and not is_refusal(error):
-                    raise
-                put_aside(self._client, queue_key(name), entry, error)
+            except Exception as error:  # of whatever kind: it is no job
+                drop_unreadable(self._client, queue_key(name), entry, error)
             else:
                 yield rq_job, job
 
     def _records(self, entries: Sequence[bytes]) -> Iterator[tuple[bytes, Any]]:
-        """Yields each entry with the record of the job that it names, or with the error of Redis."""
+        """Yields each entry with the record of the job that it names."""
         for first in range(0, len(entries), AT_ONCE):
             some = entries[first : first + AT_ONCE]
             with self._client.pipeline(transaction=False) as pipe:
                 for entry in some:
                     pipe.hgetall(DataJob.key_for("").encode() + entry)
-                yield from zip(some, pipe.execute(raise_on_error=False), strict=True)
+                yield from zip(some, pipe.execute(), strict=True)
 
 
 def _takes(worker: WorkerReport, name: QueueName) -> bool:

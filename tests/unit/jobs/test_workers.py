@@ -30,7 +30,7 @@ def reports(*models: ModelReport) -> list[WorkerReport]:
 def test_a_report_from_long_ago_or_from_far_in_the_future_does_not_count(ahead: float, lives: bool) -> None:
     """A worker that died when its clock was a day ahead must not be taken for a live one for a day."""
     report = WorkerReport(name="worker", at=time.time() + ahead, slots=8, models=())
-    assert read_reports([b"worker", report.model_dump_json().encode()]) == ([report] if lives else [])
+    assert read_reports({b"worker": report.model_dump_json().encode()}) == ([report] if lives else [])
 
 
 def test_a_job_alone_takes_the_time_of_full_batches_or_of_one_image() -> None:

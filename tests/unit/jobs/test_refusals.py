@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import redis
 
-from worker.queue.foreign_data import is_refusal
+from jobs.redis.refusals import is_refused_for_good
 
 WRONG_TYPE = "WRONGTYPE Operation against a key holding the wrong kind of value"
 
@@ -20,7 +20,7 @@ WRONG_TYPE = "WRONGTYPE Operation against a key holding the wrong kind of value"
     ],
 )
 def test_what_redis_holds_does_not_change_by_asking_again(error: Exception) -> None:
-    assert is_refusal(error)
+    assert is_refused_for_good(error)
 
 
 @pytest.mark.parametrize(
@@ -40,4 +40,4 @@ def test_what_redis_holds_does_not_change_by_asking_again(error: Exception) -> N
     ],
 )
 def test_a_state_of_redis_passes(error: Exception) -> None:
-    assert not is_refusal(error)
+    assert not is_refused_for_good(error)
