@@ -81,7 +81,6 @@ class _Rewritten(Request):
 def json_schema(kind: Kind[Any], query: type[BaseModel]) -> dict[str, Any]:
     """Returns the schema of a kind's JSON bodies; `query` has its parameters."""
     schema = query.model_json_schema()
-    del schema["title"]  # which generated clients would take for the name of another type
     images = dict.fromkeys((*kind.required, *kind.optional), IMAGE)
     schema["properties"] = {**images, **schema["properties"], "conditions": CONDITIONS}
     schema["required"] = [*([] if kind.instead else kind.required), *schema.get("required", [])]

@@ -10,7 +10,6 @@ import { notify } from "./notice.js";
 import { go } from "./routes.js";
 import { isGone, jobs } from "./store.js";
 import { t } from "./texts.js";
-import { tilesOf } from "./tiles.js";
 
 const SEEN = 6; // cards that the first window may show
 const NEAR = "900px"; // cards this far outside of the window are filled, and emptied beyond
@@ -20,6 +19,7 @@ const cards = new Map(); // the card of each job; those of a grid share one
 let cursor; // of the next part of the list; undefined at its beginning, null after its end
 let loading; // the AbortController of a part that is on its way
 let part; // a promise of whether it came
+let tilesOf; // makes what an empty gallery shows
 
 const near = new IntersectionObserver(
   entries => {
@@ -169,7 +169,8 @@ export function beside(job, by) {
 // Reads on after a job of the list; resolves to whether there was more.
 export const readOn = async job => cards.has(job.id) && load();
 
-export function startGallery() {
+export function startGallery(tiles) {
+  tilesOf = tiles;
   startFilters(reload);
   startDensity(reload);
   jobs.addEventListener("job", onJob);

@@ -1,7 +1,7 @@
 // Fields for pictures: a thumbnail of what was chosen, dropping, pasting, and the camera of a phone.
 
 import { request } from "./api.js";
-import { el } from "./dom.js";
+import { $, complain, el } from "./dom.js";
 import { notify } from "./notice.js";
 import { shrunk } from "./photo.js";
 import { t, translate } from "./texts.js";
@@ -126,3 +126,20 @@ export function placesOf(form) {
 // The first visible field that wants a picture and has none.
 export const emptyInput = form =>
   [...form.querySelectorAll("input.dressed")].find(input => !input.matches(":disabled") && !input.files.length);
+
+// Offers a brush for the mask as soon as there is a picture, and explains a missing mask.
+export function startMask(form) {
+  const button = $("paint");
+  const image = form.querySelector('[data-when="restore"] [name=image]');
+  const mask = form.querySelector("[name=mask]");
+  const show = () => {
+    button.disabled = !image.files.length;
+    button.dataset.t = mask.files.length ? "repaint" : "paint";
+    button.textContent = t(button.dataset.t);
+  };
+  const paint = async () => (await import("./mask.js")).openMask(image.files[0], file => setFile(mask, file));
+  form.addEventListener("picture", show);
+  button.addEventListener("click", () => paint().catch(error => complain($("error"), error)));
+  mask.addEventListener("invalid", () => mask.setCustomValidity(mask.files.length ? "" : t("maskNeeded")));
+  mask.addEventListener("change", () => mask.setCustomValidity(""));
+}

@@ -1,27 +1,27 @@
 // A brush over a picture, for the part that a restoration fills in: white strokes on black become the mask.
 
-import { $, complain, el, openDialog } from "./dom.js";
-import { setFile } from "./inputs.js";
+import { el, openDialog } from "./dom.js";
 import { t } from "./texts.js";
 
 const ROOM = 512; // CSS pixels, at most
 
 const painted = new WeakMap(); // the strokes over each picture
 
-// Opens the brush for the picture in one field, and puts the mask into the other.
-export async function openMask(picture, target) {
+// Opens the brush for a picture, and calls `use` with the file of the mask.
+export async function openMask(picture, use) {
   const bitmap = await createImageBitmap(picture).catch(() => {
     throw new Error(t("notPicture"));
   });
   if (!painted.has(picture)) painted.set(picture, []);
-  new Brush(bitmap, target, painted.get(picture));
+  new Brush(bitmap, use, painted.get(picture));
 }
 
 class Brush {
   #strokes; // each is {erase, points: [x, y, width]}, in pixels of the picture
   #erase = false;
 
-  constructor(bitmap, target, strokes) {
+  constructor(bitmap, use, strokes) {
+    this.use = use;
     this.#strokes = strokes;
     const { width, height } = bitmap;
     const room = Math.min(ROOM, innerWidth - 64, innerHeight - 260) / Math.max(width, height);
@@ -35,11 +35,11 @@ class Brush {
     const tool = (key, action) => el("button", { type: "button", className: `small ${key}`, textContent: t(key), onclick: action });
     this.brush = tool("brush", () => this.#choose(false));
     this.eraser = tool("erase", () => this.#choose(true));
-    const use = el("button", { type: "button", className: "main", textContent: t("useMask"), onclick: () => this.#use(target) });
+    const done = el("button", { type: "button", className: "main", textContent: t("useMask"), onclick: () => this.#done() });
     const size = el("label", { className: "size" }, el("span", { textContent: t("brushSize") }), this.size);
     const tools = el("div", { className: "tools" }, this.brush, this.eraser, size, tool("undo", () => this.#undo()), tool("clear", () => this.#clear()));
     const help = el("p", { className: "hint", textContent: t("maskHelp") });
-    this.dialog = openDialog("mask", t("paint"), t("close"), el("h2", { textContent: t("paint") }), this.canvas, tools, help, use);
+    this.dialog = openDialog("mask", t("paint"), t("close"), el("h2", { textContent: t("paint") }), this.canvas, tools, help, done);
     this.canvas.addEventListener("pointerdown", event => this.#down(event));
     this.canvas.addEventListener("pointermove", event => this.#move(event));
     this.dialog.addEventListener("keydown", event => this.#key(event));
@@ -146,29 +146,13 @@ class Brush {
   }
 
   // Lays the strokes on black: the server takes transparent pixels of a mask for missing ones.
-  async #use(target) {
+  async #done() {
     const whole = el("canvas", { width: this.mask.width, height: this.mask.height });
     const context = whole.getContext("2d");
     context.fillRect(0, 0, whole.width, whole.height);
     context.drawImage(this.mask, 0, 0);
     const blob = await new Promise(resolve => whole.toBlob(resolve, "image/png"));
-    setFile(target, new File([blob], "mask.png", { type: "image/png" }));
+    this.use(new File([blob], "mask.png", { type: "image/png" }));
     this.dialog.close();
   }
-}
-
-// Offers the brush as soon as there is a picture, and explains a missing mask.
-export function startMask(form) {
-  const button = $("paint");
-  const image = form.querySelector('[data-when="restore"] [name=image]');
-  const mask = form.querySelector("[name=mask]");
-  const show = () => {
-    button.disabled = !image.files.length;
-    button.dataset.t = mask.files.length ? "repaint" : "paint";
-    button.textContent = t(button.dataset.t);
-  };
-  form.addEventListener("picture", show);
-  button.addEventListener("click", () => openMask(image.files[0], mask).catch(error => complain($("error"), error)));
-  mask.addEventListener("invalid", () => mask.setCustomValidity(mask.files.length ? "" : t("maskNeeded")));
-  mask.addEventListener("change", () => mask.setCustomValidity(""));
 }

@@ -7,12 +7,11 @@ import { startDraft } from "./draft.js";
 import { start as startFollowing } from "./follow.js";
 import { fillFormFrom, form, readForm, showFacts, showKind, showModel, showModels } from "./form.js";
 import { reveal, startGallery } from "./gallery.js";
-import { dressInputs, settled } from "./inputs.js";
+import { dressInputs, settled, startMask } from "./inputs.js";
 import { showKeys, startKeys } from "./keys.js";
 import { addKinds } from "./kinds.js";
 import { startLive } from "./live.js";
 import { make } from "./making.js";
-import { startMask } from "./mask.js";
 import { loadModels, models } from "./models.js";
 import { startNews } from "./news.js";
 import { closePicture, openPicture } from "./opening.js";
@@ -23,7 +22,7 @@ import { startRecipes } from "./recipe.js";
 import { routeOf } from "./routes.js";
 import { startSelection } from "./selection.js";
 import { language, speak, translate } from "./texts.js";
-import { openPicker } from "./tiles.js";
+import { openPicker, tilesOf } from "./tiles.js";
 
 const RETRY = 3000; // milliseconds until a server that has not answered is asked again
 const LOOK = 10_000; // milliseconds between looks at models that no worker runs yet
@@ -155,7 +154,7 @@ async function begin() {
   button.disabled = false;
   document.body.classList.remove("waiting");
   startMask(form);
-  startGallery();
+  startGallery(tilesOf);
   startSelection();
   startQueue();
   startRecipes();

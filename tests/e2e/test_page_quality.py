@@ -10,6 +10,7 @@ import subprocess
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import partial
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import httpx
@@ -70,6 +71,7 @@ def test_axe_finds_nothing(studio: Studio, axe: str, tmp_path: Path, scheme: str
     wait_until(lambda: studio.button("Paint what is missing").is_enabled(), 5, "the picture is there")
     look("restore")
     studio.press("Paint what is missing")
+    studio.see("dialog.mask canvas")
     look("mask")
     studio.keys(Keys.ESCAPE)
     studio.choose("interpolate")
@@ -384,6 +386,16 @@ def test_the_page_is_light_and_repeats_no_request(studio: Studio) -> None:
         if any(b - a < 1000 for a, b in zip(sorted(all_), sorted(all_)[1:], strict=False)) and "/images/" not in name
     }
     assert repeated == {}
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Neither at once nor later: a module that others import knows none of them."""
+    imports = re.compile(r"""(?:from |import\()["'](\.[^"'$]+)""")
+    graph = {
+        path: {(path.parent / name).resolve() for name in imports.findall(path.read_text("utf-8"))} for path in MODULES
+    }
+    assert len(graph[STATIC / "page.js"]) > 20
+    TopologicalSorter(graph).prepare()  # raises for a circle
 
 
 def test_modules_are_short_and_made_here() -> None:
