@@ -1,9 +1,5 @@
-"""Encoders of a finished job's images: a PNG or contact sheet, an animation, arrays, a zip or a multipart message.
+"""Encoders of a finished job's images: a PNG or contact sheet, an animation, arrays or a zip (`app.formats`)."""
 
-`app.formats` lists them. Each returns the body and the parameters of its media type.
-"""
-
-import hashlib
 import io
 import itertools
 import json
@@ -71,16 +67,16 @@ def describe(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def sheet(made: Result) -> tuple[bytes, str]:
+def sheet(made: Result) -> bytes:
     """Returns a single image unchanged, several as a contact sheet, and a passage as a row between its ends."""
     if len(made.pngs) == 1:
-        return made.pngs[0], ""
+        return made.pngs[0]
     job = made.manifest.job
     images = _opened(made.course, bits=job.bits)
     canvas = _side_by_side(images, len(images) if job.task.is_sequence else _columns(len(images)))
     file = io.BytesIO()
     canvas.save(file, "PNG", pnginfo=_text(made.manifest))
-    return file.getvalue(), ""
+    return file.getvalue()
 
 
 def _opened(pngs: Sequence[bytes], *, bits: int) -> list[Image.Image]:
@@ -113,7 +109,7 @@ def _side_by_side(images: Sequence[Image.Image], columns: int) -> Image.Image:
     return canvas
 
 
-def animation(made: Result) -> tuple[bytes, str]:
+def animation(made: Result) -> bytes:
     """Returns the images, or the moments of the trace, as an animated PNG that runs forwards and backwards, for ever.
 
     An animated PNG compresses frames as a PNG compresses its image, so the compressed pixels are copied unchanged.
@@ -140,7 +136,7 @@ def animation(made: Result) -> tuple[bytes, str]:
         else:
             putchunk(file, b"fdAT", struct.pack(">I", next(numbers)), pixels)
     putchunk(file, b"IEND")
-    return file.getvalue(), ""
+    return file.getvalue()
 
 
 def _moments(trace: bytes) -> list[bytes]:
@@ -180,33 +176,21 @@ def _text(manifest: Manifest) -> PngInfo:
     return text
 
 
-def archive(made: Result) -> tuple[bytes, str]:
+def archive(made: Result) -> bytes:
     """Returns a zip of the images and the manifest."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:  # PNGs are compressed already
         for index, png in enumerate(made.pngs):
             archive.writestr(zipfile.ZipInfo(f"{index}.png"), png)
         archive.writestr(zipfile.ZipInfo("manifest.json"), json.dumps(describe(made.manifest), indent=2))
-    return file.getvalue(), ""
+    return file.getvalue()
 
 
-def message(made: Result) -> tuple[bytes, str]:
-    """Returns a MIME multipart message of the manifest and the images."""
-    boundary = f"difuso-{hashlib.sha256(made.pngs[0]).hexdigest()[:32]}"
-    parts = [("manifest.json", "application/json", json.dumps(describe(made.manifest)).encode())]
-    parts += [(f"{index}.png", "image/png", png) for index, png in enumerate(made.pngs)]
-    body = b""
-    for name, media_type, content in parts:
-        head = [f"--{boundary}", f"Content-Type: {media_type}", f'Content-Disposition: attachment; filename="{name}"']
-        body += "\r\n".join([*head, "", ""]).encode() + content + b"\r\n"
-    return body + f"--{boundary}--\r\n".encode(), f"; boundary={boundary}"
-
-
-def arrays(made: Result) -> tuple[bytes, str]:
+def arrays(made: Result) -> bytes:
     """Returns an .npz file of the images, their classes, and the arrays of the trace."""
     job = made.manifest.job
     images = image_arrays(made.pngs, job.params, planes=job.planes)
     if made.trace is None:
-        return encode_npz(images), ""
+        return encode_npz(images)
     with np.load(io.BytesIO(made.trace)) as kept:
-        return encode_npz(images, kept), ""
+        return encode_npz(images, kept)

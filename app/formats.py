@@ -9,9 +9,7 @@ from typing import Any
 
 from jobs.contract import Manifest
 
-from .encoders import Result, animation, archive, arrays, message, sheet
-
-Encoder = Callable[[Result], tuple[bytes, str]]  # returns the body and the parameters of its media type
+from .encoders import Result, animation, archive, arrays, sheet
 
 
 class Format(StrEnum):
@@ -19,7 +17,7 @@ class Format(StrEnum):
 
     extension: str  # the extension of file names
     description: str  # a description for the documentation
-    render: Encoder | None  # the function that makes the body; None if the answer is the job as JSON
+    render: Callable[[Result], bytes] | None  # the function that makes the body; None if the answer is the job as JSON
     by_wildcard: bool  # whether a `*` in an Accept header includes this format
     shows_trace: bool  # whether a trace of the job changes the body
 
@@ -28,7 +26,7 @@ class Format(StrEnum):
         media_type: str,
         extension: str,
         description: str,
-        render: Encoder | None,
+        render: Callable[[Result], bytes] | None,
         by_wildcard: bool = True,
         shows_trace: bool = False,
     ) -> Format:
@@ -43,8 +41,7 @@ class Format(StrEnum):
     # Browsers list image/apng among all that they can show, without asking for an animation.
     APNG = "image/apng", "png", "an animation of the images, or of the trace", animation, False, True
     JSON = "application/json", "json", "the finished job", None
-    MULTIPART = "multipart/mixed", "mime", "the images and a manifest, as parts", message
-    ZIP = "application/zip", "zip", "the images and a manifest, as files", archive
+    ZIP = "application/zip", "zip", "the images and a manifest", archive
     PNG = "image/png", "png", "the image, or a contact sheet of several", sheet
 
     @classmethod

@@ -83,17 +83,17 @@ async def images(
     if matches(known, tag):
         return Response(status_code=304, headers=headers)
     if form is Format.PNG and len(manifest.images) == 1:
-        body, parameters = await renderers.read(lambda: store.image(manifest, 0)), ""
+        body = await renderers.read(lambda: store.image(manifest, 0))
     else:
 
-        def read_and_render() -> tuple[bytes, str]:
+        def read_and_render() -> bytes:
             pngs = [store.image(manifest, index) for index in range(len(manifest.images))]
             trace = store.trace(manifest) if form.shows_trace else None
             return render(Result(manifest, pngs, _ends(manifest, store), trace))
 
-        body, parameters = await renderers.run(read_and_render)
+        body = await renderers.run(read_and_render)
     headers["Content-Disposition"] = f'inline; filename="{status.job.id}.{form.extension}"'
-    return Response(body, headers=headers, media_type=f"{form}{parameters}")
+    return Response(body, headers=headers, media_type=form)
 
 
 def image(status: JobStatus, store: ResultStore, index: int, *, known: str | None = None) -> Response:

@@ -5,8 +5,6 @@ import io
 import json
 import zipfile
 from collections.abc import Sequence
-from email import message_from_bytes
-from email.message import Message
 
 import numpy as np
 import pytest
@@ -26,10 +24,9 @@ SIZE = 8
 
 def render(
     form: Format, manifest: Manifest, pngs: list[bytes], ends: Sequence[bytes] = (), trace: bytes | None = None
-) -> tuple[bytes, str]:
+) -> bytes:
     assert form.render is not None
-    body, parameters = form.render(Result(manifest, pngs, ends, trace))
-    return body, f"{form}{parameters}"
+    return form.render(Result(manifest, pngs, ends, trace))
 
 
 def png(grey: int) -> bytes:
@@ -57,13 +54,13 @@ def job_of(n: int) -> tuple[Manifest, list[bytes]]:
 
 def test_one_picture_is_answered_as_the_worker_stored_it() -> None:
     manifest, pngs = job_of(1)
-    assert render(Format.PNG, manifest, pngs) == (pngs[0], "image/png")
+    assert render(Format.PNG, manifest, pngs) == pngs[0]
 
 
 @pytest.mark.parametrize(("n", "columns", "rows"), [(2, 2, 1), (4, 2, 2), (5, 3, 2), (6, 3, 2), (7, 3, 3), (8, 4, 2)])
 def test_several_become_a_sheet_near_a_square_that_says_how_it_was_made(n: int, columns: int, rows: int) -> None:
     manifest, pngs = job_of(n)
-    body, _ = render(Format.PNG, manifest, pngs)
+    body = render(Format.PNG, manifest, pngs)
     sheet = Image.open(io.BytesIO(body))
     sheet.load()
     cell = SIZE + SHEET_GAP
@@ -78,25 +75,11 @@ def test_several_become_a_sheet_near_a_square_that_says_how_it_was_made(n: int, 
 
 def test_a_zip_holds_the_pictures_and_the_manifest() -> None:
     manifest, pngs = job_of(3)
-    body, _ = render(Format.ZIP, manifest, pngs)
+    body = render(Format.ZIP, manifest, pngs)
     with zipfile.ZipFile(io.BytesIO(body)) as archive:
         assert [archive.read(f"{index}.png") for index in range(3)] == pngs
         images = json.loads(archive.read("manifest.json"))["images"]
     assert [image["seed"] for image in images] == [7, 8, 9]
-
-
-def test_a_multipart_message_can_be_read_by_others() -> None:
-    manifest, pngs = job_of(2)
-    body, media_type = render(Format.MULTIPART, manifest, pngs)
-    message = message_from_bytes(f"Content-Type: {media_type}\r\n\r\n".encode() + body)
-    parts = message.get_payload()
-    assert isinstance(parts, list)
-    assert [part.get_content_type() for part in parts if isinstance(part, Message)] == [
-        "application/json",
-        "image/png",
-        "image/png",
-    ]
-    assert body.count(pngs[1]) == 1
 
 
 def frames(body: bytes) -> list[int]:
@@ -112,8 +95,7 @@ def frames(body: bytes) -> list[int]:
 
 def test_an_animation_goes_there_and_back_between_the_ends() -> None:
     manifest, pngs = job_of(3)
-    body, media_type = render(Format.APNG, manifest, pngs, ends=[png(250), png(200)])
-    assert media_type == "image/apng"
+    body = render(Format.APNG, manifest, pngs, ends=[png(250), png(200)])
     assert frames(body) == [250, 0, 30, 60, 200, 60, 30, 0]
     image = Image.open(io.BytesIO(body))
     assert image.size == (SIZE, SIZE)
@@ -125,7 +107,7 @@ def test_an_animation_goes_there_and_back_between_the_ends() -> None:
 @pytest.mark.parametrize(("n", "course"), [(1, [0]), (2, [0, 30]), (4, [0, 30, 60, 90, 60, 30])])
 def test_an_animation_without_ends(n: int, course: list[int]) -> None:
     manifest, pngs = job_of(n)
-    assert frames(render(Format.APNG, manifest, pngs)[0]) == course
+    assert frames(render(Format.APNG, manifest, pngs)) == course
 
 
 @pytest.mark.parametrize(("ends", "greys"), [((250, 200), (250, 0, 30, 60, 90, 200)), ((), (0, 30, 60, 90))])
@@ -134,7 +116,7 @@ def test_several_between_two_are_one_strip(ends: tuple[int, ...], greys: tuple[i
     manifest, pngs = job_of(4)
     task = Interpolation(shares=(0.2, 0.4, 0.6, 0.8), depth=9)
     manifest = manifest.model_copy(update={"job": manifest.job.model_copy(update={"task": task})})
-    body, _ = render(Format.PNG, manifest, pngs, ends=[png(grey) for grey in ends])
+    body = render(Format.PNG, manifest, pngs, ends=[png(grey) for grey in ends])
     strip = Image.open(io.BytesIO(body))
     cell = SIZE + SHEET_GAP
     assert strip.size == (len(greys) * cell - SHEET_GAP, SIZE)
@@ -143,13 +125,12 @@ def test_several_between_two_are_one_strip(ends: tuple[int, ...], greys: tuple[i
 
 def test_one_between_two_is_answered_as_it_was_stored() -> None:
     manifest, pngs = job_of(1)
-    assert render(Format.PNG, manifest, pngs, ends=[png(250), png(200)]) == (pngs[0], "image/png")
+    assert render(Format.PNG, manifest, pngs, ends=[png(250), png(200)]) == pngs[0]
 
 
-@pytest.mark.parametrize("form", [Format.ZIP, Format.MULTIPART])
-def test_the_ends_are_not_among_the_pictures_of_an_archive(form: Format) -> None:
+def test_the_ends_are_not_among_the_pictures_of_an_archive() -> None:
     manifest, pngs = job_of(2)
-    assert render(form, manifest, pngs, ends=[png(250), png(200)]) == render(form, manifest, pngs)
+    assert render(Format.ZIP, manifest, pngs, ends=[png(250), png(200)]) == render(Format.ZIP, manifest, pngs)
 
 
 def test_what_was_sent_is_told_by_its_hash() -> None:
@@ -186,8 +167,7 @@ def trace_of(n: int, levels: Sequence[float], *, channels: int = 3) -> bytes:
 
 def test_arrays_are_the_images_the_classes_and_the_trace() -> None:
     manifest, pngs = job_of(3)
-    body, media_type = render(Format.NPZ, manifest, pngs)
-    assert media_type == "application/x-npz"
+    body = render(Format.NPZ, manifest, pngs)
     with np.load(io.BytesIO(body)) as arrays:
         assert arrays.files == ["arr_0"]
         assert arrays["arr_0"].shape == (3, SIZE, SIZE, 3)
@@ -195,7 +175,7 @@ def test_arrays_are_the_images_the_classes_and_the_trace() -> None:
     params = manifest.job.params.model_copy(update={"label": 2})
     named = manifest.model_copy(update={"job": manifest.job.model_copy(update={"params": params})})
     trace = trace_of(3, [-1.0, 0.5])
-    body, _ = render(Format.NPZ, named, pngs, trace=trace)
+    body = render(Format.NPZ, named, pngs, trace=trace)
     with np.load(io.BytesIO(body)) as arrays, np.load(io.BytesIO(trace)) as kept:
         assert arrays.files == ["arr_0", "arr_1", "timesteps", "alphas_cumprod", "x_t", "x_0"]
         assert arrays["arr_1"].tolist() == [2, 2, 2]
@@ -206,7 +186,7 @@ def test_arrays_are_the_images_the_classes_and_the_trace() -> None:
 def test_an_animation_of_a_trace_plays_the_predictions(channels: int) -> None:
     manifest, pngs = job_of(2)
     levels = [-3.0, -1.1, 0.002, 1.0]  # what lies outside of [-1, 1] is clamped, as in previews
-    body, _ = render(Format.APNG, manifest, pngs, ends=[png(9), png(9)], trace=trace_of(2, levels, channels=channels))
+    body = render(Format.APNG, manifest, pngs, ends=[png(9), png(9)], trace=trace_of(2, levels, channels=channels))
     assert frames(body) == [0, 0, 128, 255, 128, 0]
     image = Image.open(io.BytesIO(body))
     assert image.size == (2 * SIZE + SHEET_GAP, SIZE)
@@ -214,7 +194,7 @@ def test_an_animation_of_a_trace_plays_the_predictions(channels: int) -> None:
     image.seek(2)
     assert image.convert("L").getpixel((SIZE + SHEET_GAP, 0)) == 129
     assert json.loads(str(image.info["difuso"]))["params"]["seed"] == 7
-    alone = render(Format.APNG, manifest, pngs, trace=trace_of(1, levels[-1:]))[0]
+    alone = render(Format.APNG, manifest, pngs, trace=trace_of(1, levels[-1:]))
     assert frames(alone) == [255]
 
 

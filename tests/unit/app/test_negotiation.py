@@ -34,7 +34,6 @@ CHROMIUM_IMAGE = "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0
         ("application/json", Format.JSON),
         ("application/zip, image/png;q=0.5", Format.ZIP),
         ("image/png;q=0, */*;q=0.1", Format.ZIP),
-        ("multipart/*", Format.MULTIPART),
         ("application/x-npz", Format.NPZ),
         ("application/x-npz, */*", Format.NPZ),
         ("application/x-npz;q=0.5, image/png", Format.PNG),
