@@ -86,29 +86,36 @@ clean:  ## delete the environment and the caches of tools; var/ (jobs, images, r
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find $(PACKAGES) tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Without an NVIDIA GPU, this installs PyTorch's small CPU build if its index answers. That index lacks torch's
-# dependencies, so they come from PyPI in the next step, and so does torch if the index fails.
-TORCH = index=$$($(BIN)/python -m difuso.torch_index); [ -z "$$index" ] || \
-  $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps \
-  --index-url "$$index" torch $(if $(filter dev evaluate,$*),torchvision) || echo 'taking torch from PyPI instead'
+# torch comes by pip, whose settings and index it may need: without an NVIDIA GPU, PyTorch's small CPU build if its index
+# answers, else PyPI's. That index lacks torch's dependencies; they come in the next step.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+TORCH = torch $(if $(filter dev evaluate,$*),torchvision)
+INSTALL_TORCH = index=$$($(BIN)/python -m difuso.torch_index); \
+  $(PIP) --constraint constraints.txt --no-deps $${index:+--index-url "$$index"} $(TORCH) || \
+  { echo 'taking torch from PyPI instead'; $(PIP) --constraint constraints.txt --no-deps $(TORCH); }
+
+# uv does in seconds what takes pip minutes; where it cannot be had, pip does it. $(1) is a Python, $(2) the packages.
+install = $(BIN)/uv pip install --quiet --python $(1) $(2) || \
+  { echo 'taking pip in place of uv'; $(1) -m pip install --quiet --disable-pip-version-check $(2); }
 
 # An environment's stamp is younger than the files that list its packages, so a second run installs nothing.
 $(VENV)/.standalone $(VENV)/.train $(VENV)/.evaluate $(VENV)/.bench $(VENV)/.ops $(VENV)/.dev: $(VENV)/.%: pyproject.toml constraints.txt | $(BIN)/python
-	@echo 'installing difuso[$*] into $(VENV); the first time this takes some minutes'
-	@$(if $(filter ops,$*),,$(TORCH))
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$*]'
+	@echo 'installing difuso[$*] into $(VENV); the first time this takes about half a minute and what the downloads need'
+	@$(if $(filter ops,$*),,$(INSTALL_TORCH))
+	@$(call install,$(BIN)/python,--constraint constraints.txt --editable '.[$*]')
 	@touch $@ $(if $(filter dev,$*),$(VENV)/.standalone $(VENV)/.train $(VENV)/.evaluate)
 
 # A test generates a client with this program. It lives apart, because it wants an older typer than difuso's.
 $(GENERATOR): | $(BIN)/python
-	$(BIN)/python -m venv $(VENV)/generator
-	$(VENV)/generator/bin/python -m pip install --quiet --disable-pip-version-check openapi-python-client==0.29.1
+	@$(BIN)/python -m venv $(VENV)/generator
+	@$(call install,$(VENV)/generator/bin/python,openapi-python-client==0.29.1)
 
 # A test examines the page with axe-core (MPL 2.0), which this package carries; of the package itself nothing is used.
 $(AXE): | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(AXE) axe-playwright-python==0.1.8
+	@$(call install,$(BIN)/python,--no-deps --target $(AXE) axe-playwright-python==0.1.8)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 	  { echo 'difuso needs Python 3.11 or newer; name one: make PYTHON=python3.12 $(MAKECMDGOALS)' >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) --constraint constraints.txt uv || true  # then pip takes its place
