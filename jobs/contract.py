@@ -24,8 +24,8 @@ from .errors import JobIsNewer, JobUnreadable
 from .kinds import AnyTask
 from .kinds.base import Prepared
 from .kinds.generate import Generation
+from .moments import Trace
 from .params import MODEL_NAME, TAG, SamplingParams
-from .traces import Trace
 from .values import Bits, Frozen, Planes, Reported
 
 # The only function name in the queue. Workers compare it and never import it, so that nobody who can write to Redis
@@ -261,7 +261,7 @@ class ImageFile(Reported):
     seed: int  # the seed that draws it
     sha256: str  # the SHA-256 of its PNG
     png: bytes | None = None  # its PNG, if the whole result is small
-    # its film (`jobs.images.films`), if there is one and the whole result is small
+    # its film (`jobs.moments`), if there is one and the whole result is small
     film: bytes | None = Field(default=None, exclude_if=lambda value: value is None)
 
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from .cascade import weight_of
 from .catalog import ModelInfo
-from .images.films import film_bytes
-from .traces import moment_bytes
+from .moments import film_bytes, trace_bytes
 
 if TYPE_CHECKING:
     from .kinds.base import Prepared
@@ -48,7 +47,7 @@ def cost_of(request: Prepared, model: ModelInfo) -> Cost:
     told = sum(params.n // len(values) * sizes[name] for name, values in params.conditions.items())
     film = 0 if shape.planes > 1 else BASE64 * film_bytes(params.steps, shape)
     images = answers * int(_png_bytes(model.final_shape, request.bits) + film + text)
-    trace = moments * (MOMENT_FACTS + params.n * moment_bytes(shape))
+    trace = moments * (MOMENT_FACTS + params.n * trace_bytes(shape))
     uploads = sum(len(image.png) for image in request.uploads)
     stored = uploads + images + text + int((1 + BASE64) * told) + trace + (ARRAYS_BYTES if moments else 0)
     record = text + sum(sizes.values())

@@ -14,9 +14,9 @@ from model.plans.settings import SETTINGS, Settings
 from model.plans.spacing import steps_in
 
 from .errors import RequestRefused
+from .moments import MAX_MOMENTS, MomentName
 from .params import MAX_IMAGES, MAX_TOLD, TAG, Seed
 from .per_image import ALL
-from .traces import MAX_MOMENTS, MomentName
 from .values import Frozen
 
 

@@ -23,7 +23,7 @@ export function filmOf(job, index) {
   return films.get(path);
 }
 
-// Returns the width and height of a moment of a picture's film, as `film_size` in jobs/images/films.py does; halves go to even numbers.
+// Returns the width and height of a moment of a picture's film, as `film_size` in jobs/moments.py does; halves go to even numbers.
 export function momentSize(sides) {
   const scale = Math.min(1, SIDE / Math.max(...sides));
   const rounded = side => (side % 1 === 0.5 ? 2 * Math.round(side / 2) : Math.round(side));

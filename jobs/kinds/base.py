@@ -17,9 +17,9 @@ from ..defaults import check_guidance
 from ..errors import RequestRefused
 from ..images.arrays import SentImage
 from ..images.fitting import FittedImage, fit, fit_map
+from ..moments import Trace, check_trace, trace_of
 from ..params import MAX_SEED, SamplingParams
 from ..queries import SamplingQuery
-from ..traces import Trace, check_trace, trace_of
 from ..values import Bits, Frozen
 
 

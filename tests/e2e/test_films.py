@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jobs.images.films import film_calls
+from jobs.moments import film_calls
 from tests.pictures import saved
 
 pytestmark = pytest.mark.timeout(180)

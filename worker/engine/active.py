@@ -11,8 +11,7 @@ from torch import Tensor
 from jobs.conditions import uploads_of
 from jobs.contract import Job
 from jobs.errors import JobUnreadable, RequestRefused
-from jobs.images.films import film_calls
-from jobs.traces import check_trace
+from jobs.moments import check_trace, kept_calls
 
 from ..kinds import WORKER_KINDS
 from ..kinds.base import JobStart
@@ -84,11 +83,6 @@ class ActiveJob:
     def trajectories(self) -> list[Trajectory]:
         """All trajectories; the answers come first."""
         return [*self.answers, *self.start.waited_for]
-
-    @property
-    def filmed(self) -> Sequence[Trajectory]:
-        """The trajectories whose films the images have."""
-        return self.start.drawn
 
     @property
     def stages(self) -> list[Stage]:
@@ -181,14 +175,14 @@ def activate(
 
 
 def _keep(job: Job, runner: Runner, start: JobStart) -> None:
-    """Tells the answers at which of their calls to keep their state, and at which their prediction for the film."""
+    """Tells the answers after which of their calls to keep a moment for the trace, or for the film."""
     n, steps = len(start.answers), len(start.answers[0].plan)
     try:
         check_trace(job.trace, n=n, steps=steps, shape=runner.checkpoint.config.shape)
     except RequestRefused as error:
         raise JobUnreadable(str(error)) from error
     for trajectory in start.answers:
-        trajectory.calls, trajectory.filmed = job.trace, film_calls(steps)
+        trajectory.keeps = kept_calls(job.trace, steps)
 
 
 # The events that the engine reports.

@@ -16,6 +16,7 @@ from torch import Tensor
 from jobs.contract import ImageFile, Job, Manifest, Timesteps
 from jobs.image_recipe import recipe
 from jobs.images.npz import Array, encode_npz, packed
+from jobs.moments import film_calls
 from jobs.store.result_store import ResultStore
 from model.errors import NonFiniteSample
 from model.images import to_png, to_uint8
@@ -25,7 +26,7 @@ from model.transfers import download
 
 from ..kinds import WORKER_KINDS
 from ..stepping.runner import Runner
-from ..stepping.trajectory import Kept
+from ..stepping.trajectory import Moment, in_film_size
 from .active import ActiveJob
 
 QUALITY, METHOD = 80, 2  # of WebP: a film of 64x64 pixels has 2 to 12 kB and takes 2 ms
@@ -89,7 +90,7 @@ def encode_images(active: ActiveJob) -> list[bytes]:
 
 
 def trace_arrays(active: ActiveJob) -> dict[str, Array]:
-    """Returns the kept moments of a finished job; empty if it keeps none.
+    """Returns the trace of a finished job; empty if it has none.
 
     `timesteps` and `alphas_cumprod`, float64 of shape (K,), tell how noisy x_t is at each moment (`levels_after`).
     `x_t` and `x_0`, float32 of shape (N, K, H, W, C), are the states and the predicted clean images of each image.
@@ -101,14 +102,16 @@ def trace_arrays(active: ActiveJob) -> dict[str, Array]:
     return {
         "timesteps": timesteps,
         "alphas_cumprod": alphas_cumprod,
-        "x_t": _stacked(active, lambda kept: kept.x),
-        "x_0": _stacked(active, lambda kept: kept.x0),
+        "x_t": _stacked(active, lambda moment: moment.x),
+        "x_0": _stacked(active, lambda moment: moment.x0),
     }
 
 
-def _stacked(active: ActiveJob, part: Callable[[Kept], Tensor]) -> Array:
-    """Returns one part of all kept moments, shape (N, K, H, W, C)."""
-    parts = torch.stack(download([part(moment) for each in active.answers for moment in each.kept]))
+def _stacked(active: ActiveJob, part: Callable[[Moment], Tensor | None]) -> Array:
+    """Returns one part of all traced moments, shape (N, K, H, W, C)."""
+    parts = torch.stack(
+        download([found for each in active.answers for moment in each.traced if (found := part(moment)) is not None])
+    )
     of_each = parts.view(len(active.answers), -1, *parts.shape[1:])
     return of_each.permute(0, 1, 3, 4, 2).contiguous().numpy()
 
@@ -164,14 +167,15 @@ def encode_films(active: ActiveJob) -> list[bytes]:
     It is empty for images that are not PNGs and for runs of a single call. The film of a job that another worker has
     begun shows what came after that.
     """
-    moments = min(len(each.frames) for each in active.filmed)
-    if active.job.planes > 1 or moments == 0:
+    filmed = [{moment.call: moment.x0 for moment in each.moments} for each in active.start.drawn]
+    calls = [call for call in film_calls(len(active.start.plan)) if all(call in each for each in filmed)]
+    if active.job.planes > 1 or not calls:
         return []
-    frames = [each.frames[len(each.frames) - moments :] for each in active.filmed]
-    pixels = download([frame for film in frames for frame in film])
-    shown = [
-        WORKER_KINDS[active.job.kind].finish(active.job, pixels[moment::moments]) for moment in range(moments)
-    ]  # of each moment the images of the answer
+    pixels = download([in_film_size(each[call]) for call in calls for each in filmed])
+    shown = [  # of each moment the images of the answer
+        WORKER_KINDS[active.job.kind].finish(active.job, [*moment])
+        for moment in zip(*[iter(pixels)] * len(filmed), strict=True)
+    ]
     return [_encode(torch.cat(film, dim=-1)) for film in zip(*shown, strict=True)]
 
 

@@ -1,15 +1,14 @@
 """A trajectory: one image that follows a plan. Its state is enough to pause it, move it and resume it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from jobs.images.films import film_size
+from jobs.moments import film_size
 from model.ddrm import Restoration
 from model.plans.plan import Plan
 from model.transfers import download, upload
@@ -17,11 +16,12 @@ from model.transfers import download, upload
 STATE = ("x", "x0", "x0_before")  # the tensors of a trajectory, shape (C, H, W), that a snapshot holds
 
 
-class Kept(NamedTuple):
-    """The state of a trajectory after a network call: x_t, and the clean image that the call predicted."""
+class Moment(NamedTuple):
+    """What is kept of a trajectory after a network call."""
 
-    x: Tensor
-    x0: Tensor
+    call: int  # from 1 on
+    x0: Tensor  # the clean image that the call predicted; in the size of a film if there is no x
+    x: Tensor | None = None  # x_t, if the call is traced
 
 
 class Condition(NamedTuple):
@@ -61,11 +61,11 @@ class Trajectory:
     weight: int = 1  # the image-steps of the job that one of its network calls counts as
     told: Told = NOTHING  # what the network is told
     base: Told = NOTHING  # what the network is told as the base of guidance, if it has no weaker network for that
-    calls: tuple[int, ...] = ()  # the network calls after which its state is kept, rising, from 1 on
-    # the states after those of them that are done. Replaced when one is added, never changed in place.
-    kept: tuple[Kept, ...] = ()
-    filmed: tuple[int, ...] = ()  # the network calls whose predictions its film shows, rising
-    frames: tuple[Tensor, ...] = ()  # these predictions, reduced to the size of a film. Snapshots do not hold them.
+    # the network calls after which a moment is kept, and whether the trace names each (`jobs.moments.kept_calls`)
+    keeps: Mapping[int, bool] = field(default_factory=dict)
+    # the moments after those of them that are done. Replaced when one is added, never changed in place. Snapshots hold
+    # those of the trace only.
+    moments: tuple[Moment, ...] = ()
 
     def planes(self, told: Told) -> Tensor:
         """Returns the planes that the network sees with x_t if it is told this, shape (P, H, W)."""
@@ -100,8 +100,13 @@ class Trajectory:
         """Number of network calls that its steps to come take."""
         return self.plan.spent[-1] - self.spent
 
-    def outcome(self, x: Tensor, x0: Tensor, z: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        """Returns the outcome of its row, x' and x0 in agreement with its measurement, and the frames up to it.
+    @property
+    def traced(self) -> list[Moment]:
+        """The moments of the trace."""
+        return [moment for moment in self.moments if moment.x is not None]
+
+    def outcome(self, x: Tensor, x0: Tensor, z: Tensor) -> tuple[Tensor, Tensor, tuple[Moment, ...]]:
+        """Returns the outcome of its row, x' and x0 in agreement with its measurement, and the moments up to it.
 
         Copied: a view of one image would keep its whole batch alive for as long as that image waits.
 
@@ -111,21 +116,21 @@ class Trajectory:
         """
         if self.restoration is not None:
             x = self.restoration.agree(self.row, x, x0, z)
-        x, x0 = x.clone(), x0.clone()
-        return x, x0, (*self.frames, _reduced(x0)) if self.row + 1 in self.filmed else self.frames
+        x, x0, call = x.clone(), x0.clone(), self.row + 1
+        if (is_traced := self.keeps.get(call)) is None:
+            return x, x0, self.moments
+        return x, x0, (*self.moments, Moment(call, x0, x) if is_traced else Moment(call, in_film_size(x0)))
 
-    def advance(self, x: Tensor, x0: Tensor, frames: tuple[Tensor, ...]) -> None:
-        """Goes to the next row, with the outcome of this one; keeps it if its call is one of `calls`.
+    def advance(self, x: Tensor, x0: Tensor, moments: tuple[Moment, ...]) -> None:
+        """Goes to the next row, with the outcome of this one.
 
         No tensor is made here: if one failed, some trajectories of a batch would have made the step and others not.
         """
-        self.x, self.x0, self.x0_before, self.frames = x, x0, self.x0, frames
+        self.x, self.x0, self.x0_before, self.moments = x, x0, self.x0, moments
         self.row += 1
-        if self.row in self.calls:
-            self.kept = (*self.kept, Kept(x, x0))
 
 
-def _reduced(x0: Tensor) -> Tensor:
+def in_film_size(x0: Tensor) -> Tensor:
     """Returns an image of shape (C, H, W) in the size of a film: itself, or averages of its pixels."""
     size = film_size(*x0.shape[1:])
     return x0 if x0.shape[1:] == size else torch.nn.functional.adaptive_avg_pool2d(x0, size)
@@ -139,7 +144,7 @@ class Snapshot(NamedTuple):
     x0: tuple[Tensor, ...]
     x0_before: tuple[Tensor, ...]
     generators: tuple[Tensor, ...]
-    kept: tuple[tuple[Kept, ...], ...]
+    traced: tuple[list[Moment], ...]
     seconds: float
 
 
@@ -154,13 +159,13 @@ def take_snapshot(trajectories: Sequence[Trajectory], *, seconds: float = 0.0) -
         tuple(t.x0 for t in trajectories),
         tuple(t.x0_before for t in trajectories),
         tuple(t.generator.get_state() for t in trajectories),
-        tuple(t.kept for t in trajectories),
+        tuple(t.traced for t in trajectories),
         seconds,
     )
 
 
 def encode_snapshot(snapshot: Snapshot, run_sha256: str) -> bytes:
-    """Returns the bytes for the result store: 150 kB for a 64x64 image, and 100 kB for each moment that it kept."""
+    """Returns the bytes for the result store: 150 kB for a 64x64 image, and 100 kB for each moment of its trace."""
     tensors = {
         "seconds": torch.tensor(snapshot.seconds, dtype=torch.float64),
         "rows": torch.tensor(snapshot.rows),
@@ -168,10 +173,10 @@ def encode_snapshot(snapshot: Snapshot, run_sha256: str) -> bytes:
         "generators": torch.stack(snapshot.generators),
         "run": torch.frombuffer(bytearray.fromhex(run_sha256), dtype=torch.uint8),
     }
-    kept = [moment for moments in snapshot.kept for moment in moments]
-    if kept:  # of all trajectories in their order; the rows tell how many each has
-        tensors["kept_x"] = torch.stack(download([each.x for each in kept]))
-        tensors["kept_x0"] = torch.stack(download([each.x0 for each in kept]))
+    traced = [moment for moments in snapshot.traced for moment in moments]
+    if traced:  # of all trajectories in their order; the rows tell how many each has
+        tensors["traced_x"] = torch.stack(download([each.x for each in traced if each.x is not None]))
+        tensors["traced_x0"] = torch.stack(download([each.x0 for each in traced]))
     return save(tensors)
 
 
@@ -185,7 +190,7 @@ def restore_snapshot(data: bytes, trajectories: Sequence[Trajectory], run_sha256
         run, rows = bytes(tensors["run"].tolist()).hex(), tensors["rows"].tolist()
         # A snapshot of an older version has no x0_before, and the plans of that version need none; nor the seconds.
         x, x0, x0_before = (_parted(tensors.get(name, tensors["x0"]), trajectories) for name in STATE)
-        kept = [Kept(*each) for each in zip(tensors.get("kept_x", ()), tensors.get("kept_x0", ()), strict=True)]
+        traced = [*zip(tensors.get("traced_x0", ()), tensors.get("traced_x", ()), strict=True)]
         # Cloned, because a view into the file's bytes is not aligned.
         states = [torch.Generator().set_state(state.clone()).get_state() for state in tensors["generators"]]
         seconds = float(tensors.get("seconds", 0.0))
@@ -195,16 +200,19 @@ def restore_snapshot(data: bytes, trajectories: Sequence[Trajectory], run_sha256
         return None
     if any(not 0 <= row <= len(t.plan) for row, t in zip(rows, trajectories, strict=True)):
         return None
-    counts = [sum(call <= row for call in t.calls) for t, row in zip(trajectories, rows, strict=True)]
-    if len(kept) != sum(counts) or any(each.x.shape != trajectories[0].x.shape for each in kept):
+    calls = [
+        [call for call, is_traced in sorted(t.keeps.items()) if is_traced and call <= row]
+        for t, row in zip(trajectories, rows, strict=True)
+    ]
+    if len(traced) != sum(map(len, calls)) or any(x.shape != trajectories[0].x.shape for _, x in traced):
         return None
-    moments = iter(kept)
+    tensors_of_calls = iter(traced)
     for i, trajectory in enumerate(trajectories):
         trajectory.row = rows[i]
         trajectory.x, trajectory.x0, trajectory.x0_before = x[i], x0[i], x0_before[i]
         trajectory.generator.set_state(states[i])
         trajectory.ready = trajectory.ready or rows[i] > 0
-        trajectory.kept = tuple(islice(moments, counts[i]))
+        trajectory.moments = tuple(Moment(call, *next(tensors_of_calls)) for call in calls[i])
     return seconds
 
 

@@ -6,10 +6,10 @@ import pytest
 from PIL import Image
 
 from app.films import FilmFormat, rendered
-from jobs.images.films import MOMENTS, film_size
+from jobs.moments import FILM_MOMENTS, film_size
 from tests.pictures import saved
 
-GREYS = [20 * moment for moment in range(MOMENTS)]
+GREYS = [20 * moment for moment in range(FILM_MOMENTS)]
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ GREYS = [20 * moment for moment in range(MOMENTS)]
 )
 def test_every_moment_is_a_frame(filmed: tuple[int, int], drawn: tuple[int, int]) -> None:
     height, width = film_size(*filmed)
-    strip = Image.new("L", (MOMENTS * width, height))
+    strip = Image.new("L", (FILM_MOMENTS * width, height))
     for moment, grey in enumerate(GREYS):
         strip.paste(grey, (moment * width, 0, (moment + 1) * width, height))
     image = Image.new("L", drawn[::-1], 255)

@@ -17,10 +17,10 @@ from PIL import Image
 from jobs.catalog import ModelInfo
 from jobs.contract import new_job
 from jobs.cost import KEPT_TWICE
-from jobs.images.films import film_size
 from jobs.images.fitting import fit, read_image
 from jobs.kinds import KINDS
 from jobs.kinds.base import Prepared
+from jobs.moments import film_size
 from jobs.store.result_store import ResultStore
 from model.checkpoint import Checkpoint
 from model.conditions import Vector
@@ -31,7 +31,7 @@ from model.shape import Shape
 from tests.small_models import NETWORK, checkpoint_of, checkpoint_of_shape, upscaler_of
 from worker.engine.active import activate
 from worker.engine.results import encode_result, store_result
-from worker.stepping.trajectory import Kept
+from worker.stepping.trajectory import Moment
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -91,10 +91,12 @@ def test_a_job_stores_at_most_what_its_price_says_and_not_much_less(
     generator = torch.Generator().manual_seed(0)
     for trajectory in active.trajectories:
         trajectory.x = torch.rand(trajectory.x.shape, generator=generator) * 2 - 1
-        trajectory.kept = (Kept(trajectory.x, trajectory.x),) * len(job.trace)
         size = (len(trajectory.x), *film_size(*trajectory.x.shape[1:]))
-        moments = torch.randint(0, 2, (len(trajectory.filmed), *size), generator=generator) * 2.0 - 1
-        trajectory.frames = tuple(moments)
+        noise = torch.randint(0, 2, (len(trajectory.keeps), *size), generator=generator) * 2.0 - 1
+        trajectory.moments = tuple(
+            Moment(call, trajectory.x, trajectory.x) if is_traced else Moment(call, small)
+            for (call, is_traced), small in zip(trajectory.keeps.items(), noise, strict=True)
+        )
     store_result(store, active, encode_result(active))
     stored = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
     stored += KEPT_TWICE * len(zlib.compress(job.model_dump_json().encode()))

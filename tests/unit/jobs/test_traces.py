@@ -16,8 +16,8 @@ from jobs.errors import JobUnreadable, RequestRefused
 from jobs.images.fitting import FittedImage
 from jobs.kinds import KINDS
 from jobs.kinds.generate import GenerateQuery
+from jobs.moments import MAX_BYTES, MAX_MOMENTS, check_trace, trace_of
 from jobs.queries import SamplingQuery
-from jobs.traces import MAX_BYTES, MAX_MOMENTS, check_trace, trace_of
 from model.folders.config import ConditionConfig, ModelConfig
 from model.networks.configs import UNetConfig
 

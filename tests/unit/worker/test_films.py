@@ -1,6 +1,7 @@
 """Films: which predictions they show, that these are those of the run, and how large they become."""
 
 import io
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,10 @@ from PIL import Image
 from torch import Tensor
 
 from jobs.contract import Job, new_job
-from jobs.images.films import MOMENTS, film_bytes, film_calls, film_size
 from jobs.kinds.base import Prepared
 from jobs.kinds.denoise import Denoising
 from jobs.kinds.generate import Generation
+from jobs.moments import FILM_MOMENTS, film_bytes, film_calls, film_size
 from jobs.params import SamplingParams
 from jobs.store.result_store import ResultStore
 from model.networks.configs import UNetConfig
@@ -26,7 +27,14 @@ from worker.engine.engine import StepEngine
 from worker.engine.local import _run
 from worker.engine.results import encode_films
 from worker.stepping.runner import Runner
-from worker.stepping.trajectory import _reduced, encode_snapshot, restore_snapshot, take_snapshot
+from worker.stepping.trajectory import (
+    Moment,
+    Trajectory,
+    encode_snapshot,
+    in_film_size,
+    restore_snapshot,
+    take_snapshot,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -54,6 +62,14 @@ def finished(active: ActiveJob) -> ActiveJob:
     return active
 
 
+def predictions(trajectory: Trajectory) -> list[Tensor]:
+    return [moment.x0 for moment in trajectory.moments]
+
+
+def moments(predicted: Iterable[Tensor]) -> tuple[Moment, ...]:
+    return tuple(Moment(call, x0) for call, x0 in enumerate(predicted, 1))
+
+
 def moments_of(film: bytes) -> list[np.ndarray[Any, Any]]:
     pixels = np.asarray(Image.open(io.BytesIO(film)))
     return np.split(pixels, pixels.shape[1] // pixels.shape[0], axis=1)
@@ -62,7 +78,7 @@ def moments_of(film: bytes) -> list[np.ndarray[Any, Any]]:
 @pytest.mark.parametrize("steps", [2, 3, 11, 12, 13, 50, 1000])
 def test_a_film_shows_a_dozen_calls_from_the_first_to_the_last(steps: int) -> None:
     calls = film_calls(steps)
-    assert len(calls) == min(steps, MOMENTS)
+    assert len(calls) == min(steps, FILM_MOMENTS)
     assert (calls[0], calls[-1]) == (1, steps)
     gaps = np.diff(calls)
     assert gaps.min() >= 1
@@ -70,22 +86,20 @@ def test_a_film_shows_a_dozen_calls_from_the_first_to_the_last(steps: int) -> No
 
 
 def test_its_moments_are_the_predictions_of_the_run(runner: Runner) -> None:
-    """Those that a trace keeps, too; the same for an image alone and among others."""
+    """Traced or not; the same for an image alone and among others."""
     active = finished(activate(job(15, n=3, trace=film_calls(15)), runner))
-    for trajectory in active.answers:
-        assert len(trajectory.frames) == MOMENTS
-        assert all(torch.equal(frame, kept.x0) for frame, kept in zip(trajectory.frames, trajectory.kept, strict=True))
     alone = finished(activate(job(15), runner))
-    assert [moments.tobytes() for moments in moments_of(encode_films(alone)[0])] == [
-        moments.tobytes() for moments in moments_of(encode_films(active)[0])
-    ]
+    (image,) = alone.answers
+    assert len(image.moments) == FILM_MOMENTS
+    assert all(torch.equal(*pair) for pair in zip(predictions(image), predictions(active.answers[0]), strict=True))
+    assert encode_films(alone)[0] == encode_films(active)[0]
 
 
 def test_moments_stand_side_by_side_in_their_order(runner: Runner) -> None:
     active = activate(job(4, n=2), runner)
     colours = [[(each + 1) / 9 * 2 - 1 for each in range(start, start + 4)] for start in (0, 4)]
     for trajectory, greys in zip(active.answers, colours, strict=True):
-        trajectory.frames = tuple(torch.full((3, 16, 16), grey) for grey in greys)
+        trajectory.moments = moments(torch.full((3, 16, 16), grey) for grey in greys)
     for film, greys in zip(encode_films(active), colours, strict=True):
         found = moments_of(film)
         assert len(found) == 4
@@ -98,7 +112,7 @@ def test_a_mean_has_the_film_of_its_mean(runner: Runner) -> None:
     mean = Denoising(sigma=20.0, depth=300, average=True)
     active = activate(job(2, n=2, task=mean), runner, sent=[torch.zeros(3, 8, 8)])
     for trajectory, grey in zip(active.answers, (-0.8, 0.4), strict=True):
-        trajectory.frames = (torch.full((3, 8, 8), grey),) * 2
+        trajectory.moments = moments([torch.full((3, 8, 8), grey)] * 2)
     (film,) = encode_films(active)
     assert all(abs(moment.astype(float) - (-0.2 + 1) * 127.5).max() <= LEVELS for moment in moments_of(film))
 
@@ -108,7 +122,7 @@ def test_large_images_have_small_films() -> None:
     assert film_size(48, 64) == (48, 64)
     wide = Runner(checkpoint_of_shape(Shape(3, 64, 128)), device=CPU, slots=1)
     active = finished(activate(job(2), wide))
-    frame = active.answers[0].frames[-1]
+    frame = active.answers[0].moments[-1].x0
     assert frame.shape == (3, 32, 64)
     pairs = active.answers[0].x0.reshape(3, 32, 2, 64, 2).mean((2, 4))
     assert (frame - pairs).abs().max() <= 4 * torch.finfo(torch.float32).eps, "averages of four pixels"
@@ -125,9 +139,9 @@ def test_a_step_whose_frame_found_no_memory_is_repeated_with_the_same_noise(monk
         calls.append(x0)
         if len(calls) == 3:  # the first image of the second step
             raise torch.OutOfMemoryError("injected")
-        return _reduced(x0)
+        return in_film_size(x0)
 
-    monkeypatch.setattr("worker.stepping.trajectory._reduced", once)
+    monkeypatch.setattr("worker.stepping.trajectory.in_film_size", once)
     engine = StepEngine(lambda event: None)
     engine.submit(active)
     while active.unfinished:
@@ -135,7 +149,7 @@ def test_a_step_whose_frame_found_no_memory_is_repeated_with_the_same_noise(monk
     assert len(calls) > 3
     for found, expected in zip(active.answers, reference.answers, strict=True):
         assert torch.equal(found.x, expected.x)
-        assert all(torch.equal(*pair) for pair in zip(found.frames, expected.frames, strict=True))
+        assert all(torch.equal(*pair) for pair in zip(predictions(found), predictions(expected), strict=True))
 
 
 def test_runs_of_one_call_and_images_that_are_not_pngs_have_none(runner: Runner) -> None:
@@ -163,7 +177,7 @@ def test_a_film_of_noise_is_within_its_price(runner: Runner, channels: int) -> N
     active = activate(job(12), runner)
     generator = torch.Generator().manual_seed(0)
     noise = (torch.randint(0, 2, (channels, 64, 64), generator=generator) * 2.0 - 1 for _ in range(12))
-    active.answers[0].frames = tuple(noise)
+    active.answers[0].moments = moments(noise)
     (film,) = encode_films(active)
     assert len(film) <= film_bytes(12, (channels, 64, 64))
 
