@@ -402,18 +402,13 @@ def test_mistakes_of_a_command_with_a_server_are_explained(
             run(*arguments, "--server", difuso.url)
 
 
-def _hear_ctrl_c() -> None:
-    """A shell lets what it starts in the background ignore SIGINT, and the children of that too."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 @pytest.mark.slow
 def test_ctrl_c_at_a_command_cancels_its_job(
     difuso: Difuso, client: Client, tmp_path: Path, wait_until: WaitUntil
 ) -> None:
     arguments = ["sample", "--server", difuso.url, "-n", "16", "--steps", "1000", "--tag", "ctrl-c"]
     command = [sys.executable, "-P", "-m", "difuso", *arguments]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=_hear_ctrl_c)
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     wait_until(lambda: [*client.jobs(tag="ctrl-c", state="running")], timeout=60, description="the job runs")
     assert process.stderr is not None
     seen = process.stderr.readline()  # so the command has heard of its job
