@@ -21,6 +21,7 @@ GROUPS = {
             "generated_client",
             "several",
             "shapes",
+            "surfaces",
             "traces",
             "upscaling",
             "weaker_network",

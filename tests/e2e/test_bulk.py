@@ -60,36 +60,20 @@ def seeds(difuso: Difuso, tag: str) -> list[int]:
 SEVERAL = [word for i in range(40) for word in ("--seed", 7 * i, "--label", CLASSES[i // 3 % 3])]
 REQUESTS = {
     "classes": ("-n", 40, "--steps", 3, "--seed", 100, "--model", "shapes", "--label", "all"),
-    "one class": ("-n", 40, "--steps", 3, "--seed", 100, "--model", "shapes", "--label", "star"),
-    "no class": ("-n", 40, "--steps", 3, "--seed", 100, "--model", "tiny"),
     "lists": ("--steps", 3, "--model", "shapes", *SEVERAL),
-    "a plan": ("-n", 3, "--seed", 100, "--model", "tiny", "--plan", "few"),
 }
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["classes", "lists", *(pytest.param(each, marks=pytest.mark.slow) for each in ("one class", "no class", "a plan"))],
-)
+@pytest.mark.parametrize("name", REQUESTS)
 def test_a_server_gives_the_bytes_of_the_local_command(difuso: Difuso, tmp_path: Path, name: str) -> None:
     run("sample", *REQUESTS[name], "--out", tmp_path / "served.npz", "--server", difuso.url)
     run("sample", *REQUESTS[name], "--out", tmp_path / "local.npz")
     assert (tmp_path / "served.npz").read_bytes() == (tmp_path / "local.npz").read_bytes()
     with np.load(tmp_path / "local.npz") as content:
         images = content["arr_0"]
-        assert len({image.tobytes() for image in images}) == len(images) == (3 if name == "a plan" else 40)
+        assert len({image.tobytes() for image in images}) == len(images) == 40
         if name == "classes":
             assert content["arr_1"].tolist() == [i % 3 for i in range(40)]
-
-
-def test_a_chunk_is_one_job_whatever_its_classes(difuso: Difuso, tmp_path: Path) -> None:
-    run("sample", *REQUESTS["classes"], "--tag", "few", "--out", tmp_path / "a.npz", "--server", difuso.url)
-    with Client(difuso.url) as client:
-        found = sorted(((job.facts["params"] for job in client.jobs(tag="few"))), key=lambda params: -params["n"])
-    assert [(each["n"], each["seed"], each["label"]) for each in found] == [
-        (CHUNK, 100, [i % 3 for i in range(CHUNK)]),
-        (40 - CHUNK, 100 + CHUNK, [i % 3 for i in range(CHUNK, 40)]),
-    ]
 
 
 def test_the_images_of_the_file_are_those_of_the_folder(tmp_path: Path) -> None:
@@ -131,20 +115,6 @@ def test_a_command_that_is_killed_goes_on_and_makes_no_image_twice(
 
 
 @pytest.mark.slow
-def test_a_local_command_that_is_killed_goes_on_on_a_server(
-    difuso: Difuso, environment: dict[str, str], tmp_path: Path, wait_until: WaitUntil, whole: bytes
-) -> None:
-    out = tmp_path / "samples.npz"
-    command = start(*LONG, "--out", out, environment=environment)
-    wait_until(lambda: parts(out), timeout=60, description="a part is there")
-    command.kill()
-    command.wait(30)
-    run("sample", *LONG, "--out", out, "--server", difuso.url, "--tag", "moved")
-    assert out.read_bytes() == whole
-    assert len(seeds(difuso, "moved")) < int(LONG[1])
-
-
-@pytest.mark.slow
 def test_a_worker_that_dies_and_a_server_that_starts_again_change_nothing(
     environment: dict[str, str], tmp_path: Path, wait_until: WaitUntil, whole: bytes
 ) -> None:
@@ -161,31 +131,6 @@ def test_a_worker_that_dies_and_a_server_that_starts_again_change_nothing(
         assert command.wait(100) == 0
         assert out.read_bytes() == whole
         assert seeds(second, "broken") == [*range(100, 100 + int(LONG[1]))]
-
-
-@pytest.mark.slow
-def test_a_job_that_is_cancelled_ends_the_command_which_then_goes_on(
-    difuso: Difuso, tmp_path: Path, wait_until: WaitUntil, whole: bytes
-) -> None:
-    out = tmp_path / "samples.npz"
-    request = (*LONG, "--out", out, "--server", difuso.url, "--tag", "cancelled")
-    log = tmp_path / "said"
-    command = start(*request, log=log)
-    wait_until(lambda: parts(out), timeout=60, description="a part is there")
-
-    def is_one_cancelled() -> bool:
-        with Client(difuso.url) as client:
-            for job in client.jobs(tag="cancelled"):  # those that have ended stay as they are
-                job.cancel()
-            return any(client.jobs(tag="cancelled", state="cancelled"))
-
-    wait_until(is_one_cancelled, timeout=60, description="a job is cancelled")
-    assert command.wait(60) == 1
-    said = log.read_text()
-    assert "is cancelled: It has no images. " in said
-    assert f"of {LONG[1]} images are kept in {out}.parts; the same command continues from there" in said
-    run("sample", *request)
-    assert out.read_bytes() == whole
 
 
 def test_mistakes_are_explained_and_leave_nothing(difuso: Difuso, small_models: Path, tmp_path: Path) -> None:

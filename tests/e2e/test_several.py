@@ -1,12 +1,10 @@
-"""Several seeds and labels in one request, over HTTP, with the client and on the command line: a whole difuso."""
+"""Several seeds and labels in one request: each image is the one that it is alone."""
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +13,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from difuso import AsyncClient, Client, cli
+from difuso import cli
 from difuso.commands.inspecting import recipe_in
-from difuso.errors import UserError
 from tests.pictures import saved
 from tests.serving import Difuso
 from tests.small_models import CLASSES
@@ -28,12 +25,6 @@ PNG = saved(Image.linear_gradient("L").resize((8, 8)).convert("RGB"), "PNG")
 MASK = saved(Image.new("L", (8, 4), 255).crop((0, 0, 8, 8)), "PNG")
 COMMON: dict[str, Any] = {"model": "shapes", "steps": 4}
 GUIDED = {"guidance_scale": 2.0, "classifier_scale": 1.5}
-
-
-@pytest.fixture(scope="module")
-def client(difuso: Difuso) -> Iterator[Client]:
-    with Client(difuso.url, timeout=None) as client:
-        yield client
 
 
 def ask(difuso: Difuso, kind: str, query: dict[str, Any], files: dict[str, bytes]) -> tuple[list[bytes], Any]:
@@ -53,15 +44,11 @@ def ask(difuso: Difuso, kind: str, query: dict[str, Any], files: dict[str, bytes
 
 SEEDS, LABELS = [9, 3, 9], ["star", "circle", "square"]
 LISTS: list[tuple[str, dict[str, Any], dict[str, bytes]]] = [
-    ("generate", {"seed": SEEDS, "label": LABELS, "sampler": "ddpm"}, {}),
-    ("generate", {"seed": SEEDS, "label": LABELS, **GUIDED}, {}),
-    ("generate", {"seed": [9, 3, 4], "label": "star"}, {}),
-    ("generate", {"seed": [9, 3, 4]}, {}),
-    ("generate", {"seed": 5, "label": LABELS}, {}),
-    ("generate", {"seed": 5, "label": "all"}, {}),
+    ("generate", {"seed": SEEDS, "label": LABELS, "sampler": "ddpm", **GUIDED}, {}),
     ("generate", {"seed": [7, 5], "label": "all", "classifier_scale": 1.5}, {}),
+    ("generate", {"seed": 5, "label": "all"}, {}),
+    ("generate", {"seed": [9, 3, 4], "label": "star"}, {}),
     ("denoise", {"seed": SEEDS, "label": LABELS, "sigma": 40, "sampler": "ddpm", **GUIDED}, {"image": PNG}),
-    ("denoise", {"seed": 5, "label": "all", "strength": 0.5, "n": 2}, {"image": PNG}),
     (
         "restore",
         {"seed": SEEDS, "label": LABELS, "task": "inpaint", "guidance_scale": 2.0},
@@ -75,13 +62,7 @@ LISTS: list[tuple[str, dict[str, Any], dict[str, bytes]]] = [
 ]
 
 
-QUICK = (1, 5, 9, 10)  # of the lists, one of each kind
-
-
-@pytest.mark.parametrize(
-    ("kind", "query", "files"),
-    [each if i in QUICK else pytest.param(*each, marks=pytest.mark.slow) for i, each in enumerate(LISTS)],
-)
+@pytest.mark.parametrize(("kind", "query", "files"), LISTS)
 def test_each_image_is_the_file_that_it_is_alone(
     difuso: Difuso, kind: str, query: dict[str, Any], files: dict[str, bytes]
 ) -> None:
@@ -104,25 +85,7 @@ def test_each_image_is_the_file_that_it_is_alone(
         assert listed or "label" not in manifest["images"][index]
 
 
-def test_the_client_takes_sequences_and_the_manifest_shows_them(difuso: Difuso, client: Client) -> None:
-    made = client.generate(seed=SEEDS, label=["star", 0, "1"], **COMMON)
-    assert list(made.pngs) == ask(difuso, "generate", {"seed": SEEDS, "label": LABELS}, {})[0]
-    assert (made.manifest["params"]["seed"], made.manifest["params"]["label"]) == (SEEDS, [2, 0, 1])
-    assert [(image["seed"], image["label"]) for image in made.manifest["images"]] == [(9, 2), (3, 0), (9, 1)]
-    again = client.generate(seed=5, label="all", n=5, **COMMON)
-    assert [image["label"] for image in again.manifest["images"]] == [0, 1, 2, 0, 1]
-    params = client.job(again.facts["id"]).facts["params"]
-    assert list(client.generate(model="shapes", **params).pngs) == list(again.pngs)  # what a job shows can be sent back
-
-
-@pytest.mark.parametrize(
-    "query",
-    [
-        pytest.param({"sampler": "ddim"}, marks=pytest.mark.slow),
-        pytest.param({"sampler": "dpmpp", "label": "star"}, marks=pytest.mark.slow),
-        {"sampler": "unipc", "label": ["star", "circle", "square"], **GUIDED},
-    ],
-)
+@pytest.mark.parametrize("query", [{"sampler": "dpmpp"}, {"sampler": "unipc", "label": LABELS, **GUIDED}])
 def test_the_ends_between_two_seeds_are_what_generate_draws(difuso: Difuso, query: dict[str, Any]) -> None:
     """Pixel for pixel; the answer is one row, and its recipes make each image again alone."""
     between = {**query, "seed": [3, 9], "lambda": [0, 0.5, 1]}
@@ -146,78 +109,30 @@ def pixels(png: bytes) -> bytes:
         return image.tobytes()
 
 
-def test_the_client_interpolates_between_two_seeds(difuso: Difuso, client: Client) -> None:
-    sent: dict[str, Any] = COMMON | {"lambda_": [0, 1], "sampler": "dpmpp"}
-    made = client.interpolate(seed=(3, 9), trace="last", **sent)
-    query = {"seed": [3, 9], "lambda": [0, 1], "sampler": "dpmpp"}
-    assert list(made.pngs) == ask(difuso, "interpolate", query, {})[0]
-    assert made.trace["x_t"].shape[:2] == (2, 1)
-    price = client.price("interpolate", seed=(3, 9), **sent)
-    assert (price.images, price.image_steps) == (2, 8)
-
-    async def ask_again() -> tuple[bytes, ...]:
-        async with AsyncClient(difuso.url) as client:
-            return (await client.interpolate(seed=(3, 9), **sent)).pngs
-
-    assert asyncio.run(ask_again()) == made.pngs
-
-
-def run(*arguments: object) -> list[str]:
-    result = CliRunner().invoke(cli.app, list(map(str, arguments)), catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.stdout.split()
-
-
-def words(name: str, values: list[Any]) -> list[Any]:
-    return [word for value in values for word in (f"--{name}", value)]
-
-
-def test_the_command_line_repeats_options_with_a_server_and_without(
-    difuso: Difuso, small_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_command_names_images_by_their_seeds_and_classes(
+    small_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DIFUSO_MODELS_DIR", str(small_models))
     (tmp_path / "a.png").write_bytes(PNG)
-    lists = (*words("seed", SEEDS), *words("label", LABELS))
-    commands: dict[str, tuple[list[Any], list[str]]] = {
-        "sample": (["sample", *lists], ["9-class2", "3-class0", "9-class1"]),
-        "all": (["sample", "--seed", 5, "--label", "all"], ["5-class0", "6-class1", "7-class2"]),
-        "denoise": (
+    lists = [f"--{name}={value}" for name, values in (("seed", SEEDS), ("label", LABELS)) for value in values]
+    commands: list[tuple[list[Any], list[str]]] = [
+        (["sample", *lists], ["9-class2", "3-class0", "9-class1"]),
+        (["sample", "--seed", 5, "--label", "all"], ["5-class0", "6-class1", "7-class2"]),
+        (
             ["denoise", tmp_path / "a.png", "--strength", 0.5, *lists],
             ["9-class2-denoise", "3-class0-denoise", "9-class1-denoise"],
         ),
-        "restore": (
-            ["restore", "colorize", tmp_path / "a.png", "--seed", 5, *words("label", LABELS)],
-            ["5-class2-restore", "6-class0-restore", "7-class1-restore"],
-        ),
-        "interpolate": (
-            [
-                "interpolate",
-                tmp_path / "a.png",
-                tmp_path / "a.png",
-                "--seed",
-                5,
-                "--label",
-                "all",
-                *words("lambda", [0.1, 0.2]),
-            ],
+        (
+            ["interpolate", *[tmp_path / "a.png"] * 2, "--seed", 5, "--label", "all", "--lambda", 0.1, "--lambda", 0.2],
             ["5-class0-0.1", "5-class1-0.2"],
         ),
-        "seeds": (
-            ["interpolate", *words("seed", [3, 9]), "--label", "star", *words("lambda", [0, 0.5])],
-            ["3-to-9-0", "3-to-9-0.5"],
-        ),
-    }
-    options = ("--model", "shapes", "--steps", 4)
-    for name, (command, stems) in commands.items():
-        here, there = tmp_path / name / "here", tmp_path / name / "there"
-        assert run(*command, *options, "-o", here) == [str(here / f"shapes-{stem}.png") for stem in stems]
-        run(*command, *options, "-o", there, "--server", difuso.url)
-        assert {path.name: path.read_bytes() for path in there.iterdir()} == {
-            path.name: path.read_bytes() for path in here.iterdir()
-        }
-    for place in ([], ["--server", difuso.url]):
-        with pytest.raises(UserError, match="n: Input should be the number of labels, 2, or omitted"):
-            run("sample", "--model", "shapes", "-n", 3, *words("label", ["star", "square"]), *place)
+        (["interpolate", "--seed", 3, "--seed", 9, "--label", "star", "--lambda", 0.5], ["3-to-9-0.5"]),
+    ]
+    for number, (command, stems) in enumerate(commands):
+        out = tmp_path / str(number)
+        words = map(str, [*command, "--model", "shapes", "--steps", 2, "-o", out])
+        done = CliRunner().invoke(cli.app, [*words], catch_exceptions=False)
+        assert done.stdout.split() == [str(out / f"shapes-{stem}.png") for stem in stems]
 
 
 @pytest.mark.parametrize(

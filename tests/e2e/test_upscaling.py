@@ -14,12 +14,9 @@ import httpx
 import pytest
 from PIL import Image
 
-from difuso import Client
 from jobs.cascade import Enlarging, enlarging_seed
 from jobs.kinds.generate import Generation
-from tests.forking import Command
 from tests.pictures import saved
-from tests.serving import ENVIRONMENT, Difuso
 from tests.waiting import wait_until
 from tests.worker_stack import RECOVERY_SECONDS, Stack
 
@@ -74,28 +71,6 @@ def test_a_cascade_has_the_pixels_of_two_requests(api: httpx.Client) -> None:
     small = api.post("/generate?seed=3&steps=6").raise_for_status().content
     assert pixels(whole) == pixels(upscaled(api, small, seed=enlarging_seed(3)))
     assert pixels(whole)[0] == (32, 32)
-
-
-def test_the_client_and_the_commands_make_the_same_images(
-    api: httpx.Client, difuso: Difuso, cascade_models_dir: Path, tmp_path: Path
-) -> None:
-    """Without a server the bytes are the same, and `difuso verify` finds them."""
-    (tmp_path / "small.png").write_bytes(PICTURE)
-    environment = ENVIRONMENT | {"DIFUSO_MODELS_DIR": str(cascade_models_dir)}
-
-    def command(*arguments: str) -> None:
-        log = tmp_path / "said"
-        assert Command(arguments, environment=environment, folder=tmp_path, log=log).wait() == 0, log.read_text()
-
-    with Client(difuso.url) as client:
-        enlarged = client.upscale(PICTURE, seed=7, steps=5).pngs
-        cascade = client.generate(upscale="tiny-up", seed=3, steps=6).pngs
-    command("upscale", "small.png", "--seed", "7", "--steps", "5")
-    command("sample", "--upscale", "tiny-up", "--seed", "3", "--steps", "6")
-    made = [tmp_path / "pictures" / name for name in ("tiny-up-7-upscale.png", "tiny-3.png")]
-    assert [path.read_bytes() for path in made] == [enlarged[0], cascade[0]]
-    command("verify", str(made[0]), "--upload", "small.png")
-    command("verify", str(made[1]))
 
 
 @pytest.mark.timeout(400)
