@@ -1,4 +1,4 @@
-"""The page in a real browser: making pictures, and what other sites cannot do with it."""
+"""The page in a real browser, in a dozen cases: drawing, finding and deleting; and other sites are kept out."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import pytest
 from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.common.by import By
-from selenium.webdriver.common.keys import Keys
 
 from tests.serving import Difuso
-from tests.small_models import CLASSES
 from tests.studio import Studio, at_both_widths
 from tests.waiting import wait_until
 
 SIZE = 16
+TEAL = [0, 128, 128, 255]
+COLOUR = "return [...arguments[0].querySelector('canvas').getContext('2d').getImageData(8, 8, 1, 1).data]"
 
 
 @pytest.fixture
@@ -50,85 +50,6 @@ def test_pictures_are_generated_and_a_command_makes_them_again(studio: Studio) -
     assert first == second
 
 
-@pytest.mark.slow
-def test_several_seeds_are_one_picture_each(studio: Studio) -> None:
-    """However many pictures the form had before."""
-    studio.fill("steps", "5")
-    studio.fill("seed", "3, 9")
-    job_id = studio.make()
-    studio.shown(job_id, 2)
-    assert captions(studio, job_id) == ["seed 3", "seed 9"]
-
-
-@pytest.mark.slow
-def test_all_classes_take_turns(studio: Studio) -> None:
-    job_id = studio.made(4, model="with-classes", seed="7", label="all")
-    expected = [*CLASSES, CLASSES[0]]
-    assert captions(studio, job_id) == [f"seed {7 + index}, {name}" for index, name in enumerate(expected)]
-
-
-def test_rows_of_classes_have_the_same_seeds(studio: Studio) -> None:
-    studio.fill("model", "with-classes")
-    studio.fill("n", "2")
-    studio.fill("steps", "3")
-    studio.fill("seed", "40")
-    label = studio.one("#form [name=label]")
-    next(each for each in label.find_elements(By.TAG_NAME, "option") if each.text == "a row of each").click()
-    job_id = studio.make()
-    studio.shown(job_id, 6)
-    params = studio.job(job_id)["params"]
-    assert (params["label"], params["seed"]) == ([0, 0, 1, 1, 2, 2], [40, 41, 40, 41, 40, 41])
-    rows = studio.all(f"#job-{job_id} .class-row")
-    assert [row.find_element(By.TAG_NAME, "h4").text for row in rows] == list(CLASSES)
-    assert [len(row.find_elements(By.TAG_NAME, "img")) for row in rows] == [2, 2, 2]
-    studio.press("Use these settings", f"#job-{job_id}")
-    again = studio.job(studio.make())
-    assert again["params"] == params
-
-
-@pytest.mark.slow
-def test_a_plan_of_the_model_can_be_chosen(studio: Studio) -> None:
-    studio.fill("plan", "few")
-    studio.fill("n", "1")
-    job_id = studio.make()
-    assert "ddim, 3 steps" in studio.shown(job_id, 1)
-
-
-def test_what_the_model_does_not_have_is_not_shown(studio: Studio) -> None:
-    """tiny has no classes and no classifier."""
-    studio.unfold()
-    for name in ("label", "guidance_scale", "classifier_scale"):
-        assert not studio.form.find_element(By.NAME, name).is_displayed()
-
-
-@pytest.mark.slow
-def test_a_weaker_network_guides_without_classes(studio: Studio) -> None:
-    studio.fill("model", "with-guide")
-    studio.unfold()
-    scale = studio.form.find_element(By.NAME, "guidance_scale")
-    assert scale.is_displayed()
-    assert scale.get_attribute("placeholder") == "default"
-    assert not studio.form.find_element(By.NAME, "label").is_displayed()
-    assert "guidance 2.5" in studio.shown(studio.made(model="with-guide"), 1)
-    assert "guidance 4" in studio.shown(studio.made(model="with-guide", guidance_scale="4"), 1)
-
-
-def test_guidance_acts_on_an_interval_of_noise_levels(studio: Studio) -> None:
-    studio.unfold()
-    studio.fill("model", "tiny")  # which nothing can guide
-    assert not studio.form.find_element(By.NAME, "guidance_low").is_displayed()
-    studio.fill("model", "with-guide")
-    low = studio.form.find_element(By.NAME, "guidance_low")
-    assert low.is_displayed()
-    assert low.get_attribute("placeholder") == "no limit"
-    job_id = studio.made(guidance_low="0.5", guidance_high="20")
-    params = studio.job(job_id)["params"]
-    assert (params["guidance_low"], params["guidance_high"]) == (0.5, 20)
-    facts = studio.view(job_id).text
-    assert "Guidance above noise \u03c3\n0.5" in facts
-    assert "Guidance up to noise \u03c3\n20" in facts
-
-
 def test_a_running_job_shows_unfinished_pictures_and_can_be_cancelled(studio: Studio) -> None:
     studio.fill("n", "16")
     studio.fill("steps", "1000")
@@ -138,14 +59,6 @@ def test_a_running_job_shows_unfinished_pictures_and_can_be_cancelled(studio: St
     studio.press("Cancel", f"#job-{job_id}")
     wait_until(lambda: studio.text(f"#job-{job_id} > .state") == "Cancelled", 10, "it is cancelled")
     assert studio.job(job_id)["state"] == "cancelled"
-
-
-def test_keys_alone_make_a_picture(studio: Studio) -> None:
-    studio.keys("n")
-    assert studio.driver.switch_to.active_element.get_attribute("id") == "kind"
-    studio.fill("steps", "3")
-    job_id = studio.after(lambda: studio.one("#form [name=steps]").send_keys(Keys.CONTROL, Keys.ENTER))
-    studio.shown(job_id, 4)
 
 
 @pytest.mark.parametrize(
@@ -158,12 +71,8 @@ def test_keys_alone_make_a_picture(studio: Studio) -> None:
             2,
             "2 pictures between two",
         ),
-        ("denoise", {"image": "teal"}, {"n": "2"}, 2, "(estimated)"),
-        ("restore", {"image": "teal"}, {"task": "colorize", "n": "1"}, 1, "Restored: add colour"),
-        pytest.param(
-            *("restore", {"image": "teal", "mask": "white"}, {"task": "inpaint", "n": "1"}, 1, "Restored: fill in"),
-            marks=pytest.mark.slow,
-        ),
+        pytest.param("denoise", {"image": "teal"}, {"n": "2"}, 2, "(estimated)", marks=pytest.mark.slow),
+        ("restore", {"image": "teal", "mask": "white"}, {"task": "inpaint", "n": "1"}, 1, "Restored: fill in"),
     ],
 )
 def test_pictures_are_made_from_pictures(
@@ -182,84 +91,6 @@ def test_pictures_are_made_from_pictures(
     job_id = studio.make()
     assert title in studio.shown(job_id, count)
     assert studio.job(job_id)["task"].get("noise") == more.get("noise")
-
-
-def offered(studio: Studio) -> list[str]:
-    options = studio.form.find_elements(By.CSS_SELECTOR, "[name=model] option")
-    return [option.get_attribute("value") or "" for option in options if option.get_attribute("hidden") is None]
-
-
-def test_a_picture_is_enlarged_by_a_model_that_can_do_that(studio: Studio, picture: Callable[[str], str]) -> None:
-    """Only such a model is offered then, and for all else only the others."""
-    assert "tiny-up" not in offered(studio)
-    studio.choose("upscale")
-    assert offered(studio) == ["tiny-up"]
-    for name, value in {"image": picture("teal"), "n": "2", "steps": "3"}.items():
-        studio.fill(name, value)
-    job = studio.done(studio.make())
-    studio.shown(job["id"], 2)
-    assert job["model"] == "tiny-up"
-    assert studio.pixels(job["links"]["images"][0]).size == (2 * SIZE, 2 * SIZE)
-    studio.choose("denoise")
-    assert "tiny-up" not in offered(studio)
-
-
-@pytest.mark.slow
-def test_generated_pictures_are_enlarged_in_the_same_job(studio: Studio) -> None:
-    job_id = studio.made(1, upscale="tiny-up", upscale_steps="2", upscale_augmentation="0.25")
-    assert "enlarged by tiny-up" in studio.text(f"#job-{job_id}")
-    studio.press("Use these settings", f"#job-{job_id}")
-    assert studio.form.find_element(By.NAME, "upscale").get_property("value") == "tiny-up"
-    studio.press("Code", f"#job-{job_id}")
-    assert "upscale=tiny-up&upscale_steps=2&upscale_augmentation=0.25" in studio.see(f"#job-{job_id} pre").text
-    studio.fill("model", "with-classes")
-    assert not studio.form.find_element(By.NAME, "upscale").is_displayed(), "no model enlarges pictures of this size"
-
-
-@pytest.mark.slow
-def test_settings_of_a_class_and_models_outlast_another_kind(studio: Studio) -> None:
-    job_id = studio.made(1, model="with-classes", label="star")
-    model, label = (studio.form.find_element(By.NAME, name) for name in ("model", "label"))
-    for kind, expected in (("upscale", "tiny-up"), ("restore", "with-classes"), ("upscale", "tiny-up")):
-        studio.choose(kind)
-        assert model.get_property("value") == expected
-    studio.press("Use these settings", f"#job-{job_id}")
-    wait_until(lambda: studio.one("#kind").get_property("value") == "generate", 5, "the form is filled in")
-    assert (model.get_property("value"), label.get_property("value")) == ("with-classes", "star")
-
-
-@pytest.mark.slow
-def test_wide_pictures_keep_their_shape(studio: Studio) -> None:
-    assert studio.made(1, model="wide")
-    assert "24\u00d716" in studio.text("#facts")
-    fit = "return getComputedStyle(document.querySelector('#jobs a.picture img')).objectFit"
-    assert studio.driver.execute_script(fit) == "contain"
-
-
-# The server does not tell its models at first, and then has no worker for them yet.
-WAKING = """
-const original = window.fetch;
-let asked = 0;
-window.fetch = async (path, options) => {
-  if (path !== "/models" || ++asked > 2) return original(path, options);
-  if (asked === 1) throw new TypeError("no answer");
-  const list = await (await original(path, options)).json();
-  return Response.json({ ...list, models: list.models.map(each => ({ ...each, state: "unknown", rate: undefined })) });
-};
-"""
-
-
-@pytest.mark.slow
-def test_a_server_that_wakes_up_is_awaited(studio: Studio) -> None:
-    studio.made(1)  # so that the speed is known
-    added = studio.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": WAKING})
-    try:
-        studio.load()
-    finally:
-        studio.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
-    assert studio.alarm == ""
-    assert "no worker yet" in studio.text("#facts")
-    wait_until(lambda: "steps/s" in studio.text("#facts"), 20, "the page knows of the worker")
 
 
 @at_both_widths
@@ -282,24 +113,6 @@ def test_what_the_server_refuses_is_told_beside_the_form(studio: Studio, tmp_pat
     assert all("415" in each for each in shown)
 
 
-def test_a_lost_server_is_said_and_unsaid(studio: Studio) -> None:
-    """Though nobody presses anything."""
-    lost = "const original = window.fetch; window.fetch = async (...asked) => {"
-    lost += "if (window.away) throw new TypeError('no answer'); return original(...asked) }; window.away = true"
-    studio.driver.execute_script(lost)
-    wait_until(lambda: studio.one("#lost").is_displayed(), 15, "the page says that the server is lost")
-    studio.click("#form button[type=submit]")
-    wait_until(lambda: "does not answer" in studio.alarm, 5, "so does the form")
-    for strip in ("#lost", "#live.lost"):
-        shown = studio.see(strip, 10).text
-        assert re.search(r"next try in [0-5] s", shown, re.IGNORECASE), shown
-    studio.driver.execute_script("window.away = false")
-    studio.press("Try now", "#lost")
-    wait_until(lambda: not studio.one("#lost").is_displayed(), 10, "the page takes it back")
-    wait_until(lambda: "worker" in studio.text("#live"), 5, "the strip tells of the workers again")
-    assert studio.alarm == ""
-
-
 def test_a_reload_keeps_the_form_and_its_files(studio: Studio, picture: Callable[[str], str]) -> None:
     wait_until(lambda: studio.text("#price"), 10, "the first form has its price")
     first = studio.text("#price")
@@ -314,20 +127,87 @@ def test_a_reload_keeps_the_form_and_its_files(studio: Studio, picture: Callable
     wait_until(lambda: studio.all(".drop img:not([hidden])"), 10, "the picture is there, too")
 
 
-FOLLOW = """
-const [path, done] = arguments;
-const ends = [];
-const source = new EventSource(path);
-source.addEventListener("succeeded", event => ends.push(event.lastEventId));
-source.onerror = () => source.readyState === EventSource.CLOSED && done(ends);
-"""
+def cards(studio: Studio) -> list[str]:
+    """The ids of the jobs that have a card of their own, from above."""
+    script = "return [...document.querySelectorAll('#jobs > article[id]')].map(each => each.id.slice(4))"
+    return list(studio.driver.execute_script(script))
 
 
-def test_a_plain_event_source_is_told_the_end_once(driver: webdriver.Chrome, studio_server: Difuso) -> None:
-    """It connects again after every end of a stream, unless the server says that nothing follows."""
-    driver.get(studio_server.url)
-    job = httpx.post(f"{studio_server.url}/generate?steps=3", headers={"Prefer": "respond-async"}).json()
-    assert driver.execute_async_script(FOLLOW, job["links"]["events"]) == ["succeeded"]
+def pick(studio: Studio, name: str, value: str) -> None:
+    studio.pick(studio.see(f"#filters [name={name}]"), value)
+
+
+def test_jobs_stay_over_reloads_and_are_filtered(studio: Studio) -> None:
+    """A job that another program made is there, too."""
+    ours = studio.made(1)
+    theirs = str(httpx.post(f"{studio.url}/generate?model=with-classes&steps=2", timeout=30).headers["X-Job-Id"])
+    wait_until(lambda: theirs in cards(studio), 15, "the other job appears by itself")
+    studio.load()
+    wait_until(lambda: {ours, theirs} <= set(cards(studio)), 10, "both are there after a reload")
+    assert cards(studio).index(theirs) < cards(studio).index(ours)  # newest first
+    pick(studio, "model", "with-classes")
+    wait_until(lambda: theirs in cards(studio) and ours not in cards(studio), 10, "one model is shown")
+    pick(studio, "kind", "restore")
+    wait_until(lambda: theirs not in cards(studio), 10, "one kind is shown")
+    pick(studio, "model", "")
+    pick(studio, "kind", "")
+    pick(studio, "state", "failed")
+    wait_until(lambda: studio.text("#more"), 10, "the end is shown")
+    assert ours not in cards(studio)
+
+
+def test_deleting_says_how_many_can_be_undone_and_deletes_on_the_server(studio: Studio) -> None:
+    """By a button of the card, and by the key of a focused picture; a reload does at once what is not undone."""
+    job_id = studio.made(2)
+    image = studio.job(job_id)["links"]["images"][0]
+    studio.press("Delete all 2", f"#job-{job_id}")
+    wait_until(lambda: job_id not in cards(studio), 10, "the card goes")
+    assert "2 pictures deleted" in studio.text("#notices")
+    studio.press("Undo", "#notices")
+    wait_until(lambda: job_id in cards(studio), 5, "the card is back")
+    assert httpx.get(studio.url + image).status_code == 200
+    studio.shown(job_id, 2)
+    studio.driver.execute_script(f"document.querySelector('#job-{job_id} a.picture').focus()")
+    studio.keys("x")
+    wait_until(lambda: job_id not in cards(studio), 10, "the card goes again")
+    studio.load()
+    wait_until(lambda: httpx.get(studio.url + image).status_code == 410, 10, "the server has deleted the images")
+    wait_until(lambda: studio.all("#jobs > article, #more .empty"), 10, "the gallery is there")
+    assert job_id not in cards(studio)
+
+
+def test_settings_of_a_picture_fill_the_form_and_make_it_again(studio: Studio) -> None:
+    fields = {"model": "with-classes", "sampler": "ddim", "label": "star", "guidance_scale": "2", "seed": "5"}
+    job_id = studio.made(2, **fields)
+    studio.open()
+    studio.view(job_id, 1)
+    studio.press("Use these settings", "dialog.viewer")
+    sampler = studio.form.find_element(By.NAME, "sampler")
+    wait_until(lambda: sampler.get_property("value") == "ddim", 5, "the form is filled in")
+    again = studio.done(studio.make())
+    assert again["params"] == {**studio.job(job_id)["params"], "n": 1, "seed": 6}
+    first, second = (
+        httpx.get(studio.url + link).content
+        for link in (studio.job(job_id)["links"]["images"][1], again["links"]["images"][0])
+    )
+    assert first == second
+
+
+@at_both_widths
+def test_a_model_is_picked_by_what_it_draws_and_draws_at_once(studio: Studio) -> None:
+    studio.click("#pick")
+    tile = studio.see("dialog.picker .tile[data-model='tiny']")
+    assert "A network of random weights, with seed 0." in tile.text, "the first sentence of its card"
+    wait_until(lambda: studio.driver.execute_script(COLOUR, tile) == TEAL, 5, "its sheet is shown")
+    studio.press("Choose", "dialog.picker .tile[data-model='with-classes']")
+    assert studio.one("#model").get_property("value") == "with-classes"
+    studio.click("#pick")
+    chosen = studio.see("dialog.picker .tile[data-model='with-classes'] [aria-pressed=true]")
+    assert chosen.text == "Choose"
+    job = studio.done(studio.after(lambda: studio.press("Draw 4", "dialog.picker .tile[data-model='tiny']")))
+    studio.shown(job["id"], 4)
+    assert (job["params"]["sampler"], job["params"]["steps"]) == ("ddim", 3), "its plan of the fewest steps"
+    assert not studio.all("dialog.picker")
 
 
 FETCH = """

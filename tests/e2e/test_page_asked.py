@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +14,15 @@ from selenium.webdriver import ActionChains, Keys
 from tests.studio import Studio
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 ROWS = "\nrows"  # the label by which the form asks for a row of each class
-NUMBERED = "{name: 'x', classes: ['1', '10', '2', '1'], conditions: {label: {values: ['1', '10', '2', '3']}}}"
 
 
 def imported(studio: Studio, module: str, expression: str) -> Any:
     """The value of a JavaScript expression with a module as `it`."""
     script = f"const done = arguments[0]; import('/static/{module}.js').then(it => done({expression}))"
     return studio.driver.execute_async_script(script)
-
-
-def test_classes_are_asked_for_by_names_of_their_own(studio: Studio) -> None:
-    """The index of one class may be the name of another, and two may share a name."""
-    put = f"it.models.set('x', {NUMBERED})"
-    assert imported(studio, "models", f"({put}, it.labelFor('x', [1, 3]))") == ["10", "3"]
-    rows = "{const q = new URLSearchParams('model=with-classes&seed=5'); it.askRows(q); return String(q)}"
-    asked = "label=circle&seed=5&label=square&seed=5&label=star&seed=5"
-    assert imported(studio, "classes", f"(() => {rows})()") == f"model=with-classes&{asked}"
-    job_id = studio.made(1, model="with-classes", label="square", seed="40")
-    job = httpx.get(f"{studio.url}/jobs/{job_id}").text
-    assert "label=square" in imported(studio, "describe", f"String(it.queryOf({job}))")
 
 
 def test_the_code_of_a_picture_tells_its_conditions(studio: Studio, tmp_path: Path) -> None:
@@ -143,12 +131,6 @@ def test_arrows_choose_pictures_in_the_gallery_and_scroll_elsewhere(studio: Stud
     """
     studio.see("#grid form" if view == "#grid" else "#jobs a.picture")
     assert studio.driver.execute_script(prevented) is (view == "#gallery")
-
-
-def test_the_lesson_offers_models_that_need_be_told_nothing(studio: Studio) -> None:
-    names = imported(studio, "models", "it.teachable().map(model => model.name)")
-    assert "tiny" in names
-    assert not {"told", "tiny-up"} & set(names), "which must be told a vector, or an image"
 
 
 def test_only_a_click_outside_closes_a_dialog(studio: Studio) -> None:
@@ -263,59 +245,3 @@ def test_a_double_click_opens_one_picture(studio: Studio) -> None:
     studio.keys(Keys.ESCAPE)
     wait_until(lambda: not studio.all("dialog.viewer"), 10, "it is closed")
     wait_until(lambda: "picture" not in studio.driver.current_url, 10, "its address is left")
-
-
-def test_a_lesson_about_a_picture_that_is_gone_leads_to_the_gallery(studio: Studio) -> None:
-    studio.load("#learn=00000000-0000-4000-8000-000000000000/0")
-    wait_until(lambda: studio.driver.execute_script("return location.hash") == "#gallery", 10, "the address is left")
-    assert studio.one("#gallery").is_displayed()
-    (error,) = studio.errors()
-    assert "404" in error, "the browser says that there is no such job"
-
-
-# The server lists one waiting job without its place, has become unable to read another, and lists a third no more.
-LATER = """
-const done = arguments[0];
-Promise.all([import("/static/store.js"), import("/static/follow.js")]).then(async ([{ jobs }, { lookNow }]) => {
-  const original = window.fetch;
-  const job = (id, state, more) => ({
-    id, state, kind: "generate", model: "tiny", accepted_at: "2026-01-01T00:00:00Z", urgency: 3, timings: {},
-    params: { n: 1, steps: 9, seed: 1, sampler: "ddim", guidance_scale: 1 }, steps: { done: 0, total: 9 },
-    links: { self: `/jobs/${id}`, events: `/jobs/${id}/events` }, ...more,
-  });
-  const problem = { type: "/problems/job-unreadable", title: "", status: 410, detail: "" };
-  const options = { status: 410, headers: { "Content-Type": "application/problem+json" } };
-  window.fetch = async (path, ...rest) => {
-    if (path.startsWith("/jobs/unreadable")) return Response.json(problem, options);
-    if (path.startsWith("/jobs/waiting")) return new Promise(() => {});
-    return path.startsWith("/jobs?") ? Response.json({ jobs: [job("waiting", "queued")] }) : original(path, ...rest);
-  };
-  const soon = new Date(Date.now() + 300).toISOString();
-  jobs.put(job("waiting", "queued", { position: 5, eta_seconds: 90 }));
-  jobs.put(job("unreadable", "queued"));
-  jobs.put(job("old", "succeeded", { expires_at: soon }));
-  const gone = new Set();
-  jobs.addEventListener("job", ({ detail }) => gone.add(detail.id));
-  lookNow();
-  const seen = setInterval(() => {
-    if (!["waiting", "unreadable", "old"].every(id => gone.has(id))) return;
-    clearInterval(seen);
-    window.fetch = original;
-    done([jobs.get("waiting").position ?? null, jobs.get("unreadable").state]);
-  }, 50);
-});
-"""
-
-
-def test_the_page_follows_jobs_that_it_does_not_see(studio: Studio) -> None:
-    """A place in the queue that nobody tells any more, a job that this version cannot read, one whose time is over."""
-    studio.driver.execute_script("location.hash = '#grid'")
-    studio.driver.set_script_timeout(20)
-    assert studio.driver.execute_async_script(LATER) == [None, "failed"]
-
-
-def test_arrays_of_sixteen_bits_are_read(studio: Studio) -> None:
-    file = io.BytesIO()
-    np.savez(file, arr_0=np.array([[1, 65535]], np.uint16))
-    numbers = f"new Uint8Array({[*file.getvalue()]}).buffer"
-    assert imported(studio, "npz", f"[...it.readNpz({numbers}).get('arr_0').data]") == [1, 65535]

@@ -64,6 +64,7 @@ def test_each_condition_has_a_field_of_its_type(studio: Studio, layout: str) -> 
     assert studio.done(again)["params"]["conditions"] == studio.job(job_id)["params"]["conditions"]
 
 
+@pytest.mark.slow
 def test_guidance_acts_on_what_the_form_names(studio: Studio, layout: str) -> None:
     fill_in(studio, layout)
     studio.fill("condition:glasses", "round")
@@ -79,12 +80,14 @@ def test_guidance_acts_on_what_the_form_names(studio: Studio, layout: str) -> No
     assert not studio.one("#guides").is_displayed(), "one condition needs no choice"
 
 
+@pytest.mark.slow
 def test_a_choice_with_a_space_is_told(studio: Studio) -> None:
     studio.fill("model", "with-glasses")
     studio.fill("condition:glasses", "eye patch")
     assert conditions_of(studio, studio.made(1)) == {"glasses": ["eye patch"]}
 
 
+@pytest.mark.slow
 def test_pictures_of_one_seed_are_named_by_what_they_were_told(studio: Studio) -> None:
     glasses = ["none", "eye patch", "none"]
     query = {
@@ -98,6 +101,7 @@ def test_pictures_of_one_seed_are_named_by_what_they_were_told(studio: Studio) -
     assert studio.texts(f"#job-{job_id} figcaption") == ["Seed 5, none", "Seed 5, eye patch", "Seed 6"]
 
 
+@pytest.mark.slow
 def test_a_reload_and_a_recipe_keep_what_was_told(studio: Studio, layout: str) -> None:
     fill_in(studio, layout)
     studio.fill("condition:glasses", "none")
@@ -110,6 +114,7 @@ def test_a_reload_and_a_recipe_keep_what_was_told(studio: Studio, layout: str) -
     wait_until(lambda: studio.driver.execute_script(files) == 1, 10, "the layout is there, too")
 
 
+@pytest.mark.slow
 def test_a_surprise_is_told_and_differs(studio: Studio, layout: str) -> None:
     fill_in(studio, layout)
     found = set()
@@ -122,6 +127,7 @@ def test_a_surprise_is_told_and_differs(studio: Studio, layout: str) -> None:
     assert 0 <= conditions_of(studio, job_id)["age"][0] <= 100
 
 
+@pytest.mark.slow
 def test_the_grid_sweeps_a_condition(studio: Studio, layout: str) -> None:
     fill_in(studio, layout)
     studio.fill("steps", "2")

@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pytest
 from PIL import Image
 from selenium.webdriver import ActionChains
 from selenium.webdriver.common.keys import Keys
@@ -14,6 +15,8 @@ from selenium.webdriver.remote.webelement import WebElement
 from jobs.moments import film_size
 from tests.studio import Studio, at_both_widths
 from tests.waiting import wait_until
+
+pytestmark = pytest.mark.slow
 
 SIZE, STEPS, MOMENTS = 16, 14, 12
 DRAWN = "const {width, height} = arguments[0];"

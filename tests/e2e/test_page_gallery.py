@@ -8,11 +8,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from tests.studio import Studio, at_both_widths
 from tests.waiting import wait_until
+
+pytestmark = pytest.mark.slow
 
 
 def cards(studio: Studio) -> list[str]:
@@ -23,25 +24,6 @@ def cards(studio: Studio) -> list[str]:
 
 def pick(studio: Studio, name: str, value: str) -> None:
     studio.pick(studio.see(f"#filters [name={name}]"), value)
-
-
-def test_jobs_stay_over_reloads_and_are_filtered(studio: Studio) -> None:
-    """A job that another program made is there, too."""
-    ours = studio.made(1)
-    theirs = str(httpx.post(f"{studio.url}/generate?model=with-classes&steps=2", timeout=30).headers["X-Job-Id"])
-    wait_until(lambda: theirs in cards(studio), 15, "the other job appears by itself")
-    studio.load()
-    wait_until(lambda: {ours, theirs} <= set(cards(studio)), 10, "both are there after a reload")
-    assert cards(studio).index(theirs) < cards(studio).index(ours)  # newest first
-    pick(studio, "model", "with-classes")
-    wait_until(lambda: theirs in cards(studio) and ours not in cards(studio), 10, "one model is shown")
-    pick(studio, "kind", "restore")
-    wait_until(lambda: theirs not in cards(studio), 10, "one kind is shown")
-    pick(studio, "model", "")
-    pick(studio, "kind", "")
-    pick(studio, "state", "failed")
-    wait_until(lambda: studio.text("#more"), 10, "the end is told")
-    assert ours not in cards(studio)
 
 
 def test_scrolling_loads_older_jobs(studio: Studio) -> None:
@@ -89,44 +71,6 @@ def test_one_picture_and_all_are_saved(studio: Studio, tmp_path: Path) -> None:
     assert studio.downloaded(tmp_path, "*71.png").read_bytes() == httpx.get(studio.url + links[1]).content
 
 
-def test_settings_of_a_picture_fill_the_form_and_make_it_again(studio: Studio) -> None:
-    fields = {"model": "with-classes", "sampler": "ddim", "label": "star", "guidance_scale": "2", "seed": "5"}
-    job_id = studio.made(2, **fields)
-    studio.open()
-    studio.view(job_id, 1)
-    studio.press("Use these settings", "dialog.viewer")
-    sampler = studio.form.find_element(By.NAME, "sampler")
-    wait_until(lambda: sampler.get_property("value") == "ddim", 5, "the form is filled in")
-    again = studio.done(studio.make())
-    assert again["params"] == {**studio.job(job_id)["params"], "n": 1, "seed": 6}
-    first, second = (
-        httpx.get(studio.url + link).content
-        for link in (studio.job(job_id)["links"]["images"][1], again["links"]["images"][0])
-    )
-    assert first == second
-
-
-def test_deleting_says_how_many_can_be_undone_and_deletes_on_the_server(studio: Studio) -> None:
-    """By a button of the card, and by the key of a focused picture; a reload does at once what is not undone."""
-    job_id = studio.made(2)
-    image = studio.job(job_id)["links"]["images"][0]
-    studio.press("Delete all 2", f"#job-{job_id}")
-    wait_until(lambda: job_id not in cards(studio), 10, "the card goes")
-    assert "2 pictures deleted" in studio.text("#notices")
-    studio.press("Undo", "#notices")
-    wait_until(lambda: job_id in cards(studio), 5, "the card is back")
-    assert httpx.get(studio.url + image).status_code == 200
-    studio.shown(job_id, 2)
-    studio.driver.execute_script(f"document.querySelector('#job-{job_id} a.picture').focus()")
-    studio.keys("x")
-    wait_until(lambda: job_id not in cards(studio), 10, "the card goes again")
-    studio.load()
-    wait_until(lambda: httpx.get(studio.url + image).status_code == 410, 10, "the server has deleted the images")
-    wait_until(lambda: studio.all("#jobs > article, #more .empty"), 10, "the gallery is there")
-    assert job_id not in cards(studio)
-
-
-@pytest.mark.slow
 def test_the_card_of_a_job_without_pictures_stays_away_once_it_is_deleted(studio: Studio) -> None:
     job_id = httpx.post(f"{studio.url}/generate?n=8&steps=1000", headers={"Prefer": "respond-async"}).json()["id"]
     httpx.delete(f"{studio.url}/jobs/{job_id}")
@@ -140,15 +84,6 @@ def test_the_card_of_a_job_without_pictures_stays_away_once_it_is_deleted(studio
     assert job_id not in cards(studio)
 
 
-@pytest.mark.slow
-def test_the_card_of_a_job_goes_at_its_time(studio: Studio) -> None:
-    job_id = studio.made(1)
-    again = "Date.now = () => 8e15; import('/static/follow.js').then(({ refresh }) => refresh(arguments[0]))"
-    studio.driver.execute_script(again, job_id)
-    wait_until(lambda: job_id not in cards(studio), 5, "the card goes")
-
-
-@pytest.mark.slow
 def test_a_job_that_the_server_has_forgotten_goes(studio: Studio) -> None:
     forgotten = "0f8fad5b-d9cb-469f-a165-70867728950e"
     job = {**studio.job(studio.made(1)), "id": forgotten, "state": "queued"}
@@ -158,7 +93,6 @@ def test_a_job_that_the_server_has_forgotten_goes(studio: Studio) -> None:
     assert all("404" in each for each in studio.errors())
 
 
-@pytest.mark.slow
 def test_a_key_that_is_held_deletes_nothing(studio: Studio) -> None:
     job_id = studio.made(1)
     studio.view(job_id)
@@ -169,7 +103,6 @@ def test_a_key_that_is_held_deletes_nothing(studio: Studio) -> None:
     wait_until(lambda: "1 picture deleted" in studio.text("#notices"), 5, "a key that is pressed does")
 
 
-@pytest.mark.slow
 def test_an_open_picture_has_an_address_and_back_closes_it(studio: Studio) -> None:
     job_id = studio.made(2, seed="60")
     where = "return location.hash"
@@ -191,7 +124,6 @@ def test_an_open_picture_has_an_address_and_back_closes_it(studio: Studio) -> No
     assert all("404" in each for each in studio.errors())
 
 
-@pytest.mark.slow
 def test_a_card_names_the_class_and_counts_the_steps_of_each_picture(studio: Studio) -> None:
     fields = {"model": "with-classes", "label": "star", "n": "8", "steps": "1000"}
     for name, value in fields.items():
@@ -243,7 +175,6 @@ def test_news_wait_while_their_button_has_the_focus_and_a_key_presses_it(studio:
     assert "undone" in studio.text("#notices")
 
 
-@pytest.mark.slow
 @at_both_widths
 def test_a_result_out_of_view_is_told(studio: Studio) -> None:
     studio.made(1)
@@ -301,7 +232,6 @@ window.fetch = (path, options) => {
 """
 
 
-@pytest.mark.slow
 def test_few_connections_follow_many_jobs(studio: Studio) -> None:
     """Two streams at most, although more jobs are visible; browsers open six connections for all tabs together."""
     ids = [

@@ -12,6 +12,8 @@ from tests.pictures import chunk, png
 from tests.studio import Studio
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 LARGEST_CARD = 1 << 20  # bytes
 BAD = {"toString": "no function"}
 RECIPE = {"kind": "generate", "model": "tiny", "seed": 1, "steps": 2, "sampler": "ddim"}
@@ -67,7 +69,6 @@ def test_only_recipes_of_our_kinds_can_be_made_again(studio: Studio, tmp_path: P
         assert "no recipe" in drop(studio, file, other), other
 
 
-@pytest.mark.slow
 def test_descriptions_made_to_be_slow_are_read(studio: Studio) -> None:
     """Each in linear time, which is a moment; in quadratic time it takes longer than the driver waits."""
     script = """

@@ -18,6 +18,8 @@ from model.plans.schedule import NoiseSchedule
 from tests.studio import Studio, at_both_widths
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 PIXELS = """
 const canvas = document.querySelector(`#learn [data-shows=${arguments[0]}]`);
 const { width, height } = canvas;

@@ -5,10 +5,13 @@ from functools import partial
 from typing import Any
 
 import httpx
+import pytest
 from selenium.webdriver.common.by import By
 
 from tests.studio import Studio, at_both_widths
 from tests.waiting import wait_until
+
+pytestmark = pytest.mark.slow
 
 
 def ring_of(studio: Studio, address: str) -> list[dict[str, Any]]:
@@ -104,24 +107,6 @@ def test_a_link_fills_in_what_it_names_and_nothing_stays_of_the_link_before(stud
     assert studio.job(studio.make())["params"]["steps"] == 3
 
 
-def test_code_for_exactly_this_picture(studio: Studio) -> None:
-    """As curl, as Python and for the command line; the Python is run."""
-    job_id = studio.made(2, seed="90")
-    studio.view(job_id, 1)
-    studio.click("dialog.viewer summary")
-    code = studio.see("dialog.viewer .terminal pre")
-    assert "seed=91" in code.text
-    studio.press("difuso", "dialog.viewer .terminal")
-    assert code.text.startswith("difuso sample --model tiny ")
-    assert f"--server {studio.url}" in code.text
-    studio.press("Python", "dialog.viewer .terminal")
-    lines = code.text.splitlines()
-    made: dict[str, Any] = {}
-    exec("\n".join(lines[:4]), made)  # all but saving the picture
-    with made["client"]:
-        assert list(made["pictures"].pngs) == [httpx.get(f"{studio.url}/jobs/{job_id}/images/1").content]
-
-
 UNKNOWN = "0f8fad5b-d9cb-469f-a165-70867728950e"
 FAILING = """
 const original = window.fetch;
@@ -161,28 +146,3 @@ def test_links_to_what_cannot_be_read_now_say_why_and_stay(studio: Studio) -> No
         wait_until(partial(says, studio, "Out of order."), 5, "the reason is shown")
         assert studio.driver.execute_script("return location.hash") == f"#{link}"
     assert studio.one("#model").get_property("value") == model
-
-
-# The ages that neighbours of a picture of the age 50 are told, and the words for two pictures around one of no age.
-AGES = """
-const [job, done] = arguments;
-const age = { type: "number", low: 0, high: 100, null: true };
-const told = (name, age) => ({ ...job, model: name, params: { ...job.params, conditions: age && { age: [age] } } });
-const modules = ["models", "neighbours"].map(name => import(`/static/${name}.js`));
-Promise.all(modules).then(async ([{ models }, { differenceOf, neighboursOf }]) => {
-  models.set("ages", { name: "ages", conditions: { age } });
-  const rings = await Promise.all(Array.from({ length: 6 }, () => neighboursOf(told("ages", 50), 0)));
-  const ages = rings.flat().filter(({ kind }) => kind === "generate").flatMap(({ query }) => query.getAll("condition"));
-  const centre = { job: told("ages"), index: 0 };
-  const words = [100 / 3, undefined].map(age => differenceOf(told("ages", age), 0, centre));
-  done([[...new Set(ages)].sort(), ...words]);
-});
-"""
-
-
-def test_numbers_of_neighbours_differ_from_the_centre_and_are_short(studio: Studio) -> None:
-    job = studio.job(studio.made(1, seed="95"))
-    ages, with_age, without_age = studio.driver.execute_async_script(AGES, job)
-    assert ages == ["age:0", "age:100"], "not 50, the age of the picture itself"
-    assert with_age == "33.33"
-    assert without_age == "Seed 95"

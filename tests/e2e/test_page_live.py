@@ -3,9 +3,12 @@
 import re
 
 import httpx
+import pytest
 
 from tests.studio import Studio, at_both_widths
 from tests.waiting import wait_until
+
+pytestmark = pytest.mark.slow
 
 STEPS = 50  # image-steps that a job has made at each look
 # The server tells of one job that runs and of two that wait, until `window.ended`.

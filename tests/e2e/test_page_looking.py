@@ -16,6 +16,8 @@ from selenium.webdriver.remote.webelement import WebElement
 from tests.studio import Studio, at_both_widths
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 SIZE = 16
 WIDTH = "return document.querySelector(arguments[0])?.getBoundingClientRect().width"
 
@@ -179,7 +181,6 @@ def test_pictures_are_compared(studio: Studio) -> None:
     wait_until(lambda: len(studio.all("#compare canvas")) == 2, 10, "a link shows the comparison again")
 
 
-@pytest.mark.slow
 def test_two_cells_of_a_grid_are_compared(studio: Studio) -> None:
     studio.click("nav a[href='#grid']")
     values = studio.see(".grid-form .triple input")

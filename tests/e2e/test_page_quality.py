@@ -1,157 +1,25 @@
-"""How well the page is made, in a real browser: access for all, languages, keys, weight, and pixels that stay sharp."""
+"""How well the page is made: languages, layout, weight, API keys, and pixels that stay sharp."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import re
-import subprocess
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import partial
-from graphlib import TopologicalSorter
 from pathlib import Path
 
 import httpx
 import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
-from selenium.webdriver.common.keys import Keys
 
 from tests.serving import ENVIRONMENT, Difuso, running
 from tests.studio import Studio, at_both_widths
 from tests.waiting import wait_until
 
-ROOT = Path(__file__).parents[2]
-STATIC = ROOT / "app" / "static"
-AXE = ROOT / ".venv" / "axe" / "axe_playwright_python" / "axe.min.js"
-PARTS = ["learn", "modelcard"]  # folders that are loaded when they are opened
-OWN = (path for part in PARTS for path in STATIC.glob(f"{part}/*.js") if path.stem not in ("en", "es"))
-MODULES = [*STATIC.glob("*.js"), *OWN]
+pytestmark = pytest.mark.slow
+
 WEIGHT = 120_000  # bytes
-
-
-@pytest.fixture(scope="module")
-def axe() -> str:
-    """The program axe-core, which `make test` fetches."""
-    if not AXE.exists():
-        message = "there is no axe-core: run `make .venv/axe`, as `make test` does"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    return AXE.read_text("utf-8")
-
-
-@at_both_widths
-@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
-def test_axe_finds_nothing(studio: Studio, axe: str, tmp_path: Path, scheme: str) -> None:
-    """Neither on the page, nor in any of its dialogs and tools."""
-    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-    studio.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-    found: dict[str, list[str]] = {}
-
-    def look(name: str) -> None:
-        if violations := studio.axe(axe):
-            found[name] = violations
-
-    job_id = studio.made(2, model="with-classes", label="star")
-    look("gallery")
-    studio.click("[popovertarget=queue]")
-    look("queue")
-    studio.keys(Keys.ESCAPE)
-    studio.view(job_id)
-    studio.click("dialog.viewer summary")
-    studio.see("dialog.viewer .terminal")
-    look("viewer")
-    studio.press("Denoising", "dialog.viewer")
-    studio.see("dialog.viewer .strips")
-    look("film")
-    studio.press("Restore", "dialog.viewer")
-    wait_until(lambda: studio.button("Paint what is missing").is_enabled(), 5, "the picture is there")
-    look("restore")
-    studio.press("Paint what is missing")
-    studio.see("dialog.mask canvas")
-    look("mask")
-    studio.keys(Keys.ESCAPE)
-    studio.choose("interpolate")
-    look("interpolate")
-    studio.choose("denoise")
-    look("denoise")
-    studio.click("#help")
-    look("keys")
-    studio.keys(Keys.ESCAPE)
-    studio.click("#about")
-    studio.see("dialog.model-card .sample")
-    look("model")
-    studio.keys(Keys.ESCAPE)
-    studio.click("#pick")
-    look("picker")
-    studio.keys(Keys.ESCAPE)
-    studio.click("nav a[href='#grid']")
-    studio.see("#grid .grid-form")
-    look("grid")
-    studio.driver.execute_script(f"location.hash = '#like={job_id}/0'")
-    wait_until(lambda: len(studio.all("#like .ring a.picture")) == 9, 30, "a ring is drawn")
-    look("like")
-    studio.driver.execute_script(f"location.hash = '#compare={job_id}/0,{job_id}/1'")
-    for mode in ("Side by side", "Divider", "Difference"):
-        studio.press(mode, "#compare")
-        look(mode)
-    studio.click("nav a[href='#gallery']")
-    studio.see("#gallery")  # where the reader was; only then is there something to scroll
-    studio.driver.execute_script(f"document.getElementById('job-{job_id}').scrollIntoView()")
-    picture = studio.see(f"#job-{job_id} a.picture")
-    studio.driver.execute_script("arguments[0].focus()", picture)
-    studio.keys("s")
-    studio.see("#selection")
-    look("selection")
-    studio.press("Clear", "#selection")
-    studio.press("Delete all 2", f"#job-{job_id}")
-    studio.see("#notices .note")
-    studio.driver.execute_script("document.getElementById('lost').hidden = false")
-    look("notices")
-    assert found == {}
-
-
-@at_both_widths
-@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
-def test_axe_finds_nothing_in_the_lesson(studio: Studio, axe: str, scheme: str) -> None:
-    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-    studio.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-    studio.click("nav a[href='#learn']")
-    studio.see("#learn .backward")
-    studio.press("One step", "#learn")
-    studio.see("#learn .path li")
-    assert studio.axe(axe) == []
-
-
-@pytest.mark.parametrize("folder", ["texts", *PARTS])
-def test_both_languages_have_the_same_texts(folder: str) -> None:
-    script = f"const folder = './{folder}';"
-    script += """
-    const [en, es] = await Promise.all(["en", "es"].map(name => import(`${folder}/${name}.js`)));
-    console.log(JSON.stringify([en, es].map(({ default: all }) =>
-      Object.entries(all).map(([key, text]) => [key, typeof text, typeof text === "function" ? text.length : 0]))));
-    """
-    run = subprocess.run(
-        ["node", "--input-type=module", "-e", script], cwd=STATIC, capture_output=True, text=True, check=False
-    )
-    if run.returncode:
-        pytest.skip(f"node is not there or fails: {run.stderr[:200]}")
-    english, spanish = json.loads(run.stdout)
-    assert english == spanish
-
-
-def test_every_text_is_used_and_every_used_text_exists() -> None:
-    texts = "".join((STATIC / folder / "en.js").read_text("utf-8") for folder in ("texts", *PARTS))
-    keys = set(re.findall(r"^  (\w+):", texts, re.MULTILINE))
-    code = "".join(path.read_text("utf-8") for path in [*MODULES, STATIC / "index.html"])
-    named = set(re.findall(r'data-t(?:-\w+)?="(\w+)"', code)) | set(re.findall(r'\bt\("(\w+)"', code))
-    assert named <= keys
-    prefixes = tuple(re.findall(r"`(\w+_)\$\{", code))
-    unused = {key for key in keys if not re.search(rf"\b{key}\b", code) and not key.startswith(prefixes)}
-    assert {key.removesuffix("Hint") for key in unused} <= {"empty", "noMatch", "noFavourites"}
 
 
 def test_the_language_is_the_readers_and_a_choice_stays(studio: Studio) -> None:
@@ -174,16 +42,6 @@ def test_the_language_is_the_readers_and_a_choice_stays(studio: Studio) -> None:
         studio.driver.execute_cdp_cmd("Emulation.setUserAgentOverride", english)
 
 
-@pytest.mark.slow
-def test_of_two_languages_the_one_that_was_chosen_last_is_spoken(studio: Studio) -> None:
-    """However long the texts of the other one are on their way."""
-    script = "const done = arguments[0]; import('/static/texts.js').then(({ speak }) =>"
-    script += "Promise.all([speak('es'), speak('en')])).then(() => done(document.documentElement.lang))"
-    assert studio.driver.execute_async_script(script) == "en"
-    assert studio.text("#form button.main") == "Make pictures"
-
-
-@pytest.mark.slow
 @at_both_widths
 def test_every_form_and_what_the_server_refuses_is_spanish(studio: Studio) -> None:
     studio.pick(studio.one("#language"), "es")
@@ -202,34 +60,6 @@ def test_every_form_and_what_the_server_refuses_is_spanish(studio: Studio) -> No
     studio.choose("upscale")
     assert "Ruido añadido antes" in studio.text("#form")
     assert [each.get_attribute("name") for each in studio.all("#form [name=fit]")] == ["fit"]
-
-
-def test_the_keyboard_reaches_everything(studio: Studio) -> None:
-    job_id = studio.made(2, seed="90")
-    studio.keys("?")
-    assert "use its settings" in studio.see("dialog.keys").text
-    studio.keys(Keys.ESCAPE)
-    wait_until(lambda: not studio.all("dialog.keys"), 5, "the list closes")
-    studio.driver.execute_script("document.activeElement.blur()")
-    active = "return document.activeElement.dataset.index"
-    first = "return document.querySelector(arguments[0])"
-    studio.driver.execute_script(f"{first}.focus()", f"#job-{job_id} a.picture")
-    studio.keys(Keys.ARROW_RIGHT)
-    assert studio.driver.execute_script(active) == "1"
-    studio.keys(Keys.ENTER)
-    assert "eed 91" in studio.see("dialog.viewer").text
-    studio.keys(Keys.ARROW_LEFT)
-    wait_until(lambda: "eed 90" in studio.text("dialog.viewer h2"), 5, "the arrow shows the other picture")
-    studio.keys("u")
-    wait_until(lambda: not studio.all("dialog.viewer"), 5, "the viewer closes")
-    assert studio.form.find_element(By.CSS_SELECTOR, "#seeds input").get_property("value") == "90"
-    studio.driver.execute_script("document.activeElement.blur()")
-    studio.keys("4")
-    assert studio.one("#kind").get_property("value") == "restore"
-    studio.keys("g")
-    wait_until(lambda: studio.one("#grid").is_displayed(), 5, "the grid is shown")
-    studio.keys("g")
-    wait_until(lambda: studio.one("#gallery").is_displayed(), 5, "the gallery is shown")
 
 
 VISIBLE = """
@@ -287,7 +117,6 @@ def test_jobs_come_and_go_without_moving_the_page(studio: Studio) -> None:
     assert shifted(studio) < 0.1, "nor does loading"
 
 
-@pytest.mark.slow
 @at_both_widths
 def test_the_lesson_moves_nothing_while_it_is_loaded(studio: Studio) -> None:
     studio.load("#learn")
@@ -295,18 +124,6 @@ def test_the_lesson_moves_nothing_while_it_is_loaded(studio: Studio) -> None:
     studio.see("#learn .backward")
     wait_until(lambda: not studio.all("#learn .late"), 15, "the network has looked at the picture")
     assert shifted(studio) < 0.1
-
-
-@pytest.mark.slow
-def test_symbols_keep_their_case(studio: Studio) -> None:
-    """x_t, x̂₀ and λ are no words, however a sentence begins."""
-    transformed = """
-    const all = [...document.styleSheets].flatMap(sheet => [...sheet.cssRules].map(rule => rule.cssText));
-    return all.filter(rule => rule.includes("text-transform"));
-    """
-    assert studio.driver.execute_script(transformed) == []
-    job_id = studio.made(1, seed="3")
-    assert studio.text(f"#job-{job_id} figcaption") == "Seed 3"
 
 
 @at_both_widths
@@ -351,7 +168,6 @@ def is_said(studio: Studio, words: str) -> bool:
     return words in studio.text("#live")
 
 
-@pytest.mark.slow
 def test_the_page_is_light_and_repeats_no_request(studio: Studio) -> None:
     """Without pictures it weighs at most 120 kB on the way, and no request comes twice within a second."""
     studio.driver.execute_cdp_cmd("Network.enable", {})
@@ -386,26 +202,6 @@ def test_the_page_is_light_and_repeats_no_request(studio: Studio) -> None:
         if any(b - a < 1000 for a, b in zip(sorted(all_), sorted(all_)[1:], strict=False)) and "/images/" not in name
     }
     assert repeated == {}
-
-
-def test_no_modules_import_each_other_in_a_circle() -> None:
-    """Neither at once nor later: a module that others import knows none of them."""
-    imports = re.compile(r"""(?:from |import\()["'](\.[^"'$]+)""")
-    graph = {
-        path: {(path.parent / name).resolve() for name in imports.findall(path.read_text("utf-8"))} for path in MODULES
-    }
-    assert len(graph[STATIC / "page.js"]) > 20
-    TopologicalSorter(graph).prepare()  # raises for a circle
-
-
-def test_modules_are_short_and_made_here() -> None:
-    for path in [*MODULES, *STATIC.rglob("*.css")]:
-        assert len(path.read_text("utf-8").splitlines()) < 200, path.name
-    assert {path.name for path in (STATIC / "vendor").iterdir()} == {
-        "README.md",
-        "eventsource-parser.LICENSE",
-        "eventsource-parser.js",
-    }
 
 
 KEY = "a-key-of-the-test"
@@ -451,7 +247,6 @@ def test_with_a_key_pictures_come_by_signed_links(keyed: Studio) -> None:
     assert httpx.get(source).headers["content-type"] == "image/png"
 
 
-@pytest.mark.slow
 def test_the_key_fetches_a_picture_whose_link_is_over(keyed: Studio, tmp_path: Path) -> None:
     over = "arguments[0].href = arguments[0].href.replace(/expires=[0-9]+/, 'expires=1'); arguments[0].focus()"
     keyed.driver.execute_script(over, keyed.see("#jobs a.picture"))
@@ -461,7 +256,6 @@ def test_the_key_fetches_a_picture_whose_link_is_over(keyed: Studio, tmp_path: P
     assert not keyed.one("#access").is_displayed()
 
 
-@pytest.mark.slow
 def test_without_a_model_that_enlarges_no_key_asks_for_one(keyed: Studio) -> None:
     keyed.driver.execute_script("document.activeElement.blur()")
     keyed.keys("5")

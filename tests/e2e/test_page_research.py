@@ -17,6 +17,8 @@ from tests.small_models import CLASSES
 from tests.studio import Studio, at_both_widths
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 
 def draw_grid(studio: Studio, samplers: set[str], values: str, *, axis: str = "steps") -> list[dict[str, Any]]:
     """Draws a grid by its form; returns its jobs once all are shown."""
@@ -37,7 +39,6 @@ def draw_grid(studio: Studio, samplers: set[str], values: str, *, axis: str = "s
     return found
 
 
-@pytest.mark.slow
 def test_a_grid_has_one_seed_and_is_exported_and_kept(studio: Studio, tmp_path: Path) -> None:
     jobs = draw_grid(studio, {"ddim", "unipc"}, "2, 4, 6")
     params = [job["params"] for job in jobs]
@@ -70,7 +71,6 @@ def test_another_language_keeps_what_was_typed_into_the_grid(studio: Studio) -> 
     assert field.get_property("value") == "3, 7"
 
 
-@pytest.mark.slow
 def test_cells_that_a_sampler_cannot_do_say_so(studio: Studio) -> None:
     draw_grid(studio, {"ddim", "unipc"}, "0, 1", axis="eta")
     (row,) = [each for each in studio.all("#grid tbody tr") if each.text.startswith("unipc")]
@@ -233,7 +233,6 @@ return words.length > 10 ? words.filter(([, lines]) => lines > 1) : ["too few wo
 """
 
 
-@pytest.mark.slow
 @at_both_widths
 def test_the_card_of_a_model_breaks_neither_numbers_nor_words(studio: Studio) -> None:
     studio.driver.execute_script("window.fetch = async () => new Response(arguments[0])", WIDE_CARD)
@@ -242,7 +241,6 @@ def test_the_card_of_a_model_breaks_neither_numbers_nor_words(studio: Studio) ->
     assert studio.driver.execute_script(BROKEN) == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("card", ["", "---\nlicense: cc0-1.0\n---\n", "---\r\nlicense: cc0-1.0\r\n---"])
 def test_a_description_that_says_nothing_is_none(studio: Studio, card: str) -> None:
     studio.driver.execute_script("window.fetch = async () => new Response(arguments[0])", card)
@@ -251,7 +249,6 @@ def test_a_description_that_says_nothing_is_none(studio: Studio, card: str) -> N
     assert studio.text(".model-card .description") == "This model comes without a description."
 
 
-@pytest.mark.slow
 def test_a_model_without_a_description_says_so(studio: Studio) -> None:
     studio.fill("model", "with-guide")
     studio.click("#about")

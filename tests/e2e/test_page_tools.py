@@ -21,6 +21,8 @@ from model.shape import Shape
 from tests.studio import Studio, at_both_widths
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 SIZE = 16
 
 
@@ -105,7 +107,6 @@ for (const name of ["dragenter", "dragover", "drop"]) {
 """
 
 
-@pytest.mark.slow
 def test_a_picture_of_the_gallery_is_dragged_into_a_field(studio: Studio) -> None:
     job_id = studio.made(1)
     studio.choose("denoise")
@@ -128,7 +129,6 @@ def test_a_dropped_picture_of_ours_shows_its_recipe_and_is_made_again(studio: St
     assert httpx.get(studio.url + again["links"]["images"][0]).content == ours.read_bytes()
 
 
-@pytest.mark.slow
 def test_a_recipe_with_uploads_is_made_again_where_the_uploads_are_known(
     studio: Studio, picture: Path, tmp_path: Path
 ) -> None:
@@ -149,7 +149,6 @@ def test_a_recipe_with_uploads_is_made_again_where_the_uploads_are_known(
     assert not studio.button("Make it again", "dialog.recipe").is_enabled()
 
 
-@pytest.mark.slow
 def test_other_files_are_told_apart(studio: Studio, picture: Path, tmp_path: Path) -> None:
     studio.drop(studio.one("#stage"), picture)
     assert "no recipe" in studio.see("dialog.recipe").text
@@ -161,7 +160,6 @@ def test_other_files_are_told_apart(studio: Studio, picture: Path, tmp_path: Pat
     wait_until(lambda: "PNG and JPEG" in studio.text("#notices"), 5, "the page says what it takes")
 
 
-@pytest.mark.slow
 def test_a_photograph_of_a_phone_is_made_smaller_and_fitted_as_the_server_would(studio: Studio, tmp_path: Path) -> None:
     """4000x3000 pixels, lying on its side as a phone stores it."""
     noise = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
@@ -239,7 +237,6 @@ def test_a_mask_is_painted_and_only_the_painted_part_is_drawn_anew(studio: Studi
     assert (made[mask] != given[mask]).any()
 
 
-@pytest.mark.slow
 def test_a_mask_is_erased_undone_and_painted_by_keys(studio: Studio, picture: Path) -> None:
     studio.choose("restore")
     studio.fill("image", str(picture))
@@ -283,7 +280,6 @@ def test_a_strip_is_drawn_once_and_then_slides_without_a_request(studio: Studio)
     assert not [name for name in made if "images" in name or name.split("?")[0].endswith("interpolate")]
 
 
-@pytest.mark.slow
 @at_both_widths
 def test_before_and_after_are_divided(studio: Studio, picture: Path) -> None:
     studio.choose("restore")
@@ -310,7 +306,6 @@ def test_before_and_after_are_divided(studio: Studio, picture: Path) -> None:
     assert 15 <= int(str(slider.get_property("value"))) <= 35
 
 
-@pytest.mark.slow
 def test_a_clean_picture_is_redrawn_by_strength(studio: Studio, picture: Path) -> None:
     studio.choose("denoise")
     studio.fill("image", str(picture))
@@ -356,7 +351,6 @@ def test_the_denoising_is_looked_through(studio: Studio) -> None:
     wait_until(lambda: "5 of 5" in studio.text(".denoising output"), 10, "it plays to the end")
 
 
-@pytest.mark.slow
 def test_the_buttons_of_an_open_picture_keep_the_focus(studio: Studio) -> None:
     studio.view(studio.made(3, seed="50"))
     active = (
@@ -374,7 +368,6 @@ def test_the_buttons_of_an_open_picture_keep_the_focus(studio: Studio) -> None:
     assert pressed("→", 2) == "→"
 
 
-@pytest.mark.slow
 def test_a_picture_is_made_again_with_its_denoising(studio: Studio) -> None:
     job_id = studio.made(2, seed="21")
     studio.view(job_id, 1)
@@ -388,7 +381,6 @@ def test_a_picture_is_made_again_with_its_denoising(studio: Studio) -> None:
     assert first == second
 
 
-@pytest.mark.slow
 def test_sheets_are_no_recipes_of_one_picture(studio: Studio, tmp_path: Path) -> None:
     answer = httpx.post(f"{studio.url}/generate?n=2&steps=2", timeout=30)
     with Image.open(io.BytesIO(answer.content)) as sheet:

@@ -11,6 +11,8 @@ import pytest
 from tests.studio import Studio
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 SIZE = 16
 DRAWN = "const {width} = arguments[0]; return [width,"
 DRAWN += "...arguments[0].getContext('2d').getImageData(0, 0, width, arguments[0].height).data]"
@@ -67,7 +69,6 @@ def test_a_walk_leads_from_what_one_picture_was_told_to_what_the_other_was(studi
     assert job["params"]["conditions"] == {"glasses": ["none"] * 30 + ["eye patch"] * 30}
 
 
-@pytest.mark.slow
 def test_a_walk_is_saved_as_a_video(studio: Studio, tmp_path: Path) -> None:
     walk(studio, 800, 900)
     studio.downloads(tmp_path)

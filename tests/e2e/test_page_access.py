@@ -1,0 +1,137 @@
+"""The page for all: what axe-core finds, and what the keyboard reaches."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from tests.studio import Studio, at_both_widths
+from tests.waiting import wait_until
+
+AXE = Path(__file__).parents[2] / ".venv" / "axe" / "axe_playwright_python" / "axe.min.js"
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    """The program axe-core, which `make test` fetches."""
+    if not AXE.exists():
+        message = "there is no axe-core: run `make .venv/axe`, as `make test` does"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return AXE.read_text("utf-8")
+
+
+@at_both_widths
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
+def test_axe_finds_nothing(studio: Studio, axe: str, tmp_path: Path, scheme: str) -> None:
+    """Neither on the page, nor in any of its dialogs and tools."""
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    studio.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    found: dict[str, list[str]] = {}
+
+    def look(name: str) -> None:
+        if violations := studio.axe(axe):
+            found[name] = violations
+
+    job_id = studio.made(2, model="with-classes", label="star")
+    look("gallery")
+    studio.click("[popovertarget=queue]")
+    look("queue")
+    studio.keys(Keys.ESCAPE)
+    studio.view(job_id)
+    studio.click("dialog.viewer summary")
+    studio.see("dialog.viewer .terminal")
+    look("viewer")
+    studio.press("Denoising", "dialog.viewer")
+    studio.see("dialog.viewer .strips")
+    look("film")
+    studio.press("Restore", "dialog.viewer")
+    wait_until(lambda: studio.button("Paint what is missing").is_enabled(), 5, "the picture is there")
+    look("restore")
+    studio.press("Paint what is missing")
+    studio.see("dialog.mask canvas")
+    look("mask")
+    studio.keys(Keys.ESCAPE)
+    studio.choose("interpolate")
+    look("interpolate")
+    studio.choose("denoise")
+    look("denoise")
+    studio.click("#help")
+    look("keys")
+    studio.keys(Keys.ESCAPE)
+    studio.click("#about")
+    studio.see("dialog.model-card .sample")
+    look("model")
+    studio.keys(Keys.ESCAPE)
+    studio.click("#pick")
+    look("picker")
+    studio.keys(Keys.ESCAPE)
+    studio.click("nav a[href='#grid']")
+    studio.see("#grid .grid-form")
+    look("grid")
+    studio.driver.execute_script(f"location.hash = '#like={job_id}/0'")
+    wait_until(lambda: len(studio.all("#like .ring a.picture")) == 9, 30, "a ring is drawn")
+    look("like")
+    studio.driver.execute_script(f"location.hash = '#compare={job_id}/0,{job_id}/1'")
+    for mode in ("Side by side", "Divider", "Difference"):
+        studio.press(mode, "#compare")
+        look(mode)
+    studio.click("nav a[href='#gallery']")
+    studio.see("#gallery")  # where the reader was; only then is there something to scroll
+    studio.driver.execute_script(f"document.getElementById('job-{job_id}').scrollIntoView()")
+    picture = studio.see(f"#job-{job_id} a.picture")
+    studio.driver.execute_script("arguments[0].focus()", picture)
+    studio.keys("s")
+    studio.see("#selection")
+    look("selection")
+    studio.press("Clear", "#selection")
+    studio.press("Delete all 2", f"#job-{job_id}")
+    studio.see("#notices .note")
+    studio.driver.execute_script("document.getElementById('lost').hidden = false")
+    look("notices")
+    assert found == {}
+
+
+@at_both_widths
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
+def test_axe_finds_nothing_in_the_lesson(studio: Studio, axe: str, scheme: str) -> None:
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    studio.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    studio.click("nav a[href='#learn']")
+    studio.see("#learn .backward")
+    studio.press("One step", "#learn")
+    studio.see("#learn .path li")
+    assert studio.axe(axe) == []
+
+
+def test_the_keyboard_reaches_everything(studio: Studio) -> None:
+    job_id = studio.made(2, seed="90")
+    studio.keys("?")
+    assert "use its settings" in studio.see("dialog.keys").text
+    studio.keys(Keys.ESCAPE)
+    wait_until(lambda: not studio.all("dialog.keys"), 5, "the list closes")
+    studio.driver.execute_script("document.activeElement.blur()")
+    active = "return document.activeElement.dataset.index"
+    first = "return document.querySelector(arguments[0])"
+    studio.driver.execute_script(f"{first}.focus()", f"#job-{job_id} a.picture")
+    studio.keys(Keys.ARROW_RIGHT)
+    assert studio.driver.execute_script(active) == "1"
+    studio.keys(Keys.ENTER)
+    assert "eed 91" in studio.see("dialog.viewer").text
+    studio.keys(Keys.ARROW_LEFT)
+    wait_until(lambda: "eed 90" in studio.text("dialog.viewer h2"), 5, "the arrow shows the other picture")
+    studio.keys("u")
+    wait_until(lambda: not studio.all("dialog.viewer"), 5, "the viewer closes")
+    assert studio.form.find_element(By.CSS_SELECTOR, "#seeds input").get_property("value") == "90"
+    studio.driver.execute_script("document.activeElement.blur()")
+    studio.keys("4")
+    assert studio.one("#kind").get_property("value") == "restore"
+    studio.keys("g")
+    wait_until(lambda: studio.one("#grid").is_displayed(), 5, "the grid is shown")
+    studio.keys("g")
+    wait_until(lambda: studio.one("#gallery").is_displayed(), 5, "the gallery is shown")

@@ -1,0 +1,191 @@
+"""The forms of the page in a real browser: what a model can be asked for, and a server that sleeps or is lost."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+from PIL import Image
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from tests.serving import Difuso
+from tests.small_models import CLASSES
+from tests.studio import Studio
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.slow
+
+SIZE = 16
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Callable[[str], str]:
+    def draw(colour: str) -> str:
+        path = tmp_path / f"{colour}.png"
+        Image.new("RGB", (SIZE, SIZE), colour).save(path)
+        return str(path)
+
+    return draw
+
+
+def test_rows_of_classes_have_the_same_seeds(studio: Studio) -> None:
+    studio.fill("model", "with-classes")
+    studio.fill("n", "2")
+    studio.fill("steps", "3")
+    studio.fill("seed", "40")
+    label = studio.one("#form [name=label]")
+    next(each for each in label.find_elements(By.TAG_NAME, "option") if each.text == "a row of each").click()
+    job_id = studio.make()
+    studio.shown(job_id, 6)
+    params = studio.job(job_id)["params"]
+    assert (params["label"], params["seed"]) == ([0, 0, 1, 1, 2, 2], [40, 41, 40, 41, 40, 41])
+    rows = studio.all(f"#job-{job_id} .class-row")
+    assert [row.find_element(By.TAG_NAME, "h4").text for row in rows] == list(CLASSES)
+    assert [len(row.find_elements(By.TAG_NAME, "img")) for row in rows] == [2, 2, 2]
+    studio.press("Use these settings", f"#job-{job_id}")
+    again = studio.job(studio.make())
+    assert again["params"] == params
+
+
+def test_a_plan_of_the_model_can_be_chosen(studio: Studio) -> None:
+    studio.fill("plan", "few")
+    studio.fill("n", "1")
+    job_id = studio.make()
+    assert "ddim, 3 steps" in studio.shown(job_id, 1)
+
+
+def test_guidance_acts_on_an_interval_of_noise_levels(studio: Studio) -> None:
+    studio.unfold()
+    studio.fill("model", "tiny")  # which nothing can guide
+    assert not studio.form.find_element(By.NAME, "guidance_low").is_displayed()
+    studio.fill("model", "with-guide")
+    low = studio.form.find_element(By.NAME, "guidance_low")
+    assert low.is_displayed()
+    assert low.get_attribute("placeholder") == "no limit"
+    job_id = studio.made(guidance_low="0.5", guidance_high="20")
+    params = studio.job(job_id)["params"]
+    assert (params["guidance_low"], params["guidance_high"]) == (0.5, 20)
+    facts = studio.view(job_id).text
+    assert "Guidance above noise \u03c3\n0.5" in facts
+    assert "Guidance up to noise \u03c3\n20" in facts
+
+
+def test_keys_alone_make_a_picture(studio: Studio) -> None:
+    studio.keys("n")
+    assert studio.driver.switch_to.active_element.get_attribute("id") == "kind"
+    studio.fill("steps", "3")
+    job_id = studio.after(lambda: studio.one("#form [name=steps]").send_keys(Keys.CONTROL, Keys.ENTER))
+    studio.shown(job_id, 4)
+
+
+def offered(studio: Studio) -> list[str]:
+    options = studio.form.find_elements(By.CSS_SELECTOR, "[name=model] option")
+    return [option.get_attribute("value") or "" for option in options if option.get_attribute("hidden") is None]
+
+
+def test_a_picture_is_enlarged_by_a_model_that_can_do_that(studio: Studio, picture: Callable[[str], str]) -> None:
+    """Only such a model is offered then, and for all else only the others."""
+    assert "tiny-up" not in offered(studio)
+    studio.choose("upscale")
+    assert offered(studio) == ["tiny-up"]
+    for name, value in {"image": picture("teal"), "n": "2", "steps": "3"}.items():
+        studio.fill(name, value)
+    job = studio.done(studio.make())
+    studio.shown(job["id"], 2)
+    assert job["model"] == "tiny-up"
+    assert studio.pixels(job["links"]["images"][0]).size == (2 * SIZE, 2 * SIZE)
+    studio.choose("denoise")
+    assert "tiny-up" not in offered(studio)
+
+
+def test_generated_pictures_are_enlarged_in_the_same_job(studio: Studio) -> None:
+    job_id = studio.made(1, upscale="tiny-up", upscale_steps="2", upscale_augmentation="0.25")
+    assert "enlarged by tiny-up" in studio.text(f"#job-{job_id}")
+    studio.press("Use these settings", f"#job-{job_id}")
+    assert studio.form.find_element(By.NAME, "upscale").get_property("value") == "tiny-up"
+    studio.press("Code", f"#job-{job_id}")
+    assert "upscale=tiny-up&upscale_steps=2&upscale_augmentation=0.25" in studio.see(f"#job-{job_id} pre").text
+    studio.fill("model", "with-classes")
+    assert not studio.form.find_element(By.NAME, "upscale").is_displayed(), "no model enlarges pictures of this size"
+
+
+def test_settings_of_a_class_and_models_outlast_another_kind(studio: Studio) -> None:
+    job_id = studio.made(1, model="with-classes", label="star")
+    model, label = (studio.form.find_element(By.NAME, name) for name in ("model", "label"))
+    for kind, expected in (("upscale", "tiny-up"), ("restore", "with-classes"), ("upscale", "tiny-up")):
+        studio.choose(kind)
+        assert model.get_property("value") == expected
+    studio.press("Use these settings", f"#job-{job_id}")
+    wait_until(lambda: studio.one("#kind").get_property("value") == "generate", 5, "the form is filled in")
+    assert (model.get_property("value"), label.get_property("value")) == ("with-classes", "star")
+
+
+def test_wide_pictures_keep_their_shape(studio: Studio) -> None:
+    assert studio.made(1, model="wide")
+    assert "24\u00d716" in studio.text("#facts")
+    fit = "return getComputedStyle(document.querySelector('#jobs a.picture img')).objectFit"
+    assert studio.driver.execute_script(fit) == "contain"
+
+
+# The server does not list its models at first, and then has no worker for them yet.
+WAKING = """
+const original = window.fetch;
+let asked = 0;
+window.fetch = async (path, options) => {
+  if (path !== "/models" || ++asked > 2) return original(path, options);
+  if (asked === 1) throw new TypeError("no answer");
+  const list = await (await original(path, options)).json();
+  return Response.json({ ...list, models: list.models.map(each => ({ ...each, state: "unknown", rate: undefined })) });
+};
+"""
+
+
+def test_a_server_that_wakes_up_is_awaited(studio: Studio) -> None:
+    studio.made(1)  # so that the speed is known
+    added = studio.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": WAKING})
+    try:
+        studio.load()
+    finally:
+        studio.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
+    assert studio.alarm == ""
+    assert "no worker yet" in studio.text("#facts")
+    wait_until(lambda: "steps/s" in studio.text("#facts"), 20, "the page knows of the worker")
+
+
+def test_a_lost_server_is_said_and_unsaid(studio: Studio) -> None:
+    """Though nobody presses anything."""
+    lost = "const original = window.fetch; window.fetch = async (...asked) => {"
+    lost += "if (window.away) throw new TypeError('no answer'); return original(...asked) }; window.away = true"
+    studio.driver.execute_script(lost)
+    wait_until(lambda: studio.one("#lost").is_displayed(), 15, "the page says that the server is lost")
+    studio.click("#form button[type=submit]")
+    wait_until(lambda: "does not answer" in studio.alarm, 5, "so does the form")
+    for strip in ("#lost", "#live.lost"):
+        shown = studio.see(strip, 10).text
+        assert re.search(r"next try in [0-5] s", shown, re.IGNORECASE), shown
+    studio.driver.execute_script("window.away = false")
+    studio.press("Try now", "#lost")
+    wait_until(lambda: not studio.one("#lost").is_displayed(), 10, "the page takes it back")
+    wait_until(lambda: "worker" in studio.text("#live"), 5, "the strip tells of the workers again")
+    assert studio.alarm == ""
+
+
+FOLLOW = """
+const [path, done] = arguments;
+const ends = [];
+const source = new EventSource(path);
+source.addEventListener("succeeded", event => ends.push(event.lastEventId));
+source.onerror = () => source.readyState === EventSource.CLOSED && done(ends);
+"""
+
+
+def test_a_plain_event_source_is_told_the_end_once(driver: webdriver.Chrome, studio_server: Difuso) -> None:
+    """It connects again after every end of a stream, unless the server says that nothing follows."""
+    driver.get(studio_server.url)
+    job = httpx.post(f"{studio_server.url}/generate?steps=3", headers={"Prefer": "respond-async"}).json()
+    assert driver.execute_async_script(FOLLOW, job["links"]["events"]) == ["succeeded"]

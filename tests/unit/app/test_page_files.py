@@ -1,0 +1,64 @@
+"""The files of the page: short modules, texts in both languages, and nothing of others but one module."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+STATIC = Path(__file__).parents[3] / "app" / "static"
+PARTS = ["learn", "modelcard"]  # folders that are loaded when they are opened
+OWN = (path for part in PARTS for path in STATIC.glob(f"{part}/*.js") if path.stem not in ("en", "es"))
+MODULES = [*STATIC.glob("*.js"), *OWN]
+
+
+@pytest.mark.parametrize("folder", ["texts", *PARTS])
+def test_both_languages_have_the_same_texts(folder: str) -> None:
+    script = f"const folder = './{folder}';"
+    script += """
+    const [en, es] = await Promise.all(["en", "es"].map(name => import(`${folder}/${name}.js`)));
+    console.log(JSON.stringify([en, es].map(({ default: all }) =>
+      Object.entries(all).map(([key, text]) => [key, typeof text, typeof text === "function" ? text.length : 0]))));
+    """
+    run = subprocess.run(
+        ["node", "--input-type=module", "-e", script], cwd=STATIC, capture_output=True, text=True, check=False
+    )
+    if run.returncode:
+        pytest.skip(f"node is not there or fails: {run.stderr[:200]}")
+    english, spanish = json.loads(run.stdout)
+    assert english == spanish
+
+
+def test_every_text_is_used_and_every_used_text_exists() -> None:
+    texts = "".join((STATIC / folder / "en.js").read_text("utf-8") for folder in ("texts", *PARTS))
+    keys = set(re.findall(r"^  (\w+):", texts, re.MULTILINE))
+    code = "".join(path.read_text("utf-8") for path in [*MODULES, STATIC / "index.html"])
+    named = set(re.findall(r'data-t(?:-\w+)?="(\w+)"', code)) | set(re.findall(r'\bt\("(\w+)"', code))
+    assert named <= keys
+    prefixes = tuple(re.findall(r"`(\w+_)\$\{", code))
+    unused = {key for key in keys - set(re.findall(r"\w+", code)) if not key.startswith(prefixes)}
+    assert {key.removesuffix("Hint") for key in unused} <= {"empty", "noMatch", "noFavourites"}
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Neither at once nor later: a module that others import knows none of them."""
+    imports = re.compile(r"""(?:from |import\()["'](\.[^"'$]+)""")
+    graph = {
+        path: {(path.parent / name).resolve() for name in imports.findall(path.read_text("utf-8"))} for path in MODULES
+    }
+    assert len(graph[STATIC / "page.js"]) > 20
+    TopologicalSorter(graph).prepare()  # raises for a circle
+
+
+def test_modules_are_short_and_made_here() -> None:
+    for path in [*MODULES, *STATIC.rglob("*.css")]:
+        assert len(path.read_text("utf-8").splitlines()) < 200, path.name
+    assert {path.name for path in (STATIC / "vendor").iterdir()} == {
+        "README.md",
+        "eventsource-parser.LICENSE",
+        "eventsource-parser.js",
+    }
