@@ -119,10 +119,24 @@ def run(environment: dict[str, str], *command: str) -> str:
     return result.stdout
 
 
-def test_a_sampler_is_found_in_plans_and_on_the_command_line(environment: dict[str, str]) -> None:
-    code = "from model import *; print(len(make_plan(NoiseSchedule.linear(), sampler='naive', steps=3)))"
-    assert run(environment, "-c", code) == "3\n"
-    assert "naive" in run(environment | {"COLUMNS": "200"}, "-m", "difuso", "sample", "--help")
+def test_a_sampler_and_a_setting_are_found_in_plans_in_models_and_on_the_command_line(
+    environment: dict[str, str],
+) -> None:
+    code = """
+from model import *
+from model.folders.config import SamplerDefaults
+from model.folders.parsing import parse
+print(len(make_plan(NoiseSchedule.linear(), sampler='naive', steps=3)), parse(SamplerDefaults, {'churn': 0.5}).churn)
+try:
+    parse(SamplerDefaults, {'churn': 2})
+except ValueError as error:
+    print(error)
+"""
+    assert run(environment, "-c", code) == "3 0.5\nchurn: Input should be less than or equal to 1, got 2\n"
+    shown = run(environment | {"COLUMNS": "200"}, "-m", "difuso", "sample", "--help")
+    assert "naive" in shown
+    assert "--churn" in shown
+    assert "More noise, of ddim only." in shown
 
 
 @pytest.mark.slow
@@ -137,23 +151,10 @@ def test_a_sampler_is_found_over_http_and_on_the_page(difuso: Difuso, driver: we
     assert "naive" in [option.get_property("value") for option in driver.find_elements(By.CSS_SELECTOR, options)]
 
 
-@pytest.mark.parametrize("command", [["sample"], ["restore"], ["evaluate", "quality"]], ids=" ".join)
-def test_a_setting_is_found_on_the_command_line(environment: dict[str, str], command: list[str]) -> None:
-    output = run(environment | {"COLUMNS": "200"}, "-m", "difuso", *command, "--help")
-    assert "--churn" in output
-    assert "More noise, of ddim only." in output
-
-
-def test_a_setting_is_found_in_the_defaults_of_models(environment: dict[str, str]) -> None:
-    imports = "from model.folders.config import SamplerDefaults; from model.folders.parsing import parse"
-    code = f"""{imports}
-print(parse(SamplerDefaults, {{'churn': 0.5}}).churn)
-try:
-    parse(SamplerDefaults, {{'churn': 2}})
-except ValueError as error:
-    print(error)
-"""
-    assert run(environment, "-c", code) == "0.5\nchurn: Input should be less than or equal to 1, got 2\n"
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [["restore"], ["evaluate", "quality"]], ids=" ".join)
+def test_a_setting_is_found_in_the_help_of_every_command(environment: dict[str, str], command: list[str]) -> None:
+    assert "--churn" in run(environment | {"COLUMNS": "200"}, "-m", "difuso", *command, "--help")
 
 
 @pytest.mark.slow

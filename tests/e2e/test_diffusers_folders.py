@@ -18,6 +18,7 @@ from tests.unet2d import TINY, their_network
 from tests.waiting import wait_until
 
 diffusers = pytest.importorskip("diffusers")
+pytestmark = pytest.mark.slow
 
 SIZE, SEED = 16, 1234
 # Random weights make a chaotic path of eps and DDIM without noise: 1e-6 in one output ends in another picture, in
@@ -65,9 +66,7 @@ def ours(api: httpx.Client, model: str, **params: Any) -> np.ndarray[Any, Any]:
     return np.asarray(Image.open(io.BytesIO(answer.content)), dtype=np.int64)
 
 
-@pytest.mark.parametrize(
-    ("model", "steps"), [("fixed-small", 100), pytest.param("fixed-large", 500, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("model", "steps"), [("fixed-small", 100), ("fixed-large", 500)])
 def test_ancestral_pictures_are_those_of_the_pipeline(api: httpx.Client, folders: Path, model: str, steps: int) -> None:
     """Sampler, spacing, variance and clipping come from the folder."""
     expected = theirs(folders / model, "DDPMPipeline", num_inference_steps=steps)
@@ -76,7 +75,7 @@ def test_ancestral_pictures_are_those_of_the_pipeline(api: httpx.Client, folders
 
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])
-@pytest.mark.parametrize("model", ["implicit", pytest.param("fixed-small", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("model", ["implicit", "fixed-small"])
 def test_implicit_pictures_are_those_of_the_pipeline(api: httpx.Client, folders: Path, model: str, eta: float) -> None:
     expected = theirs(folders / model, "DDIMPipeline", num_inference_steps=50, eta=eta)
     assert expected.std() > 10

@@ -24,7 +24,9 @@ def browser(driver: webdriver.Chrome) -> Iterator[webdriver.Chrome]:
 
 
 def texts(browser: webdriver.Chrome, selector: str) -> list[str]:
-    return [each.get_property("textContent") or "" for each in browser.find_elements(By.CSS_SELECTOR, selector)]  # type: ignore[misc]
+    script = "return [...document.querySelectorAll(arguments[0])].map(each => each.textContent)"
+    found: list[str] = browser.execute_script(script, selector)
+    return found
 
 
 def test_every_operation_parameter_header_and_schema_is_shown(browser: webdriver.Chrome, studio_server: Difuso) -> None:
@@ -50,8 +52,9 @@ def test_every_operation_parameter_header_and_schema_is_shown(browser: webdriver
 
 
 def hrefs(browser: webdriver.Chrome) -> list[str]:
-    links = browser.find_elements(By.CSS_SELECTOR, "main a")
-    return [each.get_dom_attribute("href") or "" for each in links]
+    script = "return [...document.querySelectorAll('main a')].map(each => each.getAttribute('href') ?? '')"
+    found: list[str] = browser.execute_script(script)
+    return found
 
 
 def test_a_problem_explains_itself(browser: webdriver.Chrome, studio_server: Difuso) -> None:

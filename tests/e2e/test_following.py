@@ -49,6 +49,7 @@ def collector() -> Iterator[tuple[str, dict[str, Any]]]:
         server.server_close()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("redis_server")
 def test_a_request_is_found_in_the_logs_of_all_processes_and_is_one_trace(
     tmp_path: Path, environment: dict[str, str], wait_until: WaitUntil

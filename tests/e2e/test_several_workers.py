@@ -65,6 +65,7 @@ two_cores_needed = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 @two_cores_needed
 @pytest.mark.usefixtures("redis_server")
 def test_two_workers_whose_threads_are_set_share_no_core(tmp_path: Path, environment: dict[str, str]) -> None:

@@ -15,7 +15,7 @@ from app.settings import ApiSettings
 from jobs.contract import FailureCode, Job
 from jobs.params import SamplingParams
 from jobs.redis import index, keys
-from jobs.redis.index import Cursor, Wanted
+from jobs.redis.index import Wanted
 from jobs.redis.queue import JobQueue
 from tests.app_server import ALICE, BOB, OPERATOR, FakeWorker, keys_file, running
 
@@ -310,20 +310,3 @@ def test_an_operator_lists_the_jobs_of_all_owners_or_of_one(redis_url: str, mode
             answer = api.get(f"/jobs?owner={name}", headers=ALICE)
             assert (answer.status_code, answer.json()["errors"][0]["parameter"]) == (422, "owner")
         assert api.get("/jobs?owner=*", headers=ALICE).status_code == 422
-
-
-def test_a_page_is_asked_for_in_two_goes(worker: FakeWorker, queue: JobQueue) -> None:
-    for _ in range(5):
-        submit(queue)
-
-    def reads() -> int:
-        return int(worker.client.info("stats")["total_reads_processed"])
-
-    before = reads()
-    assert len(queue.page(None, Wanted(state=None, model="tiny"), most=100).jobs) == 5
-    assert reads() - before - 1 == 2
-
-
-def test_a_cursor_survives_its_text() -> None:
-    cursor = Cursor(1764140554.123456, str(uuid.uuid4()))
-    assert Cursor.decode(cursor.encode()) == cursor

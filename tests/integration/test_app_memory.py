@@ -122,7 +122,7 @@ def test_waiting_requests_hold_none_of_what_they_sent(api: Api, stack: Stack, te
     body = json.dumps({"steps": 1, "condition": TEXTS[text]}).encode()
     before, ref = api.megabytes, stack.model("vectors").ref
     with ExitStack() as clients:
-        for number in range(300):
+        for number in range(100):
             clients.enter_context(api.send(b"POST /generate", body))
             wait_until(partial(accepts, stack, ref, number + 1), 60, "the request waits")
         assert api.megabytes - before < 200

@@ -28,7 +28,6 @@ from difuso.client import (
 from difuso.errors import UserError
 from jobs.contract import FailureCode
 from tests.app_server import FakeWorker, keys_file, running
-from tests.waiting import WaitUntil
 
 
 class Unreliable(httpx.HTTPTransport):
@@ -55,23 +54,6 @@ def test_a_post_whose_answers_are_lost_makes_one_job(api: httpx.Client, worker: 
         assert transport.sent == ["POST"] * 4
         assert [each.id for each in client.jobs()] == [job.id]
     assert worker.client.keys("rq:job:*") == [f"rq:job:{job.id}".encode()]
-
-
-def test_all_answers_may_be_lost_once(api: httpx.Client, worker: FakeWorker, wait_until: WaitUntil) -> None:
-    transport = Unreliable(lambda request, count: count % 2 == 1)
-    with Client(str(api.base_url), transport=transport) as client:
-        job = client.submit("generate", n=2, seed=7)
-        worker.succeed(job.id)
-        assert [image["seed"] for image in job.images().manifest["images"]] == [7, 8]
-        assert [image.getpixel((0, 0)) for image in job.images()] == [(0, 0, 0), (1, 1, 1)]
-
-
-def test_the_same_key_is_the_same_job(api: httpx.Client, worker: FakeWorker) -> None:
-    with Client(str(api.base_url)) as client:
-        first, second = (client.submit("generate", idempotency_key="poster 7", urgency=1) for _ in range(2))
-        other = client.submit("generate")
-    assert first.id == second.id != other.id
-    assert first.facts["urgency"] == 1
 
 
 def test_a_job_that_fails_is_an_error_with_its_code(api: httpx.Client, worker: FakeWorker) -> None:

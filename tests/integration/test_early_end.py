@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving import free_port
 from tests.waiting import wait_until
 
 # In place of a module that every command imports.
@@ -18,21 +17,6 @@ SLOW_IMPORT = """
 import pathlib, time
 pathlib.Path("importing").touch()
 time.sleep(600)
-"""
-# A signal between the first handlers and those of uvicorn.
-EARLY_SIGNAL = """
-import os, signal
-from app.http import server
-from app.main import ApiSettings, serve
-
-run = server.DrainingServer.run
-
-def interrupted(self):
-    os.kill(os.getpid(), signal.SIGTERM)
-    run(self)
-
-server.DrainingServer.run = interrupted
-serve(ApiSettings())
 """
 
 
@@ -49,14 +33,3 @@ def test_a_service_ends_cleanly_while_it_is_imported(tmp_path: Path, command: st
     finally:
         process.kill()
         process.wait()
-
-
-def test_the_api_ends_cleanly_before_it_listens(redis_url: str, models_dir: Path) -> None:
-    environment = {
-        **os.environ,
-        "REDIS_URL": redis_url,
-        "DIFUSO_PORT": str(free_port()),
-        "DIFUSO_MODELS_DIR": str(models_dir),
-    }
-    done = subprocess.run([sys.executable, "-c", EARLY_SIGNAL], env=environment, timeout=40, check=False)
-    assert done.returncode == 0

@@ -100,6 +100,7 @@ def test_a_redis_of_ones_own_is_used(tmp_path: Path, environment: dict[str, str]
             client.execute_command("ACL DELUSER guest")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("redis-server") is None, reason="needs redis-server on the PATH")
 def test_jobs_of_the_bundled_valkey_are_there_after_redis_was_installed(
     tmp_path: Path, environment: dict[str, str]

@@ -139,6 +139,7 @@ def test_a_bucket_that_is_not_there_is_no_store(environment: dict[str, str]) -> 
         store.commit(manifest("first"))
 
 
+@pytest.mark.slow
 def test_api_and_worker_meet_in_a_bucket(
     redis_url: str, models_dir: Path, url: str, environment: dict[str, str], tmp_path: Path
 ) -> None:

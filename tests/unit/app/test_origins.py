@@ -6,6 +6,7 @@ import pytest
 
 from app.http.origins import is_forged
 
+METHODS = ("POST", "DELETE", "PUT")
 HOST = (b"host", b"pics.example:8000")
 OWN = (b"origin", b"http://pics.example:8000")
 
@@ -14,7 +15,6 @@ def site(value: str) -> tuple[bytes, bytes]:
     return b"sec-fetch-site", value.encode()
 
 
-@pytest.mark.parametrize("method", ["POST", "DELETE", "PUT"])
 @pytest.mark.parametrize(
     "headers",
     [
@@ -26,8 +26,8 @@ def site(value: str) -> tuple[bytes, bytes]:
         [(b"host", b"inner:8000"), (b"origin", b"https://pics.example"), site("same-origin")],  # a proxy in between
     ],
 )
-def test_our_page_and_programs_may_change_things(method: str, headers: list[tuple[bytes, bytes]]) -> None:
-    assert not is_forged(method, headers)
+def test_our_page_and_programs_may_change_things(headers: list[tuple[bytes, bytes]]) -> None:
+    assert not any(is_forged(method, headers) for method in METHODS)
 
 
 def test_pages_of_allowed_origins_may_change_things() -> None:
@@ -46,7 +46,6 @@ def test_pages_of_allowed_origins_may_change_things() -> None:
     assert is_forged("POST", [HOST, site("cross-site")], allowed)
 
 
-@pytest.mark.parametrize("method", ["POST", "DELETE", "PUT"])
 @pytest.mark.parametrize(
     "headers",
     [
@@ -63,8 +62,6 @@ def test_pages_of_allowed_origins_may_change_things() -> None:
         [HOST, (b"origin", b"")],
     ],
 )
-def test_pages_from_elsewhere_may_not_change_anything_but_may_read(
-    method: str, headers: list[tuple[bytes, bytes]]
-) -> None:
-    assert is_forged(method, headers)
+def test_pages_from_elsewhere_may_not_change_anything_but_may_read(headers: list[tuple[bytes, bytes]]) -> None:
+    assert all(is_forged(method, headers) for method in METHODS)
     assert not is_forged("GET", headers)

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from difuso.client import Client
-from difuso.drawing import remote_drawing
-from difuso.drawing.remote_drawing import arguments, ask_server, chosen_model
+from difuso.drawing.remote_drawing import arguments, chosen_model
 from difuso.drawing.sampling import Request, write_images
 from difuso.errors import UserError
 from jobs.kinds import KINDS
@@ -43,33 +42,6 @@ def test_a_value_is_a_file_if_it_is_an_image_to_the_model_that_draws() -> None:
     assert conditions("style:x.png", model="images") == {"style": Path("x.png")}
     assert conditions("style:x.png", kind="upscale") == {"style": Path("x.png")}
     assert conditions("style:[0.5,1]", "style:[2,3]") == {"style": [[0.5, 1], [2, 3]]}
-
-
-def test_an_interruption_is_not_held_up_by_a_server_that_is_away(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Its job cannot be cancelled then."""
-    asked: list[str] = []
-
-    def answer(request: httpx.Request) -> httpx.Response:
-        if request.url.path == "/models":
-            return httpx.Response(200, json={"models": []})
-        asked.append(f"{request.method} {request.url.path}")
-        if request.method == "POST":
-            params = {"n": 1, "steps": 1, "seed": 1}
-            return httpx.Response(202, json={"id": ID, "state": "queued", "model": "m", "params": params})
-        if len(asked) == 2:
-            raise KeyboardInterrupt
-        raise httpx.ConnectError("refused")
-
-    monkeypatch.setattr(remote_drawing, "ABANDON_SECONDS", 0.1)
-    monkeypatch.setattr(remote_drawing, "arguments", lambda request, model: {})
-    monkeypatch.setattr(
-        remote_drawing, "connected", lambda url: Client(transport=httpx.MockTransport(answer), timeout=None)
-    )
-    with pytest.raises(KeyboardInterrupt):
-        ask_server("http://nowhere", Request(KINDS["generate"], KINDS["generate"].query()), tmp_path)
-    assert asked[:3] == ["POST /generate", f"GET /jobs/{ID}/events", f"DELETE /jobs/{ID}"]
 
 
 def test_other_images_of_a_name_are_not_overwritten(tmp_path: Path) -> None:

@@ -67,6 +67,7 @@ def test_a_name_that_cannot_be_taken_is_refused(name: str, reason: str) -> None:
     assert os.listdir() == ["there"]
 
 
+@pytest.mark.slow
 def test_its_test_is_found_below_a_project_that_has_tests_of_its_own() -> None:
     """As in a clone of difuso, whose settings of pytest would take the folder for the module."""
     Path("pyproject.toml").write_text(
