@@ -12,6 +12,8 @@ from selenium.webdriver.common.keys import Keys
 from tests.studio import Studio, at_both_widths
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.timeout(180)  # a dozen views, one after the other
+
 AXE = Path(__file__).parents[2] / ".venv" / "axe" / "axe_playwright_python" / "axe.min.js"
 
 
