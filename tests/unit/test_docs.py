@@ -45,6 +45,7 @@ def test_commands(page: str) -> None:
     """The commands, options and values of lines that a reader may type."""
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
     text = PAGES[page].read_text("utf-8").replace("\\\n", "")
+    assert {*re.findall(r"`make ([a-z-]+)", text)} <= {*targets}
     for line in re.findall(r"^    (?:\$ )?((?:make|python|difuso) [a-z-].*)$", text, re.MULTILINE):
         program, *words = shlex.split(re.split(r" \|| \d?>", line)[0], comments=True)
         if program == "make":
