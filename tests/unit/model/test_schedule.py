@@ -199,12 +199,6 @@ def test_a_single_timestep_has_no_zero_terminal_snr() -> None:
         NoiseSchedule.linear(1).rescale_zero_terminal_snr()
 
 
-def test_q_sample_is_where_losses_of_other_packages_import_it() -> None:
-    from model import forward_process
-
-    assert forward_process.q_sample is q_sample
-
-
 def test_q_sample_is_the_closed_form_with_a_timestep_per_image() -> None:
     """x_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) noise, with abar of section 2.8."""
     x0, noise = torch.full((3, 1, 2, 2), 0.5), torch.full((3, 1, 2, 2), -1.0)
