@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 # The pause before the same files are tried again, in durations of the failed try. Each try takes cores and memory from
 # the served models, and a card that is too small for two versions stays too small.
 REST = 10
+# How long the warm-up of each batch size waits for running jobs at most, because some workers always have jobs.
+GIVE_WAY_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -95,10 +97,16 @@ def load_models(settings: WorkerSettings) -> Models:
 
 
 class ModelFollower:
-    """Loads the remaining models, and newer versions, in a thread of its own, so that jobs continue meanwhile."""
+    """Loads the remaining models, and newer versions, in a thread of its own, so that jobs continue meanwhile.
+
+    Attributes:
+        models: the models that the worker can serve now, each as soon as it is warm.
+        has_jobs: function that returns whether jobs are running, to which the warm-up gives way.
+    """
 
     def __init__(self, settings: WorkerSettings, models: Models) -> None:
-        self.models = models  # that the worker can serve now, each as soon as it is warm
+        self.models = models
+        self.has_jobs: Callable[[], bool] = lambda: False
         self._settings = settings
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="models")
         self._looking: Future[None] | None = None
@@ -126,12 +134,22 @@ class ModelFollower:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _look(self) -> None:
-        for models in newer_models(self._settings, self.models, is_closed=lambda: self._closed):
+        for models in newer_models(
+            self._settings, self.models, is_closed=lambda: self._closed, give_way=self._give_way
+        ):
             self.models = models
+
+    def _give_way(self) -> None:
+        until = time.monotonic() + GIVE_WAY_SECONDS
+        while self.has_jobs() and time.monotonic() < until:
+            time.sleep(GIVE_WAY_SECONDS / 30)
 
 
 def newer_models(
-    settings: WorkerSettings, models: Models, is_closed: Callable[[], bool] = lambda: False
+    settings: WorkerSettings,
+    models: Models,
+    is_closed: Callable[[], bool] = lambda: False,
+    give_way: Callable[[], None] = lambda: None,
 ) -> Iterator[Models]:
     """Loads the folders that are still to come, have changed or are to be tried again; yields all models after each.
 
@@ -139,6 +157,7 @@ def newer_models(
     version before is kept beside the new one, and also if that is refused or the folder is gone: there may be jobs for
     it. A folder that was renamed is not loaded again. One that was refused because the disk or the memory failed is
     tried again at later looks. Once `is_closed` returns True nothing more is loaded, and what fails is not reported.
+    `give_way` is called before each batch size is warmed up, and may wait.
     """
     try:
         marks = model_marks(settings.models_dir)
@@ -163,7 +182,7 @@ def newer_models(
             continue
         before, started = models.refused.get(name), time.monotonic()
         try:
-            runner = in_a_thread_that_ends(partial(_warm, folder, settings, device))
+            runner = in_a_thread_that_ends(partial(_warm, folder, settings, device, give_way))
         except torch.AcceleratorError:
             raise
         except Exception as error:  # an error of one model must not stop the others
@@ -214,11 +233,12 @@ def _log(name: str, error: Exception, *, is_new: bool, is_tried_again: bool) -> 
         log.error("model %s is %s: %s", name, how, reason_of(error), exc_info=not ours)
 
 
-def _warm(folder: Path, settings: WorkerSettings, device: torch.device) -> Runner:
+def _warm(folder: Path, settings: WorkerSettings, device: torch.device, give_way: Callable[[], None]) -> Runner:
     core = own_core(settings.core_folder)
     core.take()  # so that the neighbour's calls neither take longer nor disturb what is measured
     try:
-        runner = make_runner(load_checkpoint(folder, networks=settings.networks), settings, device=device)
+        checkpoint = load_checkpoint(folder, networks=settings.networks)
+        runner = make_runner(checkpoint, settings, device=device, give_way=give_way)
     finally:
         core.leave()
     how = f"batches of {','.join(map(str, runner.buckets))}"
@@ -238,12 +258,18 @@ def _warm(folder: Path, settings: WorkerSettings, device: torch.device) -> Runne
 
 
 def make_runner(
-    checkpoint: Checkpoint, settings: WorkerSettings, *, device: torch.device, slots: int | None = None
+    checkpoint: Checkpoint,
+    settings: WorkerSettings,
+    *,
+    device: torch.device,
+    slots: int | None = None,
+    give_way: Callable[[], None] = lambda: None,
 ) -> Runner:
     """Makes a runner as the settings want it.
 
     Args:
         slots: the size of the largest batch where the settings name none.
+        give_way: function that is called before each batch size is warmed up; it may wait for what is more urgent.
 
     Raises NonFiniteSample if the network returns NaN or infinity for noise.
     """
@@ -254,4 +280,5 @@ def make_runner(
         exact=settings.exact,
         graphs=settings.cuda_graphs,
         neighbour=neighbour_of(settings.core_folder),
+        give_way=give_way,
     )

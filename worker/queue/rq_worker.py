@@ -97,6 +97,7 @@ class EngineWorker(RqBase):
         wait, bind = settings.store_wait, self._stranded.bind_second
         self._readers = JobReaders(self, self._outcomes, store, models, self._inbox.put, bind=bind, store_wait=wait)
         self._running: dict[ActiveJob, RunningJob] = {}
+        follower.has_jobs = lambda: bool(self._running)
         self._pacer = Pacer()
         self._stop_at: float | None = None
 

@@ -33,6 +33,7 @@ class BatchedNetwork:
         most: returns the largest size to use, from the seconds of a call by size.
         exact: whether to use only sizes that agree bit for bit.
         foreign: whether the network is of another package, which may mix the images of a batch.
+        give_way: function that is called before each size is measured; it may wait.
 
     Attributes:
         sizes: the batch sizes in use, rising; fewer after the memory ran out.
@@ -54,12 +55,13 @@ class BatchedNetwork:
         exact: bool,
         foreign: bool,
         timer: CallTimer,
+        give_way: Callable[[], None],
     ) -> None:
-        self._network, self._device, self._timer = network, device, timer
+        self._network, self._device, self._timer, self._give_way = network, device, timer, give_way
         reference = self._first(sizes[-1], example)
         if not torch.isfinite(reference).all():
             raise NonFiniteSample(f"{name} returns NaN or infinity for noise")
-        found = {size: timed(partial(self._first, size, example)) for size in sizes}
+        found = {size: self._timed(size, example) for size in sizes}
         outs = {size: out for size, (out, _) in found.items()}
         if not torch.equal(outs[sizes[-1]], reference):
             log.warning("the same batch gave other bits the second time: images are not repeatable on this device")
@@ -106,7 +108,11 @@ class BatchedNetwork:
 
     def measured(self, size: int, example: Sequence[Tensor]) -> float:
         """Returns the seconds of a call with a batch of this size."""
-        return timed(partial(self._first, size, example))[1]
+        return self._timed(size, example)[1]
+
+    def _timed(self, size: int, example: Sequence[Tensor]) -> tuple[Tensor, float]:
+        self._give_way()
+        return timed(partial(self._first, size, example))
 
     @torch.inference_mode()
     def _first(self, size: int, batch: Sequence[Tensor]) -> Tensor:

@@ -65,6 +65,7 @@ class Runner:
         exact: whether to use only batch sizes that agree bit for bit.
         graphs: whether a GPU replays CUDA graphs of the network.
         neighbour: the worker on the other core of the machine.
+        give_way: function that is called before each batch size is warmed up; it may wait for what is more urgent.
 
     Attributes:
         precision: number format in which the networks are computed here.
@@ -89,6 +90,7 @@ class Runner:
         exact: bool = True,
         graphs: bool = False,
         neighbour: Neighbour | None = None,
+        give_way: Callable[[], None] = lambda: None,
     ) -> None:
         self.checkpoint = checkpoint
         self.device, self.precision = device, precision_on(device, checkpoint.config)
@@ -101,7 +103,7 @@ class Runner:
         if device.type == "cpu":
             keep_freed_memory()
         parallel = partial(ParallelNetwork, neighbour=neighbour or Neighbour(), may_choose=device.type == "cpu")
-        batched = partial(BatchedNetwork, device=device, exact=exact, timer=self._timer)
+        batched = partial(BatchedNetwork, device=device, exact=exact, timer=self._timer, give_way=give_way)
         torch.backends.cudnn.deterministic = exact
         largest = slots or (CPU_SLOTS if device.type == "cpu" else GPU_SLOTS)
         network, example = by_position(checkpoint, device), _example(checkpoint, largest, device)

@@ -108,6 +108,29 @@ def test_a_worker_that_ends_loads_no_further_model(settings: WorkerSettings, mon
     assert next(whole_looks(follower)) == {"a", "b"}
 
 
+def test_models_are_warmed_up_between_jobs(settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A picture in the first minute does not share its cores with them."""
+    monkeypatch.setattr(models_of_a_worker, "GIVE_WAY_SECONDS", 600)
+    follower = ModelFollower(settings, load_models(settings))
+    idle = threading.Event()
+    follower.has_jobs = lambda: not idle.is_set()
+    follower.look()
+    assert names(follower.models) == {"a"}
+    idle.set()
+    assert next(whole_looks(follower)) == {"a", "b", "c"}
+    follower.close()
+
+
+def test_models_are_warmed_up_beside_jobs_that_never_end(
+    settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models_of_a_worker, "GIVE_WAY_SECONDS", 0.01)
+    follower = ModelFollower(settings, load_models(settings))
+    follower.has_jobs = lambda: True
+    assert next(whole_looks(follower)) == {"a", "b", "c"}
+    follower.close()
+
+
 def test_a_new_folder_is_loaded_once_it_rests(settings: WorkerSettings, models_dir: Path) -> None:
     follower = ModelFollower(settings, load_models(settings))
     looks = whole_looks(follower)
