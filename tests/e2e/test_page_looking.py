@@ -179,20 +179,3 @@ def test_pictures_are_compared(studio: Studio) -> None:
     assert link == f"#compare={first}/0,{second}/0"
     studio.load(link)
     wait_until(lambda: len(studio.all("#compare canvas")) == 2, 10, "a link shows the comparison again")
-
-
-def test_two_cells_of_a_grid_are_compared(studio: Studio) -> None:
-    studio.click("nav a[href='#grid']")
-    values = studio.see(".grid-form .triple input")
-    values.clear()
-    values.send_keys("2")
-    for box in studio.all(".samplers input"):
-        if box.is_selected() is not (box.get_attribute("value") in ("ddim", "unipc")):
-            box.click()
-    studio.press("Draw 2 pictures", "#grid")
-    wait_until(lambda: len(studio.all("#grid td .box")) == 2, 30, "both are drawn")
-    for box in studio.all("#grid td .box"):
-        studio.click(box)
-    studio.press("Compare", "#selection")
-    wait_until(lambda: len(studio.all("#compare canvas")) == 2, 10, "both are shown")
-    assert "Sampler" in studio.text("#compare table")

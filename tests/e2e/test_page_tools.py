@@ -306,18 +306,6 @@ def test_before_and_after_are_divided(studio: Studio, picture: Path) -> None:
     assert 15 <= int(str(slider.get_property("value"))) <= 35
 
 
-def test_a_clean_picture_is_redrawn_by_strength(studio: Studio, picture: Path) -> None:
-    studio.choose("denoise")
-    studio.fill("image", str(picture))
-    studio.pick(studio.see("[data-switch=denoise]"), "clean")
-    studio.slide(studio.one("#form [name=strength]"), 0.3)
-    assert studio.text("#strength-shown") == "0.30"
-    for name, value in {"n": "1", "steps": "3"}.items():
-        studio.fill(name, value)
-    job = studio.done(studio.make())
-    assert job["task"] == {"kind": "denoise", "estimated": False, "depth": 299, "mode": "sample", "average": False}
-
-
 def test_the_denoising_is_looked_through(studio: Studio) -> None:
     """The last moment's x_t is the picture itself; the first moment is noisier."""
     for name, value in {"n": "2", "steps": "5", "seed": "4"}.items():

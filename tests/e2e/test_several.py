@@ -5,15 +5,12 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
-from difuso import cli
 from difuso.commands.inspecting import recipe_in
 from tests.pictures import saved
 from tests.serving import Difuso
@@ -107,51 +104,3 @@ def test_the_ends_between_two_seeds_are_what_generate_draws(difuso: Difuso, quer
 def pixels(png: bytes) -> bytes:
     with Image.open(io.BytesIO(png)) as image:
         return image.tobytes()
-
-
-def test_a_command_names_images_by_their_seeds_and_classes(
-    small_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DIFUSO_MODELS_DIR", str(small_models))
-    (tmp_path / "a.png").write_bytes(PNG)
-    lists = [f"--{name}={value}" for name, values in (("seed", SEEDS), ("label", LABELS)) for value in values]
-    commands: list[tuple[list[Any], list[str]]] = [
-        (["sample", *lists], ["9-class2", "3-class0", "9-class1"]),
-        (["sample", "--seed", 5, "--label", "all"], ["5-class0", "6-class1", "7-class2"]),
-        (
-            ["denoise", tmp_path / "a.png", "--strength", 0.5, *lists],
-            ["9-class2-denoise", "3-class0-denoise", "9-class1-denoise"],
-        ),
-        (
-            ["interpolate", *[tmp_path / "a.png"] * 2, "--seed", 5, "--label", "all", "--lambda", 0.1, "--lambda", 0.2],
-            ["5-class0-0.1", "5-class1-0.2"],
-        ),
-        (["interpolate", "--seed", 3, "--seed", 9, "--label", "star", "--lambda", 0.5], ["3-to-9-0.5"]),
-    ]
-    for number, (command, stems) in enumerate(commands):
-        out = tmp_path / str(number)
-        words = map(str, [*command, "--model", "shapes", "--steps", 2, "-o", out])
-        done = CliRunner().invoke(cli.app, [*words], catch_exceptions=False)
-        assert done.stdout.split() == [str(out / f"shapes-{stem}.png") for stem in stems]
-
-
-@pytest.mark.parametrize(
-    ("path", "name"),
-    [
-        ("/generate?seed=1&seed=2&label=star&label=star&label=star", "label"),
-        ("/generate?label=all&label=star", "label"),
-        ("/generate?label=star&label=moon", "label"),
-        ("/generate?label=star&label=0&n=3", "n"),
-        ("/interpolate?seed=1&seed=2&seed=3&lambda=0.1&lambda=0.2&lambda=0.3", "seed"),
-        ("/interpolate?label=star&label=0&mode=ddim&lambda=0.1&lambda=0.2", "label"),
-        ("/interpolate?label=star&label=0", "label"),
-        ("/denoise?sigma=9&mode=mmse&seed=1&seed=2", "seed"),
-        ("/denoise?sigma=9&mode=mmse&label=all", "label"),
-    ],
-)
-def test_what_contradicts_itself_is_named(difuso: Difuso, path: str, name: str) -> None:
-    kind = path[1:].partition("?")[0]
-    files = {"generate": None, "denoise": {"image": PNG}, "interpolate": {"image_a": PNG, "image_b": PNG}}[kind]
-    answer = httpx.post(f"{difuso.url}{path}&model=shapes", files=files, timeout=30)
-    assert answer.status_code == 422
-    assert [error["parameter"] for error in answer.json()["errors"]] == [name]

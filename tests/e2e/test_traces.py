@@ -69,34 +69,6 @@ def test_every_kind_answers_with_arrays_and_what_it_kept(api: httpx.Client, kind
     assert arrays_of(api.get(calm.headers["Content-Location"], headers=NPZ).content).keys() == {"arr_0"}
 
 
-def test_arrays_are_cached_as_other_formats_are(api: httpx.Client) -> None:
-    answer = post(api, "generate", f"n=2&{COMMON}&trace=all", **NPZ)
-    path, tag = answer.headers["Content-Location"], answer.headers["ETag"]
-    assert api.get(path, headers={**NPZ, "If-None-Match": tag}).status_code == 304
-    head = api.head(path, headers=NPZ)
-    assert (head.status_code, head.content, head.headers["ETag"]) == (200, b"", tag)
-    assert head.headers["Content-Length"] == str(len(answer.content))
-    assert api.get(path).headers["Content-Type"] == "image/png"
-    refused = api.get(path, headers={"Accept": "text/html"})
-    assert refused.status_code == 406
-    assert "application/x-npz" in refused.json()["detail"]
-    api.delete(path.removesuffix("/image") + "/images").raise_for_status()
-    assert api.get(path, headers=NPZ).status_code == 410
-
-
-def test_an_animation_plays_what_was_kept(api: httpx.Client) -> None:
-    answer = post(api, "generate", f"n=4&{COMMON}&trace=all", Accept="image/apng")
-    with Image.open(io.BytesIO(answer.content)) as animation:
-        assert getattr(animation, "n_frames", 1) == 2 * STEPS - 2
-        sheet = Image.open(io.BytesIO(api.get(answer.headers["Content-Location"]).content))
-        assert animation.size == sheet.size
-        animation.seek(STEPS - 1)
-        shown = np.asarray(animation.convert("RGB"), np.int16)
-    kept = arrays_of(api.get(answer.headers["Content-Location"], headers=NPZ).content)
-    first = ((kept["x_0"][0, -1] + 1) * 127.5).round().clip(0, 255)
-    assert np.array_equal(shown[:SIZE, :SIZE], first)
-
-
 @pytest.mark.parametrize(
     ("query", "detail"),
     [

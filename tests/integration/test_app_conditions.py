@@ -1,7 +1,6 @@
 """Conditions over HTTP, as a query with parts and as JSON: the jobs that they make, and how wrong ones are refused."""
 
 import base64
-import gc
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,11 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from app.requests import watching
-from app.requests.json_bodies import _Rewritten
 from app.settings import ApiSettings
 from difuso.client import Client
-from jobs.kinds.base import Prepared
-from jobs.kinds.generate import GenerateQuery
 from model.checkpoint import save_checkpoint
 from model.conditions import Choice
 from model.networks.configs import UNetConfig
@@ -108,27 +104,6 @@ def test_a_job_holds_what_it_is_told(api: httpx.Client) -> None:
         "layout": None,
     }
     assert "guide" not in params
-
-
-def test_json_and_a_form_make_the_same_job(api: httpx.Client) -> None:
-    """So their images are the same bytes: a job is complete."""
-    by_form = generate(
-        api, "age:33", "age:44.5", files=PARTS, seed=7, label=["star", "1"], guidance_scale=2.0, guide="age"
-    )
-    asked = {
-        "style": [0.5, -1],
-        "age": [33, 44.5],
-        "layout": in_base64(LAYOUT),
-        "sketch": in_base64(SKETCH),
-        "glasses": None,
-    }
-    body = {"seed": 7, "label": ["star", 1], "guidance_scale": 2, "guide": "age", "conditions": asked, "n": None}
-    by_json = api.post("/generate", json=body, headers=ASYNC)
-    assert by_form.status_code == by_json.status_code == 202, by_json.text
-    assert by_form.json()["params"] == by_json.json()["params"]
-    rest = {name: body[name] for name in body if name not in ("seed", "label")}
-    mixed = api.post("/generate?seed=7&label=star&label=1", json=rest, headers=ASYNC)
-    assert mixed.json()["params"] == by_json.json()["params"]
 
 
 def test_json_is_taken_by_every_kind(api: httpx.Client) -> None:
@@ -331,16 +306,6 @@ def test_hostile_conditions_never_break_the_server(api: httpx.Client, conditions
     hostile(api, conditions, fields)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(180)
-@given(**HOSTILE)
-@examples(max_examples=2000, deadline=None, suppress_health_check=ONE_SERVER)
-def test_two_thousand_hostile_conditions_never_break_the_server(
-    api: httpx.Client, conditions: Any, fields: Any
-) -> None:
-    hostile(api, conditions, fields)
-
-
 def test_a_parameter_in_json_is_bounded(api: httpx.Client) -> None:
     """Though a number may have millions of digits, and a seed millions of blanks."""
     for name, value in {"eta": f"0.{'1' * 4096}", "seed": [f"{' ' * 4096}7"], "label": "x" * 5000}.items():
@@ -349,21 +314,6 @@ def test_a_parameter_in_json_is_bounded(api: httpx.Client) -> None:
     spaced = f"0.5,{' ' * 9000}-1"
     answer = api.post("/generate", json={"conditions": {"style": spaced, "layout": in_base64(LAYOUT)}}, headers=ASYNC)
     assert answer.json()["params"]["conditions"]["style"] == [[0.5, -1.0]]
-
-
-def test_a_request_that_waits_holds_nothing_of_what_it_sent(
-    api: httpx.Client, worker: FakeWorker, wait_until: WaitUntil
-) -> None:
-    body = {"conditions": {"style": [0.5, -1], "layout": in_base64(LAYOUT)}}
-    with ThreadPoolExecutor() as pool:
-        asked = [pool.submit(api.post, "/generate", json=body), pool.submit(generate_and_wait, api)]
-        wait_until(lambda: len(worker.client.pubsub_channels("difuso:events:*")) == 2, 10, "both requests wait")
-        gc.collect()
-        held = {type(each).__name__ for each in gc.get_objects()}
-        assert not held & {_Rewritten.__name__, Prepared.__name__, GenerateQuery.__name__}
-        for job in api.get("/jobs").json()["jobs"]:
-            api.delete(job["links"]["self"])
-        assert {each.result().json()["type"] for each in asked} == {"/problems/job-cancelled"}
 
 
 def generate_and_wait(api: httpx.Client) -> httpx.Response:

@@ -98,26 +98,6 @@ def test_each_bad_picture_has_a_problem_of_its_own_that_names_the_part(api: http
     assert SECRET not in text
 
 
-def test_the_parts_are_named_when_they_are_wrong(api: httpx.Client) -> None:
-    refused(api.post("/pictures"), 422, "invalid-request", "image")
-    refused(api.post(MASKED, files={"mask": PNG}), 422, "invalid-request", "image")
-    refused(api.post(MASKED, files={"image": PNG}), 422, "invalid-request", "mask")
-    refused(api.post("/pictures", files={"image": PNG, "mask": PNG}), 422, "invalid-request", "mask")
-    refused(api.post("/pictures", files={"image": b""}), 422, "invalid-request", "image")
-    refused(api.post("/pictures", files=[("image", PNG), ("image", PNG)]), 422, "invalid-request", "image")
-    refused(api.post("/pictures", files=[("image", PNG)] * 1001), 422, "invalid-request", "image")
-    refused(api.post("/pictures", files={"image": PNG, "photo": PNG}), 422, "invalid-request", "photo")
-    refused(api.post("/pictures", data={"n": "8"}, files={"image": PNG}), 422, "invalid-request", "n")
-
-
-def test_bodies_that_are_no_forms_are_refused(api: httpx.Client) -> None:
-    refused(api.post("/pictures", content=PNG, headers={"Content-Type": "image/png"}), 415, "unsupported-media-type")
-    refused(api.post("/pictures", data={"image": "x"}), 415, "unsupported-media-type")
-    broken = {"Content-Type": "multipart/form-data; boundary=b"}
-    refused(api.post("/pictures", content=multipart(("image", PNG))[:-9], headers=broken), 400, "malformed-body")
-    refused(api.post("/pictures", content=PNG, headers={"Content-Type": "multipart/form-data"}), 400, "malformed-body")
-
-
 def test_bodies_that_are_too_long_are_refused_whether_they_say_so_or_not(api: httpx.Client) -> None:
     body = multipart(("image", PNG + bytes(20 * LIMIT)))
     form = {"Content-Type": "multipart/form-data; boundary=b"}

@@ -285,7 +285,7 @@ def test_a_contact_sheet_tells_its_job_and_is_not_made_again(sampled: Path, mode
         images=tuple(ImageFile(path=f"{seed}", seed=seed, sha256="") for seed in (100, 101)),
         finished_at=0,
     )
-    Path("sheet.png").write_bytes(sheet(Result(manifest, pngs))[0])
+    Path("sheet.png").write_bytes(sheet(Result(manifest, pngs)))
     assert facts_of(Path("sheet.png"))["params"]["n"] == 2
     with pytest.raises(CannotVerify, match="shows several images"):
         difuso("verify", "sheet.png")
