@@ -17,7 +17,7 @@ from pydantic_core import from_json
 
 from model.folders.config import Precision
 from model.folders.version import VERSION, ref_of
-from model.plans.settings import MOST_STEPS
+from model.plans.settings import MOST_STEPS, SETTINGS
 
 from . import understanding
 from .errors import JobIsNewer, JobUnreadable
@@ -152,6 +152,17 @@ class Job(Frozen):
         return self.task.answers(self.params)
 
     @property
+    def needs(self) -> set[str]:
+        """What a worker has to know to run it: its kind, its sampler, its settings and its other fields."""
+        return {
+            f"kind {self.kind}",
+            f"sampler {self.params.sampler}",
+            *(f"setting {name}" for name in self.params.model_dump(include={*SETTINGS})),
+            *(f"field {name}" for name in self.model_dump(exclude={"params", "task", "pictures"})),
+            *(f"field {self.kind}.{name}" for name in self.task.model_dump()),
+        }
+
+    @property
     def trail(self) -> dict[str, str | None]:
         """The fields of every log line about the job."""
         return {"job_id": self.id, "request_id": self.request_id}
@@ -211,7 +222,7 @@ def new_job(
         planes=prepared.planes,
         **facts,
     )
-    return job.model_copy(update={"contract": understanding.number_of(job)})
+    return job.model_copy(update={"contract": understanding.number_of(job.needs)})
 
 
 class Progress(Reported):

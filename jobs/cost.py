@@ -1,18 +1,13 @@
 """The cost of a request against the limits of its owner: work, and room in the result store and in Redis."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from .cascade import weight_of
 from .catalog import ModelInfo
+from .kinds.base import Prepared
 from .moments import film_bytes, trace_bytes
-
-if TYPE_CHECKING:
-    from .kinds.base import Prepared
 
 # The most bytes in addition to the numbers, each several times the largest size ever seen.
 TEXT_BYTES = 4096  # the description of a job in an image or a manifest, in addition to the parts counted here

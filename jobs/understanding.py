@@ -8,8 +8,7 @@ Whoever adds a kind, a sampler, a setting or another field of a job raises CONTR
 field has to be left out where it has its default (`exclude_if`): jobs without it need no newer worker.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterable, Mapping
 
 from pydantic import Field
 
@@ -18,31 +17,15 @@ from model.plans.settings import SETTINGS
 
 from .values import Reported
 
-if TYPE_CHECKING:
-    from .contract import Job
-
 CONTRACT = 1
-# What came after contract 1, as `needs_of` writes it, with its number: {"sampler unipc": 2}.
+# What came after contract 1, as `Job.needs` writes it, with its number: {"sampler unipc": 2}.
 SINCE: Mapping[str, int] = {}
 
 _NAMED = ("kind", "sampler", "setting")  # what workers report by names
 
 
-def needs_of(job: "Job") -> set[str]:
-    """Returns what a worker has to know to run a job: its kind, its sampler, its settings and its other fields."""
-    settings = job.params.model_dump(include={*SETTINGS})
-    return {
-        f"kind {job.kind}",
-        f"sampler {job.params.sampler}",
-        *(f"setting {name}" for name in settings),
-        *(f"field {name}" for name in job.model_dump(exclude={"params", "task", "pictures"})),
-        *(f"field {job.kind}.{name}" for name in job.task.model_dump()),
-    }
-
-
-def number_of(job: "Job") -> int:
-    """Returns the number of the first contract that has all that a job needs."""
-    needs = needs_of(job) if SINCE else frozenset()
+def number_of(needs: Collection[str]) -> int:
+    """Returns the number of the first contract that has all that a job needs (`Job.needs`)."""
     return max((number for each, number in SINCE.items() if each in needs), default=1)
 
 
@@ -55,7 +38,7 @@ class Understanding(Reported):
     settings: frozenset[str] = Field(default=frozenset(), max_length=1000)
 
     def lacks(self, needs: Iterable[str], contract: int) -> str | None:
-        """Returns what is missing for a job with these `needs_of` and of this contract, for people; None if nothing."""
+        """Returns what is missing for a job with these `needs` and of this contract, for people; None if nothing."""
         for each in sorted(needs):
             what, _, name = each.partition(" ")
             if what in _NAMED and name not in getattr(self, f"{what}s"):

@@ -87,7 +87,7 @@ class Stack:
             timeout=timeout,
             trace=trace,
         )
-        job = job.model_copy(update={"contract": understanding.number_of(job)})
+        job = job.model_copy(update={"contract": understanding.number_of(job.needs)})
         for picture, png in zip(job.pictures, sent, strict=True):
             self.store.write_upload(job.id, picture.sha256, png)
         assert self.queue.submit(job, request_hash="")

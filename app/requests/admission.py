@@ -12,7 +12,6 @@ from jobs.errors import VersionGone
 from jobs.redis.backlog import Backlog
 from jobs.redis.limits import BURST_SECONDS, Limits, Refusal, Usage
 from jobs.redis.workers import WorkerReport, refusal
-from jobs.understanding import needs_of
 from model.folders.version import model_of
 
 from ..errors import InvalidRequest, LimitReached, ModelUnavailable, NotUnderstood, Overloaded
@@ -112,7 +111,7 @@ def check_served(job: Job, workers: Sequence[WorkerReport]) -> None:
     holding = [worker for worker in workers if worker.holds(own)]
     if job.pinned and not holding:
         raise VersionGone(f"No live worker holds version {job.version} of {job.model}; see GET /models/{job.model}")
-    needs = needs_of(job)
+    needs = job.needs
     lacking = [worker.understands.lacks(needs, job.contract) for worker in holding]
     if lacking and None not in lacking:
         raise NotUnderstood(f"The workers of {job.model} are older than this server, and do not know {lacking[0]} yet.")

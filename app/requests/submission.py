@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from jobs.catalog import ModelInfo
 from jobs.contract import Job, JobState, JobStatus, new_job
-from jobs.cost import Cost
+from jobs.cost import Cost, cost_of
 from jobs.errors import JobNotFound, JobsError, StoreUnavailable
 from jobs.kinds.base import Prepared
 from jobs.queries import SamplingQuery
@@ -105,7 +105,7 @@ class Submission:
 
     async def price(self, model: ModelInfo, query: SamplingQuery, prepared: Prepared) -> Response:
         """Answers with the price of a new job, which is refused as the job would be. Nothing is written."""
-        return await self._limited(self._answer_price(self._job(model, query, prepared), prepared.cost))
+        return await self._limited(self._answer_price(self._job(model, query, prepared), cost_of(prepared, model)))
 
     async def _limited(self, answering: Awaitable[Response]) -> Response:
         """Gives an answer, also a refusal, the RateLimit headers of a caller with limits."""
@@ -132,7 +132,7 @@ class Submission:
         hashes = [image.sha256 for image in job.pictures]
         told = {name: values for name, values in job.params.conditions.items() if name not in prepared.dealt}
         request_hash = query.request_hash(job.kind, hashes, told)
-        new, status = await run_in_threadpool(self._submit, job, request_hash, prepared)
+        new, status = await run_in_threadpool(self._submit, job, request_hash, prepared, cost_of(prepared, model))
         if new:
             self.process.metrics.accepted.labels(job.kind, job.model).inc()
             facts = {"model": job.model, "version": job.version, "image_steps": job.image_steps}
@@ -191,15 +191,15 @@ class Submission:
         namespace = uuid.uuid5(KEY_NAMESPACE, self.caller.name) if self.caller else KEY_NAMESPACE
         return str(uuid.uuid5(namespace, self.idempotency_key))
 
-    def _submit(self, job: Job, request_hash: str, prepared: Prepared) -> tuple[bool, JobStatus]:
+    def _submit(self, job: Job, request_hash: str, prepared: Prepared, cost: Cost) -> tuple[bool, JobStatus]:
         """Queues the job if the limits allow it; returns whether it is new, and its status."""
         if not (self.idempotency_key and self._exists(job.id)):  # a repeated request adds no work
-            self._admit(job, prepared.cost, self.process.queue.reserve)
+            self._admit(job, cost, self.process.queue.reserve)
             try:
                 for image in prepared.uploads:  # before the job, so that no queued job lacks them
                     self.process.store.write_upload(job.id, image.sha256, image.png)
             except StoreUnavailable:
-                self.process.queue.give_back(job, prepared.cost, self._limits)
+                self.process.queue.give_back(job, cost, self._limits)
                 raise
         new = self.process.queue.submit(job, request_hash=request_hash)
         if new and self.preference.seconds > 0:

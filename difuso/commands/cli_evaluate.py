@@ -246,8 +246,8 @@ def _image_sources(
 ) -> ImageSources:
     from worker.settings import WorkerSettings
 
-    from ..drawing.drawing import find_drawing_model
     from ..drawing.image_sources import ImageSources
+    from ..drawing.places import find_drawing_model
 
     settings = read_settings(WorkerSettings)
     return ImageSources(

@@ -75,7 +75,7 @@ def _sample(
     dry_run: Annotated[bool, DryRun] = False,
 ) -> None:
     from ..drawing.bulk import make_file
-    from ..drawing.drawing import find_drawing_model
+    from ..drawing.places import find_drawing_model
     from ..drawing.sampling import NPZ, Request
 
     log_lines("sample")

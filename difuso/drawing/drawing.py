@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.catalog import ModelInfo
@@ -22,9 +21,7 @@ from model.folders.config import Precision, SamplerDefaults
 from model.shape import Shape
 from worker.settings import WorkerSettings
 
-from ..errors import UserError, user_errors
-from ..models_folder import usable_models
-from ..options import read_settings
+from ..errors import user_errors
 
 if TYPE_CHECKING:
     from model.checkpoint import Checkpoint
@@ -122,38 +119,6 @@ def _trained_images(training: Mapping[str, Any]) -> int | None:
         case {"training_images": int(known)} | {"recipe": {"data": {"source": "faces", "count": int(known)}}}:
             return known
     return None
-
-
-def find_drawing_model(
-    name: str | None,
-    server: str | None,
-    *,
-    models_dir: Path | None = None,
-    tag: str | None = None,
-    precision: Precision | None = None,
-) -> DrawingModel:
-    """Finds a model by its name; None means the first, or the server's default.
-
-    Args:
-        server: the address of a server that draws; None means that this machine draws.
-        models_dir: the folder of checkpoints of this machine; None is that of the settings.
-        tag: the tag of a server's jobs.
-        precision: the number format of the network here; None is that of the settings.
-
-    Raises UserError if there is no such model, or the server refuses to answer or should compute in another format.
-    """
-    if server is not None:
-        if precision is not None:
-            raise UserError("a server computes in its own number format: leave out --precision")
-        from .remote_drawing import served_model
-
-        return served_model(name, server, tag=tag)
-    settings = read_settings(WorkerSettings, models_dir=models_dir)
-    if precision is not None:
-        settings = settings.model_copy(update={"precision": precision})
-    with user_errors():
-        info = usable_models(settings.models_dir).choose(name)
-    return LocalModel(info, lambda: load_runner(info.folder, settings))
 
 
 def load_runner(folder: str, settings: WorkerSettings, *, slots: int | None = None) -> Runner:

@@ -12,7 +12,6 @@ from model.shape import Shape
 from ..cascade import Enlarging
 from ..catalog import Catalog, ModelInfo
 from ..conditions import uploads_of
-from ..cost import NOTHING, Cost, cost_of
 from ..defaults import check_guidance
 from ..errors import RequestRefused
 from ..images.arrays import SentImage
@@ -101,7 +100,6 @@ class Prepared:
     trace: Trace = ()  # the network calls after which the state of each image is kept
     bits: Bits = 8  # the bits of each pixel in the answer, 8 or 16
     planes: int = 1  # the number of planes of each image in the answer; see `Shape.planes`
-    cost: Cost = NOTHING  # what the request takes of the limits of its owner
 
     @property
     def uploads(self) -> tuple[FittedImage, ...]:
@@ -212,13 +210,13 @@ class Kind(Generic[Query]):
         return replace(prepared, trace=trace, bits=16 if query.bits == "16" else 8, planes=shape.planes)
 
     def _with_images(self, prepared: Prepared, model: ModelInfo, images: Images) -> Prepared:
-        """Adds the images in the order of the worker, and the cost."""
+        """Adds the images in the order of the worker."""
         self.match(images)
         named = (*self.required, *self.optional)
         whole = replace(prepared, images=tuple(images[name] for name in named if name in images))
         if any(condition.is_image for condition in model.config.conditions.values()):
             whole = _tell(whole, {name: image for name, image in images.items() if name not in named}, model)
-        return replace(whole, cost=cost_of(whole, model))
+        return whole
 
 
 def fit_of(condition: Condition, shape: Shape) -> Fit:

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from difuso.commands.inspecting import recipe_in
+from difuso.commands.recipes import recipe_in
 from tests.pictures import saved
 from tests.serving import Difuso
 from tests.small_models import CLASSES

@@ -13,7 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from difuso import cli
-from difuso.drawing.drawing import find_drawing_model
+from difuso.drawing.places import find_drawing_model
 from difuso.errors import UserError
 from evaluation import neighbours
 from evaluation.errors import EvaluationError

@@ -16,7 +16,7 @@ from PIL import Image
 
 from jobs.catalog import ModelInfo
 from jobs.contract import new_job
-from jobs.cost import KEPT_TWICE
+from jobs.cost import KEPT_TWICE, cost_of
 from jobs.images.fitting import fit, read_image
 from jobs.kinds import KINDS
 from jobs.kinds.base import Prepared
@@ -101,7 +101,7 @@ def test_a_job_stores_at_most_what_its_price_says_and_not_much_less(
     stored = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
     stored += KEPT_TWICE * len(zlib.compress(job.model_dump_json().encode()))
     slack = 24_000 * (1 + KEPT_TWICE + job.answers)
-    assert stored <= request.cost.stored_bytes <= 1.5 * stored + slack
+    assert stored <= cost_of(request, info_of(checkpoint)).stored_bytes <= 1.5 * stored + slack
 
 
 def test_a_step_of_an_enlarging_model_costs_as_much_alone_as_in_a_cascade() -> None:
@@ -112,4 +112,4 @@ def test_a_step_of_an_enlarging_model_costs_as_much_alone_as_in_a_cascade() -> N
     query = KINDS["upscale"].query(steps=5, n=3)
     request = KINDS["upscale"].draft(query, info_of(upscaler)).complete({"image": image})
     weight = (upscaler.config.shape.height // shape.height) ** 2
-    assert request.cost.image_steps == 5 * 3 * weight
+    assert cost_of(request, info_of(upscaler)).image_steps == 5 * 3 * weight

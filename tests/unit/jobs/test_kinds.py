@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from jobs.catalog import ModelInfo
 from jobs.contract import new_job
+from jobs.cost import cost_of
 from jobs.errors import ImageRefused, RequestRefused
 from jobs.image_recipe import job_of, recipe
 from jobs.images.fitting import FittedImage
@@ -112,11 +113,11 @@ def test_guidance_costs_a_second_call_within_the_interval_only(
     assert guided > 0
     assert prepared.guided_steps == guided
     job = new_job("pets", prepared)
-    assert job.image_steps == prepared.cost.image_steps == runs * (params.steps + guided)
+    assert job.image_steps == cost_of(prepared, MODEL).image_steps == runs * (params.steps + guided)
     whole = (
         KINDS[kind].draft(query.model_copy(update={"guidance_low": None, "guidance_high": None}), MODEL).complete({})
     )
-    assert whole.cost.image_steps == runs * 2 * params.steps
+    assert cost_of(whole, MODEL).image_steps == runs * 2 * params.steps
 
 
 def test_an_inversion_costs_as_many_guided_calls_as_an_image() -> None:
@@ -125,7 +126,7 @@ def test_an_inversion_costs_as_many_guided_calls_as_an_image() -> None:
     guided = prepared.guided_steps
     assert guided is not None
     assert 0 < guided < 19
-    assert prepared.cost.image_steps == 3 * (20 + guided) + 2 * (19 + guided)
+    assert cost_of(prepared, MODEL).image_steps == 3 * (20 + guided) + 2 * (19 + guided)
 
 
 def test_the_recipe_of_an_image_has_the_interval_of_its_guidance_and_no_other_recipe_has_one() -> None:

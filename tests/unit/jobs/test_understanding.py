@@ -11,7 +11,7 @@ from jobs.kinds.base import Prepared
 from jobs.kinds.generate import Generation
 from jobs.params import SamplingParams
 from jobs.redis.keys import QueueName
-from jobs.understanding import CONTRACT, SINCE, needs_of, understood_here
+from jobs.understanding import CONTRACT, SINCE, understood_here
 
 
 def job(**changes: object) -> Job:
@@ -29,13 +29,13 @@ def test_a_job_needs_the_contract_of_the_newest_thing_in_it(monkeypatch: pytest.
     monkeypatch.setattr(understanding, "SINCE", since)
     assert job().contract == 1
     assert job(sampler="unipc").contract == 2
-    assert "field trace" in needs_of(job()), "it is always written, and so counts for every job"
+    assert "field trace" in job().needs, "it is always written, and so counts for every job"
     assert job(guidance_low=0.5).contract == 3
     assert job(guidance_low=0.5, sampler="unipc").contract == 3
 
 
 def test_a_worker_understands_what_this_version_makes_and_says_what_it_lacks() -> None:
-    here, needs = understood_here(KINDS), needs_of(job())
+    here, needs = understood_here(KINDS), job().needs
     assert here.lacks(needs, CONTRACT) is None
     assert here.model_copy(update={"kinds": frozenset()}).lacks(needs, CONTRACT) == "kind generate"
     assert here.model_copy(update={"settings": here.settings - {"eta"}}).lacks(needs, CONTRACT) == "setting eta"

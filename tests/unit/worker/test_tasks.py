@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from difuso.commands.inspecting import recipe_in
+from difuso.commands.recipes import recipe_in
 from jobs.catalog import ModelInfo
 from jobs.contract import TASK, Job, Picture
 from jobs.errors import JobUnreadable, ResultExpired
