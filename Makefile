@@ -72,7 +72,7 @@ format: $(VENV)/.dev  ## put the code into the project's format
 train: $(VENV)/.train  ## train a model of faces, into var/runs/faces64
 	$(BIN)/difuso train faces64
 
-paper: $(VENV)/.evaluate  ## remake the figures of docs/paper.md, in a quarter of an hour
+paper: $(VENV)/.evaluate  ## remake the figures of docs/paper.md, in eight minutes
 	$(BIN)/python -m benchmarks.paper
 
 bench: $(VENV)/.bench  ## compare difuso with other servers on this machine, and measure its overhead

@@ -5,19 +5,17 @@ Windows begin and end where a network call ends. A call may take seconds, and ha
 
 from __future__ import annotations
 
-import math
 import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import httpx
 
 from .stack import Difuso
 
-IMAGES = 32  # images in each job; as many as a worker on a GPU has slots
+JOBS, IMAGES, STEPS = 16, 32, 1000  # more work than any window is long; as many images as a GPU has slots
 POLL_SECONDS = 0.01
 STEP_SECONDS = 120.0  # a network call that takes longer hangs
 NAMES = ("denoise_step_seconds_count", "denoise_step_seconds_sum", "image_steps_total")
@@ -63,40 +61,25 @@ def measure(difuso: Difuso, seconds: float) -> Window:
 
 
 @contextmanager
-def work_for(difuso: Difuso, seconds: float) -> Iterator[list[str]]:
-    """Keeps the worker's batch full for `seconds`; yields the ids of the jobs, and cancels them in the end."""
+def full_batches(difuso: Difuso) -> Iterator[None]:
+    """Keeps the worker's batch full by long jobs, and cancels them in the end."""
     with httpx.Client(base_url=difuso.url, timeout=30) as client:
-        model = _model(client)
-        steps = min(model["num_train_timesteps"], 1000)
-        rate = model["rate"]
-        jobs = 1 + math.ceil(1.5 * seconds * rate / (IMAGES * steps))  # its rate was measured in warm-up, roughly
-        ids = [_post(client, steps) for _ in range(jobs)]
-        _wait_for(client, ids[0], "running")
-        yield ids
+        ids = [_post(client) for _ in range(JOBS)]
+        deadline = time.monotonic() + STEP_SECONDS
+        while client.get(f"/jobs/{ids[0]}").raise_for_status().json()["state"] != "running":
+            if time.monotonic() > deadline:
+                raise SystemExit(f"job {ids[0]} is not running after {STEP_SECONDS:.0f} s")
+            time.sleep(0.05)
+        yield
         for job_id in ids:
             client.delete(f"/jobs/{job_id}")
 
 
-def _model(client: httpx.Client) -> dict[str, Any]:
-    content: dict[str, Any] = client.get("/models").raise_for_status().json()
-    model: dict[str, Any] = content["models"][0]
-    return model
-
-
-def _post(client: httpx.Client, steps: int) -> str:
-    response = client.post(
-        "/generate", params={"n": IMAGES, "steps": steps}, headers={"Prefer": "respond-async"}
-    ).raise_for_status()
-    job_id: str = response.json()["id"]
+def _post(client: httpx.Client) -> str:
+    query = f"n={IMAGES}&steps={STEPS}&sampler=ddim"
+    answer = client.post(f"/generate?{query}", headers={"Prefer": "respond-async"}).raise_for_status()
+    job_id: str = answer.json()["id"]
     return job_id
-
-
-def _wait_for(client: httpx.Client, job_id: str, state: str) -> None:
-    deadline = time.monotonic() + STEP_SECONDS
-    while client.get(f"/jobs/{job_id}").raise_for_status().json()["state"] != state:
-        if time.monotonic() > deadline:
-            raise SystemExit(f"job {job_id} is not {state} after {STEP_SECONDS:.0f} s")
-        time.sleep(0.05)
 
 
 def _after_step(client: httpx.Client, difuso: Difuso) -> Counters:

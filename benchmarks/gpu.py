@@ -1,7 +1,7 @@
 """The figures of a GPU, in one command and ten minutes: `make bench-gpu`.
 
-For each network it measures the image-steps a second by number format and batch size, the share of a busy worker's time
-in the network, and the capacity over HTTP compared with the peers'.
+For each network it measures a busy worker in each number format, the image-steps a second and the share of its time in
+the network, and the capacity over HTTP compared with the peers'.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, astuple
+from dataclasses import asdict
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import torch
 import typer
@@ -20,13 +20,11 @@ import typer
 from model.folders.config import Precision
 
 from . import busy, idle, machine, stack
-from .buckets import measure_buckets
 from .models import ADM, CIFAR, PAPER, TINY, copy_model, random_model
 from .report import Bar, Report, say, show
-from .serving import NAMES, Contest
+from .serving import NAMES, Contest, compare_capacity
 
 LIMIT_SECONDS = 420.0  # when nothing more is begun, so that all ends within ten minutes
-BUCKET = ("batch", "exact", "image-steps/s", "ms a call", "ms between calls", "share in the network")
 NO_GPU = "no CUDA device is usable here. `--device cpu --quick` tries this program out without one"
 
 
@@ -43,7 +41,7 @@ def main(
     report = Report(out, {"device": device, "quick": quick})
     report.add("gpu", gpu_facts(device))
     seconds, begun = 2.0 if quick else 10.0, time.monotonic()
-    parts: list[Callable[[Path, str, float, Report], None]] = [batch_sizes, busy_worker, capacity]
+    parts: list[Callable[[Path, str, float, Report], None]] = [busy_worker, capacity]
     with tempfile.TemporaryDirectory() as folder:
         for part, path in product(parts, networks(Path(folder), model, quick)):
             title = f"{path.name}: {part.__name__}"
@@ -76,39 +74,24 @@ def gpu_facts(device: str) -> Mapping[str, Any]:
     return {"name": properties.name, "memory_mb": properties.total_memory / 1e6, "cuda": torch.version.cuda}
 
 
-def batch_sizes(model: Path, device: str, seconds: float, report: Report) -> None:
-    """Measures the runner alone, in each number format, on a GPU with CUDA graphs and without."""
-    where = torch.device(device)
-    on_gpu = where.type == "cuda"
-    formats: tuple[Precision, ...] = ("float32", "tf32", "bfloat16") if on_gpu else ("float32", "bfloat16")
-    for precision, graphs in product(formats, (False, True) if on_gpu else (False,)):
-        found = measure_buckets(model, where, precision, graphs=graphs, seconds=seconds / 10)
-        name = f"{model.name} in {precision}{', CUDA graphs' if graphs else ''}"
-        report.add(name, [asdict(bucket) for bucket in found])
-        show(name, BUCKET, [astuple(bucket) for bucket in found])
-
-
 def busy_worker(model: Path, device: str, seconds: float, report: Report) -> None:
-    """Measures a worker process with full batches."""
-    with stack.difuso(model, device=device) as difuso, busy.work_for(difuso, seconds):
-        window = busy.measure(difuso, seconds)
-        held = idle.resident(difuso)
-    report.add(f"{model.name} busy worker", asdict(window) | {"resident_mb": held})
-    headings = ("model", "image-steps/s", "images a call", "share in the network", "worker MB")
-    show("busy worker", headings, [(model.name, window.rate, window.rows, window.share, held["worker"])])
-    what = f"{model.name}: share of a busy worker's time in the network"
-    report.bar(Bar(what, 100 * window.share, 95, "%", "at least"))
+    """Measures a worker process with full batches, in each number format."""
+    for precision in get_args(Precision) if device.startswith("cuda") else ("float32", "bfloat16"):
+        settings = {"DIFUSO_DEVICE": device, "DIFUSO_PRECISION": precision}
+        with stack.difuso(model, **settings) as difuso, busy.full_batches(difuso):
+            window = busy.measure(difuso, seconds)
+            held = idle.resident(difuso)
+        report.add(f"{model.name} in {precision}", asdict(window) | {"resident_mb": held})
+        headings = ("image-steps/s", "images a call", "share in the network", "worker MB")
+        figures = (window.rate, window.rows, window.share, held.get("worker", ""))
+        show(f"busy worker: {model.name} in {precision}", headings, [figures])
+        what = f"{model.name} in {precision}: share of a busy worker's time in the network"
+        report.bar(Bar(what, 100 * window.share, 95, "%", "at least"))
 
 
 def capacity(model: Path, device: str, seconds: float, report: Report) -> None:
-    """Sends the mix of `benchmarks.serving`, more of it than each server can answer."""
-    contest = Contest(model, device=device)
-    found = {name: contest.capacity(name, seconds)[0] for name in NAMES}
-    report.add(f"{model.name} capacity", found)
-    rates = {name: figures["image_steps_per_second"] for name, figures in found.items()}
-    show(f"{model.name}: capacity over HTTP", ("server", "image-steps/s"), list(rates.items()))
-    best = max(rate for name, rate in rates.items() if name != "difuso")
-    report.bar(Bar(f"{model.name}: capacity against the best peer's", rates["difuso"] / best, 1.0, "times", "at least"))
+    """Sends the loads of `benchmarks.serving`, more of them than each server can answer."""
+    compare_capacity(Contest(model, device=device), NAMES, seconds, report)
 
 
 if __name__ == "__main__":

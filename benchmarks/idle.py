@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-import subprocess
+import re
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 import httpx
 import torch
 
+from difuso.supervisor.child_processes import ChildProcesses
 from model import load_checkpoint, networks_of
 
 from . import stack
-from .machine import resident_mb
 from .stack import Difuso
 
 SETTLE_SECONDS = 3.0
 START_SECONDS = 120.0
+RESIDENT = re.compile(r"^process_resident_memory_bytes (\S+)$", re.MULTILINE)
 
 
 def image_seconds(difuso: Difuso, *, steps: int, count: int) -> list[float]:
@@ -53,39 +52,30 @@ def network_seconds(model: Path, *, calls: int, count: int) -> list[float]:
 
 
 def memory(difuso: Difuso) -> dict[str, float]:
-    """Returns the resident MB of each process after a first image."""
+    """Returns the resident MB (10^6 bytes) of the API and the first worker after a first image."""
     httpx.post(f"{difuso.url}/generate", timeout=120).raise_for_status()
     time.sleep(SETTLE_SECONDS)
     return resident(difuso)
 
 
 def resident(difuso: Difuso) -> dict[str, float]:
-    """Returns the resident MB of each process now."""
-    return {"api": resident_mb(difuso.api_pid), "worker": resident_mb(difuso.worker_pid)}
+    """Returns the resident MB of the API and the first worker now, as they report it on Linux."""
+    pages = {"api": f"{difuso.url}/metrics", "worker": difuso.metrics_url}
+    found = {name: RESIDENT.search(httpx.get(url).raise_for_status().text) for name, url in pages.items()}
+    return {name: float(match[1]) / 1e6 for name, match in found.items() if match}
 
 
-def first_picture_seconds(model: Path) -> float:
+def first_image_seconds(model: Path) -> float:
     """Returns the seconds from the start of `difuso serve` in an empty folder to a first image of 50 steps."""
     port = stack.free_port()
-    with tempfile.TemporaryDirectory() as folder, httpx.Client(timeout=START_SECONDS) as client:
+    with ChildProcesses() as children, httpx.Client(timeout=START_SECONDS) as client:
         began = time.monotonic()
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "difuso", "serve", "--port", str(port)],
-            cwd=folder,
-            env={**stack.ENVIRONMENT, "DIFUSO_MODELS_DIR": str(model.parent.resolve())},
-        )
-        try:
-            while time.monotonic() < began + START_SECONDS and process.poll() is None:
-                with contextlib.suppress(httpx.TransportError):  # it does not listen yet
-                    answer = client.post(f"http://127.0.0.1:{port}/generate?n=1&steps=50")
-                    if answer.status_code == 200:
-                        return time.monotonic() - began
-                time.sleep(0.05)
-            raise SystemExit("difuso serve gave no image; it says why above")
-        finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(60)
-            except subprocess.TimeoutExpired:
-                process.kill()  # its orphan killer ends the others
-                process.wait()
+        environment = {"DIFUSO_MODELS_DIR": str(model.parent.resolve()), "DIFUSO_STATE_DIR": str(children.folder)}
+        command = [sys.executable, "-P", "-m", "difuso", "serve", "--port", str(port)]
+        process = children.spawn(command, env={**stack.ENVIRONMENT, **environment})
+        while time.monotonic() < began + START_SECONDS and process.poll() is None:
+            with contextlib.suppress(httpx.TransportError):  # it does not listen yet
+                if client.post(f"http://127.0.0.1:{port}/generate?n=1&steps=50").status_code == 200:
+                    return time.monotonic() - began
+            time.sleep(0.05)
+    raise SystemExit("difuso serve gave no image; it says why above")

@@ -1,4 +1,4 @@
-"""The machine that figures belong to: the cores in use, the load of other programs, the size of processes."""
+"""The machine that figures belong to: the cores in use, the load of other programs."""
 
 from __future__ import annotations
 
@@ -59,12 +59,6 @@ def a_busy_core() -> Iterator[None]:
     finally:
         process.kill()
         process.wait()
-
-
-def resident_mb(pid: int) -> float:
-    """Returns the resident memory of a process in MB (10^6 bytes)."""
-    kibibytes = subprocess.check_output(["ps", "-o", "rss=", "-p", str(pid)], text=True, timeout=10)
-    return int(kibibytes) * 1024 / 1e6
 
 
 def _version(package: str) -> str | None:

@@ -1,4 +1,4 @@
-"""What difuso costs in addition to its network: time of a busy worker, a lone image, memory, start, short jobs."""
+"""What difuso costs in addition to its network: time of a busy worker, a lone image, memory, start."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Annotated
 
 import typer
 
-from . import busy, idle, machine, short_jobs, stack
-from .models import PAPER, TINY, copy_model, random_model
+from . import busy, idle, machine, stack
+from .models import TINY, copy_model, random_model
 from .report import Bar, Report, say, show
 
-PARTS = ("share", "alone", "crowded", "memory", "start", "short")
+PARTS = ("share", "alone", "crowded", "memory", "start")
 START_REPEATS = 3
-ALONE_STEPS, ALONE_REPEATS = 25, 15
+ALONE = {1: 100, 25: 15}  # steps of a lone image, and how often it is asked for
 
 
 def main(
@@ -39,12 +39,11 @@ def main(
         small = random_model(models / "small" / "tiny", TINY)
         served = small if tiny else copy_model(model, models / "served" / model.resolve().name)
         parts: Mapping[str, Callable[[], None]] = {
-            "share": lambda: measure_share(small if tiny else paper(models), 3 * seconds, report),
+            "share": lambda: measure_share(served, 3 * seconds, report),
             "alone": lambda: measure_alone(served, report),
             "crowded": lambda: measure_crowded(served, report),
             "memory": lambda: measure_memory(served, report),
             "start": lambda: measure_start(small if tiny else model, report),
-            "short": lambda: short_jobs.measure(served, seconds, cores, report),  # sets the threads of all later parts
         }
         for name, part in parts.items():
             if not only or name in only:
@@ -53,14 +52,9 @@ def main(
     report.close()
 
 
-def paper(models: Path) -> Path:
-    """Makes the paper's network with random weights."""
-    return random_model(models / "paper" / "paper", PAPER)
-
-
 def measure_share(model: Path, seconds: float, report: Report) -> None:
     """Measures the share of its time that a worker with full batches is inside the network."""
-    with stack.difuso(model) as difuso, busy.work_for(difuso, seconds):
+    with stack.difuso(model) as difuso, busy.full_batches(difuso):
         window = busy.measure(difuso, seconds)
     report.add("busy_worker", asdict(window))
     headings = ("seconds", "network calls", "images a call", "image-steps/s", "share in the network")
@@ -70,28 +64,27 @@ def measure_share(model: Path, seconds: float, report: Report) -> None:
 
 def measure_alone(model: Path, report: Report) -> None:
     """Measures one image over HTTP on an idle server, and in a loop of the bare network with batches of one."""
-    served, bare = _lone_image_ms(model)
-    report.add("alone_ms", {"steps": ALONE_STEPS, "served": served, "bare": bare})
-    show("one image alone, ms", ("steps", "over HTTP", "bare loop"), [(ALONE_STEPS, served, bare)])
-    report.bar(Bar("one image over HTTP, times the bare loop", served / bare, 1.3, "", "at most"))
+    found = _lone_image_ms(model, "one image alone", report)
+    report.bar(Bar("one image over HTTP, times the bare loop", found[25][0] / found[25][1], 1.3, "", "at most"))
+    report.bar(Bar("one image of one step, more than its call", found[1][0] - found[1][1], 20, "ms", "at most"))
 
 
 def measure_crowded(model: Path, report: Report) -> None:
     """Measures the same while another process keeps one of the cores busy."""
     with machine.a_busy_core():
-        served, bare = _lone_image_ms(model)
-    report.add("crowded_ms", {"steps": ALONE_STEPS, "served": served, "bare": bare})
-    headings = ("steps", "over HTTP", "bare loop")
-    show("one image next to a process that keeps a core busy, ms", headings, [(ALONE_STEPS, served, bare)])
+        served, bare = _lone_image_ms(model, "one image next to a busy process", report)[25]
     report.bar(Bar("one image next to a busy process, times the bare loop", served / bare, 1, "", "at most"))
 
 
-def _lone_image_ms(model: Path) -> tuple[float, float]:
-    """Returns the median milliseconds over HTTP and of the network alone."""
+def _lone_image_ms(model: Path, title: str, report: Report) -> dict[int, tuple[float, float]]:
+    """Returns the median milliseconds over HTTP and of the network alone, by the number of steps."""
     with stack.difuso(model, workers=None) as difuso:
-        served = statistics.median(idle.image_seconds(difuso, steps=ALONE_STEPS, count=ALONE_REPEATS))
-    bare = statistics.median(idle.network_seconds(model, calls=ALONE_STEPS, count=ALONE_REPEATS))
-    return 1000 * served, 1000 * bare
+        served = {steps: idle.image_seconds(difuso, steps=steps, count=count) for steps, count in ALONE.items()}
+    bare = {steps: idle.network_seconds(model, calls=steps, count=count) for steps, count in ALONE.items()}
+    found = {steps: (1000 * statistics.median(served[steps]), 1000 * statistics.median(bare[steps])) for steps in ALONE}
+    report.add(title, found)
+    show(f"{title}, ms", ("steps", "over HTTP", "bare loop"), [(steps, *pair) for steps, pair in found.items()])
+    return found
 
 
 def measure_memory(model: Path, report: Report) -> None:
@@ -106,8 +99,8 @@ def measure_memory(model: Path, report: Report) -> None:
 
 def measure_start(model: Path, report: Report) -> None:
     """Measures the time from `difuso serve` to an image, with all models of the folder as they ship."""
-    found = [idle.first_picture_seconds(model) for _ in range(START_REPEATS)]
-    report.add("first_picture_seconds", found)
+    found = [idle.first_image_seconds(model) for _ in range(START_REPEATS)]
+    report.add("first_image_seconds", found)
     show("difuso serve to a first image of 50 steps", ("start", "seconds"), list(enumerate(found, 1)))
     report.bar(Bar("start to first image, median", statistics.median(found), 5, "s", "at most"))
 

@@ -1,13 +1,15 @@
 """difuso and two other servers: the same weights, the same cores, the same requests, in one run.
 
-First comes each server's capacity, with more requests than it can answer. Then comes the time that short and long
-requests take when they arrive at random, at 70 % of the better peer's capacity. Servers run one after the other.
+First comes each server's capacity, with more requests than it can answer, and that of jobs of one step. Then comes the
+time that short and long requests take when they arrive at random, at 70 % of the better peer's capacity. Servers run
+one after the other.
 """
 
 from __future__ import annotations
 
 import asyncio
 import io
+import itertools
 import tempfile
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -31,8 +33,9 @@ from .stack import System
 NAMES = ("difuso", "lock", "litserve")
 CLIENTS = 16  # twice what LitServe takes at a time, so that its batches are full
 PATIENCE_SECONDS = 60.0
-LOAD = 0.7
+LOAD, SEED = 0.7, 0
 PROBES = (Order(1, 10, seed=7), Order(4, 10, seed=8))
+MIXED, ONE_STEP = "image_steps_per_second", "jobs_of_one_step_per_second"
 
 
 @dataclass(frozen=True)
@@ -41,31 +44,32 @@ class Contest:
 
     Attributes:
         model: a checkpoint's folder, alone in its parent.
-        exact: whether our workers use only batch sizes that agree bit for bit.
         workers: the number of our workers, which share the cores; None for as many as `difuso serve` starts.
     """
 
     model: Path
     device: str = "cpu"
-    exact: bool = True
     workers: int | None = None
-    seed: int = 0
 
     def open(self, name: str) -> AbstractContextManager[System]:
         """Starts a server."""
         if name == "difuso":
-            return stack.difuso(self.model, device=self.device, exact=self.exact, workers=self.workers)
+            return stack.difuso(self.model, workers=self.workers, DIFUSO_DEVICE=self.device)
         return stack.peer(name, self.model, device=self.device)
 
     def capacity(self, name: str, seconds: float) -> tuple[dict[str, Any], bytes]:
         """Returns the image-steps a second of one server, and an image, to compare what the servers compute."""
-        say(f"{name}: capacity, {seconds:.0f} s")
+        say(f"{name}: capacity, two times {seconds:.0f} s")
+        figures: dict[str, Any] = {}
         with self.open(name) as system:
-            picture, _ = [asyncio.run(fetch(system, order, timeout=PATIENCE_SECONDS)) for order in PROBES]
-            rate, outcomes = asyncio.run(
-                saturate(system, mix(self.seed), clients=CLIENTS, seconds=seconds, patience=PATIENCE_SECONDS)
-            )
-        return {"image_steps_per_second": rate, "answered": len(outcomes), "errors": _errors(outcomes)}, picture
+            image, _ = [asyncio.run(fetch(system, order, timeout=PATIENCE_SECONDS)) for order in PROBES]
+            one_step = (Order(1, 1, seed) for seed in itertools.count())
+            for what, orders in ((MIXED, mix(SEED)), (ONE_STEP, one_step)):
+                rate, outcomes = asyncio.run(
+                    saturate(system, orders, clients=CLIENTS, seconds=seconds, patience=PATIENCE_SECONDS)
+                )
+                figures[what] = {"rate": rate, "answered": len(outcomes), "errors": _errors(outcomes)}
+        return figures, image
 
     def latencies(self, name: str, orders: Sequence[Order]) -> dict[str, Any]:
         """Returns the seconds from when requests were due until they were answered, at one server."""
@@ -89,64 +93,64 @@ def main(
     capacity_seconds: Annotated[float, typer.Option(help="Seconds of full load at each server.")] = 30.0,
     only: Annotated[list[str] | None, typer.Option(help="Servers to run; may be repeated.")] = None,
     rate: Annotated[float | None, typer.Option(help="Requests a second, instead of 70 % of the better peer.")] = None,
-    exact: Annotated[bool, typer.Option(help="For our workers: images never depend on their neighbours.")] = True,
     precision: Annotated[
         Precision | None, typer.Option(help="Number format of all servers; by default that of the model.")
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Ours; by default as `difuso serve` decides.")] = None,
     cores: Annotated[int, typer.Option(min=1, help="Cores that servers and clients share.")] = 2,
-    seed: Annotated[int, typer.Option(help="Seed of the requests.")] = 0,
     out: Annotated[Path, typer.Option(help="JSON file.")] = Path("var/bench-serving.json"),
 ) -> None:
-    """Compares difuso with two other servers; about twelve minutes."""
+    """Compares difuso with two other servers; about fifteen minutes."""
     names = [name for name in NAMES if not only or name in only]
     if not names or set(only or ()) - set(NAMES):
         raise typer.BadParameter(f"the servers are {', '.join(NAMES)}", param_hint="--only")
     machine.warn_if_busy()
-    share_cores(cores)
+    # All servers have the same cores and threads; the caller's settings for OpenMP hold for all.
+    for name, value in {"OMP_NUM_THREADS": str(machine.use_cores(cores)), **OPENMP}.items():
+        stack.ENVIRONMENT.setdefault(name, value)
     if precision is not None:
         stack.ENVIRONMENT["DIFUSO_PRECISION"] = precision
-    ours = {"exact": exact, "workers": workers, "precision": precision}
-    report = Report(out, {"model": "tiny" if tiny else str(model), **ours, "seconds": seconds, "seed": seed})
+    ours = {"workers": workers, "precision": precision}
+    report = Report(out, {"model": "tiny" if tiny else str(model), **ours, "seconds": seconds})
     with tempfile.TemporaryDirectory() as folder:
         models = Path(folder)
         contest = Contest(
             random_model(models / "tiny", TINY) if tiny else copy_model(model, models / model.resolve().name),
-            exact=exact,
             workers=workers,
-            seed=seed,
         )
         capacity = compare_capacity(contest, names, capacity_seconds, report)
         rivals = [found for name, found in capacity.items() if name != "difuso"] or list(capacity.values())
-        orders = poisson(rate or LOAD * max(rivals) / MEAN_IMAGE_STEPS, seconds, seed)
+        orders = poisson(rate or LOAD * max(rivals) / MEAN_IMAGE_STEPS, seconds, SEED)
         compare_latency(contest, names, orders, report)
     report.close()
 
 
-def share_cores(count: int) -> None:
-    """Gives all servers the same cores and threads; the caller's settings for OpenMP hold for all."""
-    threads = machine.use_cores(count)
-    for name, value in {"OMP_NUM_THREADS": str(threads), **OPENMP}.items():
-        stack.ENVIRONMENT.setdefault(name, value)
-
-
 def compare_capacity(contest: Contest, names: Sequence[str], seconds: float, report: Report) -> dict[str, float]:
     """Returns the image-steps a second by server; ours must be at least 1.15 times the best peer's."""
-    found, pictures = {}, {}
+    found, images = {}, {}
     for name in names:
-        found[name], pictures[name] = contest.capacity(name, seconds)
-        report.add("capacity", found)
-    first = _pixels(pictures[names[0]])
-    differences = {name: int(np.abs(_pixels(png) - first).max()) for name, png in pictures.items()}
-    report.add("grey_levels_apart", differences)
-    rates: dict[str, float] = {name: figures["image_steps_per_second"] for name, figures in found.items()}
-    rows = [(name, rates[name], differences[name], _summary(found[name]["errors"])) for name in names]
-    show("capacity", ("server", "image-steps/s", "grey levels apart", "errors"), rows)
-    if "difuso" in rates and len(rates) > 1:
-        best = max(rate for name, rate in rates.items() if name != "difuso")
-        report.bar(Bar("pictures of one request apart", max(differences.values()), 1, "grey levels", "at most"))
-        report.bar(Bar("capacity against the best peer's", rates["difuso"] / best, 1.15, "times", "at least"))
-    return rates
+        found[name], images[name] = contest.capacity(name, seconds)
+        report.add(f"capacity of {contest.model.name}", found)
+    first = _pixels(images[names[0]])
+    differences = {name: int(np.abs(_pixels(png) - first).max()) for name, png in images.items()}
+    report.add(f"grey levels apart of {contest.model.name}", differences)
+    rates = {what: {name: figures[what]["rate"] for name, figures in found.items()} for what in (MIXED, ONE_STEP)}
+    errors = {name: [error for figures in each.values() for error in figures["errors"]] for name, each in found.items()}
+    rows = [
+        (name, rates[MIXED][name], rates[ONE_STEP][name], differences[name], _summary(errors[name])) for name in names
+    ]
+    show(
+        f"capacity of {contest.model.name}",
+        ("server", "image-steps/s", "jobs of one step/s", "grey levels apart", "errors"),
+        rows,
+    )
+    if "difuso" in found and len(found) > 1:
+        report.bar(Bar("images of one request apart", max(differences.values()), 1, "grey levels", "at most"))
+        for what, title, least in ((MIXED, "capacity", 1.15), (ONE_STEP, "jobs of one step", 1.0)):
+            best = max(rate for name, rate in rates[what].items() if name != "difuso")
+            ratio = rates[what]["difuso"] / best
+            report.bar(Bar(f"{title} against the best peer's", ratio, least, "times", "at least"))
+    return rates[MIXED]
 
 
 def compare_latency(contest: Contest, names: Sequence[str], orders: Sequence[Order], report: Report) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,16 +16,13 @@ import httpx
 
 from difuso.supervisor.child_processes import ChildProcesses
 from difuso.supervisor.machine import this_machine
-from difuso.supervisor.redis_server import RedisServer
 from difuso.supervisor.shares import share_out
-from difuso.supervisor.standalone import API_NICE
 
 START_SECONDS = 180.0
 POLL_SECONDS = 0.05
 ROOT = Path(__file__).parent.parent
 # The developer's own settings must not influence a figure.
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "REDIS_URL" and not key.startswith("DIFUSO_")}
-ENVIRONMENT["DIFUSO_STATE_DIR"] = "var"  # in the folder where the process runs
 
 
 @dataclass(frozen=True)
@@ -43,64 +40,44 @@ class System:
 
 @dataclass(frozen=True)
 class Difuso(System):
-    """Our own processes; `worker_pid` and `metrics_url` are those of the first worker."""
+    """Our own processes; `metrics_url` is the first worker's."""
 
-    api_pid: int = 0
-    worker_pid: int = 0
     metrics_url: str = ""
 
 
 @contextmanager
-def difuso(
-    model: Path,
-    *,
-    device: str = "cpu",
-    exact: bool = True,
-    workers: int | None = 1,
-) -> Iterator[Difuso]:
-    """Starts Redis, workers and the API as `difuso serve` does, and yields them warm.
+def difuso(model: Path, *, workers: int | None = 1, **settings: str) -> Iterator[Difuso]:
+    """Runs `difuso serve` with one model and yields it once all workers are warm.
 
     Args:
         model: a checkpoint's folder; the only one in its parent.
-        device, exact: settings of the workers.
         workers: the number of workers that share the cores or GPUs; None for as many as `difuso serve` starts.
+        settings: further environment variables, such as DIFUSO_DEVICE.
     """
-    shares = share_out(this_machine(device, ENVIRONMENT), workers)
-    port, metrics_ports = free_port(), [free_port() for _ in shares]
-    with ChildProcesses() as children, closing(RedisServer(children, children.folder / "redis")) as redis_server:
-        redis_server.start()
-        settings = {
+    count = len(share_out(this_machine(settings.get("DIFUSO_DEVICE", "cpu"), ENVIRONMENT), workers))
+    port, metrics_port = free_port(), free_port()
+    metrics_urls = [f"http://127.0.0.1:{metrics_port + number}/metrics" for number in range(count)]
+    with ChildProcesses() as children:
+        environment = {
             **ENVIRONMENT,
-            "REDIS_URL": redis_server.url,
             "DIFUSO_MODELS_DIR": str(model.parent),
-            "DIFUSO_STORE_URL": str(children.folder / "store"),
-            "DIFUSO_PORT": str(port),
-            "DIFUSO_DEVICE": device,
-            "DIFUSO_EXACT": str(exact),
+            "DIFUSO_STATE_DIR": str(children.folder / "state"),
+            "DIFUSO_METRICS_PORT": str(metrics_port),
             "DIFUSO_LOG_LEVEL": "warning",  # the figures would drown in a line for each request and job
+            "DIFUSO_DRAIN_SECONDS": "1",
             "DIFUSO_MAX_WAIT": "100000",  # a worker is kept busy for long by work that is queued at once
+            **settings,
         }
-        command = [sys.executable, "-P", "-m", "difuso"]
-        spawned = [
-            children.spawn(
-                [*command, "worker"],
-                env={**settings, "DIFUSO_METRICS_PORT": str(metrics_port), **share.environment_in(children.folder)},
-                processors=share.processors,
-            )
-            for metrics_port, share in zip(metrics_ports, shares, strict=True)
-        ]
-        api = children.spawn(["nice", "-n", str(API_NICE), *command, "api"], env=settings)
+        command = [sys.executable, "-P", "-m", "difuso", "serve", "--port", str(port), "--workers", str(count)]
+        process = children.spawn(command, env=environment)
         url = f"http://127.0.0.1:{port}"
-        metrics_urls = [f"http://127.0.0.1:{each}/metrics" for each in metrics_ports]
-        _await(lambda: all(map(_get, metrics_urls)), *spawned, api)  # which a worker serves when its models are warm
-        _await(lambda: f'"{model.name}"' in _get(f"{url}/readyz?verbose").partition('"models":')[2], *spawned, api)
-        yield Difuso(
-            "difuso",
-            url,
-            api_pid=api.pid,
-            worker_pid=spawned[0].pid,
-            metrics_url=metrics_urls[0],
-        )
+        _await(lambda: all(map(_get, metrics_urls)), process)  # which a worker serves when its models are warm
+        _await(lambda: f'"{model.name}"' in _get(f"{url}/readyz?verbose").partition('"models":')[2], process)
+        try:
+            yield Difuso("difuso", url, metrics_url=metrics_urls[0])
+        finally:
+            process.terminate()
+            process.wait(START_SECONDS)
 
 
 @contextmanager
@@ -123,14 +100,13 @@ def free_port() -> int:
         return port
 
 
-def _await(ready: Callable[[], bool], *processes: subprocess.Popen[bytes]) -> None:
+def _await(ready: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + START_SECONDS
     while not ready():
-        ended = next((process for process in processes if process.poll() is not None), None)
-        if ended is not None:
-            raise SystemExit(f"{ended.args!r} ended with {ended.returncode} before it was ready; it says why above")
+        if process.poll() is not None:
+            raise SystemExit(f"{process.args!r} ended with {process.returncode} before it was ready; it says why above")
         if time.monotonic() > deadline:
-            raise SystemExit(f"still not ready after {START_SECONDS:.0f} s: {[process.args for process in processes]}")
+            raise SystemExit(f"still not ready after {START_SECONDS:.0f} s: {process.args!r}")
         time.sleep(POLL_SECONDS)
 
 

@@ -21,6 +21,7 @@ from difuso.supervisor.child_processes import ChildProcesses
 from difuso.supervisor.redis_server import RedisServer
 from difuso.supervisor.standalone import API_NICE
 
+APIS, WORKERS = 2, 3  # front ends and workers
 START_SECONDS = 180.0
 POLL_SECONDS = 0.1
 PAUSE_SECONDS = 0.5  # until an ended process is started again, as service managers do
@@ -121,8 +122,6 @@ class Cluster:
         models: the versions of the model, of which all processes have the first.
         logs: the folder for their log files.
         steps: the folder in which workers count their image-steps; its counts outlive kill -9.
-        apis, workers: the numbers of front ends and workers.
-        worker: the module that is a worker, and its arguments.
     """
 
     def __init__(
@@ -133,17 +132,13 @@ class Cluster:
         models: Sequence[Path],
         logs: Path,
         steps: Path,
-        *,
-        apis: int,
-        workers: int,
-        worker: Sequence[str],
     ) -> None:
         self._children, self._server, self._redis = children, server, server.start()
         self.logs, self.steps = logs, steps
         self.client = redis.Redis.from_url(server.url, socket_timeout=60)
         python = [sys.executable, "-P", "-m"]
         api = ["nice", "-n", str(API_NICE), *python, "difuso", "api"]
-        ports = [free_port() for _ in range(apis)]
+        ports = [free_port() for _ in range(APIS)]
         self.urls = [f"http://127.0.0.1:{port}" for port in ports]
         self.models = models
 
@@ -156,7 +151,9 @@ class Cluster:
 
         self.apis = [member(f"api-{number}", api, DIFUSO_PORT=str(port)) for number, port in enumerate(ports)]
         counting = {"PYTHONPATH": str(ROOT), "PROMETHEUS_MULTIPROC_DIR": str(steps)}
-        self.workers = [member(f"worker-{number}", [*python, *worker], **counting) for number in range(workers)]
+        self.workers = [
+            member(f"worker-{number}", [*python, "benchmarks.chaos.poison"], **counting) for number in range(WORKERS)
+        ]
 
     def start(self) -> None:
         """Starts all processes, and returns when every worker serves and every front end answers."""
@@ -229,17 +226,12 @@ class Cluster:
 
 
 @contextmanager
-def open_cluster(
-    children: ChildProcesses,
-    models: Sequence[Path],
-    store: Path,
-    *,
-    apis: int,
-    workers: int,
-    ttl: int,
-    worker: Sequence[str],
-) -> Iterator[Cluster]:
-    """Yields all processes, running; see `Cluster`."""
+def open_cluster(children: ChildProcesses, models: Sequence[Path], store: Path, *, ttl: int) -> Iterator[Cluster]:
+    """Yields all processes, running; see `Cluster`.
+
+    Args:
+        ttl: seconds that results are kept.
+    """
     logs, steps = children.folder / "logs", children.folder / "steps"
     logs.mkdir()
     steps.mkdir()
@@ -247,6 +239,7 @@ def open_cluster(
         settings = {
             **ENVIRONMENT,
             "REDIS_URL": server.url,
+            "DIFUSO_STATE_DIR": str(children.folder / "state"),
             "DIFUSO_STORE_URL": str(store),
             "DIFUSO_RESULT_TTL": str(ttl),
             "DIFUSO_DEVICE": "cpu",
@@ -255,7 +248,7 @@ def open_cluster(
             "OMP_NUM_THREADS": "1",
             "OMP_WAIT_POLICY": "PASSIVE",
         }
-        cluster = Cluster(children, server, settings, models, logs, steps, apis=apis, workers=workers, worker=worker)
+        cluster = Cluster(children, server, settings, models, logs, steps)
         with closing(cluster.client):
             cluster.start()
             yield cluster

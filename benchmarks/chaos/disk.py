@@ -1,8 +1,7 @@
 """The store's file system, which can be full or read-only for a while.
 
-Where the machine allows it, it is a small file system in memory that only the processes of this run see:
-`enter_namespace` gives the run its own list of mounts, without root where the system has user namespaces. Elsewhere the
-store is a plain folder, and a file takes its place while it should be full or read-only.
+It is a small file system in memory that only the processes of this run see: `enter_namespace` gives the run its own
+list of mounts, without root where the system has user namespaces. Elsewhere the faults of the store are left out.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
 
 from benchmarks.report import say
 
@@ -26,49 +24,30 @@ BALLAST = "ballast"
 BUSY_SECONDS = 5.0  # files that are being written keep a disk from becoming read-only
 
 
-class Disk(Protocol):
-    """The place of the store.
+class SmallDisk:
+    """A tmpfs that is mounted at a folder.
 
     Attributes:
         store: the store's folder.
-        how: how faults are made here, in words.
     """
-
-    store: Path
-    how: str
-
-    def fill(self) -> None:
-        """Leaves no byte free; again, once ended jobs have freed some."""
-
-    def free(self) -> None:
-        """Undoes `fill`."""
-
-    def protect(self) -> None:
-        """Makes the disk read-only."""
-
-    def unprotect(self) -> None:
-        """Undoes `protect`."""
-
-
-class SmallDisk:
-    """A mounted tmpfs."""
-
-    how = f"a tmpfs of {SIZE_MB} MB, filled or remounted read-only"
 
     def __init__(self, folder: Path) -> None:
         self._mount = folder
         self.store = folder / "store"
 
     def fill(self) -> None:
+        """Leaves no byte free; again, once ended jobs have freed some."""
         block = bytes(65536)
         with suppress(OSError), (self._mount / BALLAST).open("ab", buffering=0) as ballast:
             while ballast.write(block):
                 pass
 
     def free(self) -> None:
+        """Undoes `fill`."""
         (self._mount / BALLAST).unlink(missing_ok=True)
 
     def protect(self) -> None:
+        """Makes the disk read-only."""
         deadline = time.monotonic() + BUSY_SECONDS
         while not self._remount("ro"):
             if time.monotonic() > deadline:
@@ -77,6 +56,7 @@ class SmallDisk:
             time.sleep(0.02)
 
     def unprotect(self) -> None:
+        """Undoes `protect`."""
         if not self._remount("rw"):
             raise OSError(errno.EROFS, f"{self._mount} stays read-only")
 
@@ -85,37 +65,12 @@ class SmallDisk:
         return subprocess.run(command, capture_output=True, timeout=30).returncode == 0
 
 
-class Folder:
-    """A plain folder, with a file in its place while it should not work."""
-
-    how = "no file system could be mounted: the store's folder is replaced by a file, so that reading fails too"
-
-    def __init__(self, folder: Path) -> None:
-        self.store = folder / "store"
-        self._away = folder / "store.away"
-        self.store.mkdir()
-
-    def protect(self) -> None:
-        self.store.rename(self._away)
-        self.store.touch()
-
-    def unprotect(self) -> None:
-        self.store.unlink()
-        self._away.rename(self.store)
-
-    def fill(self) -> None:
-        if not self._away.exists():
-            self.protect()
-
-    free = unprotect
-
-
 @contextmanager
-def open_disk(folder: Path) -> Iterator[Disk]:
-    """Yields the best disk that this machine allows."""
+def open_disk(folder: Path) -> Iterator[SmallDisk]:
+    """Yields a disk at a new folder, which is a plain folder for a process without mounts of its own."""
     folder.mkdir()
-    if MARK not in os.environ:
-        yield Folder(folder)
+    if not has_namespace():
+        yield SmallDisk(folder)
         return
     mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE_MB}m", "difuso-chaos", str(folder)]
     subprocess.run(mount, check=True, timeout=30)
@@ -125,10 +80,15 @@ def open_disk(folder: Path) -> Iterator[Disk]:
         subprocess.run(["umount", "--lazy", str(folder)], check=False, timeout=30)
 
 
+def has_namespace() -> bool:
+    """Returns whether this process has mounts of its own."""
+    return MARK in os.environ
+
+
 def enter_namespace() -> None:
     """Starts this program anew with its own mounts, if possible; they end with it."""
     unshare = shutil.which("unshare")
-    if MARK in os.environ or unshare is None:
+    if has_namespace() or unshare is None:
         return
     ways = [["--mount"], ["--user", "--map-root-user", "--mount"]]
     for way in ways if os.geteuid() == 0 else ways[1:]:

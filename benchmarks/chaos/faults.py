@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.report import say
 
 from .cluster import Cluster, Member
-from .disk import Disk
+from .disk import SmallDisk
 from .schedule import REDIS, STORE, Break, Fault
 
 REFILL_SECONDS = 0.2
@@ -30,7 +30,7 @@ class Saboteur:
     """
 
     cluster: Cluster
-    disk: Disk
+    disk: SmallDisk
     done: list[tuple[Fault, float, float]] = field(default_factory=list)
     full: list[tuple[float, float]] = field(default_factory=list)
     frozen: list[tuple[Path, float, float]] = field(default_factory=list)

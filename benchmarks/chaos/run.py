@@ -20,7 +20,7 @@ from difuso.supervisor.child_processes import ChildProcesses
 
 from .client import TIMEOUT, Clients, Errand, Hashes, reference, send
 from .cluster import Cluster, End, Member, open_cluster
-from .disk import Disk, open_disk
+from .disk import SmallDisk, open_disk
 from .faults import Saboteur
 from .leftovers import files_left, keys_left
 from .orders import draw_orders, draw_recipes
@@ -32,6 +32,8 @@ from .worker_logs import Line, in_flight, read_log, waits
 LONGEST_JOB = (
     2000  # seconds; more than any of a run may take (`app.requests.admission.job_timeout`), which keeps some keys
 )
+PATIENCE_SECONDS = 240.0  # from the last fault until all jobs must have ended
+RESULT_TTL = 120  # seconds, longer than a job waits
 SWEEP_MARGIN = 60  # seconds that files are kept longer than pictures are offered
 MARGIN_SECONDS = 15.0
 NOTICED_SECONDS = 5.0  # until everybody has noticed that a fault is over
@@ -45,26 +47,14 @@ class Plan:
     seed: int
     rate: float
     habits: Mapping[Break, Habit]
-    workers: int = 3
-    apis: int = 2
-    patience: float = 240.0
-    result_ttl: int = 200
 
 
-def run(plan: Plan, *, claim_seconds: float, repeated: float, keep_logs: Path | None = None) -> tuple[Verdict, str]:
-    """Runs everything; returns the verdict, and how the store's faults were made."""
+def run(plan: Plan, *, claim_seconds: float, repeated: float, keep_logs: Path | None = None) -> Verdict:
+    """Runs everything and returns the verdict."""
     with ChildProcesses() as children, open_disk(children.folder / "disk") as disk:
         models = [chaos_model(children.folder / str(seed) / "chaos", seed=seed) for seed in range(2)]
         say("starting")
-        with open_cluster(
-            children,
-            models,
-            disk.store,
-            apis=plan.apis,
-            workers=plan.workers,
-            ttl=plan.result_ttl,
-            worker=["benchmarks.chaos.poison"],
-        ) as cluster:
+        with open_cluster(children, models, disk.store, ttl=RESULT_TTL) as cluster:
             attack = Attack(plan, cluster, disk)
             try:
                 asyncio.run(attack.carry_out())
@@ -73,7 +63,7 @@ def run(plan: Plan, *, claim_seconds: float, repeated: float, keep_logs: Path | 
                 if keep_logs is not None:
                     shutil.copytree(cluster.logs, keep_logs, dirs_exist_ok=True)
             evidence = attack.evidence()
-    return judge(evidence, claim_seconds=claim_seconds, repeated=repeated), disk.how
+    return judge(evidence, claim_seconds=claim_seconds, repeated=repeated)
 
 
 class Attack:
@@ -85,7 +75,7 @@ class Attack:
         disk: the disk with its store.
     """
 
-    def __init__(self, plan: Plan, cluster: Cluster, disk: Disk) -> None:
+    def __init__(self, plan: Plan, cluster: Cluster, disk: SmallDisk) -> None:
         self._plan, self._cluster, self._disk = plan, cluster, disk
         self._recipes = draw_recipes(plan.seed)
         self._faults = draw_faults(plan.seconds, plan.seed, plan.habits)
@@ -112,12 +102,12 @@ class Attack:
             clients = Clients(http, cluster.urls, recipes, self._errands)
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._saboteur.run(self._faults, begin))
-                group.create_task(send(clients, orders, begin, patience=plan.patience))
+                group.create_task(send(clients, orders, begin, patience=PATIENCE_SECONDS))
             say(
                 f"all has ended, or was given up, after {time.monotonic() - begin:.0f} s; waiting until it is forgotten"
             )
             self._executed = image_steps(cluster.steps) - before
-            await asyncio.sleep(max(2 * plan.result_ttl, plan.result_ttl + SWEEP_MARGIN) + MARGIN_SECONDS)
+            await asyncio.sleep(max(2 * RESULT_TTL, RESULT_TTL + SWEEP_MARGIN) + MARGIN_SECONDS)
             keeper.cancel()
             await asyncio.gather(keeper, return_exceptions=True)
 
@@ -146,7 +136,7 @@ class Attack:
                 if not (_asked_for(end, self._saboteur.hindered(end.log)) or _killed_by(end, workers) & poison)
             ],
             killers={job_id for end in ends for job_id in _killed_by(end, workers) & poison},
-            keys=keys_left(cluster.client, longest=LONGEST_JOB + 2 * self._plan.result_ttl),
+            keys=keys_left(cluster.client, longest=LONGEST_JOB + 2 * RESULT_TTL),
             files=files_left(self._disk.store),
             breaks={**breaks, Break.POISON.value: len(self._poison_at)},
         )

@@ -12,13 +12,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.chaos.client import Errand
-from benchmarks.chaos.disk import Folder
 from benchmarks.chaos.orders import CLASSES, FATAL, FATAL_LATE, Order, draw_orders, draw_recipes
 from benchmarks.chaos.schedule import HABITS, REDIS, Break, Habit, draw_faults
 from benchmarks.chaos.verdict import Evidence, Verdict, judge
 from benchmarks.chaos.worker_logs import Line, Wait, ended_more_than_once, in_flight, read_log, waits
-from jobs.errors import StoreUnavailable
-from jobs.store.result_store import ResultStore
 
 RECIPES = draw_recipes(0)
 HARMLESS = next(index for index, recipe in enumerate(RECIPES) if not recipe.fatal)
@@ -163,18 +160,6 @@ def test_half_a_line_and_lines_about_other_things_are_passed_over(tmp_path: Path
     log = tmp_path / "worker.log"
     log.write_text(f"Traceback\n17\n{{}}\n{json.dumps(whole)}\n{json.dumps(whole)[:40]}")
     assert [(found.event, found.job_id, found.at % 60) for found in read_log(log)] == [("job claimed", "a", 1.5)]
-
-
-def test_a_folder_that_stands_for_a_full_disk_takes_nothing_and_then_everything_again(tmp_path: Path) -> None:
-    disk = Folder(tmp_path)
-    store = ResultStore(str(disk.store))
-    store.save_snapshot("job", b"before")
-    disk.fill()
-    with pytest.raises(StoreUnavailable):
-        store.check()
-    disk.free()
-    store.check()
-    assert store.snapshot("job") == b"before"
 
 
 CALLS = (
