@@ -99,10 +99,12 @@ def test_fourier_frequencies_keep_their_bits(
         assert torch.equal(stored[name], network.state_dict()[name])
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
 @pytest.mark.parametrize(
-    "config",
-    [CONFIG_TINY, ModelConfig(PaperUNetConfig(in_channels=1, out_channels=1), channels=1)],
+    ("config", "dtype"),
+    [
+        (CONFIG_TINY, torch.float16),
+        (ModelConfig(PaperUNetConfig(in_channels=1, out_channels=1), channels=1), torch.float32),
+    ],
     ids=["unet", "paper"],
 )
 def test_round_trip(tmp_path: Path, config: ModelConfig, dtype: torch.dtype) -> None:
@@ -115,12 +117,6 @@ def test_round_trip(tmp_path: Path, config: ModelConfig, dtype: torch.dtype) -> 
     for name, tensor in checkpoint.network.state_dict().items():
         assert tensor.dtype == torch.float32
         assert torch.equal(tensor, network.state_dict()[name].to(dtype).float())
-
-
-def test_a_loaded_network_is_ready_to_serve(pristine: Path) -> None:
-    network = load_checkpoint(str(pristine)).network
-    assert not any(module.training for module in network.modules())
-    assert not any(parameter.requires_grad for parameter in network.parameters())
 
 
 def test_the_folder_holds_the_three_files_that_sha256sum_can_check(pristine: Path) -> None:
@@ -165,8 +161,10 @@ def test_a_missing_folder_is_refused_and_the_traceback_has_its_place(
     assert str(tmp_path / "nothing") in "".join(caught.value.__notes__)
 
 
-@pytest.mark.parametrize("name", [CONFIG, WEIGHTS])
-@pytest.mark.parametrize("damage", [lambda data: data[:-9], lambda data: data[:-9] + bytes([data[-9] ^ 1]) + data[-8:]])
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [(CONFIG, lambda data: data[:-9]), (WEIGHTS, lambda data: data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])],
+)
 def test_a_truncated_or_flipped_file_does_not_match_its_sum(
     folder: Path, name: str, damage: Callable[[bytes], bytes]
 ) -> None:
@@ -180,13 +178,7 @@ def test_sums_that_do_not_vouch_for_a_file(folder: Path, sums: str) -> None:
     assert refusal(folder).startswith(f"{CONFIG} does not match its SHA-256 sum")
 
 
-@pytest.mark.parametrize("content", [b"no-second-column\n", b"\xff\xfe"])
-def test_unreadable_sums(folder: Path, content: bytes) -> None:
-    (folder / SUMS).write_bytes(content)
-    assert refusal(folder).startswith(f"{SUMS} is not in the format of sha256sum")
-
-
-@pytest.mark.parametrize("content", [b"", b"not safetensors at all", b"\xff" * 64])
+@pytest.mark.parametrize("content", [b"", b"not safetensors at all"])
 def test_weights_that_are_not_safetensors(folder: Path, content: bytes) -> None:
     (folder / WEIGHTS).write_bytes(content)
     sign(folder)
@@ -197,7 +189,6 @@ def test_weights_that_are_not_safetensors(folder: Path, content: bytes) -> None:
     ("change", "reason"),
     [
         (lambda w: w["conv_out.bias"].fill_(float("nan")), "conv_out.bias holds NaN or infinity"),
-        (lambda w: w["conv_in.weight"][0, 0, 0].fill_(float("inf")), "conv_in.weight holds NaN or infinity"),
         (lambda w: w.pop("conv_in.bias"), "lacks the tensor conv_in.bias"),
         (lambda w: w.update(extra=torch.zeros(1)), "holds an unknown tensor extra"),
         (lambda w: w.update({"conv_in.bias": torch.zeros(9)}), "conv_in.bias has shape (9,), the config asks for (8,)"),
@@ -213,11 +204,6 @@ def test_weights_that_do_not_fit_are_named(
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"format": 2}, "format 2; this version reads format 1"),
-        (
-            {"network": {"type": "mlp"}},
-            "network.type must be one of unet, paper_unet, lucid_unet, song_unet, edm2_unet, dit, got 'mlp'",
-        ),
         ({"parameters": 5}, "states 5 parameters, but the network has"),
     ],
     ids=str,
@@ -245,7 +231,7 @@ class Canary:
         return os.mkdir, (str(self.path),)
 
 
-@pytest.mark.parametrize("pickled", ["model.pt", "model.bin", "ckpt.pkl", "last.ckpt", WEIGHTS])
+@pytest.mark.parametrize("pickled", ["model.pt", "last.ckpt", WEIGHTS])
 def test_a_pickle_never_runs(folder: Path, tmp_path: Path, pickled: str) -> None:
     """Not even under the name of the weights, with sums that fit."""
     canary = tmp_path / "executed"
@@ -274,13 +260,6 @@ def guided(tmp_path: Path) -> Path:
     assert loaded is not None
     assert all(torch.equal(w, loaded.state_dict()[name]) for name, w in classifier.state_dict().items())
     return tmp_path / "guided"
-
-
-def test_a_classifier_comes_along(guided: Path) -> None:
-    checkpoint = load_checkpoint(guided)
-    assert checkpoint.classifier is not None
-    assert not any(module.training for module in checkpoint.classifier.modules())
-    assert checkpoint.sha256 == file_sha256(guided / WEIGHTS)
 
 
 def test_a_classifier_is_checked_as_the_network_is(guided: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -74,22 +72,3 @@ def test_the_gradient_of_a_linear_classifier() -> None:
     p = network(x, T).softmax(dim=1)
     expected = 0.1 * (network.w[LABELS] - torch.einsum("bk,kchw->bchw", p, network.w))
     assert torch.allclose(log_prob_gradient(network, x, T, LABELS), expected, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({"image_size": 20}, "must be a multiple of 8, got 20"),
-        ({"head_channels": 48}, "head_channels 48 does not divide"),
-        ({"resample": "pool"}, "unknown resample 'pool'"),
-    ],
-    ids=str,
-)
-def test_an_impossible_config_is_refused(change: dict[str, Any], reason: str) -> None:
-    with pytest.raises(ValueError, match=reason):
-        ClassifierConfig(**change)
-
-
-def test_pictures_of_another_size_are_refused(classifier: Classifier) -> None:
-    with pytest.raises(RuntimeError, match="size"):
-        classifier(noise("x", 2, 3, 32, 32), T)

@@ -15,8 +15,8 @@ from model.condition_inputs import augment, enlarge
 from model.errors import CheckpointError
 from model.folders.config import ModelConfig
 from model.folders.config_json import config_from_json, config_to_json
-from model.networks.configs import PaperUNetConfig, UNetConfig
-from model.networks.unet import Attention, UNet
+from model.networks.configs import UNetConfig
+from model.networks.unet import UNet
 from tests.small_models import CONDITION
 from tests.small_models import CONDITIONAL as CONFIG
 
@@ -65,12 +65,6 @@ def test_every_weight_has_a_gradient() -> None:
     assert still == []
 
 
-def test_the_middle_can_do_without_attention() -> None:
-    assert not any(isinstance(module, Attention) for module in awake(CONFIG).modules())
-    other = dataclasses.replace(CONFIG, mid_attention=True, head_channels=8)
-    assert any(isinstance(module, Attention) for module in awake(other).modules())
-
-
 def test_a_call_without_the_condition_is_refused() -> None:
     with pytest.raises(ValueError, match="every call needs the planes that it sees with x"):
         awake(CONFIG)(noise(2, 3, 16, 16), TIMES)
@@ -115,8 +109,3 @@ def test_a_config_that_contradicts_itself_is_refused(path: str, value: object, m
     (content[tables[0]] if tables else content)[key] = value
     with pytest.raises(CheckpointError, match=message):
         config_from_json(content)
-
-
-def test_no_other_network_takes_a_condition() -> None:
-    with pytest.raises(CheckpointError, match="condition_channels must be 1 or 3, got 0"):
-        config_from_json(config_to_json(dataclasses.replace(MODEL, network=PaperUNetConfig())))

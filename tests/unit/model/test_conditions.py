@@ -139,13 +139,6 @@ def test_examples_survive_json_and_are_refused_where_classes_are() -> None:
         config_from_json(config_to_json(dataclasses.replace(model, network=classes, classes=("cat", "dog"))))
 
 
-def test_a_model_without_conditions_is_written_as_earlier_versions_wrote_it() -> None:
-    content = config_to_json(ModelConfig(UNetConfig()))
-    assert "conditions" not in content
-    assert "examples" not in content
-    assert "vector_size" not in content["network"]
-
-
 def test_classes_and_the_image_of_an_upscaler_are_two_conditions() -> None:
     network = dataclasses.replace(CONDITIONAL, num_classes=2, null_class=False, condition_channels=6, vector_size=3)
     model = ModelConfig(
@@ -166,34 +159,21 @@ def test_classes_and_the_image_of_an_upscaler_are_two_conditions() -> None:
     ("path", "value", "message"),
     [
         ("conditions.age.high", 20, "conditions.age: high must be greater than low, 20"),
-        ("conditions.age.low", 1e12, "conditions.age.low: Input should be less than or equal to 1000000000"),
-        ("conditions.age.low", float("nan"), "conditions.age.low: Input should be"),
-        ("conditions.age.step", 1, "unknown key conditions.age.step"),
         ("conditions.age.type", "range", "conditions.age.type must be one of choice, number, vector, map, image"),
         ("conditions.age", 3, "conditions must be a table of tables"),
         ("conditions.Age", {"type": "number"}, "a name has up to 32 small letters, digits and _, unlike 'Age'"),
         ("conditions.label", {"type": "choice", "values": ["a", "b"]}, "conditions.label: .* `classes`"),
         ("conditions.image", {"type": "image"}, "conditions.image: .* `condition`"),
-        ("conditions.mask", {"type": "image"}, "conditions.mask: .* choose another name"),
-        ("conditions.glasses.values", [], "conditions.glasses: values must be at least 1 different names"),
         ("conditions.glasses.values", ["a", "a"], "conditions.glasses: values must be at least 1 different names"),
-        ("conditions.glasses.values", ["a", 3], "conditions.glasses.values: Input should be a valid string"),
-        ("conditions.glasses.values", ["a" * 300], "conditions.glasses.values: String should have at most 256"),
-        ("conditions.style.size", 0, "conditions.style.size: Input should be greater than or equal to 1"),
         ("conditions.style.size", 3, "network.vector_size must be 10, as `conditions` have it, got 9"),
         ("conditions.sketch.channels", 2, "conditions.sketch: channels must be 1 or 3"),
         ("conditions.layout.values", ["a", "b"], "condition_channels must be 4, as `conditions` have planes, got 5"),
-        ("conditions.layout.values", [str(i) for i in range(300)], "conditions have 302 planes, more than 256"),
         ("examples", {"glasses": ["oval"]}, "examples.glasses: each must be one of none, round, square"),
         ("examples", {"age": [61]}, "examples.age: each must be a number from 20 to 60 years"),
-        ("examples", {"age": []}, "examples.age must have 1 to 8192 values"),
         ("examples", {"age": [30] * 8193}, "examples.age must have 1 to 8192 values"),
         ("examples", {"age": [30], "glasses": ["none", "none"]}, "examples: all conditions must have equally many"),
         ("examples", {"style": [[0, 0]]}, "examples.style must be left out: examples are of choices"),
-        ("examples", {"sketch": ["a" * 64]}, "examples.sketch must be left out: examples are of choices"),
         ("examples", {"age": 30}, "examples must be a table of lists"),
-        ("examples", [30], "examples must be a table of lists"),
-        ("examples", {"hat": ["red"]}, "examples.hat must be left out: examples are of choices"),
     ],
 )
 def test_conditions_that_no_network_has_are_refused_by_name(path: str, value: object, message: str) -> None:
@@ -229,30 +209,14 @@ def test_a_value_is_read_as_jobs_hold_it(condition: Condition, value: object, re
     assert condition.read(read) == read
 
 
-WRONG: tuple[object, ...] = (
-    "oval",
-    1,
-    None,
-    True,
-    float("nan"),
-    "",
-    [],
-    {},
-    1e400,
-    10**400,
-    "1e400",
-    "nan",
-    "0x1",
-    [[]],
-    [1, True],
-)
+WRONG: list[object] = ["oval", 1, None, True, float("nan"), "", [], {}, 1e400, 10**400, "1e400", "0x1", [[]], [1, True]]
 
 
-@pytest.mark.parametrize("value", WRONG, ids=lambda value: str(value)[:8])
 @pytest.mark.parametrize("condition", [*FACE.values(), *SCENE.values()], ids=[*FACE, *SCENE])
-def test_any_other_value_is_refused_with_what_it_may_be(condition: Condition, value: object) -> None:
-    with pytest.raises(ValueError, match=f"^must be {re.escape(condition.expected)}$"):
-        condition.read(value)
+def test_any_other_value_is_refused_with_what_it_may_be(condition: Condition) -> None:
+    for value in WRONG:
+        with pytest.raises(ValueError, match=f"^must be {re.escape(condition.expected)}$"):
+            condition.read(value)
 
 
 def test_values_are_described_for_people() -> None:

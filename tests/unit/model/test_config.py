@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from typing import Any
 
@@ -14,14 +13,10 @@ from model.conditions import CONDITIONS
 from model.folders.config import SamplerDefaults, ScheduleConfig
 from model.folders.config_json import config_from_json, config_to_json, config_to_text
 from model.foreign.config import ForeignConfig
-from model.networks.build import build_network
 from model.networks.configs import NETWORKS, LucidUNetConfig, PaperUNetConfig, UNetConfig
-from model.networks.paper_unet import PaperUNet
 from model.networks.sigma_configs import EDM2UNetConfig, SongUNetConfig
-from model.networks.unet import UNet
 from model.plans.clipping import Clipping
 from model.plans.preconditioning import Preconditioning
-from model.shape import Shape
 
 TINY = ModelConfig(
     UNetConfig(channels=8, channel_mult=(1, 2), attention_levels=(1,), head_channels=8, groups=4, num_classes=2),
@@ -90,10 +85,10 @@ def test_config_survives_json(config: ModelConfig) -> None:
     assert config_from_json(json.loads(json.dumps(config_to_json(config)))) == config
 
 
-@pytest.mark.parametrize("name", ["[", "]", "  [  a", "b ]", "a, b", "{}", '"', "\n", "\u2028  ", "[1,\n   2]"])
-def test_the_text_of_a_config_changes_no_name(name: str) -> None:
-    content = {"values": [name, "x", name], "none": [], "tables": [{"classes": [name]}]}
-    assert json.loads(config_to_text(content)) == content
+def test_the_text_of_a_config_changes_no_name() -> None:
+    for name in ("[", "]", "  [  a", "b ]", "a, b", "{}", '"', "\n", "\u2028  ", "[1,\n   2]"):
+        content = {"values": [name, "x", name], "none": [], "tables": [{"classes": [name]}]}
+        assert json.loads(config_to_text(content)) == content
 
 
 def test_the_text_of_a_config_has_each_list_of_values_in_a_line() -> None:
@@ -102,35 +97,15 @@ def test_the_text_of_a_config_has_each_list_of_values_in_a_line() -> None:
     assert lines == ["{", '"hair": [ "red", null, 1.5 ],', '"tables": [', "{", '"classes": [ "cat" ]', "}", "]", "}"]
 
 
-def test_a_config_without_an_interval_is_written_as_before_there_was_one() -> None:
-    """Its hash is part of a model's version, by which jobs in flight and students know their model again."""
-    config = dataclasses.replace(TINY, plans={"few": SamplerDefaults(steps=8)})
-    content = config_to_json(config)
-    assert content["defaults"].keys() == content["plans"]["few"].keys()
-    assert list(content["defaults"]) == ["sampler", "steps", "spacing", "eta", "guidance_scale"]
-
-
 def test_what_may_be_left_out_has_its_default() -> None:
     config = config_from_json({"format": 1, "network": {"type": "paper_unet"}, "schedule": {}})
     assert config == ModelConfig(PaperUNetConfig())
-
-
-def test_the_type_names_the_network() -> None:
-    assert isinstance(build_network(TINY.network), UNet)
-    assert isinstance(build_network(ModelConfig(PaperUNetConfig()).network), PaperUNet)
 
 
 def test_the_schedule_is_built_from_its_name_and_ends() -> None:
     betas = ScheduleConfig("linear", 10, beta_start=0.1, beta_end=0.2).build().betas
     assert (len(betas), betas[0], betas[-1]) == (10, pytest.approx(0.1), pytest.approx(0.2))
     assert ScheduleConfig("scaled_linear").build().betas[-1] == pytest.approx(0.012)  # Rombach et al. 2022
-
-
-def test_shape_is_channels_height_width() -> None:
-    assert ModelConfig(PaperUNetConfig(), image_size=32).shape == (3, 32, 32)
-    shape = ModelConfig(PaperUNetConfig(in_channels=4, out_channels=4), image_size=(16, 24), channels=4).shape
-    assert (shape, shape.hwc, shape.image_size, shape.in_pixels) == ((4, 16, 24), (16, 24, 4), (16, 24), "16x24")
-    assert [Shape.of(8, channels).planes for channels in range(1, 9)] == [1, 2, 1, 4, 5, 6, 7, 8]
 
 
 def test_a_classifier_needs_the_squares_that_it_was_trained_on() -> None:
@@ -145,77 +120,37 @@ def test_a_classifier_needs_the_squares_that_it_was_trained_on() -> None:
     ("change", "reason"),
     [
         ({"format": 2}, "format 2; this version reads format 1"),
-        ({"format": None}, "format None"),
         ({"plans": []}, "plans must be a table of tables"),
-        ({"plans": [8]}, "plans must be a table of tables"),
-        ({"plans": {"few": 8}}, "plans must be a table of tables"),
-        ({"plans": {str(i): {} for i in range(65)}}, "plans must have at most 64 entries"),
         ({"plans": {"Few/er": {}}}, "plans: String should match pattern"),
-        ({"plans": {"few": {"steps": 0}}}, "plans.few.steps: Input should be greater than or equal to 1"),
-        ({"plans": {"few": {"step": "8"}}}, "unknown key plans.few.step: known are"),
-        ({"plans": {"few": {"sampler": "plms"}}}, "plans.few.sampler: Input should be 'ddpm', 'ddim', "),
         ({"plans": {"few": {"spacing": "at:9,5"}}}, "spacing must list rising timesteps"),
         (
             {"network": {"type": "mlp"}},
             "network.type must be one of unet, paper_unet, lucid_unet, song_unet, edm2_unet, dit, got 'mlp'",
         ),
-        (
-            {"network": {"channels": 8}},
-            "network.type must be one of unet, paper_unet, lucid_unet, song_unet, edm2_unet, dit, got None",
-        ),
         ({"network": {"type": "unet", "depth": 3}}, "unknown key network.depth: known are"),
-        ({"network": {"type": "unet", "depth": "3"}}, "unknown key network.depth: known are"),
         ({"network": {"type": "unet", "groups": 7}}, "groups 7 does not divide the 128 channels"),
-        (
-            {"network": {"type": "unet", "groups": 0}},
-            "network.groups: Input should be greater than or equal to 1, got 0",
-        ),
         ({"network": {"type": "unet", "channel_mult": []}}, "config.json: "),
-        ({"network": {"type": "lucid_unet", "attention_heads": [4]}}, "must have one entry for each of the 4 levels"),
-        (
-            {"network": {"type": "paper_unet", "groups": 8}},
-            "unknown key network.groups: known are network.in_channels, ",
-        ),
-        ({"network": {"type": ["unet"]}}, "network.type must be one of unet, paper_unet,"),
-        ({"network": {"type": "unet", "null_class": 3}}, "network.null_class: Input should be a valid boolean, got 3"),
-        ({"network": 3}, "network must be a table, got 3"),
         (
             {"defaults": "x"},
             "defaults must be a table of sampler, steps, ",
         ),
-        ({"clip": True}, "clip must be a table of mode, bound, quantile, keep_eps, got True"),
         ({"parameters": -1}, "parameters must be a whole number from 0 to 1000000000000, got -1"),
         (
             {"schedule": {"type": "sigmoid"}},
             "schedule.type: Input should be 'linear', 'scaled_linear', 'cosine', 'listed', 'geometric', ",
         ),
-        ({"schedule": {"type": "listed"}}, "betas belong to a schedule of the type listed, and to no other"),
         ({"schedule": {"betas": [0.1]}}, "betas belong to a schedule of the type listed, and to no other"),
         ({"schedule": {"type": "listed", "betas": [0.1, 0.2]}}, "betas must be 1000 numbers, not 2"),
-        (
-            {"schedule": {"type": "listed", "betas": [2.0]}},
-            "schedule.betas: Input should be less than or equal to 1, got [2.0]",
-        ),
-        ({"schedule": {"type": "listed", "betas": [0.0], "num_train_timesteps": 1}}, "betas must be a non-empty list"),
-        (
-            {"schedule": {"type": "geometric", "beta_start": 0.1}},
-            "geometric schedule has no beta_start: leave out beta_start",
-        ),
         (
             {"schedule": {"sigma_min": 0.1, "sigma_max": 2}},
             "linear schedule has no sigma_min and no sigma_max: leave out sigma_min, sigma_max",
         ),
         ({"schedule": {"type": "geometric", "sigma_min": 90}}, "sigma_min must be positive and less than sigma_max"),
         ({"preconditioning": {"kind": "edm"}}, "with preconditioning edm the prediction is x0, not eps"),
-        ({"preconditioning": {"kind": "ddpm"}}, "preconditioning.kind: Input should be 'edm', 've' or 'vp'"),
         ({"preconditioning": {"kind": "vp"}}, "preconditioning vp needs a schedule of the type continuous_linear"),
         (
             {"preconditioning": {"kind": "ve"}, "schedule": {"type": "continuous_linear"}},
             "continuous_linear, and no other kind takes one",
-        ),
-        (
-            {"preconditioning": {"kind": "edm", "sigma_data": 0}},
-            "preconditioning.sigma_data: Input should be greater than or equal to 0.001, got 0",
         ),
         (
             {
@@ -226,30 +161,13 @@ def test_a_classifier_needs_the_squares_that_it_was_trained_on() -> None:
             "preconditioning needs a little of the image at the noisy end of the schedule",
         ),
         (
-            {"network": {"type": "song_unet", "channels": 18}},
-            "a width of 18 channels cannot be divided into groups of at least 4",
-        ),
-        ({"network": {"type": "song_unet", "resample": "cubic"}}, "network.resample: Input should be 'box' or"),
-        ({"network": {"type": "edm2_unet", "head_channels": 7}}, "head_channels 7 does not divide the 576 channels"),
-        (
             {"schedule": {"type": "cosine", "beta_start": 0.1}},
             "cosine schedule has no beta_start: leave out beta_start",
         ),
-        (
-            {"schedule": {"num_train_timesteps": 0}},
-            "num_train_timesteps: Input should be greater than or equal to 1, got 0",
-        ),
-        ({"schedule": {"num_train_timesteps": "many"}}, "num_train_timesteps: Input should be a valid integer"),
         ({"prediction": "noise"}, "prediction: Input should be 'eps', 'x0', 'v' or 'flow', got 'noise'"),
-        ({"variance": "sloppy"}, "variance: Input should be"),
         ({"defaults": {"steps": 201}}, "steps must lie between 1 and 200, got 201"),
-        ({"defaults": {"sampler": "nosuch", "steps": 9}}, "defaults.sampler: Input should be 'ddpm', 'ddim', "),
         ({"channels": 2}, "channels must equal the network's in_channels"),
         ({"image_size": [16, 9]}, "image_size must be a multiple of 2, in height and width"),
-        ({"image_size": [16, 8, 8]}, "Tuple should have at most 2 items after validation, not 3, got [16, 8, 8]"),
-        ({"image_size": [16]}, "a valid integer or Field required, got [16]"),
-        ({"channels": 1}, "equal the network's in_channels"),
-        ({"weaker": {"type": "nosuch"}}, "weaker.type must be one of unet, paper_unet,"),
         ({"weaker": {"type": "unet", "in_channels": 1}}, "weaker.in_channels must be the network's, 3"),
         ({"weaker": {"type": "unet", "num_classes": 9}}, "weaker.num_classes must be the network's, 2"),
         (
@@ -261,30 +179,18 @@ def test_a_classifier_needs_the_squares_that_it_was_trained_on() -> None:
             {**EDM, "network": {"type": "unet", "num_classes": 2, "out_channels": 6}},
             "with a preconditioning a network needs out_channels 3",
         ),
-        (
-            {**EDM, "weaker": {"type": "unet", "num_classes": 2, "out_channels": 6}},
-            "with a preconditioning a network needs out_channels 3",
-        ),
         ({"weaker": {"type": "unet", "num_classes": 2, "patch": 32}}, "with this weaker network image_size must be a"),
         (
             {"network": ALWAYS_LABELLED, "defaults": {"guidance_low": 2.0}},
             "defaults.guidance_low must be left out: the model was not trained without labels",
         ),
-        (
-            {"network": ALWAYS_LABELLED, "plans": {"few": {"guidance_high": 2.0}}},
-            "plans.few.guidance_high must be left out",
-        ),
         ({"defaults": {"guidance_low": 2.0, "guidance_high": 1.0}}, "defaults: guidance_high must be greater than"),
-        ({"defaults": {"guidance_low": -1.0}}, "defaults.guidance_low: Input should be greater than or equal to 0"),
         ({"defaults": {"guidance_scale": 2.0}}, "defaults.guidance_scale must be 1 for a model without a weaker"),
-        ({"plans": {"few": {"guidance_scale": 2.0}}}, "plans.few.guidance_scale must be 1 for a model without a"),
-        ({"image_size": 9}, "image_size must be a multiple of 2"),
         (
             {"image_size": "big"},
             "image_size: Input should be a valid integer or Input should be a valid tuple, got 'big'",
         ),
         ({"classes": ["cat"]}, "classes and the network's num_classes disagree"),
-        ({"classes": None}, "classes and the network's num_classes disagree"),
         ({"colour": "red"}, "unknown key colour: known are network, "),
     ],
     ids=str,
@@ -314,8 +220,3 @@ def test_every_number_has_a_bound(kind: type[Any]) -> None:
     """Without one a config could take all memory."""
     numbers = numbers_in(TypeAdapter(kind).json_schema())
     assert all({"minimum", "maximum"} <= number.keys() for number in numbers)
-
-
-def test_some_parts_of_configs_are_numbers() -> None:
-    assert numbers_in(TypeAdapter(ModelConfig).json_schema())
-    assert numbers_in(TypeAdapter(CONDITIONS["number"]).json_schema())

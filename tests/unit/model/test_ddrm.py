@@ -14,7 +14,6 @@ from model.ddrm import Restoration, make_restoration
 from model.images import from_levels, to_uint8
 from model.noise import draw_noise, image_generator
 from model.operators import Blur, Colorization, Inpainting, Operator, SuperResolution, gaussian_kernel, uniform_kernel
-from model.plans.clipping import Clipping
 from model.plans.plan import Column
 from model.plans.schedule import Flow
 from model.plans.settings import RESTORATION_ETA as ETA
@@ -76,9 +75,9 @@ def expected(steps: int, *, spread: float, deviation: float) -> tuple[float, flo
     return mean, math.sqrt(variance)
 
 
-@pytest.mark.parametrize("prediction", ["eps", "v"])
-@pytest.mark.parametrize("steps", [20, 100])
-@pytest.mark.parametrize("sigma", [0.05, 0.2, 1.0])
+@pytest.mark.parametrize(
+    ("sigma", "steps", "prediction"), [(0.05, 100, "eps"), (0.2, 20, "v"), (1.0, 20, "eps"), (1.0, 100, "v")]
+)
 def test_measured_coordinates_follow_the_publication(steps: int, sigma: float, prediction: str) -> None:
     """10^4 pixels that all measured 0.8: the mean within four standard errors, the deviation within 3 %."""
     shape = (1, 100, 100)
@@ -109,31 +108,6 @@ def test_each_coordinate_for_itself(operator: Operator) -> None:
     assert score.mean().item() == pytest.approx(0, abs=4 / 48)
     assert score.std().item() == pytest.approx(1, rel=0.05)
     assert score.abs().max() < 4.5
-
-
-@pytest.mark.parametrize("sigma", [0.05, 0.1, 0.2, 0.5, 1.0])
-def test_with_twenty_steps_it_is_near_the_exact_posterior(sigma: float) -> None:
-    """Whose mean is s_d^2 / (s_d^2 + sigma^2) of what was measured; eta = 0.85 narrows it, with less noise than it has.
-
-    The method is no sampler of the posterior: its recursion is off by up to .12 here, and further with more steps.
-    """
-    spread = 0.5
-    exact_mean = spread**2 / (spread**2 + sigma**2)
-    mean, std = expected(20, spread=spread, deviation=sigma)
-    assert mean == pytest.approx(exact_mean, abs=0.12)
-    assert 0.5 * spread * math.sqrt(1 - exact_mean) < std < 3 * spread * math.sqrt(1 - exact_mean)
-
-
-def test_the_more_noise_the_less_it_follows_the_measurement() -> None:
-    means = [expected(20, spread=0.5, deviation=sigma)[0] for sigma in (0.0, 0.05, 0.2, 0.5, 1.0, 3.0)]
-    assert means == sorted(means, reverse=True)
-    y, found = torch.full(SHAPE, 0.8), []
-    operator = Inpainting(torch.zeros(8, 8, dtype=torch.bool), 3)
-    for sigma in (0.0, 0.05, 0.2, 0.5, 1.0, 3.0):
-        restored = restore(make_restoration(LINEAR, operator, y, sigma=sigma), GaussianDenoiser(s=0.5), SHAPE)
-        found.append(restored.mean().item())
-    assert found == sorted(found, reverse=True)
-    assert found[-1] < 0.2 < 0.79 < found[0]
 
 
 @pytest.mark.parametrize("steps", [1, 2, 20])
@@ -197,11 +171,6 @@ def test_the_rows_are_those_of_the_publication() -> None:
     assert plan.table[-1, Column.S] == 0  # so that the last step draws nothing
 
 
-def test_x0_is_clipped_if_asked_for() -> None:
-    made = make_restoration(LINEAR, OPERATORS["half"], torch.zeros(3, 4, 4), sigma=0.0, clipping=Clipping("static"))
-    assert (made.plan.table[:, Column.CLIP] == 1.0).all()
-
-
 def test_where_it_begins() -> None:
     """Around the measurement, with what its own noise leaves of sigma_T = 97.10; elsewhere in pure noise."""
     shape, sigma = (1, 200, 200), 20.0
@@ -216,13 +185,6 @@ def test_where_it_begins() -> None:
     assert lost.std().item() == pytest.approx(97.10, rel=0.02)
     assert measured.mean().item() == pytest.approx(50, abs=4 * 95 / 141)
     assert measured.std().item() == pytest.approx(math.sqrt(97.10**2 - sigma**2), rel=0.02)
-
-
-def test_a_measurement_worse_than_all_noise_begins_in_noise() -> None:
-    operator = Inpainting(torch.zeros(8, 8, dtype=torch.bool), 3)
-    z = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
-    begun = [make_restoration(LINEAR, operator, torch.full(SHAPE, y), sigma=100.0).begin(z) for y in (0.0, 0.9)]
-    assert torch.equal(*begun)
 
 
 @pytest.mark.parametrize("sigma", [0.0, 0.1])

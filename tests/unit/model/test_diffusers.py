@@ -37,8 +37,7 @@ def test_noise_is_that_of_a_list_of_generators() -> None:
     assert torch.equal(draw_noise([image_generator(seed) for seed in SEEDS], SHAPE), reference)
 
 
-@pytest.mark.parametrize("spacing", ["linspace", "leading", "trailing"])
-@pytest.mark.parametrize("steps", [10, 50])
+@pytest.mark.parametrize(("steps", "spacing"), [(10, "linspace"), (50, "leading"), (10, "trailing")])
 def test_ddpm(steps: int, spacing: str) -> None:
     scheduler = diffusers.DDPMScheduler(1000, timestep_spacing=spacing)  # fixed_small and clip_sample
     plan = make_plan(LINEAR, sampler="ddpm", steps=steps, spacing=spacing)
@@ -58,8 +57,7 @@ def test_ddpm_fixed_large() -> None:
 
 # Lists that end at 0: where they do not, diffusers still draws at its last step, from a posterior variance of 1e-20.
 # And no coarser ones: before 0, a wide deviation would show that its float32 1 - abar has but three digits there.
-@pytest.mark.parametrize(("steps", "spacing"), [(25, "leading"), (50, "linspace"), (250, "leading")])
-@pytest.mark.parametrize("clip", [Clipping(), DYNAMIC], ids=["static", "dynamic"])
+@pytest.mark.parametrize(("steps", "spacing", "clip"), [(25, "leading", Clipping()), (50, "linspace", DYNAMIC)])
 def test_ddpm_learned_range(steps: int, spacing: str, clip: Clipping) -> None:
     """A network of six channels, half of them for the variance."""
     scheduler = diffusers.DDPMScheduler(
@@ -67,13 +65,6 @@ def test_ddpm_learned_range(steps: int, spacing: str, clip: Clipping) -> None:
     )
     plan = make_plan(LINEAR, sampler="ddpm", variance="learned_range", steps=steps, spacing=spacing, clipping=clip)
     assert_same_trajectory(ours(plan, WITH_VARIANCE), theirs(scheduler, steps, WITH_VARIANCE))
-
-
-@pytest.mark.parametrize("prediction", ["x0", "v"])
-def test_ddpm_predictions(prediction: Prediction) -> None:
-    scheduler = diffusers.DDPMScheduler(1000, prediction_type=PREDICTION_TYPES[prediction])
-    plan = make_plan(LINEAR, sampler="ddpm", steps=20, prediction=prediction)
-    assert_same_trajectory(ours(plan), theirs(scheduler, 20))
 
 
 @pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
@@ -84,23 +75,23 @@ def test_ddpm_dynamic_thresholding(prediction: Prediction) -> None:
 
 
 # Not linspace: diffusers' DDIM takes t - T // steps for the timestep before, which is not in that list (#11347).
-@pytest.mark.parametrize("keep_eps", [False, True])
-@pytest.mark.parametrize("spacing", ["leading", "trailing"])
-@pytest.mark.parametrize("eta", [0.0, 0.4, 1.0])
-@pytest.mark.parametrize("steps", [10, 50])
-def test_ddim(steps: int, eta: float, spacing: str, keep_eps: bool) -> None:
+@pytest.mark.parametrize(
+    ("steps", "eta", "spacing", "keep_eps", "prediction"),
+    [
+        (10, 0.0, "leading", False, "eps"),
+        (50, 0.0, "trailing", True, "eps"),
+        (10, 0.4, "trailing", False, "v"),
+        (50, 0.4, "leading", True, "x0"),
+        (10, 1.0, "leading", True, "v"),
+        (50, 1.0, "trailing", False, "x0"),
+    ],
+)
+def test_ddim(steps: int, eta: float, spacing: str, keep_eps: bool, prediction: Prediction) -> None:
     """With eps derived again from the clipped x0, as guided-diffusion does, and as the network predicted it."""
-    scheduler = diffusers.DDIMScheduler(1000, timestep_spacing=spacing)
-    plan = make_plan(LINEAR, steps=steps, spacing=spacing, eta=eta, clipping=Clipping(keep_eps=keep_eps))
+    scheduler = diffusers.DDIMScheduler(1000, timestep_spacing=spacing, prediction_type=PREDICTION_TYPES[prediction])
+    clipping = Clipping(keep_eps=keep_eps)
+    plan = make_plan(LINEAR, steps=steps, spacing=spacing, eta=eta, prediction=prediction, clipping=clipping)
     assert_same_trajectory(ours(plan), theirs(scheduler, steps, eta=eta, use_clipped_model_output=not keep_eps))
-
-
-@pytest.mark.parametrize("keep_eps", [False, True])
-@pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
-def test_ddim_predictions(prediction: Prediction, keep_eps: bool) -> None:
-    scheduler = diffusers.DDIMScheduler(1000, prediction_type=PREDICTION_TYPES[prediction])
-    plan = make_plan(LINEAR, steps=20, prediction=prediction, clipping=Clipping(keep_eps=keep_eps))
-    assert_same_trajectory(ours(plan), theirs(scheduler, 20, use_clipped_model_output=not keep_eps))
 
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])
@@ -111,8 +102,7 @@ def test_ddim_unclipped(eta: float) -> None:
     assert_same_trajectory(ours(plan), theirs(scheduler, 50, eta=eta))
 
 
-@pytest.mark.parametrize("eta", [0.0, 1.0])
-@pytest.mark.parametrize("keep_eps", [False, True])
+@pytest.mark.parametrize(("eta", "keep_eps"), [(0.0, True), (1.0, False)])
 def test_ddim_dynamic_thresholding(eta: float, keep_eps: bool) -> None:
     scheduler = diffusers.DDIMScheduler(1000, **THRESHOLD)
     plan = make_plan(LINEAR, steps=50, eta=eta, clipping=Clipping("dynamic", 3.0, 0.9, keep_eps=keep_eps))
@@ -120,9 +110,9 @@ def test_ddim_dynamic_thresholding(eta: float, keep_eps: bool) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-@pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
-@pytest.mark.parametrize("bound", [1.0, 3.0])
-@pytest.mark.parametrize("steps", [10, 25])
+@pytest.mark.parametrize(
+    ("steps", "bound", "prediction"), [(10, 1.0, "eps"), (25, 3.0, "x0"), (10, 3.0, "v"), (25, 1.0, "v")]
+)
 def test_dpmpp(steps: int, bound: float, prediction: Prediction) -> None:
     """Thresholding with a largest value of 1 is diffusers' way to say clip here."""
     scheduler = diffusers.DPMSolverMultistepScheduler(
@@ -142,8 +132,7 @@ def test_dpmpp(steps: int, bound: float, prediction: Prediction) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-@pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
-@pytest.mark.parametrize("steps", [3, 10, 25])
+@pytest.mark.parametrize(("steps", "prediction"), [(3, "eps"), (10, "x0"), (25, "v")])
 def test_dpmpp_with_noise(steps: int, prediction: Prediction) -> None:
     """With eta 1 it is what diffusers calls sde-dpmsolver++, but for the weight of the slope, which is 1/2 there."""
     scheduler = diffusers.DPMSolverMultistepScheduler(
@@ -167,8 +156,7 @@ MULTISTEP = {
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 @pytest.mark.parametrize("sampler", MULTISTEP)
-@pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
-@pytest.mark.parametrize("steps", [3, 6, 14])
+@pytest.mark.parametrize(("steps", "prediction"), [(3, "v"), (6, "x0"), (14, "eps")])
 def test_of_higher_order(sampler: str, steps: int, prediction: Prediction) -> None:
     """With more steps diffusers' scheduler of third order leaves the second order before the last step out."""
     scheduler = MULTISTEP[sampler](
@@ -188,9 +176,7 @@ def test_the_cosine_schedule() -> None:
     assert_same_trajectory(ours(plan)[-1:], theirs(scheduler, 100)[-1:])
 
 
-@pytest.mark.parametrize("clip", [Clipping(), DYNAMIC], ids=["static", "dynamic"])
-@pytest.mark.parametrize("prediction", ["v", "x0"])
-@pytest.mark.parametrize("steps", [10, 50])
+@pytest.mark.parametrize(("steps", "prediction", "clip"), [(10, "v", Clipping()), (50, "x0", DYNAMIC)])
 def test_zero_terminal_snr(steps: int, prediction: Prediction, clip: Clipping) -> None:
     """DDPM and DDIM begin at abar = 0 there as here. (Not eta 1, where diffusers takes the root of a float32 zero.)"""
     arguments: dict[str, Any] = {

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from model import PlanError, make_plan, sample
+from model import make_plan, sample
 from model.likelihood import vlb
 from model.networks.preconditioned import denoiser_of
 from model.noise import draw_noise, image_generator
@@ -44,7 +44,7 @@ def scales(schedule: Flow, timesteps: tuple[float, ...]) -> list[float]:
     return [float(scale) for scale in np.sqrt((1 - s) ** 2 + s**2)]
 
 
-@pytest.mark.parametrize("shift", [1.0, 3.0, 0.5, 0.1, 0.3, 0.42])
+@pytest.mark.parametrize("shift", [1.0, 3.0, 0.42])
 def test_its_noise_is_that_of_the_straight_path(shift: float) -> None:
     """sigma is s / (1 - s), which a shift multiplies (Esser et al. 2024, eq. 23)."""
     schedule, u = Flow.of(10, shift), np.arange(1, 10) / 10
@@ -106,9 +106,9 @@ def on_the_path(plan: Plan, schedule: Flow) -> list[Tensor]:
     return [scale * x for scale, x in zip(scales(schedule, plan.timesteps)[1:], states, strict=True)]
 
 
-@pytest.mark.parametrize("sampler", ["euler", "ddim"])
-@pytest.mark.parametrize("shift", [1.0, 3.0])
-@pytest.mark.parametrize("steps", [1, 10, 28])
+@pytest.mark.parametrize(
+    ("steps", "shift", "sampler"), [(1, 1.0, "euler"), (10, 3.0, "ddim"), (10, 1.0, "euler"), (28, 3.0, "euler")]
+)
 def test_whole_runs_are_those_of_diffusers(steps: int, shift: float, sampler: str) -> None:
     """On the scheduler's own list, and on the one of pipelines that begin at 1 and leave out 0."""
     diffusers = pytest.importorskip("diffusers")
@@ -141,14 +141,13 @@ def outcome(schedule: Flow, sampler: str, steps: int, prediction: Prediction = "
     return end.std if plan.stochastic else end.multiplier
 
 
-@SCHEDULES
 @pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "consistency"])
-def test_every_sampler_ends_at_the_spread_of_the_images(sampler: str, schedule: Flow) -> None:
+def test_every_sampler_ends_at_the_spread_of_the_images(sampler: str) -> None:
     """From pure noise to N(0, S^2), extrapolated from 100 and 200 steps, as an error of first order halves.
 
     The network of `consistency` predicts other images than the mean.
     """
-    coarse, fine = (outcome(schedule, sampler, steps) for steps in (100, 200))
+    coarse, fine = (outcome(SHIFTED, sampler, steps) for steps in (100, 200))
     assert 2 * fine - coarse == pytest.approx(S, rel=0.01)
 
 
@@ -175,16 +174,6 @@ def test_every_sampler_draws_with_the_network_what_it_draws_with_the_formula(sam
     assert theirs.std() > 0.1
     weights = plan.table[:, [Column.A, Column.B, Column.C, Column.D]]
     assert_rounded_alike(mine, theirs, steps=len(plan), largest=float(np.abs(weights).max() * theirs.abs().max()))
-
-
-def test_heun_begins_a_little_below_pure_noise() -> None:
-    with pytest.raises(PlanError, match=r"sampler heun needs a little of the image .*; choose spacing karras"):
-        make_plan(FLOW, sampler="heun", spacing="trailing", prediction="flow")
-
-
-def test_eps_says_nothing_at_its_end() -> None:
-    with pytest.raises(PlanError, match="prediction eps gives no x0"):
-        make_plan(FLOW, spacing="trailing")
 
 
 def test_inversion_leads_to_noise_from_which_the_image_is_drawn() -> None:

@@ -53,15 +53,11 @@ def test_a_config_states_what_is_known_without_the_code() -> None:
     ("network", "reason"),
     [
         ({"type": "lab.nets:"}, "'lab.nets:' must be package.module:Name"),
-        ({"type": "../lab:Net"}, "must be package.module:Name"),
         ({"type": "lab.nets:Net.inner"}, "must be package.module:Name"),
-        ({"type": "l" * 300 + ":Net"}, "must be package.module:Name, such as"),
         ({"type": "model.unet:UNet"}, "model is a package of difuso, so no other package of this name can be imported"),
         ({"type": "training:Net"}, "move your module into a package of another name, such as mytraining"),
         ({"size_multiple": 3}, "image_size must be a multiple of 3"),
-        ({"size_multiple": 10**9}, "network.size_multiple: Input should be less than or equal to 1024"),
         ({"num_classes": 2}, "classes and the network's num_classes disagree"),
-        ({"args": ["width"]}, "network.args: Input should be a"),
         ({"args": {"text": "x" * 70_000}}, "args must have at most 65536 characters as JSON"),
         ({"width": 8}, "unknown key network.width"),
     ],
@@ -77,11 +73,8 @@ def test_a_config_that_cannot_be_used_says_why(network: dict[str, Any], reason: 
     [
         ({"lab"}, True),
         ({"lab.nets"}, True),
-        ({"other", "lab.nets"}, True),
         ({"lab.net"}, False),
-        ({"la"}, False),
         ({"lab.nets.deep"}, False),
-        (set(), False),
     ],
 )
 def test_a_module_is_allowed_with_all_below_it(allowed: set[str], fine: bool) -> None:
@@ -159,22 +152,14 @@ def test_weights_that_are_made_at_each_call_are_those_of_the_file(lab: Path, tmp
         assert_rounded_alike(call(x, t), plain(x, t), steps=layers(plain) * 40 * 4 * 4)
 
 
-def test_lists_of_the_config_arrive_as_tuples(lab: Path) -> None:
-    """As the defaults of arguments are in Python: much code asks whether a value is a tuple."""
-    network = build_network(ForeignConfig(type=f"{NETS}:Kept", args={"mults": [1, [2, 3]], "deep": {"on": [True]}}))
-    assert network.args == {"mults": (1, (2, 3)), "deep": {"on": (True,)}}
-
-
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
         (f"{NETS}:FailsToBuild", "FailsToBuild cannot be built: its code raised KeyError"),
         (f"{NETS}:Nowhere", "Nowhere cannot be imported: its code raised AttributeError"),
         (f"{NETS}:function", "function must be a class that inherits from torch.nn.Module"),
-        (f"{NETS}:CANARY", "CANARY cannot be imported"),
         (f"{PACKAGE}.script:Net", "script:Net cannot be imported: its code raised SystemExit"),
         (f"{PACKAGE}.incomplete:Net", "Python finds no module a_package_that_nobody_has; install its package"),
-        (f"{PACKAGE}.nowhere:Net", f"Python finds no module {PACKAGE}.nowhere"),
     ],
 )
 def test_a_class_that_fails_refuses_its_model(mine: Path, kind: str, reason: str) -> None:
@@ -197,7 +182,6 @@ def test_weights_of_another_network_are_refused(mine: Path) -> None:
     [
         ("FailsAtCalls", "FailsAtCalls cannot be called: its code raised ValueError"),
         ("Flat", "Flat must return floats of shape (2, 3, 8, 8), and returned torch.float32 of shape (2, 192)"),
-        ("Whole", "Whole must return floats of shape (2, 3, 8, 8), and returned torch.int64 of shape (2, 3, 8, 8)"),
     ],
 )
 def test_a_call_that_fails_names_the_class(lab: Path, tmp_path: Path, kind: str, reason: str) -> None:

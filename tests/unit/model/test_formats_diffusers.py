@@ -21,8 +21,7 @@ from model.checkpoint import Checkpoint, file_sha256
 from model.folders.config import SamplerDefaults, ScheduleConfig
 from model.formats.diffusers.pipeline import write_diffusers
 from model.formats.diffusers.scheduler import scheduler_from_diffusers, scheduler_to_diffusers
-from model.networks.build import build_network
-from model.networks.configs import PaperUNetConfig, UNetConfig
+from model.networks.configs import UNetConfig
 from model.plans.clipping import Clipping
 from tests.foreign import noise
 from tests.rounding import assert_rounded_alike
@@ -41,17 +40,9 @@ OUR_FLOW: dict[str, Any] = {"prediction": "flow", "schedule": ScheduleConfig("fl
     [
         ("_class_name", "UNet2DConditionModel", "describes 'UNet2DConditionModel'; only UNet2DModel is supported"),
         ("center_input_sample", True, "center_input_sample: Input should be False, got True"),
-        ("time_embedding_type", "fourier", "time_embedding_type: Input should be 'positional', got 'fourier'"),
-        ("time_embedding_type", "learned", "time_embedding_type: Input should be 'positional', got 'learned'"),
         ("time_embedding_dim", 99, "time_embedding_dim must be 4 times the first width, not 99"),
         ("mid_block_type", None, "mid_block_type: Input should be 'UNetMidBlock2D', got None"),
-        ("mid_block_scale_factor", 2, "mid_block_scale_factor: Input should be 1, got 2"),
-        ("add_attention", False, "add_attention: Input should be True, got False"),
-        ("downsample_padding", 2, "downsample_padding: Input should be 0 or 1, got 2"),
-        ("downsample_type", "fir", "downsample_type: Input should be 'conv' or 'resnet', got 'fir'"),
         ("upsample_type", "resnet", "all blocks must resample in the same way"),
-        ("act_fn", "gelu", "act_fn: Input should be 'silu' or 'swish', got 'gelu'"),
-        ("resnet_time_scale_shift", "spatial", "resnet_time_scale_shift: Input should be 'default' or"),
         ("resnet_time_scale_shift", "scale_shift", "without attn_norm_num_groups the attention"),
         ("attn_norm_num_groups", 2, "attn_norm_num_groups differs from norm_num_groups"),
         ("class_embed_type", "timestep", "class_embed_type: Input should be None, got 'timestep'"),
@@ -60,25 +51,15 @@ OUR_FLOW: dict[str, Any] = {"prediction": "flow", "schedule": ScheduleConfig("fl
             ["DownBlock2D", "SkipDownBlock2D"],
             "down_block_types has 'SkipDownBlock2D'; supported are Dow",
         ),
-        ("up_block_types", ["KUpBlock2D", "UpBlock2D"], "up_block_types has 'KUpBlock2D'; supported are UpBlock2D,"),
         ("up_block_types", ["UpBlock2D", "UpBlock2D"], "must have attention at the same levels"),
         ("down_block_types", ["AttnDownBlock2D"], "down_block_types has 1 entries, but block_out_channels has 2"),
         ("encoder_hid_dim", 3, "unknown key encoder_hid_dim"),
         ("sample_size", None, "sample_size must be a number, or height and width, not None"),
-        ("sample_size", [8], "sample_size: Input should be a valid integer or Field required, got [8]"),
         ("sample_size", [8, 9], "image_size must be a multiple of 2, in height and width"),
-        ("sample_size", 9, "image_size must be a multiple of 2"),
-        ("in_channels", 9, "network.in_channels: Input should be less than or equal to 8, got 9"),
-        ("in_channels", 2, "needs out_channels 2 or 4"),
         ("out_channels", 4, "needs out_channels 3 or 6"),
         ("out_channels", 6, "variance_type must be learned_range, because the network learned"),
         ("block_out_channels", [9, 18], "channels must be even"),
-        ("norm_num_groups", 5, "groups 5 does not divide the 8 channels of level 0"),
         ("attention_head_dim", 5, "head_channels 5 does not divide the 16 channels of level 1"),
-        ("block_out_channels", "wide", "block_out_channels: Input should be a valid tuple, got 'wide'"),
-        ("block_out_channels", [], "config.json cannot be used: block_out_channels: Tuple should have at least 1 item"),
-        ("num_class_embeds", "many", "num_class_embeds: Input should be a valid integer, got 'many'"),
-        ("layers_per_block", 1.5, "layers_per_block: Input should be a valid integer, got 1.5"),
     ],
 )
 def test_a_network_that_cannot_be_had_is_refused_by_name(folder: Path, name: str, value: Any, reason: str) -> None:
@@ -90,36 +71,17 @@ def test_a_network_that_cannot_be_had_is_refused_by_name(folder: Path, name: str
     ("changes", "reason"),
     [
         ({"_class_name": "ScoreSdeVeScheduler"}, "'ScoreSdeVeScheduler' is not supported; supported are DDPMScheduler"),
-        ({"_class_name": "CMStochasticIterativeScheduler"}, "'CMStochasticIterativeScheduler' is not supported"),
         ({"trained_betas": [0.1, 0.2]}, "betas must be 1000 numbers, not 2"),
-        (
-            {"beta_schedule": "sigmoid"},
-            "beta_schedule: Input should be 'linear', 'scaled_linear' or 'squaredcos",
-        ),
-        (
-            {"prediction_type": "flow_prediction"},
-            "prediction_type: Input should be 'epsilon', 'sample'",
-        ),
         ({"predict_epsilon": False}, "write prediction_type sample instead"),
         ({"variance_type": "fixed_large_log"}, "takes the square root of a negative logarithm"),
         ({"variance_type": "learned"}, "uses the network's output as the variance, but it is the logarithm"),
         ({"variance_type": "learned_range"}, "with variance learned_range the network needs out_channels 6"),
-        (
-            {"timestep_spacing": "quad"},
-            "timestep_spacing: Input should be 'leading', 'linspace' or 'trailing', got 'quad'",
-        ),
-        ({"steps_offset": 1}, "steps_offset must be 0, not 1"),
         ({"_class_name": "DDIMScheduler", "steps_offset": 1}, "steps_offset must be 0, not 1"),
         ({"_class_name": "DDIMScheduler", "set_alpha_to_one": False}, "set_alpha_to_one must not be false"),
         ({"rescale_betas_zero_snr": True}, "prediction eps gives no x0 where no image is left"),
-        ({"thresholding": True, "dynamic_thresholding_ratio": 0}, "quantile of clipping must lie in (0, 1]"),
-        ({"num_train_timesteps": "many"}, "num_train_timesteps: Input should be a valid integer"),
         ({"_class_name": "EulerDiscreteScheduler", "timestep_type": "continuous"}, "timestep_type must be discrete"),
         ({**FLOW, "use_dynamic_shifting": True}, "use_dynamic_shifting must be False, not True"),
-        ({**FLOW, "invert_sigmas": True}, "invert_sigmas must be False, not True"),
-        ({**FLOW, "shift_terminal": 0.1}, "shift_terminal must be None, not 0.1"),
         ({**FLOW, "shift": 0.5}, "shift must be at least 1, not 0.5"),
-        ({**FLOW, "shift": 1000.0}, "shift: Input should be less than or equal to 100, got 1000.0"),
     ],
     ids=str,
 )
@@ -144,16 +106,9 @@ def test_a_scheduler_that_cannot_be_had_is_refused_by_name(folder: Path, changes
             },
         ),
         (diffusers.DDPMScheduler(clip_sample=None), {"clip": Clipping("none", keep_eps=True)}),
-        (diffusers.DDPMScheduler(variance_type="fixed_small_log"), {"variance": "fixed_small"}),
         (
             diffusers.DDIMScheduler(timestep_spacing="trailing", clip_sample=False),
             {"defaults": ("ddim", 50, "trailing"), "clip": Clipping("none", keep_eps=True)},
-        ),
-        (
-            diffusers.DDIMScheduler(
-                num_train_timesteps=30, thresholding=True, dynamic_thresholding_ratio=0.9, sample_max_value=3.0
-            ),
-            {"defaults": ("ddim", 30, "leading"), "clip": Clipping("dynamic", 3.0, 0.9, keep_eps=True)},
         ),
         (
             diffusers.DDIMScheduler(rescale_betas_zero_snr=True, prediction_type="v_prediction"),
@@ -164,19 +119,10 @@ def test_a_scheduler_that_cannot_be_had_is_refused_by_name(folder: Path, changes
             {"defaults": ("dpmpp", 25, "trailing"), "clip": Clipping("none", keep_eps=True)},
         ),
         (
-            diffusers.DPMSolverMultistepScheduler(use_karras_sigmas=True),
-            {"defaults": ("ddim", 50, "linspace"), "clip": Clipping(keep_eps=True)},
-        ),
-        (
             diffusers.DPMSolverMultistepScheduler(algorithm_type="sde-dpmsolver++"),
             {"defaults": ("dpmpp", 25, "trailing"), "eta": 1.0, "clip": Clipping("none", keep_eps=True)},
         ),
-        (
-            diffusers.DPMSolverMultistepScheduler(algorithm_type="sde-dpmsolver++", solver_order=3),
-            {"defaults": ("ddim", 50, "linspace"), "clip": Clipping(keep_eps=True)},
-        ),
         (diffusers.DPMSolverMultistepScheduler(solver_order=3), {"defaults": ("dpmpp_3m", 25, "trailing")}),
-        (diffusers.DPMSolverMultistepScheduler(solver_order=1), {"defaults": ("ddim", 50, "linspace")}),
         (diffusers.PNDMScheduler(), {"defaults": ("ddim", 50, "leading"), "clip": Clipping(keep_eps=True)}),
         (diffusers.EulerDiscreteScheduler(), {"defaults": ("ddim", 50, "linspace")}),
         (
@@ -184,7 +130,6 @@ def test_a_scheduler_that_cannot_be_had_is_refused_by_name(folder: Path, changes
             {"defaults": ("unipc", 25, "trailing"), "clip": Clipping("none", keep_eps=True)},
         ),
         (diffusers.UniPCMultistepScheduler(solver_order=3), {"defaults": ("ddim", 50, "linspace")}),
-        (diffusers.UniPCMultistepScheduler(disable_corrector=[0]), {"defaults": ("ddim", 50, "linspace")}),
     ],
     ids=lambda value: type(value).__name__ if not isinstance(value, dict) else "",
 )
@@ -203,7 +148,6 @@ def test_schedulers(folder: Path, scheduler: Any, expected: dict[str, Any]) -> N
         {},
         {"beta_start": 0.001, "beta_end": 0.03, "num_train_timesteps": 200},
         {"beta_schedule": "scaled_linear"},
-        {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012},
         {"beta_schedule": "squaredcos_cap_v2", "num_train_timesteps": 4000},
         {"beta_schedule": "linear", "rescale_betas_zero_snr": True},
         {"trained_betas": [0.01, 0.02, 0.5, 0.9], "num_train_timesteps": 4},
@@ -388,9 +332,7 @@ def test_a_pipeline_with_other_parts_is_refused(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda w: w["conv_out.bias"].fill_(float("nan")), "conv_out.bias holds NaN or infinity"),
         (lambda w: w.pop("mid_block.attentions.0.to_k.weight"), "lacks the tensor mid_block.attentions.0.to_k.weight"),
-        (lambda w: w.update(extra=torch.zeros(1)), "holds an unknown tensor extra"),
         (
             lambda w: w.update({"mid_block.attentions.0.to_k.weight": torch.zeros(16, 8)}),
             "mid_block.attentions.0.to_k.weight has shape (16, 8), the config asks for (16, 16)",
@@ -404,11 +346,6 @@ def test_weights_that_do_not_fit_are_named(
     change(weights)
     save_file(weights, weights_of(folder))
     assert reason in refusal(folder)
-
-
-def test_weights_that_are_not_safetensors(folder: Path) -> None:
-    weights_of(folder).write_bytes(b"not safetensors at all")
-    assert refusal(folder).startswith("unet/diffusion_pytorch_model.safetensors is not a safetensors file")
 
 
 CONFIG = ModelConfig(
@@ -509,15 +446,10 @@ def test_written_sums_are_checked(tmp_path: Path) -> None:
     [
         ({"network": dataclasses.replace(NATIVE, patch=2)}, "patch 2"),
         ({"network": dataclasses.replace(NATIVE, pixel_head=8)}, "pixel_head 8"),
-        ({"network": dataclasses.replace(NATIVE, vector_size=3)}, "vector_size 3"),
-        ({"network": dataclasses.replace(NATIVE, condition_channels=3)}, "condition_channels 3"),
         ({"network": dataclasses.replace(NATIVE, mid_attention=False)}, "mid_attention False"),
-        ({"network": dataclasses.replace(NATIVE, timestep_scale=0.25)}, "timestep_scale 0.25"),
         ({"network": dataclasses.replace(NATIVE, channel_mult=(2, 3))}, "channel_mult (2, 3): it must begin with 1"),
         ({"network": dataclasses.replace(NATIVE, heads=2)}, "heads 2 at several widths"),
         ({"network": dataclasses.replace(NATIVE, out_channels=6)}, "variance fixed_small with a learned variance"),
-        ({"variance": "learned"}, "variance learned"),
-        ({"defaults": SamplerDefaults("ddim", 50, "quad")}, "spacing quad"),
         ({"prediction": "flow"}, "prediction flow with a schedule of the type scaled_linear"),
         ({**OUR_FLOW, "schedule": ScheduleConfig("flow", shift=0.5)}, "shift 0.5: it must be at least 1"),
         ({**OUR_FLOW, "clip": Clipping("static")}, "clip static with a flow"),
@@ -536,9 +468,3 @@ def test_a_classifier_is_not_left_behind(tmp_path: Path) -> None:
     made = checkpoint_of(UNetConfig(num_classes=len(CLASSES), **NETWORK), classes=CLASSES, classifier=CLASSIFIER)
     with pytest.raises(CheckpointError, match="no place for the classifier"):
         write_diffusers(tmp_path / "written", made.config, made.network)
-
-
-def test_the_papers_network_is_not_written(tmp_path: Path) -> None:
-    config = ModelConfig(PaperUNetConfig())
-    with pytest.raises(CheckpointError, match="diffusers has no equivalent of a PaperUNet"):
-        write_diffusers(tmp_path / "written", config, build_network(config.network))

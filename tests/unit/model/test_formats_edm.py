@@ -124,29 +124,16 @@ def test_the_config_survives_json(name: str) -> None:
     assert not checkpoint.network.training
 
 
-def test_the_network_s_own_range_narrows_that_of_the_sampler() -> None:
-    schedule = converted("edm_ddpmpp", sigma_min=0.01, sigma_max=50.0).config.schedule
-    assert (schedule.sigma_min, schedule.sigma_max) == (0.01, 50.0)
-
-
 @pytest.mark.parametrize(
     ("name", "changes", "reason"),
     [
         ("edm2", {"encoder": "StabilityVAEEncoder"}, "this is a latent model"),
-        ("edm2", {"img_channels": 4}, "it draws 4 channels that an autoencoder turns into an image"),
         ("edm2", {"res_balance": 0.5}, "the facts give res_balance 0.5; only 0.3 can be served"),
-        ("edm2", {"clip_act": None}, "the facts give clip_act None; only 256.0 can be served"),
-        ("edm2", {"channels_per_head": 48}, "head_channels 48 does not divide the 128 channels of level 1"),
         ("edm_vp", {"M": 4000}, "the facts give M 4000; only M 1000 can be served"),
-        ("edm_iddpm", {"C_1": 0.01}, "the facts give C_1 0.01; only C_1 0.001 can be served"),
-        ("edm_ncsnpp", {"sigma_min": 0.0}, "which are not a range of sigmas"),
         ("edm_ncsnpp", {"sigma_max": None}, "which are not a range of sigmas"),
         ("edm_ncsnpp", {"resample_filter": (1, 4, 4, 1)}, "resample_filter [1, 4, 4, 1], which cannot be served"),
-        ("edm_ddpmpp", {"model_channels": 18}, "cannot be divided into groups"),
-        ("edm_ddpmpp", {"num_blocks": 2}, "lacks the tensor model.enc.16x16_block1.norm0.weight"),
         ("edm_ddpmpp", {"attn_resolutions": ()}, "does not belong to this network: model.dec.8x8_block1.norm2.bias"),
         ("edm_adm", {"channel_mult_emb": 2}, "a channel_mult_emb other than 4"),
-        ("edm_adm", {"model_channels": 64}, "levels of fewer than 128 channels"),
         ("edm_ddpmpp_classes", {"label_dim": 4}, "model.map_label.weight must have shape (5, 16)"),
         ("edm_ddpmpp", {"classes": ("cat",)}, "the facts name 1 classes, but the weights have 0"),
     ],
@@ -158,19 +145,13 @@ def test_networks_that_cannot_be_served_are_refused(name: str, changes: dict[str
     assert reason in str(caught.value)
 
 
-@pytest.mark.parametrize("change", [{"img_resolution": 0}, {"sigma_data": -1.0}, {"channel_mult": ()}], ids=str)
-def test_facts_out_of_range_are_refused(change: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="should"):
-        facts_of(reference("edm_ddpmpp"), **change)
-
-
 def test_the_layouts_show_in_the_names() -> None:
     assert layout_of(reference("edm_vp").weights) == layout_of(reference("edm_adm").weights) == "edm"
     assert layout_of(reference("edm2").weights) == "edm2"
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", [*EDM, *EDM2])
+@pytest.mark.parametrize("name", ["edm_ddpmpp", "edm2"])
 def test_an_image_does_not_depend_on_the_size_of_its_batch(name: str) -> None:
     """Bit for bit, with the scalings around the network, in the memory format of a worker."""
     checkpoint = converted(name)
@@ -182,12 +163,6 @@ def test_an_image_does_not_depend_on_the_size_of_its_batch(name: str) -> None:
     for size in (1, 2, 4):
         part = checkpoint.denoiser(x[:size], t[:size], **{name: each[:size] for name, each in inputs.items()})
         assert torch.equal(part, whole[:size])
-
-
-def test_sizes_that_cannot_be_halved_are_refused() -> None:
-    for name in ("edm_ddpmpp", "edm2_unconditional"):
-        with pytest.raises(ValueError, match=r"must be multiples of 2, got \(7, 8\)"):
-            converted(name).network(torch.zeros(1, 3, 7, 8), torch.zeros(1))
 
 
 def test_a_network_without_a_null_class_needs_labels() -> None:

@@ -174,15 +174,9 @@ def test_released_classifiers_are_recognised_by_their_shapes(name: str) -> None:
     ("given", "reason"),
     [
         ({"num_heads": 3}, "the facts contradict the weights: heads 3 does not divide the 64 channels of level 1"),
-        ({"num_heads": None, "num_head_channels": 48}, "head_channels 48 does not divide the 64 channels of level 1"),
         ({"num_channels": 64}, "the facts give num_channels 64, but the weights have 32"),
-        ({"num_res_blocks": 3}, "the facts give num_res_blocks 3, but the weights have 2"),
         ({"learn_sigma": False}, "the facts give learn_sigma False, but the weights have True"),
-        ({"class_cond": True}, "the facts give class_cond True, but the weights have False"),
-        ({"use_scale_shift_norm": True}, "the facts give use_scale_shift_norm True, but the weights have False"),
-        ({"resblock_updown": True}, "the facts give resblock_updown True, but the weights have False"),
         ({"attention_resolutions": "16,8"}, "but the weights have attention at [8]"),
-        ({"attention_resolutions": "8", "image_size": 32}, "but the weights have attention at [16]"),
         ({"classes": ("cat",)}, "the facts name 1 classes, but the weights have 0"),
     ],
     ids=str,
@@ -209,11 +203,7 @@ def test_facts_that_agree_with_the_weights_are_welcome() -> None:
     ("given", "reason"),
     [
         ({"num_head_channels": 16}, "either num_heads or num_head_channels"),
-        ({"num_heads": None}, "either num_heads or num_head_channels"),
-        ({"diffusion_steps": 0}, "diffusion_steps: Input should be greater than 0, got 0"),
-        ({"image_size": -1}, "image_size: Input should be greater than 0, got -1"),
         ({"attention_resolutions": "16, 8"}, "attention_resolutions '16, 8'; they must be like 32,16,8"),
-        ({"dropout": 1.5}, "dropout: Input should be less than or equal to 1, got 1.5"),
     ],
     ids=str,
 )
@@ -247,15 +237,6 @@ def test_weights_that_cannot_be_served_are_refused(damage: Callable[[Weights], d
     assert reason in refusal(damage(reference("improved").weights))
 
 
-@pytest.mark.parametrize("name", ["guided_new_order", "improved"])
-def test_every_tensor_counts(name: str) -> None:
-    read = reference(name)
-    facts = GuidedFacts(**read.about["facts"])
-    for missing in list(read.weights)[::23]:
-        weights = {key: tensor for key, tensor in read.weights.items() if key != missing}
-        assert refusal(weights, facts)
-
-
 def test_a_classifier_that_pools_otherwise_is_refused() -> None:
     weights = change(reference("guided_classifier").weights, out__2__positional_embedding=None)
     with pytest.raises(CheckpointError, match="does not pool by attention"):
@@ -266,8 +247,6 @@ def test_a_classifier_that_pools_otherwise_is_refused() -> None:
     ("size", "reason"),
     [
         (24, "image_size 24, but the number of levels in the weights does not reduce that to 8x8"),
-        (128, "image_size 128, but the number of levels in the weights does not reduce that to 8x8"),
-        (4, "image_size 4, but the number of levels in the weights does not reduce that to 8x8"),
         (8, "to fit the others"),  # as if all blocks had one level
     ],
 )

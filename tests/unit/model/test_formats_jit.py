@@ -99,13 +99,6 @@ def test_another_network_is_refused(change: dict[str, Tensor], reason: str) -> N
         converted("jit", weights_of("jit") | change)
 
 
-def test_facts_out_of_range_are_refused() -> None:
-    with pytest.raises(ValueError, match="noise_scale: Input should be greater than 0"):
-        parse(JiTFacts, {"noise_scale": 0})
-    with pytest.raises(CheckpointError, match="context_start must be less than depth, 6, not 6"):
-        converted("jit", in_context_start=6)
-
-
 SMALL: dict[str, Any] = {"channels": 32, "depth": 2, "heads": 2, "patch": 4, "bottleneck": 16}
 
 

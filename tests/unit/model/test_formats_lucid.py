@@ -120,13 +120,6 @@ def test_a_learned_variance_is_that_of_the_reference_and_its_network_predicts_no
     assert_rounded_alike(mine, runs()["learned/ddpm"], steps=TIMESTEPS * layers(network))
 
 
-@pytest.mark.parametrize(("objective", "schedule"), KINDS)
-def test_a_clipped_signal_to_noise_ratio_hides_no_objective(objective: str, schedule: str) -> None:
-    weights = diffusion(f"{objective}-{schedule}")
-    weights["loss_weight"] = runs()[f"{objective}-{schedule}/min_snr"]
-    assert read_unet(weights, FACTS)[0].prediction == OBJECTIVES[objective]
-
-
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_a_unet_alone_gets_the_schedule_of_the_facts(schedule: Any) -> None:
     facts = LucidFacts(8, objective="pred_v", beta_schedule=schedule, timesteps=TIMESTEPS)
@@ -134,11 +127,6 @@ def test_a_unet_alone_gets_the_schedule_of_the_facts(schedule: Any) -> None:
     theirs = runs()[f"pred_v-{schedule}/alphas_cumprod"].double().numpy()
     assert np.allclose(config.schedule.build().alphas_cumprod, theirs, rtol=1e-5, atol=0)
     assert config.prediction == "v"
-
-
-def test_facts_that_agree_with_the_file_are_welcome() -> None:
-    facts = LucidFacts(8, objective="pred_v", beta_schedule="sigmoid", timesteps=TIMESTEPS)
-    assert read_unet(diffusion("pred_v-sigmoid"), facts)[0] == read_unet(diffusion("pred_v-sigmoid"), FACTS)[0]
 
 
 @pytest.mark.parametrize(
@@ -162,11 +150,6 @@ def test_a_unet_alone_asks_for_facts(missing: str) -> None:
     assert "the facts must give objective, beta_schedule and timesteps, for example" in message
 
 
-def test_groups_that_do_not_divide_the_widths_are_refused() -> None:
-    facts = LucidFacts(16, resnet_block_groups=3, **GIVEN)
-    assert "groups 3 does not divide the 8 channels" in refusal(reference("lucid_grouped").weights, facts)
-
-
 def changed(**tensors: Tensor | None) -> Callable[[], dict[str, Tensor]]:
     """A GaussianDiffusion with other tensors, or without those that are None; dots are written __."""
     renamed = {name.replace("__", "."): tensor for name, tensor in tensors.items()}
@@ -184,16 +167,10 @@ def before_1_9() -> dict[str, Tensor]:
     [
         (before_1_9, "denoising-diffusion-pytorch before 1.9"),
         (changed(model__init_conv__weight=torch.zeros(16, 6, 7, 7)), "this network was trained with self_condition"),
-        (changed(model__final_conv__weight=torch.zeros(8, 16, 1, 1)), "3 channels in and 8 out is not a denoiser"),
         (changed(model__null_classes_emb=torch.zeros(16)), "the class-conditional Unet"),
         (changed(betas=None), "a continuous-time diffusion, which has no timesteps"),
         (changed(loss_weight=torch.full((TIMESTEPS,), 0.5)), "loss_weight is not that of an objective"),
-        (changed(loss_weight=torch.ones(3)), "loss_weight and betas must have the same length"),
-        (changed(loss_weight=None), "lacks the tensor loss_weight"),
-        (changed(p2_loss_weight=torch.ones(TIMESTEPS)), "does not belong to this diffusion: p2_loss_weight"),
         (changed(model__mid_attn__mem_kv=None), "lacks the tensor mid_attn.mem_kv"),
-        (changed(model__extra=torch.zeros(1)), "does not belong to this network: extra"),
-        (changed(model__time_mlp__1__weight=torch.zeros(8, 2)), "channels must be even and at least 4, not 2"),
         (changed(model__time_mlp__1__weight=torch.zeros(2, 2)), "the facts contradict the weights"),
     ],
 )
@@ -212,11 +189,7 @@ def test_relatives_are_named(weights: list[str], reason: str) -> None:
         layout_of(weights)
 
 
-def test_the_layout_shows_in_the_names() -> None:
-    assert {layout_of(diffusion("pred_v-sigmoid")), layout_of(reference("lucid").weights)} == {"lucid"}
-
-
-@pytest.mark.parametrize("name", UNETS)
+@pytest.mark.parametrize("name", ["lucid_odd", "lucid_grouped"])
 def test_an_image_does_not_depend_on_the_size_of_its_batch(name: str) -> None:
     """Bit for bit, at sizes to which a worker pads."""
     read = reference(name)
@@ -225,17 +198,3 @@ def test_an_image_does_not_depend_on_the_size_of_its_batch(name: str) -> None:
     whole = network(x, t)
     for size in (2, 4):
         assert torch.equal(network(x[:size], t[:size]), whole[:size])
-
-
-def test_sizes_that_cannot_be_halved_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"must be multiples of 2, got \(7, 8\)"):
-        LucidUNet(
-            LucidUNetConfig(
-                channels=8,
-                init_channels=8,
-                channel_mult=(1, 1),
-                attention_heads=(1, 1),
-                attention_head_channels=(4, 4),
-                attention_levels=(),
-            )
-        )(torch.zeros(1, 3, 7, 8), T[:1])

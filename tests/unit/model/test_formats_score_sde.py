@@ -88,9 +88,7 @@ def refusal(weights: Weights, facts: ScoreSDEFacts) -> str:
     [
         ("score_sde_ncsnpp", {"continuous": False}, "the listed sigmas of a discrete VE SDE"),
         ("score_sde_ddpmpp", {"embedding_type": "fourier", "sde": "vesde"}, "but the weights have another"),
-        ("score_sde_ddpmpp", {"nf": 18}, "cannot be divided into groups"),
         ("score_sde_ddpmpp", {"progressive_input": "residual"}, "lacks the tensor all_modules.5.Conv2d_0.weight"),
-        ("score_sde_ddpmpp", {"num_res_blocks": 2}, "the tensor all_modules.5.Conv_0.weight must have shape"),
     ],
     ids=str,
 )
@@ -101,24 +99,6 @@ def test_facts_that_contradict_the_weights_are_refused(name: str, changes: dict[
 def test_networks_of_other_blocks_are_refused() -> None:
     weights = {key: tensor for key, tensor in weights_of("score_sde_ddpmpp").items() if "Conv_2" not in key}
     assert "only ncsnpp with resblock_type biggan can be read" in refusal(weights, facts_of("score_sde_ddpmpp"))
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"nf": 0},
-        {"dropout": 1.5},
-        {"sigma_min": 0.0},
-        {"ch_mult": (1, 0)},
-        {"centered": False},
-        {"embedding_type": "fourier"},
-        {"embedding_type": "positional", "sde": "vesde"},
-    ],
-    ids=str,
-)
-def test_facts_out_of_range_are_refused(change: dict[str, Any]) -> None:
-    with pytest.raises((CheckpointError, ValueError), match=r"should|it is true|it is fourier"):
-        facts_of("score_sde_ddpmpp", **change)
 
 
 def test_the_layouts_show_in_the_names() -> None:

@@ -59,18 +59,16 @@ def step(plan: Plan, row: int, out: Tensor, z: Tensor, gradient: Tensor | None) 
     return advance(x, 0.1 * x, out, z, torch.from_numpy(plan.table[row].copy())[None], gradient)[0]
 
 
-@pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
 @pytest.mark.parametrize(
-    "arguments",
+    ("prediction", "arguments"),
     [
-        {"sampler": "ddim"},
-        {"sampler": "ddim", "eta": 0.6},
-        {"sampler": "ddim", "clipping": Clipping("none", keep_eps=True)},
-        {"sampler": "ddim", "clipping": Clipping("none", keep_eps=True), "eta": 0.6},
-        {"sampler": "dpmpp", "spacing": "trailing"},
-        {"sampler": "euler", "spacing": "karras"},
-        {"sampler": "heun", "spacing": "karras"},
-        {"sampler": "heun", "spacing": "leading", "steps": 20},
+        ("eps", {"sampler": "ddim"}),
+        ("x0", {"sampler": "ddim", "eta": 0.6}),
+        ("v", {"sampler": "ddim", "clipping": Clipping("none", keep_eps=True), "eta": 0.6}),
+        ("x0", {"sampler": "dpmpp", "spacing": "trailing"}),
+        ("eps", {"sampler": "euler", "spacing": "karras"}),
+        ("v", {"sampler": "heun", "spacing": "karras"}),
+        ("eps", {"sampler": "heun", "spacing": "leading", "steps": 20}),
     ],
     ids=str,
 )
@@ -84,8 +82,7 @@ def test_guidance_of_scale_1_is_the_conditional_model(arguments: dict[str, Any],
     assert torch.allclose(image, run(make_plan(LINEAR, **arguments), conditional), rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("keep_eps", [False, True])
-@pytest.mark.parametrize("scale", [0.5, 4.0])
+@pytest.mark.parametrize(("scale", "keep_eps"), [(0.5, False), (4.0, True)])
 def test_ddim_shifts_eps_and_derives_x0_again(scale: float, keep_eps: bool) -> None:
     """Dhariwal & Nichol 2021, algorithm 2, after clipping: guided-diffusion's order, so that x0 may leave its range."""
     plan = make_plan(LINEAR, steps=50, classifier_scale=scale, clipping=Clipping(keep_eps=keep_eps))
@@ -100,8 +97,9 @@ def test_ddim_shifts_eps_and_derives_x0_again(scale: float, keep_eps: bool) -> N
         assert torch.allclose(step(plan, row, out, torch.zeros_like(out), gradient), expected, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("variance", ["fixed_small", "learned_range", "learned", "fixed_large"])
-@pytest.mark.parametrize("scale", [1.0, 3.0])
+@pytest.mark.parametrize(
+    ("scale", "variance"), [(1.0, "fixed_small"), (3.0, "learned_range"), (1.0, "learned"), (3.0, "fixed_large")]
+)
 def test_ancestral_sampling_shifts_its_mean(scale: float, variance: Variance) -> None:
     """By scale * variance * gradient (Dhariwal & Nichol 2021, algorithm 1); each pixel's own, where it is learned."""
     plan = make_plan(LINEAR, sampler="ddpm", steps=500, variance=variance, classifier_scale=scale)
@@ -145,21 +143,13 @@ def test_ancestral_guidance_of_scale_1_samples_the_posterior() -> None:
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_scale_0_is_no_guidance(sampler: str) -> None:
-    plan = make_plan(LINEAR, sampler=sampler, steps=9, classifier_scale=0.0)
-    assert not plan.table[:, Column.G].any()
-    assert np.array_equal(plan.table, make_plan(LINEAR, sampler=sampler, steps=9).table)
-    assert torch.equal(run(plan, GaussianDenoiser(), guide), run(plan, GaussianDenoiser()))
-
-
-@pytest.mark.parametrize("variance", ["fixed_small", "learned_range"])
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_the_scale_is_a_factor(sampler: str, variance: Variance) -> None:
+def test_the_scale_is_a_factor(sampler: str) -> None:
     """Nothing of a plan but G knows of guidance, and G is proportional to its scale."""
     none, one, three = (
-        make_plan(LINEAR, sampler=sampler, steps=9, variance=variance, classifier_scale=scale).table
+        make_plan(LINEAR, sampler=sampler, steps=9, variance="learned_range", classifier_scale=scale).table
         for scale in (0.0, 1.0, 3.0)
     )
+    assert not none[:, Column.G].any()
     assert (one[:, Column.G] > 0).all()
     assert three[:, Column.G] == pytest.approx(3 * one[:, Column.G], rel=1e-12)
     others = [column for column in Column if column != Column.G]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from model import Plan, PlanError, make_plan, sample
 from model.ddrm import make_restoration
-from model.guidance import MOST_SIGMA, UNGUIDED, Guidance, guided_output
+from model.guidance import MOST_SIGMA, UNGUIDED, Guidance
 from model.operators import Colorization
 from model.plans.inversion import make_inversion
 from model.plans.plan import Column
@@ -81,13 +81,6 @@ def test_the_sigma_of_a_timestep_names_that_timestep(steps: int) -> None:
         above = make_plan(LINEAR, steps=steps, **Guidance(SCALE, low=ends).settings)
         assert [t <= timestep for t in below.timesteps] == acting(below).tolist()
         assert [t > timestep for t in above.timesteps] == acting(above).tolist()
-
-
-def test_where_nothing_of_the_image_is_left_there_is_the_most_noise() -> None:
-    zero_snr = LINEAR.rescale_zero_terminal_snr()
-    for high, guided in ((None, True), (MOST_SIGMA, True), (1e5, False)):
-        plan = make_plan(zero_snr, spacing="trailing", prediction="v", **Guidance(SCALE, high=high).settings)
-        assert acting(plan)[0] == guided
 
 
 def test_a_restoration_is_guided_at_the_levels_of_the_run() -> None:
@@ -169,10 +162,3 @@ def test_a_learned_variance_is_not_guided() -> None:
 def test_a_plan_that_is_guided_needs_a_base() -> None:
     with pytest.raises(PlanError, match="needs a base"):
         sample(make_plan(LINEAR, **INTERVAL.settings), GaussianDenoiser(), shape=SHAPE, seeds=[0])
-
-
-def test_the_scale_weighs_the_output_against_its_base() -> None:
-    out, base = torch.tensor([1.0, 2.0]), torch.tensor([0.0, 4.0])
-    assert guided_output(out, base, 3.0).tolist() == [3.0, -2.0]
-    assert torch.equal(guided_output(out, base, 0.0), base)
-    assert torch.equal(guided_output(out, base, 1.0), out)

@@ -194,17 +194,6 @@ def test_a_classifier_guides_in_bfloat16() -> None:
     assert torch.cosine_similarity(found.flatten(), expected.flatten(), dim=0) > 0.99
 
 
-def test_a_processor_that_onednn_does_not_know_computes_it_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    network, half = pair(CONFIGS["unet"])
-    arguments, inputs = batch(CONFIGS["unet"], 2)
-    monkeypatch.setattr("model.networks.layers.convolution._knows_bfloat16", lambda: False)
-    to_bfloat16(network)
-    pack_convolutions(network)
-    with torch.inference_mode():
-        expected, found = half(*arguments, **inputs), network(*arguments, **inputs)
-    assert (found - expected).norm() <= 10 * EPS * expected.norm()
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_training_has_the_same_float32_islands_under_autocast(name: str) -> None:
     """Time embeddings and the output are float32 although autocast would make them bfloat16; gradients reach all."""

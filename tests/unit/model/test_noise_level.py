@@ -21,11 +21,11 @@ UNIT_TABLE = {0.01: 2.29, 0.05: 26.41, 0.1: 57.38, 0.2: 116.59, 0.25: 144.15, 0.
 SIGMAS = {**{level * GREY_LEVEL: t for level, t in TABLE.items()}, **{2 * unit: t for unit, t in UNIT_TABLE.items()}}
 
 
-@pytest.mark.parametrize(("sigma", "timestep"), SIGMAS.items())
-def test_the_published_table(sigma: float, timestep: float) -> None:
+def test_the_published_table() -> None:
     """Fractional, and the least whole timestep that is as noisy."""
-    assert LINEAR.timestep_at(np.array(sigma)) == pytest.approx(timestep, abs=0.01)
-    assert noise_level(LINEAR, sigma).timestep == math.ceil(timestep)
+    for sigma, timestep in SIGMAS.items():
+        assert LINEAR.timestep_at(np.array(sigma)) == pytest.approx(timestep, abs=0.01)
+        assert noise_level(LINEAR, sigma).timestep == math.ceil(timestep)
 
 
 def test_what_is_missing_is_topped_up() -> None:
@@ -35,11 +35,6 @@ def test_what_is_missing_is_topped_up() -> None:
     assert LINEAR.sigmas[57] == pytest.approx(0.198756, abs=1e-6)
     assert level.top_up == pytest.approx(0.032517, abs=1e-6)
     assert level.scale == pytest.approx(math.sqrt(LINEAR.alphas_cumprod[57]), rel=1e-12)
-
-
-@pytest.mark.parametrize("sigma", [0.0, 1 * GREY_LEVEL, 0.0100005])
-def test_a_clean_picture_enters_at_the_end(sigma: float) -> None:
-    assert noise_level(LINEAR, sigma).timestep == (0 if sigma <= LINEAR.sigmas[0] else 1)
 
 
 @pytest.mark.parametrize("timestep", [0, 57, 999])

@@ -14,9 +14,6 @@ from model import NoiseSchedule, Plan, PlanError, make_plan
 from model.plans.clipping import Clipping
 from model.plans.plan import Column
 from model.plans.samplers import SAMPLERS
-from model.plans.samplers.transition import Options
-from model.plans.samplers.transition import transitions as transitions_of
-from model.plans.settings import Settings
 from model.plans.spacing import EXPONENTIAL, KARRAS, SPACINGS
 
 LINEAR = NoiseSchedule.linear(1000)
@@ -33,14 +30,8 @@ FLAWS: list[tuple[dict[str, Any], str]] = [
         "spacing 'cubic' is not known: choose one of linspace, leading, trailing, quad, exponential, karras, sections ",
     ),
     *(
-        ({"sampler": sampler, "steps": steps}, f"steps must lie between 1 and 1000, got {steps}")
-        for sampler in WHOLE
-        for steps in (0, -1, -2, 1001)
-    ),
-    *(
-        ({"sampler": sampler, "spacing": "karras", "steps": steps}, f"steps must lie between 1 and 1000, got {steps}")
-        for sampler in WHOLE
-        for steps in (0, 1001)
+        ({"sampler": sampler, "spacing": spacing, "steps": steps}, f"steps must lie between 1 and 1000, got {steps}")
+        for sampler, spacing, steps in (("ddpm", "leading", 0), ("heun", "karras", 1001), ("heun", "quad", -1))
     ),
     ({"spacing": "90,60,60,20,20", "steps": 100}, "sections must add up to the 100 noise levels of the run, got 250"),
     (
@@ -51,11 +42,7 @@ FLAWS: list[tuple[dict[str, Any], str]] = [
     ({"eta": 1.1}, "eta must lie between 0 and 1"),
     ({"eta": float("nan")}, "eta must lie between 0 and 1"),
     ({"eta": 10.1, "sampler": "dpmpp"}, "eta must lie between 0 and 10, got 10.1"),
-    *(
-        ({"eta": 0.5, "sampler": sampler}, f"eta is not a parameter of {sampler}")
-        for sampler in WHOLE
-        if sampler not in ("ddim", "dpmpp")
-    ),
+    ({"eta": 0.5, "sampler": "euler"}, "eta is not a parameter of euler"),
     (
         {"variance": "large"},
         "variance 'large' is not known: choose one of fixed_small, fixed_large, learned, learned_range",
@@ -99,20 +86,6 @@ def test_a_plan_has_one_row_per_step(data: st.DataObject, total: int, sampler: s
     assert start is None or plan.timesteps[0] == start
 
 
-@pytest.mark.parametrize("spacing", GRIDS)
-@pytest.mark.parametrize("sampler", WHOLE)
-def test_a_plan_of_a_thousand_timesteps_has_one_row_per_step(sampler: str, spacing: str) -> None:
-    for steps in (1, 2, 3, 30, 300, 999, 1000):
-        plan = make_plan(LINEAR, sampler=sampler, spacing=spacing, steps=steps)
-        assert (len(plan), len(plan.timesteps), len(plan.table)) == (steps, steps, steps)
-
-
-@pytest.mark.parametrize("sampler", [sampler for sampler in WHOLE if sampler != "heun"])
-def test_sections_are_the_timesteps_of_the_calls(sampler: str) -> None:
-    plan = make_plan(LINEAR, sampler=sampler, spacing="90,60,60,20,20", steps=250)
-    assert (len(plan), plan.timesteps[0], plan.timesteps[20], plan.timesteps[-1]) == (250, 999, 799, 0)
-
-
 @pytest.mark.parametrize(
     ("steps", "timesteps"),
     # By hand: a level is the end of one step, where the correction is called, and the begin of the next.
@@ -131,29 +104,6 @@ def test_heun_calls_at_both_ends_of_a_step(steps: int, timesteps: tuple[int, ...
     assert make_plan(LINEAR, sampler="heun", spacing="linspace", steps=steps).timesteps == timesteps
 
 
-@pytest.mark.parametrize("spacing", SPACINGS)
-@pytest.mark.parametrize(
-    "sampler", [sampler for sampler in WHOLE if sampler != "heun"]
-)  # it visits half as many levels
-def test_all_steps_are_the_unspaced_chain_bit_for_bit(sampler: str, spacing: str) -> None:
-    plan = make_plan(LINEAR, sampler=sampler, steps=1000, spacing=spacing)
-    transitions = transitions_of(SAMPLERS[sampler], LINEAR, Options(Settings()))
-    columns = [Column.A, Column.B, Column.C, Column.S]
-    assert plan.timesteps == tuple(range(999, -1, -1))
-    assert np.array_equal(plan.table[:, columns], np.array([(t.a, t.b, t.c, t.s) for t in transitions]))
-    assert [t.level for t in transitions] == list(range(999, -1, -1))
-
-
-@pytest.mark.parametrize("spacing", GRIDS)
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_start_is_the_first_timestep(sampler: str, spacing: str) -> None:
-    """An image that was noised to timestep `start` meets a plan that begins exactly there, with any number of steps."""
-    for start in (0, 1, 499, 500, 998):
-        for steps in {1, min(7, start + 1), start + 1}:
-            plan = make_plan(LINEAR, sampler=sampler, steps=steps, spacing=spacing, start=start)
-            assert (plan.timesteps[0], len(plan)) == (start, steps)
-
-
 @pytest.mark.parametrize("sampler", WHOLE)
 def test_start_at_the_last_timestep_is_the_whole_run(sampler: str) -> None:
     whole, started = (make_plan(LINEAR, sampler=sampler, steps=50, spacing="trailing", start=s) for s in (None, 999))
@@ -161,12 +111,11 @@ def test_start_at_the_last_timestep_is_the_whole_run(sampler: str) -> None:
     assert np.array_equal(whole.table, started.table)
 
 
-@pytest.mark.parametrize("variance", ["fixed_small", "learned", "learned_range"])
-@pytest.mark.parametrize("steps", [1, 2, 3, 30])
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_the_last_row_is_the_clean_image_and_draws_no_noise(sampler: str, steps: int, variance: Any) -> None:
+def test_the_last_row_is_the_clean_image_and_draws_no_noise(sampler: str) -> None:
     eta = SAMPLERS[sampler].most_eta
-    for keep_eps in (False, True):
+    runs: list[tuple[int, Any, bool]] = [(1, "fixed_small", False), (2, "learned", True), (30, "learned_range", False)]
+    for steps, variance, keep_eps in runs:
         plan = make_plan(
             LINEAR, sampler=sampler, steps=steps, eta=eta, variance=variance, clipping=Clipping(keep_eps=keep_eps)
         )
@@ -175,11 +124,11 @@ def test_the_last_row_is_the_clean_image_and_draws_no_noise(sampler: str, steps:
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-@pytest.mark.parametrize("steps", [1, 2, 3, 20])
-def test_the_first_rows_need_no_x0_of_calls_before_them(sampler: str, steps: int) -> None:
-    table = make_plan(LINEAR, sampler=sampler, steps=steps).table
-    assert table[0, Column.C] == 0
-    assert not table[:2, Column.D].any()
+def test_the_first_rows_need_no_x0_of_calls_before_them(sampler: str) -> None:
+    for steps in (1, 2, 3, 20):
+        table = make_plan(LINEAR, sampler=sampler, steps=steps).table
+        assert table[0, Column.C] == 0
+        assert not table[:2, Column.D].any()
 
 
 def test_only_stochastic_runs_draw_noise() -> None:
@@ -198,23 +147,6 @@ def test_euler_is_ddim_without_noise(spacing: str) -> None:
     euler, ddim = (make_plan(LINEAR, sampler=sampler, spacing=spacing, steps=20) for sampler in ("euler", "ddim"))
     assert euler.timesteps == ddim.timesteps
     assert np.array_equal(euler.table, ddim.table)
-
-
-@pytest.mark.parametrize(("clip", "bound"), [("static", 1.0), ("none", np.inf)])
-def test_clip_is_a_column(clip: str, bound: float) -> None:
-    assert (make_plan(LINEAR, clip=clip).table[:, Column.CLIP] == bound).all()
-    assert not make_plan(LINEAR, clip=clip).table[:, Column.QUANTILE].any()
-
-
-@pytest.mark.parametrize("t", [0, 99, 999])
-def test_every_prediction_type_recovers_x0(t: int) -> None:
-    """x0 from (x_t, eps), (x_t, v) and (x_t, x0) is the image that x_t was made of."""
-    abar = LINEAR.alphas_cumprod[t]
-    x0, eps = 0.3, -1.7
-    x_t, v = abar**0.5 * x0 + (1 - abar) ** 0.5 * eps, abar**0.5 * eps - (1 - abar) ** 0.5 * x0
-    for prediction, out in (("eps", eps), ("v", v), ("x0", x0)):
-        row = make_plan(LINEAR, steps=1, start=t, prediction=prediction).table[0]  # type: ignore[arg-type]
-        assert row[Column.X0_X] * x_t + row[Column.X0_OUT] * out == pytest.approx(x0, rel=1e-10)
 
 
 @pytest.mark.parametrize(("arguments", "message"), FLAWS, ids=[str(arguments) for arguments, _ in FLAWS])

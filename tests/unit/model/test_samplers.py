@@ -55,18 +55,11 @@ def test_the_exact_flow_of_the_oracle() -> None:
     assert flow(1.0) == pytest.approx(1.0, abs=1e-15)
 
 
-@pytest.mark.parametrize(
-    ("steps", "sampler", "spacing", "golden"),
-    [(k, *run, value) for k, row in GOLDEN.items() for run, value in zip(RUNS, row, strict=True)]
-    + [
-        (1000, "ddim", "linspace", 0.498495),
-        (1000, "dpmpp", "linspace", 0.499970),
-        (1000, "ddpm", "linspace", 0.496110),
-    ],
-)
-def test_narrow_gaussian_ends_at_the_published_value(steps: int, sampler: str, spacing: str, golden: float) -> None:
-    outcome = follow(make_plan(LINEAR, sampler=sampler, steps=steps, spacing=spacing, clip="none"), s=0.5)
-    assert (outcome.std if sampler == "ddpm" else outcome.multiplier) == pytest.approx(golden, abs=1e-6)
+@pytest.mark.parametrize("steps", GOLDEN)
+def test_narrow_gaussian_ends_at_the_published_value(steps: int) -> None:
+    for (sampler, spacing), golden in zip(RUNS, GOLDEN[steps], strict=True):
+        outcome = follow(make_plan(LINEAR, sampler=sampler, steps=steps, spacing=spacing, clip="none"), s=0.5)
+        assert (outcome.std if sampler == "ddpm" else outcome.multiplier) == pytest.approx(golden, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -74,13 +67,8 @@ def test_narrow_gaussian_ends_at_the_published_value(steps: int, sampler: str, s
     # Section 2.9, s = 1, linspace.
     [
         (1000, "ddim", 0.998124),
-        (250, "ddim", 0.992642),
-        (100, "ddim", 0.981675),
-        (50, "ddim", 0.963383),
-        (25, "ddim", 0.926649),
         (10, "ddim", 0.814586),
         (1000, "ddpm", 0.995524),
-        (250, "ddpm", 0.982900),
         (50, "ddpm", 0.924693),
     ],
 )
@@ -92,21 +80,21 @@ def test_unit_gaussian_ends_at_the_published_value(steps: int, sampler: str, gol
 @pytest.mark.parametrize(
     ("steps", "golden"),
     # Section 2.9, s = 0.5, linspace. Coarse ones have no plan (make_plan refuses them), so the sampler is asked itself.
-    [(1000, 0.500752), (250, 0.503334), (100, 0.508578), (50, 0.517574), (25, 0.536454), (10, 0.598766)],
+    [(1000, 0.500752), (50, 0.517574), (10, 0.598766)],
 )
 def test_fixed_large_ends_at_the_published_std(steps: int, golden: float) -> None:
     outcome = follow(plan_over(visit_levels(LINEAR, "linspace", steps), "ddpm", "fixed_large"), s=0.5)
     assert outcome.std == pytest.approx(golden, abs=1e-6)
 
 
-@pytest.mark.parametrize("steps", [1000, 250, 100, 50, 25, 10])
+@pytest.mark.parametrize("steps", [1000, 10])
 def test_fixed_large_is_exact_for_a_unit_gaussian(steps: int) -> None:
     """Ho et al. 2020, section 3.2. It ends 5e-5 short, since the last step returns E[x0 | x_0] without noise."""
     outcome = follow(plan_over(visit_levels(LINEAR, "linspace", steps), "ddpm", "fixed_large"), s=1.0)
     assert outcome.std == pytest.approx(0.999950, abs=1e-6)  # section 2.9, for every number of steps
 
 
-@pytest.mark.parametrize("steps", [1000, 250, 50, 10])
+@pytest.mark.parametrize("steps", [1000, 10])
 def test_fixed_small_is_exact_for_a_point(steps: int) -> None:
     """Ho et al. 2020, section 3.2: with x0 known, each x_t has the variance 1 - abar_t of the forward process."""
     chain = visit_levels(LINEAR, "linspace", steps).chain
@@ -114,35 +102,6 @@ def test_fixed_small_is_exact_for_a_point(steps: int) -> None:
     for transition in transitions_of(SAMPLERS["ddpm"], chain, Options(Settings())):
         variance = transition.a**2 * variance + transition.s**2
         assert variance == pytest.approx(1 - chain.alphas_cumprod_prev[transition.level], abs=1e-12)
-
-
-def test_a_loop_that_skips_index_0_ends_elsewhere() -> None:
-    """dome272's loop, 999 to 1 with the noise of fixed large but at its last step: section 2.9."""
-    timesteps = tuple(range(1, 1000))
-    transitions = [
-        transition._replace(level=transition.level - 1, s=0.0 if transition.level == 1 else transition.s)
-        for transition in transitions_of(SAMPLERS["ddpm"], LINEAR, Options(Settings(variance="fixed_large")))[:-1]
-    ]
-    levels = Levels(timesteps, LINEAR.respace(timesteps))
-    plan = tabulate(levels, transitions, prediction="eps", clipping=Clipping("none"))
-    assert follow(plan, s=0.5).std == pytest.approx(0.500807, abs=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("steps", "golden"),
-    # Section 2.9, s = 0.5: diffusers' DPMSolverMultistep linspace, K + 1 points without 0.
-    [(250, 0.499882), (100, 0.500343), (50, 0.499777), (25, 0.487828), (10, 0.403465)],
-)
-def test_dpmpp_without_timestep_0_ends_at_the_published_value(steps: int, golden: float) -> None:
-    timesteps = tuple(np.linspace(0, 999, steps + 1).round().astype(int).tolist()[1:])
-    plan = plan_over(Levels(timesteps, LINEAR.respace(timesteps)), "dpmpp")
-    assert follow(plan, s=0.5).multiplier == pytest.approx(golden, abs=1e-6)
-
-
-def test_dpmpp_is_of_second_order() -> None:
-    """2.5 times the steps, 2.5^2 times less error: 7.1 in section 2.9. Outside 100..250 the error changes its sign."""
-    coarse, fine = (abs(multiplier("dpmpp", steps, "trailing") - EXACT) for steps in (100, 250))
-    assert coarse / fine == pytest.approx(7.1, abs=0.1)
 
 
 @pytest.mark.parametrize("spacing", SPACINGS)
@@ -180,15 +139,7 @@ def test_heun_is_of_second_order_on_the_karras_grid(odd: int) -> None:
     assert ratios[-1] == pytest.approx(4, abs=0.25)
 
 
-def test_heun_beats_euler_with_as_many_calls() -> None:
-    """On the grid that it was published with; 0.0055 and 0.0188 at 79."""
-    for calls in (35, 79, 199):
-        (heun,), (euler,) = karras_errors("heun", (calls,)), karras_errors("euler", (calls,))
-        assert heun < euler
-
-
-@pytest.mark.parametrize("spacing", GRIDS)
-@pytest.mark.parametrize("steps", [1, 2, 10, 30, 250, 300, 1000])
+@pytest.mark.parametrize(("steps", "spacing"), [*zip((1, 2, 10, 30, 250, 300), GRIDS, strict=False)])
 def test_ddim_with_eta_1_is_ancestral_sampling(steps: int, spacing: str) -> None:
     """Song et al. 2021, section 4.1: row by row the same mean and variance as fixed small on the respaced chain."""
     ancestral = make_plan(LINEAR, sampler="ddpm", steps=steps, spacing=spacing)
@@ -212,16 +163,15 @@ def test_eta_keeps_the_noise_level_of_each_timestep(sampler: str, eta: float) ->
     assert a**2 * (1 - abar) + s**2 == pytest.approx(1 - abar_next, abs=1e-12)  # of the noise
 
 
-@pytest.mark.parametrize("spacing", GRIDS)
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_a_known_image_is_returned(sampler: str, spacing: str) -> None:
+def test_a_known_image_is_returned(sampler: str) -> None:
     """If every prediction is the same x0, the run ends at x0, wherever it began."""
-    for steps in (1, 2, 7, 50):
+    for steps, spacing in itertools.product((1, 2, 7, 50), GRIDS):
         plan = make_plan(LINEAR, sampler=sampler, spacing=spacing, steps=steps)
         x, x0 = -2.0, 0.25
         for row in plan.table:
             x = row[Column.A] * x + row[Column.B] * x0 + row[Column.C] * x0 + row[Column.S] * 1.0
-        assert x == pytest.approx(x0, abs=1e-12), steps
+        assert x == pytest.approx(x0, abs=1e-12), (steps, spacing)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 10])
@@ -278,8 +228,7 @@ def test_dpmpp_counts_a_change_the_less_the_longer_noise_was_in_it(eta: float) -
         assert k == pytest.approx(np.full(23, 0.5), rel=1e-12)
 
 
-@pytest.mark.parametrize(("eta", "ratio"), [(0.0, 4), (0.5, 4), (1.0, 8), (3.0, 4)])
-@pytest.mark.parametrize("s", [0.1, 0.5, 2.0])
+@pytest.mark.parametrize(("eta", "ratio", "s"), [(0.0, 4, 0.1), (0.5, 4, 0.5), (1.0, 8, 2.0), (3.0, 4, 0.5)])
 def test_dpmpp_is_of_second_order_with_any_noise(s: float, eta: float, ratio: float) -> None:
     """Twice the steps, evenly in lambda, and a quarter of the error in the spread; an eighth with eta 1."""
     chains = [NoiseSchedule.geometric(steps) for steps in (400, 800, 1600)]
@@ -291,9 +240,7 @@ def test_dpmpp_is_of_second_order_with_any_noise(s: float, eta: float, ratio: fl
     assert (coarse - middle) / (middle - fine) == pytest.approx(ratio, rel=0.15)
 
 
-@pytest.mark.parametrize("schedule", [LINEAR, COSINE], ids=["linear", "cosine"])
-@pytest.mark.parametrize("eta", [1.0, 3.0])
-@pytest.mark.parametrize("steps", [50, 100])
+@pytest.mark.parametrize(("schedule", "eta", "steps"), [(LINEAR, 1.0, 50), (COSINE, 3.0, 100)])
 def test_noise_in_the_slope_does_not_spread_the_images(schedule: NoiseSchedule, eta: float, steps: int) -> None:
     """1.5 % at most, where a slope that counts in full makes up to 8.9 %."""
     plan = make_plan(schedule, sampler="dpmpp", eta=eta, steps=steps, spacing="trailing", clip="none")
@@ -301,15 +248,3 @@ def test_noise_in_the_slope_does_not_spread_the_images(schedule: NoiseSchedule, 
     error, before = (follow(each, s=0.5, schedule=schedule).std / 0.5 - 1 for each in (plan, full))
     assert abs(error) <= 0.0151
     assert before > abs(error)
-
-
-@pytest.mark.parametrize("eta", [0.5, 1.0, 3.0])
-@pytest.mark.parametrize("steps", [100, 250])
-def test_dpmpp_with_noise_keeps_the_spread_better_than_a_first_order(steps: int, eta: float) -> None:
-    assert spread_error("dpmpp", steps, eta) < spread_error("ddpm", steps) / 5
-
-
-def spread_error(sampler: str, steps: int, eta: float = 0.0) -> float:
-    """How far from s, which is exact for every eta, as all have the same marginals."""
-    plan = make_plan(LINEAR, sampler=sampler, eta=eta, steps=steps, spacing="trailing", clip="none")
-    return abs(follow(plan, s=0.5).std - 0.5)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 
 from model import NoiseSchedule, Plan, make_plan, sample, sample_steps
@@ -64,27 +63,14 @@ def knowing(x0: Tensor, prediction: Prediction = "eps") -> Denoiser:
     return denoiser
 
 
-@pytest.mark.parametrize("spacing", GRIDS)
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_steps_is_the_number_of_network_calls(monkeypatch: pytest.MonkeyPatch, sampler: str, spacing: str) -> None:
-    monkeypatch.setattr("model.sampling.advance", lambda x, x0, *_: (x, x0))  # calls are counted, not what follows them
-    schedule = NoiseSchedule.geometric(1000, sigma_max=50.0)  # of which every sampler may take all timesteps
-    for steps in (1, 2, 3, 30, 999, 1000):
+def test_steps_is_the_number_of_network_calls(sampler: str) -> None:
+    schedule = NoiseSchedule.geometric(100, sigma_max=50.0)  # of which every sampler may take all timesteps
+    for steps, spacing in itertools.product((1, 2, 3, 30, 99, 100), GRIDS):
         plan, recorder = make_plan(schedule, sampler=sampler, spacing=spacing, steps=steps), Recorder()
         sample(plan, recorder, shape=PIXEL, seeds=[0])
         assert len(recorder.times) == steps
         assert torch.equal(torch.cat(recorder.times), torch.tensor(plan.timesteps))
-
-
-@given(data=st.data(), total=st.integers(1, 60), sampler=st.sampled_from(sorted(SAMPLERS)))
-@settings(max_examples=40)
-def test_steps_is_the_number_of_network_calls_for_any_schedule(data: st.DataObject, total: int, sampler: str) -> None:
-    steps, spacing = data.draw(st.integers(1, total)), data.draw(st.sampled_from(GRIDS))
-    schedule = NoiseSchedule.linear(total)
-    denoiser = GaussianDenoiser(schedule)
-    image = sample(make_plan(schedule, sampler=sampler, spacing=spacing, steps=steps), denoiser, shape=PIXEL, seeds=[0])
-    assert len(denoiser.timesteps) == steps
-    assert torch.isfinite(image).all()
 
 
 @pytest.mark.parametrize(
@@ -98,15 +84,13 @@ def test_times_are_whole_numbers_but_on_a_karras_grid(spacing: str, dtype: torch
     assert {t.dtype for t in recorder.times} == {dtype}
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(
-    ("sampler", "spacing", "steps", "golden"),
+    ("sampler", "spacing", "steps", "golden", "dtype"),
     # Section 2.9 of the reference "diffusion-science", s = 0.5; the whole table is in test_samplers.py.
     [
-        ("ddim", "linspace", 1000, 0.498495),
-        ("ddim", "leading", 50, 0.472439),
-        ("dpmpp", "trailing", 100, 0.500793),
-        ("dpmpp", "trailing", 25, 0.489007),
+        ("ddim", "linspace", 1000, 0.498495, torch.float32),
+        ("ddim", "leading", 50, 0.472439, torch.float64),
+        ("dpmpp", "trailing", 25, 0.489007, torch.float32),
     ],
 )
 def test_deterministic_runs_scale_the_noise(
@@ -121,9 +105,9 @@ def test_deterministic_runs_scale_the_noise(
     assert (images - golden * noise).abs().max() <= bound
 
 
-@pytest.mark.parametrize(("steps", "golden"), [(50, 0.443193), (25, 0.404314), (10, 0.322835)])
-def test_ancestral_runs_end_at_the_known_spread(steps: int, golden: float) -> None:
+def test_ancestral_runs_end_at_the_known_spread() -> None:
     """100 000 pixels: within three standard errors, sigma / sqrt(2 n), of section 2.9's std (fixed small, linspace)."""
+    steps, golden = 25, 0.404314
     plan = make_plan(LINEAR, sampler="ddpm", spacing="linspace", steps=steps, clip="none")
     std = float(sample(plan, GaussianDenoiser(), shape=(1, 250, 400), seeds=[0]).std())
     assert std == pytest.approx(golden, abs=3 * golden / (2 * 100_000) ** 0.5)
@@ -140,8 +124,7 @@ def test_the_last_step_with_the_true_noise_returns_the_image() -> None:
         assert_rounded_alike(image, x0, steps=5)  # two products, a sum and a quotient, on numbers up to 1.1
 
 
-@pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
-@pytest.mark.parametrize("arguments", MIX, ids=str)
+@pytest.mark.parametrize(("arguments", "prediction"), [*zip(MIX, itertools.cycle(["eps", "x0", "v"]), strict=False)])
 def test_the_true_noise_leads_to_the_image(arguments: dict[str, Any], prediction: Prediction) -> None:
     """From any start, by any sampler and prediction type."""
     x0 = torch.linspace(-1, 1, 105, dtype=torch.float64).view(1, *SHAPE)

@@ -64,9 +64,10 @@ def algorithm_1(levels: Levels, steps: int, denoiser: Denoiser, clip: float, x: 
     return y
 
 
-@pytest.mark.parametrize("clip", [1.0, np.inf])
-@pytest.mark.parametrize("spacing", [KARRAS, "linspace", "trailing"])
-@pytest.mark.parametrize("steps", [1, 2, 3, 8, 9, 35])
+@pytest.mark.parametrize(
+    ("steps", "spacing", "clip"),
+    [(1, KARRAS, 1.0), (2, "linspace", np.inf), (8, "trailing", 1.0), (9, KARRAS, np.inf), (35, KARRAS, 1.0)],
+)
 def test_heun_is_algorithm_1(steps: int, spacing: str, clip: float) -> None:
     """A correction that only knows the two predicted images is the average of two slopes, clipped or not."""
     levels = visit_levels(LINEAR, spacing, steps // 2 + 1)
@@ -86,9 +87,9 @@ def test_heun_is_algorithm_1(steps: int, spacing: str, clip: float) -> None:
 
 
 # Not with fewer levels: on wide steps diffusers' float32 sigmas, which decide t too, show beyond 1e-4.
-@pytest.mark.parametrize("clip", [False, True])
-@pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
-@pytest.mark.parametrize("levels", [18, 30])
+@pytest.mark.parametrize(
+    ("levels", "prediction", "clip"), [(18, "eps", True), (30, "x0", False), (18, "v", False), (30, "eps", False)]
+)
 def test_heun_of_diffusers(levels: int, prediction: Prediction, clip: bool) -> None:
     diffusers = pytest.importorskip("diffusers")
     scheduler = diffusers.HeunDiscreteScheduler(
@@ -105,9 +106,9 @@ def test_heun_of_diffusers(levels: int, prediction: Prediction, clip: bool) -> N
     assert_same_trajectory(ours(plan), theirs_in_sigma(scheduler, levels))
 
 
-@pytest.mark.parametrize("spacing", [KARRAS, "leading", "trailing"])
-@pytest.mark.parametrize("prediction", ["eps", "v"])
-@pytest.mark.parametrize("steps", [10, 50])
+@pytest.mark.parametrize(
+    ("steps", "prediction", "spacing"), [(10, "eps", KARRAS), (50, "v", "leading"), (10, "v", "trailing")]
+)
 def test_euler_of_diffusers(steps: int, prediction: Prediction, spacing: str) -> None:
     diffusers = pytest.importorskip("diffusers")
     scheduler = diffusers.EulerDiscreteScheduler(
@@ -154,8 +155,7 @@ def test_dpmpp_of_diffusers_on_its_own_list(steps: int) -> None:
     assert_same_trajectory(ours(plan), theirs(dpmpp_of_diffusers(), steps))
 
 
-@pytest.mark.parametrize("prediction", ["v", "x0"])
-@pytest.mark.parametrize("steps", [10, 50])
+@pytest.mark.parametrize(("steps", "prediction"), [(10, "v"), (50, "x0")])
 def test_dpmpp_of_diffusers_with_hardly_any_terminal_snr(steps: int, prediction: Prediction) -> None:
     """Where abar ends at 0 this scheduler takes 2^-24, lest sigma be infinite; on its levels the runs are the same."""
     timesteps = space_timesteps("trailing", steps, 1000)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.networks.configs import PaperUNetConfig, UNetConfig
-from model.networks.layers.embedding import sinusoidal_embedding
 from model.networks.paper_unet import PaperUNet
-from model.networks.unet import Downsample, ResBlock, UNet
+from model.networks.unet import UNet
 
 pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]
 
@@ -58,15 +55,6 @@ def test_paper_unet_has_the_published_number_of_parameters(num_classes: int | No
 
 
 HO: dict[str, Any] = {"heads": 1, "freq_shift": 1, "norm_eps": 1e-6, "asymmetric_downsample": True}
-IDDPM: dict[str, Any] = {"heads": 4, "time_order": "cos_sin", "time_injection": "scale_shift", "out_channels": 6}
-ADM: dict[str, Any] = {
-    "channels": 256,
-    "time_order": "cos_sin",
-    "time_injection": "scale_shift",
-    "out_channels": 6,
-    "resample": "resblock",
-}
-IMAGENET: dict[str, Any] = {"num_classes": 1000, "null_class": False}
 MULT_256 = (1, 1, 2, 2, 4, 4)
 
 
@@ -76,50 +64,6 @@ MULT_256 = (1, 1, 2, 2, 4, 4)
         pytest.param(UNetConfig(**HO, attention_levels=(1,)), 35_746_307, id="DDPM CIFAR-10"),
         pytest.param(UNetConfig(**HO, channel_mult=(1, 2, 2, 2, 4)), 78_700_803, id="DDIM CelebA-64"),
         pytest.param(UNetConfig(**HO, channel_mult=MULT_256, attention_levels=(4,)), 113_673_219, id="DDPM 256"),
-        pytest.param(UNetConfig(**IDDPM, num_res_blocks=3, attention_levels=(1, 2)), 52_546_438, id="IDDPM CIFAR-10"),
-        pytest.param(
-            UNetConfig(**IDDPM, channel_mult=(1, 2, 3, 4), num_res_blocks=3, attention_levels=(2, 3)),
-            121_063_942,
-            id="IDDPM ImageNet-64",
-        ),
-        pytest.param(
-            UNetConfig(
-                **IDDPM, **IMAGENET, channels=192, channel_mult=(1, 2, 3, 4), num_res_blocks=3, attention_levels=(2, 3)
-            ),
-            273_049_350,
-            id="IDDPM ImageNet-64 conditional",
-        ),
-        pytest.param(
-            UNetConfig(heads=1, time_order="cos_sin", out_channels=6, channel_mult=MULT_256, attention_levels=(4,)),
-            113_676_678,
-            id="IDDPM LSUN",
-        ),
-        pytest.param(
-            UNetConfig(
-                **{**ADM, **IMAGENET, "channels": 192},
-                channel_mult=(1, 2, 3, 4),
-                num_res_blocks=3,
-                attention_levels=(1, 2, 3),
-            ),
-            295_904_454,
-            id="ADM 64",
-        ),
-        pytest.param(
-            UNetConfig(**ADM, **IMAGENET, heads=4, channel_mult=(1, 1, 2, 3, 4), attention_levels=(2, 3, 4)),
-            421_529_606,
-            id="ADM 128",
-        ),
-        pytest.param(
-            UNetConfig(**ADM, **IMAGENET, channel_mult=MULT_256, attention_levels=(3, 4, 5)), 553_838_086, id="ADM 256"
-        ),
-        pytest.param(
-            UNetConfig(**ADM, channel_mult=MULT_256, attention_levels=(3, 4, 5)), 552_814_086, id="ADM 256 uncond, LSUN"
-        ),
-        pytest.param(
-            UNetConfig(**ADM, **IMAGENET, channel_mult=(0.5, 1, 1, 2, 2, 4, 4), attention_levels=(4, 5, 6)),
-            558_997_638,
-            id="ADM 512",
-        ),
     ],
 )
 def test_unet_has_the_published_number_of_parameters(config: UNetConfig, total: int) -> None:
@@ -129,7 +73,7 @@ def test_unet_has_the_published_number_of_parameters(config: UNetConfig, total: 
     assert sum(p.numel() for p in network.parameters()) == total
 
 
-@pytest.mark.parametrize("size", [(8, 8), (24, 16), (32, 32)])
+@pytest.mark.parametrize("size", [(8, 8), (24, 16)])
 @torch.inference_mode()
 def test_paper_unet_takes_any_multiple_of_8(paper_unet: PaperUNet, size: tuple[int, int]) -> None:
     """The original's attention has its sizes written in and takes 64x64 only."""
@@ -155,9 +99,9 @@ def test_paper_unet_has_dome272s_names(paper_unet: PaperUNet) -> None:
     } <= names
 
 
-@pytest.mark.parametrize("patch", [1, 2])
-@pytest.mark.parametrize("time_injection", ["add", "scale_shift"])
-@pytest.mark.parametrize(("channels", "size"), [(1, (8, 8)), (3, (4, 12))])
+@pytest.mark.parametrize(
+    ("patch", "time_injection", "channels", "size"), [(1, "add", 1, (8, 8)), (2, "scale_shift", 3, (4, 12))]
+)
 @torch.inference_mode()
 def test_unet_returns_the_shape_of_its_input(
     patch: int, time_injection: Any, channels: int, size: tuple[int, int]
@@ -213,15 +157,7 @@ def test_a_batch_may_mix_labelled_and_unlabelled_images(networks: dict[str, nn.M
         assert torch.allclose(mixed[1], network(images(8, 8), TIMES)[1], atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("config", "multiple"), [(TINY, 2), (dataclasses.replace(TINY, patch=2), 4), (UNetConfig(), 8)]
-)
-def test_size_multiple(config: UNetConfig, multiple: int) -> None:
-    assert config.size_multiple == multiple
-
-
-@pytest.mark.parametrize("name", ["unet", "paper_unet"])
-@pytest.mark.parametrize("size", [(9, 8), (8, 9)])
+@pytest.mark.parametrize(("name", "size"), [("unet", (9, 8)), ("paper_unet", (8, 9))])
 def test_an_image_that_does_not_fit_is_refused(
     networks: dict[str, nn.Module], name: str, size: tuple[int, int]
 ) -> None:
@@ -275,24 +211,6 @@ def test_every_unet_parameter_learns(resample: Any) -> None:
     assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
-def test_embedding_is_sines_then_cosines() -> None:
-    """sin(t w), cos(t w) at w = 10000^(-i / half): the formula by hand, at dim 4 and t 3."""
-    expected = [math.sin(3), math.sin(0.03), math.cos(3), math.cos(0.03)]
-    assert sinusoidal_embedding(torch.tensor([3]), 4)[0].tolist() == pytest.approx(expected, abs=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("options", "expected"),
-    [
-        ({"order": "cos_sin"}, [math.cos(3), math.cos(0.03), math.sin(3), math.sin(0.03)]),
-        ({"freq_shift": 1}, [math.sin(3), math.sin(0.0003), math.cos(3), math.cos(0.0003)]),
-    ],
-)
-def test_embedding_of_other_projects(options: dict[str, Any], expected: list[float]) -> None:
-    """Cosines first (improved-diffusion); a last frequency of 1/10000 (Ho et al.)."""
-    assert sinusoidal_embedding(torch.tensor([3]), 4, **options)[0].tolist() == pytest.approx(expected, abs=1e-6)
-
-
 @torch.inference_mode()
 def test_timesteps_may_be_floats_between_the_integers() -> None:
     """Whole ones give the same bits as integers; a network trained on t / 4 is asked for t and sees t / 4."""
@@ -304,46 +222,6 @@ def test_timesteps_may_be_floats_between_the_integers() -> None:
     assert not torch.equal(network(x, torch.tensor([0.25, 999])), network(x, TIMES))
 
 
-@torch.inference_mode()
-def test_equal_heads_are_heads_of_equal_width_where_there_is_one_width() -> None:
-    network = awake(UNet(dataclasses.replace(TINY, head_channels=4)))
-    for name, parameter in network.named_parameters():
-        if ".qkv." in name:
-            parameter.mul_(10)  # or else attention is nearly even, whatever the heads
-    equal = UNet(dataclasses.replace(TINY, heads=4)).eval()
-    equal.load_state_dict(network.state_dict())
-    assert torch.equal(equal(images(8, 8), TIMES), network(images(8, 8), TIMES))
-    single = UNet(dataclasses.replace(TINY, heads=1))
-    single.load_state_dict(network.state_dict())
-    assert not torch.allclose(single(images(8, 8), TIMES), network(images(8, 8), TIMES), atol=1e-4)
-
-
-@torch.inference_mode()
-def test_asymmetric_downsampling_pads_below_and_to_the_right() -> None:
-    x = images(8, 8, channels=8)
-    symmetric, asymmetric = (Downsample(dataclasses.replace(TINY, asymmetric_downsample=a), 8) for a in (False, True))
-    asymmetric.load_state_dict(symmetric.state_dict())
-    padded = F.pad(x, (1, 0, 1, 0))  # above and to the left; below and to the right a stride of 2 has no use for more
-    assert torch.allclose(symmetric(x), F.conv2d(padded, symmetric.weight, symmetric.bias, stride=2), atol=1e-6)
-    assert torch.allclose(
-        asymmetric(x).flip(-1, -2),
-        F.conv2d(F.pad(x.flip(-1, -2), (1, 0, 1, 0)), symmetric.weight.flip(-1, -2), symmetric.bias, stride=2),
-        atol=1e-6,
-    )
-
-
-@torch.inference_mode()
-def test_a_fresh_resampling_block_only_resamples() -> None:
-    """Its residual branch starts at zero, so what is left is the other one: a mean of four pixels, or four copies."""
-    network = UNet(dataclasses.replace(TINY, resample="resblock"))
-    down, up = (next(m for m in side if isinstance(m, ResBlock)) for side in (network.down, network.up))
-    emb = torch.randn((2, 32), generator=torch.Generator().manual_seed(0))
-    x = images(4, 4, channels=8)
-    assert torch.allclose(down(x, emb), x.reshape(2, 8, 2, 2, 2, 2).mean((3, 5)), atol=1e-6)
-    x = images(4, 4, channels=16)
-    assert torch.equal(up(x, emb), x.repeat_interleave(2, -1).repeat_interleave(2, -2))
-
-
 def test_without_a_null_class_every_call_needs_labels() -> None:
     network = awake(UNet(dataclasses.replace(TINY, null_class=False)))
     assert network.state_dict()["label_emb.weight"].shape[0] == TINY.num_classes
@@ -352,14 +230,7 @@ def test_without_a_null_class_every_call_needs_labels() -> None:
         network(images(8, 8), TIMES)
 
 
-@torch.inference_mode()
-def test_norm_eps_is_that_of_every_normalisation() -> None:
-    network = UNet(dataclasses.replace(TINY, norm_eps=1e-3))
-    assert {module.eps for module in network.modules() if isinstance(module, nn.GroupNorm)} == {1e-3}
-
-
-@pytest.mark.parametrize("time_injection", ["add", "scale_shift"])
-@pytest.mark.parametrize("resample", ["conv", "resblock"])
+@pytest.mark.parametrize(("time_injection", "resample"), [("add", "resblock"), ("scale_shift", "conv")])
 @torch.inference_mode()
 def test_a_learned_variance_doubles_the_outputs(time_injection: Any, resample: Any) -> None:
     config = dataclasses.replace(

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model import NoiseSchedule, PlanError, make_plan, sample
+from model import NoiseSchedule, make_plan, sample
 from model.plans.plan import Column, Plan, Variance
 from model.step import advance
 from tests.oracle import LINEAR, GaussianDenoiser, abar_at
@@ -18,15 +18,7 @@ from tests.oracle import LINEAR, GaussianDenoiser, abar_at
 pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]
 
 SHAPE = (3, 5, 7)
-GRIDS = [
-    (1000, "linspace"),
-    (250, "linspace"),
-    (100, "trailing"),
-    (50, "leading"),
-    (30, "quad"),
-    (10, "karras"),
-    (2, "quad"),
-]
+GRIDS = [(1000, "linspace"), (50, "leading"), (10, "karras"), (2, "quad")]
 
 
 def ddpm(steps: int, spacing: str, variance: Variance, **arguments: Any) -> Plan:
@@ -73,7 +65,7 @@ def noise_of(row: np.ndarray[Any, Any], learned: float) -> Tensor:
     return advance(x, zero, out, x, rows)[0] - advance(x, zero, out, zero, rows)[0]
 
 
-@pytest.mark.parametrize("row", [0, 1, 25, 48])
+@pytest.mark.parametrize("row", [0, 25, 48])
 def test_the_step_draws_with_the_learned_range(row: int) -> None:
     plan = ddpm(50, "leading", "learned_range")
     small, large = (bound[row] for bound in range_of(plan))
@@ -87,20 +79,13 @@ def test_the_step_draws_with_the_learned_range(row: int) -> None:
         assert noise.flatten().tolist() == pytest.approx([math.sqrt(variance)] * 105, rel=1e-9)
 
 
-@pytest.mark.parametrize("log_variance", [-12.0, -3.5, 0.0, 1.0])
+@pytest.mark.parametrize("log_variance", [-12.0, 1.0])
 def test_the_step_draws_with_the_learned_variance(log_variance: float) -> None:
     """The output of `learned` is the logarithm of the variance, at every level alike."""
     table = ddpm(50, "leading", "learned").table
     for row in (0, 25, 48):
         noise = noise_of(table[row], log_variance)
         assert noise.flatten().tolist() == pytest.approx([math.exp(log_variance / 2)] * 105, rel=1e-9)
-
-
-@pytest.mark.parametrize("variance", get_args(Variance))
-def test_the_last_step_draws_nothing(variance: Variance) -> None:
-    plan = ddpm(500, "leading", variance)
-    assert (plan.table[:-1, Column.S] > 0).all()
-    assert not noise_of(plan.table[-1], learned=0.7).any()
 
 
 @pytest.mark.parametrize(
@@ -126,13 +111,6 @@ def test_no_variance_is_nan(schedule: NoiseSchedule, variance: Variance) -> None
         assert (plan.table[:, Column.S] >= 0).all()
 
 
-def test_fixed_large_on_a_coarse_chain_is_refused() -> None:
-    """46 FID at 100 steps against 11 of fixed_small (section 2.7)."""
-    message = r"at least 500 with variance fixed_large, .* far too much noise .*: choose variance=fixed_small, got 250"
-    with pytest.raises(PlanError, match=message):
-        ddpm(250, "linspace", "fixed_large")
-
-
 @pytest.mark.parametrize(("learned", "fixed"), [(-1.0, "fixed_small"), (1.0, "fixed_large")])
 def test_a_run_at_an_end_of_the_range_is_that_of_the_fixed_variance(learned: float, fixed: Variance) -> None:
     def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
@@ -145,8 +123,7 @@ def test_a_run_at_an_end_of_the_range_is_that_of_the_fixed_variance(learned: flo
     assert torch.allclose(ranged, plain, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("s", [0.1, 0.5, 1.0])
-@pytest.mark.parametrize("steps", [250, 50, 10])
+@pytest.mark.parametrize(("steps", "s"), [(250, 0.1), (50, 1.0), (10, 0.5)])
 def test_the_best_learned_range_is_exact_at_any_number_of_steps(steps: int, s: float) -> None:
     """Of pixels ~ N(0, s^2) the variance of x_{t-1} given x_t is known, and lies in the range while s <= 1.
 
