@@ -85,7 +85,7 @@ def run(tree: Path, code: str) -> str:
     return result.stdout
 
 
-def test_a_network_is_found_by_its_type_with_its_bounds(tree: Path) -> None:
+def test_a_network_a_source_a_loss_and_a_weighting_are_found(tree: Path) -> None:
     code = """
 from model import CheckpointError
 from model.folders.config_json import config_from_json, config_to_json
@@ -100,27 +100,23 @@ try:
 except CheckpointError as error:
     print(error)
 print(load_recipe("smoke", ["network={type='plain_net'}"]).as_json["network"])
-"""
-    assert run(tree, code).splitlines() == [
-        "PlainNet True",
-        "config.json: network.width: Input should be greater than or equal to 1, got 0",
-        "{'type': 'plain_net', 'in_channels': 3, 'out_channels': 3, 'width': 8}",
-    ]
 
-
-def test_a_source_a_loss_and_a_weighting_are_found_by_recipes(tree: Path) -> None:
-    code = """
 from training.data.source_images import open_source
 from training.objective.objectives import objective_of
 from training.objective.weightings import weights
-from training.recipe_reading import load_recipe
 
 recipe = load_recipe("smoke", ["data.source=greys", "data.path=x", "loss=absolute", "weighting=halved"])
 print([item.name for item in open_source(recipe.data, recipe.shape).items])
 schedule = recipe.schedule.build()
 print(objective_of(recipe, schedule)[0], set(weights(schedule, "eps", recipe.weighting).tolist()))
 """
-    assert run(tree, code) == "['grey']\nabsolute {0.5}\n"
+    assert run(tree, code).splitlines() == [
+        "PlainNet True",
+        "config.json: network.width: Input should be greater than or equal to 1, got 0",
+        "{'type': 'plain_net', 'in_channels': 3, 'out_channels': 3, 'width': 8}",
+        "['grey']",
+        "absolute {0.5}",
+    ]
 
 
 def test_a_recipe_is_checked_without_torch(tree: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from unittest.mock import Mock
 
 import pytest
 import torch
@@ -82,16 +81,7 @@ def test_a_network_that_draws_by_chance_is_not_compared(monkeypatch: pytest.Monk
     first_call(without_a_gradient, monkeypatch, dropout=0.9)
 
 
-def test_only_the_first_call_compares(monkeypatch: pytest.MonkeyPatch) -> None:
-    network, inputs = Chain(), (torch.ones(3, 4), torch.zeros(3))
-    compiled = Mock(side_effect=network)
-    monkeypatch.setattr(torch, "compile", lambda network: compiled)
-    called = CompiledNetwork(network, network)
-    for _ in range(3):
-        called(*inputs)
-    assert compiled.call_count == 4
-
-
+@pytest.mark.slow
 def test_layers_kept_in_float32_have_gradients_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     def gradient(called: Callable[..., Tensor]) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16):

@@ -37,10 +37,6 @@ def test_with_less_noise_than_the_network_knows_the_target_is_the_image() -> Non
     assert [*nearer(np.array([2 * LEAST, 3 * LEAST]), least=LEAST)] == [0, pytest.approx(9 / 8 * LEAST, rel=0.02)]
 
 
-def test_noise_levels_of_timesteps_are_undone() -> None:
-    assert SCHEDULE.sigma_at(SCHEDULE.timestep_at(SIGMAS)) == pytest.approx(SIGMAS, rel=1e-12)
-
-
 def test_noise_levels_are_drawn_as_published() -> None:
     """ln sigma ~ N(-1.1, 2^2), cut off at the least noise of the schedule and at 80."""
     t, importance = LogNormal(SCHEDULE).draw(100_000, torch.Generator().manual_seed(0))

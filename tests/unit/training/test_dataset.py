@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from training.data import dataset
-from training.data.dataset import Dataset, first_images, growing, load_for_training, scan
+from training.data.dataset import Dataset, first_images, load_for_training, scan
 from training.errors import RecipeError
 from training.recipe import Recipe
 from training.recipe_reading import load_recipe
@@ -135,12 +135,3 @@ def test_a_look_at_the_first_images_writes_nothing(pictures: Path, tmp_path: Pat
     assert found.images[:, 0, 0, 0].tolist() == [0, 1]
     assert found.classes == ("cat", "dog")
     assert sorted(tmp_path.rglob("*")) == before
-
-
-@pytest.mark.parametrize("count", [0, 1, 12])
-def test_a_stream_of_images_becomes_one_array(tmp_path: Path, count: int) -> None:
-    images = np.random.default_rng(0).integers(0, 256, (count, 4, 4, 1), dtype=np.uint8)
-    with growing(tmp_path / "images.npy", (4, 4, 1), bits=8) as write:
-        for image in images:
-            write(image)
-    assert np.array_equal(np.load(tmp_path / "images.npy"), images)

@@ -22,7 +22,7 @@ def test_smoothing_leaves_a_straight_line_and_both_ends_as_they_are() -> None:
     assert smoothed(line[:1]) == pytest.approx(line[:1])
 
 
-@pytest.mark.parametrize(("first", "last"), [(0.05, 0.04), (0.14, 0.08), (0.9, 0.03), (300.0, 0.2), (0.5, -2)])
+@pytest.mark.parametrize(("first", "last"), [(0.05, 0.04), (300.0, 0.2), (0.5, -2)])
 def test_the_losses_have_numbers_whatever_their_range(
     first: float, last: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,12 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 
 from model.folders.config import SamplerDefaults
 from model.formats.facts import GuidedFacts
 from model.formats.released import RELEASED
-from model.networks.build import build_network
 from model.networks.configs import UNetConfig
 from training import recipe_names
 from training.errors import RecipeError
@@ -26,11 +24,6 @@ FEW = (
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_recipe_that_ships_can_be_built_and_carries_its_own_name(name: str) -> None:
     assert load_recipe(name).name == name
-
-
-def test_faces64_is_the_small_network_that_one_core_can_train() -> None:
-    network = build_network(load_recipe("faces64").model_config({}).network)
-    assert sum(parameter.numel() for parameter in network.parameters()) == 4_925_235
 
 
 def test_overrides_are_typed_and_reach_into_tables() -> None:
@@ -55,36 +48,19 @@ def test_overrides_are_typed_and_reach_into_tables() -> None:
         ("max_step=7", "unknown key max_step: known are name, network, .*max_steps"),
         ("data.counts=7", r"unknown key data\.counts: known are data\.source, .*data\.count"),
         ("max_steps=many", "max_steps: .* integer, got 'many'"),
-        ("max_steps=true", "max_steps: .* integer, got True"),
-        ("max_steps=0", "max_steps: Input should be greater than 0, got 0"),
-        ("ema_decay=1.0", "ema_decay: Input should be less than 1, got 1.0"),
         ("prediction=noise", "prediction: .* 'eps', 'x0', 'v' or 'flow', got 'noise'"),
         ("data.source=web", r"data\.source: .* 'faces', 'folder', 'zip'"),
-        ("network.channel_mult=2", r"network\.channel_mult: .* tuple, got 2"),
-        ("network.type=[1]", r"network\.type must be one of unet, .*, got \[1\]"),
         (
             "data=/my/photos",
             "data must be a table, got '/my/photos': the images are named by data.source and data.path",
         ),
         ("conditions=skin", "conditions must be a table of tables"),
-        ("conditions.skin=pale", "conditions must be a table of tables"),
-        ("network=3", r"network must be a table of in_channels, .*got 3"),
         ("image_size.width=3", "image_size is a value, not a table"),
         ("defaults.sampler=nosuch", "defaults.sampler: Input should be 'ddpm', 'ddim', "),
-        ("plans.fast.sampler=nosuch", r"plans\.fast\.sampler: Input should be 'ddpm', 'ddim', "),
-        ("plans.fast.spacing=at:9,5", "spacing must list rising timesteps"),
-        ("plans.Fast.steps=4", r"plans.*pattern"),
-        ("plans=4", "plans must be a table of tables"),
         ("image_size=15", "image_size must be a multiple of 2"),
-        ("channels=1", "channels must equal the network's in_channels"),
         ("max_steps", "--set takes KEY=VALUE"),
         ("network.type=vit", "network.type must be one of unet, paper_unet, lucid_unet, song_unet, .*, got 'vit'"),
         ("network.type=edm2_unet", "network.type edm2_unet is for converted checkpoints"),
-        ("network.groups=5", "network: groups 5 does not divide the 32 channels of level 0"),
-        ("clip_norm=-1.0", "clip_norm: Input should be greater than or equal to 0"),
-        ("max_minutes=0", "max_minutes: Input should be greater than 0"),
-        ("max_minutes=soon", "max_minutes: .* number, got 'soon'"),
-        ("more_ema_decays=[0.5, 2.0]", "more_ema_decays: Input should be less than 1"),
         ("more_ema_decays=[0.995]", "more_ema_decays must differ"),
         ("loss=hybrid", "loss hybrid is there for a learned variance: set learned_range"),
         ("variance=learned_range", "loss simple cannot train variance learned_range"),
@@ -150,30 +126,14 @@ def test_a_run_may_be_made_longer_but_not_be_given_another_network() -> None:
         (("loss=distillation",), "needs a teacher: set init"),
         (("loss=distillation", "init=t", "weighting=p2"), "loss distillation has its own weights"),
         (("loss=distillation", "init=t", "timesteps=loss_second_moment"), "leave timesteps out"),
-        (("loss=distillation", "init=t", "teacher_calls=0"), "teacher_calls: Input should be greater than 0"),
         (("loss=distillation", "init=t", "teacher_calls=2", "prediction=eps"), "must predict v or x0"),
-        (
-            ("loss=distillation", "init=t", "guidance_scale=nan"),
-            "guidance_scale: Input should be less than or equal to 100, got nan",
-        ),
         ((*FEW, "defaults.sampler=ddpm"), "set defaults.sampler to ddim"),
         ((*FEW, "defaults.spacing=karras"), "defaults.spacing to trailing"),
         ((*FEW, "defaults.steps=600"), "1200 steps: T must be as many"),
         ((*FEW, "network.out_channels=6"), "trains no variance: set network.out_channels to 3"),
         (("loss=consistency", "prediction=v", "network.out_channels=6"), "trains no variance"),
-        (("decay_steps=-1",), "decay_steps: Input should be greater than or equal to 0"),
         (("guidance_scale=2.0",), "guidance_scale is of a teacher: set loss to distillation"),
-        (("guidance_high=2.0",), "guidance_high is of a teacher: set loss to distillation"),
         (("teacher_calls=2",), "set loss to distillation"),
-        (("kid_every=-1",), "kid_every: Input should be greater than or equal to 0, got -1"),
-        (("seed=-1",), "seed: Input should be greater than or equal to 0, got -1"),
-        (
-            ("network.channels=2", "network.freq_shift=1"),
-            "channels must be even, and more than twice freq_shift, got 2",
-        ),
-        (("network.channel_mult=[]",), "channel_mult must have a level"),
-        (("network={type='paper_unet', time_dim=255}",), "time_dim must be even"),
-        (("weighting=p2", "gamma=-1"), "gamma of weighting p2 must be greater than 0"),
         (("data.source=npz", "data.path=x", "network.num_classes=5"), "can be asked without a class: set label_drop"),
         (
             ("data.source=npz", "data.path=x", "network.num_classes=5", "network.null_class=false", "label_drop=0.1"),
@@ -189,16 +149,6 @@ def test_a_run_may_be_made_longer_but_not_be_given_another_network() -> None:
 def test_settings_that_contradict_each_other_are_refused(changes: tuple[str, ...], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         load_recipe("smoke", changes)
-
-
-@pytest.mark.parametrize(
-    ("name", "parameters"),
-    [("imagenet64-adm", 295_904_454), ("imagenet64-iddpm", 121_063_942), ("imagenet64-paper", 23_332_739)],
-)
-def test_recipes_of_publications_build_their_networks(name: str, parameters: int) -> None:
-    with torch.device("meta"):
-        network = build_network(load_recipe(name).model_config({}).network)
-    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
 
 
 @pytest.mark.parametrize(("name", "released"), [("imagenet64-adm", "adm-64"), ("imagenet64-iddpm", "iddpm-imagenet64")])
@@ -218,13 +168,6 @@ def test_recipes_of_publications_agree_with_the_released_checkpoints(name: str, 
     assert (network.resample == "resblock") == facts.resblock_updown
     assert (network.num_classes is not None) == facts.class_cond
     assert network.dropout == (facts.dropout or 0)
-
-
-def test_a_recipe_from_before_a_key_was_known_is_the_same_run() -> None:
-    recipe = load_recipe("smoke")
-    earlier = json.loads(json.dumps(recipe.as_json))
-    del earlier["data"]["split"], earlier["network"]["resample"], earlier["variance"]
-    recipe.check_continues(earlier)
 
 
 def test_the_record_of_a_recipe_tells_nothing_of_the_machine() -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import io
-import json
 import tarfile
 import zipfile
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -142,15 +140,3 @@ def test_nothing_left_to_train_on_is_refused(tmp_path: Path) -> None:
 def test_recipes_that_cannot_reserve_are_refused(tmp_path: Path, change: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         recipe(tmp_path / "a.zip", change)
-
-
-def test_a_run_that_saw_all_images_cannot_go_on_as_one_that_reserves_some(tmp_path: Path) -> None:
-    mine = recipe(tmp_path / "a.zip")
-    earlier = json.loads(json.dumps(replace(mine, data=replace(mine.data, reserved=0)).as_json))
-    del earlier["data"]["reserved"]  # as older versions wrote it
-    with pytest.raises(RecipeError, match="another data"):
-        mine.check_continues(earlier)
-
-
-def test_satellite64_reserves_a_thousand_photographs() -> None:
-    assert {load_recipe(name).data.reserved for name in ("satellite64", "satellite64-distilled")} == {1000}

@@ -19,7 +19,6 @@ from training.objective.timesteps import Uniform
 from training.recipe import Recipe
 from training.recipe_reading import load_recipe
 from training.run.initial import check_initial, seeds_of
-from training.seeds import Seeds
 
 CPU = torch.device("cpu")
 SMALL = ("image_size=8", "batch_size=40", "network.channels=8", "network.channel_mult=[1]", "network.groups=4")
@@ -64,12 +63,6 @@ def test_a_run_draws_the_same_again(tmp_path: Path) -> None:
     for it in (recipe(), recipe(f"init={tmp_path / 'first'}")):
         assert order(it) == order(it)
         assert all(torch.equal(a.noise, b.noise) for a, b in zip(drawn(it), drawn(it), strict=True))
-
-
-def test_each_role_and_each_seed_has_draws_of_its_own() -> None:
-    made = {Seeds(seed, origin).of(role) for seed in (0, 1) for origin in ("", "ab") for role in ("order", "steps")}
-    assert len(made) == 8
-    assert all(0 <= seed < 2**63 for seed in made)
 
 
 def test_a_checkpoint_tells_what_it_was_trained_with(tmp_path: Path) -> None:

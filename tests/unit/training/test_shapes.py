@@ -13,14 +13,13 @@ import torch
 from PIL import Image
 
 from model import load_checkpoint
-from model.images import from_levels
 from model.shape import Shape
 from training.data import dataset
 from training.data.images import centre_crop, decode, size_of
 from training.errors import RecipeError
 from training.recipe import Recipe
 from training.recipe_reading import load_recipe
-from training.run.journal import GAP, tile_images
+from training.run.journal import GAP
 from training.run.run import train
 from training.run.state import load_state
 
@@ -59,8 +58,6 @@ def npy(pixels: np.ndarray[Any, Any]) -> io.BytesIO:
     [
         (Shape(4, 12, 8), 8),
         (Shape(1, 8, 12), 16),
-        pytest.param(Shape(3, 8, 12), 8, marks=pytest.mark.slow),
-        pytest.param(Shape(2, 8, 8), 16, marks=pytest.mark.slow),
     ],
 )
 def test_a_resumed_run_is_bit_equal_to_one_that_never_stopped(tmp_path: Path, shape: Shape, bits: int) -> None:
@@ -88,12 +85,6 @@ def test_a_resumed_run_is_bit_equal_to_one_that_never_stopped(tmp_path: Path, sh
         assert sheet.size[1] == rows * (shape.planes * shape.height + GAP) + GAP
 
 
-def test_16_bits_reach_the_network() -> None:
-    images = np.array([[[[0], [1], [32768], [65535]]]], dtype=np.uint16)
-    levels = from_levels(torch.from_numpy(images)).flatten().tolist()
-    assert levels == pytest.approx([-1.0, 1 / 32767.5 - 1, 32768 / 32767.5 - 1, 1.0], abs=1e-7)
-
-
 @pytest.mark.parametrize(("size", "left", "top"), [((40, 16), 8, 0), ((24, 32), 0, 8), ((24, 16), 0, 0)])
 def test_the_middle_of_the_wanted_aspect_is_kept(size: tuple[int, int], left: int, top: int) -> None:
     """Images of 24x16 or more, for a model of 12x8: the middle, halved by the box filter."""
@@ -115,7 +106,7 @@ def test_16_bits_stay_and_8_become_16() -> None:
     assert np.array_equal(decode(saved(Image.fromarray(DEEP)), shape)[..., 0], DEEP // 257)
 
 
-@pytest.mark.parametrize("channels", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize("channels", [1, 3, 8])
 def test_an_array_in_a_file_is_an_image(tmp_path: Path, channels: int) -> None:
     shape = Shape(channels, 8, 12)
     pixels = RNG.integers(0, 256, shape.hwc, dtype=np.uint8)
@@ -150,9 +141,6 @@ def test_a_folder_of_arrays_is_read_and_what_does_not_fit_is_left_out(tmp_path: 
         (("data.bits=16",), "RGB images have 8 bits here"),
         (("image_size=[8, 12]", "crop=4"), "crops are of squares: image_size must be one number"),
         (("image_size=[8, 12]", "network.condition_channels=3", "condition.size=4"), "a condition draws squares"),
-        (("data.bits=12",), "data.bits: Input should be 8 or 16"),
-        (("image_size=[8, 12, 16]",), "image_size: "),
-        (("image_size=[8, 0]",), r"image_size: .* greater than or equal to 1, got \[8, 0\]"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(tmp_path: Path, changes: tuple[str, ...], message: str) -> None:
@@ -167,7 +155,6 @@ def test_what_cannot_be_trained_is_refused(tmp_path: Path, changes: tuple[str, .
         (("network.condition_channels=1", "condition.size=4", "data.bits=16"), "conditions have 8 bits"),
         (("network.condition_channels=3", "condition.size=4"), "draws squares of 1 or 3 channels"),
         (("kid_every=5", "data.bits=16"), "KID is of grey or RGB images of 8 bits"),
-        (("kid_every=5",), "KID is of grey or RGB images of 8 bits"),
     ],
 )
 def test_what_knows_8_bits_and_colours_only_is_refused(tmp_path: Path, change: tuple[str, ...], message: str) -> None:
@@ -179,10 +166,3 @@ def test_arrays_of_16_bits_need_the_recipe_to_say_so(tmp_path: Path) -> None:
     np.savez(tmp_path / "images.npz", arr_0=DEEP[None, :, :, None])
     with pytest.raises(RecipeError, match=r"uint16 with data\.bits = 16"):
         dataset.first_images(recipe(tmp_path / "images.npz", Shape(1, 8, 12)))
-
-
-def test_channels_of_a_sheet_lie_one_below_the_other() -> None:
-    images = torch.rand((1, 2, 3, 5)) * 2 - 1
-    sheet = np.asarray(tile_images(images))[GAP:-GAP, GAP:-GAP]
-    expected = ((images[0].reshape(6, 5) + 1) * 127.5).round().numpy()
-    assert np.array_equal(sheet, expected)

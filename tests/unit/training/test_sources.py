@@ -195,13 +195,6 @@ def test_shards_of_webdataset(tmp_path: Path) -> None:
     assert_pixels(readable)
 
 
-def test_drawn_faces(tmp_path: Path) -> None:
-    pytest.importorskip("resvg_py")
-    items = list(open_source(Data(count=3), Shape.of(8, 3)).items)
-    assert [item.label for item in items] == [None] * 3
-    assert len({item.image.tobytes() for item in items if item.image is not None}) == 3
-
-
 def test_what_cannot_be_used_is_refused_with_its_reason(tmp_path: Path) -> None:
     np.savez(tmp_path / "other.npz", pictures=PIXELS)
     with zipfile.ZipFile(tmp_path / "empty.zip", "w") as archive:
