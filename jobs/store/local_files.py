@@ -39,7 +39,7 @@ def _opened(path: Path, tries: int = TRIES) -> BinaryIO:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path.open("wb")
-    except FileNotFoundError:
+    except (FileNotFoundError, FileExistsError):  # the second where a folder went while `mkdir` looked at it
         if tries == 1:
             raise
     return _opened(path, tries - 1)
