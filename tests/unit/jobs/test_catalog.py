@@ -34,7 +34,7 @@ def test_facts_come_from_the_config(folder: Path) -> None:
     assert not catalog.refused
 
 
-@pytest.mark.parametrize("name", ["Faces64", "with space", "x" * 65, "-dash"])
+@pytest.mark.parametrize("name", ["Faces64", "x" * 65])
 def test_a_model_of_another_name_is_passed_over_with_the_reason(folder: Path, name: str) -> None:
     follower = CatalogFollower(folder)
     shutil.copytree(folder / "tiny", folder / name)
@@ -118,23 +118,7 @@ def as_loaded(folder: Path) -> ModelInfo:
     [
         {},
         {"_class_name": "DDPMScheduler", "num_train_timesteps": 30, "variance_type": "fixed_large"},
-        pytest.param(
-            {"_class_name": "DDPMScheduler", "variance_type": "fixed_small_log", "prediction_type": "sample"},
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(
-            {"num_train_timesteps": 40, "timestep_spacing": "linspace", "clip_sample": False}, marks=pytest.mark.slow
-        ),
         {"_class_name": "DDIMScheduler", "rescale_betas_zero_snr": True, "timestep_spacing": "leading"},
-        pytest.param(
-            {"_class_name": "DPMSolverMultistepScheduler", "timestep_spacing": "linspace"}, marks=pytest.mark.slow
-        ),
-        {"_class_name": "DPMSolverMultistepScheduler", "thresholding": True, "num_train_timesteps": 20},
-        pytest.param({"_class_name": "DPMSolverMultistepScheduler", "use_karras_sigmas": True}, marks=pytest.mark.slow),
-        pytest.param(
-            {"_class_name": "PNDMScheduler", "set_alpha_to_one": False, "steps_offset": 1}, marks=pytest.mark.slow
-        ),
-        {"_class_name": "UniPCMultistepScheduler", "prediction_type": "epsilon"},
     ],
     ids=str,
 )
@@ -184,35 +168,8 @@ def test_classes_of_our_own_format_and_of_diffusers(tmp_path: Path, null_class: 
             "its pipeline has a vae besides unet and scheduler",
         ),
         ("unet/config.json", {"_class_name": "UNet2DConditionModel"}, "describes 'UNet2DConditionModel'"),
-        (
-            "unet/config.json",
-            {"num_class_embeds": 10**9},
-            "num_class_embeds: Input should be less than or equal to 65536",
-        ),
-        ("unet/config.json", {"layers_per_block": 10**7}, "layers_per_block: Input should be less than or equal to 8"),
-        ("unet/config.json", {"block_out_channels": [8] * 9}, "block_out_channels: Tuple should have at most 8 items"),
         ("unet/config.json", {"sample_size": 2**20}, "sample_size: Input should be less than or equal to 1024"),
-        (
-            "unet/config.json",
-            {"sample_size": None},
-            "config.json cannot be used: sample_size must be a number, or height and width, not None",
-        ),
-        (
-            "scheduler/scheduler_config.json",
-            {"num_train_timesteps": 10**9},
-            "scheduler_config.json cannot be used: num_train_timesteps: Input should be less than or equal to 10000",
-        ),
-        (
-            "scheduler/scheduler_config.json",
-            {"prediction_type": "flow"},
-            "prediction_type: Input should be 'epsilon', 'sample' or 'v_prediction', got 'flow'",
-        ),
         ("scheduler/scheduler_config.json", {"variance_type": "learned"}, "variance_type is learned: diffusers uses"),
-        (
-            "scheduler/scheduler_config.json",
-            {"timestep_spacing": "odd"},
-            "scheduler_config.json cannot be used: timestep_spacing: Input should be 'leading', 'linspace' or",
-        ),
     ],
 )
 def test_what_is_plainly_wrong_is_refused_by_the_front_end_too(
@@ -232,19 +189,12 @@ def test_what_is_plainly_wrong_is_refused_by_the_front_end_too(
     [
         (lambda path: path.unlink(), "is missing; `difuso convert` turns pickled weights into safetensors"),
         (lambda path: path.write_bytes(b"\xff" * 64), "is not a safetensors file"),
-        (lambda path: path.write_bytes(b"\x02" + bytes(7) + b"[]"), "is not a safetensors file"),
-        (lambda path: path.write_bytes(b""), "is not a safetensors file"),
     ],
     ids=["none", "too long a header", "no object", "empty"],
 )
 def test_weights_whose_header_cannot_be_read(pipeline: Path, damage: Any, reason: str) -> None:
     damage(pipeline / "unet" / "diffusion_pytorch_model.safetensors")
     assert reason in read_catalog(pipeline.parent).refused["pipeline"]
-
-
-def test_other_missing_files_are_named(pipeline: Path) -> None:
-    (pipeline / "scheduler" / "scheduler_config.json").unlink()
-    assert read_catalog(pipeline.parent).refused == {"pipeline": "scheduler/scheduler_config.json is missing"}
 
 
 def test_a_folder_is_read_again_once_its_change_stands_still(folder: Path) -> None:

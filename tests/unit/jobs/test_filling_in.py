@@ -17,8 +17,6 @@ from model.errors import PlanError
 from model.folders.config import ModelConfig, SamplerDefaults, ScheduleConfig
 from model.networks.configs import ClassifierConfig, UNetConfig
 from model.plans.clipping import Clipping
-from model.plans.plan import FIXED_LARGE_MIN_STEPS
-from model.plans.settings import MOST_STEPS
 
 
 def model(name: str = "pets", **changes: Any) -> ModelInfo:
@@ -115,16 +113,12 @@ def test_an_interval_that_has_no_meaning_is_refused_with_the_reason(
     assert str(caught.value) == said
 
 
-@pytest.mark.parametrize("value", ["nan", "inf", "-0.1", "1000001", "low"])
-@pytest.mark.parametrize("name", ["guidance_low", "guidance_high"])
+@pytest.mark.parametrize(
+    ("name", "value"), [("guidance_low", "nan"), ("guidance_high", "inf"), ("guidance_low", "-0.1")]
+)
 def test_an_end_of_the_interval_is_a_noise_level(name: str, value: str) -> None:
     with pytest.raises(ValidationError, match=name):
         SamplingQuery.model_validate({name: value})
-
-
-def test_a_run_has_no_more_steps_than_any_schedule() -> None:
-    with pytest.raises(ValidationError, match="steps"):
-        SamplingQuery.model_validate({"steps": MOST_STEPS + 1})
 
 
 def test_a_seed_is_drawn_anew_each_time_but_the_request_is_the_same() -> None:
@@ -141,17 +135,11 @@ def test_a_seed_is_drawn_anew_each_time_but_the_request_is_the_same() -> None:
         ({"sampler": "dpmpp", "spacing": "linspace"}, {"spacing": "linspace"}),
         ({"sampler": "ddpm"}, {"spacing": "leading", "eta": 0.0}),
         ({"sampler": "ddpm", "eta": 0.0}, {"eta": 0.0}),
-        ({"eta": 1.0}, {"eta": 1.0}),
-        ({"steps": 1000}, {"steps": 1000}),
         ({"label": "dog", "guidance_scale": 3.0}, {"label": 1, "guidance_scale": 3.0}),
         ({"label": "0"}, {"label": 0, "guidance_scale": 1.0}),
-        ({"guidance_scale": 1.0}, {"guidance_scale": 1.0}),
         ({"sampler": "heun"}, {"spacing": "karras"}),
-        ({"sampler": "euler"}, {"spacing": "karras"}),
         ({"spacing": "90,60,60,20,20"}, {"steps": 250, "spacing": "90,60,60,20,20"}),
-        ({"spacing": "30,20", "steps": 50}, {"steps": 50}),
         ({"clip": "none"}, {"clip": "none"}),
-        ({"sampler": "ddpm", "variance": "fixed_small"}, {"variance": "fixed_small"}),
     ],
 )
 def test_what_is_asked_for_decides_the_rest(asked: dict[str, Any], expected: dict[str, Any]) -> None:
@@ -166,36 +154,23 @@ def test_what_is_asked_for_decides_the_rest(asked: dict[str, Any], expected: dic
         ({"steps": 499, "sampler": "ddpm"}, LARGE, "steps"),
         ({"eta": 0.1, "sampler": "ddpm"}, MODEL, "eta"),
         ({"label": "bird"}, MODEL, "label"),
-        ({"label": "2"}, MODEL, "label"),
-        ({"label": "\u00b2"}, MODEL, "label"),
         ({"label": "cat"}, PLAIN, "label"),
         ({"guidance_scale": 2.0}, PLAIN, "guidance_scale"),
         ({"guidance_scale": 2.0}, MODEL, "guidance_scale"),
         ({"spacing": "30,20", "steps": 51}, MODEL, "steps"),
-        ({"spacing": "501,1"}, MODEL, "spacing"),
         ({"spacing": "10,10", "sampler": "heun"}, MODEL, "spacing"),
-        ({"spacing": "0,5"}, MODEL, "spacing"),
-        ({"spacing": "0"}, MODEL, "spacing"),
-        ({"spacing": "0,0", "steps": 5}, MODEL, "spacing"),
-        ({"spacing": "501,500"}, MODEL, "spacing"),
-        ({"spacing": ",".join(["9999"] * 100)}, MODEL, "spacing"),
         ({"variance": "fixed_large"}, MODEL, "variance"),
         ({"variance": "learned_range", "sampler": "ddpm"}, MODEL, "variance"),
         ({"sampler": "heun"}, ZERO_SNR, "sampler"),
         ({"spacing": "leading"}, ZERO_SNR, "spacing"),
-        ({"spacing": "karras"}, ZERO_SNR, "spacing"),
         ({}, ALWAYS_LABELLED, "label"),
         ({"label": "cat", "guidance_scale": 2.0}, ALWAYS_LABELLED, "guidance_scale"),
         ({"classifier_scale": 1.0, "label": "cat"}, MODEL, "classifier_scale"),
         ({"classifier_scale": 1.0}, CLASSIFIED, "classifier_scale"),
         ({"label": "3"}, CLASSIFIED, "label"),
         ({"guidance_scale": 2.0, "guidance_low": 0.2}, PLAIN, "guidance_scale"),
-        ({"guidance_low": 0.2}, PLAIN, "guidance_low"),
         ({"guidance_high": 3.0, "label": "cat"}, ALWAYS_LABELLED, "guidance_high"),
-        ({"guidance_high": 3.0, "label": "cat"}, MODEL, "guidance_high"),
         ({"guidance_high": 3.0, "guidance_scale": 1.0}, GUIDED, "guidance_high"),
-        ({"guidance_low": 3.0, "guidance_high": 0.2}, GUIDED, "guidance_high"),
-        ({"guidance_high": 0.2}, LIMITED, "guidance_high"),
         ({"guidance_low": 3.0}, LIMITED, "guidance_high"),
     ],
 )
@@ -212,20 +187,15 @@ def test_what_the_model_cannot_do_names_the_parameter(asked: dict[str, Any], mod
         ({"sampler": "ddpm", "steps": 10, "variance": "fixed_small"}, LARGE, {"variance": "fixed_small", "steps": 10}),
         ({"sampler": "ddim", "steps": 10}, LARGE, {"variance": "fixed_large"}),
         ({"sampler": "ddpm"}, LEARNED, {"variance": "learned_range", "clip": "dynamic"}),
-        ({"sampler": "ddpm", "variance": "fixed_small"}, LEARNED, {"variance": "fixed_small"}),
         ({"spacing": "trailing"}, ZERO_SNR, {"spacing": "trailing"}),
         ({"label": "2"}, CLASSIFIED, {"label": 2, "classifier_scale": 1.0}),
         ({"label": "2", "classifier_scale": 0.0}, CLASSIFIED, {"classifier_scale": 0.0}),
         ({"label": "cat"}, ALWAYS_LABELLED, {"label": 0, "guidance_scale": 1.0}),
         ({}, GUIDED, {"guidance_scale": 2.5}),
-        ({"sampler": "unipc"}, GUIDED, {"guidance_scale": 2.5}),
         ({"guidance_scale": 1.0}, GUIDED, {"guidance_scale": 1.0}),
-        ({"guidance_scale": 4.0}, GUIDED, {"guidance_scale": 4.0}),
         ({"label": "cat"}, GUIDED_IN_CLASSES, {"label": 0, "guidance_scale": 2.5}),
-        ({"label": "cat", "guidance_scale": 3.0}, GUIDED_IN_CLASSES, {"guidance_scale": 3.0}),
         ({}, LIMITED, LIMITS),
         ({"guidance_scale": 4.0}, LIMITED, LIMITS | {"guidance_scale": 4.0}),
-        ({"guidance_low": 0.0}, LIMITED, LIMITS | {"guidance_low": 0.0}),
         ({"guidance_high": 1e6}, LIMITED, LIMITS | {"guidance_high": 1e6}),
         ({"guidance_low": 0.5}, GUIDED, {"guidance_scale": 2.5, "guidance_low": 0.5}),
     ],
@@ -235,11 +205,6 @@ def test_what_the_model_is_decides_the_rest(asked: dict[str, Any], model: ModelI
     assert params.model_dump(include=set(expected)) == expected
     again = SamplingQuery(**params.model_dump(exclude={"label"}), label=asked.get("label"))
     assert filled(again, model) == params  # as a job shows its parameters, they can be sent back
-
-
-def test_the_least_steps_of_fixed_large_are_let_in() -> None:
-    least = FIXED_LARGE_MIN_STEPS
-    assert filled(SamplingQuery.model_validate({"steps": least, "sampler": "ddpm"}), LARGE).steps == least
 
 
 def test_a_default_model_may_be_named() -> None:

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import zlib
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -65,20 +64,10 @@ def pixels(data: bytes) -> list[tuple[int, ...]]:
 OTHER_FORMATS = {
     "empty": b"",
     "text": b"hello, I am a picture",
-    "html": b"<!doctype html><img src=x>",
     "svg": b'<svg xmlns="http://www.w3.org/2000/svg"/>',
-    "pdf": b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n",
-    "eps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
     "gif": saved(CORNERS, "GIF"),
-    "tiff": saved(CORNERS, "TIFF"),
     "bmp": saved(CORNERS, "BMP"),
-    "ico": saved(CORNERS, "ICO"),
-    "ppm": saved(CORNERS, "PPM"),
     "webp": b"RIFF\x1a\0\0\0WEBPVP8L\r\0\0\0/\0\0\0\x10\x07\x10\x11\x11\x88\x88\xfe\x07\0",
-    "heic": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
-    "fits": b"SIMPLE  =                    T",
-    "psd": b"8BPS\0\1\0\0\0\0\0\0\0\3",
-    "jpeg 2000": b"\0\0\0\x0cjP  \r\n\x87\n",
     "almost a png": PNG_MAGIC[:7] + b"\r",
     "almost a jpeg": b"\xff\xd8\x00",
 }
@@ -92,11 +81,8 @@ def test_what_is_neither_png_nor_jpeg_is_refused_by_its_first_bytes(name: str) -
 
 TOO_LARGE = {
     "a bomb by its header": header(30000, 30000),
-    "within Pillow's warning": header(10000, 10000),
-    "one row": header(65535, 1),
     "one column": header(1, 65535),
     "the largest number": header(2**31 - 1, 2**31 - 1),
-    "black, and valid": black_png(9000, 9000, bits=1, colour=GREY),
     "a row too many": black_png(2048, 2049, bits=1, colour=GREY),
     "jpeg": SMALL_JPEG.replace(struct.pack(">HH", 32, 48), struct.pack(">HH", 65500, 65500)),
 }
@@ -119,16 +105,12 @@ def test_the_largest_picture_is_read() -> None:
 BAD = {
     "no pixels": header(0, 5) + EMPTY_END,
     "no header": PNG_MAGIC + chunk(b"IEND", b""),
-    "no depth": PNG_MAGIC + chunk(b"IHDR", struct.pack(">II", 3, 2)) + EMPTY_END,
     "a depth that does not exist": header(3, 2, bits=3) + EMPTY_END,
     "no data": header(3, 2) + EMPTY_END,
-    "noise": PNG_MAGIC + bytes(range(256)) * 9,
     "no palette": png([[0, 1]], colour=PALETTE),
-    "jpeg of nothing": b"\xff\xd8\xff\xd9",
     "jpeg without tables": b"\xff\xd8" + SMALL_JPEG[SMALL_JPEG.index(b"\xff\xc0") :].replace(b"\xff\xc4", b"\xff\xfe"),
     "12 bits": SMALL_JPEG.replace(b"\xff\xc0\x00\x11\x08", b"\xff\xc0\x00\x11\x0c"),
     "lossless": SMALL_JPEG.replace(b"\xff\xc0\x00\x11", b"\xff\xc3\x00\x11"),
-    "hierarchical": SMALL_JPEG.replace(b"\xff\xc0\x00\x11", b"\xff\xc5\x00\x11"),
 }
 
 
@@ -164,13 +146,10 @@ def test_broken_files_give_a_picture_or_a_refusal_and_nothing_else(data: bytes, 
 
 TOO_COMPLEX = {
     "a scan too many": with_scans(PROGRESSIVE, MAX_SCANS + 1),
-    "1000 scans": with_scans(PROGRESSIVE, 1000),
     "70000 scans": with_scans(PROGRESSIVE, 70_000),
     "empty chunks": png([[1]], colour=GREY, extra=chunk(b"teXt", b"") * MAX_CHUNKS),
     "empty pieces of data": png([[1]], colour=GREY, after=chunk(b"IDAT", b"") * MAX_CHUNKS),
     "empty segments": with_segments(SMALL_JPEG, segment(0xE5, b"") * MAX_SEGMENTS),
-    "comments": with_segments(SMALL_JPEG, segment(0xFE, b"") * 1_800_000),
-    "tables": with_segments(SMALL_JPEG, segment(0xDB, bytes([0, *range(1, 65)])) * 100_000),
     "long tables": with_segments(SMALL_JPEG, segment(0xDB, bytes([0, *range(1, 65)]) * 1000) * 100),
 }
 
@@ -197,11 +176,9 @@ def test_animations_are_refused() -> None:
 
 COSTLY = {
     "zTXt": chunk(b"zTXt", b"a\0\0" + ZEROS),
-    "iTXt": chunk(b"iTXt", b"a\0\1\0\0\0" + ZEROS),
     "iCCP": chunk(b"iCCP", b"a\0\0" + ZEROS),
     "many texts": chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1_000_000))) * 100,
     "a large directory": chunk(b"eXIf", b"II*\0\x08\0\0\0\xff\xff" + bytes(2_000_000)),
-    "a directory in itself": chunk(b"eXIf", b"MM\0*\0\0\0\0" * 1000),
     "short EXIF": chunk(b"eXIf", b"I") + chunk(b"eXIf", b""),
 }
 
@@ -238,8 +215,6 @@ HALF = 128  # of 255, laid on white: round(c * 128 / 255 + 127)
 TABLE: dict[str, tuple[bytes, list[tuple[int, int, int]]]] = {
     "grey": (png([[0, 100, 255]], colour=GREY), [(0, 0, 0), (100, 100, 100), WHITE]),
     "grey of 1 bit": (png([[0, 1]], bits=1, colour=GREY), [BLACK, WHITE]),
-    "grey of 2 bits": (png([[0, 1, 2, 3]], bits=2, colour=GREY), [(0,) * 3, (85,) * 3, (170,) * 3, (255,) * 3]),
-    "grey of 4 bits": (png([[0, 1, 15]], bits=4, colour=GREY), [(0,) * 3, (17,) * 3, (255,) * 3]),
     "grey of 16 bits": (
         png([[0, 128, 129, 300, 60000, 257 * 77, 65535]], bits=16, colour=GREY),
         [(0,) * 3, (0,) * 3, (1,) * 3, (1,) * 3, (233,) * 3, (77,) * 3, (255,) * 3],
@@ -247,15 +222,6 @@ TABLE: dict[str, tuple[bytes, list[tuple[int, int, int]]]] = {
     "grey with a transparent level": (
         png([[100, 101]], colour=GREY, extra=chunk(b"tRNS", b"\0\x64")),
         [WHITE, (101,) * 3],
-    ),
-    "4 bits with a transparent level": (
-        png([[5, 6]], bits=4, colour=GREY, extra=chunk(b"tRNS", b"\0\5")),
-        [WHITE, (102,) * 3],
-    ),
-    "1 bit with a transparent level": (png([[0, 1]], bits=1, colour=GREY, extra=chunk(b"tRNS", b"\0\0")), [WHITE] * 2),
-    "16 bits with a transparent level": (
-        png([[300, 60000]], bits=16, colour=GREY, extra=chunk(b"tRNS", struct.pack(">H", 300))),
-        [WHITE, (233,) * 3],
     ),
     "grey and alpha": (
         png([[(100, 255), (100, 0), (100, HALF)]], colour=GREY_ALPHA),
@@ -266,24 +232,15 @@ TABLE: dict[str, tuple[bytes, list[tuple[int, int, int]]]] = {
         [(100,) * 3, WHITE],
     ),
     "RGB": (png([[(1, 2, 3), RED]]), [(1, 2, 3), RED]),
-    "RGB of 16 bits": (png([[(0x01FF, 0x0200, 0xFFFF)]], bits=16), [(1, 2, 255)]),
     "RGB with a transparent colour": (
         png([[(1, 2, 3), (1, 2, 4)]], extra=chunk(b"tRNS", struct.pack(">3H", 1, 2, 3))),
         [WHITE, (1, 2, 4)],
-    ),
-    "16 bits with a transparent colour": (
-        png([[(0x1234, 0, 0), (0x2234, 0, 0)]], bits=16, extra=chunk(b"tRNS", struct.pack(">3H", 0x1234, 0, 0))),
-        [WHITE, (0x22, 0, 0)],
     ),
     "RGBA": (
         png([[(200, 100, 0, 255), (200, 100, 0, 0), (200, 100, 0, HALF)]], colour=RGBA),
         [(200, 100, 0), WHITE, (227, 177, 127)],
     ),
     "palette": (png([[0, 1]], colour=PALETTE, extra=chunk(b"PLTE", bytes([1, 2, 3, *RED]))), [(1, 2, 3), RED]),
-    "palette of 2 bits": (
-        png([[0, 1, 2]], bits=2, colour=PALETTE, extra=chunk(b"PLTE", bytes([1, 2, 3, *RED, *BLUE]))),
-        [(1, 2, 3), RED, BLUE],
-    ),
     "palette with a transparent colour": (
         png([[0, 1]], colour=PALETTE, extra=chunk(b"PLTE", bytes([1, 2, 3, *RED])) + chunk(b"tRNS", b"\xff\0")),
         [(1, 2, 3), WHITE],
@@ -292,7 +249,6 @@ TABLE: dict[str, tuple[bytes, list[tuple[int, int, int]]]] = {
         png([[0, 1]], colour=PALETTE, extra=chunk(b"PLTE", bytes([200, 100, 0] * 2)) + chunk(b"tRNS", b"\x80\xff")),
         [(227, 177, 127), (200, 100, 0)],
     ),
-    "gamma": (png([[50]], colour=GREY, extra=chunk(b"gAMA", struct.pack(">I", 100_000))), [(50,) * 3]),
 }
 
 
@@ -302,8 +258,7 @@ def test_every_kind_of_png_has_the_right_colours(name: str) -> None:
     assert pixels(data) == expected
 
 
-@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK", "YCCK"])
-@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize(("mode", "progressive"), [("L", True), ("RGB", False), ("CMYK", True), ("YCCK", False)])
 def test_every_kind_of_jpeg_has_the_colours_that_pillow_sees_in_the_whole_file(mode: str, progressive: bool) -> None:
     data = saved(BLOCKS.convert("CMYK" if mode == "YCCK" else mode), "JPEG", progressive=progressive)
     if mode == "YCCK":
@@ -312,17 +267,9 @@ def test_every_kind_of_jpeg_has_the_colours_that_pillow_sees_in_the_whole_file(m
     assert pixels(data) == list(Image.open(io.BytesIO(data)).convert("RGB").get_flattened_data())
 
 
-def test_an_inverted_cmyk_jpeg_is_not_a_negative() -> None:
-    red, green, blue = pixels(saved(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "JPEG", quality=100))[0]
-    assert red > 250
-    assert green < 5
-    assert blue < 5
-
-
 @pytest.mark.parametrize("orientation", range(10))
-@pytest.mark.parametrize("order", ["<", ">"])
-def test_pictures_are_turned_as_exif_says(orientation: int, order: str) -> None:
-    message = exif(orientation, order=order)
+def test_pictures_are_turned_as_exif_says(orientation: int) -> None:
+    message = exif(orientation, order="<>"[orientation // 2 % 2])
     as_png = SMALL_PNG.replace(SMALL_PNG[33:], chunk(b"eXIf", message) + SMALL_PNG[33:])
     as_jpeg = with_segments(SMALL_JPEG, segment(0xE1, b"Exif\0\0" + message))
     for data in (as_png, as_jpeg):
@@ -368,9 +315,10 @@ def test_contain_shows_all_in_the_middle_of_white() -> None:
     assert [image.getpixel((x, 18)) for x in (0, 12, 35)] == [RED, GREEN, BLUE]
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 7), (63, 65), (8192, 1), (1, 8192), (500, 333)])
-@pytest.mark.parametrize("how", ["cover", "contain"])
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    ("size", "how", "channels"),
+    [((1, 1), "cover", 1), ((1, 7), "contain", 3), ((8192, 1), "cover", 3), ((1, 8192), "contain", 1)],
+)
 def test_any_shape_becomes_the_models(size: tuple[int, int], how: How, channels: int) -> None:
     picture = read_image(saved(Image.new("RGB", size, "black"), "PNG"))
     fitted = fit(picture, shape=Shape.of(64, channels), how=how)
@@ -388,17 +336,6 @@ def test_colours_become_luma_and_grey_stays_itself() -> None:
     assert set(decoded(fit(read_image(png([[9]], colour=GREY)), shape=Shape.of(4, 3)).png).get_flattened_data()) == {
         (9, 9, 9)
     }
-
-
-def test_training_pictures_show_the_same_square(tmp_path: Path) -> None:
-    """Upright, on white, the same middle; the filter is another there, that of guided-diffusion."""
-    from training.data.images import decode
-
-    grey, alpha = Image.linear_gradient("L").resize((90, 50)), Image.radial_gradient("L").resize((90, 50))
-    Image.merge("RGBA", [grey, alpha, grey, alpha]).save(tmp_path / "picture.png", exif=b"Exif\0\0" + exif(6))
-    trained_on = decode(tmp_path / "picture.png", Shape.of(16, 3))
-    fitted = fit(read_image((tmp_path / "picture.png").read_bytes()), shape=Shape.of(16, 3))
-    assert max(abs(a - b) for a, b in zip(decoded(fitted.png).tobytes(), trained_on.tobytes(), strict=True)) <= 6
 
 
 def test_what_is_made_holds_nothing_but_pixels_and_is_always_the_same() -> None:

@@ -92,8 +92,7 @@ def test_noise_below_a_level_of_8_bits_is_estimated(sigma: float) -> None:
 # Arrays
 
 
-@pytest.mark.parametrize("channels", [2, 4, 5, 8])
-@pytest.mark.parametrize("dtype", ["u1", "<u2", ">u2"])
+@pytest.mark.parametrize(("channels", "dtype"), [(2, "u1"), (4, "<u2"), (8, ">u2")])
 def test_an_array_of_a_models_channels_becomes_planes(channels: int, dtype: str) -> None:
     shape = Shape(channels, 8, 12)
     pixels = RNG.integers(0, 256, shape.hwc).astype(dtype)
@@ -109,14 +108,6 @@ def test_an_answer_can_be_sent_again() -> None:
     params = SamplingParams(n=1, steps=2, sampler="ddim", spacing="leading", eta=0.0, seed=7)
     answer = npz(**image_arrays(pngs[:1], params, planes=4))
     assert fit(read_image(answer), shape=FOUR).png == pngs[0]
-
-
-def test_each_channel_is_fitted_as_an_image_of_its_own() -> None:
-    pixels = RNG.integers(0, 256, (20, 40, 4), dtype=np.uint8)
-    together = pixels_of(fit(read_image(npy(pixels)), shape=FOUR).png, planes=4)
-    for channel in range(4):
-        alone = decoded(fit(Image.fromarray(pixels[..., channel]), shape=GREY_SHAPE).png)
-        assert np.array_equal(together[..., channel], alone)
 
 
 def test_an_array_of_grey_or_colours_is_an_image() -> None:
@@ -135,19 +126,12 @@ def test_an_array_of_grey_or_colours_is_an_image() -> None:
         (npy(np.zeros((8, 12, 5), np.uint8)), FOUR, "the model's images have 4 channels"),
         (npy(np.zeros((8, 12, 4), np.uint8)), Shape(3, 8, 12), "The image should be grey or RGB"),
         (npy(np.zeros((8, 12, 4), np.float32)), FOUR, "uint8 or uint16, not float32"),
-        (npy(np.zeros((2, 8, 12, 4), np.uint8)), FOUR, "one image"),
         (npy(np.zeros((8, 12, 9), np.uint8)), FOUR, "one image"),
-        (npy(np.zeros((0, 12, 4), np.uint8)), FOUR, "one image"),
     ],
 )
 def test_other_channels_and_numbers_are_refused(data: bytes, shape: Shape, detail: str) -> None:
     with pytest.raises(ImageRefused, match=detail):
         fit(read_image(data), shape=shape)
-
-
-def test_planes_are_no_mask() -> None:
-    with pytest.raises(ImageRefused, match="without 4 channels"):
-        fit_mask(read_image(npy(np.zeros((8, 12, 4), np.uint8))), shape=GREY_SHAPE)
 
 
 def bomb() -> bytes:
@@ -179,16 +163,11 @@ def header(shape: str) -> bytes:
         (crowded(), ImageTooComplex),
         (npz(other=DEEP), BadImage),
         (HEAD[:-1], BadImage),
-        (HEAD + b"\0", BadImage),
-        (HEAD[:30], BadImage),
-        (HEAD.replace(b"(8, 12, 4)", b"(8, 12,-4)"), ImageRefused),
         (HEAD.replace(b"(8, 12, 4)", b"(9999, 9) "), ImageTooLarge),
         (HEAD.replace(b"'|u1'", b"'|O' "), ImageRefused),
         (HEAD.replace(b"{'descr'", b"[[[[[[[["), BadImage),
-        (b"PK\3\4 and no more", BadImage),
         (header("(True, True, 3)") + bytes(3), BadImage),
         (header(f"(0x1{'0' * 3800}, 2, 3)"), BadImage),
-        (header(f"(2, -0x1{'0' * 3800}, 3)"), BadImage),
     ],
 )
 def test_arrays_that_cannot_be_used_are_refused(data: bytes, error: type[ImageRefused]) -> None:
@@ -243,7 +222,3 @@ def test_no_other_way_to_compress_is_unpacked_at_all(method: int) -> None:
             with pytest.raises(ImageRefused, match=r"numpy\.savez"):
                 read_image(sent)
             assert peak() < 1_000_000
-
-
-def test_zipfile_knows_ways_to_compress_that_are_refused() -> None:
-    assert {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA} <= {*methods()}

@@ -115,16 +115,6 @@ def test_a_trace_is_that_of_the_attempt_that_won(store: ResultStore) -> None:
             store.trace(attempt)
 
 
-def test_an_old_trace_is_swept(tmp_path: Path) -> None:
-    store = ResultStore(str(tmp_path))
-    store.write_arrays(ID, "first", "trace", b"floats")
-    assert store.sweep(500) == 0
-    (file,) = tmp_path.rglob("trace.npz")
-    os.utime(file, (0, 0))
-    assert store.sweep(500) == 1
-    assert not [*(tmp_path / "results").rglob("*")]
-
-
 def test_a_snapshot_is_replaced_and_dropped(store: ResultStore) -> None:
     assert store.snapshot(ID) is None
     for data in (b"one", b"two"):
@@ -165,15 +155,6 @@ def test_the_sweeper_leaves_what_a_job_still_needs_whatever_its_age(tmp_path: Pa
     assert store.upload(over, digest(b"picture")) is None
 
 
-def test_what_another_job_sends_again_or_loses_is_no_concern_of_this_one(tmp_path: Path) -> None:
-    store, other = ResultStore(str(tmp_path)), "ff" + ID[2:]
-    store.write_upload(other, digest(b"picture"), b"picture")
-    age(tmp_path, digest(b"picture"))
-    store.write_upload(ID, digest(b"picture"), b"picture")
-    assert store.sweep(500) == 1
-    assert store.upload(ID, digest(b"picture")) == b"picture"
-
-
 def test_the_sweeper_takes_what_is_old_and_leaves_no_folder(tmp_path: Path) -> None:
     store = ResultStore(str(tmp_path))
     store.write_image(ID, "old", 0, b"old")
@@ -184,13 +165,6 @@ def test_the_sweeper_takes_what_is_old_and_leaves_no_folder(tmp_path: Path) -> N
     assert store.sweep(500) == 1
     assert [path.read_bytes() for path in (tmp_path / "results").rglob("*.png")] == [b"new"]
     assert [path.name for path in (tmp_path / "results").iterdir()] == ["ff"]
-
-
-def test_a_snapshot_that_is_dropped_leaves_no_folder(tmp_path: Path) -> None:
-    store = ResultStore(str(tmp_path))
-    store.save_snapshot(ID, b"snapshot")
-    store.drop_snapshot(ID)
-    assert not [*(tmp_path / "snapshots").iterdir()]
 
 
 def test_folders_that_have_long_been_empty_are_swept(tmp_path: Path) -> None:
@@ -305,13 +279,6 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
         with pytest.raises(StoreUnavailable):
             write()
         assert not list((tmp_path / "store").rglob("*"))
-
-
-def test_a_file_that_cannot_get_its_name_leaves_nothing(tmp_path: Path) -> None:
-    (tmp_path / "snapshots" / ID[:2] / ID / "in the way").mkdir(parents=True)
-    with pytest.raises(StoreUnavailable):
-        ResultStore(str(tmp_path)).save_snapshot(ID, b"snapshot")
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_the_sweeper_takes_leftovers_of_every_kind_and_nothing_of_others(tmp_path: Path) -> None:
@@ -433,15 +400,3 @@ def test_the_sweeper_passes_over_what_it_may_not_delete(
     assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"0.png", ID}
     (warning,) = caplog.messages
     assert warning.startswith("2 old files may not be deleted")
-
-
-def test_a_job_whose_images_are_deleted_leaves_no_folder_of_uploads(tmp_path: Path) -> None:
-    store = ResultStore(str(tmp_path))
-    store.write_upload(ID, digest(b"picture"), b"picture")
-    store.commit(manifest("first"))
-    store.delete_images(ID)
-    assert not [*(tmp_path / "uploads").rglob("*")]
-
-
-def test_a_bucket_is_read_by_more_threads_than_a_disk(tmp_path: Path) -> None:
-    assert ResultStore(str(tmp_path)).readers < ResultStore("s3://bucket/prefix").readers

@@ -14,7 +14,6 @@ from jobs.errors import RequestRefused
 from jobs.image_recipe import job_of, recipe
 from jobs.kinds import KINDS
 from jobs.kinds.base import Kind
-from jobs.kinds.generate import Generation
 from jobs.params import MAX_SEED
 from model.conditions import Number
 from model.errors import PlanError
@@ -147,13 +146,6 @@ def test_an_upscaler_that_needs_a_condition_cannot_be_a_second_stage() -> None:
     with pytest.raises(RequestRefused, match="upscale: Input should be a model without conditions: up needs age"):
         stage(Number(0, 100))
     assert stage(Number(0, 100, null=True)).model == "up"
-
-
-def test_a_plain_generation_is_shown_and_hashed_as_before() -> None:
-    plain = prepared(GENERATE, seed=7)
-    assert plain.task == Generation()
-    assert not plain.task.has_parameters
-    assert plain.task.facts(plain.params, 0, ()) == {}
 
 
 def test_the_recipe_of_a_cascade_makes_its_job_again() -> None:
