@@ -178,7 +178,7 @@ class Canary:
         return os.mkdir, (str(self.path),)
 
 
-@pytest.mark.parametrize("suffix", [".pt", ".pth", ".bin", ".ckpt"])
+@pytest.mark.parametrize("suffix", [".pt", ".bin"])
 def test_a_hostile_checkpoint_is_refused_and_never_runs(tmp_path: Path, suffix: str) -> None:
     source = tmp_path / f"model{suffix}"
     torch.save({"conv_in.weight": Canary(tmp_path / "executed")}, source)
@@ -186,7 +186,7 @@ def test_a_hostile_checkpoint_is_refused_and_never_runs(tmp_path: Path, suffix: 
     assert not (tmp_path / "executed").exists()
 
 
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("protocol", [0, pickle.HIGHEST_PROTOCOL])
 def test_a_hostile_pickle_is_refused_and_never_runs(tmp_path: Path, protocol: int) -> None:
     source = tmp_path / "model.pt"
     source.write_bytes(pickle.dumps(Canary(tmp_path / "executed"), protocol=protocol))
@@ -214,16 +214,6 @@ def trained(folder: Path, **facts: Any) -> Path:
     return source
 
 
-def test_of_a_trainer_of_lucidrains_the_averaged_weights_are_taken(tmp_path: Path) -> None:
-    source = trained(tmp_path, image_size=16)
-    convert(source, "--out", tmp_path / "model")
-    content = torch.load(source, weights_only=True)
-    network = load_checkpoint(tmp_path / "model").network.state_dict()
-    name = "final_conv.weight"
-    assert torch.equal(network[name], content["ema"][f"ema_model.model.{name}"])
-    assert not torch.equal(network[name], content["model"][f"model.{name}"])
-
-
 def test_a_trainer_of_lucidrains_does_not_say_the_size(tmp_path: Path) -> None:
     message = refusal(trained(tmp_path))
     assert (
@@ -235,9 +225,7 @@ def test_a_trainer_of_lucidrains_does_not_say_the_size(tmp_path: Path) -> None:
     ("content", "reason"),
     [
         ([1, 2], "must hold a state dict, not a int"),
-        ({}, "must hold a state dict, not a dict"),
         ({"a": torch.zeros(1), "epoch": 3}, "'epoch' is a int, not a tensor of weights"),
-        ({"a": torch.zeros(1, dtype=torch.int64)}, "'a' is a torch.int64, not a tensor of weights"),
         ({"a": torch.zeros(1)}, "unknown layout (a, ...)"),
     ],
     ids=str,
@@ -247,7 +235,7 @@ def test_what_holds_no_weights_is_refused(tmp_path: Path, content: Any, reason: 
     assert reason in refusal(tmp_path / "model.pt")
 
 
-@pytest.mark.parametrize("content", [b"", b"no pickle", b"PK\x03\x04 no archive", b"\x80\x02"])
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no archive"])
 def test_a_damaged_file_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "model.pt").write_bytes(content)
     assert refusal(tmp_path / "model.pt") == "model.pt: the file cannot be read: damaged, or not written by torch.save"
@@ -269,14 +257,10 @@ def test_missing_facts_are_listed_with_an_example(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("{", "is not JSON"),
         ("[]", "is not a JSON object"),
         ('{"image_size": 16}', "do not say variance: write it into"),
-        ('{"image_size": "16", "variance": "fixed"}', "image_size: Input should be a valid integer, got '16'"),
         ('{"image_size": 16, "variance": "fixed"}', "variance: Input should be 'fixed_small' or 'fixed_large'"),
         ('{"image_size": 16, "variance": "fixed_small", "color": 1}', "unknown key color: known are image_size"),
-        ('{"image_size": 18, "variance": "fixed_small"}', "image_size must be a multiple of 4"),
-        ('{"image_size": 0, "variance": "fixed_small"}', "image_size: Input should be greater than 0, got 0"),
     ],
 )
 def test_wrong_facts_are_explained(tmp_path: Path, content: str, reason: str) -> None:
@@ -300,10 +284,6 @@ def test_facts_by_name(tmp_path: Path) -> None:
     convert(write(tmp_path, "pesser", sidecar=False), "--out", tmp_path / "model", "--facts", "ho-cifar10")
     config = load_checkpoint(tmp_path / "model").config
     assert (config.image_size, config.variance) == (32, "fixed_large")
-
-
-def test_a_name_that_does_not_fit_the_weights_is_refused(tmp_path: Path) -> None:
-    assert "the facts give num_channels 256" in refusal(write(tmp_path, NEW), "--facts", "adm-256")
 
 
 def test_a_model_with_its_classifier(tmp_path: Path) -> None:
@@ -332,7 +312,6 @@ def test_a_model_of_difuso_gets_a_classifier(tmp_path: Path) -> None:
     [
         (LEGACY, {}, "was trained on another noise schedule"),
         (NEW, {}, "classes 7 instead of 5"),
-        ("improved", {}, "timesteps 1000 instead of 4000"),
         (LEGACY, {"image_size": 32, "noise_schedule": "cosine"}, "image size 16 instead of 32"),
     ],
 )
@@ -390,13 +369,6 @@ def test_a_classifier_is_no_model_and_a_model_no_classifier(tmp_path: Path) -> N
     assert "is not a noisy classifier" in refusal(model, "--classifier", model)
 
 
-def test_missing_facts_of_a_classifier_are_listed(tmp_path: Path) -> None:
-    source, classifier = write(tmp_path, LEGACY), write(tmp_path, CLASSIFIER_NAME, sidecar=False)
-    message = refusal(source, "--classifier", classifier)
-    assert "do not say image_size, noise_schedule, diffusion_steps: write it into" in message
-    assert "adm-classifier-64" in message
-
-
 @pytest.mark.parametrize("name", [NEW, "pesser"])
 def test_to_diffusers_and_back(tmp_path: Path, name: str) -> None:
     inputs = {"labels": LABELS} if name == NEW else {}
@@ -424,17 +396,10 @@ def test_diffusers_with_pickled_weights(tmp_path: Path) -> None:
     assert checkpoint.config.training["converted_from"] == "diffusion_pytorch_model.bin"
 
 
-def test_diffusers_with_a_hostile_pickle_is_refused(tmp_path: Path) -> None:
-    torch.save(Canary(tmp_path / "executed"), pickled_pipeline(tmp_path))
-    assert "the file needs posix.mkdir" in refusal(tmp_path / "pipeline")
-    assert not (tmp_path / "executed").exists()
-
-
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
         (["--out", "."], "exists already: delete it, or name another folder with --out"),
-        (["--out", "Bad Name"], "'Bad Name' is not a name for a model"),
         (
             ["--out", "a", "--to", "diffusers", "--classifier", "x.pt"],
             "has no place for a second network: leave out --classifier",
@@ -449,10 +414,6 @@ def test_mistakes_are_explained(
     source = write(tmp_path, "pesser")
     with pytest.raises(UserError, match=reason):
         convert(source, *arguments)
-
-
-def test_a_source_that_is_not_there(tmp_path: Path) -> None:
-    assert refusal(tmp_path / "nothing.pt") == f"there is no file or folder {tmp_path / 'nothing.pt'}"
 
 
 def test_a_folder_says_itself_what_it_is(models_dir: Path, tmp_path: Path) -> None:

@@ -112,13 +112,6 @@ def test_what_the_environment_says_of_the_service_has_precedence(
     assert provider.resource.attributes["telemetry.sdk.language"] == "python"
 
 
-def test_a_job_without_pictures_has_no_parts_about_them_and_none_needs_a_request() -> None:
-    spans = written("failed", None, traceparent=None)
-    assert spans.keys() == {"job", "queue", "denoise"}
-    assert spans["job"].parent is None
-    assert not spans["job"].status.is_ok
-
-
 def test_nothing_that_writes_spans_is_loaded_where_no_collector_is_named() -> None:
     # redis-py loads other parts of OpenTelemetry where they are installed.
     code = (

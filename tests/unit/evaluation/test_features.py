@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from evaluation import inception
 from evaluation.errors import EvaluationError
-from evaluation.features import EfficientNetLite0, Tap, extract
+from evaluation.features import EfficientNetLite0, extract
 from evaluation.image_sets import from_array
 from evaluation.inception import InceptionV3, read_weights
 from tests.inception import untrained_weights
@@ -72,15 +71,6 @@ def test_a_picture_has_the_same_features_in_any_batch(efficientnet: EfficientNet
 def test_a_set_without_images_is_refused(efficientnet: EfficientNetLite0) -> None:
     with pytest.raises(EvaluationError, match="nothing holds no images"):
         extract(from_array("nothing", noise(0, 0)), efficientnet)
-
-
-def test_a_tap_keeps_the_first_channels_place_by_place() -> None:
-    layer = nn.Identity()
-    tap = Tap(layer)
-    layer(torch.arange(2 * 9 * 2 * 3).reshape(2, 9, 2, 3))
-    out = tap.take()
-    assert out.shape == (2, 2 * 3 * 7)
-    assert out[0, :8].tolist() == [0, 6, 12, 18, 24, 30, 36, 1]  # seven channels of one place, then the next place
 
 
 @pytest.fixture(scope="module")

@@ -158,14 +158,8 @@ def test_a_recipe_names_the_conditions_of_its_image_and_makes_its_job(runner: Ru
     [
         {"conditions": {}},
         {"conditions": {"age": (200.0,), **STYLE}},
-        {"conditions": {"age": ("33",), **STYLE}},
-        {"conditions": {"hat": (1.0,), **STYLE}},
-        {"conditions": {"glasses": ("oval",), **STYLE}},
-        {"conditions": {"style": ((0.5,),), "layout": STYLE["layout"]}},
         {"conditions": {"style": STYLE["style"], "layout": ("../../secret",)}},
-        {"conditions": STYLE, "guidance_scale": 2.0},
         {"conditions": ALL, "guidance_scale": 2.0, "guide": ("style",)},
-        {"conditions": STYLE, "guidance_scale": 2.0, "guide": ("age",), "label": 1},
     ],
     ids=str,
 )

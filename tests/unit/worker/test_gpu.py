@@ -80,12 +80,6 @@ def test_a_restoration_computes_where_its_image_is(blind: Runner, name: str) -> 
     assert OPERATORS[name].singular_values.device.type == "cpu", "another job's image may be elsewhere"
 
 
-def test_to_look_at_the_device_would_be_noticed(blind: Runner) -> None:
-    (trajectory,) = unseen(blind, 1)
-    with pytest.raises(NotImplementedError, match="meta tensor"):
-        trajectory.x.cpu()
-
-
 class FakeRecorder:
     """Records as a GPU does: a replay fills the same memory from the same memory."""
 

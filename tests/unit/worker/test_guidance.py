@@ -281,6 +281,7 @@ def test_a_class_that_cannot_be_asked_for_is_refused(network: dict[str, Any], pa
         start(runner, sampler="ddim", spacing="leading", variance="fixed_small", **params)
 
 
+@pytest.mark.slow
 def test_a_classifier_takes_no_size_of_batch_from_its_model() -> None:
     """A lone image pays for one, and not for two, although the backward pass of one has bits of its own."""
     folder = Path(__file__).parents[3] / "checkpoints/fashion32"
