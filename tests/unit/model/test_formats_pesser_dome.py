@@ -114,7 +114,7 @@ def without(*names: str) -> Callable[[Weights], dict[str, Tensor]]:
         ),
         (lambda w: {**w, "conv_in.weight": torch.zeros(32)}, "conv_in.weight must have more than 1 dimensions"),
     ],
-    ids=["attention", "block", "first", "more attention", "left over", "width", "dimensions"],
+    ids=["attention", "left over", "width", "dimensions"],
 )
 def test_ho_weights_that_do_not_fit_are_refused(damage: Callable[[Weights], dict[str, Tensor]], reason: str) -> None:
     with pytest.raises(CheckpointError, match=reason):

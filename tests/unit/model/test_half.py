@@ -211,9 +211,8 @@ def test_training_has_the_same_float32_islands_under_autocast(name: str) -> None
     assert all(each.grad is not None for each in network.parameters() if each.requires_grad and each.numel() > 3)
 
 
-@pytest.mark.parametrize(
-    "name", ["faces", *(pytest.param(name, marks=pytest.mark.slow) for name in CONFIGS if name != "faces")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CONFIGS)
 def test_torch_compile_takes_a_training_network_as_one_graph(name: str) -> None:
     """A graph that breaks silently slows a training; `fullgraph` raises where one breaks."""
     torch.compiler.reset()
