@@ -47,7 +47,6 @@ ODD = model(image_size=10)
 CLASSIFIED = model(classes=None, classifier=ClassifierConfig(num_classes=3))
 LARGE = model(variance="fixed_large")
 ZERO_SNR = model(prediction="v", schedule=ScheduleConfig(num_train_timesteps=10, zero_terminal_snr=True))
-COSINE = model(schedule=ScheduleConfig(type="cosine", num_train_timesteps=1000))
 IMAGE = FittedImage(saved(Image.new("RGB", (16, 16), "red"), "PNG"), 30, 20)
 OTHER = FittedImage(saved(Image.new("RGB", (16, 16), "blue"), "PNG"), 40, 20)
 
