@@ -182,7 +182,7 @@ def test_what_is_dealt_does_not_make_a_repeated_request_another(api: httpx.Clien
 
 
 @pytest.mark.parametrize(
-    ("told", "detail"),
+    ("asked", "detail"),
     [
         ("age:101", "age: Input should be a number from 0 to 100 years"),
         ("age:nan", "age: Input should be a number from 0 to 100 years"),
