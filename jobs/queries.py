@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import Field, create_model, field_validator
 
@@ -26,14 +26,7 @@ def _open() -> dict[str, Any]:
     return {name: (Annotated[hint.__origin__ | None, *hint.__metadata__], None) for name, hint in hints.items()}
 
 
-if TYPE_CHECKING:
-
-    class _Settings(Frozen):
-        """To mypy, which cannot see the fields, of any names."""
-
-        def __getattr__(self, name: str) -> Any: ...
-else:
-    _Settings = create_model("_Settings", __base__=Frozen, **_open())
+_Settings: Any = create_model("_Settings", __base__=Frozen, **_open())
 
 
 class Choices(_Settings):

@@ -52,7 +52,7 @@ def _post(kind: Kind[Any]) -> Callable[..., Awaitable[Response]]:
             query = query.model_copy(update={"condition": rest})
         draft = await run_in_threadpool(kind.draft, query, model)
         images = await process.uploads.read(request, draft.fits, optional=draft.optional, instead=kind.instead)
-        prepared = await run_in_threadpool(draft.complete, images)
+        prepared = await run_in_threadpool(draft.with_images, images)
         if query.dry_run:
             return await submission.price(model, query, prepared)
         return await submission.answer(model, query, prepared)

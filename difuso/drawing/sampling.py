@@ -73,7 +73,7 @@ def read_job(request: Request, settings: WorkerSettings) -> tuple[Job, list[byte
         rest, told = split_image_conditions(query.condition, model.config.conditions)
         draft = kind.draft(query.model_copy(update={"condition": rest}), model)
         named = {**files, **{name: Path(file) for name, file in told.items()}}
-        prepared = draft.complete(_read_files(kind, named, draft))
+        prepared = draft.with_images(_read_files(kind, named, draft))
         return new_job(model.name, prepared, versions=model.versions), [image.png for image in prepared.uploads]
 
 

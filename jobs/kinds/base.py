@@ -18,7 +18,7 @@ from ..images.arrays import SentImage
 from ..images.fitting import FittedImage, fit, fit_map
 from ..moments import Trace, check_trace, trace_of
 from ..params import MAX_SEED, SamplingParams
-from ..queries import SamplingQuery
+from ..queries import ImageQuery, SamplingQuery
 from ..values import Bits, Frozen
 
 
@@ -130,9 +130,9 @@ class Draft(NamedTuple):
 
     fits: dict[str, Fit]  # the functions that fit its images, by part
     optional: frozenset[str]  # the names of those of them that may be absent
-    # completes the request by its images; raises ImageRefused if an image does not match another, and where the images
-    # decide about the request like `Kind.draft`
-    complete: Callable[[Images], Prepared]
+    # adds its images; raises ImageRefused if an image does not match another, and where the images decide about the
+    # request like `Kind.draft`
+    with_images: Callable[[Images], Prepared]
 
 
 @dataclass(frozen=True)
@@ -180,6 +180,9 @@ class Kind(Generic[Query]):
         """Returns the functions that fit the images of a request, by part."""
         if self.own_fits is not None:
             return self.own_fits(query, model)
+        if not self.required:
+            return {}
+        assert isinstance(query, ImageQuery)
         shape = model.config.condition_shape or model.config.shape
         return {part: partial(fit, shape=shape, how=query.fit) for part in self.required}
 
@@ -188,16 +191,16 @@ class Kind(Generic[Query]):
 
         Raises RequestRefused or PlanError if the model cannot run it.
         """
-        settled = None if self.by_images(query) else self._complete(query, model, {})
+        without_images = None if self.by_images(query) else self._prepare(query, model, {})
 
-        def complete(images: Images) -> Prepared:
-            return self._with_images(settled or self._complete(query, model, images), model, images)
+        def with_images(images: Images) -> Prepared:
+            return self._with_images(without_images or self._prepare(query, model, images), model, images)
 
         told = {name: each for name, each in model.config.conditions.items() if each.is_image}
         fits = {**self.fits(query, model), **{name: fit_of(each, model.config.shape) for name, each in told.items()}}
-        return Draft(fits, frozenset(name for name, each in told.items() if each.null), complete)
+        return Draft(fits, frozenset(name for name, each in told.items() if each.null), with_images)
 
-    def _complete(self, query: Query, model: ModelInfo, images: Images) -> Prepared:
+    def _prepare(self, query: Query, model: ModelInfo, images: Images) -> Prepared:
         prepared = self.complete(query, model, images)
         n, steps = prepared.params.n, prepared.params.steps
         if prepared.task.seed(prepared.params, n - 1) > MAX_SEED:

@@ -74,8 +74,8 @@ def complete(query: DenoiseQuery, model: ModelInfo, images: Images) -> Prepared:
     sigma = query.sigma if given else estimate_sigma(images["image"].png, planes=model.config.shape.planes)
     depth, sigma = _entry(query, model, sigma)
     task = Denoising(sigma=sigma, estimated=not given, depth=depth, mode=query.mode, average=query.average)
-    if task.estimated and query.steps is not None:  # the client could not know the depth, and so the most steps
-        query = query.model_copy(update={"steps": min(query.steps, depth + 1)})
+    if task.estimated and (steps := query.chosen.get("steps")):  # the client could not know the depth, and so the most
+        query = query.model_copy(update={"steps": min(steps, depth + 1)})
     params, plan = _filled(query, model, task)
     return Prepared(params, task, plan=plan)
 

@@ -157,8 +157,10 @@ def _between_noises(query: InterpolateQuery, model: ModelInfo, depth: int) -> Pr
     if depth == 0:
         raise RequestRefused("t", "Input should be at least 1 with mode ddim")
     query.only("eta", 0.0, "mode ddim")
-    if query.sampler is None and query.plan is None:
-        by_karras = query.spacing is None and (model.schedule.continuous or math.isfinite(model.schedule.sigmas[depth]))
+    if "sampler" not in query.chosen and query.plan is None:
+        by_karras = "spacing" not in query.chosen and (
+            model.schedule.continuous or math.isfinite(model.schedule.sigmas[depth])
+        )
         query = query.model_copy(update={"sampler": "dpmpp"} | ({"spacing": KARRAS} if by_karras else {}))
     if query.plan is None and not query.chooses_steps:
         least = min(max(LEAST_INVERTED, model.config.defaults.steps), depth + 1)
@@ -223,11 +225,11 @@ def _without_noise(
     A plan is used unchanged, or refused.
     """
     if query.plan is None:
-        always_noisy = query.sampler is None and SAMPLERS[model.config.defaults.sampler].always_noisy
+        always_noisy = "sampler" not in query.chosen and SAMPLERS[model.config.defaults.sampler].always_noisy
         query = query.model_copy(update={"eta": 0.0} | ({"sampler": "ddim"} if always_noisy else {}))
     filled = fill_in(query, model, start=start, told=told, deals=deals)
     if filled.plan.stochastic:
-        parameter = "plan" if query.sampler is None else "sampler"
+        parameter = "sampler" if "sampler" in query.chosen else "plan"
         advice = f"omit {parameter}, or choose ddim or dpmpp with eta 0"
         raise RequestRefused(parameter, f"The run should draw no noise on its way with {where}: {advice}")
     return filled

@@ -64,7 +64,7 @@ def complete(query: RestoreQuery, model: ModelInfo, images: Images) -> Prepared:
     query.only("classifier_scale", 0.0, "/restore")
     query.only("plan", None, "/restore")
     chosen: dict[str, object] = {"sampler": "ddim", "eta": RESTORATION_ETA, "classifier_scale": 0.0}
-    if query.guidance_scale is None:
+    if "guidance_scale" not in query.chosen:
         chosen["guidance_scale"] = 1.0  # the measurement guides already
     if not query.chooses_steps:
         chosen["steps"] = min(STEPS, model.schedule.num_train_timesteps)

@@ -62,7 +62,7 @@ class Painter(DrawingModel):
         images = per_image(
             query.seed, query.label, n=query.n, classes=self.class_names, count=self.labels, model=self.name
         )
-        return PARAMS.model_copy(update={**images._asdict(), "steps": query.steps or 5})
+        return PARAMS.model_copy(update={**images._asdict(), "steps": query.chosen.get("steps", 5)})
 
     def draw(self, runs: Iterable[SamplingParams], keep: Callable[[int, list[bytes]], None]) -> None:
         for number, run in enumerate(runs):

@@ -279,7 +279,7 @@ def test_a_contact_sheet_tells_its_job_and_is_not_made_again(sampled: Path, mode
     pngs = [Path(f"tiny-{seed}.png").read_bytes() for seed in (100, 101)]
     manifest = Manifest(
         job=new_job(
-            "tiny", KIND.draft(GenerateQuery.model_validate({"n": 2, "steps": 4, "seed": [100]}), model).complete({})
+            "tiny", KIND.draft(GenerateQuery.model_validate({"n": 2, "steps": 4, "seed": [100]}), model).with_images({})
         ),
         timesteps=(9, 0),
         images=tuple(ImageFile(path=f"{seed}", seed=seed, sha256="") for seed in (100, 101)),

@@ -52,7 +52,7 @@ OTHER = FittedImage(saved(Image.new("RGB", (16, 16), "blue"), "PNG"), 40, 20)
 
 
 def asked(kind: str, model: ModelInfo, sent: dict[str, Any], **images: FittedImage) -> tuple[SamplingParams, Any]:
-    prepared = KINDS[kind].draft(KINDS[kind].query.model_validate(sent), model).complete(images)
+    prepared = KINDS[kind].draft(KINDS[kind].query.model_validate(sent), model).with_images(images)
     return prepared.params, prepared.task
 
 
@@ -102,7 +102,7 @@ def test_guidance_costs_a_second_call_within_the_interval_only(
     kind: str, sent: dict[str, Any], first: int, runs: int
 ) -> None:
     query = KINDS[kind].query.model_validate(sent | LIMITS)
-    prepared = KINDS[kind].draft(query, MODEL).complete({})
+    prepared = KINDS[kind].draft(query, MODEL).with_images({})
     start = None if first == 999 else first
     params = prepared.params
     plan = MODEL.config.plan_of(MODEL.schedule, params, start=start)
@@ -113,14 +113,14 @@ def test_guidance_costs_a_second_call_within_the_interval_only(
     job = new_job("pets", prepared)
     assert job.image_steps == cost_of(prepared, MODEL).image_steps == runs * (params.steps + guided)
     whole = (
-        KINDS[kind].draft(query.model_copy(update={"guidance_low": None, "guidance_high": None}), MODEL).complete({})
+        KINDS[kind].draft(query.model_copy(update={"guidance_low": None, "guidance_high": None}), MODEL).with_images({})
     )
     assert cost_of(whole, MODEL).image_steps == runs * 2 * params.steps
 
 
 def test_an_inversion_costs_as_many_guided_calls_as_an_image() -> None:
     sent = {"lambda": [0.2, 0.5, 0.8], "mode": "ddim", "steps": 20} | LIMITS
-    prepared = KINDS["interpolate"].draft(KINDS["interpolate"].query.model_validate(sent), MODEL).complete({})
+    prepared = KINDS["interpolate"].draft(KINDS["interpolate"].query.model_validate(sent), MODEL).with_images({})
     guided = prepared.guided_steps
     assert guided is not None
     assert 0 < guided < 19
@@ -130,7 +130,7 @@ def test_an_inversion_costs_as_many_guided_calls_as_an_image() -> None:
 def test_the_recipe_of_an_image_has_the_interval_of_its_guidance_and_no_other_recipe_has_one() -> None:
     def made(**sent: Any) -> dict[str, Any]:
         query = KINDS["generate"].query.model_validate({"seed": 3, "n": 1, "label": "dog"} | sent)
-        job = new_job("pets", KINDS["generate"].draft(query, MODEL).complete({}))
+        job = new_job("pets", KINDS["generate"].draft(query, MODEL).with_images({}))
         facts = recipe(job, 0, model="pets", version="0" * 64, timesteps=())
         assert job_of(facts).params == job.params
         return facts
@@ -442,16 +442,16 @@ def test_a_denoising_can_be_sent_as_its_job_shows_it(sent: dict[str, Any]) -> No
 
 
 def test_what_comes_with_a_request_keeps_its_place_however_it_was_sent() -> None:
-    mixed = KINDS["interpolate"].draft(InterpolateQuery(), MODEL).complete({"image_b": OTHER, "image_a": IMAGE})
+    mixed = KINDS["interpolate"].draft(InterpolateQuery(), MODEL).with_images({"image_b": OTHER, "image_a": IMAGE})
     assert mixed.images == (IMAGE, OTHER)
     mask = FittedImage(OTHER.png, IMAGE.width, IMAGE.height)
-    filled = KINDS["restore"].draft(RestoreQuery(task="inpaint"), MODEL).complete({"mask": mask, "image": IMAGE})
+    filled = KINDS["restore"].draft(RestoreQuery(task="inpaint"), MODEL).with_images({"mask": mask, "image": IMAGE})
     assert filled.images == (IMAGE, mask)
 
 
 def test_a_mask_of_another_size_is_refused_by_name() -> None:
     with pytest.raises(ImageRefused, match=r"^The mask should have the size of the image, 30x20$") as refusal:
-        KINDS["restore"].draft(RestoreQuery(task="inpaint"), MODEL).complete({"mask": OTHER, "image": IMAGE})
+        KINDS["restore"].draft(RestoreQuery(task="inpaint"), MODEL).with_images({"mask": OTHER, "image": IMAGE})
     assert refusal.value.part == "mask"
 
 
