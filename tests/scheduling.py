@@ -5,10 +5,16 @@ from __future__ import annotations
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
-# The tests of each group of files use one server, and those of the page one browser. All tests of the page would take
-# longer than all others.
+# The tests of each group of files use one server, and those of the page one browser. The first group has all quick
+# tests of the page; one group of all its slow tests would take longer than all other tests.
 GROUPS = {
-    "the page and what it says": ("tests/e2e/test_page.py", "tests/e2e/test_page_research", "tests/e2e/test_docs_page"),
+    "the page": tuple(
+        f"tests/e2e/test_{name}"
+        for name in ("docs_page", "page.py", "page_access", "page_conditions", "page_research", "page_tools")
+    ),
+    "the page and its gallery": tuple(
+        f"tests/e2e/test_page_{name}" for name in ("asked", "first", "forms", "gallery", "learn")
+    ),
     "the page and its pictures": ("tests/e2e/test_page_",),
     "small models": tuple(
         f"tests/e2e/test_{name}.py"

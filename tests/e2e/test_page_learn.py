@@ -159,6 +159,9 @@ def test_a_picture_of_the_gallery_is_looked_at_and_the_lesson_is_spanish(studio:
 
 
 def test_a_model_without_pictures_draws_one(studio: Studio) -> None:
+    for job in httpx.get(f"{studio.url}/jobs", params={"model": "wide"}).json()["jobs"]:
+        httpx.delete(f"{studio.url}/jobs/{job['id']}/images")
+    studio.load()
     studio.fill("model", "wide")
     studio.click("nav a[href='#learn']")
     studio.press("Draw 1", "#learn")
