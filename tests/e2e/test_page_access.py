@@ -28,8 +28,9 @@ def axe() -> str:
     return AXE.read_text("utf-8")
 
 
+@pytest.mark.slow
 @at_both_widths
-@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing(studio: Studio, axe: str, tmp_path: Path, scheme: str) -> None:
     """Neither on the page, nor in any of its dialogs and tools."""
     media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
@@ -99,8 +100,9 @@ def test_axe_finds_nothing(studio: Studio, axe: str, tmp_path: Path, scheme: str
     assert found == {}
 
 
+@pytest.mark.slow
 @at_both_widths
-@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_in_the_lesson(studio: Studio, axe: str, scheme: str) -> None:
     media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     studio.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
