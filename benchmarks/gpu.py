@@ -25,7 +25,6 @@ from .report import Bar, Report, say, show
 from .serving import NAMES, Contest, compare_capacity
 
 LIMIT_SECONDS = 420.0  # when nothing more is begun, so that all ends within ten minutes
-NO_GPU = "no CUDA device is usable here. `--device cpu --quick` tries this program out without one"
 
 
 def main(
@@ -36,7 +35,7 @@ def main(
 ) -> None:
     """Measures difuso on a GPU; at most ten minutes."""
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise SystemExit(NO_GPU)
+        raise SystemExit("no CUDA device is usable here: `--device cpu --quick` tries this program out without one")
     machine.warn_if_busy()
     report = Report(out, {"device": device, "quick": quick})
     report.add("gpu", gpu_facts(device))

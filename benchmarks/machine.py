@@ -18,25 +18,26 @@ PACKAGES = ("difuso", "torch", "diffusers", "litserve", "fastapi", "uvicorn", "r
 QUIET_LOAD = 0.5
 
 
-def use_cores(count: int) -> int:
-    """Binds this process and all its children to the first `count` cores that it may use; returns their number.
+def use_cores(count: int) -> None:
+    """Binds this process and all its children to the first `count` cores that it may use.
 
     Otherwise the load generator would run on cores that the servers on a small machine do not have.
     """
-    if not hasattr(os, "sched_setaffinity"):
-        return os.cpu_count() or 1
-    cores = sorted(os.sched_getaffinity(0))[:count]
-    os.sched_setaffinity(0, cores)
-    return len(cores)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores()[:count])
+
+
+def cores() -> list[int]:
+    """Returns the cores that this process may use."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [*range(os.cpu_count() or 1)]
 
 
 def facts() -> dict[str, Any]:
     """Returns what a reader needs to judge the figures and to compare them with others."""
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "cpu": processor_name(),
-        "cores": cores,
+        "cores": cores(),
         "load_before": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
         "packages": {name: found for name in PACKAGES if (found := _version(name))},

@@ -21,7 +21,6 @@ import numpy as np
 import typer
 from PIL import Image
 
-from difuso.cli import OPENMP
 from model.folders.config import Precision
 
 from . import machine, stack
@@ -105,9 +104,7 @@ def main(
     if not names or set(only or ()) - set(NAMES):
         raise typer.BadParameter(f"the servers are {', '.join(NAMES)}", param_hint="--only")
     machine.warn_if_busy()
-    # All servers have the same cores and threads; the caller's settings for OpenMP hold for all.
-    for name, value in {"OMP_NUM_THREADS": str(machine.use_cores(cores)), **OPENMP}.items():
-        stack.ENVIRONMENT.setdefault(name, value)
+    machine.use_cores(cores)
     if precision is not None:
         stack.ENVIRONMENT["DIFUSO_PRECISION"] = precision
     ours = {"workers": workers, "precision": precision}

@@ -14,9 +14,12 @@ from pathlib import Path
 
 import httpx
 
+from difuso.cli import OPENMP
 from difuso.supervisor.child_processes import ChildProcesses
 from difuso.supervisor.machine import this_machine
-from difuso.supervisor.shares import share_out
+from difuso.supervisor.shares import share_out, threads_of
+
+from . import machine
 
 START_SECONDS = 180.0
 POLL_SECONDS = 0.05
@@ -54,7 +57,8 @@ def difuso(model: Path, *, workers: int | None = 1, **settings: str) -> Iterator
         workers: the number of workers that share the cores or GPUs; None for as many as `difuso serve` starts.
         settings: further environment variables, such as DIFUSO_DEVICE.
     """
-    count = len(share_out(this_machine(settings.get("DIFUSO_DEVICE", "cpu"), ENVIRONMENT), workers))
+    here = this_machine(settings.get("DIFUSO_DEVICE", "cpu"), ENVIRONMENT)
+    count = len(share_out(here, workers, threads_of(ENVIRONMENT)))
     port, metrics_port = free_port(), free_port()
     metrics_urls = [f"http://127.0.0.1:{metrics_port + number}/metrics" for number in range(count)]
     with ChildProcesses() as children:
@@ -86,7 +90,8 @@ def peer(name: str, model: Path, *, device: str = "cpu") -> Iterator[System]:
     port = free_port()
     command = [sys.executable, "-m", f"benchmarks.peer_{name}", str(model), str(port), device]
     with ChildProcesses() as children:
-        process = children.spawn(command, env={**ENVIRONMENT, "PYTHONPATH": str(ROOT)})
+        threads = {"OMP_NUM_THREADS": str(len(machine.cores()))}  # as difuso has in all, with its settings
+        process = children.spawn(command, env={**threads, **OPENMP, **ENVIRONMENT, "PYTHONPATH": str(ROOT)})
         url = f"http://127.0.0.1:{port}"
         _await(lambda: bool(_get(f"{url}/health")), process)
         yield System(name, url, takes_json=name == "litserve")
