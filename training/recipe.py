@@ -20,9 +20,9 @@ from model.shape import ImageSize, Shape
 from .choices import LossName, SourceName, WeightingName
 from .errors import RecipeError
 
-Timesteps = Literal["uniform", "stratified", "logit_normal", "loss_second_moment"]
+Timesteps = Literal["uniform", "stratified", "logit_normal"]
 Optimizer = Literal["adamw", "muon"]
-Precision = Literal["float32", "bf16", "fp16"]
+Precision = Literal["float32", "bf16"]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 ENLARGED = "image"  # the condition that is the image that a network enlarges
@@ -127,7 +127,6 @@ class Recipe:
     decay_steps: NonNegativeInt = 0
     clip_norm: NonNegativeFloat = 1.0  # the largest norm of the gradient; 0 turns clipping off
     ema_decay: Share = 0.9995  # the decay of the averaged weights that are served
-    more_ema_decays: tuple[Share, ...] = ()  # the decays of further averages
     # the number format of the network's calls (autocast); `auto` is float32 or bf16, whichever is faster here, and
     # float32 for loss `consistency`. Weights and optimiser are float32 in any case.
     precision: Precision | Literal["auto"] = "auto"
@@ -211,13 +210,7 @@ class Recipe:
         """
         mine = json.loads(json.dumps(self.as_json))
         for key in FIXED + (FIXED_OF_STUDENTS if self.loss == "distillation" else ()):
-            then, now = earlier.get(key, {} if key == "conditions" else mine[key]), mine[key]
-            if key == "data":
-                then = {**asdict(Data()), **then}  # its defaults say what older versions did: they reserved nothing
-            # What an older version did not know yet, it cannot have meant otherwise.
-            fields = isinstance(now, dict) and isinstance(then, dict) and key != "conditions"
-            same = {**now, **then} == now if fields else then == now
-            if not same:
+            if earlier.get(key) != mine[key]:
                 raise RecipeError(f"this folder holds a run with another {key}: give a new folder, or undo the change")
 
     def model_config(self, facts: dict[str, Any], classes: Sequence[str] | None = None) -> ModelConfig:
@@ -266,7 +259,7 @@ def _without_folders(value: Any) -> Any:
 # What a run cannot change on its way: its weights, its data or their order would no longer fit.
 FIXED = (
     *("conditions", "network", "schedule", "data", "condition", "image_size", "crop", "channels", "prediction"),
-    *("variance", "loss", "weighting", "gamma", "batch_size", "timesteps", "optimizer", "more_ema_decays", "seed"),
+    *("variance", "loss", "weighting", "gamma", "batch_size", "timesteps", "optimizer", "seed"),
 )
 
 # A student cannot change its teacher or its task either: its model would name the new one only.

@@ -27,8 +27,6 @@ def check(recipe: Recipe, guided: ModelConfig | None) -> None:
     Args:
         guided: the config of the model that a classifier guides; None for other recipes.
     """
-    decays = (recipe.ema_decay, *recipe.more_ema_decays)
-    _require(len(set(decays)) == len(decays), "more_ema_decays must differ from ema_decay and from each other")
     _check_loss(recipe)
     _check_classes(recipe)
     _check_conditions(recipe)

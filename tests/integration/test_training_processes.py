@@ -22,7 +22,7 @@ from training.run.state import load_state
 TINY = (
     *("image_size=8", "batch_size=8", "precision=float32", "warmup_steps=0", "log_every=1", "defaults.steps=2"),
     *("network.channels=8", "network.channel_mult=[1]", "network.groups=4", "network.head_channels=8"),
-    *("loss=hybrid", "variance=learned_range", "network.out_channels=6", "timesteps=loss_second_moment"),
+    *("loss=hybrid", "variance=learned_range", "network.out_channels=6", "timesteps=stratified"),
     *("network.num_classes=5", "label_drop=0.3", "data.source=npz", "data.flip=true"),
 )
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "DIFUSO_DEVICE": "cpu"}

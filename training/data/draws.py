@@ -24,7 +24,6 @@ class Drawn:
 
     symmetries: Tensor  # the number of each image's symmetry, see `training.data.symmetries`, shape (B,), int64
     t: Tensor  # timesteps, shape (B,), int64 or, between the integers, float64; on the CPU
-    importance: Tensor  # weights of the losses that correct for the distribution of t, shape (B,)
     nameless: Tensor  # images that are shown without their class, shape (B,), bool
     noise: Tensor  # standard normal, shape (B, C, H, W), on the device
     corners: Tensor  # the row and the column where each crop begins, shape (B, 2), int64
@@ -55,7 +54,7 @@ class Draws:
         """Draws for the next batch. Nothing is drawn for what the recipe does not have."""
         recipe, count = self._recipe, self._recipe.batch_size
         symmetries = self._symmetries(count)
-        t, importance = timesteps.draw(count, self._generator)
+        t = timesteps.draw(count, self._generator)
         nameless = self._chance(recipe.label_drop, count)
         noise = self._noise(*recipe.shown_shape)
         corners, levels = torch.zeros(count, 2, dtype=torch.int64), torch.zeros(count)
@@ -73,7 +72,7 @@ class Draws:
             untold[:, place] = self._chance(drop, count) & ~everything | nothing & recipe.conditions[name].null
         if recipe.label_drop:
             nameless = nameless | nothing
-        return Drawn(symmetries, t, importance, nameless, noise, corners, levels, condition_noise, untold)
+        return Drawn(symmetries, t, nameless, noise, corners, levels, condition_noise, untold)
 
     def _symmetries(self, count: int) -> Tensor:
         if self._recipe.data.flip == "dihedral":

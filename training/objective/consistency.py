@@ -27,10 +27,10 @@ class LogNormal(TimestepSampler):
     def __init__(self, schedule: NoiseSchedule) -> None:
         self._schedule = schedule
 
-    def draw(self, count: int, generator: Generator) -> tuple[Tensor, Tensor]:
+    def draw(self, count: int, generator: Generator) -> Tensor:
         normal = torch.randn(count, generator=generator, dtype=torch.float64)
         sigmas = (MEAN + DEVIATION * normal).exp().clamp(max=MOST_SIGMA).numpy()
-        return torch.from_numpy(self._schedule.timestep_at(sigmas)), torch.ones(count)
+        return torch.from_numpy(self._schedule.timestep_at(sigmas))
 
 
 class Consistency:

@@ -135,9 +135,9 @@ class Listed(TimestepSampler):
     def __init__(self, plan: Plan) -> None:
         self._timesteps = torch.tensor(plan.timesteps, dtype=torch.int64)
 
-    def draw(self, count: int, generator: Generator) -> tuple[Tensor, Tensor]:
+    def draw(self, count: int, generator: Generator) -> Tensor:
         chosen = torch.randint(0, len(self._timesteps), (count,), generator=generator)
-        return self._timesteps[chosen], torch.ones(count)
+        return self._timesteps[chosen]
 
 
 class Distillation:

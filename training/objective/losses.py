@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from model.guidance import MOST_SIGMA
 from model.noise import q_sample
 from model.plans.plan import Prediction, Variance
 from model.plans.schedule import NoiseSchedule
@@ -22,7 +19,6 @@ from .variational import VariationalTerms
 from .weightings import weights
 
 HYBRID_SHARE = 0.001  # of the bound in L_hybrid
-FEATURES = 128  # of the noise level, from which an uncertainty is made
 
 Network = Callable[[Tensor, Tensor], Tensor]  # from x_t and the timesteps, shape (B,), to the output
 
@@ -30,7 +26,7 @@ Network = Callable[[Tensor, Tensor], Tensor]  # from x_t and the timesteps, shap
 class Losses(NamedTuple):
     """The losses of each image, shape (B,)."""
 
-    loss: Tensor  # the minimised loss, before any weight that corrects for the distribution of its timestep
+    loss: Tensor  # the minimised loss
     error: Tensor  # the loss without weights: the mean squared error of the prediction, or the cross-entropy
     vlb: Tensor  # estimate of the bound in bits per dimension, 0 where it is not used
     correct: Tensor  # 1 where the class was recognised and 0 where it was not; NaN where the network does not classify
@@ -39,31 +35,6 @@ class Losses(NamedTuple):
     def of_prediction(cls, loss: Tensor, error: Tensor, vlb: Tensor | None = None) -> Losses:
         """The losses of a network that predicts an image or its noise."""
         return cls(loss, error, torch.zeros_like(error) if vlb is None else vlb, torch.full_like(error, torch.nan))
-
-
-class Uncertainty(nn.Module):
-    """A learned weighting: the logarithm of the expected squared error, u(sigma); a loss L becomes L / e^u + u.
-
-    The minimum over u is ln L, so each noise level counts by how much of its loss is gained, whatever its size (Karras
-    et al. 2024, "Analyzing and Improving the Training Dynamics of Diffusion Models"). It is a linear layer over Fourier
-    features of ln(sigma) / 4, and begins with 0.
-    """
-
-    features: Tensor
-
-    def __init__(self, schedule: NoiseSchedule) -> None:
-        super().__init__()
-        frequencies, phases = torch.randn(FEATURES, dtype=torch.float64), torch.rand(FEATURES, dtype=torch.float64)
-        finite = np.log(np.minimum(schedule.sigmas, MOST_SIGMA)) / 4
-        angles = 2 * math.pi * (torch.from_numpy(finite)[:, None] * frequencies + phases)
-        self.register_buffer("features", math.sqrt(2) * angles.cos().float())
-        self.linear = nn.Linear(FEATURES, 1, bias=False)
-        nn.init.zeros_(self.linear.weight)
-
-    def forward(self, t: Tensor) -> Tensor:
-        """Returns u, shape (B,), of timesteps, shape (B,), int64, on the CPU."""
-        out: Tensor = self.linear(self.features[t.to(self.features.device)])
-        return out[:, 0]
 
 
 class Objective:
@@ -77,10 +48,7 @@ class Objective:
         prediction: the quantity that the network predicts.
         variance: the meaning of the second half of its outputs, if it has one.
         loss: `simple`, `hybrid` or `vlb`.
-        weighting, gamma: of the simple loss, see `weights`; `learned` weighs by an `Uncertainty`.
-
-    Attributes:
-        uncertainty: the network that learns the weighting; None if it is not learned.
+        weighting, gamma: of the simple loss, see `weights`.
     """
 
     def __init__(
@@ -98,7 +66,6 @@ class Objective:
         self._prediction = prediction
         self._loss = loss
         self._weights = torch.from_numpy(weights(schedule, prediction, weighting, gamma)).float()
-        self.uncertainty: nn.Module | None = Uncertainty(schedule) if weighting == "learned" else None
         self._bound = None if loss == "simple" else VariationalTerms(schedule, prediction, variance)
 
     def __call__(self, network: Network, x0: Tensor, t: Tensor, noise: Tensor) -> Losses:
@@ -116,9 +83,6 @@ class Objective:
         predicted, learned = (out, out[:, channels:]) if out.shape[1] == channels else torch.split(out, channels, dim=1)
         mse = (predicted - target(self._schedule, self._prediction, x0, t, noise)).square().mean((1, 2, 3))
         simple = self._weights[t].to(mse) * mse
-        if self.uncertainty is not None:
-            u = self.uncertainty(t).to(mse)
-            simple = simple / u.exp() + u
         if self._bound is None:
             return Losses.of_prediction(simple, mse)
         steps = self._schedule.num_train_timesteps

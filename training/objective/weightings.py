@@ -55,7 +55,6 @@ WEIGHTINGS = {
     "p2": Weighting(_p2, gamma=1.0),
     "sigmoid": Weighting(_sigmoid, any_gamma=True),
     "flow": Weighting(_flow, gamma=0.05),
-    "learned": Weighting(),  # by `Uncertainty`
 }
 
 

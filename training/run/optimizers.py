@@ -32,11 +32,11 @@ class MatrixMuon(Muon):
             matrix.grad = None if weight.grad is None else _as_matrix(weight.grad)
 
 
-def optimizers_of(recipe: Recipe, network: nn.Module, others: Sequence[nn.Parameter] = ()) -> list[Optimizer]:
-    """Makes the optimisers of a network in channels-last memory, and of `others`, the parameters of the loss."""
+def optimizers_of(recipe: Recipe, network: nn.Module) -> list[Optimizer]:
+    """Makes the optimisers of a network in channels-last memory."""
     matrices = list(_matrices(network)) if recipe.optimizer == "muon" else []
     known = {id(weight) for weight in matrices}
-    rest = [parameter for parameter in (*network.parameters(), *others) if id(parameter) not in known]
+    rest = [parameter for parameter in network.parameters() if id(parameter) not in known]
     adamw = AdamW(rest, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
     return [adamw, MatrixMuon(matrices, weight_decay=recipe.weight_decay)] if matrices else [adamw]
 

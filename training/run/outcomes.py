@@ -96,7 +96,7 @@ class ImageModel:
     def samples(self, seeds: Sequence[int] = SHEET_SEEDS) -> Tensor:
         """Images of the served average, with the recipe's default sampler; all classes and shown conditions in turn."""
         trainer, config = self._trainer, self._config({})
-        network, device = denoiser_of(trainer.emas[0].network, None, trainer.schedule), trainer.device
+        network, device = denoiser_of(trainer.ema.network, None, trainer.schedule), trainer.device
         classes = trainer.recipe.num_classes
         told = inputs_of(trainer.recipe.told, self._told(seeds), config.shape[1:])
         if classes:
@@ -189,7 +189,7 @@ class GuidedModel:
             return
         trainer = self._trainer
         ranges = timestep_ranges(trainer.schedule.num_train_timesteps)
-        network = trainer.emas[0].network
+        network = trainer.ema.network
         found = recognition(network, trainer.schedule, self._held_out, ranges, device=trainer.device)
         journal.write(step, {f"held_out/{name}": value for name, value in found.items()})
         parts = ", ".join(f"{value:.3f} in {name.partition('/')[2]}" for name, value in found.items() if "/" in name)

@@ -228,11 +228,7 @@ class Run:
             "draws": trainer.seeds.draws,
             "training_images": len(trainer.batches.dataset.trained),
         }
-        for ema in trainer.emas:
-            served = ema is trainer.emas[0]
-            name = MODEL if served else f"{MODEL}-{ema.decay}"
-            documents = self._documents() if served else {}
-            self._outcome.save(self._out / name, ema, facts | {"ema_decay": ema.decay}, documents)
+        self._outcome.save(self._out / MODEL, trainer.ema, facts | {"ema_decay": trainer.ema.decay}, self._documents())
 
     def _documents(self) -> dict[str, Path]:
         """Returns the files about the model so far; none about one that only gets a classifier."""

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 LATEST = "latest"
 LOCK = "lock"
 KEEP = 2
-FORMAT = 3  # of the content; a run with another format cannot be resumed
+FORMAT = 4  # of the content; a run with another format cannot be resumed
 
 
 def save_state(folder: Path, step: int, state: dict[str, Any]) -> Path:

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from model.conditions import plane_count, vector_size
 from model.networks.build import build_network
@@ -18,7 +17,7 @@ from ..data.draws import Drawn, Draws
 from ..data.network_inputs import network_inputs
 from ..errors import Diverged, RecipeError
 from ..objective.distillation import Teacher
-from ..objective.losses import Losses, Network, Objective
+from ..objective.losses import Losses, Network
 from ..objective.objectives import objective_of
 from ..recipe import Precision, Recipe
 from ..seeds import Seeds
@@ -26,7 +25,7 @@ from .compiled import CompiledNetwork
 from .ema import Ema
 from .initial import seeds_of, take_over
 from .optimizers import MatrixMuon, optimizers_of
-from .precision import CANDIDATES, DTYPES, Scaler, fastest, timed_formats
+from .precision import DTYPES, fastest, timed_formats
 from .processes import ALONE, Processes, unsynchronised
 from .window import StepFacts
 
@@ -45,7 +44,7 @@ class Trainer:
         step: the number of optimiser steps so far.
         seeds: the seeds of the run.
         skipped: the number of steps whose gradient was not finite, and not applied.
-        emas: the averages; the first is the one that is served.
+        ema: the average, which is served.
         precision: the number format of the network's calls. If the recipe leaves it open, it is None until the first
             step of the run, which finds the fastest.
         format_seconds: the seconds of a pass forwards and backwards in each format that this process tried.
@@ -79,14 +78,9 @@ class Trainer:
         called = self._wrapped if recipe.trains_classifier else denoiser_of(self._wrapped, None, self.schedule)
         # Fused kernels train 1.7 times as fast on a CPU; the state stays that of the plain network.
         self._forward = CompiledNetwork(called, self.network) if recipe.compile else called
-        self.emas = [Ema(self.network, decay) for decay in (recipe.ema_decay, *recipe.more_ema_decays)]
+        self.ema = Ema(self.network, recipe.ema_decay)
         self._objective, self._timesteps = objective_of(recipe, self.schedule)
-        self._uncertainty: torch.nn.Module | None = None  # the network that learns the weighting of a loss
-        if isinstance(self._objective, Objective) and self._objective.uncertainty is not None:
-            self._uncertainty = self._objective.uncertainty.to(self.device)
-            self._objective.uncertainty = processes.wrap(self._uncertainty)
-        others = [] if self._uncertainty is None else list(self._uncertainty.parameters())
-        self.optimizers = optimizers_of(recipe, self.network, others)
+        self.optimizers = optimizers_of(recipe, self.network)
         distils, classes = recipe.loss == "distillation", batches.dataset.classes
         self._teacher = Teacher(recipe, classes, self.device) if distils else None
         self._draws = Draws(recipe, self.seeds, self.device)
@@ -94,7 +88,6 @@ class Trainer:
         if recipe.loss == "consistency":
             self.precision = "float32"  # of two calls that nearly agree, bfloat16 rounds the difference away
         self.format_seconds: dict[Precision, float] = {}
-        self._scaler = Scaler(self.precision, self.device)
         torch.manual_seed(self.seeds.of(f"dropout of process {processes.rank}"))
         self.step = 0
         self.skipped = 0
@@ -126,7 +119,6 @@ class Trainer:
         for optimizer in self.optimizers:
             if isinstance(optimizer, MatrixMuon):
                 optimizer.take_gradients()
-            self._scaler.unscale_(optimizer)
         most = recipe.clip_norm or float("inf")
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), most)
         if torch.isfinite(norm):
@@ -134,20 +126,14 @@ class Trainer:
             for optimizer in self.optimizers:
                 for group in optimizer.param_groups:
                     group["lr"], group["weight_decay"] = learning_rate(recipe, self.step), recipe.weight_decay
-                self._scaler.step(optimizer)
-            for ema in self.emas:
-                ema.update(self.network)
+                optimizer.step()
+            self.ema.update(self.network)
         else:
             self._skip(batch, mine)
-        self._scaler.update()
         self._forget_gradients()
         self.step += 1
         of_all = Losses(*self.processes.gather(torch.cat([torch.stack(part) for part in losses], dim=1)).cpu())
-        if torch.isfinite(norm):
-            self._timesteps.learn(drawn.t, of_all.loss)
-        loss = (drawn.importance * of_all.loss).mean()
-        bound = drawn.importance * of_all.vlb
-        return StepFacts(loss, of_all.error, drawn.t, norm.detach().cpu(), bound, of_all.correct)
+        return StepFacts(of_all.loss.mean(), of_all.error, drawn.t, norm.detach().cpu(), of_all.vlb, of_all.correct)
 
     def _backward(self, batch: Batch, drawn: Drawn, rows: slice) -> Losses:
         """Adds the gradient of some of a batch's images."""
@@ -159,8 +145,7 @@ class Trainer:
             extra = (self._told(self._teacher, told),)
         part = drawn.part(rows)
         losses = self._objective(self._told(self._forward, told), x0, part.t, part.noise, *extra)
-        mean = (part.importance.to(x0) * losses.loss).mean() / self.recipe.accumulate
-        torch.autograd.backward(self._scaler.scale(mean))
+        torch.autograd.backward(losses.loss.mean() / self.recipe.accumulate)
         return Losses(*(values.detach() for values in losses))
 
     def _told(self, call: Callable[..., Tensor], told: dict[str, Tensor]) -> Network:
@@ -212,7 +197,7 @@ class Trainer:
     def _skip(self, batch: Batch, mine: Drawn) -> None:
         """A gradient of NaN or infinity is not applied; many in a row mean that the run is lost."""
         self.skipped += 1
-        self._bad_in_a_row += not self._scaler.can_fall
+        self._bad_in_a_row += 1
         if self._bad_in_a_row >= MAX_BAD_STEPS:
             x0, told = network_inputs(self.recipe, batch, mine, slice(None), self.device)
             named = {"x0": x0, "t": mine.t, "noise": mine.noise, **told}
@@ -233,12 +218,9 @@ class Trainer:
             "bad_in_a_row": self._bad_in_a_row,
             "position": self.batches.position,
             "network": self.network.state_dict(),
-            "emas": [{"updates": ema.updates, "network": ema.network.state_dict()} for ema in self.emas],
+            "ema": {"updates": self.ema.updates, "network": self.ema.network.state_dict()},
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "uncertainty": None if self._uncertainty is None else self._uncertainty.state_dict(),
             "precision": self.precision,
-            "scaler": self._scaler.state_dict(),
-            "timesteps": self._timesteps.state(),
             "draws": self._draws.state(),
             "dropout": self.processes.gather_states(dropout),
             "teacher": None if self._teacher is None else self._teacher.sha256,
@@ -249,25 +231,19 @@ class Trainer:
 
         Raises RecipeError if another teacher taught the student until then.
         """
-        if self._teacher is not None and state.get("teacher", self._teacher.sha256) != self._teacher.sha256:
+        if self._teacher is not None and state["teacher"] != self._teacher.sha256:
             raise RecipeError(
                 f"init = {self.recipe.init!r}: another teacher began this run: put it back, or give a new folder"
             )
         self.step, self.skipped, self._bad_in_a_row = state["step"], state["skipped"], state["bad_in_a_row"]
         self.batches.position = state["position"]
         self.network.load_state_dict(state["network"])
-        for ema, saved in zip(self.emas, state["emas"], strict=True):
-            ema.updates = saved["updates"]
-            ema.network.load_state_dict(saved["network"])
+        self.ema.updates = state["ema"]["updates"]
+        self.ema.network.load_state_dict(state["ema"]["network"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
-        if self._uncertainty is not None:
-            consume_prefix_in_state_dict_if_present(state["uncertainty"], "module.")  # several processes once saved it
-            self._uncertainty.load_state_dict(state["uncertainty"])
-        if self.recipe.precision == "auto" and state.get("precision") in CANDIDATES:
+        if self.recipe.precision == "auto":
             self.precision = state["precision"]
-        self._scaler.load_state_dict(state["scaler"])
-        self._timesteps.load(state["timesteps"])
         self._draws.load(state["draws"])
         if self.processes.rank < len(state["dropout"]):
             dropout = state["dropout"][self.processes.rank]

@@ -67,7 +67,7 @@ def steps(it: Trainer, count: int) -> Trainer:
 
 
 def weights(it: Trainer) -> torch.Tensor:
-    return torch.cat([parameter.flatten() for parameter in it.emas[0].network.parameters()])
+    return torch.cat([parameter.flatten() for parameter in it.ema.network.parameters()])
 
 
 @pytest.mark.parametrize("changes", [(), ("crop=0", "accumulate=2", "condition.max_augmentation=0.0")], ids=str)

@@ -44,7 +44,7 @@ def test_a_run_begins_from_the_weights_of_a_checkpoint(earlier: Path) -> None:
         torch.testing.assert_close(begun.network.state_dict(), served.network.state_dict())
     again = trainer(f"init={earlier}", "seed=2")
     torch.testing.assert_close(begun.network.state_dict(), again.network.state_dict(), rtol=0, atol=0)
-    torch.testing.assert_close(begun.emas[0].network.state_dict(), begun.network.state_dict(), rtol=0, atol=0)
+    torch.testing.assert_close(begun.ema.network.state_dict(), begun.network.state_dict(), rtol=0, atol=0)
 
 
 def test_tensors_that_do_not_fit_begin_afresh(earlier: Path) -> None:

@@ -7,13 +7,13 @@ import math
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from model import NoiseSchedule, make_plan
 from model.noise import q_sample
 from model.plans.plan import Column, Prediction
 from model.plans.schedule import Flow
-from training.objective.losses import CrossEntropy, Objective, target
+from training.objective.losses import CrossEntropy, target
 from training.objective.weightings import weights as weights_of
 from training.recipe_reading import load_recipe
 from training.run.trainer import learning_rate
@@ -75,28 +75,6 @@ def test_sigmoid_weights_are_sigmoid_where_the_logarithm_of_the_snr_is_uniform()
         assert weights(schedule, "eps", "sigmoid", t, bias).tolist() == pytest.approx(expected.tolist(), rel=1e-5)
 
 
-def test_a_learned_weighting_finds_the_loss_of_each_noise_level() -> None:
-    """The minimum of L / e^u + u is at u = ln L."""
-    torch.manual_seed(0)
-    objective = Objective(SCHEDULE, prediction="eps", variance="fixed_small", loss="simple", weighting="learned")
-    assert objective.uncertainty is not None
-    optimizer = torch.optim.Adam(objective.uncertainty.parameters(), lr=0.02)
-    t = torch.arange(0, 1000, 111)
-    size, noise = torch.linspace(0.1, 3, len(t)), torch.ones(len(t), 1, 4, 4)
-
-    def wrong(x_t: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
-        return noise + size.view(-1, 1, 1, 1)
-
-    for _ in range(400):
-        losses = objective(wrong, torch.zeros_like(noise), t, noise)
-        optimizer.zero_grad()
-        torch.autograd.backward(losses.loss.mean())
-        optimizer.step()
-    found = objective.uncertainty(t).detach().exp()
-    assert found.tolist() == pytest.approx((size**2).tolist(), rel=0.15)
-    assert losses.error.tolist() == pytest.approx((size**2).tolist(), rel=1e-4)
-
-
 def test_flow_weights_of_an_image_are_those_of_the_velocity() -> None:
     """1 / s^2, with s of at least 0.05 (Li & He 2025), also at the time 1; of the velocity itself 1."""
     schedule, t = Flow.of(1000), torch.tensor([9, 49, 499, 998, 999])
@@ -109,13 +87,6 @@ def test_weights_are_finite_where_nothing_of_the_image_is_left(prediction: Predi
     schedule = SCHEDULE.rescale_zero_terminal_snr()
     for weighting in ("min_snr", "p2", "sigmoid", "flow"):
         assert torch.isfinite(weights(schedule, prediction, weighting, torch.tensor([0, 998, 999]))).all()
-
-
-def test_a_learned_weighting_is_finite_there_too() -> None:
-    objective = Objective(Flow.of(10), prediction="flow", variance="fixed_small", loss="simple", weighting="learned")
-    assert objective.uncertainty is not None
-    nn.init.ones_(objective.uncertainty.get_parameter("linear.weight"))
-    assert torch.isfinite(objective.uncertainty(torch.arange(10))).all()
 
 
 def test_the_learning_rate_warms_up_and_stays() -> None:

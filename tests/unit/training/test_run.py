@@ -72,18 +72,17 @@ def test_a_run_leaves_a_model_that_loads_and_records_that_read(tmp_path: Path, t
     out = tmp_path / "run"
     classes = ("network.num_classes=5", "label_drop=0.1", 'data.classes=["a", "b", "c", "d", "e"]')
     bound = ("loss=hybrid", "variance=learned_range", "network.out_channels=6")
-    changes = ("save_every=4", "sheet_every=4", "more_ema_decays=[0.5]", *classes, *bound)
+    changes = ("save_every=4", "sheet_every=4", *classes, *bound)
     assert train(tiny("max_steps=6", *changes), out) == 6
-    averages = saved(out)["emas"]
-    for folder, place in (("model", 0), ("model-0.5", 1)):
-        checkpoint = load_checkpoint(out / folder)
-        assert checkpoint.config.variance == "learned_range"
-        assert checkpoint.config.classes == ("a", "b", "c", "d", "e")
-        assert checkpoint.config.training["steps"] == 6
-        assert checkpoint.config.training["images"] == 24
-        assert checkpoint.config.training["training_images"] == 10
-        for name, tensor in checkpoint.network.state_dict().items():
-            assert torch.allclose(tensor, averages[place]["network"][name], atol=1e-3)  # saved as float16
+    checkpoint = load_checkpoint(out / "model")
+    assert checkpoint.config.variance == "learned_range"
+    assert checkpoint.config.classes == ("a", "b", "c", "d", "e")
+    assert checkpoint.config.training["steps"] == 6
+    assert checkpoint.config.training["images"] == 24
+    assert checkpoint.config.training["training_images"] == 10
+    average = saved(out)["ema"]["network"]
+    for name, tensor in checkpoint.network.state_dict().items():
+        assert torch.allclose(tensor, average[name], atol=1e-3)  # saved as float16
     entries = read_metrics(out / "metrics.jsonl")
     assert [entry["step"] for entry in entries] == [2, 4, 6]
     assert entries[0].keys() >= {"loss", "vlb", "grad_norm", "images_per_second", "lr", "skipped"}
@@ -105,7 +104,6 @@ def test_a_run_leaves_a_model_that_loads_and_records_that_read(tmp_path: Path, t
     card = (out / "model/README.md").read_text(encoding="utf-8")
     assert "| data | 10 images, source `npz` |" in card
     assert "| training | 6 steps of 4, 24 images |" in card
-    assert not ModelFiles(out, "model-0.5").documents
     recipe = json.loads((out / "recipe.json").read_text())
     assert (recipe["label_drop"], recipe["network"]["type"]) == (0.1, "unet")
     assert (out / "states/latest").read_text() == "step-00000006.pt"
