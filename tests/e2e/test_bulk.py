@@ -76,15 +76,6 @@ def test_a_server_gives_the_bytes_of_the_local_command(difuso: Difuso, tmp_path:
             assert content["arr_1"].tolist() == [i % 3 for i in range(40)]
 
 
-def test_the_images_of_the_file_are_those_of_the_folder(tmp_path: Path) -> None:
-    request = ("--steps", 3, "--seed", 100, "--model", "shapes", "--label", "star", "-n", 5)
-    run("sample", *request, "--out", tmp_path / "folder")
-    run("sample", *request, "--out", tmp_path / "file.npz")
-    with np.load(tmp_path / "file.npz") as content:
-        for i, image in enumerate(content["arr_0"]):
-            assert np.array_equal(image, np.asarray(Image.open(tmp_path / "folder" / f"shapes-{100 + i}.png")))
-
-
 LONG = ("-n", 8 * CHUNK + 8, "--steps", 40, "--seed", 100, "--model", "tiny")
 
 

@@ -16,9 +16,8 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
-from difuso import AsyncClient, Client, cli
+from difuso import AsyncClient, Client
 from difuso.client import (
     Ended,
     ImageRefused,
@@ -31,7 +30,6 @@ from difuso.client import (
     Result,
 )
 from difuso.client.options import Generate
-from difuso.errors import UserError
 from tests.pictures import saved
 from tests.serving import ENVIRONMENT, Difuso, free_port, running
 from tests.waiting import WaitUntil
@@ -240,17 +238,6 @@ def test_a_task_that_is_cancelled_cancels_its_job(difuso: Difuso, client: Client
     kept = client.job(asyncio.run(give_up(idempotency_key=f"mine {heard}")))  # somebody may come back with the key
     assert kept.state in ("queued", "running")
     assert kept.cancel().wait(20).state == "cancelled"
-
-
-def test_mistakes_of_a_command_with_a_server_are_explained(difuso: Difuso, small_models: Path, tmp_path: Path) -> None:
-    names = ", ".join(sorted(path.name for path in small_models.iterdir()))
-    for arguments, message in (
-        (["sample", "--steps", "1001"], "steps: Must lie between 1 and 1000"),
-        (["denoise", str(tmp_path / "absent.png")], "absent.png: No such file or directory"),
-        (["sample", "--model", "nobody"], f"model: Input should be one of {names}"),
-    ):
-        with pytest.raises(UserError, match=message):
-            CliRunner().invoke(cli.app, [*arguments, "--server", difuso.url], catch_exceptions=False)
 
 
 @pytest.mark.slow

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import zipfile
 from typing import Any
 
 import httpx
@@ -29,10 +27,6 @@ from jobs.queries import SamplingQuery
 from model.conditions import Vector
 
 ID = "5f0c0000-0000-0000-0000-000000000000"
-ZIP = io.BytesIO()
-with zipfile.ZipFile(ZIP, "w") as archive:
-    archive.writestr("0.png", b"pixels")
-    archive.writestr("manifest.json", json.dumps({"images": [{"file": "0.png"}]}))
 
 
 class Driver:
@@ -72,10 +66,6 @@ def job(state: str) -> httpx.Response:
     return httpx.Response(200, json={"id": ID, "state": state})
 
 
-def zipped() -> httpx.Response:
-    return httpx.Response(200, content=ZIP.getvalue())
-
-
 def problem(slug: str, status: int, *, retry_after: int | None = None) -> httpx.Response:
     headers = {"Content-Type": "application/problem+json"}
     headers |= {} if retry_after is None else {"Retry-After": str(retry_after)}
@@ -110,12 +100,6 @@ def test_two_calls_have_two_keys_unless_one_is_given() -> None:
     keys = [flows.posting("generate", (), {}).headers["Idempotency-Key"] for _ in range(2)]
     assert len(set(keys)) == 2
     assert flows.posting("generate", (), {"idempotency_key": 'a "b\\'}).headers["Idempotency-Key"] == '"a \\"b\\\\"'
-
-
-def test_the_pause_is_what_the_server_says() -> None:
-    driver = Driver(problem("limit-reached", 429, retry_after=17), job("queued"))
-    driver.run(flows.submit("generate", (), {}, driver.patience()))
-    assert driver.pauses == [17.0]
 
 
 def test_a_server_that_wants_to_be_left_alone_for_years_is_asked_again_after_minutes() -> None:
@@ -212,46 +196,12 @@ def test_a_job_that_has_ended_is_not_asked_for() -> None:
     assert Driver().run(flows.wait(ended, Patience(0))) == ended
 
 
-def test_an_answer_is_a_post_a_wait_and_the_images() -> None:
-    driver = Driver(job("queued"), job("succeeded"), problem("overloaded", 429, retry_after=1), zipped())
-    result = driver.run(flows.answer("generate", (), {}, driver.patience()))
-    assert result.pngs == (b"pixels",)
-    assert result.facts == {"id": ID, "state": "succeeded"}
-    assert [call.method for call in driver.calls] == ["POST", "GET", "GET", "GET"]
-    assert driver.calls[-1].headers["Accept"] == "application/zip"
-
-
-@pytest.mark.parametrize("heard", [True, False])
-def test_an_answer_that_is_interrupted_cancels_its_job(heard: bool) -> None:
-    before = [job("queued")] if heard else []
-    driver = Driver(*before, KeyboardInterrupt(), job("running"), job("cancelled"))
-    with pytest.raises(KeyboardInterrupt):
-        driver.run(flows.answer("generate", (), {}, driver.patience()))
-    assert driver.sent()[-2:] == [("POST", "/generate"), ("DELETE", f"/jobs/{ID}")]
-    keys = {call.headers["Idempotency-Key"] for call in driver.calls if call.method == "POST"}
-    assert len(keys) == 1
-
-
-def test_an_answer_that_takes_too_long_cancels_its_job() -> None:
-    driver = Driver(job("queued"), job("running"), job("running"), job("cancelled"), took=10)
-    with pytest.raises(TimedOut):
-        driver.run(flows.answer("generate", (), {}, driver.patience(20)))
-    assert driver.sent()[-1] == ("DELETE", f"/jobs/{ID}")
-
-
 def test_an_interruption_is_not_held_up_by_a_server_that_is_away() -> None:
     driver = Driver(job("queued"), KeyboardInterrupt(), *[httpx.ConnectError("refused")] * 20)
     with pytest.raises(KeyboardInterrupt):
         driver.run(flows.answer("generate", (), {}, driver.patience(None)))
     assert driver.now <= flows.ABANDON_SECONDS
     assert max(call.seconds for call in driver.calls[2:]) <= flows.ABANDON_SECONDS
-
-
-def test_a_job_with_a_key_of_its_own_goes_on() -> None:
-    driver = Driver(job("queued"), KeyboardInterrupt())
-    with pytest.raises(KeyboardInterrupt):
-        driver.run(flows.answer("generate", (), {"idempotency_key": "mine"}, driver.patience()))
-    assert [call.method for call in driver.calls] == ["POST", "GET"]
 
 
 def test_a_refused_request_is_not_sent_again_to_cancel_it() -> None:
@@ -268,26 +218,6 @@ def test_a_server_of_another_kind_is_named(content: str) -> None:
     driver = Driver(httpx.Response(200, text=content))
     with pytest.raises(DifusoError, match="what answered POST /generate is not difuso: check the address"):
         driver.run(flows.price("generate", (), {}, driver.patience()))
-
-
-PRICE = {"kind": "generate", "model": "tiny", "image_steps": 100, "images": 2, "seconds": None, "eta_seconds": None}
-
-
-def test_a_price_is_the_same_request_with_dry_run_and_is_asked_for_again() -> None:
-    answer = httpx.Response(200, json=PRICE | {"params": {"seed": 7}, "mood": "good"})
-    driver = Driver(problem("queue-unavailable", 503), answer)
-    price = driver.run(flows.price("denoise", (b"a",), {"sigma": 2, "n": 2}, driver.patience()))
-    assert driver.sent() == [("POST", "/denoise")] * 2
-    assert driver.calls[1].params == (("sigma", "2"), ("n", "2"), ("dry_run", "true"))
-    assert driver.calls[1].files == {"image": b"a"}
-    assert (price.image_steps, price.images, price.seconds, price.eta_seconds) == (100, 2, None, None)
-    assert (price.params, price.task) == ({"seed": 7}, None)
-
-
-def test_a_refused_price_is_the_error_of_the_request() -> None:
-    driver = Driver(problem("invalid-request", 422))
-    with pytest.raises(InvalidRequest):
-        driver.run(flows.price("generate", (), {"n": 0}, driver.patience()))
 
 
 def test_arguments_become_a_query_parts_and_headers() -> None:
@@ -327,22 +257,6 @@ def test_wrong_arguments_are_refused_before_anything_is_sent() -> None:
         flows.posting("denoise", (b"a", b"b"), {})
     with pytest.raises(TypeError, match="condition is the name of the HTTP parameter: give conditions"):
         flows.posting("generate", (), {"condition": ["hair:bun"]})
-
-
-def test_a_trace_is_fetched_with_the_images_of_a_job_that_keeps_one() -> None:
-    file = io.BytesIO()
-    images, x_t = np.zeros((1, 2, 2, 3), np.uint8), np.ones((1, 2, 2, 2, 3), np.float32)
-    np.savez(file, images, x_t=x_t, timesteps=np.array([5.0, -1]))
-    arrays = httpx.Response(200, content=file.getvalue())
-    ended = {"id": ID, "state": "succeeded", "trace": [1, 2]}
-    driver = Driver(zipped(), httpx.ReadError("cut"), arrays)
-    result = driver.run(flows.result(ended, driver.patience()))
-    assert [call.headers["Accept"] for call in driver.calls] == ["application/zip", *["application/x-npz"] * 2]
-    assert [*result.trace] == ["x_t", "timesteps"]
-    assert result.trace["x_t"].shape == (1, 2, 2, 2, 3)
-    assert result.pngs == (b"pixels",)
-    driver = Driver(zipped())
-    assert driver.run(flows.result({"id": ID, "state": "succeeded"}, driver.patience())).trace == {}
 
 
 def test_a_trace_is_one_call_or_several() -> None:
