@@ -97,7 +97,7 @@ class Job(Frozen):
     pinned: bool = False  # whether the request asked for this version, so that no other may draw the job
     params: SamplingParams
     # the number of steps of an image that are guided, where guidance acts in some only; else None
-    guided_steps: int | None = Field(default=None, ge=0, le=MOST_STEPS, exclude_if=lambda value: value is None)
+    guided_steps: int | None = Field(default=None, ge=0, le=MOST_STEPS)
     pictures: tuple[Picture, ...] = Field(default=(), max_length=2)  # the images that came with the request
     urgency: int = Field(default=DEFAULT_URGENCY, ge=0, le=7)  # 0 (first) to 7 (last)
     accepted_at: float = Field(ge=0)  # the time of acceptance, in seconds since the epoch
@@ -237,7 +237,7 @@ class Progress(Reported):
     # the reason why the job failed; None if it has not, or if no worker knows the reason
     failure: FailureCode | None = None
     # more about the failure, for clients; None if the code says all
-    reason: str | None = Field(default=None, exclude_if=lambda reason: reason is None)
+    reason: str | None = None
     resumed_at: int = 0  # the image-steps that earlier workers had done when this one began
 
 
@@ -273,7 +273,7 @@ class ImageFile(Reported):
     sha256: str  # the SHA-256 of its PNG
     png: bytes | None = None  # its PNG, if the whole result is small
     # its film (`jobs.moments`), if there is one and the whole result is small
-    film: bytes | None = Field(default=None, exclude_if=lambda value: value is None)
+    film: bytes | None = None
 
 
 class Manifest(Reported):
@@ -281,12 +281,12 @@ class Manifest(Reported):
 
     job: Job  # with the versions of its models that drew it
     # the number format of the network's calls; in a cascade that of the first stage
-    precision: Precision = Field("float32", exclude_if=lambda precision: precision == "float32")
+    precision: Precision = "float32"
     timesteps: Timesteps
     images: tuple[ImageFile, ...]
     trace: str | None = None  # where the file of the kept moments lies below the job's folder; None if there is none
     # where the file of all films lies there; None if there is none
-    films: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    films: str | None = None
     finished_at: float
 
     @classmethod

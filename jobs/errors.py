@@ -83,7 +83,7 @@ class JobNotFound(JobsError):
 
 
 class JobUnreadable(JobsError):
-    """The stored job was written by somebody else, or is damaged; submit it again."""
+    """The stored job is damaged; submit it again."""
 
 
 class JobIsNewer(JobUnreadable):

@@ -44,7 +44,7 @@ class SamplingParams(Frozen, Settings):
     n: int = Field(ge=1, le=MAX_IMAGES)
     seed: Seed | tuple[Seed, ...]
     label: ClassIndex | tuple[ClassIndex, ...] | None = None
-    # Left out where they are empty, so that earlier versions read the jobs that have none.
+    # Left out where they are empty: most jobs have none.
     conditions: Mapping[ConditionName, ImageValues] = Field(
         default={}, max_length=MAX_CONDITIONS, exclude_if=lambda value: not value
     )

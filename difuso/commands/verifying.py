@@ -83,7 +83,7 @@ def _differing_pixels(old: Image.Image, new: Image.Image) -> str:
 
 
 class Origin(BaseModel):
-    """The facts of a recipe that say by what its image was made; older recipes name no number format."""
+    """The facts of a recipe that say by what its image was made. Without a number format it was float32."""
 
     model: str
     version: str

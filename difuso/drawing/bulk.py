@@ -103,7 +103,7 @@ class Parts:
             request = None
         if not isinstance(request, dict):
             raise UserError(f"{path} cannot be read: delete {self.folder}, or name another file")
-        return {"precision": "float32", **request}  # earlier versions name no number format
+        return request
 
     def begin(self, request: Mapping[str, Any]) -> None:
         """Makes the folder, or continues with it; raises UserError if it holds parts of another request."""

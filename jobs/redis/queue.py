@@ -156,7 +156,7 @@ class JobQueue:
 
         Raises:
             JobNotFound: if there is no job with this id.
-            JobUnreadable: if it was written by another version, or is damaged.
+            JobUnreadable: if its record is damaged.
         """
         (answer,) = ask_statuses(self._client, [job_id], timesteps=timesteps)
         status = read_status(*answer, result_ttl=self._result_ttl)

@@ -66,7 +66,7 @@ def read_status(fields: Sequence[Any], reports: Sequence[Any], *, result_ttl: in
 
     Raises:
         JobNotFound: if there is no such job.
-        JobUnreadable: if it was written by another version, or is damaged.
+        JobUnreadable: if its record is damaged.
     """
     if fields[0] is None:
         raise JobNotFound

@@ -27,7 +27,6 @@ from ..foreign.config import ForeignConfig
 from ..foreign.names import is_foreign
 from ..networks.configs import NETWORKS, network_to_json
 from ..networks.network_config import MAX_PLANES, MAX_VECTOR, NetworkConfig
-from ..plans.schedule_config import FACTORS
 from ..plans.settings import INTERVAL
 from ..shape import Shape
 from .config import ModelConfig, SamplerDefaults
@@ -43,7 +42,7 @@ RESERVED = {  # names that no condition may have, each with the reason
     **dict.fromkeys(("image_a", "image_b", "mask"), "kinds of jobs name an upload so; choose another name"),
 }
 
-DEFAULTS = TypeAdapter(SamplerDefaults)  # leaves out what earlier versions do not know
+DEFAULTS = TypeAdapter(SamplerDefaults)
 NETWORK_SECTIONS = ("network", "weaker")
 
 
@@ -53,17 +52,10 @@ def config_to_json(config: ModelConfig) -> dict[str, Any]:
     for name in NETWORK_SECTIONS:
         network = getattr(config, name)
         content[name] = None if network is None else network_to_json(network)
-    conditions = content.pop("conditions")
-    if conditions:  # earlier versions do not know them
-        kinds = {name: {"type": type_of(condition)} for name, condition in config.conditions.items()}
-        content["conditions"] = {name: {**kinds[name], **fields} for name, fields in conditions.items()}
-    if not config.examples:
-        del content["examples"]  # nor these
-    if config.precision == "float32":
-        del content["precision"]  # nor this
-    for name in FACTORS:
-        if getattr(config.schedule, name) is None:
-            del content["schedule"][name]  # nor these
+    content["conditions"] = {
+        name: {"type": type_of(condition), **content["conditions"][name]}
+        for name, condition in config.conditions.items()
+    }
     content["defaults"] = DEFAULTS.dump_python(config.defaults)
     content["plans"] = {name: DEFAULTS.dump_python(plan) for name, plan in config.plans.items()}
     return {"format": FORMAT, **content}

@@ -246,7 +246,6 @@ class ClassifierConfig:
 
 
 CLASSIFIER = "classifier"
-LATER = ("vector_size",)  # fields that earlier versions do not know
 NETWORK_KINDS: dict[str, type[NetworkConfig | ClassifierConfig]] = {**NETWORKS, CLASSIFIER: ClassifierConfig}
 
 
@@ -258,9 +257,5 @@ def kind_of(config: NetworkConfig | ClassifierConfig) -> str:
 
 
 def network_to_json(config: NetworkConfig | ClassifierConfig) -> dict[str, Any]:
-    """Returns a network's config as config.json and recipes hold it.
-
-    A field that earlier versions do not know is left out while it has its default, which is their behaviour.
-    """
-    fields = {name: value for name, value in asdict(config).items() if value or name not in LATER}
-    return {"type": kind_of(config), **fields}
+    """Returns a network's config as config.json and recipes hold it."""
+    return {"type": kind_of(config), **asdict(config)}

@@ -4,8 +4,8 @@ Each field has its type, its bounds, its default and a description with its unit
 these fields or is made from them: a model's defaults, the queries of requests and with them OpenAPI, the options of the
 command line and the page's form, the parameters of jobs, the recipes in PNGs, and the bounds of a config.
 
-Earlier versions read the settings that this one writes. So a field that they do not know is left out while it has its
-default (`exclude_if`). Settings written by them have the default, which must be their behaviour.
+A field that is added is left out while it has its default (`exclude_if`), so that a job without it needs no newer
+worker and the recipe in its PNG keeps its bytes. So its default must be the behaviour without the field.
 """
 
 from collections.abc import Mapping

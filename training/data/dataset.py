@@ -249,9 +249,6 @@ def _identity(recipe: Recipe) -> dict[str, Any]:
     """Returns the settings that decide about the images, as JSON gives them back."""
     data = dataclasses.asdict(recipe.data)
     del data["flip"]  # training does this
-    for key, old in {"bits": 8, "reserved": 0, "condition_paths": {}, "table": ""}.items():
-        if data[key] == old:
-            del data[key]  # as in the reports of older versions
     shape = {key: getattr(recipe, key) for key in ("image_size", "channels", "num_classes")}
     if recipe.condition is None:
         del data["condition_path"]
