@@ -97,7 +97,7 @@ class Job(Frozen):
     pinned: bool = False  # whether the request asked for this version, so that no other may draw the job
     params: SamplingParams
     # the number of steps of an image that are guided, where guidance acts in some only; else None
-    guided_steps: int | None = Field(default=None, ge=0, le=MOST_STEPS)
+    guided_steps: int | None = Field(default=None, ge=0, le=MOST_STEPS, exclude_if=lambda value: value is None)
     pictures: tuple[Picture, ...] = Field(default=(), max_length=2)  # the images that came with the request
     urgency: int = Field(default=DEFAULT_URGENCY, ge=0, le=7)  # 0 (first) to 7 (last)
     accepted_at: float = Field(ge=0)  # the time of acceptance, in seconds since the epoch

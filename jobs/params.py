@@ -16,7 +16,7 @@ MODEL_NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"  # the only form of names, because t
 
 # Bounds that no job reaches. Somebody else may have written to Redis, and larger numbers would make computations fail.
 MAX_IMAGES = 64
-MAX_TOLD = 400_000  # characters of all conditions as JSON, which most of a job may be: see `jobs.redis.rq_job`
+MAX_TOLD = 400_000  # characters of all conditions as JSON, which most of a job may be
 MAX_TIMESTEP = 1_000_000
 MAX_SEED = 2**53 - 1  # the largest integer that every JSON parser keeps exact
 

@@ -79,7 +79,7 @@ class WorkerMetrics:
 
     def claimed(self, running: RunningJob) -> None:
         """Notes that a job has left the queue; one that another worker has run before did not wait all the time."""
-        if running.rq_job.is_fresh:
+        if running.record.is_fresh:
             self._wait.observe(max(0.0, running.active.claimed_at - running.active.job.accepted_at))
 
     def in_flight(self, jobs: int) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import redis
 from rq import Queue, Retry
 from rq.exceptions import DuplicateJobError
+from rq.job import Job as RqJob
 from rq.job import JobStatus as RqStatus
 from rq.registry import FailedJobRegistry, FinishedJobRegistry, StartedJobRegistry
 from rq.serializers import JSONSerializer
@@ -18,13 +19,13 @@ from . import keys
 from .backlog import Backlog, Forecast, read_backlog, read_forecast
 from .events import Ending
 from .index import Cursor, Page, Wanted, description, enter, read_page
+from .job_records import EXPIRED_AT, MAX_RETRIES, seconds_of
 from .keys import QueueName
 from .limits import Ledger, Limits, Refusal, Usage
 from .queued import end_queued
 from .queues import NAMES, known_queues, queue_key, queues_of
 from .refusals import takes_no_writes
-from .rq_job import EXPIRED_AT, MAX_RETRIES, DataJob
-from .status import ask_statuses, read_status, request_hash_of, seconds_of, status_at_end, status_of_result
+from .status import ask_statuses, read_status, request_hash_of, status_at_end, status_of_result
 from .workers import WorkerReport, live_reports
 
 WAKE_TOKENS = 16
@@ -94,7 +95,7 @@ class JobQueue:
         return self._ledger(owner, limits).usage()
 
     def _ledger(self, owner: str, limits: Limits) -> Ledger:
-        return Ledger(self._client, owner, limits, kept_seconds=self._result_ttl, records=DataJob.key_for(""))
+        return Ledger(self._client, owner, limits, kept_seconds=self._result_ttl, records=RqJob.key_for(""))
 
     def submit(self, job: Job, *, request_hash: str) -> bool:
         """Accepts a job, and returns whether it is new. After this has returned, the job is not lost.
@@ -117,7 +118,7 @@ class JobQueue:
 
     def _enqueue(self, job: Job, request_hash: str) -> None:
         name = QueueName(job.ref, job.contract, job.urgency)
-        queue = Queue(str(name), connection=self._client, job_class=DataJob, serializer=JSONSerializer)
+        queue = Queue(str(name), connection=self._client, serializer=JSONSerializer)
         fresh = queue.create_job(
             TASK,
             kwargs={"job": job.model_dump(mode="json")},
@@ -193,7 +194,7 @@ class JobQueue:
 
     def expire(self, job_id: str) -> None:
         """Notes that the images of a job that has ended are deleted from now on. Is idempotent."""
-        self._client.eval(_EXPIRE, 1, DataJob.key_for(job_id), EXPIRED_AT, repr(time.time()))
+        self._client.eval(_EXPIRE, 1, RqJob.key_for(job_id), EXPIRED_AT, repr(time.time()))
 
     def backlog(self, ref: str, urgency: int = URGENCIES[-1]) -> Backlog:
         """Returns the unfinished work of a version before a job of this urgency, and the reports of workers."""
@@ -221,7 +222,7 @@ class JobQueue:
                 pipe.lindex(queue_key(name), 0)
             firsts = [job_id.decode() for job_id in pipe.execute() if job_id is not None]
             for job_id in firsts:
-                pipe.hget(DataJob.key_for(job_id), "enqueued_at")
+                pipe.hget(RqJob.key_for(job_id), "enqueued_at")
             times = [seconds_of(stamp) for stamp in pipe.execute()]
         return max([0.0, *(time.time() - since for since in times if since is not None)])
 

@@ -15,9 +15,9 @@ from rq.utils import now, utcformat
 from ..contract import Job
 from . import keys
 from .events import status_channel
+from .job_records import RESUMED_AT, VERSIONS
 from .keys import QueueName
 from .queues import NAMES, queue_key
-from .rq_job import RESUMED_AT, VERSIONS
 
 log = logging.getLogger(__name__)
 

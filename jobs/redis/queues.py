@@ -4,6 +4,7 @@ from typing import Any
 
 import redis
 from rq import Queue
+from rq.registry import FailedJobRegistry, FinishedJobRegistry, StartedJobRegistry
 
 from .. import understanding
 from ..contract import URGENCIES
@@ -16,6 +17,26 @@ _PREFIX = Queue.redis_queue_namespace_prefix
 def queue_key(name: QueueName) -> str:
     """Returns the key of the list of waiting jobs."""
     return f"{_PREFIX}{name}"
+
+
+def popped_key(name: QueueName) -> str:
+    """Returns the key of the list of jobs that a worker has popped and not started yet; RQ calls it intermediate."""
+    return f"{_PREFIX}{name}:intermediate"
+
+
+def running_key(name: QueueName) -> str:
+    """Returns the key of the sorted set of running jobs: JOB:EXECUTION, by the time when its heartbeat expires."""
+    return StartedJobRegistry.key_template.format(name)
+
+
+def finished_key(name: QueueName) -> str:
+    """Returns the key of the sorted set of jobs that succeeded, by the time when they are forgotten."""
+    return FinishedJobRegistry.key_template.format(name)
+
+
+def failed_key(name: QueueName) -> str:
+    """Returns the key of the sorted set of jobs that failed or were cancelled, by the time when they are forgotten."""
+    return FailedJobRegistry.key_template.format(name)
 
 
 def queues_of(ref: str) -> list[QueueName]:

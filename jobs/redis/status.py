@@ -7,7 +7,6 @@ import time
 import zlib
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
@@ -22,7 +21,7 @@ from ..errors import JobNotFound, JobUnreadable
 from ..values import Reported
 from . import keys
 from .events import Ending
-from .rq_job import DEATHS, EXPIRED_AT, VERSIONS, bound_versions
+from .job_records import DEATHS, EXPIRED_AT, VERSIONS, bound_versions, seconds_of
 
 STATES: dict[str, JobState] = {
     RqStatus.QUEUED: JobState.QUEUED,
@@ -96,11 +95,6 @@ def needs_uploads(client: redis.Redis, job_id: str, *, result_ttl: float) -> boo
         return True
     ended_at = seconds_of(ended) if state is JobState.SUCCEEDED else None
     return ended_at is not None and time.time() - ended_at < result_ttl
-
-
-def seconds_of(stamp: bytes | None) -> float | None:
-    """Converts a time of RQ into seconds since the epoch; None if it is absent."""
-    return datetime.fromisoformat(stamp.decode()).timestamp() if stamp else None
 
 
 def _parse(fields: Sequence[Any], reports: Sequence[Any], result_ttl: int) -> JobStatus:

@@ -6,10 +6,12 @@ import json
 import time
 import uuid
 from datetime import UTC, datetime
+from typing import cast
 
 import numpy as np
 import pytest
 import redis
+from rq.job import Job as RqJob
 from rq.job import JobStatus as RqStatus
 from rq.serializers import JSONSerializer
 from rq.utils import now
@@ -20,8 +22,8 @@ from jobs.errors import JobNotFound, JobUnreadable, RequestRefused
 from jobs.params import MAX_IMAGES, MAX_SEED, MAX_TOLD, SamplingParams
 from jobs.redis import keys
 from jobs.redis.index import Wanted
+from jobs.redis.job_records import DEATHS, JobRecord
 from jobs.redis.queue import JobQueue
-from jobs.redis.rq_job import DEATHS, DataJob
 from jobs.redis.status import needs_uploads
 from jobs.redis.workers import WorkerReport, prune_reports
 from model.conditions import Value, Vector
@@ -73,8 +75,8 @@ def test_the_longest_job_that_is_accepted_is_read_again(client: redis.Redis, que
     assert len(record) > 1 << 16
     assert queue.status(accepted.id).job == accepted
     assert queue.submit(accepted, request_hash="h") is False
-    rq_job = DataJob.read(accepted.id, client)
-    assert Job.decode(rq_job.kwargs["job"]) == accepted
+    fields = cast(dict[bytes, bytes], client.hgetall(f"rq:job:{accepted.id}"))
+    assert Job.decode(JobRecord.of(accepted.id, fields).arguments["job"]) == accepted
 
 
 def test_a_list_of_long_jobs_has_more_and_shorter_pages(client: redis.Redis, queue: JobQueue) -> None:
@@ -96,18 +98,6 @@ def test_a_list_of_long_jobs_has_more_and_shorter_pages(client: redis.Redis, que
 def reads(client: redis.Redis) -> int:
     """How often the server has heard from anybody."""
     return int(client.info("stats")["total_reads_processed"])
-
-
-def test_planted_callbacks_and_webhooks_are_forgotten(client: redis.Redis, queue: JobQueue) -> None:
-    accepted = job()
-    queue.submit(accepted, request_hash="")
-    for field in ("failure_callback_name", "success_callback_name"):
-        client.hset(f"rq:job:{accepted.id}", field, "os.system")
-    client.hset(f"rq:job:{accepted.id}", "webhooks", "[{}]")
-    found = DataJob.fetch(accepted.id, connection=client, serializer=JSONSerializer)
-    assert found.failure_callback is None
-    assert found.success_callback is None
-    assert found.webhooks == []
 
 
 def test_reports_of_a_newer_version_are_read_and_others_skipped(client: redis.Redis, queue: JobQueue) -> None:
@@ -163,7 +153,7 @@ def test_the_status_agrees_with_rq(client: redis.Redis, queue: JobQueue) -> None
     """It is read without RQ's own object, so this test holds the two together."""
     accepted = job()
     queue.submit(accepted, request_hash="")
-    rq_job = DataJob.fetch(accepted.id, connection=client, serializer=JSONSerializer)
+    rq_job = RqJob.fetch(accepted.id, connection=client, serializer=JSONSerializer)
     assert queue.status(accepted.id).attempts == 0
     rq_job.started_at = now()
     rq_job.save()

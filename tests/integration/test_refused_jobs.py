@@ -20,6 +20,7 @@ from jobs.params import SamplingParams
 from jobs.redis import keys
 from jobs.redis.events import status_channel
 from jobs.redis.queue import JobQueue
+from jobs.redis.queues import running_key
 from worker.engine.failures import Cancelled
 from worker.engine.held_jobs import Claim
 from worker.engine.models import Models
@@ -31,7 +32,7 @@ from worker.queue.rq_base import RqBase
 from worker.stepping.runner import Runner
 
 REF = "tiny@"  # of jobs without a version
-QUEUE = str(keys.QueueName(REF, 1, 3))
+QUEUE = keys.QueueName(REF, 1, 3)
 
 
 @pytest.fixture
@@ -66,10 +67,8 @@ class Refusals:
         self._claims = Claims(client, {REF: cast(Runner, SimpleNamespace(slots=8))})
 
     def claim(self) -> Claim:
-        ((job, queue),) = self._claims.take(self.rq.queues, [])
-        (execution,) = self.rq.start([(job, queue)])
-        assert execution is not None
-        return Claim(job, queue, execution)
+        (claim,) = self.rq.start(self._claims.take(self.rq.queues, []))
+        return claim
 
     def count(self, kind: str, outcome: str) -> float | None:
         labels = {"kind": kind, "model": "tiny", "outcome": outcome}
@@ -99,7 +98,7 @@ def test_a_refused_job_is_counted_and_told(
 
 def test_a_job_that_cannot_be_read_is_counted_too(client: redis.Redis) -> None:
     worker = Refusals(client)
-    Queue(QUEUE, connection=client, serializer=JSONSerializer).enqueue("os.system", "true")
+    Queue(str(QUEUE), connection=client, serializer=JSONSerializer).enqueue("os.system", "true")
     worker.outcomes.refuse(worker.claim(), JobUnreadable("not a job"))
     assert worker.count("unknown", "failed") == 1
 
@@ -109,14 +108,14 @@ def test_a_job_that_another_worker_has_is_neither_counted_nor_forgotten(
 ) -> None:
     worker, _ = Refusals(client), submit(client)
     claim = worker.claim()
-    client.zrem(claim.rq_job.started_job_registry.key, claim.execution.composite_key)
+    client.zrem(running_key(QUEUE), claim.entry)
     worker.outcomes.refuse(claim, JobUnreadable("no such model"))
     assert (worker.count("generate", "failed"), worker.forgotten, heard()) == (None, [], [])
 
 
 def test_a_job_that_is_given_up_is_counted_and_told(client: redis.Redis, heard: Callable[[], list[Any]]) -> None:
     worker, job_id = Refusals(client), submit(client)
-    worker.outcomes.give_up([worker.claim().rq_job])
+    worker.outcomes.give_up([worker.claim().record])
     assert worker.count("generate", "failed") == 1
     assert heard() == [(status_channel(job_id), b"{}")]
     assert worker.forgotten == [job_id]
@@ -138,9 +137,9 @@ def test_the_log_says_whose_work_ended_and_how_much_was_done(
     job_id = submit(client, owner="alice", request_id="r")
     worker.outcomes.refuse(worker.claim(), JobUnreadable("no such model"))
     submit(client)
-    (given_up := worker.claim().rq_job).resumed_at = 4
+    (given_up := worker.claim().record).resumed_at = 4
     worker.outcomes.give_up([given_up])
-    Queue(QUEUE, connection=client, serializer=JSONSerializer).enqueue("os.system", "true")
+    Queue(str(QUEUE), connection=client, serializer=JSONSerializer).enqueue("os.system", "true")
     worker.outcomes.refuse(worker.claim(), JobUnreadable("not a job"))
     names = ("job_id", "request_id", "owner", "model", "worker", "images", "image_steps", "seconds", "outcome")
     ends = [record for record in caplog.records if record.message == "job ended"]

@@ -175,8 +175,8 @@ def test_a_damaged_record_is_put_aside_and_stops_nobody(
 def test_recovery_needs_no_list_of_queues_for_what_a_worker_holds(client: redis.Redis, queue: JobQueue) -> None:
     job = submit(queue, version=HERE)
     client.delete(NAMES)
-    worker = RqBase(client, [str(name_of(job))], name="w")
-    assert [each.name for each in worker._known()] == [str(name_of(job))]
+    worker = RqBase(client, [name_of(job)], name="w")
+    assert worker._known() == [name_of(job)]
     submit(queue, version=HERE)
     assert known_queues(client) == [name_of(job)]
 
@@ -210,10 +210,10 @@ def test_the_second_stage_is_bound_where_no_worker_holds_both(client: redis.Redi
 def test_a_superseded_version_stays_while_any_worker_may_need_it(client: redis.Redis, queue: JobQueue) -> None:
     job = submit(queue)
     one = Superseded(client)
-    assert one.idle([job.ref], [], []) == [], "it waits"
+    assert one.idle([job.ref], []) == [], "it waits"
     client.delete(queue_key(name_of(job)))
     running = StartedJobRegistry.key_template.format(name_of(job))
     client.zadd(running, {f"{job.id}:{'0' * 32}": time.time()})
-    assert one.idle([job.ref], [], []) == [], "another worker runs it"
+    assert one.idle([job.ref], []) == [], "another worker runs it"
     client.delete(running)
-    assert one.idle([job.ref], [], []) == [job.ref]
+    assert one.idle([job.ref], []) == [job.ref]

@@ -13,7 +13,7 @@ from difuso.supervisor.child_processes import ChildProcesses
 from difuso.supervisor.redis_server import RedisServer
 from jobs.contract import FailureCode, JobState
 from jobs.redis import keys
-from jobs.redis.rq_job import MAX_RETRIES
+from jobs.redis.job_records import MAX_RETRIES
 from tests.waiting import wait_until
 from tests.worker_stack import RECOVERY_SECONDS, Stack, running
 

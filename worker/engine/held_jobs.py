@@ -1,34 +1,41 @@
 """The jobs that a worker holds: claimed at first, and in flight once their uploads and snapshots are read."""
 
-from dataclasses import dataclass
+import uuid
+from dataclasses import dataclass, field
 
-from rq import Queue
-from rq.executions import Execution
-
-from jobs.redis.rq_job import DataJob
+from jobs.redis.job_records import JobRecord
+from jobs.redis.keys import QueueName
 
 from .active import ActiveJob
 
 
 @dataclass(frozen=True, eq=False)
 class Claim:
-    """A job that this worker has claimed, as RQ knows it."""
+    """A job that this worker has claimed; its `execution` is the unique name of this try."""
 
-    rq_job: DataJob
-    queue: Queue
-    execution: Execution
+    record: JobRecord
+    execution: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    @property
+    def queue(self) -> QueueName:
+        return self.record.queue
+
+    @property
+    def entry(self) -> str:
+        """The name of this try among the running jobs; as long as it is there, the job is ours."""
+        return f"{self.record.id}:{self.execution}"
 
     @property
     def wants_no_company(self) -> bool:
         """Whether no other job may be claimed with this one."""
-        return self.rq_job.is_suspect
+        return self.record.is_suspect
 
 
 @dataclass(frozen=True, eq=False)
 class RunningJob(Claim):
     """A claimed job that steps."""
 
-    active: ActiveJob
+    active: ActiveJob = field(kw_only=True)
 
     @property
     def wants_no_company(self) -> bool:

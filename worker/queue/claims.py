@@ -6,20 +6,18 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import redis
-from rq import Queue
-from rq.executions import Execution
-from rq.utils import utcformat
+from rq.job import Job as RqJob
 
 from jobs.errors import JobUnreadable
 from jobs.redis import keys
+from jobs.redis.job_records import LONE_RETRIES, JobRecord
+from jobs.redis.keys import QueueName
 from jobs.redis.queued import drop_unreadable
-from jobs.redis.queues import queues_of
-from jobs.redis.rq_job import LONE_RETRIES, DataJob
+from jobs.redis.queues import popped_key, queue_key, queues_of
 
 from ..engine.active import ActiveJob
 from ..engine.held_jobs import Claim
 from ..stepping.runner import Runner
-from .recovery import EXECUTION_TTL
 
 log = logging.getLogger(__name__)
 
@@ -95,23 +93,6 @@ return taken
 """
 )
 
-# Carries out commands, each of which follows its length, if the worker ARGV[2] may start the job ARGV[1]: if the job is
-# still popped, or if this worker has started it by a try whose reply was lost. The entry is removed last, so that a
-# command that Redis refuses leaves a job that can be started again.
-_START = """
-if not redis.call('LPOS', KEYS[1], ARGV[1]) then
-  local record = redis.call('HMGET', KEYS[2], 'status', 'worker_name')
-  if record[1] ~= 'started' or record[2] ~= ARGV[2] then return 0 end
-end
-local i = 3
-while i <= #ARGV do
-  redis.call(unpack(ARGV, i + 1, i + ARGV[i]))
-  i = i + 1 + ARGV[i]
-end
-redis.call('LREM', KEYS[1], 1, ARGV[1])
-return 1
-"""
-
 
 class Claims:
     """The queues of all versions of models that are served.
@@ -129,34 +110,36 @@ class Claims:
     def serve(self, runners: Mapping[str, Runner]) -> None:
         """Replaces the versions of models whose queues are used, by ref."""
         self._runners = runners
-        names = (name for ref in sorted(runners) for name in queues_of(ref))
-        self._feeds = {str(name): name for name in sorted(names, key=lambda name: name.urgency)}
 
     @property
-    def queue_names(self) -> list[str]:
-        """The names of all queues, the most urgent first."""
-        return list(self._feeds)
+    def queues(self) -> list[QueueName]:
+        """All queues, the most urgent first."""
+        return sorted((name for ref in sorted(self._runners) for name in queues_of(ref)), key=lambda name: name.urgency)
 
-    def room(self, queue: Queue, held: Collection[Claim], *, crowded: bool = False) -> int:
+    def room(self, queue: QueueName, held: Collection[Claim], *, crowded: bool = False) -> int:
         """Returns how many jobs of this queue would get a slot: the slots that no held job as urgent has.
 
         `CROWDED` jobs per slot are allowed if it is crowded, here and below.
         """
         if any(claim.wants_no_company for claim in held):
             return 0
-        name = self._feeds[queue.name]
-        rivals = [self._feeds[claim.queue.name] for claim in held if claim.queue.name in self._feeds]
-        slots = self._runners[name.ref].slots * (CROWDED if crowded else 1)
-        return max(0, slots - sum(each.ref == name.ref and each.urgency <= name.urgency for each in rivals))
+        rivals = [claim.queue for claim in held if claim.queue.ref == queue.ref]
+        slots = self._runners[queue.ref].slots * (CROWDED if crowded else 1)
+        return max(0, slots - sum(each.urgency <= queue.urgency for each in rivals))
 
     def has_news(
-        self, queues: Sequence[Queue], held: Collection[Claim], actives: Collection[ActiveJob], *, crowded: bool = False
+        self,
+        queues: Sequence[QueueName],
+        held: Collection[Claim],
+        actives: Collection[ActiveJob],
+        *,
+        crowded: bool = False,
     ) -> bool:
         """Returns whether there may be jobs to claim, and marks the jobs in flight that were cancelled.
 
         It sends a single command as long as there is neither, because a busy worker asks 50 times a second.
         """
-        waiting = [queue.key for queue in queues if self.room(queue, held, crowded=crowded)]
+        waiting = [queue_key(queue) for queue in queues if self.room(queue, held, crowded=crowded)]
         flags = {keys.cancel(active.job.id): active for active in actives if not active.cancel}
         if not (waiting or flags) or not self._client.exists(*waiting, *flags):
             return False
@@ -165,72 +148,48 @@ class Claims:
                 active.cancel = flag is not None
         return True
 
-    def make_room(self, queues: Sequence[Queue], actives: Collection[ActiveJob]) -> None:
+    def make_room(self, queues: Sequence[QueueName], actives: Collection[ActiveJob]) -> None:
         """Releases all running jobs if a suspect waits and no idle worker has taken it since the last call."""
-        names = [queue.key for queue in queues]
+        names = list(map(queue_key, queues))
         waits = bool(actives) and bool(self._client.eval(_SUSPECT_WAITS, len(names), *names, *_facts()))
         if waits and self._suspect_waited and not any(active.alone for active in actives):
             for active in actives:
                 active.release = True
         self._suspect_waited = waits
 
-    def take(
-        self, queues: Sequence[Queue], held: Collection[Claim], *, crowded: bool = False
-    ) -> list[tuple[DataJob, Queue]]:
+    def take(self, queues: Sequence[QueueName], held: Collection[Claim], *, crowded: bool = False) -> list[Claim]:
         """Takes off their queues all jobs that would get a slot in addition to the held ones, in one round trip.
 
         None is lost: until a job starts, RQ's intermediate queue has it. A suspect is taken only without company.
         """
-        names = [key for queue in queues for key in (queue.key, queue.intermediate_queue.key)]
+        names = [key(queue) for queue in queues for key in (queue_key, popped_key)]
         facts: list[str | int] = []
         for queue in queues:
-            facts += self._feeds[queue.name].ref, self._feeds[queue.name].urgency
+            facts += queue.ref, queue.urgency
             facts += self.room(queue, held, crowded=True) if crowded else 0, self.room(queue, held)
-        jobs: list[tuple[DataJob, Queue]] = []
-        while not jobs:  # as long as only entries are found that are not jobs
+        claims: list[Claim] = []
+        while not claims:  # as long as only entries are found that are not jobs
             found: Any = self._client.eval(_TAKE, len(names), *names, *_facts(), int(not held), *facts)
-            for number, entry, record in found:
-                queue = queues[number - 1]
-                job = self._read(entry, dict(zip(record[::2], record[1::2], strict=True)), queue)
-                if job is not None:
-                    jobs.append((job, queue))
+            for number, entry, fields in found:
+                record = self._read(entry, dict(zip(fields[::2], fields[1::2], strict=True)), queues[number - 1])
+                if record is not None:
+                    claims.append(Claim(record))
             if not found:
                 break
-        return jobs
+        return claims
 
-    def _read(self, entry: bytes, record: dict[bytes, bytes], queue: Queue) -> DataJob | None:
-        """Returns the job that an entry of a queue names, or None after removing an entry that names none."""
+    def _read(self, entry: bytes, fields: Mapping[bytes, bytes], queue: QueueName) -> JobRecord | None:
+        """Returns the record of the job that an entry of a queue names; None after removing one that names none."""
         try:
-            job = DataJob.of(entry.decode(), record, self._client)
-            if job.origin != queue.name:
+            record = JobRecord.of(entry.decode(), fields)
+            if record.queue != queue:
                 raise JobUnreadable("the job belongs in another queue")
-            _ = job.func_name, job.kwargs  # RQ reads them when it starts a job, and would raise there
-            return job
+            return record
         except Exception as error:
-            drop_unreadable(self._client, queue.intermediate_queue.key, entry, error)
+            drop_unreadable(self._client, popped_key(queue), entry, error)
             return None
 
 
 def _facts() -> tuple[int | str | float, ...]:
     """Returns the first arguments of both scripts."""
-    return LOOKAHEAD, DataJob.key_for(""), LONE_RETRIES, time.time()
-
-
-def add_start(pipe: Any, job: DataJob, queue: Queue, worker_name: str) -> Execution:
-    """Adds to a pipeline all that RQ writes when a job starts. It may be sent repeatedly, and writes only our jobs.
-
-    A popped job whose worker was frozen was given back, and may have ended since.
-
-    The answer in the pipeline is 1 if the job is ours, else 0.
-    """
-    writes: Any = job.connection.pipeline()  # collects what RQ writes, and is never executed
-    execution = Execution.create(job, EXECUTION_TTL, pipeline=writes)
-    first = job.started_at
-    job.prepare_for_execution(worker_name, pipeline=writes)
-    if first is not None:  # by another worker; with it the wait in the queue ended
-        job.started_at = first
-        writes.hset(job.key, "started_at", utcformat(first))
-    writes.persist(job.key)
-    commands = [part for command, _ in writes.command_stack for part in (len(command), *command)]
-    pipe.eval(_START, 2, queue.intermediate_queue.key, job.key, job.id, worker_name, *commands)
-    return execution
+    return LOOKAHEAD, RqJob.key_for(""), LONE_RETRIES, time.time()

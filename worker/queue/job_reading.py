@@ -1,4 +1,4 @@
-"""Reads a job of RQ: checks it, and fetches its uploads and the snapshot that an earlier worker may have left."""
+"""Reads a job: checks it, and fetches its uploads and the snapshot that an earlier worker may have left."""
 
 import hashlib
 import re
@@ -8,7 +8,7 @@ from torch import Tensor
 from jobs.conditions import uploads_of
 from jobs.contract import TASK, Job
 from jobs.errors import JobUnreadable
-from jobs.redis.rq_job import DataJob
+from jobs.redis.job_records import JobRecord
 from jobs.store.result_store import ResultStore
 from model.conditions import SHA256
 from model.images import from_png
@@ -33,7 +33,7 @@ class ModelIsMissing(JobUnreadable):
         self.job, self.ref = job, ref
 
 
-def read_job(rq_job: DataJob, models: Models, store: ResultStore, *, attempt: str) -> ActiveJob:
+def read_job(record: JobRecord, models: Models, store: ResultStore, *, attempt: str) -> ActiveJob:
     """Makes a claimed job ready to step.
 
     Args:
@@ -47,7 +47,7 @@ def read_job(rq_job: DataJob, models: Models, store: ResultStore, *, attempt: st
         PlanError: if the model has no such run.
         StoreUnavailable: if the store does not return the job's uploads or its snapshot.
     """
-    job = decode(rq_job)
+    job = decode(record)
     for model, ref in zip(job.models, job.refs, strict=True):
         if ref not in models.runners:
             raise ModelIsLoading(model) if model in models.coming else ModelIsMissing(job, ref)
@@ -57,29 +57,29 @@ def read_job(rq_job: DataJob, models: Models, store: ResultStore, *, attempt: st
         raise JobUnreadable(f"{job.models[-1]} has another number of channels than when the job was accepted")
     hashes = [picture.sha256 for picture in job.pictures] + uploads_of(job.params, runner.checkpoint.config.conditions)
     sent = [_sent(job, each, store) for each in hashes]
-    snapshot = None if rq_job.is_fresh else store.snapshot(job.id)
+    snapshot = None if record.is_fresh else store.snapshot(job.id)
     active = activate(job, runner, upscaler=upscaler, sent=sent, attempt=attempt, snapshot=snapshot)
-    active.has_snapshot = not rq_job.is_fresh
+    active.has_snapshot = not record.is_fresh
     return active
 
 
-def decode(rq_job: DataJob) -> Job:
+def decode(record: JobRecord) -> Job:
     """Returns the job in the form of our contract, for the versions that it is bound to.
 
     The stored function name is compared, never imported.
     """
-    if rq_job.func_name != TASK:
+    if record.function != TASK:
         raise JobUnreadable("the queue holds an entry that is not a job of difuso")
-    job = Job.decode(rq_job.kwargs.get("job"))
-    if job.id != rq_job.id:
+    job = Job.decode(record.arguments.get("job"))
+    if job.id != record.id:
         raise JobUnreadable("the job has another id than its record in RQ")
-    return job.bound_to(rq_job.versions)
+    return job.bound_to(record.versions)
 
 
-def known_job(rq_job: DataJob) -> Job | None:
+def known_job(record: JobRecord) -> Job | None:
     """Returns the job in a record; None if it cannot be read."""
     try:
-        return decode(rq_job)
+        return decode(record)
     except Exception:  # of whatever kind: it is no job
         return None
 

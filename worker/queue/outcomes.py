@@ -1,4 +1,4 @@
-"""Ends jobs: checks the fence, tells RQ, and then wakes the clients that wait. Each step can be repeated.
+"""Ends jobs: in RQ and in the backlog, and wakes the clients that wait, all as one script that can be repeated.
 
 Nothing is written for a job that has been given to another worker meanwhile: that worker ends it.
 """
@@ -6,23 +6,24 @@ Nothing is written for a job that has been given to another worker meanwhile: th
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 
-from jobs.contract import Job, JobState
-from jobs.redis import keys
-from jobs.redis.rq_job import DataJob
+from jobs.contract import FailureCode, Job, JobState, Progress
+from jobs.redis.job_records import JobRecord
 
 from ..engine.active import Finished
 from ..engine.failures import Cancelled, failure_code
 from ..engine.held_jobs import Claim, RunningJob
-from ..engine.results import Spent
 from ..metrics import WorkerMetrics
 from .job_reading import known_job
 from .reporting import Reporter
 from .rq_base import RqBase
+from .rq_scripts import End
 from .writers import Released, Stored, Writers
 
 if TYPE_CHECKING:
@@ -51,73 +52,42 @@ class Outcomes:
         for event in events.values():
             if isinstance(event, Stored) and isinstance(event.error, torch.AcceleratorError):
                 raise event.error
-        stored = {
-            running: event.spent
+        at = time.time()
+        ends = {
+            running: self._end_of(running, event, at=at)
             for running, event in events.items()
-            if isinstance(event, Stored) and event.spent is not None
+            if not isinstance(event, Released) or running.active.cancel
         }
-        outcomes = dict(zip(stored, self.succeed(stored), strict=True)) if stored else {}
-        for running, event in events.items():
-            if isinstance(event, Released):
-                cancelled = running.active.cancel
-                outcomes[running] = self.fail(running, Cancelled()) if cancelled else self.release(running)
-            elif event.error is not None:
-                outcomes[running] = self.fail(running, event.error)
+        owned = self._rq.retry_until_deadline(lambda: self._rq.end([*ends.values()], at=at)) if ends else []
+        outcomes = {
+            running: self._ended(running, ends[running].state, owned=its)
+            for running, its in zip(ends, owned, strict=True)
+        }
+        outcomes |= {running: self.release(running) for running in events if running not in ends}
         if self._spans is not None:
             for running, outcome in outcomes.items():
-                self._spans.left(running.active, outcome, stored.get(running))
+                event = events[running]
+                self._spans.left(running.active, outcome, event.spent if isinstance(event, Stored) else None)
 
-    def succeed(self, ended: Mapping[RunningJob, Spent]) -> list[str]:
-        """Ends jobs whose images are stored, all in one transaction. Returns their outcomes: `succeeded` or `lost`."""
-        tried: set[RunningJob] = set()
-
-        def commit() -> list[bool]:
-            with self._rq.transaction(running.rq_job for running in ended) as pipe:
-                owned = self._rq.owned(list(ended))
-                ours = [running for running, its in zip(ended, owned, strict=True) if its]
-                # After an earlier try a job may have ended so that only the reply was lost; or that try never arrived,
-                # and the job is another worker's.
-                done = [
-                    its or (running in tried and not self._rq.was_given_away(running.rq_job))
-                    for running, its in zip(ended, owned, strict=True)
-                ]
-                tried.update(ours)
-                if not ours:
-                    return done
-                for running in ours:
-                    self._rq.succeed(pipe, running, {"images": running.active.job.answers})
-                    self._reporter.ended(pipe, running, JobState.SUCCEEDED, encode_seconds=ended[running].seconds)
-                pipe.execute()
-            return done
-
-        owned = self._rq.retry_until_deadline(commit)
-        return [self._end(running, JobState.SUCCEEDED, owned=its) for running, its in zip(ended, owned, strict=True)]
-
-    def fail(self, running: RunningJob, error: BaseException) -> str:
-        """Ends a job that failed or was cancelled. Returns the outcome: `failed`, `cancelled` or `lost`."""
-        code = failure_code(error, running.active.job.trail)
-        state = JobState.CANCELLED if code is None else JobState.FAILED
-
-        def commit() -> bool:
-            if code is not None and self._rq.owns(running.rq_job, running.execution):
-                self._reporter.write(self._rq.connection, running.active, failure=code)
-            return self._rq.fail(running.rq_job, running.execution, error, stopped=code is None)
-
-        def announce() -> None:
-            with self._rq.connection.pipeline(transaction=False) as pipe:
-                self._reporter.ended(pipe, running, state, failure=code)
-                pipe.execute()
-
-        owned = self._rq.retry_until_deadline(commit)
-        if owned:
-            self._rq.retry_until_deadline(announce)
-        return self._end(running, state, owned=owned)
+    def _end_of(self, running: RunningJob, event: Finished | Stored | Released, *, at: float) -> End:
+        """Returns the end of a job whose images are stored, or that failed or was cancelled."""
+        result: Mapping[str, int] | str
+        if isinstance(event, Stored) and event.spent is not None:
+            state, result = JobState.SUCCEEDED, {"images": running.active.job.answers}
+            ending = self._reporter.ending(running, state, at=at, encode_seconds=event.spent.seconds)
+        else:
+            error = Cancelled() if isinstance(event, Released) else event.error
+            assert error is not None
+            code = failure_code(error, running.active.job.trail)
+            state, result = _state(code), ascii(error)  # its message may hold characters that cannot be encoded
+            ending = self._reporter.ending(running, state, at=at, failure=code)
+        return End(running, state, result, ending.progress.model_dump_json(), ending.model_dump_json())
 
     def release(self, claim: Claim) -> str:
         """Hands a job back to its queue, at the front. Returns the outcome, `handed back`."""
-        job_id = claim.rq_job.id
-        self._rq.retry_until_deadline(lambda: self._rq.hand_back(claim.rq_job, claim.queue, claim.execution))
-        self._rq.retry_until_deadline(lambda: self._reporter.requeued(job_id, _name(claim.queue.name).ref))
+        job_id = claim.record.id
+        self._rq.retry_until_deadline(lambda: self._rq.hand_back(claim))
+        self._rq.retry_until_deadline(lambda: self._reporter.requeued(job_id, claim.queue.ref))
         self._metrics.retried("drain")
         facts: dict[str, object] = {"job_id": job_id}
         if isinstance(claim, RunningJob):
@@ -127,25 +97,26 @@ class Outcomes:
 
     def refuse(self, claim: Claim, error: Exception) -> None:
         """Ends a claimed job that cannot start, or that was cancelled before it did."""
-        job, code = claim.rq_job, failure_code(error, {"job_id": claim.rq_job.id})
-        if code is not None:
-            self._rq.retry_until_deadline(lambda: self._reporter.not_started(job.id, code))
-        if self._rq.retry_until_deadline(lambda: self._rq.fail(job, claim.execution, error, stopped=code is None)):
-            self._end_refused(job, claim.queue.name, JobState.CANCELLED if code is None else JobState.FAILED)
+        code, at = failure_code(error, {"job_id": claim.record.id}), time.time()
+        progress = None if code is None else Progress(failure=code).model_dump_json()
+        end = End(claim, _state(code), ascii(error), progress)
+        if self._rq.retry_until_deadline(lambda: self._rq.end([end], at=at)) == [True]:
+            self._ended_unstarted(claim.record, end.state)
 
-    def give_up(self, jobs: Iterable[DataJob]) -> None:
+    def give_up(self, records: Iterable[JobRecord]) -> None:
         """Cleans up after jobs that no worker will run any more; RQ has been told that they failed."""
-        for job in jobs:
-            self._end_refused(job, job.origin, JobState.FAILED)
+        for record in records:
+            self._rq.retry_until_deadline(partial(self._reporter.changed, record.id))
+            self._ended_unstarted(record, JobState.FAILED)
 
-    def _end_refused(self, job: DataJob, queue: str, outcome: str) -> None:
-        self._rq.retry_until_deadline(lambda: self._reporter.changed(job.id))
-        self._writers.forget(job.id)
-        known, model = known_job(job), _name(queue).model
+    def _ended_unstarted(self, record: JobRecord, outcome: str) -> None:
+        self._writers.forget(record.id)
+        known, model = known_job(record), record.queue.model
         self._metrics.refused(known.kind if known else "unknown", model, outcome)
-        self._log_end(known, outcome, job_id=job.id, model=model, image_steps=job.resumed_at, seconds=0.0)
+        facts = {"job_id": record.id, "model": model, "image_steps": record.resumed_at, "seconds": 0.0}
+        self._log_end(known, outcome, **facts)
 
-    def _end(self, running: RunningJob, outcome: str, *, owned: bool) -> str:
+    def _ended(self, running: RunningJob, outcome: str, *, owned: bool) -> str:
         active = running.active
         if not owned:
             log.warning("a job was given to another worker, or has already ended", extra=active.job.trail)
@@ -170,8 +141,5 @@ class Outcomes:
         log.info("job ended", extra={**asked, **facts, "worker": self._rq.name, "outcome": outcome})
 
 
-def _name(queue: str) -> keys.QueueName:
-    """Returns the parts of the name of a queue that this worker has claimed from."""
-    name = keys.QueueName.read(queue)
-    assert name is not None
-    return name
+def _state(code: FailureCode | None) -> JobState:
+    return JobState.CANCELLED if code is None else JobState.FAILED

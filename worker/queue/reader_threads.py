@@ -5,17 +5,18 @@ Meanwhile all other jobs continue, and the claim is kept alive. A worker that is
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
 import torch
+from rq.job import Job as RqJob
 
 from jobs.contract import Job
 from jobs.errors import StoreUnavailable
 from jobs.redis import keys
-from jobs.redis.rq_job import PUT_OFF_AT, PUT_OFFS
+from jobs.redis.job_records import PUT_OFF_AT, PUT_OFFS
 from jobs.store.result_store import ResultStore
 
 from ..device.cores import use_one_core
@@ -113,20 +114,22 @@ class JobReaders:
         if error is not None and type(error) in OF_THE_MOMENT:
             self._put_off(claim, error)
         elif error is not None:  # whatever the error, only this job may fail
-            log.warning("a job cannot be started", extra={"job_id": claim.rq_job.id, "error": repr(error)})
+            log.warning("a job cannot be started", extra={"job_id": claim.record.id, "error": repr(error)})
             self._outcomes.refuse(claim, error)
-        elif claim.rq_job.put_off_at:
-            self._rq.retry_until_deadline(lambda: self._rq.connection.hdel(claim.rq_job.key, PUT_OFF_AT, PUT_OFFS))
+        elif claim.record.put_off_at:
+            self._rq.retry_until_deadline(
+                lambda: self._rq.connection.hdel(RqJob.key_for(claim.record.id), PUT_OFF_AT, PUT_OFFS)
+            )
         return event.active
 
-    def drop_lost(self) -> None:
+    def drop(self, lost: Collection[Claim]) -> None:
         """Forgets jobs that another worker has now, because this one was frozen."""
-        self.claims = [claim for claim, ours in zip(self.claims, self._rq.owned(self.claims), strict=True) if ours]
+        self.claims = [claim for claim in self.claims if claim not in lost]
 
     def drop_cancelled(self) -> None:
         """Ends jobs that were cancelled while they were being read, without waiting for the store."""
         if self.claims:
-            flags = self._rq.connection.mget([keys.cancel(claim.rq_job.id) for claim in self.claims])
+            flags = self._rq.connection.mget([keys.cancel(claim.record.id) for claim in self.claims])
             for claim, flag in zip(list(self.claims), flags, strict=True):
                 if flag is not None:
                     self.claims.remove(claim)
@@ -143,7 +146,7 @@ class JobReaders:
 
     def _do_read(self, claim: Claim, models: Models) -> None:
         try:
-            event = JobRead(claim, read_job(claim.rq_job, models, self._store, attempt=claim.execution.id))
+            event = JobRead(claim, read_job(claim.record, models, self._store, attempt=claim.execution))
         except Exception as error:
             event = JobRead(claim, error=error)
         self._tell(event)
@@ -155,14 +158,14 @@ class JobReaders:
         wait much longer than that, in a long queue or while no worker runs. So it must also have been put off
         `MIN_PUT_OFFS` times.
         """
-        job = claim.rq_job
-        patience = max(job.timeout or 0, self._store_wait if isinstance(error, StoreUnavailable) else 0)
-        if self._rq.retry_until_deadline(lambda: self._rq.connection.exists(keys.cancel(job.id))):
+        record = claim.record
+        patience = max(record.timeout, self._store_wait if isinstance(error, StoreUnavailable) else 0)
+        if self._rq.retry_until_deadline(lambda: self._rq.connection.exists(keys.cancel(record.id))):
             self._outcomes.refuse(claim, Cancelled())
-        elif job.put_offs >= MIN_PUT_OFFS and time.time() - job.put_off_at > patience:
+        elif record.put_offs >= MIN_PUT_OFFS and time.time() - record.put_off_at > patience:
             self._outcomes.refuse(claim, error)
         else:
-            log.warning("a job goes back to its queue: %s", error, extra={"job_id": job.id})
+            log.warning("a job goes back to its queue: %s", error, extra={"job_id": record.id})
             if isinstance(error, ModelIsMissing):
                 self._rq.retry_until_deadline(partial(self._bind, error.job, self._models))
-            self._rq.retry_until_deadline(lambda: self._rq.hand_back(job, claim.queue, claim.execution, at_front=False))
+            self._rq.retry_until_deadline(lambda: self._rq.hand_back(claim, at_front=False))

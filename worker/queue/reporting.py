@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any
 
 import redis
+from rq.job import Job as RqJob
 
 from jobs.contract import FailureCode, JobState, Progress
 from jobs.kinds import KINDS
@@ -15,7 +16,6 @@ from jobs.redis.events import Ending, preview_channel, status_channel
 from jobs.redis.index import enter
 from jobs.redis.queue import wake
 from jobs.redis.queues import known_queues
-from jobs.redis.rq_job import DataJob
 from jobs.redis.workers import ModelReport, WorkerReport, prune_reports, publish_report
 from jobs.understanding import understood_here
 from model.folders.version import model_of
@@ -65,31 +65,20 @@ class Reporter:
         """Adds the progress of jobs to a pipeline; its last answer is for `_note_watchers`."""
         seconds = forecast(among)
         for active in actives:
-            self.write(pipe, active, eta_seconds=seconds[active])
+            progress = self.progress_of(active, eta_seconds=seconds[active])
+            pipe.set(keys.progress(active.job.id), progress.model_dump_json(), ex=self._ttl)
             pipe.hset(keys.backlog(active.job.ref), active.job.id, active.left)
             pipe.publish(status_channel(active.job.id), "{}")
         pipe.pubsub_numsub(*[preview_channel(active.job.id) for active in actives])
 
-    def write(
-        self,
-        client: Any,
-        active: ActiveJob,
-        *,
-        eta_seconds: float | None = None,
-        encode_seconds: float = 0.0,
-        failure: FailureCode | None = None,
-    ) -> Progress:
-        """Writes one job's progress, and why it is about to fail, through a client or a pipeline, and returns it."""
-        progress = Progress(
+    def progress_of(self, active: ActiveJob, **facts: Any) -> Progress:
+        """Returns the progress of a job, with further facts."""
+        return Progress(
             image_steps=active.image_steps,
-            eta_seconds=eta_seconds,
             denoise_seconds=active.denoise_seconds,
-            encode_seconds=encode_seconds,
-            failure=failure,
             resumed_at=active.resumed_at,
+            **facts,
         )
-        client.set(keys.progress(active.job.id), progress.model_dump_json(), ex=self._ttl)
-        return progress
 
     def not_started(self, job_id: str, code: FailureCode, reason: str | None = None) -> None:
         """Writes why a job that never took a step is about to fail; `reason` is for its client."""
@@ -105,21 +94,18 @@ class Reporter:
         self.changed(job_id)
         wake(self._client, ref)
 
-    def ended(self, pipe: Any, running: RunningJob, state: JobState, **facts: Any) -> None:
-        """Adds the end of a job to a pipeline, with facts for `write`: its clients wake with its status."""
-        job, rq_job = running.active.job, running.rq_job
-        assert rq_job.started_at is not None
-        assert rq_job.ended_at is not None
-        ending = Ending(
+    def ending(self, running: RunningJob, state: JobState, *, at: float, **facts: Any) -> Ending:
+        """Returns what clients hear of the end of a job, with facts for `progress_of`."""
+        record = running.record
+        assert record.started_at is not None
+        return Ending(
             state=state,
-            started_at=rq_job.started_at.timestamp(),
-            ended_at=rq_job.ended_at.timestamp(),
-            attempts=1 + rq_job.deaths,
-            progress=self.write(pipe, running.active, **facts),
-            versions=job.versions,
+            started_at=record.started_at,
+            ended_at=at,
+            attempts=1 + record.deaths,
+            progress=self.progress_of(running.active, **facts),
+            versions=running.active.job.versions,
         )
-        pipe.hdel(keys.backlog(job.ref), job.id)
-        pipe.publish(status_channel(job.id), ending.model_dump_json())
 
     def worker(self, name: str) -> None:
         """Publishes this worker's models and their speed, and deletes the reports of workers that are silent."""
@@ -163,7 +149,7 @@ class Reporter:
             ids: list[Any] = self._client.hkeys(keys.backlog(ref))
             with self._client.pipeline(transaction=False) as pipe:
                 for job_id in ids:
-                    pipe.hget(DataJob.key_for("").encode() + job_id, "status")
+                    pipe.hget(RqJob.key_for("").encode() + job_id, "status")
                 states = pipe.execute()
             over = {job_id for job_id, state in zip(ids, states, strict=True) if state not in (b"queued", b"started")}
             if over & seen:

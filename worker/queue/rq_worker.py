@@ -23,9 +23,9 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 import redis
-from rq import Queue
 
 from jobs.redis import keys
+from jobs.redis.keys import QueueName
 from jobs.store.result_store import ResultStore
 from model.allocator import give_back
 
@@ -81,7 +81,7 @@ class EngineWorker(RqBase):
     ) -> None:
         self._models = models = follower.models
         self._claims = Claims(client, models.runners)
-        super().__init__(client, self._claims.queue_names, name=f"difuso-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+        super().__init__(client, self._claims.queues, name=f"difuso-{os.getpid()}-{uuid.uuid4().hex[:8]}")
         self._follower = follower
         self._metrics = metrics
         self._settings = settings
@@ -163,11 +163,11 @@ class EngineWorker(RqBase):
     def _beat(self) -> None:
         if self._pacer.is_due("sweep", SWEEP_SECONDS):  # first: on a full disk Redis may refuse all that follows
             self._writers.sweep(self._settings.result_ttl + SWEEP_MARGIN)
-        self.beat(self._held)
-        for active, ours in zip(self._running, self.owned([*self._running.values()]), strict=True):
-            active.cancel = active.cancel or not ours  # if this worker was frozen, it may be another's
-        self._readers.drop_lost()
-        self._follower.forget(self._superseded.idle(self._models.superseded, self._held, self._running))
+        lost = self.beat(self._held)  # to others, if this worker was frozen
+        for active, running in self._running.items():
+            active.cancel = active.cancel or running in lost
+        self._readers.drop(lost)
+        self._follower.forget(self._superseded.idle(self._models.superseded, self._running))
         self._follower.look()
         self._reporter.worker(self.name)
         self._reporter.tidy_backlog()
@@ -185,7 +185,7 @@ class EngineWorker(RqBase):
         self._models = self._reporter.models = models
         self._claims.serve(models.runners)
         self._readers.serve(models)
-        self.listen_to(self._claims.queue_names)
+        self.queues = self._claims.queues
         if (models.runners, models.refused) != known:
             self._pacer.put_off("beat", 0)  # so that front ends hear of it at once
 
@@ -195,7 +195,7 @@ class EngineWorker(RqBase):
         except redis.RedisError:
             self.note_trouble()
 
-    def _claim_all(self, queues: Sequence[Queue]) -> None:
+    def _claim_all(self, queues: Sequence[QueueName]) -> None:
         """Claims jobs while there is room. It blocks up to IDLE_SECONDS if the worker holds no jobs.
 
         While claims are put off, it only looks for jobs that were cancelled.
@@ -216,11 +216,8 @@ class EngineWorker(RqBase):
             popped = self._claims.take(queues, self._held, crowded=crowded)
             if not popped:
                 return
-            for (rq_job, waiting), execution in zip(
-                popped, self.retry_until_deadline(lambda: self.start(popped)), strict=True
-            ):
-                if execution is not None:
-                    self._readers.read(Claim(rq_job, waiting, execution))
+            for claim in self.retry_until_deadline(lambda: self.start(popped)):
+                self._readers.read(claim)
         except redis.RedisError:
             # No job is lost: it is either still queued, or popped and found again by `recover`.
             self.note_trouble()
@@ -235,8 +232,8 @@ class EngineWorker(RqBase):
                 self._pacer.put_off("claim", pause)
             claim, active = event.claim, self._readers.take(event)
             if active is not None:
-                active.alone = claim.rq_job.is_suspect
-                begun.append(RunningJob(claim.rq_job, claim.queue, claim.execution, active))
+                active.alone = claim.record.is_suspect
+                begun.append(RunningJob(claim.record, claim.execution, active=active))
         if begun:
             self._announce(begun)
 
@@ -244,7 +241,7 @@ class EngineWorker(RqBase):
         """Publishes that jobs start, and lets the engine step them."""
         actives = [running.active for running in begun]
         for running in begun:
-            self.retry_until_deadline(partial(self.credit, running.rq_job, running.active.resumed_at))
+            self.retry_until_deadline(partial(self.credit, running.record, running.active.resumed_at))
         self.retry_until_deadline(lambda: self._reporter.started(actives, among=[*self._running, *actives]))
         for running in begun:
             active = running.active

@@ -12,16 +12,16 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import redis
+from rq.job import Job as RqJob
 from rq.job import JobStatus as RqStatus
 
 from jobs import understanding
 from jobs.contract import FailureCode, Job
-from jobs.errors import JobUnreadable
+from jobs.redis.job_records import VERSIONS, JobRecord
 from jobs.redis.keys import QueueName
 from jobs.redis.queue import wake
 from jobs.redis.queued import bind_queued, drop_unreadable, end_queued
 from jobs.redis.queues import known_queues, queue_key
-from jobs.redis.rq_job import VERSIONS, DataJob
 from jobs.redis.workers import WorkerReport, ask_reports, held_refs, live_reports, read_reports, refusal
 
 from ..engine.models import Models
@@ -47,7 +47,7 @@ class Stranded:
         self._ttl = 2 * settings.result_ttl
         self._since: dict[QueueName, float] = {}
 
-    def look(self, models: Models) -> list[DataJob]:
+    def look(self, models: Models) -> list[JobRecord]:
         """Binds and ends jobs; returns those that it ended. Several workers may look at once."""
         names = known_queues(self._client)
         with self._client.pipeline(transaction=False) as pipe:
@@ -59,7 +59,7 @@ class Stranded:
         waiting = [name for name, length in zip(names, lengths, strict=True) if length]
         left = [name for name in waiting if not any(_takes(worker, name) for worker in workers)]
         self._since = {name: self._since.get(name, now) for name in left}
-        ended: list[DataJob] = []
+        ended: list[JobRecord] = []
         for name, since in self._since.items():
             if now - since >= BIND_SECONDS and name.contract <= understanding.CONTRACT:
                 self._bind(name, models, workers)
@@ -75,7 +75,7 @@ class Stranded:
         if newest is None or any(all(map(each.holds, job.refs)) for each in live_reports(self._client)):
             return
         versions = (*job.versions[:1], models.runners[newest].checkpoint.version)
-        self._client.hset(DataJob.key_for(job.id), VERSIONS, json.dumps(versions))
+        self._client.hset(RqJob.key_for(job.id), VERSIONS, json.dumps(versions))
 
     def _bind(self, name: QueueName, models: Models, workers: Sequence[WorkerReport]) -> None:
         target = models.newest(name.model)
@@ -88,10 +88,10 @@ class Stranded:
                     log.info("job bound to another version", extra={**job.trail, "from": job.ref, "to": bound.ref})
         wake(self._client, target)
 
-    def _end(self, name: QueueName, workers: Sequence[WorkerReport], *, seconds: float) -> Iterator[DataJob]:
+    def _end(self, name: QueueName, workers: Sequence[WorkerReport], *, seconds: float) -> Iterator[JobRecord]:
         """Ends the jobs of a queue that has been left so long that nobody will take them; yields them."""
         reason = refusal(name.ref, workers) if seconds >= REFUSED_SECONDS else None
-        for rq_job, job in self._jobs(name) if reason or seconds >= self._version_wait else ():
+        for record, job in self._jobs(name) if reason or seconds >= self._version_wait else ():
             if reason is not None:
                 code = FailureCode.REFUSED
             elif job is None:
@@ -100,27 +100,25 @@ class Stranded:
                 code = FailureCode.VERSION_GONE
             else:
                 continue  # workers of this model may come back, however late
-            self._reporter.not_started(rq_job.id, code, reason)
-            if end_queued(self._client, rq_job.id, name, RqStatus.FAILED, ttl=self._ttl):
-                facts = {"job_id": rq_job.id, "ref": name.ref, "contract": name.contract, "code": code.value}
+            self._reporter.not_started(record.id, code, reason)
+            if end_queued(self._client, record.id, name, RqStatus.FAILED, ttl=self._ttl):
+                facts = {"job_id": record.id, "ref": name.ref, "contract": name.contract, "code": code.value}
                 log.warning("a job ends that no worker takes", extra=facts)
-                yield rq_job
+                yield record
 
-    def _jobs(self, name: QueueName) -> Iterator[tuple[DataJob, Job | None]]:
+    def _jobs(self, name: QueueName) -> Iterator[tuple[JobRecord, Job | None]]:
         """Yields the jobs of a queue; None in place of one that only a newer difuso can read."""
         entries: Any = self._client.lrange(queue_key(name), 0, LOOKAHEAD - 1)
-        for entry, record in self._records(entries):
+        for entry, fields in self._records(entries):
             try:
-                rq_job = DataJob.of(entry.decode("ascii"), record, self._client)
-                if rq_job.origin != str(name):
-                    if QueueName.read(rq_job.origin) is not None:
-                        continue  # another worker has just bound it
-                    raise JobUnreadable("the job belongs in another queue")
-                job = None if name.contract > understanding.CONTRACT else decode(rq_job)
+                record = JobRecord.of(entry.decode(), fields)
+                if record.queue != name:
+                    continue  # another worker has just bound it
+                job = None if name.contract > understanding.CONTRACT else decode(record)
             except Exception as error:  # of whatever kind: it is no job
                 drop_unreadable(self._client, queue_key(name), entry, error)
             else:
-                yield rq_job, job
+                yield record, job
 
     def _records(self, entries: Sequence[bytes]) -> Iterator[tuple[bytes, Any]]:
         """Yields each entry with the record of the job that it names."""
@@ -128,7 +126,7 @@ class Stranded:
             some = entries[first : first + AT_ONCE]
             with self._client.pipeline(transaction=False) as pipe:
                 for entry in some:
-                    pipe.hgetall(DataJob.key_for("").encode() + entry)
+                    pipe.hgetall(RqJob.key_for("").encode() + entry)
                 yield from zip(some, pipe.execute(), strict=True)
 
 

@@ -220,16 +220,16 @@ class Reading:
         job = make_job(Generation(), steps=3).model_copy(update={"model": model, "versions": (version,)})
         call = {"job": job.model_dump(mode="json")}
         record = SimpleNamespace(
-            id=job.id, func_name=TASK, is_fresh=True, put_off_at=0.0, put_offs=0, versions=(), timeout=60, kwargs=call
+            id=job.id, function=TASK, is_fresh=True, put_off_at=0.0, put_offs=0, versions=(), timeout=60, arguments=call
         )
-        self.claim = Claim(cast(Any, record), cast(Any, None), cast(Any, SimpleNamespace(id="one")))
+        self.claim = Claim(cast(Any, record), "one")
         self.events: queue.SimpleQueue[JobRead] = queue.SimpleQueue()
         self.refused: list[Exception] = []
         self.handed_back: list[Any] = []
         rq = SimpleNamespace(
             retry_until_deadline=lambda call: call(),
             connection=SimpleNamespace(exists=lambda key: 0),
-            hand_back=lambda job, *_, at_front: self.handed_back.append((job, at_front)),
+            hand_back=lambda claim, *, at_front: self.handed_back.append((claim, at_front)),
         )
         outcomes = SimpleNamespace(refuse=lambda claim, error: self.refused.append(error))
         self.readers = JobReaders(
@@ -298,7 +298,7 @@ def test_a_job_of_a_model_that_is_refused_or_unknown_goes_back(
     refused.readers.serve(follower.models)
     assert refused.readers.take(refused.events.get(timeout=60)) is None
     for each in (unknown, refused):
-        assert each.handed_back == [(each.claim.rq_job, False)], "another worker may hold its version"
+        assert each.handed_back == [(each.claim, False)], "another worker may hold its version"
         assert (each.refused, each.readers.claims) == ([], [])
     follower.close()
 

@@ -139,7 +139,7 @@ def test_a_lost_device_that_a_writer_notices_first_ends_no_job(tmp_path: Path, m
     event = events.get(timeout=10)
     writers.close()
     outcomes = Outcomes(cast(Any, None), cast(Any, None), writers, cast(Any, None))
-    monkeypatch.setattr(outcomes, "fail", lambda running, error: ended.append(error))
+    monkeypatch.setattr(outcomes, "_end_of", lambda running, event, at: ended.append(event))
     with pytest.raises(torch.AcceleratorError) as caught:
         outcomes.end({cast(Any, object()): event})
     assert (caught.value, ended) == (lost, [])

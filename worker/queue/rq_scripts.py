@@ -1,0 +1,274 @@
+"""What a worker writes into RQ's records: the start, heartbeat, end, return and recovery of jobs, each as one script.
+
+RQ's own worker runs one job at a time, in several round trips each. So difuso writes the layout of RQ 3 itself, as far
+as RQ's tools read it:
+
+| key | content | read by |
+| --- | --- | --- |
+| rq:queue:NAME | list of waiting jobs | `rq info`, `Queue` |
+| rq:queue:NAME:intermediate | list of jobs that were popped and not started | `Queue.intermediate_queue` |
+| rq:wip:NAME | JOB:EXECUTION, by the time when its heartbeat expires | `rq info`, `StartedJobRegistry` |
+| rq:finished:NAME, rq:failed:NAME | jobs, by the time when they are forgotten | `rq info`, the registries |
+| rq:job:JOB | status, worker_name, last_heartbeat, started_at, ended_at, enqueued_at, retries_left | `Job.fetch` |
+| rq:results:JOB | stream: type, worker_name, execution_id, and return_value or exc_string | `Job.latest_result` |
+
+RQ's keys of executions and of workers are not written: its tools do without.
+
+**The fence** is the entry in rq:wip. While it is there, the job belongs to that execution, which is one try of one
+worker. Whoever recovers the job removes it. Every script looks at it first, and writes nothing for a job without it. So
+a script may be sent again, as after a lost reply: a repeated call changes nothing and has the same answer. Each script
+answers for each of its jobs.
+"""
+
+import base64
+import json
+import time
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import IntEnum
+from typing import Any
+
+from rq.job import Job as RqJob
+from rq.job import JobStatus as RqStatus
+from rq.results import Result
+from rq.utils import utcformat
+
+from jobs.contract import JobState
+from jobs.redis import keys
+from jobs.redis.events import status_channel
+from jobs.redis.job_records import DEATHS, ENDED_BY, MAX_DEATHS, PUT_OFF_AT, PUT_OFFS
+from jobs.redis.keys import QueueName
+from jobs.redis.queues import failed_key, finished_key, popped_key, queue_key, running_key
+
+from ..engine.held_jobs import Claim
+
+EXECUTION_TTL = 12  # seconds that a heartbeat is valid: three may be missed before another worker gets the job
+
+RQ_STATES = {
+    JobState.SUCCEEDED: RqStatus.FINISHED,
+    JobState.FAILED: RqStatus.FAILED,
+    JobState.CANCELLED: RqStatus.STOPPED,
+}
+
+
+class Answer(IntEnum):
+    """What a script says about a job."""
+
+    LOST = 0  # another worker has it, or it has ended
+    OURS = 1
+    GONE = 2  # Redis has lost the record, so no other worker has the job either
+
+
+# What follows from the fence for a job that is not ours.
+_WHOSE = f"""
+local function whose(record) return redis.call('EXISTS', record) == 1 and {Answer.LOST:d} or {Answer.GONE:d} end
+"""
+# The popped job is removed last, so that a command that Redis refuses leaves a job that can be started again. Answers
+# when the first worker started each job, or nothing for a job that is another's by now.
+_START = """
+local worker, now, expires, answers = ARGV[1], ARGV[2], ARGV[3], {}
+for i = 1, #KEYS / 3 do
+  local popped, record, running = unpack(KEYS, 3 * i - 2, 3 * i)
+  local id, entry = ARGV[2 * i + 2], ARGV[2 * i + 3]
+  if redis.call('LPOS', popped, id) then
+    redis.call('HSET', record, 'status', 'started', 'worker_name', worker, 'last_heartbeat', now)
+    if (redis.call('HGET', record, 'started_at') or '') == '' then redis.call('HSET', record, 'started_at', now) end
+    redis.call('PERSIST', record)
+    redis.call('ZADD', running, expires, entry)
+    redis.call('LREM', popped, 1, id)
+  end
+  answers[i] = redis.call('ZSCORE', running, entry) and redis.call('HGET', record, 'started_at')
+end
+return answers
+"""
+_BEAT = (
+    _WHOSE
+    + f"""
+local answers = {{}}
+for i = 1, #KEYS, 2 do
+  local running, entry = KEYS[i + 1], ARGV[(i + 3) / 2]
+  if redis.call('ZSCORE', running, entry) then
+    redis.call('ZADD', running, 'XX', ARGV[1], entry)
+    answers[#answers + 1] = {Answer.OURS:d}
+  else
+    answers[#answers + 1] = whose(KEYS[i])
+  end
+end
+return answers
+"""
+)
+_END = (
+    _WHOSE
+    + f"""
+local answers = {{}}
+for i, text in ipairs(ARGV) do
+  local record, running, registry, results, backlog, progress = unpack(KEYS, 6 * i - 5, 6 * i)
+  local job = cjson.decode(text)
+  if redis.call('ZREM', running, job.entry) == 1 then
+    redis.call('HSET', record, 'status', job.status, 'ended_at', job.ended_at, '{ENDED_BY}', job.entry)
+    redis.call('EXPIRE', record, job.ttl)
+    redis.call('ZADD', registry, job.forgotten_at, job.id)
+    redis.call('XADD', results, '*', unpack(job.result))
+    redis.call('EXPIRE', results, job.ttl)
+    redis.call('HDEL', backlog, job.id)
+    if job.progress then redis.call('SET', progress, job.progress, 'EX', job.ttl) end
+    redis.call('PUBLISH', job.channel, job.message)
+    answers[i] = {Answer.OURS:d}
+  elseif redis.call('HGET', record, '{ENDED_BY}') == job.entry then
+    answers[i] = {Answer.OURS:d}
+  else
+    answers[i] = whose(record)
+  end
+end
+return answers
+"""
+)
+_HAND_BACK = (
+    _WHOSE
+    + f"""
+local record, running, queue = unpack(KEYS)
+local entry, id, enqueued_at, now = unpack(ARGV)
+if redis.call('ZREM', running, entry) == 0 then return whose(record) end
+redis.call('HSET', record, 'status', 'queued')
+if enqueued_at ~= '' then
+  redis.call('HSET', record, 'enqueued_at', enqueued_at)
+  redis.call('LPUSH', queue, id)
+else
+  redis.call('HSETNX', record, '{PUT_OFF_AT}', now)
+  redis.call('HINCRBY', record, '{PUT_OFFS}', 1)
+  redis.call('RPUSH', queue, id)
+end
+return {Answer.OURS:d}
+"""
+)
+# Answers what became of the job, and the record of one that is given up.
+_RECOVER = f"""
+local record, running, queue, failed, results = unpack(KEYS)
+local entry, beat, id, name, now, seconds = unpack(ARGV)
+if tonumber(redis.call('ZSCORE', running, entry) or '') ~= tonumber(beat) then return {{'alive'}} end
+redis.call('ZREM', running, entry)
+local facts = redis.call('HMGET', record, 'status', 'origin', 'retries_left', '{DEATHS}', 'failure_ttl')
+if facts[1] ~= 'started' or facts[2] ~= name then return {{'no job'}} end
+local tries, deaths = tonumber(facts[3]) or 0, tonumber(facts[4]) or 0
+if tries > 0 and deaths < {MAX_DEATHS} then
+  redis.call('HSET', record, 'status', 'queued', 'retries_left', tries - 1, '{DEATHS}', deaths + 1, 'enqueued_at', now)
+  redis.call('LPUSH', queue, id)
+  return {{'queued'}}
+end
+local ttl = tonumber(facts[5])
+redis.call('HSET', record, 'status', 'failed', 'ended_at', now)
+redis.call('EXPIRE', record, ttl)
+redis.call('ZADD', failed, seconds + ttl, id)
+redis.call('XADD', results, '*', unpack(ARGV, 7))
+redis.call('EXPIRE', results, ttl)
+return {{'failed', redis.call('HGETALL', record)}}
+"""
+
+
+@dataclass(frozen=True)
+class End:
+    """The end of a job.
+
+    Attributes:
+        result: the return value of a job that succeeded, and the error of another.
+        progress: the last `Progress` as JSON; None leaves that of before.
+        message: what the clients that wait hear.
+    """
+
+    claim: Claim
+    state: JobState
+    result: Mapping[str, int] | str
+    progress: str | None = None
+    message: str = "{}"
+
+
+def start(client: Any, claims: Sequence[Claim], worker: str) -> list[bytes | None]:
+    """Starts popped jobs; answers when each was started first, as RQ writes times, or None for a job not ours."""
+    names, facts = list[str](), list[Any]()
+    for claim in claims:
+        names += popped_key(claim.queue), RqJob.key_for(claim.record.id), running_key(claim.queue)
+        facts += claim.record.id, claim.entry
+    now = time.time()
+    answers: list[bytes | None] = client.eval(
+        _START, len(names), *names, worker, stamp(now), now + EXECUTION_TTL, *facts
+    )
+    return answers
+
+
+def beat(client: Any, claims: Sequence[Claim]) -> list[Answer]:
+    """Sends the heartbeats of jobs."""
+    names = [key for each in claims for key in (RqJob.key_for(each.record.id), running_key(each.queue))]
+    answers = client.eval(_BEAT, len(names), *names, time.time() + EXECUTION_TTL, *(claim.entry for claim in claims))
+    return list(map(Answer, answers))
+
+
+def end(client: Any, ends: Sequence[End], worker: str, *, at: float) -> list[Answer]:
+    """Ends jobs at a time, in seconds since the epoch, and wakes the clients that wait for them."""
+    names, facts = list[str](), list[str]()
+    for each in ends:
+        claim, registry = each.claim, finished_key if each.state is JobState.SUCCEEDED else failed_key
+        job_id, ttl = claim.record.id, claim.record.ttl
+        names += RqJob.key_for(job_id), running_key(claim.queue), registry(claim.queue)
+        names += _results_key(job_id), keys.backlog(claim.queue.ref), keys.progress(job_id)
+        fact = {
+            "id": job_id,
+            "entry": claim.entry,
+            "status": RQ_STATES[each.state],
+            "ended_at": stamp(at),
+            "ttl": ttl,
+            "forgotten_at": at + ttl,
+            "result": _result(each.result, worker, claim.execution),
+            "channel": status_channel(job_id),
+            "message": each.message,
+        }
+        facts.append(json.dumps(fact if each.progress is None else {**fact, "progress": each.progress}))
+    return list(map(Answer, client.eval(_END, len(names), *names, *facts)))
+
+
+def hand_back(client: Any, claim: Claim, *, at_front: bool) -> Answer:
+    """Puts a running job back into its queue, without using up one of its tries.
+
+    At the end of the queue it waits for what it needs. Its record says since when, and how often it was tried.
+    """
+    names = RqJob.key_for(claim.record.id), running_key(claim.queue), queue_key(claim.queue)
+    now = time.time()
+    facts = claim.entry, claim.record.id, stamp(now) if at_front else "", now
+    return Answer(client.eval(_HAND_BACK, len(names), *names, *facts))
+
+
+def recover(
+    client: Any, queue: QueueName, job_id: str, execution: str, *, last_beat: float
+) -> tuple[str, Mapping[bytes, bytes]]:
+    """Returns the job of a dead worker to the front of its queue, or fails one that has no try left.
+
+    Answers `alive` if there was a heartbeat since `last_beat`, `no job` if nothing is to recover, `queued`, or `failed`
+    with the record of the job.
+    """
+    names = RqJob.key_for(job_id), running_key(queue), queue_key(queue), failed_key(queue), _results_key(job_id)
+    now = time.time()
+    facts = f"{job_id}:{execution}", repr(last_beat), job_id, str(queue), stamp(now), now
+    what, *rest = client.eval(_RECOVER, len(names), *names, *facts, *_result("its workers died", "", execution))
+    record = rest[0] if rest else []
+    return what.decode(), dict(zip(record[::2], record[1::2], strict=True))
+
+
+def stamp(seconds: float) -> str:
+    """Returns a time in seconds since the epoch as RQ writes it."""
+    return utcformat(datetime.fromtimestamp(seconds, UTC))
+
+
+def _results_key(job_id: str) -> str:
+    key: str = Result.get_key(job_id)  # type: ignore[no-untyped-call]
+    return key
+
+
+def _result(result: Mapping[str, int] | str, worker: str, execution: str) -> list[str | int]:
+    """Returns the fields of an entry in RQ's stream of results, for its serializer of JSON."""
+    if isinstance(result, str):
+        kind, name, content = Result.Type.FAILED, "exc_string", zlib.compress(result.encode())
+    else:
+        kind, name, content = Result.Type.SUCCESSFUL, "return_value", json.dumps(result).encode()
+    facts = ("type", kind.value, "worker_name", worker, "execution_id", execution)
+    return [*facts, name, base64.b64encode(content).decode()]
