@@ -188,14 +188,8 @@ def restore_snapshot(data: bytes, trajectories: Sequence[Trajectory], run_sha256
     try:
         tensors = load(data)
         run, rows = bytes(tensors["run"].tolist()).hex(), tensors["rows"].tolist()
-<<<<<<< HEAD
-        # A snapshot of an older version has no x0_before, and the plans of that version need none; nor the seconds.
-        x, x0, x0_before = (_parted(tensors.get(name, tensors["x0"]), trajectories) for name in STATE)
-        traced = [*zip(tensors.get("traced_x0", ()), tensors.get("traced_x", ()), strict=True)]
-=======
         x, x0, x0_before = (_parted(tensors[name], trajectories) for name in STATE)
-        kept = [Kept(*each) for each in zip(tensors.get("kept_x", ()), tensors.get("kept_x0", ()), strict=True)]
->>>>>>> 1bb70c21 (Read only what this version writes: configs, recipes, snapshots and reports without the defaults of earlier ones)
+        traced = [*zip(tensors.get("traced_x0", ()), tensors.get("traced_x", ()), strict=True)]
         # Cloned, because a view into the file's bytes is not aligned.
         states = [torch.Generator().set_state(state.clone()).get_state() for state in tensors["generators"]]
         seconds = float(tensors["seconds"])
