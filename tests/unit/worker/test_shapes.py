@@ -180,7 +180,9 @@ def test_a_job_of_other_planes_than_the_models_is_unreadable(runners: dict[Shape
     asked = job(Generation())
     for planes in (4, 1):
         content = asked.model_copy(update={"planes": planes}).model_dump(mode="json")
-        record: Any = SimpleNamespace(func_name=TASK, versions=(), id=asked.id, is_fresh=True, kwargs={"job": content})
+        record: Any = SimpleNamespace(
+            function=TASK, versions=(), id=asked.id, is_fresh=True, arguments={"job": content}
+        )
         read = partial(read_job, record, store=ResultStore(str(tmp_path)), attempt="one")
         assert read(Models({"m@": runners[Shape(4, 8, 12) if planes == 4 else Shape(3, 8, 12)]})).job.planes == planes
         with pytest.raises(JobUnreadable, match="another number of channels"):

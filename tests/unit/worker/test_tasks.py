@@ -522,7 +522,7 @@ def queued(store: ResultStore, kind: str) -> tuple[Job, Any]:
     for picture, png in zip(found, pngs, strict=True):
         store.write_upload(job.id, picture.sha256, png)
     return job, SimpleNamespace(
-        func_name=TASK, versions=(), id=job.id, is_fresh=True, kwargs={"job": job.model_dump(mode="json")}
+        function=TASK, versions=(), id=job.id, is_fresh=True, arguments={"job": job.model_dump(mode="json")}
     )
 
 
