@@ -91,13 +91,12 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.add_middleware(Compression)
     app.add_middleware(RequestMiddleware, metrics=app.state.metrics, hosts=settings.hosts, origins=origins)
     install(app)
-    app.state.keys = app.state.guard = None
+    app.state.keys = None
     guarded, linked = [], []
     if settings.api_keys_file is not None:
         app.state.keys = keys = KeyRing(settings.api_keys_file)
         app.state.metrics.know_keys(keys)
-        app.state.guard = Guard(keys)  # also for bodies that are read before the dependencies
-        guarded, linked = [Depends(app.state.guard)], [Depends(LinkGuard(keys))]
+        guarded, linked = [Depends(Guard(keys))], [Depends(LinkGuard(keys))]
     app.include_router(jobs.router, dependencies=guarded)  # the most frequent routes are matched first
     app.include_router(jobs.linked_router, dependencies=linked)
     for module in (kinds, models):

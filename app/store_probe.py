@@ -9,7 +9,7 @@ from jobs.store.result_store import ResultStore
 
 log = logging.getLogger(__name__)
 
-FRESH_SECONDS = 1.0  # in which the last try tells of the store
+FRESH_SECONDS = 1.0  # in which the last try holds
 
 
 class StoreProbe:

@@ -46,7 +46,7 @@ def takes(
     Required parameters become arguments, which come first. If the request has `files`, the command gets those by name.
     """
     fields = {name: field for name, field in kind.model_fields.items() if name not in but}
-    hints = get_type_hints(kind)
+    hints = {**get_type_hints(kind), "conditions": list[str] | None}  # each as NAME:VALUE
     added = [_parameter(name, field, hints[name]) for name, field in fields.items()]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:

@@ -30,12 +30,12 @@ def progress(title: str, *, there: float = 0.0) -> Iterator[Callable[[float], No
             bar.update(task, completed=there)
             yield lambda share: bar.update(task, completed=share)
         return
-    told = there
+    reported = there
 
-    def tell(share: float) -> None:
-        nonlocal told
-        if share >= told + LOG_EVERY or share == 1:
+    def report(share: float) -> None:
+        nonlocal reported
+        if share >= reported + LOG_EVERY or share == 1:
             log.info("%s: %.0f %%", title, 100 * share)
-            told = share
+            reported = share
 
-    yield tell
+    yield report

@@ -28,21 +28,21 @@ def variational_bound(
     batch_size: int,
     seed: int,
     device: torch.device,
-    tell: Callable[[float], None],
+    report: Callable[[float], None],
 ) -> Vlb:
     """Computes the bound of a model's own chain, with its prediction, variance and clipping.
 
     Args:
         images: uint8, shape (N, H, W, C).
         seed: seed of image 0's noise; image i has seed + i.
-        tell: called after each network call with the share of the work done, 0..1.
+        report: called after each network call with the share of the work done, 0..1.
 
     Raises:
-        PlanError: if the model has no such chain, or needs to be told something.
+        PlanError: if the model has no such chain, or needs a condition.
         NonFiniteSample: if the network returns NaN or infinity.
     """
     checkpoint.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    network = networks_of(checkpoint)["denoiser"]  # told nothing, as the images come with nothing
+    network = networks_of(checkpoint)["denoiser"]  # without conditions, as the images come with none
     pixels = from_levels(torch.from_numpy(images))
     seeds = range(seed, seed + len(pixels))
     work, done = len(pixels) * len(levels.timesteps), 0
@@ -51,7 +51,7 @@ def variational_bound(
         nonlocal done
         out = network(x_t.to(device), t.to(device)).cpu()
         done += len(x_t)
-        tell(done / work)
+        report(done / work)
         return out
 
     config = checkpoint.config

@@ -45,12 +45,12 @@ class Extractor(Protocol):
 def extract(
     images: ImageSet,
     extractor: Extractor,
-    tell: Callable[[float], None] = lambda share: None,
+    report: Callable[[float], None] = lambda share: None,
 ) -> Features:
-    """Computes the features of all images of a set; tells the share done, 0..1, after each batch."""
+    """Computes the features of all images of a set; reports the share done, 0..1, after each batch."""
     whole: Features | None = None
     done = 0
-    for batch in images.batches(BATCH, tell):
+    for batch in images.batches(BATCH, report):
         part = extractor(batch)
         if whole is None:
             whole = Features(*(np.empty((images.count, rows.shape[1]), np.float32) for rows in part))
@@ -65,7 +65,7 @@ def extract(
 class EfficientNetLite0:
     """An ImageNet classifier (Tan & Le 2019, in its lighter variant): D = 1280, S = 1372, 1000 classes.
 
-    The weights are TensorFlow's, trained on (pixel - 127) / 128, which the name tells: difuso 0.1 took ImageNet's mean
+    The weights are TensorFlow's, trained on (pixel - 127) / 128, as the name says: difuso 0.1 took ImageNet's mean
     and deviation, and its figures, of EfficientNet-Lite0 without TF, are of other features. The weights come with a
     package of the extra `evaluate`: nothing is downloaded.
     """

@@ -169,13 +169,13 @@ def evaluate(
     images: ImageSet,
     reference: Reference,
     extractor: Extractor,
-    tell: Callable[[float], None] = lambda share: None,
+    report: Callable[[float], None] = lambda share: None,
 ) -> Quality:
-    """Computes all figures of a set of images, with the extractor of the reference; tells the share done, 0..1.
+    """Computes all figures of a set of images, with the extractor of the reference; reports the share done, 0..1.
 
     Raises EvaluationError if there are too few images, or they have another size than the reference's.
     """
-    features = extract_of_size(images, extractor, reference.size, tell)
+    features = extract_of_size(images, extractor, reference.size, report)
     comparison = Comparison(features, reference)
     return Quality(
         name=images.name,

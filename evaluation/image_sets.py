@@ -35,16 +35,16 @@ class ImageSet:
     # called after the last batch; None if the time to draw an image is not known
     seconds_per_image: Callable[[], float | None] = lambda: None
 
-    def batches(self, size: int, tell: Callable[[float], None] = lambda share: None) -> Iterator[ImageArray]:
-        """Yields all images, at most `size` at a time; `tell` is called with the share that is done, 0..1."""
+    def batches(self, size: int, report: Callable[[float], None] = lambda share: None) -> Iterator[ImageArray]:
+        """Yields all images, at most `size` at a time; `report` is called with the share that is done, 0..1."""
         for first in range(0, self.count, size):
             end = min(first + size, self.count)
             yield self.draw(first, end - first)
-            tell(end / self.count)
+            report(end / self.count)
 
-    def load(self, tell: Callable[[float], None] = lambda share: None) -> ImageArray:
-        """Loads all images, shape (N, H, W, 3); `tell` is called with the share that is loaded, 0..1."""
-        return np.concatenate(list(self.batches(32, tell)))
+    def load(self, report: Callable[[float], None] = lambda share: None) -> ImageArray:
+        """Loads all images, shape (N, H, W, 3); `report` is called with the share that is loaded, 0..1."""
+        return np.concatenate(list(self.batches(32, report)))
 
 
 def from_array(name: str, images: ImageArray) -> ImageSet:

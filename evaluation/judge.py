@@ -64,15 +64,15 @@ def judged(conditions: Conditions) -> dict[str, Condition]:
 
 
 def train_judge(
-    images: ImageArray, columns: Columns, conditions: Conditions, tell: Callable[[float], None] = lambda share: None
+    images: ImageArray, columns: Columns, conditions: Conditions, report: Callable[[float], None] = lambda share: None
 ) -> Judge:
     """Trains a judge on real images, the same in each run: 96,000 views of them, by Adam with one cycle of its rate.
 
     Args:
         images: uint8, shape (N, H, W, C).
-        columns: what the images are told; an image does not count for a condition that it is not told.
+        columns: the conditions of the images; an image does not count for a condition that it lacks.
         conditions: the conditions to judge, choices and numbers.
-        tell: called with the share of the training that is done.
+        report: called with the share of the training that is done.
 
     Raises EvaluationError if there are fewer images than a batch.
     """
@@ -89,14 +89,14 @@ def train_judge(
         outputs = judge(from_levels(torch.from_numpy(images[rows])).contiguous(memory_format=torch.channels_last))
         asked = some_of(columns, rows)
         losses = [
-            (_loss(one, outputs[name], asked[name].values) * asked[name].told).mean()
+            (_loss(one, outputs[name], asked[name].values) * asked[name].present).mean()
             for name, one in conditions.items()
         ]
         optimizer.zero_grad()
         torch.autograd.backward(torch.stack(losses).sum())
         optimizer.step()
         rates.step()
-        tell((step + 1) / STEPS)
+        report((step + 1) / STEPS)
     return judge
 
 
@@ -133,14 +133,14 @@ class Share:
 
 
 def complete_rows(columns: Columns) -> NDArray[np.int64]:
-    """Returns the rows of the images that are told all of some conditions.
+    """Returns the rows of the images that have all of some conditions.
 
     Raises EvaluationError if there are no conditions, or no such images.
     """
-    told = [column.told.numpy() for column in columns.values()]
-    rows = np.flatnonzero(np.all(told, axis=0))
-    if not told or not len(rows):
-        raise EvaluationError("no held-out image is told all conditions: name a recipe whose images are")
+    present = [column.present.numpy() for column in columns.values()]
+    rows = np.flatnonzero(np.all(present, axis=0))
+    if not present or not len(rows):
+        raise EvaluationError("no held-out image has all conditions: name a recipe whose images do")
     return rows
 
 
@@ -151,17 +151,17 @@ def choose_rows(conditions: Conditions, columns: Columns, count: int) -> NDArray
 
     Args:
         conditions: the conditions that are judged.
-        columns: what the real images are told.
+        columns: the conditions of the real images.
         count: the number of rows; an image may be chosen several times.
 
-    Raises EvaluationError if no image is told all conditions.
+    Raises EvaluationError if no image has all conditions.
     """
-    told = complete_rows(columns)
+    complete = complete_rows(columns)
     generator, turns = np.random.default_rng(0), []
     for name, condition in conditions.items():
-        values = columns[name].values.numpy()[told]
+        values = columns[name].values.numpy()[complete]
         kinds = range(len(condition.values)) if isinstance(condition, Choice) else []
-        turns += [rows for value in kinds if len(rows := told[values == value])] or [told]
+        turns += [rows for value in kinds if len(rows := complete[values == value])] or [complete]
     return np.array([generator.choice(rows) for rows in islice(cycle(turns), count)], dtype=np.int64)
 
 

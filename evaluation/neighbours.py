@@ -22,7 +22,7 @@ COMPARED = 20  # nearest training images that the nearest one is compared with
 SHOWN = 5  # of these, those of which the images are kept
 BLOCK = 512  # training images compared at a time
 CHANCE = 0.05  # share of the held-out images below the threshold
-SAME = 0.25  # grey levels: float32 tells no smaller differences from none
+SAME = 0.25  # grey levels: float32 shows no smaller differences
 PLANTED = 10.0  # grey levels: standard deviation of the noise in planted copies
 
 PIXELS, FEATURES = "pixels", "features"

@@ -40,26 +40,26 @@ def read_reference(
     extractor: Extractor,
     *,
     statistics: Path | None = None,
-    tell: Callable[[float], None] = lambda share: None,
+    report: Callable[[float], None] = lambda share: None,
 ) -> Reference:
     """Computes the features of a reference's images, or takes them from an earlier run.
 
     Args:
         statistics: an .npz file that may have `mu`, `sigma`, `mu_s` and `sigma_s`, as ADM's reference files do. These
             are moments of Inception's features, so other extractors use the images.
-        tell: called with the share of the images done, 0..1.
+        report: called with the share of the images done, 0..1.
 
     Raises EvaluationError if there are too few images.
     """
     size = images.draw(0, 1).shape[1:3]
-    features = kept(images, extractor.name, lambda: extract_of_size(images, extractor, size, tell))
+    features = kept(images, extractor.name, lambda: extract_of_size(images, extractor, size, report))
     known = _file_moments(statistics) if statistics and extractor.name == InceptionV3.name else None
     pooled, spatial = known or (moments(features.pooled), moments(features.spatial))
     return Reference(images.name, size, features.pooled, pooled, spatial, known is not None)
 
 
 def extract_of_size(
-    images: ImageSet, extractor: Extractor, size: tuple[int, ...], tell: Callable[[float], None]
+    images: ImageSet, extractor: Extractor, size: tuple[int, ...], report: Callable[[float], None]
 ) -> Features:
     """Computes the features of at least LEAST images, which must have a reference's height and width.
 
@@ -71,7 +71,7 @@ def extract_of_size(
     if own != size:
         sizes = " and the reference of ".join(f"{width}x{height}" for height, width in (own, size))
         raise EvaluationError(f"{images.name} holds images of {sizes}: bring them to one size, in the same way")
-    return extract(images, extractor, tell)
+    return extract(images, extractor, report)
 
 
 def _file_moments(path: Path) -> tuple[Moments, Moments] | None:

@@ -22,7 +22,7 @@ MAX_WEIGHT = 2**20  # no image of a model has more pixels
 
 
 class Enlarging(Frozen, Run):
-    """The second stage of a cascade, all filled in: how a conditional model enlarges each image of the first, unguided.
+    """The second stage of a cascade, all filled in: how a model enlarges each image of the first, unguided.
 
     Attributes:
         variance, clip: as in `SamplingParams`.
@@ -74,13 +74,13 @@ def enlarging(
     Raises RequestRefused if the upscaler cannot enlarge the images of the first model, or not in this way.
     """
     config = upscaler.config
-    if config.condition_shape != first.config.shape:
+    if config.small_shape != first.config.shape:
         shape = "x".join(map(str, reversed(first.config.shape)))
         raise RequestRefused(prefix, f"Input should be a model that enlarges {shape}, the size of {first.name}")
     if upscaler.label_required:
         raise RequestRefused(prefix, f"Input should be a model without classes: {upscaler.name} needs a class")
-    for name, condition in config.conditions.items():
-        if not condition.null:
+    for name, each in config.conditions.items():
+        if not each.null:
             raise RequestRefused(prefix, f"Input should be a model without conditions: {upscaler.name} needs {name}")
     settings = config.settle(steps=steps)
     try:
@@ -96,24 +96,24 @@ def enlarging(
 
 
 def weight_of(config: ModelConfig) -> int:
-    """Returns the image-steps that a call of a conditional model for one image counts as.
+    """Returns the image-steps that a call of a model that enlarges counts as, for one image.
 
     It is the ratio of the pixels of the two sizes: four if the model doubles height and width.
     """
-    assert config.condition_shape is not None
-    return math.ceil((config.shape.height / config.condition_shape.height) ** 2)
+    assert config.small_shape is not None
+    return math.ceil((config.shape.height / config.small_shape.height) ** 2)
 
 
 def augmentation_of(model: ModelInfo, sent: float | None, parameter: str) -> float:
-    """Returns the noise that is added to the images that a conditional model gets; its own if none was sent.
+    """Returns the noise that is added to the images that a model enlarges; its own if none was sent.
 
     Raises RequestRefused if the model was not trained on so much noise.
     """
-    condition = model.config.condition
-    assert condition is not None
+    own = model.config.condition
+    assert own is not None
     if sent is None:
-        return condition.augmentation
-    if sent > condition.max_augmentation:
-        most = condition.max_augmentation
+        return own.augmentation
+    if sent > own.max_augmentation:
+        most = own.max_augmentation
         raise RequestRefused(parameter, f"Input should be at most {most:g}, the most that {model.name} was trained on")
     return sent

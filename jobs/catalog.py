@@ -37,7 +37,7 @@ class ModelInfo:
     parameters: int  # the number of weights of its network
     version: str  # see `model.folders.version`
     folder: str = ""  # the name of its folder
-    # the conditional model that a request names to enlarge the images of this one; None if it names none
+    # the model that a request names to enlarge the images of this one; None if it names none
     upscaler: ModelInfo | None = None
     about: str | None = None  # the first sentence of its card; None without one
     documents: tuple[str, ...] = ()  # the names of the files that describe it, see `ModelFiles`
@@ -109,32 +109,32 @@ class Catalog:
     @property
     def default(self) -> str | None:
         """The model of a request without `model`; None if there is no model that draws from noise alone."""
-        return self.named or min(self.names(conditional=False), default=None)
+        return self.named or min(self.names(enlarging=False), default=None)
 
-    def names(self, *, conditional: bool) -> list[str]:
+    def names(self, *, enlarging: bool) -> list[str]:
         """Returns the names of the models that draw from an image, or of those that draw from noise alone."""
-        return [name for name, model in self.models.items() if (model.config.condition is not None) is conditional]
+        return [name for name, model in self.models.items() if model.config.enlarges is enlarging]
 
-    def choose(self, name: str | None, *, conditional: bool = False, parameter: str = "model") -> ModelInfo:
+    def choose(self, name: str | None, *, enlarging: bool = False, parameter: str = "model") -> ModelInfo:
         """Returns the model of a request; the default if the name is None.
 
         Args:
-            conditional: whether the request needs a model that draws from an image; the first by name is the default.
+            enlarging: whether the request needs a model that draws from an image; the first by name is the default.
             parameter: the parameter that holds the name, for messages.
 
         Raises RequestRefused if there is no usable model of this name, or no model at all, or if it draws from an image
         and the request does not want that, or the reverse. Raises VersionGone if the version that the request asks for
         is not here.
         """
-        chosen = name or (min(self.names(conditional=True), default=None) if conditional else self.default)
+        chosen = name or (min(self.names(enlarging=True), default=None) if enlarging else self.default)
         if chosen is None:
-            kind = "model that draws from an image" if conditional else "usable model"
+            kind = "model that draws from an image" if enlarging else "usable model"
             raise RequestRefused(parameter, f"This server has no {kind}; see /models")
         model = self.find(chosen, parameter)
-        if conditional and model.config.condition is None:
-            usable = ", ".join(self.names(conditional=True)) or "none on this server"
+        if enlarging and not model.config.enlarges:
+            usable = ", ".join(self.names(enlarging=True)) or "none on this server"
             raise RequestRefused(parameter, f"Input should be a model that draws from an image: {usable}")
-        if not conditional and model.config.condition is not None:
+        if not enlarging and model.config.enlarges:
             raise RequestRefused(parameter, "This model draws from an image: send one to /upscale, or name another")
         return model if self.wanted is None or parameter != "model" else self._at(model.name, self.wanted)
 
@@ -190,7 +190,7 @@ def read_catalog(folder: Path, default: str | None = None, *, before: Catalog | 
 
 
 def _log(name: str, error: Exception, before: Catalog, *, is_kept: bool) -> None:
-    """Writes once why a folder cannot be read, where clients are not told."""
+    """Writes once why a folder cannot be read, where clients do not hear of it."""
     reason, unforeseen = reason_of(error), not isinstance(error, ModelError)
     if (unforeseen or is_kept) and reason != before.passing.get(name):
         log.error("model %s cannot be read: %s", name, reason, exc_info=unforeseen)

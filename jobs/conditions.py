@@ -1,75 +1,127 @@
-"""The conditions of a request, as it sends them and as its job holds them."""
+"""The values of a model's conditions, as a request gives them and as its job holds them."""
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
-from model.conditions import Condition, Conditions, Value, Vector
+from pydantic import BeforeValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from model.conditions import MAX_CONDITIONS, Condition, Conditions, Value, Vector
 
 from .errors import RequestRefused
-from .params import MAX_IMAGES, MAX_TOLD, SamplingParams
+from .params import MAX_CONDITION_TEXT, MAX_IMAGES
 
-GivenConditions: TypeAlias = Mapping[str, tuple[Value, ...]]
-"""By the names of conditions one value for all images, or one for each."""
+MAX_GIVEN = MAX_CONDITIONS * MAX_IMAGES
 
-FORM = "Input should be NAME:VALUE, such as age:33"
+Values: TypeAlias = Mapping[str, tuple[Value, ...]]
+"""By the names of conditions one value for all images, or one for each, as jobs hold them."""
 
 
-def named_values(sent: Sequence[str] | None) -> dict[str, list[str]]:
-    """Returns the values of a request's conditions by name, as they were sent.
+def _given(sent: Any) -> dict[str, tuple[Any, ...]]:
+    """Reads conditions from NAME:VALUE, from a table, or from a list of both.
 
-    Raises RequestRefused if one is not NAME:VALUE.
+    In NAME:VALUE a list of JSON means what it means in a table.
     """
-    found: dict[str, list[str]] = {}
-    for each in sent or ():
-        name, colon, value = each.partition(":")
+    found: dict[str, list[Any]] = {}
+    for each in [sent] if isinstance(sent, str | Mapping) else sent:
+        if isinstance(each, Mapping):
+            for name, values in each.items():
+                found.setdefault(name, []).extend(values if isinstance(values, tuple) else [values])
+            continue
+        name, colon, text = str(each).partition(":")
         if not colon:
-            raise RequestRefused("condition", FORM)
-        found.setdefault(name, []).append(value)
-    return found
+            raise PydanticCustomError("condition", "Input should be NAME:VALUE, such as age:33")
+        found.setdefault(name, []).append(_parsed(text))
+    if sum(map(len, found.values())) > MAX_GIVEN:
+        raise PydanticCustomError("condition", f"Input should have at most {MAX_GIVEN} values")
+    return {name: tuple(values) for name, values in found.items()}
 
 
-def read_values(
-    sent: Mapping[str, Sequence[str]], conditions: Conditions, *, model: str
-) -> dict[str, tuple[Value, ...]]:
-    """Returns the values of a request's conditions, one for all images or one for each, as its job holds them.
+def _parsed(text: str) -> Any:
+    """Returns the list of JSON that a text is, or the text itself: a choice may begin with a bracket, too."""
+    try:
+        return json.loads(text) if text.startswith("[") else text
+    except (ValueError, RecursionError):
+        return text
 
-    A value that is a list of JSON stands for one value of each image, or for a vector.
+
+_SHORTHAND = {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": MAX_GIVEN}
+
+GivenConditions: TypeAlias = Annotated[
+    Mapping[str, tuple[Any, ...]], BeforeValidator(_given), WithJsonSchema(_SHORTHAND)
+]
+"""The conditions of a request by name; a value that is a list stands for one value of each image, or for a vector."""
+
+
+def read_values(given: GivenConditions | None, conditions: Conditions, *, model: str) -> Values:
+    """Returns the values of a request's conditions.
 
     Args:
-        sent: the values as `named_values` returns them, of images those that are still to come left out.
+        given: those that are not images.
         conditions: the conditions of the model.
         model: the name of the model, for messages.
 
     Raises RequestRefused if a condition is unknown or missing, or takes no such value, or all are too long for a job.
     """
-    told = {}
-    for name, values in sent.items():
+    found = {}
+    for name, values in (given or {}).items():
         if name not in conditions:
             known = f"one of {', '.join(conditions)}" if conditions else f"omitted: {model} has no conditions"
             raise RequestRefused("condition", f"{name[:64]}: Input should be {known}")
         condition = conditions[name]
+        if any(isinstance(value, str) and len(value) > MAX_CONDITION_TEXT for value in values):
+            raise _too_long("more")
         try:
-            told[name] = tuple(condition.read(each) for value in values for each in _parts(value, condition))
+            found[name] = tuple(condition.read(each) for value in values for each in _of_images(value, condition))
         except ValueError as error:
             raise RequestRefused("condition", f"{name}: Input should be {condition.expected}") from error
-        if not 1 <= len(told[name]) <= MAX_IMAGES:
+        if not 1 <= len(found[name]) <= MAX_IMAGES:
             raise RequestRefused(
                 "condition", f"{name}: Input should be one, or one for each of 1 to {MAX_IMAGES} images"
             )
     for name, condition in conditions.items():
-        if name not in told and not condition.null and not condition.is_image:
+        if name not in found and not condition.null and not condition.is_image:
             raise RequestRefused("condition", f"{name}: {model} needs this: {condition.expected}")
-    check_size(told)
-    return told
+    check_size(found)
+    return found
 
 
-def check_size(told: Mapping[str, Sequence[Value]]) -> None:
+def _of_images(value: Any, condition: Condition) -> Sequence[Any]:
+    """Returns the values of the images for which one that was sent stands."""
+    if not isinstance(value, list):
+        return [value]
+    one_vector = isinstance(condition, Vector) and all(isinstance(each, int | float) for each in value)
+    return [value] if one_vector else value
+
+
+def check_size(values: Values) -> None:
     """Raises RequestRefused if the values of all conditions are too long for a job."""
-    if (size := len(json.dumps(told))) > MAX_TOLD:
-        raise RequestRefused(
-            "condition", f"All values should have at most {MAX_TOLD} characters as JSON, not {size}: draw fewer images"
-        )
+    if (size := len(json.dumps(values))) > MAX_CONDITION_TEXT:
+        raise _too_long(str(size))
+
+
+def _too_long(size: str) -> RequestRefused:
+    most = f"All values should have at most {MAX_CONDITION_TEXT} characters as JSON"
+    return RequestRefused("condition", f"{most}, not {size}: draw fewer images")
+
+
+def split_image_conditions(
+    given: GivenConditions | None, conditions: Conditions
+) -> tuple[GivenConditions, dict[str, str]]:
+    """Splits the conditions of a request into those that are not images, and the texts that stand for images.
+
+    Raises RequestRefused if there is more than one text for an image.
+    """
+    rest, images = {}, {}
+    for name, values in (given or {}).items():
+        if name not in conditions or not conditions[name].is_image:
+            rest[name] = values
+        elif len(values) == 1 and isinstance(values[0], str):
+            images[name] = values[0]
+        else:
+            raise RequestRefused("condition", f"{name}: Input should be one image for all")
+    return rest, images
 
 
 def mixed(first: Mapping[str, Value], second: Mapping[str, Value], share: float) -> dict[str, Value]:
@@ -93,50 +145,3 @@ def _towards(one: Value, other: Value, share: float) -> Value:
 def _evenly(one: float, other: float, share: float) -> float:
     between = (1 - share) * one + share * other
     return min(max(between, min(one, other)), max(one, other))  # which rounding may have passed
-
-
-def split_image_conditions(
-    sent: Sequence[str] | None, conditions: Conditions
-) -> tuple[list[str] | None, dict[str, str]]:
-    """Parts the conditions of a request, as it sends them; returns those that are not images, and the values of images.
-
-    Raises RequestRefused if one is not NAME:VALUE, or an image is told twice.
-    """
-    images = {
-        name: values for name, values in named_values(sent).items() if name in conditions and conditions[name].is_image
-    }
-    for name, values in images.items():
-        if len(values) > 1:
-            raise RequestRefused("condition", f"{name}: Input should be one image for all")
-    rest = [each for each in sent or () if each.partition(":")[0] not in images]
-    return rest or None, {name: value for name, (value,) in images.items()}
-
-
-def uploads_of(params: SamplingParams, conditions: Conditions) -> list[str]:
-    """Returns the SHA-256 of the images that the conditions of a job name, each once, in a fixed order."""
-    names = sorted(name for name in params.conditions if name in conditions and conditions[name].is_image)
-    return list(dict.fromkeys(str(value) for name in names for value in params.conditions[name]))
-
-
-def _parts(value: str, condition: Condition) -> list[Any]:
-    """Returns the values in one that was sent: those of a list of JSON, or the text itself."""
-    found = _parsed(value)
-    if not isinstance(found, list):
-        return [found]
-    one_vector = isinstance(condition, Vector) and all(isinstance(each, int | float) for each in found)
-    return [found] if one_vector else found
-
-
-def as_table(sent: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """Returns conditions as a JSON body holds them, from their values as `named_values` returns them."""
-    return {name: _parsed(values[0]) if len(values) == 1 else [*map(_parsed, values)] for name, values in sent.items()}
-
-
-def _parsed(value: str) -> Any:
-    """Returns the list of JSON that a text is, or the text itself: a choice may begin with a bracket, too."""
-    if not value.startswith("["):
-        return value
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
-        return value

@@ -35,16 +35,16 @@ def cost_of(request: Prepared, model: ModelInfo) -> Cost:
     """Returns the cost of a complete request to a model."""
     params, shape = request.params, model.config.shape
     answers, moments = request.task.answers(params), len(request.trace)
-    weight = weight_of(model.config) if request.task.needs_condition else 1
+    weight = weight_of(model.config) if request.task.enlarges else 1
     text = TEXT_BYTES + len(params.spacing) + NUMBER_BYTES * (params.steps + 2 * params.n)
     sizes = {name: len(json.dumps(values)) for name, values in params.conditions.items()}
     # in the images, and in the manifest; a condition has one value for all images, or one for each
-    told = sum(params.n // len(values) * sizes[name] for name, values in params.conditions.items())
+    of_images = sum(params.n // len(values) * sizes[name] for name, values in params.conditions.items())
     film = 0 if shape.planes > 1 else BASE64 * film_bytes(params.steps, shape)
     images = answers * int(_png_bytes(model.final_shape, request.bits) + film + text)
     trace = moments * (MOMENT_FACTS + params.n * trace_bytes(shape))
     uploads = sum(len(image.png) for image in request.uploads)
-    stored = uploads + images + text + int((1 + BASE64) * told) + trace + (ARRAYS_BYTES if moments else 0)
+    stored = uploads + images + text + int((1 + BASE64) * of_images) + trace + (ARRAYS_BYTES if moments else 0)
     record = text + sum(sizes.values())
     return Cost(weight * request.image_steps, stored + KEPT_TWICE * record)
 

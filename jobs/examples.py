@@ -1,4 +1,4 @@
-"""What the images of a request are told that it leaves open: each is dealt what an image of the training was told."""
+"""Conditions that a request leaves out are filled in from the model's examples, which are those of training images."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -11,13 +11,13 @@ from .conditions import check_size
 from .params import SamplingParams
 
 
-def deal(params: SamplingParams, config: ModelConfig) -> SamplingParams:
-    """Fills in the conditions that a request leaves out, each image its own.
+def fill_in_conditions(params: SamplingParams, config: ModelConfig) -> SamplingParams:
+    """Fills in the conditions that a request leaves out, for each image by itself.
 
-    Nothing is filled in for a model without examples. The seed of an image chooses one of them, so that the same seed
-    is dealt the same. A value that in no example comes with one of the choices that the image is told, such as a colour
-    of hair with a hat, is taken from another example, which agrees with them. So where the values of a choice are told
-    in turn, all else stays that can stay.
+    Nothing is filled in for a model without examples. The seed of an image chooses an example, so that the same seed
+    gets the same values. A value that in no example comes with one of the choices that the image has, such as a colour
+    of hair with a hat, is taken from another example, which agrees with them. So where the values of a choice take
+    turns, all else stays that can stay.
 
     Raises RequestRefused if all values together are too long for a job.
     """
@@ -25,16 +25,16 @@ def deal(params: SamplingParams, config: ModelConfig) -> SamplingParams:
     left_out = [name for name in examples if name not in params.conditions]
     if not left_out:
         return params
-    told = _choices_told(params, config)
+    given = _given_choices(params, config)
     beside = cache(partial(_beside, examples))
-    agreeing = cache(partial(_agreeing, [examples[name] for name in told], len(examples[left_out[0]])))
+    agreeing = cache(partial(_agreeing, [examples[name] for name in given], len(examples[left_out[0]])))
     found: dict[str, list[Value]] = {name: [] for name in left_out}
     for index in range(params.n):
-        values = tuple(params.conditions_of(index)[name] for name in told)
+        values = tuple(params.conditions_of(index)[name] for name in given)
         lot = _lot(params.seed_of(index))
         for name, column in found.items():
             value = examples[name][lot % len(examples[name])]
-            if not all(value in beside(one, each)[name] for one, each in zip(told, values, strict=True)):
+            if not all(value in beside(one, each)[name] for one, each in zip(given, values, strict=True)):
                 rows = agreeing(values)
                 value = examples[name][rows[lot % len(rows)]]
             column.append(value)
@@ -43,8 +43,8 @@ def deal(params: SamplingParams, config: ModelConfig) -> SamplingParams:
     return params.model_copy(update={"conditions": conditions})
 
 
-def _choices_told(params: SamplingParams, config: ModelConfig) -> list[str]:
-    """Returns the names of the choices that a request tells and examples have, those with the most values first."""
+def _given_choices(params: SamplingParams, config: ModelConfig) -> list[str]:
+    """Returns the names of the choices that a request gives and examples have, those with the most values first."""
     choices = {name: each for name, each in config.conditions.items() if isinstance(each, Choice)}
     names = [name for name in sorted(choices) if name in params.conditions and name in config.examples]
     return sorted(names, key=lambda name: -len(choices[name].values))

@@ -47,7 +47,7 @@ def recipe(
         **{name: settings[name] for name in UNGUIDED if name in settings},
         "seed": job.task.seed(params, index),
         "label": params.label_of(index),
-        **_told(params, index),
+        **_conditions(params, index),
         "guidance_scale": params.guidance_scale,
         "classifier_scale": params.classifier_scale,
         "timesteps": list(timesteps),
@@ -65,10 +65,10 @@ def recipe(
     return facts
 
 
-def _told(params: SamplingParams, index: int) -> dict[str, Any]:
+def _conditions(params: SamplingParams, index: int) -> dict[str, Any]:
     """Returns what a recipe says about the conditions of an image: nothing without conditions."""
-    told = {name: [value] for name, value in params.conditions_of(index).items()}
-    return ({"conditions": told} if told else {}) | ({"guide": list(params.guide)} if params.guide else {})
+    conditions = {name: [value] for name, value in params.conditions_of(index).items()}
+    return ({"conditions": conditions} if conditions else {}) | ({"guide": list(params.guide)} if params.guide else {})
 
 
 def job_of(facts: Mapping[str, Any], images: Sequence[FittedImage] = ()) -> Job:

@@ -33,7 +33,7 @@ class ModelFiles:
 
         A link in the folder of a stranger may lead anywhere else; a file outside the folder counts as missing.
 
-        Raises CheckpointUnreadable if the disk does not tell.
+        Raises CheckpointUnreadable if the disk does not say.
         """
         file, most = FILES[document]
         folder = Path(realpath(self.models_dir / self.name))  # `Path.resolve` fails at a link to itself

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from model.conditions import MAX_CONDITIONS, NAME, Value
+from model.folders.config import ModelConfig
 from model.plans.settings import Settings
 
 from .values import Frozen, require_written
@@ -16,7 +17,7 @@ MODEL_NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"  # the only form of names, because t
 
 # Bounds that no job reaches. Somebody else may have written to Redis, and larger numbers would make computations fail.
 MAX_IMAGES = 64
-MAX_TOLD = 400_000  # characters of all conditions as JSON, which most of a job may be
+MAX_CONDITION_TEXT = 400_000  # characters of all conditions as JSON, which most of a job may be
 MAX_TIMESTEP = 1_000_000
 MAX_SEED = 2**53 - 1  # the largest integer that every JSON parser keeps exact
 
@@ -36,7 +37,7 @@ class SamplingParams(Frozen, Settings):
         conditions: the values of the model's conditions by name, one for all images or one for each; see
             `model.conditions`.
         guide: the names of the conditions, `label` among them, that guidance without a classifier acts on; None for all
-            that are told and may be left out.
+            that are there and may be left out.
     """
 
     model_config = ConfigDict(json_schema_extra=require_written)
@@ -62,9 +63,9 @@ class SamplingParams(Frozen, Settings):
             values = getattr(self, name)
             if isinstance(values, tuple) and len(values) != self.n:
                 raise ValueError(f"{name} must be one, or one for each of {self.n} images, not {len(values)}")
-        for name, told in self.conditions.items():
-            if len(told) not in (1, self.n):
-                raise ValueError(f"{name} must be one, or one for each of {self.n} images, not {len(told)}")
+        for name, values in self.conditions.items():
+            if len(values) not in (1, self.n):
+                raise ValueError(f"{name} must be one, or one for each of {self.n} images, not {len(values)}")
         _ = self.guidance  # or there is no such interval
         return self
 
@@ -78,12 +79,23 @@ class SamplingParams(Frozen, Settings):
 
     @property
     def conditions_differ(self) -> bool:
-        """Whether images are told different values of a condition."""
-        return any(len(told) > 1 for told in self.conditions.values())
+        """Whether images have different values of a condition."""
+        return any(len(values) > 1 for values in self.conditions.values())
 
     def conditions_of(self, index: int) -> dict[str, Value]:
         """Returns the values of an image's conditions, by name."""
-        return {name: told[index % len(told)] for name, told in self.conditions.items()}
+        return {name: values[index % len(values)] for name, values in self.conditions.items()}
+
+    def uploads(self, config: ModelConfig) -> list[str]:
+        """Returns the SHA-256 of the images among the conditions, each once, in a fixed order."""
+        declared = config.conditions
+        names = sorted(name for name in self.conditions if name in declared and declared[name].is_image)
+        return list(dict.fromkeys(str(value) for name in names for value in self.conditions[name]))
+
+    @property
+    def vector_numbers(self) -> int:
+        """How many numbers the vectors of all images have."""
+        return sum(len(value) for values in self.conditions.values() for value in values if isinstance(value, tuple))
 
     def calls(self, guided_steps: int | None = None) -> int:
         """Returns the network calls that draw one image: one in each step, and one more for each kind of guidance.

@@ -13,9 +13,10 @@ from model.folders.config import PLAN_NAME
 from model.plans.settings import SETTINGS, Settings
 from model.plans.spacing import steps_in
 
+from .conditions import GivenConditions
 from .errors import RequestRefused
 from .moments import MAX_MOMENTS, MomentName
-from .params import MAX_IMAGES, MAX_TOLD, TAG, Seed
+from .params import MAX_IMAGES, TAG, Seed
 from .per_image import ALL
 from .values import Frozen
 
@@ -71,10 +72,9 @@ class SamplingQuery(Choices):
         max_length=MAX_IMAGES,
         description=f"class, by name or index; repeat it for one image of each, or say {ALL} for the classes in turn",
     )
-    condition: list[Annotated[str, Field(max_length=MAX_TOLD)]] | None = Field(
+    conditions: GivenConditions | None = Field(
         default=None,
-        min_length=1,
-        max_length=MAX_CONDITIONS * MAX_IMAGES,
+        alias="condition",
         description="a condition of the model as NAME:VALUE, such as age:33; repeat it for others, and for one value "
         "of each image",
     )
@@ -82,7 +82,7 @@ class SamplingQuery(Choices):
         default=None,
         min_length=1,
         max_length=MAX_CONDITIONS + 1,
-        description="name of a condition, or label, that guidance_scale acts on; by default all that are told",
+        description="name of a condition, or label, that guidance_scale acts on; by default all that may be left out",
     )
     model: str | None = Field(
         default=None,
@@ -110,28 +110,29 @@ class SamplingQuery(Choices):
         description="network calls whose x_t and x0 are kept as floats: by number, last or all; may be repeated",
     )
 
-    @field_validator("seed", "label", "condition", "guide", mode="before")
+    @field_validator("seed", "label", "guide", mode="before")
     @classmethod
     def _as_list(cls, value: object) -> object:
         """Returns a single value as a list of one, which means the same."""
         return value if value is None or isinstance(value, list | tuple) else [value]
 
     def request_hash(
-        self, kind: str, images: Sequence[str] = (), told: Mapping[str, Sequence[Any]] = MappingProxyType({})
+        self, kind: str, images: Sequence[str] = (), conditions: Mapping[str, Sequence[Any]] = MappingProxyType({})
     ) -> str:
         """Returns a hash of the request as it was sent, without defaults and the drawn seed.
 
         Args:
             kind: the name of the kind of job.
             images: the SHA-256 of each fitted image of the request.
-            told: the values of its conditions as its job holds them, since one value can be written in many ways.
+            conditions: the values that were sent as its job holds them, since one can be written in many ways.
         """
         sent = {"kind": kind, **self.model_dump(exclude_unset=True), "pictures": list(images)}
         for name in ("seed", "label"):  # a single one counts as it did before there were lists
             if len(sent.get(name) or ()) == 1:
                 (sent[name],) = sent[name]
-        if told:
-            sent["condition"] = dict(told)
+        sent.pop("condition", None)
+        if conditions:
+            sent["condition"] = dict(conditions)
         return hashlib.sha256(json.dumps(sent, sort_keys=True).encode()).hexdigest()
 
     def only(self, name: str, value: object, where: str) -> None:

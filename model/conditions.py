@@ -1,6 +1,6 @@
-"""What a model can be told beside x_t and t: its conditions, each with a name. The declarations need no torch.
+"""The conditions of a model, each with a name, which its network sees beside x_t and t. The declarations need no torch.
 
-A network sees them in at most four arguments, which `model.condition_inputs` makes:
+A network sees them in at most four arguments, which `model.network_inputs` makes:
 
     labels   the index of a class, (B,): the names in a model's `classes`
     vector   choices, numbers and vectors, (B, V)
@@ -10,6 +10,7 @@ A network sees them in at most four arguments, which `model.condition_inputs` ma
 The parts of `vector` and `planes` stand in the alphabetical order of the names, because tables of JSON have no order.
 """
 
+import json
 import math
 import re
 from abc import ABC, abstractmethod
@@ -24,9 +25,9 @@ from .shape import ImageSize, Shape
 NAME = r"[a-z][a-z0-9_]{0,31}"
 SHA256 = r"[0-9a-f]{64}"
 MAX_CONDITIONS = 32
-MAX_EXAMPLES = 8192  # of what a model was told in training, see `ModelConfig`
+MAX_EXAMPLES = 8192  # of the conditions of training images, see `ModelConfig`
 MAX_NUMBER = 1e9  # of the ends of a range
-MAX_ENTRY = 1e6  # of a vector that is told
+MAX_ENTRY = 1e6  # of a vector
 MAX_TEXT = 256  # characters of a name or a choice
 
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
@@ -53,7 +54,7 @@ class Condition(ABC):
 
     @property
     def entries(self) -> int:
-        """Its number of entries in the vector; the last is 1 where it is not told, and else 0."""
+        """Its number of entries in the vector; the last is 1 where it is absent, and else 0."""
         return 0
 
     @property
@@ -63,7 +64,7 @@ class Condition(ABC):
 
     @property
     def is_image(self) -> bool:
-        """Whether it is told by an image and not by a value."""
+        """Whether it is an image and not a value."""
         return self.planes > 0
 
     def read(self, value: Any) -> Value:
@@ -113,9 +114,8 @@ class Choice(Condition):
         return len(self.values) + 1
 
     def _read(self, value: Any) -> Value:
-        if not isinstance(value, str):
-            raise TypeError
-        return self.values[self.values.index(value)]
+        name = json.dumps(value) if isinstance(value, int) else value  # 3 is the value "3", and True is "true"
+        return self.values[self.values.index(name)]
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ class Vector(Condition):
 class ImageMap(Condition):
     """An image whose pixels are the indices of values, such as a layout; the nearest pixel is taken to resize it.
 
-    The network sees one plane for each value, of ones where the map has it; all are 0 where the map is not told.
+    The network sees one plane for each value, of ones where the map has it; all are 0 without a map.
     """
 
     values: Names = ()  # the names of the values, by their index
@@ -211,7 +211,7 @@ class ImageMap(Condition):
 class Image(Condition):
     """An image, such as a sketch; it is enlarged bicubically to the size of x_t.
 
-    If it may be left out, the network sees one plane more, of ones where it is not told.
+    If it may be left out, the network sees one plane more, of ones where it is absent.
     """
 
     channels: Annotated[int, Field(ge=1, le=3)] = 3  # 1 for grey images, 3 for RGB

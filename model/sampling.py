@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from .checkpoint import Checkpoint
-from .condition_inputs import arguments_of
 from .conditions import Conditions, Value
 from .errors import PlanError
 from .guidance import guided_output
+from .network_inputs import inputs_of
 from .networks.classifier import log_prob_gradient
 from .noise import draw_noise, image_generator
 from .plans.plan import Column, Plan
@@ -37,17 +37,17 @@ class Networks(TypedDict):
 
 
 def networks_of(
-    checkpoint: Checkpoint, label: int | None = None, told: Mapping[str, Any] = MappingProxyType({})
+    checkpoint: Checkpoint, label: int | None = None, conditions: Mapping[str, Any] = MappingProxyType({})
 ) -> Networks:
     """Returns the networks that draw images of a class, and those that can guide it, None for missing ones.
 
-    Without a weaker network the base is the network that is told nothing which it can do without.
+    Without a weaker network the base is the network without the conditions that may be left out.
 
     Args:
         checkpoint: a model that draws from noise alone.
         label: index of the class; None for images without a class.
-        told: the values of the model's conditions by name; a map is a tensor of indices, shape (h, w), and an image one
-            in [-1, 1], shape (C, h, w).
+        conditions: the values of the model's conditions by name; a map is a tensor of indices, shape (h, w), and an
+            image one in [-1, 1], shape (C, h, w).
 
     Raises PlanError if the model draws from an image, or if the class or a value is unknown or missing.
 
@@ -65,16 +65,16 @@ def networks_of(
         raise PlanError(f"must be one of the model's {config.num_labels} classes, by index", "label", got=label)
     if label is None and config.classes is not None and not config.network.null_class:
         raise PlanError("is needed by this model: name a class, by index", "label")
-    values = _values(config.conditions, told)
+    values = _values(config.conditions, conditions)
 
     def asked(network: nn.Module, but: Collection[str] = ()) -> Denoiser:
-        one = arguments_of(config.conditions, [{name: values[name] for name in values.keys() - but}], config.shape[1:])
+        one = inputs_of(config.conditions, [{name: values[name] for name in values.keys() - but}], config.shape[1:])
         if config.classes is not None:
             one["labels"] = torch.tensor([len(config.classes) if label is None or "label" in but else label])
         return lambda x_t, t: network(x_t, t, **{name: _for_each(part, x_t) for name, part in one.items()})
 
     base: Denoiser | None = None
-    left_out = config.left_out({*told, *(() if label is None else ("label",))})
+    left_out = config.left_out({*conditions, *(() if label is None else ("label",))})
     if weaker is not None:
         base = asked(weaker.denoiser)
     elif left_out:
@@ -86,15 +86,15 @@ def networks_of(
     return {"denoiser": asked(checkpoint.denoiser), "base": base, "guide": guide}
 
 
-def _values(conditions: Conditions, told: Mapping[str, Any]) -> dict[str, Value | Tensor]:
-    """Returns the values of a model's conditions as `arguments_of` takes them; raises PlanError if one is wrong."""
-    for name in told.keys() - conditions.keys():
+def _values(conditions: Conditions, given: Mapping[str, Any]) -> dict[str, Value | Tensor]:
+    """Returns the values of a model's conditions as `inputs_of` takes them; raises PlanError if one is wrong."""
+    for name in given.keys() - conditions.keys():
         raise PlanError(f"{name} is not a condition of this model: it has {', '.join(conditions) or 'none'}")
     for name, condition in conditions.items():
-        if name not in told and not condition.null:
-            raise PlanError(f"{name} is needed by this model: tell it {condition.expected}")
+        if name not in given and not condition.null:
+            raise PlanError(f"{name} is needed by this model: give it {condition.expected}")
     try:
-        return {name: each if isinstance(each, Tensor) else conditions[name].read(each) for name, each in told.items()}
+        return {name: each if isinstance(each, Tensor) else conditions[name].read(each) for name, each in given.items()}
     except ValueError as error:
         raise PlanError(str(error), "a condition") from error
 

@@ -86,7 +86,7 @@ class ComposeStack:
                 "DIFUSO_DRAIN_SECONDS": "2",  # shorter than the jobs, so that they are handed over on their way
             }
         )
-        logging.getLogger("httpx").setLevel(logging.WARNING)  # it would tell of each question
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log each question
         address = f"http://127.0.0.1:{ports['API_PORT']}"
         self.api = httpx.Client(base_url=address, timeout=60)
         self.counting = Counting()

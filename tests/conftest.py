@@ -127,7 +127,7 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = build_network(config.network)
-        # A fresh U-Net predicts zero whatever it sees: with that, a test could not tell one batch from another.
+        # A fresh U-Net predicts zero whatever it sees: with that, a test could not distinguish one batch from another.
         for parameter in network.parameters():
             if not parameter.any():
                 torch.nn.init.normal_(parameter, std=0.02)

@@ -24,7 +24,7 @@ from difuso.supervisor import child_processes
 
 
 def become(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
-    """Takes over the place of a new process, and tells torch the settings that it would read at its start."""
+    """Takes over the place of a new process, and gives torch the settings that it would read at its start."""
     sys.argv = ["difuso", *arguments]
     os.environ.clear()
     os.environ.update(environment)

@@ -1,4 +1,4 @@
-"""Dark and bright images, which a noisy classifier learns to tell apart in seconds, and a model to guide."""
+"""Dark and bright images, which a noisy classifier learns to distinguish in seconds, and a model to guide."""
 
 from __future__ import annotations
 

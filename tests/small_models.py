@@ -65,7 +65,7 @@ CONDITIONAL = UNetConfig(
 CONDITION = ConditionConfig(size=8, max_augmentation=0.5, augmentation=0.1)
 
 
-# Of a model of 8x8 images that can be told everything, and must be told a style and a layout.
+# Of a model of 8x8 images with conditions of every type, which needs a style and a layout.
 CONDITIONS: dict[str, Condition] = {
     "age": Number(0, 100, "years", null=True),
     "glasses": Choice(("none", "round"), null=True),
@@ -73,7 +73,7 @@ CONDITIONS: dict[str, Condition] = {
     "layout": ImageMap(("sky", "road")),
     "sketch": Image(1, 4, null=True),
 }
-TOLD = UNetConfig(
+WITH_ALL = UNetConfig(
     num_classes=len(CLASSES),
     vector_size=vector_size(CONDITIONS),
     condition_channels=plane_count(CONDITIONS),
@@ -83,7 +83,7 @@ TOLD = UNetConfig(
 
 def conditional_checkpoint(**fields: Any) -> Checkpoint:
     """A model with classes and all conditions; `fields` are more of its config."""
-    return checkpoint_of(TOLD, classes=CLASSES, conditions=CONDITIONS, **fields)
+    return checkpoint_of(WITH_ALL, classes=CLASSES, conditions=CONDITIONS, **fields)
 
 
 def upscaler_of(network: UNetConfig = CONDITIONAL, **fields: Any) -> Checkpoint:

@@ -65,7 +65,7 @@ class Kept(nn.Module):
 
 
 class Conditional(Denoiser):
-    """It is told a vector, and normalises with the means of its training."""
+    """It takes a vector, and normalises with the means of its training."""
 
     def __init__(self, width=16, classes=0, vector=0):
         super().__init__(width, classes)
@@ -86,7 +86,7 @@ class Plain(nn.Module):
         self.down = nn.Conv2d(40, 40, 4, stride=2, padding=1)
         self.last = nn.Conv2d(40, 3, 1)
 
-    def forward(self, x, t, **told):
+    def forward(self, x, t, **inputs):
         h = self.down(self.first(x) + self.time(t[:, None] / 1000)[:, :, None, None])
         return nn.functional.interpolate(self.last(h), scale_factor=2)
 
@@ -119,7 +119,7 @@ class Parametrized(Hooked):
 class Rewriting(Plain):
     """It changes a weight in its calls."""
 
-    def forward(self, x, t, **told):
+    def forward(self, x, t, **inputs):
         self.first.weight.data = torch.full_like(self.first.weight, 0.1)
         return super().forward(x, t)
 
@@ -127,7 +127,7 @@ class Rewriting(Plain):
 class Mixing(Denoiser):
     """Its images depend on their neighbours."""
 
-    def forward(self, x, t, **told):
+    def forward(self, x, t, **inputs):
         return super().forward(x - x.mean(dim=0, keepdim=True), t)
 
 
@@ -137,14 +137,14 @@ class FailsToBuild(Denoiser):
 
 
 class FailsAtCalls(Denoiser):
-    def forward(self, x, t, **told):
+    def forward(self, x, t, **inputs):
         raise ValueError("/home/me/secret")
 
 
 class FailsLate(Denoiser):
     """It fails in runs, whose timesteps are not those of the warm-up."""
 
-    def forward(self, x, t, **told):
+    def forward(self, x, t, **inputs):
         if (t < 2).any():
             raise SystemExit("/home/me/secret")
         return super().forward(x, t)
@@ -158,17 +158,17 @@ class Random(Denoiser):
 
 
 class Flat(Denoiser):
-    def forward(self, x, t, **told):
+    def forward(self, x, t, **inputs):
         return super().forward(x, t).flatten(1)
 
 
 class Whole(Denoiser):
-    def forward(self, x, t, **told):
+    def forward(self, x, t, **inputs):
         return super().forward(x, t).long()
 
 
 class Nan(Denoiser):
-    def forward(self, x, t, **told):
+    def forward(self, x, t, **inputs):
         return super().forward(x, t) * float("nan")
 
 
@@ -183,7 +183,7 @@ SEEN = []
 
 
 def greys(data, shape):
-    """Images of one grey each, which are told how bright they are."""
+    """Images of one grey each, whose condition is how bright they are."""
     for level in range(data.count):
         SEEN.append((data.path, tuple(shape)))
         yield {"image": np.full(shape.hwc, 16 * (level % 16), np.uint8), "label": level % 3, "bright": level % 16 / 15}

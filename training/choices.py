@@ -22,17 +22,17 @@ class SourceChoice(NamedTuple):
     halves: bool = False  # whether it has a training and a test half, between which `data.split` chooses
     # whether images have names, but no test half, so that `image_files.of_split` can choose some of them
     reserves: bool = False
-    tells: bool = False  # whether it tells values of conditions by itself
+    has_conditions: bool = False  # whether it has values of conditions by itself
 
 
 SOURCES = {
-    "faces": SourceChoice("faces", halves=True, tells=True),
+    "faces": SourceChoice("faces", halves=True, has_conditions=True),
     "folder": SourceChoice("image_files", reserves=True),
     "zip": SourceChoice("image_files", reserves=True),
     "npz": SourceChoice("array_files"),
     "idx": SourceChoice("array_files", halves=True),
-    "huggingface": SourceChoice("published_sets", halves=True, tells=True),
-    "webdataset": SourceChoice("published_sets", reserves=True, tells=True),
+    "huggingface": SourceChoice("published_sets", halves=True, has_conditions=True),
+    "webdataset": SourceChoice("published_sets", reserves=True, has_conditions=True),
 }
 
 
@@ -58,8 +58,8 @@ LOSSES = {
 
 
 def source_of(name: str) -> SourceChoice:
-    """Returns the source of a name; that of another package may have halves, and tell anything."""
-    return SourceChoice("", halves=True, tells=True) if is_foreign(name) else SOURCES[name]
+    """Returns the source of a name; a source of another package may have halves and any conditions."""
+    return SourceChoice("", halves=True, has_conditions=True) if is_foreign(name) else SOURCES[name]
 
 
 def loss_of(name: str) -> LossChoice:

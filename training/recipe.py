@@ -51,7 +51,7 @@ class Data:
     # the same for each map and image among the recipe's `conditions`, by its name
     condition_paths: Mapping[str, str] = field(default_factory=dict)
     # the `.csv` or `.jsonl` file with the values of the other conditions, see `training.data.tables`; empty if the
-    # source tells them itself, or there are none
+    # source has them itself, or there are none
     table: str = ""
     bits: Literal[8, 16] = 8  # the bits of each pixel, 8, or 16 for images that are not RGB
 
@@ -73,7 +73,7 @@ class Recipe:
     # the images that the network enlarges; None for one that draws from noise. Where a network sees images, some, at
     # most `training.data.dataset.HELD` and spread evenly over the set, are kept for sheets.
     condition: ConditionConfig | None = None
-    # what else the network is told, by name, see `model.conditions`
+    # further conditions of the network, by name, see `model.conditions`
     conditions: Conditions = field(default_factory=dict)
     # the folder of the model that a classifier guides, which becomes a part of it; empty for other networks
     guides: str = ""
@@ -105,13 +105,13 @@ class Recipe:
     # the distribution that timesteps are drawn from, see `training.objective.timesteps`
     timesteps: Timesteps = "uniform"
     label_drop: Share = 0.0  # the share of images shown without their class, which guidance needs
-    # the share of images that are not told a condition that may be left out, 0..1, one for all or by name. Each
+    # the share of images without a condition that may be left out, 0..1, one for all or by name. Each
     # condition is left out by a chance of its own.
     condition_drop: Share | Mapping[str, Share] = 0.0
-    # the share of images that are told nothing that may be left out, neither class nor conditions, 0..1
+    # the share of images without all that may be left out, class and conditions, 0..1
     drop_all: Share = 0.0
-    keep_all: Share = 0.0  # the share of images that are told all conditions, 0..1 (Huang et al. 2023, "Composer").
-    # the number of images whose conditions the model carries, to deal them to requests that leave conditions out
+    keep_all: Share = 0.0  # the share of images with all conditions, 0..1 (Huang et al. 2023, "Composer").
+    # the number of images whose conditions the model carries, to fill in those that requests leave out
     examples: Annotated[int, Field(ge=0, le=MAX_EXAMPLES)] = 0
     batch_size: PositiveInt = 32  # the number of images in one optimiser step, over all processes and parts
     # the number of parts that each process cuts its share of a batch into, to need less memory
@@ -155,16 +155,16 @@ class Recipe:
         return self.network.num_classes
 
     @property
-    def condition_shape(self) -> Shape | None:
+    def small_shape(self) -> Shape | None:
         """(C, h, w) of the image that the network enlarges; None for a network that draws from noise."""
         if self.condition is None or isinstance(self.network, ClassifierConfig):
             return None
         return Shape.of(self.condition.size, self.network.condition_channels - plane_count(self.conditions))
 
     @property
-    def told(self) -> dict[str, Condition]:
-        """All that the network is told but its class, by name: `conditions`, and the image that it enlarges."""
-        enlarged = self.condition_shape
+    def all_conditions(self) -> dict[str, Condition]:
+        """The conditions of the network but its class, by name: `conditions`, and the image that it enlarges."""
+        enlarged = self.small_shape
         return {
             **self.conditions,
             **({} if enlarged is None else {ENLARGED: Image(enlarged.channels, enlarged.image_size)}),
@@ -173,13 +173,13 @@ class Recipe:
     @property
     def seen(self) -> dict[str, Shape]:
         """The shape (C, h, w) of each image that the network sees with x_t, by its name; a map has one channel."""
-        seen = {name: condition for name, condition in self.told.items() if condition.is_image}
+        seen = {name: condition for name, condition in self.all_conditions.items() if condition.is_image}
         of_maps = Shape(1, self.shape.height, self.shape.width)
         return {name: each.shape if isinstance(each, Image) else of_maps for name, each in seen.items()}
 
     @property
     def condition_drops(self) -> dict[str, float]:
-        """The share of images that are not told each condition, by its name, in alphabetical order."""
+        """The share of images without each condition, by its name, in alphabetical order."""
         drop = self.condition_drop
         return {
             name: drop.get(name, 0.0) if isinstance(drop, Mapping) else drop * condition.null
@@ -249,7 +249,7 @@ class Recipe:
 
 
 def _without_folders(value: Any) -> Any:
-    """Returns a value of a recipe without the folders of paths to elsewhere, which tell of one machine only."""
+    """Returns a value of a recipe without the folders of paths to elsewhere, which exist on one machine only."""
     if isinstance(value, dict):
         return {key: _without_folders(each) for key, each in value.items()}
     elsewhere = isinstance(value, str) and (Path(value).is_absolute() or value.startswith(("~", "..")))

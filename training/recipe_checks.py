@@ -177,8 +177,8 @@ def _check_conditions(recipe: Recipe) -> None:
         f"maps and data.table are for the sources {' and '.join(FILES)}, whose images have paths",
     )
     _require(
-        len(conditions) == len(seen) or bool(data.table) or source_of(data.source).tells,
-        f"say what the images are told: data.table, for {recipe.data.source}",
+        len(conditions) == len(seen) or bool(data.table) or source_of(data.source).has_conditions,
+        f"conditions need values: name their table, data.table, for {recipe.data.source}",
     )
 
 

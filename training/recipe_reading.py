@@ -83,7 +83,7 @@ def _conditions(content: dict[str, Any]) -> dict[str, Condition]:
     if isinstance(tables, dict) and content["data"].get("source", Data.source) == "faces":
         for name, table in tables.items():
             if name not in ATTRIBUTES:
-                raise ValueError(f"conditions.{name}: the drawn faces can be told {', '.join(ATTRIBUTES)}")
+                raise ValueError(f"conditions.{name}: the drawn faces have only {', '.join(ATTRIBUTES)}")
             if isinstance(table, dict):
                 table.setdefault("values", list(ATTRIBUTES[name]))
     return read_conditions(tables)

@@ -63,7 +63,7 @@ class WorkerMetrics:
 
     def watch(self, name: str, runner: Runner) -> None:
         """Counts the network calls of a model."""
-        steps = self._image_steps.labels(name)
+        image_steps = self._image_steps.labels(name)
         for kind, outcome in product(KINDS, OUTCOMES):
             self._finished.labels(kind, name, outcome)
 
@@ -72,7 +72,7 @@ class WorkerMetrics:
             self._occupancy.observe(rows / bucket)
             self._slots.labels("busy").set(rows)
             self._slots.labels("padding").set(bucket - rows)
-            steps.inc(rows)
+            image_steps.inc(rows)
             self.image_steps += rows
 
         runner.on_step = on_step

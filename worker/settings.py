@@ -41,7 +41,7 @@ class WorkerSettings(SharedSettings):
     device: Annotated[str, AfterValidator(_device)] = "auto"
     """`cpu`, `cuda`, `cuda:1`, `mps`; `auto` takes the first GPU, else the CPU."""
     core_folder: Path | None = None
-    """Folder in which two workers for two cores tell each other when they have work; `difuso serve` sets it."""
+    """Folder in which two workers for two cores show each other when they have work; `difuso serve` sets it."""
     precision: Precision | Literal["model"] = "model"
     """Number format in which networks are computed: `float32`, `bfloat16`, `tf32`, or what each `model` says."""
     slots: PositiveInt | None = None

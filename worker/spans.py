@@ -50,13 +50,13 @@ class JobSpans:
         if outcome == "failed":
             span.set_status(StatusCode.ERROR)
         inside = trace.set_span_in_context(span, parent)
-        steps = {
+        work = {
             "difuso.image_steps": active.image_steps - active.resumed_at,
             "difuso.network_calls": active.network_calls,
             "difuso.network_seconds": active.denoise_seconds,
         }
         self._part("queue", job.accepted_at, active.claimed_at, inside, {})
-        self._part("denoise", active.claimed_at, denoised, inside, steps)
+        self._part("denoise", active.claimed_at, denoised, inside, work)
         if spent:
             self._part("encode", denoised, encoded, inside, {})
             self._part("store", encoded, stored, inside, {})

@@ -90,7 +90,7 @@ def _parse(line: str) -> ApiKey:
 class KeyRing:
     """The keys of a file, of which there is always one at least.
 
-    While the file cannot be read, is invalid or holds no key, the keys of before stay. So no mistake locks everybody
+    While the file cannot be read, is invalid or holds no key, the previous keys stay. So no mistake locks everybody
     out, and none opens the server.
 
     Raises ValueError like `read_keys`.
@@ -124,7 +124,7 @@ class KeyRing:
             return
         self._read = found
         if isinstance(found, str):
-            log.error("the API keys of before stay in use: %s", found)
+            log.error("the previous API keys stay in use: %s", found)
             return
         self.keys = found
         log.info("the API keys were read again", extra={"keys": len(self.keys)})

@@ -3,7 +3,9 @@
 import asyncio
 import re
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, TypedDict, get_args, get_origin
 
 from anyio import CapacityLimiter
@@ -121,18 +123,28 @@ async def _accept(request: Request) -> Accept:
 AcceptDep = Annotated[Accept, Depends(_accept)]
 
 
-def single_parameters(query: type[BaseModel]) -> Any:
-    """Returns a dependency that refuses repeated parameters, except lists; FastAPI would silently use the last one."""
+@cache
+def list_parameters(query: type[BaseModel]) -> frozenset[str]:
+    """Returns the names of the parameters that may be repeated."""
 
     def is_list(annotation: Any) -> bool:
-        return get_origin(annotation) is list or any(map(is_list, get_args(annotation)))
+        return get_origin(annotation) in (list, Mapping) or any(map(is_list, get_args(annotation)))
 
-    lists = {field.alias or name for name, field in query.model_fields.items() if is_list(field.annotation)}
+    return frozenset(field.alias or name for name, field in query.model_fields.items() if is_list(field.annotation))
 
-    async def refuse_repeated(request: Request) -> None:
-        counts = Counter(name for name, _ in request.query_params.multi_items() if name not in lists)
-        for name, count in counts.items():
-            if count > 1:
-                raise InvalidRequest("parameter", name[:MAX_NAME], f"Input should be given once, not {count} times")
 
-    return Depends(refuse_repeated)
+def refuse_repeated(query: type[BaseModel], texts: Iterable[tuple[str, str]]) -> None:
+    """Raises InvalidRequest if a parameter is repeated that is no list."""
+    lists = list_parameters(query)
+    for name, count in Counter(name for name, _ in texts if name not in lists).items():
+        if count > 1:
+            raise InvalidRequest("parameter", name[:MAX_NAME], f"Input should be given once, not {count} times")
+
+
+def single_parameters(query: type[BaseModel]) -> Any:
+    """Returns a dependency that refuses repeated parameters; FastAPI would silently use the last one."""
+
+    async def refuse(request: Request) -> None:
+        refuse_repeated(query, request.query_params.multi_items())
+
+    return Depends(refuse)

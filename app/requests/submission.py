@@ -130,8 +130,7 @@ class Submission:
     async def _answer(self, model: ModelInfo, query: SamplingQuery, prepared: Prepared) -> Response:
         job = self._job(model, query, prepared, id=self._job_id(), tag=query.tag)
         hashes = [image.sha256 for image in job.pictures]
-        told = {name: values for name, values in job.params.conditions.items() if name not in prepared.dealt}
-        request_hash = query.request_hash(job.kind, hashes, told)
+        request_hash = query.request_hash(job.kind, hashes, prepared.sent_values)
         new, status = await run_in_threadpool(self._submit, job, request_hash, prepared, cost_of(prepared, model))
         if new:
             self.process.metrics.accepted.labels(job.kind, job.model).inc()

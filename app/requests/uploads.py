@@ -25,7 +25,6 @@ RETRY_SECONDS = 2
 BUSY = "Too many images are being read."
 
 JSON = "application/json"
-SENT = "difuso.sent"  # the images of a JSON body by name, in the scope of its request
 
 T = TypeVar("T")
 
@@ -44,6 +43,7 @@ class Uploads:
         request: Request,
         parts: Mapping[str, Callable[[SentImage], T]],
         *,
+        sent: Mapping[str, bytes] | None = None,
         optional: Collection[str] = (),
         instead: str = "",
     ) -> dict[str, T]:
@@ -52,6 +52,7 @@ class Uploads:
         Args:
             parts: the function that converts each image, such as a `partial` of `fit`, by the name of its part. Without
                 parts the request should have no body.
+            sent: the images of a JSON body by name, whose memory `read_whole` counts; None if the body is a form.
             optional: the names of those that may be absent.
             instead: what the request may have instead of parts, for messages; empty if nothing.
 
@@ -60,10 +61,10 @@ class Uploads:
             InvalidRequest: if there is a body, and should be none.
             Overloaded: if too many images are being read.
         """
-        if not parts and SENT not in request.scope:
+        if not parts and sent is None:
             await _expect_nothing(request, instead)
             return {}
-        async with self._receive(request, parts) as files:
+        async with self._receive(request, parts, sent) as files:
             for name in parts:
                 if name not in files and name not in optional:  # an empty part counts as missing
                     hint = f"; send {' and '.join(parts)}, or {instead}" if instead else ""
@@ -71,10 +72,11 @@ class Uploads:
             return {name: await self._prepare(name, file, parts[name]) for name, file in files.items()}
 
     @asynccontextmanager
-    async def _receive(self, request: Request, names: Collection[str]) -> AsyncIterator[dict[str, bytes]]:
+    async def _receive(
+        self, request: Request, names: Collection[str], sent: Mapping[str, bytes] | None
+    ) -> AsyncIterator[dict[str, bytes]]:
         """Yields the parts that have content; their memory counts as used until the context ends."""
-        if SENT in request.scope:
-            sent: dict[str, bytes] = request.scope[SENT]  # whose memory `read_whole` counts
+        if sent is not None:
             for name in sent.keys() - set(names):
                 wanted = f"only {', '.join(names)}" if names else "none"
                 raise UploadRefused(f"The image is unknown; send {wanted}", part=name[:MAX_NAME])
@@ -157,7 +159,7 @@ def request_body(
         "type": "object",
         "properties": dict.fromkeys([*required, *optional], part),
         "required": [*required],
-        "additionalProperties": {**part, "description": "an image of the model's conditions, by its name"},
+        "additionalProperties": {**part, "description": "an image that the model sees, by its name"},
     }
     content = {"multipart/form-data": {"schema": schema}, JSON: {"schema": json}}
     words = {"description": f"needed without {instead}"} if instead else {}

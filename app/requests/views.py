@@ -18,7 +18,7 @@ from ..http.api_keys import ApiKey
 from ..http.problems import FAILURES
 
 
-class Steps(Frozen):
+class ImageSteps(Frozen):
     """Network calls of all images of a job; each kind of guidance adds one to each step where it acts."""
 
     done: int
@@ -61,13 +61,13 @@ class Outlook(Frozen):
 
     state: JobState
     position: int | None = None
-    steps: Steps
+    steps: ImageSteps
     eta_seconds: float | None = None
 
     @classmethod
     def of(cls, status: JobStatus) -> Self:
         seconds = _rounded(status.eta_seconds)
-        steps = Steps(done=status.progress.image_steps, total=status.job.image_steps)
+        steps = ImageSteps(done=status.progress.image_steps, total=status.job.image_steps)
         return cls(state=status.state, position=status.position, steps=steps, eta_seconds=seconds)
 
 

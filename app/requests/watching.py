@@ -15,7 +15,7 @@ from fastapi.sse import ServerSentEvent
 from redis import RedisError
 from starlette.types import Receive
 
-from jobs.contract import Job, JobStatus
+from jobs.contract import JobStatus
 from jobs.redis.events import Ending, Listener, Preview, preview_channel, status_channel
 from jobs.redis.queue import JobQueue
 
@@ -40,7 +40,7 @@ class ClientGone(Exception):
 
 
 class Event(NamedTuple):
-    """An event of a job, as all streams tell it."""
+    """An event of a job, as all streams send it."""
 
     name: str
     data: str
@@ -116,7 +116,7 @@ class Watcher:
             JobNotFound: like `follow`.
             Unauthorized: if the API key of the request is withdrawn.
         """
-        latest, numbers = [status], _numbers(status.job)
+        latest, numbers = [status], status.job.params.vector_numbers
         is_too_much = numbers > 0 and self._numbers + numbers > MAX_NUMBERS
         if status.state.is_terminal or is_too_much or (until is not None and until(status)):
             return status
@@ -200,7 +200,7 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
-def is_told(status: JobStatus, last_event_id: str | None) -> bool:
+def is_delivered(status: JobStatus, last_event_id: str | None) -> bool:
     """Returns whether a client has received the final event of a job."""
     return status.state.is_terminal and last_event_id == status.state
 
@@ -226,8 +226,3 @@ def _event(status: JobStatus, key: ApiKey | None) -> Event:
         return Event(status.state.value, job_text(status, key), status.state.value)
     data = Outlook.of(status).model_dump_json(exclude_none=True)
     return Event(PROGRESS, data, hashlib.sha256(data.encode()).hexdigest()[:16])
-
-
-def _numbers(job: Job) -> int:
-    """Returns how many numbers the vectors of a job have."""
-    return sum(len(value) for told in job.params.conditions.values() for value in told if isinstance(value, tuple))

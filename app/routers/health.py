@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from ..errors import ShuttingDown
 from ..requests.deps import Process, ProcessDep
 
-router = APIRouter(tags=["health"])  # needs no API key, so it must tell nothing confidential
+router = APIRouter(tags=["health"])  # needs no API key, so it must say nothing confidential
 metrics_router = APIRouter(tags=["health"])
 
 OPEN_METRICS = "application/openmetrics-text"

@@ -23,14 +23,14 @@ from ..errors import InvalidRequest, NotReady, Overloaded
 from ..films import FilmFormat
 from ..formats import BINARY, CONTENT, FORMATS, Format
 from ..http.api_keys import NAME, ApiKey
-from ..http.conditional import matches
 from ..http.headers import ABOUT_JOB, IfNoneMatchHeader, LastEventIdHeader, PatienceHeader, cached, described
 from ..http.middleware import CLIENT_GONE
 from ..http.negotiation import read_patience
+from ..http.revalidation import matches
 from ..requests import answers
 from ..requests.deps import AcceptDep, CallerDep, Process, ProcessDep, ResultStatusDep, StatusDep, single_parameters
 from ..requests.views import JobList, JobView, job_text, list_text
-from ..requests.watching import ClientGone, is_told, job_events
+from ..requests.watching import ClientGone, is_delivered, job_events
 
 
 class ImageIndex(IntegerConvertor):
@@ -166,11 +166,11 @@ def delete_images(status: StatusDep, process: ProcessDep) -> Response:
     return Response(status_code=204)
 
 
-async def _is_told(status: StatusDep, response: Response, last_event_id: LastEventIdHeader = None) -> bool:
+async def _is_delivered(status: StatusDep, response: Response, last_event_id: LastEventIdHeader = None) -> bool:
     """Returns whether no event follows the one that the client knows. Then the status 204 stops an EventSource."""
-    if told := is_told(status, last_event_id):
+    if delivered := is_delivered(status, last_event_id):
         response.status_code = 204
-    return told
+    return delivered
 
 
 @router.get(
@@ -187,11 +187,11 @@ async def follow_job(
     job_id: str,
     process: ProcessDep,
     key: CallerDep,
-    told: Annotated[bool, Depends(_is_told)],
+    delivered: Annotated[bool, Depends(_is_delivered)],
     last_event_id: LastEventIdHeader = None,
 ) -> AsyncIterator[ServerSentEvent]:
     """Sends `progress` at each change, `preview` with unfinished images, and at the end the job, named by its state."""
-    if request.state.is_head or told:
+    if request.state.is_head or delivered:
         return
     async with aclosing(process.watcher.follow(job_id, key)) as news:
         async for event in job_events(news, last_event_id):

@@ -18,7 +18,7 @@ from model.errors import CheckpointUnreadable
 from model.folders.config import ModelConfig, Precision, SamplerDefaults
 
 from ..formats import BINARY
-from ..http import conditional
+from ..http import revalidation
 from ..http.headers import IfNoneMatchHeader, cached
 from ..requests.deps import Process, ProcessDep
 
@@ -38,7 +38,7 @@ class EnlargedView(Frozen):
 
 
 class ConditionView(Frozen):
-    """A condition that a model can be told, with its `type`; `null` says whether it may be left out.
+    """A condition of a model, with its `type`; `null` says whether it may be left out.
 
     A `choice` has `values`, a `number` the ends `low` and `high` of its range and maybe a `unit`, and a `vector` a
     `size`. A `map` has the `values` whose indices its pixels are. An `image` has `channels`, and as `size` a side, or
@@ -68,7 +68,7 @@ class ModelView(Frozen):
 
     `state` is `ready`, `refused` with a `reason`, or `unknown` until a worker has reported on it; with another state,
     `reason` says why the folder is refused. `image_size` is a side, or height and width. `condition` is the image that
-    it draws from. `conditions` is all that it can be told, its classes as `label`. `about` begins its card.
+    it draws from. `conditions` are all its conditions, its classes as `label`. `about` begins its card.
     `slow_format`: a worker's processor has no fast instructions for `precision`.
     """
 
@@ -103,7 +103,7 @@ class ModelView(Frozen):
     def of(cls, versions: Sequence[ModelInfo], workers: Sequence[WorkerReport], refused: str | None = None) -> Self:
         """Returns the view of a model in the versions of the catalog, of which requests get the first.
 
-        `refused` is why its folder is refused, while a version of before is served.
+        `refused` is why its folder is refused, while an earlier version is served.
         """
         model = versions[0]
         ready = [report for report in reports_on(model.ref, workers) if report.ready]
@@ -166,7 +166,7 @@ class ModelList(Frozen):
 
 
 def _condition(config: ModelConfig) -> EnlargedView | None:
-    shape = config.condition_shape
+    shape = config.small_shape
     if config.condition is None or shape is None:
         return None
     return EnlargedView(**vars(config.condition), channels=shape.channels)
@@ -232,4 +232,4 @@ def _file(process: Process, name: str, document: str, *, known: str | None, medi
         path = ModelFiles(process.settings.models_dir, model.folder).find(document) if model is not None else None
     if path is None:
         raise HTTPException(404)
-    return conditional.file(path, known=known, headers=HEADERS, media_type=media_type)
+    return revalidation.file(path, known=known, headers=HEADERS, media_type=media_type)

@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from ..errors import JobFailed, ProblemType
-from ..http import conditional
+from ..http import revalidation
 from ..http.headers import IfNoneMatchHeader
 from ..http.problems import FAILURES, OTHER, TYPES
 
@@ -61,12 +61,12 @@ files = _Files(directory=STATIC)
 
 @router.get("/")
 async def index(if_none_match: IfNoneMatchHeader = None) -> Response:
-    return conditional.file(STATIC / "index.html", known=if_none_match, headers=HEADERS)
+    return revalidation.file(STATIC / "index.html", known=if_none_match, headers=HEADERS)
 
 
 @router.get("/docs")
 async def docs(if_none_match: IfNoneMatchHeader = None) -> Response:
-    return conditional.file(STATIC / "docs.html", known=if_none_match, headers=HEADERS)
+    return revalidation.file(STATIC / "docs.html", known=if_none_match, headers=HEADERS)
 
 
 @router.get("/problems")

@@ -12,7 +12,7 @@ let lost = false; // whether the server has not answered the last request
 // Whether a proxy answers because the server behind it does not; what the server itself refuses is a problem.
 const isOfProxy = ({ status, headers }) => [502, 503, 504].includes(status) && !headers.get("Content-Type")?.includes("problem+json");
 
-// Tells the page by the event `server` when the server is lost, and when it is back.
+// Sends the page the event `server` when the server is lost, and when it is back.
 function note(isLost) {
   if (lost === isLost) return;
   lost = isLost;
@@ -48,7 +48,7 @@ export async function ask(method, path, { headers, body, signal } = {}) {
   return (await request(path, { method, headers, body, signal })).json();
 }
 
-// Resolves when the user has entered a key; the next response tells whether it is valid.
+// Resolves when the user has entered a key; the next response says whether it is valid.
 function enterKey(before) {
   const dialog = $("access");
   $("access-why").textContent = t(before ? "keyUnknown" : "keyNeeded");
@@ -70,7 +70,7 @@ function enterKey(before) {
 // Yields the server-sent events of a path as {event, data}. An EventSource could not send the key.
 export async function* events(path, signal) {
   const response = await request(path, { signal });
-  if (response.status === 204) return; // the end was told already
+  if (response.status === 204) return; // the end is known already
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   const found = [];
   const parser = createParser({ onEvent: event => found.push(event) });

@@ -1,4 +1,4 @@
-// The columns of a grid: values of a setting, or of a condition that the model can be told.
+// The columns of a grid: values of a setting, or of a condition of the model.
 
 import { el } from "./dom.js";
 import { t } from "./texts.js";
@@ -39,7 +39,7 @@ export function valuesIn(text, axis, model) {
 // Makes a query ask for a value at an axis, and for all conditions of another query but that of the axis.
 export function askAt(query, axis, value, base) {
   const swept = sweptBy(axis);
-  for (const [name, told] of conditionsIn(base)) if (name !== swept) query.append("condition", `${name}:${told}`);
+  for (const [name, each] of conditionsIn(base)) if (name !== swept) query.append("condition", `${name}:${each}`);
   if (swept) query.append("condition", `${swept}:${value}`);
   else query.set(axis, value);
 }

@@ -1,4 +1,4 @@
-// Fields for all that the chosen model can be told: a menu, a slider, a line of numbers or a picture each.
+// Fields for the conditions of the chosen model: a menu, a slider, a line of numbers or a picture each.
 
 import { $, el, takeAny } from "./dom.js";
 import { dressInputs } from "./inputs.js";
@@ -11,11 +11,11 @@ const STEPS = 100; // of a slider
 const place = $("conditions");
 let shown; // the model whose conditions are there
 
-const boxOf = field => field.closest(".told")?.querySelector("[type=checkbox]"); // that says whether a number is told, if it may be left out
+const boxOf = field => field.closest(".optional")?.querySelector("[type=checkbox]"); // that says whether a number is sent, if it may be left out
 const fieldOf = name => place.querySelector(`[name="${PREFIX}${CSS.escape(name)}"]`);
 const wordsOf = name => el("span", { textContent: `${name[0].toUpperCase()}${name.slice(1).replaceAll("_", " ")}` });
 
-// Shows the conditions of a model; what was told of them stays while the model does.
+// Shows the conditions of a model; their values stay while the model does.
 export function showConditions(model) {
   if (shown === model) return;
   shown = model;
@@ -42,15 +42,15 @@ function sliderOf(name, { low, high, unit, null: free }) {
   const output = el("output");
   const box = el("input", { type: "checkbox" });
   const show = () => {
-    box.ariaLabel = `${name}: ${t("tell")}`;
+    box.ariaLabel = `${name}: ${t("send")}`;
     output.textContent = free && !box.checked ? t("anyClass") : `${number(slider.valueAsNumber, step % 1 || slider.valueAsNumber % 1 ? 2 : 0)} ${unit}`.trim();
   };
-  slider.addEventListener("input", () => ((box.checked = true), show())); // whoever moves it tells it
-  slider.addEventListener("told", show);
+  slider.addEventListener("input", () => ((box.checked = true), show())); // whoever moves it means it
+  slider.addEventListener("filled", show);
   box.addEventListener("change", show);
   show();
   const label = el("label", {}, el("span", { className: "row" }, wordsOf(name), output), slider);
-  return free ? el("div", { className: "told" }, label, box) : label;
+  return free ? el("div", { className: "optional" }, label, box) : label;
 }
 
 function lineOf(name, { size, null: free }) {
@@ -63,46 +63,46 @@ function pictureOf(name, { null: free }) {
 }
 
 document.addEventListener("language", () => {
-  for (const slider of place.querySelectorAll("[type=range]")) slider.dispatchEvent(new Event("told"));
+  for (const slider of place.querySelectorAll("[type=range]")) slider.dispatchEvent(new Event("filled"));
   for (const [name, { type, size }] of conditionsOf(shown)) if (type === "vector") fieldOf(name).placeholder = t("numbers", size ?? 1);
 });
 
 // Parts a field's name: the name of its condition; undefined if it is the field of a parameter.
 export const conditionOf = name => (name.startsWith(PREFIX) ? name.slice(PREFIX.length) : undefined);
 
-// Returns what the fields tell, as `condition` of a query.
-export function tellConditions() {
+// Returns the values of the fields, as `condition` of a query.
+export function chosenConditions() {
   const fields = [...place.querySelectorAll("[name]")].filter(field => field.type !== "file" && boxOf(field)?.checked !== false && field.value !== "");
   const textOf = ({ type, value }) => (type === "text" ? value.replaceAll(" ", "") : value); // of numbers; a choice may have spaces
   return fields.map(field => `${conditionOf(field.name)}:${textOf(field)}`);
 }
 
-// Fills in the fields from a query; a condition that it does not name is left out, or stays if the model must be told it. So is
-// one whose pictures differ: a model that deals its conditions deals each seed the same again.
+// Fills in the fields from a query; a condition that it does not name is left out, or stays if the model needs it. So is
+// one whose pictures differ: a model that fills in conditions does so for each seed again.
 export function fillConditions(query) {
-  const told = new Map();
+  const given = new Map();
   for (const [name, pairs] of Map.groupBy(conditionsIn(query), ([name]) => name)) {
     const values = new Set(pairs.map(([, value]) => value));
-    if (values.size === 1) told.set(name, ...values);
+    if (values.size === 1) given.set(name, ...values);
   }
   for (const [name, condition] of conditionsOf(shown)) {
     const field = fieldOf(name);
     if (isPicture(condition)) continue;
     const box = boxOf(field);
-    if (box) box.checked = told.has(name);
-    if (told.has(name)) {
-      if (field.type === "range") takeAny(field); // or else what was told would be rounded
-      field.value = told.get(name);
+    if (box) box.checked = given.has(name);
+    if (given.has(name)) {
+      if (field.type === "range") takeAny(field); // or else the value would be rounded
+      field.value = given.get(name);
     } else if (condition.null && !box) field.value = "";
     box?.dispatchEvent(new Event("change"));
-    field.dispatchEvent(new Event("told"));
+    field.dispatchEvent(new Event("filled"));
   }
 }
 
-// Puts the file of a picture that a condition was told into its field.
+// Puts the file of a condition's picture into its field.
 export const conditionField = name => fieldOf(name);
 
-// Tells the model anything: a random class, choices and numbers.
+// Fills in anything: a random class, choices and numbers.
 export function surprise(form) {
   const any = all => all[Math.floor(Math.random() * all.length)];
   const { label } = form.elements;

@@ -38,11 +38,11 @@ export function nameOf(job, index) {
   if (task?.shares) return `λ ${number(task.shares[index], 2)}`;
   if (task?.average) return t("meanOf", params.n);
   const name = Array.isArray(params.label) ? [className(model, params.label[index])] : [];
-  return [`${t("seed")} ${seedOf(job, index)}`, ...name, ...toldApart(job, index)].join(", ");
+  return [`${t("seed")} ${seedOf(job, index)}`, ...name, ...conditionsApart(job, index)].join(", ");
 }
 
-// Returns what a picture was told otherwise than the other pictures of its seed.
-function toldApart(job, index) {
+// Returns how the conditions of a picture differ from those of the other pictures of its seed.
+function conditionsApart(job, index) {
   const isTwin = each => seedOf(job, each) === seedOf(job, index);
   const several = Object.values(job.params.conditions ?? {}).filter(values => values.length > 1).map(values => values.map(textOf));
   return several.filter(texts => texts.some((text, each) => text !== texts[index] && isTwin(each))).map(texts => texts[index]);

@@ -14,9 +14,9 @@ const PREFIX = "condition:"; // of conditions, whose names may be those of param
 export function differencesOf(pictures) {
   const columns = pictures.map(({ job, index }) => {
     const query = queryOf(job, index);
-    const told = conditionsIn(query);
+    const conditions = conditionsIn(query);
     query.delete("condition");
-    const facts = new Map([["kind", job.kind], ...[...new Set(query.keys())].map(name => [name, query.getAll(name).join(", ")]), ...told.map(([name, value]) => [`${PREFIX}${name}`, value])]);
+    const facts = new Map([["kind", job.kind], ...[...new Set(query.keys())].map(name => [name, query.getAll(name).join(", ")]), ...conditions.map(([name, value]) => [`${PREFIX}${name}`, value])]);
     if (facts.has("label")) facts.set("label", className(job.model, Number(facts.get("label"))));
     if (job.pictures) facts.set("pictures", job.pictures.map(({ sha256 }) => sha256.slice(0, 8)).join(", "));
     return facts;

@@ -1,6 +1,6 @@
 // The form outlasts a reload: its fields are kept in this tab, and its files in the browser's database.
 
-import { fillConditions, tellConditions } from "./conditions.js";
+import { fillConditions, chosenConditions } from "./conditions.js";
 import { debounced } from "./dom.js";
 import { form, showKind, showModel } from "./form.js";
 import { setFile } from "./inputs.js";
@@ -15,7 +15,7 @@ const isChecked = field => field.type === "checkbox";
 
 function keep() {
   const values = fields().map(field => (isChecked(field) ? field.checked : field.value));
-  sessionStorage.setItem(KEY, JSON.stringify({ values, told: tellConditions() }));
+  sessionStorage.setItem(KEY, JSON.stringify({ values, conditions: chosenConditions() }));
 }
 
 async function keepFiles() {
@@ -24,14 +24,14 @@ async function keepFiles() {
 
 // Fills in the form as it was before a reload, and keeps it from then on.
 export function startDraft() {
-  const { values = [], told } = JSON.parse(sessionStorage.getItem(KEY) ?? "{}");
+  const { values = [], conditions } = JSON.parse(sessionStorage.getItem(KEY) ?? "{}");
   if (values.length === fields().length) {
     const fill = () => fields().forEach((field, index) => (field[isChecked(field) ? "checked" : "value"] = values[index]));
     fill();
     if (!form.elements.model.value) form.elements.model.value = form.elements.model.options[0]?.value; // it is no longer served
     showModel(); // which offers the choices of the model
     fill();
-    fillConditions(new URLSearchParams(told.map(each => ["condition", each])));
+    fillConditions(new URLSearchParams(conditions.map(each => ["condition", each])));
     showKind();
     recall(FILES).then(sent => files().forEach((input, index) => sent?.files[index]?.[1] && setFile(input, sent.files[index][1])));
   }

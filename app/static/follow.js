@@ -54,7 +54,7 @@ async function follow(id) {
       else jobs.put({ id, position: undefined, eta_seconds: undefined, ...data }); // missing where the server does not know
     }
   } catch (error) {
-    if (isForgotten(error)) await refresh(id).catch(() => {}); // of others the lists tell what has become
+    if (isForgotten(error)) await refresh(id).catch(() => {}); // of others the lists say what has become
   }
   if (streams.get(id) !== controller) return;
   if (!isEnded(jobs.get(id) ?? {})) {
@@ -93,7 +93,7 @@ export async function refresh(id) {
 }
 
 async function lookAgain() {
-  if (!document.hidden) await look().catch(() => {}); // the next look may succeed; the gallery tells of errors
+  if (!document.hidden) await look().catch(() => {}); // the next look may succeed; the gallery shows errors
   patience = isLost() ? Math.min(patience + 1000, LOST_MOST) : LOST_LOOK;
   lookIn(isLost() ? patience : jobs.unfinished.length ? BUSY : IDLE);
 }

@@ -1,7 +1,7 @@
 // The form: which fields are shown, what it says as a request, and how it is filled in from a request.
 
 import { allowRows, askRows, choiceOf, randomSeed, ROWS, showClasses } from "./classes.js";
-import { conditionField, conditionOf, fillConditions, showConditions, tellConditions } from "./conditions.js";
+import { conditionField, conditionOf, fillConditions, showConditions, chosenConditions } from "./conditions.js";
 import { $, offer, option, takeAny } from "./dom.js";
 import { showGuidance } from "./guidance.js";
 import { clearFiles, setFile } from "./inputs.js";
@@ -120,7 +120,7 @@ export function readForm() {
     query.delete("seed"); // the first and the second, of which either may be left to chance
     for (const { value } of form.querySelectorAll('[data-when="seeds"] input')) query.append("seed", value || randomSeed());
   }
-  for (const each of tellConditions()) query.append("condition", each);
+  for (const each of chosenConditions()) query.append("condition", each);
   if (query.get("label") === ROWS) askRows(query);
   return { kind, query, files, urgency: $("urgency").value, trace: $("trace").checked };
 }
@@ -160,7 +160,7 @@ export function fillForm(kind, query, files = []) {
   if (kind === "interpolate") choice.value = query.getAll("seed").length > 1 ? "seeds" : "pictures";
   if (kind === "denoise") choice.value = query.has("strength") ? "clean" : query.has("sigma") ? "noisy" : "estimated";
   if (kind === "restore") choice.value = query.get("task");
-  if (query.has("upscale")) fillField("upscale", query.getAll("upscale")); // without it, its steps cannot be told
+  if (query.has("upscale")) fillField("upscale", query.getAll("upscale")); // without it, its steps cannot be sent
   showKind();
   for (const name of new Set(query.keys())) fillField(name, query.getAll(name));
   if (form.elements.label.value === ROWS) { // the seeds of one class are those of each

@@ -84,7 +84,7 @@ async function read(signal) {
 function showEnd() {
   if (cursor !== null) {
     say();
-    end.unobserve(more); // observed anew, it tells at once whether the end is still near
+    end.unobserve(more); // observed anew, it says at once whether the end is still near
     end.observe(more);
     return;
   }

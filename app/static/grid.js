@@ -96,7 +96,7 @@ async function drawGrid() {
   cells.clear();
   parts.draw.disabled = true;
   const { query: base, urgency } = request;
-  const files = request.files.filter(([name]) => conditionsOf(base.get("model")).some(([each]) => each === name)); // pictures that it is told
+  const files = request.files.filter(([name]) => conditionsOf(base.get("model")).some(([each]) => each === name)); // pictures of its conditions
   const kept = ["model", "label", ...settings.keys()].filter(name => !OF_SAMPLER.includes(name) && base.getAll(name).length === 1);
   const drawn = tag;
   for (const sampler of rows) for (const value of columns) cells.set(keyOf(sampler, value), { asked: [sampler, value] });

@@ -7,7 +7,7 @@ const ELSEWHERE = ["condition", "dry_run", "tag", "trace", "version"]; // parame
 // The settings of a run by name, in the order of the server's table, each with the value that is not worth a word.
 export const settings = new Map();
 
-// Makes the form know what the server's OpenAPI tells: its settings, their bounds and choices, and the kinds that are new to it.
+// Makes the form know the server's OpenAPI: its settings, their bounds and choices, and the kinds that are new to it.
 export function addKinds(form, { paths, components }) {
   const posts = Object.entries(paths).filter(([, { post }]) => post?.tags?.includes("jobs")).map(([path, { post }]) => [path.slice(1), post]);
   const queries = posts.map(([, { parameters }]) => parameters.filter(each => each.in === "query"));

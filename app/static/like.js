@@ -133,7 +133,7 @@ function show() {
   });
 }
 
-// Returns {id, index, key, make}: `make` makes what a tile shows, and the key tells whether that has changed.
+// Returns {id, index, key, make}: `make` makes what a tile shows, and the key changes with it.
 function centreTile(job, index) {
   const words = nameOf(job, index);
   const make = () => {

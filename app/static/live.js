@@ -9,16 +9,16 @@ import { jobs } from "./store.js";
 import { number, t } from "./texts.js";
 
 const MINUTE = 60; // samples, one a second
-const WINDOW = 5; // seconds over which the steps are averaged: lists tell of them at most as often
+const WINDOW = 5; // seconds over which the steps are averaged: lists show them at most as often
 const SVG = "http://www.w3.org/2000/svg";
 const strip = $("live");
 const history = { rate: [], waiting: [] };
-const done = new Map(); // image-steps by job, as last told
+const done = new Map(); // image-steps by job, as last heard
 let latest = ""; // the time of acceptance of the newest job
 let news = []; // [time, image-steps] of the last seconds
 let parts;
 
-// Counts what a job has done since it was told last. Of a job that is heard of first, all if it is newer than all others.
+// Counts what a job has done since it was last heard of. Of a job that is heard of first, all if it is newer than all others.
 function count({ detail: { id, steps, accepted_at: at } }) {
   if (!steps) return;
   const before = done.get(id) ?? (latest && at > latest ? 0 : steps.done);

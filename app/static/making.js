@@ -22,7 +22,7 @@ export function priceOf({ kind, query, files }, signal) {
   return ask("POST", `/${kind}?${query}&dry_run=true`, { body: bodyOf(files), signal });
 }
 
-// Makes a job and resolves to it. `trace` keeps evenly spaced moments of the run; the price tells how many steps it has.
+// Makes a job and resolves to it. `trace` keeps evenly spaced moments of the run; the price says how many steps it has.
 export async function make({ kind, query, files = [], urgency, trace = false }) {
   if (trace) {
     const { params, model } = await priceOf({ kind, query, files });

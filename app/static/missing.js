@@ -21,7 +21,7 @@ export async function jobOf(address) {
 
 export const isMissing = error => isForgotten(error) || error.type === GONE;
 
-// Tells why what an address names cannot be shown. Once that is gone, as it is without an error, the page leaves the address, from
+// Says why what an address names cannot be shown. Once that is gone, as it is without an error, the page leaves the address, from
 // which `fill` may fill in the form. After any other error the address stays: another try may find what it names.
 export function tellMissing(error = { type: GONE }, fill = () => false) {
   const isOver = isMissing(error);

@@ -1,4 +1,4 @@
-// The models of the server, as GET /models tells.
+// The models of the server, from GET /models.
 
 import { ask } from "./api.js";
 import { number, t } from "./texts.js";
@@ -6,7 +6,7 @@ import { number, t } from "./texts.js";
 export const models = new Map();
 export let defaultModel;
 
-// Reads the models; the event `models` tells that some have come or gone.
+// Reads the models; the event `models` says that some have come or gone.
 export async function loadModels() {
   const list = await ask("GET", "/models");
   const before = [...models.keys()];
@@ -16,7 +16,7 @@ export async function loadModels() {
   if (`${before}` !== `${[...models.keys()]}`) document.dispatchEvent(new Event("models"));
 }
 
-// Returns width and height of a model's pictures; the API tells the side of a square, or height and width.
+// Returns width and height of a model's pictures; the API has the side of a square, or height and width.
 export function sidesOf(name) {
   const size = models.get(name)?.image_size ?? 64;
   return Array.isArray(size) ? size.toReversed() : [size, size];
@@ -36,7 +36,7 @@ export function classesOf({ classes, conditions, classifier_classes }) {
   return conditions?.label?.values ?? classes ?? Array.from({ length: classifier_classes ?? 0 }, (_, index) => String(index));
 }
 
-// Returns how a request names a class, or several, which jobs and recipes tell by index: a number can be another's name.
+// Returns how a request names a class, or several, which jobs and recipes hold as an index: a number can be another's name.
 export function labelFor(model, label) {
   const names = classesOf(models.get(model) ?? {});
   return [label].flat().map(index => names[index] ?? index);
@@ -45,7 +45,7 @@ export function labelFor(model, label) {
 // What a request to a model has to name: its first class, if it draws none without one.
 export const leastOf = model => (models.get(model).label_required ? { label: labelFor(model, 0) } : {});
 
-// The models whose pictures the lesson can noise: in grey or colour, of those that need be told nothing but a class.
+// The models whose pictures the lesson can noise: in grey or colour, of those that need nothing but a class.
 const needsNothing = ({ conditions = {} }) => Object.entries(conditions).every(([name, each]) => name === "label" || each.null);
 export const teachable = () => [...models.values()].filter(model => model.defaults && model.state !== "refused" && needsNothing(model) && [1, 3].includes(model.channels));
 

@@ -18,7 +18,7 @@ export const ELSEWHERE = ["n", "seed", "lambda", "upscale", "upscale_steps", "up
 // the way, what lies towards another seed, or more of the way between its two seeds; and for the rest the picture redrawn.
 export async function neighboursOf(job, index) {
   const file = await fetchFile(addressOf(job, index), fileName(job, index));
-  const told = await filesSent(job);
+  const sent = await filesSent(job);
   const same = queryOf(job, index);
   for (const name of ELSEWHERE) same.delete(name);
   const onTheWay = drawsNoise(job) ? [] : job.kind === "generate" ? ofSeed(job, index, same) : ofTwoSeeds(job, index, same);
@@ -30,9 +30,9 @@ export async function neighboursOf(job, index) {
     const label = labelOf(job, index);
     if (label !== undefined) query.set("label", labelFor(job.model, label));
     for (const each of same.getAll("condition")) query.append("condition", each);
-    return { kind: "denoise", query, files: [["image", file], ...told] };
+    return { kind: "denoise", query, files: [["image", file], ...sent] };
   });
-  return [...redraws, ...others.map(each => ({ ...each, files: told }))];
+  return [...redraws, ...others.map(each => ({ ...each, files: sent }))];
 }
 
 // Whether chance has a part in a run beyond its beginning.
@@ -40,7 +40,7 @@ export const drawsNoise = ({ params }) => NOISY.includes(params.sampler) || para
 
 const asking = (query, lists) => new URLSearchParams([...query, ...Object.entries(lists).flatMap(([name, values]) => values.map(value => [name, value]))]);
 
-// The same seed with one thing told otherwise: the class, or a choice or a number.
+// The same seed with one condition changed: the class, or a choice or a number.
 function ofOthers(job, index, same) {
   if (job.kind !== "generate") return [];
   const changed = conditionsOf(job.model).flatMap(([name, { type, values, low, high }]) => {
@@ -55,7 +55,7 @@ function ofOthers(job, index, same) {
 }
 
 function changing(same, name, value, seed) {
-  const kept = [...same].filter(([key, told]) => key !== "condition" || !told.startsWith(`${name}:`));
+  const kept = [...same].filter(([key, each]) => key !== "condition" || !each.startsWith(`${name}:`));
   return new URLSearchParams([...kept, ["condition", `${name}:${value}`], ["seed", seed]]);
 }
 
@@ -76,10 +76,10 @@ function ofTwoSeeds({ task }, index, same) {
 export function differenceOf(job, index, centre) {
   const { task } = job;
   const before = new Map(valuesOf(centre.job, centre.index));
-  const told = valuesOf(job, index).filter(([name, value]) => typeof value !== "object" && value !== before.get(name)).map(([, value]) => textOf(value));
+  const changed = valuesOf(job, index).filter(([name, value]) => typeof value !== "object" && value !== before.get(name)).map(([, value]) => textOf(value));
   if (task?.kind === "denoise") return t("likeRedrawn", number((task.depth + 1) / (models.get(job.model)?.num_train_timesteps ?? 1000), 1));
   if (task?.shares) return t("likeTowards", number(100 * task.shares[index]), task.seeds?.[1]);
-  if (told.length) return told.join(", ");
+  if (changed.length) return changed.join(", ");
   const label = labelOf(job, index);
   return typeof label === "number" ? className(job.model, label) : nameOf(job, index);
 }

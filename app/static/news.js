@@ -1,4 +1,4 @@
-// Tells the end of jobs that this page has made, where the reader does not see their card.
+// Announces the end of jobs that this page has made, where the reader does not see their card.
 
 import { titleOf } from "./describe.js";
 import { cardOf, reveal } from "./gallery.js";
@@ -19,8 +19,8 @@ export function startNews() {
     if (!isEnded(job) || !made.delete(job.id) || job.state === "cancelled" || gridOf(job)) return;
     if (isSeen(cardOf(job.id)?.element)) return;
     const words = job.state === "succeeded" ? "isDone" : "hasFailed";
-    const tell = () => notify(t(words, titleOf(job)), { button: t("show"), press: () => reveal(job), error: words === "hasFailed" });
+    const announce = () => notify(t(words, titleOf(job)), { button: t("show"), press: () => reveal(job), error: words === "hasFailed" });
     const open = document.querySelector("dialog[open]"); // over which nothing else can be pressed
-    open ? open.addEventListener("close", tell, { once: true }) : tell();
+    open ? open.addEventListener("close", announce, { once: true }) : announce();
   });
 }

@@ -96,7 +96,7 @@ function showServer({ detail: { lost } }) {
   if (!lost) document.querySelectorAll('.error[data-type="unreachable"]').forEach(element => complain(element, null));
 }
 
-// Resolves to the description of the API once the server has told it and the models, however long that takes.
+// Resolves to the description of the API once the server has sent it and the models, however long that takes.
 async function load() {
   for (;;) {
     try {
@@ -110,7 +110,7 @@ async function load() {
   }
 }
 
-// Reads the models again: often until a worker is ready for each, and then so that it is told when workers come and go.
+// Reads the models again: often until a worker is ready for each, and then to see workers come and go.
 async function awaitWorkers() {
   for (;;) {
     await pause([...models.values()].some(({ state }) => state !== "ready") ? LOOK : RARE_LOOK);
@@ -134,7 +134,7 @@ async function begin() {
   form.elements.model.addEventListener("change", showModel);
   form.addEventListener("change", showKind);
   form.addEventListener("input", showKind); // at once, too: a form that changes when a field is left moves the button away
-  form.addEventListener("input", () => alarm(null)); // what was wrong may be right now; the price tells
+  form.addEventListener("input", () => alarm(null)); // what was wrong may be right now; the price says so
   form.addEventListener("submit", submit);
   form.addEventListener("invalid", ({ target }) => target.closest("details")?.setAttribute("open", ""), true);
   $("help").addEventListener("click", showKeys);

@@ -63,7 +63,7 @@ function show() {
     button("delete", () => (clear(), deleteJobs([...whole])), count === chosen.size ? t("delete") : t("deleteAll", count)), button("clearSelection", clear));
 }
 
-// Whether there is a way from picture to picture: all are of one model, class and files, and the same conditions were told, each
+// Whether there is a way from picture to picture: all are of one model, class and files, and have the same conditions, each
 // from a seed of its own.
 function canWalk() {
   const all = pictures();

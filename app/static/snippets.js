@@ -16,13 +16,13 @@ function valueOf(model, name, text) {
 }
 
 // Returns the texts by name. `files` are pairs of a part's name and its file, if they are known; `fit` is how they were
-// fitted; without an index they are of all pictures. The command line cannot tell a picture by a condition.
+// fitted; without an index they are of all pictures. The command line has no picture as a condition.
 export function snippetsOf(job, { files = [], fit } = {}, index) {
   const query = queryOf(job, index);
   if (fit && job.kind !== "generate") query.set("fit", fit);
-  const parted = Object.groupBy(files, ([name]) => (filesOf(job.model).includes(name) ? "told" : "parts"));
-  const all = { curl: curl(job, query, files), Python: python(job, query, parted) };
-  return parted.told ? all : { ...all, difuso: command(job, query, files) };
+  const sorted = Object.groupBy(files, ([name]) => (filesOf(job.model).includes(name) ? "seen" : "parts"));
+  const all = { curl: curl(job, query, files), Python: python(job, query, sorted) };
+  return sorted.seen ? all : { ...all, difuso: command(job, query, files) };
 }
 
 function curl({ kind, links }, query, files) {
@@ -31,13 +31,13 @@ function curl({ kind, links }, query, files) {
   return `curl -X POST '${location.origin}/${kind}?${query}'${key}${parts} -o pictures.${links.images ? "png" : "npz"}`;
 }
 
-function python({ kind, model }, query, { told: pictures = [], parts = [] }) {
+function python({ kind, model }, query, { seen: pictures = [], parts = [] }) {
   const literal = text => (text === "true" ? "True" : isNumber(text) ? text : JSON.stringify(text));
   const listed = all => (all.length > 1 ? `[${all.join(", ")}]` : all[0]);
   const values = grouped(query).filter(([name]) => name !== "condition").map(([name, all]) => `${name === "lambda" ? "lambda_" : name}=${listed(all.map(literal))}`);
-  const told = [...Map.groupBy(conditionsIn(query), ([name]) => name)].map(([name, all]) => `${JSON.stringify(name)}: ${listed(all.map(([, value]) => valueOf(model, name, value)))}`);
-  told.push(...pictures.map(([name, file]) => `${JSON.stringify(name)}: Path(${JSON.stringify(file.name)})`));
-  if (told.length) values.push(`conditions={${told.join(", ")}}`);
+  const conditions = [...Map.groupBy(conditionsIn(query), ([name]) => name)].map(([name, all]) => `${JSON.stringify(name)}: ${listed(all.map(([, value]) => valueOf(model, name, value)))}`);
+  conditions.push(...pictures.map(([name, file]) => `${JSON.stringify(name)}: Path(${JSON.stringify(file.name)})`));
+  if (conditions.length) values.push(`conditions={${conditions.join(", ")}}`);
   const images = parts.map(([name, file]) => `${name}=${JSON.stringify(file.name)}`);
   const key = hasKey() ? ', api_key="…"' : "";
   return [

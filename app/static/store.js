@@ -16,7 +16,7 @@ const isOver = job => isEnded(job) && job.expires_at !== undefined && Date.parse
 
 class Jobs extends EventTarget {
   #all = new Map();
-  #gone = new Set(); // the ids of those that an event has told to be gone, or that were gone when they came
+  #gone = new Set(); // the ids of those that an event has reported as gone, or that were gone when they came
 
   #hidden = new Set(); // the ids of those whose deletion can be undone
 
@@ -40,7 +40,7 @@ class Jobs extends EventTarget {
     this.dispatchEvent(new CustomEvent("job", { detail: job }));
   }
 
-  // Tells of the jobs whose time is over by now.
+  // Reports the jobs whose time is over by now.
   sweep() {
     for (const job of [...this.#all.values()]) if (isOver(job) && !this.#gone.has(job.id)) this.put(job);
   }

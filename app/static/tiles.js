@@ -19,7 +19,7 @@ const isUsable = model => model.defaults && model.state !== "refused";
 // The request of one press: four pictures by the plan with the fewest steps; a model that enlarges enlarges those of another.
 function requestOf(model) {
   const first = fromPicture(model.name) ? [...models.values()].find(each => isUsable(each) && enlargersOf(each).includes(model)) : model;
-  if (!first || conditionsOf(first.name).some(([, each]) => !each.null)) return undefined; // what must be told only the form can ask
+  if (!first || conditionsOf(first.name).some(([, each]) => !each.null)) return undefined; // only the form can ask for what is needed
   const query = new URLSearchParams({ model: first.name, n: COUNT });
   const [plan, { steps }] = Object.entries(first.plans).reduce((a, b) => (b[1].steps < a[1].steps ? b : a), ["", first.defaults]);
   if (plan && steps < first.defaults.steps) query.set("plan", plan);

@@ -1,10 +1,10 @@
-// What a picture's model was told by its conditions, as jobs and recipes say it: for each name one value, or one for each picture.
+// The conditions of a picture, as jobs and recipes say it: for each name one value, or one for each picture.
 
 import { models } from "./models.js";
 import { recall } from "./saved.js";
 import { shown } from "./texts.js";
 
-const PICTURES = ["image", "map"]; // types of conditions that are told by a file
+const PICTURES = ["image", "map"]; // types of conditions that are files
 const MOST = 80; // characters of a value: a vector may have thousands of numbers
 
 // The conditions of a model that have fields of their own, as pairs of a name and what the server says of it.
@@ -15,10 +15,10 @@ export function conditionsOf(model) {
 
 export const isPicture = ({ type }) => PICTURES.includes(type);
 
-// Returns the names of the conditions that are told by a file.
+// Returns the names of the conditions that are files.
 export const filesOf = model => conditionsOf(model).filter(([, each]) => isPicture(each)).map(([name]) => name);
 
-// Resolves to the files that a job was told, as pairs of a name and a file, if this browser sent them.
+// Resolves to the files of a job's conditions, as pairs of a name and a file, if this browser sent them.
 export async function filesSent(job) {
   const names = filesOf(job.model);
   return names.length ? ((await recall(job.id))?.files ?? []).filter(([name]) => names.includes(name)) : [];

@@ -45,8 +45,8 @@ export async function makeWalk(pictures) {
     const query = new URLSearchParams([...same, ["tag", name], ...ends.map(end => ["seed", seedOf(...end)])]);
     const last = at === ways.length - 1 ? count - 1 : count; // the end of each way is the beginning of the next
     for (let each = 0; each < count; each++) query.append("lambda", +(each / last).toFixed(4));
-    const [told, others] = ends.map(end => new Map(valuesOf(...end)));
-    const conditions = Object.fromEntries([...told].map(([name, value]) => [name, [...new Set([`${value}`, `${others.get(name)}`])]]));
+    const [ours, others] = ends.map(end => new Map(valuesOf(...end)));
+    const conditions = Object.fromEntries([...ours].map(([name, value]) => [name, [...new Set([`${value}`, `${others.get(name)}`])]]));
     askConditions(query, { model: job.model, conditions });
     await make({ kind: "interpolate", query, files, urgency: URGENCY });
   }

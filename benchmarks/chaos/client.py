@@ -146,7 +146,7 @@ class Clients:
         errand.flipped = errand.state != state
 
     async def _listen(self, job_id: str) -> None:
-        """Reads events until the last one, or until the stream breaks; then reading the job tells more."""
+        """Reads events until the last one, or until the stream breaks; then reading the job says more."""
         try:
             async with self.http.stream("GET", f"{self._next_url()}/jobs/{job_id}/events") as stream:
                 async for line in stream.aiter_lines():

@@ -68,7 +68,7 @@ class Member:
     _starts_at: float = 0.0
 
     def take(self, model: Path) -> None:
-        """Puts a model into the models folder by renaming, in the place of its version of before."""
+        """Puts a model into the models folder by renaming, in the place of its previous version."""
         fresh, place, gone = (self.models / f"{before}{model.name}" for before in (".fresh-", "", ".gone-"))
         shutil.copytree(model, fresh)
         if place.exists():
@@ -164,7 +164,7 @@ class Cluster:
     def give_all(self, model: Path) -> str:
         """Gives all processes a version of the model; returns it once every front end asks for it and workers hold it.
 
-        The workers may hold the one of before, too.
+        The workers may hold the previous one, too.
         """
         before = {_current(url, len(self.workers)) for url in self.urls}
         for member in (*self.workers, *self.apis):

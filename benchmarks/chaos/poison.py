@@ -45,8 +45,8 @@ def poison_networks() -> None:
 
     @functools.wraps(harmless)
     def forward(*arguments: Any, **named: Any) -> Tensor:
-        told = parameters.bind(*arguments, **named).arguments
-        kill_where_fatal(told["t"], told["labels"])
+        given = parameters.bind(*arguments, **named).arguments
+        kill_where_fatal(given["t"], given["labels"])
         return harmless(*arguments, **named)
 
     UNet.forward = forward  # type: ignore[method-assign]

@@ -161,9 +161,9 @@ def _logs(members: Sequence[Member], since: float) -> dict[Path, list[Line]]:
 def _asked_for(end: End, hindered: Sequence[tuple[float, float]]) -> bool:
     """Returns whether a process ended as it should when we asked: killed, or cleanly.
 
-    A worker that is told to stop while Redis or the store is away, or that is frozen then, cannot hand its jobs back.
-    It gives up, exits with 1, and leaves the jobs to recovery. A process that is told while its interpreter still
-    starts, and has written nothing, cannot heed the signal.
+    A worker that gets the signal to stop while Redis or the store is away, or that is frozen then, cannot hand its
+    jobs back. It gives up, exits with 1, and leaves the jobs to recovery. A process that gets it while its
+    interpreter still starts, and has written nothing, cannot heed the signal.
     """
     if end.asked is signal.SIGKILL or (end.asked is signal.SIGTERM and end.status == 0):
         return True

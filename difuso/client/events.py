@@ -64,7 +64,7 @@ class Preview:
     @property
     def image(self) -> Image.Image:
         """The image; DifusoError if it is damaged, or has more pixels than those of any model."""
-        with understood("the server of this preview"):
+        with understood("The preview"):
             (image,) = open_pngs([self.png])
             image.load()
             return image
@@ -117,7 +117,7 @@ class EventReader:
 
         Raises DifusoError if it is not of difuso.
         """
-        with understood(f"what sent the events of {self._call.path}"):
+        with understood(f"The stream of {self._call.path}"):
             if sent.event in ENDED:
                 facts = read_job(table(sent.data))
                 self.ended = True

@@ -136,7 +136,7 @@ def exchange(call: Call, patience: Patience) -> Flow[httpx.Response]:
 def ask(call: Call, patience: Patience, read: Callable[[dict[str, Any]], T]) -> Flow[T]:
     """Returns what `read` makes of the object of JSON that answers a call; otherwise like `exchange`."""
     answer = yield from exchange(call, patience)
-    with understood(f"what answered {call.method} {call.path}"):
+    with understood(f"The answer to {call.method} {call.path}"):
         return read(table(answer.content))
 
 
@@ -170,28 +170,28 @@ def posting(kind: KindName, images: tuple[Any, ...], options: Mapping[str, Any])
     headers = {"Prefer": "respond-async", "Idempotency-Key": f'"{key}"'}
     if "urgency" in given:
         headers["Priority"] = f"u={given.pop('urgency')}"
-    told = {name: value for name, value in given.pop("conditions", {}).items() if value is not None}
-    images_told = {name: value for name, value in told.items() if is_image(value)}
-    given["condition"] = [f"{name}:{_text(value)}" for name, value in told.items() if name not in images_told]
+    conditions = {name: value for name, value in given.pop("conditions", {}).items() if value is not None}
     files = {name: file_of(given.pop(name)) for name in IMAGES[kind] if name in given}
-    files |= {name: file_of(value) for name, value in images_told.items()}
-    query = _query(given)
+    seen = {name: file_of(conditions.pop(name)) for name, value in [*conditions.items()] if is_image(value)}
+    query = _query({**given, "condition": [f"{name}:{_text(value)}" for name, value in conditions.items()]})
     if len(urlencode(query)) <= LONGEST_QUERY:
-        return Call("POST", f"/{kind}", query, headers, files)
-    return Call("POST", f"/{kind}", (), {**headers, "Content-Type": "application/json"}, body=_body(kind, query, files))
-
-
-def _body(kind: KindName, query: tuple[tuple[str, str], ...], files: Mapping[str, bytes]) -> bytes:
-    """Returns a query and the parts of a form as one body of JSON."""
-    table: dict[str, Any] = {name: [value for other, value in query if other == name] for name, _ in query}
-    images = {name: base64.b64encode(file).decode() for name, file in files.items()}
-    of_kind = {name: images.pop(name) for name in IMAGES[kind] if name in images}
-    return json.dumps({**table, **of_kind, "conditions": images}).encode()
+        return Call("POST", f"/{kind}", query, headers, files | seen)
+    table: dict[str, Any] = {name: [text for other, text in query if other == name] for name, _ in query}
+    in_base64 = {name: base64.b64encode(file).decode() for name, file in (files | seen).items()}
+    table["conditions"] = {**conditions, **{name: in_base64.pop(name) for name in seen}}
+    del table["condition"]
+    body = json.dumps({**table, **in_base64}, default=_listed).encode()
+    return Call("POST", f"/{kind}", (), {**headers, "Content-Type": "application/json"}, body=body)
 
 
 def _text(value: Any) -> str:
     """Returns the value of a condition as the query holds it: a list, which may be one of an array, as JSON."""
-    return value if isinstance(value, str) else json.dumps(value, default=lambda array: array.tolist())
+    return value if isinstance(value, str) else json.dumps(value, default=_listed)
+
+
+def _listed(array: Any) -> Any:
+    """Returns an array as JSON knows it."""
+    return array.tolist()
 
 
 def wait(facts: Facts, patience: Patience) -> Flow[Facts]:
@@ -216,7 +216,7 @@ def result(ended: Facts, patience: Patience) -> Flow[Result]:
     no_pngs = "image" in links and "images" not in links
     archive = None if no_pngs else (yield from _images(ended, "application/zip", patience))
     npz = (yield from _images(ended, "application/x-npz", patience)) if no_pngs or ended.get("trace") else None
-    with understood(f"what answered GET {_path(ended)}/image"):
+    with understood(f"The answer to GET {_path(ended)}/image"):
         return Result.read(archive, ended, npz)
 
 

@@ -63,7 +63,7 @@ class Sampling(Headers, total=False):
     conditions: Mapping[str, ConditionValue | Sequence[ConditionValue] | None] | None
     """Values of the model's conditions by name, one for all images or one for each; images of conditions, too."""
     guide: str | Sequence[str] | None
-    """Name of a condition, or label, that guidance_scale acts on; by default all that are told."""
+    """Name of a condition, or label, that guidance_scale acts on; by default all that may be left out."""
     guidance_scale: float | None
     """Scale of guidance by a weaker network, or without one classifier-free, which needs a label; 1 is off."""
     guidance_low: float | None

@@ -26,13 +26,13 @@ Array = np.ndarray[Any, Any]
 
 @contextmanager
 def understood(said: str) -> Iterator[None]:
-    """Turns every error of the block, which reads what `said` names, into a DifusoError."""
+    """Turns every error of the block, which reads what `said` is, into a DifusoError."""
     try:
         yield
     except DifusoError:
         raise
     except Exception as error:  # zipfile, NumPy and Pillow raise many kinds
-        raise DifusoError(f"{said} is not difuso: check the address") from error
+        raise DifusoError(f"{said} is not from difuso: check the address") from error
 
 
 def check(holds: bool) -> None:

@@ -77,7 +77,7 @@ class Result(Sequence[Image.Image]):
         """
         if self._pixels is not None:
             raise TypeError(f"images of {self._pixels.shape[-1]} channels are not Pillow images: use pixels")
-        with understood("the server of these images"):
+        with understood("The result"):
             images = open_pngs(self.pngs)
             for image in images:
                 image.load()
@@ -185,7 +185,7 @@ def is_number(value: Any) -> bool:
 
 
 def _check_request(answer: dict[str, Any]) -> None:
-    """Raises unless what a job or a price tells of its request has the forms that are known."""
+    """Raises unless what a job or a price says of its request has the forms that are known."""
     for name, form in {"kind": KIND, "model": MODEL_NAME, "version": VERSION}.items():
         check(name not in answer or re.fullmatch(form, answer[name]) is not None)
     params, task = answer.get("params", {}), answer.get("task")

@@ -42,7 +42,9 @@ def check_model(name: str, settings: WorkerSettings) -> bool:
     with user_errors(info.name):
         checkpoint = load_checkpoint(settings.models_dir / info.name, networks=settings.networks)
     typer.echo(
-        printable(f"{info.name}: {info.parameters:,} weights, called with {', '.join(('x', 't', *info.config.told))}")
+        printable(
+            f"{info.name}: {info.parameters:,} weights, called with {', '.join(('x', 't', *info.config.input_names))}"
+        )
     )
     fine = True
     for check in (_outputs, _conditions, _batches, _gradients):
@@ -117,9 +119,9 @@ def _batches(checkpoint: Checkpoint, settings: WorkerSettings) -> Iterator[Findi
 def _gradients(checkpoint: Checkpoint, settings: WorkerSettings) -> Iterator[Finding]:
     """Trains nothing, but calls a network with fresh weights as training does, where timesteps are whole."""
     network = build_network(checkpoint.config.network).train()
-    x, t, told = example_batch(checkpoint.config, IMAGES)
+    x, t, inputs = example_batch(checkpoint.config, IMAGES)
     with torch.random.fork_rng():  # dropout
-        network(x, t.long(), **told).float().square().mean().backward()
+        network(x, t.long(), **inputs).float().square().mean().backward()
     wanted = [name for name, each in network.named_parameters() if each.requires_grad]
     gradients = {name: each.grad for name, each in network.named_parameters() if each.grad is not None}
     if bad := [name for name, each in gradients.items() if not torch.isfinite(each).all()]:
@@ -138,8 +140,8 @@ def _call(
     """Returns the denoiser as a function of its arguments by name, and a batch of arguments."""
     device = pick_device(settings.device)
     denoiser: nn.Module = checkpoint.denoiser.to(device)
-    x, t, told = example_batch(checkpoint.config, IMAGES)
-    batch = {"x": x, "t": t, **told}
+    x, t, inputs = example_batch(checkpoint.config, IMAGES)
+    batch = {"x": x, "t": t, **inputs}
 
     @torch.inference_mode()
     def call(batch: dict[str, Tensor]) -> Tensor:

@@ -74,12 +74,12 @@ def quality(
             "table: settings are chosen on one half and reported on the other. By default the whole is used."
         ),
     ] = None,
-    told: Annotated[
+    conditions: Annotated[
         str | None,
         typer.Option(
             metavar="RECIPE",
-            help="Tell each drawn image what a held-out image of this recipe is told; by default as for a request "
-            "that tells nothing, and the classes take turns.",
+            help="Give each drawn image the conditions of a held-out image of this recipe; by default those of a "
+            "request without conditions, and the classes take turns.",
         ),
     ] = None,
     seed: Annotated[
@@ -110,7 +110,7 @@ def quality(
         images=images,
         references=references,
         half=half,
-        told=told,
+        conditions=conditions,
         inception_weights=inception_weights,
     )
     _print_paths(written)
@@ -169,7 +169,7 @@ def conditions(
     data: Annotated[
         str | None,
         typer.Option(
-            help="Recipe, by name or as a file, with real images and what they are told; by default that of the "
+            help="Recipe, by name or as a file, with real images and their conditions; by default the recipe of the "
             "model's name."
         ),
     ] = None,

@@ -81,7 +81,7 @@ def _sample(
     log_lines("sample")
     if out.suffix == NPZ and not query.trace and query.bits == "8":
         if dry_run:
-            raise UserError("--dry-run tells about one job; leave out --out FILE.npz, which takes many")
+            raise UserError("--dry-run is about one job; leave out --out FILE.npz, which takes many")
         if query.upscale is not None:
             raise UserError("--upscale draws into a folder; leave out --out FILE.npz")
         model = find_drawing_model(query.model, server, models_dir=models_dir, tag=query.tag)

@@ -43,16 +43,16 @@ def evaluate_bpd(
         if info.config.condition is not None:
             raise UserError("this model draws from an image, and bits per dimension are those of images alone")
         if not info.config.accepts(None):
-            raise UserError("this model must be told something of every image, and these images come with nothing")
+            raise UserError("this model needs conditions, and these images come with none")
         checkpoint = load_checkpoint(settings.models_dir / info.name, networks=settings.networks)
         total = checkpoint.schedule.num_train_timesteps
         levels = visit_levels(checkpoint.schedule, "linspace", total if steps is None else steps)
         with user_errors():  # the message names the image, not the model
             images = real_images(data, count, shape=info.config.shape, networks=settings.networks)
-        with progress(f"{info.name}, {len(images)} images, {len(levels.timesteps)} steps") as tell:
+        with progress(f"{info.name}, {len(images)} images, {len(levels.timesteps)} steps") as report:
             device = pick_device(settings.device)
             result = variational_bound(
-                checkpoint, images, levels, batch_size=batch_size, seed=seed, device=device, tell=tell
+                checkpoint, images, levels, batch_size=batch_size, seed=seed, device=device, report=report
             )
     found = summary(result)
     _print(result, found, checkpoint)

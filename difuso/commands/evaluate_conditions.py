@@ -30,10 +30,10 @@ def evaluate_conditions(out: Path, *, sources: ImageSources, data: str | None, i
 
     Args:
         sources: gives the model and the settings of its runs.
-        data: the recipe with the real images and what they are told; None is the one of the model's name.
+        data: the recipe with the real images and their conditions; None is the one of the model's name.
         images: the number of images that are drawn.
 
-    Raises UserError if there is no such model or recipe, or the model cannot be told what the recipe's images are.
+    Raises UserError if there is no such model or recipe, or the model lacks a condition of the recipe.
     """
     model = sources.model
     recipe = load_recipe(data or model.name, networks=sources.networks)
@@ -42,7 +42,7 @@ def evaluate_conditions(out: Path, *, sources: ImageSources, data: str | None, i
             f"{recipe.name} has images of {recipe.shape.in_pixels}, {model.name} of {model.shape.in_pixels}"
         )
     if not judged(recipe.conditions) and recipe.num_classes is None:
-        raise UserError(f"{recipe.name} tells its images no classes, choices or numbers: name another with --data")
+        raise UserError(f"{recipe.name} has no classes, choices or numbers: name another with --data")
     with passing_folder(out) as folder:
         real = real_images_of(recipe, folder, split="train", faces=REAL_FACES)
         held_out = real_images_of(recipe, folder, split="test", faces=HELD_OUT_FACES)
@@ -50,10 +50,10 @@ def evaluate_conditions(out: Path, *, sources: ImageSources, data: str | None, i
     conditions = judged({**classes, **recipe.conditions})
     rows = choose_rows(conditions, held_out.columns, images)
     made = sources.sampled(model.name, {}, conditions_of(recipe, held_out, rows))
-    with progress("training the judge") as tell:
-        judge = train_judge(real.images, real.columns, conditions, tell)
-    with progress(f"{model.name}, {images} images") as tell:
-        drawn = made.all(images, tell)[..., : recipe.channels]
+    with progress("training the judge") as report:
+        judge = train_judge(real.images, real.columns, conditions, report)
+    with progress(f"{model.name}, {images} images") as report:
+        drawn = made.all(images, report)[..., : recipe.channels]
     found, of_real = judge.answers(drawn), judge.answers(held_out.images)
     asked, shares, ceilings = {}, {}, {}
     for name, condition in conditions.items():

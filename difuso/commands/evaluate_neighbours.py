@@ -52,8 +52,8 @@ def evaluate_neighbours(
         raise UserError(f"{training} has no test half: say which images were not trained on, with --held-out")
     new = _held_out(held_out or training, sources)
     opened = sources.open(source or sources.default, images, least=images)
-    with progress(f"{opened.name}, {opened.count} images") as tell:
-        made = opened.load(tell)
+    with progress(f"{opened.name}, {opened.count} images") as report:
+        made = opened.load(report)
     if made.shape[1:3] != new.shape[1:3]:
         raise UserError(f"{opened.name} holds images of another size than {sources.model.name} was trained on")
     # A folder does not say whether training mirrored its images, and looking for mirrored ones costs little.

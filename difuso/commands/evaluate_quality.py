@@ -42,7 +42,7 @@ def evaluate_quality(
     images: int | None,
     references: int | None,
     half: str | None,
-    told: str | None,
+    conditions: str | None,
     inception_weights: str | None,
 ) -> list[Path]:
     """Prints the table; writes quality.md, quality.json and, if numbers of steps differ, quality.png; returns paths.
@@ -52,9 +52,9 @@ def evaluate_quality(
     Raises UserError if the model, a source of images or the weights do not exist, or images differ in size.
     """
     names = names or [sources.default]
-    asked = None if told is None else _told(told, sources, out, images or DRAWN)
+    given = None if conditions is None else _held_out(conditions, sources, out, images or DRAWN)
     # All first, so that mistakes show early.
-    sets = [_open(name, sources, images, references, asked) for name in names]
+    sets = [_open(name, sources, images, references, given) for name in names]
     real = _real(reference, names, sets, sources, references)
     if half is not None:
         mine, other = Half(half).of(real), Half(half).other.of(real)
@@ -62,17 +62,18 @@ def evaluate_quality(
         sets.append(replace(other, name="other real images", count=most))
         real = mine
     extractor = _extractor(inception_weights, sources.device)
-    with progress(f"{real.name}, {real.count} images") as tell:
+    with progress(f"{real.name}, {real.count} images") as report:
         # The moments in a file are those of the whole set.
         statistics = Path(reference) if reference.endswith(".npz") and half is None else None
-        target = read_reference(real, extractor, statistics=statistics, tell=tell)
+        target = read_reference(real, extractor, statistics=statistics, report=report)
     qualities: list[Quality] = []
     written: list[Path] = []
     for each in sets:
-        with progress(f"{each.name}, {each.count} images") as tell:
-            qualities.append(evaluate(each, target, extractor, tell))
+        with progress(f"{each.name}, {each.count} images") as report:
+            qualities.append(evaluate(each, target, extractor, report))
         # Written after each set, so that an interrupted command leaves the finished ones.
-        written = _write(qualities, {"reference": reference, "half": half, "told": told, "seed": sources.seed}, out)
+        facts = {"reference": reference, "half": half, "conditions": conditions, "seed": sources.seed}
+        written = _write(qualities, facts, out)
     _print(qualities)
     return written
 
@@ -91,8 +92,8 @@ def _print(qualities: Sequence[Quality]) -> None:
         console.print(printable(f"- {note}"))
 
 
-def _told(data: str, sources: ImageSources, out: Path, count: int) -> ImageConditions:
-    """Returns what held-out images of a recipe are told."""
+def _held_out(data: str, sources: ImageSources, out: Path, count: int) -> ImageConditions:
+    """Returns the conditions of held-out images of a recipe."""
     recipe = load_recipe(data, networks=sources.networks)
     with passing_folder(out) as folder:
         held_out = real_images_of(recipe, folder, split="test", faces=count)
@@ -100,11 +101,11 @@ def _told(data: str, sources: ImageSources, out: Path, count: int) -> ImageCondi
 
 
 def _open(
-    name: str, sources: ImageSources, images: int | None, references: int | None, told: ImageConditions | None
+    name: str, sources: ImageSources, images: int | None, references: int | None, given: ImageConditions | None
 ) -> ImageSet:
     if name == FACES:  # other faces than those of the reference
         return sources.real(FACES, images or DRAWN, first=references or DRAWN)
-    return sources.open(name, images, least=DRAWN, told=told)
+    return sources.open(name, images, least=DRAWN, given=given)
 
 
 def _real(

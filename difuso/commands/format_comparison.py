@@ -30,7 +30,7 @@ def compare_formats(checkpoint: Checkpoint, *, precision: Precision, images: int
 
     The warm-up times a lone image and full batches. Then both formats draw the same images, if they are grey or RGB and
     the model draws from noise and needs no condition. KID is between the first half of one format's images and the
-    second half of the other's, which share no noise. Beside it stands KID between both halves in float32, which tells
+    second half of the other's, which share no noise. Beside it stands KID between both halves in float32, which shows
     what other seeds alone make of it.
 
     Args:
@@ -50,8 +50,8 @@ def compare_formats(checkpoint: Checkpoint, *, precision: Precision, images: int
     )
     yield f"full batches: {new.rate:.1f} image-steps/s and {old.rate:.1f}, {new.rate / old.rate:.2f} times as fast"
     config = checkpoint.config
-    can_be_told = config.accepts(None if config.classes is None else 0)  # a class, and nothing else
-    if not images or config.condition is not None or config.shape.planes > 1 or not can_be_told:
+    draws_freely = config.accepts(None if config.classes is None else 0)  # a class, and nothing else
+    if not images or config.condition is not None or config.shape.planes > 1 or not draws_freely:
         return
     before, after = (_draw(runner, images) for runner in (old, new))
     apart = np.abs(before.astype(np.int16) - after)
@@ -82,6 +82,6 @@ def _draw(runner: Runner, count: int) -> ImageArray:
     model, classes = model_of(runner), runner.checkpoint.config.classes or ()
     asked = {"steps": min(STEPS, model.defaults.steps), "seed": [0], "label": [*classes[:1]] or None}
     params = model.settle(SamplingQuery.model_validate(asked))
-    with TemporaryDirectory() as folder, progress(f"{count} images in {runner.precision}") as tell:
+    with TemporaryDirectory() as folder, progress(f"{count} images in {runner.precision}") as report:
         images = SampledImages(model, params, Path(folder), labels=range(len(classes)))
-        return images.all(count, tell)
+        return images.all(count, report)

@@ -32,7 +32,7 @@ def inspect(
     table.add_column()
     table.add_column(overflow="fold")
     for name, value in facts.items():
-        table.add_row(Text(printable(name)), Text(printable(_told(value))))
+        table.add_row(Text(printable(name)), Text(printable(_text(value))))
     Console(highlight=False).print(table)
 
 
@@ -59,7 +59,7 @@ def verify(
         sys.exit(1)
 
 
-def _told(value: Any) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, list) and all(isinstance(each, int | float | str) for each in value):
         shown = [*value[: SHOWN - 1], "…", value[-1]] if len(value) > SHOWN else value
         return ", ".join(map(str, shown))

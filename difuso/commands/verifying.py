@@ -14,7 +14,6 @@ import typer
 from PIL import Image
 from pydantic import BaseModel, ValidationError
 
-from jobs.conditions import uploads_of
 from jobs.contract import Job
 from jobs.errors import ImageRefused, JobUnreadable
 from jobs.image_recipe import job_of
@@ -101,13 +100,13 @@ def _make_again(
         config = find_model(origin.model, settings.models_dir, origin.version).config
         images = _fitted(uploads, origin.pictures, config)
         job = job_of(facts, images)
-        told = _fitted(uploads, uploads_of(job.params, config.conditions), config)
+        seen = _fitted(uploads, job.params.uploads(config), config)
         versions = (origin.version, origin.precision), (origin.upscaler_version, origin.upscaler_precision)
         runner, *more = (
             _at_version(file, job, name, version, settings.model_copy(update={"precision": precision}))
             for name, (version, precision) in zip(job.models, versions, strict=False)
         )
-        return runner, draw(runner, job, [image.png for image in (*images, *told)], *more).pngs[0]
+        return runner, draw(runner, job, [image.png for image in (*images, *seen)], *more).pngs[0]
     except (JobUnreadable, ValidationError) as error:
         raise UserError(f"the recipe in {file} is damaged or of another version of difuso") from error
 
@@ -150,8 +149,8 @@ def _every_fit(image: SentImage, config: ModelConfig) -> Iterator[FittedImage]:
 
 def _shapes(config: ModelConfig) -> set[Shape]:
     """Returns the shapes that the image of a request may get."""
-    if config.condition_shape is not None:
-        return {config.condition_shape}
+    if config.small_shape is not None:
+        return {config.small_shape}
     channels, height, width = config.shape
     return {Shape(each, height // scale, width // scale) for each in (1, channels) for scale in SCALES}
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jobs.conditions import named_values, read_values
+from jobs.conditions import read_values
 from jobs.images.npz import IMAGES, LABELS, NpzWriter, pixels_of
 from jobs.params import MAX_SEED, SamplingParams
 from jobs.per_image import classes_of, draw_seed, image_count, label_in_turn, one_or_several
@@ -66,8 +66,8 @@ class Bulk:
             "seed": seed + images.start if isinstance(seed, int) else one_or_several([seed[i] for i in images]),
             "label": label_in_turn(self.labels, images),
             "conditions": {
-                name: told if len(told) == 1 else tuple(told[i] for i in images)
-                for name, told in self.params.conditions.items()
+                name: values if len(values) == 1 else tuple(values[i] for i in images)
+                for name, values in self.params.conditions.items()
             },
         }
         return self.params.model_copy(update=own)
@@ -175,16 +175,16 @@ def bulk_of(query: SamplingQuery, model: DrawingModel, *, kept_seed: Any = None)
     """
     seeds = query.seed or ([kept_seed] if isinstance(kept_seed, int) else draw_seed())
     labels = classes_of(query.label, model.class_names, count=model.labels, model=model.name)
-    told = read_values(named_values(query.condition), model.conditions, model=model.name)
+    given = read_values(query.conditions, model.conditions, model=model.name)
     if missing := model.needed_images:
         raise UserError(f"{model.name} needs images, {', '.join(missing)}: draw at most 64 images, into a folder")
-    values = {name: len(each) for name, each in told.items()}
+    values = {name: len(each) for name, each in given.items()}
     count = image_count(seeds, query.label, n=query.n, turns=len(labels), values=values)
     if len(seeds) == 1 and seeds[0] + count - 1 > MAX_SEED:
         raise UserError(f"--seed must be at most {MAX_SEED - count + 1} for {count} images, not {seeds[0]}")
-    one = [f"{name}:{each[0] if isinstance(each[0], str) else json.dumps(each[0])}" for name, each in told.items()]
-    first = {"n": 1, "seed": seeds[:1], "label": query.label and query.label[:1], "condition": one}
-    of_all = {"seed": one_or_several(seeds), "conditions": told}
+    one = {name: each[:1] for name, each in given.items()}
+    first = {"n": 1, "seed": seeds[:1], "label": query.label and query.label[:1], "conditions": one}
+    of_all = {"seed": one_or_several(seeds), "conditions": given}
     return Bulk(model, count, model.settle(query.model_copy(update=first)).model_copy(update=of_all), labels)
 
 

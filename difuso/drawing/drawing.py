@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from jobs.catalog import ModelInfo
 from jobs.contract import new_job
 from jobs.defaults import fill_in
-from jobs.examples import deal
+from jobs.examples import fill_in_conditions
 from jobs.kinds.base import Prepared
 from jobs.kinds.generate import Generation
 from jobs.params import MAX_IMAGES, SamplingParams
@@ -48,7 +48,7 @@ class DrawingModel(ABC):
     conditions: Conditions  # conditions of the network, by name
     defaults: SamplerDefaults  # the model's own settings
     trained_images: int | None  # number of images that its last stage was trained on; None if the model does not say
-    is_here: bool  # whether this machine draws, so that its time tells how fast it is
+    is_here: bool  # whether this machine draws, so that its time shows how fast it is
 
     @property
     def needed_images(self) -> list[str]:
@@ -101,14 +101,14 @@ class LocalModel(DrawingModel):
         return Loaded(checkpoint.version, self._runner.precision, together, ahead=together)
 
     def settle(self, query: SamplingQuery) -> SamplingParams:
-        return fill_in(query, self._info, deals=True).params
+        return fill_in(query, self._info, with_examples=True).params
 
     def draw(self, runs: Iterable[SamplingParams], keep: Callable[[int, list[bytes]], None]) -> None:
         from worker.engine.local import run_jobs
 
         for number, run in enumerate(runs):
             with user_errors(self.name):
-                job = new_job(self.name, Prepared(deal(run, self._info.config), Generation()))
+                job = new_job(self.name, Prepared(fill_in_conditions(run, self._info.config), Generation()))
                 (pngs,) = run_jobs(self._runner, [(job, ())])
             keep(number, pngs)
 

@@ -47,12 +47,12 @@ class ImageSources:
         defaults = self.model.defaults
         return f"{defaults.sampler}:{defaults.steps}:{defaults.spacing}"
 
-    def open(self, source: str, count: int | None, *, least: int, told: ImageConditions | None = None) -> ImageSet:
+    def open(self, source: str, count: int | None, *, least: int, given: ImageConditions | None = None) -> ImageSet:
         """Opens images: SAMPLER:STEPS[:SPACING] or plan:NAME draws them with the model; else a folder or an .npz file.
 
         Args:
             count: number of images; None means all of a folder or file, and `least` if they must be drawn.
-            told: what each drawn image is told; without it the classes take turns, so that each is drawn equally often.
+            given: the conditions of each image; without them the classes take turns, so that each is drawn as often.
 
         Raises:
             UserError: if the model cannot draw with these settings.
@@ -69,7 +69,7 @@ class ImageSources:
             )
         classes = len(model.class_names or ())
         in_turn = ImageConditions(labels=[(self.seed + i) % classes for i in range(classes)])
-        images = self.sampled(run[0], run.groupdict(), told or in_turn)
+        images = self.sampled(run[0], run.groupdict(), given or in_turn)
         params = images.params
 
         def draw(first: int, size: int) -> ImageArray:
@@ -97,28 +97,25 @@ class ImageSources:
         images = real_images(data, count, shape=model.shape, split=split, first=first, networks=self.networks)
         return from_array(f"{'other ' if first else ''}drawn faces" if data == FACES else Path(data).name, images)
 
-    def sampled(self, title: str, settings: Mapping[str, Any], told: ImageConditions) -> SampledImages:
+    def sampled(self, title: str, settings: Mapping[str, Any], given: ImageConditions) -> SampledImages:
         """Returns images that the model draws.
 
         Args:
             title: what stands before the message of a UserError.
             settings: the settings of the sampler that are not the model's own.
-            told: what each image is told.
+            given: the conditions of each image.
 
         Raises UserError if the model does not take these settings or conditions.
         """
         model = self.model
         if missing := model.needed_images:
             raise UserError(f"{title}: {model.name} needs images, {', '.join(missing)}, and cannot be measured")
-        conditions = [
-            f"{name}:{','.join(map(str, value)) if isinstance(value, tuple) else value}"
-            for name, value in (told.conditions[0].items() if told.conditions else ())
-        ]
+        conditions = {name: (value,) for name, value in given.conditions[0].items()} if given.conditions else None
         label = model.class_names[0] if model.class_names else None  # any will do here; each image gets its own
-        sent = {**settings, "condition": conditions or None, "seed": self.seed, "label": label, **self.chosen}
+        sent = {**settings, "condition": conditions, "seed": self.seed, "label": label, **self.chosen}
         query = checked(SamplingQuery, {key: value for key, value in sent.items() if value is not None}, str)
         with user_errors(title):
             params = model.settle(query)
         # The image of seed s gets label s modulo their count.
-        labels = np.roll(told.labels, self.seed).tolist()
-        return SampledImages(model, params, self.folder, labels=labels, told=told.conditions)
+        labels = np.roll(given.labels, self.seed).tolist()
+        return SampledImages(model, params, self.folder, labels=labels, conditions=given.conditions)

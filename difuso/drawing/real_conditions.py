@@ -1,4 +1,4 @@
-"""What the real images of a recipe are told, for a model to be told the same."""
+"""The conditions of the real images of a recipe, for a model that draws with the same ones."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,14 +20,14 @@ LABEL = "label"
 
 
 class ImageConditions(NamedTuple):
-    """What each of some images is told: values of the same conditions, and the index of its class, if it has one."""
+    """The values of the same conditions for each of some images, and the index of its class, if it has one."""
 
     conditions: Sequence[Mapping[str, Value]] = ()
     labels: Sequence[int] = ()
 
 
 def conditions_of(recipe: Recipe, real: Dataset, rows: NDArray[np.int64]) -> ImageConditions:
-    """Returns what some of a recipe's real images are told by values."""
+    """Returns the values of conditions, and the classes, of some of a recipe's real images."""
     conditions = by_value(recipe.conditions)
     labels = real.columns[LABEL].values.numpy()[rows].tolist() if LABEL in real.columns else []
     return ImageConditions([values_at(conditions, real.columns, row) for row in rows] if conditions else [], labels)
@@ -37,7 +37,7 @@ def conditions_of(recipe: Recipe, real: Dataset, rows: NDArray[np.int64]) -> Ima
 def passing_folder(out: Path) -> Iterator[Path]:
     """Yields a new folder below another one, and removes it. Images that are mapped from its files stay.
 
-    The images of a recipe, and the table of what they are told, may change from one command to the next.
+    The images of a recipe, and the table of their conditions, may change from one command to the next.
     """
     out.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".real-", dir=out) as folder:
@@ -45,7 +45,7 @@ def passing_folder(out: Path) -> Iterator[Path]:
 
 
 def real_images_of(recipe: Recipe, folder: Path, *, split: Literal["train", "test"], faces: int) -> Dataset:
-    """Reads real images of a recipe, with what they are told; nine tenths, or a tenth, of a set without two halves.
+    """Reads real images of a recipe, with their conditions; nine tenths, or a tenth, of a set without two halves.
 
     Images of `test` were seen by no run of the recipe if the set has a test half, or reserves images.
 

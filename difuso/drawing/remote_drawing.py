@@ -18,7 +18,7 @@ import httpx
 import numpy as np
 from pydantic import ValidationError
 
-from jobs.conditions import as_table, named_values, split_image_conditions
+from jobs.conditions import split_image_conditions
 from jobs.contract import URGENCIES
 from jobs.kinds import KINDS
 from jobs.params import SamplingParams
@@ -127,15 +127,15 @@ def connected(url: str, *, timeout: float | None = None) -> Iterator[Client]:
 def arguments(request: Request, model: ServedView | None) -> dict[str, Any]:
     """Returns a request for a model as the client's methods take it; images of conditions are paths.
 
-    Raises UserError if one of these is told several.
+    Raises UserError if there are several for one condition.
     """
     _, query, files = request
     sent = query.model_dump(mode="json", by_alias=True, exclude_unset=True)
     if sent.pop("condition", None):
         with user_errors():
-            rest, images = split_image_conditions(query.condition, {} if model is None else model.told)
-            told = as_table(named_values(rest)) | {name: Path(file) for name, file in images.items()}
-        sent["conditions"] = told
+            given, images = split_image_conditions(query.conditions, {} if model is None else model.declared)
+        values = {name: each[0] if len(each) == 1 else list(each) for name, each in given.items()}
+        sent["conditions"] = values | {name: Path(file) for name, file in images.items()}
     return sent | {name: str(file) for name, file in files.items() if file is not None}
 
 
@@ -144,7 +144,7 @@ def chosen_model(client: Client, request: Request) -> ServedView | None:
     found = client.models()
     models = {model["name"]: model for model in found["models"]}
     drawing = (name for name, model in models.items() if "condition" in model)  # from an image
-    needs_one = request.kind.task.needs_condition
+    needs_one = request.kind.task.enlarges
     chosen = request.query.model or (min(drawing, default=None) if needs_one else found.get("default"))
     return ServedView.model_validate(models[chosen]) if chosen in models else None
 
@@ -153,7 +153,7 @@ class ServedModel(DrawingModel):
     """A model of a server, as it was shown; all its jobs get the tag."""
 
     is_here = False
-    trained_images = None  # a server does not tell
+    trained_images = None  # a server does not say
 
     def __init__(self, url: str, view: ServedView, *, tag: str | None = None) -> None:
         self._url = url
@@ -165,7 +165,7 @@ class ServedModel(DrawingModel):
         self.shape = view.shape
         self.class_names = view.class_names
         self.labels = view.classifier_classes if self.class_names is None else len(self.class_names)
-        self.conditions = view.told
+        self.conditions = view.declared
         self.defaults = view.defaults
 
     @property
@@ -178,10 +178,9 @@ class ServedModel(DrawingModel):
         with connected(self._url) as client:
             asked: Any = arguments(request, self._view)
             params = SamplingParams.model_validate(client.price("generate", **asked).params)
-        # The price names what one image would be dealt; each is to be dealt its own.
-        named = named_values(query.condition)
-        told = {name: values for name, values in params.conditions.items() if name in named}
-        return params.model_copy(update={"conditions": told})
+        # The price fills in the conditions of one image; each is to get its own.
+        given = {name: values for name, values in params.conditions.items() if name in (query.conditions or {})}
+        return params.model_copy(update={"conditions": given})
 
     def draw(self, runs: Iterable[SamplingParams], keep: Callable[[int, list[bytes]], None]) -> None:
         try:

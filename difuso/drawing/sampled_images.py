@@ -27,7 +27,7 @@ class SampledImages:
         model: the model and the place where it draws.
         params: parameters of each image, with one seed; image i has seed params.seed + i.
         labels: class indices; the image of seed s gets number s modulo their count. Empty: all get params.label.
-        told: the values of the same conditions for each image. Empty: all get those of params.
+        conditions: the values of the same conditions for each image. Empty: all get those of params.
         root: folder for all settings; these get one of their own, named after the model's version and the parameters.
 
     Attributes:
@@ -43,15 +43,15 @@ class SampledImages:
         root: Path,
         *,
         labels: Sequence[int] = (),
-        told: Sequence[Mapping[str, Value]] = (),
+        conditions: Sequence[Mapping[str, Value]] = (),
     ) -> None:
         self._model = model
         self._labels = labels
-        self._told = told
+        self._conditions = conditions
         self.params = params.model_copy(update={"n": 1})
         way = params.model_dump(mode="json", exclude={"n", "seed", "label"}) | {"labels": list(labels) or params.label}
-        if told:
-            way |= {"conditions": [dict(each) for each in told], "seed": params.seed}  # which image is told what
+        if conditions:
+            way |= {"conditions": [dict(each) for each in conditions], "seed": params.seed}
         self.facts = {"model": model.name, "version": model.loaded.version, **way}
         digest = hashlib.sha256(json.dumps(way, sort_keys=True).encode()).hexdigest()
         name = f"{params.sampler}-{params.spacing.partition(':')[0]}-{params.steps}-{digest[:8]}"
@@ -67,12 +67,12 @@ class SampledImages:
         self.make(numbers)
         return np.stack([np.asarray(Image.open(self._path(i)).convert("RGB")) for i in numbers])
 
-    def all(self, count: int, tell: Callable[[float], None]) -> ImageArray:
-        """The first images, as above; `tell` is called with the share of them that is drawn."""
+    def all(self, count: int, report: Callable[[float], None]) -> ImageArray:
+        """The first images, as above; `report` is called with the share of them that is drawn."""
         ahead = self._model.loaded.ahead
         for first in range(0, count, ahead):
             self.make(range(first, min(first + ahead, count)))
-            tell(min(first + ahead, count) / count)
+            report(min(first + ahead, count) / count)
         return self(0, count)
 
     def make(self, numbers: Iterable[int]) -> None:
@@ -113,8 +113,8 @@ class SampledImages:
         seeds = [self.params.seed_of(i) for i in batch]
         label = label_in_turn(self._labels, seeds) if self._labels else self.params.label
         own: dict[str, Any] = {"n": len(batch), "seed": one_or_several(seeds), "label": label}
-        if self._told:
-            own["conditions"] = {name: tuple(self._told[i][name] for i in batch) for name in self._told[0]}
+        if self._conditions:
+            own["conditions"] = {name: tuple(self._conditions[i][name] for i in batch) for name in self._conditions[0]}
         return self.params.model_copy(update=own)
 
 

@@ -70,9 +70,9 @@ def read_job(request: Request, settings: WorkerSettings) -> tuple[Job, list[byte
     kind, query, files = request
     with user_errors():
         model = kind.choose(query, usable_models(settings.models_dir).at(query.version))
-        rest, told = split_image_conditions(query.condition, model.config.conditions)
-        draft = kind.draft(query.model_copy(update={"condition": rest}), model)
-        named = {**files, **{name: Path(file) for name, file in told.items()}}
+        conditions, images = split_image_conditions(query.conditions, model.config.conditions)
+        draft = kind.draft(query.model_copy(update={"conditions": conditions}), model)
+        named = {**files, **{name: Path(file) for name, file in images.items()}}
         prepared = draft.with_images(_read_files(kind, named, draft))
         return new_job(model.name, prepared, versions=model.versions), [image.png for image in prepared.uploads]
 

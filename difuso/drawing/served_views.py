@@ -14,7 +14,7 @@ from model.shape import MAX_CHANNELS, ImageSize, Shape
 
 
 class ConditionView(BaseModel):
-    """What a model can be told; `model.conditions` knows the other entries."""
+    """A condition of a model; `model.conditions` knows the other entries."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -41,7 +41,7 @@ class ServedView(BaseModel):
         return Shape.of(self.image_size, self.channels)
 
     @cached_property
-    def told(self) -> Conditions:
+    def declared(self) -> Conditions:
         """The conditions of the network, by name."""
         named: dict[str, Any] = {name: each.model_dump(exclude_unset=True) for name, each in self.conditions.items()}
         return read_conditions({name: each for name, each in named.items() if name not in RESERVED})
@@ -54,7 +54,7 @@ class ServedView(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        _ = self.told  # or they are impossible
+        _ = self.declared  # or they are impossible
         return self
 
 

@@ -103,8 +103,8 @@ def _header(content: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
 def _image_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
     sides = (*shape, 1) if len(shape) == 2 else shape[1:] if len(shape) == 4 and shape[0] == 1 else shape
     if len(sides) != 3 or min(sides) < 1 or sides[2] > MAX_CHANNELS:
-        told = str(shape)[:40]
-        raise ImageRefused(f"Send one image, of shape (H, W), (H, W, C) or (1, H, W, C), C 1 to 8, not {told}")
+        found = str(shape)[:40]
+        raise ImageRefused(f"Send one image, of shape (H, W), (H, W, C) or (1, H, W, C), C 1 to 8, not {found}")
     height, width, channels = sides
     return height, width, channels
 

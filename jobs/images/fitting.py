@@ -16,7 +16,6 @@ from PIL import Image, ImageOps
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
-from model.conditions import ImageMap
 from model.shape import Shape
 
 from ..errors import BadImage, ImageRefused
@@ -103,17 +102,21 @@ def fit_mask(mask: SentImage, *, shape: Shape, how: How = "cover") -> FittedImag
     return _fitted(mask, placed.point(lambda level: 255 if level else 0, "1"))
 
 
-def fit_map(image: SentImage, *, shape: Shape, condition: ImageMap) -> FittedImage:
+def fit_map(image: SentImage, *, shape: Shape, levels: int, expected: str) -> FittedImage:
     """Returns a map as a grey PNG with the height and width of a shape; each pixel is the nearest of the image.
+
+    Args:
+        levels: the number of values that pixels index.
+        expected: the image that should be sent, for messages.
 
     Raises ImageRefused if the image is not grey, or has a pixel that is not the index of a value.
     """
-    levels = np.zeros(0) if isinstance(image, tuple) else np.asarray(image)
-    if levels.ndim == 3 and (levels == levels[:, :, :1]).all():
-        levels = levels[:, :, 0]
-    if levels.ndim != 2 or levels.max() >= len(condition.values):
-        raise ImageRefused(f"The image should be {condition.expected}")
-    placed = _place(Image.fromarray(levels.astype(np.uint8)), shape, "cover", Image.Resampling.NEAREST)
+    pixels = np.zeros(0) if isinstance(image, tuple) else np.asarray(image)
+    if pixels.ndim == 3 and (pixels == pixels[:, :, :1]).all():
+        pixels = pixels[:, :, 0]
+    if pixels.ndim != 2 or pixels.max() >= levels:
+        raise ImageRefused(f"The image should be {expected}")
+    placed = _place(Image.fromarray(pixels.astype(np.uint8)), shape, "cover", Image.Resampling.NEAREST)
     return _fitted(image, placed)
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ..params import SamplingParams
 
-EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip archive can tell
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip archive can hold
 IMAGES, LABELS = "arr_0", "arr_1"  # the names in ADM's files of samples
 
 Array = np.ndarray[Any, Any]

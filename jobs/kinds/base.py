@@ -5,13 +5,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
-from model.conditions import Condition, Image, ImageMap
+from model.conditions import Condition, Image, ImageMap, Value
 from model.plans.plan import Plan
 from model.shape import Shape
 
 from ..cascade import Enlarging
 from ..catalog import Catalog, ModelInfo
-from ..conditions import uploads_of
 from ..defaults import check_guidance
 from ..errors import RequestRefused
 from ..images.arrays import SentImage
@@ -29,12 +28,12 @@ class Task(Frozen):
         kind: the name of the kind, and of its endpoint.
         is_sequence: whether the result leads from one end to the other, so that sheets are rows. The ends are the
             images of the request, if there are any; sheets include them.
-        needs_condition: whether the model must be one that draws from an image; all others must not be.
+        enlarges: whether the model must be one that draws from an image; all others must not be.
     """
 
     kind: str
     is_sequence: ClassVar[bool] = False
-    needs_condition: ClassVar[bool] = False
+    enlarges: ClassVar[bool] = False
 
     @property
     def has_parameters(self) -> bool:
@@ -81,7 +80,7 @@ class Task(Frozen):
 
     def seed_and_class(self, params: SamplingParams, index: int) -> str:
         """Returns the seed of image `index` of the result, with its class if the images have several, and with its
-        number if they are told several values of a condition.
+        number if they have several values of a condition.
         """
         named = f"-class{params.label_of(index)}" if isinstance(params.label, tuple) else ""
         return f"{self.seed(params, index)}{named}{f'-{index}' if params.conditions_differ else ''}"
@@ -94,8 +93,8 @@ class Prepared:
     params: SamplingParams  # the sampling parameters, all filled in
     task: Task  # the kind of the job, and the parameters of this kind only
     images: tuple[FittedImage, ...] = ()  # the fitted images of the request, in the worker's order
-    told: tuple[FittedImage, ...] = ()  # the fitted images of its conditions, in the order of `uploads_of`
-    dealt: frozenset[str] = frozenset()  # the names of the conditions that `jobs.examples` has filled in
+    condition_images: tuple[FittedImage, ...] = ()  # those of its conditions, in the order of `SamplingParams.uploads`
+    filled_in: frozenset[str] = frozenset()  # the names of the conditions that `jobs.examples` has filled in
     plan: Plan | None = None  # the plan of an image's run; None if nobody asks for the cost
     trace: Trace = ()  # the network calls after which the state of each image is kept
     bits: Bits = 8  # the bits of each pixel in the answer, 8 or 16
@@ -104,7 +103,12 @@ class Prepared:
     @property
     def uploads(self) -> tuple[FittedImage, ...]:
         """All images that the worker reads, in its order."""
-        return (*self.images, *self.told)
+        return (*self.images, *self.condition_images)
+
+    @property
+    def sent_values(self) -> dict[str, tuple[Value, ...]]:
+        """The values of conditions that the request itself has."""
+        return {name: values for name, values in self.params.conditions.items() if name not in self.filled_in}
 
     @property
     def guided_steps(self) -> int | None:
@@ -137,7 +141,7 @@ class Draft(NamedTuple):
 
 @dataclass(frozen=True)
 class Kind(Generic[Query]):
-    """A kind of job, with its endpoint and its command; `worker.kinds` tells workers how it begins.
+    """A kind of job, with its endpoint and its command; `worker.kinds` has how it begins.
 
     Attributes:
         name: the name of the endpoint and the task.
@@ -183,7 +187,7 @@ class Kind(Generic[Query]):
         if not self.required:
             return {}
         assert isinstance(query, ImageQuery)
-        shape = model.config.condition_shape or model.config.shape
+        shape = model.config.small_shape or model.config.shape
         return {part: partial(fit, shape=shape, how=query.fit) for part in self.required}
 
     def draft(self, query: Query, model: ModelInfo) -> Draft:
@@ -196,9 +200,9 @@ class Kind(Generic[Query]):
         def with_images(images: Images) -> Prepared:
             return self._with_images(without_images or self._prepare(query, model, images), model, images)
 
-        told = {name: each for name, each in model.config.conditions.items() if each.is_image}
-        fits = {**self.fits(query, model), **{name: fit_of(each, model.config.shape) for name, each in told.items()}}
-        return Draft(fits, frozenset(name for name, each in told.items() if each.null), with_images)
+        seen = {name: each for name, each in model.config.conditions.items() if each.is_image}
+        fits = {**self.fits(query, model), **{name: fit_of(each, model.config.shape) for name, each in seen.items()}}
+        return Draft(fits, frozenset(name for name, each in seen.items() if each.null), with_images)
 
     def _prepare(self, query: Query, model: ModelInfo, images: Images) -> Prepared:
         prepared = self.complete(query, model, images)
@@ -218,25 +222,26 @@ class Kind(Generic[Query]):
         named = (*self.required, *self.optional)
         whole = replace(prepared, images=tuple(images[name] for name in named if name in images))
         if any(condition.is_image for condition in model.config.conditions.values()):
-            whole = _tell(whole, {name: image for name, image in images.items() if name not in named}, model)
+            whole = _with_condition_images(
+                whole, {name: image for name, image in images.items() if name not in named}, model
+            )
         return whole
 
 
 def fit_of(condition: Condition, shape: Shape) -> Fit:
     """Returns the function that fits the image of a condition to a model that draws images of a shape."""
     if isinstance(condition, ImageMap):
-        return partial(fit_map, shape=shape, condition=condition)
+        return partial(fit_map, shape=shape, levels=len(condition.values), expected=condition.expected)
     assert isinstance(condition, Image)
     return partial(fit, shape=condition.shape)
 
 
-def _tell(prepared: Prepared, images: Images, model: ModelInfo) -> Prepared:
+def _with_condition_images(prepared: Prepared, images: Images, model: ModelInfo) -> Prepared:
     """Adds the images of the conditions to a request; raises RequestRefused if guidance needs one that is absent."""
     params, named = prepared.params, {name: (image.sha256,) for name, image in images.items()}
     params = params.model_copy(update={"conditions": {**params.conditions, **named}})
     labels = () if params.label is None else ("label",)
-    check_guidance({"guidance_scale": params.guidance_scale}, params.guide, model, told={*params.conditions, *labels})
+    check_guidance({"guidance_scale": params.guidance_scale}, params.guide, model, given={*params.conditions, *labels})
     by_hash = {image.sha256: image for image in images.values()}
-    return replace(
-        prepared, params=params, told=tuple(by_hash[each] for each in uploads_of(params, model.config.conditions))
-    )
+    uploads = tuple(by_hash[each] for each in params.uploads(model.config))
+    return replace(prepared, params=params, condition_images=uploads)

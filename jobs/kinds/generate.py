@@ -10,7 +10,7 @@ from ..cascade import Enlarging, enlarging
 from ..catalog import Catalog, ModelInfo
 from ..defaults import fill_in
 from ..errors import RequestRefused
-from ..examples import deal
+from ..examples import fill_in_conditions
 from ..params import SamplingParams
 from ..queries import SamplingQuery
 from .base import Images, Kind, Prepared, Task
@@ -64,14 +64,14 @@ def choose(query: GenerateQuery, catalog: Catalog) -> ModelInfo:
     model = catalog.choose(query.model)
     if query.upscale is None:
         return model
-    return replace(model, upscaler=catalog.choose(query.upscale, conditional=True, parameter="upscale"))
+    return replace(model, upscaler=catalog.choose(query.upscale, enlarging=True, parameter="upscale"))
 
 
 def complete(query: GenerateQuery, model: ModelInfo, images: Images) -> Prepared:
-    params, plan = fill_in(query, model, deals=True)
-    whole = deal(params, model.config)
-    dealt = frozenset(whole.conditions).difference(params.conditions)
-    return Prepared(whole, Generation(upscale=_upscale(query, model)), plan=plan, dealt=dealt)
+    params, plan = fill_in(query, model, with_examples=True)
+    whole = fill_in_conditions(params, model.config)
+    filled_in = frozenset(whole.conditions).difference(params.conditions)
+    return Prepared(whole, Generation(upscale=_upscale(query, model)), plan=plan, filled_in=filled_in)
 
 
 def _upscale(query: GenerateQuery, model: ModelInfo) -> Enlarging | None:

@@ -12,10 +12,10 @@ from model.plans.samplers import SAMPLERS
 from model.plans.spacing import KARRAS
 
 from ..catalog import ModelInfo
-from ..conditions import GivenConditions, check_size, mixed, named_values, read_values
+from ..conditions import Values, check_size, mixed, read_values
 from ..defaults import Filled, fill_in
 from ..errors import RequestRefused
-from ..examples import deal
+from ..examples import fill_in_conditions
 from ..images.fitting import fit
 from ..params import MAX_IMAGES, MAX_TIMESTEP, SamplingParams, Seed
 from ..queries import ImageQuery
@@ -189,12 +189,12 @@ def _between_seeds(query: InterpolateQuery, model: ModelInfo) -> Prepared:
     assert query.seed is not None
     first, second = query.seed
     seeds, shares = (first, second), tuple(query.shares)
-    told = read_values(named_values(query.condition), model.config.conditions, model=model.name)
-    ends = [_told_at(end, told, len(shares)) for end in range(2)]
+    given = read_values(query.conditions, model.config.conditions, model=model.name)
+    ends = [_values_at(end, given, len(shares)) for end in range(2)]
     at_first = query.model_copy(update={"seed": [first]})
-    params, plan = _without_noise(at_first, model, TWO_SEEDS, told=ends[0], deals=True)
+    params, plan = _without_noise(at_first, model, TWO_SEEDS, values=ends[0], with_examples=True)
     one, other = (
-        deal(params.model_copy(update={"seed": (seed,) * params.n, "conditions": end}), model.config)
+        fill_in_conditions(params.model_copy(update={"seed": (seed,) * params.n, "conditions": end}), model.config)
         for seed, end in zip(seeds, ends, strict=True)
     )
     rows = [mixed(one.conditions_of(index), other.conditions_of(index), share) for index, share in enumerate(shares)]
@@ -203,12 +203,12 @@ def _between_seeds(query: InterpolateQuery, model: ModelInfo) -> Prepared:
     check_size(conditions)
     params = params.model_copy(update={"conditions": conditions})
     task = Interpolation(shares=shares, depth=None, seeds=seeds)
-    return Prepared(params, task, plan=plan, dealt=frozenset(conditions).difference(told))
+    return Prepared(params, task, plan=plan, filled_in=frozenset(conditions).difference(given))
 
 
-def _told_at(end: int, told: GivenConditions, count: int) -> GivenConditions:
-    """Returns what a request tells one of its two ends: two values are for the ends, unless there are two images."""
-    return {name: values[end : end + 1] if len(values) == 2 != count else values for name, values in told.items()}
+def _values_at(end: int, given: Values, count: int) -> Values:
+    """Returns the conditions of one of the two ends: two values are for the ends, unless there are two images."""
+    return {name: values[end : end + 1] if len(values) == 2 != count else values for name, values in given.items()}
 
 
 def _without_noise(
@@ -217,8 +217,8 @@ def _without_noise(
     where: str,
     *,
     start: int | None = None,
-    told: GivenConditions | None = None,
-    deals: bool = False,
+    values: Values | None = None,
+    with_examples: bool = False,
 ) -> Filled:
     """Fills in a query with eta 0, and with ddim where the model's own sampler draws noise all the same.
 
@@ -227,7 +227,7 @@ def _without_noise(
     if query.plan is None:
         always_noisy = "sampler" not in query.chosen and SAMPLERS[model.config.defaults.sampler].always_noisy
         query = query.model_copy(update={"eta": 0.0} | ({"sampler": "ddim"} if always_noisy else {}))
-    filled = fill_in(query, model, start=start, told=told, deals=deals)
+    filled = fill_in(query, model, start=start, values=values, with_examples=with_examples)
     if filled.plan.stochastic:
         parameter = "sampler" if "sampler" in query.chosen else "plan"
         advice = f"omit {parameter}, or choose ddim or dpmpp with eta 0"

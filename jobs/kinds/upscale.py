@@ -1,4 +1,4 @@
-"""Drawing images from an image by a conditional model, such as one that enlarges (Saharia et al. 2021)."""
+"""Drawing images from an image by a model that enlarges (Saharia et al. 2021)."""
 
 from typing import ClassVar, Literal
 
@@ -32,7 +32,7 @@ class Upscaling(Task):
     """
 
     kind: Literal["upscale"] = "upscale"
-    needs_condition: ClassVar[bool] = True
+    enlarges: ClassVar[bool] = True
     augmentation: float = Field(ge=0, le=1)
 
 
@@ -48,7 +48,7 @@ KIND = Kind(
     UpscaleQuery,
     Upscaling,
     complete,
-    choose=lambda query, catalog: catalog.choose(query.model, conditional=True),
+    choose=lambda query, catalog: catalog.choose(query.model, enlarging=True),
     required=("image",),
     description="Needs a model that was trained on pairs of images; see `condition` in `/models`.",
 )

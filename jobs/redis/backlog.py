@@ -112,8 +112,8 @@ def read_forecast(client: redis.Redis, job: Job, queues: Sequence[QueueName], *,
     with client.pipeline(transaction=False) as pipe:
         pipe.eval(_OUTLOOK, 1 + len(queues), keys.backlog(job.ref), *map(queue_key, queues), *facts)
         ask_reports(pipe)
-        (ahead, *steps), answer = pipe.execute()
-    mine, shared, earlier = map(int, steps)
+        (ahead, *image_steps), answer = pipe.execute()
+    mine, shared, earlier = map(int, image_steps)
     workers = read_reports(answer)
     rate = total_rate(job.ref, workers)
     alone = lone_job_seconds(job.ref, workers, image_steps=mine, images=job.task.mean_concurrency(job.params))

@@ -22,7 +22,7 @@ RESERVED_SECONDS = 30  # a share is free again if its job does not appear in the
 # owner's jobs, which are not among its KEYS; Redis Cluster would forbid that, but RQ does not support it either.
 # _COUNT and _CHECK only read.
 _COUNT = """
-local id, steps, bytes, now = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), redis.call('TIME')
+local id, image_steps, bytes, now = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), redis.call('TIME')
 local most, records, reserved, ttl = tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
 now = now[1] + now[2] / 1e6
 
@@ -58,7 +58,7 @@ local function pay(from, cost)
   redis.call('EXPIRE', from.key, math.max(1, math.ceil((from.full - from.balance + cost) / from.rate) + 1))
 end
 
-local work = account(KEYS[2], steps, tonumber(ARGV[8]), tonumber(ARGV[9]))
+local work = account(KEYS[2], image_steps, tonumber(ARGV[8]), tonumber(ARGV[9]))
 local room = account(KEYS[3], bytes, tonumber(ARGV[10]), tonumber(ARGV[11]))
 """
 # Without a new time a balance that is used up would not grow until the clock is where it was.
@@ -72,21 +72,22 @@ _CHECK = """
 local granted = {'', '0'}
 local before = redis.call('HGET', KEYS[1], id) or ''
 local paid = string.match(before, '^(%S+ %S+) %S+$')
-if paid == string.format('%d %d', steps, bytes) then return granted end  -- the same request again
-if most and used + steps > most then return {'unfinished', tostring(used)} end
+if paid == string.format('%d %d', image_steps, bytes) then return granted end  -- the same request again
+if most and used + image_steps > most then return {'unfinished', tostring(used)} end
 if work.full and work.balance <= 0 then return {'rate', tostring(-work.balance / work.rate)} end
 if room.full and room.balance < bytes then return {'stored', tostring((bytes - room.balance) / room.rate)} end
 """
 _TAKE = """
-pay(work, steps)
+pay(work, image_steps)
 pay(room, bytes)
-redis.call('HSET', KEYS[1], id, string.format('%d %d %.6f', steps + (string.match(before, '^(%S+) ') or 0), bytes, now))
+local all = image_steps + (string.match(before, '^(%S+) ') or 0)
+redis.call('HSET', KEYS[1], id, string.format('%d %d %.6f', all, bytes, now))
 if redis.call('TTL', KEYS[1]) < ttl then redis.call('EXPIRE', KEYS[1], ttl) end
 """
 # The share is gone if the job waited too long to be queued. An equal request may have queued it, which paid nothing.
 _PUT_BACK = """
 if redis.call('EXISTS', records .. id) == 1 or redis.call('HDEL', KEYS[1], id) == 0 then return end
-pay(work, -steps)
+pay(work, -image_steps)
 pay(room, -bytes)
 """
 _RESERVE = _COUNT + _MEND + _CHECK + _TAKE + "return granted"

@@ -32,7 +32,7 @@ WAKE_TOKENS = 16
 REGISTRIES = {"started": StartedJobRegistry, "finished": FinishedJobRegistry, "failed": FailedJobRegistry}
 
 
-# Without the condition, a record that is forgotten at this moment would come back without an end.
+# Without the check, a record that is forgotten at this moment would come back without an end.
 _EXPIRE = "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2]) end"
 
 
@@ -48,7 +48,7 @@ class RedisHealth:
 
 
 def wake(client: redis.Redis, ref: str, queue: QueueName | None = None) -> None:
-    """Tells an idle worker that there may be work, and all the name of its queue, which one may have forgotten."""
+    """Informs an idle worker that there may be work, and all the name of its queue, which one may have forgotten."""
     with client.pipeline(transaction=False) as pipe:
         if queue is not None:
             pipe.sadd(NAMES, queue_key(queue))
@@ -133,7 +133,7 @@ class JobQueue:
         try:
             queue.enqueue_job(fresh, unique=True)
         except (redis.ConnectionError, redis.TimeoutError):
-            # Perhaps only the reply was lost. A second try tells, because each id is accepted once.
+            # Perhaps only the reply was lost. A second try shows it, because each id is accepted once.
             try:
                 queue.enqueue_job(fresh, unique=True)
             except DuplicateJobError:

@@ -71,7 +71,7 @@ def drop_unreadable(client: Any, waiting: str, entry: bytes, error: Exception) -
 def bind_queued(client: Any, job: Job, queue: QueueName) -> bool:
     """Moves a job that waits in this queue to that of its `versions`; returns False if it does not wait there.
 
-    What earlier workers have done of it is void, so that all its steps are to do.
+    What earlier workers have done of it is void, so that all its image-steps are to do.
     """
     target = QueueName(job.ref, queue.contract, queue.urgency)
     names = (

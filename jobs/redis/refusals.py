@@ -5,7 +5,7 @@ import re
 import redis
 
 # No memory is left, its disk fails, it is a replica, or too few replicas follow it. redis-py has classes of its own for
-# two of these, and tells the others by their text, to which a pipeline adds the command.
+# two of these, and recognises the others by their text, to which a pipeline adds the command.
 _TEXT = re.compile(r"(?:^|caused error: )(?:MISCONF|NOREPLICAS) ")
 # Redis reports a state of its own by a code; redis-py leaves out the plain ERR.
 _STATE = re.compile(r"(?:^|caused error: )(?!WRONGTYPE )[A-Z]{2,} ")

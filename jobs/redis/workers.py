@@ -20,7 +20,7 @@ class ModelReport(Reported):
     """A worker's report on one version of a model."""
 
     name: str = Field(pattern=MODEL_NAME)
-    version: str | None = Field(default=None, pattern=VERSION)  # None if the folder does not tell
+    version: str | None = Field(default=None, pattern=VERSION)  # None if the folder does not say
     # whether it is the newest version of this model that the worker holds, which it binds waiting jobs to
     newest: bool = False
     ready: bool  # whether the version is loaded and warm

@@ -65,7 +65,7 @@ class Blobs:
             self._fs.pipe_file(str(path), data, mode="create")  # in S3 a PUT with If-None-Match: *
         except Exception:
             # Servers refuse with different errors, and the reply to a successful PUT may be lost. So only the file
-            # itself tells whether it exists.
+            # itself says whether it exists.
             with suppress(FileNotFoundError):
                 self.read(path)
                 return False

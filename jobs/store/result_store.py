@@ -44,7 +44,7 @@ LOCAL_READERS = 4  # more read no faster from a disk, but make others wait for t
 CLOCK_SECONDS = 10.0  # by which the clocks of machines may differ
 OPERATIONS = ("read", "write", "delete", "check")
 
-# Is told each operation, its seconds, and whether it failed.
+# Receives each operation, its seconds, and whether it failed.
 Observe = Callable[[str, float, bool], None]
 
 
@@ -254,7 +254,7 @@ class ResultStore:
 
     @contextmanager
     def _observed(self, operation: str) -> Iterator[None]:
-        """Tells the observer of an operation once it is over."""
+        """Informs the observer of an operation once it is over."""
         began, failed = time.monotonic(), False
         try:
             yield

@@ -30,7 +30,7 @@ PlanName = Annotated[str, Field(pattern=PLAN_NAME)]
 class ConditionConfig:
     """The image that a conditional network sees with x_t, such as the small image that it enlarges."""
 
-    size: Side  # height and width in pixels; it is enlarged to the size of x_t, see `model.condition_inputs`
+    size: Side  # height and width in pixels; it is enlarged to the size of x_t, see `model.network_inputs`
     # the largest standard deviation of the noise that conditions had in training, 0..1
     max_augmentation: Annotated[float, Field(ge=0, le=1)] = 0.0
     # the standard deviation for a request that names none, at most `max_augmentation`
@@ -59,9 +59,9 @@ class ModelConfig:
         classes: class names, None for an unconditional model.
         classifier: the noisy classifier that may guide sampling, if there is one.
         condition: the image that the network enlarges, and sees with x_t; None for a network that draws from noise.
-        conditions: what else the network can be told, by name (`model.conditions`).
-        examples: what some images of the training were told, by the names of conditions, each a column. Requests that
-            leave these conditions out are dealt what an example was told; without examples they tell nothing.
+        conditions: the other conditions of the network, by name (`model.conditions`).
+        examples: the values of some images of the training, by the names of conditions, each a column. They fill in
+            these conditions in requests that leave them out; without examples nothing is filled in.
         defaults: sampler settings for requests that name none.
         plans: sampler settings by name, for requests that name them instead.
         precision: the number format in which workers compute the networks (`model.networks.half`); `tf32` is float32
@@ -100,7 +100,12 @@ class ModelConfig:
         return Shape.of(self.image_size, self.channels)
 
     @property
-    def condition_shape(self) -> Shape | None:
+    def enlarges(self) -> bool:
+        """Whether the network draws from an image, which it enlarges."""
+        return self.condition is not None
+
+    @property
+    def small_shape(self) -> Shape | None:
         """(C, h, w) of the image that the network enlarges; None for a network that draws from noise."""
         if self.condition is None:
             return None
@@ -108,27 +113,27 @@ class ModelConfig:
 
     @cached_property
     def declared(self) -> dict[str, Condition]:
-        """All that the network can be told, by name: its classes are the choice `label`, and then its conditions.
+        """All conditions of the network, by name: its classes are the choice `label`, and then its conditions.
 
         The image that it enlarges is the condition `image`.
         """
         declared = dict(self.conditions)
         if self.classes is not None:
             declared = {"label": Choice(_distinct(self.classes), null=self.network.null_class), **declared}
-        if (shape := self.condition_shape) is not None:
+        if (shape := self.small_shape) is not None:
             declared["image"] = Image(shape.channels, shape.image_size)
         return declared
 
     @property
-    def told(self) -> tuple[str, ...]:
+    def input_names(self) -> tuple[str, ...]:
         """The names of the arguments of a call of the network after x_t and t, in their order."""
-        told = {
+        inputs = {
             "labels": self.classes is not None,
             "vector": bool(self.network.vector_size),
             "planes": bool(self.network.condition_channels),
             "level": self.condition is not None,
         }
-        return tuple(name for name, takes in told.items() if takes)
+        return tuple(name for name, takes in inputs.items() if takes)
 
     @property
     def num_labels(self) -> int:
@@ -146,14 +151,14 @@ class ModelConfig:
             return "has no classes"
         return f"was not trained without {'its conditions' if self.conditions else 'labels'}"
 
-    def left_out(self, told: Collection[str], guide: Collection[str] | None = None) -> frozenset[str]:
-        """Returns the names of the conditions that the base of guidance without a classifier is not told.
+    def left_out(self, given: Collection[str], guide: Collection[str] | None = None) -> frozenset[str]:
+        """Returns the names of the conditions that the base of guidance without a classifier lacks.
 
         Args:
-            told: the names of all that the network is told, `label` among them.
+            given: the names of all conditions of an image, `label` among them.
             guide: the names of those that guidance acts on; None for all that may be left out.
         """
-        may = {name for name, condition in self.declared.items() if condition.null and name in told}
+        may = {name for name, condition in self.declared.items() if condition.null and name in given}
         return frozenset(may if guide is None else may.intersection(guide))
 
     def accepts(
@@ -161,23 +166,23 @@ class ModelConfig:
         label: int | None,
         settings: Settings | None = None,
         *,
-        told: Mapping[str, Value] = MappingProxyType({}),
+        values: Mapping[str, Value] = MappingProxyType({}),
         guide: Collection[str] | None = None,
     ) -> bool:
-        """Returns whether the network, and whatever guides it with these settings, can be told this about an image.
+        """Returns whether the network, and whatever guides it with these settings, accept the conditions of an image.
 
         Args:
             label: the index of its class; None for none.
-            told: the values of its conditions, by name.
+            values: the values of its conditions, by name.
             guide: as in `left_out`.
         """
         settings = settings or Settings()
-        if not all(condition.null or name in told for name, condition in self.conditions.items()):
+        if not all(condition.null or name in values for name, condition in self.conditions.items()):
             return False
-        if not all(name in self.conditions and self.conditions[name].takes(value) for name, value in told.items()):
+        if not all(name in self.conditions and self.conditions[name].takes(value) for name, value in values.items()):
             return False
         if settings.guidance_scale != 1.0 and self.weaker is None:
-            named = {*told, *(() if label is None else ("label",))}
+            named = {*values, *(() if label is None else ("label",))}
             if not self.left_out(named, guide) or self.left_out(named, guide) < {*(guide or ())}:
                 return False
         if label is None:

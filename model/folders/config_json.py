@@ -153,7 +153,7 @@ def read_conditions(content: Any) -> dict[str, Condition]:
 
 
 def _check_conditions(conditions: Conditions) -> None:
-    """Checks the names of a model's conditions, and what a network is told by them; raises ValueError."""
+    """Checks the names of a model's conditions, and the size of a network's inputs for them; raises ValueError."""
     for name in conditions:
         if not re.fullmatch(NAME, name):
             raise ValueError(f"conditions: a name has up to 32 small letters, digits and _, unlike {name[:64]!r}")
@@ -202,7 +202,7 @@ def _check(config: ModelConfig) -> None:
         raise ValueError("classes and the network's num_classes disagree")
     _check_condition(config)
     if config.examples and config.classes is not None:
-        raise ValueError("examples must be left out for a model with classes, which they do not tell")
+        raise ValueError("examples must be left out for a model with classes, which they do not have")
     _check_classifier(config)
     _check_weaker(config)
     _check_defaults(config)

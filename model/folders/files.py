@@ -29,13 +29,13 @@ NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # facts of a folder;
 def is_file(path: Path) -> bool:
     """Returns whether a path leads to a regular file. `Path.is_file` is also false when the disk fails.
 
-    Raises CheckpointUnreadable if the disk does not tell.
+    Raises CheckpointUnreadable if the disk does not say.
     """
     return stat.S_ISREG(_mode(path))
 
 
 def is_folder(path: Path) -> bool:
-    """Returns whether a path leads to a folder; raises CheckpointUnreadable if the disk does not tell."""
+    """Returns whether a path leads to a folder; raises CheckpointUnreadable if the disk does not say."""
     return stat.S_ISDIR(_mode(path))
 
 

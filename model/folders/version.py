@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Mapping
 
 VERSION = r"^[0-9a-f]{64}$"
-DIGITS = 12  # of a version in the names of queues, which are enough to tell the versions of a model apart
+DIGITS = 12  # of a version in the names of queues, which are enough to distinguish the versions of a model
 
 
 def version_of(digests: Mapping[str, str]) -> str:

@@ -32,8 +32,8 @@ class ForeignConfig(NetworkConfig):
     size_multiple: Annotated[int, Field(ge=1, le=1024)] = 1  # height and width of an image must be multiples of this
     null_class: bool = True  # whether it can be called with the label num_classes, for "no class"
     num_classes: Classes | None = None  # number of classes; None for a network without
-    vector_size: Annotated[int, Field(ge=0, le=MAX_VECTOR)] = 0  # length of the vector that it is told
-    condition_channels: Annotated[int, Field(ge=0, le=MAX_PLANES)] = 0  # planes of the images and maps that it is told
+    vector_size: Annotated[int, Field(ge=0, le=MAX_VECTOR)] = 0  # length of the vector that it takes
+    condition_channels: Annotated[int, Field(ge=0, le=MAX_PLANES)] = 0  # planes of the images and maps that it takes
 
     def __post_init__(self) -> None:
         check_name(self.type)

@@ -23,13 +23,13 @@ class Guarded(nn.Module):
 
     foreign: ClassVar[ForeignConfig]
 
-    def forward(self, x: Tensor, t: Tensor, **told: Tensor) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, **inputs: Tensor) -> Tensor:
         """Returns the output of the foreign class, shape (B, out_channels, H, W).
 
         The arguments are those of `UNet`. Raises ForeignError if the class fails, or returns something else.
         """
         with foreign_code(self.foreign.type, "be called"):
-            out = super().forward(x.contiguous(), t, **told)
+            out = super().forward(x.contiguous(), t, **inputs)
         wanted = (len(x), self.foreign.out_channels, *x.shape[2:])
         if not isinstance(out, Tensor) or tuple(out.shape) != wanted or not out.is_floating_point():
             found = f"{out.dtype} of shape {tuple(out.shape)}" if isinstance(out, Tensor) else type(out).__name__

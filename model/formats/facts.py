@@ -227,7 +227,7 @@ def schedule_of(name: Schedule, timesteps: int) -> ScheduleConfig:
 
 
 def class_names(number: int | None, given: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    """Returns the names of a network's classes: those given, or their numbers; None for an unconditional network.
+    """Returns the names of a network's classes: those given, or their numbers; None for a network without classes.
 
     Raises CheckpointError if there are more or fewer names than classes.
     """

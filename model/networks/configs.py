@@ -70,7 +70,7 @@ class UNetConfig(LevelledConfig):
     # planes of the images and maps that a conditional network sees with x_t, in every pixel (Saharia et al. 2021,
     # section 2.3); 0 for a network without.
     condition_channels: Annotated[int, Field(ge=0, le=MAX_PLANES)] = 0
-    # length of the vector of choices, numbers and vectors that the network is told (`model.conditions`); 0 for a
+    # length of the vector of choices, numbers and vectors that the network takes (`model.conditions`); 0 for a
     # network without
     vector_size: Annotated[int, Field(ge=0, le=MAX_VECTOR)] = 0
 
@@ -177,14 +177,14 @@ class DiTConfig(NetworkConfig):
     heads: Heads = 6  # number of attention heads
     patch: Patch = 4  # height and width of the patches, one token each
     bottleneck: Channels = 128  # channels that each patch passes on its way to a token
-    # tokens that hold the class and what else the network is told, beside those of the image
+    # tokens that hold the class and the other conditions, beside those of the image
     context_tokens: Annotated[int, Field(ge=0, le=256)] = 0
     # the block, counted from 0, before which they join the image's
     context_start: Annotated[int, Field(ge=0, le=63)] = 0
     dropout: Share = 0.0  # dropout in the middle half of the blocks while training, 0..1
     # number of classes, None for an unconditional network; there is always a row for "no class"
     num_classes: Classes | None = None
-    # length of the vector that the network is told, see `UNetConfig`
+    # length of the vector that the network takes, see `UNetConfig`
     vector_size: Annotated[int, Field(ge=0, le=MAX_VECTOR)] = 0
 
     def __post_init__(self) -> None:

@@ -54,7 +54,7 @@ class SwiGLU(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and SwiGLU, scaled, shifted and gated by what the network is told (adaLN-Zero: Peebles & Xie 2023)."""
+    """Attention and SwiGLU, scaled, shifted and gated by time and conditions (adaLN-Zero: Peebles & Xie 2023)."""
 
     def __init__(self, config: DiTConfig, dropout: float) -> None:
         super().__init__()
@@ -63,8 +63,8 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.modulation = _modulation(config.channels, 6)
 
-    def forward(self, x: Tensor, told: Tensor, angles: Tensor) -> Tensor:
-        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(told).to(x.dtype)[:, None].chunk(6, dim=-1)
+    def forward(self, x: Tensor, shared: Tensor, angles: Tensor) -> Tensor:
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(shared).to(x.dtype)[:, None].chunk(6, dim=-1)
         x = x + gate1 * self.dropout(self.attention(self.norm1(x) * (1 + scale1) + shift1, angles))
         return x + gate2 * self.mlp(self.norm2(x) * (1 + scale2) + shift2)
 
@@ -106,7 +106,7 @@ class DiT(nn.Module):
         features = sinusoidal_embedding(1 - t.float() / PURE_NOISE, TIME_FEATURES, order="cos_sin")
         time = self.time_mlp(features)
         conditions = self._conditions(time, labels, vector)
-        told = F.silu(time + conditions)
+        shared = F.silu(time + conditions)
         down, right = torch.arange(rows, device=x.device), torch.arange(columns, device=x.device)
         down, right = down.repeat_interleave(columns), right.repeat(rows)  # of each token
         places = torch.cat([sinusoidal_embedding(each, config.channels // 2) for each in (right, down)], dim=1)
@@ -118,15 +118,15 @@ class DiT(nn.Module):
                 context = (conditions[:, None] + self.context.weight).to(tokens.dtype)
                 tokens = torch.cat([context, tokens], dim=1)
                 angles = F.pad(angles, (0, 0, config.context_tokens, 0))  # nothing is turned there
-            tokens = block(tokens, told, angles)
+            tokens = block(tokens, shared, angles)
         tokens = tokens[:, config.context_tokens :]
-        shift, scale = self.modulation_out(told).to(tokens.dtype)[:, None].chunk(2, dim=-1)
+        shift, scale = self.modulation_out(shared).to(tokens.dtype)[:, None].chunk(2, dim=-1)
         out = _each(self.out, self.norm_out(tokens) * (1 + scale) + shift)
         pixels = out.reshape(len(x), rows, columns, patch, patch, config.out_channels).permute(0, 5, 1, 3, 2, 4)
         return pixels.reshape(len(x), config.out_channels, *x.shape[-2:])
 
     def _conditions(self, time: Tensor, labels: Tensor | None, vector: Tensor | None) -> Tensor:
-        """Returns what the network is told beside x and t as one vector, shape of `time`, (B, channels)."""
+        """Returns class and conditions as one vector, shape of `time`, (B, channels)."""
         conditions = torch.zeros_like(time)
         if self.config.num_classes is not None:
             if labels is None:
@@ -134,7 +134,7 @@ class DiT(nn.Module):
             conditions = conditions + self.label_emb(labels)
         if self.config.vector_size:
             if vector is None:
-                raise ValueError("this network takes a vector: every call needs the choices and numbers told")
+                raise ValueError("this network takes a vector: every call needs the choices and numbers")
             conditions = conditions + self.vector_mlp(vector)
         return conditions
 

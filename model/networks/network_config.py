@@ -10,7 +10,7 @@ from pydantic import Field
 from ..shape import MAX_CHANNELS
 
 MAX_CLASSES = 65_536
-MAX_VECTOR = 65_536  # entries of the vector that a network is told
+MAX_VECTOR = 65_536  # entries of the vector that a network takes
 MAX_PLANES = 256  # that a network sees beside x_t
 
 Channels = Annotated[int, Field(ge=1, le=2048)]
@@ -37,7 +37,7 @@ class NetworkConfig(ABC):
 
     @property
     def num_classes(self) -> int | None:
-        """Number of classes; None for an unconditional network."""
+        """Number of classes; None for a network without classes."""
         return None
 
     @property
@@ -52,7 +52,7 @@ class NetworkConfig(ABC):
 
     @property
     def vector_size(self) -> int:
-        """Length of the vector of choices, numbers and vectors that the network is told; 0 if it takes none."""
+        """Length of the vector of choices, numbers and vectors that the network takes; 0 if it takes none."""
         return 0
 
     @property

@@ -28,10 +28,10 @@ class FlowDenoiser(nn.Module):
         self.network = network
         self.schedule = schedule
 
-    def forward(self, x: Tensor, t: Tensor, **told: Tensor) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, **inputs: Tensor) -> Tensor:
         """Returns the prediction, of the shape of the network's output; the arguments are those of `Preconditioned`."""
         scale, time = by_rows(self._scalars, t.float()[:, None]).unbind(1)
-        return self.network(_each(scale.to(x.dtype)) * x, time, **told)
+        return self.network(_each(scale.to(x.dtype)) * x, time, **inputs)
 
     def _scalars(self, t: Tensor) -> Tensor:
         """Returns the scale of y, and the time as a timestep, shape (B, 2)."""
@@ -51,18 +51,18 @@ class Preconditioned(nn.Module):
         self.register_buffer("log_sigmas", logs, persistent=False)
         self.log_sigmas: Tensor
 
-    def forward(self, x: Tensor, t: Tensor, **told: Tensor) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, **inputs: Tensor) -> Tensor:
         """Returns the prediction, shape of x.
 
         Args:
             x: x_t, shape (B, C, H, W).
             t: timesteps, shape (B,), int64, or float32 between the integers.
-            told: the network's other arguments, by name.
+            inputs: the network's other arguments, by name.
         """
         # In rows of sixteen: exp and sqrt may round otherwise in a vector's tail.
         scalars = by_rows(self._scalars, t.float()[:, None]).to(x.dtype)
         noise, c_in, c_skip, c_out = scalars.unbind(1)
-        out = self.network(_each(c_in) * x, noise, **told)
+        out = self.network(_each(c_in) * x, noise, **inputs)
         return _each(c_skip) * x + _each(c_out) * out
 
     def _scalars(self, t: Tensor) -> Tensor:

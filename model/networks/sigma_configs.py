@@ -72,7 +72,7 @@ class SongUNetConfig(_SigmaConfig):
     decoder: Decoder = "standard"
     resample: Filter = "box"  # filter of halving and doubling: `box` is [1, 1], `binomial` is [1, 3, 3, 1]
     dropout: Share = 0.0  # dropout inside the residual blocks while training, 0..1
-    num_classes: Classes | None = None  # size of the class embedding, None for an unconditional network
+    num_classes: Classes | None = None  # size of the class embedding, None for a network without classes
     null_class: bool = True  # whether the class embedding has one more row, the last, for "no class"
 
     def __post_init__(self) -> None:

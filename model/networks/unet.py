@@ -178,9 +178,9 @@ class UNet(nn.Module):
             t: timesteps, shape (B,), int64, or float32 between the integers.
             labels: class indices, shape (B,), int64 in 0..num_classes; num_classes and None mean "no class". A network
                 without a null class needs labels in 0..num_classes-1.
-            vector: choices, numbers and vectors, shape (B, vector_size); see `model.condition_inputs`.
+            vector: choices, numbers and vectors, shape (B, vector_size); see `model.network_inputs`.
             planes: the images and maps that a conditional network sees with x, shape (B, condition_channels, H, W); see
-                `model.condition_inputs`.
+                `model.network_inputs`.
             level: standard deviation of the noise that was added to the planes, 0..1, shape (B,), float32; None
                 is none.
         """
@@ -188,7 +188,7 @@ class UNet(nn.Module):
         emb = self._embed(t, labels)
         if self.config.vector_size:
             if vector is None:
-                raise ValueError("this network takes a vector: every call needs the choices and numbers told")
+                raise ValueError("this network takes a vector: every call needs the choices and numbers")
             emb = emb + self.vector_mlp(vector)
         if self.config.condition_channels:
             if planes is None:

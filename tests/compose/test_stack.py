@@ -57,7 +57,7 @@ def test_both_workers_share_the_jobs(stack: ComposeStack) -> None:
 def test_prometheus_reaches_the_api_and_every_worker(stack: ComposeStack) -> None:
     everything = [("difuso-api", "up"), ("difuso-worker", "up"), ("difuso-worker", "up"), ("prometheus", "up")]
     wait_until(lambda: stack.targets() == everything, timeout=20, description="every target is up")
-    # While the workers loaded their models there was none, which is told in this copy of the configuration at once.
+    # While the workers loaded their models there was none, which is said in this copy of the configuration at once.
     wait_until(lambda: stack.firing() == set(), timeout=30, description="no alert fires")
 
 

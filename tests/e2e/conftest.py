@@ -67,8 +67,8 @@ def small_models(cascade_models_dir: Path, tmp_path_factory: pytest.TempPathFact
 
     `guided`: `tiny` with a weaker network that guides it,
     `shapes`: three classes and a classifier, 8x8 RGB,
-    `told`: three classes and conditions of every type, 8x8 RGB,
-    `dealt`: glasses, and three examples of them, 8x8 RGB,
+    `traits`: three classes and conditions of every type, 8x8 RGB,
+    `examples`: glasses, and three examples of them, 8x8 RGB,
     `wide`, `four`, `grey`: 16x24 RGB, and 8x12 of four channels and of one,
     `flow`: a pixel transformer on a flow, 16x24 RGB.
     """
@@ -84,11 +84,11 @@ def small_models(cascade_models_dir: Path, tmp_path_factory: pytest.TempPathFact
     made = checkpoint_of(network, classes=CLASSES, classifier=CLASSIFIER)
     save_checkpoint(folder / "shapes", made.config, made.network, classifier=made.classifier)
     made = conditional_checkpoint()
-    save_checkpoint(folder / "told", made.config, made.network)
+    save_checkpoint(folder / "traits", made.config, made.network)
     glasses = {"glasses": Choice(("none", "round", "square"), null=True)}
     filled = UNetConfig(vector_size=vector_size(glasses), **NETWORK)
     made = checkpoint_of(filled, conditions=glasses, examples={"glasses": ("none", "round", "square")})
-    save_checkpoint(folder / "dealt", made.config, made.network)
+    save_checkpoint(folder / "examples", made.config, made.network)
     for name, shape in SHAPES.items():
         made = checkpoint_of_shape(shape)
         save_checkpoint(folder / name, made.config, made.network)
@@ -160,8 +160,8 @@ def second_driver() -> Iterator[webdriver.Chrome]:
 @pytest.fixture(scope="session")
 def studio_server(cascade_models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Difuso]:
     """Serves seven models: `tiny`, with a card and a sheet; `tiny-up`, which enlarges its images; `wide` of 16x24
-    pixels; `with-classes` of three classes, with a sheet; `with-guide`, which has a weaker network; `told`, which must
-    be told some of its conditions; and `with-glasses`, which may be told one, with a sheet that tells its samples.
+    pixels; `with-classes` of three classes, with a sheet; `with-guide`, which has a weaker network; `traits`, which
+    needs some of its conditions; and `with-glasses`, which may have one, with a sheet that names its samples.
     """
     folder = tmp_path_factory.mktemp("page")
     models = folder / "models"
@@ -178,13 +178,13 @@ def studio_server(cascade_models_dir: Path, tmp_path_factory: pytest.TempPathFac
     )
     save_checkpoint(models / "with-guide", guided.config, guided.network, weaker=guided.weaker)
     conditional = conditional_checkpoint()
-    save_checkpoint(models / "told", conditional.config, conditional.network)
+    save_checkpoint(models / "traits", conditional.config, conditional.network)
     glasses = {"glasses": Choice(("none", "eye patch"), null=True)}
     dressed = checkpoint_of(UNetConfig(vector_size=vector_size(glasses), **NETWORK), conditions=glasses)
     save_checkpoint(models / "with-glasses", dressed.config, dressed.network)
-    told_to = [{"conditions": {"glasses": value}} for value in glasses["glasses"].values] + [{}]
+    worn = [{"conditions": {"glasses": value}} for value in glasses["glasses"].values] + [{}]
     text = PngInfo()
-    text.add_itxt(PNG_KEY, json.dumps({"samples": [{"seed": seed} | told_to[seed % 3] for seed in range(64)]}))
+    text.add_itxt(PNG_KEY, json.dumps({"samples": [{"seed": seed} | worn[seed % 3] for seed in range(64)]}))
     Image.new("RGB", (82, 82), "teal").save(models / "with-glasses" / "sheet.png", pnginfo=text)
     wide = checkpoint_of_shape(Shape(3, 16, 24))
     save_checkpoint(models / "wide", wide.config, wide.network)

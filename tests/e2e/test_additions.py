@@ -159,7 +159,7 @@ def test_a_setting_is_found_in_the_help_of_every_command(environment: dict[str, 
 
 @pytest.mark.slow
 def test_a_setting_is_found_over_http(difuso: Difuso) -> None:
-    """It reaches the sampler, and the picture and the job tell it."""
+    """It reaches the sampler, and the picture and the job name it."""
     address = f"{difuso.url}/generate?sampler=ddim&steps=3&seed=1"
     answers = [httpx.post(f"{address}&{setting}=0.5", timeout=30) for setting in ("churn", "eta")]
     assert [(facts(answer).get("churn"), facts(answer)["eta"]) for answer in answers] == [(0.5, 0.0), (None, 0.5)]

@@ -1,4 +1,4 @@
-"""`difuso sample --out FILE.npz` and `difuso evaluate quality`, on a server and without one: no byte tells."""
+"""`difuso sample --out FILE.npz` and `difuso evaluate quality`, on a server and without one: the bytes are equal."""
 
 from __future__ import annotations
 

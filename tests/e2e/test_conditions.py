@@ -21,8 +21,8 @@ from tests.serving import Difuso
 LAYOUT = (np.arange(64).reshape(8, 8) % 2).astype(np.uint8)
 SKETCH = np.linspace(0, 255, 16).astype(np.uint8).reshape(4, 4)
 PARTS = {"layout": saved(Image.fromarray(LAYOUT), "PNG"), "sketch": saved(Image.fromarray(SKETCH), "PNG")}
-RUN: dict[str, Any] = {"model": "told", "steps": 4, "seed": 7, "guidance_scale": 2.0, "label": "star"}
-TOLD = ("style:0.5,-1", "age:33", "glasses:none", "glasses:round")
+RUN: dict[str, Any] = {"model": "traits", "steps": 4, "seed": 7, "guidance_scale": 2.0, "label": "star"}
+GIVEN = ("style:0.5,-1", "age:33", "glasses:none", "glasses:round")
 
 
 @pytest.fixture
@@ -45,14 +45,14 @@ def command(*arguments: object) -> str:
 
 
 def of_http(api: httpx.Client) -> list[bytes]:
-    params = {**RUN, "condition": [*TOLD]}
+    params = {**RUN, "condition": [*GIVEN]}
     answer = api.post("/generate", params=params, files=PARTS, headers={"Accept": "application/zip"})
     answer.raise_for_status()
     job = answer.headers["X-Job-Id"]
     return [api.get(f"/jobs/{job}/images/{index}").content for index in range(2)]
 
 
-def test_an_image_tells_its_conditions_and_is_made_again_from_them(api: httpx.Client, here: Path) -> None:
+def test_an_image_names_its_conditions_and_is_made_again_from_them(api: httpx.Client, here: Path) -> None:
     for index, png in enumerate(of_http(api)):
         file = Path(f"{index}.png")
         file.write_bytes(png)
@@ -65,8 +65,8 @@ def test_an_image_tells_its_conditions_and_is_made_again_from_them(api: httpx.Cl
             command("verify", file)
 
 
-def test_what_is_left_to_chance_is_told_and_made_again_whoever_draws(api: httpx.Client, here: Path) -> None:
-    run: dict[str, Any] = {"model": "dealt", "steps": 3, "seed": 7, "guidance_scale": 2}
+def test_what_is_left_to_chance_is_named_and_made_again_whoever_draws(api: httpx.Client, here: Path) -> None:
+    run: dict[str, Any] = {"model": "examples", "steps": 3, "seed": 7, "guidance_scale": 2}
     job = api.post("/generate", params=run | {"n": 6}).headers["X-Job-Id"]
     served = [api.get(f"/jobs/{job}/images/{index}").content for index in range(6)]
     glasses = api.get(f"/jobs/{job}").json()["params"]["conditions"]["glasses"]
@@ -85,31 +85,31 @@ def test_what_is_left_to_chance_is_told_and_made_again_whoever_draws(api: httpx.
     assert "equal" in command("verify", drawn[0])
 
 
-def test_many_images_are_dealt_the_same_here_and_on_a_server(difuso: Difuso, here: Path) -> None:
+def test_many_images_are_filled_in_alike_here_and_on_a_server(difuso: Difuso, here: Path) -> None:
     for where in ([], ["--server", difuso.url]):
-        command("sample", "--model", "dealt", "--steps", 3, "--seed", 7, "-n", 6, *where, "-o", f"{len(where)}.npz")
+        command("sample", "--model", "examples", "--steps", 3, "--seed", 7, "-n", 6, *where, "-o", f"{len(where)}.npz")
     drawn, served = (np.load(f"{number}.npz")["arr_0"] for number in (0, 2))
     assert np.array_equal(drawn, served)
-    command("sample", "--model", "dealt", "--steps", 3, "--seed", 7, "-n", 6, "-o", "folder")
+    command("sample", "--model", "examples", "--steps", 3, "--seed", 7, "-n", 6, "-o", "folder")
     singles = sorted(np.asarray(Image.open(path)).tobytes() for path in Path("folder").iterdir())
     assert sorted(image.tobytes() for image in drawn) == singles
 
 
-def test_images_to_be_measured_are_dealt_each_its_own_on_a_server_too(difuso: Difuso, here: Path) -> None:
-    served = served_model("dealt", difuso.url)
-    query = SamplingQuery(model="dealt", seed=[7])
+def test_images_to_be_measured_are_filled_in_one_by_one_on_a_server_too(difuso: Difuso, here: Path) -> None:
+    served = served_model("examples", difuso.url)
+    query = SamplingQuery(model="examples", seed=[7])
     assert served.settle(query).conditions == {}
-    asked = query.model_copy(update={"condition": ["glasses:round"]})
+    asked = query.model_copy(update={"conditions": {"glasses": ("round",)}})
     assert served.settle(asked).conditions == {"glasses": ("round",)}
 
 
 def test_many_images_with_conditions_are_the_same_here_and_on_a_server(difuso: Difuso, here: Path) -> None:
-    with pytest.raises(UserError, match="told needs images, layout: draw at most 64 images, into a folder"):
-        command("sample", "--model", "told", "--condition", "style:1,1", "-n", 3, "-o", "many.npz")
+    with pytest.raises(UserError, match="traits needs images, layout: draw at most 64 images, into a folder"):
+        command("sample", "--model", "traits", "--condition", "style:1,1", "-n", 3, "-o", "many.npz")
 
 
 def test_a_file_that_is_missing_is_named(here: Path) -> None:
     with pytest.raises(UserError, match="--condition layout:FILE is missing"):
-        command("sample", "--model", "told", "--condition", "style:1,1")
-    with pytest.raises(UserError, match="style: told needs this: a list of 2 numbers"):
-        command("sample", "--model", "told")
+        command("sample", "--model", "traits", "--condition", "style:1,1")
+    with pytest.raises(UserError, match="style: traits needs this: a list of 2 numbers"):
+        command("sample", "--model", "traits")

@@ -94,7 +94,7 @@ def test_pictures_are_made_from_pictures(
 
 
 @at_both_widths
-def test_what_the_server_refuses_is_told_beside_the_form(studio: Studio, tmp_path: Path) -> None:
+def test_what_the_server_refuses_is_shown_beside_the_form(studio: Studio, tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"GIF89a")
     studio.choose("denoise")
@@ -267,4 +267,4 @@ def test_a_page_from_elsewhere_cannot_queue_jobs(
     driver.execute_script(SEND_FORM, f"{studio_server.url}/generate?steps=1")
     wait_until(lambda: "/problems/cross-origin" in driver.page_source, 10, "the browser shows the refusal")
     assert counted(studio_server, ACCEPTED) == accepted
-    driver.get_log("browser")  # type: ignore[no-untyped-call]  # it tells of each refusal
+    driver.get_log("browser")  # type: ignore[no-untyped-call]  # it holds each refusal

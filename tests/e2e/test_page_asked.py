@@ -25,7 +25,7 @@ def imported(studio: Studio, module: str, expression: str) -> Any:
     return studio.driver.execute_async_script(script)
 
 
-def test_the_code_of_a_picture_tells_its_conditions(studio: Studio, tmp_path: Path) -> None:
+def test_the_code_of_a_picture_has_its_conditions(studio: Studio, tmp_path: Path) -> None:
     studio.fill("model", "with-glasses")
     studio.fill("condition:glasses", "eye patch")
     job_id = studio.made(2, seed="50")
@@ -41,9 +41,9 @@ def test_the_code_of_a_picture_tells_its_conditions(studio: Studio, tmp_path: Pa
         assert list(made["pictures"].pngs) == [httpx.get(f"{studio.url}/jobs/{job_id}/images/1").content]
 
 
-def test_the_code_of_a_picture_names_the_files_that_it_was_told(studio: Studio, tmp_path: Path) -> None:
+def test_the_code_of_a_picture_names_the_files_of_its_conditions(studio: Studio, tmp_path: Path) -> None:
     Image.fromarray((np.arange(64).reshape(8, 8) % 2).astype(np.uint8)).save(tmp_path / "layout.png")
-    studio.fill("model", "told")
+    studio.fill("model", "traits")
     studio.fill("condition:style", "0.5, -1")
     studio.fill("condition:layout", str(tmp_path / "layout.png"))
     studio.view(studio.made(1))
@@ -59,12 +59,12 @@ def test_settings_are_filled_in_as_they_were(studio: Studio) -> None:
     studio.load("#make?kind=generate&model=tiny&upscale=tiny-up&upscale_steps=9")
     value = "return document.querySelector('#form [name=upscale_steps]').value"
     wait_until(lambda: studio.driver.execute_script(value) == "9", 10, "the steps of the second stage are filled in")
-    studio.load("#make?kind=generate&model=told&condition=age:25.5")
+    studio.load("#make?kind=generate&model=traits&condition=age:25.5")
     value = "return document.querySelector('#conditions [type=range]').value"
     wait_until(lambda: studio.driver.execute_script(value) == "25.5", 10, "the age is not rounded")
 
 
-def test_there_is_a_walk_only_between_pictures_that_were_told_the_same(studio: Studio) -> None:
+def test_there_is_a_walk_only_between_pictures_with_the_same_conditions(studio: Studio) -> None:
     def choose(label: str, seed: str) -> None:
         job_id = studio.made(1, model="with-classes", label=label, seed=seed)
         studio.driver.execute_script(f"document.querySelector('#job-{job_id} a.picture').focus()")
@@ -147,7 +147,7 @@ def test_only_a_click_outside_closes_a_dialog(studio: Studio) -> None:
     wait_until(lambda: not studio.all("dialog.keys"), 5, "it is closed")
 
 
-# The server tells its models without those in `gone`, and with another.
+# The server lists its models without those in `gone`, and with another.
 MODELS = """
 const [gone, done] = arguments;
 const original = (window.original ??= window.fetch);
@@ -174,7 +174,7 @@ def test_models_come_and_go_while_the_page_is_open(studio: Studio) -> None:
     served = offered("#model")[1]
     studio.driver.execute_async_script(MODELS, ["with-guide"])
     assert offered("#model") == ("with-glasses", served - {"with-guide"} | {"newcomer"})
-    assert studio.one("#conditions select").get_property("value") == "eye patch", "what was told of it stays"
+    assert studio.one("#conditions select").get_property("value") == "eye patch", "its values stay"
     chosen, names = offered("#filters [name=model]")
     assert chosen == "with-guide", "which has jobs"
     assert "newcomer" in names

@@ -21,8 +21,8 @@ def layout(tmp_path: Path) -> str:
 
 
 def fill_in(studio: Studio, layout: str) -> None:
-    """Tells `told` what it must be told."""
-    studio.fill("model", "told")
+    """Fills in what `traits` needs."""
+    studio.fill("model", "traits")
     studio.fill("condition:style", "0.5, -1")
     studio.fill("condition:layout", layout)
 
@@ -51,8 +51,8 @@ def test_each_condition_has_a_field_of_its_type(studio: Studio, layout: str) -> 
     job_id = studio.made(1, label="star", seed="3")
     assert conditions_of(studio, job_id) == {"style": [[0.5, -1.0]]}, "what may be left out was left out"
     studio.slide(studio.one("#conditions [type=range]"), 33)
-    assert studio.one("#conditions .told [type=checkbox]").is_selected(), "whoever moves it tells it"
-    assert "33 years" in studio.text("#conditions .told output")
+    assert studio.one("#conditions .optional [type=checkbox]").is_selected(), "whoever moves it means it"
+    assert "33 years" in studio.text("#conditions .optional output")
     studio.fill("condition:glasses", "round")
     job_id = studio.made(2, seed="3")
     assert conditions_of(studio, job_id) == {"style": [[0.5, -1.0]], "age": [33.0], "glasses": ["round"]}
@@ -81,14 +81,14 @@ def test_guidance_acts_on_what_the_form_names(studio: Studio, layout: str) -> No
 
 
 @pytest.mark.slow
-def test_a_choice_with_a_space_is_told(studio: Studio) -> None:
+def test_a_choice_with_a_space_is_sent(studio: Studio) -> None:
     studio.fill("model", "with-glasses")
     studio.fill("condition:glasses", "eye patch")
     assert conditions_of(studio, studio.made(1)) == {"glasses": ["eye patch"]}
 
 
 @pytest.mark.slow
-def test_pictures_of_one_seed_are_named_by_what_they_were_told(studio: Studio) -> None:
+def test_pictures_of_one_seed_are_named_by_their_conditions(studio: Studio) -> None:
     glasses = ["none", "eye patch", "none"]
     query = {
         "model": "with-glasses",
@@ -102,7 +102,7 @@ def test_pictures_of_one_seed_are_named_by_what_they_were_told(studio: Studio) -
 
 
 @pytest.mark.slow
-def test_a_reload_and_a_recipe_keep_what_was_told(studio: Studio, layout: str) -> None:
+def test_a_reload_and_a_recipe_keep_the_conditions(studio: Studio, layout: str) -> None:
     fill_in(studio, layout)
     studio.fill("condition:glasses", "none")
     wait_until(lambda: "steps" in studio.text("#price"), 10, "the form has settled")
@@ -115,7 +115,7 @@ def test_a_reload_and_a_recipe_keep_what_was_told(studio: Studio, layout: str) -
 
 
 @pytest.mark.slow
-def test_a_surprise_is_told_and_differs(studio: Studio, layout: str) -> None:
+def test_a_surprise_is_sent_and_differs(studio: Studio, layout: str) -> None:
     fill_in(studio, layout)
     found = set()
     for _ in range(6):

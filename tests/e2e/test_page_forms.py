@@ -171,7 +171,7 @@ def test_a_lost_server_is_said_and_unsaid(studio: Studio) -> None:
     studio.driver.execute_script("window.away = false")
     studio.press("Try now", "#lost")
     wait_until(lambda: not studio.one("#lost").is_displayed(), 10, "the page takes it back")
-    wait_until(lambda: "worker" in studio.text("#live"), 5, "the strip tells of the workers again")
+    wait_until(lambda: "worker" in studio.text("#live"), 5, "the strip shows the workers again")
     assert studio.alarm == ""
 
 
@@ -184,7 +184,7 @@ source.onerror = () => source.readyState === EventSource.CLOSED && done(ends);
 """
 
 
-def test_a_plain_event_source_is_told_the_end_once(driver: webdriver.Chrome, studio_server: Difuso) -> None:
+def test_a_plain_event_source_gets_the_end_once(driver: webdriver.Chrome, studio_server: Difuso) -> None:
     """It connects again after every end of a stream, unless the server says that nothing follows."""
     driver.get(studio_server.url)
     job = httpx.post(f"{studio_server.url}/generate?steps=3", headers={"Prefer": "respond-async"}).json()

@@ -120,7 +120,7 @@ def test_an_open_picture_has_an_address_and_back_closes_it(studio: Studio) -> No
     wait_until(lambda: not studio.all("dialog.viewer"), 5, "the picture closes")
     assert studio.driver.execute_script(where) == "#gallery"
     studio.load("#picture=0f8fad5b-d9cb-469f-a165-70867728950e/0")
-    wait_until(lambda: "no longer there" in studio.text("#notices"), 10, "a picture that is gone is told")
+    wait_until(lambda: "no longer there" in studio.text("#notices"), 10, "a picture that is gone is reported")
     assert all("404" in each for each in studio.errors())
 
 
@@ -145,7 +145,7 @@ def test_news_leave_the_button_free(studio: Studio) -> None:
     )
     studio.unfold()  # longer than a phone's window, so that the button sticks to its foot
     studio.driver.execute_script(f"scrollTo(0, 0); {said}")
-    wait_until(lambda: "Something" in studio.text("#notices"), 5, "it is told")
+    wait_until(lambda: "Something" in studio.text("#notices"), 5, "it is said")
     reached = """
     const button = document.querySelector('#form button[type=submit]');
     const { left, top, width, height } = button.getBoundingClientRect();
@@ -176,13 +176,13 @@ def test_news_wait_while_their_button_has_the_focus_and_a_key_presses_it(studio:
 
 
 @at_both_widths
-def test_a_result_out_of_view_is_told(studio: Studio) -> None:
+def test_a_result_out_of_view_is_announced(studio: Studio) -> None:
     studio.made(1)
     pick(studio, "state", "failed")
     wait_until(lambda: not cards(studio), 10, "nothing of that kind")
     studio.make()
     wait_until(lambda: "filters hide it" in studio.text("#notices"), 10, "the filters are named")
-    wait_until(lambda: "Done: 1 picture" in studio.text("#notices"), 20, "its end is told")
+    wait_until(lambda: "Done: 1 picture" in studio.text("#notices"), 20, "its end is reported")
     studio.press("Show all", "#notices")
     wait_until(lambda: len(cards(studio)) >= 2, 10, "it is shown")
     if studio.is_phone:  # the form lies above the gallery
@@ -206,7 +206,7 @@ def test_the_queue_shows_places_and_urgency_and_cancels(studio: Studio) -> None:
         assert studio.job(job_id)["urgency"] == 7
         row = f"#queue li[data-job='{job_id}']"
         studio.click("[popovertarget=queue]")
-        wait_until(lambda: "background" in studio.text(row), 15, "the row tells the urgency")
+        wait_until(lambda: "background" in studio.text(row), 15, "the row shows the urgency")
         wait_until(lambda: "about" in studio.text(row), 15, "and when it will be done")
         wait_until(lambda: studio.text(f"#queue li[data-job='{first}']"), 15, "the other job is listed, too")
         studio.press("Cancel", row)

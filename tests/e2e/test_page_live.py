@@ -11,7 +11,7 @@ from tests.waiting import wait_until
 pytestmark = pytest.mark.slow
 
 STEPS = 50  # image-steps that a job has made at each look
-# The server tells of one job that runs and of two that wait, until `window.ended`.
+# The server reports one job that runs and of two that wait, until `window.ended`.
 LISTS = """
 const original = window.fetch;
 let looks = 0;
@@ -32,16 +32,16 @@ import("/static/follow.js").then(({ lookNow }) => lookNow());
 
 
 def figures(studio: Studio) -> tuple[int, float, int]:
-    """Returns the workers, the image-steps a second and the waiting jobs that the strip tells."""
+    """Returns the workers, the image-steps a second and the waiting jobs that the strip shows."""
     found = re.search(r"(\d+) workers?\s+([\d.,]+) steps/s\s+(\d+) waiting", studio.text("#live"))
     assert found, studio.text("#live")
     return int(found[1]), float(found[2].replace(",", "")), int(found[3])
 
 
 @at_both_widths
-def test_the_strip_tells_workers_speed_and_waiting_jobs(studio: Studio) -> None:
+def test_the_strip_shows_workers_speed_and_waiting_jobs(studio: Studio) -> None:
     workers = httpx.get(f"{studio.url}/readyz?verbose").json()["workers"]
-    wait_until(lambda: figures(studio)[0] == workers, 15, "the workers are told")
+    wait_until(lambda: figures(studio)[0] == workers, 15, "the workers are shown")
     studio.driver.execute_script(LISTS, STEPS)
     wait_until(lambda: figures(studio)[1:] > (0, 2) and figures(studio)[2] == 2, 20, "one job computes, and two wait")
     speed = figures(studio)[1]
@@ -64,7 +64,7 @@ window.fetch = async (...asked) => (window.answer ? new Response(...window.answe
 
 
 def test_a_proxy_before_a_dead_server_is_no_answer(studio: Studio) -> None:
-    """What else it answers without saying why is told by its status."""
+    """What else it answers without saying why shows its status."""
     studio.driver.execute_script(ANSWERS)
 
     def ends_with(answer: str, status: int, words: str) -> bool:

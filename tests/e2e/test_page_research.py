@@ -89,14 +89,14 @@ def test_the_columns_of_a_grid_are_those_of_the_model_of_the_form(studio: Studio
     studio.fill("model", "with-glasses")
     studio.click("nav a[href='#grid']")
     studio.pick(studio.see("#grid select"), "condition:glasses")
-    studio.driver.execute_script("location.hash = '#make?kind=generate&model=told'")
+    studio.driver.execute_script("location.hash = '#make?kind=generate&model=traits'")
     studio.click("nav a[href='#grid']")
-    wait_until(lambda: axes() == ["steps", "guidance", "eta", "age", "glasses"], 5, "both of `told` are offered")
+    wait_until(lambda: axes() == ["steps", "guidance", "eta", "age", "glasses"], 5, "both of `traits` are offered")
     values = studio.one("#grid .triple label:nth-child(2) input").get_property("value")
     assert values == "none, round"
     studio.driver.execute_script("location.hash = '#make?kind=generate&model=tiny'")
     studio.click("nav a[href='#grid']")
-    wait_until(lambda: axes() == ["steps", "guidance", "eta"], 5, "tiny is told nothing")
+    wait_until(lambda: axes() == ["steps", "guidance", "eta"], 5, "tiny has no conditions")
     studio.choose("upscale")
     studio.press("Draw 16 pictures", "#grid")
     assert "tiny-up draws from a picture." in studio.text("#grid .error")
@@ -127,11 +127,11 @@ def test_the_button_of_a_grid_keeps_the_focus_while_its_pictures_come(studio: St
     studio.driver.execute_script("arguments[0].focus()", studio.see(link))
     post(studio, "grid:steps:2f", sampler="unipc")
     studio.driver.execute_script("import('/static/follow.js').then(({ lookNow }) => lookNow())")
-    wait_until(lambda: any("2 / 2" in each for each in studio.texts("#jobs article")), 5, "both are told")
+    wait_until(lambda: any("2 / 2" in each for each in studio.texts("#jobs article")), 5, "both are shown")
     assert studio.driver.switch_to.active_element.text == "Open the grid"
 
 
-def test_the_price_is_told_before_anything_is_made(studio: Studio) -> None:
+def test_the_price_is_shown_before_anything_is_made(studio: Studio) -> None:
     before = studio.newest()
     studio.fill("n", "6")
     studio.fill("steps", "50")
@@ -140,7 +140,7 @@ def test_the_price_is_told_before_anything_is_made(studio: Studio) -> None:
     studio.pick(studio.one("#form [name=sampler]"), "unipc")
     studio.unfold()
     studio.fill("eta", "1")
-    wait_until(lambda: "Eta" in studio.text("#price.error"), 10, "what the server would refuse is told")
+    wait_until(lambda: "Eta" in studio.text("#price.error"), 10, "what the server would refuse is said")
     assert all("422" in each for each in studio.errors())
     studio.fill("eta", "")
     assert studio.newest() == before

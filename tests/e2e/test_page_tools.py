@@ -149,7 +149,7 @@ def test_a_recipe_with_uploads_is_made_again_where_the_uploads_are_known(
     assert not studio.button("Make it again", "dialog.recipe").is_enabled()
 
 
-def test_other_files_are_told_apart(studio: Studio, picture: Path, tmp_path: Path) -> None:
+def test_other_files_are_distinguished(studio: Studio, picture: Path, tmp_path: Path) -> None:
     studio.drop(studio.one("#stage"), picture)
     assert "no recipe" in studio.see("dialog.recipe").text
     studio.press("Restore", "dialog.recipe")

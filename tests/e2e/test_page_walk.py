@@ -64,7 +64,7 @@ def test_a_walk_leads_from_seed_to_seed(studio: Studio) -> None:
     wait_until(lambda: "60 of 60" in studio.text("#walk output"), 10, "its address shows it again")
 
 
-def test_a_walk_leads_from_what_one_picture_was_told_to_what_the_other_was(studio: Studio) -> None:
+def test_a_walk_leads_from_the_conditions_of_one_picture_to_those_of_the_other(studio: Studio) -> None:
     (job,) = walk(studio, 51, 52, **{"model": ["with-glasses"] * 2, "condition:glasses": ["none", "eye patch"]})
     assert job["params"]["conditions"] == {"glasses": ["none"] * 30 + ["eye patch"] * 30}
 

@@ -1,4 +1,4 @@
-"""`difuso serve` with two workers: both work, one dies, both drain, and no byte tells that there were two."""
+"""`difuso serve` with two workers: both work, one dies, both drain, and no byte shows that there were two."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ ROWS = {
     "generate, lists": Row("generate", {**LISTS, "classifier_scale": 1.5, "sampler": "ddpm", "steps": 4}, count=3),
     "generate, conditions": Row(
         "generate",
-        {"model": "told", "label": "star", "guidance_scale": 2.0, "conditions": CONDITIONS, **FEW},
+        {"model": "traits", "label": "star", "guidance_scale": 2.0, "conditions": CONDITIONS, **FEW},
         maps=MAPS,
         count=2,
     ),

@@ -205,7 +205,7 @@ def raw(api: httpx.Client, path: str, headers: dict[str, str]) -> int:
         return int(connection.recv(65536).split()[1])
 
 
-def test_requests_for_another_host_are_refused_but_health_is_told(api: httpx.Client, settings: ApiSettings) -> None:
+def test_requests_for_another_host_are_refused_but_health_is_answered(api: httpx.Client, settings: ApiSettings) -> None:
     named = settings.model_copy(update={"allowed_hosts": frozenset({"pics.example", "[::1]"})})
     with running(named) as client:
         for host in (
@@ -225,7 +225,7 @@ def test_requests_for_another_host_are_refused_but_health_is_told(api: httpx.Cli
 
 
 def test_a_page_that_was_rebound_to_this_machine_is_refused(settings: ApiSettings) -> None:
-    """Without keys the name is all that tells such a page's requests from one's own."""
+    """Without keys only the name distinguishes such a page's requests from one's own."""
     with running(settings.model_copy(update={"api_keys_file": None})) as client:
         assert raw(client, "/models", {"Host": "evil.example:8000"}) == 400
         assert raw(client, "/models", {"Host": "localhost:8000"}) == 200

@@ -35,13 +35,13 @@ PARTS = {"layout": LAYOUT, "sketch": SKETCH}
 
 @pytest.fixture(scope="module")
 def conditional_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("told")
+    folder = tmp_path_factory.mktemp("models")
     twins = checkpoint_of(UNetConfig(num_classes=2, **NETWORK), classes=("x", "x"))
     conditions = {"glasses": Choice(("none", "round"), null=True)}
     plain = checkpoint_of(
         UNetConfig(vector_size=3, **NETWORK), conditions=conditions, examples={"glasses": ("none", "round")}
     )
-    for name, model in {"told": conditional_checkpoint(), "twins": twins, "untold": plain}.items():
+    for name, model in {"conditional": conditional_checkpoint(), "plain": plain, "twins": twins}.items():
         save_checkpoint(folder / name, model.config, model.network)
     return folder
 
@@ -72,8 +72,8 @@ def refusal(answer: httpx.Response) -> dict[str, str]:
     return dict(error)
 
 
-def test_a_model_shows_all_that_it_can_be_told(api: httpx.Client) -> None:
-    shown = api.get("/models/told").json()["conditions"]
+def test_a_model_shows_all_its_conditions(api: httpx.Client) -> None:
+    shown = api.get("/models/conditional").json()["conditions"]
     assert shown == {
         "label": {"type": "choice", "null": True, "values": ["circle", "square", "star"]},
         "age": {"type": "number", "null": True, "low": 0.0, "high": 100.0, "unit": "years"},
@@ -94,7 +94,7 @@ def test_classes_of_one_name_are_listed_and_asked_by_index(api: httpx.Client) ->
         assert answer.json()["params"]["label"] == index
 
 
-def test_a_job_holds_what_it_is_told(api: httpx.Client) -> None:
+def test_a_job_holds_its_conditions(api: httpx.Client) -> None:
     params = generate(api, "age:33", "glasses:none", "glasses:round", label="star", seed=7).json()["params"]
     assert params["n"] == 2
     assert params["conditions"] | {"layout": None} == {
@@ -153,14 +153,15 @@ def test_a_vector_in_a_json_body_may_be_a_long_text(api: httpx.Client) -> None:
 
 
 def test_an_image_for_a_model_without_images_is_refused(api: httpx.Client) -> None:
-    body = {"model": "untold", "conditions": {"sketch": in_base64(SKETCH + bytes(300))}}
-    assert refusal(api.post("/generate", json=body)) == {"part": "sketch", "detail": "The image is unknown; send none"}
+    body = {"model": "plain", "conditions": {"sketch": in_base64(SKETCH + bytes(300))}}
+    error = refusal(api.post("/generate", json=body))
+    assert error == {"parameter": "condition", "detail": "sketch: Input should be one of glasses"}
 
 
 def test_a_price_and_an_idempotency_key_work_with_json(api: httpx.Client) -> None:
     body = {"conditions": {"style": [0, 0], "layout": in_base64(LAYOUT)}, "dry_run": True}
     assert api.post("/generate", json=body).json()["images"] == 1
-    key = {"Idempotency-Key": '"told-twice"', **ASYNC}
+    key = {"Idempotency-Key": '"sent-twice"', **ASYNC}
     del body["dry_run"]
     first, second = (api.post("/generate", json=body, headers=key).json()["id"] for _ in range(2))
     assert first == second
@@ -170,10 +171,10 @@ def test_a_price_and_an_idempotency_key_work_with_json(api: httpx.Client) -> Non
     assert other.status_code == 422
 
 
-def test_what_is_dealt_does_not_make_a_repeated_request_another(api: httpx.Client) -> None:
+def test_what_is_filled_in_does_not_make_a_repeated_request_another(api: httpx.Client) -> None:
     """Without a seed each try draws another one, which deals other values; the values that were sent still count."""
-    query: dict[str, Any] = {"model": "untold", "n": 16}
-    key = {"Idempotency-Key": "dealt-twice", **ASYNC}
+    query: dict[str, Any] = {"model": "plain", "n": 16}
+    key = {"Idempotency-Key": "filled-in-twice", **ASYNC}
     jobs = [api.post("/generate", params=query, headers=key).json() for _ in range(3)]
     assert len({job["id"] for job in jobs}) == 1
     assert set(jobs[0]["params"]["conditions"]["glasses"]) == {"none", "round"}
@@ -209,7 +210,7 @@ def test_numbers_of_images_must_agree(api: httpx.Client) -> None:
 
 def test_a_condition_that_the_model_needs_is_named(api: httpx.Client) -> None:
     answer = api.post("/generate", files={"layout": LAYOUT}, headers=ASYNC)
-    assert refusal(answer)["detail"] == "style: told needs this: a list of 2 numbers from -1e+06 to 1e+06"
+    assert refusal(answer)["detail"] == "style: conditional needs this: a list of 2 numbers from -1e+06 to 1e+06"
     assert refusal(api.post("/generate", params={"condition": STYLE}))["part"] == "layout"
 
 

@@ -84,7 +84,7 @@ def test_what_pages_can_be_shown_is_what_answers_have(api: httpx.Client, worker:
         assert set(answer.headers) - safe - hidden - security <= named
 
 
-def test_a_browser_that_asks_before_is_told_what_is_allowed(api: httpx.Client) -> None:
+def test_a_browser_that_asks_before_learns_what_is_allowed(api: httpx.Client) -> None:
     def ask(origin: str, method: str, headers: str) -> httpx.Response:
         asked = {"Access-Control-Request-Method": method, "Access-Control-Request-Headers": headers}
         return api.options("/generate", headers=of(origin) | asked)

@@ -309,7 +309,7 @@ def test_the_process_ends_without_cutting_anybody_off(
 
 
 @pytest.mark.parametrize("place", [pytest.param("app.main.create_app", marks=pytest.mark.slow), "uvicorn.Server.run"])
-def test_a_process_that_is_told_to_end_before_it_serves_ends_well(place: str, models_dir: Path, tmp_path: Path) -> None:
+def test_a_process_that_has_to_end_before_it_serves_ends_well(place: str, models_dir: Path, tmp_path: Path) -> None:
     code = f"""
 import os, signal
 from unittest.mock import patch
@@ -318,11 +318,11 @@ from difuso.__main__ import main
 
 whole = {place}
 
-def told(*args, **kwargs):
+def ended(*args, **kwargs):
     os.kill(os.getpid(), signal.SIGTERM)
     return whole(*args, **kwargs)
 
-with patch("{place}", told):
+with patch("{place}", ended):
     main()
 """
     environment = {**ENVIRONMENT, "DIFUSO_MODELS_DIR": str(models_dir), "DIFUSO_STORE_URL": str(tmp_path)}

@@ -270,7 +270,7 @@ def test_nobody_is_led_to_the_host_that_the_request_names(api: httpx.Client, set
         ("/problems/internal", "GET, HEAD"),
     ],
 )
-def test_what_a_path_can_do_is_told_in_full(api: httpx.Client, path: str, methods: str) -> None:
+def test_what_a_path_can_do_is_listed_in_full(api: httpx.Client, path: str, methods: str) -> None:
     for method in ("OPTIONS", "PUT"):
         answer = api.request(method, path)
         assert (answer.status_code, answer.headers["Allow"]) == (405, methods)
@@ -311,7 +311,7 @@ def test_metrics_of_a_version_that_is_no_number_come_as_text(api: httpx.Client, 
     assert answer.headers["Content-Type"].startswith("text/plain")
 
 
-def test_every_answer_tells_browsers_to_keep_to_themselves(redis_url: str, models_dir: Path, tmp_path: Path) -> None:
+def test_every_answer_keeps_browsers_to_themselves(redis_url: str, models_dir: Path, tmp_path: Path) -> None:
     settings = ApiSettings(
         redis_url=redis_url,
         models_dir=models_dir,
@@ -340,7 +340,7 @@ def test_every_answer_tells_browsers_to_keep_to_themselves(redis_url: str, model
         assert "Strict-Transport-Security" not in headers  # the proxy's to say
 
 
-def test_an_error_that_nobody_foresaw_is_told_without_its_reason_and_logged_once(
+def test_an_error_that_nobody_foresaw_is_answered_without_its_reason_and_logged_once(
     api: httpx.Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(queue: JobQueue) -> None:

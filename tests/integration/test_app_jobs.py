@@ -274,7 +274,7 @@ def test_a_finished_job_cannot_be_cancelled(api: httpx.Client, worker: FakeWorke
     assert (response.status_code, response.json()["state"]) == (200, "succeeded")
 
 
-def test_events_tell_progress_previews_and_the_end(
+def test_events_have_progress_previews_and_the_end(
     api: httpx.Client, worker: FakeWorker, wait_until: WaitUntil
 ) -> None:
     job_id = accept(api)

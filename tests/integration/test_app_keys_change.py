@@ -125,8 +125,8 @@ def test_a_server_with_keys_is_never_open(api: httpx.Client, file: Path, wait_un
 
     assert is_current()
     file.unlink()
-    wait_until(lambda: not is_current(), SECONDS, "the metric tells of the missing file")
+    wait_until(lambda: not is_current(), SECONDS, "the metric shows the missing file")
     assert [status(api, who) for who in (ALICE, BOB, CAROL, {})] == [200, 200, 401, 401]
     assert api.get("/readyz").json() == {"status": "ok"}
     keys_file(file.parent)
-    wait_until(is_current, SECONDS, "the metric tells of the file")
+    wait_until(is_current, SECONDS, "the metric shows the file")

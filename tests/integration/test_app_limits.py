@@ -141,7 +141,7 @@ def test_many_requests_at_once_cannot_take_more_than_there_is(api: httpx.Client)
     assert sorted(codes) == [202] * 3 + [429] * 17
 
 
-def test_a_request_that_could_never_be_let_in_is_told_so(api: httpx.Client) -> None:
+def test_a_request_that_could_never_be_let_in_learns_so(api: httpx.Client) -> None:
     response = api.post("/generate?n=3&steps=34", headers={**ASYNC, **ALICE})
     assert response.status_code == 422
     assert response.json()["errors"][0]["parameter"] == "steps"
@@ -149,7 +149,7 @@ def test_a_request_that_could_never_be_let_in_is_told_so(api: httpx.Client) -> N
     assert left(response) == {"unfinished": {"r": 100}}
 
 
-def test_a_request_that_is_refused_for_the_work_of_others_is_told_what_is_left(limited: ApiSettings) -> None:
+def test_a_request_that_is_refused_for_the_work_of_others_learns_what_is_left(limited: ApiSettings) -> None:
     with running(limited.model_copy(update={"max_jobs": 1})) as api:
         assert api.post("/generate?steps=50", headers=ASYNC | BOB).status_code == 202
         response = post(api, 1)
@@ -214,7 +214,7 @@ def test_a_clock_of_redis_that_steps_back_locks_nobody_out(client: redis.Redis) 
     assert ask(1) is None, "the time after the step counts"
 
 
-def test_each_request_is_told_what_is_left(redis_url: str, models_dir: Path, tmp_path: Path) -> None:
+def test_each_request_learns_what_is_left(redis_url: str, models_dir: Path, tmp_path: Path) -> None:
     limit = settings(redis_url, models_dir, tmp_path, "rate=0.1 unfinished=100")
     with running(limit) as api, redis.Redis.from_url(redis_url) as client:
         first = post(api, 4)
@@ -250,7 +250,7 @@ def left(answer: httpx.Response) -> dict[str, dict[str, int]]:
     return found
 
 
-def test_a_key_stores_no_more_than_it_may_and_is_told_when_there_is_room(
+def test_a_key_stores_no_more_than_it_may_and_learns_when_there_is_room(
     redis_url: str, models_dir: Path, tmp_path: Path
 ) -> None:
     """However few image-steps it takes: a trace of 64 calls is a hundred times its image."""

@@ -129,7 +129,7 @@ def test_waiting_requests_hold_none_of_what_they_sent(api: Api, stack: Stack, te
 
 
 def test_lists_of_long_vectors_take_bounded_memory(api: Api, stack: Stack) -> None:
-    """Eight at once, each of a hundred jobs with most of what a job can be told: 0.1 is short and takes most memory."""
+    """Eight at once, each of a hundred jobs with the longest conditions: 0.1 is short and takes most memory."""
     shown = tuple(SIZE * (0.1,) for _ in range(IMAGES))
     for _ in range(100):
         stack.submit(model="vectors", n=IMAGES, conditions={"like": shown})

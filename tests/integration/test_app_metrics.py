@@ -1,4 +1,4 @@
-"""What /metrics tells of the queue, the workers and the store."""
+"""What /metrics shows of the queue, the workers and the store."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_the_versions_of_a_model_are_those_of_its_ready_workers(api: httpx.Clien
     assert 'difuso_model_versions{model="tiny"} 2.0' in api.get("/metrics").text
 
 
-def test_metrics_tell_of_a_store_that_takes_no_files(new_api: httpx.Client, tmp_path: Path) -> None:
+def test_metrics_show_a_store_that_takes_no_files(new_api: httpx.Client, tmp_path: Path) -> None:
     """It is tried once a second."""
 
     def shows(line: str) -> bool:
@@ -92,10 +92,10 @@ def test_metrics_tell_of_a_store_that_takes_no_files(new_api: httpx.Client, tmp_
     assert shows("difuso_store_ok 1.0")
     rmtree(tmp_path / "store")
     (tmp_path / "store").touch()
-    wait_until(lambda: shows("difuso_store_ok 0.0"), 10, "the metrics tell of it")
+    wait_until(lambda: shows("difuso_store_ok 0.0"), 10, "the metrics show it")
     assert shows('difuso_store_errors_total{op="check"}')
     (tmp_path / "store").unlink()
-    wait_until(lambda: shows("difuso_store_ok 1.0"), 10, "the metrics tell that it is over")
+    wait_until(lambda: shows("difuso_store_ok 1.0"), 10, "the metrics show that it is over")
 
 
 def test_a_scraper_gets_openmetrics_if_it_asks_for_it(api: httpx.Client) -> None:

@@ -57,7 +57,7 @@ def test_a_model_with_a_description_shows_it(api: httpx.Client) -> None:
         assert api.get(f"/models/tiny/{path}", headers=ALICE | known).status_code == 304
 
 
-def test_a_model_tells_its_noise_schedule(api: httpx.Client, models_dir: Path) -> None:
+def test_a_model_shows_its_noise_schedule(api: httpx.Client, models_dir: Path) -> None:
     shown = api.get("/models/tiny/schedule", headers=ALICE).json()
     assert shown == {"alphas_cumprod": read_config(models_dir / "tiny").schedule.build().alphas_cumprod.tolist()}
     assert api.get("/models/broken/schedule", headers=ALICE).status_code == 404

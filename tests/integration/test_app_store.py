@@ -66,7 +66,7 @@ def test_a_store_that_hangs_takes_no_thread_for_ever(redis_url: str, models_dir:
 
 
 @pytest.mark.timeout(120)
-def test_a_full_disk_is_told_and_nothing_is_left_on_it(redis_url: str, models_dir: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_nothing_is_left_on_it(redis_url: str, models_dir: Path, tmp_path: Path) -> None:
     store, port = tmp_path / "store", free_port()
     environment = {
         **os.environ,

@@ -40,7 +40,7 @@ def errors(answer: httpx.Response) -> list[dict[str, str]]:
     return found
 
 
-def test_models_tell_what_they_draw_from(api: httpx.Client) -> None:
+def test_models_show_what_they_draw_from(api: httpx.Client) -> None:
     listed = api.get("/models").json()
     assert listed["default"] == "tiny"
     plain, conditional = listed["models"]

@@ -110,7 +110,7 @@ def test_the_images_of_a_job_can_be_deleted_before_their_time(api: httpx.Client,
             job.images()
 
 
-def test_a_price_tells_the_seed_whose_images_it_is_for(api: httpx.Client, worker: FakeWorker) -> None:
+def test_a_price_names_the_seed_whose_images_it_is_for(api: httpx.Client, worker: FakeWorker) -> None:
     image = Image.new("RGB", (20, 10), "red")
     with Client(str(api.base_url)) as client:
         unknown = client.price("denoise", image, sigma=20, n=2, steps=5, average=True)

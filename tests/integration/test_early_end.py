@@ -1,4 +1,4 @@
-"""What serves can be told to stop before it does: the first seconds go by with imports and models."""
+"""What serves can be stopped before it does: the first seconds go by with imports and models."""
 
 from __future__ import annotations
 

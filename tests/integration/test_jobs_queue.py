@@ -16,17 +16,17 @@ from rq.job import JobStatus as RqStatus
 from rq.serializers import JSONSerializer
 from rq.utils import now
 
-from jobs.conditions import read_values
+from jobs.conditions import Values, read_values
 from jobs.contract import Job, JobState
 from jobs.errors import JobNotFound, JobUnreadable, RequestRefused
-from jobs.params import MAX_IMAGES, MAX_SEED, MAX_TOLD, SamplingParams
+from jobs.params import MAX_CONDITION_TEXT, MAX_IMAGES, MAX_SEED, SamplingParams
 from jobs.redis import keys
 from jobs.redis.index import Wanted
 from jobs.redis.job_records import DEATHS, JobRecord
 from jobs.redis.queue import JobQueue
 from jobs.redis.status import needs_uploads
 from jobs.redis.workers import WorkerReport, prune_reports
-from model.conditions import Value, Vector
+from model.conditions import Vector
 
 
 @pytest.fixture
@@ -50,18 +50,18 @@ def job(**params: object) -> Job:
     )
 
 
-def longest_values() -> dict[str, tuple[Value, ...]]:
+def longest_values() -> Values:
     """Conditions that no other values may follow, of random digits."""
     rng, size = np.random.default_rng(0), 400
     conditions = {"a": Vector(size)}
     vectors = [rng.uniform(-1e6, 1e6, size).tolist() for _ in range(MAX_IMAGES)]
     while True:
         try:
-            values = read_values({"a": [json.dumps(vectors)]}, conditions, model="m")
+            values = read_values({"a": (vectors,)}, conditions, model="m")
         except RequestRefused:
             vectors.pop()
         else:
-            assert MAX_TOLD - len(json.dumps(values)) < 30 * size
+            assert MAX_CONDITION_TEXT - len(json.dumps(values)) < 30 * size
             return values
 
 

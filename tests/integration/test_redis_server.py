@@ -120,7 +120,7 @@ def test_a_folder_of_the_bundled_server_without_it_names_the_way_to_install_it(
     assert not re.search("check-aof|--fix|backup", str(said.value))
 
 
-def test_a_damaged_folder_is_told_without_advice_that_would_lose_jobs(
+def test_a_damaged_folder_is_reported_without_advice_that_would_lose_jobs(
     children: ChildProcesses, tmp_path: Path, redis_program: Path
 ) -> None:
     with served(children, tmp_path):

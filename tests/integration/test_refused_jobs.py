@@ -85,7 +85,7 @@ def submit(client: redis.Redis, **facts: str) -> str:
 @pytest.mark.parametrize(
     ("error", "state"), [(JobUnreadable("no such model"), JobState.FAILED), (Cancelled(), JobState.CANCELLED)]
 )
-def test_a_refused_job_is_counted_and_told(
+def test_a_refused_job_is_counted_and_reported(
     client: redis.Redis, heard: Callable[[], list[Any]], error: Exception, state: JobState
 ) -> None:
     worker, job_id = Refusals(client), submit(client)
@@ -113,7 +113,7 @@ def test_a_job_that_another_worker_has_is_neither_counted_nor_forgotten(
     assert (worker.count("generate", "failed"), worker.forgotten, heard()) == (None, [], [])
 
 
-def test_a_job_that_is_given_up_is_counted_and_told(client: redis.Redis, heard: Callable[[], list[Any]]) -> None:
+def test_a_job_that_is_given_up_is_counted_and_reported(client: redis.Redis, heard: Callable[[], list[Any]]) -> None:
     worker, job_id = Refusals(client), submit(client)
     worker.outcomes.give_up([worker.claim().record])
     assert worker.count("generate", "failed") == 1

@@ -18,7 +18,7 @@ FACES, STEPS = 64, 25
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_inverted_faces_are_noise_from_which_they_come_back() -> None:
-    """Of 64 faces that it was not trained on, nothing told: a deviation within 5 % of 1, and a loss below .02."""
+    """Of 64 faces that it was not trained on, without conditions: a deviation within 5 % of 1, and a loss below .02."""
     model = load_checkpoint("checkpoints/faces64")
     shape = model.config.shape
     faces = from_levels(torch.from_numpy(np.stack([draw_face(f"test-{i}", shape.height) for i in range(FACES)])))

@@ -122,7 +122,7 @@ def test_jobs_of_the_bundled_valkey_are_there_after_redis_was_installed(
         assert "started redis" in difuso.output
 
 
-def test_a_taken_port_is_told_at_once(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_a_taken_port_is_reported_at_once(tmp_path: Path, environment: dict[str, str]) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -131,23 +131,25 @@ def test_a_taken_port_is_told_at_once(tmp_path: Path, environment: dict[str, str
     assert f"cannot listen on 127.0.0.1 port {port}" in answer
 
 
-def test_a_redis_url_that_does_not_answer_is_told_at_once(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_a_redis_url_that_does_not_answer_is_reported_at_once(tmp_path: Path, environment: dict[str, str]) -> None:
     environment |= {"REDIS_URL": f"redis://127.0.0.1:{free_port()}/0", "DIFUSO_PORT": str(free_port())}
     assert "the Redis of REDIS_URL does not answer" in refused(tmp_path, environment)
 
 
-def test_workers_without_cores_are_told_at_once(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_workers_without_cores_are_reported_at_once(tmp_path: Path, environment: dict[str, str]) -> None:
     environment |= {"DIFUSO_PORT": str(free_port()), "DIFUSO_DEVICE": "cpu"}
     answer = refused(tmp_path, environment, "--workers", "100000")
     assert "100000 workers need 100000 cores, 1 for each, and there are " in answer
 
 
 @pytest.mark.parametrize("workers", ["0", "many", "-1"])
-def test_a_wrong_number_of_workers_is_told_at_once(tmp_path: Path, environment: dict[str, str], workers: str) -> None:
+def test_a_wrong_number_of_workers_is_reported_at_once(
+    tmp_path: Path, environment: dict[str, str], workers: str
+) -> None:
     assert "DIFUSO_WORKERS must be auto or" in refused(tmp_path, {**environment, "DIFUSO_WORKERS": workers})
 
 
-def test_a_folder_without_models_is_told_at_once(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_a_folder_without_models_is_reported_at_once(tmp_path: Path, environment: dict[str, str]) -> None:
     environment |= {"DIFUSO_PORT": str(free_port())}
     assert f"no model in {tmp_path}." in refused(tmp_path, environment, "--models-dir", ".")
 

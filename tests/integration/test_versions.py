@@ -135,7 +135,7 @@ def test_every_picture_is_of_the_version_that_it_names(
 def test_a_rollout_host_by_host_refuses_and_fails_nothing(
     redis_url: str, versions: Versions, fleet: Stack, tmp_path: Path
 ) -> None:
-    """In either order: the front end first, then a worker, and at the end the version of before is on no host."""
+    """In either order: the front end first, then a worker, and at the end the previous version is on no host."""
     fleet.start_worker(models_dir=versions.older)
     models = tmp_path / "models"
     shutil.copytree(versions.older, models)
@@ -161,7 +161,7 @@ def test_a_rollout_host_by_host_refuses_and_fails_nothing(
         metrics = api.get("/metrics").text
         assert 'difuso_model_versions{model="tiny"} 2.0' in metrics
         fleet.workers[0].kill()
-        wait_until(lambda: held(fleet) == [versions.new], 30, "the worker of before is gone")
+        wait_until(lambda: held(fleet) == [versions.new], 30, "the previous worker is gone")
         assert drawn_by() == versions.new
 
 

@@ -358,7 +358,7 @@ def test_a_job_ends_though_redis_came_back_empty(worker: RqBase, queue: JobQueue
     assert queue.status(job_id).state is JobState.SUCCEEDED
 
 
-def test_after_an_outage_the_dead_are_told_from_those_who_could_not_speak(
+def test_after_an_outage_the_dead_are_distinguished_from_those_who_could_not_speak(
     client: redis.Redis, queue: JobQueue, worker: RqBase, claims: Claims, clock: Clock
 ) -> None:
     """All marks of life are as old. Whoever lives gives another, the job of the other goes to the front."""
@@ -601,10 +601,10 @@ def test_a_job_that_was_handed_back_has_not_waited_since_it_was_accepted(
         assert 0 <= queue.oldest_age() < 3600, way
 
 
-def test_a_worker_that_thaws_tells_nothing_of_jobs_that_it_lost(
+def test_a_worker_that_thaws_says_nothing_of_jobs_that_it_lost(
     client: redis.Redis, queue: JobQueue, worker: RqBase, claims: Claims, clock: Clock
 ) -> None:
-    """One that stepped and one that was being read: both are another's now, who may have told their end."""
+    """One that stepped and one that was being read: both are another's now, who may have announced their end."""
     follower = SimpleNamespace(models=Models({}), look=lambda: None, forget=lambda refs: None)
     metrics = WorkerMetrics(CollectorRegistry())
     thawed = EngineWorker(client, cast(Any, follower), cast(Any, None), metrics, WorkerSettings())
@@ -651,7 +651,7 @@ def test_the_backlog_keeps_a_job_that_is_just_being_submitted(client: redis.Redi
     assert set(client.hkeys(keys.backlog(REF))) == {b"new", submitted.encode()}
 
 
-def test_only_the_first_claim_of_a_job_tells_how_long_it_waited(
+def test_only_the_first_claim_of_a_job_shows_how_long_it_waited(
     queue: JobQueue, worker: RqBase, claims: Claims
 ) -> None:
     registry = CollectorRegistry()

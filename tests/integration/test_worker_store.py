@@ -1,4 +1,4 @@
-"""Workers whose store hangs, and workers that are told to stop: nobody waits for what does not come."""
+"""Workers whose store hangs, and workers that have to stop: nobody waits for what does not come."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ def test_each_broken_promise_of_the_whole_is_named() -> None:
     ]
 
 
-def test_a_wait_for_the_next_claim_counts_only_where_redis_could_have_told_of_it() -> None:
+def test_a_wait_for_the_next_claim_counts_only_where_redis_could_have_announced_it() -> None:
     slow = Wait("a", killed_at=0, claimed_at=21)
     assert broken(verdict_on(waits=[slow], redis_away=[(5, 10)])) == []
     assert broken(verdict_on(waits=[slow], redis_away=[(-10, -5), (30, 40)])) == ["kill -9 to next claim, max"]
@@ -141,7 +141,7 @@ def test_steps_count_as_repeated_beyond_what_jobs_needed_also_those_of_clients_t
     assert ("repeated steps", "25.0 % of 80") in verdict.rows
 
 
-def test_logs_tell_who_was_in_flight_and_when_they_were_claimed_again() -> None:
+def test_logs_say_who_was_in_flight_and_when_they_were_claimed_again() -> None:
     killed = [line(1, "job claimed"), line(1, "job claimed", "b"), line(2, "job ended", "b")]
     next_one = [line(18, "job claimed"), line(19, "job ended")]
     assert in_flight(killed) == {"a"}

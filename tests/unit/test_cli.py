@@ -163,7 +163,7 @@ def test_a_dry_run_without_a_server_says_the_work_and_draws_nothing(
     assert not out.exists()
     with pytest.raises(UserError, match="steps must lie between 1 and 1000, got 1001"):
         difuso("sample", "--dry-run", "--steps", "1001")
-    with pytest.raises(UserError, match="--dry-run tells about one job"):
+    with pytest.raises(UserError, match="--dry-run is about one job"):
         difuso("sample", "--dry-run", "--out", str(tmp_path / "all.npz"))
 
 

@@ -125,8 +125,8 @@ def test_a_number_format_is_measured_and_then_written(models_dir: Path, tmp_path
 
 def test_a_model_that_needs_a_condition_is_timed_and_written_without_images(tmp_path: Path) -> None:
     needed = conditional_checkpoint()
-    save_checkpoint(tmp_path / "told", needed.config, needed.network)
-    printed = convert(tmp_path / "told", "--precision", "bfloat16", "--images", "2", "--out", tmp_path / "half")
+    save_checkpoint(tmp_path / "conditional", needed.config, needed.network)
+    printed = convert(tmp_path / "conditional", "--precision", "bfloat16", "--images", "2", "--out", tmp_path / "half")
     assert [line.partition(":")[0] for line in printed.splitlines()[1:3]] == ["a lone image", "full batches"]
     assert "grey levels" not in printed
     assert load_checkpoint(tmp_path / "half").config.precision == "bfloat16"

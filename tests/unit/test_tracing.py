@@ -36,7 +36,7 @@ def written(outcome: str, spent: Spent | None, *, traceparent: str | None) -> di
     exporter, provider, now = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False), time.time()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     job = Job(id=ID, model="tiny", params=PARAMS, accepted_at=now - 4, timeout=1, traceparent=traceparent)
-    runner = cast("Runner", None)  # spans tell of the job, not of its model
+    runner = cast("Runner", None)  # spans are of the job, not of its model
     active = ActiveJob(job, runner, JobStart([]), claimed_at=now - 3, denoise_seconds=1.5, network_calls=5)
     JobSpans(provider).left(active, outcome, spent)
     return {span.name: span for span in exporter.get_finished_spans()}
@@ -122,7 +122,7 @@ def test_nothing_that_writes_spans_is_loaded_where_no_collector_is_named() -> No
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_collector_without_the_extra_is_told_and_no_reason_to_stop(
+def test_a_collector_without_the_extra_is_reported_and_no_reason_to_stop(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.condition_inputs import Column
+from model.network_inputs import Column
 
 from .conditions import some_of
 from .dataset import Dataset
@@ -18,7 +18,7 @@ class Batch(NamedTuple):
 
     pixels: Tensor  # uint8 or uint16, shape (B, H, W, C)
     labels: Tensor | None  # class indices, shape (B,), int64; None for a network without classes
-    # what the network is told, by the names of the conditions; images and maps are uint8, (B, h, w, c)
+    # the conditions by name; images and maps are uint8, (B, h, w, c)
     columns: Mapping[str, Column] = {}
 
 

@@ -1,6 +1,5 @@
 """The conditions of training images: the images themselves made smaller, files of the same names, and values."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import zip_longest
@@ -12,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.condition_inputs import Column, column
 from model.conditions import Choice, Condition, Conditions, Example, ImageMap, Number, Value, listed
+from model.network_inputs import Column, column
 from model.shape import Shape
 
 from ..errors import RecipeError
@@ -31,8 +30,8 @@ def open_with_conditions(recipe: Recipe) -> Source:
 
     An image of which an image or a map cannot be read counts as unreadable.
 
-    Raises RecipeError if there are no images, or a condition is told nowhere; from the items, if an image and its
-    condition have different names.
+    Raises RecipeError if there are no images, or nothing gives a condition's values; from the items, if an image and
+    its condition have different names.
     """
     data, source = recipe.data, open_source(recipe.data, recipe.shape)
     if data.table:
@@ -43,7 +42,7 @@ def open_with_conditions(recipe: Recipe) -> Source:
         if not path:
             source = replace(source, items=_made_smaller(source.items, name, shape))
             continue
-        there, condition = replace(data, path=path), recipe.told[name]
+        there, condition = replace(data, path=path), recipe.all_conditions[name]
         is_map = isinstance(condition, ImageMap)
         files = open_maps(there, shape, count=condition.planes) if is_map else open_source(there, shape)
         source = replace(source, items=_paired(source.items, name, path, files.items))
@@ -79,7 +78,7 @@ def _stem(item: SourceImage) -> PurePath:
 
 
 def check_columns(conditions: Conditions, source: Source) -> None:
-    """Checks that the images of a source can tell all conditions.
+    """Checks that a source has values for all conditions.
 
     Raises RecipeError if the source has no column of a condition.
     """
@@ -90,55 +89,53 @@ def check_columns(conditions: Conditions, source: Source) -> None:
 
 
 def by_value(conditions: Conditions) -> dict[str, Condition]:
-    """Returns the conditions that are told by values, and not by images."""
+    """Returns the conditions that have values, and no images."""
     return {name: condition for name, condition in conditions.items() if not condition.is_image}
 
 
-def told_of(conditions: Conditions, item: SourceImage) -> dict[str, Value]:
-    """Returns what an image is told, by the names of the conditions.
+def values_of(conditions: Conditions, item: SourceImage) -> dict[str, Value]:
+    """Returns the values of an image's conditions, by name.
 
-    Raises RecipeError if a condition does not take its value, or must be told and is not; the message names the row.
+    Raises RecipeError if a condition does not take its value, or has none and needs one; the message names the row.
     """
-    told = {}
+    values = {}
     for name, condition in by_value(conditions).items():
-        value = item.told.get(name)
+        value = item.values.get(name)
         place = f"{item.place or item.name}, column {name}"
         if value is None:
             if not condition.null:
                 raise RecipeError(f"{place} is empty: fill it, or declare the condition with null = true")
             continue
-        if isinstance(condition, Choice) and isinstance(value, int):
-            value = json.dumps(value)  # of JSON and of datasets: 3 is the value "3", and True is "true"
         try:
-            told[name] = condition.read(value)
+            values[name] = condition.read(value)
         except ValueError as error:
             raise RecipeError(f"{place} {error}, not {value!r}") from error
-    return told
+    return values
 
 
-# By the names of the conditions what the images of a run are told, or some of them. Images and maps are as they are
+# The conditions of the images of a run, or of some of them, by name. Images and maps are as they are
 # stored: uint8 of shape (N, h, w, c), which may be mapped from a file.
 Columns = Mapping[str, Column]
 
 
 def complete_column(values: NDArray[Any]) -> Column:
-    """Returns the column of a condition that every image is told."""
+    """Returns the column of a condition that every image has."""
     return Column(torch.from_numpy(values), torch.ones(len(values), dtype=torch.bool))
 
 
 def some_of(columns: Columns, rows: NDArray[np.int64] | slice) -> dict[str, Column]:
     """Returns the columns of some of the images."""
     chosen = rows if isinstance(rows, slice) else torch.from_numpy(rows)
-    return {name: Column(values[chosen], told[chosen]) for name, (values, told) in columns.items()}
+    return {name: Column(values[chosen], present[chosen]) for name, (values, present) in columns.items()}
 
 
-def columns_of(conditions: Conditions, told: Sequence[Mapping[str, Value]]) -> dict[str, Column]:
-    """Returns the columns of the conditions that are told by values.
+def columns_of(conditions: Conditions, values: Sequence[Mapping[str, Value]]) -> dict[str, Column]:
+    """Returns the columns of the conditions that have values.
 
     Args:
-        told: what `told_of` returned for each image.
+        values: the values of each image, as `values_of` returns them.
     """
-    return {name: column(one, [each.get(name) for each in told]) for name, one in by_value(conditions).items()}
+    return {name: column(one, [each.get(name) for each in values]) for name, one in by_value(conditions).items()}
 
 
 def save_columns(path: Path, columns: Columns) -> None:
@@ -151,24 +148,24 @@ def load_columns(path: Path, conditions: Conditions) -> dict[str, Column]:
     """Reads what `save_columns` wrote."""
     with np.load(path) as arrays:
         parts = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    return {name: Column(parts[f"{name}.values"], parts[f"{name}.told"]) for name in by_value(conditions)}
+    return {name: Column(parts[f"{name}.values"], parts[f"{name}.present"]) for name in by_value(conditions)}
 
 
 def values_at(conditions: Conditions, columns: Columns, row: int) -> dict[str, Value]:
-    """Returns what an image is told by values, by the names of the conditions."""
+    """Returns the values of an image's conditions, by name."""
     found: dict[str, Value] = {}
     for name, condition in by_value(conditions).items():
-        values, told = columns[name]
-        if told[row]:
+        values, present = columns[name]
+        if present[row]:
             value: Any = values[row].tolist()
             if isinstance(condition, Number):  # kept in float32: its shortest decimal number is what was read
                 value = min(max(float(str(values[row].numpy())), condition.low), condition.high)
-            found[name] = condition.values[value] if isinstance(condition, Choice) else _told(value)
+            found[name] = condition.values[value] if isinstance(condition, Choice) else _value(value)
     return found
 
 
 def examples_of(conditions: Conditions, columns: Columns, count: int) -> dict[str, tuple[Example, ...]]:
-    """Returns what some images are told that are told all choices and numbers, a column for each.
+    """Returns the choices and numbers of some images that have them all, a column for each.
 
     Args:
         count: the number of images, drawn from all; there may be fewer.
@@ -176,20 +173,20 @@ def examples_of(conditions: Conditions, columns: Columns, count: int) -> dict[st
     Raises RecipeError if there are none.
     """
     kept = {name: each for name, each in conditions.items() if isinstance(each, Choice | Number)}
-    rows = np.flatnonzero(np.all([columns[name].told.numpy() for name in kept], axis=0))
+    rows = np.flatnonzero(np.all([columns[name].present.numpy() for name in kept], axis=0))
     if not len(rows):
-        raise RecipeError("examples need images that are told all choices and numbers: leave examples out")
+        raise RecipeError("examples need images that have all choices and numbers: leave examples out")
     chosen = np.random.default_rng(0).permutation(rows)[:count]
-    told = [values_at(kept, columns, row) for row in chosen]
-    return {name: tuple(cast(Example, each[name]) for each in told) for name in kept}
+    rows_of_values = [values_at(kept, columns, row) for row in chosen]
+    return {name: tuple(cast(Example, each[name]) for each in rows_of_values) for name in kept}
 
 
-def words(told: Mapping[str, Value]) -> list[str]:
-    """Returns what an image is told as people read it: "hair short", a line for each condition."""
-    return [f"{name} {_listed(value) if isinstance(value, tuple) else value}" for name, value in told.items()]
+def words(values: Mapping[str, Value]) -> list[str]:
+    """Returns the values of an image as people read them: "hair short", a line for each condition."""
+    return [f"{name} {_listed(value) if isinstance(value, tuple) else value}" for name, value in values.items()]
 
 
-def _told(value: float | list[float]) -> Value:
+def _value(value: float | list[float]) -> Value:
     return tuple(value) if isinstance(value, list) else value
 
 

@@ -30,14 +30,14 @@ from .conditions import (
     load_columns,
     open_with_conditions,
     save_columns,
-    told_of,
+    values_of,
 )
 from .images import ImageArray
 from .source_images import Source, SourceImage
 
 log = logging.getLogger(__name__)
 
-IMAGES, CONDITIONS, TOLD, LABELS, REPORT = "images.npy", "conditions.npy", "told.npz", "labels.npy", "report.json"
+IMAGES, CONDITIONS, VALUES, LABELS, REPORT = "images.npy", "conditions.npy", "values.npz", "labels.npy", "report.json"
 HELD = 256  # images that a network that sees images is not trained on, or a tenth of them if these are fewer
 NO_ROWS = np.empty(0, dtype=np.int64)
 
@@ -51,7 +51,7 @@ class Dataset:
     images: ImageArray  # uint8, or uint16 if `data.bits` is 16, shape (N, H, W, C); may be mapped from a file
     labels: NDArray[np.int64] | None = None  # class indices, shape (N,), int64; None for a network without classes
     classes: Classes | None = None  # names of the classes; None for a network without classes
-    columns: Columns = field(default_factory=dict)  # what the network is told, by the names of the conditions
+    columns: Columns = field(default_factory=dict)  # the conditions of the images, by name
     # indices of the images that are not trained on, int64
     held: NDArray[np.int64] = field(default_factory=NO_ROWS.copy)
 
@@ -62,7 +62,7 @@ class Dataset:
 
     @cached_property
     def shown(self) -> NDArray[np.int64]:
-        """Indices of the images whose conditions samples are told: those that are not trained on, or else any."""
+        """Indices of the images whose conditions samples get: those that are not trained on, or else any."""
         return self.held if len(self.held) else np.random.default_rng(0).permutation(_spread(len(self.images)))
 
 
@@ -98,8 +98,8 @@ def scan(recipe: Recipe, folder: Path) -> None:
         for name, count in zip(classes, counts, strict=True):
             report["classes"][name] += count
     if recipe.conditions:
-        save_columns(folder / TOLD, columns := columns_of(recipe.conditions, found.told))
-        report["told"] = {name: int(column.told.sum()) for name, column in columns.items()}
+        save_columns(folder / VALUES, columns := columns_of(recipe.conditions, found.values))
+        report["conditions"] = {name: int(column.present.sum()) for name, column in columns.items()}
     if recipe.seen:
         report["held"] = _spread(len(found.labels)).tolist()
     replace_text(folder / REPORT, json.dumps(report, indent=2) + "\n")
@@ -118,12 +118,12 @@ def load(recipe: Recipe, folder: Path) -> Dataset:
     with warnings.catch_warnings():  # nobody writes to them, and a map that could be written to counts as memory
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         seen = {name: complete_column(np.load(folder / _file_of(name), mmap_mode="r")) for name in recipe.seen}
-    told = load_columns(folder / TOLD, recipe.conditions) if recipe.conditions else {}
+    values = load_columns(folder / VALUES, recipe.conditions) if recipe.conditions else {}
     return Dataset(
         np.load(folder / IMAGES, mmap_mode="r"),
         np.load(folder / LABELS) if named else None,
         (of_guided or tuple(report["classes"])) if named else None,
-        {**told, **seen},
+        {**values, **seen},
         np.array(report["held"], dtype=np.int64) if seen else NO_ROWS,
     )
 
@@ -157,7 +157,7 @@ def first_images(recipe: Recipe) -> Dataset:
         raise RecipeError(f"{len(items)} images do not fill one batch of {recipe.batch_size}")
     labels, classes = (None, None) if recipe.num_classes is None else _named(recipe, found, source)
     images, *seen = (np.stack(each) for each in zip(*items, strict=True))
-    columns = columns_of(recipe.conditions, found.told)
+    columns = columns_of(recipe.conditions, found.values)
     columns |= {name: complete_column(each) for name, each in zip(recipe.seen, seen, strict=True)}
     return Dataset(images, labels, classes, columns)
 
@@ -200,10 +200,10 @@ def _file_of(condition: str) -> str:
 
 @dataclass
 class _Found:
-    """The labels, the told values and the unreadable files of the images of a recipe that a scan has read."""
+    """The labels, the values of conditions and the unreadable files of the images of a recipe that a scan has read."""
 
     recipe: Recipe
-    told: list[Mapping[str, Value]] = field(default_factory=list)
+    values: list[Mapping[str, Value]] = field(default_factory=list)
     labels: list[tuple[str, int | None]] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
 
@@ -214,7 +214,7 @@ class _Found:
                 self.unreadable[item.name] = item.reason
             else:
                 self.labels.append((item.name, item.label))
-                self.told.append(told_of(self.recipe.conditions, item))
+                self.values.append(values_of(self.recipe.conditions, item))
                 yield item.image, *(item.seen[name] for name in self.recipe.seen)
 
 

@@ -29,9 +29,9 @@ class Drawn:
     corners: Tensor  # the row and the column where each crop begins, shape (B, 2), int64
     levels: Tensor  # standard deviation of the noise in the conditions, shape (B,)
     condition_noise: Tensor | None  # standard normal, shape (B, c, h, w), on the device; None without images to enlarge
-    # whether each image is not told each of the recipe's conditions, in the order of `Recipe.condition_drops`, shape
+    # whether each image loses each of the recipe's conditions, in the order of `Recipe.condition_drops`, shape
     # (B, K), bool
-    untold: Tensor
+    dropped: Tensor
 
     def part(self, rows: slice) -> Drawn:
         """Returns the choices for some of the images."""
@@ -48,7 +48,7 @@ class Draws:
         self._noise_generator = self._generator if on_cpu else torch.Generator(device).manual_seed(seeds.of("noise"))
         self._device = device
         self._recipe = recipe
-        self._condition_shape = recipe.condition_shape
+        self._small_shape = recipe.small_shape
 
     def next(self, timesteps: TimestepSampler) -> Drawn:
         """Draws for the next batch. Nothing is drawn for what the recipe does not have."""
@@ -62,17 +62,17 @@ class Draws:
             corners = torch.randint(0, recipe.shape.height - recipe.crop + 1, (count, 2), generator=self._generator)
         if recipe.condition is not None and recipe.condition.max_augmentation:
             levels = recipe.condition.max_augmentation * torch.rand(count, generator=self._generator)
-        condition_noise = None if self._condition_shape is None else self._noise(*self._condition_shape)
+        condition_noise = None if self._small_shape is None else self._noise(*self._small_shape)
         fate = torch.full((count,), 0.5)
         if recipe.drop_all or recipe.keep_all:
             fate = torch.rand(count, generator=self._generator)
         nothing, everything = fate < recipe.drop_all, fate >= 1 - recipe.keep_all
-        untold = torch.zeros(count, len(recipe.conditions), dtype=torch.bool)
+        dropped = torch.zeros(count, len(recipe.conditions), dtype=torch.bool)
         for place, (name, drop) in enumerate(recipe.condition_drops.items()):
-            untold[:, place] = self._chance(drop, count) & ~everything | nothing & recipe.conditions[name].null
+            dropped[:, place] = self._chance(drop, count) & ~everything | nothing & recipe.conditions[name].null
         if recipe.label_drop:
             nameless = nameless | nothing
-        return Drawn(symmetries, t, nameless, noise, corners, levels, condition_noise, untold)
+        return Drawn(symmetries, t, nameless, noise, corners, levels, condition_noise, dropped)
 
     def _symmetries(self, count: int) -> Tensor:
         if self._recipe.data.flip == "dihedral":

@@ -26,7 +26,7 @@ def attributes_of(drawn_by: Mapping[str, Any], background: str) -> dict[str, str
     """Returns the choice of each of `ATTRIBUTES` for a face, from the parameters that drew it.
 
     Args:
-        drawn_by: the parameters as `dicebear.Avatar.to_json` tells them; a part that is not drawn has none.
+        drawn_by: the parameters as `dicebear.Avatar.to_json` returns them; a part that is not drawn has none.
         background: the colour behind the face, one of the choices of `background`.
     """
     head = drawn_by["headVariant"]

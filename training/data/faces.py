@@ -67,7 +67,7 @@ def _draw(seed: str, size: int) -> SourceImage:
     background = random.Random(seed).choice(PASTELS)
     canvas = Image.new("RGBA", face.size, background)
     canvas.alpha_composite(face)
-    return SourceImage(seed, np.asarray(canvas.convert("RGB")), told=attributes_of(drawing["options"], background))
+    return SourceImage(seed, np.asarray(canvas.convert("RGB")), values=attributes_of(drawing["options"], background))
 
 
 @cache

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from model.condition_inputs import Column, augment, inputs_of
 from model.conditions import Image
 from model.images import from_levels
+from model.network_inputs import Column, augment, inputs_of_columns
 
 from ..recipe import ENLARGED, Recipe
 from .batches import Batch
@@ -22,33 +22,33 @@ def network_inputs(
     The images x_0 are in [-1, 1], shape (B, C, H, W). The others are the network's arguments besides x_t and t.
     """
     drawn = drawn.part(rows)
-    told = {}
+    inputs = {}
     if batch.labels is not None:
         assert recipe.num_classes is not None
-        told["labels"] = batch.labels[rows].masked_fill(drawn.nameless, recipe.num_classes).to(device)
+        inputs["labels"] = batch.labels[rows].masked_fill(drawn.nameless, recipe.num_classes).to(device)
     columns = prepared(recipe, some_of(batch.columns, rows), device)
-    for name, untold in zip(recipe.condition_drops, drawn.untold.T.to(device), strict=True):
-        columns[name] = columns[name]._replace(told=columns[name].told & ~untold)
+    for name, dropped in zip(recipe.condition_drops, drawn.dropped.T.to(device), strict=True):
+        columns[name] = columns[name]._replace(present=columns[name].present & ~dropped)
     if recipe.condition is not None:
         assert drawn.condition_noise is not None
         noisy = augment(columns[ENLARGED].values, drawn.levels, drawn.condition_noise)
         columns[ENLARGED] = columns[ENLARGED]._replace(values=noisy)
-        told["level"] = drawn.levels.to(device)
-    told |= inputs_of(recipe.told, columns, (recipe.shape.height, recipe.shape.width))
-    if "planes" in told:
+        inputs["level"] = drawn.levels.to(device)
+    inputs |= inputs_of_columns(recipe.all_conditions, columns, (recipe.shape.height, recipe.shape.width))
+    if "planes" in inputs:
         # Made as a whole before they are cropped, because bicubic values near an edge depend on what lies beyond.
-        told["planes"] = _as_drawn(told["planes"], recipe.crop, drawn)
-    return _as_drawn(from_levels(batch.pixels[rows].to(device)), recipe.crop, drawn), told
+        inputs["planes"] = _as_drawn(inputs["planes"], recipe.crop, drawn)
+    return _as_drawn(from_levels(batch.pixels[rows].to(device)), recipe.crop, drawn), inputs
 
 
 def prepared(recipe: Recipe, columns: Columns, device: torch.device) -> dict[str, Column]:
     """Returns stored columns on a device, and as networks see them: images in [-1, 1]."""
     seen = {}
-    for name, (values, told) in columns.items():
+    for name, (values, present) in columns.items():
         values = values.to(device)
         if name in recipe.seen:
-            values = from_levels(values) if isinstance(recipe.told[name], Image) else values[..., 0]
-        seen[name] = Column(values, told.to(device))
+            values = from_levels(values) if isinstance(recipe.all_conditions[name], Image) else values[..., 0]
+        seen[name] = Column(values, present.to(device))
     return seen
 
 

@@ -36,10 +36,10 @@ def open_huggingface(data: Data, shape: Shape) -> Source:
     def items() -> Iterator[SourceImage]:
         for i, row in enumerate(rows):
             known = {name: row[name] for name in named if row[name] not in (None, UNKNOWN)}
-            told = {**row, **dict.fromkeys(named), **{name: named[name][value] for name, value in known.items()}}
+            values = {**row, **dict.fromkeys(named), **{name: named[name][value] for name, value in known.items()}}
             opened = partial(_opened, row[column])
             item = read_item(f"{data.split}[{i}]", opened, None if label is None else known.get(label), decoded=decoded)
-            yield item._replace(told=told)
+            yield item._replace(values=values)
 
     classes = None if label is None else tuple(named[label])
     return Source(items(), len(rows), classes, tuple(rows.features))
@@ -62,7 +62,8 @@ def _load(datasets: Any, data: Data) -> Any:
 def open_webdataset(data: Data, shape: Shape) -> Source:
     """Opens tar files: one file, a folder of them, or a `*` pattern.
 
-    Each key has an image, and may have its class in a `.cls` file and what it is told as an object in a `.json` file.
+    Each key has an image, and may have its class in a `.cls` file and the values of its conditions as an object in a
+    `.json` file.
     """
     path = Path(data.path)
     shards = sorted(path.glob("*.tar")) if path.is_dir() else sorted(path.parent.glob(path.name))
@@ -106,9 +107,9 @@ def _sample_item(name: str, files: dict[str, bytes], decoded: Decode) -> SourceI
     except ValueError:
         return SourceImage(name, None, None, "its .cls file holds no number")
     try:
-        told = json.loads(files.get(".json", b"{}"))
+        values = json.loads(files.get(".json", b"{}"))
     except ValueError:
-        told = None
-    if not isinstance(told, dict):
+        values = None
+    if not isinstance(values, dict):
         return SourceImage(name, None, None, "its .json file holds no object")
-    return read_item(name, lambda: io.BytesIO(image), label, decoded=decoded)._replace(told=told)
+    return read_item(name, lambda: io.BytesIO(image), label, decoded=decoded)._replace(values=values)

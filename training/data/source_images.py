@@ -30,8 +30,8 @@ class SourceImage(NamedTuple):
     # the images and maps that a conditional network sees with x_t, uint8 of shape (h, w, c), by the names of their
     # conditions
     seen: Mapping[str, ImageArray] = {}
-    told: Mapping[str, Any] = {}  # the values of other conditions, and of whatever else the source tells, by name
-    place: str = ""  # the place of `told`, for messages, if it is not the name
+    values: Mapping[str, Any] = {}  # the values of other conditions, and whatever else the source has, by name
+    place: str = ""  # the place of `values`, for messages, if it is not the name
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Source:
     items: Iterable[SourceImage]  # the images, which can be iterated once
     total: int | None = None  # number of images; None if it is not known before the end
     classes: tuple[str, ...] | None = None  # names of the classes; None if labels are bare numbers, or there are none
-    # the names of what the images are told; None if they are not known before the end
+    # the names of the values of images; None if they are not known before the end
     columns: tuple[str, ...] | None = ()
     may_begin_at_1: bool = False  # whether labels may be 1..n of n classes in place of 0..n-1
 
@@ -72,13 +72,13 @@ def _own_items(data: Data, shape: Shape) -> Iterator[SourceImage]:
 
 
 def _own_item(data: Data, shape: Shape, name: str, item: Any) -> SourceImage:
-    told = dict(item) if isinstance(item, Mapping) else {"image": item}
-    image, label = told.pop("image", None), told.pop("label", None)
+    values = dict(item) if isinstance(item, Mapping) else {"image": item}
+    image, label = values.pop("image", None), values.pop("label", None)
     dtype = np.uint8 if data.bits == 8 else np.uint16
     if not isinstance(image, np.ndarray) or image.shape != shape.hwc or image.dtype != dtype:
         found = f"{image.dtype} of shape {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
         raise RecipeError(f"{name} must be an array of {np.dtype(dtype)} and shape {shape.hwc}, not {found}")
     try:
-        return SourceImage(name, image, None if label is None else operator.index(label), told=told)
+        return SourceImage(name, image, None if label is None else operator.index(label), values=values)
     except TypeError as error:
         raise RecipeError(f"{name} has the label {shown(label)}: it must be a whole number, from 0") from error

@@ -17,7 +17,7 @@ Rows = dict[str, tuple[str, Mapping[str, Any]]]  # by file name: the row's place
 
 
 def with_table(source: Source, path: Path, classes: tuple[str, ...]) -> Source:
-    """Gives each image of a source what its row of a table says; an image without a row is told nothing.
+    """Gives each image of a source what its row of a table says; an image without a row has no values.
 
     Args:
         source: images whose names are their paths below the folder, or in the archive.
@@ -42,7 +42,7 @@ def _joined(source: Source, rows: Rows, path: Path) -> Iterator[SourceImage]:
         place, values = rows.get(PurePath(item.name).as_posix(), (f"{path.name}, without a row for {item.name}", {}))
         found |= bool(values)
         label = _label(place, values[LABEL], source.classes) if LABEL in values else item.label
-        yield item._replace(label=label, told=values, place=place)
+        yield item._replace(label=label, values=values, place=place)
     if not found:
         example = next(iter(rows), "no image")
         raise RecipeError(

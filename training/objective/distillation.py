@@ -11,10 +11,10 @@ import torch
 from torch import Generator, Tensor
 
 from model.checkpoint import load_checkpoint
-from model.condition_inputs import without
 from model.errors import CheckpointError, PlanError
 from model.folders.config import ModelConfig
 from model.guidance import Guidance, guided_output
+from model.network_inputs import without_optional
 from model.noise import q_sample
 from model.plans.plan import Column, Plan
 from model.plans.schedule import NoiseSchedule
@@ -57,7 +57,7 @@ class Teacher:
         self._weights = torch.from_numpy(guidance.weights(checkpoint.schedule.sigmas)).to(device, torch.float32)
         by_itself = checkpoint.config.weaker is None
         self._null = recipe.num_classes if by_itself and checkpoint.config.network.null_class else None
-        self._conditions = recipe.told if by_itself else {}
+        self._conditions = recipe.all_conditions if by_itself else {}
         self._network, weaker = checkpoint.denoiser, checkpoint.weaker_version
         self._base = self._network if weaker is None else weaker.denoiser
         if recipe.compile:
@@ -66,20 +66,20 @@ class Teacher:
                 network.compile(dynamic=False)
 
     @torch.no_grad()
-    def __call__(self, x_t: Tensor, t: Tensor, **told: Tensor) -> Tensor:
-        """Returns the guided prediction, shape of x_t; `told` are the network's other arguments."""
-        out: Tensor = self._network(x_t, t, **told)
+    def __call__(self, x_t: Tensor, t: Tensor, **inputs: Tensor) -> Tensor:
+        """Returns the guided prediction, shape of x_t; `inputs` are the network's other arguments."""
+        out: Tensor = self._network(x_t, t, **inputs)
         if not self._guided:
             return out
         scale = self._weights[t.to(self._weights.device, torch.int64)]
         rows = torch.arange(len(out), device=scale.device) if self._whole else (scale != 1.0).nonzero().flatten()
         if not len(rows):
             return out
-        told = {name: values[rows] for name, values in told.items()}
+        inputs = {name: values[rows] for name, values in inputs.items()}
         if self._null is not None:
-            told["labels"] = torch.full_like(told["labels"], self._null)
-        told = without(self._conditions, told)
-        base: Tensor = self._base(x_t[rows], t[rows], **told)[:, : x_t.shape[1]]
+            inputs["labels"] = torch.full_like(inputs["labels"], self._null)
+        inputs = without_optional(self._conditions, inputs)
+        base: Tensor = self._base(x_t[rows], t[rows], **inputs)[:, : x_t.shape[1]]
         guided = guided_output(out[rows], base, scale[rows].view(-1, 1, 1, 1))
         return out.index_copy(0, rows, guided.to(out.dtype))
 

@@ -35,20 +35,20 @@ class CompiledNetwork:
         self._network = network
         self._is_checked = False
 
-    def __call__(self, *inputs: Tensor, **told: Tensor) -> Tensor:
+    def __call__(self, *inputs: Tensor, **named: Tensor) -> Tensor:
         """Returns the output of the network.
 
         Raises RecipeError at the first call if the compiled network has other gradients.
         """
         if not self._is_checked:
-            self._check(inputs, told)
+            self._check(inputs, named)
             self._is_checked = True
-        out: Tensor = self._compiled(*inputs, **told)
+        out: Tensor = self._compiled(*inputs, **named)
         return out
 
-    def _check(self, inputs: Sequence[Tensor], told: dict[str, Tensor]) -> None:
+    def _check(self, inputs: Sequence[Tensor], named: dict[str, Tensor]) -> None:
         def gradients(call: Callable[..., Tensor]) -> list[Tensor]:
-            error = call(*inputs, **told).float().square().mean()
+            error = call(*inputs, **named).float().square().mean()
             with torch.autocast(error.device.type, enabled=False):  # as in training
                 torch.autograd.backward(error)
             # Copies, because processes that share the work keep all gradients in the same memory.

@@ -49,7 +49,7 @@ class Journal:
     def sheet(self, step: int, images: Tensor, captions: Captions = (), samples: Samples = ()) -> None:
         """Writes a sheet of images in [-1, 1], shape (N, C, H, W), with lines of text below each.
 
-        The same without text is sheet.png, which tells programs how its samples were drawn, if that is known.
+        The same without text is sheet.png, which holds how its samples were drawn, for programs, if that is known.
         """
         for folder, shown in (("sheets", tile_images(images, captions)), (MOMENTS, tile_images(images[:FIRST]))):
             (self._folder / folder).mkdir(exist_ok=True)
@@ -64,7 +64,7 @@ class Journal:
         plot_run(self._folder, self._folder / LOSSES)
 
     def documents(self) -> dict[str, Path]:
-        """Returns what the run can tell about its model so far: the log, the curve and the last sheet."""
+        """Returns what the run has to say about its model so far: the log, the curve and the last sheet."""
         paths = {name: self._folder / name for name in (METRICS, LOSSES, SHEET)}
         return {name: path for name, path in paths.items() if path.is_file()}
 

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model.checkpoint import load_checkpoint, save_checkpoint
-from model.condition_inputs import Column, enlarge, inputs_of
 from model.conditions import Example, ImageMap
 from model.errors import CheckpointError
 from model.folders.config import ModelConfig
@@ -20,6 +19,7 @@ from model.folders.config_json import config_to_json, config_to_text
 from model.folders.files import MAX_FILE
 from model.foreign.config import ForeignConfig
 from model.images import from_levels, to_uint8
+from model.network_inputs import Column, enlarge, inputs_of_columns
 from model.networks.classifier import Classifier
 from model.networks.preconditioned import denoiser_of
 from model.plans.schedule import NoiseSchedule
@@ -40,7 +40,7 @@ from .window import Ranges, means_by_range, timestep_ranges
 log = logging.getLogger(__name__)
 
 SHEET_SEEDS = range(64)
-UNTOLD_SEEDS = range(56, 64)  # the last row of a sheet
+DROPPED_SEEDS = range(56, 64)  # the last row of a sheet
 IMAGE_SHEET_SEEDS = range(16)  # of networks that see images
 KID_BATCHES = [range(first, first + 64) for first in range(0, 256, 64)]  # seeds of the images that KID is of
 BATCH = 250  # of held-out images
@@ -72,20 +72,20 @@ class ImageModel:
         save_checkpoint(folder, config, average.network, dtype=dtype, documents=documents)
 
     def show(self, step: int, journal: Journal) -> None:
-        """Enters a sheet of images, with what each was told."""
+        """Enters a sheet of images, with the conditions of each."""
         recipe = self._trainer.recipe
         seeds = IMAGE_SHEET_SEEDS if recipe.seen else SHEET_SEEDS
-        columns = self._told(seeds)
-        told = [values_at(recipe.conditions, columns, row) for row in range(len(seeds))]
+        columns = self._columns(seeds)
+        values = [values_at(recipe.conditions, columns, row) for row in range(len(seeds))]
         samples = [
             {
                 "seed": seed,
                 **({"label": seed % recipe.num_classes} if recipe.num_classes else {}),
                 **({"conditions": each} if each else {}),
             }
-            for seed, each in zip(seeds, told, strict=True)
+            for seed, each in zip(seeds, values, strict=True)
         ]
-        journal.sheet(step, self.sheet(), list(map(words, told)), () if recipe.seen else samples)
+        journal.sheet(step, self.sheet(), list(map(words, values)), () if recipe.seen else samples)
 
     def measure(self, step: int, journal: Journal) -> None:
         """Enters the KID of images."""
@@ -98,12 +98,12 @@ class ImageModel:
         trainer, config = self._trainer, self._config({})
         network, device = denoiser_of(trainer.ema.network, None, trainer.schedule), trainer.device
         classes = trainer.recipe.num_classes
-        told = inputs_of(trainer.recipe.told, self._told(seeds), config.shape[1:])
+        inputs = inputs_of_columns(trainer.recipe.all_conditions, self._columns(seeds), config.shape[1:])
         if classes:
-            told["labels"] = torch.tensor([seed % classes for seed in seeds], device=device)
+            inputs["labels"] = torch.tensor([seed % classes for seed in seeds], device=device)
 
         def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
-            return network(x_t, t, **told)
+            return network(x_t, t, **inputs)
 
         return sample(config.plan(trainer.schedule), denoiser, shape=config.shape, seeds=seeds, device=device)
 
@@ -116,8 +116,8 @@ class ImageModel:
         if not recipe.seen:
             return self.samples()
         seeds = IMAGE_SHEET_SEEDS
-        told, images = self._told(seeds), self._trainer.batches.dataset.images
-        seen = [_as_image(recipe, name, told[name].values.cpu()) for name in recipe.seen]
+        columns, images = self._columns(seeds), self._trainer.batches.dataset.images
+        seen = [_as_image(recipe, name, columns[name].values.cpu()) for name in recipe.seen]
         originals = from_levels(torch.from_numpy(images[self._rows(seeds)]))
         return torch.cat([*seen, self.samples(seeds).cpu(), originals], dim=3)
 
@@ -126,14 +126,14 @@ class ImageModel:
         shown = self._trainer.batches.dataset.shown
         return shown[np.array(seeds) % len(shown)]
 
-    def _told(self, seeds: Sequence[int]) -> dict[str, Column]:
-        """Returns what samples are told: what those images are, but a few nothing, if the network learns that."""
+    def _columns(self, seeds: Sequence[int]) -> dict[str, Column]:
+        """Returns the conditions of samples, which those images lend; a few have none, if the network learns that."""
         trainer, recipe = self._trainer, self._trainer.recipe
         columns = prepared(recipe, some_of(trainer.batches.dataset.columns, self._rows(seeds)), trainer.device)
         if recipe.drop_all:
-            without = torch.tensor([seed in UNTOLD_SEEDS for seed in seeds], device=trainer.device)
+            without = torch.tensor([seed in DROPPED_SEEDS for seed in seeds], device=trainer.device)
             for name, condition in recipe.conditions.items():
-                columns[name] = columns[name]._replace(told=columns[name].told & ~(without & condition.null))
+                columns[name] = columns[name]._replace(present=columns[name].present & ~(without & condition.null))
         return columns
 
     def _config(self, facts: dict[str, Any]) -> ModelConfig:
@@ -201,7 +201,7 @@ Outcome = ImageModel | GuidedModel  # the model that a run makes
 
 def _as_image(recipe: Recipe, name: str, values: Tensor) -> Tensor:
     """Returns images that a network sees, or maps as shades of grey, in the shape of the images that it draws."""
-    condition, shape = recipe.told[name], recipe.shape
+    condition, shape = recipe.all_conditions[name], recipe.shape
     if isinstance(condition, ImageMap):
         values = 2 * values[:, None].float() / (len(condition.values) - 1) - 1
     values = enlarge(values, (shape.height, shape.width))

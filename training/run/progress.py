@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 RECENT = 100  # steps whose mean loss and speed are shown
 
-Tell = Callable[[float], None]
+Report = Callable[[float], None]
 
 
 class Pace:
@@ -42,18 +42,18 @@ class Pace:
         """Returns words about the run after a step of this loss."""
         self._times.append(self._clock())
         self._losses.append(loss)
-        told = f"loss {sum(self._losses) / len(self._losses):.4f}"
+        line = f"loss {sum(self._losses) / len(self._losses):.4f}"
         if len(self._times) == 1:
-            return told
+            return line
         speed = (len(self._times) - 1) / max(self._times[-1] - self._times[0], 1e-6)  # steps per second
         left = (self._recipe.max_steps - step) / speed
         if self._recipe.max_minutes is not None:
             left = max(0.0, min(left, 60 * self._recipe.max_minutes - self._seconds()))
-        return f"{told}  {speed * self._recipe.batch_size:.3g} images/s  {timedelta(seconds=round(left))} left"
+        return f"{line}  {speed * self._recipe.batch_size:.3g} images/s  {timedelta(seconds=round(left))} left"
 
 
 @contextmanager
-def telling(trainer: Trainer, seconds: Callable[[], float]) -> Iterator[Tell]:
+def reporting(trainer: Trainer, seconds: Callable[[], float]) -> Iterator[Report]:
     """Yields a function that takes the loss of each step: it moves a bar on a terminal, and logs lines elsewhere.
 
     Lines come after the first two steps and every `log_every` steps. Only the first of several processes reports.

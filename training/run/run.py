@@ -31,7 +31,7 @@ from .initial import check_initial, seeds_of
 from .journal import Journal
 from .outcomes import Distance, GuidedModel, ImageModel, Outcome
 from .processes import Processes, joined
-from .progress import telling
+from .progress import reporting
 from .state import alone_in, load_state, save_state
 from .trainer import Trainer, check_parts, learning_rate
 from .window import Window
@@ -174,11 +174,11 @@ class Run:
             return
         window = Window(trainer.schedule.num_train_timesteps)
         verdict = Verdict.GO_ON
-        with _signals() as received, telling(trainer, lambda: self.seconds) as tell:
+        with _signals() as received, reporting(trainer, lambda: self.seconds) as report:
             for facts in trainer.steps():
                 window.add(facts)
                 verdict = self._verdict(received)
-                tell(float(facts.loss))
+                report(float(facts.loss))
                 if trainer.step % recipe.log_every == 0:
                     self._log(window.close())
                 if trainer.step % recipe.save_every == 0 or verdict is Verdict.STOP:

@@ -137,24 +137,24 @@ class Trainer:
 
     def _backward(self, batch: Batch, drawn: Drawn, rows: slice) -> Losses:
         """Adds the gradient of some of a batch's images."""
-        x0, told = network_inputs(self.recipe, batch, drawn, rows, self.device)
+        x0, inputs = network_inputs(self.recipe, batch, drawn, rows, self.device)
         extra: tuple[Any, ...] = ()
         if self.recipe.trains_classifier:
-            extra = (told.pop("labels"),)
+            extra = (inputs.pop("labels"),)
         elif self._teacher is not None:
-            extra = (self._told(self._teacher, told),)
+            extra = (self._with_inputs(self._teacher, inputs),)
         part = drawn.part(rows)
-        losses = self._objective(self._told(self._forward, told), x0, part.t, part.noise, *extra)
+        losses = self._objective(self._with_inputs(self._forward, inputs), x0, part.t, part.noise, *extra)
         torch.autograd.backward(losses.loss.mean() / self.recipe.accumulate)
         return Losses(*(values.detach() for values in losses))
 
-    def _told(self, call: Callable[..., Tensor], told: dict[str, Tensor]) -> Network:
+    def _with_inputs(self, call: Callable[..., Tensor], inputs: dict[str, Tensor]) -> Network:
         """Returns a network with fixed further arguments."""
 
         def network(x_t: Tensor, t: Tensor) -> Tensor:
             assert self.precision is not None
             with self._autocast(self.precision):
-                out = call(x_t, t.to(self.device), **told)
+                out = call(x_t, t.to(self.device), **inputs)
             return out.float()
 
         return network
@@ -166,11 +166,11 @@ class Trainer:
     def _timed_formats(self) -> dict[Precision, float]:
         """Times passes forwards and backwards that train nothing, in each format."""
         parts = self.processes.count * self.recipe.accumulate
-        x_t, t, told = self.blank(self.recipe.batch_size // parts)  # as many images as a call has
+        x_t, t, inputs = self.blank(self.recipe.batch_size // parts)  # as many images as a call has
 
         def call(precision: Precision) -> None:
             with self._autocast(precision):
-                out = self.network(x_t, t, **told)
+                out = self.network(x_t, t, **inputs)
             torch.autograd.backward(out.float().mean())
             self._forget_gradients()
 
@@ -182,12 +182,12 @@ class Trainer:
         recipe, shape = self.recipe, self.recipe.shown_shape
         x_t = torch.zeros(count, *shape, device=self.device)
         t = torch.zeros(count, dtype=torch.int64, device=self.device)
-        told = {} if recipe.num_classes is None or recipe.trains_classifier else {"labels": t}
-        if size := vector_size(recipe.told):
-            told["vector"] = x_t.new_zeros(count, size)
-        if planes := plane_count(recipe.told):
-            told["planes"] = x_t.new_zeros(count, planes, *shape[1:])
-        return x_t, t, told
+        inputs = {} if recipe.num_classes is None or recipe.trains_classifier else {"labels": t}
+        if size := vector_size(recipe.all_conditions):
+            inputs["vector"] = x_t.new_zeros(count, size)
+        if planes := plane_count(recipe.all_conditions):
+            inputs["planes"] = x_t.new_zeros(count, planes, *shape[1:])
+        return x_t, t, inputs
 
     def _forget_gradients(self) -> None:
         self.network.zero_grad(set_to_none=True)
@@ -199,8 +199,8 @@ class Trainer:
         self.skipped += 1
         self._bad_in_a_row += 1
         if self._bad_in_a_row >= MAX_BAD_STEPS:
-            x0, told = network_inputs(self.recipe, batch, mine, slice(None), self.device)
-            named = {"x0": x0, "t": mine.t, "noise": mine.noise, **told}
+            x0, inputs = network_inputs(self.recipe, batch, mine, slice(None), self.device)
+            named = {"x0": x0, "t": mine.t, "noise": mine.noise, **inputs}
             raise Diverged(
                 f"{MAX_BAD_STEPS} gradients in a row were not finite: lower the learning rate",
                 {name: tensor.cpu() for name, tensor in named.items()},

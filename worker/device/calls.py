@@ -17,14 +17,14 @@ Network = Callable[..., Tensor]
 
 def by_position(checkpoint: Checkpoint, device: torch.device) -> Network:
     """Returns a model's denoiser, moved to a device in the number format of its config, with arguments by position."""
-    names, precision = checkpoint.config.told, precision_on(device, checkpoint.config)
+    names, precision = checkpoint.config.input_names, precision_on(device, checkpoint.config)
     denoiser = prepare(checkpoint.denoiser, device, precision)
     pack_convolutions(denoiser)
 
-    def call(x: Tensor, timesteps: Tensor, *told: Tensor) -> Tensor:
+    def call(x: Tensor, timesteps: Tensor, *inputs: Tensor) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
         with computing(device, precision):
-            out: Tensor = denoiser(x, timesteps, **dict(zip(names, told, strict=True)))
+            out: Tensor = denoiser(x, timesteps, **dict(zip(names, inputs, strict=True)))
         return out
 
     return call
@@ -48,4 +48,4 @@ def example_batch(config: ModelConfig, size: int) -> tuple[Tensor, Tensor, dict[
         "planes": lambda: torch.randn(seen, generator=generator),
         "level": lambda: torch.zeros(size),
     }
-    return x, timesteps, {name: examples[name]() for name in config.told}
+    return x, timesteps, {name: examples[name]() for name in config.input_names}

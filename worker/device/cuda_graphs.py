@@ -15,7 +15,7 @@ from .calls import Network
 log = logging.getLogger(__name__)
 
 WARM_CALLS = 3  # before a recording, in which libraries choose their kernels and allocate what they keep
-STREAMS = 32  # that PyTorch has; it deals them out in turn
+STREAMS = 32  # that PyTorch has; it gives them out in turn
 
 
 class Recording(NamedTuple):

@@ -8,14 +8,13 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from jobs.conditions import uploads_of
 from jobs.contract import Job
 from jobs.errors import JobUnreadable, RequestRefused
 from jobs.moments import check_trace, kept_calls
 
 from ..kinds import WORKER_KINDS
 from ..kinds.base import JobStart
-from ..stepping.condition import tell
+from ..stepping.inputs import add_inputs, check_accepted
 from ..stepping.runner import Runner
 from ..stepping.trajectory import Snapshot, Trajectory, restore_snapshot
 from .cascade import begin_cascade
@@ -140,8 +139,8 @@ def activate(
 
     Args:
         upscaler: the model of the second stage of a cascade, if there is one and this worker has it.
-        sent: the uploaded images, each of shape (C, H, W) in [-1, 1]; after those of its kind, the images of its
-            conditions, as `uploads_of` names them.
+        sent: the uploaded images, each of shape (C, H, W) in [-1, 1]; after those of its kind, those that
+            `SamplingParams.uploads` names.
         attempt: unique name of this try; the images are stored under it.
         snapshot: what an earlier worker stored with `encode_snapshot`.
 
@@ -151,17 +150,14 @@ def activate(
         fit.
     """
     params, config = job.params, runner.checkpoint.config
-    for index in range(params.n):
-        label, told = params.label_of(index), params.conditions_of(index)
-        if not config.accepts(label, params, told=told, guide=params.guide):  # a wrong index would end a GPU's process
-            raise JobUnreadable(f"{job.model} cannot be told class {label} and {', '.join(told) or 'nothing else'} so")
-    if (config.condition is not None) is not job.task.needs_condition:
-        only = "from noise" if job.task.needs_condition else "from an image"
+    check_accepted(job, config)
+    if config.enlarges is not job.task.enlarges:
+        only = "from noise" if job.task.enlarges else "from an image"
         raise JobUnreadable(f"{job.model} draws {only} only")
-    count = len(sent) - len(uploads_of(params, config.conditions))
+    count = len(sent) - len(params.uploads(config))
     start = WORKER_KINDS[job.kind].begin(job, runner, sent[:count])
     for trajectories in (start.answers, start.waited_for):
-        tell(params, config, trajectories, sent[count:])
+        add_inputs(params, config, trajectories, sent[count:])
     _keep(job, runner, start)
     if job.task.second_stage is not None:
         start = begin_cascade(job, start, upscaler)
@@ -175,7 +171,7 @@ def activate(
 
 
 def _keep(job: Job, runner: Runner, start: JobStart) -> None:
-    """Tells the answers after which of their calls to keep a moment for the trace, or for the film."""
+    """Notes in the answers after which of their calls they keep a moment, for the trace or for the film."""
     n, steps = len(start.answers), len(start.answers[0].plan)
     try:
         check_trace(job.trace, n=n, steps=steps, shape=runner.checkpoint.config.shape)

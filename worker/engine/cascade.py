@@ -1,4 +1,4 @@
-"""The worker's part of a cascade: the ends of a job's trajectories become the conditions of others."""
+"""The worker's part of a cascade: the ends of a job's trajectories become the images that others enlarge."""
 
 from jobs.cascade import enlarging_seed
 from jobs.contract import Job
@@ -8,7 +8,7 @@ from model.noise import draw_noise, image_generator
 from model.transfers import upload
 
 from ..kinds.base import JobStart
-from ..stepping.condition import make_condition, told_of
+from ..stepping.inputs import enlarged_inputs, inputs_of_image, joined
 from ..stepping.runner import Runner
 from ..stepping.trajectory import Trajectory
 
@@ -26,7 +26,7 @@ def begin_cascade(job: Job, first: JobStart, upscaler: Runner | None) -> JobStar
         raise JobUnreadable(f"this worker has no model {stage.model}")
     checkpoint, shape = upscaler.checkpoint, first.answers[0].x.shape
     config = checkpoint.config
-    if config.condition_shape != tuple(shape) or not config.accepts(None):
+    if config.small_shape != tuple(shape) or not config.accepts(None):
         raise JobUnreadable(f"{stage.model} does not enlarge images of {tuple(shape)}")
     if job.trace:
         raise JobUnreadable("a cascade keeps no trace")
@@ -37,14 +37,15 @@ def begin_cascade(job: Job, first: JobStart, upscaler: Runner | None) -> JobStar
         for generator, x in zip(generators, upload(draw_noise(generators, config.shape), upscaler.device), strict=True)
     ]
     for answer in answers:
-        answer.told = told_of(config, None, {}, upscaler.device)
-    noises = draw_noise(generators, config.condition_shape)
+        answer.inputs = inputs_of_image(config, None, {}, upscaler.device)
+    noises = draw_noise(generators, config.small_shape)
 
     def begin_answers() -> None:
         for small, answer, noise in zip(first.answers, answers, noises, strict=True):
-            if answer.condition is None:  # also where a snapshot says that the answer has begun
+            if "level" not in answer.inputs:  # also where a snapshot says that the answer has begun
                 # As a PNG of the small image would have it, so that it can be sent to /upscale instead.
                 image = from_levels(to_uint8(small.x[None].cpu()))[0]
-                answer.condition, answer.ready = make_condition(image, stage.augmentation, noise, answer.x), True
+                small_image = enlarged_inputs(image, stage.augmentation, noise, answer.x)
+                answer.inputs, answer.ready = joined(small_image, answer.inputs), True
 
     return JobStart(answers, first.answers, begin_answers, upscaler)

@@ -89,9 +89,9 @@ class StepEngine:
                 self._since_background.pop(runner, None)
             self.last_step = time.monotonic()
         seconds = time.perf_counter() - begun  # the jobs of each model wait for all of them
-        for runner, steps in image_steps.items():
-            if steps:
-                runner.slowness.note(seconds, expected=max(steps / runner.rate, runner.step_seconds))
+        for runner, made in image_steps.items():
+            if made:
+                runner.slowness.note(seconds, expected=max(made / runner.rate, runner.step_seconds))
         self.last_step = time.monotonic()
         self._turn += 1
 

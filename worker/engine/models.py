@@ -39,7 +39,7 @@ class Refused:
     """A folder that could not be loaded."""
 
     reason: str
-    version: str | None  # of the model in it; None if that could not be told
+    version: str | None  # of the model in it; None if that is unknown
 
 
 @dataclass(frozen=True)
@@ -196,10 +196,10 @@ def newer_models(
 
 
 def _version(folder: Path) -> str | None:
-    """Returns the version of the model in a folder; None if that cannot be told."""
+    """Returns the version of the model in a folder; None if that is unknown."""
     try:
         return read_version(folder, read_config(folder))
-    except Exception:  # of whatever kind: to load the folder fails as well, and tells why
+    except Exception:  # of whatever kind: to load the folder fails as well, and says why
         return None
 
 

@@ -92,7 +92,7 @@ def encode_images(active: ActiveJob) -> list[bytes]:
 def trace_arrays(active: ActiveJob) -> dict[str, Array]:
     """Returns the trace of a finished job; empty if it has none.
 
-    `timesteps` and `alphas_cumprod`, float64 of shape (K,), tell how noisy x_t is at each moment (`levels_after`).
+    `timesteps` and `alphas_cumprod`, float64 of shape (K,), say how noisy x_t is at each moment (`levels_after`).
     `x_t` and `x_0`, float32 of shape (N, K, H, W, C), are the states and the predicted clean images of each image.
     """
     calls = active.job.trace

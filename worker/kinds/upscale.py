@@ -1,4 +1,4 @@
-"""Jobs that draw images from an image, by a conditional model."""
+"""Jobs that draw images from an image, by a model that enlarges."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from jobs.contract import Job
 from jobs.kinds.upscale import Upscaling
 from model.noise import draw_noise
 
-from ..stepping.condition import make_condition
+from ..stepping.inputs import enlarged_inputs
 from ..stepping.runner import Runner
 from .base import JobStart, WorkerKind, expect, generators_of, plan_of, trajectories
 
@@ -16,13 +16,13 @@ from .base import JobStart, WorkerKind, expect, generators_of, plan_of, trajecto
 def begin(job: Job, runner: Runner, images: Sequence[Tensor]) -> JobStart:
     assert isinstance(job.task, Upscaling)
     config = runner.checkpoint.config
-    assert config.condition_shape is not None
-    (image,) = expect(images, config.condition_shape)
+    assert config.small_shape is not None
+    (image,) = expect(images, config.small_shape)
     plan, generators = plan_of(job, runner), generators_of(job)
     starts = draw_noise(generators, config.shape)
     begun = trajectories(runner, plan, generators, starts)
-    for trajectory, noise in zip(begun, draw_noise(generators, config.condition_shape), strict=True):
-        trajectory.condition = make_condition(image, job.task.augmentation, noise, trajectory.x)
+    for trajectory, noise in zip(begun, draw_noise(generators, config.small_shape), strict=True):
+        trajectory.inputs = enlarged_inputs(image, job.task.augmentation, noise, trajectory.x)
     return JobStart(begun)
 
 

@@ -5,7 +5,6 @@ import re
 
 from torch import Tensor
 
-from jobs.conditions import uploads_of
 from jobs.contract import TASK, Job
 from jobs.errors import JobUnreadable
 from jobs.redis.job_records import JobRecord
@@ -55,7 +54,7 @@ def read_job(record: JobRecord, models: Models, store: ResultStore, *, attempt: 
     upscaler = more[0] if more else None
     if job.planes != (upscaler or runner).checkpoint.config.shape.planes:
         raise JobUnreadable(f"{job.models[-1]} has another number of channels than when the job was accepted")
-    hashes = [picture.sha256 for picture in job.pictures] + uploads_of(job.params, runner.checkpoint.config.conditions)
+    hashes = [picture.sha256 for picture in job.pictures] + job.params.uploads(runner.checkpoint.config)
     sent = [_sent(job, each, store) for each in hashes]
     snapshot = None if record.is_fresh else store.snapshot(job.id)
     active = activate(job, runner, upscaler=upscaler, sent=sent, attempt=attempt, snapshot=snapshot)

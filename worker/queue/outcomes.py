@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 class Outcomes:
-    """Ends jobs: tells RQ, front ends, the writers, the counters, and `spans`, which are None without traces."""
+    """Ends jobs: informs RQ, front ends, the writers, the counters, and `spans`, which are None without traces."""
 
     def __init__(
         self, rq: RqBase, reporter: Reporter, writers: Writers, metrics: WorkerMetrics, spans: JobSpans | None = None
@@ -104,7 +104,7 @@ class Outcomes:
             self._ended_unstarted(claim.record, end.state)
 
     def give_up(self, records: Iterable[JobRecord]) -> None:
-        """Cleans up after jobs that no worker will run any more; RQ has been told that they failed."""
+        """Cleans up after jobs that no worker will run any more; RQ knows that they failed."""
         for record in records:
             self._rq.retry_until_deadline(partial(self._reporter.changed, record.id))
             self._ended_unstarted(record, JobState.FAILED)

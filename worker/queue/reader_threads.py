@@ -52,7 +52,7 @@ class JobReaders:
     Args:
         outcomes: ends the jobs that cannot be read.
         store: the store that jobs are read from; its deadlines end a read that hangs.
-        tell: function that receives each result, called in a reader thread; it must not block.
+        report: function that receives each result, called in a reader thread; it must not block.
         bind: binds a job whose second model is missing to another version of it, if nobody holds its own.
         store_wait: seconds for which a job may be put off at least because of the store.
 
@@ -66,7 +66,7 @@ class JobReaders:
         outcomes: Outcomes,
         store: ResultStore,
         models: Models,
-        tell: Callable[[JobRead], None],
+        report: Callable[[JobRead], None],
         *,
         bind: Callable[[Job, Models], None],
         store_wait: float,
@@ -77,7 +77,7 @@ class JobReaders:
         self._outcomes = outcomes
         self._store = store
         self._models = models
-        self._tell = tell
+        self._report = report
         self._bind = bind
         self._store_wait = store_wait
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="readers", initializer=use_one_core)
@@ -149,7 +149,7 @@ class JobReaders:
             event = JobRead(claim, read_job(claim.record, models, self._store, attempt=claim.execution))
         except Exception as error:
             event = JobRead(claim, error=error)
-        self._tell(event)
+        self._report(event)
 
     def _put_off(self, claim: Claim, error: Exception) -> None:
         """Returns a job to the end of its queue, or fails it if it has been put off for as long as it may run.

@@ -52,7 +52,7 @@ class Recovery:
         for queue in queues:
             running, popped = running_key(queue), popped_key(queue)
             for entry, expires_at in reversed(marks[running]):
-                left = expires_at - time.time()  # of a worker whose clock is far ahead it tells nothing
+                left = expires_at - time.time()  # of a worker whose clock is far ahead it says nothing
                 if not 0 < left <= EXECUTION_TTL and self._seen[running, entry][1] >= SILENT_SECONDS:
                     given_up += self._take(queue, entry, expires_at)
             for entry, _ in marks[popped]:

@@ -6,7 +6,7 @@
     writer threads   encode images and write to the result store (`worker.queue.writers`)
 
 The other threads send events to one inbox of the main thread. A result is stored first, and the first attempt that
-stores one wins. Then the fence is checked, and then RQ is told. Each step can be repeated, as often as Redis goes away.
+stores one wins. Then the fence is checked, then RQ is informed. Each step can be repeated, as often as Redis goes away.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ SWEEP_MARGIN = 60.0  # images are a little older than the end of their job, from
 
 
 class EngineWorker(RqBase):
-    """Serves the queues of all its models until it is told to stop.
+    """Serves the queues of all its models until it has to stop.
 
     Args:
         follower: loads the models, those at the start and newer ones.
@@ -108,7 +108,7 @@ class EngineWorker(RqBase):
         self.give_up_at = self._stop_at + GIVE_UP_SECONDS
 
     def run(self) -> None:
-        """Serves until the worker is told to stop and holds no jobs.
+        """Serves until the worker has to stop and holds no jobs.
 
         Raises:
             EngineStalled: if the engine's thread ended by itself; other workers take over the jobs.

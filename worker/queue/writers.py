@@ -45,21 +45,21 @@ class Released:
 class Writers:
     """Threads that write to the store and publish previews.
 
-    They `tell` each event by a function that must not block. A result waits for the store for `store_wait` seconds.
+    They `report` each event by a function that must not block. A result waits for the store for `store_wait` seconds.
     """
 
     def __init__(
-        self, store: ResultStore, client: redis.Redis, tell: Callable[[Stored | Released], None], *, store_wait: float
+        self, store: ResultStore, client: redis.Redis, report: Callable[[Stored | Released], None], *, store_wait: float
     ) -> None:
         self._store = store
         self._store_wait = store_wait
         self._client = client
-        self._tell = tell
+        self._report = report
         self._results = ThreadPoolExecutor(THREADS, thread_name_prefix="results", initializer=use_one_core)
         self._waiting = WaitingResults(
             store,
             retry=lambda result: self._results.submit(self._try_to_store, result),
-            give_up=lambda active, error: tell(Stored(active, error=error)),
+            give_up=lambda active, error: report(Stored(active, error=error)),
         )
         # A single thread writes the snapshots of a job in order, and none after the job's snapshot was deleted.
         self._snapshots = ThreadPoolExecutor(1, thread_name_prefix="snapshots", initializer=use_one_core)
@@ -105,7 +105,7 @@ class Writers:
         try:
             result = Unstored(active, encode_result(active), until=time.monotonic() + self._store_wait)
         except Exception as error:
-            self._tell(Stored(active, error=error))
+            self._report(Stored(active, error=error))
             return
         if self._waiting:
             self._waiting.add(result)  # a store that hangs would hold this thread
@@ -120,7 +120,7 @@ class Writers:
             return
         except Exception as error:
             stored = Stored(result.active, error=error)
-        self._tell(stored)
+        self._report(stored)
 
     def _do_snapshot(self, event: Snapped) -> None:
         job, run = event.active.job, event.active.run_sha256
@@ -130,7 +130,7 @@ class Writers:
         )
         self._saving.discard(event.active)
         if event.released:
-            self._tell(Released(event.active))
+            self._report(Released(event.active))
 
     def _do_sweep(self, max_age: float) -> None:
         if not self._sweeping.acquire(blocking=False):

@@ -98,7 +98,7 @@ class Runner:
         self.network_calls = 0
         self.slowness = Slowness()
         self.on_step: Callable[[int, int, float], None] = lambda rows, bucket, seconds: None
-        self._told = checkpoint.config.told
+        self._input_names = checkpoint.config.input_names
         self._timer = CallTimer(device)
         if device.type == "cpu":
             keep_freed_memory()
@@ -187,8 +187,8 @@ class Runner:
     def _predict(self, x: Tensor, timesteps: Tensor, trajectories: Sequence[Trajectory]) -> Tensor:
         """Returns the network's outputs, guided where a row has a scale (`model.guidance`); a learned variance stays.
 
-        Without a weaker network the base is the network's output with less told, for which guided images occur twice in
-        the same call.
+        Without a weaker network the base is the network's output with `base_inputs`, for which guided images occur
+        twice in the same call.
         """
         indices = [i for i, t in enumerate(trajectories) if t.scale != 1.0]
         arguments = (x, timesteps, *self._arguments(trajectories))
@@ -207,20 +207,13 @@ class Runner:
         return out
 
     def _arguments(self, trajectories: Sequence[Trajectory], *, as_base: bool = False) -> list[Tensor]:
-        """Returns the network's arguments except x_t and t, as `ModelConfig.told` names them.
+        """Returns the network's arguments except x_t and t, as `ModelConfig.input_names` names them.
 
         Args:
             as_base: whether the network is the base of guidance.
         """
-        none = len(self.checkpoint.config.classes or ())
-        told = [t.base if as_base else t.told for t in trajectories]
-        make = {
-            "labels": lambda: torch.tensor([none if each.label is None else each.label for each in told]),
-            "vector": lambda: torch.stack([each.vector for each in told if each.vector is not None]),
-            "planes": lambda: torch.stack([t.planes(each) for t, each in zip(trajectories, told, strict=True)]),
-            "level": lambda: torch.tensor([t.condition.level for t in trajectories if t.condition is not None]),
-        }
-        return [make[name]() for name in self._told]
+        inputs = [t.base_inputs if as_base else t.inputs for t in trajectories]
+        return [torch.stack([each[name] for each in inputs]) for name in self._input_names]
 
     def _gradient(
         self, x: Tensor, timesteps: Tensor, rows: Tensor, trajectories: Sequence[Trajectory]
@@ -229,7 +222,7 @@ class Runner:
         indices = rows[:, Column.G].nonzero().flatten()
         if not len(indices):
             return None
-        labels = torch.tensor([trajectories[i].told.label for i in indices.tolist()])
+        labels = torch.stack([trajectories[i].inputs["labels"] for i in indices.tolist()])
         assert self._classifier is not None
         guided = upload(indices, x.device)
         wanted = self._classifier(x[guided], timesteps[indices], labels)
@@ -248,8 +241,8 @@ class Runner:
 
 
 def _example(checkpoint: Checkpoint, size: int, device: torch.device) -> list[Tensor]:
-    x, timesteps, told = example_batch(checkpoint.config, size)
-    return [each.to(device) for each in (x, timesteps, *told.values())]
+    x, timesteps, inputs = example_batch(checkpoint.config, size)
+    return [each.to(device) for each in (x, timesteps, *inputs.values())]
 
 
 def _gradient_of(classifier: Classifier, device: torch.device, precision: Precision) -> Network:

@@ -1,6 +1,6 @@
 """The slowness of a model's steps, relative to their measured time."""
 
-KEPT = 0.95  # of what earlier steps told, after each step: the last twenty decide
+KEPT = 0.95  # of what earlier steps showed, after each step: the last twenty decide
 
 
 class Slowness:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from jobs.moments import film_size
 from model.ddrm import Restoration
+from model.network_inputs import NetworkInputs
 from model.plans.plan import Plan
 from model.transfers import download, upload
 
@@ -24,26 +25,6 @@ class Moment(NamedTuple):
     x: Tensor | None = None  # x_t, if the call is traced
 
 
-class Condition(NamedTuple):
-    """The condition of a network: pixels in the size of x_t, and the level of the noise in them."""
-
-    pixels: Tensor
-    level: float
-
-
-class Told(NamedTuple):
-    """What a network is told about an image besides x_t, t and the image that it enlarges."""
-
-    label: int | None = None  # class index, of the network or of the classifier that guides it; None is no class
-    # its choices, numbers and vectors, shape (V,), on the CPU; None for a network that takes none
-    vector: Tensor | None = None
-    # its maps and images, shape (P, H, W), on the device; None for a network that takes none
-    planes: Tensor | None = None
-
-
-NOTHING = Told()
-
-
 @dataclass(eq=False)
 class Trajectory:
     """The state of one image."""
@@ -56,22 +37,15 @@ class Trajectory:
     row: int = 0  # index of the next row of the plan; len(plan) when finished
     restoration: Restoration | None = None  # the measurement that the image has to agree with, if there is one
     ready: bool = True  # whether it can step; it cannot as long as other trajectories have to end first
-    # the condition of the network; None for an unconditional network, and until it is known
-    condition: Condition | None = None
     weight: int = 1  # the image-steps of the job that one of its network calls counts as
-    told: Told = NOTHING  # what the network is told
-    base: Told = NOTHING  # what the network is told as the base of guidance, if it has no weaker network for that
+    # The inputs of the network, and those of the base of guidance without a weaker network: without dimension B.
+    inputs: NetworkInputs = field(default_factory=dict)
+    base_inputs: NetworkInputs = field(default_factory=dict)
     # the network calls after which a moment is kept, and whether the trace names each (`jobs.moments.kept_calls`)
     keeps: Mapping[int, bool] = field(default_factory=dict)
     # the moments after those of them that are done. Replaced when one is added, never changed in place. Snapshots hold
     # those of the trace only.
     moments: tuple[Moment, ...] = ()
-
-    def planes(self, told: Told) -> Tensor:
-        """Returns the planes that the network sees with x_t if it is told this, shape (P, H, W)."""
-        parts = [None if self.condition is None else self.condition.pixels, told.planes]
-        seen = [part for part in parts if part is not None]
-        return seen[0] if len(seen) == 1 else torch.cat(seen)
 
     @property
     def finished(self) -> bool:
@@ -81,7 +55,7 @@ class Trajectory:
     def scale(self) -> float:
         """Scale of guidance without a classifier in its next step; 1 is off.
 
-        Any other needs a second call: of the weaker network, or of the network that is told less.
+        Any other needs a second call: of the weaker network, or of the network with `base_inputs`.
         """
         return self.plan.scales[self.row]
 
@@ -174,7 +148,7 @@ def encode_snapshot(snapshot: Snapshot, run_sha256: str) -> bytes:
         "run": torch.frombuffer(bytearray.fromhex(run_sha256), dtype=torch.uint8),
     }
     traced = [moment for moments in snapshot.traced for moment in moments]
-    if traced:  # of all trajectories in their order; the rows tell how many each has
+    if traced:  # of all trajectories in their order; the rows say how many each has
         tensors["traced_x"] = torch.stack(download([each.x for each in traced if each.x is not None]))
         tensors["traced_x0"] = torch.stack(download([each.x0 for each in traced]))
     return save(tensors)
@@ -188,7 +162,7 @@ def restore_snapshot(data: bytes, trajectories: Sequence[Trajectory], run_sha256
     try:
         tensors = load(data)
         run, rows = bytes(tensors["run"].tolist()).hex(), tensors["rows"].tolist()
-        x, x0, x0_before = (_parted(tensors[name], trajectories) for name in STATE)
+        x, x0, x0_before = (_split(tensors[name], trajectories) for name in STATE)
         traced = [*zip(tensors.get("traced_x0", ()), tensors.get("traced_x", ()), strict=True)]
         # Cloned, because a view into the file's bytes is not aligned.
         states = [torch.Generator().set_state(state.clone()).get_state() for state in tensors["generators"]]
@@ -220,7 +194,7 @@ def _joined(tensors: Sequence[Tensor]) -> Tensor:
     return torch.cat([tensor.flatten() for tensor in download(tensors)])
 
 
-def _parted(numbers: Tensor, trajectories: Sequence[Trajectory]) -> list[Tensor]:
+def _split(numbers: Tensor, trajectories: Sequence[Trajectory]) -> list[Tensor]:
     """Returns the tensors of `_joined`, in the shapes and on the device of the trajectories.
 
     Raises RuntimeError if there are more or fewer numbers.

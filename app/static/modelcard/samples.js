@@ -1,5 +1,5 @@
 // The samples of a model: the pictures of its sheet, by class or by the value of a condition. Each can be drawn again: a sheet
-// says how its samples were drawn, and those of before are from the seeds 0 … 63 with the classes in turn.
+// says how its samples were drawn, and older sheets are from the seeds 0 … 63 with the classes in turn.
 
 import { request } from "../api.js";
 import { el } from "../dom.js";
@@ -20,8 +20,8 @@ export async function samplesOf({ name, classes, conditions }, close) {
   if (cells.length < COUNT) return figureOf(name, "sheet", t("samples", name));
   const samples = (await samplingOf(name)) ?? cells.map((_, seed) => ({ seed, label: classes && seed % classes.length }));
   const buttons = samples.map((sample, index) => {
-    const told = Object.entries(sample.conditions ?? {}).map(([key, value]) => `${key.replaceAll("_", " ")} ${value}`);
-    const words = [`${t("seed")} ${sample.seed}`, classes?.[sample.label], ...told].filter(Boolean).join(", ");
+    const conditions = Object.entries(sample.conditions ?? {}).map(([key, value]) => `${key.replaceAll("_", " ")} ${value}`);
+    const words = [`${t("seed")} ${sample.seed}`, classes?.[sample.label], ...conditions].filter(Boolean).join(", ");
     const button = el("button", { type: "button", className: "sample", title: words, "aria-label": words }, cells[index]);
     button.addEventListener("click", () => (close(), draw(name, sample)));
     return button;

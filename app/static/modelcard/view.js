@@ -1,4 +1,4 @@
-// What is known of a model, told as a story: its samples, how good it is and how long that takes, how it was trained, and its
+// What is known of a model, as a story: its samples, how good it is and how long that takes, how it was trained, and its
 // own description.
 
 import { request } from "../api.js";

@@ -24,7 +24,7 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 def is_diffusers(folder: Path) -> bool:
     """Returns whether a folder holds a pipeline or a network of diffusers, usable or not.
 
-    Raises CheckpointUnreadable if the disk does not tell.
+    Raises CheckpointUnreadable if the disk does not say.
     """
     if is_file(folder / INDEX) or is_file(folder / "unet" / CONFIG):
         return True

@@ -145,9 +145,9 @@ def scheduler_to_diffusers(config: ModelConfig) -> dict[str, Any]:
     """Returns the scheduler_config.json of a DDPMScheduler for a model that draws noise, else that of a DDIMScheduler.
     Of a flow it is that of a FlowMatchEulerDiscreteScheduler.
 
-    diffusers' pipelines for unconditional images have these two of our samplers; the others are their solvers of higher
-    order. The config lacks the arguments that diffusers takes per call: the number of steps, the eta of DDIM, and
-    `use_clipped_model_output`, which is the negation of our `keep_eps`.
+    diffusers' pipelines for images without classes have these two of our samplers; the others are their solvers of
+    higher order. The config lacks the arguments that diffusers takes per call: the number of steps, the eta of DDIM,
+    and `use_clipped_model_output`, which is the negation of our `keep_eps`.
 
     Raises CheckpointError if diffusers cannot use the model; the message names the field at fault.
     """

@@ -1,4 +1,4 @@
-"""Parts of a U-Net at full resolution: a decoder behind a pixel-unshuffle stem, and a short cut from a condition."""
+"""Parts of a U-Net at full resolution: a decoder behind a pixel-unshuffle stem, and a short cut from planes."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -68,14 +68,14 @@ class PixelHead(nn.Module):
 
 
 class LinearSkip(nn.Module):
-    """Mixes the channels of x_t and the condition in each pixel, by a matrix that the time embedding makes.
+    """Mixes the channels of x_t and the planes in each pixel, by a matrix that the time embedding makes.
 
-    Where the condition nearly is the image, most of what a network has to predict is such a mixture: at high noise, v
-    is nearly the condition times -1. A network that only has to add the rest converges much faster (Kim et al. 2016,
+    Where the planes nearly are the image, most of what a network has to predict is such a mixture: at high noise, v
+    is nearly the planes times -1. A network that only has to add the rest converges much faster (Kim et al. 2016,
     section 3.2). Starts as zero.
 
     Args:
-        in_channels: channels of x_t and the condition together.
+        in_channels: channels of x_t and the planes together.
         out_channels: channels of the prediction.
         emb_dim: length of the time embedding.
     """
@@ -91,7 +91,7 @@ class LinearSkip(nn.Module):
         """Returns shape (B, out_channels, H, W).
 
         Args:
-            x: x_t and the condition, shape (B, in_channels, H, W).
+            x: x_t and the planes, shape (B, in_channels, H, W).
             emb: time embedding, shape (B, emb_dim).
         """
         matrix = self.emb_proj(F.silu(emb)).view(-1, *self.shape, 1, 1)

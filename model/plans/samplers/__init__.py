@@ -30,7 +30,7 @@ class Sampler:
 SAMPLERS: dict[str, Sampler] = {
     "ddpm": Sampler("ddpm", has_variance=True, always_noisy=True),
     "ddim": Sampler("ddim", most_eta=1.0),
-    # In few calls the last of trailing lies in much noise, T / steps, where the finest details cannot be told.
+    # In few calls the last of trailing lies in much noise, T / steps, where the finest details cannot be seen.
     "dpmpp": Sampler("dpmpp", spacing="exponential", most_eta=MOST_ETA),
     "dpmpp_3m": Sampler("dpmpp_3m", spacing="exponential"),
     "unipc": Sampler("unipc", spacing="exponential"),

@@ -11,7 +11,7 @@ from .transition import Options, Transition, log_snr
 def dpmpp_3m(chain: NoiseSchedule, options: Options) -> list[Transition]:
     """x' = (sigma'/sigma) x_t + alpha' ((1 - e^-h) x0 + ((e^-h - 1) / h + 1) D1 - ((e^-h - 1 + h) / h^2 - 1/2) D2).
 
-    h is the step in lambda. As the x0 of three calls tell them, D1 is the first derivative of x0 in lambda times h, and
+    h is the step in lambda. From the x0 of three calls, D1 is the first derivative of x0 in lambda times h, and
     D2 half the second one times h^2, with the weights of the authors' code and diffusers. The first step is of first
     order. The second one and that before the last are of second order, in the form of DPM-Solver++(2M). The last one
     ends at sigma = 0, where x' = x0.

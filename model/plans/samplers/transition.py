@@ -65,7 +65,7 @@ class LogSnr(NamedTuple):
     lam: list[float]  # lambda = ln(alpha / sigma); minus infinity where nothing is left of the image
 
     def order(self, level: int, highest: int) -> int:
-        """Returns the order of the step that leaves a level: one more than the calls before it that tell a slope.
+        """Returns the order of the step that leaves a level: one more than the calls before it that give a slope.
 
         It is at most one more than the calls that follow, as the last steps are the longest in lambda.
         """

@@ -13,7 +13,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from app.encoders import FRAME_MILLISECONDS, SHEET_GAP, Result, describe
 from app.formats import Format
-from app.http.conditional import matches
+from app.http.revalidation import matches
 from jobs.contract import ImageFile, Job, Manifest, Picture
 from jobs.images.npz import encode_npz
 from jobs.kinds.interpolate import Interpolation
@@ -133,7 +133,7 @@ def test_the_ends_are_not_among_the_pictures_of_an_archive() -> None:
     assert render(Format.ZIP, manifest, pngs, ends=[png(250), png(200)]) == render(Format.ZIP, manifest, pngs)
 
 
-def test_what_was_sent_is_told_by_its_hash() -> None:
+def test_what_was_sent_is_named_by_its_hash() -> None:
     manifest, _ = job_of(2)
     assert "task" not in describe(manifest)
     task = Interpolation(shares=(0.2, 0.8), depth=9)

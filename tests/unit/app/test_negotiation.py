@@ -72,7 +72,7 @@ def test_images_that_are_no_pngs_are_arrays_unless_accept_excludes_them(accept: 
 
 
 @pytest.mark.parametrize("accept", ["image/png", "image/*", "application/zip", "*/*;q=0"])
-def test_what_no_array_satisfies_is_told_what_would(accept: str) -> None:
+def test_what_no_array_satisfies_learns_what_would(accept: str) -> None:
     with pytest.raises(NotAcceptable, match="Images of 4 channels are not PNGs: accept application/x-npz or"):
         Accept(accept).choose(4)
 

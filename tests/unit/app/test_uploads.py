@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from app.errors import BodyTooLarge, InvalidRequest, MalformedBody, NotMultipart, Overloaded, UploadRefused
 from app.http.multipart import FormReader
-from app.requests.uploads import DECODERS, JSON, MAX_BODIES, MAX_WAITING, SENT, Uploads, request_body
+from app.requests.uploads import DECODERS, JSON, MAX_BODIES, MAX_WAITING, Uploads, request_body
 from jobs.errors import BadImage, ImageRefused, UnsupportedFormat
 from jobs.images.arrays import SentImage
 from tests.pictures import multipart, saved
@@ -65,10 +65,10 @@ def test_a_json_body_counts_as_memory_for_as_long_as_it_is_used() -> None:
     async def check() -> None:
         async with AsyncExitStack() as others, AsyncExitStack() as mine:
             holder = request(content_type=JSON)
-            holder.scope[SENT] = {"image": await mine.enter_async_context(uploads.read_whole(request(PNG), bytes))}
+            sent = {"image": await mine.enter_async_context(uploads.read_whole(request(PNG), bytes))}
             for _ in range(MAX_BODIES - 1):
                 await others.enter_async_context(uploads.read_whole(request(PNG), bytes))
-            assert await uploads.read(holder, ONE) == {"image": (3, 2)}
+            assert await uploads.read(holder, ONE, sent=sent) == {"image": (3, 2)}
             with pytest.raises(Overloaded):
                 await others.enter_async_context(uploads.read_whole(request(PNG), bytes))
             await mine.aclose()

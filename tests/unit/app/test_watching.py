@@ -65,7 +65,7 @@ def test_one_who_stops_asking_leaves_the_others_their_answer() -> None:
     assert asyncio.run(scenario()) == 7
 
 
-def test_a_stream_tells_what_its_client_does_not_know() -> None:
+def test_a_stream_sends_what_its_client_does_not_know() -> None:
     async def news() -> AsyncIterator[Event]:
         for event in (
             Event("progress", "1", "a"),

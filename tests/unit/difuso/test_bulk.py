@@ -102,7 +102,7 @@ def read(path: Path) -> dict[str, np.ndarray[Any, Any]]:
         return {name: file[name] for name in file}
 
 
-def test_image_i_is_told_the_value_of_its_own_number() -> None:
+def test_image_i_has_the_value_of_its_own_number() -> None:
     ages = [float(age) for age in range(40)]
     asked = query(condition=["style:0.5,1", *(f"age:{age}" for age in ages)], label=["b"])
     bulk = bulk_of(asked, PAINTER, kept_seed=5)

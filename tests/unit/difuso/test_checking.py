@@ -69,7 +69,7 @@ def test_weights_that_pytorch_makes_at_each_call_are_no_fault(tmp_path: Path) ->
     assert status == 0, said
 
 
-def test_what_a_network_ignores_is_told(tmp_path: Path) -> None:
+def test_what_a_network_ignores_is_reported(tmp_path: Path) -> None:
     save_model(tmp_path / "mine", "Random", classes=CLASSES)
     status, said = check(tmp_path, "mine")
     assert status == 1

@@ -1,4 +1,4 @@
-"""What is told in one line, and what keeps its traceback."""
+"""What is said in one line, and what keeps its traceback."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from difuso.extras import extra_with, installing
         (SafetensorError("I/O error: No space left on device (os error 28)"), "No space left on device"),
     ],
 )
-def test_what_the_machine_lacks_is_told_in_one_line(error: Exception, message: str) -> None:
+def test_what_the_machine_lacks_is_said_in_one_line(error: Exception, message: str) -> None:
     with pytest.raises(UserError) as refused, machine_errors():
         raise error
     assert message in str(refused.value)

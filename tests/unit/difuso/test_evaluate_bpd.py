@@ -151,7 +151,7 @@ def test_models_that_the_data_do_not_fit_are_refused(pictures: Path, tmp_path: P
     labelled = ModelConfig(network=replace(TINY, num_classes=2, null_class=False), image_size=16, classes=("a", "b"))
     for name, config in {"grey": grey, "labelled": labelled}.items():
         save_checkpoint(tmp_path / name, config, build_network(config.network))
-    with pytest.raises(UserError, match="must be told something of every image"):
+    with pytest.raises(UserError, match="this model needs conditions"):
         evaluate(tmp_path, tmp_path / "out", "--model", "labelled", "--data", pictures)
     with pytest.raises(UserError, match="this model's images are not: give a folder"):
         evaluate(tmp_path, tmp_path / "out", "--model", "grey")
@@ -159,21 +159,21 @@ def test_models_that_the_data_do_not_fit_are_refused(pictures: Path, tmp_path: P
 
 
 @pytest.mark.usefixtures("unplotted")
-def test_a_model_with_conditions_is_told_nothing(tmp_path: Path) -> None:
+def test_a_model_with_conditions_gets_none(tmp_path: Path) -> None:
     network = replace(TINY, vector_size=3, num_classes=2)
     conditions = {"hair": Choice(("short", "long"), null=True)}
     config = ModelConfig(network=network, image_size=16, classes=("a", "b"), conditions=conditions)
     Image.new("RGB", (16, 16)).save(tmp_path / "black.png")
-    save_checkpoint(tmp_path / "models" / "told", config, awake(build_network(network)))
+    save_checkpoint(tmp_path / "models" / "conditional", config, awake(build_network(network)))
     found = evaluate(tmp_path / "models", tmp_path / "out", "--data", tmp_path, "--steps", 2)[1]
-    model = load_checkpoint(tmp_path / "models" / "told")
-    chosen: dict[str, Any] = {"batch_size": 1, "seed": 0, "device": torch.device("cpu"), "tell": lambda share: None}
+    model = load_checkpoint(tmp_path / "models" / "conditional")
+    chosen: dict[str, Any] = {"batch_size": 1, "seed": 0, "device": torch.device("cpu"), "report": lambda share: None}
     levels = visit_levels(model.schedule, "linspace", 2)
     bound = variational_bound(model, np.zeros((1, 16, 16, 3), np.uint8), levels, **chosen)
     assert found["vlb_of_each_image"] == pytest.approx(bound.total.tolist())
     needed = replace(config, conditions={"hair": Choice(("short", "long"))})
-    save_checkpoint(tmp_path / "models" / "told", needed, model.network)
-    with pytest.raises(UserError, match="must be told something of every image"):
+    save_checkpoint(tmp_path / "models" / "conditional", needed, model.network)
+    with pytest.raises(UserError, match="this model needs conditions"):
         evaluate(tmp_path / "models", tmp_path / "out", "--data", tmp_path, "--steps", 2)
 
 
@@ -189,7 +189,7 @@ def test_a_network_that_answers_nan_has_no_bound(models_dir: Path) -> None:
             batch_size=1,
             seed=0,
             device=torch.device("cpu"),
-            tell=lambda share: None,
+            report=lambda share: None,
         )
 
 
@@ -197,7 +197,7 @@ def test_progress_reaches_its_end_once_per_call(models_dir: Path) -> None:
     checkpoint, given = load_checkpoint(models_dir / "tiny"), list[float]()
     levels = visit_levels(checkpoint.schedule, "linspace", 2)
     images = np.zeros((3, 16, 16, 3), np.uint8)
-    variational_bound(checkpoint, images, levels, batch_size=2, seed=0, device=torch.device("cpu"), tell=given.append)
+    variational_bound(checkpoint, images, levels, batch_size=2, seed=0, device=torch.device("cpu"), report=given.append)
     assert given == pytest.approx([2 / 6, 4 / 6, 5 / 6, 1.0])
 
 

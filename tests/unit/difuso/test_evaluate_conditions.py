@@ -74,7 +74,7 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def run(recipe: Path, *arguments: object, command: str = "conditions") -> str:
     where = ("--models-dir", recipe.parent / "models", "--out", recipe.parent / "out")
-    data = ("--data" if command == "conditions" else "--told", recipe)
+    data = ("--data" if command == "conditions" else "--conditions", recipe)
     words = ["evaluate", command, *map(str, (*data, *where, *arguments))]
     result = CliRunner().invoke(cli.app, words, catch_exceptions=False)
     assert result.exit_code == 0, result.output
@@ -82,7 +82,7 @@ def run(recipe: Path, *arguments: object, command: str = "conditions") -> str:
 
 
 class Obedient:
-    """Images that show the brightness that they are told, and are red."""
+    """Images that show the brightness of their condition, and are red."""
 
     facts: Mapping[str, Any] = {"model": "lights"}
 
@@ -93,7 +93,7 @@ class Obedient:
         return np.stack([light({**given, "colour": "red"}, 1000 + i) for i, given in enumerate(self._told)])
 
 
-def test_what_is_there_is_told_from_what_is_not(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_there_is_distinguished_from_what_is_not(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ImageSources, "sampled", lambda self, title, settings, given: Obedient(given.conditions))
     output = run(recipe, "--images", 60)
     found = json.loads((recipe.parent / "out/conditions.json").read_text())["conditions"]
@@ -107,7 +107,7 @@ def test_what_is_there_is_told_from_what_is_not(recipe: Path, monkeypatch: pytes
 
 
 def test_what_a_real_image_does_not_show_is_not_counted(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A judge that never sees blue cannot say whether an image shows it. The ceiling tells of it."""
+    """A judge that never sees blue cannot say whether an image shows it. The ceiling shows it."""
     answers = judge.Judge.answers
 
     def colour_blind(self: judge.Judge, images: ImageArray) -> judge.Answers:
@@ -123,7 +123,7 @@ def test_what_a_real_image_does_not_show_is_not_counted(recipe: Path, monkeypatc
     assert 35 < found["there"]["images"] < 50
 
 
-def test_each_image_is_told_its_own_conditions(recipe: Path) -> None:
+def test_each_image_has_its_own_conditions(recipe: Path) -> None:
     """Each is the image that the plain loop draws from its seed and its conditions, up to a grey level."""
     run(recipe, "--images", 9, "--seed", 5, "--steps", 3)
     folder = next((recipe.parent / "out/pictures").glob("lights-*/ddim-trailing-3-*"))
@@ -132,12 +132,12 @@ def test_each_image_is_told_its_own_conditions(recipe: Path) -> None:
     model = load_checkpoint(recipe.parent / "models/lights")
     plan = model.config.plan(model.schedule, steps=3)
     for i, each in enumerate(given):
-        plain = sample(plan, **networks_of(model, told=each), shape=(3, 16, 16), seeds=[5 + i])
+        plain = sample(plan, **networks_of(model, conditions=each), shape=(3, 16, 16), seeds=[5 + i])
         with Image.open(folder / f"{5 + i}.png") as drawn:
             assert np.abs(np.asarray(drawn).astype(int) - to_uint8(plain)[0].numpy()).max() <= 1
 
 
-def test_no_image_is_taken_for_one_that_was_told_something_else(recipe: Path) -> None:
+def test_no_image_is_taken_for_one_with_other_conditions(recipe: Path) -> None:
     """With another first seed, the same seeds belong to other rows."""
     for seed in (5, 6):
         run(recipe, "--images", 4, "--seed", seed)
@@ -148,20 +148,20 @@ def test_no_image_is_taken_for_one_that_was_told_something_else(recipe: Path) ->
     ]
 
 
-def test_the_images_whose_quality_is_measured_are_told_what_real_ones_are(
+def test_the_images_whose_quality_is_measured_have_the_conditions_of_real_ones(
     recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(evaluate_quality, "EfficientNetLite0", lambda device: Colours())
     run(recipe, "ddim:2", "--reference", recipe, "--images", 40, command="quality")
     facts = json.loads((recipe.parent / "out/quality.json").read_text())
-    assert facts["told"] == str(recipe)
+    assert facts["conditions"] == str(recipe)
     (given,) = [row["drawn"]["conditions"] for row in facts["rows"]]
     held_out = real_images_of(load_recipe(str(recipe)), recipe.parent / "again", split="test", faces=1)
     of_real = conditions_of(load_recipe(str(recipe)), held_out, np.arange(30)).conditions
     assert given == [*of_real, *of_real[:10]]
 
 
-def test_real_images_are_told_what_the_table_says_now(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_real_images_have_the_conditions_that_the_table_has_now(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A table may be corrected between two measurements, and another recipe be measured in the same folder."""
     monkeypatch.setattr(evaluate_quality, "EfficientNetLite0", lambda device: Colours())
     table, out = recipe.with_suffix(".csv"), recipe.parent / "out"
@@ -189,7 +189,7 @@ def test_images_stay_while_they_are_used_and_a_set_without_halves_is_read_once(
 
 
 def test_recipes_that_do_not_fit_are_refused_before_anything_is_read(recipe: Path) -> None:
-    for name, message in (("faces64", "64x64, lights of 16x16"), ("smoke", "tells its images no classes, choices or")):
+    for name, message in (("faces64", "64x64, lights of 16x16"), ("smoke", "has no classes, choices or")):
         with pytest.raises(UserError, match=message):
             run(recipe, "--data", name)
     assert not (recipe.parent / "out").exists()

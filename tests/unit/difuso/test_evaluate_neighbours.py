@@ -102,7 +102,7 @@ def test_the_power_of_the_test_is_that_for_copies_in_the_training_set() -> None:
     noise = np.random.default_rng(2).normal(scale=10, size=training.shape)
     copies = (training + noise).round().clip(0, 255).astype(np.uint8)
     by = find_neighbours(copies, held_out, training, Colours()).by[PIXELS]
-    assert 0.4 < by.found < 0.9  # of plain images no copy with so much noise can be told
+    assert 0.4 < by.found < 0.9  # of plain images no copy with so much noise is found
     assert by.found == pytest.approx(by.share_below, abs=0.05)
     near = np.quantile(by.held_out_distances, 0.05)
     assert (by.distances[:, 0] < near).mean() < 0.01 < by.found  # by distances alone the copies of the others hide

@@ -38,7 +38,7 @@ def test_keys_differ_where_jobs_differ() -> None:
     assert served(INFO)._options(run, 0) == model._options(run, 0)
 
 
-def test_classes_that_share_a_name_are_told_apart() -> None:
+def test_classes_that_share_a_name_are_distinguished() -> None:
     """ImageNet has two classes "crane", and the name is that of the first."""
     classes = ("tench", "crane", "dog", "crane")
     config = ModelConfig(UNetConfig(num_classes=4, **NETWORK), image_size=8, classes=classes)

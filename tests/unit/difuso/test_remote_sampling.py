@@ -59,6 +59,6 @@ def test_other_images_of_a_name_are_not_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "m-8.png").read_bytes() == b"b"
 
 
-def test_an_image_that_is_told_twice_is_refused() -> None:
+def test_an_image_that_is_given_twice_is_refused() -> None:
     with pytest.raises(UserError, match="style: Input should be one image for all"):
         conditions("style:x.png", "style:y.png", model="images")

@@ -43,7 +43,7 @@ def test_the_recipe_finds_its_network_and_its_images(monkeypatch: pytest.MonkeyP
     assert build_network(recipe.network)(x, t, vector=vector).shape == x.shape
     items = [item for item, _ in zip(open_source(recipe.data, recipe.shape).items, range(50), strict=False)]
     assert all(item.image is not None and item.image.shape == recipe.shape.hwc for item in items)
-    radii = [item.told["radius"] for item in items]
+    radii = [item.values["radius"] for item in items]
     assert 2 <= min(radii) < 3
     assert 5 < max(radii) <= 6
 

@@ -1,4 +1,4 @@
-"""A picture tells how it was made, and can be made again from that; a picture that was changed is found out."""
+"""A picture says how it was made, and can be made again from that; a picture that was changed is found out."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def rewrite(file: Path, pixel: tuple[int, int, int] | None = None, **facts: obje
         image.save(file, pnginfo=text, compress_level=1)
 
 
-def test_a_picture_tells_how_it_was_made(sampled: Path) -> None:
+def test_a_picture_says_how_it_was_made(sampled: Path) -> None:
     facts = facts_of(sampled)
     assert (facts["model"], facts["seed"], facts["steps"], len(facts["timesteps"])) == ("tiny", 101, 4, 4)
     _, printed = difuso("inspect", sampled)
@@ -124,7 +124,7 @@ def test_a_changed_pixel_is_found(sampled: Path) -> None:
     assert "1 of 256 pixels differ, by at most 7 grey levels" in printed
 
 
-def test_pixels_that_another_program_compressed_are_told_from_other_pixels() -> None:
+def test_pixels_that_another_program_compressed_are_distinguished_from_other_pixels() -> None:
     files = []
     for level in (1, 9):
         file = io.BytesIO()
@@ -272,7 +272,7 @@ def test_text_that_is_not_a_recipe_is_refused_in_one_line(tmp_path: Path, facts:
             difuso("inspect", "hostile.png", *options)
 
 
-def test_a_contact_sheet_tells_its_job_and_is_not_made_again(sampled: Path, models_dir: Path) -> None:
+def test_a_contact_sheet_names_its_job_and_is_not_made_again(sampled: Path, models_dir: Path) -> None:
     from app.encoders import Result, sheet
 
     model = read_catalog(models_dir).choose("tiny")

@@ -32,7 +32,7 @@ def efficientnet() -> EfficientNetLite0:
     return EfficientNetLite0()
 
 
-def test_the_extractor_tells_noise_from_faces(efficientnet: EfficientNetLite0) -> None:
+def test_the_extractor_distinguishes_noise_from_faces(efficientnet: EfficientNetLite0) -> None:
     """And a face is nearer to its neighbour in brightness than to another face."""
     face, other = draw_face("test-0", 64), draw_face("test-1", 64)
     brighter = np.minimum(face.astype(np.int64) + 4, 255).astype(np.uint8)
@@ -46,7 +46,7 @@ def test_the_extractor_tells_noise_from_faces(efficientnet: EfficientNetLite0) -
     )
 
 
-def test_spatial_features_tell_where_things_are_and_pooled_ones_hardly(efficientnet: EfficientNetLite0) -> None:
+def test_spatial_features_show_where_things_are_and_pooled_ones_hardly(efficientnet: EfficientNetLite0) -> None:
     """A picture and its mirror image: the spatial features differ far more, relative to how two pictures differ."""
     face, other = draw_face("test-0", 64), draw_face("test-1", 64)
     features = efficientnet(np.stack([face, face[:, ::-1], other]))
@@ -58,7 +58,7 @@ def test_spatial_features_tell_where_things_are_and_pooled_ones_hardly(efficient
 
 
 def test_a_picture_has_the_same_features_in_any_batch(efficientnet: EfficientNetLite0) -> None:
-    """And progress is told batch by batch."""
+    """And progress is reported batch by batch."""
     images, reported = noise(1, 35), list[float]()
     together = extract(from_array("noise", images), efficientnet, reported.append)
     assert reported == pytest.approx([32 / 35, 1])

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from evaluation import judge
 from evaluation.errors import EvaluationError
 from evaluation.judge import choose_rows, is_there, judged, share_there, train_judge
-from model.condition_inputs import Column
 from model.conditions import Choice, Number, Vector
+from model.network_inputs import Column
 from training.data.conditions import complete_column
 from training.data.images import ImageArray
 
@@ -20,7 +20,7 @@ BOTH = {"colour": COLOUR, "level": LEVEL}
 
 
 def lights(seed: int, count: int) -> tuple[ImageArray, dict[str, Column]]:
-    """Squares of one colour and brightness on a noisy ground, and what they are told."""
+    """Squares of one colour and brightness on a noisy ground, and their conditions."""
     rng = np.random.default_rng(seed)
     images = rng.integers(0, 60, (count, 16, 16, 3), dtype=np.uint8)
     colours, levels = rng.integers(3, size=count), rng.uniform(0, 200, count).astype(np.float32)
@@ -37,7 +37,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("quick")
 def test_a_judge_sees_choices_and_numbers() -> None:
-    """Images that are not told a condition do not teach it: their values here are wrong."""
+    """Images without a condition do not teach it: their values here are wrong."""
     images, given = lights(0, 400)
     wrong = torch.arange(400) % 4 == 0
     colours = Column(torch.where(wrong, (given["colour"].values + 1) % 3, given["colour"].values), ~wrong)
@@ -79,7 +79,7 @@ def test_a_number_is_there_within_a_tenth_of_its_range() -> None:
 
 
 def test_each_value_is_asked_for_about_equally_often() -> None:
-    """Though one of a hundred real images has it; and only images are taken that are told everything."""
+    """Though one of a hundred real images has it; and only images are taken that have all conditions."""
     colours = np.zeros(400, dtype=np.int64)
     colours[:4] = 1
     given = np.arange(400) % 2 == 0
@@ -93,5 +93,5 @@ def test_each_value_is_asked_for_about_equally_often() -> None:
     assert len(rows) == 90
     judged_by_none = Column(torch.zeros(400, 2), torch.arange(400) % 3 == 0)
     assert (choose_rows(BOTH, {**columns, "style": judged_by_none}, 90) % 6 == 0).all()
-    with pytest.raises(EvaluationError, match="no held-out image is told all conditions"):
-        choose_rows(BOTH, {**columns, "level": asked._replace(told=~asked.told)}, 90)
+    with pytest.raises(EvaluationError, match="no held-out image has all conditions"):
+        choose_rows(BOTH, {**columns, "level": asked._replace(present=~asked.present)}, 90)

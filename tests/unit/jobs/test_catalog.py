@@ -46,7 +46,7 @@ def test_a_model_of_another_name_is_passed_over_with_the_reason(folder: Path, na
     assert follower.catalog == catalog
 
 
-def test_other_folders_and_hidden_ones_are_nothing_to_tell_of(folder: Path) -> None:
+def test_other_folders_and_hidden_ones_are_passed_over(folder: Path) -> None:
     shutil.copytree(folder / "tiny", folder / ".Hidden")
     (folder / "Lost+Found").mkdir()
     (folder / "NOTES").write_text("")
@@ -74,7 +74,7 @@ def test_what_is_wrong_is_named(folder: Path) -> None:
     }
 
 
-def test_an_unknown_default_model_is_told(models_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unknown_default_model_is_reported(models_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name in (None, "tiny"):
         read_catalog(models_dir, name)
     assert not caplog.records
@@ -266,7 +266,7 @@ def test_a_front_end_remembers_the_versions_that_workers_may_still_hold(folder: 
         versions.insert(0, other_version(folder, "tiny", change=change))
         follower.look()
         assert follower.look()
-    assert versions_of(follower.catalog) == versions[:4], "three of before"
+    assert versions_of(follower.catalog) == versions[:4], "three earlier ones"
     shutil.rmtree(folder / "tiny")
     follower.look()
     assert follower.look()
@@ -299,7 +299,7 @@ def test_a_request_names_a_version_by_its_first_digits(folder: Path) -> None:
 
 
 def test_a_model_stays_while_its_folder_has_a_wrong_config(folder: Path) -> None:
-    """Workers keep the version of before, too."""
+    """Workers keep the previous version, too."""
     follower = CatalogFollower(folder)
     before = follower.catalog.models["tiny"]
     (folder / "tiny" / "config.json").write_text("{}")

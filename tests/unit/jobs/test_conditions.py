@@ -6,19 +6,27 @@ from typing import Any
 import pytest
 
 from app.encoders import describe
-from jobs.conditions import as_table, named_values, read_values, split_image_conditions, uploads_of
+from jobs.conditions import GivenConditions, Values, read_values, split_image_conditions
 from jobs.contract import ImageFile, Job, Manifest, new_job
 from jobs.errors import RequestRefused
 from jobs.kinds.base import Prepared
 from jobs.kinds.generate import Generation
 from jobs.params import SamplingParams
-from tests.small_models import CONDITIONS
+from jobs.queries import SamplingQuery
+from tests.small_models import CONDITIONS, conditional_checkpoint
 
 NAMES = {"layout": "a" * 64, "sketch": "b" * 64}
 
 
-def found(*sent: str) -> dict[str, Any]:
-    return read_values(named_values(["style:0,0", *sent]), CONDITIONS, model="m")
+def given(*sent: str) -> GivenConditions:
+    """The conditions of a query string."""
+    conditions = SamplingQuery.model_validate({"condition": sent}).conditions
+    assert conditions is not None
+    return conditions
+
+
+def found(*sent: str) -> Values:
+    return read_values(given("style:0,0", *sent), CONDITIONS, model="m")
 
 
 def params(**changes: Any) -> SamplingParams:
@@ -42,28 +50,31 @@ def test_a_list_of_json_and_a_repeated_condition_mean_the_same(sent: list[str], 
 
 @pytest.mark.parametrize("sent", [["style:1,2", "style:3,4"], ["style:[[1,2],[3,4]]"], ["style:[1,2]", "style:[3,4]"]])
 def test_vectors_are_lists_themselves(sent: list[str]) -> None:
-    assert read_values(named_values(sent), CONDITIONS, model="m") == {"style": ((1.0, 2.0), (3.0, 4.0))}
-    assert read_values(named_values([sent[0]]), CONDITIONS, model="m")["style"][0] == (1.0, 2.0)
-    again = {name: [str(each).replace("'", '"')] for name, each in as_table(named_values(sent)).items()}
-    assert read_values(again, CONDITIONS, model="m") == {"style": ((1.0, 2.0), (3.0, 4.0))}
+    expected = {"style": ((1.0, 2.0), (3.0, 4.0))}
+    assert read_values(given(*sent), CONDITIONS, model="m") == expected
+    assert read_values(given(sent[0]), CONDITIONS, model="m")["style"][0] == (1.0, 2.0)
+    table = SamplingQuery.model_validate({"condition": {"style": [[1, 2], [3, 4]]}}).conditions
+    assert read_values(table, CONDITIONS, model="m") == expected
 
 
-def test_images_are_parted_from_values() -> None:
-    sent = ["age:33", "layout:city.png", "style:1,2", "sketch:a:b.png"]
+def test_images_are_separated_from_values() -> None:
+    sent = given("age:33", "layout:city.png", "style:1,2", "sketch:a:b.png")
     assert split_image_conditions(sent, CONDITIONS) == (
-        ["age:33", "style:1,2"],
+        {"age": ("33",), "style": ("1,2",)},
         {"layout": "city.png", "sketch": "a:b.png"},
     )
-    assert split_image_conditions(None, CONDITIONS) == (None, {})
-    with pytest.raises(RequestRefused, match="layout: Input should be one image for all"):
-        split_image_conditions(["layout:a", "layout:b"], CONDITIONS)
+    assert split_image_conditions(None, CONDITIONS) == ({}, {})
+    for wrong in (given("layout:a", "layout:b"), {"layout": (3,)}):
+        with pytest.raises(RequestRefused, match="layout: Input should be one image for all"):
+            split_image_conditions(wrong, CONDITIONS)
 
 
 def test_the_images_of_a_job_have_a_fixed_order() -> None:
     first = params(conditions={"sketch": (NAMES["sketch"],), "age": (3.0,), "layout": (NAMES["layout"],)})
-    assert uploads_of(first, CONDITIONS) == [NAMES["layout"], NAMES["sketch"]]
+    config = conditional_checkpoint().config
+    assert first.uploads(config) == [NAMES["layout"], NAMES["sketch"]]
     same = params(conditions={"sketch": ("c" * 64,), "layout": ("c" * 64,)})
-    assert uploads_of(same, CONDITIONS) == ["c" * 64]
+    assert same.uploads(config) == ["c" * 64]
 
 
 def test_files_of_images_that_differ_in_a_condition_only_have_names_of_their_own() -> None:
@@ -73,7 +84,7 @@ def test_files_of_images_that_differ_in_a_condition_only_have_names_of_their_own
     assert task.file_stem(params(conditions={"age": (20.0, 60.0)}, label=(1, 0)), 1) == "7-class0-1"
 
 
-def test_a_manifest_tells_the_conditions_of_each_image_where_they_differ() -> None:
+def test_a_manifest_has_the_conditions_of_each_image_where_they_differ() -> None:
     def images(conditions: dict[str, Any]) -> list[dict[str, Any]]:
         job: Job = new_job("m", Prepared(params(conditions=conditions), Generation()))
         files = tuple(ImageFile(path=f"{index}.png", seed=7, sha256="0") for index in range(2))

@@ -191,7 +191,7 @@ def test_anything_else_is_unreadable(content: object) -> None:
         Job.decode(content)
 
 
-def test_a_job_of_a_newer_contract_is_told_from_a_damaged_one() -> None:
+def test_a_job_of_a_newer_contract_is_distinguished_from_a_damaged_one() -> None:
     params = SamplingParams(n=1, steps=1, sampler="ddim", spacing="leading", eta=0, seed=0)
     job = Job(id=ID, model="m", params=params, accepted_at=0, timeout=1)
     newer = job.model_dump(mode="json") | {"contract": CONTRACT + 1, "a field of tomorrow": 1}

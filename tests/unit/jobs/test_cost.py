@@ -40,7 +40,7 @@ SQUARE, PLANES, LARGE = (
 )
 
 STYLED = UNetConfig(vector_size=512, **NETWORK)
-TOLD = checkpoint_of(STYLED, conditions={"style": Vector(512)}, defaults=SamplerDefaults("ddim", 3, "trailing"))
+WITH_STYLE = checkpoint_of(STYLED, conditions={"style": Vector(512)}, defaults=SamplerDefaults("ddim", 3, "trailing"))
 DRAW = random.Random(0)
 STYLES = [f"style:{','.join(str(DRAW.random()) for _ in range(512))}" for _ in range(20)]
 
@@ -74,8 +74,8 @@ def prepared(checkpoint: Checkpoint, kind: str, **query: Any) -> Prepared:
         (SQUARE, "interpolate", {"steps": 2, "lambda": [0, 0.123456789, 1], "mode": "ddim", "seed": [1]}),
         (PLANES, "generate", {"steps": 2, "n": 2, "bits": "16", "trace": ["1"]}),
         (LARGE, "generate", {"steps": 1, "n": 8, "bits": "16"}),
-        (TOLD, "generate", {"steps": 1, "n": 3, "condition": ["style:" + ",".join(["0.123456789"] * 512)]}),
-        (TOLD, "generate", {"steps": 1, "n": 20, "condition": STYLES}),
+        (WITH_STYLE, "generate", {"steps": 1, "n": 3, "condition": ["style:" + ",".join(["0.123456789"] * 512)]}),
+        (WITH_STYLE, "generate", {"steps": 1, "n": 20, "condition": STYLES}),
     ],
 )
 def test_a_job_stores_at_most_what_its_price_says_and_not_much_less(
@@ -106,7 +106,7 @@ def test_a_job_stores_at_most_what_its_price_says_and_not_much_less(
 
 def test_a_step_of_an_enlarging_model_costs_as_much_alone_as_in_a_cascade() -> None:
     upscaler = upscaler_of()
-    shape = upscaler.config.condition_shape
+    shape = upscaler.config.small_shape
     assert shape is not None
     image = fit(Image.new("RGB", (16, 16)), shape=shape)
     query = KINDS["upscale"].query(steps=5, n=3)

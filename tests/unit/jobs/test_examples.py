@@ -1,4 +1,4 @@
-"""What a request leaves open is dealt from examples of the training: by the seed, in agreement with what is told."""
+"""What a request leaves open is filled in from the model's examples: by the seed, in agreement with the rest."""
 
 from __future__ import annotations
 
@@ -48,24 +48,24 @@ MODEL = model()
 
 
 def prepared(*asked: str, **query: Any) -> Prepared:
-    return complete(GenerateQuery(condition=list(asked) or None, **query), MODEL, {})
+    return complete(GenerateQuery.model_validate({"condition": list(asked) or None, **query}), MODEL, {})
 
 
 def rows(*asked: str, **query: Any) -> list[tuple[Any, ...]]:
-    """Returns what each image is told in the end, as a row of EXAMPLES."""
+    """Returns the conditions of each image in the end, as a row of EXAMPLES."""
     params = prepared(*asked, **query).params
     return [tuple(params.conditions_of(index)[name] for name in CONDITIONS) for index in range(params.n)]
 
 
 @given(seed=st.integers(0, MAX_SEED - 8), n=st.integers(1, 8))
-def test_an_image_is_dealt_one_example_by_its_seed_alone(seed: int, n: int) -> None:
+def test_an_image_is_filled_in_from_one_example_by_its_seed_alone(seed: int, n: int) -> None:
     alone = [rows(seed=[seed + index])[0] for index in range(n)]
     assert rows(seed=[seed], n=n) == alone
     assert rows(seed=[seed + index for index in reversed(range(n))]) == alone[::-1]
     assert set(alone) <= set(ROWS)
 
 
-def test_all_examples_are_dealt_about_equally_often() -> None:
+def test_all_examples_are_used_about_equally_often() -> None:
     """Of 2,000 images each example gets 400; the bound is five standard deviations of a binomial number."""
     counts = Counter(row for first in range(0, 2000, 50) for row in rows(seed=[first], n=50))
     assert len(counts) == len(ROWS)
@@ -73,15 +73,15 @@ def test_all_examples_are_dealt_about_equally_often() -> None:
     assert all(abs(count - 400) < 5 * deviation for count in counts.values())
 
 
-def test_seeds_in_a_row_are_not_dealt_examples_in_a_row() -> None:
+def test_seeds_in_a_row_do_not_get_examples_in_a_row() -> None:
     filled = [ROWS.index(row) for row in rows(seed=[0], n=64)]
     steps = Counter((after - before) % len(ROWS) for before, after in pairwise(filled))
     assert len(steps) == len(ROWS)
 
 
 @given(seed=st.integers(0, MAX_SEED))
-def test_what_is_told_stays_and_the_rest_goes_with_it(seed: int) -> None:
-    """Each value that is dealt comes with each choice that is told in one of the examples."""
+def test_what_is_given_stays_and_the_rest_agrees_with_it(seed: int) -> None:
+    """Each value that is filled in comes with each choice that is given in one of the examples."""
     assert rows("hair:afro", seed=[seed]) == [(40.0, "black", "afro")]
     age, colour, hair = rows("hair:short", seed=[seed])[0]
     assert (colour, hair) in [("red", "short"), ("black", "short")]
@@ -93,7 +93,7 @@ def test_what_is_told_stays_and_the_rest_goes_with_it(seed: int) -> None:
 
 
 @given(seed=st.integers(0, MAX_SEED))
-def test_a_number_that_is_told_says_nothing_about_the_rest(seed: int) -> None:
+def test_a_number_that_is_given_says_nothing_about_the_rest(seed: int) -> None:
     assert rows("age:33", seed=[seed]) == [(33.0, *rows(seed=[seed])[0][1:])]
 
 
@@ -112,7 +112,7 @@ def test_what_fits_each_value_of_a_choice_stays_while_the_choice_changes(seed: i
     free = model(conditions=conditions, examples=examples)
 
     def values(*condition: str) -> dict[str, Any]:
-        query = GenerateQuery(condition=list(condition) or None, seed=[seed])
+        query = GenerateQuery.model_validate({"condition": list(condition) or None, "seed": [seed]})
         return complete(query, free, {}).params.conditions_of(0)
 
     own = values()
@@ -121,7 +121,7 @@ def test_what_fits_each_value_of_a_choice_stays_while_the_choice_changes(seed: i
         assert values(f"shade:{size}") == own | {"shade": size}
 
 
-def test_images_that_are_told_different_values_are_dealt_what_agrees_with_each() -> None:
+def test_images_with_different_values_get_what_agrees_with_each() -> None:
     assert rows("hair:afro", "hair:hat", seed=[3]) == [(40.0, "black", "afro"), (50.0, "none", "hat")]
 
 
@@ -131,14 +131,14 @@ def between(*asked: str, shares: list[float], seeds: tuple[int, int]) -> Prepare
 
 
 @given(seeds=st.tuples(*2 * [st.integers(0, MAX_SEED)]), asked=st.sampled_from([(), ("hair:afro",), ("age:33",)]))
-def test_the_ends_between_two_seeds_are_dealt_what_their_own_images_are(
+def test_the_ends_between_two_seeds_get_what_their_own_images_get(
     seeds: tuple[int, int], asked: tuple[str, ...]
 ) -> None:
     found = between(*asked, shares=[0, 1], seeds=seeds)
     assert [found.params.conditions_of(index) for index in range(2)] == [
         prepared(*asked, seed=[seed]).params.conditions_of(0) for seed in seeds
     ]
-    assert found.dealt == prepared(*asked, seed=[seeds[0]]).dealt
+    assert found.filled_in == prepared(*asked, seed=[seeds[0]]).filled_in
 
 
 @given(seeds=st.tuples(*2 * [st.integers(0, MAX_SEED)]), shares=st.lists(st.floats(0, 1), min_size=2, max_size=9))
@@ -190,13 +190,13 @@ def test_vectors_change_evenly_between_two_seeds() -> None:
     assert complete_between(query, drawn, {}).params.conditions == {"style": ((0, 1), (0.5, 0), (1, -1))}
 
 
-def test_the_names_of_what_is_dealt_are_known() -> None:
-    assert prepared("hair:afro").dealt == {"age", "colour"}
-    assert prepared("age:3", "colour:red", "hair:afro").dealt == frozenset()
+def test_the_names_of_what_is_filled_in_are_known() -> None:
+    assert prepared("hair:afro").filled_in == {"age", "colour"}
+    assert prepared("age:3", "colour:red", "hair:afro").filled_in == frozenset()
 
 
 @pytest.mark.parametrize("more", [{}, {"guide": ["hair"]}, {"guidance_low": 0.5}])
-def test_guidance_acts_on_what_is_dealt(more: dict[str, Any]) -> None:
+def test_guidance_acts_on_what_is_filled_in(more: dict[str, Any]) -> None:
     guidance: dict[str, Any] = {"guidance_scale": 2, **more, "seed": [3]}
     filled = prepared(**guidance)
     asked = [f"{name}:{value}" for name, (value,) in filled.params.conditions.items()]
@@ -205,15 +205,15 @@ def test_guidance_acts_on_what_is_dealt(more: dict[str, Any]) -> None:
     assert complete_between(between, MODEL, {}).params.guidance_scale == 2
 
 
-def test_guidance_needs_something_told_where_nothing_is_dealt() -> None:
+def test_guidance_needs_a_condition_where_nothing_is_filled_in() -> None:
     with pytest.raises(RequestRefused, match="This needs a condition age or a condition colour"):
         complete(GenerateQuery.model_validate({"guidance_scale": 2}), model(examples={}), {})
 
 
-def test_a_model_without_examples_is_told_nothing() -> None:
+def test_a_model_without_examples_fills_in_nothing() -> None:
     found = complete(GenerateQuery(), model(examples={}), {})
     assert found.params.conditions == {}
-    assert found.dealt == frozenset()
+    assert found.filled_in == frozenset()
 
 
 def test_more_than_a_job_holds_is_refused() -> None:

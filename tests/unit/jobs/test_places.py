@@ -38,7 +38,7 @@ def test_a_model_in_checkpoints_comes_first(elsewhere: Path, config: str) -> Non
     path = elsewhere / CHECKPOINTS / "Mine" / config
     path.parent.mkdir(parents=True)
     path.touch()
-    assert SharedSettings().models_dir == CHECKPOINTS, "even one that is refused, so that the reason is told"
+    assert SharedSettings().models_dir == CHECKPOINTS, "even one that is refused, so that the reason is said"
 
 
 def test_the_environment_comes_before_both(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:

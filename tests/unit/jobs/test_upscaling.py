@@ -135,7 +135,7 @@ def test_an_upscaler_with_classes_cannot_be_a_second_stage() -> None:
 
 
 def test_an_upscaler_that_needs_a_condition_cannot_be_a_second_stage() -> None:
-    """One that may be left out is, as the second stage is told nothing."""
+    """One that may be left out is, as the second stage has no conditions."""
 
     def stage(age: Number) -> Any:
         up = ModelInfo("up", dataclasses.replace(CONFIG, conditions={"age": age}), 0, "0" * 64)

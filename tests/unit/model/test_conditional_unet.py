@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from model.condition_inputs import augment, enlarge
 from model.errors import CheckpointError
 from model.folders.config import ModelConfig
 from model.folders.config_json import config_from_json, config_to_json
+from model.network_inputs import augment, enlarge
 from model.networks.configs import UNetConfig
 from model.networks.unet import UNet
 from tests.small_models import CONDITION
@@ -87,8 +87,8 @@ def test_enlarging_is_pillow_s_bicubic_filter(size: int) -> None:
 
 def test_the_config_of_a_conditional_model_survives_json() -> None:
     assert config_from_json(config_to_json(MODEL)) == MODEL
-    assert MODEL.condition_shape == (3, 8, 8)
-    assert dataclasses.replace(MODEL, network=UNetConfig(), condition=None).condition_shape is None
+    assert MODEL.small_shape == (3, 8, 8)
+    assert dataclasses.replace(MODEL, network=UNetConfig(), condition=None).small_shape is None
 
 
 @pytest.mark.parametrize(

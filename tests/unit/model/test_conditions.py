@@ -1,4 +1,4 @@
-"""A model declares what it can be told, and its network sees exactly that."""
+"""A model declares its conditions, and its network sees exactly those."""
 
 import dataclasses
 import json
@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.condition_inputs import Column, column, inputs_of
 from model.conditions import (
     Choice,
     Condition,
@@ -23,6 +22,7 @@ from model.conditions import (
 from model.errors import CheckpointError
 from model.folders.config import ModelConfig
 from model.folders.config_json import config_from_json, config_to_json
+from model.network_inputs import Column, column, inputs_of_columns
 from model.networks.configs import UNetConfig
 from model.networks.unet import UNet
 from tests.small_models import CONDITION, CONDITIONAL, NETWORK, awake
@@ -36,16 +36,16 @@ SCENE: dict[str, Condition] = {
     "sketch": Image(1, (2, 4), null=True),
     "layout": ImageMap(("sky", "road", "tree"), null=True),
 }
-TOLD = UNetConfig(**NETWORK, vector_size=9, condition_channels=5)
-MODEL = ModelConfig(TOLD, image_size=8, conditions=FACE | SCENE)
+SEEING = UNetConfig(**NETWORK, vector_size=9, condition_channels=5)
+MODEL = ModelConfig(SEEING, image_size=8, conditions=FACE | SCENE)
 
 
 def face_vectors(*faces: dict[str, Any]) -> Tensor:
     columns = {name: column(FACE[name], [face.get(name) for face in faces]) for name in FACE}
-    return inputs_of(FACE, columns, (1, 1))["vector"]
+    return inputs_of_columns(FACE, columns, (1, 1))["vector"]
 
 
-def test_the_vector_is_each_condition_by_name_with_a_flag_where_it_is_not_told() -> None:
+def test_the_vector_is_each_condition_by_name_with_a_flag_where_it_is_absent() -> None:
     vectors = face_vectors(
         {"age": 50.0, "glasses": "square", "style": (0.25, -3.0)}, {"age": 20.0, "glasses": "none"}, {}
     )
@@ -58,7 +58,7 @@ def test_the_vector_is_each_condition_by_name_with_a_flag_where_it_is_not_told()
     assert vectors.shape[1] == vector_size(FACE) == 9
 
 
-def test_the_value_of_a_condition_that_is_not_told_has_no_effect() -> None:
+def test_the_value_of_an_absent_condition_has_no_effect() -> None:
     given = torch.tensor([True, False])
     columns = {
         "age": Column(torch.tensor([50.0, 33.0]), given),
@@ -66,7 +66,7 @@ def test_the_value_of_a_condition_that_is_not_told_has_no_effect() -> None:
         "style": Column(torch.tensor([[0.25, -3.0], [7.0, 7.0]]), given),
     }
     first = {"age": 50.0, "glasses": "square", "style": (0.25, -3.0)}
-    assert torch.equal(inputs_of(FACE, columns, (1, 1))["vector"], face_vectors(first, {}))
+    assert torch.equal(inputs_of_columns(FACE, columns, (1, 1))["vector"], face_vectors(first, {}))
 
 
 def test_planes_are_one_for_each_value_of_a_map_and_the_channels_of_an_image() -> None:
@@ -76,7 +76,7 @@ def test_planes_are_one_for_each_value_of_a_map_and_the_channels_of_an_image() -
         "layout": Column(layouts, torch.tensor([True, False])),
         "sketch": Column(sketches, torch.tensor([False, True])),
     }
-    planes = inputs_of(SCENE, columns, (2, 4))["planes"]
+    planes = inputs_of_columns(SCENE, columns, (2, 4))["planes"]
     assert planes.shape[1] == plane_count(SCENE) == 5
     sky, road, tree = [[1, 1, 0, 0], [0, 0, 0, 0]], [[0, 0, 1, 1], [0, 0, 0, 0]], [[0, 0, 0, 0], [1, 1, 1, 1]]
     assert planes[0, :3].tolist() == [sky, road, tree]
@@ -93,13 +93,13 @@ def test_a_map_takes_the_pixel_below_each_centre_as_pillow_does(there: int, want
 
     indices = torch.arange(there * there, dtype=torch.uint8).view(1, there, there) % 3
     columns = {"layout": Column(indices, torch.tensor([True]))}
-    planes = inputs_of({"layout": SCENE["layout"]}, columns, (wanted, wanted))["planes"]
+    planes = inputs_of_columns({"layout": SCENE["layout"]}, columns, (wanted, wanted))["planes"]
     resized = Pillow.fromarray(indices[0].numpy()).resize((wanted, wanted), Pillow.Resampling.NEAREST)
     assert planes.argmax(dim=1)[0].flatten().tolist() == list(resized.tobytes())
 
 
 def test_a_network_sees_its_vector_and_its_planes_whatever_the_size_of_the_batch() -> None:
-    network: UNet = awake(UNet(TOLD))
+    network: UNet = awake(UNet(SEEING))
     generator = torch.Generator().manual_seed(0)
     x, t = torch.randn(5, 3, 8, 8, generator=generator), torch.arange(5) * 100
     vector, planes = torch.randn(5, 9, generator=generator), torch.randn(5, 5, 8, 8, generator=generator)
@@ -116,8 +116,8 @@ def test_a_network_sees_its_vector_and_its_planes_whatever_the_size_of_the_batch
             network(x, t, **missing)
 
 
-def test_every_weight_of_a_network_that_is_told_a_vector_is_used() -> None:
-    network = awake(UNet(TOLD)).train().requires_grad_(True)
+def test_every_weight_of_a_network_that_takes_a_vector_is_used() -> None:
+    network = awake(UNet(SEEING)).train().requires_grad_(True)
     out = network(torch.ones(2, 3, 8, 8), torch.tensor([1, 2]), vector=torch.ones(2, 9), planes=torch.ones(2, 5, 8, 8))
     out.square().mean().backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
@@ -127,14 +127,14 @@ def test_a_config_with_conditions_survives_json() -> None:
     content = json.loads(json.dumps(config_to_json(MODEL)))
     assert config_from_json(content) == MODEL
     assert content["conditions"]["age"] == {"type": "number", "null": True, "low": 20, "high": 60, "unit": "years"}
-    assert MODEL.told == ("vector", "planes")
+    assert MODEL.input_names == ("vector", "planes")
     assert list(MODEL.declared) == ["style", "glasses", "age", "sketch", "layout"]
 
 
 def test_examples_survive_json_and_are_refused_where_classes_are() -> None:
     model = dataclasses.replace(MODEL, examples={"age": (20.0, 33.5), "glasses": ("none", "square")})
     assert config_from_json(json.loads(json.dumps(config_to_json(model)))) == model
-    classes = dataclasses.replace(TOLD, num_classes=2)
+    classes = dataclasses.replace(SEEING, num_classes=2)
     with pytest.raises(CheckpointError, match="examples must be left out for a model with classes"):
         config_from_json(config_to_json(dataclasses.replace(model, network=classes, classes=("cat", "dog"))))
 
@@ -152,7 +152,7 @@ def test_classes_and_the_image_of_an_upscaler_are_two_conditions() -> None:
     assert model.declared["label"] == Choice(("cat", "dog"), null=False)
     assert model.declared["image"] == Image(3, 8)
     assert list(model.declared) == ["label", "fur", "layout", "image"]
-    assert model.told == ("labels", "vector", "planes", "level")
+    assert model.input_names == ("labels", "vector", "planes", "level")
 
 
 @pytest.mark.parametrize(

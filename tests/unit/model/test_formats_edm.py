@@ -62,7 +62,7 @@ def test_a_denoised_image_is_that_of_the_reference(name: str) -> None:
     x, sigmas = noise("x", 2, 3, IMAGE, IMAGE), read.outputs["sigmas"]
     mine = denoised(checkpoint, x, sigmas, labels_of(checkpoint))
     noisy = float(x.abs().max() * (1 + sigmas.max() ** 2).sqrt())
-    inputs = 999 if name == "edm_vp" else 0  # its network is told times up to 999, and its sinusoids see their rounding
+    inputs = 999 if name == "edm_vp" else 0  # its network gets times up to 999, and its sinusoids see their rounding
     assert_rounded_alike(mine, read.outputs["denoised"], steps=layers(checkpoint.denoiser) + inputs, largest=noisy)
 
 

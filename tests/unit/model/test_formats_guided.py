@@ -56,7 +56,7 @@ def test_the_output_is_that_of_the_reference(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["guided_new_order", "guided_legacy_order"])
 def test_the_wrong_attention_order_is_another_network(name: str) -> None:
-    """Nothing in the weights tells, which is why this fact is compulsory."""
+    """Nothing in the weights shows it, which is why this fact is compulsory."""
     read, (t, labels) = reference(name), CALLS[name]
     facts = GuidedFacts(**read.about["facts"])
     wrong = dataclasses.replace(facts, use_new_attention_order=not facts.use_new_attention_order)

@@ -118,14 +118,14 @@ def test_images_need_not_be_square() -> None:
         network(x[..., :18], torch.tensor([5, 900]))
 
 
-def test_it_is_told_a_class_and_a_vector() -> None:
+def test_it_takes_a_class_and_a_vector() -> None:
     network = awake(DiTConfig(**SMALL, num_classes=3, vector_size=5, context_tokens=2))
     x, t, vector = noise("x", 1, 3, 8, 8).expand(4, -1, -1, -1), torch.full((4,), 300), noise("v", 2, 5)
     inputs = {"labels": torch.tensor([0, 1, 0, 3]), "vector": vector[[0, 0, 1, 0]]}
     out = network(x, t, **inputs)
     assert len({float(each) for each in out.sum((1, 2, 3))}) == 4
     assert torch.equal(network(x, t, vector=inputs["vector"])[3], out[3])
-    with pytest.raises(ValueError, match="every call needs the choices and numbers told"):
+    with pytest.raises(ValueError, match="every call needs the choices and numbers"):
         network(x, t, labels=inputs["labels"])
 
 

@@ -1,4 +1,4 @@
-"""Networks of Ho et al. in PyTorch and of dome272 compute here what they compute there; layouts are told apart."""
+"""Networks of Ho et al. in PyTorch and of dome272 compute here what they compute there; layouts are distinguished."""
 
 from __future__ import annotations
 

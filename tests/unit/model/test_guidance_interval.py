@@ -84,7 +84,7 @@ def test_the_sigma_of_a_timestep_names_that_timestep(steps: int) -> None:
 
 
 def test_a_restoration_is_guided_at_the_levels_of_the_run() -> None:
-    """So that a job whose price was told by the one costs as much by the other."""
+    """So that a job whose price came from the one costs as much by the other."""
     run = make_plan(LINEAR, sampler="ddim", steps=20, **INTERVAL.settings)
     assert 0 < acting(run).sum() < 20
     operator = Colorization((3, 8, 8))

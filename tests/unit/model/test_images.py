@@ -55,7 +55,7 @@ def test_a_png_holds_the_pixels(channels: int, mode: str) -> None:
     assert np.array_equal(np.asarray(image).reshape(4, 5, channels), pixels[0])
 
 
-def test_a_png_tells_how_it_was_made() -> None:
+def test_a_png_says_how_it_was_made() -> None:
     """iTXt chunks: any Unicode, with readable keys."""
     text = {"difuso": '{"seed": 7, "steps": 50}', "title": "niño 画像"}
     png = to_png(torch.zeros(3, 8, 8), text)

@@ -197,7 +197,7 @@ def test_an_image_s_bound_depends_on_its_seed_and_not_on_its_neighbours() -> Non
         assert not torch.allclose(getattr(together, name)[1:], getattr(other, name), rtol=1e-3), name
 
 
-def test_the_network_is_told_the_original_timesteps() -> None:
+def test_the_network_gets_the_original_timesteps() -> None:
     inputs: list[float] = []
 
     def denoiser(x_t: Tensor, t: Tensor) -> Tensor:

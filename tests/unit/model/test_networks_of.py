@@ -106,7 +106,7 @@ def test_what_the_model_does_not_have_is_refused(checkpoint: Checkpoint, label: 
 NEEDED: dict[str, Any] = {"style": [0.5, -1], "layout": torch.zeros(8, 8, dtype=torch.int64)}
 
 
-def test_conditions_guide_away_from_the_network_that_is_told_what_it_needs() -> None:
+def test_conditions_guide_away_from_the_network_with_what_it_needs() -> None:
     model = conditional_checkpoint()
     networks = networks_of(model, 1, {**NEEDED, "age": 25})
     alone = networks_of(model, None, NEEDED)
@@ -120,7 +120,7 @@ def test_conditions_guide_away_from_the_network_that_is_told_what_it_needs() -> 
     [
         ({"hat": "red"}, "hat is not a condition of this model: it has age, glasses, style, layout, sketch"),
         ({"age": 101}, "a condition must be a number from 0 to 100 years"),
-        ({"style": None}, "style is needed by this model: tell it a list of 2 numbers"),
+        ({"style": None}, "style is needed by this model: give it a list of 2 numbers"),
     ],
 )
 def test_a_condition_that_the_model_does_not_take_is_refused(changes: dict[str, Any], said: str) -> None:

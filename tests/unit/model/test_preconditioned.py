@@ -76,7 +76,7 @@ def test_the_continuous_schedule_is_that_of_the_vp_sde() -> None:
 
 
 @pytest.mark.parametrize("schedule", [GEOMETRIC, VPSDE], ids=["geometric", "continuous"])
-def test_edm_tells_the_network_its_noise_and_scales_its_input_to_unit_variance(schedule: NoiseSchedule) -> None:
+def test_edm_gives_the_network_its_noise_and_scales_its_input_to_unit_variance(schedule: NoiseSchedule) -> None:
     """Karras et al. 2022, table 1, of y = x_t / sqrt(abar); x_t of images N(0, S^2) has another variance at each t."""
     recorder = Recorder(1.0)
     out = Preconditioned(recorder, Preconditioning("edm", S), schedule)(x_t(), T)
@@ -101,7 +101,7 @@ def test_ve_sees_the_unscaled_image_and_predicts_the_negative_noise() -> None:
     assert torch.equal(out, -2 * x)
 
 
-def test_vp_is_told_its_time_of_999() -> None:
+def test_vp_gets_its_time_of_999() -> None:
     recorder = Recorder(2.0)
     labels = torch.arange(5)
     out = Preconditioned(recorder, Preconditioning("vp"), VPSDE)(x_t(), T, labels=labels)
@@ -114,7 +114,7 @@ def test_vp_is_told_its_time_of_999() -> None:
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler_draws_with_it_what_it_draws_with_the_formula(sampler: str) -> None:
-    """Of images N(0, S^2), whose denoiser is a formula in x_t too; the tests of samplers tell what comes of it.
+    """Of images N(0, S^2), whose denoiser is a formula in x_t too; the tests of samplers show what comes of it.
 
     In float64, so that what differs is the float32 of the network's scales, which Heun's method multiplies by 42.
     """

@@ -78,7 +78,7 @@ def test_steps_is_the_number_of_network_calls(sampler: str) -> None:
     [(EXPONENTIAL, torch.float32), (KARRAS, torch.float32), *((name, torch.int64) for name in SPACINGS)],
 )
 def test_times_are_whole_numbers_but_on_a_karras_grid(spacing: str, dtype: torch.dtype) -> None:
-    """Where a network was trained, it is told the time as in training."""
+    """Where a network was trained, it gets the time as in training."""
     recorder = Recorder()
     sample(make_plan(LINEAR, steps=3, spacing=spacing), recorder, shape=PIXEL, seeds=[0])
     assert {t.dtype for t in recorder.times} == {dtype}

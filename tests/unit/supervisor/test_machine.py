@@ -43,7 +43,7 @@ def test_only_processors_that_may_be_used_count(two_sockets: Path) -> None:
     assert linux_cores({0, 1, 5}, two_sockets) == cores({0}, {1, 5})
 
 
-def test_where_the_kernel_tells_nothing_each_processor_is_a_core(tmp_path: Path) -> None:
+def test_where_the_kernel_says_nothing_each_processor_is_a_core(tmp_path: Path) -> None:
     assert linux_cores({3, 1}, tmp_path) == cores({1}, {3})
 
 

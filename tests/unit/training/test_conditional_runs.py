@@ -1,4 +1,4 @@
-"""Images are told what a table, a set or a drawing says of them, and in training sometimes only a part of it."""
+"""Images have the conditions that a table, a set or a drawing says, and in training sometimes only a part of them."""
 
 import csv
 import io
@@ -90,15 +90,19 @@ EVERYTHING = {
 }
 
 
-def test_csv_tells_each_image_its_row(faces: Path) -> None:
+def test_csv_has_a_row_for_each_image(faces: Path) -> None:
     found = scanned(conditional(faces), faces / "data")
     assert columns(found) == EVERYTHING
     assert found.images[:, 0, 0, 0].tolist() == list(range(8))
-    assert json.loads((faces / "data" / "report.json").read_text())["told"] == {"age": 8, "glasses": 8, "style": 8}
+    assert json.loads((faces / "data" / "report.json").read_text())["conditions"] == {
+        "age": 8,
+        "glasses": 8,
+        "style": 8,
+    }
     assert columns(first_images(conditional(faces)))["age"] == ([0.0, 10.0, 20.0, 30.0], [True] * 4)
 
 
-def test_json_lines_tell_lists_and_numbers_and_may_leave_out_what_may_be_null(faces: Path) -> None:
+def test_json_lines_have_lists_and_numbers_and_may_leave_out_what_may_be_null(faces: Path) -> None:
     rows = [{**row, "style": [row["age"] / 10, -0.5]} for row in ROWS]
     rows[2]["glasses"] = None
     del rows[5]["style"]
@@ -170,8 +174,8 @@ def test_tables_that_fit_no_image_are_refused(faces: Path) -> None:
         scan(conditional(faces, f"data.table={faces / 'nosuch.csv'}"), faces / "data")
 
 
-def test_columns_of_a_dataset_tell_conditions(tmp_path: Path) -> None:
-    """Classes of a dataset are told by their names."""
+def test_columns_of_a_dataset_are_conditions(tmp_path: Path) -> None:
+    """Classes of a dataset have names."""
     datasets = pytest.importorskip("datasets")
     features = datasets.Features(
         {
@@ -192,7 +196,7 @@ def test_columns_of_a_dataset_tell_conditions(tmp_path: Path) -> None:
     assert columns(scanned(recipe, tmp_path / "data")) == EVERYTHING
 
 
-def test_json_files_of_a_webdataset_tell_conditions(tmp_path: Path) -> None:
+def test_json_files_of_a_webdataset_have_conditions(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         for i, row in enumerate(ROWS):
             png = io.BytesIO()
@@ -211,7 +215,7 @@ def test_each_condition_is_left_out_by_its_own_chance(faces: Path) -> None:
         faces, "condition_drop={glasses = 0.3, style = 0.1}", "drop_all=0.2", "keep_all=0.3", "batch_size=8"
     )
     draws, timesteps = Draws(recipe, Seeds(0), CPU), TIMESTEP_SAMPLERS["uniform"](1000)
-    absent = torch.cat([draws.next(timesteps).untold for _ in range(500)]).double()
+    absent = torch.cat([draws.next(timesteps).dropped for _ in range(500)]).double()
     age, glasses, style = absent.T
     assert not age.any()
     for share, expected in (
@@ -227,17 +231,17 @@ def test_what_is_left_out_does_not_reach_the_network(faces: Path) -> None:
     draws, timesteps = Draws(recipe, Seeds(0), CPU), TIMESTEP_SAMPLERS["uniform"](1000)
     batch = next(iter(Batches(scanned(recipe, faces / "data"), 4, seed=0)))
     drawn = draws.next(timesteps)
-    assert drawn.untold.any()
+    assert drawn.dropped.any()
     vector = network_inputs(recipe, batch, drawn, slice(None), CPU)[1]["vector"]
     for row, (level, (_, glasses, style)) in enumerate(
-        zip(batch.pixels[:, 0, 0, 0].tolist(), drawn.untold.tolist(), strict=True)
+        zip(batch.pixels[:, 0, 0, 0].tolist(), drawn.dropped.tolist(), strict=True)
     ):
         shown = torch.tensor([2 * level / 10 - 1, 0])  # the age of image i is 10 i of 100 years
         kind = [0, 0, 1] if glasses else [1 - level % 2, level % 2, 0]
         assert torch.allclose(vector[row], torch.tensor([*shown, *kind, *([0, 0, 1] if style else [level, -0.5, 0])]))
 
 
-def test_a_run_ends_with_a_model_that_declares_its_conditions_and_a_sheet_that_tells_them(faces: Path) -> None:
+def test_a_run_ends_with_a_model_that_declares_its_conditions_and_a_sheet_that_names_them(faces: Path) -> None:
     recipe = conditional(faces, "conditions.age.null=true", "drop_all=0.1", "log_every=2", "sheet_every=4")
     train(recipe, faces / "run")
     config = config_from_json(json.loads((faces / "run" / "model" / "config.json").read_text()))
@@ -247,7 +251,7 @@ def test_a_run_ends_with_a_model_that_declares_its_conditions_and_a_sheet_that_t
         assert sheet.height == 8 * (8 + 3 * LINE + GAP) + GAP
         text = np.asarray(sheet.convert("L"))[GAP + 8 :, :]
     lines = [text[row * (8 + 3 * LINE + GAP) :][: 3 * LINE] for row in range(8)]
-    assert [bool((line < 128).any()) for line in lines] == [True] * 7 + [False]  # the last row is told nothing
+    assert [bool((line < 128).any()) for line in lines] == [True] * 7 + [False]  # the last row has no conditions
     with Image.open(faces / "run" / "moments" / "00000004.png") as first:
         assert first.size == 2 * (2 * (8 + GAP) + GAP,)  # four samples without text
     with Image.open(faces / "run" / "model" / "sheet.png") as sheet:
@@ -257,7 +261,7 @@ def test_a_run_ends_with_a_model_that_declares_its_conditions_and_a_sheet_that_t
     assert samples[56:] == [{"seed": seed} for seed in range(56, 64)]
 
 
-def test_a_model_carries_what_some_images_are_told_that_are_told_all_choices_and_numbers(faces: Path) -> None:
+def test_a_model_carries_the_values_of_some_images_that_have_all_choices_and_numbers(faces: Path) -> None:
     rows = [{**row, "glasses": None} if index % 3 == 0 else {**row, "style": None} for index, row in enumerate(ROWS)]
     write_csv(faces / "about.csv", rows)
     train(conditional(faces, "examples=4"), faces / "run")
@@ -268,7 +272,7 @@ def test_a_model_carries_what_some_images_are_told_that_are_told_all_choices_and
     assert len(found) == len(set(found)) == 4
     assert set(found) < whole
     write_csv(faces / "about.csv", [{**row, "glasses": None} for row in ROWS])
-    with pytest.raises(RecipeError, match="examples need images that are told all choices and numbers"):
+    with pytest.raises(RecipeError, match="examples need images that have all choices and numbers"):
         train(conditional(faces, "examples=4"), faces / "none")
 
 
@@ -313,7 +317,7 @@ def test_maps_are_turned_with_their_images_and_not_mixed(faces: Path) -> None:
         (("condition_drop={age = 0.1}",), r"condition_drop\.age: conditions\.age must be declared, with null = true"),
         (("drop_all=0.5", "keep_all=0.5"), "drop_all and keep_all must be less than 1 together, not 1"),
         (("data.condition_paths={glasses = 'x'}",), r"condition_paths must name files for .*: none"),
-        (("data.table=''",), r"say what the images are told: data\.table, for folder"),
+        (("data.table=''",), r"conditions need values: name their table, data\.table, for folder"),
         (("data.source=npz",), r"data\.table are for the sources folder and zip"),
         (("data.table=about.txt",), r"data\.table must be a file \.csv or \.jsonl"),
         (('network={type = "paper_unet"}',), r"network\.type paper_unet takes no conditions"),

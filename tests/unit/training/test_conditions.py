@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from model.condition_inputs import Column, enlarge
 from model.images import from_levels
+from model.network_inputs import Column, enlarge
 from model.shape import Shape
 from training.data.batches import Batches
 from training.data.conditions import complete_column, smaller
@@ -103,7 +103,7 @@ def test_image_and_condition_are_cropped_and_mirrored_alike() -> None:
     assert {0 <= y <= 16 and 0 <= x <= 16 for y, x in corners} == {True}
 
 
-def test_conditions_get_noise_of_the_level_that_the_network_is_told() -> None:
+def test_conditions_get_noise_of_the_level_that_the_network_gets() -> None:
     recipe = tiny("condition.max_augmentation=0.5", "crop=0", "condition.size=32", "data.flip=false")
     images = np.full((40, 32, 32, 3), 127, dtype=np.uint8)
     batches = Batches(Dataset(images, columns=seen(images), held=LAST), 4, seed=0)

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from model import NoiseSchedule, load_checkpoint, make_plan, save_checkpoint
-from model.condition_inputs import arguments_of
 from model.folders.config import ModelConfig
+from model.network_inputs import inputs_of
 from model.networks.build import build_network
 from model.noise import q_sample
 from model.plans.plan import Column, Plan, Prediction
@@ -96,39 +96,39 @@ def test_the_teacher_is_guided_away_from_what_it_says_without_a_label(labelled: 
     assert torch.allclose(teacher(x, t, labels=labels), base + 2.5 * (out - base), atol=1e-6)
 
 
-def test_the_teacher_is_guided_away_from_what_it_says_if_told_nothing_that_may_be_left_out(tmp_path: Path) -> None:
-    """It must always be told the hair, and so its base is told the hair too."""
+def test_the_teacher_is_guided_away_from_what_it_says_without_all_that_may_be_left_out(tmp_path: Path) -> None:
+    """It always needs the hair, and so its base gets the hair too."""
     given = ("conditions.glasses.type=choice", "conditions.glasses.null=true", "conditions.hair.type=choice")
     config = recipe(*given, "condition_drop=0.1").model_config({})
-    save_checkpoint(tmp_path / "told", config, network(config, 0), dtype=torch.float32)
-    teacher = Teacher(student(tmp_path / "told", *given, "condition_drop=0.1", "guidance_scale=2.5"), None, CPU)
+    save_checkpoint(tmp_path / "conditional", config, network(config, 0), dtype=torch.float32)
+    teacher = Teacher(student(tmp_path / "conditional", *given, "condition_drop=0.1", "guidance_scale=2.5"), None, CPU)
     x, t, _ = batch()
     hair = [{"hair": "long"}, {"hair": "bald"}] * 2
     vector, base_vector = (
-        arguments_of(config.conditions, each, (8, 8))["vector"]
+        inputs_of(config.conditions, each, (8, 8))["vector"]
         for each in ([{**one, "glasses": "round"} for one in hair], hair)
     )
-    plain = load_checkpoint(tmp_path / "told").network
+    plain = load_checkpoint(tmp_path / "conditional").network
     out, base = plain(x, t, vector=vector), plain(x, t, vector=base_vector)
     assert (out - base).abs().max() > 0.01
     assert torch.allclose(teacher(x, t, vector=vector), base + 2.5 * (out - base), atol=1e-6)
 
 
-def test_a_teacher_that_always_needs_its_class_is_told_it_in_the_base_too(tmp_path: Path) -> None:
+def test_a_teacher_that_always_needs_its_class_gets_it_in_the_base_too(tmp_path: Path) -> None:
     asked = (
         *("data.source=folder", "data.path=none", "data.table=none.csv", "condition_drop=0.1"),
         *("network.num_classes=3", "network.null_class=false"),
         'conditions.glasses={type="choice", values=["none", "round"], null=true}',
     )
     config = recipe(*asked).model_config({})
-    save_checkpoint(tmp_path / "told", config, network(config, 0), dtype=torch.float32)
-    teacher = Teacher(student(tmp_path / "told", *asked, "guidance_scale=2.5"), None, CPU)
+    save_checkpoint(tmp_path / "conditional", config, network(config, 0), dtype=torch.float32)
+    teacher = Teacher(student(tmp_path / "conditional", *asked, "guidance_scale=2.5"), None, CPU)
     x, t, _ = batch()
     labels = torch.tensor([0, 1, 2, 1])
     vector, nothing = (
-        arguments_of(config.conditions, [each] * 4, (8, 8))["vector"] for each in ({"glasses": "round"}, {})
+        inputs_of(config.conditions, [each] * 4, (8, 8))["vector"] for each in ({"glasses": "round"}, {})
     )
-    plain = load_checkpoint(tmp_path / "told").network
+    plain = load_checkpoint(tmp_path / "conditional").network
     out, base = (plain(x, t, labels=labels, vector=each) for each in (vector, nothing))
     assert torch.allclose(teacher(x, t, labels=labels, vector=vector), base + 2.5 * (out - base), atol=1e-6)
 

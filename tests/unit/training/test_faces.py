@@ -1,4 +1,4 @@
-"""What a face is told is what it is drawn by: each name means what open-peeps draws, and is seen in the image."""
+"""A face has the conditions that it is drawn by: each name means what open-peeps draws, and is seen in the image."""
 
 import json
 import re
@@ -54,32 +54,32 @@ def faces() -> list[SourceImage]:
     return list(open_faces(Data(count=64), Shape.of(64, 3)).items)
 
 
-def test_each_face_is_told_a_choice_of_each_attribute(faces: list[SourceImage]) -> None:
+def test_each_face_has_a_choice_of_each_attribute(faces: list[SourceImage]) -> None:
     for face in faces:
-        assert face.told.keys() == ATTRIBUTES.keys()
-        for name, value in face.told.items():
+        assert face.values.keys() == ATTRIBUTES.keys()
+        for name, value in face.values.items():
             assert value in ATTRIBUTES[name], name
-    attributes = {(name, value) for face in faces for name, value in face.told.items()}
+    attributes = {(name, value) for face in faces for name, value in face.values.items()}
     assert len(attributes) > 0.6 * sum(map(len, ATTRIBUTES.values()))
 
 
-def test_the_colours_that_a_face_is_told_are_in_its_image(faces: list[SourceImage]) -> None:
+def test_the_colours_of_a_face_are_in_its_image(faces: list[SourceImage]) -> None:
     """Skin is seen on every face; hair in its colour, unless it is black as all outlines are."""
     for face in faces:
         assert face.image is not None
         pixels = {tuple(pixel) for pixel in face.image.reshape(-1, 3).tolist()}
-        colours = {names.CHOICES["background"][face.told["background"]], names.CHOICES["skin"][face.told["skin"]]}
-        if face.told["hair_colour"] not in ("black", NONE):
-            colours.add(names.CHOICES["hair_colour"][face.told["hair_colour"]])
+        colours = {names.CHOICES["background"][face.values["background"]], names.CHOICES["skin"][face.values["skin"]]}
+        if face.values["hair_colour"] not in ("black", NONE):
+            colours.add(names.CHOICES["hair_colour"][face.values["hair_colour"]])
         for colour in colours:
-            assert tuple(int(part, 16) for part in re.findall("..", colour[1:])) in pixels, (face.name, face.told)
+            assert tuple(int(part, 16) for part in re.findall("..", colour[1:])) in pixels, (face.name, face.values)
 
 
-def test_glasses_beards_and_masks_are_drawn_as_often_as_they_are_told(faces: list[SourceImage]) -> None:
+def test_glasses_beards_and_masks_are_drawn_as_often_as_they_are_named(faces: list[SourceImage]) -> None:
     """By the style on 20 %, 10 % and 5 % of the faces; within four standard errors."""
     for name, component in (("glasses", "accessories"), ("beard", "facialHair"), ("face_mask", "mask")):
         share = STYLE["components"][component]["probability"] / 100
-        there = np.mean([face.told[name] != NONE for face in faces])
+        there = np.mean([face.values[name] != NONE for face in faces])
         assert abs(there - share) < 4 * (share * (1 - share) / len(faces)) ** 0.5, name
 
 

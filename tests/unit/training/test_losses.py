@@ -120,7 +120,7 @@ def test_cross_entropy_is_that_of_softmax_regression_on_the_noisy_image() -> Non
     assert torch.equal(seen[0], t)
 
 
-def test_a_window_tells_the_accuracy_of_a_classifier_by_quarter() -> None:
+def test_a_window_shows_the_accuracy_of_a_classifier_by_quarter() -> None:
     window = Window(1000)
     t = torch.tensor([0, 100, 300, 999])
     facts = torch.tensor(1.0), torch.ones(4), t, torch.tensor(1.0), torch.zeros(4)
@@ -131,7 +131,7 @@ def test_a_window_tells_the_accuracy_of_a_classifier_by_quarter() -> None:
     assert {key: metrics[key] for key in metrics if key.startswith("accuracy")} == expected
 
 
-def test_a_window_tells_the_quarters_of_the_timesteps_apart() -> None:
+def test_a_window_separates_the_quarters_of_the_timesteps() -> None:
     window = Window(1000)
     t = torch.tensor([0, 49, 50, 249, 250, 500, 999])
     window.add(StepFacts(torch.tensor(2.0), t.float(), t, torch.tensor(1.0), torch.zeros(7), NOT_CLASSIFIED[:7]))

@@ -55,7 +55,7 @@ def test_a_step_does_not_depend_on_the_order_of_weights_in_memory() -> None:
 
 
 def test_the_change_is_seen_by_the_weight_s_count_of_versions() -> None:
-    """By which autograd tells that a saved weight is no longer the same."""
+    """By which autograd knows that a saved weight is no longer the same."""
     network = small()
     weight = network.get_parameter("2.weight")
     version = weight._version

@@ -88,7 +88,7 @@ def test_a_recipe_of_own_code_trains_a_model_that_can_be_served(recipe: Callable
     for name, value in whole.network.state_dict().items():
         assert torch.equal(value, parts.network.state_dict()[name]), name
     assert int(whole.network.norm.num_batches_tracked) == 6  # type: ignore[union-attr, arg-type]
-    assert whole.config.told == ("labels", "vector")
+    assert whole.config.input_names == ("labels", "vector")
     assert (
         json.loads((tmp_path / "whole" / "recipe.json").read_text())["network"]["type"] == f"{PACKAGE}.nets:Conditional"
     )
@@ -100,7 +100,7 @@ def test_a_run_may_begin_from_its_own_model(recipe: Callable[..., Recipe], tmp_p
     assert train(recipe("max_steps=2", f"init={tmp_path}/first/model", "seed=1"), tmp_path / "second") == 2
 
 
-def test_a_source_yields_images_and_what_they_are_told(recipe: Callable[..., Recipe]) -> None:
+def test_a_source_yields_images_and_their_conditions(recipe: Callable[..., Recipe]) -> None:
     images = first_images(recipe())
     assert np.array_equal(images.images[:, 0, 0, 0], 16 * np.arange(8))
     assert images.labels is not None

@@ -169,7 +169,7 @@ def test_recipes_of_publications_agree_with_the_released_checkpoints(name: str, 
     assert network.dropout == (facts.dropout or 0)
 
 
-def test_the_record_of_a_recipe_tells_nothing_of_the_machine() -> None:
+def test_the_record_of_a_recipe_says_nothing_of_the_machine() -> None:
     recipe = load_recipe("smoke", ["init=/home/me/models/first", "data.path=/data/mine.zip"])
     record = recipe.record
     assert (record["init"], record["data"]["path"]) == ("first", "mine.zip")

@@ -160,7 +160,7 @@ def test_a_terminal_shows_loss_and_time_left_from_the_first_steps(
     assert re.search(r"2/2.*loss \d\.\d{4}  \S+ images/s  0:00:00 left", screen.getvalue())
 
 
-def test_a_log_tells_them_too(tmp_path: Path, tiny: Callable[..., Recipe], caplog: pytest.LogCaptureFixture) -> None:
+def test_a_log_has_them_too(tmp_path: Path, tiny: Callable[..., Recipe], caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
         train(tiny("max_steps=2", "log_every=50"), tmp_path)
     assert "step 1 of 2  loss" in caplog.text

@@ -65,7 +65,7 @@ def test_a_run_draws_the_same_again(tmp_path: Path) -> None:
         assert all(torch.equal(a.noise, b.noise) for a, b in zip(drawn(it), drawn(it), strict=True))
 
 
-def test_a_checkpoint_tells_what_it_was_trained_with(tmp_path: Path) -> None:
+def test_a_checkpoint_says_what_it_was_trained_with(tmp_path: Path) -> None:
     first = recipe()
     save(tmp_path / "first", first, draws=seeds_of(first).draws)
     second = seeds_of(recipe(f"init={tmp_path / 'first'}"))
@@ -74,7 +74,7 @@ def test_a_checkpoint_tells_what_it_was_trained_with(tmp_path: Path) -> None:
     assert not second.repeats
 
 
-def test_a_recipe_that_would_repeat_its_checkpoint_s_draws_is_told(
+def test_a_recipe_that_would_repeat_its_checkpoint_s_draws_is_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As after a stage that was given up before its weights had changed."""

@@ -163,7 +163,7 @@ def test_a_hugging_face_set_on_disk(tmp_path: Path) -> None:
     items, classes = read("huggingface", tmp_path / "set")
     assert classes == ("no", "yes")
     assert [item.label for item in items] == [1, 0, None, 1, None]
-    assert [item.told["kind"] for item in items] == ["yes", "no", None, "yes", None]
+    assert [item.values["kind"] for item in items] == ["yes", "no", None, "yes", None]
     assert_pixels(items[:3])
     assert [item.image for item in items[3:]] == [None, None]
     assert "UnidentifiedImageError" in items[3].reason

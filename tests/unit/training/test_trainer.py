@@ -141,7 +141,7 @@ def test_a_classifier_s_resumed_run_is_bit_equal_too(tmp_path: Path, changes: tu
     assert_equal(run(recipe, 5, tmp_path).state(), straight.state())
 
 
-def test_a_classifier_is_not_told_the_class_and_its_average_of_decay_0_is_itself(tmp_path: Path) -> None:
+def test_a_classifier_does_not_get_the_class_and_its_average_of_decay_0_is_itself(tmp_path: Path) -> None:
     it = trainer(classifier(tmp_path / "guided"))
     seen: list[Any] = []
     it.network.register_forward_hook(lambda module, args, out: seen.append(args))

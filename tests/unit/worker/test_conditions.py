@@ -11,15 +11,14 @@ import torch
 from torch import Tensor
 
 from jobs.cascade import Enlarging
-from jobs.conditions import uploads_of
 from jobs.contract import Job
 from jobs.errors import JobUnreadable
 from jobs.image_recipe import job_of, recipe
 from jobs.kinds.generate import Generation
 from jobs.kinds.upscale import Upscaling
 from jobs.params import SamplingParams
-from model.condition_inputs import enlarge
 from model.images import from_levels
+from model.network_inputs import enlarge
 from model.sampling import networks_of, sample
 from tests.rounding import assert_rounded_alike, layers
 from tests.small_models import CONDITIONAL, CONDITIONS, conditional_checkpoint, upscaler_of
@@ -34,7 +33,7 @@ LAYOUT = torch.tensor([[0, 1] * 4] * 8)
 SKETCH = torch.linspace(-1, 1, 16).view(1, 4, 4)
 IMAGES = {"layout": from_levels(LAYOUT.to(torch.uint8)[None, :, :, None])[0], "sketch": SKETCH}
 HASHES = {name: hashlib.sha256(name.encode()).hexdigest() for name in IMAGES}
-STYLE = {"style": ((0.5, -1.0),), "layout": (HASHES["layout"],)}  # what the model must be told
+STYLE = {"style": ((0.5, -1.0),), "layout": (HASHES["layout"],)}  # what the model needs
 ALL = {"age": (33.0,), "glasses": ("round",), "sketch": (HASHES["sketch"],), **STYLE}
 TENSORS = {"layout": LAYOUT, "sketch": SKETCH}
 
@@ -49,9 +48,7 @@ def start(runner: Runner, images: dict[str, Tensor] | None = None, **params: Any
     made = SamplingParams.model_validate({"conditions": STYLE} | filled)
     job = Job(id=str(uuid.uuid4()), model="m", params=made, accepted_at=time.time(), timeout=600)
     names = {value: name for name, value in HASHES.items()}
-    sent = [
-        (images or IMAGES)[names.get(each, "sketch")] for each in uploads_of(made, runner.checkpoint.config.conditions)
-    ]
+    sent = [(images or IMAGES)[names.get(each, "sketch")] for each in made.uploads(runner.checkpoint.config)]
     return activate(job, runner, sent=sent)
 
 
@@ -77,18 +74,18 @@ def plain(runner: Runner, active: ActiveJob, given: dict[str, Any], *, label: in
     return sample(active.answers[0].plan, **networks, shape=(3, 8, 8), seeds=seeds)
 
 
-TOLD: dict[str, Any] = {"age": 33, "glasses": "round", "style": [0.5, -1.0], "sketch": None}
+GIVEN: dict[str, Any] = {"age": 33, "glasses": "round", "style": [0.5, -1.0], "sketch": None}
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.5])
 def test_the_engine_draws_what_the_plain_loop_draws(runner: Runner, scale: float) -> None:
     active = start(runner, conditions=ALL, label=1, guidance_scale=scale)
     run(active)
-    expected = plain(runner, active, TOLD, label=1)
+    expected = plain(runner, active, GIVEN, label=1)
     assert_rounded_alike(drawn(active), expected, steps=3 * layers(runner.checkpoint.network))
 
 
-def test_an_image_is_the_same_bits_alone_and_among_others_that_are_told_something_else(runner: Runner) -> None:
+def test_an_image_is_the_same_bits_alone_and_among_others_with_other_conditions(runner: Runner) -> None:
     several: dict[str, Any] = {"conditions": {"age": (33.0, 70.0), **STYLE}, "guidance_scale": 2.0}
     company = [
         start(runner, **several),
@@ -116,7 +113,7 @@ def test_each_condition_changes_the_image(runner: Runner) -> None:
 
 @torch.inference_mode()
 def test_guidance_leaves_out_what_it_acts_on_and_what_the_network_needs_stays(runner: Runner) -> None:
-    """Of one step: base + w (out - base), where the base is told the rest."""
+    """Of one step: base + w (out - base), where the base has the rest."""
     given = {"age": (33.0,), "glasses": ("round",), **STYLE}
     for guide, rest in ((None, {}), (("age",), {"glasses": "round"}), (("age", "label"), {"glasses": "round"})):
         active = start(runner, n=1, steps=1, conditions=given, label=1, guide=guide, guidance_scale=2.0, clip="none")
@@ -163,7 +160,7 @@ def test_a_recipe_names_the_conditions_of_its_image_and_makes_its_job(runner: Ru
     ],
     ids=str,
 )
-def test_a_job_that_tells_something_else_is_refused(runner: Runner, changes: dict[str, Any]) -> None:
+def test_a_job_with_other_conditions_is_refused(runner: Runner, changes: dict[str, Any]) -> None:
     with pytest.raises(JobUnreadable):
         start(runner, **changes)
 
@@ -201,7 +198,7 @@ def test_an_upscaler_sees_its_conditions_after_the_image_that_it_enlarges() -> N
         assert_rounded_alike(drawn(active), expected, steps=layers(runner.checkpoint.network), largest=8.0)
 
 
-def test_the_second_stage_of_a_cascade_is_told_nothing(runner: Runner) -> None:
+def test_the_second_stage_of_a_cascade_has_no_conditions(runner: Runner) -> None:
     network = dataclasses.replace(CONDITIONAL, vector_size=2)
     stage = Enlarging(
         model="up", steps=2, sampler="ddim", spacing="trailing", variance="fixed_small", clip="static",
@@ -220,8 +217,6 @@ def test_the_second_stage_of_a_cascade_is_told_nothing(runner: Runner) -> None:
                 activate(job, runner, upscaler=second, sent=[IMAGES["layout"], IMAGES["sketch"]])
             continue
         active = activate(job, runner, upscaler=second, sent=[IMAGES["layout"], IMAGES["sketch"]])
-        assert [answer.told.vector.tolist() for answer in active.answers if answer.told.vector is not None] == [
-            [0, 1]
-        ] * 2
+        assert [answer.inputs["vector"].tolist() for answer in active.answers] == [[0, 1]] * 2
         run(active)
         assert drawn(active).shape == (2, 3, 16, 16)

@@ -1,4 +1,4 @@
-"""How long jobs take that share a batch: the forecast against the cards as they are dealt."""
+"""How long jobs take that share a batch: the forecast against the turns as they come."""
 
 from __future__ import annotations
 

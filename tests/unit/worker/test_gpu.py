@@ -43,7 +43,7 @@ OPERATORS: dict[str, Operator] = {
 
 @pytest.fixture
 def blind(models_dir: Path) -> Runner:
-    """A runner whose device tells nothing."""
+    """A runner whose device says nothing."""
     runner = Runner(load_checkpoint(models_dir / "tiny"), device=torch.device("cpu"), slots=8)
     runner.device = META
     runner._network = lambda x, *inputs: torch.empty_like(x)  # type: ignore[assignment]
@@ -51,7 +51,7 @@ def blind(models_dir: Path) -> Runner:
 
 
 def unseen(runner: Runner, count: int, *, operator: Operator | None = None, **asked: Any) -> list[Trajectory]:
-    """Trajectories whose state is on a device that tells nothing."""
+    """Trajectories whose state is on a device that says nothing."""
     checkpoint = runner.checkpoint
     plan, restoration = checkpoint.config.plan(checkpoint.schedule, **({"steps": 5} | asked)), None
     if operator is not None:

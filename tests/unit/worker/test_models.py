@@ -68,7 +68,7 @@ def test_the_first_that_can_be_loaded_is_served_first(settings: WorkerSettings) 
     assert (names(models), set(models.refused)) == ({"b"}, {"a"})
 
 
-def test_a_folder_that_is_passed_over_is_told(settings: WorkerSettings, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_folder_that_is_passed_over_is_reported(settings: WorkerSettings, caplog: pytest.LogCaptureFixture) -> None:
     for name in "abc":
         (settings.models_dir / name).rename(settings.models_dir / name.upper())
     assert not load_models(settings).runners
@@ -151,7 +151,7 @@ def test_a_new_folder_is_loaded_once_it_rests(settings: WorkerSettings, models_d
 def test_a_version_that_cannot_be_loaded_at_the_moment_is_tried_again(
     settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fault: Exception
 ) -> None:
-    """The version before it is served until then, and the log tells once."""
+    """The version before it is served until then, and the log says so once."""
     monkeypatch.setattr("worker.engine.models.REST", 0)
     follower = ModelFollower(settings, load_models(settings))
     looks = whole_looks(follower)
@@ -331,7 +331,7 @@ def test_the_version_of_before_stays_until_it_is_let_go(settings: WorkerSettings
 def test_a_folder_that_was_renamed_is_not_loaded_again(
     settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As when the version of before is kept beside the new one."""
+    """As when the previous version is kept beside the new one."""
     follower = ModelFollower(settings, load_models(settings))
     looks = whole_looks(follower)
     next(looks)

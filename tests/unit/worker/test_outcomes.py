@@ -160,7 +160,7 @@ def test_the_log_says_once_that_a_store_fails_until_it_works_again(
     writers = Writers(store, cast(Any, None), lambda event: None, store_wait=60)
     for job_id in "abcd":
         writers.forget(job_id)
-    wait_until(lambda: len(caplog.records) == 2, 10, "the log has told of both failures")
+    wait_until(lambda: len(caplog.records) == 2, 10, "the log has both failures")
     writers.close()
     assert dropped == ["a", "b", "c", "d"]
     assert {record.getMessage().partition(":")[0] for record in caplog.records} == {"cannot drop a snapshot"}

@@ -1,4 +1,4 @@
-"""Number formats of a worker: who chooses one, what it tells of it, and that an image is the same in any batch."""
+"""Number formats of a worker: who chooses one, what it says of it, and that an image is the same in any batch."""
 
 import io
 import json
@@ -116,7 +116,7 @@ def test_an_image_has_the_same_bytes_alone_and_among_others(way: dict[str, Any])
     assert 0 < np.abs(mine - theirs).mean() < 12  # grey levels; other noise would give 60
 
 
-def test_both_stages_of_a_cascade_tell_their_formats() -> None:
+def test_both_stages_of_a_cascade_name_their_formats() -> None:
     first = Runner(checkpoint_of(UNetConfig(**NETWORK)), device=CPU, slots=2)
     second = Runner(upscaler_of().in_precision("bfloat16"), device=CPU, slots=2)
     asked = job(1, task=Upscaling(augmentation=0.2))

@@ -166,7 +166,7 @@ def test_what_is_known_of_16_bits_comes_back_bit_for_bit(runners: dict[Shape, Ru
     assert job_of(recipe_in(png)).bits == 16
 
 
-def test_8_bits_are_the_16_bits_rounded_and_their_recipe_does_not_tell_them(runners: dict[Shape, Runner]) -> None:
+def test_8_bits_are_the_16_bits_rounded_and_their_recipe_does_not_name_them(runners: dict[Shape, Runner]) -> None:
     runner = runners[Shape(1, 12, 8)]
     (deep,), (usual,) = (run(runner, job(Generation(), bits=bits, n=1), []) for bits in (16, 8))
     fine, coarse = (np.asarray(Image.open(io.BytesIO(png))).astype(float) for png in (deep, usual))

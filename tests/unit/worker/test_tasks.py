@@ -560,7 +560,7 @@ def test_a_picture_that_is_gone_or_damaged_makes_the_job_unreadable(runner: Runn
 
 
 @main_kinds
-def test_a_picture_tells_how_it_was_made(runner: Runner, tmp_path: Path, kind: str) -> None:
+def test_a_picture_says_how_it_was_made(runner: Runner, tmp_path: Path, kind: str) -> None:
     job, _ = queued(ResultStore(str(tmp_path)), kind)
     recipes = [json.loads(png_text(runner, job, (9, 0), index)["difuso"]) for index in range(job.answers)]
     for index, facts in enumerate(recipes):
@@ -581,7 +581,7 @@ def test_a_picture_tells_how_it_was_made(runner: Runner, tmp_path: Path, kind: s
     assert ("n" in recipes[0]) == (kind == "average")
 
 
-def test_a_picture_made_alone_tells_the_same(runner: Runner) -> None:
+def test_a_picture_made_alone_says_the_same(runner: Runner) -> None:
     """The second of three shares and that share alone are the same file, as are image 1 of a seed and the next seed."""
     three = drawn(runner, make_job(MIXED, n=3), [A, B])
     one = drawn(runner, make_job(MIXED.model_copy(update={"shares": (0.4,)})), [A, B])
@@ -769,7 +769,7 @@ def test_each_image_of_several_seeds_and_classes_is_the_file_that_it_is_alone(
         assert job_of(facts).params == single.params
 
 
-def test_the_mean_of_several_seeds_and_classes_tells_all_of_them(runner: Runner) -> None:
+def test_the_mean_of_several_seeds_and_classes_names_all_of_them(runner: Runner) -> None:
     mean = drawn(runner, make_job(NOISY.model_copy(update={"average": True}), **SEVERAL), [A])
     facts = recipe_in(mean[0])
     assert (facts["n"], facts["seed"], facts["label"]) == (3, SEVERAL["seed"], SEVERAL["label"])

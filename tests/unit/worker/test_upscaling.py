@@ -21,8 +21,8 @@ from jobs.kinds.base import Prepared, Task
 from jobs.kinds.generate import Generation
 from jobs.kinds.upscale import Upscaling
 from jobs.params import SamplingParams
-from model.condition_inputs import augment, enlarge
 from model.images import from_levels, from_png, to_uint8
+from model.network_inputs import augment, enlarge
 from model.networks.configs import UNetConfig
 from model.noise import draw_noise, image_generator
 from model.png import PNG_KEY
@@ -144,11 +144,10 @@ def test_guidance_calls_the_network_without_label_with_the_same_condition() -> N
     network = dataclasses.replace(CONDITIONAL, num_classes=len(CLASSES))
     runner = Runner(upscaler_of(network, classes=CLASSES), device=CPU, slots=4)
     both = upscaling(runner, image(), label=1, guidance_scale=2.0, steps=1, sampler="ddim", augmentation=0.0)
-    x, condition = both.answers[0].x[None], both.answers[0].condition
-    assert condition is not None
+    x, planes = both.answers[0].x[None], both.answers[0].inputs["planes"]
     t = torch.tensor([float(both.answers[0].plan.timesteps[0])])
     run(both)
-    inputs = {"planes": condition.pixels[None], "level": torch.zeros(1)}
+    inputs = {"planes": planes[None], "level": torch.zeros(1)}
     with torch.no_grad():
         label, none = (
             runner.checkpoint.network(x, t, labels=torch.tensor([each]), **inputs) for each in (1, len(CLASSES))
@@ -262,13 +261,12 @@ def test_small_images_are_rounded_as_in_a_png(first: Runner, upscaler: Runner) -
     active = cascade(first, upscaler)
     run(active)
     small = active.start.waited_for[0].x
-    condition = active.answers[0].condition
-    assert condition is not None
+    planes = active.answers[0].inputs["planes"]
     generator = image_generator(enlarging_seed(5))
     draw_noise([generator], (3, 16, 16))
     noise = draw_noise([generator], (3, 8, 8))
     rounded = from_levels(to_uint8(small[None]))
-    assert torch.equal(condition.pixels, enlarge(augment(rounded, torch.tensor([0.2]), noise), (16, 16))[0])
+    assert torch.equal(planes, enlarge(augment(rounded, torch.tensor([0.2]), noise), (16, 16))[0])
 
 
 TWICE = job(Generation(upscale=STAGE))

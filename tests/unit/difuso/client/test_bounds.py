@@ -167,7 +167,7 @@ def test_an_archive_holds_no_more_than_its_own_bytes() -> None:
     ],
 )
 def test_an_archive_of_something_else_is_an_error_of_the_client(files: dict[str, bytes]) -> None:
-    with pytest.raises(DifusoError, match=r"^it is not difuso"), understood("it"):
+    with pytest.raises(DifusoError, match=r"^it is not from difuso"), understood("it"):
         Result.read(stored(files), FACTS)
 
 
@@ -219,5 +219,5 @@ def test_the_forms_of_names_are_those_of_the_server() -> None:
 
 def test_a_job_whose_id_is_a_path_is_not_asked_for() -> None:
     for id in ("../models", "//evil.example/x", f"{ID}\n", f"{ID}?x", 7, None):
-        with pytest.raises(DifusoError, match="is not difuso"):
+        with pytest.raises(DifusoError, match="is not from difuso"):
             asked(httpx.Response(202, json={"id": id, "state": "queued"}), lambda client: client.submit("generate"))

@@ -91,7 +91,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return noted
 
 
-def test_a_call_pauses_as_told_and_returns_images(ask: Ask, pauses: list[float]) -> None:
+def test_a_call_pauses_as_asked_and_returns_images(ask: Ask, pauses: list[float]) -> None:
     busy = httpx.Response(429, headers={"Retry-After": "3"}, text="")
     script = Script(busy, httpx.ConnectError("refused"), job("queued", code=202), job("succeeded"), zipped())
     result = ask(script, lambda client: client.generate(n=3, steps=50))

@@ -79,7 +79,7 @@ def test_texts_of_a_problem_are_short_and_can_be_printed() -> None:
     ("status", "kind"),
     [(401, Unauthorized), (429, Overloaded), (502, Unavailable), (503, Unavailable), (418, DifusoError)],
 )
-def test_an_answer_of_something_before_the_server_is_told_by_its_status(status: int, kind: type[DifusoError]) -> None:
+def test_an_answer_of_something_before_the_server_is_known_by_its_status(status: int, kind: type[DifusoError]) -> None:
     request = httpx.Request("GET", "http://proxy/jobs")
     error = error_of(httpx.Response(status, text="<html>", request=request, headers={"Retry-After": "tomorrow"}))
     assert type(error) is kind
@@ -100,5 +100,5 @@ def test_a_problem_of_a_proxy_may_lack_what_ours_have() -> None:
     assert str(error) == "http://localhost/jobs answered 503"
 
 
-def test_a_problem_of_a_newer_server_is_told_by_its_status() -> None:
+def test_a_problem_of_a_newer_server_is_known_by_its_status() -> None:
     assert type(error_of(problem("too-early-for-this", 503))) is Unavailable

@@ -22,7 +22,7 @@ from difuso.client import (
 )
 from difuso.client.flows import Call, Flow, Patience, Pause, Reply
 from difuso.client.requests import request_of
-from jobs.conditions import named_values, read_values
+from jobs.conditions import read_values
 from jobs.queries import SamplingQuery
 from model.conditions import Vector
 
@@ -216,7 +216,7 @@ def test_a_refused_request_is_not_sent_again_to_cancel_it() -> None:
 @pytest.mark.parametrize("content", ["<html>", "[]", "{}", '{"status": "ok"}'])
 def test_a_server_of_another_kind_is_named(content: str) -> None:
     driver = Driver(httpx.Response(200, text=content))
-    with pytest.raises(DifusoError, match="what answered POST /generate is not difuso: check the address"):
+    with pytest.raises(DifusoError, match="The answer to POST /generate is not from difuso: check the address"):
         driver.run(flows.price("generate", (), {}, driver.patience()))
 
 
@@ -243,10 +243,10 @@ def test_a_query_too_long_for_an_address_is_sent_as_json() -> None:
     assert len(str(request.url)) < 100
     assert request.headers["Content-Type"] == "application/json"
     body = json.loads(request.read())
-    assert [body.pop(name) for name in ("image", "mask", "conditions")] == ["YQ==", "bQ==", {"map": "Yw=="}]
-    assert body.pop("task") == ["inpaint"]
-    values = named_values(SamplingQuery(**body).condition)
-    assert read_values(values, {"style": Vector(4096)}, model="m") == {"style": (tuple(style),)}
+    assert [body.pop(name) for name in ("image", "mask", "task")] == ["YQ==", "bQ==", ["inpaint"]]
+    assert body["conditions"].pop("map") == "Yw=="
+    query = SamplingQuery.model_validate({"condition": body["conditions"]})
+    assert read_values(query.conditions, {"style": Vector(4096)}, model="m") == {"style": (tuple(style),)}
     assert flows.posting("generate", (), {"conditions": {"style": style[:16]}}).body is None
 
 

@@ -1,4 +1,4 @@
-"""Conditional requests: an answer that a client already has, by its If-None-Match header, is not sent again."""
+"""Requests that revalidate a copy: an answer that a client already has, by If-None-Match, is not sent again."""
 
 from pathlib import Path
 

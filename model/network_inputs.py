@@ -1,13 +1,16 @@
-"""The arguments that tell a network its conditions: the vector, and the planes beside x_t; see `model.conditions`."""
+"""The inputs of a network beside x_t and t, made from its conditions; see `model.conditions`."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .conditions import Choice, Condition, Conditions, Image, ImageMap, Number, Value, Vector
+
+NetworkInputs: TypeAlias = dict[str, Tensor]
+"""The arguments `labels`, `vector`, `planes` and `level` of a network by name, those of them that it takes."""
 
 
 class Column(NamedTuple):
@@ -16,103 +19,102 @@ class Column(NamedTuple):
     # indices of a choice's values, int64, shape (B,); numbers, float32, shape (B,); vectors, float32, shape (B, size);
     # maps of indices, integers, shape (B, h, w); images in [-1, 1], float32, shape (B, C, h, w)
     values: Tensor
-    told: Tensor  # whether the condition is told, bool, shape (B,). Where it is not, the value has no effect.
+    present: Tensor  # whether an image has the condition, bool, shape (B,). Where it has not, the value has no effect.
 
 
-def column(condition: Condition, told: Sequence[Value | Tensor | None]) -> Column:
+def column(condition: Condition, values: Sequence[Value | Tensor | None]) -> Column:
     """Returns the column of a condition.
 
     Args:
-        told: for each image the value that `Condition.read` returned, or the tensor of an image or a map, all of one
-            size; None where it is not told.
+        values: for each image what `Condition.read` returned, or the tensor of an image or a map, all of one size; None
+            for an image without the condition.
     """
-    known = torch.tensor([value is not None for value in told])
+    present = torch.tensor([value is not None for value in values])
     match condition:
         case ImageMap() | Image():
             blank = torch.zeros(1, 1) if isinstance(condition, ImageMap) else torch.zeros(condition.shape)
-            sent = [value for value in told if isinstance(value, Tensor)]
-            return Column(
-                torch.stack([value if isinstance(value, Tensor) else (sent or [blank])[0] for value in told]), known
-            )
+            images = [value for value in values if isinstance(value, Tensor)]
+            filled = [value if isinstance(value, Tensor) else (images or [blank])[0] for value in values]
+            return Column(torch.stack(filled), present)
         case Choice(values=names):
-            return Column(torch.tensor([0 if value is None else names.index(str(value)) for value in told]), known)
+            return Column(torch.tensor([0 if each is None else names.index(str(each)) for each in values]), present)
         case Vector(size=size):
             nothing = [0.0] * size
-            return Column(torch.tensor([nothing if value is None else value for value in told]), known)
+            return Column(torch.tensor([nothing if value is None else value for value in values]), present)
         case _:
-            return Column(torch.tensor([0.0 if value is None else value for value in told]), known)
+            return Column(torch.tensor([0.0 if value is None else value for value in values]), present)
 
 
-def arguments_of(
-    conditions: Conditions, told: Sequence[Mapping[str, Value | Tensor]], size: tuple[int, int]
-) -> dict[str, Tensor]:
-    """Returns the arguments `vector` and `planes` of a network, those of them that it takes, for images.
+def inputs_of(
+    conditions: Conditions, values: Sequence[Mapping[str, Value | Tensor]], size: tuple[int, int]
+) -> NetworkInputs:
+    """Returns the inputs `vector` and `planes` of images, those of them that the network takes.
 
     Args:
-        told: the values of each image by name, as `column` takes them; what is not told is absent.
+        values: the values of each image by name, as `column` takes them; a condition that an image lacks is absent.
         size: height and width of x_t.
     """
-    columns = {name: column(each, [values.get(name) for values in told]) for name, each in conditions.items()}
-    return inputs_of(conditions, columns, size)
+    columns = {name: column(each, [of_image.get(name) for of_image in values]) for name, each in conditions.items()}
+    return inputs_of_columns(conditions, columns, size)
 
 
-def inputs_of(conditions: Conditions, columns: Mapping[str, Column], size: tuple[int, int]) -> dict[str, Tensor]:
-    """Returns the arguments `vector` and `planes` of a network, those of them that it takes, float32.
+def inputs_of_columns(conditions: Conditions, columns: Mapping[str, Column], size: tuple[int, int]) -> NetworkInputs:
+    """Returns the inputs `vector` and `planes` of images, those of them that the network takes, float32.
 
     The vectors have the shape (B, vector_size(conditions)), and the planes (B, plane_count(conditions), *size). The
     parts of both follow each other in the order of the conditions' names:
 
     - a choice's one-hot vector, a number from -1 to 1, the entries of a vector, and after each part 0. Where a
-      condition is not told its part is 0, and after it stands 1;
+      condition is absent its part is 0, and after it stands 1;
     - a plane of 0 and 1 for each value of a map; the channels of an image, and after them a plane of 0 if it may be
-      left out. Where a condition is not told its planes are 0, but that last one of an image is 1.
+      left out. Where a condition is absent its planes are 0, but that last one of an image is 1.
 
     Args:
-        columns: those of all conditions, by name, on one device.
+        columns: the columns of all conditions, by name, on one device.
         size: height and width of x_t.
 
     Examples:
         >>> face = {"age": Number(0, 100), "glasses": Choice(("none", "round"))}
         >>> columns = {"age": column(face["age"], [75.0, None]), "glasses": column(face["glasses"], ["none", "round"])}
-        >>> inputs_of(face, columns, (8, 8))["vector"]
+        >>> inputs_of_columns(face, columns, (8, 8))["vector"]
         tensor([[0.5000, 0.0000, 1.0000, 0.0000, 0.0000],
                 [0.0000, 1.0000, 0.0000, 1.0000, 0.0000]])
     """
     parts: dict[str, list[Tensor]] = {"vector": [], "planes": []}
     for name, condition in sorted(conditions.items()):
-        values, told = columns[name]
+        values, present = columns[name]
         if condition.is_image:
-            known = told.view(-1, 1, 1, 1)
-            parts["planes"].append(_planes(condition, values, size) * known)
+            shown = present.view(-1, 1, 1, 1)
+            parts["planes"].append(_planes(condition, values, size) * shown)
             if isinstance(condition, Image) and condition.null:
-                parts["planes"].append((~known).expand(-1, 1, *size))
+                parts["planes"].append((~shown).expand(-1, 1, *size))
         else:
-            parts["vector"] += [torch.where(told[:, None], _entries(condition, values), 0), ~told[:, None]]
+            parts["vector"] += [torch.where(present[:, None], _entries(condition, values), 0), ~present[:, None]]
     return {name: torch.cat([part.float() for part in each], dim=1) for name, each in parts.items() if each}
 
 
-def without(conditions: Conditions, arguments: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Returns the arguments of a network, as they are where nothing is told that may be left out.
+def without_optional(conditions: Conditions, inputs: NetworkInputs) -> NetworkInputs:
+    """Returns the inputs of a network as they are without the conditions that may be left out.
 
     Args:
-        arguments: those that `arguments_of` returns, and others, which do not change.
+        inputs: those that `inputs_of` returns, and others, which do not change.
 
     Examples:
         >>> face = {"age": Number(0, 100), "glasses": Choice(("none", "round"), null=True)}
-        >>> told = arguments_of(face, [{"age": 75.0, "glasses": "round"}], (8, 8))
-        >>> without(face, told)["vector"]
+        >>> inputs = inputs_of(face, [{"age": 75.0, "glasses": "round"}], (8, 8))
+        >>> without_optional(face, inputs)["vector"]
         tensor([[0.5000, 0.0000, 0.0000, 0.0000, 1.0000]])
     """
-    ordered, nothing = sorted(conditions.items()), arguments_of(conditions, [{}], (1, 1))
+    ordered, nothing = sorted(conditions.items()), inputs_of(conditions, [{}], (1, 1))
     may = {
         "vector": torch.tensor([one.null for _, one in ordered for _ in range(one.entries)]),
         "planes": torch.tensor([one.null for _, one in ordered for _ in range(one.planes)]).view(-1, 1, 1),
     }
     left = {
-        name: torch.where(may[name].to(arguments[name].device), blank.to(arguments[name]), arguments[name])
+        name: torch.where(may[name].to(inputs[name].device), blank.to(inputs[name]), inputs[name])
         for name, blank in nothing.items()
     }
-    return {**arguments, **left}
+    return {**inputs, **left}
 
 
 def _entries(condition: Condition, values: Tensor) -> Tensor:
@@ -142,13 +144,13 @@ def _nearest(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def augment(images: Tensor, level: Tensor, noise: Tensor) -> Tensor:
-    """Adds noise to conditions: sqrt(1 - level^2) image + level noise, shape of images.
+    """Adds noise to images: sqrt(1 - level^2) image + level noise, shape of images.
 
-    A model that was trained with such conditions and their levels tolerates the faults of an image that another model
+    A model that was trained with such images and their levels tolerates the faults of an image that another model
     drew (conditioning augmentation; Ho et al. 2022, section 4.2, in the form of Saharia et al. 2022, algorithm 1).
 
     Args:
-        images: conditions in [-1, 1], shape (B, C, h, w).
+        images: in [-1, 1], shape (B, C, h, w).
         level: standard deviation of the noise, 0..1, shape (B,).
         noise: standard normal, shape of images.
     """
