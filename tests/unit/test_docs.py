@@ -1,4 +1,4 @@
-"""Links, commands and tests that the pages name are there."""
+"""Links, files, commands and tests that the pages name are there."""
 
 from __future__ import annotations
 
@@ -38,6 +38,14 @@ def test_links(page: str) -> None:
         target = (PAGES[page].parent / path).resolve() if path else PAGES[page]
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files(page: str) -> None:
+    """The files of ours that a page names by their path."""
+    text = PAGES[page].read_text("utf-8")
+    named = re.findall(r"`((?:app|jobs|worker|model|training|evaluation|difuso|tests|docker)/[\w/.-]+)`", text)
+    assert [path for path in named if "NAME" not in path and not (ROOT / path).exists()] == []
 
 
 @pytest.mark.parametrize("page", PAGES)
