@@ -15,7 +15,6 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from PIL import Image
 
 from difuso import AsyncClient, Client
 from difuso.client import (
@@ -30,7 +29,6 @@ from difuso.client import (
     Result,
 )
 from difuso.client.options import Generate
-from tests.pictures import saved
 from tests.serving import ENVIRONMENT, Difuso, free_port, running
 from tests.waiting import WaitUntil
 
@@ -51,10 +49,6 @@ KINDS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "denoise": ((A,), {"sigma": 20.5, "n": 2, "average": True, "steps": 4, "seed": 7}),
     "restore": ((A,), {"task": "inpaint", "mask": MASK, "steps": 4, "seed": 7}),
 }
-
-
-def as_png(pixels: np.ndarray[Any, Any]) -> bytes:
-    return saved(Image.fromarray(pixels), "PNG")
 
 
 @pytest.fixture(scope="module")

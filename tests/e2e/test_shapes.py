@@ -116,12 +116,6 @@ def test_a_pixel_transformer_on_a_flow_draws_the_same_bytes_alone_and_in_a_batch
     assert np.array_equal(arrays(several)["arr_0"][2], arrays(alone)["arr_0"][0])
 
 
-def test_a_strip_of_wide_images_lies_between_what_was_sent(api: httpx.Client) -> None:
-    strip = opened(api.post(f"/interpolate?{WIDE}&lambda=0.3&lambda=0.6", files={"image_a": A, "image_b": B}))
-    assert strip.size == (4 * 24 + 3 * SHEET_GAP, 16)
-    assert np.array_equal(np.asarray(strip)[:, :24], np.asarray(Image.open(io.BytesIO(A))))
-
-
 def test_a_wide_image_is_verified_from_its_recipe(
     api: httpx.Client, small_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
