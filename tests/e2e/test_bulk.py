@@ -16,12 +16,11 @@ from difuso import Client, cli
 from difuso.commands import evaluate_quality
 from difuso.drawing.bulk import CHUNK
 from difuso.errors import UserError
-from evaluation.features import Features
+from tests.colours import Colours
 from tests.forking import Command
 from tests.serving import ENVIRONMENT, Difuso, free_port, running
 from tests.small_models import CLASSES
 from tests.waiting import WaitUntil
-from training.data.images import ImageArray
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -140,16 +139,6 @@ def test_mistakes_are_explained_and_leave_nothing(difuso: Difuso, small_models: 
     with pytest.raises(UserError, match=r"-n must be at most 64, not 65, unless --out is an \.npz file"):
         run("sample", "-n", 65, "--out", tmp_path / "folder")
     assert [*tmp_path.iterdir()] == []
-
-
-class Colours:
-    """A quick extractor, where it does not matter what images look like."""
-
-    name = "Colours"
-
-    def __call__(self, images: ImageArray) -> Features:
-        pixels = images[:, ::3, ::3].reshape(len(images), -1).astype(np.float32) / 255
-        return Features(pixels, pixels[:, :4], pixels[:, :3])
 
 
 def test_an_evaluation_draws_on_a_server_what_it_draws_here(

@@ -248,8 +248,16 @@ def test_a_query_gives_as_many_images_as_are_asked_for(expected: dict[str, Files
         assert len({*expected[name].values()}) == row.count
 
 
-@pytest.mark.parametrize("surface", SURFACES)
-@pytest.mark.parametrize("name", ROWS)
+# Both clients make the same requests, so the second one makes each kind once.
+CASES = [
+    (name, surface)
+    for name, row in ROWS.items()
+    for surface in SURFACES
+    if surface != "AsyncClient" or name == row.kind
+]
+
+
+@pytest.mark.parametrize(("name", "surface"), CASES)
 def test_a_surface_gives_the_bytes_of_the_query(
     difuso: Difuso,
     small_models: Path,

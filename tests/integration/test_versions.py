@@ -160,7 +160,7 @@ def test_a_rollout_host_by_host_refuses_and_fails_nothing(
         assert drawn_by() == versions.new
         metrics = api.get("/metrics").text
         assert 'difuso_model_versions{model="tiny"} 2.0' in metrics
-        fleet.workers[0].kill()
+        fleet.workers[0].terminate()
         wait_until(lambda: held(fleet) == [versions.new], 30, "the previous worker is gone")
         assert drawn_by() == versions.new
 
@@ -187,10 +187,10 @@ def test_a_front_end_that_knows_only_a_newer_version_gets_the_one_that_is_there(
 def test_jobs_of_a_version_that_is_gone_move_to_the_one_that_is_there(versions: Versions, fleet: Stack) -> None:
     """One that has begun starts again; one that asked for its version waits, and then fails."""
     fleet.start_worker(models_dir=versions.older)
-    begun = fleet.submit(n=8, steps=1000)
-    wait_until(lambda: is_running(fleet, [begun]), 60, "the job runs")
     fleet.start_worker(models_dir=versions.newer, version_wait=4)
     wait_until(lambda: len(held(fleet)) == 2, 60, "both workers are ready")
+    begun = fleet.submit(n=2, steps=1000)
+    wait_until(lambda: is_running(fleet, [begun]), 60, "the job runs")
     fleet.workers[0].kill()
     waiting = [fleet.submit(steps=3, seed=seed) for seed in range(5)]
     pinned = fleet.submit(steps=3, pinned=True)
