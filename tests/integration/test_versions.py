@@ -184,6 +184,7 @@ def test_a_front_end_that_knows_only_a_newer_version_gets_the_one_that_is_there(
         assert codes == [202, 202, 429], "bound jobs count, and those that wait to be"
 
 
+@pytest.mark.slow
 def test_jobs_of_a_version_that_is_gone_move_to_the_one_that_is_there(versions: Versions, fleet: Stack) -> None:
     """One that has begun starts again; one that asked for its version waits, and then fails."""
     fleet.start_worker(models_dir=versions.older)
