@@ -1,7 +1,7 @@
 """All metrics of the API process. Labels take values from bounded sets only: never ids, seeds or raw paths."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram
@@ -16,6 +16,7 @@ from jobs.errors import ImageRefused, StoreUnavailable
 from jobs.kinds import KINDS
 from jobs.process_metrics import add_process_metrics, add_store_metrics
 from jobs.redis.queue import JobQueue
+from jobs.redis.workers import WorkerReport
 from jobs.store.result_store import ResultStore
 from model.folders.version import model_of
 
@@ -86,19 +87,18 @@ class StackCollector(Collector):
         self._metrics = metrics
 
     def collect(self) -> Iterator[Metric]:
-        for families in (self._of_queue, self._of_workers, self._of_redis):
-            try:
-                yield from list(families())
-            except RedisError:
-                self._metrics.redis_errors.labels("metrics").inc()
-                break
+        try:
+            reports = self._queue.workers()
+            yield from [*self._of_queue(reports), *self._of_workers(reports), *self._of_redis()]
+        except RedisError:
+            self._metrics.redis_errors.labels("metrics").inc()
         yield from self._of_store()
 
     @property
     def _models(self) -> list[str]:
         return list(self._follower.catalog.models)
 
-    def _of_queue(self) -> Iterator[Metric]:
+    def _of_queue(self, reports: Sequence[WorkerReport]) -> Iterator[Metric]:
         backlog = GaugeMetricFamily(
             "difuso_backlog_image_steps", "Image-steps left to do of all unfinished jobs", labels=["model"]
         )
@@ -109,7 +109,7 @@ class StackCollector(Collector):
         )
         depths = {name: counts for name, counts in self._queue.depths().items() if name.model in self._models}
         rates = defaultdict[str, float](float)
-        for each in (each for worker in self._queue.workers() for each in worker.models if each.ready):
+        for each in (each for worker in reports for each in worker.models if each.ready):
             rates[each.name] += each.rate or 0.0
         image_steps = Counter[str](dict.fromkeys(self._models, 0))
         for ref in {name.ref for name in depths}:
@@ -132,8 +132,7 @@ class StackCollector(Collector):
             jobs.add_metric(labels, count)
         yield jobs
 
-    def _of_workers(self) -> Iterator[Metric]:
-        reports = self._queue.workers()
+    def _of_workers(self, reports: Sequence[WorkerReport]) -> Iterator[Metric]:
         serving = GaugeMetricFamily("difuso_workers", "Live workers that serve a model", labels=["model"])
         versions = GaugeMetricFamily(
             "difuso_model_versions", "Versions of a model that live workers hold as their newest", labels=["model"]
