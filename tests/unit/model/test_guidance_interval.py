@@ -157,8 +157,3 @@ def test_a_learned_variance_is_not_guided() -> None:
         return sample(plan, widened(network, 0.3), base=widened(base, second), shape=SHAPE, seeds=[1])  # type: ignore[arg-type]
 
     assert torch.equal(run(0.3), run(-5.0))
-
-
-def test_a_plan_that_is_guided_needs_a_base() -> None:
-    with pytest.raises(PlanError, match="needs a base"):
-        sample(make_plan(LINEAR, **INTERVAL.settings), GaussianDenoiser(), shape=SHAPE, seeds=[0])

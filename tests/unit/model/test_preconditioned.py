@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from model import NoiseSchedule, PlanError, make_plan, sample
-from model.likelihood import vlb
 from model.networks.layers.resampling import double, halve
 from model.networks.preconditioned import Preconditioned
-from model.plans.clipping import Clipping
-from model.plans.inversion import FIRST_SIGMA, make_inversion
 from model.plans.plan import Column
 from model.plans.preconditioning import Preconditioning
 from model.plans.samplers import SAMPLERS
 from model.plans.schedule import ContinuousLinear
-from model.plans.spacing import visit_levels
 from tests.oracle import GaussianDenoiser
 from tests.rounding import assert_rounded_alike
 
@@ -131,32 +125,6 @@ def test_every_sampler_draws_with_it_what_it_draws_with_the_formula(sampler: str
     assert theirs.std() > 0.1
     weights = plan.table[:, [Column.A, Column.B, Column.C, Column.D]]
     assert_rounded_alike(mine, theirs, steps=len(plan), largest=float(np.abs(weights).max() * theirs.abs().max()))
-
-
-def test_inversion_leads_to_noise_from_which_the_image_is_drawn() -> None:
-    images = S * torch.randn((4, *SHAPE), generator=torch.Generator().manual_seed(1))
-    inversion = make_inversion(GEOMETRIC, steps=200, prediction="x0")
-    weak = torch.randn(images.shape, generator=torch.Generator().manual_seed(2))
-    start = inversion.signal * images + inversion.spread * weak
-    noise = sample(inversion.plan, edm(), shape=SHAPE, seeds=range(4), x_start=start)
-    assert 0.7 < noise.std() < 1.3
-    back = make_plan(GEOMETRIC, sampler="dpmpp", steps=200, spacing="karras", prediction="x0", clip="none")
-    assert (sample(back, edm(), shape=SHAPE, seeds=range(4), x_start=noise) - images).std() < FIRST_SIGMA
-
-
-def test_the_likelihood_is_that_of_the_formula() -> None:
-    x0 = torch.linspace(-1, 1, 32).round(decimals=1).view(2, *SHAPE)
-    levels = visit_levels(GEOMETRIC, "linspace", 50)
-    settings: dict[str, Any] = {"seeds": [1, 2], "clipping": Clipping("none")}
-    mine = vlb(x0, edm(), levels, prediction="x0", **settings)
-    theirs = vlb(x0, GaussianDenoiser(GEOMETRIC, S), levels, **settings)
-    assert torch.isfinite(mine.total).all()
-    assert torch.allclose(mine.total, theirs.total, rtol=1e-3)
-
-
-def test_an_unknown_kind_is_refused() -> None:
-    with pytest.raises(ValueError, match="unknown kind 'ddpm': choose one of edm, ve, vp"):
-        Preconditioning("ddpm")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("ramp", ["rows", "columns"])

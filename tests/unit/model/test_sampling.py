@@ -176,11 +176,6 @@ def test_sample_steps_shows_the_way() -> None:
     assert torch.equal(steps[-1][1], steps[-1][2])  # the last x is the last predicted image
 
 
-def test_image_i_of_a_request_is_the_next_seed_alone() -> None:
-    noise = draw_noise([image_generator(7 + index) for index in range(3)], SHAPE)
-    assert torch.equal(noise[2:], draw_noise([image_generator(9)], SHAPE))
-
-
 def test_a_start_takes_the_first_draw_all_the_same() -> None:
     """The noise that made x_start is the first draw of its seed, so no later step repeats it."""
     plan = make_plan(LINEAR, sampler="ddpm", steps=5, start=600)

@@ -10,7 +10,6 @@ import pytest
 from model.errors import PlanError
 from model.folders.config import ModelConfig, SamplerDefaults, ScheduleConfig
 from model.networks.configs import UNetConfig
-from model.plans.samplers import SAMPLERS
 from model.plans.settings import Settings
 from model.plans.spacing import steps_in
 
@@ -150,9 +149,3 @@ def test_choices_that_contradict_are_refused_by_name(
         config.plan(config.schedule.build(), **choices)
     assert caught.value.parameter == parameter
     assert reason in str(caught.value)
-
-
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_every_sampler_has_a_run_with_what_is_filled_in(sampler: str) -> None:
-    plan = DDIM.plan(DDIM.schedule.build(), sampler=sampler, steps=9)
-    assert len(plan) == 9

@@ -58,17 +58,6 @@ def test_every_number_of_steps_exists(spacing: str) -> None:
         assert timesteps[-1] <= 999
 
 
-@pytest.mark.parametrize("total", [997, 50, 2])
-def test_quad_is_the_quadratic_where_that_has_room(total: int) -> None:
-    """(T-1) (i / (K-1))^2, rounded; where it would repeat a timestep, near 0, each timestep in turn."""
-    for steps in range(2, total + 1):
-        i = np.arange(steps)
-        timesteps = np.array(space_timesteps("quad", steps, total))
-        quadratic = (total - 1) * (i / (steps - 1)) ** 2
-        assert (timesteps[0], timesteps[-1]) == (0, total - 1)
-        assert np.abs(timesteps - np.maximum(quadratic, i)).max() <= 0.5 + 1e-9
-
-
 def test_quad_by_hand() -> None:
     """999 (i / 9)^2 = 12.33 i^2."""
     assert space_timesteps("quad", 10, 1000) == (0, 12, 49, 111, 197, 308, 444, 604, 789, 999)
@@ -91,12 +80,6 @@ def test_the_swept_sections_of_lsun() -> None:
     assert timesteps[208:213] == (596, 599, 600, 610, 621)
     assert timesteps[228:233] == (789, 799, 800, 810, 821)
     assert timesteps[-2:] == (989, 999)
-
-
-def test_sections_share_out_what_does_not_divide() -> None:
-    """10 timesteps in 3 parts are 4, 3 and 3; a part of one step is its first timestep; one section is linspace."""
-    assert space_timesteps("2,1,3", 6, 10) == (0, 3, 4, 7, 8, 9)
-    assert space_timesteps("250", 250, 1000) == space_timesteps("linspace", 250, 1000)
 
 
 @pytest.mark.parametrize(
@@ -148,13 +131,6 @@ def test_karras_levels_are_equation_5(schedule: NoiseSchedule, count: int) -> No
     # A chain keeps betas: over the widest leap of the cosine schedule, 1 - beta = 2.4e-9, seven digits survive.
     assert levels.chain.sigmas == pytest.approx(sigmas, rel=1e-9 if len(levels.chain.betas) > 2 else 1e-7)
     assert levels.timesteps == pytest.approx(timesteps, abs=1e-6)
-
-
-def test_karras_levels_by_hand() -> None:
-    """157.407^(1/7) = 2.0600 and 0.0100005^(1/7) = 0.51795; between them 1.6745, 1.2890 and 0.9035, to the seventh."""
-    assert visit_levels(LINEAR, KARRAS, 5).chain.sigmas == pytest.approx(
-        [0.0100005, 0.4913, 5.912, 36.91, 157.407], rel=1e-3
-    )
 
 
 @given(data=st.data(), total=st.integers(1, 300))
@@ -213,21 +189,6 @@ def test_exponential_levels_have_evenly_spaced_logarithms(schedule: NoiseSchedul
     assert schedule.sigma_at(np.array(levels.timesteps[:-1])) == pytest.approx(levels.chain.sigmas[:-1], rel=1e-6)
     assert levels.timesteps[-1] == 999
     assert (np.diff(levels.timesteps) > 0).all()
-
-
-@given(total=st.integers(1, 300), data=st.data())
-@settings(max_examples=50)
-def test_exponential_levels_exist_below_any_start(data: st.DataObject, total: int) -> None:
-    schedule = NoiseSchedule.cosine(total)
-    start = data.draw(st.integers(0, total - 1))
-    count = data.draw(st.integers(1, start + 1))
-    levels = visit_levels(schedule, EXPONENTIAL, count, start=start)
-    assert len(levels.timesteps) == levels.chain.num_train_timesteps == count
-    assert levels.timesteps[-1] == start
-    assert levels.timesteps[0] >= 0
-    assert levels.chain.sigmas[-1] == pytest.approx(schedule.sigmas[start], rel=1e-9)
-    assert (np.diff(levels.timesteps) > 0).all()
-    assert (np.diff(levels.chain.sigmas) > 0).all()
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

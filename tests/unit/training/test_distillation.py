@@ -114,25 +114,6 @@ def test_the_teacher_is_guided_away_from_what_it_says_without_all_that_may_be_le
     assert torch.allclose(teacher(x, t, vector=vector), base + 2.5 * (out - base), atol=1e-6)
 
 
-def test_a_teacher_that_always_needs_its_class_gets_it_in_the_base_too(tmp_path: Path) -> None:
-    asked = (
-        *("data.source=folder", "data.path=none", "data.table=none.csv", "condition_drop=0.1"),
-        *("network.num_classes=3", "network.null_class=false"),
-        'conditions.glasses={type="choice", values=["none", "round"], null=true}',
-    )
-    config = recipe(*asked).model_config({})
-    save_checkpoint(tmp_path / "conditional", config, network(config, 0), dtype=torch.float32)
-    teacher = Teacher(student(tmp_path / "conditional", *asked, "guidance_scale=2.5"), None, CPU)
-    x, t, _ = batch()
-    labels = torch.tensor([0, 1, 2, 1])
-    vector, nothing = (
-        inputs_of(config.conditions, [each] * 4, (8, 8))["vector"] for each in ({"glasses": "round"}, {})
-    )
-    plain = load_checkpoint(tmp_path / "conditional").network
-    out, base = (plain(x, t, labels=labels, vector=each) for each in (vector, nothing))
-    assert torch.allclose(teacher(x, t, labels=labels, vector=vector), base + 2.5 * (out - base), atol=1e-6)
-
-
 def test_a_teacher_of_a_flow_is_called_on_its_path(tmp_path: Path) -> None:
     flow = (*LABELLED, "schedule.type=flow", "prediction=flow")
     config = recipe(*flow).model_config({})
@@ -172,18 +153,6 @@ def test_the_teacher_is_guided_within_the_interval_only(with_weaker: Path) -> No
     assert (expected - out)[2:].abs().max() > 0.01
     assert torch.allclose(teacher(x, t), expected, atol=1e-6)
     assert torch.equal(teacher(x[:2], t[:2]), checkpoint.network(x[:2], t[:2]))
-
-
-def test_the_interval_is_the_teachers_unless_the_recipe_names_one(with_weaker: Path) -> None:
-    config = load_checkpoint(with_weaker).config
-    limited = replace(config, defaults=replace(config.defaults, guidance_low=0.5, guidance_high=5.0))
-    folder = with_weaker.parent / "limited"
-    save_checkpoint(folder, limited, network(config, 0), weaker=network(config, 1), dtype=torch.float32)
-    x, t, _ = batch()
-    for given, guided in (((), [749, 499]), (("guidance_low=0.0",), [249, 749, 499])):
-        teacher, checkpoint = Teacher(student(folder, *given), None, CPU), load_checkpoint(folder)
-        differing = (teacher(x, t) - checkpoint.network(x, t)).abs().amax((1, 2, 3)) > 1e-4
-        assert t[differing].tolist() == guided
 
 
 @pytest.mark.parametrize(

@@ -160,13 +160,6 @@ def test_a_terminal_shows_loss_and_time_left_from_the_first_steps(
     assert re.search(r"2/2.*loss \d\.\d{4}  \S+ images/s  0:00:00 left", screen.getvalue())
 
 
-def test_a_log_has_them_too(tmp_path: Path, tiny: Callable[..., Recipe], caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level("INFO"):
-        train(tiny("max_steps=2", "log_every=50"), tmp_path)
-    assert "step 1 of 2  loss" in caplog.text
-    assert re.search(r"step 2 of 2  loss .* images/s  0:00:00 left", caplog.text)
-
-
 def test_the_time_left_is_that_of_the_last_steps_and_of_max_minutes(tiny: Callable[..., Recipe]) -> None:
     clock = itertools.count(step=2)
     pace = Pace(tiny("max_steps=100"), lambda: 0.0, clock=lambda: float(next(clock)))

@@ -193,23 +193,6 @@ def test_the_trial_of_formats_needs_no_more_memory_than_a_step(accumulate: int, 
     assert sizes == {called}
 
 
-def test_another_weight_decay_counts_after_a_resume(tmp_path: Path) -> None:
-    half = run(tiny("max_steps=100"), 2)
-    save_state(tmp_path, half.step, half.state())
-    assert (
-        run(tiny("max_steps=100", "weight_decay=0.5"), 1, tmp_path).optimizers[0].param_groups[0]["weight_decay"] == 0.5
-    )
-
-
-def test_a_run_that_ended_can_be_made_longer(tmp_path: Path) -> None:
-    """No image is lost to the batch that was not wanted any more."""
-    straight = run(tiny("max_steps=100"), 10)
-    ended = run(tiny("max_steps=5"), 6)
-    assert ended.step == 5
-    save_state(tmp_path, ended.step, ended.state())
-    assert_equal(run(tiny("max_steps=100"), 5, tmp_path).state(), straight.state())
-
-
 @pytest.mark.slow
 def test_eight_images_are_learnt_in_less_than_300_steps() -> None:
     """The loss falls to a twentieth of that of a network which predicts nothing."""
@@ -230,20 +213,6 @@ def test_a_batch_in_parts_is_the_batch_at_once(extra: tuple[str, ...]) -> None:
     assert one.keys() == other.keys()
     for key in one:
         assert torch.allclose(one[key]["exp_avg"], other[key]["exp_avg"], rtol=1e-4, atol=1e-7)
-
-
-def test_labels_are_dropped_image_by_image() -> None:
-    """Half of each batch is shown without its class, and the class of the other half is its own."""
-    it = trainer(tiny(*CLASSES))
-    seen: list[torch.Tensor] = []
-    it.network.register_forward_hook(lambda module, args, inputs, out: seen.append(inputs["labels"]), with_kwargs=True)
-    for _ in islice(it.steps(), 50):
-        pass
-    labels = torch.cat(seen)
-    assert labels.max() == 5
-    assert abs(float((labels == 5).float().mean()) - 0.5) < 0.15
-    mixed = [part for part in seen if 0 < int((part == 5).sum()) < len(part)]
-    assert len(mixed) > 25
 
 
 def test_a_flow_is_trained_on_its_path_and_drawn_as_it_is_served() -> None:

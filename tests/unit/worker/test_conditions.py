@@ -22,8 +22,8 @@ from model.network_inputs import enlarge
 from model.sampling import networks_of, sample
 from tests.rounding import assert_rounded_alike, layers
 from tests.small_models import CONDITIONAL, CONDITIONS, conditional_checkpoint, upscaler_of
-from worker.engine.active import ActiveJob, EngineEvent, Finished, activate
-from worker.engine.engine import StepEngine
+from tests.stepping import drawn, run
+from worker.engine.active import ActiveJob, activate
 from worker.stepping.runner import Runner
 from worker.stepping.trajectory import encode_snapshot, take_snapshot
 
@@ -50,20 +50,6 @@ def start(runner: Runner, images: dict[str, Tensor] | None = None, **params: Any
     names = {value: name for name, value in HASHES.items()}
     sent = [(images or IMAGES)[names.get(each, "sketch")] for each in made.uploads(runner.checkpoint.config)]
     return activate(job, runner, sent=sent)
-
-
-def run(*actives: ActiveJob) -> None:
-    events: list[EngineEvent] = []
-    engine = StepEngine(events.append)
-    for active in actives:
-        engine.submit(active)
-    while sum(isinstance(event, Finished) for event in events) < len(actives):
-        engine.step()
-    assert all(event.error is None for event in events if isinstance(event, Finished))
-
-
-def drawn(active: ActiveJob) -> Tensor:
-    return torch.stack([t.x for t in active.answers])
 
 
 def plain(runner: Runner, active: ActiveJob, given: dict[str, Any], *, label: int | None = None) -> Tensor:

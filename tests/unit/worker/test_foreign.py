@@ -15,9 +15,9 @@ from jobs.contract import FailureCode, Job
 from jobs.params import SamplingParams
 from model.checkpoint import load_checkpoint
 from tests.small_models import checkpoint_of
+from tests.stepping import end, run
 from tests.strangers import CLASSES, PACKAGE, config_of, on_the_path, save_model, write_package
-from worker.engine.active import ActiveJob, EngineEvent, Finished, activate
-from worker.engine.engine import StepEngine
+from worker.engine.active import ActiveJob, activate
 from worker.engine.failures import failure_code
 from worker.engine.models import load_models, newer_models
 from worker.engine.results import encode_images
@@ -46,17 +46,6 @@ def start(runner: Runner, **params: object) -> ActiveJob:
     filled = {"n": 1, "steps": 6, "sampler": "ddpm", "spacing": "linspace", "eta": 0.0, "seed": 0} | params
     made = SamplingParams.model_validate(filled)
     return activate(Job(id=str(uuid.uuid4()), model="mine", params=made, accepted_at=time.time(), timeout=60), runner)
-
-
-def run(*actives: ActiveJob) -> dict[ActiveJob, BaseException | None]:
-    """Steps jobs to their end; returns their errors."""
-    events: list[EngineEvent] = []
-    engine = StepEngine(events.append)
-    for active in actives:
-        engine.submit(active)
-    while sum(isinstance(event, Finished) for event in events) < len(actives):
-        engine.step()
-    return {event.active: event.error for event in events if isinstance(event, Finished)}
 
 
 def test_an_image_has_the_same_bytes_alone_and_among_others(tmp_path: Path) -> None:
@@ -122,7 +111,7 @@ def test_a_call_that_fails_fails_its_job_only(tmp_path: Path, caplog: pytest.Log
     """Even where the code wants to end the process. The log has what it said, and the client a code."""
     runner = runner_of(tmp_path, "FailsLate")
     good, bad = start(runner, spacing="at:300,600,900", steps=3), start(runner, spacing="at:1,600,900", steps=3)
-    errors = run(good, bad)
+    errors = end(good, bad)
     assert errors[good] is None
     assert (error := errors[bad]) is not None
     with caplog.at_level(logging.ERROR):

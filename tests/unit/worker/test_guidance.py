@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from jobs.contract import Job
 from jobs.errors import JobUnreadable
@@ -20,10 +19,11 @@ from model import load_checkpoint, save_checkpoint
 from model.folders.config import ScheduleConfig
 from model.networks.configs import ClassifierConfig, UNetConfig
 from model.sampling import networks_of, sample
+from tests import stepping
 from tests.rounding import assert_rounded_alike, layers
 from tests.small_models import CLASSES, CLASSIFIER, NETWORK, WEAKER, checkpoint_of
-from worker.engine.active import ActiveJob, EngineEvent, Finished, activate
-from worker.engine.engine import StepEngine
+from tests.stepping import drawn
+from worker.engine.active import ActiveJob, activate
 from worker.stepping.runner import Runner
 from worker.stepping.trajectory import encode_snapshot, take_snapshot
 
@@ -64,18 +64,9 @@ def start(runner: Runner, **params: Any) -> ActiveJob:
 
 def run(runner: Runner, *actives: ActiveJob) -> int:
     """Steps jobs to their end; returns the network calls that it took."""
-    events: list[EngineEvent] = []
-    engine, before = StepEngine(events.append), runner.network_calls
-    for active in actives:
-        engine.submit(active)
-    while sum(isinstance(event, Finished) for event in events) < len(actives):
-        engine.step()
-    assert all(event.error is None for event in events if isinstance(event, Finished))
+    before = runner.network_calls
+    stepping.run(*actives)
     return runner.network_calls - before
-
-
-def pictures(active: ActiveJob) -> Tensor:
-    return torch.stack([t.x for t in active.trajectories])
 
 
 @pytest.mark.processors
@@ -86,7 +77,7 @@ def test_every_kind_agrees_with_the_plain_loop(runner: Runner, kind: str) -> Non
     params, checkpoint = active.job.params, runner.checkpoint
     networks = networks_of(checkpoint, params.label_of(0))
     expected = sample(active.trajectories[0].plan, **networks, shape=(3, 8, 8), seeds=SEEDS)
-    assert_rounded_alike(pictures(active), expected, steps=params.steps * layers(checkpoint.network))
+    assert_rounded_alike(drawn(active), expected, steps=params.steps * layers(checkpoint.network))
 
 
 WEAKER_KINDS: dict[str, dict[str, Any]] = {
@@ -117,7 +108,7 @@ def test_guidance_by_a_weaker_network_agrees_with_the_plain_loop(guided_runner: 
     params, checkpoint = active.job.params, guided_runner.checkpoint
     networks = networks_of(checkpoint, params.label_of(0))
     expected = sample(active.trajectories[0].plan, **networks, shape=(3, 8, 8), seeds=SEEDS)
-    assert_rounded_alike(pictures(active), expected, steps=params.steps * layers(checkpoint.network))
+    assert_rounded_alike(drawn(active), expected, steps=params.steps * layers(checkpoint.network))
 
 
 @pytest.mark.processors
@@ -131,7 +122,7 @@ def test_all_kinds_in_one_batch_are_what_they_are_alone(
     for kind, params in kinds.items():
         alone = start(runner, **params)
         run(runner, alone)
-        assert torch.equal(pictures(together[kind]), pictures(alone)), kind
+        assert torch.equal(drawn(together[kind]), drawn(alone)), kind
 
 
 def test_images_of_one_job_are_guided_to_classes_of_their_own(runner: Runner) -> None:
@@ -149,8 +140,8 @@ def test_images_of_one_job_are_guided_to_classes_of_their_own(runner: Runner) ->
         ]
         for each in alone:
             run(runner, each)
-        assert torch.equal(pictures(job), torch.cat([pictures(each) for each in alone]))
-        assert (pictures(job)[0] - pictures(job)[2]).abs().max() > 1e-3  # one seed, two classes
+        assert torch.equal(drawn(job), torch.cat([drawn(each) for each in alone]))
+        assert (drawn(job)[0] - drawn(job)[2]).abs().max() > 1e-3  # one seed, two classes
 
 
 def test_the_second_network_is_called_within_the_interval_only(guided_runner: Runner) -> None:
@@ -161,7 +152,7 @@ def test_the_second_network_is_called_within_the_interval_only(guided_runner: Ru
     assert (len(scales), guided := sum(scale != 1.0 for scale in scales)) == (12, 5)
     assert run(guided_runner, limited) == limited.image_steps == 12 + guided
     assert run(guided_runner, whole) == whole.image_steps == 24
-    assert not torch.equal(pictures(limited), pictures(whole))
+    assert not torch.equal(drawn(limited), drawn(whole))
 
 
 def test_an_interval_that_holds_all_calls_changes_no_bit(guided_runner: Runner) -> None:
@@ -173,8 +164,8 @@ def test_an_interval_that_holds_all_calls_changes_no_bit(guided_runner: Runner) 
     )
     for active in (whole, wide, narrow, off):
         run(guided_runner, active)
-    assert torch.equal(pictures(whole), pictures(wide))
-    assert torch.equal(pictures(narrow), pictures(off))
+    assert torch.equal(drawn(whole), drawn(wide))
+    assert torch.equal(drawn(narrow), drawn(off))
 
 
 def test_a_job_resumes_in_the_middle_of_its_interval(guided_runner: Runner) -> None:
@@ -188,7 +179,7 @@ def test_a_job_resumes_in_the_middle_of_its_interval(guided_runner: Runner) -> N
     assert resumed.resumed_at == whole.image_steps > 3 * whole.trajectories[0].row
     run(guided_runner, whole)
     run(guided_runner, resumed)
-    assert torch.equal(pictures(resumed), pictures(whole))
+    assert torch.equal(drawn(resumed), drawn(whole))
 
 
 def test_guidance_changes_the_picture(runner: Runner) -> None:
@@ -204,7 +195,7 @@ def test_guidance_changes_the_picture(runner: Runner) -> None:
     for name, params in ways.items():
         active = start(runner, sampler="ddim", spacing="leading", **params)
         run(runner, active)
-        found[name] = pictures(active)
+        found[name] = drawn(active)
     names = list(found)
     for i, one in enumerate(names):
         for other in names[:i]:
@@ -255,7 +246,7 @@ def test_a_classifier_guides_a_network_without_classes() -> None:
     for params in ({}, {"label": 4, "classifier_scale": 5.0}):
         active = start(runner, sampler="ddim", spacing="leading", variance="fixed_small", **params)
         run(runner, active)
-        found.append(pictures(active))
+        found.append(drawn(active))
     assert (found[0] - found[1]).abs().max() > 1e-3
 
 

@@ -19,8 +19,8 @@ from model.formats.facts import EDMFacts
 from model.sampling import networks_of, sample
 from tests.foreign import reference
 from tests.rounding import assert_rounded_alike, layers
-from worker.engine.active import ActiveJob, EngineEvent, Finished, activate
-from worker.engine.engine import StepEngine
+from tests.stepping import drawn, run
+from worker.engine.active import ActiveJob, activate
 from worker.stepping.runner import Runner
 
 pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]
@@ -49,14 +49,8 @@ def start(runner: Runner, params: dict[str, Any]) -> ActiveJob:
 
 def images(*actives: ActiveJob) -> list[Tensor]:
     """Steps jobs to their end, in common batches."""
-    events: list[EngineEvent] = []
-    engine = StepEngine(events.append)
-    for active in actives:
-        engine.submit(active)
-    while sum(isinstance(event, Finished) for event in events) < len(actives):
-        engine.step()
-    assert all(event.error is None for event in events if isinstance(event, Finished))
-    return [torch.stack([t.x for t in active.trajectories]) for active in actives]
+    run(*actives)
+    return [drawn(active) for active in actives]
 
 
 def test_jobs_of_all_kinds_share_batches_and_agree_with_the_plain_loop(runner: Runner) -> None:

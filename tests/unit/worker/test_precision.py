@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
 
 from jobs.cascade import Enlarging
 from jobs.contract import Job
@@ -28,8 +27,8 @@ from model.networks.configs import UNetConfig
 from model.networks.unet import UNet
 from model.png import PNG_KEY
 from tests.small_models import CLASSES, CLASSIFIER, NETWORK, WEAKER, checkpoint_of, upscaler_of
+from tests.stepping import pngs_of
 from worker.device import precision as formats
-from worker.engine.local import Drawn, run_job
 from worker.engine.models import Models, load_models, make_runner
 from worker.queue.reporting import Reporter
 from worker.settings import WorkerSettings
@@ -65,12 +64,6 @@ def job(n: int, *, seed: int = 4, task: Upscaling | Generation | None = None, **
     return made if task is None else made.model_copy(update={"task": task})
 
 
-def pngs(runner: Runner, asked: Job, sent: list[Tensor] | None = None, upscaler: Runner | None = None) -> list[bytes]:
-    *_, drawn = run_job(runner, asked, sent or [], upscaler=upscaler)
-    assert isinstance(drawn, Drawn)
-    return drawn.pngs
-
-
 def recipe_of(png: bytes) -> dict[str, Any]:
     with Image.open(io.BytesIO(png)) as image:
         facts: dict[str, Any] = json.loads(image.text[PNG_KEY])  # type: ignore[attr-defined]
@@ -104,11 +97,11 @@ def test_the_deployment_chooses_before_the_model(stated: Precision, chosen: Any)
 )
 def test_an_image_has_the_same_bytes_alone_and_among_others(way: dict[str, Any]) -> None:
     runner = Runner(guided().in_precision("bfloat16"), device=CPU, slots=4)
-    together = pngs(runner, job(3, **way))
+    together = pngs_of(runner, job(3, **way))
     for index, png in enumerate(together):
-        assert pngs(runner, job(1, seed=4 + index, **way)) == [png]
+        assert pngs_of(runner, job(1, seed=4 + index, **way)) == [png]
     assert recipe_of(together[0])["precision"] == "bfloat16"
-    float32 = pngs(Runner(guided(), device=CPU, slots=4), job(3, **way))
+    float32 = pngs_of(Runner(guided(), device=CPU, slots=4), job(3, **way))
     assert "precision" not in recipe_of(float32[0])
     mine, theirs = (
         np.stack([np.asarray(Image.open(io.BytesIO(png)), float) for png in made]) for made in (together, float32)
@@ -120,10 +113,10 @@ def test_both_stages_of_a_cascade_name_their_formats() -> None:
     first = Runner(checkpoint_of(UNetConfig(**NETWORK)), device=CPU, slots=2)
     second = Runner(upscaler_of().in_precision("bfloat16"), device=CPU, slots=2)
     asked = job(1, task=Upscaling(augmentation=0.2))
-    (png,) = pngs(second, asked, [torch.zeros(3, 8, 8)])
+    (png,) = pngs_of(second, asked, [torch.zeros(3, 8, 8)])
     assert recipe_of(png)["precision"] == "bfloat16"
     cascade = job(1, task=Generation(upscale=STAGE))
-    (png,) = pngs(first, cascade, upscaler=second)
+    (png,) = pngs_of(first, cascade, upscaler=second)
     assert (recipe_of(png).get("precision"), recipe_of(png)["upscaler_precision"]) == (None, "bfloat16")
 
 

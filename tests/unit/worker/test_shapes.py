@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import itertools
 import uuid
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,9 +32,8 @@ from model.images import from_png, to_png
 from model.sampling import sample
 from model.shape import Shape
 from tests.small_models import checkpoint_of_shape
-from worker.engine.active import ActiveJob, EngineEvent, Finished, activate
-from worker.engine.engine import StepEngine
-from worker.engine.local import Drawn, run_job
+from tests.stepping import pngs_of, run, stepping
+from worker.engine.active import activate
 from worker.engine.models import Models
 from worker.engine.results import encode_images
 from worker.kinds.base import expect
@@ -93,23 +91,6 @@ def job(task: Task, *, bits: Any = 8, **params: Any) -> Job:
     return Job(id=str(uuid.uuid4()), task=task, model="m", params=made, bits=bits, accepted_at=0.0, timeout=600)
 
 
-def stepping(active: ActiveJob) -> Iterator[None]:
-    """Yields after each step of a job."""
-    events: list[EngineEvent] = []
-    engine = StepEngine(events.append)
-    engine.submit(active)
-    while not any(isinstance(event, Finished) for event in events):
-        engine.step()
-        yield
-    assert [event.error for event in events if isinstance(event, Finished)] == [None]
-
-
-def run(runner: Runner, job: Job, sent: list[Tensor]) -> list[bytes]:
-    *_, drawn = run_job(runner, job, sent)
-    assert isinstance(drawn, Drawn)
-    return drawn.pngs
-
-
 @pytest.mark.parametrize(("kind", "shape"), [*zip(KINDS, itertools.cycle(SHAPES), strict=False)], ids=str)
 def test_every_kind_goes_on_from_a_snapshot_to_the_same_bytes(
     runners: dict[Shape, Runner], kind: str, shape: Shape
@@ -121,10 +102,9 @@ def test_every_kind_goes_on_from_a_snapshot_to_the_same_bytes(
         snapshots.append(encode_snapshot(take_snapshot(whole.trajectories), whole.run_sha256))
     resumed = activate(asked, runner, sent=sent, snapshot=snapshots[len(snapshots) // 2])
     assert resumed.resumed_at > 0
-    for _ in stepping(resumed):
-        pass
+    run(resumed)
     pngs = encode_images(resumed)
-    assert pngs == encode_images(whole) == run(runner, asked, sent)
+    assert pngs == encode_images(whole) == pngs_of(runner, asked, sent)
     assert all(pixels_of(png, planes=shape.planes).shape == shape.hwc for png in pngs)
     assert len(set(pngs)) == 2
 
@@ -137,7 +117,7 @@ def test_generated_images_are_those_of_the_plain_loop(runners: dict[Shape, Runne
         checkpoint.schedule, sampler="ddim", steps=STEPS, spacing="leading", eta=0.0, clip="none"
     )
     expected = sample(plan, checkpoint.network, shape=shape, seeds=[SEED, SEED + 1])
-    found = [pixels_of(png, planes=shape.planes) for png in run(runners[shape], job(Generation()), [])]
+    found = [pixels_of(png, planes=shape.planes) for png in pngs_of(runners[shape], job(Generation()), [])]
     levels = ((expected + 1) * 127.5).clamp(0, 255).permute(0, 2, 3, 1).numpy()
     assert np.abs(np.stack(found) - levels).max() <= 0.51  # rounded, after sums in another order
 
@@ -160,7 +140,7 @@ def test_what_is_known_of_16_bits_comes_back_bit_for_bit(runners: dict[Shape, Ru
     Image.fromarray(levels).save(file, "PNG")
     nothing_missing = torch.full((1, 12, 8), -1.0)
     asked = job(Restoring(task="inpaint"), bits=16, n=1)
-    (png,) = run(runners[shape], asked, [from_png(file.getvalue()), nothing_missing])
+    (png,) = pngs_of(runners[shape], asked, [from_png(file.getvalue()), nothing_missing])
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(png))), levels)
     assert recipe_in(png)["bits"] == 16
     assert job_of(recipe_in(png)).bits == 16
@@ -168,7 +148,7 @@ def test_what_is_known_of_16_bits_comes_back_bit_for_bit(runners: dict[Shape, Ru
 
 def test_8_bits_are_the_16_bits_rounded_and_their_recipe_does_not_name_them(runners: dict[Shape, Runner]) -> None:
     runner = runners[Shape(1, 12, 8)]
-    (deep,), (usual,) = (run(runner, job(Generation(), bits=bits, n=1), []) for bits in (16, 8))
+    (deep,), (usual,) = (pngs_of(runner, job(Generation(), bits=bits, n=1), []) for bits in (16, 8))
     fine, coarse = (np.asarray(Image.open(io.BytesIO(png))).astype(float) for png in (deep, usual))
     assert np.abs(fine / 257 - coarse).max() <= 0.5 + 1 / 257
     assert len(np.unique(fine % 257)) > 20

@@ -43,11 +43,11 @@ from model.sampling import sample, sample_steps
 from model.step import advance
 from tests.rounding import assert_rounded_alike, layers
 from tests.small_models import CLASSES, CLASSIFIER, NETWORK, checkpoint_of
+from tests.stepping import drawn, pngs_of, run
 from worker.engine.active import ActiveJob, EngineEvent, Finished, Snapped, activate
 from worker.engine.engine import StepEngine
 from worker.engine.failures import Cancelled, DeadlineExceeded
 from worker.engine.fairness import forecast
-from worker.engine.local import Drawn, run_job
 from worker.engine.models import Models
 from worker.engine.results import encode_images, encode_result, png_text, store_result, trace_arrays
 from worker.kinds import WORKER_KINDS
@@ -103,7 +103,6 @@ KINDS: dict[str, tuple[Task | None, list[Tensor], dict[str, Any]]] = {
 CHECKPOINT = checkpoint_of(UNetConfig(num_classes=3, **NETWORK), classes=CLASSES, classifier=CLASSIFIER)
 MODEL = ModelInfo(CHECKPOINT.name, CHECKPOINT.config, parameters=0, version="0" * 64)
 
-every_kind = pytest.mark.parametrize("kind", KINDS)
 # Where a snapshot of each kind goes on: one of each task, and guidance.
 MAIN = ("generate", "interpolate", "guided seeds", "guided arc", "average", "inpaint")
 main_kinds = pytest.mark.parametrize(
@@ -163,27 +162,10 @@ class Bench:
         return [event.error for event in self.events if isinstance(event, Finished)]
 
 
-def run(*actives: ActiveJob) -> None:
-    bench = Bench(*actives)
-    bench.run(len(actives))
-    assert not any(bench.errors)
-
-
-def pictures(active: ActiveJob) -> Tensor:
-    return torch.stack([t.x for t in active.answers])
-
-
 def made(runner: Runner, task: Task | None = None, sent: Any = (), **params: Any) -> Tensor:
     active = start(runner, task, sent, **params)
     run(active)
-    return pictures(active)
-
-
-def drawn(runner: Runner, job: Job, sent: list[Tensor]) -> list[bytes]:
-    """Its images as PNGs, without a server."""
-    *_, done = run_job(runner, job, sent)
-    assert isinstance(done, Drawn)
-    return done.pngs
+    return drawn(active)
 
 
 def denoiser_of(runner: Runner) -> Any:
@@ -209,21 +191,14 @@ def assert_alike(runner: Runner, found: Tensor, expected: Tensor) -> None:
 @pytest.mark.processors
 def test_all_kinds_in_one_batch_are_what_they_are_alone(runner: Runner) -> None:
     together = {kind: start_kind(runner, kind) for kind in KINDS}
+    assert all(active.left == active.job.image_steps for active in together.values())
     run(*together.values())
     for kind, active in together.items():
+        assert (active.left, active.image_steps) == (0, active.job.image_steps), kind
         alone = start_kind(runner, kind)
         run(alone)
-        assert torch.equal(pictures(active), pictures(alone)), kind
-        assert torch.isfinite(pictures(alone)).all(), kind
-
-
-@every_kind
-def test_all_of_its_image_steps_are_done_at_the_end(runner: Runner, kind: str) -> None:
-    active = start_kind(runner, kind)
-    assert active.left == active.job.image_steps
-    run(active)
-    assert active.image_steps == active.job.image_steps
-    assert active.left == 0
+        assert torch.equal(drawn(active), drawn(alone)), kind
+        assert torch.isfinite(drawn(alone)).all(), kind
 
 
 @main_kinds
@@ -241,7 +216,7 @@ def test_a_job_goes_on_from_any_snapshot(runner: Runner, kind: str) -> None:
         resumed = activate(job, runner, sent=sent, snapshot=snapshot)
         assert (resumed.resumed_at > 0) == (done > 0)
         run(resumed)
-        assert torch.equal(pictures(resumed), pictures(whole)), done
+        assert torch.equal(drawn(resumed), drawn(whole)), done
 
 
 # Interpolation
@@ -402,7 +377,7 @@ def test_drawing_anew_begins_at_its_depth(runner: Runner) -> None:
 def test_the_average_is_that_of_the_samples(runner: Runner) -> None:
     job = make_job(NOISY.model_copy(update={"average": True}), n=3, eta=1.0)
     assert job.answers == 1
-    (png,) = drawn(runner, job, [A])
+    (png,) = pngs_of(runner, job, [A])
     samples = made(runner, NOISY, [A], n=3, eta=1.0)
     mean = Image.open(io.BytesIO(to_png(samples.mean(0))))
     assert Image.open(io.BytesIO(png)).tobytes() == mean.tobytes()
@@ -434,7 +409,7 @@ def test_restoring_is_the_plain_loop(runner: Runner) -> None:
 
 
 def test_inpainting_changes_nothing_outside_the_mask(runner: Runner) -> None:
-    (png,) = drawn(runner, make_job(INPAINT), [A, MASK])
+    (png,) = pngs_of(runner, make_job(INPAINT), [A, MASK])
     hole = MASK[0] > 0
     before, after = to_uint8(A[None])[0], to_uint8(from_png(png)[None])[0]
     assert torch.equal(before[~hole], after[~hole])
@@ -579,16 +554,6 @@ def test_a_picture_says_how_it_was_made(runner: Runner, tmp_path: Path, kind: st
     seeds = [facts["seed"] for facts in recipes]
     assert seeds == [SEED + (0 if job.kind == "interpolate" else index) for index in range(job.answers)]
     assert ("n" in recipes[0]) == (kind == "average")
-
-
-def test_a_picture_made_alone_says_the_same(runner: Runner) -> None:
-    """The second of three shares and that share alone are the same file, as are image 1 of a seed and the next seed."""
-    three = drawn(runner, make_job(MIXED, n=3), [A, B])
-    one = drawn(runner, make_job(MIXED.model_copy(update={"shares": (0.4,)})), [A, B])
-    assert one == three[1:2]
-    two = drawn(runner, make_job(NOISY, n=2), [A])
-    last = drawn(runner, make_job(NOISY, seed=SEED + 1), [A])
-    assert last == two[1:]
 
 
 # What a job keeps of its trajectories
@@ -755,7 +720,7 @@ def test_each_image_of_several_seeds_and_classes_is_the_file_that_it_is_alone(
     job = make_job(task, **params)
     found = tuple(Picture(sha256=hashlib.sha256(to_png(x)).hexdigest(), width=8, height=8) for x in sent)
     job = job.model_copy(update={"pictures": found})
-    together = drawn(runner, job, sent)
+    together = pngs_of(runner, job, sent)
     assert len({*together}) == (2 if params["label"] == 1 else 3)
     for index, png in enumerate(together):
         own = {"n": 1, "seed": job.task.seed(job.params, index), "label": job.params.label_of(index)}
@@ -763,15 +728,15 @@ def test_each_image_of_several_seeds_and_classes_is_the_file_that_it_is_alone(
             task.model_copy(update={"shares": (task.shares[index],)}) if isinstance(task, Interpolation) else task
         )
         single = make_job(own_task, **params | own).model_copy(update={"pictures": found})
-        assert drawn(runner, single, sent) == [png]
+        assert pngs_of(runner, single, sent) == [png]
         facts = recipe_in(png)
         assert (facts["seed"], facts["label"]) == (own["seed"], own["label"])
         assert job_of(facts).params == single.params
 
 
 def test_the_mean_of_several_seeds_and_classes_names_all_of_them(runner: Runner) -> None:
-    mean = drawn(runner, make_job(NOISY.model_copy(update={"average": True}), **SEVERAL), [A])
+    mean = pngs_of(runner, make_job(NOISY.model_copy(update={"average": True}), **SEVERAL), [A])
     facts = recipe_in(mean[0])
     assert (facts["n"], facts["seed"], facts["label"]) == (3, SEVERAL["seed"], SEVERAL["label"])
     again = job_of(facts)
-    assert drawn(runner, make_job(again.task, **again.params.model_dump()), [A]) == mean
+    assert pngs_of(runner, make_job(again.task, **again.params.model_dump()), [A]) == mean

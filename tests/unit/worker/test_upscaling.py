@@ -6,7 +6,6 @@ import dataclasses
 import io
 import itertools
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -29,7 +28,8 @@ from model.png import PNG_KEY
 from model.sampling import sample
 from tests.rounding import assert_rounded_alike, layers
 from tests.small_models import CLASSES, CONDITIONAL, NETWORK, checkpoint_of, upscaler_of
-from worker.engine.active import ActiveJob, EngineEvent, Finished, Previewed, Snapped, activate
+from tests.stepping import drawn, run, stepping
+from worker.engine.active import ActiveJob, EngineEvent, Previewed, Snapped, activate
 from worker.engine.engine import StepEngine
 from worker.engine.fairness import forecast
 from worker.engine.results import encode_images
@@ -80,30 +80,6 @@ def upscaling(upscaler: Runner, sent: Tensor, *, augmentation: float = 0.2, **pa
 
 def cascade(first: Runner, upscaler: Runner, *, snapshot: bytes | None = None, **params: Any) -> ActiveJob:
     return activate(job(Generation(upscale=STAGE), **params), first, upscaler=upscaler, snapshot=snapshot)
-
-
-def stepping(*actives: ActiveJob) -> Iterator[list[EngineEvent]]:
-    """Steps jobs to their end; yields the events of each step."""
-    events: list[EngineEvent] = []
-    engine = StepEngine(events.append)
-    for active in actives:
-        engine.submit(active)
-    done = 0
-    while done < len(actives):
-        engine.step()
-        yield events
-        done += sum(isinstance(event, Finished) for event in events)
-        assert not any(event.error for event in events if isinstance(event, Finished))
-        events.clear()
-
-
-def run(*actives: ActiveJob) -> None:
-    for _ in stepping(*actives):
-        pass
-
-
-def drawn(active: ActiveJob) -> Tensor:
-    return torch.stack([each.x for each in active.answers])
 
 
 def test_the_engine_agrees_with_the_plain_loop(upscaler: Runner) -> None:

@@ -1,0 +1,51 @@
+"""Jobs in a step engine of their own, without a server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from jobs.contract import Job
+from worker.engine.active import ActiveJob, EngineEvent, Finished
+from worker.engine.engine import StepEngine
+from worker.engine.local import Drawn, run_job
+from worker.stepping.runner import Runner
+
+
+def stepping(*actives: ActiveJob) -> Iterator[list[EngineEvent]]:
+    """Steps jobs in common batches until all have ended; yields what the engine says at each step."""
+    events: list[EngineEvent] = []
+    engine = StepEngine(events.append)
+    for active in actives:
+        engine.submit(active)
+    ended = 0
+    while ended < len(actives):
+        engine.step()
+        ended += sum(isinstance(event, Finished) for event in events)
+        yield events
+        events.clear()
+
+
+def end(*actives: ActiveJob) -> dict[ActiveJob, BaseException | None]:
+    """Steps jobs to their end; returns their errors."""
+    finished = [event for events in stepping(*actives) for event in events if isinstance(event, Finished)]
+    return {event.active: event.error for event in finished}
+
+
+def run(*actives: ActiveJob) -> None:
+    """Steps jobs to their end, without an error."""
+    assert set(end(*actives).values()) == {None}
+
+
+def drawn(active: ActiveJob) -> Tensor:
+    """Returns the images of a job that has ended, (n, C, H, W)."""
+    return torch.stack([each.x for each in active.answers])
+
+
+def pngs_of(runner: Runner, job: Job, sent: Sequence[Tensor] = (), *, upscaler: Runner | None = None) -> list[bytes]:
+    """Draws a job as commands do without a server; returns its PNGs."""
+    *_, done = run_job(runner, job, list(sent), upscaler=upscaler)
+    assert isinstance(done, Drawn)
+    return done.pngs
