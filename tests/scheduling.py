@@ -6,8 +6,16 @@ import pytest
 from xdist.scheduler import LoadFileScheduling
 
 # The tests of each group of files use one server, and those of the page one browser. The first group has all quick
-# tests of the page; one group of all its slow tests would take longer than all other tests.
+# tests of the page; one group of all its slow tests would take longer than all other tests. The files that compare with
+# diffusers import it once, in three seconds.
 GROUPS = {
+    "diffusers": tuple(
+        f"tests/unit/model/test_{name}.py"
+        for name in (
+            *("clipping", "diffusers", "flow", "formats_diffusers", "formats_diffusers_network"),
+            *("inversion", "schedule", "sigmas", "spacing"),
+        )
+    ),
     "the page": tuple(
         f"tests/e2e/test_{name}"
         for name in ("docs_page", "page.py", "page_access", "page_conditions", "page_research", "page_tools")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +23,7 @@ from model.folders.config import ScheduleConfig
 from model.guidance import Guidance
 from model.networks.build import build_network
 from model.networks.configs import UNetConfig
+from tests.canary import Canary
 from tests.foreign import noise, reference
 from tests.jit import CLEAN
 from tests.jit import LABELS as JIT_LABELS
@@ -166,16 +166,6 @@ def test_usual_wrappers_are_taken_off(tmp_path: Path, wrap: Callable[[Any], Any]
     torch.save(wrap(reference("pesser").weights), source)
     convert(source, "--out", tmp_path / "model")
     assert_equal(load_checkpoint(tmp_path / "model").network(X, T), reference("pesser").outputs["out"])
-
-
-class Canary:
-    """Unpickling this makes a folder."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
-        return os.mkdir, (str(self.path),)
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".bin"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import pickle
 import shutil
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from model.networks.build import build_network
 from model.networks.classifier import Classifier
 from model.networks.configs import ClassifierConfig, LucidUNetConfig, PaperUNetConfig, UNetConfig
 from model.networks.sigma_configs import SongUNetConfig
+from tests.canary import Canary
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -197,16 +197,6 @@ def test_a_config_that_is_no_json_object(folder: Path, text: str) -> None:
     (folder / CONFIG).write_bytes(text.encode("utf-8", "surrogateescape"))
     sign(folder)
     assert refusal(folder).startswith("config.json is not")
-
-
-class Canary:
-    """Unpickling this makes a folder."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
-        return os.mkdir, (str(self.path),)
 
 
 @pytest.mark.parametrize("pickled", ["model.pt", "last.ckpt", WEIGHTS])

@@ -23,6 +23,7 @@ from model.formats.diffusers.pipeline import write_diffusers
 from model.formats.diffusers.scheduler import scheduler_from_diffusers, scheduler_to_diffusers
 from model.networks.configs import UNetConfig
 from model.plans.clipping import Clipping
+from tests.canary import Canary
 from tests.foreign import noise
 from tests.rounding import assert_rounded_alike
 from tests.small_models import CLASSES, CLASSIFIER, NETWORK, checkpoint_of
@@ -299,16 +300,6 @@ def test_a_missing_file_is_named(folder: Path, layout: str, name: str) -> None:
     (path,) = folder.rglob(name)
     path.unlink()
     assert refusal(folder).startswith(f"{path.relative_to(folder)} is missing")
-
-
-class Canary:
-    """Unpickling this makes a folder."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
-        return Path.mkdir, (self.path,)  # type: ignore[return-value]
 
 
 def test_pickled_weights_never_run(folder: Path, tmp_path: Path) -> None:

@@ -1,9 +1,7 @@
 """Images have the conditions that a table, a set or a drawing says, and in training sometimes only a part of them."""
 
 import csv
-import io
 import json
-import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from PIL import Image
 
 from model.folders.config_json import config_from_json
 from model.png import PNG_KEY
+from tests.image_files import png_of, write_tar
 from training.data.batches import Batches
 from training.data.conditions import open_with_conditions, values_at
 from training.data.dataset import Dataset, first_images, load, scan
@@ -197,14 +196,10 @@ def test_columns_of_a_dataset_are_conditions(tmp_path: Path) -> None:
 
 
 def test_json_files_of_a_webdataset_have_conditions(tmp_path: Path) -> None:
-    with tarfile.open(tmp_path / "a.tar", "w") as archive:
-        for i, row in enumerate(ROWS):
-            png = io.BytesIO()
-            Image.new("RGB", (8, 8), (i, i, i)).save(png, "PNG")
-            for suffix, content in (("png", png.getvalue()), ("json", json.dumps(row).encode())):
-                file = tarfile.TarInfo(f"{i}.{suffix}")
-                file.size = len(content)
-                archive.addfile(file, io.BytesIO(content))
+    files: dict[str, bytes] = {}
+    for i, row in enumerate(ROWS):
+        files |= {f"{i}.png": png_of(np.full((8, 8, 3), i, np.uint8)), f"{i}.json": json.dumps(row).encode()}
+    write_tar(tmp_path / "a.tar", files)
     recipe = load_recipe("smoke", ["data.source=webdataset", f"data.path={tmp_path / 'a.tar'}", *TINY])
     assert columns(scanned(recipe, tmp_path / "data")) == EVERYTHING
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import io
-import tarfile
-import zipfile
-from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 import pytest
-from PIL import Image
 
 from evaluation.real_images import real_images
 from model.shape import Shape
+from tests.image_files import png_of, write_folder, write_tar, write_zip
 from training.choices import SourceName
 from training.data.dataset import load_for_training, scan
 from training.data.image_files import of_split
@@ -26,36 +23,7 @@ KINDS = ("cat", "dog")
 NAMES = [f"{KINDS[i % 2]}/{KINDS[i % 2]}_{i}.png" for i in range(COUNT)]
 
 
-def png(shade: int) -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (8, 8), (shade,) * 3).save(file, "PNG")
-    return file.getvalue()
-
-
-CONTENT = {name: png(i) for i, name in enumerate(NAMES)}
-
-
-def write_zip(path: Path, names: Iterable[str], *, folder: str = "") -> Path:
-    with zipfile.ZipFile(path, "w") as archive:
-        for name in names:
-            archive.writestr(folder + name, CONTENT[name])
-    return path
-
-
-def write_folder(path: Path) -> Path:
-    for name, content in CONTENT.items():
-        (path / name).parent.mkdir(parents=True, exist_ok=True)
-        (path / name).write_bytes(content)
-    return path
-
-
-def write_tar(path: Path) -> Path:
-    with tarfile.open(path, "w") as archive:
-        for name, content in CONTENT.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    return path
+CONTENT = {name: png_of(np.full((8, 8, 3), i, np.uint8)) for i, name in enumerate(NAMES)}
 
 
 def shades(source: SourceName, path: Path, *, split: str = "train", reserved: int = RESERVED) -> list[int]:
@@ -71,7 +39,7 @@ def recipe(path: Path, *changes: str) -> Recipe:
 
 def test_no_reserved_image_is_trained_on(tmp_path: Path) -> None:
     """The array that a run reads holds none, and what evaluation compares with holds nothing else."""
-    mine = recipe(write_zip(tmp_path / "a.zip", NAMES))
+    mine = recipe(write_zip(tmp_path / "a.zip", CONTENT))
     scan(mine, tmp_path / "data")
     trained = set(load_for_training(mine, tmp_path / "data").images[:, 0, 0, 0].tolist())
     text = (
@@ -88,12 +56,22 @@ def test_no_reserved_image_is_trained_on(tmp_path: Path) -> None:
 
 def test_the_choice_follows_from_the_names_alone(tmp_path: Path) -> None:
     """Neither the order of the files, nor the folder around them, nor the source that reads them decides."""
-    expected = sorted(shades("zip", write_zip(tmp_path / "a.zip", NAMES), split="test"))
+    expected = sorted(shades("zip", write_zip(tmp_path / "a.zip", CONTENT), split="test"))
     assert len(expected) == RESERVED
-    assert sorted(shades("zip", write_zip(tmp_path / "b.zip", NAMES[::-1]), split="test")) == expected
-    assert sorted(shades("zip", write_zip(tmp_path / "c.zip", NAMES, folder="Set/"), split="test")) == expected
-    assert sorted(shades("folder", write_folder(tmp_path / "d"), split="test")) == expected
-    assert sorted(shades("webdataset", write_tar(tmp_path / "e.tar"), split="test")) == expected
+    assert (
+        sorted(
+            shades("zip", write_zip(tmp_path / "b.zip", {name: CONTENT[name] for name in NAMES[::-1]}), split="test")
+        )
+        == expected
+    )
+    assert (
+        sorted(
+            shades("zip", write_zip(tmp_path / "c.zip", {f"Set/{name}": CONTENT[name] for name in NAMES}), split="test")
+        )
+        == expected
+    )
+    assert sorted(shades("folder", write_folder(tmp_path / "d", CONTENT), split="test")) == expected
+    assert sorted(shades("webdataset", write_tar(tmp_path / "e.tar", CONTENT), split="test")) == expected
     assert sorted(shades("webdataset", tmp_path / "e.tar") + expected) == list(range(COUNT))
     backwards = of_split([PurePosixPath(name) for name in NAMES[::-1]], Data(split="test", reserved=RESERVED))
     assert sorted(NAMES.index(str(name)) for name in backwards) == expected
@@ -108,7 +86,7 @@ def test_these_names_are_reserved_for_ever() -> None:
 
 
 def test_the_halves_together_are_the_whole_and_have_all_its_classes(tmp_path: Path) -> None:
-    path = write_zip(tmp_path / "a.zip", NAMES)
+    path = write_zip(tmp_path / "a.zip", CONTENT)
     whole = shades("zip", path, reserved=0)
     assert sorted(shades("zip", path) + shades("zip", path, split="test")) == sorted(whole)
     few = Data(source="zip", path=str(path), split="test", reserved=1)
@@ -125,7 +103,7 @@ def test_files_of_one_name_are_as_many_as_asked_for() -> None:
 
 def test_nothing_left_to_train_on_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"holds 40 images: data\.reserved must be less, not 40"):
-        shades("zip", write_zip(tmp_path / "a.zip", NAMES), reserved=COUNT)
+        shades("zip", write_zip(tmp_path / "a.zip", CONTENT), reserved=COUNT)
 
 
 @pytest.mark.parametrize(

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import gzip
-import io
 import struct
-import tarfile
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from model.shape import Shape
+from tests.image_files import png_of, write_folder, write_tar, write_zip
 from training.choices import SourceName
 from training.data.images import ImageArray
 from training.data.source_images import SourceImage, open_source
@@ -22,12 +19,6 @@ from training.errors import RecipeError
 from training.recipe import Data
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
-
-
-def png(pixels: ImageArray) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()
 
 
 def read(source: SourceName, path: Path | str, **options: str) -> tuple[list[SourceImage], tuple[str, ...] | None]:
@@ -44,21 +35,12 @@ def assert_pixels(items: list[SourceImage], expected: ImageArray = PIXELS) -> No
         assert np.array_equal(item.image, pixels), item.name
 
 
-FILES = {"cat/0.png": png(PIXELS[0]), "cat/1.png": png(PIXELS[1]), "dog/deep.PNG": png(PIXELS[2]), "dog/x.txt": b"no"}
-
-
-def write_folder(root: Path, files: Mapping[str, bytes]) -> Path:
-    for name, content in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(content)
-    return root
-
-
-def write_zip(path: Path, files: Mapping[str, bytes]) -> Path:
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return path
+FILES = {
+    "cat/0.png": png_of(PIXELS[0]),
+    "cat/1.png": png_of(PIXELS[1]),
+    "dog/deep.PNG": png_of(PIXELS[2]),
+    "dog/x.txt": b"no",
+}
 
 
 def test_folders_of_classes(tmp_path: Path) -> None:
@@ -69,7 +51,7 @@ def test_folders_of_classes(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_classes(tmp_path: Path) -> None:
-    items, classes = read("folder", write_folder(tmp_path, {f"{i}.png": png(PIXELS[i]) for i in range(3)}))
+    items, classes = read("folder", write_folder(tmp_path, {f"{i}.png": png_of(PIXELS[i]) for i in range(3)}))
     assert classes is None
     assert [item.label for item in items] == [None] * 3
     assert_pixels(items)
@@ -85,7 +67,7 @@ def test_a_zip_archive_with_a_folder_around_its_classes(tmp_path: Path) -> None:
 
 def test_an_archive_has_the_order_of_the_folder_that_it_was_made_from(tmp_path: Path) -> None:
     """Images and their maps are paired in order; as text "a-b/" comes before "a/"."""
-    files = dict(zip(("a/1.png", "a-b/1.png", "c/1.png"), map(png, PIXELS), strict=True))
+    files = dict(zip(("a/1.png", "a-b/1.png", "c/1.png"), map(png_of, PIXELS), strict=True))
     in_folder, _ = read("folder", write_folder(tmp_path / "a", files))
     for prefix in ("", "./"):
         archive = write_zip(tmp_path / "a.zip", {prefix + name: content for name, content in files.items()})
@@ -96,7 +78,7 @@ def test_an_archive_has_the_order_of_the_folder_that_it_was_made_from(tmp_path: 
 
 @pytest.mark.parametrize("source", ["folder", "zip"])
 def test_a_damaged_picture_is_an_item_with_its_reason(tmp_path: Path, source: SourceName) -> None:
-    files = FILES | {"cat/torn.png": png(PIXELS[0])[:60], "dog/empty.png": b""}
+    files = FILES | {"cat/torn.png": png_of(PIXELS[0])[:60], "dog/empty.png": b""}
     path = write_folder(tmp_path, files) if source == "folder" else write_zip(tmp_path / "a.zip", files)
     items, _ = read(source, path)
     bad = {item.name: item.reason for item in items if item.image is None}
@@ -154,7 +136,7 @@ def test_idx_files_are_padded_and_have_splits(tmp_path: Path, compressed: bool) 
 def test_a_hugging_face_set_on_disk(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     columns = {
-        "picture": [{"bytes": content, "path": None} for content in (*map(png, PIXELS), b"torn")] + [None],
+        "picture": [{"bytes": content, "path": None} for content in (*map(png_of, PIXELS), b"torn")] + [None],
         "kind": [1, 0, -1, 1, None],
     }
     features = datasets.Features({"picture": datasets.Image(), "kind": datasets.ClassLabel(names=["no", "yes"])})
@@ -173,17 +155,9 @@ def test_a_hugging_face_set_on_disk(tmp_path: Path) -> None:
         read("huggingface", tmp_path / "bare")
 
 
-def write_tar(path: Path, files: Mapping[str, bytes]) -> None:
-    with tarfile.open(path, "w") as archive:
-        for name, content in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-
-
 def test_shards_of_webdataset(tmp_path: Path) -> None:
-    write_tar(tmp_path / "train-0.tar", {"a.png": png(PIXELS[0]), "a.cls": b"4", "b.cls": b"1"})
-    write_tar(tmp_path / "train-1.tar", {"c.png": png(PIXELS[1]), "c.cls": b"0", "d.png": png(PIXELS[2])})
+    write_tar(tmp_path / "train-0.tar", {"a.png": png_of(PIXELS[0]), "a.cls": b"4", "b.cls": b"1"})
+    write_tar(tmp_path / "train-1.tar", {"c.png": png_of(PIXELS[1]), "c.cls": b"0", "d.png": png_of(PIXELS[2])})
     items, _ = read("webdataset", tmp_path / "train-*.tar")
     assert len(read("webdataset", tmp_path)[0]) == len(items)
     assert len(read("webdataset", tmp_path / "train-1.tar")[0]) == 2
