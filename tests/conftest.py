@@ -35,7 +35,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long an example takes says how busy the machine is.
-hypothesis.settings.register_profile("difuso", deadline=None, max_examples=40)
+hypothesis.settings.register_profile("difuso", deadline=None, max_examples=25)
 hypothesis.settings.load_profile("difuso")
 
 # Each client of httpx would read all certificates anew, five times as much work as a request is.

@@ -124,33 +124,6 @@ def pictures(tmp_path: Path) -> dict[str, str]:
     return {name: str(tmp_path / f"{name}.png") for name in ("a", "b", "absent", "mask")}
 
 
-def test_interpolations_are_named_by_lambda_and_the_same_alone(
-    models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pictures: dict[str, str]
-) -> None:
-    monkeypatch.setenv("DIFUSO_MODELS_DIR", str(models_dir))
-    out = tmp_path / "out"
-    common = ["interpolate", pictures["a"], pictures["b"], "-o", str(out), "--steps", "4", "--seed", "7"]
-    printed = difuso(*common, "--lambda", "0.25", "--lambda", "0.5")
-    assert printed.splitlines() == [str(out / f"tiny-7-{share}.png") for share in ("0.25", "0.5")]
-    together = (out / "tiny-7-0.5.png").read_bytes()
-    assert difuso(*common).splitlines() == [str(out / "tiny-7-0.5.png")], "0.5 is the default"
-    assert (out / "tiny-7-0.5.png").read_bytes() == together
-
-
-def test_pictures_are_denoised_and_restored_into_a_folder(
-    models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pictures: dict[str, str]
-) -> None:
-    monkeypatch.setenv("DIFUSO_MODELS_DIR", str(models_dir))
-    out = ["-o", str(tmp_path / "out"), "--seed", "7"]
-    denoised = difuso("denoise", pictures["a"], "--sigma", "20", "-n", "2", "--average", "--steps", "4", *out)
-    assert denoised.split() == [str(tmp_path / "out" / "tiny-7-denoise.png")]
-    restored = difuso("restore", "inpaint", pictures["a"], "--mask", pictures["mask"], "--steps", "4", *out)
-    assert restored.split() == [str(tmp_path / "out" / "tiny-7-restore.png")]
-    made, sent = Image.open(restored.strip()), Image.open(pictures["a"])
-    assert made.crop((0, 0, 16, 4)).tobytes() == sent.crop((0, 0, 16, 4)).tobytes()  # measured
-    assert made.crop((4, 4, 12, 9)).tobytes() != sent.crop((4, 4, 12, 9)).tobytes()  # missing
-
-
 def test_a_dry_run_without_a_server_says_the_work_and_draws_nothing(
     models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pictures: dict[str, str]
 ) -> None:

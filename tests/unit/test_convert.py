@@ -93,7 +93,7 @@ def test_a_trainers_file_of_jit(tmp_path: Path) -> None:
     assert_equal(network(x, time, labels=torch.tensor(JIT_LABELS)), read.outputs["called"])
 
 
-@pytest.mark.parametrize("name", ["pesser", "improved", LEGACY])
+@pytest.mark.parametrize("name", ["improved", LEGACY])
 def test_other_layouts(tmp_path: Path, name: str) -> None:
     convert(write(tmp_path, name), "--out", tmp_path / "model")
     t = torch.tensor([13, 3001]) if name == "improved" else T

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -107,7 +107,6 @@ def test_any_mix_of_plans_is_one_batch() -> None:
 
 
 @given(places=st.lists(st.integers(0, len(PLANS) - 1), min_size=1, max_size=20), step=st.integers(0, 11))
-@settings(max_examples=40)
 def test_a_step_is_the_same_in_any_neighbourhood(places: list[int], step: int) -> None:
     """`advance` of any rows, any of them repeated, in any order, is that of each row alone."""
     noise = np.random.default_rng(step).normal(size=(len(PLANS), 7, *SHAPE)).astype(np.float32) * 2

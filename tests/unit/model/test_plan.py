@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from model import NoiseSchedule, Plan, PlanError, make_plan
@@ -65,7 +65,6 @@ FLAWS: list[tuple[dict[str, Any], str]] = [
 
 
 @given(data=st.data(), total=st.integers(1, 400), sampler=st.sampled_from(sorted(SAMPLERS)))
-@settings(max_examples=60)
 def test_a_plan_has_one_row_per_step(data: st.DataObject, total: int, sampler: str) -> None:
     """Whatever is asked for: `steps` rows of finite numbers, at falling timesteps of the schedule.
 
