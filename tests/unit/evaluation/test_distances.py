@@ -50,12 +50,6 @@ def by_matrix_root(a: FeatureArray, b: FeatureArray) -> float:
     return float(np.square(a.mean(axis=0) - b.mean(axis=0)).sum() + traces - 2 * overlap)
 
 
-def test_frechet_distance_of_diagonal_covariances_has_a_closed_form() -> None:
-    """Means differ by 3, standard deviations are 1, 2 and 5, 1: 9 + (1 - 5)^2 + (2 - 1)^2."""
-    corners = np.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]]) * np.sqrt(3 / 4)  # covariance I
-    assert between(corners * [1, 2], corners * [5, 1] + [0, 3]) == pytest.approx(26.0)
-
-
 def test_frechet_distance_of_given_moments_has_a_closed_form() -> None:
     """Covariances that share their axes, turned: |Delta|^2 + sum (s - s')^2."""
     turn, _ = np.linalg.qr(normal(0, 6, dims=6))
@@ -76,11 +70,6 @@ def test_moments_are_mean_and_covariance_for_fewer_and_for_more_images_than_feat
 def test_frechet_distance_is_that_of_the_matrix_root() -> None:
     a, b = normal(0, 50), normal(1, 60) @ normal(2, 4) + 1
     assert between(a, b) == pytest.approx(by_matrix_root(a, b), rel=1e-9)
-
-
-def test_frechet_distance_of_fewer_images_than_features_is_that_of_the_matrix_root() -> None:
-    a, b = normal(0, 20, dims=40), normal(1, 30, dims=40) + 0.5
-    assert between(a, b) == pytest.approx(by_matrix_root(a, b), rel=1e-6)
 
 
 @given(st.integers(2, 8))
@@ -116,13 +105,6 @@ def test_kernel_distance_has_no_bias_and_knows_its_error(shift: float, truth: fl
     assert abs(values.mean() - truth) < 3 * values.std() / np.sqrt(len(values))
     error = np.sqrt(np.mean([estimate.spread**2 for estimate in estimates]))
     assert least < error / values.std() < most
-
-
-def test_the_inception_score_counts_classes_that_are_certain() -> None:
-    """Each image is of one class for sure, and each class is as frequent: the score is their number."""
-    certain = np.tile(100 * np.eye(7), (3, 1))
-    assert inception_score(certain) == pytest.approx((7, 0))
-    assert inception_score(np.zeros((10, 7))).value == pytest.approx(1)
 
 
 def test_the_inception_score_has_a_closed_form_and_is_the_mean_over_the_splits() -> None:

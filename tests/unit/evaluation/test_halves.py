@@ -28,7 +28,3 @@ def test_each_half_holds_all_of_a_set_that_is_sorted_by_class() -> None:
     classes = np.repeat(np.arange(5, dtype=np.uint8), 8)[:, None, None, None].repeat(3, axis=3)
     for half in Half:
         assert np.unique(half.of(from_array("all", classes)).load(), return_counts=True)[1].tolist() == [12] * 5
-
-
-def test_seeds_of_the_halves_are_far_apart() -> None:
-    assert abs(Half.CHOOSING.seed - Half.REPORTING.seed) >= 1_000_000
