@@ -69,17 +69,6 @@ def run(runner: Runner, *actives: ActiveJob) -> int:
     return runner.network_calls - before
 
 
-@pytest.mark.processors
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_agrees_with_the_plain_loop(runner: Runner, kind: str) -> None:
-    active = start(runner, **KINDS[kind])
-    run(runner, active)
-    params, checkpoint = active.job.params, runner.checkpoint
-    networks = networks_of(checkpoint, params.label_of(0))
-    expected = sample(active.trajectories[0].plan, **networks, shape=(3, 8, 8), seeds=SEEDS)
-    assert_rounded_alike(drawn(active), expected, steps=params.steps * layers(checkpoint.network))
-
-
 WEAKER_KINDS: dict[str, dict[str, Any]] = {
     "unguided": {"sampler": "ddim", "spacing": "leading", "label": 2},
     "guided": {"sampler": "ddim", "spacing": "trailing", "label": 1, "guidance_scale": 3.0},
@@ -101,19 +90,8 @@ def guided_runner() -> Runner:
 
 
 @pytest.mark.processors
-@pytest.mark.parametrize("kind", WEAKER_KINDS)
-def test_guidance_by_a_weaker_network_agrees_with_the_plain_loop(guided_runner: Runner, kind: str) -> None:
-    active = start(guided_runner, **WEAKER_KINDS[kind])
-    run(guided_runner, active)
-    params, checkpoint = active.job.params, guided_runner.checkpoint
-    networks = networks_of(checkpoint, params.label_of(0))
-    expected = sample(active.trajectories[0].plan, **networks, shape=(3, 8, 8), seeds=SEEDS)
-    assert_rounded_alike(drawn(active), expected, steps=params.steps * layers(checkpoint.network))
-
-
-@pytest.mark.processors
 @pytest.mark.parametrize(("model", "kinds"), [("runner", KINDS), ("guided_runner", WEAKER_KINDS)])
-def test_all_kinds_in_one_batch_are_what_they_are_alone(
+def test_all_kinds_in_one_batch_are_what_they_are_alone_and_by_the_plain_loop(
     request: pytest.FixtureRequest, model: str, kinds: dict[str, dict[str, Any]]
 ) -> None:
     runner: Runner = request.getfixturevalue(model)
@@ -123,6 +101,10 @@ def test_all_kinds_in_one_batch_are_what_they_are_alone(
         alone = start(runner, **params)
         run(runner, alone)
         assert torch.equal(drawn(together[kind]), drawn(alone)), kind
+        made, checkpoint = alone.job.params, runner.checkpoint
+        networks = networks_of(checkpoint, made.label_of(0))
+        expected = sample(alone.trajectories[0].plan, **networks, shape=(3, 8, 8), seeds=SEEDS)
+        assert_rounded_alike(drawn(alone), expected, steps=made.steps * layers(checkpoint.network))
 
 
 def test_images_of_one_job_are_guided_to_classes_of_their_own(runner: Runner) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from jobs.contract import Job
 from jobs.params import SamplingParams
@@ -47,22 +46,13 @@ def start(runner: Runner, params: dict[str, Any]) -> ActiveJob:
     return activate(Job(id=str(uuid.uuid4()), model="m", params=made, accepted_at=time.time(), timeout=600), runner)
 
 
-def images(*actives: ActiveJob) -> list[Tensor]:
-    """Steps jobs to their end, in common batches."""
-    run(*actives)
-    return [drawn(active) for active in actives]
-
-
-def test_jobs_of_all_kinds_share_batches_and_agree_with_the_plain_loop(runner: Runner) -> None:
+def test_jobs_of_all_kinds_in_one_batch_are_what_they_are_alone_and_by_the_plain_loop(runner: Runner) -> None:
     actives = [start(runner, params) for params in KINDS.values()]
-    for active, found in zip(actives, images(*actives), strict=True):
+    run(*actives)
+    for active, given in zip(actives, KINDS.values(), strict=True):
         params = active.job.params
         networks = networks_of(runner.checkpoint, params.label_of(0))
         expected = sample(active.trajectories[0].plan, **networks, shape=(3, 16, 16), seeds=[3, 4])
-        assert_rounded_alike(found, expected, steps=params.steps * layers(runner.checkpoint.denoiser))
-
-
-def test_a_job_among_others_is_bit_for_bit_what_it_is_alone(runner: Runner) -> None:
-    together = images(*(start(runner, params) for params in KINDS.values()))
-    for params, found in zip(KINDS.values(), together, strict=True):
-        assert torch.equal(images(start(runner, params))[0], found)
+        assert_rounded_alike(drawn(active), expected, steps=params.steps * layers(runner.checkpoint.denoiser))
+        run(alone := start(runner, given))
+        assert torch.equal(drawn(alone), drawn(active))

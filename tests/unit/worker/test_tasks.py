@@ -104,7 +104,7 @@ CHECKPOINT = checkpoint_of(UNetConfig(num_classes=3, **NETWORK), classes=CLASSES
 MODEL = ModelInfo(CHECKPOINT.name, CHECKPOINT.config, parameters=0, version="0" * 64)
 
 # Where a snapshot of each kind goes on: one of each task, and guidance.
-MAIN = ("generate", "interpolate", "guided seeds", "guided arc", "average", "inpaint")
+MAIN = ("generate", "guided seeds", "guided arc", "average", "inpaint")
 main_kinds = pytest.mark.parametrize(
     "kind", [kind if kind in MAIN else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
 )
