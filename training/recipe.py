@@ -119,7 +119,6 @@ class Recipe:
     # `adamw`; or `muon` for the matrices of the network, with AdamW for all else, see `training.run.optimizers`
     optimizer: Optimizer = "adamw"
     max_steps: PositiveInt = 10_000  # the number of optimiser steps
-    max_minutes: PositiveFloat | None = None  # the minutes of training, over all starts of the run; None is no limit
     learning_rate: PositiveFloat = 2e-4
     weight_decay: NonNegativeFloat = 0.0
     warmup_steps: NonNegativeInt = 500  # the number of steps in which the learning rate rises from 0

@@ -24,15 +24,11 @@ class Pace:
     """The mean loss and the speed of the last steps.
 
     Args:
-        seconds: returns the seconds that the run has trained so far, which `max_minutes` limits.
         clock: returns seconds that only grow.
     """
 
-    def __init__(
-        self, recipe: Recipe, seconds: Callable[[], float], *, clock: Callable[[], float] = time.perf_counter
-    ) -> None:
+    def __init__(self, recipe: Recipe, *, clock: Callable[[], float] = time.perf_counter) -> None:
         self._recipe = recipe
-        self._seconds = seconds
         self._clock = clock
         # Of the ends of steps: the first compiles, and is no measure.
         self._times: deque[float] = deque(maxlen=RECENT + 1)
@@ -47,13 +43,11 @@ class Pace:
             return line
         speed = (len(self._times) - 1) / max(self._times[-1] - self._times[0], 1e-6)  # steps per second
         left = (self._recipe.max_steps - step) / speed
-        if self._recipe.max_minutes is not None:
-            left = max(0.0, min(left, 60 * self._recipe.max_minutes - self._seconds()))
         return f"{line}  {speed * self._recipe.batch_size:.3g} images/s  {timedelta(seconds=round(left))} left"
 
 
 @contextmanager
-def reporting(trainer: Trainer, seconds: Callable[[], float]) -> Iterator[Report]:
+def reporting(trainer: Trainer) -> Iterator[Report]:
     """Yields a function that takes the loss of each step: it moves a bar on a terminal, and logs lines elsewhere.
 
     Lines come after the first two steps and every `log_every` steps. Only the first of several processes reports.
@@ -62,7 +56,7 @@ def reporting(trainer: Trainer, seconds: Callable[[], float]) -> Iterator[Report
     if not trainer.processes.first:
         yield lambda loss: None
         return
-    pace, began = Pace(recipe, seconds), trainer.step
+    pace, began = Pace(recipe), trainer.step
     if not console.is_terminal:
 
         def line(loss: float) -> None:

@@ -8,7 +8,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from enum import IntEnum
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -41,17 +40,8 @@ log = logging.getLogger(__name__)
 STATES, MODEL, DATA, HELD_OUT, RECIPE = "states", "model", "data", "held_out", "recipe.json"
 
 
-OVER = "stopped at step %d after max_minutes; a larger max_minutes resumes the run"
 STOPPING = "stopping after this step, to save it; another Ctrl-C ends at once and loses what came after the last save"
 STOPPED = "stopped at step %d of %d; %s holds the state and the model so far; the same command continues from there"
-
-
-class Verdict(IntEnum):
-    """The action after a step."""
-
-    GO_ON = 0
-    END = 1  # the run has used its max_minutes
-    STOP = 2  # a signal asked the run to stop
 
 
 def train(
@@ -169,21 +159,18 @@ class Run:
     def train(self) -> None:
         """Trains to the end of the recipe, or until a signal stops the run."""
         trainer, recipe = self.trainer, self.trainer.recipe
-        if self._verdict([]) is Verdict.END:
-            log.info(OVER, trainer.step)
-            return
         window = Window(trainer.schedule.num_train_timesteps)
-        verdict = Verdict.GO_ON
-        with _signals() as received, reporting(trainer, lambda: self.seconds) as report:
+        stops = False
+        with _signals() as received, reporting(trainer) as report:
             for facts in trainer.steps():
                 window.add(facts)
-                verdict = self._verdict(received)
+                stops = bool(trainer.processes.most(len(received), trainer.device))
                 report(float(facts.loss))
                 if trainer.step % recipe.log_every == 0:
                     self._log(window.close())
-                if trainer.step % recipe.save_every == 0 or verdict is Verdict.STOP:
+                if trainer.step % recipe.save_every == 0 or stops:
                     self._save()
-                if verdict is not Verdict.GO_ON:
+                if stops:
                     break
                 if recipe.kid_every and trainer.step % recipe.kid_every == 0:
                     self._measure()
@@ -191,24 +178,15 @@ class Run:
                 if trainer.step % recipe.sheet_every == 0 and trainer.step < recipe.max_steps:
                     self._show()
                     window.restart()
-            if verdict is not Verdict.STOP:
+            if not stops:
                 self._show()
                 self._save()  # the model with what was shown last
-        if verdict is Verdict.STOP:  # said below the bar, not in it
+        if stops:  # said below the bar, not in it
             log.info(STOPPED, trainer.step, recipe.max_steps, self._out)
-        elif verdict is Verdict.END:
-            log.info(OVER, trainer.step)
 
     def close(self) -> None:
         if self._journal is not None:
             self._journal.close()
-
-    def _verdict(self, received: list[int]) -> Verdict:
-        """Decides what happens after a step, the same in all processes."""
-        limit = self.trainer.recipe.max_minutes
-        over = limit is not None and self.seconds >= 60 * limit
-        mine = Verdict.STOP if received else Verdict.END if over else Verdict.GO_ON
-        return Verdict(self.trainer.processes.most(mine, self.trainer.device))
 
     def _log(self, metrics: dict[str, float]) -> None:
         if self._journal is not None:

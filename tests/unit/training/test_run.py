@@ -160,12 +160,10 @@ def test_a_terminal_shows_loss_and_time_left_from_the_first_steps(
     assert re.search(r"2/2.*loss \d\.\d{4}  \S+ images/s  0:00:00 left", screen.getvalue())
 
 
-def test_the_time_left_is_that_of_the_last_steps_and_of_max_minutes(tiny: Callable[..., Recipe]) -> None:
+def test_the_time_left_is_that_of_the_last_steps(tiny: Callable[..., Recipe]) -> None:
     clock = itertools.count(step=2)
-    pace = Pace(tiny("max_steps=100"), lambda: 0.0, clock=lambda: float(next(clock)))
+    pace = Pace(tiny("max_steps=100"), clock=lambda: float(next(clock)))
     assert [pace.after(step, 0.5) for step in (1, 2)] == ["loss 0.5000", "loss 0.5000  2 images/s  0:03:16 left"]
-    pace = Pace(tiny("max_steps=100", "max_minutes=1"), lambda: 50.0, clock=lambda: float(next(clock)))
-    assert [pace.after(step, 0.5) for step in (1, 2)][1].endswith("0:00:10 left")
 
 
 def before_step(step: int, monkeypatch: pytest.MonkeyPatch, happen: Callable[[Trainer], Any]) -> None:
@@ -177,18 +175,6 @@ def before_step(step: int, monkeypatch: pytest.MonkeyPatch, happen: Callable[[Tr
         return original(self, batch)
 
     monkeypatch.setattr(Trainer, "_train", train_step)
-
-
-def test_a_run_ends_when_its_time_is_up_and_earlier_processes_count(
-    tmp_path: Path, tiny: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = iter(range(10**6))
-    monkeypatch.setattr("training.run.run.time.perf_counter", lambda: float(next(clock)))
-    first = train(tiny("max_steps=1000", "max_minutes=1"), tmp_path)
-    assert 10 < first <= 60
-    assert (tmp_path / f"sheets/{first:08d}.png").is_file()
-    assert train(tiny("max_steps=1000", "max_minutes=1"), tmp_path) == first, "nothing is left of its time"
-    assert train(tiny("max_steps=1000", "max_minutes=2"), tmp_path) > first + 10
 
 
 def test_a_lost_run_leaves_its_last_batch(
