@@ -155,9 +155,7 @@ class Quality:
     images: int  # number of images in the set
     dims: int  # largest number of features of a Fréchet distance
     figures: Mapping[str, Measured]  # values by the keys of FIGURES, in their order
-    # drawn_by, seconds_per_image: see `ImageSet`
-    drawn_by: Mapping[str, Any] | None = None
-    seconds_per_image: float | None = None
+    drawn_by: Mapping[str, Any] | None = None  # see `ImageSet`
 
     @property
     def named(self) -> dict[str, Measured]:
@@ -185,7 +183,6 @@ def evaluate(
         dims=max(features.pooled.shape[1], features.spatial.shape[1]),
         figures={key: figure.measure(comparison) for key, figure in FIGURES.items()},
         drawn_by=images.drawn_by,
-        seconds_per_image=images.seconds_per_image(),
     )
 
 
@@ -197,7 +194,6 @@ def to_json(qualities: Sequence[Quality]) -> list[dict[str, Any]]:
             "images": quality.images,
             "reference": quality.reference,
             "extractor": quality.extractor,
-            "seconds_per_image": quality.seconds_per_image,
             "figures": {name: measured._asdict() for name, measured in quality.named.items()},
             "drawn": quality.drawn_by,
         }
@@ -212,14 +208,13 @@ def title(qualities: Sequence[Quality]) -> str:
 
 def headings(quality: Quality) -> list[str]:
     """The headings of the table's columns."""
-    return ["", "images", *(FIGURES[key].heading(quality.extractor) for key in quality.figures), "s/image"]
+    return ["", "images", *(FIGURES[key].heading(quality.extractor) for key in quality.figures)]
 
 
 def cells(quality: Quality) -> list[str]:
     """One row of the table."""
-    seconds = "" if quality.seconds_per_image is None else f"{quality.seconds_per_image:.3g}"
     figures = (FIGURES[key].text(measured) for key, measured in quality.figures.items())
-    return [quality.name, str(quality.images), *figures, seconds]
+    return [quality.name, str(quality.images), *figures]
 
 
 def notes(qualities: Sequence[Quality]) -> list[str]:

@@ -32,8 +32,6 @@ class ImageSet:
     draw: Callable[[int, int], ImageArray]
     # how a model drew them, with at least `sampler`, `spacing` and `steps`; None for images that are read
     drawn_by: Mapping[str, Any] | None = None
-    # called after the last batch; None if the time to draw an image is not known
-    seconds_per_image: Callable[[], float | None] = lambda: None
 
     def batches(self, size: int, report: Callable[[float], None] = lambda share: None) -> Iterator[ImageArray]:
         """Yields all images, at most `size` at a time; `report` is called with the share that is done, 0..1."""

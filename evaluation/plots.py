@@ -1,12 +1,11 @@
 """Plots of evaluations, as PNG files."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from io import BytesIO
 from itertools import cycle, pairwise
 from pathlib import Path
-from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator
@@ -18,85 +17,43 @@ MARKERS = "osD^vPX*<>"
 PLOTTED = ("KID", "FD")  # keys of figures
 
 
-@dataclass(frozen=True)
-class Curve:
-    """The points of one line, with the standard errors of y, if they are known."""
-
-    x: Sequence[float]
-    y: Sequence[float]
-    errors: Sequence[float] | None = None
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One pair of axes, both logarithmic; a curve has the same look in all panels. Levels are horizontal lines."""
-
-    title: str
-    x: str
-    y: str
-    curves: Mapping[str, Curve]
-    levels: Mapping[str, float] = field(default_factory=dict)
-
-
-def plot_panels(rows: Sequence[Sequence[Panel]], out: Path) -> None:
-    """Draws panels, in rows of equal length, as a PNG."""
-    panels = [panel for row in rows for panel in row]
-    names = list(dict.fromkeys(name for panel in panels for name in panel.curves))
-    height, width = len(rows), len(rows[0])
-    figure = Figure(figsize=(5 * width, 4.5 * height), layout="constrained")
-    for panel, each in zip(panels, figure.subplots(height, width, squeeze=False).flat, strict=True):
-        for name, curve in panel.curves.items():
-            place = names.index(name)
-            look: dict[str, Any] = {"color": f"C{place % 10}", "marker": MARKERS[place % len(MARKERS)], "markersize": 5}
-            each.errorbar(curve.x, curve.y, curve.errors, capsize=2, label=name, **look)
-        lowest = min(y for curve in panel.curves.values() for y in curve.y)
-        near = {name: level for name, level in panel.levels.items() if level > lowest / 2}
-        for line, (name, level) in zip(cycle(("--", ":", "-.")), near.items(), strict=False):
-            each.axhline(level, color="black", linewidth=1, linestyle=line, label=name)
-        for name, level in panel.levels.items():
-            if name not in near:  # a line so far below would flatten the curves
-                each.plot([], [], " ", label=f"{name}: {level:.2g}, far below")
-        each.set(title=panel.title, xlabel=panel.x, ylabel=panel.y)
-        each.set_xscale("log")
-        each.set_yscale("log", nonpositive="clip")
-        each.margins(0.06)
-        _label(each.xaxis, [x for curve in panel.curves.values() for x in curve.x])
-        _label(each.yaxis, [*(y for curve in panel.curves.values() for y in curve.y), *near.values()])
-        each.grid(alpha=0.3)
-        each.legend(fontsize="small")
+def plot_quality(qualities: Sequence[Quality], out: Path) -> None:
+    """Plots figures over steps, both axes logarithmic, as a PNG. Images that no model drew are horizontal lines."""
+    figure = Figure(figsize=(5 * len(PLOTTED), 4.5), layout="constrained")
+    for axes, key in zip(figure.subplots(1, len(PLOTTED)), PLOTTED, strict=True):
+        _plot(axes, qualities, key)
     save(figure, out)
 
 
-def plot_quality(qualities: Sequence[Quality], out: Path) -> None:
-    """Plots figures over steps and, where they are known, over seconds, as a PNG.
-
-    Images that no model drew are horizontal lines.
-    """
-    plot_panels([_quality_panels(qualities, key) for key in PLOTTED], out)
-
-
-def _quality_panels(qualities: Sequence[Quality], key: str) -> list[Panel]:
-    name = FIGURES[key].name(qualities[0].extractor)
+def _plot(axes: Axes, qualities: Sequence[Quality], key: str) -> None:
     levels = {quality.name: quality.figures[key].value for quality in qualities if quality.drawn_by is None}
-    by_steps: dict[str, list[tuple[float, Measured]]] = {}
-    by_time: dict[str, list[tuple[float, Measured]]] = {}
+    lines: dict[str, list[tuple[float, Measured]]] = {}
     for quality in qualities:
         if (way := quality.drawn_by) is not None:
-            line, measured = f"{way['sampler']}, {way['spacing']}", quality.figures[key]
-            by_steps.setdefault(line, []).append((way["steps"], measured))
-            if quality.seconds_per_image is not None:
-                by_time.setdefault(line, []).append((quality.seconds_per_image, measured))
-    return [
-        Panel(f"{name} by {by}", x, name, {line: _curve(each) for line, each in points.items()}, levels)
-        for by, x, points in (("steps", "steps (network calls)", by_steps), ("time", "seconds per image", by_time))
-        if points
-    ]
-
-
-def _curve(points: Sequence[tuple[float, Measured]]) -> Curve:
-    points = sorted(points, key=lambda point: point[0])
-    errors = [measured.spread for _, measured in points if measured.spread is not None]
-    return Curve([x for x, _ in points], [measured.value for _, measured in points], errors or None)
+            lines.setdefault(f"{way['sampler']}, {way['spacing']}", []).append((way["steps"], quality.figures[key]))
+    for marker, (name, points) in zip(cycle(MARKERS), lines.items(), strict=False):
+        points.sort(key=lambda point: point[0])
+        values = [measured.value for _, measured in points]
+        errors = [measured.spread or 0.0 for _, measured in points]
+        axes.errorbar(
+            [x for x, _ in points], values, errors if any(errors) else None, capsize=2, label=name, marker=marker,
+            markersize=5,
+        )  # fmt: skip
+    drawn = [measured.value for points in lines.values() for _, measured in points]
+    near = {name: level for name, level in levels.items() if level > min(drawn) / 2}
+    for line, (name, level) in zip(cycle(("--", ":", "-.")), near.items(), strict=False):
+        axes.axhline(level, color="black", linewidth=1, linestyle=line, label=name)
+    for name, level in levels.items():
+        if name not in near:  # a line so far below would flatten the curves
+            axes.plot([], [], " ", label=f"{name}: {level:.2g}, far below")
+    axes.set(xlabel="steps (network calls)", ylabel=FIGURES[key].name(qualities[0].extractor))
+    axes.set_xscale("log")
+    axes.set_yscale("log", nonpositive="clip")
+    axes.margins(0.06)
+    _label(axes.xaxis, [x for points in lines.values() for x, _ in points])
+    _label(axes.yaxis, [*drawn, *near.values()])
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
 
 
 def _label(axis: Axis, values: Sequence[float]) -> None:

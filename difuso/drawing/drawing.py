@@ -48,7 +48,6 @@ class DrawingModel(ABC):
     conditions: Conditions  # conditions of the network, by name
     defaults: SamplerDefaults  # the model's own settings
     trained_images: int | None  # number of images that its last stage was trained on; None if the model does not say
-    is_here: bool  # whether this machine draws, so that its time shows how fast it is
 
     @property
     def needed_images(self) -> list[str]:
@@ -79,7 +78,6 @@ class DrawingModel(ABC):
 class LocalModel(DrawingModel):
     """A model of the models folder, drawn by the step engine as a worker does it, and loaded when first needed."""
 
-    is_here = True
 
     def __init__(self, info: ModelInfo, load: Callable[[], Runner]) -> None:
         self._info = info

@@ -82,7 +82,7 @@ class ImageSources:
         precision = model.loaded.precision
         otherwise = "" if precision == "float32" else f", {precision}"
         name = f"{model.name} {params.sampler} {params.spacing} {params.steps}{noisy}{guided}{otherwise}"
-        return ImageSet(name, total, draw, drawn_by=images.facts, seconds_per_image=images.seconds_per_image)
+        return ImageSet(name, total, draw, drawn_by=images.facts)
 
     def real(self, data: str, count: int | None, *, split: str = "test", first: int = 0) -> ImageSet:
         """Opens the images of an .npz file in their own size, or those of `real_images` in the model's size.

@@ -152,7 +152,6 @@ def chosen_model(client: Client, request: Request) -> ServedView | None:
 class ServedModel(DrawingModel):
     """A model of a server, as it was shown; all its jobs get the tag."""
 
-    is_here = False
     trained_images = None  # a server does not say
 
     def __init__(self, url: str, view: ServedView, *, tag: str | None = None) -> None:

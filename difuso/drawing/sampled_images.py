@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,7 +56,6 @@ class SampledImages:
         name = f"{params.sampler}-{params.spacing.partition(':')[0]}-{params.steps}-{digest[:8]}"
         precision = "" if model.loaded.precision == "float32" else f"-{model.loaded.precision}"
         self.folder = root / f"{model.name}-{model.loaded.version[:8]}{precision}" / name
-        self._clock = self.folder / "seconds.json"
         self.folder.mkdir(parents=True, exist_ok=True)
         _replace(self.folder / "parameters.json", (json.dumps(self.facts, indent=2) + "\n").encode())
 
@@ -80,31 +78,12 @@ class SampledImages:
         missing = [i for i in numbers if not self._path(i).exists()]
         size = self._model.loaded.together
         batches = [missing[begin : begin + size] for begin in range(0, len(missing), size)]
-        began = time.perf_counter()
 
         def keep(number: int, pngs: Sequence[bytes]) -> None:
-            nonlocal began
-            seconds, images, known = time.perf_counter() - began, len(pngs), self._spent()
             for i, png in zip(batches[number], pngs, strict=True):
                 _replace(self._path(i), png)
-            # A batch that is not full takes as long as a full one: it would make each of its images look slow.
-            if self._model.is_here and (images == size or not known["images"]):
-                total = {"images": known["images"] + images, "seconds": known["seconds"] + seconds}
-                _replace(self._clock, (json.dumps(total) + "\n").encode())
-            began = time.perf_counter()
 
         self._model.draw(map(self._run, batches), keep)
-
-    def seconds_per_image(self) -> float | None:
-        """Mean seconds to draw an image here in full batches; None if none was drawn."""
-        spent = self._spent()
-        return spent["seconds"] / spent["images"] if spent["images"] else None
-
-    def _spent(self) -> dict[str, float]:
-        if not self._clock.exists():
-            return {"images": 0, "seconds": 0.0}
-        spent: dict[str, float] = json.loads(self._clock.read_text(encoding="utf-8"))
-        return spent
 
     def _path(self, index: int) -> Path:
         return self.folder / f"{self.params.seed_of(index)}.png"

@@ -165,7 +165,3 @@ def test_an_evaluation_draws_on_a_server_what_it_draws_here(
     for here, there in zip(*both, strict=True):
         assert there["figures"] == here["figures"]
         assert there["drawn"] == here["drawn"]
-        assert there["seconds_per_image"] is None
-        assert here["seconds_per_image"] > 0
-    widths = [np.asarray(Image.open(tmp_path / out / "quality.png")).shape[1] for out in ("here", "there")]
-    assert widths[1] == widths[0] / 2  # without the panels of seconds

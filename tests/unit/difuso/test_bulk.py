@@ -49,7 +49,6 @@ class Painter(DrawingModel):
     conditions = CONDITIONS
     labels = 3
     defaults = SamplerDefaults()
-    is_here = True
     trained_images = None
 
     def __init__(self, *, channels: int = 3, runs: int = 1000, error: BaseException | None = None) -> None:

@@ -89,7 +89,6 @@ def test_the_shipped_model_beside_drawn_faces_with_more_and_fewer_steps(tmp_path
         assert values == sorted(values, reverse=True)
         assert "25 of the reference" in few["figures"][key]["protocol"]
     assert faces["figures"]["Precision-EfficientNet-Lite0-TF"]["value"] > 0.5
-    assert few["seconds_per_image"] > 0
     assert f"| {more['name']} | 24 |" in (tmp_path / "quality.md").read_text(encoding="utf-8")
     with Image.open(tmp_path / "quality.png") as plot:
         assert len(np.unique(np.asarray(plot.convert("RGB")).reshape(-1, 3), axis=0)) > 10
@@ -280,7 +279,6 @@ def test_classes_take_turns_and_a_picture_is_that_of_its_class_alone(classes: Ru
 
 def test_a_drawing_goes_on_where_it_was_stopped(classes: Runner, tmp_path: Path) -> None:
     drawing = SampledImages(model_of(classes), PARAMS, tmp_path, labels=range(3))
-    assert drawing.seconds_per_image() is None
     first = drawing(0, 2)
     times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.png")}
     calls = classes.network_calls
@@ -288,9 +286,6 @@ def test_a_drawing_goes_on_where_it_was_stopped(classes: Runner, tmp_path: Path)
     assert np.array_equal(again(0, 4)[:2], first)
     assert classes.network_calls - calls == 2 * 3  # two more pictures, of three steps, guided: two calls of two slots
     assert all(path.stat().st_mtime_ns == time for path, time in times.items())
-    (clock,) = tmp_path.rglob("seconds.json")
-    assert json.loads(clock.read_text(encoding="utf-8"))["images"] == 4
-    assert again.seconds_per_image() is not None
 
 
 def test_other_parameters_and_other_weights_have_folders_of_their_own(classes: Runner, tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluation import plots
 from evaluation.distances import frechet_without_bias, inception_score, kernel_distance
 from evaluation.errors import EvaluationError
 from evaluation.features import BATCH, Features
@@ -30,7 +29,6 @@ from evaluation.figures import (
 )
 from evaluation.image_sets import ImageSet, from_array, from_path
 from evaluation.inception import InceptionV3, read_weights
-from evaluation.plots import plot_quality
 from evaluation.precision_recall import density_coverage, precision_recall
 from evaluation.reference import read_reference
 from training.data.images import ImageArray
@@ -63,14 +61,14 @@ def test_every_figure_is_that_of_its_own_function() -> None:
     made = images_of(1, 30, low=60)
     shares: list[float] = []
     quality = evaluate(
-        replace(from_array("made", made), seconds_per_image=lambda: 1.5),
+        from_array("made", made),
         reference,
         Plain(),
         shares.append,
     )
     real, features = Plain()(images_of(0, 40)), Plain()(made)
     assert shares == [1.0]
-    assert (quality.images, quality.dims, quality.seconds_per_image) == (30, 6, 1.5)
+    assert (quality.images, quality.dims) == (30, 6)
     assert quality.figures["IS"].value == inception_score(features.logits).value
     near = precision_recall(features.pooled, real.pooled, k=3)
     assert (quality.figures["Precision"].value, quality.figures["Recall"].value) == near
@@ -158,13 +156,12 @@ def test_only_figures_of_inception_are_called_fid() -> None:
 
 def test_the_table_has_the_layout_of_publications_with_the_protocol_beside_it() -> None:
     one = quality(PlainInception())
-    rows = [replace(one, name="a", seconds_per_image=0.5), replace(one, name="b")]
+    rows = [replace(one, name="a"), replace(one, name="b")]
     lines = to_markdown(rows).splitlines()
     assert lines[0] == "**Features of Inception, against real**"
     figures = "FID ↓ | FID∞ ↓ | sFID ↓ | IS ↑ | Precision ↑ | Recall ↑ | Density ↑ | Coverage ↑ | KID x 1000 ↓"
-    assert lines[2] == f"|  | images | {figures} | s/image |"
+    assert lines[2] == f"|  | images | {figures} |"
     assert lines[4].startswith(f"| a | 30 | {one.figures['FD'].value:.2f} | {one.figures['FD∞'].value:.2f} | ")
-    assert lines[4].endswith("| 0.5 |")
     assert lines[5].startswith("| b | 30 |")
     assert "- Precision: 3 pooled features, k = 3, 30 images, 40 of the reference." in lines
     assert cells(rows[0])[0] == "a"
@@ -173,30 +170,21 @@ def test_the_table_has_the_layout_of_publications_with_the_protocol_beside_it() 
     assert title(rows) in lines[0]
 
     (content, _) = to_json(rows)
-    assert (content["name"], content["images"], content["seconds_per_image"]) == ("a", 30, 0.5)
+    assert (content["name"], content["images"]) == ("a", 30)
     assert content["figures"]["Recall"]["value"] == one.figures["Recall"].value
     assert content["figures"]["KID"]["spread"] == one.figures["KID"].spread
     assert all(figure["protocol"] for figure in content["figures"].values())
 
 
-def test_a_new_figure_is_one_entry_and_changes_no_plot(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has its column, its place in the JSON and its protocol; plots name what they show."""
-    drawn_by = {"sampler": "ddim", "spacing": "leading", "steps": 10}
-    plotted: list[list[str]] = []
-    monkeypatch.setattr(
-        plots, "plot_panels", lambda rows, out: plotted.append([panel.title for row in rows for panel in row])
-    )
-    plot_quality([replace(quality(Plain()), drawn_by=drawn_by, seconds_per_image=1.0)], Path("quality.png"))
+def test_a_new_figure_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has its column, its place in the JSON and its protocol."""
     brightness = Figure("Brightness", "higher", lambda c: Measured(float(c.features.pooled.mean()), "all of them", 0.5))
     monkeypatch.setitem(FIGURES, "Brightness", brightness)
     one = quality(Plain())
-    assert headings(one)[-2] == "Brightness ↑"
-    assert cells(one)[-2].endswith(" ± 0.50")
+    assert headings(one)[-1] == "Brightness ↑"
+    assert cells(one)[-1].endswith(" ± 0.50")
     assert to_json([one])[0]["figures"]["Brightness-Plain"]["spread"] == 0.5
     assert "Brightness-Plain: all of them." in notes([one])
-    plot_quality([replace(one, drawn_by=drawn_by, seconds_per_image=1.0)], Path("quality.png"))
-    kid, fd = (["KID-Plain by steps", "KID-Plain by time"], ["FD-Plain by steps", "FD-Plain by time"])
-    assert plotted == [[*kid, *fd]] * 2
 
 
 def test_notes_say_what_may_not_be_compared() -> None:
