@@ -78,7 +78,6 @@ class DrawingModel(ABC):
 class LocalModel(DrawingModel):
     """A model of the models folder, drawn by the step engine as a worker does it, and loaded when first needed."""
 
-
     def __init__(self, info: ModelInfo, load: Callable[[], Runner]) -> None:
         self._info = info
         self._load = load

@@ -74,7 +74,7 @@ def test_two_processes_are_one_with_twice_the_batch(tmp_path: Path, changes: lis
             other = by_two["optimizers"][0]["state"][key]  # type: ignore[index]
             torch.testing.assert_close(other["exp_avg"], moment["exp_avg"], rtol=1e-3, atol=1e-6)
         assert by_two["position"] == by_one["position"]
-        assert torch.equal(by_two["timesteps"]["heard"], by_one["timesteps"]["heard"])  # type: ignore[index]
+        assert torch.equal(by_two["draws"]["generator"], by_one["draws"]["generator"])  # type: ignore[index]
     lines = {
         out: [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()] for out in (halves, whole)
     }
