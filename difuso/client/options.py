@@ -1,7 +1,7 @@
 """The parameters of requests, for editors and type checkers; docs/http-api.md describes them.
 
-The server's own queries (`jobs.kinds`, `app.routers.jobs`) decide what a parameter means. A test holds these types to
-them, word for word: the client itself does not need the server's packages.
+`tests/unit/difuso/client/test_options.py` writes this file from the server's own queries (`jobs.kinds`,
+`app.routers.jobs`) whenever they have changed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,17 +12,16 @@ from .results import State
 
 # Without `from __future__ import annotations`: Python 3.11 does not see Required in a string.
 
-KindName = Literal["generate", "interpolate", "denoise", "restore", "upscale"]
+KindName = Literal["denoise", "generate", "interpolate", "restore", "upscale"]
 
 # The images of each kind, by the names of their parts; those of a method's signature come first.
 IMAGES: dict[KindName, tuple[str, ...]] = {
+    "denoise": ("image",),
     "generate": (),
     "interpolate": ("image_a", "image_b"),
-    "denoise": ("image",),
     "restore": ("image", "mask"),
     "upscale": ("image",),
 }
-
 
 ConditionValue = str | float | Sequence[float] | ImageLike
 """The value of a condition: the name of a choice, a number, the numbers of a vector, or an image or a map."""
@@ -40,22 +39,31 @@ class Headers(TypedDict, total=False):
 class Sampling(Headers, total=False):
     """Parameters of every kind of job; one that is absent or None has the default of the model."""
 
-    n: int | None
-    """Number of images; by default 1, or as many as there are seeds, labels or values."""
-    steps: int | None
-    """Network calls for each image, at most the model's T."""
     sampler: str | None
     """Sampler; by default the model's."""
-    plan: str | None
-    """Name of one of the model's plans, which then replaces the model's defaults."""
+    steps: int | None
+    """Network calls for each image, at most the model's T."""
     spacing: str | None
-    """Choice of the timesteps: a rule, the numbers of steps in equal sections, or a list, such as at:12.5,160,999."""
+    """Choice of the timesteps: linspace, leading, trailing, quad, exponential, karras, the numbers of steps in equal
+    sections, such as 90,60,60,20,20, or a list, such as at:12.5,160,999; at most 100 numbers."""
     eta: float | None
     """Stochasticity: up to 1 for ddim, 10 for dpmpp, 0 for the others."""
+    guidance_scale: float | None
+    """Scale of guidance by a weaker network, or without one classifier-free, which needs a label; 1 is off."""
+    guidance_low: float | None
+    """Noise level, as sigma, above which guidance_scale acts; by default the model's, or 0."""
+    guidance_high: float | None
+    """Noise level, as sigma, up to which guidance_scale acts; by default the model's, or 1000000, which is no limit."""
     variance: Literal["fixed_small", "fixed_large", "learned", "learned_range"] | None
     """Variance of the noise of each step; ddpm only."""
     clip: Literal["none", "static", "dynamic"] | None
     """Clipping of the predicted image at each step."""
+    classifier_scale: float | None
+    """Scale of guidance by the model's classifier; 0 is off; needs a label."""
+    n: int | None
+    """Number of images; by default 1, or as many as there are seeds, labels or values."""
+    plan: str | None
+    """Name of one of the model's plans, which then replaces the model's defaults."""
     seed: int | Sequence[int] | None
     """Seed of image 0, where image i has seed + i; repeat it for one image of each seed."""
     label: str | int | Sequence[str | int] | None
@@ -64,14 +72,6 @@ class Sampling(Headers, total=False):
     """Values of the model's conditions by name, one for all images or one for each; images of conditions, too."""
     guide: str | Sequence[str] | None
     """Name of a condition, or label, that guidance_scale acts on; by default all that may be left out."""
-    guidance_scale: float | None
-    """Scale of guidance by a weaker network, or without one classifier-free, which needs a label; 1 is off."""
-    guidance_low: float | None
-    """Noise level, as sigma, above which guidance_scale acts; by default the model's, or 0."""
-    guidance_high: float | None
-    """Noise level, as sigma, up to which guidance_scale acts; by default the model's, or 1000000, which is no limit."""
-    classifier_scale: float | None
-    """Scale of guidance by the model's classifier; 0 is off; needs a label."""
     model: str | None
     """Name of the model; by default the first, unless the server has another."""
     version: str | None
@@ -84,17 +84,6 @@ class Sampling(Headers, total=False):
     """Network calls whose x_t and x0 are kept as floats: by number, last or all; may be repeated."""
 
 
-class Generate(Sampling, total=False):
-    """Parameters of a generation."""
-
-    upscale: str | None
-    """Name of a model that enlarges the images, as /upscale does."""
-    upscale_steps: int | None
-    """Network calls of that model for each image; by default its own."""
-    upscale_augmentation: float | None
-    """Noise that is added to the images first; by default that model's."""
-
-
 class WithImages(Sampling, total=False):
     """Parameters of every kind of job that takes images."""
 
@@ -102,21 +91,8 @@ class WithImages(Sampling, total=False):
     """How images get the size of the model: cropped, or padded with white."""
 
 
-class Interpolate(WithImages, total=False):
-    """Parameters of an interpolation."""
-
-    lambda_: float | Sequence[float]
-    """Share of the second image or seed, 0 to 1; repeat it for several images."""
-    t: int | None
-    """Timestep to which both images are noised or inverted."""
-    mode: Literal["ddpm", "ddim"]
-    """Noise and mix, or invert and follow the arc."""
-    noise: Literal["shared", "independent", "rescaled"]
-    """Noise of the two images; ddpm only."""
-
-
 class Denoise(WithImages, total=False):
-    """Parameters of denoising."""
+    """Parameters of POST /denoise."""
 
     sigma: float | None
     """Standard deviation of the noise, in grey levels of 0..255."""
@@ -130,13 +106,35 @@ class Denoise(WithImages, total=False):
     """Return the mean of the n samples."""
 
 
+class Generate(Sampling, total=False):
+    """Parameters of POST /generate."""
+
+    upscale: str | None
+    """Name of a model that enlarges the images, as /upscale does."""
+    upscale_steps: int | None
+    """Network calls of that model for each image; by default its own."""
+    upscale_augmentation: float | None
+    """Noise that is added to the images first; by default that model's."""
+
+
+class Interpolate(WithImages, total=False):
+    """Parameters of POST /interpolate."""
+
+    lambda_: float | Sequence[float]
+    """Share of the second image or seed, 0 to 1; repeat it for several images."""
+    t: int | None
+    """Timestep to which both images are noised or inverted."""
+    mode: Literal["ddpm", "ddim"]
+    """Noise and mix, or invert and follow the arc."""
+    noise: Literal["shared", "independent", "rescaled"]
+    """Noise of the two images; ddpm only."""
+
+
 class Restore(WithImages, total=False):
-    """Parameters of a restoration."""
+    """Parameters of POST /restore."""
 
     task: Required[Literal["inpaint", "superres", "colorize", "deblur"]]
     """Degradation to undo."""
-    mask: ImageLike | None
-    """Image of the image's size, white where the image is missing; inpaint only."""
     factor: Literal[2, 4]
     """Scale factor; superres only."""
     blur: Literal["gaussian", "uniform"]
@@ -145,10 +143,12 @@ class Restore(WithImages, total=False):
     """Width of the blur, in pixels of the model; deblur only."""
     sigma: float
     """Standard deviation of the noise, in grey levels of 0..255."""
+    mask: ImageLike | None
+    """Image of the image's size, white where the image is missing; inpaint only."""
 
 
 class Upscale(WithImages, total=False):
-    """Parameters of enlarging."""
+    """Parameters of POST /upscale."""
 
     augmentation: float | None
     """Standard deviation of the noise that is added to the image first, of a range of -1..1; by default the model's."""

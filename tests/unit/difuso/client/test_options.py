@@ -1,119 +1,161 @@
-"""The client's types say the same as the server's queries, although neither imports the other."""
+"""The client's types are written from the server's queries, by a test: the client needs none of the server's packages.
 
-from __future__ import annotations
+Editors and type checkers read the types without running code.
+"""
 
-import ast
 import inspect
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pytest
+from pydantic import BaseModel
 
 from app.routers.jobs import JobsQuery
 from difuso import AsyncClient, Client
 from difuso.client import options
-from difuso.client.images import ImageLike
-from difuso.client.options import IMAGES, Headers, KindName
-from difuso.client.results import State
-from jobs.contract import JobState
 from jobs.kinds import KINDS
 from jobs.kinds.base import Kind
+from jobs.queries import ImageQuery, SamplingQuery
 
-OPTIONS: dict[str, Any] = {
-    "generate": options.Generate,
-    "interpolate": options.Interpolate,
-    "denoise": options.Denoise,
-    "restore": options.Restore,
-    "upscale": options.Upscale,
-}
+FILE = Path(options.__file__)
 
 # Where the client is more convenient than a query, or does not list what a registry of the server has.
-OTHER_TYPES = {
-    "sampler": str | None,
-    "seed": int | Sequence[int] | None,
-    "label": str | int | Sequence[str | int] | None,
-    "guide": str | Sequence[str] | None,
-    "lambda": float | Sequence[float],
-    "factor": Literal[2, 4],
-    "bits": Literal[8, 16],
-    "trace": int | str | Sequence[int | str],
+TYPES = {
+    "sampler": "str | None",
+    "seed": "int | Sequence[int] | None",
+    "label": "str | int | Sequence[str | int] | None",
+    "guide": "str | Sequence[str] | None",
+    "lambda": "float | Sequence[float]",
+    "factor": "Literal[2, 4]",
+    "bits": "Literal[8, 16]",
+    "trace": "int | str | Sequence[int | str]",
+    "state": "State | None",
+    "kind": "KindName | None",
 }
-OTHER_WORDS = {"spacing"}  # the server lists all rules
+MASK = "image of the image's size, white where the image is missing; inpaint only"
+CONDITIONS = (
+    "conditions",
+    "Mapping[str, ConditionValue | Sequence[ConditionValue] | None] | None",
+    "values of the model's conditions by name, one for all images or one for each; images of conditions, too",
+)
+HEAD = '''"""The parameters of requests, for editors and type checkers; docs/http-api.md describes them.
+
+`tests/unit/difuso/client/test_options.py` writes this file from the server's own queries (`jobs.kinds`,
+`app.routers.jobs`) whenever they have changed.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, Required, TypedDict
+
+from .images import ImageLike
+from .results import State
+
+# Without `from __future__ import annotations`: Python 3.11 does not see Required in a string.
+
+KindName = Literal[{names}]
+
+# The images of each kind, by the names of their parts; those of a method's signature come first.
+IMAGES: dict[KindName, tuple[str, ...]] = {{
+{images}
+}}
+
+ConditionValue = str | float | Sequence[float] | ImageLike
+"""The value of a condition: the name of a choice, a number, the numbers of a vector, or an image or a map."""
 
 
-def described() -> dict[str, dict[str, str]]:
-    """The docstring below each field, by class and field."""
-    found: dict[str, dict[str, str]] = {}
-    for each in ast.parse(Path(options.__file__).read_text("utf-8")).body:
-        if isinstance(each, ast.ClassDef):
-            pairs = zip(each.body, each.body[1:], strict=False)
-            found[each.name] = {
-                field.target.id: text.value.value
-                for field, text in pairs
-                if isinstance(field, ast.AnnAssign)
-                and isinstance(field.target, ast.Name)
-                and isinstance(text, ast.Expr)
-                and isinstance(text.value, ast.Constant)
-                and isinstance(text.value.value, str)
-            }
+class Headers(TypedDict, total=False):
+    """The parameters that a request sends as headers."""
+
+    idempotency_key: str
+    """Name of this request: repeated with the same name it finds the same job; by default a new one."""
+    urgency: int
+    """Urgency of the job, 0 (first) to 7 (last); by default 3."""
+'''
+
+Entry = tuple[str, str, str]  # the name, the type and the description of a parameter
+
+
+def written() -> str:
+    """Returns the text of the file."""
+    images = {name: kind.required + kind.optional for name, kind in KINDS.items()}
+    head = HEAD.format(
+        names=", ".join(f'"{name}"' for name in KINDS),
+        images="\n".join(f'    "{name}": {_tuple(parts)},' for name, parts in images.items()),
+    )
+    about = "Parameters of every kind of job; one that is absent or None has the default of the model."
+    shared = [CONDITIONS if entry[0] == "condition" else entry for entry in entries(SamplingQuery)]
+    parts = [
+        head,
+        _class("Sampling(Headers, total=False)", about, shared),
+        _class(
+            "WithImages(Sampling, total=False)",
+            "Parameters of every kind of job that takes images.",
+            entries(ImageQuery, but=SamplingQuery.model_fields),
+        ),
+    ]
+    for name, kind in KINDS.items():
+        base = ImageQuery if issubclass(kind.query, ImageQuery) else SamplingQuery
+        masks = [(part, "ImageLike | None", MASK) for part in kind.optional]
+        own = [*entries(kind.query, but=base.model_fields), *masks]
+        parent = "WithImages" if base is ImageQuery else "Sampling"
+        parts.append(_class(f"{name.title()}({parent}, total=False)", f"Parameters of POST /{name}.", own))
+    filters = entries(JobsQuery, but=("limit", "cursor"))
+    parts.append(_class("Filters(TypedDict, total=False)", "The properties that all jobs of a list share.", filters))
+    return "\n\n".join(parts)
+
+
+def entries(query: type[BaseModel], *, but: Collection[str] = ()) -> list[Entry]:
+    """Returns the parameters of a query, by their names over HTTP, except some."""
+    hints, found = get_type_hints(query), []
+    for name, field in query.model_fields.items():
+        sent = field.alias or name
+        if name not in but:
+            kind = TYPES.get(sent) or type_text(hints[name])
+            found.append((sent, f"Required[{kind}]" if field.is_required() else kind, field.description or ""))
     return found
 
 
-def of_server(kind: Kind[Any]) -> dict[str, Any]:
-    """The type of each parameter, by its name over HTTP."""
-    hints, fields = get_type_hints(kind.query), kind.query.model_fields
-    return {field.alias or name: hints[name] for name, field in fields.items()}
+def type_text(hint: Any) -> str:
+    """Returns a type as Python writes it."""
+    if get_origin(hint) in (Union, UnionType):
+        return " | ".join(map(type_text, get_args(hint)))
+    if get_origin(hint) is Literal:
+        return f"Literal[{', '.join(map(_quoted, get_args(hint)))}]"
+    return "None" if hint is NoneType else str(hint.__name__)
 
 
-def test_the_client_knows_every_kind_and_its_images() -> None:
-    assert set(get_args(KindName)) == IMAGES.keys() == OPTIONS.keys() == KINDS.keys()
-    assert {name: kind.required + kind.optional for name, kind in KINDS.items()} == IMAGES
+def _class(head: str, about: str, members: list[Entry]) -> str:
+    lines = [f"class {head}:", f'    """{about}"""', ""]
+    for name, kind, description in members:
+        words = f'"""{description[:1].upper()}{description[1:]}."""'
+        lines += [f"    {name}{'_' if name == 'lambda' else ''}: {kind}"]
+        lines += textwrap.wrap(words, 120, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False)
+    return "\n".join(lines) + "\n"
 
 
-@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
-def test_parameters_have_the_names_and_types_of_the_query(kind: Kind[Any]) -> None:
-    of_client = {name.rstrip("_"): hint for name, hint in get_type_hints(OPTIONS[kind.name]).items()}
-    for name in get_type_hints(Headers):
-        del of_client[name]
-    for name in kind.optional:
-        assert of_client.pop(name) == ImageLike | None
-    expected = of_server(kind)
-    del of_client["conditions"], expected["condition"]  # which the client writes from its table
-    assert of_client == expected | {name: hint for name, hint in OTHER_TYPES.items() if name in expected}
-    required = {field.alias or name for name, field in kind.query.model_fields.items() if field.is_required()}
-    assert OPTIONS[kind.name].__required_keys__ == required
+def _tuple(names: Collection[str]) -> str:
+    return f"({', '.join(map(_quoted, names))}{',' if len(names) == 1 else ''})"
 
 
-def test_other_types_hold_what_the_query_takes() -> None:
-    assert set(map(str, get_args(OTHER_TYPES["factor"]))) == set(get_args(of_server(KINDS["restore"])["factor"]))
+def _quoted(text: str) -> str:
+    return f'"{text}"'
 
 
-def test_parameters_are_described_in_the_words_of_the_query() -> None:
-    words = described()
-    for kind in KINDS.values():
-        own = words[OPTIONS[kind.name].__name__] | words["Sampling" if kind.name == "generate" else "WithImages"]
-        of_query = {field.alias or name: field.description or "" for name, field in kind.query.model_fields.items()}
-        for name, text in own.items():
-            sentence = of_query.get(name.rstrip("_"))
-            if name not in (*OTHER_WORDS, *kind.optional, "conditions"):
-                assert sentence is not None
-                assert text == f"{sentence[:1].upper()}{sentence[1:]}."
-
-
-def test_a_list_of_jobs_has_the_filters_of_the_server() -> None:
-    """The parts of a list are the client's own affair."""
-    filters = get_type_hints(options.Filters)
-    assert get_args(State) == tuple(JobState)
-    of_query = {name: hint for name, hint in get_type_hints(JobsQuery).items() if name in JobsQuery.model_fields}
-    changed = {"state": State | None, "kind": KindName | None, "limit": int, "cursor": str | None}
-    assert {**filters, "limit": int, "cursor": str | None} == of_query | changed
+def test_the_options_are_written_from_the_queries() -> None:
+    text = written()
+    if FILE.read_text("utf-8") != text:
+        FILE.write_text(text, "utf-8")
+        pytest.fail("difuso/client/options.py did not have the parameters of the queries: it is written anew")
 
 
 @pytest.mark.parametrize("client", [Client, AsyncClient])
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_help_shows_every_parameter(client: type[Any], kind: Kind[Any]) -> None:
     shown = inspect.signature(getattr(client, kind.name)).parameters
-    names = {{"conditions": "condition"}.get(name, name.rstrip("_")) for name in shown if name != "self"}
-    assert names == of_server(kind).keys() | {*kind.required, *kind.optional, *get_type_hints(Headers)}
+    sent = {"conditions" if name == "condition" else name for name, *_ in entries(kind.query)}
+    names = {name.rstrip("_") for name in shown if name != "self"}
+    assert names == sent | {*kind.required, *kind.optional, *get_type_hints(options.Headers)}
     assert not [each for each in shown.values() if each.kind is each.VAR_KEYWORD]
