@@ -22,6 +22,7 @@ from app.settings import ApiSettings
 from difuso.supervisor.child_processes import ChildProcesses
 from difuso.supervisor.redis_server import RedisServer
 from tests.app_server import ALICE, BOB, FakeWorker, keys_file, running
+from tests.forking import Command
 from tests.serving import ENVIRONMENT, free_port
 from tests.waiting import WaitUntil, wait_until
 
@@ -256,7 +257,7 @@ def test_a_store_that_cannot_be_written_takes_no_job(redis_url: str, models_dir:
 @contextmanager
 def api_process(
     redis_url: str, models_dir: Path, tmp_path: Path, wait_until: WaitUntil
-) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client]]:
+) -> Iterator[tuple[Command, httpx.Client]]:
     port = free_port()
     environment = {
         **os.environ,
@@ -265,8 +266,7 @@ def api_process(
         "DIFUSO_MODELS_DIR": str(models_dir),
         "DIFUSO_STORE_URL": str(tmp_path / "store"),
     }
-    command = [sys.executable, "-c", "from app.main import ApiSettings, serve; serve(ApiSettings())"]
-    process = subprocess.Popen(command, env=environment)
+    process = Command(["api"], environment=environment, folder=tmp_path)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
             wait_until(lambda: answers(client), timeout=30, description="the API process answers")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import resource
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,11 +17,10 @@ from app.settings import ApiSettings
 from jobs.errors import StoreUnavailable
 from jobs.store.result_store import ResultStore
 from tests.app_server import running
+from tests.forking import Command
 from tests.pictures import black_png
 from tests.serving import free_port
 from tests.waiting import wait_until
-
-DIFUSO = [sys.executable, "-P", "-m", "difuso"]
 
 
 @pytest.fixture
@@ -76,7 +73,7 @@ def test_a_full_disk_is_reported_and_nothing_is_left_on_it(redis_url: str, model
         "DIFUSO_STORE_URL": str(store),
     }
     picture = {"image": black_png(16, 16)}
-    process = subprocess.Popen([*DIFUSO, "api"], env=environment, stderr=subprocess.DEVNULL)
+    process = Command(["api"], environment=environment, folder=tmp_path)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as api:
             wait_until(lambda: is_ready(api), 60, "the API is ready")
