@@ -77,11 +77,9 @@ def enlarging(
     if config.small_shape != first.config.shape:
         shape = "x".join(map(str, reversed(first.config.shape)))
         raise RequestRefused(prefix, f"Input should be a model that enlarges {shape}, the size of {first.name}")
-    if upscaler.label_required:
-        raise RequestRefused(prefix, f"Input should be a model without classes: {upscaler.name} needs a class")
-    for name, each in config.conditions.items():
-        if not each.null:
-            raise RequestRefused(prefix, f"Input should be a model without conditions: {upscaler.name} needs {name}")
+    for name in config.required:
+        detail = f"Input should be a model that needs no class and no condition: {upscaler.name} needs {name}"
+        raise RequestRefused(prefix, detail)
     settings = config.settle(steps=steps)
     try:
         config.plan_of(upscaler.schedule, settings)

@@ -65,7 +65,7 @@ class ModelInfo:
     @property
     def label_required(self) -> bool:
         """Whether the network makes images of its classes only, and none without a class."""
-        return self.config.classes is not None and not self.config.network.null_class
+        return "label" in self.config.required
 
 
 @dataclass(frozen=True)

@@ -125,6 +125,11 @@ class ModelConfig:
         return declared
 
     @property
+    def required(self) -> list[str]:
+        """The names of the conditions that no image may lack, `label` among them; the image that it enlarges is not."""
+        return [name for name, condition in self.declared.items() if name != "image" and not condition.null]
+
+    @property
     def input_names(self) -> tuple[str, ...]:
         """The names of the arguments of a call of the network after x_t and t, in their order."""
         inputs = {
@@ -177,16 +182,17 @@ class ModelConfig:
             guide: as in `left_out`.
         """
         settings = settings or Settings()
-        if not all(condition.null or name in values for name, condition in self.conditions.items()):
+        named = {*values, *(() if label is None else ("label",))}
+        if not named.issuperset(self.required):
             return False
         if not all(name in self.conditions and self.conditions[name].takes(value) for name, value in values.items()):
             return False
         if settings.guidance_scale != 1.0 and self.weaker is None:
-            named = {*values, *(() if label is None else ("label",))}
-            if not self.left_out(named, guide) or self.left_out(named, guide) < {*(guide or ())}:
+            dropped = self.left_out(named, guide)
+            if not dropped or dropped < {*(guide or ())}:
                 return False
         if label is None:
-            return (self.classes is None or self.network.null_class) and not settings.classifier_scale
+            return not settings.classifier_scale
         return label < self.num_labels
 
     def defaults_of(self, plan: str | None = None) -> SamplerDefaults:

@@ -130,7 +130,7 @@ def test_an_upscaler_with_classes_cannot_be_a_second_stage() -> None:
     named = dataclasses.replace(CONFIG, network=network, classes=("a", "b"))
     catalog = Catalog({"small": (SMALL,), "up": (ModelInfo("up", named, 0, "0" * 64),)}, {})
     query = GENERATE.query.model_validate({"upscale": "up"})
-    with pytest.raises(RequestRefused, match="upscale: Input should be a model without classes: up needs a class"):
+    with pytest.raises(RequestRefused, match="needs no class and no condition: up needs label"):
         GENERATE.draft(query, GENERATE.choose(query, catalog)).with_images({})
 
 
@@ -143,7 +143,7 @@ def test_an_upscaler_that_needs_a_condition_cannot_be_a_second_stage() -> None:
         model = GENERATE.choose(query, Catalog({"small": (SMALL,), "up": (up,)}, {}))
         return GENERATE.draft(query, model).with_images({}).task.second_stage
 
-    with pytest.raises(RequestRefused, match="upscale: Input should be a model without conditions: up needs age"):
+    with pytest.raises(RequestRefused, match="needs no class and no condition: up needs age"):
         stage(Number(0, 100))
     assert stage(Number(0, 100, null=True)).model == "up"
 
