@@ -10,8 +10,6 @@ field has to be left out where it has its default (`exclude_if`): jobs without i
 
 from collections.abc import Collection, Iterable, Mapping
 
-from pydantic import Field
-
 from model.plans.samplers import SAMPLERS
 from model.plans.settings import SETTINGS
 
@@ -33,9 +31,9 @@ class Understanding(Reported):
     """What a worker understands: the number of its contract, and names."""
 
     contract: int = 0
-    kinds: frozenset[str] = Field(default=frozenset(), max_length=1000)
-    samplers: frozenset[str] = Field(default=frozenset(), max_length=1000)
-    settings: frozenset[str] = Field(default=frozenset(), max_length=1000)
+    kinds: frozenset[str] = frozenset()
+    samplers: frozenset[str] = frozenset()
+    settings: frozenset[str] = frozenset()
 
     def lacks(self, needs: Iterable[str], contract: int) -> str | None:
         """Returns what is missing for a job with these `needs` and of this contract, for people; None if nothing."""

@@ -1,7 +1,6 @@
 """RQ's record of a job, read as data: no function in it is imported, and no callback is called."""
 
 import json
-import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,8 +8,6 @@ from datetime import datetime
 from typing import Any, Self
 
 from rq.defaults import DEFAULT_RESULT_TTL
-
-from model.folders.version import VERSION
 
 from ..errors import JobUnreadable
 from .keys import QueueName
@@ -86,10 +83,7 @@ class JobRecord:
 
 def bound_versions(text: bytes | None) -> tuple[str, ...]:
     """Returns the versions in a record of a job; none if it is bound to those that it was accepted for."""
-    versions = tuple(json.loads(text)) if text else ()
-    if not all(isinstance(each, str) and re.fullmatch(VERSION, each) for each in versions):
-        raise JobUnreadable("the record of the job names no versions")
-    return versions
+    return tuple(json.loads(text)) if text else ()
 
 
 def seconds_of(stamp: bytes | None) -> float | None:
