@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..objective.timesteps import TimestepSampler
+from ..objective.timesteps import DrawTimesteps
 from ..recipe import Recipe
 from ..seeds import Seeds
 from .symmetries import COUNT, MIRRORED
@@ -50,11 +50,11 @@ class Draws:
         self._recipe = recipe
         self._small_shape = recipe.small_shape
 
-    def next(self, timesteps: TimestepSampler) -> Drawn:
+    def next(self, timesteps: DrawTimesteps) -> Drawn:
         """Draws for the next batch. Nothing is drawn for what the recipe does not have."""
         recipe, count = self._recipe, self._recipe.batch_size
         symmetries = self._symmetries(count)
-        t = timesteps.draw(count, self._generator)
+        t = timesteps(count, self._generator)
         nameless = self._chance(recipe.label_drop, count)
         noise = self._noise(*recipe.shown_shape)
         corners, levels = torch.zeros(count, 2, dtype=torch.int64), torch.zeros(count)

@@ -1,5 +1,7 @@
 """Consistency tuning: a network that denoises becomes one that draws in a few calls (Geng et al. 2024, ECT)."""
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Generator, Tensor
@@ -9,7 +11,7 @@ from model.plans.schedule import FloatTable, NoiseSchedule
 
 from ..recipe import Recipe
 from .losses import Losses, Network
-from .timesteps import TimestepSampler
+from .timesteps import DrawTimesteps
 
 MEAN, DEVIATION = -1.1, 2.0  # of ln sigma
 # Between the two noise levels, relative to the noisier; wider where there is little noise. The publication goes down to
@@ -18,19 +20,14 @@ GAP = 1 / 8
 SHARPEN = 8.0
 
 
-class LogNormal(TimestepSampler):
-    """Timesteps whose ln sigma is normally distributed (Geng et al. 2024, section 4); fractional.
+def log_normal(count: int, generator: Generator, *, schedule: NoiseSchedule) -> Tensor:
+    """Draws timesteps whose ln sigma is normally distributed (Geng et al. 2024, section 4); fractional.
 
     The distribution is cut off where the noise levels of the schedule end, or at sigma = 80.
     """
-
-    def __init__(self, schedule: NoiseSchedule) -> None:
-        self._schedule = schedule
-
-    def draw(self, count: int, generator: Generator) -> Tensor:
-        normal = torch.randn(count, generator=generator, dtype=torch.float64)
-        sigmas = (MEAN + DEVIATION * normal).exp().clamp(max=MOST_SIGMA).numpy()
-        return torch.from_numpy(self._schedule.timestep_at(sigmas))
+    normal = torch.randn(count, generator=generator, dtype=torch.float64)
+    sigmas = (MEAN + DEVIATION * normal).exp().clamp(max=MOST_SIGMA).numpy()
+    return torch.from_numpy(schedule.timestep_at(sigmas))
 
 
 class Consistency:
@@ -77,6 +74,6 @@ def nearer(sigmas: FloatTable, *, least: float) -> FloatTable:
     return np.where(lower < least, 0.0, lower)
 
 
-def objective_of(recipe: Recipe, schedule: NoiseSchedule) -> tuple[Consistency, LogNormal]:
+def objective_of(recipe: Recipe, schedule: NoiseSchedule) -> tuple[Consistency, DrawTimesteps]:
     """Returns the loss, with its timesteps."""
-    return Consistency(schedule), LogNormal(schedule)
+    return Consistency(schedule), partial(log_normal, schedule=schedule)

@@ -6,6 +6,7 @@ Diffusion Models", section 3.1). The result of several steps of DDIM can be lear
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Generator, Tensor
@@ -24,7 +25,7 @@ from model.step import advance
 from ..errors import RecipeError
 from ..recipe import Recipe
 from .losses import Losses, Network
-from .timesteps import TimestepSampler, sampler_of
+from .timesteps import DrawTimesteps, timesteps_of
 
 SHARED = ("network", "image_size", "channels", "schedule", "prediction", "variance", "clip", "condition", "conditions")
 
@@ -129,15 +130,10 @@ def _check_names(images: Sequence[str] | None, teacher: Sequence[str] | None) ->
         )
 
 
-class Listed(TimestepSampler):
+def listed(count: int, generator: Generator, *, plan: Plan) -> Tensor:
     """Draws the timesteps of a plan with the same probability; they are whole numbers."""
-
-    def __init__(self, plan: Plan) -> None:
-        self._timesteps = torch.tensor(plan.timesteps, dtype=torch.int64)
-
-    def draw(self, count: int, generator: Generator) -> Tensor:
-        chosen = torch.randint(0, len(self._timesteps), (count,), generator=generator)
-        return self._timesteps[chosen]
+    timesteps = torch.tensor(plan.timesteps, dtype=torch.int64)
+    return timesteps[torch.randint(0, len(timesteps), (count,), generator=generator)]
 
 
 class Distillation:
@@ -188,7 +184,9 @@ def plans_of(recipe: Recipe, schedule: NoiseSchedule) -> tuple[Plan, Plan] | Non
     return config.plan(schedule), config.plan(schedule, steps=recipe.defaults.steps * recipe.teacher_calls)
 
 
-def objective_of(recipe: Recipe, schedule: NoiseSchedule) -> tuple[Distillation, TimestepSampler]:
+def objective_of(recipe: Recipe, schedule: NoiseSchedule) -> tuple[Distillation, DrawTimesteps]:
     """Returns the loss of a student, which takes its teacher too, with its timesteps."""
     plans = plans_of(recipe, schedule)
-    return Distillation(schedule, plans), sampler_of(recipe, schedule) if plans is None else Listed(plans[0])
+    return Distillation(schedule, plans), timesteps_of(recipe, schedule) if plans is None else partial(
+        listed, plan=plans[0]
+    )

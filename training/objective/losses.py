@@ -14,7 +14,7 @@ from model.plans.plan import Prediction, Variance
 from model.plans.schedule import NoiseSchedule
 
 from ..recipe import Recipe
-from .timesteps import TimestepSampler, sampler_of
+from .timesteps import DrawTimesteps, timesteps_of
 from .variational import VariationalTerms
 from .weightings import weights
 
@@ -126,10 +126,10 @@ def target(schedule: NoiseSchedule, prediction: Prediction, x0: Tensor, t: Tenso
     return abar.sqrt().to(x0) * noise - (1 - abar).sqrt().to(x0) * x0
 
 
-def objective_of(recipe: Recipe, schedule: NoiseSchedule) -> tuple[Objective | CrossEntropy, TimestepSampler]:
+def objective_of(recipe: Recipe, schedule: NoiseSchedule) -> tuple[Objective | CrossEntropy, DrawTimesteps]:
     """Returns the recipe's loss, with its timesteps; that of a classifier takes the true classes too."""
     if recipe.loss == "cross_entropy":
-        return CrossEntropy(schedule), sampler_of(recipe, schedule)
+        return CrossEntropy(schedule), timesteps_of(recipe, schedule)
     objective = Objective(
         schedule,
         prediction=recipe.prediction,
@@ -138,4 +138,4 @@ def objective_of(recipe: Recipe, schedule: NoiseSchedule) -> tuple[Objective | C
         weighting=recipe.weighting,
         gamma=recipe.gamma,
     )
-    return objective, sampler_of(recipe, schedule)
+    return objective, timesteps_of(recipe, schedule)

@@ -13,9 +13,9 @@ from model.plans.schedule import NoiseSchedule
 from ..choices import LOSSES
 from ..recipe import Recipe
 from .losses import Losses, Network
-from .timesteps import TimestepSampler, sampler_of
+from .timesteps import DrawTimesteps, timesteps_of
 
-Objective = tuple[Callable[..., Losses], TimestepSampler]
+Objective = tuple[Callable[..., Losses], DrawTimesteps]
 
 
 def objective_of(recipe: Recipe, schedule: NoiseSchedule) -> Objective:
@@ -26,7 +26,7 @@ def objective_of(recipe: Recipe, schedule: NoiseSchedule) -> Objective:
     anything but one float for each image.
     """
     if is_foreign(recipe.loss):
-        return _own(recipe.loss, schedule), sampler_of(recipe, schedule)
+        return _own(recipe.loss, schedule), timesteps_of(recipe, schedule)
     return import_module(f".{LOSSES[recipe.loss].module}", __package__).objective_of(recipe, schedule)
 
 

@@ -1,6 +1,7 @@
 """Distributions that training draws its timesteps from."""
 
-from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Generator, Tensor
@@ -9,57 +10,40 @@ from model.plans.schedule import NoiseSchedule
 
 from ..recipe import Recipe, Timesteps
 
-
-class TimestepSampler(ABC):
-    """Draws timesteps."""
-
-    def __init__(self, num_train_timesteps: int) -> None:
-        self._total = num_train_timesteps
-
-    @abstractmethod
-    def draw(self, count: int, generator: Generator) -> Tensor:
-        """Returns timesteps, shape (count,)."""
+DrawTimesteps = Callable[[int, Generator], Tensor]  # from the number of images to their timesteps, shape (count,)
 
 
-class Uniform(TimestepSampler):
-    """Draws every timestep with the same probability."""
-
-    def draw(self, count: int, generator: Generator) -> Tensor:
-        return torch.randint(0, self._total, (count,), generator=generator)
+def uniform(count: int, generator: Generator, *, total: int) -> Tensor:
+    """Draws every timestep of 0..total-1 with the same probability."""
+    return torch.randint(0, total, (count,), generator=generator)
 
 
-class Stratified(TimestepSampler):
-    """Draws one timestep from each of as many equal parts of 0..T-1 as there are images, in random order.
+def stratified(count: int, generator: Generator, *, total: int) -> Tensor:
+    """Draws one timestep from each of as many equal parts of 0..total-1 as there are images, in random order.
 
     Each image's timestep is uniform, but a batch always has a little of every noise level, which takes some noise out
     of the gradient (the low-discrepancy sampler of Kingma et al. 2021, "Variational Diffusion Models").
     """
-
-    def draw(self, count: int, generator: Generator) -> Tensor:
-        places = torch.randperm(count, generator=generator) + torch.rand(
-            count, generator=generator, dtype=torch.float64
-        )
-        return (places * self._total / count).long()
+    places = torch.randperm(count, generator=generator) + torch.rand(count, generator=generator, dtype=torch.float64)
+    return (places * total / count).long()
 
 
-class LogitNormal(TimestepSampler):
+def logit_normal(count: int, generator: Generator, *, total: int) -> Tensor:
     """Draws u = (t + 1) / T with a normally distributed logit, which prefers the middle (Esser et al. 2024, eq. 19).
 
     The mean is 0 and the deviation 1. The shift of a flow adds its logarithm to the logit of the time.
     """
-
-    def draw(self, count: int, generator: Generator) -> Tensor:
-        u = torch.randn(count, generator=generator, dtype=torch.float64).sigmoid()
-        return (u * self._total).long().clamp(max=self._total - 1)
+    u = torch.randn(count, generator=generator, dtype=torch.float64).sigmoid()
+    return (u * total).long().clamp(max=total - 1)
 
 
-TIMESTEP_SAMPLERS: dict[Timesteps, type[TimestepSampler]] = {
-    "uniform": Uniform,
-    "stratified": Stratified,
-    "logit_normal": LogitNormal,
+TIMESTEPS: dict[Timesteps, Callable[..., Tensor]] = {
+    "uniform": uniform,
+    "stratified": stratified,
+    "logit_normal": logit_normal,
 }
 
 
-def sampler_of(recipe: Recipe, schedule: NoiseSchedule) -> TimestepSampler:
-    """Makes the sampler that a recipe names."""
-    return TIMESTEP_SAMPLERS[recipe.timesteps](schedule.num_train_timesteps)
+def timesteps_of(recipe: Recipe, schedule: NoiseSchedule) -> DrawTimesteps:
+    """Returns the function that draws timesteps as a recipe says."""
+    return partial(TIMESTEPS[recipe.timesteps], total=schedule.num_train_timesteps)

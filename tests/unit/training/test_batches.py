@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 
 from training.data.batches import Batches
 from training.data.dataset import Dataset
 from training.data.draws import Draws
-from training.objective.timesteps import Uniform
+from training.objective.timesteps import uniform
 from training.recipe import Recipe
 from training.recipe_reading import load_recipe
 from training.run.processes import Processes
@@ -62,10 +64,10 @@ def test_the_shares_of_all_processes_are_the_batch() -> None:
 
 def test_chances_are_those_that_were_asked_for() -> None:
     size = ("batch_size=4000", "image_size=2", "network.channel_mult=[1]")
-    drawn = Draws(recipe(*size, "data.flip=true", *NAMELESS), Seeds(0), CPU).next(Uniform(1000))
+    drawn = Draws(recipe(*size, "data.flip=true", *NAMELESS), Seeds(0), CPU).next(partial(uniform, total=1000))
     assert abs(float(drawn.symmetries.float().mean()) - 0.5) < 0.03
     assert abs(float(drawn.nameless.float().mean()) - 0.1) < 0.02
-    never = Draws(recipe(*size), Seeds(0), CPU).next(Uniform(1000))
+    never = Draws(recipe(*size), Seeds(0), CPU).next(partial(uniform, total=1000))
     assert not never.symmetries.any()
     assert not never.nameless.any()
 
@@ -73,9 +75,9 @@ def test_chances_are_those_that_were_asked_for() -> None:
 def test_draws_go_on_as_they_were() -> None:
     changes = ("batch_size=3", "data.flip=true", *NAMELESS)
     draws, again = (Draws(recipe(*changes), Seeds(seed), CPU) for seed in (0, 1))
-    draws.next(Uniform(10))
+    draws.next(partial(uniform, total=10))
     again.load(draws.state())
-    one, other = (each.next(Uniform(10)) for each in (draws, again))
+    one, other = (each.next(partial(uniform, total=10)) for each in (draws, again))
     assert torch.equal(one.t, other.t)
     assert torch.equal(one.noise, other.noise)
-    assert not torch.equal(one.noise, draws.next(Uniform(10)).noise)
+    assert not torch.equal(one.noise, draws.next(partial(uniform, total=10)).noise)

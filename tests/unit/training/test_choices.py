@@ -40,11 +40,11 @@ from .source_images import Source, SourceImage
 def open_greys(data, shape):
     return Source([SourceImage("grey", np.full(shape.hwc, 128, np.uint8))])
 """
-LOSS = """from .timesteps import sampler_of
+LOSS = """from .timesteps import timesteps_of
 
 
 def objective_of(recipe, schedule):
-    return "absolute", sampler_of(recipe, schedule)
+    return "absolute", timesteps_of(recipe, schedule)
 """
 CHOICES = {
     "choices.py": [

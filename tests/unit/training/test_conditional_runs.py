@@ -19,7 +19,7 @@ from training.data.dataset import Dataset, first_images, load, scan
 from training.data.draws import Draws
 from training.data.network_inputs import network_inputs
 from training.errors import RecipeError
-from training.objective.timesteps import TIMESTEP_SAMPLERS
+from training.objective.timesteps import timesteps_of
 from training.recipe import Recipe
 from training.recipe_reading import load_recipe
 from training.run.journal import GAP, LINE
@@ -209,7 +209,7 @@ def test_each_condition_is_left_out_by_its_own_chance(faces: Path) -> None:
     recipe = conditional(
         faces, "condition_drop={glasses = 0.3, style = 0.1}", "drop_all=0.2", "keep_all=0.3", "batch_size=8"
     )
-    draws, timesteps = Draws(recipe, Seeds(0), CPU), TIMESTEP_SAMPLERS["uniform"](1000)
+    draws, timesteps = Draws(recipe, Seeds(0), CPU), timesteps_of(recipe, recipe.schedule.build())
     absent = torch.cat([draws.next(timesteps).dropped for _ in range(500)]).double()
     age, glasses, style = absent.T
     assert not age.any()
@@ -223,7 +223,7 @@ def test_each_condition_is_left_out_by_its_own_chance(faces: Path) -> None:
 
 def test_what_is_left_out_does_not_reach_the_network(faces: Path) -> None:
     recipe = conditional(faces, "condition_drop=0.4")
-    draws, timesteps = Draws(recipe, Seeds(0), CPU), TIMESTEP_SAMPLERS["uniform"](1000)
+    draws, timesteps = Draws(recipe, Seeds(0), CPU), timesteps_of(recipe, recipe.schedule.build())
     batch = next(iter(Batches(scanned(recipe, faces / "data"), 4, seed=0)))
     drawn = draws.next(timesteps)
     assert drawn.dropped.any()
@@ -289,7 +289,7 @@ def test_maps_are_turned_with_their_images_and_not_mixed(faces: Path) -> None:
     )
     found = scanned(recipe, faces / "data")
     assert found.held.tolist() == [0]
-    draws, timesteps = Draws(recipe, Seeds(1), CPU), TIMESTEP_SAMPLERS["uniform"](1000)
+    draws, timesteps = Draws(recipe, Seeds(1), CPU), timesteps_of(recipe, recipe.schedule.build())
     batch, drawn = next(iter(Batches(found, 7, seed=0))), draws.next(timesteps)
     assert 0 < int(drawn.symmetries.sum()) < 7
     planes = network_inputs(recipe, batch, drawn, slice(None), CPU)[1]["planes"]

@@ -21,7 +21,7 @@ from training.data.draws import Draws
 from training.data.images import ImageArray
 from training.data.network_inputs import network_inputs
 from training.errors import RecipeError
-from training.objective.timesteps import TIMESTEP_SAMPLERS
+from training.objective.timesteps import timesteps_of
 from training.recipe import Recipe
 from training.recipe_reading import load_recipe
 from training.run.outcomes import ImageModel
@@ -85,7 +85,7 @@ def test_image_and_condition_are_cropped_and_mirrored_alike() -> None:
     """Where nothing is added to it, the condition that is shown is the enlarged whole, at the place of the crop."""
     recipe = tiny("condition.max_augmentation=0.0")
     batches = Batches(data(), 4, seed=0)
-    draws, timesteps = Draws(recipe, Seeds(recipe.seed), CPU), TIMESTEP_SAMPLERS["uniform"](1000)
+    draws, timesteps = Draws(recipe, Seeds(recipe.seed), CPU), timesteps_of(recipe, recipe.schedule.build())
     mirrored, corners = 0, set()
     for batch in islice(batches, 10):
         drawn = draws.next(timesteps)
@@ -107,7 +107,7 @@ def test_conditions_get_noise_of_the_level_that_the_network_gets() -> None:
     recipe = tiny("condition.max_augmentation=0.5", "crop=0", "condition.size=32", "data.flip=false")
     images = np.full((40, 32, 32, 3), 127, dtype=np.uint8)
     batches = Batches(Dataset(images, columns=seen(images), held=LAST), 4, seed=0)
-    draws, timesteps = Draws(recipe, Seeds(recipe.seed), CPU), TIMESTEP_SAMPLERS["uniform"](1000)
+    draws, timesteps = Draws(recipe, Seeds(recipe.seed), CPU), timesteps_of(recipe, recipe.schedule.build())
     levels = []
     for batch in islice(batches, 20):
         _, inputs = network_inputs(recipe, batch, draws.next(timesteps), slice(None), CPU)

@@ -25,7 +25,7 @@ from model.sampling import sample
 from training.data.batches import Batches
 from training.data.dataset import Dataset
 from training.errors import RecipeError
-from training.objective.distillation import Distillation, Listed, Teacher
+from training.objective.distillation import Distillation, Teacher, listed
 from training.recipe import Recipe
 from training.recipe_reading import load_recipe
 from training.run.run import train
@@ -205,7 +205,7 @@ def _part(plan: Plan, first: int, count: int) -> Plan:
 
 def test_only_the_timesteps_of_the_students_plan_are_drawn() -> None:
     plan = make_plan(SCHEDULE, sampler="ddim", spacing="trailing", steps=4)
-    t = Listed(plan).draw(4000, torch.Generator().manual_seed(0))
+    t = listed(4000, torch.Generator().manual_seed(0), plan=plan)
     counts = Counter(t.tolist())
     assert sorted(counts) == [249, 499, 749, 999]
     assert min(counts.values()) > 900  # of 1,000 expected; the standard deviation is 27

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from model.networks.build import build_network
 from training.data.batches import Batches
 from training.data.dataset import Dataset
 from training.data.draws import Drawn, Draws
-from training.objective.timesteps import Uniform
+from training.objective.timesteps import uniform
 from training.recipe import Recipe
 from training.recipe_reading import load_recipe
 from training.run.initial import check_initial, seeds_of
@@ -36,7 +37,7 @@ def save(folder: Path, it: Recipe, **facts: object) -> None:
 
 
 def drawn(it: Recipe, steps: int = 4) -> list[Drawn]:
-    draws, timesteps = Draws(it, seeds_of(it), CPU), Uniform(1000)
+    draws, timesteps = Draws(it, seeds_of(it), CPU), partial(uniform, total=1000)
     return [draws.next(timesteps) for _ in range(steps)]
 
 

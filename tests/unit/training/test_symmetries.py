@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 
 from training.data.draws import Draws
 from training.data.symmetries import COUNT, MIRRORED, turned
 from training.errors import RecipeError
-from training.objective.timesteps import Uniform
+from training.objective.timesteps import uniform
 from training.recipe_reading import load_recipe
 from training.seeds import Seeds
 
@@ -37,7 +39,7 @@ def test_channels_stay_together_and_images_without_a_symmetry_stay_as_they_are()
 
 def test_a_recipe_draws_each_of_them_as_often() -> None:
     recipe = load_recipe("smoke", ["batch_size=8000", "image_size=2", "network.channel_mult=[1]", "data.flip=dihedral"])
-    drawn = Draws(recipe, Seeds(0), torch.device("cpu")).next(Uniform(1000))
+    drawn = Draws(recipe, Seeds(0), torch.device("cpu")).next(partial(uniform, total=1000))
     counts = torch.bincount(drawn.symmetries, minlength=COUNT)
     assert len(counts) == COUNT
     assert (counts - 1000).abs().max() < 5 * 30  # five standard deviations of a binomial number
