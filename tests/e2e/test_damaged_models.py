@@ -21,7 +21,7 @@ from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
-STEPS = [1000, 1000, 1000, 900, 800, 700, 600, 500, 400, 300, 200, 100]
+STEPS = [500, 500, 500, 450, 400, 350, 300, 250, 200, 150, 100, 50]
 SLOTS = 8
 
 
