@@ -179,7 +179,7 @@ def posting(kind: KindName, images: tuple[Any, ...], options: Mapping[str, Any])
     table: dict[str, Any] = {name: [text for other, text in query if other == name] for name, _ in query}
     in_base64 = {name: base64.b64encode(file).decode() for name, file in (files | seen).items()}
     table["conditions"] = {**conditions, **{name: in_base64.pop(name) for name in seen}}
-    del table["condition"]
+    table.pop("condition", None)
     body = json.dumps({**table, **in_base64}, default=_listed).encode()
     return Call("POST", f"/{kind}", (), {**headers, "Content-Type": "application/json"}, body=body)
 

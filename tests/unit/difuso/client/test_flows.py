@@ -248,10 +248,11 @@ def test_a_query_too_long_for_an_address_is_sent_as_json() -> None:
     query = SamplingQuery.model_validate({"condition": body["conditions"]})
     assert read_values(query.conditions, {"style": Vector(4096)}, model="m") == {"style": (tuple(style),)}
     assert flows.posting("generate", (), {"conditions": {"style": style[:16]}}).body is None
+    assert flows.posting("generate", (), {"seed": [*range(10**15, 10**15 + 4096)]}).body is not None
 
 
 def test_wrong_arguments_are_refused_before_anything_is_sent() -> None:
-    with pytest.raises(ValueError, match="generate, interpolate, denoise, restore, upscale, not paint"):
+    with pytest.raises(ValueError, match="denoise, generate, interpolate, restore, upscale, not paint"):
         flows.posting("paint", (), {})  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="denoise takes 1 images at most, not 2"):
         flows.posting("denoise", (b"a", b"b"), {})
