@@ -93,6 +93,7 @@ def test_a_trainers_file_of_jit(tmp_path: Path) -> None:
     assert_equal(network(x, time, labels=torch.tensor(JIT_LABELS)), read.outputs["called"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["improved", LEGACY])
 def test_other_layouts(tmp_path: Path, name: str) -> None:
     convert(write(tmp_path, name), "--out", tmp_path / "model")
@@ -141,6 +142,7 @@ def test_numbers_keep_their_precision_unless_half_is_asked_for(tmp_path: Path, a
     assert torch.equal(load_checkpoint(tmp_path / "model").network.state_dict()["conv_in.weight"], wanted)
 
 
+@pytest.mark.slow
 def test_float16_stays_float16(tmp_path: Path) -> None:
     halves = {name: tensor.half() for name, tensor in reference("pesser").weights.items()}
     torch.save(halves, tmp_path / "half.pt")
@@ -288,6 +290,7 @@ def test_a_model_with_its_classifier(tmp_path: Path) -> None:
     assert_equal(checkpoint.network(X, T), reference(LEGACY).outputs["out"])
 
 
+@pytest.mark.slow
 def test_a_model_of_difuso_gets_a_classifier(tmp_path: Path) -> None:
     convert(write(tmp_path, LEGACY, noise_schedule="cosine"), "--out", tmp_path / "model")
     convert(tmp_path / "model", "--out", tmp_path / "guided", "--classifier", write(tmp_path, CLASSIFIER_NAME))

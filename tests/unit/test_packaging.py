@@ -84,7 +84,7 @@ def test_the_command_line_loads_neither_torch_nor_matplotlib() -> None:
             "client",
             "difuso.cli, difuso.client, difuso.drawing.remote_drawing, difuso.commands.inspecting",
         ),
-        ("api", "app.main, difuso.supervisor.startup_checks"),
+        pytest.param("api", "app.main, difuso.supervisor.startup_checks", marks=pytest.mark.slow),
         pytest.param("worker", "worker.main, difuso.supervisor.startup_checks", marks=pytest.mark.slow),
         pytest.param("standalone", "difuso.supervisor.standalone", marks=pytest.mark.slow),
     ],

@@ -112,6 +112,7 @@ def test_what_the_environment_says_of_the_service_has_precedence(
     assert provider.resource.attributes["telemetry.sdk.language"] == "python"
 
 
+@pytest.mark.slow
 def test_nothing_that_writes_spans_is_loaded_where_no_collector_is_named() -> None:
     # redis-py loads other parts of OpenTelemetry where they are installed.
     code = (

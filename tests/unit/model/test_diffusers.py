@@ -44,6 +44,7 @@ def test_ddpm(steps: int, spacing: str) -> None:
     assert_same_trajectory(ours(plan), theirs(scheduler, steps))
 
 
+@pytest.mark.slow
 def test_ddpm_all_steps() -> None:
     plan = make_plan(LINEAR, sampler="ddpm", steps=1000)
     assert_same_trajectory(ours(plan), theirs(diffusers.DDPMScheduler(1000), 1000))

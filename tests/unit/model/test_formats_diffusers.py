@@ -264,13 +264,13 @@ V: dict[str, Any] = {"prediction_type": "v_prediction"}  # DDIM with a random ne
         pytest.param(diffusers.DDPMScheduler(**SHORT, variance_type="fixed_large"), marks=pytest.mark.slow),
         diffusers.DDPMScheduler(**SHORT, variance_type="fixed_small_log", beta_schedule="squaredcos_cap_v2"),
         diffusers.DDPMScheduler(**SHORT, variance_type="learned_range", **V),
-        diffusers.DDIMScheduler(prediction_type="sample"),
+        pytest.param(diffusers.DDIMScheduler(prediction_type="sample"), marks=pytest.mark.slow),
         pytest.param(diffusers.DDIMScheduler(**LONG, clip_sample_range=0.5, **V), marks=pytest.mark.slow),
         diffusers.DDIMScheduler(**LONG, thresholding=True, dynamic_thresholding_ratio=0.9, sample_max_value=1.5, **V),
-        diffusers.DDIMScheduler(**LONG, rescale_betas_zero_snr=True, **V),
+        pytest.param(diffusers.DDIMScheduler(**LONG, rescale_betas_zero_snr=True, **V), marks=pytest.mark.slow),
         pytest.param(diffusers.DPMSolverMultistepScheduler(**LONG, **V), marks=pytest.mark.slow),
         diffusers.DPMSolverMultistepScheduler(**LONG, thresholding=True),
-        diffusers.FlowMatchEulerDiscreteScheduler(),
+        pytest.param(diffusers.FlowMatchEulerDiscreteScheduler(), marks=pytest.mark.slow),
         diffusers.FlowMatchEulerDiscreteScheduler(200, shift=3.0),
     ],
     ids=lambda scheduler: type(scheduler).__name__,
@@ -362,9 +362,9 @@ WRITTEN: dict[str, dict[str, Any]] = {
         "variance": "learned_range",
         "defaults": SamplerDefaults("ddpm", 50, "leading"),
     },
-    "wide": {"image_size": (8, 16)},
 }
 WRITTEN_TOO: dict[str, dict[str, Any]] = {
+    "wide": {"image_size": (8, 16)},
     "zero snr, unclipped": {
         "schedule": ScheduleConfig("cosine", 50, zero_terminal_snr=True),
         "clip": Clipping("none", keep_eps=True),

@@ -48,7 +48,9 @@ def vectors(network: nn.Module, x: Tensor, t: Tensor) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("threads", [1, pytest.param(2, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "paper_unet" else name for name in NETWORKS]
+)
 def test_the_size_of_a_batch_changes_no_time_embedding(name: str, threads: int) -> None:
     """A layer that breaks it is named; so a network that has one of its own is, too."""
     before = torch.get_num_threads()

@@ -11,6 +11,8 @@ import pytest
 
 from tests.serving import ENVIRONMENT
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 
 CONFIG = """@dataclass(frozen=True)

@@ -118,6 +118,7 @@ def test_conditions_get_noise_of_the_level_that_the_network_gets() -> None:
     assert 0.4 < max(levels) <= 0.5
 
 
+@pytest.mark.slow
 def test_the_network_learns_to_use_the_condition() -> None:
     """Held images are drawn from their conditions alone, and much better than from those of others."""
     steps = ("max_steps=120", "decay_steps=60", "learning_rate=0.005", "batch_size=8")
