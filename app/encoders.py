@@ -14,11 +14,11 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo, putchunk
 
-from jobs.contract import Manifest
-from jobs.images.containers import PNG_MAGIC
-from jobs.images.fitting import DEEP, DEEP_WHITE, in_eight_bits
-from jobs.images.npz import encode_npz, image_arrays
-from model.png import PNG_KEY
+from difuso.jobs.contract import Manifest
+from difuso.jobs.images.containers import PNG_MAGIC
+from difuso.jobs.images.fitting import DEEP, DEEP_WHITE, in_eight_bits
+from difuso.jobs.images.npz import encode_npz, image_arrays
+from difuso.model.png import PNG_KEY
 
 SHEET_GAP = 2  # pixels
 FRAME_MILLISECONDS = 200

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from jobs.contract import FailureCode
+from difuso.jobs.contract import FailureCode
 
 from .formats import Format
 

@@ -6,8 +6,8 @@ from typing import Self
 
 from PIL import Image
 
-from jobs.images.fitting import in_eight_bits
-from jobs.moments import film_size
+from difuso.jobs.images.fitting import in_eight_bits
+from difuso.jobs.moments import film_size
 
 from .errors import NotAcceptable
 from .http.negotiation import preferred

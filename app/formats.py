@@ -7,7 +7,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
 
-from jobs.contract import Manifest
+from difuso.jobs.contract import Manifest
 
 from .encoders import Result, animation, archive, arrays, sheet
 

@@ -14,13 +14,13 @@ from redis import RedisError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from jobs.catalog import LOOK_SECONDS, CatalogFollower
-from jobs.redis.events import Listener
-from jobs.redis.queue import JobQueue
-from jobs.redis.workers import held_refs
-from jobs.settings import with_password
-from jobs.store.result_store import ResultStore
-from jobs.tracing import start_tracing
+from difuso.jobs.catalog import LOOK_SECONDS, CatalogFollower
+from difuso.jobs.redis.events import Listener
+from difuso.jobs.redis.queue import JobQueue
+from difuso.jobs.redis.workers import held_refs
+from difuso.jobs.settings import with_password
+from difuso.jobs.store.result_store import ResultStore
+from difuso.jobs.tracing import start_tracing
 
 from .breaker import Breaker, guard
 from .http.access import Guard, LinkGuard

@@ -16,7 +16,7 @@ from pydantic import (
 )
 from pydantic_settings import NoDecode
 
-from jobs.settings import SharedSettings, listed
+from difuso.jobs.settings import SharedSettings, listed
 
 from .http.api_keys import read_keys
 

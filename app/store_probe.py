@@ -4,8 +4,8 @@ import logging
 import time
 from threading import Lock
 
-from jobs.errors import StoreUnavailable
-from jobs.store.result_store import ResultStore
+from difuso.jobs.errors import StoreUnavailable
+from difuso.jobs.store.result_store import ResultStore
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from typing import Annotated, Any, get_args
 import torch
 import typer
 
-from model.folders.config import Precision
+from difuso.model.folders.config import Precision
 
 from . import busy, idle, machine, stack
 from .models import ADM, CIFAR, PAPER, TINY, copy_model, random_model

@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 import torch
 
+from difuso.model import load_checkpoint, networks_of
 from difuso.supervisor.child_processes import ChildProcesses
-from model import load_checkpoint, networks_of
 
 from . import stack
 from .stack import Difuso

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from model.processor import processor_name
+from difuso.model.processor import processor_name
 
 PACKAGES = ("difuso", "torch", "diffusers", "litserve", "fastapi", "uvicorn", "redis", "rq")
 QUIET_LOAD = 0.5

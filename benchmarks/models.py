@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from model import ModelConfig, save_checkpoint
-from model.folders.config import SamplerDefaults
-from model.networks.build import build_network
-from model.networks.configs import PaperUNetConfig, UNetConfig
+from difuso.model import ModelConfig, save_checkpoint
+from difuso.model.folders.config import SamplerDefaults
+from difuso.model.networks.build import build_network
+from difuso.model.networks.configs import PaperUNetConfig, UNetConfig
 
 # 1.1 M parameters: small enough that a server's own work shows.
 TINY = ModelConfig(

@@ -16,9 +16,9 @@ from diffusers import DDIMPipeline, DDIMScheduler
 from PIL import Image
 from torch import Tensor, nn
 
-from model import Checkpoint, load_checkpoint, networks_of
-from worker.device.precision import precision_on, prepare
-from worker.settings import WorkerSettings
+from difuso.model import Checkpoint, load_checkpoint, networks_of
+from difuso.worker.device.precision import precision_on, prepare
+from difuso.worker.settings import WorkerSettings
 
 from .load import RUN
 

@@ -21,7 +21,7 @@ import numpy as np
 import typer
 from PIL import Image
 
-from model.folders.config import Precision
+from difuso.model.folders.config import Precision
 
 from . import machine, stack
 from .load import MEAN_IMAGE_STEPS, Order, Outcome, fetch, mix, poisson, saturate, send_open

@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-from pathlib import Path
 
 SERVICES = ("serve", "api", "worker")
 
@@ -27,16 +26,5 @@ def main() -> None:
     run()
 
 
-def leave_out_the_working_directory() -> None:
-    """Removes the working directory, which `python -m` puts first, from the module search path.
-
-    Otherwise a folder `training` or a file `model.py` of the user would be imported instead of ours. A clone that is
-    not installed keeps it, because its modules are found in no other way.
-    """
-    if not sys.flags.safe_path and sys.path[0] != str(Path(__file__).parents[1]):
-        del sys.path[0]
-
-
 if __name__ == "__main__":
-    leave_out_the_working_directory()
     main()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from training import recipe_names
+from difuso.training import recipe_names
 
 from .commands.cli_convert import convert
 from .commands.cli_evaluate import evaluate
@@ -27,8 +27,8 @@ from .options import ModelsDir, Workers, number_of_workers, read_settings
 from .terminal import printable
 
 if TYPE_CHECKING:
-    from app.settings import ApiSettings
-    from worker.settings import WorkerSettings
+    from difuso.app.settings import ApiSettings
+    from difuso.worker.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
 
@@ -86,8 +86,8 @@ def serve(
 ) -> None:
     """Runs everything on this machine: Redis, workers and the API; Ctrl-C stops it all."""
     require("standalone", "fastapi", "torch")
-    from app.settings import ApiSettings
-    from worker.settings import WorkerSettings
+    from difuso.app.settings import ApiSettings
+    from difuso.worker.settings import WorkerSettings
 
     from .supervisor.standalone import serve as serve_standalone
 
@@ -104,8 +104,8 @@ def serve(
 @app.command(rich_help_panel=SERVING)
 def api(models_dir: ModelsDir = None) -> None:
     """Runs the API process."""
-    from app.main import serve as serve_api
-    from app.settings import ApiSettings
+    from difuso.app.main import serve as serve_api
+    from difuso.app.settings import ApiSettings
 
     from .supervisor.startup_checks import check_metrics_port, open_store
 
@@ -121,8 +121,8 @@ def api(models_dir: ModelsDir = None) -> None:
 @app.command(rich_help_panel=SERVING)
 def worker(models_dir: ModelsDir = None) -> None:
     """Runs a worker process."""
-    from worker.main import run
-    from worker.settings import WorkerSettings
+    from difuso.worker.main import run
+    from difuso.worker.settings import WorkerSettings
 
     from .supervisor.startup_checks import check_worker_metrics_ports, open_store
 
@@ -138,7 +138,7 @@ def worker(models_dir: ModelsDir = None) -> None:
 @app.command(rich_help_panel=SERVING)
 def key(name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the key's owner.")]) -> None:
     """Makes an API key: shows it on standard error, and prints its line for DIFUSO_API_KEYS_FILE."""
-    from app.http.api_keys import new_key
+    from difuso.app.http.api_keys import new_key
 
     try:
         secret, line = new_key(name)
@@ -176,7 +176,7 @@ def train(
     ] = False,
 ) -> None:
     """Trains a model. The same command resumes an interrupted run."""
-    from worker.settings import WorkerSettings
+    from difuso.worker.settings import WorkerSettings
 
     from .commands.training import print_dry_run, run_recipe
 

@@ -30,11 +30,11 @@ def user_errors(about: str | None = None) -> Iterator[None]:
 
     The message begins with `about`, such as the name of a model.
     """
-    from evaluation.errors import EvaluationError  # here, so that the command line starts quickly
-    from jobs.errors import ImageRefused, RequestRefused
-    from model.errors import ForeignError, ModelError
-    from training.errors import RecipeError
-    from worker.settings import DeviceMissing
+    from difuso.evaluation.errors import EvaluationError  # here, so that the command line starts quickly
+    from difuso.jobs.errors import ImageRefused, RequestRefused
+    from difuso.model.errors import ForeignError, ModelError
+    from difuso.training.errors import RecipeError
+    from difuso.worker.settings import DeviceMissing
 
     try:
         yield

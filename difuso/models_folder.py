@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from jobs.catalog import Catalog, ModelInfo, read_catalog
-from model.formats.folders import holds_config
+from difuso.jobs.catalog import Catalog, ModelInfo, read_catalog
+from difuso.model.formats.folders import holds_config
 
 from .errors import UserError, user_errors
 

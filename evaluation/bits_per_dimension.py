@@ -9,13 +9,13 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from model.checkpoint import Checkpoint
-from model.errors import NonFiniteSample
-from model.images import from_levels
-from model.likelihood import Vlb, vlb
-from model.plans.spacing import Levels
-from model.sampling import networks_of
-from training.data.images import ImageArray
+from difuso.model.checkpoint import Checkpoint
+from difuso.model.errors import NonFiniteSample
+from difuso.model.images import from_levels
+from difuso.model.likelihood import Vlb, vlb
+from difuso.model.plans.spacing import Levels
+from difuso.model.sampling import networks_of
+from difuso.training.data.images import ImageArray
 
 from .plots import save
 

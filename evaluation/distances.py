@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from training.data.images import ImageArray
+from difuso.training.data.images import ImageArray
 
 from .features import EfficientNetLite0, FeatureArray, extract
 from .image_sets import from_array

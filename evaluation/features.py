@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.data.images import ImageArray
+from difuso.training.data.images import ImageArray
 
 from .errors import EvaluationError
 from .image_sets import ImageSet

@@ -14,7 +14,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from training.data.images import ImageArray, list_images, opened
+from difuso.training.data.images import ImageArray, list_images, opened
 
 from .errors import EvaluationError
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from training.data.images import ImageArray
+from difuso.training.data.images import ImageArray
 
 from .errors import EvaluationError
 from .features import Features, Tap, to_tensor

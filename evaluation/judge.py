@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from model.conditions import Choice, Condition, Conditions, Number
-from model.images import from_levels
-from training.data.conditions import Columns, some_of
-from training.data.images import ImageArray
+from difuso.model.conditions import Choice, Condition, Conditions, Number
+from difuso.model.images import from_levels
+from difuso.training.data.conditions import Columns, some_of
+from difuso.training.data.images import ImageArray
 
 from .errors import EvaluationError
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from training.data.images import ImageArray
-from training.data.symmetries import turned
+from difuso.training.data.images import ImageArray
+from difuso.training.data.symmetries import turned
 
 from .errors import EvaluationError
 from .features import Extractor, FeatureArray, extract

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 from rich.progress import track
 
-from model.shape import Shape
-from training import recipe_names
-from training.data.faces import draw_faces
-from training.data.images import ImageArray, decode, in_bits, size_of
-from training.data.source_images import open_source
-from training.recipe import Data
-from training.recipe_reading import load_recipe
+from difuso.model.shape import Shape
+from difuso.training import recipe_names
+from difuso.training.data.faces import draw_faces
+from difuso.training.data.images import ImageArray, decode, in_bits, size_of
+from difuso.training.data.source_images import open_source
+from difuso.training.recipe import Data
+from difuso.training.recipe_reading import load_recipe
 
 from .errors import EvaluationError
 from .image_sets import shuffled_files, unreadable

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ConfigDict, Field
 
-from model.errors import PlanError
-from model.folders.config import ModelConfig
-from model.plans.clipping import ClipMode
-from model.plans.samplers import Variance
-from model.plans.settings import RUN, Run, Settings
+from difuso.model.errors import PlanError
+from difuso.model.folders.config import ModelConfig
+from difuso.model.plans.clipping import ClipMode
+from difuso.model.plans.samplers import Variance
+from difuso.model.plans.settings import RUN, Run, Settings
 
 from .catalog import ModelInfo
 from .errors import RequestRefused

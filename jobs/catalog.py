@@ -10,13 +10,13 @@ from functools import cached_property
 from pathlib import Path
 from threading import Lock
 
-from model.errors import ModelError, may_pass, reason_of
-from model.folders.config import ModelConfig
-from model.folders.files import read_shapes
-from model.folders.version import model_of, ref_of
-from model.formats.folders import read_config, read_version, weights_of
-from model.plans.schedule import NoiseSchedule
-from model.shape import Shape
+from difuso.model.errors import ModelError, may_pass, reason_of
+from difuso.model.folders.config import ModelConfig
+from difuso.model.folders.files import read_shapes
+from difuso.model.folders.version import model_of, ref_of
+from difuso.model.formats.folders import read_config, read_version, weights_of
+from difuso.model.plans.schedule import NoiseSchedule
+from difuso.model.shape import Shape
 
 from .errors import RequestRefused, VersionGone
 from .model_files import ModelFiles

@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import BeforeValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from model.conditions import MAX_CONDITIONS, Condition, Conditions, Value, Vector
+from difuso.model.conditions import MAX_CONDITIONS, Condition, Conditions, Value, Vector
 
 from .errors import RequestRefused
 from .params import MAX_CONDITION_TEXT, MAX_IMAGES

@@ -15,9 +15,9 @@ from typing import Annotated, Any, Self
 from pydantic import ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
-from model.folders.config import Precision
-from model.folders.version import VERSION, ref_of
-from model.plans.settings import MOST_STEPS, SETTINGS
+from difuso.model.folders.config import Precision
+from difuso.model.folders.version import VERSION, ref_of
+from difuso.model.plans.settings import MOST_STEPS, SETTINGS
 
 from . import understanding
 from .errors import JobIsNewer, JobUnreadable

@@ -3,8 +3,8 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from model.plans.plan import Plan
-from model.plans.settings import INTERVAL
+from difuso.model.plans.plan import Plan
+from difuso.model.plans.settings import INTERVAL
 
 from .catalog import ModelInfo
 from .conditions import Values, read_values

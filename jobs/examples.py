@@ -4,8 +4,8 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
 
-from model.conditions import Choice, Value
-from model.folders.config import ModelConfig
+from difuso.model.conditions import Choice, Value
+from difuso.model.folders.config import ModelConfig
 
 from .conditions import check_size
 from .params import SamplingParams

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from model.folders.config import Precision
-from model.plans.settings import SETTINGS
+from difuso.model.folders.config import Precision
+from difuso.model.plans.settings import SETTINGS
 
 from .cascade import UNGUIDED
 from .contract import Job, Timesteps, new_job

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from os.path import realpath
 from pathlib import Path
 
-from model.errors import unreadable
-from model.folders.files import CARD, LOSSES, SHEET, is_file
+from difuso.model.errors import unreadable
+from difuso.model.folders.files import CARD, LOSSES, SHEET, is_file
 
 CARD_BYTES, FIGURE_BYTES = 1 << 20, 1 << 24  # at most
 FILES = {

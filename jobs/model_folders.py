@@ -4,8 +4,8 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from model.folders.version import model_of
-from model.formats.folders import holds_config
+from difuso.model.folders.version import model_of
+from difuso.model.formats.folders import holds_config
 
 from .params import MODEL_NAME
 

@@ -11,7 +11,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from model.plans.settings import MOST_STEPS
+from difuso.model.plans.settings import MOST_STEPS
 
 from .errors import RequestRefused
 

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from model.conditions import MAX_CONDITIONS, NAME, Value
-from model.folders.config import ModelConfig
-from model.plans.settings import Settings
+from difuso.model.conditions import MAX_CONDITIONS, NAME, Value
+from difuso.model.folders.config import ModelConfig
+from difuso.model.plans.settings import Settings
 
 from .values import Frozen, require_written
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from platformdirs import user_state_path
 
-from model.formats.folders import holds_config
+from difuso.model.formats.folders import holds_config
 
 CHECKPOINTS = Path("checkpoints")
 SHIPPED = Path(__file__).with_name("shipped")  # links to what lies in checkpoints/, which a wheel holds as files

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import Field, create_model, field_validator
 
-from model.conditions import MAX_CONDITIONS
-from model.folders.config import PLAN_NAME
-from model.plans.settings import SETTINGS, Settings
-from model.plans.spacing import steps_in
+from difuso.model.conditions import MAX_CONDITIONS
+from difuso.model.folders.config import PLAN_NAME
+from difuso.model.plans.settings import SETTINGS, Settings
+from difuso.model.plans.spacing import steps_in
 
 from .conditions import GivenConditions
 from .errors import RequestRefused

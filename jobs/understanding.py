@@ -10,8 +10,8 @@ field has to be left out where it has its default (`exclude_if`): jobs without i
 
 from collections.abc import Collection, Iterable, Mapping
 
-from model.plans.samplers import SAMPLERS
-from model.plans.settings import SETTINGS
+from difuso.model.plans.samplers import SAMPLERS
+from difuso.model.plans.settings import SETTINGS
 
 from .values import Reported
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from model.shape import MAX_CHANNELS
+from difuso.model.shape import MAX_CHANNELS
 
 Bits = Literal[8, 16]  # of each pixel of an image
 Planes = Annotated[int, Field(ge=1, le=MAX_CHANNELS)]  # see `Shape.planes`

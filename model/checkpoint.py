@@ -112,7 +112,7 @@ def save_checkpoint(
 
     Examples:
         >>> from tempfile import TemporaryDirectory
-        >>> from model.networks.configs import UNetConfig
+        >>> from difuso.model.networks.configs import UNetConfig
         >>> config = ModelConfig(UNetConfig(channels=8, channel_mult=(1,), head_channels=8, groups=8), image_size=8)
         >>> with TemporaryDirectory() as folder:
         ...     save_checkpoint(Path(folder, "mine"), config, build_network(config.network))

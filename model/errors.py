@@ -45,10 +45,10 @@ class CheckpointError(ModelError):
     """The checkpoint folder is incomplete, damaged or of an unknown kind; the message names file and reason.
 
     Examples:
-        >>> from model import load_checkpoint
+        >>> from difuso.model import load_checkpoint
         >>> load_checkpoint("nowhere")
         Traceback (most recent call last):
-        model.errors.CheckpointError: there is no such folder
+        difuso.model.errors.CheckpointError: there is no such folder
         It was looked for at ...
     """
 

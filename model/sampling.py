@@ -52,7 +52,7 @@ def networks_of(
     Raises PlanError if the model draws from an image, or if the class or a value is unknown or missing.
 
     Examples:
-        >>> from model import load_checkpoint
+        >>> from difuso.model import load_checkpoint
         >>> clothes = load_checkpoint("checkpoints/fashion32")
         >>> plan = clothes.config.plan(clothes.schedule, steps=2, guidance_scale=2.0, guidance_high=3.0)
         >>> sample(plan, **networks_of(clothes, label=7), shape=(1, 32, 32), seeds=[7]).shape
@@ -134,7 +134,7 @@ def sample(
     Raises PlanError if the plan needs a base or a guide, and there is none.
 
     Examples:
-        >>> from model import NoiseSchedule, make_plan
+        >>> from difuso.model import NoiseSchedule, make_plan
         >>> plan = make_plan(NoiseSchedule.linear(), sampler="ddim", steps=4)
         >>> noise_free = lambda x_t, t: torch.zeros_like(x_t)  # stands for a network that predicts noise
         >>> sample(plan, noise_free, shape=(3, 8, 8), seeds=[7, 8]).shape
@@ -164,7 +164,7 @@ def sample_steps(
     """Runs a plan as `sample` does; yields (timestep, x_t after the step, predicted x0) after each call.
 
     Examples:
-        >>> from model import NoiseSchedule, make_plan
+        >>> from difuso.model import NoiseSchedule, make_plan
         >>> plan = make_plan(NoiseSchedule.linear(), sampler="ddim", steps=2)
         >>> noise_free = lambda x_t, t: torch.zeros_like(x_t)
         >>> [timestep for timestep, x, x0 in sample_steps(plan, noise_free, shape=(3, 8, 8), seeds=[7])]

@@ -21,21 +21,21 @@ from rq.job import JobStatus as RqStatus
 from rq.serializers import JSONSerializer
 from rq.utils import now
 
-from app.http.protocol import DeadlineProtocol
-from app.main import create_app
-from app.settings import ApiSettings
-from jobs.catalog import read_catalog
-from jobs.contract import DEFAULT_URGENCY, FailureCode, ImageFile, JobState, Manifest, Progress
-from jobs.kinds import KINDS
-from jobs.redis import keys
-from jobs.redis.events import Ending, status_channel
-from jobs.redis.keys import QueueName
-from jobs.redis.queue import JobQueue
-from jobs.redis.queues import queue_key
-from jobs.redis.status import STATES
-from jobs.redis.workers import ModelReport, WorkerReport, publish_report
-from jobs.store.result_store import ResultStore
-from jobs.understanding import understood_here
+from difuso.app.http.protocol import DeadlineProtocol
+from difuso.app.main import create_app
+from difuso.app.settings import ApiSettings
+from difuso.jobs.catalog import read_catalog
+from difuso.jobs.contract import DEFAULT_URGENCY, FailureCode, ImageFile, JobState, Manifest, Progress
+from difuso.jobs.kinds import KINDS
+from difuso.jobs.redis import keys
+from difuso.jobs.redis.events import Ending, status_channel
+from difuso.jobs.redis.keys import QueueName
+from difuso.jobs.redis.queue import JobQueue
+from difuso.jobs.redis.queues import queue_key
+from difuso.jobs.redis.status import STATES
+from difuso.jobs.redis.workers import ModelReport, WorkerReport, publish_report
+from difuso.jobs.store.result_store import ResultStore
+from difuso.jobs.understanding import understood_here
 from tests.waiting import wait_until
 
 NAMES = ("alice", "bob", "oscar")

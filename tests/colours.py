@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from evaluation.features import Features
-from training.data.images import ImageArray
+from difuso.evaluation.features import Features
+from difuso.training.data.images import ImageArray
 
 
 class Colours:

@@ -115,10 +115,10 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     import torch
 
-    from model import ModelConfig, save_checkpoint
-    from model.folders.config import SamplerDefaults
-    from model.networks.build import build_network
-    from model.networks.configs import UNetConfig
+    from difuso.model import ModelConfig, save_checkpoint
+    from difuso.model.folders.config import SamplerDefaults
+    from difuso.model.networks.build import build_network
+    from difuso.model.networks.configs import UNetConfig
 
     network_config = UNetConfig(channels=16, channel_mult=(1, 2), attention_levels=(1,), head_channels=8, groups=4)
     # With random weights, v keeps x0 inside [-1, 1] where eps would clip nearly all of it to black and white.
@@ -139,8 +139,8 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def cascade_models_dir(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns a models folder with `tiny` and `tiny-up`, which enlarges its images to 32x32."""
-    from model import save_checkpoint
-    from model.folders.config import ConditionConfig
+    from difuso.model import save_checkpoint
+    from difuso.model.folders.config import ConditionConfig
     from tests.small_models import CONDITIONAL, upscaler_of
 
     folder = tmp_path_factory.mktemp("cascade")

@@ -19,7 +19,7 @@ from pathlib import Path
 from difuso.cli import OPENMP
 
 FORKED = Path(__file__).with_name("forked.py")
-LOADED = ["app.main", "difuso.cli", "difuso.supervisor.standalone", "worker.main"]
+LOADED = ["difuso.app.main", "difuso.cli", "difuso.supervisor.standalone", "difuso.worker.main"]
 
 
 @cache

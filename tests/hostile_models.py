@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from model.checkpoint import CONFIG, SUMS, WEIGHTS, file_sha256
-from worker.engine.models import Models, load_models, newer_models
-from worker.settings import WorkerSettings
+from difuso.model.checkpoint import CONFIG, SUMS, WEIGHTS, file_sha256
+from difuso.worker.engine.models import Models, load_models, newer_models
+from difuso.worker.settings import WorkerSettings
 
 DEEP = "[" * 100_000 + "]" * 100_000
 ODD_HEADER = '{"conv_in.bias": {"dtype": "F16", "shape": [99999999999, 99999999999], "data_offsets": [0, 2]}}'

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model import NoiseSchedule, Plan
-from model.plans.plan import Column, Prediction
-from model.plans.schedule import FloatTable
+from difuso.model import NoiseSchedule, Plan
+from difuso.model.plans.plan import Column, Prediction
+from difuso.model.plans.schedule import FloatTable
 
 LINEAR = NoiseSchedule.linear(1000)
 

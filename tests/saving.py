@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from model import ModelConfig, save_checkpoint
-from model.networks.build import build_network
-from model.networks.configs import UNetConfig
-from training.run.state import save_state
+from difuso.model import ModelConfig, save_checkpoint
+from difuso.model.networks.build import build_network
+from difuso.model.networks.configs import UNetConfig
+from difuso.training.run.state import save_state
 
 CONFIG = ModelConfig(
     network=UNetConfig(channels=32, channel_mult=(1, 2), attention_levels=(), groups=8, head_channels=32), image_size=16

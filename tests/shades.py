@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from model import save_checkpoint
-from model.folders.config import ModelConfig, SamplerDefaults, ScheduleConfig
-from model.networks.build import build_network
-from model.networks.configs import UNetConfig
+from difuso.model import save_checkpoint
+from difuso.model.folders.config import ModelConfig, SamplerDefaults, ScheduleConfig
+from difuso.model.networks.build import build_network
+from difuso.model.networks.configs import UNetConfig
 
 RECIPE = """
 name = "guide"

@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from model.checkpoint import Checkpoint
-from model.conditions import Choice, Condition, Image, ImageMap, Number, Vector, plane_count, vector_size
-from model.folders.config import ConditionConfig, ModelConfig, SamplerDefaults
-from model.networks.build import build_network
-from model.networks.classifier import Classifier
-from model.networks.configs import ClassifierConfig, UNetConfig
-from model.networks.network_config import NetworkConfig
-from model.shape import ImageSize, Shape
+from difuso.model.checkpoint import Checkpoint
+from difuso.model.conditions import Choice, Condition, Image, ImageMap, Number, Vector, plane_count, vector_size
+from difuso.model.folders.config import ConditionConfig, ModelConfig, SamplerDefaults
+from difuso.model.networks.build import build_network
+from difuso.model.networks.classifier import Classifier
+from difuso.model.networks.configs import ClassifierConfig, UNetConfig
+from difuso.model.networks.network_config import NetworkConfig
+from difuso.model.shape import ImageSize, Shape
 
 NETWORK: dict[str, Any] = {
     "channels": 8,

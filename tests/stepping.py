@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from jobs.contract import Job
-from worker.engine.active import ActiveJob, EngineEvent, Finished
-from worker.engine.engine import StepEngine
-from worker.engine.local import Drawn, run_job
-from worker.stepping.runner import Runner
+from difuso.jobs.contract import Job
+from difuso.worker.engine.active import ActiveJob, EngineEvent, Finished
+from difuso.worker.engine.engine import StepEngine
+from difuso.worker.engine.local import Drawn, run_job
+from difuso.worker.stepping.runner import Runner
 
 
 def stepping(*actives: ActiveJob) -> Iterator[list[EngineEvent]]:

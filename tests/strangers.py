@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from model.checkpoint import CONFIG, SUMS, file_sha256, save_checkpoint
-from model.conditions import Conditions, vector_size
-from model.folders.config import ModelConfig, SamplerDefaults
-from model.foreign.config import ForeignConfig
-from model.networks.build import build_network
+from difuso.model.checkpoint import CONFIG, SUMS, file_sha256, save_checkpoint
+from difuso.model.conditions import Conditions, vector_size
+from difuso.model.folders.config import ModelConfig, SamplerDefaults
+from difuso.model.foreign.config import ForeignConfig
+from difuso.model.networks.build import build_network
 
 PACKAGE = "strangerlab"
 CANARY = "imported"  # a file beside the package, in which each process that imports it writes its number

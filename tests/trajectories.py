@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model import Plan, sample_steps
-from model.noise import draw_noise, image_generator
-from model.sampling import Denoiser
+from difuso.model import Plan, sample_steps
+from difuso.model.noise import draw_noise, image_generator
+from difuso.model.sampling import Denoiser
 from tests.rounding import assert_rounded_alike
 
 SHAPE, SEEDS = (3, 8, 8), [7, 8, 1234]

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model.networks.configs import UNetConfig
-from model.networks.unet import UNet
+from difuso.model.networks.configs import UNetConfig
+from difuso.model.networks.unet import UNet
 
 from .foreign import noise, weight
 from .rounding import assert_rounded_alike, layers

@@ -12,15 +12,15 @@ from typing import Any
 
 import redis
 
-from jobs import understanding
-from jobs.catalog import ModelInfo, read_catalog
-from jobs.contract import DEFAULT_URGENCY, Job, JobState, Manifest, Picture
-from jobs.kinds.base import Task
-from jobs.kinds.generate import Generation
-from jobs.params import SamplingParams
-from jobs.redis.keys import QueueName
-from jobs.redis.queue import JobQueue
-from jobs.store.result_store import ResultStore
+from difuso.jobs import understanding
+from difuso.jobs.catalog import ModelInfo, read_catalog
+from difuso.jobs.contract import DEFAULT_URGENCY, Job, JobState, Manifest, Picture
+from difuso.jobs.kinds.base import Task
+from difuso.jobs.kinds.generate import Generation
+from difuso.jobs.params import SamplingParams
+from difuso.jobs.redis.keys import QueueName
+from difuso.jobs.redis.queue import JobQueue
+from difuso.jobs.store.result_store import ResultStore
 from tests.forking import Command
 from tests.waiting import wait_until
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
-from model.foreign.names import check_name, is_foreign
+from difuso.model.foreign.names import check_name, is_foreign
 
 from .objective.weightings import WEIGHTINGS
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from model.errors import NonFiniteSample
+from difuso.model.errors import NonFiniteSample
 
 if TYPE_CHECKING:
     from torch import Tensor

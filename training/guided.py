@@ -4,12 +4,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from model.errors import CheckpointError
-from model.folders.config import ModelConfig
-from model.foreign.config import ForeignConfig
-from model.formats.folders import read_config
-from model.networks.configs import CLASSIFIER
-from model.plans.settings import GUIDANCE
+from difuso.model.errors import CheckpointError
+from difuso.model.folders.config import ModelConfig
+from difuso.model.foreign.config import ForeignConfig
+from difuso.model.formats.folders import read_config
+from difuso.model.networks.configs import CLASSIFIER
+from difuso.model.plans.settings import GUIDANCE
 
 from .errors import RecipeError
 

@@ -8,14 +8,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from model.conditions import MAX_EXAMPLES, Condition, Conditions, Image, plane_count, type_of
-from model.folders.config import ConditionConfig, ModelConfig, PlanName, SamplerDefaults, ScheduleConfig
-from model.foreign.names import is_foreign, module_of
-from model.networks.configs import ClassifierConfig, network_to_json
-from model.networks.network_config import NetworkConfig
-from model.plans.plan import Prediction, Variance
-from model.plans.settings import GUIDANCE, Scale
-from model.shape import ImageSize, Shape
+from difuso.model.conditions import MAX_EXAMPLES, Condition, Conditions, Image, plane_count, type_of
+from difuso.model.folders.config import ConditionConfig, ModelConfig, PlanName, SamplerDefaults, ScheduleConfig
+from difuso.model.foreign.names import is_foreign, module_of
+from difuso.model.networks.configs import ClassifierConfig, network_to_json
+from difuso.model.networks.network_config import NetworkConfig
+from difuso.model.plans.plan import Prediction, Variance
+from difuso.model.plans.settings import GUIDANCE, Scale
+from difuso.model.shape import ImageSize, Shape
 
 from .choices import LossName, SourceName, WeightingName
 from .errors import RecipeError

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from model.conditions import Choice, ImageMap, Number, listed
-from model.errors import CheckpointError
-from model.folders.config import ModelConfig
-from model.folders.config_json import config_from_json, config_to_json
-from model.foreign.names import is_foreign
-from model.networks.configs import ClassifierConfig
-from model.plans.settings import GUIDANCE
+from difuso.model.conditions import Choice, ImageMap, Number, listed
+from difuso.model.errors import CheckpointError
+from difuso.model.folders.config import ModelConfig
+from difuso.model.folders.config_json import config_from_json, config_to_json
+from difuso.model.foreign.names import is_foreign
+from difuso.model.networks.configs import ClassifierConfig
+from difuso.model.plans.settings import GUIDANCE
 
 from .choices import LOSSES, SOURCES, loss_of, source_of
 from .errors import RecipeError

@@ -7,15 +7,15 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from model.conditions import Condition, Conditions, plane_count, vector_size
-from model.errors import CheckpointError
-from model.folders.config import ConditionConfig, SamplerDefaults, ScheduleConfig
-from model.folders.config_json import read_conditions, read_plans
-from model.folders.parsing import parse, shown
-from model.foreign.config import ForeignConfig
-from model.foreign.names import check_allowed, is_foreign
-from model.networks.configs import NETWORK_KINDS, ClassifierConfig
-from model.networks.network_config import NetworkConfig
+from difuso.model.conditions import Condition, Conditions, plane_count, vector_size
+from difuso.model.errors import CheckpointError
+from difuso.model.folders.config import ConditionConfig, SamplerDefaults, ScheduleConfig
+from difuso.model.folders.config_json import read_conditions, read_plans
+from difuso.model.folders.parsing import parse, shown
+from difuso.model.foreign.config import ForeignConfig
+from difuso.model.foreign.names import check_allowed, is_foreign
+from difuso.model.networks.configs import NETWORK_KINDS, ClassifierConfig
+from difuso.model.networks.network_config import NetworkConfig
 
 from . import recipe_names
 from .data.face_attributes import ATTRIBUTES
@@ -68,7 +68,7 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = (), *, networks: C
 def _text(name_or_path: str) -> str:
     """Returns the TOML of a recipe; raises RecipeError if there is none."""
     path = Path(name_or_path)
-    shipped = files("training").joinpath("recipes", f"{name_or_path}.toml")
+    shipped = files("difuso.training").joinpath("recipes", f"{name_or_path}.toml")
     if path.suffix == ".toml" and path.is_file():
         return path.read_text(encoding="utf-8")
     if path.name == name_or_path and shipped.is_file():

@@ -12,9 +12,9 @@ from prometheus_client import CollectorRegistry
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
-from jobs.settings import with_password
-from jobs.store.result_store import ResultStore
-from jobs.tracing import start_tracing
+from difuso.jobs.settings import with_password
+from difuso.jobs.store.result_store import ResultStore
+from difuso.jobs.tracing import start_tracing
 
 from .device.cores import use_one_core
 from .engine.engine import EngineStalled

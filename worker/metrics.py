@@ -6,8 +6,8 @@ from itertools import product
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
-from jobs.kinds import KINDS
-from jobs.process_metrics import add_process_metrics, add_store_metrics
+from difuso.jobs.kinds import KINDS
+from difuso.jobs.process_metrics import add_process_metrics, add_store_metrics
 
 from .engine.active import ActiveJob
 from .engine.held_jobs import RunningJob

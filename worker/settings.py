@@ -7,9 +7,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, PositiveInt, field_validator
 from pydantic_settings import NoDecode
 
-from jobs.settings import SharedSettings, listed
-from model.folders.config import Precision
-from model.foreign.names import check_package
+from difuso.jobs.settings import SharedSettings, listed
+from difuso.model.folders.config import Precision
 
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?")
 
@@ -31,7 +30,6 @@ def _device(name: str) -> str:
 def _module(name: str) -> str:
     if not all(map(str.isidentifier, name.split("."))):
         raise ValueError(f"must be names of modules such as mylab.nets, separated by commas, not {name!r}")
-    check_package(name)
     return name
 
 

@@ -12,8 +12,8 @@ from opentelemetry.context import Context
 from opentelemetry.propagate import extract
 from opentelemetry.trace import SpanKind, StatusCode, TracerProvider
 
-from jobs.contract import Job
-from jobs.redis import keys
+from difuso.jobs.contract import Job
+from difuso.jobs.redis import keys
 
 from .engine.active import ActiveJob
 from .engine.results import Spent

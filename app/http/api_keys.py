@@ -8,8 +8,8 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from jobs.redis.limits import Limits
-from jobs.values import Frozen
+from difuso.jobs.redis.limits import Limits
+from difuso.jobs.values import Frozen
 
 log = logging.getLogger(__name__)
 

@@ -11,14 +11,14 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from redis import RedisError
 
-from jobs.catalog import Catalog, CatalogFollower
-from jobs.errors import ImageRefused, StoreUnavailable
-from jobs.kinds import KINDS
-from jobs.process_metrics import add_process_metrics, add_store_metrics
-from jobs.redis.queue import JobQueue
-from jobs.redis.workers import WorkerReport
-from jobs.store.result_store import ResultStore
-from model.folders.version import model_of
+from difuso.jobs.catalog import Catalog, CatalogFollower
+from difuso.jobs.errors import ImageRefused, StoreUnavailable
+from difuso.jobs.kinds import KINDS
+from difuso.jobs.process_metrics import add_process_metrics, add_store_metrics
+from difuso.jobs.redis.queue import JobQueue
+from difuso.jobs.redis.workers import WorkerReport
+from difuso.jobs.store.result_store import ResultStore
+from difuso.model.folders.version import model_of
 
 from ..errors import UploadRefused
 from ..store_probe import StoreProbe

@@ -8,7 +8,7 @@ from typing import Any
 import http_sf
 import mimeparse
 
-from jobs.contract import DEFAULT_URGENCY
+from difuso.jobs.contract import DEFAULT_URGENCY
 
 from ..errors import NotAcceptable
 from ..formats import Format

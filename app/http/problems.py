@@ -13,10 +13,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match, Mount
 
-from jobs import errors as jobs_errors
-from jobs.contract import FailureCode
-from jobs.redis.refusals import takes_no_writes
-from model.errors import PlanError
+from difuso.jobs import errors as jobs_errors
+from difuso.jobs.contract import FailureCode
+from difuso.jobs.redis.refusals import takes_no_writes
+from difuso.model.errors import PlanError
 
 from .. import errors
 from ..errors import INVALID, TOO_LARGE, ProblemType

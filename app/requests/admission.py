@@ -6,13 +6,13 @@ from typing import Any
 
 import http_sf
 
-from jobs.contract import Job
-from jobs.cost import Cost
-from jobs.errors import VersionGone
-from jobs.redis.backlog import Backlog
-from jobs.redis.limits import BURST_SECONDS, Limits, Refusal, Usage
-from jobs.redis.workers import WorkerReport, refusal
-from model.folders.version import model_of
+from difuso.jobs.contract import Job
+from difuso.jobs.cost import Cost
+from difuso.jobs.errors import VersionGone
+from difuso.jobs.redis.backlog import Backlog
+from difuso.jobs.redis.limits import BURST_SECONDS, Limits, Refusal, Usage
+from difuso.jobs.redis.workers import WorkerReport, refusal
+from difuso.model.folders.version import model_of
 
 from ..errors import InvalidRequest, LimitReached, ModelUnavailable, NotUnderstood, Overloaded
 

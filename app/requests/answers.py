@@ -7,9 +7,9 @@ import time
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from jobs.contract import JobState, JobStatus, Manifest
-from jobs.errors import ResultExpired
-from jobs.store.result_store import ResultStore
+from difuso.jobs.contract import JobState, JobStatus, Manifest
+from difuso.jobs.errors import ResultExpired
+from difuso.jobs.store.result_store import ResultStore
 
 from ..encoders import Result
 from ..errors import JobCancelled, JobFailed, NotAcceptable, NotReady

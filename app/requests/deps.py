@@ -14,11 +14,11 @@ from pydantic import BaseModel
 from redis import RedisError
 from starlette.concurrency import run_in_threadpool
 
-from jobs.catalog import Catalog, CatalogFollower
-from jobs.contract import JOB_ID, JobStatus
-from jobs.errors import JobNotFound
-from jobs.redis.queue import JobQueue
-from jobs.store.result_store import ResultStore
+from difuso.jobs.catalog import Catalog, CatalogFollower
+from difuso.jobs.contract import JOB_ID, JobStatus
+from difuso.jobs.errors import JobNotFound
+from difuso.jobs.redis.queue import JobQueue
+from difuso.jobs.store.result_store import ResultStore
 
 from ..errors import InvalidRequest
 from ..http.api_keys import ApiKey, may_see

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 
-from jobs.kinds.base import Kind
+from difuso.jobs.kinds.base import Kind
 
 from ..errors import InvalidRequest, UploadRefused
 from ..http.problems import MAX_NAME

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from anyio import CapacityLimiter, to_thread
 
-from jobs.errors import ResultExpired, StoreUnavailable
+from difuso.jobs.errors import ResultExpired, StoreUnavailable
 
 from ..breaker import Breaker
 from ..errors import Overloaded

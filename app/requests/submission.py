@@ -14,14 +14,14 @@ from redis import RedisError
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
-from jobs.catalog import ModelInfo
-from jobs.contract import Job, JobState, JobStatus, new_job
-from jobs.cost import Cost, cost_of
-from jobs.errors import JobNotFound, JobsError, StoreUnavailable
-from jobs.kinds.base import Prepared
-from jobs.queries import SamplingQuery
-from jobs.redis.limits import Limits, Refusal
-from jobs.tracing import traceparent
+from difuso.jobs.catalog import ModelInfo
+from difuso.jobs.contract import Job, JobState, JobStatus, new_job
+from difuso.jobs.cost import Cost, cost_of
+from difuso.jobs.errors import JobNotFound, JobsError, StoreUnavailable
+from difuso.jobs.kinds.base import Prepared
+from difuso.jobs.queries import SamplingQuery
+from difuso.jobs.redis.limits import Limits, Refusal
+from difuso.jobs.tracing import traceparent
 
 from ..errors import AppError, InvalidRequest, Overloaded
 from ..formats import CONTENT, FORMATS, Format

@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 from anyio import CapacityLimiter, to_thread
 from starlette.requests import Request
 
-from jobs.errors import ImageRefused
-from jobs.images.arrays import SentImage
-from jobs.images.fitting import read_image
+from difuso.jobs.errors import ImageRefused
+from difuso.jobs.images.arrays import SentImage
+from difuso.jobs.images.fitting import read_image
 
 from ..errors import BodyTooLarge, InvalidRequest, Overloaded, UploadRefused
 from ..formats import BINARY

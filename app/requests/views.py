@@ -5,13 +5,13 @@ import time
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from jobs.contract import FailureCode, Job, JobState, JobStatus, Picture
-from jobs.cost import Cost
-from jobs.kinds import AnyTask
-from jobs.params import SamplingParams
-from jobs.redis.backlog import Forecast
-from jobs.redis.index import Page
-from jobs.values import Frozen
+from difuso.jobs.contract import FailureCode, Job, JobState, JobStatus, Picture
+from difuso.jobs.cost import Cost
+from difuso.jobs.kinds import AnyTask
+from difuso.jobs.params import SamplingParams
+from difuso.jobs.redis.backlog import Forecast
+from difuso.jobs.redis.index import Page
+from difuso.jobs.values import Frozen
 
 from ..http.access import signed_path
 from ..http.api_keys import ApiKey

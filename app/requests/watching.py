@@ -15,9 +15,9 @@ from fastapi.sse import ServerSentEvent
 from redis import RedisError
 from starlette.types import Receive
 
-from jobs.contract import JobStatus
-from jobs.redis.events import Ending, Listener, Preview, preview_channel, status_channel
-from jobs.redis.queue import JobQueue
+from difuso.jobs.contract import JobStatus
+from difuso.jobs.redis.events import Ending, Listener, Preview, preview_channel, status_channel
+from difuso.jobs.redis.queue import JobQueue
 
 from ..errors import Unauthorized
 from ..http.api_keys import KEYS_LOOK_SECONDS, ApiKey, KeyRing

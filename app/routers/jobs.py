@@ -13,11 +13,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.convertors import IntegerConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 
-from jobs.contract import JobState, JobStatus
-from jobs.kinds import KINDS
-from jobs.params import MODEL_NAME, TAG
-from jobs.redis.index import EVERYBODY, Cursor, Wanted
-from jobs.values import Frozen
+from difuso.jobs.contract import JobState, JobStatus
+from difuso.jobs.kinds import KINDS
+from difuso.jobs.params import MODEL_NAME, TAG
+from difuso.jobs.redis.index import EVERYBODY, Cursor, Wanted
+from difuso.jobs.values import Frozen
 
 from ..errors import InvalidRequest, NotReady, Overloaded
 from ..films import FilmFormat

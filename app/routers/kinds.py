@@ -7,10 +7,10 @@ from fastapi import APIRouter, Request, Response
 from pydantic import Field, create_model
 from starlette.concurrency import run_in_threadpool
 
-from jobs.conditions import split_image_conditions
-from jobs.errors import RequestRefused
-from jobs.kinds import KINDS
-from jobs.kinds.base import Kind
+from difuso.jobs.conditions import split_image_conditions
+from difuso.jobs.errors import RequestRefused
+from difuso.jobs.kinds import KINDS
+from difuso.jobs.kinds.base import Kind
 
 from ..requests.deps import ProcessDep
 from ..requests.kind_requests import decoded, json_schema, query_parameters, received

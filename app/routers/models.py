@@ -9,13 +9,13 @@ from fastapi import APIRouter
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from jobs.catalog import ModelInfo
-from jobs.model_files import ModelFiles
-from jobs.redis.workers import WorkerReport, refusal, reports_on
-from jobs.values import Frozen
-from model.conditions import type_of
-from model.errors import CheckpointUnreadable
-from model.folders.config import ModelConfig, Precision, SamplerDefaults
+from difuso.jobs.catalog import ModelInfo
+from difuso.jobs.model_files import ModelFiles
+from difuso.jobs.redis.workers import WorkerReport, refusal, reports_on
+from difuso.jobs.values import Frozen
+from difuso.model.conditions import type_of
+from difuso.model.errors import CheckpointUnreadable
+from difuso.model.folders.config import ModelConfig, Precision, SamplerDefaults
 
 from ..formats import BINARY
 from ..http import revalidation

@@ -25,8 +25,8 @@ LATE_TIMESTEP = 500  # the second kind lets the first half of its run pass
 def chaos_model(folder: Path, *, seed: int = 0) -> Path:
     """Writes a tiny checkpoint with random weights of a seed and the classes above; returns its folder."""
     from benchmarks.models import random_model
-    from model import ModelConfig
-    from model.networks.configs import UNetConfig
+    from difuso.model import ModelConfig
+    from difuso.model.networks.configs import UNetConfig
 
     network = UNetConfig(
         channels=16, channel_mult=(1, 2), attention_levels=(1,), head_channels=8, groups=4, num_classes=len(CLASSES)
@@ -38,7 +38,7 @@ def chaos_model(folder: Path, *, seed: int = 0) -> Path:
 
 def poison_networks() -> None:
     """Makes every network of this process kill it on a fatal class, given by position or by name."""
-    from model.networks.unet import UNet
+    from difuso.model.networks.unet import UNet
 
     harmless = UNet.forward
     parameters = inspect.signature(harmless)

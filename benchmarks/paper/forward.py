@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model import NoiseSchedule
-from model.images import from_levels
-from model.noise import draw_noise, image_generator, q_sample
-from training.data.faces import draw_face
+from difuso.model import NoiseSchedule
+from difuso.model.images import from_levels
+from difuso.model.noise import draw_noise, image_generator, q_sample
+from difuso.training.data.faces import draw_face
 
 from ..report import show
 from .sheets import Row, save_sheet, tensors, to_images

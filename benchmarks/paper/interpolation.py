@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from model import sample
-from model.images import from_levels
-from model.noise import draw_noise, image_generator, mix, q_sample
-from training.data.faces import draw_face
+from difuso.model import sample
+from difuso.model.images import from_levels
+from difuso.model.noise import draw_noise, image_generator, mix, q_sample
+from difuso.training.data.faces import draw_face
 
 from ..report import show
 from .sheets import Row, save_sheet, tensors, to_images

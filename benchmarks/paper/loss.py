@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model import make_plan, sample
-from model.images import from_levels
-from model.noise import draw_noise, image_generator
-from model.plans.schedule import FloatTable
-from training.data.faces import draw_faces
+from difuso.model import make_plan, sample
+from difuso.model.images import from_levels
+from difuso.model.noise import draw_noise, image_generator
+from difuso.model.plans.schedule import FloatTable
+from difuso.training.data.faces import draw_faces
 
 from ..report import show
 from .sheets import Row, save_sheet, tensors, to_images

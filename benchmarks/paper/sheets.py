@@ -12,8 +12,8 @@ from matplotlib.font_manager import findfont
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from model.images import to_uint8
-from training.data.images import ImageArray
+from difuso.model.images import to_uint8
+from difuso.training.data.images import ImageArray
 
 GAP, LINE, SIZE = 6, 18, 13  # pixels between images, of a line of text, and of its letters
 NOT_FINITE = (255, 0, 255)  # magenta, which no image here has

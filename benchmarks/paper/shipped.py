@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model import NoiseSchedule, Plan, load_checkpoint, make_plan, networks_of, sample_steps
-from model.noise import draw_noise, image_generator
-from model.plans.prediction import Prediction, eps_from_output
-from model.sampling import Denoiser
+from difuso.model import NoiseSchedule, Plan, load_checkpoint, make_plan, networks_of, sample_steps
+from difuso.model.noise import draw_noise, image_generator
+from difuso.model.plans.prediction import Prediction, eps_from_output
+from difuso.model.sampling import Denoiser
 
 LINEAR = NoiseSchedule.linear()
 SHAPE = (3, 64, 64)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from model import sample
-from model.noise import image_generator
+from difuso.model import sample
+from difuso.model.noise import image_generator
 
 from ..report import show
 from .sheets import Row, save_sheet, to_images

@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from model.noise import draw_noise
+from difuso.model.noise import draw_noise
 
 from ..report import show
 from .sheets import Row, save_sheet, to_images

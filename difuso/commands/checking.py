@@ -8,13 +8,13 @@ import torch
 import typer
 from torch import Tensor, nn
 
-from model import Checkpoint, load_checkpoint
-from model.errors import ModelError
-from model.networks.build import build_network
-from worker.device.calls import example_batch
-from worker.engine.models import make_runner
-from worker.settings import WorkerSettings
-from worker.stepping.runner import pick_device
+from difuso.model import Checkpoint, load_checkpoint
+from difuso.model.errors import ModelError
+from difuso.model.networks.build import build_network
+from difuso.worker.device.calls import example_batch
+from difuso.worker.engine.models import make_runner
+from difuso.worker.settings import WorkerSettings
+from difuso.worker.stepping.runner import pick_device
 
 from ..errors import user_errors
 from ..models_folder import find_model

@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from jobs.places import CHECKPOINTS
-from model.folders.config import Precision
-from model.guidance import UNGUIDED, Guidance
+from difuso.jobs.places import CHECKPOINTS
+from difuso.model.folders.config import Precision
+from difuso.model.guidance import UNGUIDED, Guidance
 
 from ..converting.new_models import check_name, name_from, print_summary
 from ..errors import UserError, user_errors
@@ -56,8 +56,8 @@ def convert(
     models_dir: NewModelsDir = CHECKPOINTS,
 ) -> None:
     """Converts a checkpoint of another project to a folder that difuso serves, or to one for diffusers."""
-    from model import load_checkpoint
-    from worker.settings import WorkerSettings
+    from difuso.model import load_checkpoint
+    from difuso.worker.settings import WorkerSettings
 
     from ..converting.checkpoints import read, with_classifier, with_weaker, write
 

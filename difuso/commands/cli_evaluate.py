@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from jobs.queries import Choices
-from model.folders.config import Precision
-from model.folders.files import LOSSES
+from difuso.jobs.queries import Choices
+from difuso.model.folders.config import Precision
+from difuso.model.folders.files import LOSSES
 
 from ..errors import UserError
 from ..logs import log_lines
@@ -97,7 +97,7 @@ def quality(
     out: Annotated[Path, typer.Option(help="Folder for the table, the plot and the drawn images.")] = OUT,
 ) -> None:
     """Compares images with real ones: FID, sFID, Inception score, precision, recall and KID in one table."""
-    from evaluation.image_sets import Half
+    from difuso.evaluation.image_sets import Half
 
     from .evaluate_quality import evaluate_quality
 
@@ -192,7 +192,7 @@ def losses(
     out: Annotated[Path, typer.Option(help=f"Folder for {LOSSES}, or a PNG file.")] = OUT,
 ) -> None:
     """Draws the loss curves of several training runs in one figure."""
-    from training.run.loss_curves import plot_runs
+    from difuso.training.run.loss_curves import plot_runs
 
     if not out.suffix:  # a folder, as --out of the other commands
         out /= LOSSES
@@ -217,7 +217,7 @@ def bpd(
     out: Annotated[Path, typer.Option(help="Folder for bpd.json and bpd.png.")] = OUT,
 ) -> None:
     """Computes the variational bound of images and its parts, in bits per dimension."""
-    from worker.settings import WorkerSettings
+    from difuso.worker.settings import WorkerSettings
 
     from .evaluate_bpd import evaluate_bpd
 
@@ -244,7 +244,7 @@ def _image_sources(
     server: str | None = None,
     precision: Precision | None = None,
 ) -> ImageSources:
-    from worker.settings import WorkerSettings
+    from difuso.worker.settings import WorkerSettings
 
     from ..drawing.image_sources import ImageSources
     from ..drawing.places import find_drawing_model

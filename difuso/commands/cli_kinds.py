@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from pydantic import Field
 
-from jobs.kinds import KINDS
-from jobs.kinds.base import Kind
-from jobs.kinds.generate import KIND as GENERATE
-from jobs.kinds.generate import GenerateQuery
-from jobs.params import MAX_IMAGES
-from jobs.queries import SamplingQuery
+from difuso.jobs.kinds import KINDS
+from difuso.jobs.kinds.base import Kind
+from difuso.jobs.kinds.generate import KIND as GENERATE
+from difuso.jobs.kinds.generate import GenerateQuery
+from difuso.jobs.params import MAX_IMAGES
+from difuso.jobs.queries import SamplingQuery
 
 from ..errors import UserError
 from ..logs import log_lines
@@ -132,7 +132,7 @@ def run(request: "Request", *, out: Path, server: str | None, models_dir: Path |
 
     Raises UserError if the images cannot be made, or there is no place for them.
     """
-    from worker.settings import WorkerSettings
+    from difuso.worker.settings import WorkerSettings
 
     from ..drawing.sampling import NPZ, make_images
 
@@ -155,7 +155,7 @@ def run(request: "Request", *, out: Path, server: str | None, models_dir: Path |
 
 def _price(request: "Request", *, server: str | None, models_dir: Path | None) -> str:
     """Returns what a job takes, in a sentence; only a server knows how long it would take."""
-    from worker.settings import WorkerSettings
+    from difuso.worker.settings import WorkerSettings
 
     if server is None:
         from ..drawing.sampling import read_job

@@ -6,13 +6,13 @@ from typing import Any
 
 import typer
 
-from evaluation.bits_per_dimension import plot_vlb, summary, variational_bound
-from evaluation.real_images import real_images
-from model import Checkpoint, load_checkpoint
-from model.likelihood import Vlb
-from model.plans.spacing import visit_levels
-from worker.settings import WorkerSettings
-from worker.stepping.runner import pick_device
+from difuso.evaluation.bits_per_dimension import plot_vlb, summary, variational_bound
+from difuso.evaluation.real_images import real_images
+from difuso.model import Checkpoint, load_checkpoint
+from difuso.model.likelihood import Vlb
+from difuso.model.plans.spacing import visit_levels
+from difuso.worker.settings import WorkerSettings
+from difuso.worker.stepping.runner import pick_device
 
 from ..errors import UserError, user_errors
 from ..models_folder import find_model

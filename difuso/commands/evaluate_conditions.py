@@ -9,11 +9,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from evaluation.judge import Answers, Share, choose_rows, is_there, judged, share_there, train_judge
-from model.conditions import Choice, Conditions
-from model.images import from_levels
-from training.recipe_reading import load_recipe
-from training.run.journal import tile_images
+from difuso.evaluation.judge import Answers, Share, choose_rows, is_there, judged, share_there, train_judge
+from difuso.model.conditions import Choice, Conditions
+from difuso.model.images import from_levels
+from difuso.training.recipe_reading import load_recipe
+from difuso.training.run.journal import tile_images
 
 from ..drawing.image_sources import ImageSources
 from ..drawing.real_conditions import LABEL, conditions_of, passing_folder, real_images_of

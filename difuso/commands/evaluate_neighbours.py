@@ -10,16 +10,16 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from evaluation.features import EfficientNetLite0, FeatureArray
-from evaluation.image_sets import from_path
-from evaluation.neighbours import CHANCE, FEATURES, PIXELS, PLANTED, SHOWN, Neighbours, Search, find_neighbours
-from evaluation.real_images import names_recipe, training_images
-from model.images import from_levels
-from training.data.images import ImageArray
-from training.data.symmetries import shown
-from training.recipe_reading import load_recipe
-from training.run.journal import tile_images
-from worker.stepping.runner import pick_device
+from difuso.evaluation.features import EfficientNetLite0, FeatureArray
+from difuso.evaluation.image_sets import from_path
+from difuso.evaluation.neighbours import CHANCE, FEATURES, PIXELS, PLANTED, SHOWN, Neighbours, Search, find_neighbours
+from difuso.evaluation.real_images import names_recipe, training_images
+from difuso.model.images import from_levels
+from difuso.training.data.images import ImageArray
+from difuso.training.data.symmetries import shown
+from difuso.training.recipe_reading import load_recipe
+from difuso.training.run.journal import tile_images
+from difuso.worker.stepping.runner import pick_device
 
 from ..drawing.image_sources import ImageSources
 from ..errors import UserError, user_errors

@@ -11,17 +11,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from evaluation.features import EfficientNetLite0, Extractor
-from evaluation.figures import Quality, cells, evaluate, headings, notes, title, to_json, to_markdown
-from evaluation.image_sets import Half, ImageSet, from_array, from_path
-from evaluation.inception import InceptionV3, read_weights
-from evaluation.judge import complete_rows
-from evaluation.plots import plot_quality
-from evaluation.real_images import FACES, names_recipe, real_images
-from evaluation.reference import read_reference
-from model.shape import Shape
-from training.recipe_reading import load_recipe
-from worker.stepping.runner import pick_device
+from difuso.evaluation.features import EfficientNetLite0, Extractor
+from difuso.evaluation.figures import Quality, cells, evaluate, headings, notes, title, to_json, to_markdown
+from difuso.evaluation.image_sets import Half, ImageSet, from_array, from_path
+from difuso.evaluation.inception import InceptionV3, read_weights
+from difuso.evaluation.judge import complete_rows
+from difuso.evaluation.plots import plot_quality
+from difuso.evaluation.real_images import FACES, names_recipe, real_images
+from difuso.evaluation.reference import read_reference
+from difuso.model.shape import Shape
+from difuso.training.recipe_reading import load_recipe
+from difuso.worker.stepping.runner import pick_device
 
 from ..drawing.image_sources import RUN, ImageSources
 from ..drawing.real_conditions import ImageConditions, conditions_of, passing_folder, real_images_of

@@ -8,13 +8,13 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from jobs.queries import SamplingQuery
-from model import Checkpoint
-from model.folders.config import Precision
-from training.data.images import ImageArray
-from worker.engine.models import make_runner
-from worker.settings import WorkerSettings
-from worker.stepping.runner import Runner, pick_device
+from difuso.jobs.queries import SamplingQuery
+from difuso.model import Checkpoint
+from difuso.model.folders.config import Precision
+from difuso.training.data.images import ImageArray
+from difuso.worker.engine.models import make_runner
+from difuso.worker.settings import WorkerSettings
+from difuso.worker.stepping.runner import Runner, pick_device
 
 from ..drawing.drawing import model_of
 from ..drawing.sampled_images import SampledImages
@@ -65,8 +65,8 @@ def compare_formats(checkpoint: Checkpoint, *, precision: Precision, images: int
 
 
 def _kernel_distances(before: ImageArray, after: ImageArray) -> str:
-    from evaluation.distances import kernel_distance
-    from evaluation.features import EfficientNetLite0
+    from difuso.evaluation.distances import kernel_distance
+    from difuso.evaluation.features import EfficientNetLite0
 
     extractor, half = EfficientNetLite0(), len(before) // 2
     first, second, other = (extractor(each).pooled for each in (before[:half], before[half:], after[half:]))

@@ -45,7 +45,7 @@ def verify(
     models_dir: ModelsDir = None,
 ) -> None:
     """Makes a picture again and compares. The exit status is 0 if they are equal, 1 if not, 2 if it is impossible."""
-    from worker.settings import WorkerSettings
+    from difuso.worker.settings import WorkerSettings
 
     log_lines("verify", level="warning")
     try:

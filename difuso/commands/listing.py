@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jobs.catalog import Catalog, read_catalog
-from jobs.places import CHECKPOINTS, SHIPPED
-from model.errors import reason_of
-from worker.settings import WorkerSettings
+from difuso.jobs.catalog import Catalog, read_catalog
+from difuso.jobs.places import CHECKPOINTS, SHIPPED
+from difuso.model.errors import reason_of
+from difuso.worker.settings import WorkerSettings
 
 from ..models_folder import no_model
 from ..options import ModelsDir, read_settings
@@ -46,7 +46,7 @@ def models(
 
 def _damaged(settings: WorkerSettings, catalog: Catalog) -> dict[str, str]:
     """Loads the models of a folder, which takes long; returns the name and reason of each that cannot be served."""
-    from model import load_checkpoint
+    from difuso.model import load_checkpoint
 
     reasons: dict[str, str] = {}
     for model in (each for versions in catalog.versions.values() for each in versions):

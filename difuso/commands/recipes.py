@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
-from model.png import PNG_KEY
+from difuso.model.png import PNG_KEY
 
 from ..errors import UserError
 

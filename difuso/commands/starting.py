@@ -9,8 +9,6 @@ from typing import Annotated
 
 import typer
 
-from model.foreign.names import check_package
-
 from ..errors import UserError
 
 STARTER, SUFFIX = files("difuso").joinpath("starter"), ".txt"  # which hides the files from checks of our own code
@@ -22,10 +20,6 @@ def init(
     """Writes a folder with a network, a source of images, a recipe and a test of your own, to begin with."""
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name) or keyword.iskeyword(name):
         raise UserError(f"NAME is that of a Python module: small letters, digits and _, a letter first, not {name!r}")
-    try:
-        check_package(name)
-    except ValueError as error:
-        raise UserError(f"{name} is a package of difuso: choose another name") from error
     if Path(name).exists():
         raise UserError(f"{name} exists already: choose another name, or delete it")
     if find_spec(name) is not None:

@@ -11,14 +11,14 @@ from pathlib import Path
 import typer
 from torch import OutOfMemoryError
 
-from training.data.images import ImageArray
-from training.recipe import Recipe
-from training.recipe_reading import load_recipe
-from training.run.dry_run import dry_run
-from training.run.outcomes import Distance
-from training.run.run import train
-from worker.settings import WorkerSettings
-from worker.stepping.runner import pick_device
+from difuso.training.data.images import ImageArray
+from difuso.training.recipe import Recipe
+from difuso.training.recipe_reading import load_recipe
+from difuso.training.run.dry_run import dry_run
+from difuso.training.run.outcomes import Distance
+from difuso.training.run.run import train
+from difuso.worker.settings import WorkerSettings
+from difuso.worker.stepping.runner import pick_device
 
 from ..build_cache import keep_builds_private
 from ..errors import UserError, user_errors
@@ -53,7 +53,7 @@ def _load(name: str, changes: Sequence[str], settings: WorkerSettings) -> Recipe
 
 
 def _kid_on(device: str) -> Callable[[ImageArray], Distance]:
-    from evaluation.distances import kid_from  # which needs more than training does
+    from difuso.evaluation.distances import kid_from  # which needs more than training does
 
     return partial(kid_from, device=device)
 

@@ -14,17 +14,17 @@ import typer
 from PIL import Image
 from pydantic import BaseModel, ValidationError
 
-from jobs.contract import Job
-from jobs.errors import ImageRefused, JobUnreadable
-from jobs.image_recipe import job_of
-from jobs.images.arrays import SentImage
-from jobs.images.containers import strip
-from jobs.images.fitting import FittedImage, How, fit, fit_mask
-from jobs.kinds.base import fit_of
-from model.folders.config import ModelConfig, Precision
-from model.shape import Shape
-from worker.settings import WorkerSettings
-from worker.stepping.runner import Runner
+from difuso.jobs.contract import Job
+from difuso.jobs.errors import ImageRefused, JobUnreadable
+from difuso.jobs.image_recipe import job_of
+from difuso.jobs.images.arrays import SentImage
+from difuso.jobs.images.containers import strip
+from difuso.jobs.images.fitting import FittedImage, How, fit, fit_mask
+from difuso.jobs.kinds.base import fit_of
+from difuso.model.folders.config import ModelConfig, Precision
+from difuso.model.shape import Shape
+from difuso.worker.settings import WorkerSettings
+from difuso.worker.stepping.runner import Runner
 
 from ..drawing.drawing import load_model, runner_of
 from ..drawing.sampling import draw, open_image, slots_of

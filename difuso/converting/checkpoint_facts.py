@@ -5,10 +5,10 @@ import json
 from pathlib import Path
 from typing import TypeVar
 
-from model.folders.files import read_json
-from model.folders.parsing import parse
-from model.formats.facts import EDMFacts, Facts, GuidedFacts, LucidFacts
-from model.formats.released import RELEASED
+from difuso.model.folders.files import read_json
+from difuso.model.folders.parsing import parse
+from difuso.model.formats.facts import EDMFacts, Facts, GuidedFacts, LucidFacts
+from difuso.model.formats.released import RELEASED
 
 from ..errors import UserError
 

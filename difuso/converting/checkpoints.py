@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from model import Checkpoint, ModelConfig, load_checkpoint, save_checkpoint
-from model.folders.config_json import config_from_json, config_to_json
-from model.folders.files import file_sha256
-from model.folders.folder import read_safetensors
-from model.formats import dome, edm, edm2, guided, jit, lucid, pesser, score_sde
-from model.formats.diffusers.config import WEIGHTS, is_diffusers, read_diffusers_config
-from model.formats.diffusers.pipeline import write_diffusers
-from model.formats.diffusers.weights import weights_from_diffusers
-from model.formats.facts import (
+from difuso.model import Checkpoint, ModelConfig, load_checkpoint, save_checkpoint
+from difuso.model.folders.config_json import config_from_json, config_to_json
+from difuso.model.folders.files import file_sha256
+from difuso.model.folders.folder import read_safetensors
+from difuso.model.formats import dome, edm, edm2, guided, jit, lucid, pesser, score_sde
+from difuso.model.formats.diffusers.config import WEIGHTS, is_diffusers, read_diffusers_config
+from difuso.model.formats.diffusers.pipeline import write_diffusers
+from difuso.model.formats.diffusers.weights import weights_from_diffusers
+from difuso.model.formats.facts import (
     ClassifierFacts,
     DomeFacts,
     EDMFacts,
@@ -29,11 +29,11 @@ from model.formats.facts import (
     ScoreSDEFacts,
     schedule_of,
 )
-from model.formats.layouts import Layout, layout_of
-from model.formats.pickles import read_content, read_pickle
-from model.guidance import Guidance
-from model.networks.build import build_network
-from model.networks.configs import UNetConfig
+from difuso.model.formats.layouts import Layout, layout_of
+from difuso.model.formats.pickles import read_content, read_pickle
+from difuso.model.guidance import Guidance
+from difuso.model.networks.build import build_network
+from difuso.model.networks.configs import UNetConfig
 
 from ..errors import UserError
 from .checkpoint_facts import find_facts

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from jobs.params import MODEL_NAME
+from difuso.jobs.params import MODEL_NAME
 
 from ..errors import UserError
 
 if TYPE_CHECKING:
-    from model import Checkpoint
+    from difuso.model import Checkpoint
 
 
 def name_from(text: str) -> str:

@@ -7,15 +7,15 @@ from typing import Any
 import typer
 from torch import Tensor, nn
 
-from model.checkpoint import check_shapes
-from model.conditions import listed
-from model.errors import CheckpointError
-from model.folders.config import ModelConfig
-from model.folders.config_json import config_from_json
-from model.folders.files import read_json
-from model.foreign.config import check_networks
-from model.networks.build import build_network
-from model.networks.configs import kind_of
+from difuso.model.checkpoint import check_shapes
+from difuso.model.conditions import listed
+from difuso.model.errors import CheckpointError
+from difuso.model.folders.config import ModelConfig
+from difuso.model.folders.config_json import config_from_json
+from difuso.model.folders.files import read_json
+from difuso.model.foreign.config import check_networks
+from difuso.model.networks.build import build_network
+from difuso.model.networks.configs import kind_of
 
 from ..errors import UserError
 

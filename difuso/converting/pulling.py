@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.places import CHECKPOINTS
-from model.folders.files import CARD
-from model.formats.diffusers.config import (
+from difuso.jobs.places import CHECKPOINTS
+from difuso.model.folders.files import CARD
+from difuso.model.formats.diffusers.config import (
     CONFIG,
     INDEX,
     SCHEDULER,
@@ -33,7 +33,7 @@ from ..terminal import printable
 from .new_models import check_name, name_from, print_summary
 
 if TYPE_CHECKING:
-    from model import Checkpoint
+    from difuso.model import Checkpoint
 
 SMALL = (INDEX, CONFIG, SCHEDULER, f"unet/{CONFIG}", f"scheduler/{SCHEDULER}", CARD)
 
@@ -80,8 +80,8 @@ def _find_weights(repository: str, snapshot: Path) -> str:
 
 def _install(snapshot: Path, files: Sequence[str], out: Path) -> Checkpoint:
     """Copies those of these files that exist, loads the copy, and renames it to `out` if it can be served."""
-    from model import load_checkpoint  # torch, for which a refusal before should not wait
-    from model.folders.folder import new_folder
+    from difuso.model import load_checkpoint  # torch, for which a refusal before should not wait
+    from difuso.model.folders.folder import new_folder
 
     with new_folder(out) as fresh:
         for file in files:

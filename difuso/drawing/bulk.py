@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jobs.conditions import read_values
-from jobs.images.npz import IMAGES, LABELS, NpzWriter, pixels_of
-from jobs.params import MAX_SEED, SamplingParams
-from jobs.per_image import classes_of, draw_seed, image_count, label_in_turn, one_or_several
-from jobs.queries import SamplingQuery
-from jobs.store.local_files import temporary_file
+from difuso.jobs.conditions import read_values
+from difuso.jobs.images.npz import IMAGES, LABELS, NpzWriter, pixels_of
+from difuso.jobs.params import MAX_SEED, SamplingParams
+from difuso.jobs.per_image import classes_of, draw_seed, image_count, label_in_turn, one_or_several
+from difuso.jobs.queries import SamplingQuery
+from difuso.jobs.store.local_files import temporary_file
 
 from ..errors import UserError, user_errors
 from ..progress import progress, title_of

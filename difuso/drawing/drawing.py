@@ -8,24 +8,24 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from jobs.catalog import ModelInfo
-from jobs.contract import new_job
-from jobs.defaults import fill_in
-from jobs.examples import fill_in_conditions
-from jobs.kinds.base import Prepared
-from jobs.kinds.generate import Generation
-from jobs.params import MAX_IMAGES, SamplingParams
-from jobs.queries import SamplingQuery
-from model.conditions import Conditions
-from model.folders.config import Precision, SamplerDefaults
-from model.shape import Shape
-from worker.settings import WorkerSettings
+from difuso.jobs.catalog import ModelInfo
+from difuso.jobs.contract import new_job
+from difuso.jobs.defaults import fill_in
+from difuso.jobs.examples import fill_in_conditions
+from difuso.jobs.kinds.base import Prepared
+from difuso.jobs.kinds.generate import Generation
+from difuso.jobs.params import MAX_IMAGES, SamplingParams
+from difuso.jobs.queries import SamplingQuery
+from difuso.model.conditions import Conditions
+from difuso.model.folders.config import Precision, SamplerDefaults
+from difuso.model.shape import Shape
+from difuso.worker.settings import WorkerSettings
 
 from ..errors import user_errors
 
 if TYPE_CHECKING:
-    from model.checkpoint import Checkpoint
-    from worker.stepping.runner import Runner
+    from difuso.model.checkpoint import Checkpoint
+    from difuso.worker.stepping.runner import Runner
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class LocalModel(DrawingModel):
         return fill_in(query, self._info, with_examples=True).params
 
     def draw(self, runs: Iterable[SamplingParams], keep: Callable[[int, list[bytes]], None]) -> None:
-        from worker.engine.local import run_jobs
+        from difuso.worker.engine.local import run_jobs
 
         for number, run in enumerate(runs):
             with user_errors(self.name):
@@ -128,7 +128,7 @@ def load_runner(folder: str, settings: WorkerSettings, *, slots: int | None = No
 
 def load_model(folder: str, settings: WorkerSettings) -> Checkpoint:
     """Loads the checkpoint in a folder of the models folder; raises UserError if it cannot be used."""
-    from model import load_checkpoint
+    from difuso.model import load_checkpoint
 
     with user_errors(folder):
         return load_checkpoint(settings.models_dir / folder, networks=settings.networks)
@@ -136,8 +136,8 @@ def load_model(folder: str, settings: WorkerSettings) -> Checkpoint:
 
 def runner_of(checkpoint: Checkpoint, settings: WorkerSettings, *, slots: int | None = None) -> Runner:
     """Makes the runner of a checkpoint as `load_runner` does; raises UserError if the device cannot be used."""
-    from worker.engine.models import make_runner
-    from worker.stepping.runner import pick_device
+    from difuso.worker.engine.models import make_runner
+    from difuso.worker.stepping.runner import pick_device
 
     with user_errors(checkpoint.name):
         return make_runner(checkpoint, settings, device=pick_device(settings.device), slots=slots)

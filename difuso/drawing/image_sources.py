@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.image_sets import ImageSet, from_array, from_path
-from evaluation.real_images import FACES, real_images
-from jobs.queries import SamplingQuery
-from training.data.images import ImageArray
+from difuso.evaluation.image_sets import ImageSet, from_array, from_path
+from difuso.evaluation.real_images import FACES, real_images
+from difuso.jobs.queries import SamplingQuery
+from difuso.training.data.images import ImageArray
 
 from ..errors import UserError, user_errors
 from ..options import checked

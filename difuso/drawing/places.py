@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from model.folders.config import Precision
-from worker.settings import WorkerSettings
+from difuso.model.folders.config import Precision
+from difuso.worker.settings import WorkerSettings
 
 from ..errors import UserError, user_errors
 from ..models_folder import usable_models

@@ -10,11 +10,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.real_images import FACES
-from model.conditions import Value
-from training.data.conditions import by_value, complete_column, some_of, values_at
-from training.data.dataset import Dataset, load, scan
-from training.recipe import Recipe
+from difuso.evaluation.real_images import FACES
+from difuso.model.conditions import Value
+from difuso.training.data.conditions import by_value, complete_column, some_of, values_at
+from difuso.training.data.dataset import Dataset, load, scan
+from difuso.training.recipe import Recipe
 
 LABEL = "label"
 

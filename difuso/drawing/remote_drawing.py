@@ -18,12 +18,12 @@ import httpx
 import numpy as np
 from pydantic import ValidationError
 
-from jobs.conditions import split_image_conditions
-from jobs.contract import URGENCIES
-from jobs.kinds import KINDS
-from jobs.params import SamplingParams
-from jobs.queries import SamplingQuery
-from model.errors import MAX_REASON
+from difuso.jobs.conditions import split_image_conditions
+from difuso.jobs.contract import URGENCIES
+from difuso.jobs.kinds import KINDS
+from difuso.jobs.params import SamplingParams
+from difuso.jobs.queries import SamplingQuery
+from difuso.model.errors import MAX_REASON
 
 from ..client import (
     AsyncClient,

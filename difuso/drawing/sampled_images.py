@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from jobs.params import SamplingParams
-from jobs.per_image import label_in_turn, one_or_several
-from model.conditions import Value
-from training.data.images import ImageArray
+from difuso.jobs.params import SamplingParams
+from difuso.jobs.per_image import label_in_turn, one_or_several
+from difuso.model.conditions import Value
+from difuso.training.data.images import ImageArray
 
 from .drawing import DrawingModel
 

@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from jobs.conditions import split_image_conditions
-from jobs.contract import Job, new_job
-from jobs.errors import ImageRefused
-from jobs.images.arrays import SentImage
-from jobs.images.fitting import FittedImage, read_image
-from jobs.images.npz import Array, encode_npz, pixels_of, with_labels
-from jobs.kinds.base import Draft, Kind, Task
-from jobs.params import SamplingParams
-from jobs.queries import SamplingQuery
-from jobs.store.local_files import temporary_file
-from worker.settings import WorkerSettings
+from difuso.jobs.conditions import split_image_conditions
+from difuso.jobs.contract import Job, new_job
+from difuso.jobs.errors import ImageRefused
+from difuso.jobs.images.arrays import SentImage
+from difuso.jobs.images.fitting import FittedImage, read_image
+from difuso.jobs.images.npz import Array, encode_npz, pixels_of, with_labels
+from difuso.jobs.kinds.base import Draft, Kind, Task
+from difuso.jobs.params import SamplingParams
+from difuso.jobs.queries import SamplingQuery
+from difuso.jobs.store.local_files import temporary_file
+from difuso.worker.settings import WorkerSettings
 
 from ..errors import UserError, user_errors
 from ..models_folder import find_model, usable_models
@@ -32,8 +32,8 @@ from ..progress import progress, title_of
 from .drawing import load_runner
 
 if TYPE_CHECKING:
-    from worker.engine.local import Drawn
-    from worker.stepping.runner import Runner
+    from difuso.worker.engine.local import Drawn
+    from difuso.worker.stepping.runner import Runner
 
 NPZ = ".npz"  # the suffix of a file, where any other name is that of a folder
 
@@ -146,8 +146,8 @@ def draw(runner: Runner, job: Job, sent: Sequence[bytes], upscaler: Runner | Non
 
     The upscaler is the model of the second stage of a cascade.
     """
-    from model.images import from_png
-    from worker.engine.local import run_job
+    from difuso.model.images import from_png
+    from difuso.worker.engine.local import run_job
 
     with progress(title_of(job.model, job.params.seed)) as show:
         for event in run_job(runner, job, [from_png(png) for png in sent], upscaler=upscaler):

@@ -5,12 +5,12 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from jobs.params import MODEL_NAME, SamplingParams
-from model.conditions import Conditions
-from model.folders.config import Precision, SamplerDefaults
-from model.folders.config_json import RESERVED, read_conditions
-from model.folders.version import VERSION
-from model.shape import MAX_CHANNELS, ImageSize, Shape
+from difuso.jobs.params import MODEL_NAME, SamplingParams
+from difuso.model.conditions import Conditions
+from difuso.model.folders.config import Precision, SamplerDefaults
+from difuso.model.folders.config_json import RESERVED, read_conditions
+from difuso.model.folders.version import VERSION
+from difuso.model.shape import MAX_CHANNELS, ImageSize, Shape
 
 
 class ConditionView(BaseModel):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import redis
 
-from jobs.redis.workers import ModelReport, WorkerReport, live_reports
+from difuso.jobs.redis.workers import ModelReport, WorkerReport, live_reports
 
 log = logging.getLogger(__name__)
 

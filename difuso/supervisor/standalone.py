@@ -15,10 +15,10 @@ from itertools import chain
 
 import redis
 
-from app.settings import ApiSettings
+from difuso.app.settings import ApiSettings
+from difuso.jobs.settings import with_password
 from difuso.models_folder import usable_models
-from jobs.settings import with_password
-from worker.settings import EXIT_SECONDS, GIVE_UP_SECONDS, HANG_SECONDS, WorkerSettings
+from difuso.worker.settings import EXIT_SECONDS, GIVE_UP_SECONDS, HANG_SECONDS, WorkerSettings
 
 from .child_processes import ChildProcesses
 from .machine import this_machine

@@ -8,8 +8,8 @@ from multiprocessing import get_context
 import redis
 
 from difuso.errors import UserError, user_errors
-from jobs.errors import StoreUnavailable
-from jobs.store.result_store import ResultStore
+from difuso.jobs.errors import StoreUnavailable
+from difuso.jobs.store.result_store import ResultStore
 
 MAX_PORT = 65535
 
@@ -54,7 +54,7 @@ def check_device(name: str) -> None:
 
 
 def _pick(name: str) -> None:
-    from worker.stepping.runner import pick_device
+    from difuso.worker.stepping.runner import pick_device
 
     pick_device(name)
 

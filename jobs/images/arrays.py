@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from model.shape import MAX_CHANNELS
+from difuso.model.shape import MAX_CHANNELS
 
 from ..errors import BadImage, ImageRefused, ImageTooComplex, ImageTooLarge
 from .npz import IMAGES

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
-from model.shape import Shape
+from difuso.model.shape import Shape
 
 from ..errors import BadImage, ImageRefused
 from .arrays import SentImage, check_size, is_array, read_array

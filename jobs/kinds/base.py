@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
-from model.conditions import Condition, Image, ImageMap, Value
-from model.plans.plan import Plan
-from model.shape import Shape
+from difuso.model.conditions import Condition, Image, ImageMap, Value
+from difuso.model.plans.plan import Plan
+from difuso.model.shape import Shape
 
 from ..cascade import Enlarging
 from ..catalog import Catalog, ModelInfo

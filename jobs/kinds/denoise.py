@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from model.plans.noise_level import GREY_LEVEL, noise_level
+from difuso.model.plans.noise_level import GREY_LEVEL, noise_level
 
 from ..catalog import ModelInfo
 from ..defaults import Filled, fill_in

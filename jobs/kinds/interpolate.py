@@ -7,9 +7,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from model.plans.inversion import make_inversion
-from model.plans.samplers import SAMPLERS
-from model.plans.spacing import KARRAS
+from difuso.model.plans.inversion import make_inversion
+from difuso.model.plans.samplers import SAMPLERS
+from difuso.model.plans.spacing import KARRAS
 
 from ..catalog import ModelInfo
 from ..conditions import Values, check_size, mixed, read_values

@@ -5,8 +5,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from model.plans.settings import RESTORATION_ETA
-from model.shape import Shape
+from difuso.model.plans.settings import RESTORATION_ETA
+from difuso.model.shape import Shape
 
 from ..catalog import ModelInfo
 from ..defaults import fill_in

@@ -69,7 +69,7 @@ class ModelConfig:
         training: how the model was trained; free JSON, for people.
 
     Examples:
-        >>> from model.networks.configs import UNetConfig
+        >>> from difuso.model.networks.configs import UNetConfig
         >>> config = ModelConfig(UNetConfig(), image_size=(32, 48), defaults=SamplerDefaults(sampler="ddim", steps=4))
         >>> tuple(config.shape), len(config.plan(config.schedule.build()))
         ((3, 32, 48), 4)

@@ -12,7 +12,6 @@ from ..errors import CheckpointError
 
 NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 MAX_NAME = 256  # characters
-OURS = ("app", "benchmarks", "difuso", "evaluation", "jobs", "model", "tests", "training", "worker")
 
 
 def is_foreign(name: Any) -> TypeGuard[str]:
@@ -38,26 +37,10 @@ def module_of(name: str) -> str:
 def check_name(name: str) -> None:
     """Checks a name.
 
-    Raises ValueError if it is not `package.module:Name`, or if the package has the name of one of difuso's own.
-
-    Examples:
-        >>> check_name("model.nets:Denoiser")
-        Traceback (most recent call last):
-        ValueError: model is a package of difuso, so no other package of this name can be imported: move your module ...
+    Raises ValueError if it is not `package.module:Name`.
     """
     if len(name) > MAX_NAME or not NAME.fullmatch(name):
         raise ValueError(f"{name[:MAX_NAME]!r} must be package.module:Name, such as mylab.nets:Denoiser")
-    check_package(module_of(name))
-
-
-def check_package(module: str) -> None:
-    """Checks that a module does not lie in a package with the name of one of difuso's own; raises ValueError."""
-    package = module.partition(".")[0]
-    if package in OURS:
-        raise ValueError(
-            f"{package} is a package of difuso, so no other package of this name can be imported: move your module "
-            f"into a package of another name, such as my{package}, and name it my{module}"
-        )
 
 
 def check_allowed(name: str, allowed: Collection[str]) -> None:
@@ -73,7 +56,7 @@ def check_allowed(name: str, allowed: Collection[str]) -> None:
         >>> check_allowed("mylab.nets:Denoiser", {"mylab"})
         >>> check_allowed("mylab2.nets:Denoiser", {"mylab"})
         Traceback (most recent call last):
-        model.errors.CheckpointError: mylab2.nets:Denoiser is code of another package, which is not allowed here: ...
+        difuso.model.errors.CheckpointError: mylab2.nets:Denoiser is code of another package, which is not allowed ...
     """
     module = module_of(name)
     if not any(f"{module}.".startswith(f"{each}.") for each in allowed):

@@ -23,8 +23,8 @@ def to_bfloat16(network: nn.Module) -> None:
     The network's inputs and outputs stay float32. It cannot be trained any more.
 
     Examples:
-        >>> from model.networks.build import build_network
-        >>> from model.networks.configs import UNetConfig
+        >>> from difuso.model.networks.build import build_network
+        >>> from difuso.model.networks.configs import UNetConfig
         >>> network = build_network(UNetConfig(channels=32)).eval()
         >>> to_bfloat16(network)
         >>> network.conv_in.weight.dtype, network.conv_out.weight.dtype

@@ -1,7 +1,7 @@
 """The next version of difuso, as the tests of upgrades have it: its sampler `unipc` is new. It runs like difuso."""
 
 from difuso.__main__ import main
-from jobs import understanding
+from difuso.jobs import understanding
 
 understanding.CONTRACT = 2
 understanding.SINCE = {"sampler unipc": 2}

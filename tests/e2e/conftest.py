@@ -15,13 +15,13 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from selenium import webdriver
 
-from model.checkpoint import load_checkpoint, save_checkpoint
-from model.conditions import Choice, vector_size
-from model.folders.config import SamplerDefaults, ScheduleConfig
-from model.networks.build import build_network
-from model.networks.configs import DiTConfig, UNetConfig
-from model.png import PNG_KEY
-from model.shape import Shape
+from difuso.model.checkpoint import load_checkpoint, save_checkpoint
+from difuso.model.conditions import Choice, vector_size
+from difuso.model.folders.config import SamplerDefaults, ScheduleConfig
+from difuso.model.networks.build import build_network
+from difuso.model.networks.configs import DiTConfig, UNetConfig
+from difuso.model.png import PNG_KEY
+from difuso.model.shape import Shape
 from tests.serving import ENVIRONMENT, Difuso, running
 from tests.small_models import (
     CLASSES,

@@ -23,7 +23,6 @@ from tests.studio import Studio
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("app", "difuso", "evaluation", "jobs", "model", "training", "worker")
 
 SAMPLER = '''"""x' = sqrt(abar') x0: no noise at all."""
 
@@ -72,7 +71,7 @@ KIND = Kind("mirror", "Make mirrored images", MirrorQuery, Mirroring, prepare)
 '''
 WORKER_KIND = '''"""Images from noise that is mirrored."""
 
-from model.noise import draw_noise
+from difuso.model.noise import draw_noise
 
 from .base import JobStart, WorkerKind, generators_of, plan_of, trajectories
 
@@ -92,17 +91,17 @@ KIND = WorkerKind(begin)
 def environment(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Of a difuso that somebody has added to."""
     tree = tmp_path_factory.mktemp("tree")
-    for package in PACKAGES:
-        shutil.copytree(ROOT / package, tree / package, ignore=shutil.ignore_patterns("__pycache__"))
-    registry = tree / "model" / "plans" / "samplers" / "__init__.py"
+    folder = tree / "difuso"
+    shutil.copytree(ROOT / "difuso", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    registry = folder / "model" / "plans" / "samplers" / "__init__.py"
     text = registry.read_text("utf-8")
     registry.write_text(text.replace(ENTRIES, ENTRIES + '    "naive": Sampler("naive"),\n'), "utf-8")
     registry.with_name("naive.py").write_text(SAMPLER, "utf-8")
-    settings, ddim = tree / "model" / "plans" / "settings.py", registry.with_name("ddim.py")
+    settings, ddim = folder / "model" / "plans" / "settings.py", registry.with_name("ddim.py")
     settings.write_text(settings.read_text("utf-8").replace(NEXT, SETTING + NEXT), "utf-8")
     ddim.write_text(ddim.read_text("utf-8").replace(*USE), "utf-8")
-    (tree / "jobs" / "kinds" / "mirror.py").write_text(KIND, "utf-8")
-    (tree / "worker" / "kinds" / "mirror.py").write_text(WORKER_KIND, "utf-8")
+    (folder / "jobs" / "kinds" / "mirror.py").write_text(KIND, "utf-8")
+    (folder / "worker" / "kinds" / "mirror.py").write_text(WORKER_KIND, "utf-8")
     return ENVIRONMENT | {"DIFUSO_MODELS_DIR": str(models_dir), "PYTHONPATH": str(tree)}
 
 
@@ -123,9 +122,9 @@ def test_a_sampler_and_a_setting_are_found_in_plans_in_models_and_on_the_command
     environment: dict[str, str],
 ) -> None:
     code = """
-from model import *
-from model.folders.config import SamplerDefaults
-from model.folders.parsing import parse
+from difuso.model import *
+from difuso.model.folders.config import SamplerDefaults
+from difuso.model.folders.parsing import parse
 print(len(make_plan(NoiseSchedule.linear(), sampler='naive', steps=3)), parse(SamplerDefaults, {'churn': 0.5}).churn)
 try:
     parse(SamplerDefaults, {'churn': 2})

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from difuso import cli
 from difuso.drawing.remote_drawing import served_model
 from difuso.errors import UserError
-from jobs.queries import SamplingQuery
-from model.png import PNG_KEY
+from difuso.jobs.queries import SamplingQuery
+from difuso.model.png import PNG_KEY
 from tests.pictures import saved
 from tests.serving import Difuso
 

@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
-from jobs.model_folders import model_folders
-from model.checkpoint import SUMS, WEIGHTS, file_sha256
+from difuso.jobs.model_folders import model_folders
+from difuso.model.checkpoint import SUMS, WEIGHTS, file_sha256
 from tests.hostile_models import ATTACKS, plant
 from tests.serving import ENVIRONMENT, free_port, running
 from tests.waiting import wait_until

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jobs.moments import film_calls
+from difuso.jobs.moments import film_calls
 from tests.pictures import saved
 
 pytestmark = pytest.mark.timeout(180)

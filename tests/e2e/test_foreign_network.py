@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from difuso import cli
-from model.conditions import Number, Vector
+from difuso.model.conditions import Number, Vector
 from tests.forking import Command
 from tests.serving import ENVIRONMENT, Difuso, running
 from tests.strangers import CANARY, CLASSES, PACKAGE, change, on_the_path, save_model, write_package

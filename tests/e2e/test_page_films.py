@@ -12,7 +12,7 @@ from selenium.webdriver import ActionChains
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
-from jobs.moments import film_size
+from difuso.jobs.moments import film_size
 from tests.studio import Studio, at_both_widths
 from tests.waiting import wait_until
 

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from selenium.webdriver.common.keys import Keys
 
-from model.noise import draw_noise, image_generator, q_sample
-from model.plans.schedule import NoiseSchedule
+from difuso.model.noise import draw_noise, image_generator, q_sample
+from difuso.model.plans.schedule import NoiseSchedule
 from tests.studio import Studio, at_both_widths
 from tests.waiting import wait_until
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from selenium import webdriver
 
-from app.settings import ApiSettings
+from difuso.app.settings import ApiSettings
 from tests.app_server import FakeWorker, running
 from tests.serving import Difuso
 from tests.studio import Studio

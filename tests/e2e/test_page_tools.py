@@ -16,8 +16,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
-from jobs.images.fitting import fit, read_image
-from model.shape import Shape
+from difuso.jobs.images.fitting import fit, read_image
+from difuso.model.shape import Shape
 from tests.studio import Studio, at_both_widths
 from tests.waiting import wait_until
 

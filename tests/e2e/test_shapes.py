@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from app.encoders import SHEET_GAP
 from difuso import Client, cli
+from difuso.app.encoders import SHEET_GAP
 from difuso.client import DifusoError
 from difuso.errors import UserError
-from model.plans.samplers import SAMPLERS
+from difuso.model.plans.samplers import SAMPLERS
 from tests.pictures import saved
 from tests.serving import Difuso
 

@@ -14,8 +14,8 @@ import httpx
 import pytest
 from PIL import Image
 
-from jobs.cascade import Enlarging, enlarging_seed
-from jobs.kinds.generate import Generation
+from difuso.jobs.cascade import Enlarging, enlarging_seed
+from difuso.jobs.kinds.generate import Generation
 from tests.pictures import saved
 from tests.waiting import wait_until
 from tests.worker_stack import RECOVERY_SECONDS, Stack

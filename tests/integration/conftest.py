@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.settings import ApiSettings
+from difuso.app.settings import ApiSettings
 from tests.app_server import FakeWorker, FrontEnd, running
 from tests.worker_stack import Stack
 

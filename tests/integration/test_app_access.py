@@ -15,8 +15,8 @@ from fastapi import FastAPI
 from prometheus_client import start_http_server
 from starlette.types import Message
 
-from app.main import create_app, serve
-from app.settings import ApiSettings
+from difuso.app.main import create_app, serve
+from difuso.app.settings import ApiSettings
 from tests.app_server import ALICE, BOB, OPERATOR, FakeWorker, keys_file, running
 from tests.serving import free_port
 
@@ -237,8 +237,8 @@ def test_metrics_on_a_port_of_their_own_are_nowhere_else(
     settings = settings.model_copy(update={"api_metrics_port": free_port()})
     apps: list[FastAPI] = []
     servers: list[tuple[WSGIServer, Thread]] = []
-    monkeypatch.setattr("app.main.run", lambda app, **_: apps.append(app))
-    monkeypatch.setattr("app.main.start_http_server", lambda *a, **k: servers.append(start_http_server(*a, **k)))
+    monkeypatch.setattr("difuso.app.main.run", lambda app, **_: apps.append(app))
+    monkeypatch.setattr("difuso.app.main.start_http_server", lambda *a, **k: servers.append(start_http_server(*a, **k)))
     serve(settings)
     (app,), ((server, _),) = apps, servers
     try:

@@ -15,12 +15,12 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from PIL import Image
 
-from app.requests import watching
-from app.settings import ApiSettings
+from difuso.app.requests import watching
+from difuso.app.settings import ApiSettings
 from difuso.client import Client
-from model.checkpoint import save_checkpoint
-from model.conditions import Choice
-from model.networks.configs import UNetConfig
+from difuso.model.checkpoint import save_checkpoint
+from difuso.model.conditions import Choice
+from difuso.model.networks.configs import UNetConfig
 from tests.app_server import FakeWorker
 from tests.pictures import saved
 from tests.small_models import CONDITIONS, NETWORK, checkpoint_of, conditional_checkpoint

@@ -17,8 +17,8 @@ import httpx
 import pytest
 import redis
 
-from app import breaker, main
-from app.settings import ApiSettings
+from difuso.app import breaker, main
+from difuso.app.settings import ApiSettings
 from difuso.supervisor.child_processes import ChildProcesses
 from difuso.supervisor.redis_server import RedisServer
 from tests.app_server import ALICE, BOB, FakeWorker, keys_file, running
@@ -308,12 +308,14 @@ def test_the_process_ends_without_cutting_anybody_off(
         assert process.wait(timeout=25) == 0
 
 
-@pytest.mark.parametrize("place", [pytest.param("app.main.create_app", marks=pytest.mark.slow), "uvicorn.Server.run"])
+@pytest.mark.parametrize(
+    "place", [pytest.param("difuso.app.main.create_app", marks=pytest.mark.slow), "uvicorn.Server.run"]
+)
 def test_a_process_that_has_to_end_before_it_serves_ends_well(place: str, models_dir: Path, tmp_path: Path) -> None:
     code = f"""
 import os, signal
 from unittest.mock import patch
-import app.main, uvicorn
+import difuso.app.main, uvicorn
 from difuso.__main__ import main
 
 whole = {place}
@@ -333,7 +335,7 @@ with patch("{place}", ended):
 def test_a_client_that_dawdles_is_cut_off(
     redis_url: str, models_dir: Path, tmp_path: Path, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from app.http import protocol
+    from difuso.app.http import protocol
 
     monkeypatch.setattr(protocol, "RECEIVE_SECONDS", 0.2)
     settings = ApiSettings(redis_url=redis_url, models_dir=models_dir, store_url=str(tmp_path / "store"))
@@ -349,7 +351,7 @@ def test_a_client_that_dawdles_is_cut_off(
 def test_a_client_that_does_not_read_its_answers_is_cut_off(
     redis_url: str, models_dir: Path, tmp_path: Path, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from app.http import protocol
+    from difuso.app.http import protocol
 
     cut: list[object] = []
     lose = protocol.DeadlineProtocol.connection_lost
@@ -373,7 +375,7 @@ def test_a_client_that_does_not_read_its_answers_is_cut_off(
 def test_a_client_that_reads_slowly_gets_all_of_its_answer(
     redis_url: str, models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from app.http import protocol
+    from difuso.app.http import protocol
 
     monkeypatch.setattr(protocol, "SEND_SECONDS", 0.4)
     monkeypatch.setattr(protocol, "SEND_BYTES", 1)

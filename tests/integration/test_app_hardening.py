@@ -16,9 +16,9 @@ from typing import Any
 import httpx
 import pytest
 
-from app.http import protocol
-from app.settings import ApiSettings
-from jobs.redis.queue import JobQueue
+from difuso.app.http import protocol
+from difuso.app.settings import ApiSettings
+from difuso.jobs.redis.queue import JobQueue
 from tests import app_server
 from tests.app_server import ALICE, BOB, FakeWorker, keys_file, running
 

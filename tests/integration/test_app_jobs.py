@@ -18,12 +18,12 @@ import httpx
 import pytest
 from PIL import Image
 
-from app.requests import render_threads
-from app.settings import ApiSettings
-from jobs.contract import FailureCode
-from jobs.redis.events import preview_channel, status_channel
-from jobs.redis.queue import JobQueue
-from jobs.store.result_store import ResultStore
+from difuso.app.requests import render_threads
+from difuso.app.settings import ApiSettings
+from difuso.jobs.contract import FailureCode
+from difuso.jobs.redis.events import preview_channel, status_channel
+from difuso.jobs.redis.queue import JobQueue
+from difuso.jobs.store.result_store import ResultStore
 from tests.app_server import FakeWorker, running
 from tests.pictures import saved
 from tests.waiting import WaitUntil

@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.settings import ApiSettings
-from jobs.redis.events import status_channel
+from difuso.app.settings import ApiSettings
+from difuso.jobs.redis.events import status_channel
 from tests.app_server import ALICE, BOB, OPERATOR, FakeWorker, key_line, keys_file, running
 from tests.waiting import WaitUntil
 

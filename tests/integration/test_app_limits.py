@@ -15,12 +15,12 @@ from PIL import Image
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from app.settings import ApiSettings
-from jobs.contract import FailureCode, Job
-from jobs.cost import Cost
-from jobs.params import SamplingParams
-from jobs.redis import keys, limits
-from jobs.redis.queue import JobQueue
+from difuso.app.settings import ApiSettings
+from difuso.jobs.contract import FailureCode, Job
+from difuso.jobs.cost import Cost
+from difuso.jobs.params import SamplingParams
+from difuso.jobs.redis import keys, limits
+from difuso.jobs.redis.queue import JobQueue
 from tests.app_server import ALICE, BOB, FakeWorker, keys_file, running
 from tests.pictures import black_png, saved
 from tests.serving import free_port

@@ -11,12 +11,12 @@ from typing import Any
 import httpx
 import pytest
 
-from app.settings import ApiSettings
-from jobs.contract import FailureCode, Job
-from jobs.params import SamplingParams
-from jobs.redis import index, keys
-from jobs.redis.index import Wanted
-from jobs.redis.queue import JobQueue
+from difuso.app.settings import ApiSettings
+from difuso.jobs.contract import FailureCode, Job
+from difuso.jobs.params import SamplingParams
+from difuso.jobs.redis import index, keys
+from difuso.jobs.redis.index import Wanted
+from difuso.jobs.redis.queue import JobQueue
 from tests.app_server import ALICE, BOB, OPERATOR, FakeWorker, keys_file, running
 
 ASYNC = {"Prefer": "respond-async"}

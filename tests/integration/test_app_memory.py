@@ -16,9 +16,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from model.checkpoint import save_checkpoint
-from model.conditions import Vector
-from model.networks.configs import UNetConfig
+from difuso.model.checkpoint import save_checkpoint
+from difuso.model.conditions import Vector
+from difuso.model.networks.configs import UNetConfig
 from tests.forking import Command
 from tests.serving import free_port
 from tests.small_models import NETWORK, checkpoint_of

@@ -9,7 +9,7 @@ from shutil import rmtree
 import httpx
 import pytest
 
-from app.settings import ApiSettings
+from difuso.app.settings import ApiSettings
 from tests.app_server import FakeWorker
 from tests.waiting import wait_until
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.settings import ApiSettings
-from jobs.catalog import read_catalog
-from model.formats.folders import read_config
+from difuso.app.settings import ApiSettings
+from difuso.jobs.catalog import read_catalog
+from difuso.model.formats.folders import read_config
 from tests.app_server import ALICE, keys_file, running
 
 CARD = "# tiny\n\nRandom weights: x\u0302.\n"

@@ -13,10 +13,10 @@ import openapi_spec_validator
 import pytest
 from PIL import Image
 
-from app.http.problems import TYPES
-from app.main import create_app
-from app.settings import ApiSettings
-from jobs.kinds import KINDS
+from difuso.app.http.problems import TYPES
+from difuso.app.main import create_app
+from difuso.app.settings import ApiSettings
+from difuso.jobs.kinds import KINDS
 from tests.app_server import keys_file, running
 from tests.pictures import saved
 

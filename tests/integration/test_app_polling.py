@@ -8,8 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import httpx
 import pytest
 
-from jobs.redis import keys
-from jobs.redis.events import status_channel
+from difuso.jobs.redis import keys
+from difuso.jobs.redis.events import status_channel
 from tests.app_server import FakeWorker
 from tests.waiting import WaitUntil
 

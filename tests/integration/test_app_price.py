@@ -10,8 +10,8 @@ import pytest
 import redis
 from PIL import Image
 
-from app.settings import ApiSettings
-from jobs.redis import keys
+from difuso.app.settings import ApiSettings
+from difuso.jobs.redis import keys
 from tests.app_server import ALICE, BOB, FakeWorker, keys_file, running
 from tests.pictures import saved
 

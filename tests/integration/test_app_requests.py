@@ -12,7 +12,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from app.settings import ApiSettings
+from difuso.app.settings import ApiSettings
 from tests.app_server import FakeWorker
 from tests.pictures import saved
 

@@ -14,9 +14,9 @@ import httpx
 import pytest
 import redis
 
-from app.settings import ApiSettings
-from jobs.catalog import read_catalog
-from jobs.redis.queues import queue_key, queues_of
+from difuso.app.settings import ApiSettings
+from difuso.jobs.catalog import read_catalog
+from difuso.jobs.redis.queues import queue_key, queues_of
 from tests.app_server import ALICE, FakeWorker, keys_file, running
 
 ANSWER_SECONDS = 30  # in which all answers come, and streams of events end

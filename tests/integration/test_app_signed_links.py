@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from app.http.access import signed_path, signer
-from app.http.api_keys import ApiKey
-from app.settings import ApiSettings
+from difuso.app.http.access import signed_path, signer
+from difuso.app.http.api_keys import ApiKey
+from difuso.app.settings import ApiSettings
 from tests.app_server import ALICE, BOB, OPERATOR, FakeWorker, keys_file, running
 
 ASYNC = {"Prefer": "respond-async"}

@@ -13,9 +13,9 @@ import httpx
 import pytest
 import s3fs
 
-from app.settings import ApiSettings
-from jobs.errors import StoreUnavailable
-from jobs.store.result_store import ResultStore
+from difuso.app.settings import ApiSettings
+from difuso.jobs.errors import StoreUnavailable
+from difuso.jobs.store.result_store import ResultStore
 from tests.app_server import running
 from tests.forking import Command
 from tests.pictures import black_png

@@ -17,14 +17,14 @@ from fastapi import FastAPI, Request
 from PIL import Image
 from prometheus_client import CollectorRegistry, generate_latest
 
-from app.http.metrics import Metrics
-from app.http.middleware import RequestMiddleware
-from app.http.problems import install
-from app.requests import uploads
-from app.requests.uploads import Uploads
-from jobs.images.arrays import SentImage
-from jobs.images.fitting import fit, fit_mask, read_image
-from model.shape import Shape
+from difuso.app.http.metrics import Metrics
+from difuso.app.http.middleware import RequestMiddleware
+from difuso.app.http.problems import install
+from difuso.app.requests import uploads
+from difuso.app.requests.uploads import Uploads
+from difuso.jobs.images.arrays import SentImage
+from difuso.jobs.images.fitting import fit, fit_mask, read_image
+from difuso.model.shape import Shape
 from tests.app_server import serving
 from tests.pictures import PNG_MAGIC, header, multipart, saved, with_scans
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from app.settings import ApiSettings
+from difuso.app.settings import ApiSettings
 from tests.app_server import FakeWorker, running
 from tests.pictures import saved
 

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from app.settings import ApiSettings
 from difuso import AsyncClient, Client, cli
+from difuso.app.settings import ApiSettings
 from difuso.client import (
     InvalidRequest,
     JobFailed,
@@ -26,7 +26,7 @@ from difuso.client import (
     Unauthorized,
 )
 from difuso.errors import UserError
-from jobs.contract import FailureCode
+from difuso.jobs.contract import FailureCode
 from tests.app_server import FakeWorker, keys_file, running
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.settings import ApiSettings
 from benchmarks.chaos.disk import SmallDisk
-from jobs.contract import JobState
-from jobs.kinds import KINDS
+from difuso.app.settings import ApiSettings
+from difuso.jobs.contract import JobState
+from difuso.jobs.kinds import KINDS
 from tests.app_server import running
 from tests.pictures import black_png
 from tests.waiting import wait_until

@@ -16,17 +16,17 @@ from rq.job import JobStatus as RqStatus
 from rq.serializers import JSONSerializer
 from rq.utils import now
 
-from jobs.conditions import Values, read_values
-from jobs.contract import Job, JobState
-from jobs.errors import JobNotFound, JobUnreadable, RequestRefused
-from jobs.params import MAX_CONDITION_TEXT, MAX_IMAGES, MAX_SEED, SamplingParams
-from jobs.redis import keys
-from jobs.redis.index import Wanted
-from jobs.redis.job_records import DEATHS, JobRecord
-from jobs.redis.queue import JobQueue
-from jobs.redis.status import needs_uploads
-from jobs.redis.workers import WorkerReport, prune_reports
-from model.conditions import Vector
+from difuso.jobs.conditions import Values, read_values
+from difuso.jobs.contract import Job, JobState
+from difuso.jobs.errors import JobNotFound, JobUnreadable, RequestRefused
+from difuso.jobs.params import MAX_CONDITION_TEXT, MAX_IMAGES, MAX_SEED, SamplingParams
+from difuso.jobs.redis import keys
+from difuso.jobs.redis.index import Wanted
+from difuso.jobs.redis.job_records import DEATHS, JobRecord
+from difuso.jobs.redis.queue import JobQueue
+from difuso.jobs.redis.status import needs_uploads
+from difuso.jobs.redis.workers import WorkerReport, prune_reports
+from difuso.model.conditions import Vector
 
 
 @pytest.fixture

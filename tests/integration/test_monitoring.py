@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from app.settings import ApiSettings
+from difuso.app.settings import ApiSettings
+from difuso.worker.metrics import WorkerMetrics
 from tests.app_server import ALICE, keys_file, running
-from worker.metrics import WorkerMetrics
 
 ROOT = Path(__file__).parents[2]
 DASHBOARD = ROOT / "docker/grafana/dashboards/difuso.json"

@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 
 from difuso.converting.pulling import pull
 from difuso.errors import UserError
-from jobs.catalog import read_catalog
-from model import load_checkpoint
-from model.formats.diffusers.pipeline import write_diffusers
+from difuso.jobs.catalog import read_catalog
+from difuso.model import load_checkpoint
+from difuso.model.formats.diffusers.pipeline import write_diffusers
 from tests.forking import Command
 from tests.hub import COMMIT, Hub, running_hub
 from tests.serving import ENVIRONMENT

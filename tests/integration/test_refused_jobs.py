@@ -14,22 +14,22 @@ from prometheus_client import CollectorRegistry
 from rq import Queue
 from rq.serializers import JSONSerializer
 
-from jobs.contract import Job, JobState
-from jobs.errors import JobUnreadable
-from jobs.params import SamplingParams
-from jobs.redis import keys
-from jobs.redis.events import status_channel
-from jobs.redis.queue import JobQueue
-from jobs.redis.queues import running_key
-from worker.engine.failures import Cancelled
-from worker.engine.held_jobs import Claim
-from worker.engine.models import Models
-from worker.metrics import WorkerMetrics
-from worker.queue.claims import Claims
-from worker.queue.outcomes import Outcomes
-from worker.queue.reporting import Reporter
-from worker.queue.rq_base import RqBase
-from worker.stepping.runner import Runner
+from difuso.jobs.contract import Job, JobState
+from difuso.jobs.errors import JobUnreadable
+from difuso.jobs.params import SamplingParams
+from difuso.jobs.redis import keys
+from difuso.jobs.redis.events import status_channel
+from difuso.jobs.redis.queue import JobQueue
+from difuso.jobs.redis.queues import running_key
+from difuso.worker.engine.failures import Cancelled
+from difuso.worker.engine.held_jobs import Claim
+from difuso.worker.engine.models import Models
+from difuso.worker.metrics import WorkerMetrics
+from difuso.worker.queue.claims import Claims
+from difuso.worker.queue.outcomes import Outcomes
+from difuso.worker.queue.reporting import Reporter
+from difuso.worker.queue.rq_base import RqBase
+from difuso.worker.stepping.runner import Runner
 
 REF = "tiny@"  # of jobs without a version
 QUEUE = keys.QueueName(REF, 1, 3)
@@ -132,7 +132,7 @@ def test_a_job_that_is_cancelled_in_its_queue_has_an_end(client: redis.Redis, he
 def test_the_log_says_whose_work_ended_and_how_much_was_done(
     client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO", "worker.queue.outcomes")
+    caplog.set_level("INFO", "difuso.worker.queue.outcomes")
     worker = Refusals(client)
     job_id = submit(client, owner="alice", request_id="r")
     worker.outcomes.refuse(worker.claim(), JobUnreadable("no such model"))

@@ -10,15 +10,15 @@ from typing import Any
 import httpx
 import pytest
 
-from app.settings import ApiSettings
 from difuso import Client
+from difuso.app.settings import ApiSettings
 from difuso.client import Job
 from difuso.drawing.remote_drawing import IN_FLIGHT, ServedModel, served_model
 from difuso.drawing.served_views import ServedView
 from difuso.errors import UserError
-from jobs.contract import FailureCode
-from jobs.params import SamplingParams
-from jobs.queries import SamplingQuery
+from difuso.jobs.contract import FailureCode
+from difuso.jobs.params import SamplingParams
+from difuso.jobs.queries import SamplingQuery
 from tests.app_server import FakeWorker
 from tests.waiting import WaitUntil
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from model import load_checkpoint, make_plan, networks_of, sample
-from model.images import from_levels
-from model.noise import draw_noise, image_generator
-from model.plans.inversion import make_inversion
-from training.data.faces import draw_face
+from difuso.model import load_checkpoint, make_plan, networks_of, sample
+from difuso.model.images import from_levels
+from difuso.model.noise import draw_noise, image_generator
+from difuso.model.plans.inversion import make_inversion
+from difuso.training.data.faces import draw_face
 
 FACES, STEPS = 64, 25
 

@@ -13,11 +13,11 @@ import pytest
 import s3fs
 from moto.server import ThreadedMotoServer
 
-from app.settings import ApiSettings
-from jobs.contract import ImageFile, Job, Manifest
-from jobs.errors import ResultExpired, StoreUnavailable
-from jobs.params import SamplingParams
-from jobs.store.result_store import ResultStore
+from difuso.app.settings import ApiSettings
+from difuso.jobs.contract import ImageFile, Job, Manifest
+from difuso.jobs.errors import ResultExpired, StoreUnavailable
+from difuso.jobs.params import SamplingParams
+from difuso.jobs.store.result_store import ResultStore
 from tests.app_server import running
 from tests.forking import Command
 from tests.pictures import black_png

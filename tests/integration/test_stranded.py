@@ -12,26 +12,26 @@ import pytest
 import redis
 from rq.registry import StartedJobRegistry
 
-from jobs.cascade import Enlarging
-from jobs.contract import FailureCode, Job, JobState, Progress
-from jobs.errors import JobUnreadable
-from jobs.kinds.generate import Generation
-from jobs.params import SamplingParams
-from jobs.redis import keys
-from jobs.redis.keys import QueueName
-from jobs.redis.queue import JobQueue
-from jobs.redis.queued import drop_unreadable
-from jobs.redis.queues import NAMES, known_queues, queue_key
-from jobs.redis.workers import ModelReport, WorkerReport, publish_report
-from model.folders.version import ref_of
-from worker.engine.models import Models
-from worker.queue import stranded, superseded
-from worker.queue.reporting import Reporter
-from worker.queue.rq_base import RqBase
-from worker.queue.stranded import Stranded
-from worker.queue.superseded import Superseded
-from worker.settings import WorkerSettings
-from worker.stepping.runner import Runner
+from difuso.jobs.cascade import Enlarging
+from difuso.jobs.contract import FailureCode, Job, JobState, Progress
+from difuso.jobs.errors import JobUnreadable
+from difuso.jobs.kinds.generate import Generation
+from difuso.jobs.params import SamplingParams
+from difuso.jobs.redis import keys
+from difuso.jobs.redis.keys import QueueName
+from difuso.jobs.redis.queue import JobQueue
+from difuso.jobs.redis.queued import drop_unreadable
+from difuso.jobs.redis.queues import NAMES, known_queues, queue_key
+from difuso.jobs.redis.workers import ModelReport, WorkerReport, publish_report
+from difuso.model.folders.version import ref_of
+from difuso.worker.engine.models import Models
+from difuso.worker.queue import stranded, superseded
+from difuso.worker.queue.reporting import Reporter
+from difuso.worker.queue.rq_base import RqBase
+from difuso.worker.queue.stranded import Stranded
+from difuso.worker.queue.superseded import Superseded
+from difuso.worker.settings import WorkerSettings
+from difuso.worker.stepping.runner import Runner
 
 GONE, HERE, UP_GONE, UP_HERE = (digit * 64 for digit in "abcd")
 PARAMS = SamplingParams(n=1, steps=10, sampler="ddim", spacing="leading", eta=0, seed=0)
@@ -145,7 +145,7 @@ def test_a_pinned_job_waits_and_then_fails(
     job, now = submit(queue, pinned=True), time.monotonic()
     one = looks(client, version_wait=100)
     for seconds, ended in ((0, 0), (99, 0), (101, 1)):
-        monkeypatch.setattr("worker.queue.stranded.time.monotonic", lambda: now + seconds)  # noqa: B023
+        monkeypatch.setattr("difuso.worker.queue.stranded.time.monotonic", lambda: now + seconds)  # noqa: B023
         assert len(one.look(models_here())) == ended
     status = queue.status(job.id)
     assert (status.state, status.failure) == (JobState.FAILED, FailureCode.VERSION_GONE)

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from model import load_checkpoint
+from difuso.model import load_checkpoint
+from difuso.training.recipe_reading import load_recipe
+from difuso.training.run.run import train
+from difuso.training.run.state import load_state
 from tests.waiting import WaitUntil
-from training.recipe_reading import load_recipe
-from training.run.run import train
-from training.run.state import load_state
 
 TINY = (
     *("image_size=8", "batch_size=8", "precision=float32", "warmup_steps=0", "log_every=1", "defaults.steps=2"),
@@ -111,7 +111,7 @@ LAST_THREADS = """
 import os
 import torch
 from torch import nn
-from training.run.processes import joined
+from difuso.training.run.processes import joined
 
 with joined(torch.device("cpu")) as (processes, _):
     network = nn.parallel.DistributedDataParallel(nn.Linear(2, 2))

@@ -16,24 +16,24 @@ import httpx
 import pytest
 from PIL import Image
 
-from app.settings import ApiSettings
-from jobs import understanding
-from jobs.catalog import read_catalog
-from jobs.contract import FailureCode, JobState
-from jobs.image_recipe import job_of
-from jobs.redis import status
-from jobs.redis.keys import QueueName
-from jobs.redis.queues import known_queues
-from model.checkpoint import load_checkpoint, save_checkpoint
-from model.png import PNG_KEY
+from difuso.app.settings import ApiSettings
+from difuso.jobs import understanding
+from difuso.jobs.catalog import read_catalog
+from difuso.jobs.contract import FailureCode, JobState
+from difuso.jobs.image_recipe import job_of
+from difuso.jobs.redis import status
+from difuso.jobs.redis.keys import QueueName
+from difuso.jobs.redis.queues import known_queues
+from difuso.model.checkpoint import load_checkpoint, save_checkpoint
+from difuso.model.png import PNG_KEY
+from difuso.worker.engine.local import run_jobs
+from difuso.worker.engine.models import make_runner
+from difuso.worker.settings import WorkerSettings
+from difuso.worker.stepping.runner import pick_device
 from tests.app_server import running
 from tests.waiting import wait_until
 from tests.worker_stack import Stack
 from tests.worker_stack import running as is_running
-from worker.engine.local import run_jobs
-from worker.engine.models import make_runner
-from worker.settings import WorkerSettings
-from worker.stepping.runner import pick_device
 
 pytestmark = pytest.mark.timeout(180)
 WAIT = {"Prefer": "wait=60"}
@@ -246,7 +246,7 @@ def test_a_job_of_a_model_that_every_worker_refuses_fails_with_their_reason(
         weights.seek(-1, 2)
         weights.write(b"!")  # one flipped byte
     job_id = fleet.submit()
-    fleet.start_worker(first="import worker.queue.stranded as it; it.REFUSED_SECONDS = 2", models_dir=models)
+    fleet.start_worker(first="import difuso.worker.queue.stranded as it; it.REFUSED_SECONDS = 2", models_dir=models)
     with front_end(redis_url, versions.older, tmp_path) as api:
         wait_until(lambda: fleet.states([job_id]) == {JobState.FAILED}, 60, "the job has failed")
         failure = api.get(f"/jobs/{job_id}").json()["failure"]
@@ -257,8 +257,10 @@ def test_a_job_of_a_model_that_every_worker_refuses_fails_with_their_reason(
 
 
 # Versions of difuso. The newer one has a sampler that the older one lacks.
-NEWER = "from jobs import understanding as it; it.CONTRACT = 2; it.SINCE = {'sampler unipc': 2}"
-OLDER = "from jobs import understanding as it; it.SAMPLERS = {n: s for n, s in it.SAMPLERS.items() if n != 'unipc'}"
+NEWER = "from difuso.jobs import understanding as it; it.CONTRACT = 2; it.SINCE = {'sampler unipc': 2}"
+OLDER = (
+    "from difuso.jobs import understanding as it; it.SAMPLERS = {n: s for n, s in it.SAMPLERS.items() if n != 'unipc'}"
+)
 NEW_FEATURE = {"sampler": "unipc", "steps": 4}
 
 

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import tomllib
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from tests.serving import ENVIRONMENT, executed, running
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[2]
-PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +25,8 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     the dependencies that are installed here."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
-    tops = {name.partition(".")[0] for name in PYPROJECT["tool"]["setuptools"]["packages"]}
-    for name in (*tops, "checkpoints"):
+    linked = [path.name for path in (ROOT / "difuso").iterdir() if path.is_symlink()]
+    for name in ("difuso", *linked, "checkpoints"):
         shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source / name)

@@ -17,22 +17,22 @@ from rq import Queue
 from rq.registry import StartedJobRegistry
 from rq.serializers import JSONSerializer
 
-from jobs.contract import FailureCode, Job, JobState
-from jobs.kinds.denoise import Denoising
-from jobs.params import SamplingParams
-from jobs.redis import keys
-from jobs.redis.index import Wanted
-from model import load_checkpoint, save_checkpoint
+from difuso.jobs.contract import FailureCode, Job, JobState
+from difuso.jobs.kinds.denoise import Denoising
+from difuso.jobs.params import SamplingParams
+from difuso.jobs.redis import keys
+from difuso.jobs.redis.index import Wanted
+from difuso.model import load_checkpoint, save_checkpoint
+from difuso.worker.queue.writers import Writers
 from tests.pictures import black_png, saved
 from tests.waiting import wait_until
 from tests.worker_stack import Stack, running
-from worker.queue.writers import Writers
 
 # A worker that gets SIGTERM while it waits for events, and hears it only when that wait should be over.
 HEARING_LATE = """
 import os, signal, threading, time
-from worker.queue import rq_worker
-from worker.queue.rq_worker import EngineWorker
+from difuso.worker.queue import rq_worker
+from difuso.worker.queue.rq_worker import EngineWorker
 
 rq_worker.POLL_SECONDS = 0.5
 hear, read = EngineWorker.request_stop, EngineWorker._read_inbox

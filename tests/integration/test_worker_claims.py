@@ -18,29 +18,29 @@ from rq.job import Job as RqJob
 from rq.registry import FailedJobRegistry, FinishedJobRegistry, StartedJobRegistry
 from rq.serializers import JSONSerializer
 
-from jobs.contract import Job, JobState
-from jobs.errors import StoreUnavailable
-from jobs.params import SamplingParams
-from jobs.redis import keys
-from jobs.redis.job_records import LONE_RETRIES, MAX_DEATHS, MAX_RETRIES, JobRecord
-from jobs.redis.queue import JobQueue
-from jobs.redis.queues import popped_key, queue_key, running_key
-from jobs.redis.workers import ask_reports, read_reports
-from worker.engine.active import ActiveJob
-from worker.engine.held_jobs import Claim, RunningJob
-from worker.engine.models import Models, Refused
-from worker.metrics import WorkerMetrics
-from worker.queue import recovery
-from worker.queue.claims import Claims
-from worker.queue.job_reading import ModelIsMissing
-from worker.queue.reader_threads import MIN_PUT_OFFS, JobRead, JobReaders
-from worker.queue.recovery import RECOVERY_SECONDS, SILENT_SECONDS, Recovery
-from worker.queue.reporting import Reporter
-from worker.queue.rq_base import RqBase
-from worker.queue.rq_scripts import EXECUTION_TTL, End
-from worker.queue.rq_worker import EngineWorker
-from worker.settings import WorkerSettings
-from worker.stepping.runner import Runner
+from difuso.jobs.contract import Job, JobState
+from difuso.jobs.errors import StoreUnavailable
+from difuso.jobs.params import SamplingParams
+from difuso.jobs.redis import keys
+from difuso.jobs.redis.job_records import LONE_RETRIES, MAX_DEATHS, MAX_RETRIES, JobRecord
+from difuso.jobs.redis.queue import JobQueue
+from difuso.jobs.redis.queues import popped_key, queue_key, running_key
+from difuso.jobs.redis.workers import ask_reports, read_reports
+from difuso.worker.engine.active import ActiveJob
+from difuso.worker.engine.held_jobs import Claim, RunningJob
+from difuso.worker.engine.models import Models, Refused
+from difuso.worker.metrics import WorkerMetrics
+from difuso.worker.queue import recovery
+from difuso.worker.queue.claims import Claims
+from difuso.worker.queue.job_reading import ModelIsMissing
+from difuso.worker.queue.reader_threads import MIN_PUT_OFFS, JobRead, JobReaders
+from difuso.worker.queue.recovery import RECOVERY_SECONDS, SILENT_SECONDS, Recovery
+from difuso.worker.queue.reporting import Reporter
+from difuso.worker.queue.rq_base import RqBase
+from difuso.worker.queue.rq_scripts import EXECUTION_TTL, End
+from difuso.worker.queue.rq_worker import EngineWorker
+from difuso.worker.settings import WorkerSettings
+from difuso.worker.stepping.runner import Runner
 
 REF = "tiny@"  # of jobs without a version
 QUEUE = keys.QueueName(REF, 1, 3)
@@ -707,7 +707,7 @@ def test_a_worker_beside_hundreds_of_folders_of_others_is_seen(client: redis.Red
 def test_all_jobs_count_from_acceptance_to_result(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also those that no request waits for, as the page's and the client's; the alert of slow jobs reads these."""
     registry = CollectorRegistry()
-    monkeypatch.setattr("worker.metrics.time.time", lambda: 20.0)
+    monkeypatch.setattr("difuso.worker.metrics.time.time", lambda: 20.0)
     job = SimpleNamespace(kind="generate", model="tiny", accepted_at=5.0, params=SimpleNamespace(sampler="ddim"))
     active, metrics = SimpleNamespace(claimed_at=7.0, job=job), WorkerMetrics(registry)
     for outcome in ("succeeded", "failed", "cancelled"):

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from difuso.jobs.contract import FailureCode, JobState
+from difuso.jobs.redis import keys
+from difuso.jobs.redis.job_records import MAX_RETRIES
 from difuso.supervisor.child_processes import ChildProcesses
 from difuso.supervisor.redis_server import RedisServer
-from jobs.contract import FailureCode, JobState
-from jobs.redis import keys
-from jobs.redis.job_records import MAX_RETRIES
 from tests.waiting import wait_until
 from tests.worker_stack import RECOVERY_SECONDS, Stack, running
 

@@ -16,9 +16,9 @@ import pytest
 import s3fs
 from PIL import Image
 
-from jobs.contract import JobState
-from jobs.kinds.denoise import Denoising
-from jobs.store.result_store import ResultStore
+from difuso.jobs.contract import JobState
+from difuso.jobs.kinds.denoise import Denoising
+from difuso.jobs.store.result_store import ResultStore
 from tests.pictures import saved
 from tests.waiting import wait_until
 from tests.worker_stack import RECOVERY_SECONDS, Stack, running
@@ -36,8 +36,8 @@ threading.Event().wait()
 HANGING = """
 import threading
 from pathlib import Path
-from worker.queue import watchdog
-from worker.queue.reporting import Reporter
+from difuso.worker.queue import watchdog
+from difuso.worker.queue.reporting import Reporter
 
 watchdog.CALL_SECONDS = 5.0
 
@@ -50,7 +50,7 @@ Reporter.tidy_backlog = hang
 # A worker whose writers find at the first image that the GPU is gone.
 LOSING = """
 import torch
-from worker.engine import results
+from difuso.worker.engine import results
 
 def lose(*arguments, **options):
     raise torch.AcceleratorError("CUDA error: device unavailable")

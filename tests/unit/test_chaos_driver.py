@@ -177,8 +177,8 @@ import os
 import torch
 from pathlib import Path
 from benchmarks.chaos import poison
-from model import load_checkpoint
-from worker.device.calls import by_position
+from difuso.model import load_checkpoint
+from difuso.worker.device.calls import by_position
 
 def status_of(call, name, timestep):
     if (child := os.fork()) == 0:

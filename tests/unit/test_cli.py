@@ -18,11 +18,11 @@ from typer.testing import CliRunner
 
 from difuso import cli
 from difuso.errors import UserError
-from jobs.places import SHIPPED
+from difuso.jobs.places import SHIPPED
 
 if TYPE_CHECKING:
-    from app.settings import ApiSettings
-    from worker.settings import WorkerSettings
+    from difuso.app.settings import ApiSettings
+    from difuso.worker.settings import WorkerSettings
 
 runner = CliRunner()
 
@@ -208,8 +208,8 @@ def test_a_service_gets_the_folder_of_its_option(
         seen.append(settings.models_dir)
         return 0
 
-    monkeypatch.setattr("app.main.serve", serve)
-    monkeypatch.setattr("worker.main.run", serve)
+    monkeypatch.setattr("difuso.app.main.serve", serve)
+    monkeypatch.setattr("difuso.worker.main.run", serve)
     monkeypatch.setattr("difuso.cli.log_lines", lambda *_, **__: None)
     monkeypatch.setenv("DIFUSO_MODELS_DIR", str(tmp_path))
     difuso(command, "--models-dir", str(models_dir))

@@ -17,12 +17,12 @@ from typer.testing import CliRunner
 
 from difuso import cli
 from difuso.errors import UserError
-from model import load_checkpoint, save_checkpoint
-from model.checkpoint import CLASSIFIER, file_sha256
-from model.folders.config import ScheduleConfig
-from model.guidance import Guidance
-from model.networks.build import build_network
-from model.networks.configs import UNetConfig
+from difuso.model import load_checkpoint, save_checkpoint
+from difuso.model.checkpoint import CLASSIFIER, file_sha256
+from difuso.model.folders.config import ScheduleConfig
+from difuso.model.guidance import Guidance
+from difuso.model.networks.build import build_network
+from difuso.model.networks.configs import UNetConfig
 from tests.canary import Canary
 from tests.foreign import noise, reference
 from tests.jit import CLEAN

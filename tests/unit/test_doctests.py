@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 import difuso.client
-import model
+import difuso.model
 
 ROOT = Path(__file__).parents[2]
-PUBLIC = [getattr(package, name) for package in (model, difuso.client) for name in package.__all__]
+PUBLIC = [getattr(package, name) for package in (difuso.model, difuso.client) for name in package.__all__]
 DOCUMENTED = [each for each in PUBLIC if inspect.isclass(each) or inspect.isfunction(each)]
 MODULES = sorted({each.__module__ for each in DOCUMENTED})
 NEED_A_SERVER = {"difuso.client.clients"}
@@ -39,7 +39,7 @@ def test_whatever_is_public_and_not_an_error_has_an_example(public: Any) -> None
 def test_the_readme_draws_images_without_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     blocks = re.findall(r"(?:^    .*\n|^\n)+", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
-    programs = [dedent(block) for block in blocks if "from model import" in block]
+    programs = [dedent(block) for block in blocks if "from difuso.model import" in block]
     assert len(programs) == 2
     for program in programs:
         found: dict[str, Any] = {}

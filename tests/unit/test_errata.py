@@ -10,11 +10,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from model import NoiseSchedule, make_plan
-from model.images import from_levels, to_uint8
-from model.noise import q_sample
-from model.plans.plan import Column, Variance
-from model.plans.schedule import FloatTable
+from difuso.model import NoiseSchedule, make_plan
+from difuso.model.images import from_levels, to_uint8
+from difuso.model.noise import q_sample
+from difuso.model.plans.plan import Column, Variance
+from difuso.model.plans.schedule import FloatTable
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from difuso import cli
 from difuso.errors import UserError
 from difuso.export_edm import export
-from model import load_checkpoint
+from difuso.model import load_checkpoint
 from tests.foreign import reference
 
 pytestmark = pytest.mark.usefixtures("one_thread")

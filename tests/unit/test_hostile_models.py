@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from jobs.catalog import CatalogFollower, read_catalog
-from model import load_checkpoint
-from model.formats.folders import read_config
+from difuso.jobs.catalog import CatalogFollower, read_catalog
+from difuso.model import load_checkpoint
+from difuso.model.formats.folders import read_config
+from difuso.worker.engine.models import load_models
+from difuso.worker.settings import WorkerSettings
 from tests.hostile_models import ATTACKS, Attack, plant
-from worker.engine.models import load_models
-from worker.settings import WorkerSettings
 
 REFUSER = Path(__file__).parents[1] / "hostile_models.py"
 ROOM = 100 << 20  # bytes that refusing a folder may take
@@ -85,8 +85,8 @@ def test_what_nobody_foresaw_ends_neither(
 
         return reader
 
-    monkeypatch.setattr("jobs.catalog.read_config", raising_for_new(read_config))
-    monkeypatch.setattr("worker.engine.models.load_checkpoint", raising_for_new(load_checkpoint))
+    monkeypatch.setattr("difuso.jobs.catalog.read_config", raising_for_new(read_config))
+    monkeypatch.setattr("difuso.worker.engine.models.load_checkpoint", raising_for_new(load_checkpoint))
     catalog = read_catalog(tmp_path)
     served = load_models(WorkerSettings(models_dir=tmp_path, slots=1, device="cpu"))
     reasons = {name: why.reason for name, why in served.refused.items()}

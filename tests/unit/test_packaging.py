@@ -14,34 +14,37 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from jobs.places import SHIPPED
+from difuso.jobs.places import SHIPPED
 
 ROOT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PINS = [
     line for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if not line.startswith("#")
 ]
-PACKAGES = ("app", "difuso", "evaluation", "jobs", "model", "training", "worker")
 
 
 def test_every_package_on_disk_is_in_the_package_list() -> None:
     listed: list[str] = PYPROJECT["tool"]["setuptools"]["packages"]
-    tops = {name.split(".")[0] for name in listed}
-    inits = {path for top in tops for path in (ROOT / top).rglob("__init__.py")}
-    assert sorted(listed) == sorted(".".join(path.parent.relative_to(ROOT).parts) for path in inits)
+    folders = {path.parent for path in files_of_difuso() if path.name == "__init__.py"}
+    assert sorted(listed) == sorted(".".join(folder.relative_to(ROOT).parts) for folder in folders)
 
 
 def test_every_data_file_is_in_the_package_data() -> None:
-    setuptools = PYPROJECT["tool"]["setuptools"]
-    tops = {name.split(".")[0] for name in setuptools["packages"]}
-    found = {path for top in tops for path in (ROOT / top).rglob("*.*") if path.suffix not in (".py", ".pyc")}
+    found = {path for path in files_of_difuso() if path.suffix not in ("", ".py", ".pyc")}
     listed = {
         path
-        for package, patterns in setuptools["package-data"].items()
+        for package, patterns in PYPROJECT["tool"]["setuptools"]["package-data"].items()
         for pattern in patterns
-        for path in (ROOT / package).glob(pattern)
+        for path in ROOT.joinpath(*package.split(".")).glob(pattern)
     }
     assert found == {path for path in listed if SHIPPED not in path.parents}
+
+
+def files_of_difuso() -> set[Path]:
+    """All files of the package, whose folders are links to those beside it; without the model that comes with it."""
+    links = [path for path in (ROOT / "difuso").iterdir() if path.is_symlink()]
+    assert all(link.resolve() == ROOT / link.name for link in links)
+    return {path for top in (ROOT / "difuso", *links) for path in top.rglob("*") if path.is_file()}
 
 
 def test_every_top_level_package_is_held_by_the_import_rules() -> None:
@@ -84,15 +87,15 @@ def test_the_command_line_loads_neither_torch_nor_matplotlib() -> None:
             "client",
             "difuso.cli, difuso.client, difuso.drawing.remote_drawing, difuso.commands.inspecting",
         ),
-        pytest.param("api", "app.main, difuso.supervisor.startup_checks", marks=pytest.mark.slow),
-        pytest.param("worker", "worker.main, difuso.supervisor.startup_checks", marks=pytest.mark.slow),
+        pytest.param("api", "difuso.app.main, difuso.supervisor.startup_checks", marks=pytest.mark.slow),
+        pytest.param("worker", "difuso.worker.main, difuso.supervisor.startup_checks", marks=pytest.mark.slow),
         pytest.param("standalone", "difuso.supervisor.standalone", marks=pytest.mark.slow),
     ],
 )
 def test_what_an_extra_is_for_needs_only_its_packages(extra: str, modules: str) -> None:
     """Who installs it has nothing else; here everything is installed, which would hide what is missing there."""
     code = f"import sys, {modules}; print(*(each.__file__ for each in sys.modules.values() if spec(each)))"
-    code = f"spec = lambda each: each.__name__.partition('.')[0] in {PACKAGES} and each.__file__; {code}"
+    code = f"spec = lambda each: each.__name__.partition('.')[0] == 'difuso' and each.__file__; {code}"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     trees = [ast.parse(Path(path).read_text("utf-8")).body for path in run.stdout.split()]
     statements = [each for body in trees for each in body]
@@ -120,7 +123,7 @@ def test_a_client_brings_neither_server_nor_worker() -> None:
 
 def test_a_wheel_holds_the_model_of_the_clone_by_a_link() -> None:
     """So its weights lie in the repository once."""
-    patterns = PYPROJECT["tool"]["setuptools"]["package-data"]["jobs"]
+    patterns = PYPROJECT["tool"]["setuptools"]["package-data"]["difuso.jobs"]
     (model,) = SHIPPED.iterdir()
     assert model.is_symlink()
     assert model.resolve() == ROOT / "checkpoints" / model.name
@@ -136,10 +139,8 @@ def test_the_version_is_everywhere_the_same() -> None:
 
 
 def test_modules_of_the_working_directory_are_not_taken_for_ours(models_dir: Path, tmp_path: Path) -> None:
-    for package in PACKAGES[2:]:
-        (tmp_path / package).mkdir()
-        (tmp_path / package / "__init__.py").write_text("raise SystemExit('a package of the user')")
-    (tmp_path / "app.py").write_text("raise SystemExit('a module of the user')")
+    for name in ("app", "evaluation", "jobs", "model", "training", "worker"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('a module of the user')")
     command = [sys.executable, "-m", "difuso", "models", "--models-dir", str(models_dir)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

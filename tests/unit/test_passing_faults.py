@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 import pytest
 import safetensors.torch
 
-from jobs.catalog import CatalogFollower, read_catalog
-from model import load_checkpoint
-from model.errors import may_pass
-from model.formats.diffusers.pipeline import write_diffusers
+from difuso.jobs.catalog import CatalogFollower, read_catalog
+from difuso.model import load_checkpoint
+from difuso.model.errors import may_pass
+from difuso.model.formats.diffusers.pipeline import write_diffusers
 
 Read = TypeVar("Read")
 
@@ -54,7 +54,7 @@ def failing_disk(fails: Callable[[Path], bool], number: int) -> Iterator[None]:
         for name in ("open", "stat"):
             patched.setattr(Path, name, guarded(getattr(Path, name), failure))
         vague = FileNotFoundError("No such file or directory")  # what safetensors makes of every failure to open
-        patched.setattr("model.folders.folder.load_file", guarded(safetensors.torch.load_file, vague))
+        patched.setattr("difuso.model.folders.folder.load_file", guarded(safetensors.torch.load_file, vague))
         yield
 
 

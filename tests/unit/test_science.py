@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from model import NoiseSchedule, make_plan
-from model.plans.plan import Column
-from model.plans.spacing import visit_levels
+from difuso.model import NoiseSchedule, make_plan
+from difuso.model.plans.plan import Column
+from difuso.model.plans.spacing import visit_levels
 from tests.oracle import LINEAR, follow, with_slope_weight
 
 PAGE = (Path(__file__).parents[2] / "docs" / "science.md").read_text(encoding="utf-8")

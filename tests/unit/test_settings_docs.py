@@ -8,9 +8,9 @@ from pathlib import Path
 import typer
 from pydantic_settings import BaseSettings
 
-from app.settings import ApiSettings
 from difuso import cli
-from worker.settings import WorkerSettings
+from difuso.app.settings import ApiSettings
+from difuso.worker.settings import WorkerSettings
 
 PROCESSES: dict[str, type[BaseSettings]] = {"api": ApiSettings, "worker": WorkerSettings}
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"

@@ -17,14 +17,14 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
 
-from jobs.contract import Job
-from jobs.params import SamplingParams
-from jobs.tracing import start_tracing
-from worker.engine.active import ActiveJob
-from worker.engine.results import Spent
-from worker.kinds.base import JobStart
-from worker.spans import JobSpans
-from worker.stepping.runner import Runner
+from difuso.jobs.contract import Job
+from difuso.jobs.params import SamplingParams
+from difuso.jobs.tracing import start_tracing
+from difuso.worker.engine.active import ActiveJob
+from difuso.worker.engine.results import Spent
+from difuso.worker.kinds.base import JobStart
+from difuso.worker.spans import JobSpans
+from difuso.worker.stepping.runner import Runner
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
@@ -116,8 +116,8 @@ def test_what_the_environment_says_of_the_service_has_precedence(
 def test_nothing_that_writes_spans_is_loaded_where_no_collector_is_named() -> None:
     # redis-py loads other parts of OpenTelemetry where they are installed.
     code = (
-        "import sys, jobs.tracing, worker.queue.rq_worker;"
-        "assert not jobs.tracing.start_tracing('worker') and jobs.tracing.traceparent() is None;"
+        "import sys, difuso.worker.queue.rq_worker; from difuso.jobs import tracing;"
+        "assert not tracing.start_tracing('worker') and tracing.traceparent() is None;"
         "sys.exit(any(name.startswith(('opentelemetry.sdk.trace', 'opentelemetry.exporter')) for name in sys.modules))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from model.shape import Shape
+from difuso.model.shape import Shape
 
 from ..errors import RecipeError
 from ..recipe import Data

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.network_inputs import Column
+from difuso.model.network_inputs import Column
 
 from .conditions import some_of
 from .dataset import Dataset

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.conditions import Choice, Condition, Conditions, Example, ImageMap, Number, Value, listed
-from model.network_inputs import Column, column
-from model.shape import Shape
+from difuso.model.conditions import Choice, Condition, Conditions, Example, ImageMap, Number, Value, listed
+from difuso.model.network_inputs import Column, column
+from difuso.model.shape import Shape
 
 from ..errors import RecipeError
 from ..recipe import ENLARGED, Recipe

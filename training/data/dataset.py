@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from model.conditions import Value, listed
+from difuso.model.conditions import Value, listed
 
 from ..errors import RecipeError
 from ..recipe import ENLARGED, Recipe

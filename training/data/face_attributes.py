@@ -9,7 +9,7 @@ NONE = "none"
 
 # By attribute and by the name of its choice: the parameters of open-peeps that it means.
 CHOICES: dict[str, dict[str, str]] = tomllib.loads(
-    files("training.data").joinpath("face_attributes.toml").read_text("utf-8")
+    files("difuso.training.data").joinpath("face_attributes.toml").read_text("utf-8")
 )
 ATTRIBUTES = {name: tuple(choices) for name, choices in CHOICES.items()}  # the names of the choices of each attribute
 

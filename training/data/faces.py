@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from model.shape import Shape
+from difuso.model.shape import Shape
 
 from ..recipe import Data
 from .face_attributes import ATTRIBUTES, CHOICES, attributes_of

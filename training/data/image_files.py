@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path, PurePath, PurePosixPath
 from typing import BinaryIO, TypeVar
 
-from model.shape import Shape
+from difuso.model.shape import Shape
 
 from ..errors import RecipeError
 from ..recipe import Data

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from model.shape import Shape
+from difuso.model.shape import Shape
 
 from ..errors import RecipeError
 

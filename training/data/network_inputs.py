@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from model.conditions import Image
-from model.images import from_levels
-from model.network_inputs import Column, augment, inputs_of_columns
+from difuso.model.conditions import Image
+from difuso.model.images import from_levels
+from difuso.model.network_inputs import Column, augment, inputs_of_columns
 
 from ..recipe import ENLARGED, Recipe
 from .batches import Batch

@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from model.shape import Shape
+from difuso.model.shape import Shape
 
 from ..errors import RecipeError
 from ..recipe import Data

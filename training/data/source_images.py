@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from model.folders.parsing import shown
-from model.foreign.code import foreign_code, load
-from model.foreign.names import is_foreign
-from model.shape import Shape
+from difuso.model.folders.parsing import shown
+from difuso.model.foreign.code import foreign_code, load
+from difuso.model.foreign.names import is_foreign
+from difuso.model.shape import Shape
 
 from ..choices import SOURCES
 from ..errors import RecipeError

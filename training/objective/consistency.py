@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from model.plans.samplers import MOST_SIGMA
-from model.plans.schedule import FloatTable, NoiseSchedule
+from difuso.model.plans.samplers import MOST_SIGMA
+from difuso.model.plans.schedule import FloatTable, NoiseSchedule
 
 from ..recipe import Recipe
 from .losses import Losses, Network

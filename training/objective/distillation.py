@@ -11,16 +11,16 @@ from functools import partial
 import torch
 from torch import Generator, Tensor
 
-from model.checkpoint import load_checkpoint
-from model.errors import CheckpointError, PlanError
-from model.folders.config import ModelConfig
-from model.guidance import Guidance, guided_output
-from model.network_inputs import without_optional
-from model.noise import q_sample
-from model.plans.plan import Column, Plan
-from model.plans.schedule import NoiseSchedule
-from model.plans.settings import GUIDANCE
-from model.step import advance
+from difuso.model.checkpoint import load_checkpoint
+from difuso.model.errors import CheckpointError, PlanError
+from difuso.model.folders.config import ModelConfig
+from difuso.model.guidance import Guidance, guided_output
+from difuso.model.network_inputs import without_optional
+from difuso.model.noise import q_sample
+from difuso.model.plans.plan import Column, Plan
+from difuso.model.plans.schedule import NoiseSchedule
+from difuso.model.plans.settings import GUIDANCE
+from difuso.model.step import advance
 
 from ..errors import RecipeError
 from ..recipe import Recipe

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.noise import q_sample
-from model.plans.plan import Prediction, Variance
-from model.plans.schedule import NoiseSchedule
+from difuso.model.noise import q_sample
+from difuso.model.plans.plan import Prediction, Variance
+from difuso.model.plans.schedule import NoiseSchedule
 
 from ..recipe import Recipe
 from .timesteps import DrawTimesteps, timesteps_of

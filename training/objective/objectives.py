@@ -5,10 +5,10 @@ from importlib import import_module
 
 from torch import Tensor
 
-from model.errors import ForeignError
-from model.foreign.code import foreign_code, load
-from model.foreign.names import is_foreign
-from model.plans.schedule import NoiseSchedule
+from difuso.model.errors import ForeignError
+from difuso.model.foreign.code import foreign_code, load
+from difuso.model.foreign.names import is_foreign
+from difuso.model.plans.schedule import NoiseSchedule
 
 from ..choices import LOSSES
 from ..recipe import Recipe

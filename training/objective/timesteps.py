@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import Generator, Tensor
 
-from model.plans.schedule import NoiseSchedule
+from difuso.model.plans.schedule import NoiseSchedule
 
 from ..recipe import Recipe, Timesteps
 

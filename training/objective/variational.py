@@ -5,11 +5,11 @@ import math
 import torch
 from torch import Tensor
 
-from model.likelihood import decoder_bits, kl_bits
-from model.plans.plan import Prediction, Variance
-from model.plans.prediction import x0_from_output
-from model.plans.samplers.ddpm import deviation_at
-from model.plans.schedule import NoiseSchedule
+from difuso.model.likelihood import decoder_bits, kl_bits
+from difuso.model.plans.plan import Prediction, Variance
+from difuso.model.plans.prediction import x0_from_output
+from difuso.model.plans.samplers.ddpm import deviation_at
+from difuso.model.plans.schedule import NoiseSchedule
 
 
 class VariationalTerms:

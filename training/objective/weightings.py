@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from model.plans.prediction import Prediction
-from model.plans.schedule import FloatTable, NoiseSchedule
+from difuso.model.plans.prediction import Prediction
+from difuso.model.plans.schedule import FloatTable, NoiseSchedule
 
 LEAST_SNR = 1e-9  # where nothing of the image is left, so that its logarithm and its reciprocal exist
 

@@ -2,8 +2,8 @@
 
 import torch
 
-from model.conditions import listed
-from model.processor import processor_name
+from difuso.model.conditions import listed
+from difuso.model.processor import processor_name
 
 from .trainer import Trainer
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from torch import nn
 
-from model.checkpoint import CLASSIFIER, load_checkpoint
-from model.errors import CheckpointError
-from model.folders.files import file_sha256
-from model.formats.folders import read_config, weights_of
-from model.networks.classifier import Classifier
+from difuso.model.checkpoint import CLASSIFIER, load_checkpoint
+from difuso.model.errors import CheckpointError
+from difuso.model.folders.files import file_sha256
+from difuso.model.formats.folders import read_config, weights_of
+from difuso.model.networks.classifier import Classifier
 
 from ..errors import RecipeError
 from ..objective.distillation import check_teacher

@@ -13,10 +13,10 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from model.folders.files import LOSSES, SHEET
-from model.images import to_uint8
-from model.png import PNG_KEY
-from model.shape import Shape
+from difuso.model.folders.files import LOSSES, SHEET
+from difuso.model.images import to_uint8
+from difuso.model.png import PNG_KEY
+from difuso.model.shape import Shape
 
 from .loss_curves import METRICS, MOMENTS, plot_run
 

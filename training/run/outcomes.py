@@ -11,19 +11,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from model.checkpoint import load_checkpoint, save_checkpoint
-from model.conditions import Example, ImageMap
-from model.errors import CheckpointError
-from model.folders.config import ModelConfig
-from model.folders.config_json import config_to_json, config_to_text
-from model.folders.files import MAX_FILE
-from model.foreign.config import ForeignConfig
-from model.images import from_levels, to_uint8
-from model.network_inputs import Column, enlarge, inputs_of_columns
-from model.networks.classifier import Classifier
-from model.networks.preconditioned import denoiser_of
-from model.plans.schedule import NoiseSchedule
-from model.sampling import sample
+from difuso.model.checkpoint import load_checkpoint, save_checkpoint
+from difuso.model.conditions import Example, ImageMap
+from difuso.model.errors import CheckpointError
+from difuso.model.folders.config import ModelConfig
+from difuso.model.folders.config_json import config_to_json, config_to_text
+from difuso.model.folders.files import MAX_FILE
+from difuso.model.foreign.config import ForeignConfig
+from difuso.model.images import from_levels, to_uint8
+from difuso.model.network_inputs import Column, enlarge, inputs_of_columns
+from difuso.model.networks.classifier import Classifier
+from difuso.model.networks.preconditioned import denoiser_of
+from difuso.model.plans.schedule import NoiseSchedule
+from difuso.model.sampling import sample
 
 from ..data.conditions import examples_of, some_of, values_at, words
 from ..data.dataset import Dataset

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model.conditions import plane_count, vector_size
-from model.networks.build import build_network
-from model.networks.preconditioned import denoiser_of
+from difuso.model.conditions import plane_count, vector_size
+from difuso.model.networks.build import build_network
+from difuso.model.networks.preconditioned import denoiser_of
 
 from ..data.batches import Batch, Batches
 from ..data.draws import Drawn, Draws

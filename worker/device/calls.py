@@ -5,9 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from model.checkpoint import Checkpoint
-from model.folders.config import ModelConfig
-from model.networks.layers.convolution import pack_convolutions
+from difuso.model.checkpoint import Checkpoint
+from difuso.model.folders.config import ModelConfig
+from difuso.model.networks.layers.convolution import pack_convolutions
 
 from .precision import computing, precision_on, prepare
 

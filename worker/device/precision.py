@@ -7,9 +7,9 @@ from threading import Lock
 import torch
 from torch import nn
 
-from model.folders.config import ModelConfig, Precision
-from model.foreign.config import ForeignConfig
-from model.networks.half import to_bfloat16
+from difuso.model.folders.config import ModelConfig, Precision
+from difuso.model.foreign.config import ForeignConfig
+from difuso.model.networks.half import to_bfloat16
 
 FAST_BFLOAT16 = ("amx_bf16", "bf16", "sve_bf16")  # instructions of x86 and ARM, as PyTorch names them
 _calling = Lock()  # whose holder decides about TF32, which PyTorch allows a whole process or none of it

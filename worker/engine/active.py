@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from jobs.contract import Job
-from jobs.errors import JobUnreadable, RequestRefused
-from jobs.moments import check_trace, kept_calls
+from difuso.jobs.contract import Job
+from difuso.jobs.errors import JobUnreadable, RequestRefused
+from difuso.jobs.moments import check_trace, kept_calls
 
 from ..kinds import WORKER_KINDS
 from ..kinds.base import JobStart

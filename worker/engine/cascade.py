@@ -1,11 +1,11 @@
 """The worker's part of a cascade: the ends of a job's trajectories become the images that others enlarge."""
 
-from jobs.cascade import enlarging_seed
-from jobs.contract import Job
-from jobs.errors import JobUnreadable
-from model.images import from_levels, to_uint8
-from model.noise import draw_noise, image_generator
-from model.transfers import upload
+from difuso.jobs.cascade import enlarging_seed
+from difuso.jobs.contract import Job
+from difuso.jobs.errors import JobUnreadable
+from difuso.model.images import from_levels, to_uint8
+from difuso.model.noise import draw_noise, image_generator
+from difuso.model.transfers import upload
 
 from ..kinds.base import JobStart
 from ..stepping.inputs import enlarged_inputs, inputs_of_image, joined

@@ -3,9 +3,9 @@
 import logging
 from collections.abc import Mapping
 
-from jobs.contract import FailureCode
-from jobs.errors import JobUnreadable, StoreUnavailable
-from model.errors import ForeignError, NonFiniteSample, PlanError
+from difuso.jobs.contract import FailureCode
+from difuso.jobs.errors import JobUnreadable, StoreUnavailable
+from difuso.model.errors import ForeignError, NonFiniteSample, PlanError
 
 log = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
-from jobs.contract import URGENCIES
+from difuso.jobs.contract import URGENCIES
 
 from ..stepping.trajectory import Trajectory
 from .active import ActiveJob

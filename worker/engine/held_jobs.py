@@ -3,8 +3,8 @@
 import uuid
 from dataclasses import dataclass, field
 
-from jobs.redis.job_records import JobRecord
-from jobs.redis.keys import QueueName
+from difuso.jobs.redis.job_records import JobRecord
+from difuso.jobs.redis.keys import QueueName
 
 from .active import ActiveJob
 

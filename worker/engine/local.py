@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from jobs.contract import Job
-from jobs.images.npz import Array
+from difuso.jobs.contract import Job
+from difuso.jobs.images.npz import Array
 
 from ..stepping.runner import Runner
 from .active import ActiveJob, EngineEvent, Finished, activate

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import torch
 
-from jobs.model_folders import Mark, model_marks, newest_first, passed_over
-from model.checkpoint import Checkpoint, load_checkpoint
-from model.errors import ForeignError, ModelError, may_pass, reason_of
-from model.folders.version import model_of, ref_of
-from model.formats.folders import read_config, read_version
+from difuso.jobs.model_folders import Mark, model_marks, newest_first, passed_over
+from difuso.model.checkpoint import Checkpoint, load_checkpoint
+from difuso.model.errors import ForeignError, ModelError, may_pass, reason_of
+from difuso.model.folders.version import model_of, ref_of
+from difuso.model.formats.folders import read_config, read_version
 
 from ..device.core_lending import neighbour_of, own_core
 from ..device.cores import in_a_thread_that_ends

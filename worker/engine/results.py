@@ -13,16 +13,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from jobs.contract import ImageFile, Job, Manifest, Timesteps
-from jobs.image_recipe import recipe
-from jobs.images.npz import Array, encode_npz, packed
-from jobs.moments import film_calls
-from jobs.store.result_store import ResultStore
-from model.errors import NonFiniteSample
-from model.images import to_png, to_uint8
-from model.plans.plan import levels_after
-from model.png import PNG_KEY
-from model.transfers import download
+from difuso.jobs.contract import ImageFile, Job, Manifest, Timesteps
+from difuso.jobs.image_recipe import recipe
+from difuso.jobs.images.npz import Array, encode_npz, packed
+from difuso.jobs.moments import film_calls
+from difuso.jobs.store.result_store import ResultStore
+from difuso.model.errors import NonFiniteSample
+from difuso.model.images import to_png, to_uint8
+from difuso.model.plans.plan import levels_after
+from difuso.model.png import PNG_KEY
+from difuso.model.transfers import download
 
 from ..kinds import WORKER_KINDS
 from ..stepping.runner import Runner

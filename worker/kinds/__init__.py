@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-from jobs.kinds import KINDS
+from difuso.jobs.kinds import KINDS
 
 from .base import WorkerKind
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from jobs.contract import Job
-from jobs.errors import JobUnreadable
-from model.ddrm import Restoration
-from model.noise import image_generator
-from model.plans.plan import Plan
-from model.shape import Shape
-from model.transfers import upload
+from difuso.jobs.contract import Job
+from difuso.jobs.errors import JobUnreadable
+from difuso.model.ddrm import Restoration
+from difuso.model.noise import image_generator
+from difuso.model.plans.plan import Plan
+from difuso.model.shape import Shape
+from difuso.model.transfers import upload
 
 from ..stepping.runner import Runner
 from ..stepping.trajectory import Trajectory

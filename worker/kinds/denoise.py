@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from jobs.contract import Job
-from jobs.kinds.denoise import Denoising
-from model.noise import draw_noise, enter, q_sample
-from model.plans.noise_level import GREY_LEVEL, noise_level
+from difuso.jobs.contract import Job
+from difuso.jobs.kinds.denoise import Denoising
+from difuso.model.noise import draw_noise, enter, q_sample
+from difuso.model.plans.noise_level import GREY_LEVEL, noise_level
 
 from ..stepping.runner import Runner
 from .base import JobStart, WorkerKind, expect, generators_of, plan_of, trajectories

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from jobs.contract import Job
-from model.noise import draw_noise
+from difuso.jobs.contract import Job
+from difuso.model.noise import draw_noise
 
 from ..stepping.runner import Runner
 from .base import JobStart, WorkerKind, generators_of, plan_of, trajectories

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from jobs.contract import Job
-from jobs.kinds.interpolate import Interpolation
-from model.noise import draw_noise, image_generator, mix, slerp
-from model.plans.inversion import make_inversion
+from difuso.jobs.contract import Job
+from difuso.jobs.kinds.interpolate import Interpolation
+from difuso.model.noise import draw_noise, image_generator, mix, slerp
+from difuso.model.plans.inversion import make_inversion
 
 from ..stepping.runner import Runner
 from .base import JobStart, WorkerKind, expect, plan_of, trajectories

@@ -5,12 +5,20 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from jobs.contract import Job
-from jobs.kinds.restore import Restoring
-from model.ddrm import make_restoration
-from model.noise import draw_noise
-from model.operators import Blur, Colorization, Inpainting, Operator, SuperResolution, gaussian_kernel, uniform_kernel
-from model.plans.noise_level import GREY_LEVEL
+from difuso.jobs.contract import Job
+from difuso.jobs.kinds.restore import Restoring
+from difuso.model.ddrm import make_restoration
+from difuso.model.noise import draw_noise
+from difuso.model.operators import (
+    Blur,
+    Colorization,
+    Inpainting,
+    Operator,
+    SuperResolution,
+    gaussian_kernel,
+    uniform_kernel,
+)
+from difuso.model.plans.noise_level import GREY_LEVEL
 
 from ..stepping.runner import Runner
 from .base import JobStart, WorkerKind, expect, generators_of, trajectories

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from jobs.contract import Job
-from jobs.kinds.upscale import Upscaling
-from model.noise import draw_noise
+from difuso.jobs.contract import Job
+from difuso.jobs.kinds.upscale import Upscaling
+from difuso.model.noise import draw_noise
 
 from ..stepping.inputs import enlarged_inputs
 from ..stepping.runner import Runner

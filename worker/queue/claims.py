@@ -8,12 +8,12 @@ from typing import Any
 import redis
 from rq.job import Job as RqJob
 
-from jobs.errors import JobUnreadable
-from jobs.redis import keys
-from jobs.redis.job_records import LONE_RETRIES, JobRecord
-from jobs.redis.keys import QueueName
-from jobs.redis.queued import drop_unreadable
-from jobs.redis.queues import popped_key, queue_key, queues_of
+from difuso.jobs.errors import JobUnreadable
+from difuso.jobs.redis import keys
+from difuso.jobs.redis.job_records import LONE_RETRIES, JobRecord
+from difuso.jobs.redis.keys import QueueName
+from difuso.jobs.redis.queued import drop_unreadable
+from difuso.jobs.redis.queues import popped_key, queue_key, queues_of
 
 from ..engine.active import ActiveJob
 from ..engine.held_jobs import Claim

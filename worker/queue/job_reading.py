@@ -5,12 +5,12 @@ import re
 
 from torch import Tensor
 
-from jobs.contract import TASK, Job
-from jobs.errors import JobUnreadable
-from jobs.redis.job_records import JobRecord
-from jobs.store.result_store import ResultStore
-from model.conditions import SHA256
-from model.images import from_png
+from difuso.jobs.contract import TASK, Job
+from difuso.jobs.errors import JobUnreadable
+from difuso.jobs.redis.job_records import JobRecord
+from difuso.jobs.store.result_store import ResultStore
+from difuso.model.conditions import SHA256
+from difuso.model.images import from_png
 
 from ..engine.active import ActiveJob, activate
 from ..engine.models import Models

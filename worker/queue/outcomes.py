@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from jobs.contract import FailureCode, Job, JobState, Progress
-from jobs.redis.job_records import JobRecord
+from difuso.jobs.contract import FailureCode, Job, JobState, Progress
+from difuso.jobs.redis.job_records import JobRecord
 
 from ..engine.active import Finished
 from ..engine.failures import Cancelled, failure_code

@@ -13,11 +13,11 @@ from functools import partial
 import torch
 from rq.job import Job as RqJob
 
-from jobs.contract import Job
-from jobs.errors import StoreUnavailable
-from jobs.redis import keys
-from jobs.redis.job_records import PUT_OFF_AT, PUT_OFFS
-from jobs.store.result_store import ResultStore
+from difuso.jobs.contract import Job
+from difuso.jobs.errors import StoreUnavailable
+from difuso.jobs.redis import keys
+from difuso.jobs.redis.job_records import PUT_OFF_AT, PUT_OFFS
+from difuso.jobs.store.result_store import ResultStore
 
 from ..device.cores import use_one_core
 from ..engine.active import ActiveJob

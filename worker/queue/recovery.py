@@ -12,10 +12,10 @@ from collections.abc import Sequence
 
 import redis
 
-from jobs.contract import JOB_ID
-from jobs.redis.job_records import JobRecord
-from jobs.redis.keys import QueueName
-from jobs.redis.queues import popped_key, queue_key, running_key
+from difuso.jobs.contract import JOB_ID
+from difuso.jobs.redis.job_records import JobRecord
+from difuso.jobs.redis.keys import QueueName
+from difuso.jobs.redis.queues import popped_key, queue_key, running_key
 
 from . import rq_scripts
 from .rq_scripts import EXECUTION_TTL

@@ -9,16 +9,16 @@ from typing import Any
 import redis
 from rq.job import Job as RqJob
 
-from jobs.contract import FailureCode, JobState, Progress
-from jobs.kinds import KINDS
-from jobs.redis import keys
-from jobs.redis.events import Ending, preview_channel, status_channel
-from jobs.redis.index import enter
-from jobs.redis.queue import wake
-from jobs.redis.queues import known_queues
-from jobs.redis.workers import ModelReport, WorkerReport, prune_reports, publish_report
-from jobs.understanding import understood_here
-from model.folders.version import model_of
+from difuso.jobs.contract import FailureCode, JobState, Progress
+from difuso.jobs.kinds import KINDS
+from difuso.jobs.redis import keys
+from difuso.jobs.redis.events import Ending, preview_channel, status_channel
+from difuso.jobs.redis.index import enter
+from difuso.jobs.redis.queue import wake
+from difuso.jobs.redis.queues import known_queues
+from difuso.jobs.redis.workers import ModelReport, WorkerReport, prune_reports, publish_report
+from difuso.jobs.understanding import understood_here
+from difuso.model.folders.version import model_of
 
 from ..device.precision import is_slow
 from ..engine.active import ActiveJob

@@ -8,10 +8,10 @@ from typing import TypeVar
 import redis
 from rq.job import Job as RqJob
 
-from jobs.redis.job_records import MAX_RETRIES, RESUMED_AT, JobRecord, seconds_of
-from jobs.redis.keys import QueueName
-from jobs.redis.queues import NAMES, failed_key, finished_key, known_queues, popped_key, queue_key, running_key
-from jobs.redis.refusals import is_refused_for_good
+from difuso.jobs.redis.job_records import MAX_RETRIES, RESUMED_AT, JobRecord, seconds_of
+from difuso.jobs.redis.keys import QueueName
+from difuso.jobs.redis.queues import NAMES, failed_key, finished_key, known_queues, popped_key, queue_key, running_key
+from difuso.jobs.redis.refusals import is_refused_for_good
 
 from ..engine.held_jobs import Claim
 from . import rq_scripts

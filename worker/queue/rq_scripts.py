@@ -35,12 +35,12 @@ from rq.job import JobStatus as RqStatus
 from rq.results import Result
 from rq.utils import utcformat
 
-from jobs.contract import JobState
-from jobs.redis import keys
-from jobs.redis.events import status_channel
-from jobs.redis.job_records import DEATHS, ENDED_BY, MAX_DEATHS, PUT_OFF_AT, PUT_OFFS
-from jobs.redis.keys import QueueName
-from jobs.redis.queues import failed_key, finished_key, popped_key, queue_key, running_key
+from difuso.jobs.contract import JobState
+from difuso.jobs.redis import keys
+from difuso.jobs.redis.events import status_channel
+from difuso.jobs.redis.job_records import DEATHS, ENDED_BY, MAX_DEATHS, PUT_OFF_AT, PUT_OFFS
+from difuso.jobs.redis.keys import QueueName
+from difuso.jobs.redis.queues import failed_key, finished_key, popped_key, queue_key, running_key
 
 from ..engine.held_jobs import Claim
 

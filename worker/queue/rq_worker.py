@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING
 
 import redis
 
-from jobs.redis import keys
-from jobs.redis.keys import QueueName
-from jobs.store.result_store import ResultStore
-from model.allocator import give_back
+from difuso.jobs.redis import keys
+from difuso.jobs.redis.keys import QueueName
+from difuso.jobs.store.result_store import ResultStore
+from difuso.model.allocator import give_back
 
 from ..device.core_lending import own_core
 from ..engine.active import ActiveJob, EngineEvent, Finished, Previewed, Snapped

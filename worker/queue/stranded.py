@@ -15,14 +15,14 @@ import redis
 from rq.job import Job as RqJob
 from rq.job import JobStatus as RqStatus
 
-from jobs import understanding
-from jobs.contract import FailureCode, Job
-from jobs.redis.job_records import VERSIONS, JobRecord
-from jobs.redis.keys import QueueName
-from jobs.redis.queue import wake
-from jobs.redis.queued import bind_queued, drop_unreadable, end_queued
-from jobs.redis.queues import known_queues, queue_key
-from jobs.redis.workers import WorkerReport, ask_reports, held_refs, live_reports, read_reports, refusal
+from difuso.jobs import understanding
+from difuso.jobs.contract import FailureCode, Job
+from difuso.jobs.redis.job_records import VERSIONS, JobRecord
+from difuso.jobs.redis.keys import QueueName
+from difuso.jobs.redis.queue import wake
+from difuso.jobs.redis.queued import bind_queued, drop_unreadable, end_queued
+from difuso.jobs.redis.queues import known_queues, queue_key
+from difuso.jobs.redis.workers import WorkerReport, ask_reports, held_refs, live_reports, read_reports, refusal
 
 from ..engine.models import Models
 from ..settings import WorkerSettings

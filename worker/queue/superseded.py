@@ -5,7 +5,7 @@ from collections.abc import Collection
 
 import redis
 
-from jobs.redis.queues import popped_key, queue_key, queues_of, running_key
+from difuso.jobs.redis.queues import popped_key, queue_key, queues_of, running_key
 
 from ..engine.active import ActiveJob
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock, Thread
 
-from jobs.errors import StoreUnavailable
-from jobs.store.result_store import ResultStore
+from difuso.jobs.errors import StoreUnavailable
+from difuso.jobs.store.result_store import ResultStore
 
 from ..engine.active import ActiveJob
 from ..engine.failures import Cancelled

@@ -10,10 +10,10 @@ from threading import Lock, Thread
 
 import redis
 
-from jobs.errors import StoreUnavailable
-from jobs.redis.events import preview_channel
-from jobs.redis.status import needs_uploads
-from jobs.store.result_store import ResultStore
+from difuso.jobs.errors import StoreUnavailable
+from difuso.jobs.redis.events import preview_channel
+from difuso.jobs.redis.status import needs_uploads
+from difuso.jobs.store.result_store import ResultStore
 
 from ..device.cores import use_one_core
 from ..engine.active import ActiveJob, Previewed, Snapped

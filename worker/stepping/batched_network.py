@@ -7,8 +7,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from model.errors import NonFiniteSample
-from model.transfers import upload
+from difuso.model.errors import NonFiniteSample
+from difuso.model.transfers import upload
 
 from ..device.call_timer import CallTimer
 from ..device.calls import padded

@@ -6,14 +6,14 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from jobs.contract import Job
-from jobs.errors import JobUnreadable
-from jobs.params import SamplingParams
-from model.conditions import Image, Value
-from model.folders.config import ModelConfig
-from model.images import to_uint8
-from model.network_inputs import NetworkInputs, augment, enlarge, inputs_of
-from model.transfers import upload
+from difuso.jobs.contract import Job
+from difuso.jobs.errors import JobUnreadable
+from difuso.jobs.params import SamplingParams
+from difuso.model.conditions import Image, Value
+from difuso.model.folders.config import ModelConfig
+from difuso.model.images import to_uint8
+from difuso.model.network_inputs import NetworkInputs, augment, enlarge, inputs_of
+from difuso.model.transfers import upload
 
 from .trajectory import Trajectory
 

@@ -10,16 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.allocator import keep_freed_memory
-from model.checkpoint import Checkpoint
-from model.folders.config import Precision
-from model.foreign.config import ForeignConfig
-from model.guidance import guided_output
-from model.networks.classifier import Classifier, log_prob_gradient
-from model.noise import draw_noise
-from model.plans.plan import Column
-from model.step import advance
-from model.transfers import upload
+from difuso.model.allocator import keep_freed_memory
+from difuso.model.checkpoint import Checkpoint
+from difuso.model.folders.config import Precision
+from difuso.model.foreign.config import ForeignConfig
+from difuso.model.guidance import guided_output
+from difuso.model.networks.classifier import Classifier, log_prob_gradient
+from difuso.model.noise import draw_noise
+from difuso.model.plans.plan import Column
+from difuso.model.step import advance
+from difuso.model.transfers import upload
 
 from ..device.call_timer import CallTimer
 from ..device.calls import Network, by_position, example_batch

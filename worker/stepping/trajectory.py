@@ -8,11 +8,11 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from jobs.moments import film_size
-from model.ddrm import Restoration
-from model.network_inputs import NetworkInputs
-from model.plans.plan import Plan
-from model.transfers import download, upload
+from difuso.jobs.moments import film_size
+from difuso.model.ddrm import Restoration
+from difuso.model.network_inputs import NetworkInputs
+from difuso.model.plans.plan import Plan
+from difuso.model.transfers import download, upload
 
 STATE = ("x", "x0", "x0_before")  # the tensors of a trajectory, shape (C, H, W), that a snapshot holds
 

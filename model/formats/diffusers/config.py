@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from model.errors import CheckpointError, CheckpointUnreadable
-from model.folders.config import ModelConfig
-from model.folders.config_json import FORMAT, config_from_json
-from model.folders.files import is_file, is_folder, read_json, require_file
-from model.shape import Shape
+from difuso.model.errors import CheckpointError, CheckpointUnreadable
+from difuso.model.folders.config import ModelConfig
+from difuso.model.folders.config_json import FORMAT, config_from_json
+from difuso.model.folders.files import is_file, is_folder, read_json, require_file
+from difuso.model.shape import Shape
 
 from .network import network_from_diffusers
 from .scheduler import scheduler_from_diffusers

@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from model.errors import CheckpointError
-from model.folders.parsing import parse
-from model.networks.configs import UNetConfig
-from model.networks.network_config import Blocks, Channels, Classes, Groups, Heads, Share, multiple
-from model.shape import ImageSize
+from difuso.model.errors import CheckpointError
+from difuso.model.folders.parsing import parse
+from difuso.model.networks.configs import UNetConfig
+from difuso.model.networks.network_config import Blocks, Channels, Classes, Groups, Heads, Share, multiple
+from difuso.model.shape import ImageSize
 
 CLASS = "UNet2DModel"
 Widths = Annotated[tuple[Annotated[int, Field(ge=1, le=32_768)], ...], Field(min_length=1, max_length=8)]

@@ -10,11 +10,11 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from model.errors import CheckpointError
-from model.folders.config import ModelConfig
-from model.folders.files import SUMS, file_sha256, is_file, read_shapes
-from model.folders.folder import FolderContents, checked_sums, new_folder, read_safetensors
-from model.networks.configs import UNetConfig
+from difuso.model.errors import CheckpointError
+from difuso.model.folders.config import ModelConfig
+from difuso.model.folders.files import SUMS, file_sha256, is_file, read_shapes
+from difuso.model.folders.folder import FolderContents, checked_sums, new_folder, read_safetensors
+from difuso.model.networks.configs import UNetConfig
 
 from .config import CONFIG, INDEX, SCHEDULER, WEIGHTS, deciding_files, find_weights, read_diffusers_config
 from .network import network_to_diffusers

@@ -8,12 +8,12 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from model.errors import CheckpointError
-from model.folders.config import ModelConfig
-from model.folders.parsing import parse
-from model.networks.network_config import Share
-from model.plans.schedule_config import Beta, Factor
-from model.plans.settings import MOST_STEPS
+from difuso.model.errors import CheckpointError
+from difuso.model.folders.config import ModelConfig
+from difuso.model.folders.parsing import parse
+from difuso.model.networks.network_config import Share
+from difuso.model.plans.schedule_config import Beta, Factor
+from difuso.model.plans.settings import MOST_STEPS
 
 # All of these train on x_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) eps with the same fields. We have the samplers of the
 # first two, and of the next two with the fields of MULTISTEP; models with any other scheduler are sampled by DDIM.

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from model.errors import CheckpointError
-from model.networks.build import unfilled
-from model.networks.configs import UNetConfig
-from model.networks.unet import UNet
+from difuso.model.errors import CheckpointError
+from difuso.model.networks.build import unfilled
+from difuso.model.networks.configs import UNetConfig
+from difuso.model.networks.unet import UNet
 
 from ..naming import Weights, tensor_of
 

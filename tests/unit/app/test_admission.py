@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 
-from app.errors import ModelUnavailable, NotUnderstood, Overloaded
-from app.requests.admission import admit, check_served, drawing_ref, job_timeout
-from jobs.contract import new_job
-from jobs.errors import VersionGone
-from jobs.kinds import KINDS
-from jobs.kinds.base import Prepared
-from jobs.kinds.generate import Generation
-from jobs.params import SamplingParams
-from jobs.redis.backlog import Backlog
-from jobs.redis.workers import ModelReport, WorkerReport
-from jobs.understanding import CONTRACT, Understanding, understood_here
+from difuso.app.errors import ModelUnavailable, NotUnderstood, Overloaded
+from difuso.app.requests.admission import admit, check_served, drawing_ref, job_timeout
+from difuso.jobs.contract import new_job
+from difuso.jobs.errors import VersionGone
+from difuso.jobs.kinds import KINDS
+from difuso.jobs.kinds.base import Prepared
+from difuso.jobs.kinds.generate import Generation
+from difuso.jobs.params import SamplingParams
+from difuso.jobs.redis.backlog import Backlog
+from difuso.jobs.redis.workers import ModelReport, WorkerReport
+from difuso.jobs.understanding import CONTRACT, Understanding, understood_here
 
 VERSION = "ab" * 32
 JOB = new_job(

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from app.http.api_keys import KeyRing, may_see, new_key, read_keys
-from app.settings import LOOPBACK_NAMES, ApiSettings
-from jobs.redis.limits import Limits
+from difuso.app.http.api_keys import KeyRing, may_see, new_key, read_keys
+from difuso.app.settings import LOOPBACK_NAMES, ApiSettings
+from difuso.jobs.redis.limits import Limits
 
 DIGEST = hashlib.sha256(b"secret").hexdigest()
 

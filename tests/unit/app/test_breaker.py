@@ -9,8 +9,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from app import breaker as breaking
-from app.breaker import Breaker, guard
+from difuso.app import breaker as breaking
+from difuso.app.breaker import Breaker, guard
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
-from app.routers import health, jobs, kinds, models, page
+from difuso.app.routers import health, jobs, kinds, models, page
 
 ROUTES = [
     route

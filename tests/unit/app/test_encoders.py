@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
-from app.encoders import FRAME_MILLISECONDS, SHEET_GAP, Result, describe
-from app.formats import Format
-from app.http.revalidation import matches
-from jobs.contract import ImageFile, Job, Manifest, Picture
-from jobs.images.npz import encode_npz
-from jobs.kinds.interpolate import Interpolation
-from jobs.params import SamplingParams
+from difuso.app.encoders import FRAME_MILLISECONDS, SHEET_GAP, Result, describe
+from difuso.app.formats import Format
+from difuso.app.http.revalidation import matches
+from difuso.jobs.contract import ImageFile, Job, Manifest, Picture
+from difuso.jobs.images.npz import encode_npz
+from difuso.jobs.kinds.interpolate import Interpolation
+from difuso.jobs.params import SamplingParams
 
 SIZE = 8
 

@@ -5,8 +5,8 @@ import io
 import pytest
 from PIL import Image
 
-from app.films import FilmFormat, rendered
-from jobs.moments import FILM_MOMENTS, film_size
+from difuso.app.films import FilmFormat, rendered
+from difuso.jobs.moments import FILM_MOMENTS, film_size
 from tests.pictures import saved
 
 GREYS = [20 * moment for moment in range(FILM_MOMENTS)]

@@ -11,9 +11,9 @@ from typing import Any, cast
 import pytest
 from anyio import CapacityLimiter
 
-from app.errors import Overloaded
-from app.routers.jobs import MAX_WAITING, JobsQuery, list_jobs
-from jobs.redis.index import Page
+from difuso.app.errors import Overloaded
+from difuso.app.routers.jobs import MAX_WAITING, JobsQuery, list_jobs
+from difuso.jobs.redis.index import Page
 
 
 def test_few_lists_are_made_at_once_and_not_too_many_wait() -> None:

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from app.errors import NotAcceptable
-from app.films import FilmFormat
-from app.formats import Format
-from app.http.negotiation import (
+from difuso.app.errors import NotAcceptable
+from difuso.app.films import FilmFormat
+from difuso.app.formats import Format
+from difuso.app.http.negotiation import (
     MAX_ACCEPT,
     Accept,
     choose_format,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 from graphlib import TopologicalSorter
 
-from app.routers.page import STATIC
+from difuso.app.routers.page import STATIC
 
 IMPORT = re.compile(r"""(?:from |import\()["'](\.[^"'$]+)""")  # also of modules that are loaded later
 

@@ -9,13 +9,13 @@ import pytest
 from prometheus_client import CollectorRegistry
 from starlette.requests import Request
 
-from app import errors
-from app.http.metrics import Metrics
-from app.http.middleware import Failures, RequestMiddleware
-from app.http.problems import FAILURES, PROBLEMS, answer
-from jobs import errors as jobs_errors
-from jobs.contract import FailureCode
-from model.errors import PlanError
+from difuso.app import errors
+from difuso.app.http.metrics import Metrics
+from difuso.app.http.middleware import Failures, RequestMiddleware
+from difuso.app.http.problems import FAILURES, PROBLEMS, answer
+from difuso.jobs import errors as jobs_errors
+from difuso.jobs.contract import FailureCode
+from difuso.model.errors import PlanError
 
 REQUEST = Request(
     {"type": "http", "method": "GET", "path": "/x", "headers": [], "query_string": b"", "server": ("h", 1)}
@@ -94,5 +94,5 @@ def test_an_error_at_the_start_ends_the_server() -> None:
 
 
 def test_the_front_end_never_loads_torch() -> None:
-    check = "import app.main, sys; sys.exit('torch' in sys.modules)"
+    check = "import difuso.app.main, sys; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", check], check=True)

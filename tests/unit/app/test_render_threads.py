@@ -7,11 +7,11 @@ from contextlib import nullcontext
 
 import pytest
 
-from app import breaker
-from app.errors import Overloaded
-from app.requests import render_threads
-from app.requests.render_threads import RENDERERS, Renderers
-from jobs.errors import ResultExpired, StoreUnavailable
+from difuso.app import breaker
+from difuso.app.errors import Overloaded
+from difuso.app.requests import render_threads
+from difuso.app.requests.render_threads import RENDERERS, Renderers
+from difuso.jobs.errors import ResultExpired, StoreUnavailable
 
 READERS = 4
 

@@ -8,9 +8,9 @@ from typing import Any, cast
 
 import pytest
 
-from app import store_probe
-from app.store_probe import StoreProbe
-from jobs.errors import StoreUnavailable
+from difuso.app import store_probe
+from difuso.app.store_probe import StoreProbe
+from difuso.jobs.errors import StoreUnavailable
 from tests.waiting import wait_until
 
 

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from starlette.requests import ClientDisconnect, Request
 
-from app.errors import BodyTooLarge, InvalidRequest, MalformedBody, NotMultipart, Overloaded, UploadRefused
-from app.http.multipart import FormReader
-from app.requests.uploads import DECODERS, JSON, MAX_BODIES, MAX_WAITING, Uploads, request_body
-from jobs.errors import BadImage, ImageRefused, UnsupportedFormat
-from jobs.images.arrays import SentImage
+from difuso.app.errors import BodyTooLarge, InvalidRequest, MalformedBody, NotMultipart, Overloaded, UploadRefused
+from difuso.app.http.multipart import FormReader
+from difuso.app.requests.uploads import DECODERS, JSON, MAX_BODIES, MAX_WAITING, Uploads, request_body
+from difuso.jobs.errors import BadImage, ImageRefused, UnsupportedFormat
+from difuso.jobs.images.arrays import SentImage
 from tests.pictures import multipart, saved
 
 TYPE = "multipart/form-data; boundary=b"

@@ -9,8 +9,8 @@ from typing import Any, cast
 
 from prometheus_client import CollectorRegistry
 
-from app.http.metrics import Metrics
-from app.requests.watching import Event, Watcher, job_events
+from difuso.app.http.metrics import Metrics
+from difuso.app.requests.watching import Event, Watcher, job_events
 
 
 def watcher() -> Watcher:

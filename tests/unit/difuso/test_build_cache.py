@@ -13,7 +13,7 @@ import pytest
 from difuso.build_cache import SETTING, keep_builds_private
 from difuso.commands import training
 from difuso.errors import UserError
-from worker.settings import WorkerSettings
+from difuso.worker.settings import WorkerSettings
 
 
 class Begun(Exception):

@@ -25,15 +25,15 @@ from difuso.drawing import bulk
 from difuso.drawing.bulk import CHUNK, Bulk, bulk_of, make_file
 from difuso.drawing.drawing import DrawingModel, Loaded
 from difuso.errors import UserError
-from evaluation.image_sets import from_path
-from jobs.images.npz import NpzWriter
-from jobs.params import MAX_IMAGES, MAX_SEED, SamplingParams
-from jobs.per_image import per_image
-from jobs.queries import SamplingQuery
-from model.conditions import Conditions, Number, Vector
-from model.folders.config import SamplerDefaults
-from model.shape import Shape
-from training.data.images import ImageArray
+from difuso.evaluation.image_sets import from_path
+from difuso.jobs.images.npz import NpzWriter
+from difuso.jobs.params import MAX_IMAGES, MAX_SEED, SamplingParams
+from difuso.jobs.per_image import per_image
+from difuso.jobs.queries import SamplingQuery
+from difuso.model.conditions import Conditions, Number, Vector
+from difuso.model.folders.config import SamplerDefaults
+from difuso.model.shape import Shape
+from difuso.training.data.images import ImageArray
 
 PARAMS = SamplingParams(n=1, steps=5, sampler="ddim", spacing="leading", eta=0.0, seed=100)
 SIZE = 4

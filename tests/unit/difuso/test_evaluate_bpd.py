@@ -16,16 +16,16 @@ from typer.testing import CliRunner
 
 from difuso import cli
 from difuso.errors import UserError
-from evaluation.bits_per_dimension import summary, variational_bound
-from model import ModelConfig, NonFiniteSample, load_checkpoint, save_checkpoint
-from model.conditions import Choice
-from model.folders.config import SamplerDefaults, ScheduleConfig
-from model.likelihood import Vlb
-from model.networks.build import build_network
-from model.networks.configs import UNetConfig
-from model.plans.spacing import visit_levels
+from difuso.evaluation.bits_per_dimension import summary, variational_bound
+from difuso.model import ModelConfig, NonFiniteSample, load_checkpoint, save_checkpoint
+from difuso.model.conditions import Choice
+from difuso.model.folders.config import SamplerDefaults, ScheduleConfig
+from difuso.model.likelihood import Vlb
+from difuso.model.networks.build import build_network
+from difuso.model.networks.configs import UNetConfig
+from difuso.model.plans.spacing import visit_levels
+from difuso.training.data.faces import draw_face
 from tests.small_models import awake
-from training.data.faces import draw_face
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -16,17 +16,17 @@ from difuso.commands import evaluate_quality
 from difuso.drawing.image_sources import ImageSources
 from difuso.drawing.real_conditions import conditions_of, passing_folder, real_images_of
 from difuso.errors import UserError
-from evaluation import judge
-from model import load_checkpoint, save_checkpoint
-from model.conditions import Value
-from model.images import to_uint8
-from model.networks.build import build_network
-from model.sampling import networks_of, sample
+from difuso.evaluation import judge
+from difuso.model import load_checkpoint, save_checkpoint
+from difuso.model.conditions import Value
+from difuso.model.images import to_uint8
+from difuso.model.networks.build import build_network
+from difuso.model.sampling import networks_of, sample
+from difuso.training.data import dataset
+from difuso.training.data.images import ImageArray
+from difuso.training.recipe_reading import load_recipe
 from tests.colours import Colours
 from tests.small_models import awake
-from training.data import dataset
-from training.data.images import ImageArray
-from training.recipe_reading import load_recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -15,13 +15,13 @@ from typer.testing import CliRunner
 from difuso import cli
 from difuso.drawing.places import find_drawing_model
 from difuso.errors import UserError
-from evaluation import neighbours
-from evaluation.errors import EvaluationError
-from evaluation.neighbours import FEATURES, PIXELS, SAME, find_neighbours
-from model import load_checkpoint, save_checkpoint
+from difuso.evaluation import neighbours
+from difuso.evaluation.errors import EvaluationError
+from difuso.evaluation.neighbours import FEATURES, PIXELS, SAME, find_neighbours
+from difuso.model import load_checkpoint, save_checkpoint
+from difuso.training.data.images import ImageArray
+from difuso.training.data.symmetries import shown
 from tests.colours import Colours
-from training.data.images import ImageArray
-from training.data.symmetries import shown
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -20,19 +20,19 @@ from difuso.commands import evaluate_quality
 from difuso.drawing.drawing import model_of
 from difuso.drawing.sampled_images import SampledImages
 from difuso.errors import UserError
-from evaluation import inception
-from jobs.params import SamplingParams
-from model import ModelConfig, load_checkpoint, save_checkpoint
-from model.folders.config import ScheduleConfig
-from model.networks.build import build_network
-from model.networks.configs import UNetConfig
-from model.shape import Shape
+from difuso.evaluation import inception
+from difuso.jobs.params import SamplingParams
+from difuso.model import ModelConfig, load_checkpoint, save_checkpoint
+from difuso.model.folders.config import ScheduleConfig
+from difuso.model.networks.build import build_network
+from difuso.model.networks.configs import UNetConfig
+from difuso.model.shape import Shape
+from difuso.training.data.faces import draw_face
+from difuso.training.data.images import ImageArray
+from difuso.worker.stepping.runner import Runner
 from tests.colours import Colours
 from tests.inception import untrained_weights
 from tests.small_models import conditional_checkpoint
-from training.data.faces import draw_face
-from training.data.images import ImageArray
-from worker.stepping.runner import Runner
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -131,7 +131,7 @@ def test_the_pictures_are_those_of_the_server_and_are_drawn_once(
         assert (folder / f"{i}.png").read_bytes() == (tmp_path / "sampled" / f"tiny-{i}.png").read_bytes()
 
     before = rows(tmp_path / "out")
-    monkeypatch.setattr("worker.engine.local.run_jobs", None)
+    monkeypatch.setattr("difuso.worker.engine.local.run_jobs", None)
     difuso("evaluate", "quality", "ddpm:2:trailing", "--seed", 7, *arguments)
     assert rows(tmp_path / "out") == before
 
@@ -329,7 +329,7 @@ def test_loss_curves_of_several_runs_are_one_figure(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_faces_of_the_reference_are_not_measured_beside_themselves(tmp_path: Path) -> None:
     pytest.importorskip("resvg_py")
-    from evaluation.real_images import real_images
+    from difuso.evaluation.real_images import real_images
 
     reference = real_images("faces", 3, shape=Shape.of(16, 3))
     others = real_images("faces", 2, shape=Shape.of(16, 3), first=3)
@@ -340,7 +340,7 @@ def test_faces_of_the_reference_are_not_measured_beside_themselves(tmp_path: Pat
 
 def test_a_recipe_stands_for_its_images(tmp_path: Path) -> None:
     """In their splits, where they have some; in random order; and without those that cannot be read."""
-    from evaluation.real_images import real_images
+    from difuso.evaluation.real_images import real_images
 
     for prefix, first in {"train": 0, "t10k": 100}.items():
         grey = np.arange(first, first + 20, dtype=np.uint8).repeat(64)

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from difuso import cli
 from difuso.converting.own_networks import renamed
 from difuso.errors import UserError
-from model import load_checkpoint
+from difuso.model import load_checkpoint
 from tests.strangers import PACKAGE, on_the_path, write_package
 
 NETWORK = {"type": f"{PACKAGE}.nets:Denoiser", "args": {"width": 8}, "size_multiple": 2}

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from app.routers.models import ModelView
+from difuso.app.routers.models import ModelView
 from difuso.drawing.remote_drawing import ServedModel
 from difuso.drawing.served_views import ServedView
-from jobs.catalog import ModelInfo
-from jobs.defaults import fill_in
-from jobs.params import SamplingParams
-from jobs.queries import SamplingQuery
-from model.folders.config import ModelConfig
-from model.networks.configs import UNetConfig
+from difuso.jobs.catalog import ModelInfo
+from difuso.jobs.defaults import fill_in
+from difuso.jobs.params import SamplingParams
+from difuso.jobs.queries import SamplingQuery
+from difuso.model.folders.config import ModelConfig
+from difuso.model.networks.configs import UNetConfig
 from tests.small_models import CLASSES, CLASSIFIER, NETWORK
 
 INFO = ModelInfo(

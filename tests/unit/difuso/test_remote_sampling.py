@@ -11,10 +11,10 @@ from difuso.client import Client
 from difuso.drawing.remote_drawing import arguments, chosen_model
 from difuso.drawing.sampling import Request, write_images
 from difuso.errors import UserError
-from jobs.kinds import KINDS
-from jobs.kinds.generate import Generation
-from jobs.params import SamplingParams
-from jobs.queries import SamplingQuery
+from difuso.jobs.kinds import KINDS
+from difuso.jobs.kinds.generate import Generation
+from difuso.jobs.params import SamplingParams
+from difuso.jobs.queries import SamplingQuery
 
 ID = "5f0c0000-0000-0000-0000-000000000000"
 SKETCH = {"type": "image", "null": True, "channels": 1, "size": 4}

@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 
 from difuso import cli
 from difuso.errors import UserError
-from model.networks.build import build_network
+from difuso.model.networks.build import build_network
+from difuso.training.data.source_images import open_source
+from difuso.training.recipe_reading import load_recipe
 from tests.serving import ENVIRONMENT
-from training.data.source_images import open_source
-from training.recipe_reading import load_recipe
 
 NAME = "beginning"
 
@@ -54,7 +54,6 @@ def test_the_recipe_finds_its_network_and_its_images(monkeypatch: pytest.MonkeyP
         ("My-Model", "NAME is that of a Python module: small letters, digits and _, a letter first, not 'My-Model'"),
         ("../up", "NAME is that of a Python module"),
         ("for", "NAME is that of a Python module"),
-        ("training", "training is a package of difuso: choose another name"),
         ("torch", "Python has a module torch already: choose another name"),
         ("there", "there exists already: choose another name, or delete it"),
     ],

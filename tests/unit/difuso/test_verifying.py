@@ -21,12 +21,12 @@ from typer.testing import CliRunner
 from difuso import cli
 from difuso.commands.verifying import differences
 from difuso.errors import CannotVerify, UserError
+from difuso.jobs.catalog import read_catalog
+from difuso.jobs.contract import ImageFile, Manifest, new_job
+from difuso.jobs.kinds.generate import KIND, GenerateQuery
+from difuso.model.checkpoint import load_checkpoint, save_checkpoint
+from difuso.model.png import PNG_KEY
 from difuso.terminal import printable
-from jobs.catalog import read_catalog
-from jobs.contract import ImageFile, Manifest, new_job
-from jobs.kinds.generate import KIND, GenerateQuery
-from model.checkpoint import load_checkpoint, save_checkpoint
-from model.png import PNG_KEY
 
 runner = CliRunner()
 
@@ -273,7 +273,7 @@ def test_text_that_is_not_a_recipe_is_refused_in_one_line(tmp_path: Path, facts:
 
 
 def test_a_contact_sheet_names_its_job_and_is_not_made_again(sampled: Path, models_dir: Path) -> None:
-    from app.encoders import Result, sheet
+    from difuso.app.encoders import Result, sheet
 
     model = read_catalog(models_dir).choose("tiny")
     pngs = [Path(f"tiny-{seed}.png").read_bytes() for seed in (100, 101)]

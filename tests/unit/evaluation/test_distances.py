@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import linalg
 
-from evaluation.distances import (
+from difuso.evaluation.distances import (
     frechet_distance,
     frechet_without_bias,
     inception_score,
@@ -19,7 +19,7 @@ from evaluation.distances import (
     moments,
     moments_of_covariance,
 )
-from evaluation.features import FeatureArray
+from difuso.evaluation.features import FeatureArray
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

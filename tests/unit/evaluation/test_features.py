@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation import inception
-from evaluation.errors import EvaluationError
-from evaluation.features import EfficientNetLite0, extract
-from evaluation.image_sets import from_array
-from evaluation.inception import InceptionV3, read_weights
+from difuso.evaluation import inception
+from difuso.evaluation.errors import EvaluationError
+from difuso.evaluation.features import EfficientNetLite0, extract
+from difuso.evaluation.image_sets import from_array
+from difuso.evaluation.inception import InceptionV3, read_weights
+from difuso.training.data.faces import draw_face
+from difuso.training.data.images import ImageArray
 from tests.inception import untrained_weights
-from training.data.faces import draw_face
-from training.data.images import ImageArray
 
 pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]
 

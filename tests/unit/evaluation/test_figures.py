@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluation.distances import frechet_without_bias, inception_score, kernel_distance
-from evaluation.errors import EvaluationError
-from evaluation.features import BATCH, Features
-from evaluation.figures import (
+from difuso.evaluation.distances import frechet_without_bias, inception_score, kernel_distance
+from difuso.evaluation.errors import EvaluationError
+from difuso.evaluation.features import BATCH, Features
+from difuso.evaluation.figures import (
     FIGURES,
     Figure,
     Measured,
@@ -27,11 +27,11 @@ from evaluation.figures import (
     to_json,
     to_markdown,
 )
-from evaluation.image_sets import ImageSet, from_array, from_path
-from evaluation.inception import InceptionV3, read_weights
-from evaluation.precision_recall import density_coverage, precision_recall
-from evaluation.reference import read_reference
-from training.data.images import ImageArray
+from difuso.evaluation.image_sets import ImageSet, from_array, from_path
+from difuso.evaluation.inception import InceptionV3, read_weights
+from difuso.evaluation.precision_recall import density_coverage, precision_recall
+from difuso.evaluation.reference import read_reference
+from difuso.training.data.images import ImageArray
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evaluation.image_sets import Half, from_array
-from training.data.images import ImageArray
+from difuso.evaluation.image_sets import Half, from_array
+from difuso.training.data.images import ImageArray
 
 
 def numbered(count: int) -> ImageArray:

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.errors import EvaluationError
-from evaluation.image_sets import ImageSet, from_array, from_path
-from training.data.images import ImageArray
-from training.errors import RecipeError
+from difuso.evaluation.errors import EvaluationError
+from difuso.evaluation.image_sets import ImageSet, from_array, from_path
+from difuso.training.data.images import ImageArray
+from difuso.training.errors import RecipeError
 
 IMAGES: ImageArray = np.random.default_rng(0).integers(0, 256, (7, 6, 5, 3), dtype=np.uint8)
 

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.features import Features
-from evaluation.image_sets import ImageSet, from_array
-from evaluation.reference import MOST_FILES, kept
+from difuso.evaluation.features import Features
+from difuso.evaluation.image_sets import ImageSet, from_array
+from difuso.evaluation.reference import MOST_FILES, kept
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder where features are kept."""
-    monkeypatch.setattr("evaluation.reference.user_cache_path", lambda name, **options: tmp_path)
+    monkeypatch.setattr("difuso.evaluation.reference.user_cache_path", lambda name, **options: tmp_path)
     return tmp_path / "features"
 
 

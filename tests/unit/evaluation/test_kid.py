@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evaluation.distances import kernel_distance, kid_from
-from evaluation.features import EfficientNetLite0
-from training.data.faces import draw_faces
+from difuso.evaluation.distances import kernel_distance, kid_from
+from difuso.evaluation.features import EfficientNetLite0
+from difuso.training.data.faces import draw_faces
 
 
 @pytest.mark.parametrize("channels", [1, 3])

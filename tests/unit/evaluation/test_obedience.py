@@ -5,13 +5,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from evaluation import judge
-from evaluation.errors import EvaluationError
-from evaluation.judge import choose_rows, is_there, judged, share_there, train_judge
-from model.conditions import Choice, Number, Vector
-from model.network_inputs import Column
-from training.data.conditions import complete_column
-from training.data.images import ImageArray
+from difuso.evaluation import judge
+from difuso.evaluation.errors import EvaluationError
+from difuso.evaluation.judge import choose_rows, is_there, judged, share_there, train_judge
+from difuso.model.conditions import Choice, Number, Vector
+from difuso.model.network_inputs import Column
+from difuso.training.data.conditions import complete_column
+from difuso.training.data.images import ImageArray
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

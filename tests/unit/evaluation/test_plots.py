@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from evaluation import plots
-from evaluation.figures import FIGURES, Measured, Quality
-from evaluation.plots import plot_quality
+from difuso.evaluation import plots
+from difuso.evaluation.figures import FIGURES, Measured, Quality
+from difuso.evaluation.plots import plot_quality
 
 
 def quality(value: float, steps: int | None) -> Quality:

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from jobs.catalog import Catalog, CatalogFollower, ModelInfo, read_catalog
-from jobs.errors import RequestRefused, VersionGone
-from jobs.model_folders import NO_NAME
-from model.checkpoint import load_checkpoint, save_checkpoint
-from model.networks.build import build_network
+from difuso.jobs.catalog import Catalog, CatalogFollower, ModelInfo, read_catalog
+from difuso.jobs.errors import RequestRefused, VersionGone
+from difuso.jobs.model_folders import NO_NAME
+from difuso.model.checkpoint import load_checkpoint, save_checkpoint
+from difuso.model.networks.build import build_network
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_no_folder_is_an_empty_catalog(tmp_path: Path) -> None:
 @pytest.fixture
 def pipeline(models_dir: Path, tmp_path: Path) -> Path:
     """`tiny` as a folder of diffusers: 16x16 RGB, T = 1000, v."""
-    from model.formats.diffusers.pipeline import write_diffusers
+    from difuso.model.formats.diffusers.pipeline import write_diffusers
 
     tiny = load_checkpoint(models_dir / "tiny")
     write_diffusers(tmp_path / "pipeline", tiny.config, tiny.network)
@@ -143,9 +143,9 @@ def test_both_layouts_with_their_sums(pipeline: Path) -> None:
 @pytest.mark.parametrize("null_class", [True, False])
 def test_classes_of_our_own_format_and_of_diffusers(tmp_path: Path, null_class: bool) -> None:
     """diffusers knows no "no class", so the row for it becomes a class, and every picture has one."""
-    from model import ModelConfig, load_checkpoint, save_checkpoint
-    from model.formats.diffusers.pipeline import write_diffusers
-    from model.networks.configs import UNetConfig
+    from difuso.model import ModelConfig, load_checkpoint, save_checkpoint
+    from difuso.model.formats.diffusers.pipeline import write_diffusers
+    from difuso.model.networks.configs import UNetConfig
 
     network = UNetConfig(channels=8, channel_mult=(1,), head_channels=8, groups=4, num_classes=2, null_class=null_class)
     config = ModelConfig(network, image_size=8, classes=("cat", "dog"), variance="fixed_large")
@@ -175,7 +175,7 @@ def test_classes_of_our_own_format_and_of_diffusers(tmp_path: Path, null_class: 
 def test_what_is_plainly_wrong_is_refused_by_the_front_end_too(
     pipeline: Path, file: str, changes: dict[str, Any], reason: str
 ) -> None:
-    from model import CheckpointError
+    from difuso.model import CheckpointError
 
     (pipeline / "SHA256SUMS").unlink()
     edit(pipeline / file, **changes)

@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from app.encoders import describe
-from jobs.conditions import GivenConditions, Values, read_values, split_image_conditions
-from jobs.contract import ImageFile, Job, Manifest, new_job
-from jobs.errors import RequestRefused
-from jobs.kinds.base import Prepared
-from jobs.kinds.generate import Generation
-from jobs.params import SamplingParams
-from jobs.queries import SamplingQuery
+from difuso.app.encoders import describe
+from difuso.jobs.conditions import GivenConditions, Values, read_values, split_image_conditions
+from difuso.jobs.contract import ImageFile, Job, Manifest, new_job
+from difuso.jobs.errors import RequestRefused
+from difuso.jobs.kinds.base import Prepared
+from difuso.jobs.kinds.generate import Generation
+from difuso.jobs.params import SamplingParams
+from difuso.jobs.queries import SamplingQuery
 from tests.small_models import CONDITIONS, conditional_checkpoint
 
 NAMES = {"layout": "a" * 64, "sketch": "b" * 64}

@@ -10,17 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from jobs.contract import Job, Picture
-from jobs.errors import JobIsNewer, JobUnreadable
-from jobs.kinds.base import Task
-from jobs.kinds.denoise import MAX_SIGMA, Denoising
-from jobs.kinds.generate import Generation
-from jobs.kinds.interpolate import Interpolation
-from jobs.kinds.restore import Restoring
-from jobs.params import MAX_IMAGES, MAX_SEED, SamplingParams
-from jobs.understanding import CONTRACT
-from model.plans.samplers import SAMPLERS
-from model.plans.spacing import RULES
+from difuso.jobs.contract import Job, Picture
+from difuso.jobs.errors import JobIsNewer, JobUnreadable
+from difuso.jobs.kinds.base import Task
+from difuso.jobs.kinds.denoise import MAX_SIGMA, Denoising
+from difuso.jobs.kinds.generate import Generation
+from difuso.jobs.kinds.interpolate import Interpolation
+from difuso.jobs.kinds.restore import Restoring
+from difuso.jobs.params import MAX_IMAGES, MAX_SEED, SamplingParams
+from difuso.jobs.understanding import CONTRACT
+from difuso.model.plans.samplers import SAMPLERS
+from difuso.model.plans.spacing import RULES
 
 ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 SEED, CLASS = st.integers(0, MAX_SEED), st.integers(0, 1000)

@@ -14,24 +14,24 @@ import pytest
 import torch
 from PIL import Image
 
-from jobs.catalog import ModelInfo
-from jobs.contract import new_job
-from jobs.cost import KEPT_TWICE, cost_of
-from jobs.images.fitting import fit, read_image
-from jobs.kinds import KINDS
-from jobs.kinds.base import Prepared
-from jobs.moments import film_size
-from jobs.store.result_store import ResultStore
-from model.checkpoint import Checkpoint
-from model.conditions import Vector
-from model.folders.config import SamplerDefaults
-from model.images import from_png
-from model.networks.configs import UNetConfig
-from model.shape import Shape
+from difuso.jobs.catalog import ModelInfo
+from difuso.jobs.contract import new_job
+from difuso.jobs.cost import KEPT_TWICE, cost_of
+from difuso.jobs.images.fitting import fit, read_image
+from difuso.jobs.kinds import KINDS
+from difuso.jobs.kinds.base import Prepared
+from difuso.jobs.moments import film_size
+from difuso.jobs.store.result_store import ResultStore
+from difuso.model.checkpoint import Checkpoint
+from difuso.model.conditions import Vector
+from difuso.model.folders.config import SamplerDefaults
+from difuso.model.images import from_png
+from difuso.model.networks.configs import UNetConfig
+from difuso.model.shape import Shape
+from difuso.worker.engine.active import activate
+from difuso.worker.engine.results import encode_result, store_result
+from difuso.worker.stepping.trajectory import Moment
 from tests.small_models import NETWORK, checkpoint_of, checkpoint_of_shape, upscaler_of
-from worker.engine.active import activate
-from worker.engine.results import encode_result, store_result
-from worker.stepping.trajectory import Moment
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -10,16 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.catalog import ModelInfo
-from jobs.errors import RequestRefused
-from jobs.kinds.base import Prepared
-from jobs.kinds.generate import GenerateQuery, complete
-from jobs.kinds.interpolate import InterpolateQuery
-from jobs.kinds.interpolate import complete as complete_between
-from jobs.params import MAX_SEED
-from model.conditions import Choice, Number, Vector, vector_size
-from model.folders.config import ModelConfig
-from model.networks.configs import UNetConfig
+from difuso.jobs.catalog import ModelInfo
+from difuso.jobs.errors import RequestRefused
+from difuso.jobs.kinds.base import Prepared
+from difuso.jobs.kinds.generate import GenerateQuery, complete
+from difuso.jobs.kinds.interpolate import InterpolateQuery
+from difuso.jobs.kinds.interpolate import complete as complete_between
+from difuso.jobs.params import MAX_SEED
+from difuso.model.conditions import Choice, Number, Vector, vector_size
+from difuso.model.folders.config import ModelConfig
+from difuso.model.networks.configs import UNetConfig
 
 HAIR = ("bald", "short", "afro", "hat")
 CONDITIONS = {

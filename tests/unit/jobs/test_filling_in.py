@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from jobs.catalog import Catalog, ModelInfo
-from jobs.defaults import fill_in
-from jobs.errors import RequestRefused
-from jobs.params import SamplingParams
-from jobs.per_image import DRAWN_SEEDS
-from jobs.queries import SamplingQuery
-from model.errors import PlanError
-from model.folders.config import ModelConfig, SamplerDefaults, ScheduleConfig
-from model.networks.configs import ClassifierConfig, UNetConfig
-from model.plans.clipping import Clipping
+from difuso.jobs.catalog import Catalog, ModelInfo
+from difuso.jobs.defaults import fill_in
+from difuso.jobs.errors import RequestRefused
+from difuso.jobs.params import SamplingParams
+from difuso.jobs.per_image import DRAWN_SEEDS
+from difuso.jobs.queries import SamplingQuery
+from difuso.model.errors import PlanError
+from difuso.model.folders.config import ModelConfig, SamplerDefaults, ScheduleConfig
+from difuso.model.networks.configs import ClassifierConfig, UNetConfig
+from difuso.model.plans.clipping import Clipping
 
 
 def model(name: str = "pets", **changes: Any) -> ModelInfo:

@@ -18,10 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from jobs.errors import AnimatedImage, BadImage, ImageRefused, ImageTooComplex, ImageTooLarge, UnsupportedFormat
-from jobs.images.containers import MAX_CHUNKS, MAX_SCANS, MAX_SEGMENTS
-from jobs.images.fitting import How, fit, fit_mask, in_eight_bits, read_image
-from model.shape import Shape
+from difuso.jobs.errors import AnimatedImage, BadImage, ImageRefused, ImageTooComplex, ImageTooLarge, UnsupportedFormat
+from difuso.jobs.images.containers import MAX_CHUNKS, MAX_SCANS, MAX_SEGMENTS
+from difuso.jobs.images.fitting import How, fit, fit_mask, in_eight_bits, read_image
+from difuso.model.shape import Shape
 from tests.pictures import (
     GREY,
     GREY_ALPHA,
@@ -380,9 +380,9 @@ def test_transparent_pixels_and_what_contain_adds_are_missing() -> None:
 READ_ALL = """
 import json, re, sys, time
 from pathlib import Path
-from jobs.errors import ImageRefused
-from jobs.images.fitting import fit, read_image
-from model.shape import Shape
+from difuso.jobs.errors import ImageRefused
+from difuso.jobs.images.fitting import fit, read_image
+from difuso.model.shape import Shape
 
 def peak():
     return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024

@@ -11,22 +11,22 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
 
-from jobs.catalog import ModelInfo
-from jobs.contract import new_job
-from jobs.cost import cost_of
-from jobs.errors import ImageRefused, RequestRefused
-from jobs.image_recipe import job_of, recipe
-from jobs.images.fitting import FittedImage
-from jobs.kinds import KINDS
-from jobs.kinds.denoise import DenoiseQuery
-from jobs.kinds.interpolate import InterpolateQuery
-from jobs.kinds.restore import RestoreQuery
-from jobs.params import MAX_SEED, SamplingParams
-from jobs.queries import SamplingQuery
-from model.errors import PlanError
-from model.folders.config import ModelConfig, SamplerDefaults, ScheduleConfig
-from model.networks.configs import ClassifierConfig, UNetConfig
-from model.plans.noise_level import GREY_LEVEL
+from difuso.jobs.catalog import ModelInfo
+from difuso.jobs.contract import new_job
+from difuso.jobs.cost import cost_of
+from difuso.jobs.errors import ImageRefused, RequestRefused
+from difuso.jobs.image_recipe import job_of, recipe
+from difuso.jobs.images.fitting import FittedImage
+from difuso.jobs.kinds import KINDS
+from difuso.jobs.kinds.denoise import DenoiseQuery
+from difuso.jobs.kinds.interpolate import InterpolateQuery
+from difuso.jobs.kinds.restore import RestoreQuery
+from difuso.jobs.params import MAX_SEED, SamplingParams
+from difuso.jobs.queries import SamplingQuery
+from difuso.model.errors import PlanError
+from difuso.model.folders.config import ModelConfig, SamplerDefaults, ScheduleConfig
+from difuso.model.networks.configs import ClassifierConfig, UNetConfig
+from difuso.model.plans.noise_level import GREY_LEVEL
 from tests.pictures import saved
 
 
@@ -62,7 +62,7 @@ def interpolate(**sent: Any) -> tuple[SamplingParams, Any]:
 
 def denoise(model: ModelInfo = MODEL, estimate: float = 25.0, **sent: Any) -> tuple[SamplingParams, Any]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jobs.kinds.denoise.estimate_sigma", lambda png, planes: estimate)
+        patch.setattr("difuso.jobs.kinds.denoise.estimate_sigma", lambda png, planes: estimate)
         return asked("denoise", model, sent, image=IMAGE)
 
 

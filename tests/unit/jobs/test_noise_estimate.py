@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jobs.images.noise_estimate import estimate_sigma
+from difuso.jobs.images.noise_estimate import estimate_sigma
 from tests.pictures import saved
 
 SIZE = 64
@@ -35,7 +35,7 @@ def test_noise_on_smooth_content_is_found_within_five_percent(sigma: float) -> N
 @pytest.mark.parametrize(("sigma", "bias"), [(2, 0.04), (15, 0.06), (50, -0.10)])
 def test_noise_on_drawn_faces_is_found_with_this_bias(sigma: float, bias: float) -> None:
     """Flat colours and hard edges, a fifth of it black or white; the bias is measured, and part of the description."""
-    from training.data.faces import draw_face
+    from difuso.training.data.faces import draw_face
 
     faces = [draw_face(f"test-{index}", SIZE).astype(float) for index in range(10)]
     found = [estimate_sigma(noisy(face, sigma, seed=index)) for index, face in enumerate(faces)]
@@ -49,7 +49,7 @@ def test_flat_pictures_are_clean(level: int) -> None:
 
 
 def test_clean_faces_are_clean() -> None:
-    from training.data.faces import draw_face
+    from difuso.training.data.faces import draw_face
 
     assert all(estimate_sigma(saved(Image.fromarray(draw_face(f"test-{i}", SIZE)), "PNG")) < 0.1 for i in range(5))
 

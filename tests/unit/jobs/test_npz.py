@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jobs.images.npz import NpzWriter, encode_npz, image_arrays
-from jobs.params import SamplingParams
+from difuso.jobs.images.npz import NpzWriter, encode_npz, image_arrays
+from difuso.jobs.params import SamplingParams
 from tests.pictures import saved
 
 PARAMS = SamplingParams(n=2, steps=5, sampler="ddim", spacing="leading", eta=0.0, seed=100)

@@ -9,15 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from jobs.catalog import ModelInfo
-from jobs.defaults import fill_in
-from jobs.errors import RequestRefused
-from jobs.params import MAX_IMAGES, MAX_SEED, SamplingParams
-from jobs.per_image import ALL, DRAWN_SEEDS, per_image
-from jobs.queries import SamplingQuery
-from model.conditions import Choice
-from model.folders.config import ModelConfig
-from model.networks.configs import ClassifierConfig, UNetConfig
+from difuso.jobs.catalog import ModelInfo
+from difuso.jobs.defaults import fill_in
+from difuso.jobs.errors import RequestRefused
+from difuso.jobs.params import MAX_IMAGES, MAX_SEED, SamplingParams
+from difuso.jobs.per_image import ALL, DRAWN_SEEDS, per_image
+from difuso.jobs.queries import SamplingQuery
+from difuso.model.conditions import Choice
+from difuso.model.folders.config import ModelConfig
+from difuso.model.networks.configs import ClassifierConfig, UNetConfig
 
 PETS = ("cat", "dog", "bird")
 

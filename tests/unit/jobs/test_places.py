@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from platformdirs import user_state_path
 
-from jobs import places
-from jobs.places import CHECKPOINTS, SHIPPED, default_models_dir, default_state_dir
-from jobs.settings import SharedSettings
+from difuso.jobs import places
+from difuso.jobs.places import CHECKPOINTS, SHIPPED, default_models_dir, default_state_dir
+from difuso.jobs.settings import SharedSettings
 
 ROOT = Path(__file__).parents[3]
 

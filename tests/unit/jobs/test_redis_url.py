@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from jobs.settings import with_password
+from difuso.jobs.settings import with_password
 
 PASSWORD = "p@ss:w/rd #?%é"
 

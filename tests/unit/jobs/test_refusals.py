@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import redis
 
-from jobs.redis.refusals import is_refused_for_good
+from difuso.jobs.redis.refusals import is_refused_for_good
 
 WRONG_TYPE = "WRONGTYPE Operation against a key holding the wrong kind of value"
 

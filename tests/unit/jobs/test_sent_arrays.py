@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jobs.errors import BadImage, ImageRefused, ImageTooComplex, ImageTooLarge
-from jobs.images import arrays
-from jobs.images.fitting import How, fit, fit_mask, read_image
-from jobs.images.noise_estimate import estimate_sigma
-from jobs.images.npz import image_arrays, pixels_of
-from jobs.params import SamplingParams
-from model.shape import Shape
+from difuso.jobs.errors import BadImage, ImageRefused, ImageTooComplex, ImageTooLarge
+from difuso.jobs.images import arrays
+from difuso.jobs.images.fitting import How, fit, fit_mask, read_image
+from difuso.jobs.images.noise_estimate import estimate_sigma
+from difuso.jobs.images.npz import image_arrays, pixels_of
+from difuso.jobs.params import SamplingParams
+from difuso.model.shape import Shape
 from tests.pictures import GREY, chunk, png, saved
 
 RNG = np.random.default_rng(5)

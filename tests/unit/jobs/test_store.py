@@ -17,12 +17,12 @@ from fsspec.config import conf as fsspec_settings
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
-from jobs.contract import ImageFile, Job, Manifest
-from jobs.errors import ResultExpired, StoreUnavailable
-from jobs.params import SamplingParams
-from jobs.store.blobs import S3_TIMEOUTS, Blobs
-from jobs.store.result_store import ResultStore
-from jobs.store.time_limited_calls import TimeLimitedCalls
+from difuso.jobs.contract import ImageFile, Job, Manifest
+from difuso.jobs.errors import ResultExpired, StoreUnavailable
+from difuso.jobs.params import SamplingParams
+from difuso.jobs.store.blobs import S3_TIMEOUTS, Blobs
+from difuso.jobs.store.result_store import ResultStore
+from difuso.jobs.store.time_limited_calls import TimeLimitedCalls
 
 ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 

@@ -7,7 +7,7 @@ from threading import Event, Thread
 
 import pytest
 
-from jobs.store.time_limited_calls import TimeLimitedCalls
+from difuso.jobs.store.time_limited_calls import TimeLimitedCalls
 
 
 @pytest.fixture

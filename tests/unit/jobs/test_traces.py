@@ -10,16 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from jobs.catalog import ModelInfo
-from jobs.contract import Job, new_job
-from jobs.errors import JobUnreadable, RequestRefused
-from jobs.images.fitting import FittedImage
-from jobs.kinds import KINDS
-from jobs.kinds.generate import GenerateQuery
-from jobs.moments import MAX_BYTES, MAX_MOMENTS, check_trace, trace_of
-from jobs.queries import SamplingQuery
-from model.folders.config import ConditionConfig, ModelConfig
-from model.networks.configs import UNetConfig
+from difuso.jobs.catalog import ModelInfo
+from difuso.jobs.contract import Job, new_job
+from difuso.jobs.errors import JobUnreadable, RequestRefused
+from difuso.jobs.images.fitting import FittedImage
+from difuso.jobs.kinds import KINDS
+from difuso.jobs.kinds.generate import GenerateQuery
+from difuso.jobs.moments import MAX_BYTES, MAX_MOMENTS, check_trace, trace_of
+from difuso.jobs.queries import SamplingQuery
+from difuso.model.folders.config import ConditionConfig, ModelConfig
+from difuso.model.networks.configs import UNetConfig
 
 MODEL = ModelInfo("m", ModelConfig(UNetConfig(), image_size=64), parameters=1, version="0" * 64)
 CONDITIONAL = ModelConfig(UNetConfig(condition_channels=3), image_size=64, condition=ConditionConfig(size=32))
@@ -136,7 +136,7 @@ def test_an_estimated_depth_decides_which_calls_there_are() -> None:
     found = KINDS["denoise"]
     query = found.query.model_validate({"trace": ["last"]})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jobs.kinds.denoise.estimate_sigma", lambda png, planes: 2.0)
+        patch.setattr("difuso.jobs.kinds.denoise.estimate_sigma", lambda png, planes: 2.0)
         prepared = found.draft(query, MODEL).with_images({"image": FittedImage(b"", 1, 1)})
     assert prepared.trace == (prepared.params.steps,)
     assert prepared.params.steps < 10

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from jobs import understanding
-from jobs.contract import Job, new_job
-from jobs.kinds import KINDS
-from jobs.kinds.base import Prepared
-from jobs.kinds.generate import Generation
-from jobs.params import SamplingParams
-from jobs.redis.keys import QueueName
-from jobs.understanding import CONTRACT, SINCE, understood_here
+from difuso.jobs import understanding
+from difuso.jobs.contract import Job, new_job
+from difuso.jobs.kinds import KINDS
+from difuso.jobs.kinds.base import Prepared
+from difuso.jobs.kinds.generate import Generation
+from difuso.jobs.params import SamplingParams
+from difuso.jobs.redis.keys import QueueName
+from difuso.jobs.understanding import CONTRACT, SINCE, understood_here
 
 
 def job(**changes: object) -> Job:

@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 
-from jobs.cascade import SEED_OFFSET, enlarging_seed
-from jobs.catalog import Catalog, ModelInfo
-from jobs.contract import Job, new_job
-from jobs.errors import RequestRefused
-from jobs.image_recipe import job_of, recipe
-from jobs.kinds import KINDS
-from jobs.kinds.base import Kind
-from jobs.params import MAX_SEED
-from model.conditions import Number
-from model.errors import PlanError
-from model.folders.config import ConditionConfig, ModelConfig, SamplerDefaults
-from model.networks.configs import UNetConfig
+from difuso.jobs.cascade import SEED_OFFSET, enlarging_seed
+from difuso.jobs.catalog import Catalog, ModelInfo
+from difuso.jobs.contract import Job, new_job
+from difuso.jobs.errors import RequestRefused
+from difuso.jobs.image_recipe import job_of, recipe
+from difuso.jobs.kinds import KINDS
+from difuso.jobs.kinds.base import Kind
+from difuso.jobs.params import MAX_SEED
+from difuso.model.conditions import Number
+from difuso.model.errors import PlanError
+from difuso.model.folders.config import ConditionConfig, ModelConfig, SamplerDefaults
+from difuso.model.networks.configs import UNetConfig
 
 CONDITION = ConditionConfig(size=8, max_augmentation=0.5, augmentation=0.1)
 SMALL = ModelInfo("small", ModelConfig(UNetConfig(), image_size=8), 0, "0" * 64)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobs.redis.workers import STALE_SECONDS, ModelReport, WorkerReport, lone_job_seconds, read_reports
+from difuso.jobs.redis.workers import STALE_SECONDS, ModelReport, WorkerReport, lone_job_seconds, read_reports
 
 REF = "tiny@abababababab"
 

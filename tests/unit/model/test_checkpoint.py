@@ -13,13 +13,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from model import CheckpointError, ModelConfig, load_checkpoint, save_checkpoint
-from model.checkpoint import CLASSIFIER, CONFIG, SUMS, WEIGHTS, file_sha256
-from model.folders.config import SamplerDefaults, ScheduleConfig
-from model.networks.build import build_network
-from model.networks.classifier import Classifier
-from model.networks.configs import ClassifierConfig, LucidUNetConfig, PaperUNetConfig, UNetConfig
-from model.networks.sigma_configs import SongUNetConfig
+from difuso.model import CheckpointError, ModelConfig, load_checkpoint, save_checkpoint
+from difuso.model.checkpoint import CLASSIFIER, CONFIG, SUMS, WEIGHTS, file_sha256
+from difuso.model.folders.config import SamplerDefaults, ScheduleConfig
+from difuso.model.networks.build import build_network
+from difuso.model.networks.classifier import Classifier
+from difuso.model.networks.configs import ClassifierConfig, LucidUNetConfig, PaperUNetConfig, UNetConfig
+from difuso.model.networks.sigma_configs import SongUNetConfig
 from tests.canary import Canary
 
 pytestmark = pytest.mark.usefixtures("one_thread")

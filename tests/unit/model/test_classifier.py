@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from model.formats.facts import ClassifierFacts
-from model.formats.guided import read_classifier
-from model.networks.classifier import Classifier, log_prob_gradient
-from model.networks.configs import ClassifierConfig
+from difuso.model.formats.facts import ClassifierFacts
+from difuso.model.formats.guided import read_classifier
+from difuso.model.networks.classifier import Classifier, log_prob_gradient
+from difuso.model.networks.configs import ClassifierConfig
 from tests.foreign import noise, reference
 from tests.rounding import assert_rounded_alike, layers
 

@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from model import PlanError, make_plan, sample, sample_steps
-from model.noise import draw_noise, image_generator
-from model.plans.clipping import Clipping
-from model.plans.plan import Column
-from model.sampling import Denoiser
-from model.step import advance
+from difuso.model import PlanError, make_plan, sample, sample_steps
+from difuso.model.noise import draw_noise, image_generator
+from difuso.model.plans.clipping import Clipping
+from difuso.model.plans.plan import Column
+from difuso.model.sampling import Denoiser
+from difuso.model.step import advance
 from tests.oracle import LINEAR, GaussianDenoiser, abar_at
 
 pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]

@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from model.errors import CheckpointError
-from model.folders.config import ModelConfig
-from model.folders.config_json import config_from_json, config_to_json
-from model.network_inputs import augment, enlarge
-from model.networks.configs import UNetConfig
-from model.networks.unet import UNet
+from difuso.model.errors import CheckpointError
+from difuso.model.folders.config import ModelConfig
+from difuso.model.folders.config_json import config_from_json, config_to_json
+from difuso.model.network_inputs import augment, enlarge
+from difuso.model.networks.configs import UNetConfig
+from difuso.model.networks.unet import UNet
 from tests.small_models import CONDITION
 from tests.small_models import CONDITIONAL as CONFIG
 

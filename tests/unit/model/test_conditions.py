@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.conditions import (
+from difuso.model.conditions import (
     Choice,
     Condition,
     Image,
@@ -19,12 +19,12 @@ from model.conditions import (
     plane_count,
     vector_size,
 )
-from model.errors import CheckpointError
-from model.folders.config import ModelConfig
-from model.folders.config_json import config_from_json, config_to_json
-from model.network_inputs import Column, column, inputs_of_columns
-from model.networks.configs import UNetConfig
-from model.networks.unet import UNet
+from difuso.model.errors import CheckpointError
+from difuso.model.folders.config import ModelConfig
+from difuso.model.folders.config_json import config_from_json, config_to_json
+from difuso.model.network_inputs import Column, column, inputs_of_columns
+from difuso.model.networks.configs import UNetConfig
+from difuso.model.networks.unet import UNet
 from tests.small_models import CONDITION, CONDITIONAL, NETWORK, awake
 
 FACE: dict[str, Condition] = {

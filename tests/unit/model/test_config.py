@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from model import CheckpointError, ModelConfig
-from model.conditions import CONDITIONS
-from model.folders.config import SamplerDefaults, ScheduleConfig
-from model.folders.config_json import config_from_json, config_to_json, config_to_text
-from model.foreign.config import ForeignConfig
-from model.networks.configs import NETWORKS, LucidUNetConfig, PaperUNetConfig, UNetConfig
-from model.networks.sigma_configs import EDM2UNetConfig, SongUNetConfig
-from model.plans.clipping import Clipping
-from model.plans.preconditioning import Preconditioning
+from difuso.model import CheckpointError, ModelConfig
+from difuso.model.conditions import CONDITIONS
+from difuso.model.folders.config import SamplerDefaults, ScheduleConfig
+from difuso.model.folders.config_json import config_from_json, config_to_json, config_to_text
+from difuso.model.foreign.config import ForeignConfig
+from difuso.model.networks.configs import NETWORKS, LucidUNetConfig, PaperUNetConfig, UNetConfig
+from difuso.model.networks.sigma_configs import EDM2UNetConfig, SongUNetConfig
+from difuso.model.plans.clipping import Clipping
+from difuso.model.plans.preconditioning import Preconditioning
 
 TINY = ModelConfig(
     UNetConfig(channels=8, channel_mult=(1, 2), attention_levels=(1,), head_channels=8, groups=4, num_classes=2),

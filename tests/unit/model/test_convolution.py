@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from model.networks.build import build_network
-from model.networks.configs import DiTConfig, UNetConfig
-from model.networks.layers import convolution
-from model.networks.layers.convolution import Convolution, pack_convolutions
-from model.networks.network_config import NetworkConfig
-from model.networks.sigma_configs import EDM2UNetConfig, SongUNetConfig
+from difuso.model.networks.build import build_network
+from difuso.model.networks.configs import DiTConfig, UNetConfig
+from difuso.model.networks.layers import convolution
+from difuso.model.networks.layers.convolution import Convolution, pack_convolutions
+from difuso.model.networks.network_config import NetworkConfig
+from difuso.model.networks.sigma_configs import EDM2UNetConfig, SongUNetConfig
 from tests.rounding import assert_rounded_alike
 
 pytestmark = pytest.mark.processors

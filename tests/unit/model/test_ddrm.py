@@ -9,15 +9,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from model import NoiseSchedule
-from model.ddrm import Restoration, make_restoration
-from model.images import from_levels, to_uint8
-from model.noise import draw_noise, image_generator
-from model.operators import Blur, Colorization, Inpainting, Operator, SuperResolution, gaussian_kernel, uniform_kernel
-from model.plans.plan import Column
-from model.plans.schedule import Flow
-from model.plans.settings import RESTORATION_ETA as ETA
-from model.step import advance
+from difuso.model import NoiseSchedule
+from difuso.model.ddrm import Restoration, make_restoration
+from difuso.model.images import from_levels, to_uint8
+from difuso.model.noise import draw_noise, image_generator
+from difuso.model.operators import (
+    Blur,
+    Colorization,
+    Inpainting,
+    Operator,
+    SuperResolution,
+    gaussian_kernel,
+    uniform_kernel,
+)
+from difuso.model.plans.plan import Column
+from difuso.model.plans.schedule import Flow
+from difuso.model.plans.settings import RESTORATION_ETA as ETA
+from difuso.model.step import advance
 from tests.oracle import LINEAR, GaussianDenoiser, abar_at
 
 pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]

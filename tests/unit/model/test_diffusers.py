@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from model import NoiseSchedule, make_plan
-from model.noise import draw_noise, image_generator
-from model.plans.clipping import Clipping
-from model.plans.plan import Prediction
+from difuso.model import NoiseSchedule, make_plan
+from difuso.model.noise import draw_noise, image_generator
+from difuso.model.plans.clipping import Clipping
+from difuso.model.plans.plan import Prediction
 from tests.oracle import LINEAR, with_slope_weight
 from tests.trajectories import (
     PREDICTION_TYPES,

@@ -7,16 +7,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from model import make_plan, sample
-from model.networks.preconditioned import denoiser_of
-from model.noise import draw_noise, image_generator
-from model.plans.inversion import FIRST_SIGMA, make_inversion
-from model.plans.plan import Column, Plan
-from model.plans.prediction import Prediction, eps_from_output, x0_from_output
-from model.plans.samplers import SAMPLERS
-from model.plans.schedule import Flow
-from model.plans.schedule_config import ScheduleConfig
-from model.plans.spacing import KARRAS_SIGMA_MAX
+from difuso.model import make_plan, sample
+from difuso.model.networks.preconditioned import denoiser_of
+from difuso.model.noise import draw_noise, image_generator
+from difuso.model.plans.inversion import FIRST_SIGMA, make_inversion
+from difuso.model.plans.plan import Column, Plan
+from difuso.model.plans.prediction import Prediction, eps_from_output, x0_from_output
+from difuso.model.plans.samplers import SAMPLERS
+from difuso.model.plans.schedule import Flow
+from difuso.model.plans.schedule_config import ScheduleConfig
+from difuso.model.plans.spacing import KARRAS_SIGMA_MAX
 from tests.oracle import GaussianDenoiser, follow
 from tests.rounding import assert_rounded_alike
 from tests.trajectories import NETWORK, SEEDS, ours, theirs

@@ -16,13 +16,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from model import CheckpointError, ModelConfig, load_checkpoint, sample
-from model.checkpoint import Checkpoint, file_sha256
-from model.folders.config import SamplerDefaults, ScheduleConfig
-from model.formats.diffusers.pipeline import write_diffusers
-from model.formats.diffusers.scheduler import scheduler_from_diffusers, scheduler_to_diffusers
-from model.networks.configs import UNetConfig
-from model.plans.clipping import Clipping
+from difuso.model import CheckpointError, ModelConfig, load_checkpoint, sample
+from difuso.model.checkpoint import Checkpoint, file_sha256
+from difuso.model.folders.config import SamplerDefaults, ScheduleConfig
+from difuso.model.formats.diffusers.pipeline import write_diffusers
+from difuso.model.formats.diffusers.scheduler import scheduler_from_diffusers, scheduler_to_diffusers
+from difuso.model.networks.configs import UNetConfig
+from difuso.model.plans.clipping import Clipping
 from tests.canary import Canary
 from tests.foreign import noise
 from tests.rounding import assert_rounded_alike

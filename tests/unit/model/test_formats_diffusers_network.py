@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from model.formats.diffusers.network import network_from_diffusers, network_to_diffusers
-from model.formats.diffusers.weights import weights_from_diffusers, weights_to_diffusers
-from model.networks.configs import UNetConfig
+from difuso.model.formats.diffusers.network import network_from_diffusers, network_to_diffusers
+from difuso.model.formats.diffusers.weights import weights_from_diffusers, weights_to_diffusers
+from difuso.model.networks.configs import UNetConfig
 from tests.foreign import noise
 from tests.rounding import assert_rounded_alike, layers
 from tests.unet2d import NATIVE, TINY, assert_same_forward, awake, our_network, their_network

@@ -9,19 +9,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from model import CheckpointError, sample
-from model.checkpoint import Checkpoint
-from model.folders.config import ScheduleConfig
-from model.folders.config_json import config_from_json, config_to_json
-from model.folders.parsing import parse
-from model.formats import edm, edm2
-from model.formats.facts import EDMFacts
-from model.formats.layouts import layout_of
-from model.networks.build import build_network, unfilled
-from model.networks.configs import UNetConfig
-from model.networks.sigma_configs import EDM2UNetConfig, SongUNetConfig
-from model.noise import draw_noise, image_generator
-from model.plans.preconditioning import Preconditioning
+from difuso.model import CheckpointError, sample
+from difuso.model.checkpoint import Checkpoint
+from difuso.model.folders.config import ScheduleConfig
+from difuso.model.folders.config_json import config_from_json, config_to_json
+from difuso.model.folders.parsing import parse
+from difuso.model.formats import edm, edm2
+from difuso.model.formats.facts import EDMFacts
+from difuso.model.formats.layouts import layout_of
+from difuso.model.networks.build import build_network, unfilled
+from difuso.model.networks.configs import UNetConfig
+from difuso.model.networks.sigma_configs import EDM2UNetConfig, SongUNetConfig
+from difuso.model.noise import draw_noise, image_generator
+from difuso.model.plans.preconditioning import Preconditioning
 from tests.foreign import Reference, noise, reference
 from tests.rounding import assert_rounded_alike, layers
 from tests.sigma import EDM, EDM2, IMAGE, SEEDS, STEPS

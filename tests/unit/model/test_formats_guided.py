@@ -10,15 +10,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from model import CheckpointError
-from model.folders.parsing import parse
-from model.formats.facts import ClassifierFacts, GuidedFacts
-from model.formats.guided import decoder_names, encoder_names, read_classifier, read_unet
-from model.formats.naming import Weights
-from model.formats.released import RELEASED
-from model.networks.classifier import Classifier
-from model.networks.configs import ClassifierConfig, UNetConfig
-from model.networks.unet import UNet
+from difuso.model import CheckpointError
+from difuso.model.folders.parsing import parse
+from difuso.model.formats.facts import ClassifierFacts, GuidedFacts
+from difuso.model.formats.guided import decoder_names, encoder_names, read_classifier, read_unet
+from difuso.model.formats.naming import Weights
+from difuso.model.formats.released import RELEASED
+from difuso.model.networks.classifier import Classifier
+from difuso.model.networks.configs import ClassifierConfig, UNetConfig
+from difuso.model.networks.unet import UNet
 from tests.foreign import noise, reference
 from tests.rounding import assert_rounded_alike, layers
 

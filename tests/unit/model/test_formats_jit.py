@@ -9,17 +9,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from model import CheckpointError, sample
-from model.checkpoint import Checkpoint
-from model.folders.config_json import config_from_json, config_to_json
-from model.folders.parsing import parse
-from model.formats import jit
-from model.formats.facts import JiTFacts
-from model.formats.layouts import layout_of
-from model.formats.pickles import read_pickle
-from model.networks.build import build_network
-from model.networks.configs import DiTConfig
-from model.sampling import networks_of
+from difuso.model import CheckpointError, sample
+from difuso.model.checkpoint import Checkpoint
+from difuso.model.folders.config_json import config_from_json, config_to_json
+from difuso.model.folders.parsing import parse
+from difuso.model.formats import jit
+from difuso.model.formats.facts import JiTFacts
+from difuso.model.formats.layouts import layout_of
+from difuso.model.formats.pickles import read_pickle
+from difuso.model.networks.build import build_network
+from difuso.model.networks.configs import DiTConfig
+from difuso.model.sampling import networks_of
 from tests.foreign import noise, reference
 from tests.jit import CLEAN, GUIDED_FROM, JIT, LABELS, SCALE, SEEDS, SIZE, STEPS
 from tests.rounding import assert_rounded_alike, layers

@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from model import CheckpointError, ModelConfig, sample
-from model.folders.config_json import config_from_json, config_to_json
-from model.formats.facts import LucidFacts
-from model.formats.layouts import layout_of
-from model.formats.lucid import read_unet
-from model.formats.naming import Weights
-from model.networks.configs import LucidUNetConfig
-from model.networks.lucid_unet import LucidUNet
+from difuso.model import CheckpointError, ModelConfig, sample
+from difuso.model.folders.config_json import config_from_json, config_to_json
+from difuso.model.formats.facts import LucidFacts
+from difuso.model.formats.layouts import layout_of
+from difuso.model.formats.lucid import read_unet
+from difuso.model.formats.naming import Weights
+from difuso.model.networks.configs import LucidUNetConfig
+from difuso.model.networks.lucid_unet import LucidUNet
 from tests.foreign import noise, reference
 from tests.lucid import DDIM_STEPS, ETA, OBJECTIVES, SCHEDULES, SEEDS, TIMESTEPS
 from tests.rounding import assert_rounded_alike, layers

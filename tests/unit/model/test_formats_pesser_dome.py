@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from model import CheckpointError
-from model.formats import dome, pesser
-from model.formats.facts import DomeFacts, HoFacts
-from model.formats.layouts import layout_of
-from model.formats.naming import Weights
-from model.formats.released import RELEASED
-from model.networks.configs import PaperUNetConfig, UNetConfig
-from model.networks.paper_unet import PaperUNet
-from model.networks.unet import UNet
+from difuso.model import CheckpointError
+from difuso.model.formats import dome, pesser
+from difuso.model.formats.facts import DomeFacts, HoFacts
+from difuso.model.formats.layouts import layout_of
+from difuso.model.formats.naming import Weights
+from difuso.model.formats.released import RELEASED
+from difuso.model.networks.configs import PaperUNetConfig, UNetConfig
+from difuso.model.networks.paper_unet import PaperUNet
+from difuso.model.networks.unet import UNet
 from tests.foreign import noise, reference
 from tests.rounding import assert_rounded_alike, layers
 

@@ -11,16 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model import CheckpointError, sample
-from model.checkpoint import Checkpoint
-from model.folders.parsing import parse
-from model.formats.facts import ScoreSDEFacts
-from model.formats.layouts import layout_of
-from model.formats.naming import Weights
-from model.formats.pickles import read_pickle
-from model.formats.released import RELEASED
-from model.formats.score_sde import network_config, read_unet
-from model.networks.build import build_network, unfilled
+from difuso.model import CheckpointError, sample
+from difuso.model.checkpoint import Checkpoint
+from difuso.model.folders.parsing import parse
+from difuso.model.formats.facts import ScoreSDEFacts
+from difuso.model.formats.layouts import layout_of
+from difuso.model.formats.naming import Weights
+from difuso.model.formats.pickles import read_pickle
+from difuso.model.formats.released import RELEASED
+from difuso.model.formats.score_sde import network_config, read_unet
+from difuso.model.networks.build import build_network, unfilled
 from tests.foreign import noise, reference
 from tests.rounding import assert_rounded_alike, layers
 from tests.sigma import IMAGE, SCALES, SCORE_SDE, SEEDS, TIMES

@@ -15,12 +15,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from model import NoiseSchedule, Plan, make_plan, sample
-from model.plans.clipping import Clipping
-from model.plans.plan import Column, Variance
-from model.plans.samplers import SAMPLERS
-from model.sampling import Denoiser
-from model.step import advance
+from difuso.model import NoiseSchedule, Plan, make_plan, sample
+from difuso.model.plans.clipping import Clipping
+from difuso.model.plans.plan import Column, Variance
+from difuso.model.plans.samplers import SAMPLERS
+from difuso.model.sampling import Denoiser
+from difuso.model.step import advance
 from tests.oracle import LINEAR, GaussianDenoiser, abar_at
 
 pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]

@@ -11,14 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model import Plan, PlanError, make_plan, sample
-from model.ddrm import make_restoration
-from model.guidance import MOST_SIGMA, UNGUIDED, Guidance
-from model.operators import Colorization
-from model.plans.inversion import make_inversion
-from model.plans.plan import Column
-from model.plans.samplers import SAMPLERS
-from model.plans.schedule import FloatTable
+from difuso.model import Plan, PlanError, make_plan, sample
+from difuso.model.ddrm import make_restoration
+from difuso.model.guidance import MOST_SIGMA, UNGUIDED, Guidance
+from difuso.model.operators import Colorization
+from difuso.model.plans.inversion import make_inversion
+from difuso.model.plans.plan import Column
+from difuso.model.plans.samplers import SAMPLERS
+from difuso.model.plans.schedule import FloatTable
 from tests.oracle import LINEAR, GaussianDenoiser, abar_at
 
 SCALE, LOW, HIGH = 2.5, 0.2, 3.0

@@ -8,20 +8,20 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from model.networks.build import build_network
-from model.networks.classifier import log_prob_gradient
-from model.networks.configs import (
+from difuso.model.networks.build import build_network
+from difuso.model.networks.classifier import log_prob_gradient
+from difuso.model.networks.configs import (
     ClassifierConfig,
     DiTConfig,
     LucidUNetConfig,
     PaperUNetConfig,
     UNetConfig,
 )
-from model.networks.half import to_bfloat16
-from model.networks.layers.convolution import LastConvolution, pack_convolutions
-from model.networks.layers.norms import GroupNorm
-from model.networks.layers.row_linear import RowLinear
-from model.networks.sigma_configs import EDM2UNetConfig, SongUNetConfig
+from difuso.model.networks.half import to_bfloat16
+from difuso.model.networks.layers.convolution import LastConvolution, pack_convolutions
+from difuso.model.networks.layers.norms import GroupNorm
+from difuso.model.networks.layers.row_linear import RowLinear
+from difuso.model.networks.sigma_configs import EDM2UNetConfig, SongUNetConfig
 
 pytestmark = pytest.mark.processors
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from model.images import from_levels, to_png, to_uint8
+from difuso.model.images import from_levels, to_png, to_uint8
 
 LEVELS = torch.arange(256, dtype=torch.uint8).view(1, 16, 16, 1)
 

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from model import Plan, make_plan, sample
-from model.noise import draw_noise, image_generator
-from model.plans.clipping import Clipping
-from model.plans.inversion import make_inversion
-from model.plans.plan import Column
-from model.step import advance
+from difuso.model import Plan, make_plan, sample
+from difuso.model.noise import draw_noise, image_generator
+from difuso.model.plans.clipping import Clipping
+from difuso.model.plans.inversion import make_inversion
+from difuso.model.plans.plan import Column
+from difuso.model.step import advance
 from tests.oracle import LINEAR, GaussianDenoiser
 
 pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]

@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from model import NoiseSchedule, PlanError, make_plan, sample, sample_steps
-from model.noise import draw_noise, image_generator
-from model.plans.inversion import FIRST_SIGMA, Inversion, make_inversion
-from model.plans.plan import Column
-from model.plans.spacing import KARRAS, KARRAS_SIGMA_MAX
+from difuso.model import NoiseSchedule, PlanError, make_plan, sample, sample_steps
+from difuso.model.noise import draw_noise, image_generator
+from difuso.model.plans.inversion import FIRST_SIGMA, Inversion, make_inversion
+from difuso.model.plans.plan import Column
+from difuso.model.plans.spacing import KARRAS, KARRAS_SIGMA_MAX
 from tests.oracle import LINEAR, GaussianDenoiser, abar_at, follow
 from tests.trajectories import assert_same_trajectory
 

@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from model import NoiseSchedule, PlanError
-from model.images import from_levels, to_uint8
-from model.likelihood import Vlb, decoder_bits, prior_bits, vlb
-from model.plans.clipping import Clipping
-from model.plans.plan import Prediction, Variance
-from model.plans.spacing import visit_levels
-from model.sampling import Denoiser
+from difuso.model import NoiseSchedule, PlanError
+from difuso.model.images import from_levels, to_uint8
+from difuso.model.likelihood import Vlb, decoder_bits, prior_bits, vlb
+from difuso.model.plans.clipping import Clipping
+from difuso.model.plans.plan import Prediction, Variance
+from difuso.model.plans.spacing import visit_levels
+from difuso.model.sampling import Denoiser
 
 pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.noise import mix, slerp
+from difuso.model.noise import mix, slerp
 
 pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from model import make_plan
-from model.plans.plan import CLEAN, levels_after
+from difuso.model import make_plan
+from difuso.model.plans.plan import CLEAN, levels_after
 from tests.oracle import LINEAR, abar_at
 
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from model import PlanError
-from model.checkpoint import Checkpoint
-from model.networks.classifier import log_prob_gradient
-from model.networks.configs import UNetConfig
-from model.sampling import Denoiser, networks_of, sample
+from difuso.model import PlanError
+from difuso.model.checkpoint import Checkpoint
+from difuso.model.networks.classifier import log_prob_gradient
+from difuso.model.networks.configs import UNetConfig
+from difuso.model.sampling import Denoiser, networks_of, sample
 from tests.small_models import CLASSES, CLASSIFIER, NETWORK, WEAKER, checkpoint_of, conditional_checkpoint, upscaler_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")

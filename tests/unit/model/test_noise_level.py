@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from model import NoiseSchedule, PlanError
-from model.noise import enter
-from model.plans.noise_level import noise_level
+from difuso.model import NoiseSchedule, PlanError
+from difuso.model.noise import enter
+from difuso.model.plans.noise_level import noise_level
 from tests.oracle import LINEAR
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.operators import (
+from difuso.model.operators import (
     LEAST_SINGULAR_VALUE,
     Blur,
     Colorization,

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model import NoiseSchedule, Plan, PlanError, make_plan
-from model.plans.clipping import Clipping
-from model.plans.plan import Column
-from model.plans.samplers import SAMPLERS
-from model.plans.spacing import EXPONENTIAL, KARRAS, SPACINGS
+from difuso.model import NoiseSchedule, Plan, PlanError, make_plan
+from difuso.model.plans.clipping import Clipping
+from difuso.model.plans.plan import Column
+from difuso.model.plans.samplers import SAMPLERS
+from difuso.model.plans.spacing import EXPONENTIAL, KARRAS, SPACINGS
 
 LINEAR = NoiseSchedule.linear(1000)
 GRIDS = [*SPACINGS, EXPONENTIAL, KARRAS]

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from model import NoiseSchedule, PlanError, make_plan, sample
-from model.networks.layers.resampling import double, halve
-from model.networks.preconditioned import Preconditioned
-from model.plans.plan import Column
-from model.plans.preconditioning import Preconditioning
-from model.plans.samplers import SAMPLERS
-from model.plans.schedule import ContinuousLinear
+from difuso.model import NoiseSchedule, PlanError, make_plan, sample
+from difuso.model.networks.layers.resampling import double, halve
+from difuso.model.networks.preconditioned import Preconditioned
+from difuso.model.plans.plan import Column
+from difuso.model.plans.preconditioning import Preconditioning
+from difuso.model.plans.samplers import SAMPLERS
+from difuso.model.plans.schedule import ContinuousLinear
 from tests.oracle import GaussianDenoiser
 from tests.rounding import assert_rounded_alike
 

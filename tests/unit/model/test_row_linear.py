@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from model.networks.build import build_network
-from model.networks.classifier import Classifier
-from model.networks.configs import ClassifierConfig, DiTConfig, PaperUNetConfig, UNetConfig
-from model.networks.layers.row_linear import ROWS, RowLinear
-from model.networks.network_config import NetworkConfig
-from model.networks.sigma_configs import EDM2UNetConfig, SongUNetConfig
+from difuso.model.networks.build import build_network
+from difuso.model.networks.classifier import Classifier
+from difuso.model.networks.configs import ClassifierConfig, DiTConfig, PaperUNetConfig, UNetConfig
+from difuso.model.networks.layers.row_linear import ROWS, RowLinear
+from difuso.model.networks.network_config import NetworkConfig
+from difuso.model.networks.sigma_configs import EDM2UNetConfig, SongUNetConfig
 
 pytestmark = pytest.mark.processors
 

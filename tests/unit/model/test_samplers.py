@@ -12,14 +12,14 @@ import math
 import numpy as np
 import pytest
 
-from model import NoiseSchedule, make_plan
-from model.plans.clipping import Clipping
-from model.plans.plan import Column, Plan, Variance, tabulate
-from model.plans.samplers import SAMPLERS
-from model.plans.samplers.transition import Options
-from model.plans.samplers.transition import transitions as transitions_of
-from model.plans.settings import Settings
-from model.plans.spacing import EXPONENTIAL, KARRAS, SPACINGS, Levels, visit_levels
+from difuso.model import NoiseSchedule, make_plan
+from difuso.model.plans.clipping import Clipping
+from difuso.model.plans.plan import Column, Plan, Variance, tabulate
+from difuso.model.plans.samplers import SAMPLERS
+from difuso.model.plans.samplers.transition import Options
+from difuso.model.plans.samplers.transition import transitions as transitions_of
+from difuso.model.plans.settings import Settings
+from difuso.model.plans.spacing import EXPONENTIAL, KARRAS, SPACINGS, Levels, visit_levels
 from tests.oracle import LINEAR, abar_at, flow, follow, slopes, with_slope_weight
 
 EXACT = 0.50000757  # the probability flow's own multiplier at s = 0.5 (section 2.9)

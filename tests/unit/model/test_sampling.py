@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from model import NoiseSchedule, Plan, make_plan, sample, sample_steps
-from model.noise import draw_noise, image_generator, q_sample
-from model.plans.plan import Prediction
-from model.plans.samplers import SAMPLERS
-from model.plans.spacing import EXPONENTIAL, KARRAS, SPACINGS
-from model.sampling import Denoiser
+from difuso.model import NoiseSchedule, Plan, make_plan, sample, sample_steps
+from difuso.model.noise import draw_noise, image_generator, q_sample
+from difuso.model.plans.plan import Prediction
+from difuso.model.plans.samplers import SAMPLERS
+from difuso.model.plans.spacing import EXPONENTIAL, KARRAS, SPACINGS
+from difuso.model.sampling import Denoiser
 from tests.oracle import LINEAR, GaussianDenoiser, abar_at
 from tests.rounding import assert_rounded_alike, rounding
 

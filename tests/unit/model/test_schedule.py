@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from model import NoiseSchedule, PlanError
-from model.noise import q_sample
-from model.plans.spacing import SPACINGS, space_timesteps
+from difuso.model import NoiseSchedule, PlanError
+from difuso.model.noise import q_sample
+from difuso.model.plans.spacing import SPACINGS, space_timesteps
 
 LINEAR = NoiseSchedule.linear(1000)
 TABLES = ("betas", "alphas_cumprod", "posterior_mean_coef1", "posterior_mean_coef2", "posterior_variance")

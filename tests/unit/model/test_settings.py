@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from model.errors import PlanError
-from model.folders.config import ModelConfig, SamplerDefaults, ScheduleConfig
-from model.networks.configs import UNetConfig
-from model.plans.settings import Settings
-from model.plans.spacing import steps_in
+from difuso.model.errors import PlanError
+from difuso.model.folders.config import ModelConfig, SamplerDefaults, ScheduleConfig
+from difuso.model.networks.configs import UNetConfig
+from difuso.model.plans.settings import Settings
+from difuso.model.plans.spacing import steps_in
 
 DDIM = ModelConfig(UNetConfig(), defaults=SamplerDefaults("ddim", 50, "quad", 0.5))
 OWN = Settings("ddim", 50, "quad", 0.5)

@@ -9,17 +9,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from model import NoiseSchedule, Plan, make_plan, sample
-from model.noise import draw_noise, image_generator
-from model.plans.clipping import Clipping
-from model.plans.plan import Prediction, tabulate
-from model.plans.samplers import SAMPLERS
-from model.plans.samplers.transition import Options
-from model.plans.samplers.transition import transitions as transitions_of
-from model.plans.schedule import FloatTable
-from model.plans.settings import Settings
-from model.plans.spacing import KARRAS, Levels, space_timesteps, visit_levels
-from model.sampling import Denoiser
+from difuso.model import NoiseSchedule, Plan, make_plan, sample
+from difuso.model.noise import draw_noise, image_generator
+from difuso.model.plans.clipping import Clipping
+from difuso.model.plans.plan import Prediction, tabulate
+from difuso.model.plans.samplers import SAMPLERS
+from difuso.model.plans.samplers.transition import Options
+from difuso.model.plans.samplers.transition import transitions as transitions_of
+from difuso.model.plans.schedule import FloatTable
+from difuso.model.plans.settings import Settings
+from difuso.model.plans.spacing import KARRAS, Levels, space_timesteps, visit_levels
+from difuso.model.sampling import Denoiser
 from tests.oracle import LINEAR, GaussianDenoiser
 from tests.trajectories import (
     NETWORK,

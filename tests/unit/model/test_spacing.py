@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model import NoiseSchedule, PlanError, make_plan
-from model.plans.samplers import SAMPLERS
-from model.plans.schedule import ContinuousLinear, Flow
-from model.plans.spacing import EXPONENTIAL, EXPONENTIAL_SIGMAS, KARRAS, SPACINGS, space_timesteps, visit_levels
+from difuso.model import NoiseSchedule, PlanError, make_plan
+from difuso.model.plans.samplers import SAMPLERS
+from difuso.model.plans.schedule import ContinuousLinear, Flow
+from difuso.model.plans.spacing import EXPONENTIAL, EXPONENTIAL_SIGMAS, KARRAS, SPACINGS, space_timesteps, visit_levels
 from tests.oracle import follow
 
 LINEAR = NoiseSchedule.linear(1000)

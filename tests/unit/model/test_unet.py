@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from model.networks.configs import PaperUNetConfig, UNetConfig
-from model.networks.paper_unet import PaperUNet
-from model.networks.unet import UNet
+from difuso.model.networks.configs import PaperUNetConfig, UNetConfig
+from difuso.model.networks.paper_unet import PaperUNet
+from difuso.model.networks.unet import UNet
 
 pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from model import NoiseSchedule, make_plan, sample
-from model.plans.plan import Column, Plan, Variance
-from model.step import advance
+from difuso.model import NoiseSchedule, make_plan, sample
+from difuso.model.plans.plan import Column, Plan, Variance
+from difuso.model.step import advance
 from tests.oracle import LINEAR, GaussianDenoiser, abar_at
 
 pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]

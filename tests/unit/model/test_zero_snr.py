@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from model import NoiseSchedule, PlanError, make_plan, sample
-from model.noise import draw_noise, image_generator
-from model.plans.plan import Column
-from model.plans.samplers import SAMPLERS
+from difuso.model import NoiseSchedule, PlanError, make_plan, sample
+from difuso.model.noise import draw_noise, image_generator
+from difuso.model.plans.plan import Column
+from difuso.model.plans.samplers import SAMPLERS
 from tests.oracle import LINEAR, GaussianDenoiser
 
 pytestmark = pytest.mark.processors

@@ -17,8 +17,8 @@ from difuso.errors import UserError
 from difuso.supervisor import service
 from difuso.supervisor.child_processes import ChildProcesses
 from difuso.supervisor.service import Service, stop
+from difuso.worker.queue import recovery
 from tests.waiting import WaitUntil
-from worker.queue import recovery
 
 
 @pytest.fixture

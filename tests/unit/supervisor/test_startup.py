@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from difuso.errors import UserError
+from difuso.jobs.errors import StoreUnavailable
+from difuso.jobs.redis.workers import ModelReport, WorkerReport
+from difuso.jobs.store.result_store import ResultStore
 from difuso.supervisor.ready_announcement import merged
 from difuso.supervisor.startup_checks import check_store, check_worker_metrics_ports
-from jobs.errors import StoreUnavailable
-from jobs.redis.workers import ModelReport, WorkerReport
-from jobs.store.result_store import ResultStore
 from tests.serving import free_port
 
 

@@ -89,10 +89,10 @@ def run(tree: Path, code: str) -> str:
 
 def test_a_network_a_source_a_loss_and_a_weighting_are_found(tree: Path) -> None:
     code = """
-from model import CheckpointError
-from model.folders.config_json import config_from_json, config_to_json
-from model.networks.build import build_network
-from training.recipe_reading import load_recipe
+from difuso.model import CheckpointError
+from difuso.model.folders.config_json import config_from_json, config_to_json
+from difuso.model.networks.build import build_network
+from difuso.training.recipe_reading import load_recipe
 
 content = {"format": 1, "network": {"type": "plain_net", "width": 4}, "schedule": {}}
 config = config_from_json(content)
@@ -103,9 +103,9 @@ except CheckpointError as error:
     print(error)
 print(load_recipe("smoke", ["network={type='plain_net'}"]).as_json["network"])
 
-from training.data.source_images import open_source
-from training.objective.objectives import objective_of
-from training.objective.weightings import weights
+from difuso.training.data.source_images import open_source
+from difuso.training.objective.objectives import objective_of
+from difuso.training.objective.weightings import weights
 
 recipe = load_recipe("smoke", ["data.source=greys", "data.path=x", "loss=absolute", "weighting=halved"])
 print([item.name for item in open_source(recipe.data, recipe.shape).items])
@@ -122,5 +122,5 @@ print(objective_of(recipe, schedule)[0], set(weights(schedule, "eps", recipe.wei
 
 
 def test_a_recipe_is_checked_without_torch(tree: Path) -> None:
-    imports = "import sys; from training.recipe_reading import load_recipe"
+    imports = "import sys; from difuso.training.recipe_reading import load_recipe"
     assert run(tree, f"{imports}; load_recipe('faces64'); print('torch' in sys.modules)") == "False\n"

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from model.networks.layers.row_linear import RowLinear
-from training.errors import RecipeError
-from training.run.compiled import CompiledNetwork
+from difuso.model.networks.layers.row_linear import RowLinear
+from difuso.training.errors import RecipeError
+from difuso.training.run.compiled import CompiledNetwork
 
 Compiler = Callable[[nn.Module], Callable[..., Tensor]]
 

@@ -10,22 +10,22 @@ import pytest
 import torch
 from PIL import Image
 
-from model.folders.config_json import config_from_json
-from model.png import PNG_KEY
+from difuso.model.folders.config_json import config_from_json
+from difuso.model.png import PNG_KEY
+from difuso.training.data.batches import Batches
+from difuso.training.data.conditions import open_with_conditions, values_at
+from difuso.training.data.dataset import Dataset, first_images, load, scan
+from difuso.training.data.draws import Draws
+from difuso.training.data.network_inputs import network_inputs
+from difuso.training.errors import RecipeError
+from difuso.training.objective.timesteps import timesteps_of
+from difuso.training.recipe import Recipe
+from difuso.training.recipe_reading import load_recipe
+from difuso.training.run.journal import GAP, LINE
+from difuso.training.run.run import train
+from difuso.training.run.trainer import Trainer
+from difuso.training.seeds import Seeds
 from tests.image_files import png_of, write_tar
-from training.data.batches import Batches
-from training.data.conditions import open_with_conditions, values_at
-from training.data.dataset import Dataset, first_images, load, scan
-from training.data.draws import Draws
-from training.data.network_inputs import network_inputs
-from training.errors import RecipeError
-from training.objective.timesteps import timesteps_of
-from training.recipe import Recipe
-from training.recipe_reading import load_recipe
-from training.run.journal import GAP, LINE
-from training.run.run import train
-from training.run.trainer import Trainer
-from training.seeds import Seeds
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -11,23 +11,23 @@ import pytest
 import torch
 from PIL import Image
 
-from model.images import from_levels
-from model.network_inputs import Column, enlarge
-from model.shape import Shape
-from training.data.batches import Batches
-from training.data.conditions import complete_column, smaller
-from training.data.dataset import Dataset, first_images, load, scan
-from training.data.draws import Draws
-from training.data.images import ImageArray
-from training.data.network_inputs import network_inputs
-from training.errors import RecipeError
-from training.objective.timesteps import timesteps_of
-from training.recipe import Recipe
-from training.recipe_reading import load_recipe
-from training.run.outcomes import ImageModel
-from training.run.state import load_state, save_state
-from training.run.trainer import Trainer
-from training.seeds import Seeds
+from difuso.model.images import from_levels
+from difuso.model.network_inputs import Column, enlarge
+from difuso.model.shape import Shape
+from difuso.training.data.batches import Batches
+from difuso.training.data.conditions import complete_column, smaller
+from difuso.training.data.dataset import Dataset, first_images, load, scan
+from difuso.training.data.draws import Draws
+from difuso.training.data.images import ImageArray
+from difuso.training.data.network_inputs import network_inputs
+from difuso.training.errors import RecipeError
+from difuso.training.objective.timesteps import timesteps_of
+from difuso.training.recipe import Recipe
+from difuso.training.recipe_reading import load_recipe
+from difuso.training.run.outcomes import ImageModel
+from difuso.training.run.state import load_state, save_state
+from difuso.training.run.trainer import Trainer
+from difuso.training.seeds import Seeds
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from model import NoiseSchedule
-from training.objective.consistency import Consistency, log_normal, nearer
+from difuso.model import NoiseSchedule
+from difuso.training.objective.consistency import Consistency, log_normal, nearer
 
 pytestmark = pytest.mark.processors
 

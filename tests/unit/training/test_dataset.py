@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.data import dataset
-from training.data.dataset import Dataset, first_images, load_for_training, scan
-from training.errors import RecipeError
-from training.recipe import Recipe
-from training.recipe_reading import load_recipe
+from difuso.training.data import dataset
+from difuso.training.data.dataset import Dataset, first_images, load_for_training, scan
+from difuso.training.errors import RecipeError
+from difuso.training.recipe import Recipe
+from difuso.training.recipe_reading import load_recipe
 
 
 def recipe(path: Path, *changes: str) -> Recipe:

@@ -15,21 +15,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from model import NoiseSchedule, load_checkpoint, make_plan, save_checkpoint
-from model.folders.config import ModelConfig
-from model.network_inputs import inputs_of
-from model.networks.build import build_network
-from model.noise import q_sample
-from model.plans.plan import Column, Plan, Prediction
-from model.sampling import sample
-from training.data.batches import Batches
-from training.data.dataset import Dataset
-from training.errors import RecipeError
-from training.objective.distillation import Distillation, Teacher, listed
-from training.recipe import Recipe
-from training.recipe_reading import load_recipe
-from training.run.run import train
-from training.run.trainer import Trainer
+from difuso.model import NoiseSchedule, load_checkpoint, make_plan, save_checkpoint
+from difuso.model.folders.config import ModelConfig
+from difuso.model.network_inputs import inputs_of
+from difuso.model.networks.build import build_network
+from difuso.model.noise import q_sample
+from difuso.model.plans.plan import Column, Plan, Prediction
+from difuso.model.sampling import sample
+from difuso.training.data.batches import Batches
+from difuso.training.data.dataset import Dataset
+from difuso.training.errors import RecipeError
+from difuso.training.objective.distillation import Distillation, Teacher, listed
+from difuso.training.recipe import Recipe
+from difuso.training.recipe_reading import load_recipe
+from difuso.training.run.run import train
+from difuso.training.run.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

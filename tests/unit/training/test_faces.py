@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model.conditions import Choice
-from model.shape import Shape
-from training.data import face_attributes as names
-from training.data.face_attributes import ATTRIBUTES, NONE, attributes_of
-from training.data.faces import open_faces
-from training.data.source_images import SourceImage
-from training.recipe import Data
-from training.recipe_reading import load_recipe
+from difuso.model.conditions import Choice
+from difuso.model.shape import Shape
+from difuso.training.data import face_attributes as names
+from difuso.training.data.face_attributes import ATTRIBUTES, NONE, attributes_of
+from difuso.training.data.faces import open_faces
+from difuso.training.data.source_images import SourceImage
+from difuso.training.recipe import Data
+from difuso.training.recipe_reading import load_recipe
 
 STYLE: dict[str, Any] = json.loads(files("dicebear_styles").joinpath("open-peeps.json").read_text("utf-8"))
 

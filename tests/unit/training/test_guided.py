@@ -14,22 +14,22 @@ import torch
 from PIL import Image
 
 from difuso.drawing.drawing import model_of
-from jobs.params import SamplingParams
-from model import load_checkpoint, save_checkpoint
-from model.folders.config import ModelConfig
-from model.folders.files import CLASSIFIER, WEAKER, WEIGHTS, file_sha256
-from model.networks.build import build_network
-from model.networks.classifier import Classifier
-from model.networks.configs import ClassifierConfig, UNetConfig
+from difuso.jobs.params import SamplingParams
+from difuso.model import load_checkpoint, save_checkpoint
+from difuso.model.folders.config import ModelConfig
+from difuso.model.folders.files import CLASSIFIER, WEAKER, WEIGHTS, file_sha256
+from difuso.model.networks.build import build_network
+from difuso.model.networks.classifier import Classifier
+from difuso.model.networks.configs import ClassifierConfig, UNetConfig
+from difuso.training.errors import RecipeError
+from difuso.training.recipe import Recipe
+from difuso.training.recipe_reading import load_recipe
+from difuso.training.run.dry_run import dry_run
+from difuso.training.run.initial import seeds_of
+from difuso.training.run.loss_curves import read_metrics
+from difuso.training.run.run import train
+from difuso.worker.stepping.runner import Runner
 from tests.shades import UNET, guided_model, shades, write_recipe
-from training.errors import RecipeError
-from training.recipe import Recipe
-from training.recipe_reading import load_recipe
-from training.run.dry_run import dry_run
-from training.run.initial import seeds_of
-from training.run.loss_curves import read_metrics
-from training.run.run import train
-from worker.stepping.runner import Runner
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.shape import Shape
-from training.data.faces import draw_face, draw_faces
-from training.data.images import ImageArray, centre_crop, decode, list_images
-from training.errors import RecipeError
+from difuso.model.shape import Shape
+from difuso.training.data.faces import draw_face, draw_faces
+from difuso.training.data.images import ImageArray, centre_crop, decode, list_images
+from difuso.training.errors import RecipeError
 
 RED, GREEN = (255, 0, 0), (0, 255, 0)
 

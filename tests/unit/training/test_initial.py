@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.checkpoint import save_checkpoint
-from model.plans.preconditioning import Preconditioning
-from training.data.batches import Batches
-from training.data.dataset import Dataset
-from training.data.images import ImageArray
-from training.errors import RecipeError
-from training.recipe_reading import load_recipe
-from training.run.trainer import Trainer
+from difuso.model.checkpoint import save_checkpoint
+from difuso.model.plans.preconditioning import Preconditioning
+from difuso.training.data.batches import Batches
+from difuso.training.data.dataset import Dataset
+from difuso.training.data.images import ImageArray
+from difuso.training.errors import RecipeError
+from difuso.training.recipe_reading import load_recipe
+from difuso.training.run.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from training.run.loss_curves import plot_run, smoothed
+from difuso.training.run.loss_curves import plot_run, smoothed
 
 
 def test_smoothing_leaves_a_straight_line_and_both_ends_as_they_are() -> None:

@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from model import NoiseSchedule, make_plan
-from model.noise import q_sample
-from model.plans.plan import Column, Prediction
-from model.plans.schedule import Flow
-from training.objective.losses import CrossEntropy, target
-from training.objective.weightings import weights as weights_of
-from training.recipe_reading import load_recipe
-from training.run.trainer import learning_rate
-from training.run.window import StepFacts, Window
+from difuso.model import NoiseSchedule, make_plan
+from difuso.model.noise import q_sample
+from difuso.model.plans.plan import Column, Prediction
+from difuso.model.plans.schedule import Flow
+from difuso.training.objective.losses import CrossEntropy, target
+from difuso.training.objective.weightings import weights as weights_of
+from difuso.training.recipe_reading import load_recipe
+from difuso.training.run.trainer import learning_rate
+from difuso.training.run.window import StepFacts, Window
 
 pytestmark = pytest.mark.processors
 

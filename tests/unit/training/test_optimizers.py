@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from training.recipe_reading import load_recipe
-from training.run.optimizers import MatrixMuon, optimizers_of
+from difuso.training.recipe_reading import load_recipe
+from difuso.training.run.optimizers import MatrixMuon, optimizers_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

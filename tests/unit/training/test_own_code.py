@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation.real_images import real_images
-from model.checkpoint import load_checkpoint
-from model.errors import ForeignError
-from model.shape import Shape
+from difuso.evaluation.real_images import real_images
+from difuso.model.checkpoint import load_checkpoint
+from difuso.model.errors import ForeignError
+from difuso.model.shape import Shape
+from difuso.training.data.dataset import first_images
+from difuso.training.data.source_images import open_source
+from difuso.training.errors import RecipeError
+from difuso.training.objective.objectives import objective_of
+from difuso.training.recipe import Recipe
+from difuso.training.recipe_reading import load_recipe
+from difuso.training.run.run import train
 from tests.strangers import PACKAGE, on_the_path, write_package
-from training.data.dataset import first_images
-from training.data.source_images import open_source
-from training.errors import RecipeError
-from training.objective.objectives import objective_of
-from training.recipe import Recipe
-from training.recipe_reading import load_recipe
-from training.run.run import train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -149,7 +149,6 @@ def test_a_loss_that_is_not_one_for_each_image_is_named(recipe: Callable[..., Re
     [
         ("data.source=elsewhere:images", "elsewhere:images is code of another package, which is not allowed here"),
         ("network.type=elsewhere:Net", "elsewhere:Net is code of another package"),
-        ("data.source=model.data:images", "model is a package of difuso"),
         ("weighting=min_snr", "has its own weights: it cannot have min_snr"),
         ("network.type=nowhere", "or yours, package.module:Class"),
     ],

@@ -7,9 +7,9 @@ import time
 import pytest
 import torch
 
-from training.recipe import Precision
-from training.run.precision import fastest, timed_formats
-from training.run.processes import ALONE
+from difuso.training.recipe import Precision
+from difuso.training.run.precision import fastest, timed_formats
+from difuso.training.run.processes import ALONE
 
 CPU = torch.device("cpu")
 

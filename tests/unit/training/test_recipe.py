@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from model.folders.config import SamplerDefaults
-from model.formats.facts import GuidedFacts
-from model.formats.released import RELEASED
-from model.networks.configs import UNetConfig
-from training import recipe_names
-from training.errors import RecipeError
-from training.recipe_reading import load_recipe
+from difuso.model.folders.config import SamplerDefaults
+from difuso.model.formats.facts import GuidedFacts
+from difuso.model.formats.released import RELEASED
+from difuso.model.networks.configs import UNetConfig
+from difuso.training import recipe_names
+from difuso.training.errors import RecipeError
+from difuso.training.recipe_reading import load_recipe
 
 FEW = (
     *("loss=distillation", "init=t", "teacher_calls=2", "prediction=v"),

@@ -7,16 +7,16 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pytest
 
-from evaluation.real_images import real_images
-from model.shape import Shape
+from difuso.evaluation.real_images import real_images
+from difuso.model.shape import Shape
+from difuso.training.choices import SourceName
+from difuso.training.data.dataset import load_for_training, scan
+from difuso.training.data.image_files import of_split
+from difuso.training.data.source_images import open_source
+from difuso.training.errors import RecipeError
+from difuso.training.recipe import Data, Recipe
+from difuso.training.recipe_reading import load_recipe
 from tests.image_files import png_of, write_folder, write_tar, write_zip
-from training.choices import SourceName
-from training.data.dataset import load_for_training, scan
-from training.data.image_files import of_split
-from training.data.source_images import open_source
-from training.errors import RecipeError
-from training.recipe import Data, Recipe
-from training.recipe_reading import load_recipe
 
 COUNT, RESERVED = 40, 12
 KINDS = ("cat", "dog")

@@ -21,22 +21,22 @@ from PIL import Image
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from jobs.model_files import ModelFiles
-from model import load_checkpoint, networks_of, sample
-from model.folders.config import SamplerDefaults, ScheduleConfig
-from model.networks.build import build_network
-from model.networks.configs import DiTConfig
-from model.png import PNG_KEY
-from training.errors import Diverged, RecipeError
-from training.recipe import Recipe
-from training.recipe_reading import load_recipe
-from training.run.dry_run import dry_run
-from training.run.journal import Journal
-from training.run.loss_curves import read_metrics
-from training.run.progress import Pace
-from training.run.run import train
-from training.run.state import alone_in, load_state
-from training.run.trainer import MAX_BAD_STEPS, Trainer
+from difuso.jobs.model_files import ModelFiles
+from difuso.model import load_checkpoint, networks_of, sample
+from difuso.model.folders.config import SamplerDefaults, ScheduleConfig
+from difuso.model.networks.build import build_network
+from difuso.model.networks.configs import DiTConfig
+from difuso.model.png import PNG_KEY
+from difuso.training.errors import Diverged, RecipeError
+from difuso.training.recipe import Recipe
+from difuso.training.recipe_reading import load_recipe
+from difuso.training.run.dry_run import dry_run
+from difuso.training.run.journal import Journal
+from difuso.training.run.loss_curves import read_metrics
+from difuso.training.run.progress import Pace
+from difuso.training.run.run import train
+from difuso.training.run.state import alone_in, load_state
+from difuso.training.run.trainer import MAX_BAD_STEPS, Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -155,7 +155,9 @@ def test_a_terminal_shows_loss_and_time_left_from_the_first_steps(
 ) -> None:
     """However seldom a run logs."""
     screen = io.StringIO()
-    monkeypatch.setattr("training.run.progress.Console", lambda: Console(file=screen, force_terminal=True, width=200))
+    monkeypatch.setattr(
+        "difuso.training.run.progress.Console", lambda: Console(file=screen, force_terminal=True, width=200)
+    )
     train(tiny("max_steps=2", "log_every=50"), tmp_path)
     assert re.search(r"2/2.*loss \d\.\d{4}  \S+ images/s  0:00:00 left", screen.getvalue())
 

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from model import save_checkpoint
-from model.networks.build import build_network
-from training.data.batches import Batches
-from training.data.dataset import Dataset
-from training.data.draws import Drawn, Draws
-from training.objective.timesteps import uniform
-from training.recipe import Recipe
-from training.recipe_reading import load_recipe
-from training.run.initial import check_initial, seeds_of
+from difuso.model import save_checkpoint
+from difuso.model.networks.build import build_network
+from difuso.training.data.batches import Batches
+from difuso.training.data.dataset import Dataset
+from difuso.training.data.draws import Drawn, Draws
+from difuso.training.objective.timesteps import uniform
+from difuso.training.recipe import Recipe
+from difuso.training.recipe_reading import load_recipe
+from difuso.training.run.initial import check_initial, seeds_of
 
 CPU = torch.device("cpu")
 SMALL = ("image_size=8", "batch_size=40", "network.channels=8", "network.channel_mult=[1]", "network.groups=4")

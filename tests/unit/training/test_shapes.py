@@ -12,16 +12,16 @@ import pytest
 import torch
 from PIL import Image
 
-from model import load_checkpoint
-from model.shape import Shape
-from training.data import dataset
-from training.data.images import centre_crop, decode, size_of
-from training.errors import RecipeError
-from training.recipe import Recipe
-from training.recipe_reading import load_recipe
-from training.run.journal import GAP
-from training.run.run import train
-from training.run.state import load_state
+from difuso.model import load_checkpoint
+from difuso.model.shape import Shape
+from difuso.training.data import dataset
+from difuso.training.data.images import centre_crop, decode, size_of
+from difuso.training.errors import RecipeError
+from difuso.training.recipe import Recipe
+from difuso.training.recipe_reading import load_recipe
+from difuso.training.run.journal import GAP
+from difuso.training.run.run import train
+from difuso.training.run.state import load_state
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

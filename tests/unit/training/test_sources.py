@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.shape import Shape
+from difuso.model.shape import Shape
+from difuso.training.choices import SourceName
+from difuso.training.data.images import ImageArray
+from difuso.training.data.source_images import SourceImage, open_source
+from difuso.training.errors import RecipeError
+from difuso.training.recipe import Data
 from tests.image_files import png_of, write_folder, write_tar, write_zip
-from training.choices import SourceName
-from training.data.images import ImageArray
-from training.data.source_images import SourceImage, open_source
-from training.errors import RecipeError
-from training.recipe import Data
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from training.errors import RecipeError
-from training.run.state import KEEP, load_state, save_state
+from difuso.training.errors import RecipeError
+from difuso.training.run.state import KEEP, load_state, save_state
 
 
 def state(step: int) -> dict[str, Any]:

@@ -7,12 +7,12 @@ from functools import partial
 import pytest
 import torch
 
-from training.data.draws import Draws
-from training.data.symmetries import COUNT, MIRRORED, turned
-from training.errors import RecipeError
-from training.objective.timesteps import uniform
-from training.recipe_reading import load_recipe
-from training.seeds import Seeds
+from difuso.training.data.draws import Draws
+from difuso.training.data.symmetries import COUNT, MIRRORED, turned
+from difuso.training.errors import RecipeError
+from difuso.training.objective.timesteps import uniform
+from difuso.training.recipe_reading import load_recipe
+from difuso.training.seeds import Seeds
 
 IMAGE = torch.arange(2 * 3 * 3.0).reshape(1, 2, 3, 3)
 

@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 import torch
 
-from model import Checkpoint, sample, save_checkpoint
-from model.networks.build import build_network
-from training.data.batches import Batches
-from training.data.dataset import Dataset
-from training.data.images import ImageArray
-from training.errors import Diverged
-from training.recipe import Precision, Recipe
-from training.recipe_reading import load_recipe
-from training.run.outcomes import ImageModel
-from training.run.processes import ALONE, Processes
-from training.run.state import load_state, save_state
-from training.run.trainer import MAX_BAD_STEPS, Trainer
+from difuso.model import Checkpoint, sample, save_checkpoint
+from difuso.model.networks.build import build_network
+from difuso.training.data.batches import Batches
+from difuso.training.data.dataset import Dataset
+from difuso.training.data.images import ImageArray
+from difuso.training.errors import Diverged
+from difuso.training.recipe import Precision, Recipe
+from difuso.training.recipe_reading import load_recipe
+from difuso.training.run.outcomes import ImageModel
+from difuso.training.run.processes import ALONE, Processes
+from difuso.training.run.state import load_state, save_state
+from difuso.training.run.trainer import MAX_BAD_STEPS, Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -174,7 +174,7 @@ def test_a_run_measures_the_formats_once_and_a_recipe_can_still_say_another(
         trials.append("bf16")
         return {"float32": 2.0, "bf16": 1.0}
 
-    monkeypatch.setattr("training.run.trainer.timed_formats", timed_formats)
+    monkeypatch.setattr("difuso.training.run.trainer.timed_formats", timed_formats)
     straight = run(tiny("max_steps=100", "precision=auto"), 10)
     half = run(tiny("max_steps=100", "precision=auto"), 5)
     assert len(trials) == 2

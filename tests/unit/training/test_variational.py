@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from model import NoiseSchedule
-from model.likelihood import vlb
-from model.noise import draw_noise, image_generator, q_sample
-from model.plans.clipping import Clipping
-from model.plans.plan import Prediction, Variance
-from model.plans.spacing import visit_levels
-from training.objective.losses import HYBRID_SHARE, Objective
+from difuso.model import NoiseSchedule
+from difuso.model.likelihood import vlb
+from difuso.model.noise import draw_noise, image_generator, q_sample
+from difuso.model.plans.clipping import Clipping
+from difuso.model.plans.plan import Prediction, Variance
+from difuso.model.plans.spacing import visit_levels
+from difuso.training.objective.losses import HYBRID_SHARE, Objective
 
 pytestmark = pytest.mark.processors
 

@@ -10,22 +10,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from jobs.cascade import Enlarging
-from jobs.contract import Job
-from jobs.errors import JobUnreadable
-from jobs.image_recipe import job_of, recipe
-from jobs.kinds.generate import Generation
-from jobs.kinds.upscale import Upscaling
-from jobs.params import SamplingParams
-from model.images import from_levels
-from model.network_inputs import enlarge
-from model.sampling import networks_of, sample
+from difuso.jobs.cascade import Enlarging
+from difuso.jobs.contract import Job
+from difuso.jobs.errors import JobUnreadable
+from difuso.jobs.image_recipe import job_of, recipe
+from difuso.jobs.kinds.generate import Generation
+from difuso.jobs.kinds.upscale import Upscaling
+from difuso.jobs.params import SamplingParams
+from difuso.model.images import from_levels
+from difuso.model.network_inputs import enlarge
+from difuso.model.sampling import networks_of, sample
+from difuso.worker.engine.active import ActiveJob, activate
+from difuso.worker.stepping.runner import Runner
+from difuso.worker.stepping.trajectory import encode_snapshot, take_snapshot
 from tests.rounding import assert_rounded_alike, layers
 from tests.small_models import CONDITIONAL, CONDITIONS, conditional_checkpoint, upscaler_of
 from tests.stepping import drawn, run
-from worker.engine.active import ActiveJob, activate
-from worker.stepping.runner import Runner
-from worker.stepping.trajectory import encode_snapshot, take_snapshot
 
 pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]
 

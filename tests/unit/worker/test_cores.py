@@ -9,7 +9,7 @@ from threading import Event, Thread
 import pytest
 import torch
 
-from worker.device.cores import all_cores, in_a_thread_that_ends, use_all_cores, use_one_core
+from difuso.worker.device.cores import all_cores, in_a_thread_that_ends, use_all_cores, use_one_core
 
 
 @pytest.fixture(autouse=True)

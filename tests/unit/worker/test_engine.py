@@ -14,24 +14,24 @@ import pytest
 import torch
 from torch import Tensor
 
-from jobs.contract import Job
-from jobs.params import SamplingParams
-from model.checkpoint import load_checkpoint
-from model.errors import NonFiniteSample
-from model.plans.plan import Column, Plan
-from model.sampling import sample
-from model.step import advance
+from difuso.jobs.contract import Job
+from difuso.jobs.params import SamplingParams
+from difuso.model.checkpoint import load_checkpoint
+from difuso.model.errors import NonFiniteSample
+from difuso.model.plans.plan import Column, Plan
+from difuso.model.sampling import sample
+from difuso.model.step import advance
+from difuso.worker.engine.active import ActiveJob, EngineEvent, Finished, Previewed, Snapped, activate
+from difuso.worker.engine.engine import StepEngine
+from difuso.worker.engine.failures import Cancelled, DeadlineExceeded
+from difuso.worker.engine.fairness import BACKGROUND_PAUSE, share_slots
+from difuso.worker.engine.local import Drawn, run_job
+from difuso.worker.engine.results import encode_images
+from difuso.worker.stepping.batch_sizes import most_agreeing, useful_size
+from difuso.worker.stepping.runner import CPU_SLOTS, Runner
+from difuso.worker.stepping.slowness import Slowness
+from difuso.worker.stepping.trajectory import encode_snapshot, take_snapshot
 from tests.rounding import assert_rounded_alike, layers
-from worker.engine.active import ActiveJob, EngineEvent, Finished, Previewed, Snapped, activate
-from worker.engine.engine import StepEngine
-from worker.engine.failures import Cancelled, DeadlineExceeded
-from worker.engine.fairness import BACKGROUND_PAUSE, share_slots
-from worker.engine.local import Drawn, run_job
-from worker.engine.results import encode_images
-from worker.stepping.batch_sizes import most_agreeing, useful_size
-from worker.stepping.runner import CPU_SLOTS, Runner
-from worker.stepping.slowness import Slowness
-from worker.stepping.trajectory import encode_snapshot, take_snapshot
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -90,7 +90,7 @@ def test_the_engine_notes_how_much_slower_steps_are_than_at_warm_up(
         monkeypatch.setattr(each, "rate", 80.0)
         monkeypatch.setattr(each, "step_seconds", 0.05)
     clock = itertools.count(step=0.1)
-    monkeypatch.setattr("worker.engine.engine.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("difuso.worker.engine.engine.time.perf_counter", lambda: next(clock))
     engine = StepEngine(lambda event: None)
     for active in (start(n=8), start(on=other)):
         engine.submit(active)
@@ -304,7 +304,7 @@ def test_time_without_a_slot_is_not_time_that_a_job_ran(
     """However long more urgent jobs have all slots, a job that was accepted does not fail of it."""
     patient, urgent = start(), start(n=8, steps=5, urgency=0)
     clock = itertools.count(time.monotonic(), 1000)  # seconds pass from each look to the next
-    monkeypatch.setattr("worker.engine.engine.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("difuso.worker.engine.engine.time.monotonic", lambda: next(clock))
     outcome = {event.active: event.error for event in run(patient, urgent) if isinstance(event, Finished)}
     assert outcome == {patient: None, urgent: None}
 
@@ -394,7 +394,7 @@ def test_a_step_that_failed_after_the_noise_was_drawn_is_repeated_with_the_same_
             raise torch.OutOfMemoryError("injected")
         return advance(*args)
 
-    monkeypatch.setattr("worker.stepping.runner.advance", once)
+    monkeypatch.setattr("difuso.worker.stepping.runner.advance", once)
     run(active)
     assert len(calls) == 11
     assert torch.equal(pictures(active), pictures(reference))

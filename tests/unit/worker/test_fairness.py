@@ -10,14 +10,14 @@ from typing import cast
 
 import pytest
 
-from jobs.contract import Job
-from jobs.params import SamplingParams
-from worker.engine.active import ActiveJob
-from worker.engine.fairness import BACKGROUND_PAUSE, forecast, share_slots
-from worker.kinds.base import JobStart
-from worker.stepping.runner import Runner
-from worker.stepping.slowness import Slowness
-from worker.stepping.trajectory import Trajectory
+from difuso.jobs.contract import Job
+from difuso.jobs.params import SamplingParams
+from difuso.worker.engine.active import ActiveJob
+from difuso.worker.engine.fairness import BACKGROUND_PAUSE, forecast, share_slots
+from difuso.worker.kinds.base import JobStart
+from difuso.worker.stepping.runner import Runner
+from difuso.worker.stepping.slowness import Slowness
+from difuso.worker.stepping.trajectory import Trajectory
 
 SLOTS = 8
 IMAGES = 24  # so many that any share of the slots is used to the end, nearly

@@ -11,23 +11,22 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from jobs.contract import Job, new_job
-from jobs.kinds.base import Prepared
-from jobs.kinds.denoise import Denoising
-from jobs.kinds.generate import Generation
-from jobs.moments import FILM_MOMENTS, film_bytes, film_calls, film_size
-from jobs.params import SamplingParams
-from jobs.store.result_store import ResultStore
-from model.networks.configs import UNetConfig
-from model.shape import Shape
-from tests.small_models import NETWORK, checkpoint_of, checkpoint_of_shape
-from worker.engine import results
-from worker.engine.active import ActiveJob, activate
-from worker.engine.engine import StepEngine
-from worker.engine.local import _run
-from worker.engine.results import encode_films
-from worker.stepping.runner import Runner
-from worker.stepping.trajectory import (
+from difuso.jobs.contract import Job, new_job
+from difuso.jobs.kinds.base import Prepared
+from difuso.jobs.kinds.denoise import Denoising
+from difuso.jobs.kinds.generate import Generation
+from difuso.jobs.moments import FILM_MOMENTS, film_bytes, film_calls, film_size
+from difuso.jobs.params import SamplingParams
+from difuso.jobs.store.result_store import ResultStore
+from difuso.model.networks.configs import UNetConfig
+from difuso.model.shape import Shape
+from difuso.worker.engine import results
+from difuso.worker.engine.active import ActiveJob, activate
+from difuso.worker.engine.engine import StepEngine
+from difuso.worker.engine.local import _run
+from difuso.worker.engine.results import encode_films
+from difuso.worker.stepping.runner import Runner
+from difuso.worker.stepping.trajectory import (
     Moment,
     Trajectory,
     encode_snapshot,
@@ -35,6 +34,7 @@ from worker.stepping.trajectory import (
     restore_snapshot,
     take_snapshot,
 )
+from tests.small_models import NETWORK, checkpoint_of, checkpoint_of_shape
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -141,7 +141,7 @@ def test_a_step_whose_frame_found_no_memory_is_repeated_with_the_same_noise(monk
             raise torch.OutOfMemoryError("injected")
         return in_film_size(x0)
 
-    monkeypatch.setattr("worker.stepping.trajectory.in_film_size", once)
+    monkeypatch.setattr("difuso.worker.stepping.trajectory.in_film_size", once)
     engine = StepEngine(lambda event: None)
     engine.submit(active)
     while active.unfinished:

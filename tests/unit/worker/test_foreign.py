@@ -11,19 +11,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from jobs.contract import FailureCode, Job
-from jobs.params import SamplingParams
-from model.checkpoint import load_checkpoint
+from difuso.jobs.contract import FailureCode, Job
+from difuso.jobs.params import SamplingParams
+from difuso.model.checkpoint import load_checkpoint
+from difuso.worker.engine.active import ActiveJob, activate
+from difuso.worker.engine.failures import failure_code
+from difuso.worker.engine.models import load_models, newer_models
+from difuso.worker.engine.results import encode_images
+from difuso.worker.settings import WorkerSettings
+from difuso.worker.stepping.batch_sizes import alike_anywhere
+from difuso.worker.stepping.runner import Runner
 from tests.small_models import checkpoint_of
 from tests.stepping import end, run
 from tests.strangers import CLASSES, PACKAGE, config_of, on_the_path, save_model, write_package
-from worker.engine.active import ActiveJob, activate
-from worker.engine.failures import failure_code
-from worker.engine.models import load_models, newer_models
-from worker.engine.results import encode_images
-from worker.settings import WorkerSettings
-from worker.stepping.batch_sizes import alike_anywhere
-from worker.stepping.runner import Runner
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -147,8 +147,8 @@ def test_the_setting_lists_modules(monkeypatch: pytest.MonkeyPatch, text: str, f
     assert WorkerSettings().networks == frozenset(found)
 
 
-@pytest.mark.parametrize("text", ["lab/nets", "model", "worker.nets", "lab..nets", "lab:Net"])
+@pytest.mark.parametrize("text", ["lab/nets", "lab..nets", "lab:Net"])
 def test_the_setting_refuses_what_cannot_be_imported(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("DIFUSO_NETWORKS", text)
-    with pytest.raises(ValueError, match=r"must be names of modules|is a package of difuso"):
+    with pytest.raises(ValueError, match=r"must be names of modules"):
         WorkerSettings()

@@ -17,19 +17,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from jobs.contract import new_job
-from jobs.kinds.base import Prepared
-from jobs.kinds.generate import Generation
-from jobs.params import SamplingParams
-from model.checkpoint import load_checkpoint
-from model.ddrm import make_restoration
-from model.noise import image_generator
-from model.operators import Blur, Colorization, Inpainting, Operator, SuperResolution, gaussian_kernel
-from worker.device.call_timer import CallTimer
-from worker.device.cuda_graphs import STREAMS, GraphedNetwork, GraphRecorder, Recording, graphed
-from worker.engine.active import ActiveJob, activate
-from worker.stepping.runner import Runner
-from worker.stepping.trajectory import Trajectory
+from difuso.jobs.contract import new_job
+from difuso.jobs.kinds.base import Prepared
+from difuso.jobs.kinds.generate import Generation
+from difuso.jobs.params import SamplingParams
+from difuso.model.checkpoint import load_checkpoint
+from difuso.model.ddrm import make_restoration
+from difuso.model.noise import image_generator
+from difuso.model.operators import Blur, Colorization, Inpainting, Operator, SuperResolution, gaussian_kernel
+from difuso.worker.device.call_timer import CallTimer
+from difuso.worker.device.cuda_graphs import STREAMS, GraphedNetwork, GraphRecorder, Recording, graphed
+from difuso.worker.engine.active import ActiveJob, activate
+from difuso.worker.stepping.runner import Runner
+from difuso.worker.stepping.trajectory import Trajectory
 
 META = torch.device("meta")
 SHAPE = (3, 16, 16)
@@ -140,7 +140,7 @@ def test_a_network_that_no_graph_can_hold_is_called_as_it_is(
         raise error("operation not permitted when stream is capturing")
 
     looked: list[torch.device] = []
-    monkeypatch.setattr("worker.device.cuda_graphs.GraphRecorder", fails)
+    monkeypatch.setattr("difuso.worker.device.cuda_graphs.GraphRecorder", fails)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     monkeypatch.setattr(torch.cuda, "synchronize", looked.append)
     assert graphed(double, torch.device("cuda"), arguments(2), [2]) is double
@@ -214,7 +214,7 @@ def test_calls_on_another_accelerator_are_awaited_before_their_time_is_taken(mon
         order.append("call")
         return torch.zeros(1)
 
-    monkeypatch.setattr("worker.device.call_timer.time.perf_counter", clock)
+    monkeypatch.setattr("difuso.worker.device.call_timer.time.perf_counter", clock)
     timer = CallTimer(torch.device("mps"))
     timer(call, rows=1, bucket=1)
     assert order == ["clock", "call", "awaited mps", "clock"]

@@ -12,20 +12,20 @@ from typing import Any
 import pytest
 import torch
 
-from jobs.contract import Job
-from jobs.errors import JobUnreadable
-from jobs.params import SamplingParams
-from model import load_checkpoint, save_checkpoint
-from model.folders.config import ScheduleConfig
-from model.networks.configs import ClassifierConfig, UNetConfig
-from model.sampling import networks_of, sample
+from difuso.jobs.contract import Job
+from difuso.jobs.errors import JobUnreadable
+from difuso.jobs.params import SamplingParams
+from difuso.model import load_checkpoint, save_checkpoint
+from difuso.model.folders.config import ScheduleConfig
+from difuso.model.networks.configs import ClassifierConfig, UNetConfig
+from difuso.model.sampling import networks_of, sample
+from difuso.worker.engine.active import ActiveJob, activate
+from difuso.worker.stepping.runner import Runner
+from difuso.worker.stepping.trajectory import encode_snapshot, take_snapshot
 from tests import stepping
 from tests.rounding import assert_rounded_alike, layers
 from tests.small_models import CLASSES, CLASSIFIER, NETWORK, WEAKER, checkpoint_of
 from tests.stepping import drawn
-from worker.engine.active import ActiveJob, activate
-from worker.stepping.runner import Runner
-from worker.stepping.trajectory import encode_snapshot, take_snapshot
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -16,18 +16,18 @@ from typing import Any, cast
 import pytest
 import torch
 
-from jobs.contract import TASK
-from jobs.kinds.generate import Generation
-from jobs.store.result_store import ResultStore
-from model import Checkpoint, load_checkpoint, save_checkpoint
+from difuso.jobs.contract import TASK
+from difuso.jobs.kinds.generate import Generation
+from difuso.jobs.store.result_store import ResultStore
+from difuso.model import Checkpoint, load_checkpoint, save_checkpoint
+from difuso.worker.engine import models as models_of_a_worker
+from difuso.worker.engine.held_jobs import Claim
+from difuso.worker.engine.models import ModelFollower, Models, load_models
+from difuso.worker.queue.job_reading import ModelIsLoading
+from difuso.worker.queue.reader_threads import JobRead, JobReaders
+from difuso.worker.settings import WorkerSettings
+from difuso.worker.stepping.runner import Runner
 from tests.waiting import wait_until
-from worker.engine import models as models_of_a_worker
-from worker.engine.held_jobs import Claim
-from worker.engine.models import ModelFollower, Models, load_models
-from worker.queue.job_reading import ModelIsLoading
-from worker.queue.reader_threads import JobRead, JobReaders
-from worker.settings import WorkerSettings
-from worker.stepping.runner import Runner
 
 from .test_tasks import make_job
 
@@ -84,7 +84,7 @@ def test_the_others_come_one_by_one(settings: WorkerSettings, monkeypatch: pytes
             assert wanted.wait(60)
         return load_checkpoint(folder)
 
-    monkeypatch.setattr("worker.engine.models.load_checkpoint", load)
+    monkeypatch.setattr("difuso.worker.engine.models.load_checkpoint", load)
     follower = ModelFollower(settings, load_models(settings))
     assert follower.models.coming == {"b", "c"}
     follower.look()
@@ -152,7 +152,7 @@ def test_a_version_that_cannot_be_loaded_at_the_moment_is_tried_again(
     settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fault: Exception
 ) -> None:
     """The version before it is served until then, and the log says so once."""
-    monkeypatch.setattr("worker.engine.models.REST", 0)
+    monkeypatch.setattr("difuso.worker.engine.models.REST", 0)
     follower = ModelFollower(settings, load_models(settings))
     looks = whole_looks(follower)
     next(looks)
@@ -183,7 +183,7 @@ def test_a_folder_with_wrong_content_is_loaded_once(settings: WorkerSettings, mo
         tried.append(folder.name)
         return load_checkpoint(folder)
 
-    monkeypatch.setattr("worker.engine.models.load_checkpoint", load)
+    monkeypatch.setattr("difuso.worker.engine.models.load_checkpoint", load)
     (settings.models_dir / "b" / "config.json").write_text("{}")
     follower = ModelFollower(settings, load_models(settings))
     looks = whole_looks(follower)
@@ -203,7 +203,7 @@ def test_a_try_that_took_long_is_not_repeated_soon(settings: WorkerSettings, mon
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return load_checkpoint(folder)
 
-    monkeypatch.setattr("worker.engine.models.load_checkpoint", load)
+    monkeypatch.setattr("difuso.worker.engine.models.load_checkpoint", load)
     follower = ModelFollower(settings, load_models(settings))
     looks = whole_looks(follower)
     wait_until(lambda: next(looks) and len(tried) == 2, 30, "b is tried again")
@@ -341,7 +341,7 @@ def test_a_folder_that_was_renamed_is_not_loaded_again(
         loaded.append(folder.name)
         return load_checkpoint(folder)
 
-    monkeypatch.setattr("worker.engine.models.load_checkpoint", load)
+    monkeypatch.setattr("difuso.worker.engine.models.load_checkpoint", load)
     new_version(settings.models_dir, ".fresh")
     (settings.models_dir / "a").rename(settings.models_dir / "a@before")
     (settings.models_dir / ".fresh").rename(settings.models_dir / "a")

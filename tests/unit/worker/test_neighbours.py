@@ -11,9 +11,9 @@ from threading import Event, Thread
 
 import pytest
 
+from difuso.worker.device import core_lending
+from difuso.worker.device.core_lending import Neighbour, OwnCore, neighbour_of, own_core
 from tests.waiting import WaitUntil
-from worker.device import core_lending
-from worker.device.core_lending import Neighbour, OwnCore, neighbour_of, own_core
 
 
 @pytest.fixture
@@ -101,10 +101,15 @@ def test_a_call_that_fails_gives_the_core_back(folder: Path) -> None:
 
 
 def test_the_core_of_a_worker_that_is_killed_is_free(folder: Path) -> None:
-    program = (
-        f"from pathlib import Path; from worker.device.core_lending import OwnCore; c = OwnCore(Path({str(folder)!r}))"
-    )
-    command = [sys.executable, "-c", f"{program}; c.take(); print('taken', flush=True); input()"]
+    program = f"""
+from pathlib import Path
+from difuso.worker.device.core_lending import OwnCore
+core = OwnCore(Path({str(folder)!r}))
+core.take()
+print('taken', flush=True)
+input()
+"""
+    command = [sys.executable, "-c", program]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as worker:
         assert worker.stdout is not None
         worker.stdout.readline()

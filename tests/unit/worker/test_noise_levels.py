@@ -9,18 +9,18 @@ from typing import Any
 import pytest
 import torch
 
-from jobs.contract import Job
-from jobs.params import SamplingParams
-from model.checkpoint import Checkpoint
-from model.folders.parsing import parse
-from model.formats import edm
-from model.formats.facts import EDMFacts
-from model.sampling import networks_of, sample
+from difuso.jobs.contract import Job
+from difuso.jobs.params import SamplingParams
+from difuso.model.checkpoint import Checkpoint
+from difuso.model.folders.parsing import parse
+from difuso.model.formats import edm
+from difuso.model.formats.facts import EDMFacts
+from difuso.model.sampling import networks_of, sample
+from difuso.worker.engine.active import ActiveJob, activate
+from difuso.worker.stepping.runner import Runner
 from tests.foreign import reference
 from tests.rounding import assert_rounded_alike, layers
 from tests.stepping import drawn, run
-from worker.engine.active import ActiveJob, activate
-from worker.stepping.runner import Runner
 
 pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]
 

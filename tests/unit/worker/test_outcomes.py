@@ -14,15 +14,15 @@ import pytest
 import redis
 import torch
 
-from jobs.errors import StoreUnavailable
-from jobs.store.result_store import ResultStore
+from difuso.jobs.errors import StoreUnavailable
+from difuso.jobs.store.result_store import ResultStore
+from difuso.worker.engine.failures import Cancelled
+from difuso.worker.queue.outcomes import Outcomes
+from difuso.worker.queue.pacing import Pacer
+from difuso.worker.queue.rq_worker import EngineWorker
+from difuso.worker.queue.writers import Released, Stored, Writers
+from difuso.worker.settings import WorkerSettings
 from tests.waiting import wait_until
-from worker.engine.failures import Cancelled
-from worker.queue.outcomes import Outcomes
-from worker.queue.pacing import Pacer
-from worker.queue.rq_worker import EngineWorker
-from worker.queue.writers import Released, Stored, Writers
-from worker.settings import WorkerSettings
 
 
 class Waits:
@@ -41,9 +41,9 @@ class Waits:
 
         store = ResultStore(str(folder))
         monkeypatch.setattr(store, "check", self.must_have_room)
-        monkeypatch.setattr("worker.queue.writers.encode_result", self.encoded.append)
-        monkeypatch.setattr("worker.queue.writers.store_result", store_result)
-        monkeypatch.setattr("worker.queue.waiting_results.PAUSE_SECONDS", 0.01)
+        monkeypatch.setattr("difuso.worker.queue.writers.encode_result", self.encoded.append)
+        monkeypatch.setattr("difuso.worker.queue.writers.store_result", store_result)
+        monkeypatch.setattr("difuso.worker.queue.waiting_results.PAUSE_SECONDS", 0.01)
         self.writers = Writers(store, cast(Any, None), self._events.put, store_wait=store_wait)
 
     def must_have_room(self) -> None:
@@ -105,7 +105,7 @@ def test_a_job_fails_only_once_it_has_waited_for_as_long_as_it_may(
 ) -> None:
     waits = Waits(tmp_path, monkeypatch, store_wait=600)
     clock = time.monotonic()
-    monkeypatch.setattr("worker.queue.waiting_results.time.monotonic", lambda: clock)
+    monkeypatch.setattr("difuso.worker.queue.waiting_results.time.monotonic", lambda: clock)
     active = waits.store()
     clock += 599
     wait_until(lambda: len(waits.writers._waiting) == 1, 10, "it waits")
@@ -132,7 +132,7 @@ def test_a_lost_device_that_a_writer_notices_first_ends_no_job(tmp_path: Path, m
     def encode(active: object) -> None:
         raise lost
 
-    monkeypatch.setattr("worker.queue.writers.encode_result", encode)
+    monkeypatch.setattr("difuso.worker.queue.writers.encode_result", encode)
     events: queue.SimpleQueue[Stored | Released] = queue.SimpleQueue()
     writers = Writers(ResultStore(str(tmp_path)), cast(Any, None), events.put, store_wait=60)
     writers.store(cast(Any, SimpleNamespace()))

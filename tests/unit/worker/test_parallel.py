@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.checkpoint import Checkpoint
-from model.networks.configs import UNetConfig
+from difuso.model.checkpoint import Checkpoint
+from difuso.model.networks.configs import UNetConfig
+from difuso.worker.device import parallel
+from difuso.worker.device.core_lending import Neighbour, OwnCore
+from difuso.worker.device.parallel import CROWDED_SECONDS, LARGEST_ON_ONE, ParallelNetwork
+from difuso.worker.stepping import batch_sizes
+from difuso.worker.stepping.runner import Runner
 from tests.small_models import NETWORK, checkpoint_of
-from worker.device import parallel
-from worker.device.core_lending import Neighbour, OwnCore
-from worker.device.parallel import CROWDED_SECONDS, LARGEST_ON_ONE, ParallelNetwork
-from worker.stepping import batch_sizes
-from worker.stepping.runner import Runner
 
 CPU = torch.device("cpu")
 BATCH = torch.zeros(1, 3), torch.zeros(1)

@@ -14,25 +14,25 @@ import pytest
 import torch
 from PIL import Image
 
-from jobs.cascade import Enlarging
-from jobs.contract import Job
-from jobs.kinds.generate import Generation
-from jobs.kinds.upscale import Upscaling
-from jobs.params import SamplingParams
-from jobs.redis.workers import ModelReport
-from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from model.folders.config import Precision
-from model.foreign.config import ForeignConfig
-from model.networks.configs import UNetConfig
-from model.networks.unet import UNet
-from model.png import PNG_KEY
+from difuso.jobs.cascade import Enlarging
+from difuso.jobs.contract import Job
+from difuso.jobs.kinds.generate import Generation
+from difuso.jobs.kinds.upscale import Upscaling
+from difuso.jobs.params import SamplingParams
+from difuso.jobs.redis.workers import ModelReport
+from difuso.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from difuso.model.folders.config import Precision
+from difuso.model.foreign.config import ForeignConfig
+from difuso.model.networks.configs import UNetConfig
+from difuso.model.networks.unet import UNet
+from difuso.model.png import PNG_KEY
+from difuso.worker.device import precision as formats
+from difuso.worker.engine.models import Models, load_models, make_runner
+from difuso.worker.queue.reporting import Reporter
+from difuso.worker.settings import WorkerSettings
+from difuso.worker.stepping.runner import Runner
 from tests.small_models import CLASSES, CLASSIFIER, NETWORK, WEAKER, checkpoint_of, upscaler_of
 from tests.stepping import pngs_of
-from worker.device import precision as formats
-from worker.engine.models import Models, load_models, make_runner
-from worker.queue.reporting import Reporter
-from worker.settings import WorkerSettings
-from worker.stepping.runner import Runner
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.processors]
 

@@ -17,29 +17,29 @@ from PIL import Image
 from torch import Tensor
 
 from difuso.commands.recipes import recipe_in
-from jobs.contract import TASK, Job
-from jobs.errors import JobUnreadable
-from jobs.image_recipe import job_of
-from jobs.images.npz import pixels_of
-from jobs.kinds.base import Task
-from jobs.kinds.denoise import Denoising
-from jobs.kinds.generate import Generation
-from jobs.kinds.interpolate import Interpolation
-from jobs.kinds.restore import Restoring
-from jobs.params import SamplingParams
-from jobs.store.result_store import ResultStore
-from model.images import from_png, to_png
-from model.sampling import sample
-from model.shape import Shape
+from difuso.jobs.contract import TASK, Job
+from difuso.jobs.errors import JobUnreadable
+from difuso.jobs.image_recipe import job_of
+from difuso.jobs.images.npz import pixels_of
+from difuso.jobs.kinds.base import Task
+from difuso.jobs.kinds.denoise import Denoising
+from difuso.jobs.kinds.generate import Generation
+from difuso.jobs.kinds.interpolate import Interpolation
+from difuso.jobs.kinds.restore import Restoring
+from difuso.jobs.params import SamplingParams
+from difuso.jobs.store.result_store import ResultStore
+from difuso.model.images import from_png, to_png
+from difuso.model.sampling import sample
+from difuso.model.shape import Shape
+from difuso.worker.engine.active import activate
+from difuso.worker.engine.models import Models
+from difuso.worker.engine.results import encode_images
+from difuso.worker.kinds.base import expect
+from difuso.worker.queue.job_reading import read_job
+from difuso.worker.stepping.runner import Runner
+from difuso.worker.stepping.trajectory import encode_snapshot, take_snapshot
 from tests.small_models import checkpoint_of_shape
 from tests.stepping import pngs_of, run, stepping
-from worker.engine.active import activate
-from worker.engine.models import Models
-from worker.engine.results import encode_images
-from worker.kinds.base import expect
-from worker.queue.job_reading import read_job
-from worker.stepping.runner import Runner
-from worker.stepping.trajectory import encode_snapshot, take_snapshot
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -18,42 +18,42 @@ from PIL import Image
 from torch import Tensor
 
 from difuso.commands.recipes import recipe_in
-from jobs.catalog import ModelInfo
-from jobs.contract import TASK, Job, Picture
-from jobs.errors import JobUnreadable, ResultExpired
-from jobs.image_recipe import job_of
-from jobs.images.npz import encode_npz
-from jobs.kinds.base import Prepared, Task
-from jobs.kinds.denoise import Denoising
-from jobs.kinds.generate import Generation
-from jobs.kinds.interpolate import Interpolation
-from jobs.kinds.restore import Restoring
-from jobs.params import SamplingParams
-from jobs.store.result_store import ResultStore
-from model.ddrm import Restoration
-from model.folders.config import ModelConfig
-from model.images import from_png, to_png, to_uint8
-from model.networks.configs import UNetConfig
-from model.noise import draw_noise, image_generator, q_sample, slerp
-from model.operators import Inpainting, SuperResolution
-from model.plans.inversion import make_inversion
-from model.plans.noise_level import GREY_LEVEL, noise_level
-from model.plans.plan import Column
-from model.sampling import sample, sample_steps
-from model.step import advance
+from difuso.jobs.catalog import ModelInfo
+from difuso.jobs.contract import TASK, Job, Picture
+from difuso.jobs.errors import JobUnreadable, ResultExpired
+from difuso.jobs.image_recipe import job_of
+from difuso.jobs.images.npz import encode_npz
+from difuso.jobs.kinds.base import Prepared, Task
+from difuso.jobs.kinds.denoise import Denoising
+from difuso.jobs.kinds.generate import Generation
+from difuso.jobs.kinds.interpolate import Interpolation
+from difuso.jobs.kinds.restore import Restoring
+from difuso.jobs.params import SamplingParams
+from difuso.jobs.store.result_store import ResultStore
+from difuso.model.ddrm import Restoration
+from difuso.model.folders.config import ModelConfig
+from difuso.model.images import from_png, to_png, to_uint8
+from difuso.model.networks.configs import UNetConfig
+from difuso.model.noise import draw_noise, image_generator, q_sample, slerp
+from difuso.model.operators import Inpainting, SuperResolution
+from difuso.model.plans.inversion import make_inversion
+from difuso.model.plans.noise_level import GREY_LEVEL, noise_level
+from difuso.model.plans.plan import Column
+from difuso.model.sampling import sample, sample_steps
+from difuso.model.step import advance
+from difuso.worker.engine.active import ActiveJob, EngineEvent, Finished, Snapped, activate
+from difuso.worker.engine.engine import StepEngine
+from difuso.worker.engine.failures import Cancelled, DeadlineExceeded
+from difuso.worker.engine.fairness import forecast
+from difuso.worker.engine.models import Models
+from difuso.worker.engine.results import encode_images, encode_result, png_text, store_result, trace_arrays
+from difuso.worker.kinds import WORKER_KINDS
+from difuso.worker.queue.job_reading import read_job
+from difuso.worker.stepping.runner import Runner
+from difuso.worker.stepping.trajectory import encode_snapshot, take_snapshot
 from tests.rounding import assert_rounded_alike, layers
 from tests.small_models import CLASSES, CLASSIFIER, NETWORK, checkpoint_of
 from tests.stepping import drawn, pngs_of, run
-from worker.engine.active import ActiveJob, EngineEvent, Finished, Snapped, activate
-from worker.engine.engine import StepEngine
-from worker.engine.failures import Cancelled, DeadlineExceeded
-from worker.engine.fairness import forecast
-from worker.engine.models import Models
-from worker.engine.results import encode_images, encode_result, png_text, store_result, trace_arrays
-from worker.kinds import WORKER_KINDS
-from worker.queue.job_reading import read_job
-from worker.stepping.runner import Runner
-from worker.stepping.trajectory import encode_snapshot, take_snapshot
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

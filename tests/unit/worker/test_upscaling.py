@@ -13,29 +13,29 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from jobs.cascade import Enlarging, enlarging_seed
-from jobs.contract import Job, new_job
-from jobs.errors import JobUnreadable
-from jobs.kinds.base import Prepared, Task
-from jobs.kinds.generate import Generation
-from jobs.kinds.upscale import Upscaling
-from jobs.params import SamplingParams
-from model.images import from_levels, from_png, to_uint8
-from model.network_inputs import augment, enlarge
-from model.networks.configs import UNetConfig
-from model.noise import draw_noise, image_generator
-from model.png import PNG_KEY
-from model.sampling import sample
+from difuso.jobs.cascade import Enlarging, enlarging_seed
+from difuso.jobs.contract import Job, new_job
+from difuso.jobs.errors import JobUnreadable
+from difuso.jobs.kinds.base import Prepared, Task
+from difuso.jobs.kinds.generate import Generation
+from difuso.jobs.kinds.upscale import Upscaling
+from difuso.jobs.params import SamplingParams
+from difuso.model.images import from_levels, from_png, to_uint8
+from difuso.model.network_inputs import augment, enlarge
+from difuso.model.networks.configs import UNetConfig
+from difuso.model.noise import draw_noise, image_generator
+from difuso.model.png import PNG_KEY
+from difuso.model.sampling import sample
+from difuso.worker.engine.active import ActiveJob, EngineEvent, Previewed, Snapped, activate
+from difuso.worker.engine.engine import StepEngine
+from difuso.worker.engine.fairness import forecast
+from difuso.worker.engine.results import encode_images
+from difuso.worker.stepping.runner import Runner
+from difuso.worker.stepping.slowness import Slowness
+from difuso.worker.stepping.trajectory import encode_snapshot, restore_snapshot, take_snapshot
 from tests.rounding import assert_rounded_alike, layers
 from tests.small_models import CLASSES, CONDITIONAL, NETWORK, checkpoint_of, upscaler_of
 from tests.stepping import drawn, run, stepping
-from worker.engine.active import ActiveJob, EngineEvent, Previewed, Snapped, activate
-from worker.engine.engine import StepEngine
-from worker.engine.fairness import forecast
-from worker.engine.results import encode_images
-from worker.stepping.runner import Runner
-from worker.stepping.slowness import Slowness
-from worker.stepping.trajectory import encode_snapshot, restore_snapshot, take_snapshot
 
 pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]
 

@@ -24,10 +24,10 @@ from difuso.client.bodies import MAX_EVENT, Body
 from difuso.client.events import Preview
 from difuso.client.flows import MAX_JSON, Call
 from difuso.client.reading import MAX_MEMBERS, Archive, arrays_of, understood
-from jobs.contract import JOB_ID
-from jobs.kinds import KINDS
-from jobs.params import MAX_IMAGES, MODEL_NAME
-from model.folders.version import VERSION
+from difuso.jobs.contract import JOB_ID
+from difuso.jobs.kinds import KINDS
+from difuso.jobs.params import MAX_IMAGES, MODEL_NAME
+from difuso.model.folders.version import VERSION
 from tests.hostile_server import ID, PNGS, npz_of, stored
 from tests.pictures import header
 

@@ -8,7 +8,7 @@ from email.utils import format_datetime
 import httpx
 import pytest
 
-from app.http import problems
+from difuso.app.http import problems
 from difuso.client import DifusoError, JobFailed, LimitReached, Overloaded, Unauthorized, Unavailable
 from difuso.client.errors import ERRORS, error_of
 

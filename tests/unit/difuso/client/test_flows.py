@@ -22,9 +22,9 @@ from difuso.client import (
 )
 from difuso.client.flows import Call, Flow, Patience, Pause, Reply
 from difuso.client.requests import request_of
-from jobs.conditions import read_values
-from jobs.queries import SamplingQuery
-from model.conditions import Vector
+from difuso.jobs.conditions import read_values
+from difuso.jobs.queries import SamplingQuery
+from difuso.model.conditions import Vector
 
 ID = "5f0c0000-0000-0000-0000-000000000000"
 

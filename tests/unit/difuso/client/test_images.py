@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from difuso.client.images import file_of
-from jobs.images.fitting import fit, fit_mask, read_image
-from jobs.images.npz import pixels_of
-from model.shape import Shape
+from difuso.jobs.images.fitting import fit, fit_mask, read_image
+from difuso.jobs.images.npz import pixels_of
+from difuso.model.shape import Shape
 
 RNG = np.random.default_rng(3)
 

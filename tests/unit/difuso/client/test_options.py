@@ -13,12 +13,12 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import pytest
 from pydantic import BaseModel
 
-from app.routers.jobs import JobsQuery
 from difuso import AsyncClient, Client
+from difuso.app.routers.jobs import JobsQuery
 from difuso.client import options
-from jobs.kinds import KINDS
-from jobs.kinds.base import Kind
-from jobs.queries import ImageQuery, SamplingQuery
+from difuso.jobs.kinds import KINDS
+from difuso.jobs.kinds.base import Kind
+from difuso.jobs.queries import ImageQuery, SamplingQuery
 
 FILE = Path(options.__file__)
 
