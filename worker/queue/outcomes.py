@@ -52,7 +52,7 @@ class Outcomes:
         for event in events.values():
             if isinstance(event, Stored) and isinstance(event.error, torch.AcceleratorError):
                 raise event.error
-        at = time.time()
+        at = round(time.time(), 6)  # as RQ's record holds it, so that who waited and who asks later see the same
         ends = {
             running: self._end_of(running, event, at=at)
             for running, event in events.items()
