@@ -25,6 +25,7 @@ from .uploads import JSON, Uploads
 
 # More than any request has: 80,000 numbers fit into the conditions of a job, and most parameters are their values.
 MAX_VALUES = 100_000
+MAX_PARAMETERS = 4096  # of which `condition` may be most
 MAX_PARAMETER = 4096  # characters of one that is not a condition; the longest list of timesteps has a third
 
 IMAGE = {"type": "string", "contentEncoding": "base64", "description": "PNG or JPEG, or an array as .npy, in base64"}
@@ -128,6 +129,8 @@ def _read(body: bytearray, kind: Kind[Any]) -> Body:
                 problem = f"Input should have at most {MAX_PARAMETER} characters"
                 raise InvalidRequest("pointer", f"/{name}"[:MAX_NAME], problem)
             read.texts.extend((name, text) for text in texts)
+    if len(read.texts) > MAX_PARAMETERS:
+        raise InvalidRequest("pointer", "", f"The body should have at most {MAX_PARAMETERS} parameters")
     return read
 
 
