@@ -30,7 +30,7 @@ OURS = [each for base in (jobs_errors.JobsError, errors.AppError) for each in le
 
 
 # A worker's own errors are there if another test has loaded it; the front end never meets them.
-@pytest.mark.parametrize("kind", [each for each in OURS if not each.__module__.startswith("worker.")])
+@pytest.mark.parametrize("kind", [each for each in OURS if not each.__module__.startswith("difuso.worker.")])
 def test_every_error_has_a_problem_of_its_own(kind: type[Exception]) -> None:
     assert kind in PROBLEMS
     assert PROBLEMS[kind].status != 500 or kind is errors.JobFailed

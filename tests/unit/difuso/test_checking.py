@@ -21,7 +21,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 def check(models: Path, name: str, allowed: str = PACKAGE, device: str = "cpu") -> tuple[int, str]:
     """The exit status, and what is printed."""
-    environment = {"DIFUSO_NETWORKS": allowed, "DIFUSO_DEVICE": device, "DIFUSO_COMPILE": "off", "DIFUSO_SLOTS": "4"}
+    environment = {"DIFUSO_NETWORKS": allowed, "DIFUSO_DEVICE": device, "DIFUSO_SLOTS": "4"}
     result = CliRunner().invoke(cli.app, ["models", "--models-dir", str(models), "--check", name], env=environment)
     if isinstance(result.exception, UserError):
         raise result.exception

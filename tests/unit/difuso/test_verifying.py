@@ -42,7 +42,6 @@ def difuso(*arguments: object) -> tuple[int, str]:
 @pytest.fixture(autouse=True)
 def here(models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIFUSO_MODELS_DIR", str(models_dir))
-    monkeypatch.setenv("DIFUSO_COMPILE", "off")
     monkeypatch.setenv("DIFUSO_DEVICE", "cpu")
     monkeypatch.chdir(tmp_path)
 
@@ -52,7 +51,6 @@ def drawn(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the two pictures of a job."""
     folder = tmp_path_factory.mktemp("drawn")
     with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("DIFUSO_COMPILE", "off")
         patched.setenv("DIFUSO_DEVICE", "cpu")
         options = ("--models-dir", models_dir, "-n", 2, "--steps", 4, "--seed", 100, "-o", folder)
         assert difuso("sample", *options)[0] == 0

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[3]
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder to stand in, and nothing set."""
-    for name in ("DIFUSO_MODELS_DIR", "DIFUSO_STATE_DIR", "DIFUSO_STORE_URL", "DIFUSO_COMPILED_DIR"):
+    for name in ("DIFUSO_MODELS_DIR", "DIFUSO_STATE_DIR", "DIFUSO_STORE_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     return tmp_path
