@@ -19,7 +19,7 @@ serve: $(VENV)/.standalone  ## run difuso on this machine: http://127.0.0.1:8000
 	@exec $(BIN)/difuso serve
 
 # More processes than the two cores that this is made for: many tests wait for others; see tests/scheduling.py.
-PYTEST = $(BIN)/python -m pytest -n 4 --durations=40
+PYTEST = $(BIN)/python -m pytest -n 3 --durations=40
 
 # The tests start hundreds of processes, each of which would compile all modules anew.
 unexport PYTHONDONTWRITEBYTECODE
