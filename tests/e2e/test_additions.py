@@ -118,6 +118,7 @@ def run(environment: dict[str, str], *command: str) -> str:
     return result.stdout
 
 
+@pytest.mark.slow
 def test_a_sampler_and_a_setting_are_found_in_plans_in_models_and_on_the_command_line(
     environment: dict[str, str],
 ) -> None:

@@ -64,6 +64,7 @@ REQUESTS = {
 
 
 @pytest.mark.parametrize("name", REQUESTS)
+@pytest.mark.slow
 def test_a_server_gives_the_bytes_of_the_local_command(difuso: Difuso, tmp_path: Path, name: str) -> None:
     run("sample", *REQUESTS[name], "--out", tmp_path / "served.npz", "--server", difuso.url)
     run("sample", *REQUESTS[name], "--out", tmp_path / "local.npz")
@@ -141,6 +142,7 @@ def test_mistakes_are_explained_and_leave_nothing(difuso: Difuso, small_models: 
     assert [*tmp_path.iterdir()] == []
 
 
+@pytest.mark.slow
 def test_an_evaluation_draws_on_a_server_what_it_draws_here(
     difuso: Difuso, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

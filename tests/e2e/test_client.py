@@ -92,6 +92,7 @@ def test_the_examples_of_the_documentation_run(
     found["client"].close()
 
 
+@pytest.mark.slow
 def test_a_job_is_followed_to_its_end(client: Client) -> None:
     job = client.submit("generate", n=4, steps=200, seed=3)
     assert job.state in ("queued", "running")

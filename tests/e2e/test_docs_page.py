@@ -29,6 +29,7 @@ def texts(browser: webdriver.Chrome, selector: str) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_every_operation_parameter_header_and_schema_is_shown(browser: webdriver.Chrome, studio_server: Difuso) -> None:
     schema = httpx.get(f"{studio_server.url}/openapi.json", timeout=60).json()
     browser.get(f"{studio_server.url}/docs#restore")

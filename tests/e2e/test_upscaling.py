@@ -50,6 +50,7 @@ def test_an_image_is_enlarged_and_says_how(api: httpx.Client) -> None:
     assert upscaled(api, seed=7, augmentation=0) != png
 
 
+@pytest.mark.slow
 def test_bytes_are_equal_alone_and_in_company(api: httpx.Client) -> None:
     """Jobs of other lengths, kinds and levels share the batches."""
     alone = [upscaled(api, seed=seed, steps=20, sampler="ddpm") for seed in (1, 2)]

@@ -303,6 +303,7 @@ ONE_SERVER = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 @given(**HOSTILE)
 @examples(max_examples=40, deadline=None, suppress_health_check=ONE_SERVER, derandomize=True)
+@pytest.mark.slow
 def test_hostile_conditions_never_break_the_server(api: httpx.Client, conditions: Any, fields: Any) -> None:
     hostile(api, conditions, fields)
 
@@ -321,6 +322,7 @@ def generate_and_wait(api: httpx.Client) -> httpx.Response:
     return api.post("/generate", params={"condition": STYLE}, files=PARTS)
 
 
+@pytest.mark.slow
 def test_requests_that_wait_hold_few_long_vectors(
     api: httpx.Client, worker: FakeWorker, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -103,6 +103,7 @@ def test_a_frozen_redis_costs_a_crowd_no_more_than_one_wait(
     assert 1 <= len(waits) <= 2 * 2  # a connection that does not come about notes its wait twice
 
 
+@pytest.mark.slow
 def test_a_wait_outlives_a_redis_that_dies_and_comes_back(
     own_redis: tuple[RedisServer, subprocess.Popen[bytes]], models_dir: Path, tmp_path: Path, wait_until: WaitUntil
 ) -> None:

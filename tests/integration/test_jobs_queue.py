@@ -79,6 +79,7 @@ def test_the_longest_job_that_is_accepted_is_read_again(client: redis.Redis, que
     assert Job.decode(JobRecord.of(accepted.id, fields).arguments["job"]) == accepted
 
 
+@pytest.mark.slow
 def test_a_list_of_long_jobs_has_more_and_shorter_pages(client: redis.Redis, queue: JobQueue) -> None:
     values = longest_values()
     accepted = [

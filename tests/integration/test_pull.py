@@ -96,6 +96,7 @@ def pulling(tmp_path: Path, hub: Hub) -> Pulling:
     return Pulling(tmp_path, hub)
 
 
+@pytest.mark.slow
 def test_a_model_of_the_hub_becomes_one_of_ours(pulling: Pulling, hub: Hub, folder: Path, models_dir: Path) -> None:
     """Only the needed files are downloaded, and with the token."""
     printed = pulling(REPOSITORY)

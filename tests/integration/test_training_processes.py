@@ -157,6 +157,7 @@ def in_the_middle(out: Path) -> bool:
 
 @pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.slow)])
 @pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_kill_9_in_the_middle_of_saves_leaves_what_loads(tmp_path: Path, wait_until: WaitUntil, kills: int) -> None:
     """Each time the last state is whole and no older than the one before, and so is the model that is served."""
     last = 0

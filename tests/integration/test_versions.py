@@ -165,6 +165,7 @@ def test_a_rollout_host_by_host_refuses_and_fails_nothing(
         assert drawn_by() == versions.new
 
 
+@pytest.mark.slow
 def test_a_front_end_that_knows_only_a_newer_version_gets_the_one_that_is_there(
     redis_url: str, versions: Versions, fleet: Stack, tmp_path: Path
 ) -> None:

@@ -170,6 +170,7 @@ def sweep(stack: Stack, folder: Path) -> None:
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.slow
 def test_a_worker_lets_go_of_a_job_that_it_lost_and_does_not_end_it(stack: Stack) -> None:
     """The fence: after a freeze its execution is gone, and somebody else may have the job."""
     stack.start_worker()

@@ -111,6 +111,7 @@ def test_dome_needs_no_facts_and_the_folder_is_named_after_the_file(
     assert (checkpoint.config.network.num_classes, checkpoint.config.image_size) == (5, 64)
 
 
+@pytest.mark.slow
 def test_a_number_format_is_measured_and_then_written(models_dir: Path, tmp_path: Path) -> None:
     """With the same weights, as both formats are computed from them."""
     printed = convert(models_dir / "tiny", "--precision", "bfloat16", "--images", "2", "--out", tmp_path / "half")

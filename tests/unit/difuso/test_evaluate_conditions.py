@@ -137,6 +137,7 @@ def test_each_image_has_its_own_conditions(recipe: Path) -> None:
             assert np.abs(np.asarray(drawn).astype(int) - to_uint8(plain)[0].numpy()).max() <= 1
 
 
+@pytest.mark.slow
 def test_no_image_is_taken_for_one_with_other_conditions(recipe: Path) -> None:
     """With another first seed, the same seeds belong to other rows."""
     for seed in (5, 6):

@@ -229,6 +229,7 @@ def test_mistakes_are_explained_before_anything_is_drawn(
 
 
 @pytest.mark.usefixtures("quick")
+@pytest.mark.slow
 def test_settings_are_chosen_on_one_half_and_reported_on_the_other(models_dir: Path, tmp_path: Path) -> None:
     """Other seeds, other real images, and as many real images in the table, by one option."""
     real = save(tmp_path / "real", noise(0, 60))

@@ -133,6 +133,7 @@ def test_idx_files_are_padded_and_have_splits(tmp_path: Path, compressed: bool) 
         read("idx", tmp_path)
 
 
+@pytest.mark.slow
 def test_a_hugging_face_set_on_disk(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     columns = {
