@@ -63,19 +63,18 @@ CHOICES = {
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The packages of a difuso that somebody has added to."""
     tree = tmp_path_factory.mktemp("tree")
-    for package in ("model", "training"):
-        shutil.copytree(ROOT / package, tree / package, ignore=shutil.ignore_patterns("__pycache__"))
-    configs = tree / "model" / "networks" / "configs.py"
+    shutil.copytree(ROOT / "difuso", tree / "difuso", ignore=shutil.ignore_patterns("__pycache__"))
+    configs = tree / "difuso" / "model" / "networks" / "configs.py"
     text = configs.read_text("utf-8").replace(TYPES, CONFIG + TYPES)
     configs.write_text(text.replace(LISTED, LISTED + '    "plain_net": PlainNetConfig,\n'), "utf-8")
     configs.with_name("plain_net.py").write_text(NETWORK, "utf-8")
     for name, lines in CHOICES.items():
-        text = (tree / "training" / name).read_text("utf-8")
+        text = (tree / "difuso" / "training" / name).read_text("utf-8")
         for head, line in lines:
             text = text.replace(head, head + line)
-        (tree / "training" / name).write_text(text, "utf-8")
-    (tree / "training" / "data" / "greys.py").write_text(SOURCE, "utf-8")
-    (tree / "training" / "objective" / "absolute.py").write_text(LOSS, "utf-8")
+        (tree / "difuso" / "training" / name).write_text(text, "utf-8")
+    (tree / "difuso" / "training" / "data" / "greys.py").write_text(SOURCE, "utf-8")
+    (tree / "difuso" / "training" / "objective" / "absolute.py").write_text(LOSS, "utf-8")
     return tree
 
 
