@@ -6,7 +6,7 @@ The query string is a shorthand: each of its values is a text, and a condition i
 import base64
 import binascii
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, NamedTuple
@@ -66,7 +66,7 @@ async def received(
         yield _parsed(query, [*texts, *body.texts], body.conditions), body.images
 
 
-def _parsed(query: type[BaseModel], texts: list[tuple[str, str]], *conditions: dict[str, Any]) -> Any:
+def _parsed(query: type[BaseModel], texts: list[tuple[str, str]], conditions: Mapping[str, Any] | None = None) -> Any:
     """Returns the query that texts say, and the conditions of a body."""
     refuse_repeated(query, texts)
     lists, sent = list_parameters(query), dict[str, Any]()
@@ -75,8 +75,8 @@ def _parsed(query: type[BaseModel], texts: list[tuple[str, str]], *conditions: d
             sent.setdefault(name, []).append(text)
         else:
             sent[name] = text
-    for each in filter(None, conditions):
-        sent.setdefault("condition", []).append(each)
+    if conditions:
+        sent.setdefault("condition", []).append(conditions)
     try:
         return query.model_validate(sent)
     except ValidationError as error:

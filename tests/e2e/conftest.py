@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -204,3 +204,15 @@ def studio(driver: webdriver.Chrome, studio_server: Difuso, request: pytest.Fixt
     studio.open()
     yield studio
     assert studio.errors() == []
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Callable[[str], str]:
+    """Draws an image of one colour, in the size of the small models; returns its path."""
+
+    def draw(colour: str) -> str:
+        path = tmp_path / f"{colour}.png"
+        Image.new("RGB", (16, 16), colour).save(path)
+        return str(path)
+
+    return draw

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 
@@ -21,16 +20,6 @@ from tests.waiting import wait_until
 SIZE = 16
 TEAL = [0, 128, 128, 255]
 COLOUR = "return [...arguments[0].querySelector('canvas').getContext('2d').getImageData(8, 8, 1, 1).data]"
-
-
-@pytest.fixture
-def picture(tmp_path: Path) -> Callable[[str], str]:
-    def draw(colour: str) -> str:
-        path = tmp_path / f"{colour}.png"
-        Image.new("RGB", (SIZE, SIZE), colour).save(path)
-        return str(path)
-
-    return draw
 
 
 def captions(studio: Studio, job_id: str) -> list[str]:

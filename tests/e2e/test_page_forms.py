@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 
 import httpx
 import pytest
-from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -21,16 +19,6 @@ from tests.waiting import wait_until
 pytestmark = pytest.mark.slow
 
 SIZE = 16
-
-
-@pytest.fixture
-def picture(tmp_path: Path) -> Callable[[str], str]:
-    def draw(colour: str) -> str:
-        path = tmp_path / f"{colour}.png"
-        Image.new("RGB", (SIZE, SIZE), colour).save(path)
-        return str(path)
-
-    return draw
 
 
 def test_rows_of_classes_have_the_same_seeds(studio: Studio) -> None:

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 # the served models, and a card that is too small for two versions stays too small.
 REST = 10
 # How long the warm-up of each batch size waits for running jobs at most, because some workers always have jobs.
-GIVE_WAY_SECONDS = 0.5
+GIVE_WAY_SECONDS, LOOK_SECONDS = 0.5, 0.02
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class ModelFollower:
     def _give_way(self) -> None:
         until = time.monotonic() + GIVE_WAY_SECONDS
         while self.has_jobs() and time.monotonic() < until:
-            time.sleep(GIVE_WAY_SECONDS / 30)
+            time.sleep(LOOK_SECONDS)
 
 
 def newer_models(

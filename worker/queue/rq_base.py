@@ -80,9 +80,9 @@ class RqBase:
             except redis.RedisError as error:  # away, loading, read-only, out of memory or disk: all may pass
                 if time.monotonic() > self.give_up_at:
                     raise GaveUp from error
-                log.warning("a command to Redis failed (%s: %s); trying again", type(error).__name__, error)
                 if is_refused_for_good(error):
                     raise
+                log.warning("a command to Redis failed (%s: %s); trying again", type(error).__name__, error)
                 self.note_trouble()
                 time.sleep(pause)
                 pause = min(2 * pause, 1.0)
