@@ -47,8 +47,6 @@ class WorkerSettings(SharedSettings):
     second, which each worker measures when it loads a model: at most 16 on a CPU and 32 on a GPU."""
     exact: bool = True
     """Whether only batch sizes that give the same bits are used, so that an image never depends on its neighbours."""
-    cuda_graphs: bool = False
-    """Whether a GPU replays CUDA graphs; off because they have not been run on a GPU yet."""
     drain_seconds: PositiveInt = 20
     """Seconds after SIGTERM in which jobs may end; the others are handed to the next worker."""
     store_wait: PositiveInt = 600

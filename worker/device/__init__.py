@@ -1,1 +1,1 @@
-"""How this machine calls a network: on which cores, in which number format, as CUDA graphs."""
+"""How this machine calls a network: on which cores, and in which number format."""

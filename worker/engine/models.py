@@ -278,7 +278,6 @@ def make_runner(
         device=device,
         slots=settings.slots or slots,
         exact=settings.exact,
-        graphs=settings.cuda_graphs,
         neighbour=neighbour_of(settings.core_folder),
         give_way=give_way,
     )

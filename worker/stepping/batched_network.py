@@ -101,11 +101,6 @@ class BatchedNetwork:
             return self(*batch)
         return out[:rows].float()
 
-    def replace(self, network: ParallelNetwork, example: Sequence[Tensor]) -> None:
-        """Calls another network of the same bits from now on, and measures it."""
-        self._network = network
-        self.seconds = {size: self.measured(size, example) for size in self.sizes}
-
     def measured(self, size: int, example: Sequence[Tensor]) -> float:
         """Returns the seconds of a call with a batch of this size."""
         return self._timed(size, example)[1]

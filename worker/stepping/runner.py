@@ -24,7 +24,6 @@ from difuso.model.transfers import upload
 from ..device.call_timer import CallTimer
 from ..device.calls import Network, by_position, example_batch
 from ..device.core_lending import Neighbour
-from ..device.cuda_graphs import graphed
 from ..device.parallel import ParallelNetwork
 from ..device.precision import computing, precision_on, prepare
 from ..settings import DeviceMissing
@@ -63,7 +62,6 @@ class Runner:
         slots: size of the largest batch that may be used; None for the size, of up to 16 on a CPU and 32 on a GPU,
             beyond which no more images per second were measured.
         exact: whether to use only batch sizes that agree bit for bit.
-        graphs: whether a GPU replays CUDA graphs of the network.
         neighbour: the worker on the other core of the machine.
         give_way: function that is called before each batch size is warmed up; it may wait for what is more urgent.
 
@@ -88,7 +86,6 @@ class Runner:
         device: torch.device,
         slots: int | None = None,
         exact: bool = True,
-        graphs: bool = False,
         neighbour: Neighbour | None = None,
         give_way: Callable[[], None] = lambda: None,
     ) -> None:
@@ -106,10 +103,10 @@ class Runner:
         batched = partial(BatchedNetwork, device=device, exact=exact, timer=self._timer, give_way=give_way)
         torch.backends.cudnn.deterministic = exact
         largest = slots or (CPU_SLOTS if device.type == "cpu" else GPU_SLOTS)
-        network, example = by_position(checkpoint, device), _example(checkpoint, largest, device)
+        example = _example(checkpoint, largest, device)
         self._network = batched(
             "the network",
-            parallel(network),
+            parallel(by_position(checkpoint, device)),
             example=example,
             sizes=(every_fourth if device.type == "cpu" else powers_of_two)(largest),
             agreeing=most_agreeing,
@@ -117,9 +114,6 @@ class Runner:
             foreign=isinstance(checkpoint.config.network, ForeignConfig),
         )
         self.slots = self.buckets[-1]
-        if graphs and device.type == "cuda":
-            with torch.inference_mode():
-                self._network.replace(parallel(graphed(network, device, example, self.buckets)), example)
         # Most images do without the networks that guide, so their sizes do not limit those of the model's own. They are
         # fewer, because backward passes agree at fewer sizes.
         guiding = partial(batched, "a network that guides", agreeing=agreeing_with_largest)

@@ -1,4 +1,4 @@
-"""What a worker does differently on a GPU: it does not wait, and it replays recorded calls.
+"""What a worker does differently on a GPU: it does not wait.
 
 Those marked gpu need a CUDA device (`python -m pytest -m gpu`). The others hold here what can be held without one: a
 tensor of the device `meta` has no numbers, so whoever looks at them fails, as whoever waits for a GPU would be slow.
@@ -6,9 +6,7 @@ tensor of the device `meta` has no numbers, so whoever looks at them fails, as w
 
 from __future__ import annotations
 
-import itertools
-import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,7 +24,6 @@ from difuso.model.ddrm import make_restoration
 from difuso.model.noise import image_generator
 from difuso.model.operators import Blur, Colorization, Inpainting, Operator, SuperResolution, gaussian_kernel
 from difuso.worker.device.call_timer import CallTimer
-from difuso.worker.device.cuda_graphs import STREAMS, GraphedNetwork, GraphRecorder, Recording, graphed
 from difuso.worker.engine.active import ActiveJob, activate
 from difuso.worker.stepping.runner import Runner
 from difuso.worker.stepping.trajectory import Trajectory
@@ -78,95 +75,6 @@ def test_a_restoration_computes_where_its_image_is(blind: Runner, name: str) -> 
         blind.step(batch)
     assert all(t.x.device == META for t in batch)
     assert OPERATORS[name].singular_values.device.type == "cpu", "another job's image may be elsewhere"
-
-
-class FakeRecorder:
-    """Records as a GPU does: a replay fills the same memory from the same memory."""
-
-    def __init__(self) -> None:
-        self.recorded: list[int] = []
-
-    def __call__(self, network: Callable[..., Tensor], batch: Sequence[Tensor]) -> Recording:
-        self.recorded.append(len(batch[0]))
-        inputs = [each.clone() for each in batch]
-        out = torch.zeros_like(network(*inputs))
-
-        def replay() -> None:
-            out.copy_(network(*inputs))
-
-        return Recording(inputs, out, replay)
-
-
-def double(x: Tensor, t: Tensor) -> Tensor:
-    return 2.0 * x + t[:, None]
-
-
-def arguments(size: int) -> list[Tensor]:
-    return [torch.randn(size, 3), torch.randn(size)]
-
-
-def test_graphs_are_recorded_once_for_each_size_and_give_what_the_network_gives() -> None:
-    record = FakeRecorder()
-    network = GraphedNetwork(double, record, arguments(4), sizes=[2, 4])
-    for size in (2, 4, 2):
-        x, t = arguments(size)
-        assert torch.equal(network(x, t), double(x, t))
-    assert record.recorded == [4, 2]
-
-
-def test_an_output_is_not_overwritten_by_the_next_replay() -> None:
-    """A guided batch that is too large for one call makes two of the same size before it uses either."""
-    network, zero = GraphedNetwork(double, FakeRecorder(), arguments(2), sizes=[2]), torch.zeros(2)
-    first = network(torch.ones(2, 3), zero)
-    network(torch.full((2, 3), 5.0), zero)
-    assert torch.equal(first, torch.full((2, 3), 2.0))
-
-
-def test_a_replay_that_does_nothing_is_found_out() -> None:
-    """As a graph of another GPU's stream would, which holds no kernel."""
-
-    def record(network: Callable[..., Tensor], batch: Sequence[Tensor]) -> Recording:
-        return Recording([each.clone() for each in batch], network(*batch), lambda: None)
-
-    with pytest.raises(RuntimeError, match="other bits"):
-        GraphedNetwork(double, record, arguments(2), sizes=[2])
-
-
-@pytest.mark.parametrize("error", [RuntimeError, torch.OutOfMemoryError])
-def test_a_network_that_no_graph_can_hold_is_called_as_it_is(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: type[Exception]
-) -> None:
-    def fails(device: torch.device) -> FakeRecorder:
-        raise error("operation not permitted when stream is capturing")
-
-    looked: list[torch.device] = []
-    monkeypatch.setattr("difuso.worker.device.cuda_graphs.GraphRecorder", fails)
-    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
-    monkeypatch.setattr(torch.cuda, "synchronize", looked.append)
-    assert graphed(double, torch.device("cuda"), arguments(2), [2]) is double
-    assert "without CUDA graphs" in caplog.text
-    assert looked == [torch.device("cuda")], "a GPU that is lost says so here"
-
-
-def test_two_recorders_never_share_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    """PyTorch deals out 32 of them in turn."""
-    streams = itertools.cycle(range(32))
-    monkeypatch.setattr(torch.cuda, "Stream", lambda device: SimpleNamespace(cuda_stream=next(streams)))
-    monkeypatch.setattr(torch.cuda, "graph_pool_handle", object)
-    recorders = [GraphRecorder(torch.device("cuda")) for _ in range(STREAMS)]
-    with pytest.raises(RuntimeError, match="no CUDA stream"):
-        GraphRecorder(torch.device("cuda"))
-    freed = recorders.pop(5)._stream.cuda_stream
-    assert GraphRecorder(torch.device("cuda"))._stream.cuda_stream == freed
-
-
-def test_a_recorder_lives_as_long_as_its_graphs() -> None:
-    record = FakeRecorder()
-    alive, network = weakref.ref(record), GraphedNetwork(double, record, arguments(2), sizes=[2])
-    del record
-    assert alive() is not None
-    del network
-    assert alive() is None
 
 
 class FakeEvents:
@@ -247,27 +155,6 @@ def test_a_step_waits_for_nothing(
     waits_are_errors()
     for _ in range(8):
         runner.step(active.trajectories)
-
-
-@pytest.mark.gpu
-def test_graphs_give_the_pictures_of_the_network(models_dir: Path) -> None:
-    checkpoint = load_checkpoint(models_dir / "tiny")
-    eager, graphs = (Runner(checkpoint, device=torch.device("cuda"), graphs=graphs) for graphs in (False, True))
-    assert isinstance(graphs._network._network._network, GraphedNetwork)
-    assert torch.equal(finished(graphs), finished(eager))
-
-
-@pytest.mark.gpu
-def test_graphs_outlive_the_runner_whose_graphs_were_first(models_dir: Path) -> None:
-    """PyTorch issue 193402: its memory of cuBLAS was theirs, too."""
-    checkpoint, device = load_checkpoint(models_dir / "tiny"), torch.device("cuda")
-    first, second = (Runner(checkpoint, device=device, graphs=True) for _ in range(2))
-    assert isinstance(second._network._network._network, GraphedNetwork)
-    before = finished(second)
-    del first
-    torch.cuda.empty_cache()
-    torch.full((64 << 20,), torch.nan, device=device)  # what the first one gave back is overwritten
-    assert torch.equal(finished(second), before)
 
 
 @pytest.mark.gpu
