@@ -51,7 +51,6 @@ LOSSES = {
     "simple": LossChoice("losses", weighted=True),
     "hybrid": LossChoice("losses", weighted=True, has_bound=True),
     "vlb": LossChoice("losses", has_bound=True),
-    "consistency": LossChoice("consistency"),
     "distillation": LossChoice("distillation"),
     "cross_entropy": LossChoice("losses"),
 }

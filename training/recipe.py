@@ -87,10 +87,8 @@ class Recipe:
     # the variance of the model's ancestral sampling. A learned one needs twice the `out_channels`, and the loss
     # `hybrid` or `vlb`.
     variance: Variance = "fixed_small"
-    # `simple`, `hybrid` or `vlb`, see `training.objective.losses.Objective`; `consistency`, see
-    # `training.objective.consistency`; `distillation` of the checkpoint of `init`, see
-    # `training.objective.distillation`; `cross_entropy` of a classifier; or a function of another package, see
-    # `training.objective.objectives`
+    # `simple`, `hybrid` or `vlb`, see `training.objective.losses.Objective`; `distillation` of `init`'s checkpoint;
+    # `cross_entropy` of a classifier; or a function of another package, see `training.objective.objectives`
     loss: LossName = "simple"
     weighting: WeightingName = "uniform"  # the weighting of the simple loss, see `training.objective.weightings`
     # the parameter of the weighting; None is the published one, 5 for min_snr, 1 for p2 and 0.05 for flow, and 0 for
@@ -126,8 +124,8 @@ class Recipe:
     decay_steps: NonNegativeInt = 0
     clip_norm: NonNegativeFloat = 1.0  # the largest norm of the gradient; 0 turns clipping off
     ema_decay: Share = 0.9995  # the decay of the averaged weights that are served
-    # the number format of the network's calls (autocast); `auto` is float32 or bf16, whichever is faster here, and
-    # float32 for loss `consistency`. Weights and optimiser are float32 in any case.
+    # the number format of the network's calls (autocast); `auto` is float32 or bf16, whichever is faster here.
+    # Weights and optimiser are float32 in any case.
     precision: Precision | Literal["auto"] = "auto"
     compile: bool = False  # whether to use torch.compile, which needs a C++ compiler and a minute before the first step
     seed: NonNegativeInt = 0

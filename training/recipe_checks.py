@@ -57,8 +57,6 @@ def check(recipe: Recipe, guided: ModelConfig | None) -> None:
 def _check_loss(recipe: Recipe) -> None:
     classifies = recipe.loss == "cross_entropy"
     _require(classifies == recipe.trains_classifier, "loss cross_entropy is there for a network of type classifier")
-    if recipe.loss == "consistency":
-        _check_consistency(recipe)
     _check_distillation(recipe)
     learned = recipe.variance.startswith("learned") and not classifies  # of the guided model it does not matter
     loss, weighting = loss_of(recipe.loss), WEIGHTINGS[recipe.weighting]
@@ -77,22 +75,6 @@ def _check_loss(recipe: Recipe) -> None:
     parametric = " or ".join(name for name, other in WEIGHTINGS.items() if other.of_eps)
     _require(weighting.of_eps is not None, f"gamma belongs to weighting {parametric}")
     _require(weighting.any_gamma or recipe.gamma > 0, f"gamma of weighting {recipe.weighting} must be greater than 0")
-
-
-def _check_consistency(recipe: Recipe) -> None:
-    v = recipe.prediction == "v"
-    _require(v, f"loss consistency needs prediction v, which is exact without noise, not {recipe.prediction}")
-    _require(recipe.timesteps == "uniform", "loss consistency draws timesteps in its own way: leave timesteps out")
-    _require(
-        getattr(recipe.network, "dropout", 0.0) == 0,
-        "loss consistency compares two calls of the network, which must agree: set network.dropout to 0",
-    )
-    _require(
-        recipe.precision in ("auto", "float32"),
-        f"loss consistency compares two calls that nearly agree, and {recipe.precision} rounds their difference away: "
-        "leave precision out",
-    )
-    _require_one_output(recipe)
 
 
 def _check_distillation(recipe: Recipe) -> None:

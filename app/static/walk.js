@@ -33,7 +33,7 @@ export async function makeWalk(pictures) {
   if (drawsNoise(job)) {
     same.set("eta", 0);
     same.delete("variance");
-    if (NOISY.includes(job.params.sampler)) {
+    if (job.params.sampler === NOISY) {
       same.set("sampler", "ddim");
       same.delete("spacing"); // that of the other sampler
     }

@@ -141,8 +141,6 @@ def make_plan(
         raise PlanError(f"{settings.sampler!r} is not known: choose one of {', '.join(SAMPLERS)}", "sampler")
     sampler, steps = SAMPLERS[settings.sampler], settings.steps
     _check_noise(settings, sampler)
-    if start is None:
-        start = schedule.last_below(sampler.most_sigma)
     most = timesteps_from(schedule, start)
     if not 1 <= steps <= most:
         raise PlanError(f"must lie between 1 and {most}", "steps", got=steps)

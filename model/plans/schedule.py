@@ -174,11 +174,6 @@ class NoiseSchedule:
         """
         return np.interp(np.log(sigma), np.log(self.sigmas), np.arange(self.num_train_timesteps, dtype=np.float64))
 
-    def last_below(self, sigma: float) -> int | None:
-        """The noisiest timestep with at most this noise level; None if all are, or none."""
-        count = int(np.searchsorted(self.sigmas, sigma, side="right"))
-        return count - 1 if 0 < count < self.num_train_timesteps else None
-
     def sigma_at(self, timestep: FloatTable) -> FloatTable:
         """The noise level at timesteps, which may be fractional; undoes `timestep_at`."""
         every = np.arange(self.num_train_timesteps, dtype=np.float64)

@@ -105,7 +105,7 @@ def test_every_kind_answers_with_a_wide_image(api: httpx.Client, path: str, file
         assert opened(api.post(f"/{path}{join}{model}", files=files)).size == (24, 16)
 
 
-@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "consistency"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_pixel_transformer_on_a_flow_draws_the_same_bytes_alone_and_in_a_batch(
     api: httpx.Client, sampler: str
 ) -> None:

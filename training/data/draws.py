@@ -23,7 +23,7 @@ class Drawn:
     """The random choices for the B images of a batch, or of a part of it."""
 
     symmetries: Tensor  # the number of each image's symmetry, see `training.data.symmetries`, shape (B,), int64
-    t: Tensor  # timesteps, shape (B,), int64 or, between the integers, float64; on the CPU
+    t: Tensor  # timesteps, shape (B,), int64, on the CPU
     nameless: Tensor  # images that are shown without their class, shape (B,), bool
     noise: Tensor  # standard normal, shape (B, C, H, W), on the device
     corners: Tensor  # the row and the column where each crop begins, shape (B, 2), int64

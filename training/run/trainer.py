@@ -85,8 +85,6 @@ class Trainer:
         self._teacher = Teacher(recipe, classes, self.device) if distils else None
         self._draws = Draws(recipe, self.seeds, self.device)
         self.precision: Precision | None = None if recipe.precision == "auto" else recipe.precision
-        if recipe.loss == "consistency":
-            self.precision = "float32"  # of two calls that nearly agree, bfloat16 rounds the difference away
         self.format_seconds: dict[Precision, float] = {}
         torch.manual_seed(self.seeds.of(f"dropout of process {processes.rank}"))
         self.step = 0

@@ -1,6 +1,5 @@
 """One publication, one file. A sampler makes a chain into one transition per network call; `SAMPLERS` has them all."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +7,6 @@ from typing import Literal
 Variance = Literal["fixed_small", "fixed_large", "learned", "learned_range"]
 
 MOST_ETA = 10.0  # of any sampler; far more noise than has helped a network yet
-MOST_SIGMA = 80.0  # of training for consistency (Geng et al. 2024), so a network knows no more noise
 
 
 @dataclass(frozen=True)
@@ -24,7 +22,6 @@ class Sampler:
     has_variance: bool = False  # whether it uses the variance of ancestral sampling
     always_noisy: bool = False  # whether it draws noise on its way with any settings
     from_pure_noise: bool = True  # whether it can begin where nothing is left of the image
-    most_sigma: float = math.inf  # the noise level above which it does not begin, see `NoiseSchedule.sigmas`
 
 
 SAMPLERS: dict[str, Sampler] = {
@@ -36,7 +33,6 @@ SAMPLERS: dict[str, Sampler] = {
     "unipc": Sampler("unipc", spacing="exponential"),
     # In sigma, DDIM without noise is Euler's method (Song et al. 2021, eq. 14); the grid is that of Karras et al. 2022.
     "euler": Sampler("ddim", spacing="karras"),
-    "consistency": Sampler("consistency", spacing="trailing", always_noisy=True, most_sigma=MOST_SIGMA),
     # All levels but the last are called at twice.
     "heun": Sampler("heun", lambda steps: steps // 2 + 1, spacing="karras", from_pure_noise=False),
 }

@@ -222,7 +222,6 @@ def test_the_sampler_between_two_seeds_draws_no_noise(
     ("sent", "message"),
     [
         ({"sampler": "ddpm", "steps": 1000}, "sampler: The run should draw no noise on its way with two seeds"),
-        ({"sampler": "consistency", "steps": 4}, "sampler: The run should draw no noise on its way with two seeds"),
         ({"sampler": "ddim", "eta": 0.5}, "eta: Input should be 0.0 with two seeds"),
         ({"eta": 1}, "eta: Input should be 0.0 with two seeds"),
         ({"plan": "noisy"}, "plan: The run should draw no noise on its way with two seeds"),

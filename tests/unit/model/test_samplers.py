@@ -174,29 +174,6 @@ def test_a_known_image_is_returned(sampler: str) -> None:
         assert x == pytest.approx(x0, abs=1e-12), (steps, spacing)
 
 
-@pytest.mark.parametrize("steps", [1, 2, 10])
-def test_a_consistency_run_puts_noise_anew_onto_each_prediction(steps: int) -> None:
-    """Algorithm 1 of Song et al. 2023, written with sigma: x' / sqrt(abar') = x0 + sigma' z. Nothing of x_t stays."""
-    plan = make_plan(LINEAR, sampler="consistency", steps=steps, spacing="trailing")
-    abar = abar_at(LINEAR, plan.timesteps)
-    sigma_next = np.append(np.sqrt((1 - abar[1:]) / abar[1:]), 0.0)
-    assert not plan.table[:, [Column.A, Column.C, Column.OUT]].any()
-    assert plan.table[:, Column.S] / plan.table[:, Column.B] == pytest.approx(sigma_next, rel=1e-9)
-    assert plan.table[:, Column.B] ** 2 + plan.table[:, Column.S] ** 2 == pytest.approx(np.ones(steps), rel=1e-12)
-
-
-def test_a_consistency_run_begins_where_tuning_began() -> None:
-    """At the noisiest timestep with sigma <= 80: the cosine schedule's last sigma is 20,291, the linear one's 157."""
-    for schedule in (NoiseSchedule.cosine(1000), LINEAR):
-        for steps in (1, 2, 4):
-            first = int(make_plan(schedule, sampler="consistency", steps=steps, spacing="trailing").timesteps[0])
-            assert schedule.sigmas[first] <= 80 < schedule.sigmas[first + 1]
-    given = make_plan(LINEAR, sampler="consistency", steps=2, spacing="trailing", start=500)
-    assert given.timesteps[0] == 500
-    narrow = NoiseSchedule.geometric(100, 0.01, 50.0)
-    assert make_plan(narrow, sampler="consistency", steps=2, spacing="trailing").timesteps[0] == 99
-
-
 def test_dpmpp_first_step_is_ddim() -> None:
     """Without a previous x0 the solver is of first order, and the first-order DPM-Solver++ is DDIM (Lu et al. 2022)."""
     for eta in (0.0, 1.0):

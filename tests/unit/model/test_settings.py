@@ -119,7 +119,7 @@ def test_a_run_has_at_most_as_many_steps_as_there_are_timesteps() -> None:
             DDIM,
             {"sampler": "plms"},
             "sampler",
-            "'plms' is not known: choose one of ddpm, ddim, dpmpp, dpmpp_3m, unipc, euler, consistency, heun",
+            "'plms' is not known: choose one of ddpm, ddim, dpmpp, dpmpp_3m, unipc, euler, heun",
         ),
         (DDIM, {"variance": "fixed_large"}, "variance", "is not a parameter of ddim"),
         (DDIM, {"sampler": "ddpm", "variance": "learned"}, "variance", "learned was not learned by this model, whose"),

@@ -118,10 +118,6 @@ def test_a_run_may_be_made_longer_but_not_be_given_another_network() -> None:
     ("changes", "message"),
     [
         (("loss=vlb", "weighting=p2"), "loss vlb has its own weights: it cannot have p2"),
-        (("loss=consistency", "prediction=v", "weighting=p2"), "loss consistency has its own weights"),
-        (("loss=consistency", "prediction=x0"), "loss consistency needs prediction v, .* not x0"),
-        (("loss=consistency", "prediction=v", "timesteps=stratified"), "leave timesteps out"),
-        (("loss=consistency", "prediction=v", "network.dropout=0.1"), "set network.dropout to 0"),
         (("loss=distillation",), "needs a teacher: set init"),
         (("loss=distillation", "init=t", "weighting=p2"), "loss distillation has its own weights"),
         (("loss=distillation", "init=t", "timesteps=stratified"), "leave timesteps out"),
@@ -130,7 +126,6 @@ def test_a_run_may_be_made_longer_but_not_be_given_another_network() -> None:
         ((*FEW, "defaults.spacing=karras"), "defaults.spacing to trailing"),
         ((*FEW, "defaults.steps=600"), "1200 steps: T must be as many"),
         ((*FEW, "network.out_channels=6"), "trains no variance: set network.out_channels to 3"),
-        (("loss=consistency", "prediction=v", "network.out_channels=6"), "trains no variance"),
         (("guidance_scale=2.0",), "guidance_scale is of a teacher: set loss to distillation"),
         (("teacher_calls=2",), "set loss to distillation"),
         (("data.source=npz", "data.path=x", "network.num_classes=5"), "can be asked without a class: set label_drop"),

@@ -109,11 +109,10 @@ def run(recipe: Recipe, steps: int, folder: Path | None = None) -> Trainer:
         ("precision=bf16", "optimizer=muon", "timesteps=stratified"),
         ("accumulate=2", "weighting=min_snr"),
         (*CLASSES, "prediction=x0"),
-        ("loss=consistency", "prediction=v", "network.dropout=0.0", "defaults.sampler=consistency"),
         pytest.param((), marks=pytest.mark.slow),
         pytest.param((*BOUND, "schedule.num_train_timesteps=2", "defaults.steps=1"), marks=pytest.mark.slow),
     ],
-    ids=["muon", "parts", "classes", "consistency", "plain", "bound"],
+    ids=["muon", "parts", "classes", "plain", "bound"],
 )
 def test_a_resumed_run_is_bit_equal_to_one_that_never_stopped(tmp_path: Path, changes: tuple[str, ...]) -> None:
     """2 x N steps are N, a resume and N: weights, averages, optimiser, generators, and images over an epoch's end."""
