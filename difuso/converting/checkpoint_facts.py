@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from difuso.model.folders.files import read_json
 from difuso.model.folders.parsing import parse
-from difuso.model.formats.facts import EDMFacts, Facts, GuidedFacts, LucidFacts
+from difuso.model.formats.facts import EDMFacts, Facts, GuidedFacts
 from difuso.model.formats.released import RELEASED
 
 from ..errors import UserError
@@ -15,10 +15,7 @@ from ..errors import UserError
 Kind = TypeVar("Kind", bound=Facts)
 
 # The example for compulsory facts without a released checkpoint.
-EXAMPLES: tuple[Facts, ...] = (
-    LucidFacts(image_size=64),
-    EDMFacts("EDMPrecond", "SongUNet", 32, 3, 10, 128, (2, 2, 2), 4, (16,)),
-)
+EXAMPLES: tuple[Facts, ...] = (EDMFacts("EDMPrecond", "SongUNet", 32, 3, 10, 128, (2, 2, 2), 4, (16,)),)
 HEADS = ("num_heads", "num_head_channels")
 
 

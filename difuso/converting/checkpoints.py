@@ -13,7 +13,7 @@ from difuso.model import Checkpoint, ModelConfig, load_checkpoint, save_checkpoi
 from difuso.model.folders.config_json import config_from_json, config_to_json
 from difuso.model.folders.files import file_sha256
 from difuso.model.folders.folder import read_safetensors
-from difuso.model.formats import dome, edm, edm2, guided, jit, lucid, pesser, score_sde
+from difuso.model.formats import dome, edm, edm2, guided, jit, pesser, score_sde
 from difuso.model.formats.diffusers.config import WEIGHTS, is_diffusers, read_diffusers_config
 from difuso.model.formats.diffusers.pipeline import write_diffusers
 from difuso.model.formats.diffusers.weights import weights_from_diffusers
@@ -25,7 +25,6 @@ from difuso.model.formats.facts import (
     GuidedFacts,
     HoFacts,
     JiTFacts,
-    LucidFacts,
     ScoreSDEFacts,
     schedule_of,
 )
@@ -44,7 +43,6 @@ READERS: dict[Layout, tuple[Callable[..., tuple[ModelConfig, nn.Module]], type[F
     "guided": (guided.read_unet, GuidedFacts),
     "ho": (pesser.read_unet, HoFacts),
     "dome": (dome.read_unet, DomeFacts),
-    "lucid": (lucid.read_unet, LucidFacts),
     "edm": (edm.read_unet, EDMFacts),
     "edm2": (edm2.read_unet, EDMFacts),
     "score_sde": (score_sde.read_unet, ScoreSDEFacts),

@@ -11,7 +11,6 @@ from ..folders.config import ScheduleConfig
 from ..networks.network_config import Share
 
 Schedule = Literal["linear", "cosine"]
-Objective = Literal["pred_noise", "pred_x0", "pred_v"]
 Levels = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]  # the width of each, as a multiple of the base width
 
 
@@ -84,23 +83,6 @@ class DomeFacts:
 
     image_size: PositiveInt = 64  # height and width in pixels; the repository hard-codes 64
     classes: tuple[str, ...] | None = None  # names of the classes; None for their numbers
-
-
-@dataclass(frozen=True)
-class LucidFacts:
-    """Facts about a network of lucidrains/denoising-diffusion-pytorch."""
-
-    image_size: PositiveInt  # height and width in pixels
-    # objective, beta_schedule, timesteps: arguments of its GaussianDiffusion. A Unet alone needs them. The state dict
-    # of a GaussianDiffusion shows them; if they are given, they must agree with it.
-    objective: Objective | None = None
-    beta_schedule: Literal["linear", "cosine", "sigmoid"] | None = None
-    timesteps: PositiveInt | None = None
-    # the frequencies of the timestep embedding go from 1 to 1 / theta
-    sinusoidal_pos_emb_theta: PositiveFloat = 10000.0
-    resnet_block_groups: PositiveInt = 8  # number of groups of each group normalisation, in versions before 2.0
-    dropout: Share = 0.0  # dropout of training, 0..1
-    auto_normalize: bool = True  # whether it trained on images in -1..1; those in 0..1 cannot be served
 
 
 @dataclass(frozen=True)
@@ -215,7 +197,7 @@ class ScoreSDEFacts:
             )
 
 
-Facts = GuidedFacts | ClassifierFacts | HoFacts | DomeFacts | LucidFacts | EDMFacts | ScoreSDEFacts | JiTFacts
+Facts = GuidedFacts | ClassifierFacts | HoFacts | DomeFacts | EDMFacts | ScoreSDEFacts | JiTFacts
 
 
 def schedule_of(name: Schedule, timesteps: int) -> ScheduleConfig:

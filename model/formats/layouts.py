@@ -5,15 +5,13 @@ from typing import Literal
 
 from ..errors import CheckpointError
 
-Layout = Literal["guided", "guided_classifier", "ho", "dome", "lucid", "edm", "edm2", "score_sde", "jit"]
+Layout = Literal["guided", "guided_classifier", "ho", "dome", "edm", "edm2", "score_sde", "jit"]
 
 MARKS: dict[str, Layout] = {
     "output_blocks.0.0.in_layers.0.weight": "guided",
     "input_blocks.0.0.weight": "guided_classifier",  # without output blocks
     "temb.dense.0.weight": "ho",
     "inc.double_conv.0.weight": "dome",
-    "model.init_conv.weight": "lucid",
-    "init_conv.weight": "lucid",  # a Unet without its GaussianDiffusion
     "model.map_layer0.weight": "edm",
     "unet.emb_noise.weight": "edm2",
     "all_modules.0.weight": "score_sde",
@@ -24,7 +22,6 @@ MARKS: dict[str, Layout] = {
 STRANGERS = {
     "time_embedding.linear_1.weight": "of a diffusers network: name its folder, which holds the config",
     "model.diffusion_model.input_blocks.0.0.weight": "of a latent diffusion model, but difuso works on pixels",
-    "net.init_conv.weight": "of lucidrains' ElucidatedDiffusion, which has no timesteps to serve",
     "time_mlp.0.weight": "of a difuso network: name its folder, which holds the config",
 }
 
@@ -40,6 +37,6 @@ def layout_of(names: Collection[str]) -> Layout:
     examples = ", ".join(sorted(names)[:3])
     raise CheckpointError(
         f"these weights have an unknown layout ({examples}, ...); known are improved-diffusion and guided-diffusion, "
-        "Ho et al. in PyTorch (pesser, ermongroup/ddim, DDRM, SDEdit), dome272, lucidrains, EDM, EDM2, score_sde, JiT; "
+        "Ho et al. in PyTorch (pesser, ermongroup/ddim, DDRM, SDEdit), dome272, EDM, EDM2, score_sde, JiT; "
         "docs/own-network.md says how to serve any other network"
     )

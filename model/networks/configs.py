@@ -17,7 +17,6 @@ from .network_config import (
     Embedding,
     Groups,
     Heads,
-    HeadsOfLevels,
     LevelledConfig,
     Levels,
     Multiples,
@@ -129,43 +128,6 @@ class PaperUNetConfig(NetworkConfig):
 
 
 @dataclass(frozen=True)
-class LucidUNetConfig(LevelledConfig):
-    """The config of a `LucidUNet`; fields that `UNetConfig` also has mean the same there.
-
-    Raises ValueError if the levels do not agree, a width cannot be divided into groups, or the timestep embedding is
-    too short.
-    """
-
-    channels: Channels = 64
-    channel_mult: Multiples = (1, 2, 4, 8)
-    init_channels: Channels = 64  # channels of the first convolution and of the last block
-    # levels (0 the finest) with full self-attention. The others have linear attention, and the middle always has full
-    # attention.
-    attention_levels: Levels = (3,)
-    # number of attention heads of each level; the middle has those of the last level
-    attention_heads: HeadsOfLevels = (4, 4, 4, 4)
-    attention_head_channels: HeadsOfLevels = (32, 32, 32, 32)  # channels per attention head of each level
-    # the frequencies of the timestep embedding go from 1 to 1/theta
-    theta: Annotated[float, Field(ge=1, le=1e9)] = 10000.0
-    # number of random or learned frequencies that take their place; None for those of theta
-    fourier_features: Annotated[int, Field(ge=1, le=4096)] | None = None
-    # number of groups of each group normalisation in a block; None for a normalisation by the root mean square
-    groups: Groups | None = None
-    dropout: Share = 0.0
-
-    def __post_init__(self) -> None:
-        levels = len(self.channel_mult)
-        for name in ("attention_heads", "attention_head_channels"):
-            if len(getattr(self, name)) != levels:
-                raise ValueError(f"{name} must have one entry for each of the {levels} levels")
-        if self.channels < 4 or self.channels % 2:
-            raise ValueError(f"channels must be even and at least 4, not {self.channels}")
-        for width in (self.init_channels, *self.widths):
-            if self.groups is not None and width % self.groups:
-                raise ValueError(f"groups {self.groups} does not divide the {width} channels of a level")
-
-
-@dataclass(frozen=True)
 class DiTConfig(NetworkConfig):
     """The config of a `DiT`; the defaults suit images of 64 pixels. JiT-B/16 has 768 channels and a patch of 16.
 
@@ -203,7 +165,6 @@ class DiTConfig(NetworkConfig):
 NETWORKS: dict[str, type[NetworkConfig]] = {
     "unet": UNetConfig,
     "paper_unet": PaperUNetConfig,
-    "lucid_unet": LucidUNetConfig,
     "song_unet": SongUNetConfig,
     "edm2_unet": EDM2UNetConfig,
     "dit": DiTConfig,

@@ -19,7 +19,6 @@ WholeMultiples = Annotated[tuple[Annotated[int, Field(ge=1, le=64)], ...], Field
 Blocks = Annotated[int, Field(ge=1, le=8)]
 Levels = Annotated[tuple[Annotated[int, Field(ge=0, le=7)], ...], Field(max_length=8)]
 Heads = Annotated[int, Field(ge=1, le=4096)]  # or channels of one
-HeadsOfLevels = Annotated[tuple[Heads, ...], Field(max_length=8)]
 Groups = Annotated[int, Field(ge=1, le=1024)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Embedding = Annotated[int, Field(ge=2, le=4096)]

@@ -27,7 +27,6 @@ from tests.canary import Canary
 from tests.foreign import noise, reference
 from tests.jit import CLEAN
 from tests.jit import LABELS as JIT_LABELS
-from tests.lucid import trained_checkpoint
 from tests.small_models import awake, conditional_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -197,21 +196,6 @@ def test_edm_is_refused_unopened(tmp_path: Path) -> None:
     )
     assert "and then `difuso convert edm-cifar10.pt`" in message
     assert not (tmp_path / "executed").exists()
-
-
-def trained(folder: Path, **facts: Any) -> Path:
-    """A file of lucidrains' trainer, and its facts."""
-    source = trained_checkpoint(folder / "model-1.pt")
-    if facts:
-        source.with_suffix(".json").write_text(json.dumps(facts))
-    return source
-
-
-def test_a_trainer_of_lucidrains_does_not_say_the_size(tmp_path: Path) -> None:
-    message = refusal(trained(tmp_path))
-    assert (
-        f'do not say image_size: write it into {tmp_path / "model-1.json"}, for example {{"image_size": 64}}' in message
-    )
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from difuso.model.conditions import CONDITIONS
 from difuso.model.folders.config import SamplerDefaults, ScheduleConfig
 from difuso.model.folders.config_json import config_from_json, config_to_json, config_to_text
 from difuso.model.foreign.config import ForeignConfig
-from difuso.model.networks.configs import NETWORKS, LucidUNetConfig, PaperUNetConfig, UNetConfig
+from difuso.model.networks.configs import NETWORKS, PaperUNetConfig, UNetConfig
 from difuso.model.networks.sigma_configs import EDM2UNetConfig, SongUNetConfig
 from difuso.model.plans.clipping import Clipping
 from difuso.model.plans.preconditioning import Preconditioning
@@ -49,7 +49,7 @@ def refusal(content: dict[str, Any]) -> str:
             defaults=SamplerDefaults("ddpm", 500, "linspace"),
         ),
         ModelConfig(
-            LucidUNetConfig(), schedule=ScheduleConfig("listed", 60, betas=tuple(0.01 + 0.001 * i for i in range(60)))
+            PaperUNetConfig(), schedule=ScheduleConfig("listed", 60, betas=tuple(0.01 + 0.001 * i for i in range(60)))
         ),
         ModelConfig(
             SongUNetConfig(fourier=True, encoder="skip", decoder="skip", resample="binomial"),
@@ -125,7 +125,7 @@ def test_a_classifier_needs_the_squares_that_it_was_trained_on() -> None:
         ({"plans": {"few": {"spacing": "at:9,5"}}}, "spacing must list rising timesteps"),
         (
             {"network": {"type": "mlp"}},
-            "network.type must be one of unet, paper_unet, lucid_unet, song_unet, edm2_unet, dit, got 'mlp'",
+            "network.type must be one of unet, paper_unet, song_unet, edm2_unet, dit, got 'mlp'",
         ),
         ({"network": {"type": "unet", "depth": 3}}, "unknown key network.depth: known are"),
         ({"network": {"type": "unet", "groups": 7}}, "groups 7 does not divide the 128 channels"),

@@ -13,7 +13,6 @@ from difuso.model.networks.classifier import log_prob_gradient
 from difuso.model.networks.configs import (
     ClassifierConfig,
     DiTConfig,
-    LucidUNetConfig,
     PaperUNetConfig,
     UNetConfig,
 )
@@ -40,14 +39,6 @@ CONFIGS: dict[str, Any] = {
         channels=32, channel_mult=(1, 2), head_channels=32, groups=8, attention_levels=(1,), condition_channels=3,
     ),
     "paper": PaperUNetConfig(num_classes=3),
-    "lucid": LucidUNetConfig(
-        channels=16, init_channels=16, channel_mult=(1, 2), attention_levels=(1,), attention_heads=(2, 2),
-        attention_head_channels=(16, 16),
-    ),
-    "lucid_groups": LucidUNetConfig(
-        channels=16, init_channels=16, channel_mult=(1, 2), attention_levels=(1,), attention_heads=(2, 2),
-        attention_head_channels=(16, 16), groups=8, fourier_features=8,
-    ),
     "ddpmpp": SongUNetConfig(channels=32, channel_mult=(1, 2), num_res_blocks=1),
     "ncsnpp": SongUNetConfig(
         channels=32, channel_mult=(1, 2), num_res_blocks=1, fourier=True, encoder="residual", decoder="skip",
@@ -172,7 +163,7 @@ def outputs_differ(call: Any, sizes: tuple[int, ...]) -> list[tuple[int, int]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["unet", "adm", "faces", "upscaler", "lucid", "ddpmpp", "ncsnpp", "edm2", "dit"])
+@pytest.mark.parametrize("name", ["unet", "adm", "faces", "upscaler", "ddpmpp", "ncsnpp", "edm2", "dit"])
 def test_neither_batch_nor_threads_change_its_bits(name: str) -> None:
     _, half = pair(CONFIGS[name])
     (x, t), inputs = batch(CONFIGS[name], 16)
