@@ -1,10 +1,7 @@
 """A client of difuso's HTTP API. It needs httpx, httpx-sse, NumPy and Pillow, and of difuso only `terminal`.
 
-Whatever a server says is read within bounds, and names only in their forms; otherwise there is a DifusoError.
-
 options, images    what a request holds
 flows, events      the next question to the server, given its last answer; no input or output
-bodies, reading    the bodies of answers, and what they hold
 requests           the methods that both clients, and the jobs of both, share
 clients            the clients: they send what the flows ask for
 results, errors    what comes back

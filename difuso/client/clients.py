@@ -11,7 +11,6 @@ import httpx
 from httpx_sse import EventSource
 
 from . import flows
-from .bodies import Body, events_in
 from .events import BROKEN, Ended, Event, EventReader
 from .flows import Command, Flow, Pause, Reply, T
 from .options import Filters
@@ -105,16 +104,12 @@ class Client(Requests[Result, Job, Price, dict[str, Any]]):
             time.sleep(command.seconds)
             return None
         try:
-            response = self._http.send(request_of(self._http, command), stream=True)
-            if command.stream and response.is_success:
-                return events_in(response)
-            with closing(response):
-                body = Body(command, response)
-                for piece in response.iter_bytes():
-                    body.add(piece)
+            response = self._http.send(request_of(self._http, command), stream=command.stream)
+            if not response.is_success:
+                response.read()
         except httpx.TransportError as error:
             return error
-        return body.answer()
+        return response
 
 
 class AsyncJob(AnyJob[Coroutine[Any, Any, "AsyncJob"], Coroutine[Any, Any, Result]]):
@@ -201,13 +196,9 @@ class AsyncClient(
             await anyio.sleep(command.seconds)
             return None
         try:
-            response = await self._http.send(request_of(self._http, command), stream=True)
-            if command.stream and response.is_success:
-                return events_in(response)
-            async with aclosing(response):
-                body = Body(command, response)
-                async for piece in response.aiter_bytes():
-                    body.add(piece)
+            response = await self._http.send(request_of(self._http, command), stream=command.stream)
+            if not response.is_success:
+                await response.aread()
         except httpx.TransportError as error:
             return error
-        return body.answer()
+        return response

@@ -13,7 +13,6 @@ import httpx
 from ..terminal import printable
 
 MEDIA_TYPE = "application/problem+json"
-MAX_TEXT = 2000  # characters of each text of a problem; the rest is cut off
 
 
 @dataclass(frozen=True)
@@ -242,5 +241,4 @@ def _problem(response: httpx.Response) -> Problem:
 
 
 def _text(value: Any) -> str:
-    """Returns what a server says as a text that can be printed."""
-    return printable(str(value)[:MAX_TEXT])
+    return printable(str(value))

@@ -1,16 +1,16 @@
 """The events of a job, read over as many connections as it takes."""
 
 import base64
+import io
+import json
 from dataclasses import dataclass
-from typing import Any, get_args
 
 import httpx
 from httpx_sse import ServerSentEvent, SSEError
 from PIL import Image
 
 from .flows import TRANSIENT, Call, Flow, Patience, Pause, exchange
-from .reading import check, open_pngs, table, understood
-from .results import ENDED, Facts, State, is_count, is_number, read_job
+from .results import ENDED, Facts, State, understood
 
 SILENCE_SECONDS = 45.0  # the server sends a comment every 15 s
 REST_SECONDS = 1.0  # before connecting again
@@ -63,11 +63,8 @@ class Preview:
 
     @property
     def image(self) -> Image.Image:
-        """The image; DifusoError if it is damaged, or has more pixels than those of any model."""
-        with understood("The preview"):
-            (image,) = open_pngs([self.png])
-            image.load()
-            return image
+        """The image, which is decoded when its pixels are first asked for."""
+        return Image.open(io.BytesIO(self.png))
 
 
 @dataclass(frozen=True)
@@ -118,28 +115,19 @@ class EventReader:
         Raises DifusoError if it is not of difuso.
         """
         with understood(f"The stream of {self._call.path}"):
-            if sent.event in ENDED:
-                facts = read_job(table(sent.data))
-                self.ended = True
-                return Ended(facts["state"], facts)
-            if sent.event == "preview":
-                return _preview(table(sent.data))
-            if sent.event != "progress":
+            data = json.loads(sent.data) if sent.event in ENDED | {"preview", "progress"} else None
+            if data is None:
                 return None  # a comment, or an event of a newer server
-            progress = _progress(table(sent.data))
+            if sent.event in ENDED:
+                self.ended = True
+                return Ended(data["state"], data)
+            if sent.event == "preview":
+                return Preview(data["index"], data["image_steps"], base64.b64decode(data["png"]))
+            steps = data["steps"]
+            progress = Progress(
+                data["state"], steps["done"], steps["total"], data.get("position"), data.get("eta_seconds")
+            )
         if progress == self._shown:
             return None
         self._shown = progress
         return progress
-
-
-def _preview(data: dict[str, Any]) -> Preview:
-    check(is_count(data["index"]) and is_count(data["image_steps"]))
-    return Preview(data["index"], data["image_steps"], base64.b64decode(data["png"]))
-
-
-def _progress(data: dict[str, Any]) -> Progress:
-    state, steps, position, seconds = data["state"], data["steps"], data.get("position"), data.get("eta_seconds")
-    check(state in get_args(State) and is_count(steps["done"]) and is_count(steps["total"]) and steps["total"] > 0)
-    check((position is None or is_count(position)) and (seconds is None or is_number(seconds)))
-    return Progress(state, steps["done"], steps["total"], position, seconds)

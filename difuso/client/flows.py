@@ -23,8 +23,7 @@ import httpx
 from .errors import DifusoError, TimedOut, Unreachable, error_of
 from .images import file_of, is_image
 from .options import IMAGES, KindName
-from .reading import table, understood
-from .results import ENDED, Facts, Price, Result, read_job, read_models, read_page
+from .results import ENDED, Facts, Price, Result, understood
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +38,6 @@ REST_SECONDS = 1.0  # before asking again, where the server has not waited
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 8.0  # seconds between tries, if the server does not say when
 LEAST_SECONDS = 1.0  # for an answer, however little time is left
 LONGEST_QUERY = 4096  # characters; servers and proxies refuse heads of more than 8 or 16 KiB
-LONGEST_HEEDED = 300.0  # of a pause that the server asks for, in seconds; then it is asked again
-MAX_JSON = 32 << 20  # bytes of an answer of JSON; a list of jobs with the longest conditions has 8 MiB
-MAX_RESULT = (1 << 30) + (128 << 20)  # bytes of all images of a job, of 8 channels of 16 bits, and of its trace
 ABANDON_SECONDS = 2.0  # for cancelling a job that nobody waits for any more
 
 
@@ -54,8 +50,6 @@ class Call:
         files: the parts of a multipart body.
         body: a body of JSON, instead of parts.
         seconds: how long the server may be silent.
-        within: the seconds that the whole answer may take, once it has begun.
-        most: the bytes that it may have.
         stream: whether the body is read bit by bit, by the caller.
     """
 
@@ -66,8 +60,6 @@ class Call:
     files: Mapping[str, bytes] = field(default_factory=dict)
     body: bytes | None = None
     seconds: float = ANSWER_SECONDS
-    within: float = field(default=math.inf, compare=False)
-    most: int = MAX_JSON
     stream: bool = False
 
 
@@ -98,15 +90,13 @@ class Patience:
     def pause(self, failure: DifusoError, tries: int) -> Pause:
         """Returns the pause after a try that failed.
 
-        The server gives the shortest pause, of which at most LONGEST_HEEDED seconds are heeded, and pauses grow with
-        the number of tries. They are random, so that the clients of a restarted server do not all come at once. Raises
-        the failure itself if no time would be left.
+        The server gives the shortest pause, and pauses grow with the number of tries. They are random, so that the
+        clients of a restarted server do not all come at once. Raises the failure itself if no time would be left.
         """
         grown = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(tries, 10)) * random.uniform(0.5, 1.0)
-        wished = failure.retry_after or 0.0
-        if max(grown, wished) > self.left:
+        seconds = max(grown, failure.retry_after or 0.0)
+        if seconds > self.left:
             raise failure
-        seconds = max(grown, min(LONGEST_HEEDED, wished))
         log.warning("trying again in %.1f s: %s", seconds, failure)
         return Pause(seconds)
 
@@ -118,7 +108,7 @@ def exchange(call: Call, patience: Patience) -> Flow[httpx.Response]:
     """
     for tries in itertools.count():
         seconds = min(call.seconds, max(LEAST_SECONDS, patience.left))
-        reply: Reply = yield replace(call, seconds=seconds, within=max(ANSWER_SECONDS, patience.left))
+        reply: Reply = yield replace(call, seconds=seconds)
         if isinstance(reply, httpx.Response):
             if reply.is_success:
                 return reply
@@ -133,11 +123,19 @@ def exchange(call: Call, patience: Patience) -> Flow[httpx.Response]:
     raise AssertionError("the loop has no end")
 
 
-def ask(call: Call, patience: Patience, read: Callable[[dict[str, Any]], T]) -> Flow[T]:
-    """Returns what `read` makes of the object of JSON that answers a call; otherwise like `exchange`."""
+def ask(call: Call, patience: Patience, *entries: str) -> Flow[dict[str, Any]]:
+    """Returns the object of JSON that answers a call, and has these entries; otherwise like `exchange`."""
     answer = yield from exchange(call, patience)
     with understood(f"The answer to {call.method} {call.path}"):
-        return read(table(answer.content))
+        found: dict[str, Any] = json.loads(answer.content)
+        if missing := set(entries) - found.keys():
+            raise ValueError(f"{missing} are missing")
+        return found
+
+
+def ask_job(call: Call, patience: Patience) -> Flow[Facts]:
+    """Returns the facts of a job, which answer a call."""
+    return ask(call, patience, "id", "state")
 
 
 def submit(kind: KindName, images: tuple[Any, ...], options: Mapping[str, Any], patience: Patience) -> Flow[Facts]:
@@ -147,13 +145,15 @@ def submit(kind: KindName, images: tuple[Any, ...], options: Mapping[str, Any], 
         images: the images, in the order of `IMAGES`.
         options: the parameters, images among them; those that are None are left out.
     """
-    return (yield from ask(posting(kind, images, options), patience, read_job))
+    return (yield from ask_job(posting(kind, images, options), patience))
 
 
 def price(kind: KindName, images: tuple[Any, ...], options: Mapping[str, Any], patience: Patience) -> Flow[Price]:
     """Returns the price of a job, which is not made. The arguments are those of `submit`."""
     call = posting(kind, images, options)
-    return (yield from ask(replace(call, params=(*call.params, ("dry_run", "true"))), patience, Price.read))
+    answer = yield from ask(replace(call, params=(*call.params, ("dry_run", "true"))), patience)
+    with understood(f"The answer to POST {call.path}"):
+        return Price.read(answer)
 
 
 def posting(kind: KindName, images: tuple[Any, ...], options: Mapping[str, Any]) -> Call:
@@ -200,7 +200,7 @@ def wait(facts: Facts, patience: Patience) -> Flow[Facts]:
         # The answer must come before the time is over, so that the call ends with a time-out, not a silent server.
         began, seconds = patience.clock(), math.floor(min(POLL_SECONDS, max(0.0, patience.left - LEAST_SECONDS)))
         call = Call("GET", _path(facts), headers={"Prefer": f"wait={seconds}"}, seconds=POLL_SECONDS + ANSWER_SECONDS)
-        facts = yield from ask(call, patience, read_job)
+        facts = yield from ask_job(call, patience)
         if facts["state"] in ENDED:
             break
         if patience.left == 0:
@@ -221,7 +221,7 @@ def result(ended: Facts, patience: Patience) -> Flow[Result]:
 
 
 def _images(ended: Facts, media_type: str, patience: Patience) -> Flow[bytes]:
-    call = Call("GET", f"{_path(ended)}/image", headers={"Accept": media_type}, most=MAX_RESULT)
+    call = Call("GET", f"{_path(ended)}/image", headers={"Accept": media_type})
     return (yield from exchange(call, patience)).content
 
 
@@ -232,7 +232,7 @@ def answer(kind: KindName, images: tuple[Any, ...], options: Mapping[str, Any], 
     """
     call = posting(kind, images, options)
     try:
-        facts = yield from ask(call, patience, read_job)
+        facts = yield from ask_job(call, patience)
         ended = yield from wait(facts, patience)
     except GeneratorExit:
         raise
@@ -247,22 +247,22 @@ def answer(kind: KindName, images: tuple[Any, ...], options: Mapping[str, Any], 
 
 def _abandon(call: Call, patience: Patience) -> Flow[None]:
     """Cancels the job of a call, which finds it by its key, even if the first answer has not come."""
-    yield from cancel((yield from ask(call, patience, read_job)), patience)
+    yield from cancel((yield from ask_job(call, patience)), patience)
 
 
 def models(patience: Patience) -> Flow[dict[str, Any]]:
     """Returns the list of models."""
-    return ask(Call("GET", "/models"), patience, read_models)
+    return ask(Call("GET", "/models"), patience, "models")
 
 
 def get_job(facts: Facts, patience: Patience) -> Flow[Facts]:
     """Returns the facts of a job as they are now."""
-    return ask(Call("GET", _path(facts)), patience, read_job)
+    return ask_job(Call("GET", _path(facts)), patience)
 
 
 def cancel(facts: Facts, patience: Patience) -> Flow[Facts]:
     """Cancels a job and returns its facts; a running job ends at its next step."""
-    return ask(Call("DELETE", _path(facts)), patience, read_job)
+    return ask_job(Call("DELETE", _path(facts)), patience)
 
 
 def delete_images(facts: Facts, patience: Patience) -> Flow[Facts]:
@@ -273,7 +273,7 @@ def delete_images(facts: Facts, patience: Patience) -> Flow[Facts]:
 
 def page(filters: Mapping[str, Any], cursor: str | None, patience: Patience) -> Flow[dict[str, Any]]:
     """Returns a part of the list of jobs: `jobs`, and the cursor of the `next` part if there may be one."""
-    return ask(Call("GET", "/jobs", _query({**filters, "cursor": cursor})), patience, read_page)
+    return ask(Call("GET", "/jobs", _query({**filters, "cursor": cursor})), patience, "jobs")
 
 
 def _path(facts: Facts) -> str:

@@ -65,9 +65,7 @@ class Requests(ABC, Generic[Images, Submitted, Priced, Models]):
         transport: httpx.BaseTransport | httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.timeout = timeout
-        headers = {"Accept-Encoding": "identity"}  # what is compressed may unpack to any number of bytes
-        if api_key is not None:
-            headers["Authorization"] = f"Bearer {api_key.strip()}"
+        headers = {} if api_key is None else {"Authorization": f"Bearer {api_key.strip()}"}
         # Redirects are not followed: they would lose the body of a POST, and take the key elsewhere.
         options: Any = {"headers": headers, "follow_redirects": False, "transport": transport}
         self._http: Any = self._http_kind(base_url=url, **options)

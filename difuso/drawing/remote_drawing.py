@@ -12,18 +12,21 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
-import numpy as np
-from pydantic import ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from difuso.jobs.conditions import split_image_conditions
 from difuso.jobs.contract import URGENCIES
 from difuso.jobs.kinds import KINDS
-from difuso.jobs.params import SamplingParams
+from difuso.jobs.params import MODEL_NAME, SamplingParams
 from difuso.jobs.queries import SamplingQuery
-from difuso.model.errors import MAX_REASON
+from difuso.model.conditions import Conditions
+from difuso.model.folders.config import Precision, SamplerDefaults
+from difuso.model.folders.config_json import RESERVED, read_conditions
+from difuso.model.folders.version import VERSION
+from difuso.model.shape import ImageSize, Shape
 
 from ..client import (
     AsyncClient,
@@ -44,15 +47,49 @@ from ..options import API_KEY
 from ..progress import progress, title_of
 from .drawing import DrawingModel, Loaded
 from .sampling import Request, check_holds_planes, check_place, write_images
-from .served_views import ServedJob, ServedView
 
 CONNECT_SECONDS = 5.0  # for the first answer of a server
 PATIENCE_SECONDS = 30.0  # for a price: a server that is full for longer is an answer, too
 TOGETHER = 32  # images of a job
 IN_FLIGHT = 2  # jobs for each worker: one that it draws, and one that waits
-MOST_WORKERS = 1000  # that get jobs of one command, however many a server says that it has
-MOST_TRIES = 100  # of one run, of which each makes or finds a job that ends without images
-SHOWN = 20  # names of models in a message
+
+
+class ServedView(BaseModel):
+    """The entries of a model in GET /models that drawing needs; all but its name are absent if it is refused."""
+
+    name: str = Field(pattern=MODEL_NAME)
+    workers: int = 0
+    image_size: ImageSize = 1
+    channels: int = 1
+    classes: tuple[str, ...] | None = None
+    classifier_classes: int = 0
+    conditions: dict[str, dict[str, Any]] = {}
+    defaults: SamplerDefaults = SamplerDefaults()
+    version: Annotated[str, Field(pattern=VERSION)] = ""  # a part of the names of folders
+    precision: Precision = "float32"
+
+    @property
+    def shape(self) -> Shape:
+        """The shape of an image."""
+        return Shape.of(self.image_size, self.channels)
+
+    @property
+    def declared(self) -> Conditions:
+        """The conditions of the network, by name."""
+        return read_conditions({name: each for name, each in self.conditions.items() if name not in RESERVED})
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The names of the classes, of which no two are the same; None if it has none."""
+        return tuple(self.conditions.get("label", {}).get("values", ())) or self.classes
+
+
+class ServedJob(BaseModel):
+    """The entries of a job that the names of its files are made of."""
+
+    model: str = Field(pattern=MODEL_NAME)
+    params: SamplingParams
+    task: dict[str, Any] = {}
 
 
 def ask_server(url: str, request: Request, out: Path) -> list[Path]:
@@ -80,10 +117,7 @@ def ask_server(url: str, request: Request, out: Path) -> list[Path]:
             with suppress(DifusoError):
                 job.cancel()
             raise
-        pixels = result.pixels
-        if len(pixels) != task.answers(params):
-            raise UserError(f"{url} has sent {len(pixels)} images, not {task.answers(params)}")
-    return write_images(out, result.pngs, pixels, result.trace, model=shown.model, task=task, params=params)
+    return write_images(out, result.pngs, result.pixels, result.trace, model=shown.model, task=task, params=params)
 
 
 def ask_price(url: str, request: Request) -> Price:
@@ -118,10 +152,7 @@ def connected(url: str, *, timeout: float | None = None) -> Iterator[Client]:
     except DifusoError as error:
         raise UserError(f"{url}: {error}") from error
     except ValidationError as error:
-        places = ", ".join(sorted({".".join(map(str, each["loc"]))[:80] for each in error.errors()})[:SHOWN])
-        raise UserError(
-            f"{url} is not difuso, or of another version: it says what this one does not know ({places})"
-        ) from error
+        raise UserError(f"{url} is not difuso, or of another version: {error}") from error
 
 
 def arguments(request: Request, model: ServedView | None) -> dict[str, Any]:
@@ -158,7 +189,7 @@ class ServedModel(DrawingModel):
         self._url = url
         self._view = view
         self._tag = tag
-        self._jobs = IN_FLIGHT * min(MOST_WORKERS, max(1, view.workers))  # that wait or run at a time
+        self._jobs = IN_FLIGHT * max(1, view.workers)  # that wait or run at a time
         self.name = view.name
         self._loaded = Loaded(view.version, precision=view.precision, together=TOGETHER, ahead=16 * TOGETHER)
         self.shape = view.shape
@@ -204,7 +235,7 @@ class ServedModel(DrawingModel):
         is made, with another key.
         """
         tries = 0
-        for _ in range(MOST_TRIES):
+        while True:
             job = await client.submit("generate", **self._options(run, tries))
             was_over = job.state in ENDED
             try:
@@ -216,19 +247,15 @@ class ServedModel(DrawingModel):
                     raise UserError(f"{self._url}: the state of job {job.id} is {job.state}: {error}") from error
                 tries += 1
                 continue
-            self._check(result, run)
+            self._check(result)
             return result
-        raise UserError(f"{self._url}: {MOST_TRIES} jobs for the same images have ended without them: try again later")
 
-    def _check(self, result: Result, run: SamplingParams) -> None:
-        """Raises UserError unless a result is the images of a run by the model as it was shown."""
+    def _check(self, result: Result) -> None:
+        """Raises UserError unless a result was drawn by the model as it was shown."""
         if result.manifest.get("version") != self._loaded.version:
             raise UserError(f"{self._url} has another version of {self.name} now: draw the images anew")
         if (now := result.manifest.get("precision", "float32")) != self._loaded.precision:
-            raise UserError(f"{self._url} computes {self.name} in {str(now)[:SHOWN]} now: draw the images anew")
-        found, wanted = result.pixels, (run.n, *self.shape.hwc)
-        if found.shape != wanted or found.dtype != np.uint8:
-            raise UserError(f"{self._url} has sent {found.dtype} of shape {found.shape}, not uint8 of shape {wanted}")
+            raise UserError(f"{self._url} computes {self.name} in {now} now: draw the images anew")
 
     def _options(self, run: SamplingParams, tries: int) -> Any:
         """Returns the options of a job: all parameters are sent, so that no default of the server matters."""
@@ -254,10 +281,9 @@ def served_model(name: str | None, url: str, *, tag: str | None = None) -> Serve
         models = {model["name"]: model for model in found["models"]}
         chosen = models.get(name or found.get("default") or "")
         if chosen is None:
-            raise UserError(f"{url}: model: Input should be one of {', '.join([*models][:SHOWN])}")
+            raise UserError(f"{url}: model: Input should be one of {', '.join(models)}")
         if chosen.get("state") == "refused":
-            reason = str(chosen.get("reason"))[:MAX_REASON]
-            raise UserError(f"{url}: model: This model cannot be used: {reason}")
+            raise UserError(f"{url}: model: This model cannot be used: {chosen.get('reason')}")
         view = ServedView.model_validate(chosen)
     if view.shape.planes > 1:
         raise UserError(f"{url}: images of {view.shape.channels} channels are drawn without --server only")

@@ -13,8 +13,7 @@ import pytest
 from difuso import Client
 from difuso.app.settings import ApiSettings
 from difuso.client import Job
-from difuso.drawing.remote_drawing import IN_FLIGHT, ServedModel, served_model
-from difuso.drawing.served_views import ServedView
+from difuso.drawing.remote_drawing import IN_FLIGHT, ServedModel, ServedView, served_model
 from difuso.errors import UserError
 from difuso.jobs.contract import FailureCode
 from difuso.jobs.params import SamplingParams

@@ -7,7 +7,8 @@ import pytest
 from rich.console import Console
 
 from difuso import progress as shown
-from tests.hostile_server import EVIL
+
+EVIL = "\x1b]0;owned\x07\x1b[31m\x9b2J\u202e[/red][bold]\ud800"
 
 
 def test_a_title_is_shown_on_a_terminal_as_it_is_and_not_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:

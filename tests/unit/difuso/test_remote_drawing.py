@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from difuso.app.routers.models import ModelView
-from difuso.drawing.remote_drawing import ServedModel
-from difuso.drawing.served_views import ServedView
+from difuso.drawing.remote_drawing import ServedModel, ServedView
 from difuso.jobs.catalog import ModelInfo
 from difuso.jobs.defaults import fill_in
 from difuso.jobs.params import SamplingParams

@@ -6,9 +6,10 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from difuso.client import Client
-from difuso.drawing.remote_drawing import arguments, chosen_model
+from difuso.drawing.remote_drawing import ServedJob, ServedView, arguments, chosen_model
 from difuso.drawing.sampling import Request, write_images
 from difuso.errors import UserError
 from difuso.jobs.kinds import KINDS
@@ -62,3 +63,12 @@ def test_other_images_of_a_name_are_not_overwritten(tmp_path: Path) -> None:
 def test_an_image_that_is_given_twice_is_refused() -> None:
     with pytest.raises(UserError, match="style: Input should be one image for all"):
         conditions("style:x.png", "style:y.png", model="images")
+
+
+def test_names_of_a_server_that_would_be_paths_are_refused() -> None:
+    params = {"n": 1, "steps": 1, "sampler": "ddim", "spacing": "leading", "eta": 0, "seed": 7}
+    for name in ("../evil", "/evil", ""):
+        with pytest.raises(ValidationError):
+            ServedJob.model_validate({"model": name, "params": params})
+        with pytest.raises(ValidationError):
+            ServedView.model_validate({"name": name})

@@ -139,6 +139,13 @@ def test_a_wrong_key_is_an_error_at_once(ask: Ask, pauses: list[float]) -> None:
     assert pauses == []
 
 
+def test_a_redirect_is_not_followed_so_that_the_key_goes_nowhere_else(ask: Ask) -> None:
+    script = Script(httpx.Response(307, headers={"Location": "http://elsewhere/models"}, text=""))
+    with pytest.raises(DifusoError, match="307"):
+        ask(script, lambda client: client.models())
+    assert len(script.requests) == 1
+
+
 def test_ctrl_c_while_a_client_waits_cancels_the_job() -> None:
     script = Script(job("queued", code=202), KeyboardInterrupt(), job("running", code=202), job("cancelled"))
     with Client("http://difuso", transport=httpx.MockTransport(script)) as client, pytest.raises(KeyboardInterrupt):

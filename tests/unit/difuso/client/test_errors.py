@@ -57,12 +57,11 @@ def test_a_limit_may_say_a_date() -> None:
         assert seconds(wrong) is None, wrong
 
 
-def test_texts_of_a_problem_are_short_and_can_be_printed() -> None:
-    error = error_of(problem("overloaded", 429, detail="\x1b[2J\u202e" * 1000, title=["x"], errors=[{"\x07": 1}, 2]))
+def test_texts_of_a_problem_can_be_printed() -> None:
+    error = error_of(problem("overloaded", 429, detail="\x1b[2J\u202e", title=["x"], errors=[{"\x07": 1}, 2]))
     assert isinstance(error, Overloaded)
     assert error.problem is not None
     assert str(error).startswith("\\x1b[2J\\u202e")
-    assert len(str(error)) < 10_000
     assert error.problem.errors == ({"\\x07": "1"},)
     assert str(DifusoError("\x9b1m")) == "\\x9b1m"
     for content in (b"[" * 100_000, b"{", b"\xff"):

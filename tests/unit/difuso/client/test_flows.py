@@ -102,17 +102,6 @@ def test_two_calls_have_two_keys_unless_one_is_given() -> None:
     assert flows.posting("generate", (), {"idempotency_key": 'a "b\\'}).headers["Idempotency-Key"] == '"a \\"b\\\\"'
 
 
-def test_a_server_that_wants_to_be_left_alone_for_years_is_asked_again_after_minutes() -> None:
-    answers = [problem("overloaded", 429, retry_after=wait) for wait in (99_999_999, 10**400)]
-    driver = Driver(*answers, job("queued"))
-    driver.run(flows.submit("generate", (), {}, driver.patience(None)))
-    assert driver.pauses == [flows.LONGEST_HEEDED] * 2
-    driver = Driver(*answers)
-    with pytest.raises(Overloaded):
-        driver.run(flows.submit("generate", (), {}, driver.patience(600)))
-    assert driver.pauses == []
-
-
 def test_a_server_that_says_no_time_is_not_asked_without_a_pause() -> None:
     driver = Driver(*[problem("overloaded", 429, retry_after=0)] * 1000)
     with pytest.raises(Overloaded):
