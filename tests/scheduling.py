@@ -26,20 +26,7 @@ GROUPS = {
     "the page and its pictures": ("tests/e2e/test_page_",),
     "small models": tuple(
         f"tests/e2e/test_{name}.py"
-        for name in (
-            "bulk",
-            "client",
-            "conditions",
-            "edit_pictures",
-            "films",
-            "generated_client",
-            "several",
-            "shapes",
-            "surfaces",
-            "traces",
-            "upscaling",
-            "weaker_network",
-        )
+        for name in ("bulk", "client", "conditions", "generated_client", "moments", "shapes", "surfaces")
     ),
 }
 

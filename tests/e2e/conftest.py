@@ -54,7 +54,6 @@ A network of **random** weights, with `seed` 0. See [Open Peeps](https://www.ope
 ![Loss](losses.png)
 """
 
-GUIDANCE_SCALE = 2.5
 SHAPES = {"wide": Shape(3, 16, 24), "four": Shape(4, 8, 12), "grey": Shape(1, 8, 12)}
 
 # The machine may have no way out, and chromium's own requests would show as errors of the page.
@@ -77,7 +76,7 @@ def small_models(cascade_models_dir: Path, tmp_path_factory: pytest.TempPathFact
     tiny = load_checkpoint(folder / "tiny")
     assert isinstance(tiny.config.network, UNetConfig)
     weaker = dataclasses.replace(tiny.config.network, channel_mult=(1,), attention_levels=())
-    defaults = dataclasses.replace(tiny.config.defaults, guidance_scale=GUIDANCE_SCALE)
+    defaults = dataclasses.replace(tiny.config.defaults, guidance_scale=2.5)
     config = dataclasses.replace(tiny.config, weaker=weaker, defaults=defaults)
     save_checkpoint(folder / "guided", config, tiny.network, weaker=awake(build_network(weaker)))
     network = UNetConfig(num_classes=len(CLASSES), **NETWORK)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from difuso.drawing.bulk import CHUNK
 from difuso.errors import UserError
 from tests.colours import Colours
 from tests.forking import Command
-from tests.serving import ENVIRONMENT, Difuso, free_port, running
+from tests.serving import ENVIRONMENT, Difuso
 from tests.small_models import CLASSES
 from tests.waiting import WaitUntil
 
@@ -103,25 +102,6 @@ def test_a_command_that_is_killed_goes_on_and_makes_no_image_twice(
     assert out.read_bytes() == whole
     assert seeds(difuso, "killed") == [*range(100, 100 + int(LONG[1]))]
     assert [*tmp_path.iterdir()] == [out]
-
-
-@pytest.mark.slow
-def test_a_worker_that_dies_and_a_server_that_starts_again_change_nothing(
-    environment: dict[str, str], tmp_path: Path, wait_until: WaitUntil, whole: bytes
-) -> None:
-    out, port = tmp_path / "samples.npz", free_port()
-    request = (*LONG, "--out", out, "--server", f"http://127.0.0.1:{port}", "--tag", "broken")
-    with running(tmp_path, environment, port=port) as first:
-        command = start(*request)
-        wait_until(lambda: parts(out), timeout=60, description="a part is there")
-        os.kill(first.pid("worker"), signal.SIGKILL)
-        before = len(parts(out))
-        wait_until(lambda: len(parts(out)) > before, timeout=60, description="the next worker has drawn a part")
-    assert command.poll() is None
-    with running(tmp_path, environment, port=port) as second:
-        assert command.wait(100) == 0
-        assert out.read_bytes() == whole
-        assert seeds(second, "broken") == [*range(100, 100 + int(LONG[1]))]
 
 
 def test_mistakes_are_explained_and_leave_nothing(difuso: Difuso, small_models: Path, tmp_path: Path) -> None:

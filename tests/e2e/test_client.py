@@ -19,17 +19,13 @@ import pytest
 from difuso import AsyncClient, Client
 from difuso.client import (
     Ended,
-    ImageRefused,
-    InvalidRequest,
-    Job,
     JobCancelled,
-    NotFound,
     Preview,
     Progress,
     Result,
 )
 from difuso.client.options import Generate
-from tests.serving import ENVIRONMENT, Difuso, free_port, running
+from tests.serving import Difuso
 from tests.waiting import WaitUntil
 
 pytestmark = pytest.mark.timeout(180)  # jobs of some seconds, with whatever else the machine does
@@ -120,18 +116,6 @@ def test_a_cancelled_job_has_no_images(client: Client) -> None:
     assert caught.value.problem.type == "/problems/job-cancelled"
 
 
-def test_mistakes_are_typed_errors_with_their_problem(client: Client) -> None:
-    with pytest.raises(InvalidRequest, match="steps: Must lie between 1 and 1000") as caught:
-        client.generate(steps=1001)
-    assert caught.value.problem is not None
-    assert caught.value.problem.errors[0]["parameter"] == "steps"
-    assert caught.value.problem.request_id
-    with pytest.raises(ImageRefused):
-        client.denoise(b"nothing")
-    with pytest.raises(NotFound):
-        client.job("00000000-0000-0000-0000-000000000000")
-
-
 def test_many_mixed_jobs_at_once_give_what_each_gives_alone(difuso: Difuso, client: Client) -> None:
     alone = {kind: getattr(client, kind)(*images, **options).pngs for kind, (images, options) in KINDS.items()}
 
@@ -155,11 +139,6 @@ def kill_api(difuso: Difuso) -> None:
     os.kill(difuso.pid("api"), signal.SIGKILL)
 
 
-def is_under_way(job: Job) -> bool:
-    done: int = job.refresh().facts["steps"]["done"]
-    return done > 0
-
-
 LONG: Generate = {"n": 4, "steps": 60, "seed": 5}
 
 
@@ -176,26 +155,6 @@ def test_a_wait_and_events_survive_the_death_of_the_api(difuso: Difuso, client: 
     assert isinstance(rest[-1], Ended)
     assert rest[-1].state == "succeeded"
     assert first not in rest
-
-
-@pytest.mark.slow
-def test_a_wait_survives_a_restart_of_everything(
-    models_dir: Path, redis_server: object, tmp_path: Path, wait_until: WaitUntil
-) -> None:
-    environment = ENVIRONMENT | {"DIFUSO_MODELS_DIR": str(models_dir), "DIFUSO_DRAIN_SECONDS": "1"}
-    port = free_port()
-    with ThreadPoolExecutor(2) as pool, Client(f"http://127.0.0.1:{port}", timeout=100) as client:
-        with running(tmp_path, environment, port=port):
-            job = client.submit("generate", n=8, steps=1000, seed=5)
-            wait_until(lambda: is_under_way(job), timeout=20, description="the job is under way")
-            waiting = pool.submit(client.job(job.id).images)
-        assert not waiting.done()
-        asking = pool.submit(client.generate, n=2, steps=5, seed=5)  # there is no server yet
-        with running(tmp_path, environment, port=port):
-            result = waiting.result(timeout=100)
-            assert result.facts["id"] == job.id
-            assert asking.result(timeout=60).pngs == client.generate(n=2, steps=5, seed=5).pngs
-            assert len(set(result.pngs)) == 8
 
 
 class Watched(httpx.AsyncHTTPTransport):

@@ -11,9 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from difuso import cli
-from difuso.drawing.remote_drawing import served_model
 from difuso.errors import UserError
-from difuso.jobs.queries import SamplingQuery
 from difuso.model.png import PNG_KEY
 from tests.pictures import saved
 from tests.serving import Difuso
@@ -93,19 +91,6 @@ def test_many_images_are_filled_in_alike_here_and_on_a_server(difuso: Difuso, he
     command("sample", "--model", "examples", "--steps", 3, "--seed", 7, "-n", 6, "-o", "folder")
     singles = sorted(np.asarray(Image.open(path)).tobytes() for path in Path("folder").iterdir())
     assert sorted(image.tobytes() for image in drawn) == singles
-
-
-def test_images_to_be_measured_are_filled_in_one_by_one_on_a_server_too(difuso: Difuso, here: Path) -> None:
-    served = served_model("examples", difuso.url)
-    query = SamplingQuery(model="examples", seed=[7])
-    assert served.settle(query).conditions == {}
-    asked = query.model_copy(update={"conditions": {"glasses": ("round",)}})
-    assert served.settle(asked).conditions == {"glasses": ("round",)}
-
-
-def test_many_images_with_conditions_are_the_same_here_and_on_a_server(difuso: Difuso, here: Path) -> None:
-    with pytest.raises(UserError, match="traits needs images, layout: draw at most 64 images, into a folder"):
-        command("sample", "--model", "traits", "--condition", "style:1,1", "-n", 3, "-o", "many.npz")
 
 
 def test_a_file_that_is_missing_is_named(here: Path) -> None:

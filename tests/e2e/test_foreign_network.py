@@ -1,9 +1,6 @@
 """A network of another package is served like one of ours: in shared batches, guided, after kill -9, and verified."""
 
-import os
-import signal
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -76,51 +73,6 @@ def test_what_is_not_allowed_is_refused_and_never_imported(served: Difuso, lab: 
     assert theirs()["classes"] == list(CLASSES)
     assert not (lab / ELSEWHERE / CANARY).exists()
     assert set((lab / PACKAGE / CANARY).read_text().split()) == {str(served.pid("worker"))}
-
-
-def test_the_bytes_are_the_same_alone_and_among_others(served: Difuso) -> None:
-    styled = {"condition": ["bright:7", "style:0.5,-2"]}
-    asked: list[dict[str, Any]] = [
-        {"seed": 1},
-        {"seed": 2, "guidance_scale": 3},
-        {"seed": 3, "steps": 30},
-        {"seed": 1, "label": 2},
-        {"seed": 1, **styled},
-        {"seed": 2, "guidance_scale": 3, **styled},
-    ]
-    alone = [draw(served, **query) for query in asked]
-    with ThreadPoolExecutor(len(asked)) as pool:
-        together = list(pool.map(lambda query: draw(served, **query), asked))
-    assert together == alone
-    assert len(set(alone)) == len(asked)
-
-
-def test_kill_9_changes_no_byte(served: Difuso, wait_until: WaitUntil) -> None:
-    # The tiny network draws four images in less than a second: so many that none is fast enough to end before the kill.
-    number = 20
-    query: dict[str, Any] = {
-        "steps": 1000,
-        "n": number,
-        "sampler": "ddpm",
-        "label": 1,
-        "condition": "bright:3",
-        "seed": 7,
-    }
-    with httpx.Client(base_url=served.url, timeout=120) as client:
-
-        def submit() -> str:
-            job = client.post("/generate", params=query, headers={"Prefer": "respond-async"})
-            return job.headers["location"]
-
-        def images(job: str) -> list[bytes]:
-            wait_until(lambda: client.get(job).json()["state"] == "succeeded", 90, "the job has succeeded")
-            return [client.get(f"{job}/images/{index}").content for index in range(number)]
-
-        job = submit()
-        wait_until(lambda: client.get(job).json()["steps"]["done"] > 100, 30, "the job is under way")
-        os.kill(served.pid("worker"), signal.SIGKILL)
-        assert images(job) == images(submit())
-        assert client.get(job).json()["attempts"] == 2
 
 
 def test_its_images_are_verified(
