@@ -22,7 +22,6 @@ from difuso.jobs.settings import with_password
 from difuso.jobs.store.result_store import ResultStore
 from difuso.jobs.tracing import start_tracing
 
-from .breaker import Breaker, guard
 from .http.access import Guard, LinkGuard
 from .http.api_keys import KEYS_LOOK_SECONDS, KeyRing
 from .http.metrics import Metrics, StackCollector
@@ -121,7 +120,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
     to_thread.current_default_thread_limiter().total_tokens = THREADS
     async with AsyncExitStack() as stack:
         client = _redis(redis_url)
-        guard(client, Breaker("Redis", redis.TimeoutError))
         stack.callback(client.close)
         listener = Listener(redis_url)
         await listener.start()

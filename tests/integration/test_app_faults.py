@@ -17,7 +17,6 @@ import httpx
 import pytest
 import redis
 
-from difuso.app import breaker, main
 from difuso.app.settings import ApiSettings
 from difuso.supervisor.child_processes import ChildProcesses
 from difuso.supervisor.redis_server import RedisServer
@@ -72,35 +71,6 @@ def test_a_frozen_redis_is_noticed_and_forgiven(
         assert api.get(job).json()["state"] == "queued"
         known = {"status": "ok", "redis": "ok", "store": "ok", "workers": 0, "models": []}
         assert api.get("/readyz?verbose").json() == known
-
-
-def test_a_frozen_redis_costs_a_crowd_no_more_than_one_wait(
-    own_redis: tuple[RedisServer, subprocess.Popen[bytes]],
-    models_dir: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(main, "THREADS", 2)  # so that no more than two can wait before one of them has found out
-    monkeypatch.setattr(breaker, "PAUSE_SECONDS", 600)  # until one looks whether it is back
-    waits: list[object] = []
-    opens = breaker.Breaker.open
-
-    def note(self: breaker.Breaker) -> None:
-        waits.append(self)
-        opens(self)
-
-    monkeypatch.setattr(breaker.Breaker, "open", note)
-    server, process = own_redis
-    settings = ApiSettings(redis_url=server.url, models_dir=models_dir, store_url=str(tmp_path / "store"))
-    with running(settings) as api, ThreadPoolExecutor(40) as pool:
-        process.send_signal(signal.SIGSTOP)
-        try:
-            answers = [pool.submit(api.get, "/models") for _ in range(40)]
-            assert api.get("/readyz").status_code == 200
-            assert {answer.result().status_code for answer in answers} == {503}
-        finally:
-            process.send_signal(signal.SIGCONT)
-    assert 1 <= len(waits) <= 2 * 2  # a connection that does not come about notes its wait twice
 
 
 @pytest.mark.slow
