@@ -36,7 +36,6 @@ def _answered(description: str, *, always: bool = False, kind: str = "string") -
 ANSWERED: dict[str, dict[str, Any]] = {
     "Content-Location": _answered("path that answers the same to GET", always=True),
     "ETag": _answered("changes whenever the answer does; for If-None-Match", always=True),
-    "Link": _answered('<…>; rel="next": the next part of the list, if there may be one'),
     "Location": _answered("path of the job", always=True),
     "Preference-Applied": _answered("the parts of Prefer that were applied"),
     "RateLimit": _answered("what is left of the limits of the API key, if it has limits"),

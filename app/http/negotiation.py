@@ -14,11 +14,6 @@ from ..errors import NotAcceptable
 from ..formats import Format
 
 MAX_ACCEPT = 2048  # characters; browsers send 150. An unfinished string takes quadratic time
-QUOTED = r'"(?:[^"\\]|\\.)*"'
-TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-PREFERENCES = re.compile(rf'(?:[^",]|{QUOTED}?)+')  # between commas; an unfinished string ends with the header
-# `*+` gives nothing back: a header of many spaces would take quadratic time.
-PREFERENCE = re.compile(rf"({TOKEN})(?:\s*=\s*+({TOKEN}|{QUOTED})?)?(?:\s*;.*)?")
 
 
 @dataclass(frozen=True)
@@ -95,14 +90,11 @@ def read_patience(prefer: str | None, *, longest: float) -> Preference:
 
 
 def _preferences(prefer: str | None) -> dict[str, str]:
-    """Returns the values by name; the first one of a preference that is given several times.
-
-    Malformed preferences and parameters are left out. A value may be a quoted string, with commas and semicolons.
-    """
+    """Returns the values by name, without parameters; the first one of a preference that is given several times."""
     wanted: dict[str, str] = {}
-    for preference in PREFERENCES.findall(prefer or ""):
-        if found := PREFERENCE.fullmatch(preference.strip()):
-            wanted.setdefault(found[1].lower(), _unquoted(found[2] or ""))
+    for preference in (prefer or "").split(","):
+        name, _, value = preference.partition(";")[0].partition("=")
+        wanted.setdefault(name.strip().lower(), value.strip().strip('"'))
     return wanted
 
 
@@ -133,7 +125,3 @@ def _structured(header: str, kind: str, otherwise: Any) -> Any:
         return http_sf.parse(header.encode(), tltype=kind)
     except http_sf.StructuredFieldError:
         return otherwise
-
-
-def _unquoted(value: str) -> str:
-    return re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith('"') else value

@@ -3,14 +3,12 @@
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Annotated, Literal
-from urllib.parse import urlencode
 
 from anyio.to_thread import run_sync
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
-from starlette.convertors import IntegerConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 
 from difuso.jobs.contract import JobState, JobStatus
@@ -32,15 +30,6 @@ from ..requests.deps import AcceptDep, CallerDep, Process, ProcessDep, ResultSta
 from ..requests.views import JobList, JobView, job_text, list_text
 from ..requests.watching import ClientGone, is_delivered, job_events
 
-
-class ImageIndex(IntegerConvertor):
-    """A number with as many digits as an image's can have: `int` refuses thousands of digits, and with an error."""
-
-    regex = "[0-9]{1,2}"
-
-
-register_url_convertor("image_index", ImageIndex())
-
 router = APIRouter(tags=["jobs"])
 linked_router = APIRouter(tags=["jobs"])  # lets signed links pass
 
@@ -49,6 +38,7 @@ RETRY_SECONDS = 2
 
 SHOWN = (*ABOUT_JOB, "Server-Timing")
 POLLED = described(*ABOUT_JOB, "Retry-After")
+Index = Annotated[int, Path(ge=0, description="number of the image, from 0 on")]
 Timesteps = Annotated[bool, Query(description="whether to show the timestep at each network call")]
 
 
@@ -103,7 +93,6 @@ async def get_job(
     "/jobs",
     summary="List your jobs",
     response_model=JobList,
-    responses={200: {"headers": described("Link")}},
     dependencies=[single_parameters(JobsQuery)],
 )
 async def list_jobs(query: Annotated[JobsQuery, Query()], process: ProcessDep, key: CallerDep) -> Response:
@@ -122,12 +111,7 @@ def _list(query: JobsQuery, process: Process, key: ApiKey | None) -> Response:
     after = None if query.cursor is None else Cursor.decode(query.cursor)
     wanted = Wanted(state=query.state, kind=query.kind, model=query.model, tag=query.tag)
     page = process.queue.page(owner, wanted, most=query.limit, after=after)
-    headers = {}
-    if page.following is not None:
-        sent = {**query.model_dump(mode="json", exclude_unset=True), "cursor": page.following.encode()}
-        asked = urlencode({name: value for name, value in sent.items() if value is not None})
-        headers["Link"] = f'</jobs?{asked}>; rel="next"'
-    return Response(list_text(page, key), headers=headers, media_type=Format.JSON)
+    return Response(list_text(page, key), media_type=Format.JSON)
 
 
 def _listed_owner(key: ApiKey | None, asked: str | None) -> str | None:
@@ -216,7 +200,7 @@ async def get_images(
 
 
 @router.get(
-    "/jobs/{job_id}/images/{index:image_index}/film",
+    "/jobs/{job_id}/images/{index}/film",
     summary="Get the film of one image of a job",
     response_class=Response,
     responses=cached(
@@ -226,7 +210,11 @@ async def get_images(
     ),
 )
 async def get_film(
-    request: Request, status: ResultStatusDep, process: ProcessDep, index: int, if_none_match: IfNoneMatchHeader = None
+    request: Request,
+    status: ResultStatusDep,
+    process: ProcessDep,
+    index: Index,
+    if_none_match: IfNoneMatchHeader = None,
 ) -> Response:
     if index >= status.job.answers:
         raise HTTPException(404)
@@ -236,7 +224,7 @@ async def get_film(
 
 
 @linked_router.get(
-    "/jobs/{job_id}/images/{index:image_index}",
+    "/jobs/{job_id}/images/{index}",
     summary="Get one image of a job",
     response_class=Response,
     responses=cached("The image", {Format.PNG: {"schema": BINARY}}, *SHOWN),
@@ -244,7 +232,7 @@ async def get_film(
 async def get_image(
     status: ResultStatusDep,
     process: ProcessDep,
-    index: int,
+    index: Index,
     key: CallerDep,
     if_none_match: IfNoneMatchHeader = None,
     expires: Annotated[int | None, Query(description="end of a signed link, in seconds since the epoch")] = None,

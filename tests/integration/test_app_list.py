@@ -36,16 +36,14 @@ def listed(api: httpx.Client, query: str = "", **headers: str) -> list[str]:
 
 
 def pages(api: httpx.Client, query: str, **headers: str) -> Iterator[list[str]]:
-    """All parts of a list, each by the link in the one before."""
+    """All parts of a list, each by the `next` of the one before."""
     answer = api.get(query, headers=headers)
     while True:
         body = answer.json()
         yield [job["id"] for job in body["jobs"]]
-        if "next" not in answer.links:
-            assert "next" not in body
+        if "next" not in body:
             return
-        assert body["next"] in answer.links["next"]["url"]
-        answer = api.get(answer.links["next"]["url"], headers=headers)
+        answer = api.get(httpx.URL(query).copy_set_param("cursor", body["next"]), headers=headers)
 
 
 @pytest.fixture
@@ -71,7 +69,6 @@ def test_jobs_are_listed_newest_first_as_they_are_shown_alone(api: httpx.Client,
     assert shown[0] == {key: value for key, value in api.get(f"/jobs/{ids[2]}").json().items() if key != "position"}
     assert [job["tag"] for job in shown] == ["number 2", "number 1", "number 0"]
     assert "next" not in answer.json()
-    assert "Link" not in answer.headers
 
 
 def test_each_filter_leaves_what_it_names(api: httpx.Client, worker: FakeWorker) -> None:

@@ -143,23 +143,6 @@ def test_the_examples_of_headers_are_applied(api: httpx.Client, schema: dict[str
     assert first.json()["id"] == second.json()["id"]
 
 
-def test_every_type_of_problem_has_a_page_that_needs_no_key(settings: ApiSettings, tmp_path: Path) -> None:
-    with running(settings.model_copy(update={"api_keys_file": keys_file(tmp_path)})) as api:
-        listed = api.get("/problems")
-        assert set(re.findall(r'href="/problems/([\w-]+)"', listed.text)) == set(TYPES)
-        for name, kind in TYPES.items():
-            answer = api.get(f"/problems/{name}")
-            assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
-            assert f"<h1>{kind.title}</h1>".replace("'", "&#x27;") in answer.text
-            assert ("any other" if name == "http-error" else f"{kind.status}") in answer.text
-        assert "worker_lost" in api.get("/problems/job-failed").text
-        refused = api.post("/generate").json()
-        assert api.get(refused["type"]).status_code == 200
-        unknown = api.get("/problems/<script>")
-        assert (unknown.status_code, unknown.json()["type"]) == (404, "/problems/not-found")
-        assert api.get("/docs").status_code == 200
-
-
 def test_the_documentation_lists_the_same_types_of_problems() -> None:
     section = (ROOT / "docs" / "http-api.md").read_text("utf-8").partition("## Problems")[2]
     rows = re.findall(r"^\| ((?:`[\w-]+`(?:, )?)+) \|", section, re.MULTILINE)

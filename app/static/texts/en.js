@@ -193,7 +193,6 @@ export default {
   unfinishedAlt: name => `Unfinished picture, ${name}`,
   pictureAlt: name => `Picture, ${name}`,
   queue: "Queue",
-  problemTypes: "Problems",
   queueEmpty: "Nothing waits, nothing runs.",
   queueCount: n => `${plural(n, "job", "jobs")} in the queue`,
   andMore: n => `and ${n} more`,

@@ -193,7 +193,6 @@ export default {
   unfinishedAlt: name => `Imagen inacabada, ${name}`,
   pictureAlt: name => `Imagen, ${name}`,
   queue: "Cola",
-  problemTypes: "Problemas",
   queueEmpty: "Nada espera, nada está en curso.",
   queueCount: n => `${plural(n, "trabajo", "trabajos")} en la cola`,
   andMore: n => `y ${n} más`,
