@@ -69,7 +69,6 @@ class ModelView(Frozen):
     `state` is `ready`, `refused` with a `reason`, or `unknown` until a worker has reported on it; with another state,
     `reason` says why the folder is refused. `image_size` is a side, or height and width. `condition` is the image that
     it draws from. `conditions` are all its conditions, its classes as `label`. `about` begins its card.
-    `slow_format`: a worker's processor has no fast instructions for `precision`.
     """
 
     name: str
@@ -96,7 +95,6 @@ class ModelView(Frozen):
     about: str | None = None
     documents: tuple[str, ...] | None = None
     precision: Precision | None = None
-    slow_format: bool | None = None
     versions: tuple[VersionView, ...] | None = None
 
     @classmethod
@@ -134,7 +132,6 @@ class ModelView(Frozen):
             version=model.version,
             versions=_versions(versions, workers),
             precision=ready[0].precision if ready else config.precision,
-            slow_format=any(report.slow_format for report in ready) or None,
             state="ready" if ready else "unknown" if reason is None else "refused",
             reason=reason or refused,
             rate=sum(report.rate or 0.0 for report in ready) or None,

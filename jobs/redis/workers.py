@@ -29,7 +29,6 @@ class ModelReport(Reported):
     # the measured time of one step of a single image
     step_seconds: float | None = Field(default=None, ge=0)
     precision: Precision = "float32"  # the number format in which it computes the model
-    slow_format: bool = False  # whether its processor has no fast instructions for this format
     reason: str | None = None  # why the worker refuses this version; None if it does not
 
     @property

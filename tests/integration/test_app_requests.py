@@ -223,10 +223,10 @@ def test_models_show_facts_of_the_checkpoint_and_what_workers_say(api: httpx.Cli
     assert before["default"] == "tiny"
     assert before["models"][0]["state"] == "unknown"
     assert before["models"][0]["precision"] == "float32", "what the model says"
-    worker.report(ready=True, rate=10.0, precision="bfloat16", slow_format=True, name="a")
+    worker.report(ready=True, rate=10.0, precision="bfloat16", name="a")
     worker.report(ready=True, rate=5.0, precision="bfloat16", name="b")
     model = api.get("/models/tiny").json()
-    assert (model["precision"], model["slow_format"]) == ("bfloat16", True)
+    assert model["precision"] == "bfloat16"
     assert (model["state"], model["rate"], model["workers"]) == ("ready", 15.0, 2)
     assert (model["image_size"], model["num_train_timesteps"]) == (16, 1000)
 

@@ -1,4 +1,4 @@
-"""The number format in which a network is computed: what a device does with it, and how fast."""
+"""The number format in which a network is computed, and what a device does with it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,6 @@ from difuso.model.folders.config import ModelConfig, Precision
 from difuso.model.foreign.config import ForeignConfig
 from difuso.model.networks.half import to_bfloat16
 
-FAST_BFLOAT16 = ("amx_bf16", "bf16", "sve_bf16")  # instructions of x86 and ARM, as PyTorch names them
 _calling = Lock()  # whose holder decides about TF32, which PyTorch allows a whole process or none of it
 
 
@@ -27,20 +26,6 @@ def precision_on(device: torch.device, config: ModelConfig) -> Precision:
         case "bfloat16" if isinstance(config.network, ForeignConfig):
             return "float32"
     return config.precision
-
-
-def is_slow(device: torch.device, precision: Precision) -> bool:
-    """Returns whether a device has no fast instructions for a format, and so takes longer with it than in float32.
-
-    Those of AVX512-BF16 count as fast, except Intel's: a Xeon lost a quarter by them (benchmarks/results/speed.md).
-    """
-    if precision != "bfloat16":
-        return False
-    if device.type == "cuda":
-        return not torch.cuda.is_bf16_supported(including_emulation=False)
-    able = torch.cpu.get_capabilities()
-    by_vectors = able.get("avx512_bf16") and "Intel" not in able.get("cpu_name", "")
-    return device.type == "cpu" and not (by_vectors or any(able.get(name) for name in FAST_BFLOAT16))
 
 
 def prepare(network: nn.Module, device: torch.device, precision: Precision) -> nn.Module:

@@ -21,7 +21,6 @@ from difuso.model.formats.folders import read_config, read_version
 
 from ..device.core_lending import neighbour_of, own_core
 from ..device.cores import in_a_thread_that_ends
-from ..device.precision import is_slow
 from ..settings import WorkerSettings
 from ..stepping.runner import Runner, pick_device
 
@@ -247,13 +246,6 @@ def _warm(folder: Path, settings: WorkerSettings, device: torch.device, give_way
     log.info("model %s is warm on %s: %s, %.0f image-steps/s", folder.name, device, how, runner.rate)
     if runner.checkpoint.config.precision == "bfloat16" != runner.precision:
         log.warning("model %s is computed in float32: its network, of another package, has no bfloat16", folder.name)
-    if is_slow(device, runner.precision):
-        log.warning(
-            "model %s is computed in %s, for which this processor has no fast instructions: float32 would be faster "
-            "here; DIFUSO_PRECISION=float32 chooses it, for all workers alike",
-            folder.name,
-            runner.precision,
-        )
     return runner
 
 

@@ -20,7 +20,6 @@ from difuso.jobs.redis.workers import ModelReport, WorkerReport, prune_reports, 
 from difuso.jobs.understanding import understood_here
 from difuso.model.folders.version import model_of
 
-from ..device.precision import is_slow
 from ..engine.active import ActiveJob
 from ..engine.fairness import forecast
 from ..engine.held_jobs import RunningJob
@@ -132,7 +131,6 @@ class Reporter:
             rate=runner.rate,
             step_seconds=runner.step_seconds,
             precision=runner.precision,
-            slow_format=is_slow(runner.device, runner.precision),
         )
 
     def leave(self, name: str) -> None:

@@ -19,7 +19,7 @@ export async function openModelCard(name) {
     predicts: model.prediction,
     class: model.classes?.join(", "),
     sampler: `${model.defaults.sampler}, ${model.defaults.steps}`,
-    numberFormat: model.slow_format ? t("slowFormat", model.precision) : model.precision,
+    numberFormat: model.precision,
     version: model.version.slice(0, 12),
   };
   const shown = Object.entries(facts).filter(([, value]) => value);

@@ -293,7 +293,6 @@ export default {
   parameters: "Weights",
   predicts: "Predicts",
   numberFormat: "Number format",
-  slowFormat: format => `${format}, which the processor here is slow at`,
   version: "Version",
   samples: name => `Samples of ${name}`,
   losses: name => `Loss over the training of ${name}`,

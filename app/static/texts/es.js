@@ -293,7 +293,6 @@ export default {
   parameters: "Pesos",
   predicts: "Predice",
   numberFormat: "Formato numérico",
-  slowFormat: format => `${format}, en el que el procesador de aquí es lento`,
   version: "Versión",
   samples: name => `Muestras de ${name}`,
   losses: name => `Pérdida durante el entrenamiento de ${name}`,

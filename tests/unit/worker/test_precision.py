@@ -1,8 +1,7 @@
-"""Number formats of a worker: who chooses one, what it says of it, and that an image is the same in any batch."""
+"""Number formats of a worker: who chooses one, and that an image is the same in any batch."""
 
 import io
 import json
-import logging
 import time
 import uuid
 from dataclasses import replace
@@ -27,7 +26,7 @@ from difuso.model.networks.configs import UNetConfig
 from difuso.model.networks.unet import UNet
 from difuso.model.png import PNG_KEY
 from difuso.worker.device import precision as formats
-from difuso.worker.engine.models import Models, load_models, make_runner
+from difuso.worker.engine.models import Models, make_runner
 from difuso.worker.queue.reporting import Reporter
 from difuso.worker.settings import WorkerSettings
 from difuso.worker.stepping.runner import Runner
@@ -48,7 +47,6 @@ STAGE = Enlarging(
     model="up", sampler="ddim", steps=2, spacing="trailing", eta=0.0, variance="fixed_small", clip="static",
     augmentation=0.2, weight=4,
 )  # fmt: skip
-WITHOUT_BFLOAT16 = {"avx2": True}
 
 
 def settings(**chosen: Any) -> WorkerSettings:
@@ -127,28 +125,6 @@ def test_the_format_is_part_of_the_config(tmp_path: Path) -> None:
         save_checkpoint(tmp_path / precision, config, model.network)
         assert load_checkpoint(tmp_path / precision).config == config
         assert json.loads((tmp_path / precision / "config.json").read_text())["precision"] == precision
-
-
-def test_a_processor_without_instructions_says_so(
-    models_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: WITHOUT_BFLOAT16)
-    caplog.set_level(logging.INFO)
-    models = load_models(settings(models_dir=models_dir, precision="bfloat16", slots=2))
-    (runner,) = models.runners.values()
-    assert reported(runner).slow_format
-    assert "in bfloat16, " in caplog.text
-    assert "computed in bfloat16, for which this processor has no fast instructions" in caplog.text
-    assert not formats.is_slow(CPU, "float32")
-    known: list[tuple[dict[str, Any], bool]] = [
-        ({"amx_bf16": True, "avx512_bf16": True, "cpu_name": "Intel Xeon"}, False),
-        ({"avx512_bf16": True, "cpu_name": "Intel Xeon"}, True),
-        ({"avx512_bf16": True, "cpu_name": "AMD EPYC"}, False),
-        ({"bf16": True}, False),
-    ]
-    for able, slow in known:
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: able)
-        assert formats.is_slow(CPU, "bfloat16") is slow
 
 
 def test_a_network_of_another_package_stays_float32() -> None:
