@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from difuso.model.checkpoint import CONFIG, SUMS, WEIGHTS, file_sha256
-from difuso.worker.engine.models import Models, load_models, newer_models
+from difuso.worker.engine.models import ModelFollower
 from difuso.worker.settings import WorkerSettings
 
 DEEP = "[" * 100_000 + "]" * 100_000
@@ -153,24 +153,23 @@ def refuse_all(models: Path, folder: Path) -> None:
     """
     shutil.copytree(models / "tiny", folder / "tiny")
     settings = WorkerSettings(models_dir=folder, slots=1, device="cpu")
-    state = with_all(settings, load_models(settings))
+    worker = ModelFollower(settings)
+    worker.load_first()
+    worker.load_all()
     refused: dict[str, tuple[str, float, int]] = {}
     resource.setrlimit(resource.RLIMIT_AS, (_virtual_memory() + (1 << 30),) * 2)  # what asks for more gets none
     for name in ATTACKS:
         (folder / name).symlink_to(models / name)
         before, started = _peak(), time.monotonic()
-        state = with_all(settings, with_all(settings, state))
-        refused[name] = state.refused[name].reason, time.monotonic() - started, _peak() - before
-        assert {ref.partition("@")[0] for ref in state.runners} == {"tiny"}
-    again = with_all(settings, load_models(settings))
-    assert (set(again.runners), again.refused) == (set(state.runners), state.refused)
+        worker.load_all()
+        worker.load_all()
+        refused[name] = worker.models.refused[name].reason, time.monotonic() - started, _peak() - before
+        assert {ref.partition("@")[0] for ref in worker.models.runners} == {"tiny"}
+    again = ModelFollower(settings)
+    again.load_first()
+    again.load_all()
+    assert (set(again.models.runners), again.models.refused) == (set(worker.models.runners), worker.models.refused)
     print(json.dumps(refused))  # noqa: T201
-
-
-def with_all(settings: WorkerSettings, state: Models) -> Models:
-    """Returns the models after a look at the folder."""
-    *_, state = newer_models(settings, state)
-    return state
 
 
 def _peak() -> int:

@@ -18,7 +18,7 @@ from difuso.jobs.tracing import start_tracing
 
 from .device.cores import use_one_core
 from .engine.engine import EngineStalled
-from .engine.models import ModelFollower, load_models
+from .engine.models import ModelFollower
 from .metrics import WorkerMetrics
 from .queue.rq_base import GaveUp
 from .queue.rq_worker import EngineWorker
@@ -30,12 +30,14 @@ log = logging.getLogger(__name__)
 def run(settings: WorkerSettings) -> int:
     """Serves until SIGTERM or SIGINT. Returns the exit status: 0 after a drain, 1 if the process must be replaced."""
     use_one_core()
-    models = load_models(settings)
-    if not models.runners:
+    follower = ModelFollower(settings)
+    follower.load_first()
+    runners = follower.models.runners.values()
+    if not runners:
         log.error("no model could be loaded from %s", settings.models_dir.absolute())
         return 1
     metrics = WorkerMetrics(CollectorRegistry())
-    for runner in models.runners.values():
+    for runner in runners:
         metrics.watch(runner.checkpoint.name, runner)
     if settings.metrics_port is not None:
         metrics.serve(settings.metrics_port)
@@ -48,7 +50,7 @@ def run(settings: WorkerSettings) -> int:
         spans = JobSpans()
     worker = EngineWorker(
         client,
-        ModelFollower(settings, models),
+        follower,
         ResultStore(settings.store_url, metrics.observe_store),
         metrics,
         settings,
@@ -62,7 +64,7 @@ def run(settings: WorkerSettings) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    log.info("serving %s first", ", ".join(runner.checkpoint.name for runner in models.runners.values()))
+    log.info("serving %s first", ", ".join(runner.checkpoint.name for runner in runners))
     try:
         worker.run()
     except (EngineStalled, GaveUp) as error:

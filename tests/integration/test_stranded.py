@@ -24,7 +24,7 @@ from difuso.jobs.redis.queued import drop_unreadable
 from difuso.jobs.redis.queues import NAMES, known_queues, queue_key
 from difuso.jobs.redis.workers import ModelReport, WorkerReport, publish_report
 from difuso.model.folders.version import ref_of
-from difuso.worker.engine.models import Models
+from difuso.worker.engine.models import Folder, Models
 from difuso.worker.queue import stranded, superseded
 from difuso.worker.queue.reporting import Reporter
 from difuso.worker.queue.rq_base import RqBase
@@ -61,8 +61,8 @@ def models_here() -> Models:
         ref_of(name, version): cast(Runner, SimpleNamespace(checkpoint=SimpleNamespace(name=name, version=version)))
         for name, version in held.items()
     }
-    folders = {name: ref_of(name, version) for name, version in held.items()}
-    return Models(runners, folders, loaded=dict.fromkeys(held, ()), seen=dict.fromkeys(held, ()))
+    folders = {name: Folder((), ref_of(name, version)) for name, version in held.items()}
+    return Models(runners, folders, seen=dict.fromkeys(held, ()))
 
 
 def looks(client: redis.Redis, *, version_wait: int = 600) -> Stranded:

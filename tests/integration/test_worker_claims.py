@@ -28,7 +28,7 @@ from difuso.jobs.redis.queues import popped_key, queue_key, running_key
 from difuso.jobs.redis.workers import ask_reports, read_reports
 from difuso.worker.engine.active import ActiveJob
 from difuso.worker.engine.held_jobs import Claim, RunningJob
-from difuso.worker.engine.models import Models, Refused
+from difuso.worker.engine.models import Folder, Models, Refused
 from difuso.worker.metrics import WorkerMetrics
 from difuso.worker.queue import recovery
 from difuso.worker.queue.claims import Claims
@@ -697,8 +697,8 @@ def test_a_worker_that_claims_nothing_for_a_while_hears_who_cancels(client: redi
 
 def test_a_worker_beside_hundreds_of_folders_of_others_is_seen(client: redis.Redis) -> None:
     why = Refused("config.json is missing: " + 150 * "x", None)
-    refused = {f"run-{number}": why for number in range(1000)}
-    Reporter(client, Models(refused=refused), result_ttl=60).worker("ours")
+    folders = {f"run-{number}": Folder((), refused=why) for number in range(1000)}
+    Reporter(client, Models(folders=folders), result_ttl=60).worker("ours")
     (report,) = read_reports(ask_reports(client))
     assert report.name == "ours"
     assert 0 < len(report.models) < 1000

@@ -16,7 +16,7 @@ import pytest
 from difuso.jobs.catalog import CatalogFollower, read_catalog
 from difuso.model import load_checkpoint
 from difuso.model.formats.folders import read_config
-from difuso.worker.engine.models import load_models
+from difuso.worker.engine.models import ModelFollower
 from difuso.worker.settings import WorkerSettings
 from tests.hostile_models import ATTACKS, Attack, plant
 
@@ -88,10 +88,11 @@ def test_what_nobody_foresaw_ends_neither(
     monkeypatch.setattr("difuso.jobs.catalog.read_config", raising_for_new(read_config))
     monkeypatch.setattr("difuso.worker.engine.models.load_checkpoint", raising_for_new(load_checkpoint))
     catalog = read_catalog(tmp_path)
-    served = load_models(WorkerSettings(models_dir=tmp_path, slots=1, device="cpu"))
-    reasons = {name: why.reason for name, why in served.refused.items()}
+    follower = ModelFollower(WorkerSettings(models_dir=tmp_path, slots=1, device="cpu"))
+    follower.load_first()
+    reasons = {name: why.reason for name, why in follower.models.refused.items()}
     assert catalog.refused == reasons == {"new": f"it cannot be loaded ({surprise.__name__})"}
-    assert {model.ref for model in catalog.models.values()} == set(served.runners)
+    assert {model.ref for model in catalog.models.values()} == set(follower.models.runners)
     assert set(catalog.models) == {"tiny"}
 
 

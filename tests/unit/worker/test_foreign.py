@@ -16,7 +16,7 @@ from difuso.jobs.params import SamplingParams
 from difuso.model.checkpoint import load_checkpoint
 from difuso.worker.engine.active import ActiveJob, activate
 from difuso.worker.engine.failures import failure_code
-from difuso.worker.engine.models import load_models, newer_models
+from difuso.worker.engine.models import ModelFollower
 from difuso.worker.engine.results import encode_images
 from difuso.worker.settings import WorkerSettings
 from difuso.worker.stepping.batch_sizes import alike_anywhere
@@ -127,7 +127,10 @@ def test_a_fault_refuses_its_model_and_no_other(
         save_model(tmp_path / name, kind)
     save_model(tmp_path / "fine")
     settings = WorkerSettings(models_dir=tmp_path, slots=2, device="cpu", networks=frozenset({PACKAGE}))
-    *_, models = newer_models(settings, load_models(settings))
+    follower = ModelFollower(settings)
+    follower.load_first()
+    follower.load_all()
+    models = follower.models
     assert {runner.checkpoint.name for runner in models.runners.values()} == {"fine", "tiny"}
     assert {name: why.reason for name, why in models.refused.items()} == {
         "builds": f"{PACKAGE}.nets:FailsToBuild cannot be built: its code raised KeyError",

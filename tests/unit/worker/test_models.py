@@ -22,7 +22,7 @@ from difuso.jobs.store.result_store import ResultStore
 from difuso.model import Checkpoint, load_checkpoint, save_checkpoint
 from difuso.worker.engine import models as models_of_a_worker
 from difuso.worker.engine.held_jobs import Claim
-from difuso.worker.engine.models import ModelFollower, Models, load_models
+from difuso.worker.engine.models import ModelFollower, Models
 from difuso.worker.queue.job_reading import ModelIsLoading
 from difuso.worker.queue.reader_threads import JobRead, JobReaders
 from difuso.worker.settings import WorkerSettings
@@ -45,79 +45,93 @@ def names(models: Models) -> set[str]:
 
 
 def runner_of(models: Models, name: str) -> Runner:
-    return models.runners[models.held[name]]
+    return models.runners[ref_in(models, name)]
 
 
-def whole_looks(follower: ModelFollower) -> Iterator[set[str]]:
-    while True:
-        follower.look()
-        assert follower._looking is not None
-        follower._looking.result()
-        yield names(follower.models)
+def ref_in(models: Models, folder: str) -> str:
+    ref = models.folders[folder].ref
+    assert ref is not None
+    return ref
+
+
+def following(settings: WorkerSettings) -> ModelFollower:
+    """A follower that has loaded the first model."""
+    follower = ModelFollower(settings)
+    follower.load_first()
+    return follower
+
+
+def look(follower: ModelFollower) -> set[str]:
+    follower.load_all()
+    return names(follower.models)
+
+
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The folders that were loaded, or tried."""
+    tried = []
+
+    def load(folder: Path, **_: Any) -> Checkpoint:
+        tried.append(folder.name)
+        return load_checkpoint(folder)
+
+    monkeypatch.setattr(models_of_a_worker, "load_checkpoint", load)
+    return tried
 
 
 def test_the_default_model_is_loaded_first(settings: WorkerSettings) -> None:
-    assert names(load_models(settings)) == {"a"}
+    assert names(following(settings).models) == {"a"}
     chosen = settings.model_copy(update={"default_model": "b"})
-    assert names(load_models(chosen)) == {"b"}
+    assert names(following(chosen).models) == {"b"}
 
 
 def test_the_first_that_can_be_loaded_is_served_first(settings: WorkerSettings) -> None:
     (settings.models_dir / "a" / "config.json").write_text("{}")
-    models = load_models(settings)
+    models = following(settings).models
     assert (names(models), set(models.refused)) == ({"b"}, {"a"})
 
 
 def test_a_folder_that_is_passed_over_is_reported(settings: WorkerSettings, caplog: pytest.LogCaptureFixture) -> None:
     for name in "abc":
         (settings.models_dir / name).rename(settings.models_dir / name.upper())
-    assert not load_models(settings).runners
+    assert not following(settings).models.runners
     assert f"the folder {settings.models_dir / 'A'} is passed over: the name of a model has at most" in caplog.text
 
 
 def test_the_others_come_one_by_one(settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted, loaded = threading.Event(), []
+    seen = []
 
     def load(folder: Path, **_: Any) -> Checkpoint:
-        loaded.append(folder.name)
-        if folder.name == "c":
-            assert wanted.wait(60)
+        seen.append((folder.name, names(follower.models), follower.models.coming))
         return load_checkpoint(folder)
 
-    monkeypatch.setattr("difuso.worker.engine.models.load_checkpoint", load)
-    follower = ModelFollower(settings, load_models(settings))
+    follower = following(settings)
+    monkeypatch.setattr(models_of_a_worker, "load_checkpoint", load)
     assert follower.models.coming == {"b", "c"}
-    follower.look()
-    wait_until(lambda: loaded == ["a", "b", "c"], 60, "b is loaded")
-    assert names(follower.models) == {"a", "b"}
-    assert follower.models.coming == {"c"}
-    wanted.set()
-    assert next(whole_looks(follower)) == {"a", "b", "c"}
-    follower.close()
+    assert look(follower) == {"a", "b", "c"}
+    assert seen == [("b", {"a"}, {"b", "c"}), ("c", {"a", "b"}, {"c"})]
 
 
 def test_a_worker_that_ends_loads_no_further_model(settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    follower = ModelFollower(settings, load_models(settings))
-    warm = models_of_a_worker._warm
-
-    def warm_at_the_end(*arguments: Any) -> Any:
+    def load(folder: Path, **_: Any) -> Checkpoint:
         follower.close()
-        return warm(*arguments)
+        return load_checkpoint(folder)
 
-    monkeypatch.setattr(models_of_a_worker, "_warm", warm_at_the_end)
-    assert next(whole_looks(follower)) == {"a", "b"}
+    follower = following(settings)
+    monkeypatch.setattr(models_of_a_worker, "load_checkpoint", load)
+    assert look(follower) == {"a", "b"}
 
 
 def test_models_are_warmed_up_between_jobs(settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     """A picture in the first minute does not share its cores with them."""
     monkeypatch.setattr(models_of_a_worker, "GIVE_WAY_SECONDS", 600)
-    follower = ModelFollower(settings, load_models(settings))
+    follower = following(settings)
     idle = threading.Event()
     follower.has_jobs = lambda: not idle.is_set()
     follower.look()
     assert names(follower.models) == {"a"}
     idle.set()
-    assert next(whole_looks(follower)) == {"a", "b", "c"}
+    wait_until(lambda: names(follower.models) == {"a", "b", "c"}, 60, "the others are warm")
     follower.close()
 
 
@@ -125,22 +139,19 @@ def test_models_are_warmed_up_beside_jobs_that_never_end(
     settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(models_of_a_worker, "GIVE_WAY_SECONDS", 0.01)
-    follower = ModelFollower(settings, load_models(settings))
+    follower = following(settings)
     follower.has_jobs = lambda: True
-    assert next(whole_looks(follower)) == {"a", "b", "c"}
-    follower.close()
+    assert look(follower) == {"a", "b", "c"}
 
 
 def test_a_new_folder_is_loaded_once_it_rests(settings: WorkerSettings, models_dir: Path) -> None:
-    follower = ModelFollower(settings, load_models(settings))
-    looks = whole_looks(follower)
-    assert next(looks) == {"a", "b", "c"}
+    follower = following(settings)
+    assert look(follower) == {"a", "b", "c"}
     runners = follower.models.runners
     shutil.copytree(models_dir / "tiny", settings.models_dir / "d")
-    assert next(looks) == {"a", "b", "c"}
-    assert next(looks) == {"a", "b", "c", "d"}
+    assert look(follower) == {"a", "b", "c"}
+    assert look(follower) == {"a", "b", "c", "d"}
     assert all(follower.models.runners[name] is runner for name, runner in runners.items())
-    follower.close()
 
 
 @pytest.mark.parametrize(
@@ -152,10 +163,9 @@ def test_a_version_that_cannot_be_loaded_at_the_moment_is_tried_again(
     settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fault: Exception
 ) -> None:
     """The version before it is served until then, and the log says so once."""
-    monkeypatch.setattr("difuso.worker.engine.models.REST", 0)
-    follower = ModelFollower(settings, load_models(settings))
-    looks = whole_looks(follower)
-    next(looks)
+    monkeypatch.setattr(models_of_a_worker, "REST", 0)
+    follower = following(settings)
+    look(follower)
     served, opened = follower.models.runners, os.open
 
     def failing(path: Any, *arguments: Any, **options: Any) -> int:
@@ -166,30 +176,20 @@ def test_a_version_that_cannot_be_loaded_at_the_moment_is_tried_again(
     os.utime(settings.models_dir / "a" / "config.json")
     with monkeypatch.context() as disk:
         disk.setattr("os.open", failing)
-        assert [next(looks) for _ in range(4)] == [{"a", "b", "c"}] * 4
+        assert [look(follower) for _ in range(4)] == [{"a", "b", "c"}] * 4
     assert follower.models.runners == served
     assert set(follower.models.refused) == {"a"}
     assert caplog.text.count("model a is refused for now") == 1
-    next(looks)
+    look(follower)
     assert follower.models.runners != served
     assert follower.models.refused == {}
-    follower.close()
 
 
-def test_a_folder_with_wrong_content_is_loaded_once(settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    tried = []
-
-    def load(folder: Path, **_: Any) -> Checkpoint:
-        tried.append(folder.name)
-        return load_checkpoint(folder)
-
-    monkeypatch.setattr("difuso.worker.engine.models.load_checkpoint", load)
+def test_a_folder_with_wrong_content_is_loaded_once(settings: WorkerSettings, loaded: list[str]) -> None:
     (settings.models_dir / "b" / "config.json").write_text("{}")
-    follower = ModelFollower(settings, load_models(settings))
-    looks = whole_looks(follower)
-    assert [next(looks) for _ in range(3)] == [{"a", "c"}] * 3
-    assert tried == ["a", "b", "c"]
-    follower.close()
+    follower = following(settings)
+    assert [look(follower) for _ in range(3)] == [{"a", "c"}] * 3
+    assert loaded == ["a", "b", "c"]
 
 
 def test_a_try_that_took_long_is_not_repeated_soon(settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,13 +203,11 @@ def test_a_try_that_took_long_is_not_repeated_soon(settings: WorkerSettings, mon
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return load_checkpoint(folder)
 
-    monkeypatch.setattr("difuso.worker.engine.models.load_checkpoint", load)
-    follower = ModelFollower(settings, load_models(settings))
-    looks = whole_looks(follower)
-    wait_until(lambda: next(looks) and len(tried) == 2, 30, "b is tried again")
+    monkeypatch.setattr(models_of_a_worker, "load_checkpoint", load)
+    follower = following(settings)
+    wait_until(lambda: look(follower) and len(tried) == 2, 30, "b is tried again")
     assert tried[1] - tried[0] > 10 * 0.1
     assert follower.models.coming == set(), "a job that needs it does not wait here"
-    follower.close()
 
 
 class Reading:
@@ -254,53 +252,47 @@ def reading(settings: WorkerSettings, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def test_a_job_waits_for_a_model_that_is_to_come(settings: WorkerSettings, reading: Callable[..., Reading]) -> None:
-    models = load_models(settings)
-    begun = reading(models, "b")
+    follower = following(settings)
+    begun = reading(follower.models, "b")
     first = begun.events.get(timeout=60)
     assert isinstance(first.error, ModelIsLoading)
     assert begun.readers.take(first) is None
     assert begun.readers.claims == [begun.claim]  # it is held, and kept alive
-    follower = ModelFollower(settings, models)
-    next(whole_looks(follower))
+    follower.load_all()
     begun.readers.serve(follower.models)
     active = begun.readers.take(begun.events.get(timeout=60))
     assert active is not None
     assert active.runner is runner_of(follower.models, "b")
     assert (begun.readers.claims, begun.refused) == ([], [])
-    follower.close()
 
 
 def test_a_model_may_come_while_its_job_is_being_read(
     settings: WorkerSettings, reading: Callable[..., Reading]
 ) -> None:
-    models = load_models(settings)
-    begun = reading(models, "b")
+    follower = following(settings)
+    begun = reading(follower.models, "b")
     first = begun.events.get(timeout=60)
-    follower = ModelFollower(settings, models)
-    next(whole_looks(follower))
+    follower.load_all()
     begun.readers.serve(follower.models)
     assert begun.readers.take(first) is None
     assert begun.readers.take(begun.events.get(timeout=60)) is not None
-    follower.close()
 
 
 def test_a_job_of_a_model_that_is_refused_or_unknown_goes_back(
     settings: WorkerSettings, reading: Callable[..., Reading]
 ) -> None:
     (settings.models_dir / "b" / "config.json").write_text("{}")
-    models = load_models(settings)
-    unknown = reading(models, "z")
+    follower = following(settings)
+    unknown = reading(follower.models, "z")
     assert unknown.readers.take(unknown.events.get(timeout=60)) is None
-    refused = reading(models, "b")
+    refused = reading(follower.models, "b")
     assert refused.readers.take(refused.events.get(timeout=60)) is None
-    follower = ModelFollower(settings, models)
-    next(whole_looks(follower))
+    follower.load_all()
     refused.readers.serve(follower.models)
     assert refused.readers.take(refused.events.get(timeout=60)) is None
     for each in (unknown, refused):
         assert each.handed_back == [(each.claim, False)], "another worker may hold its version"
         assert (each.refused, each.readers.claims) == ([], [])
-    follower.close()
 
 
 def new_version(folder: Path, name: str) -> str:
@@ -311,58 +303,45 @@ def new_version(folder: Path, name: str) -> str:
 
 
 def test_the_version_of_before_stays_until_it_is_let_go(settings: WorkerSettings) -> None:
-    follower = ModelFollower(settings, load_models(settings))
-    looks = whole_looks(follower)
-    next(looks)
-    before = follower.models.held["a"]
+    follower = following(settings)
+    follower.load_all()
+    before = ref_in(follower.models, "a")
     version = new_version(settings.models_dir, "a")
-    next(looks)
-    next(looks)
+    follower.load_all()
+    follower.load_all()
     models = follower.models
-    assert models.newest("a") == models.held["a"] == f"a@{version[:12]}" != before
+    assert models.newest("a") == ref_in(models, "a") == f"a@{version[:12]}" != before
     assert models.superseded == {before}
-    assert {before, models.held["a"]} <= models.runners.keys()
+    assert {before, ref_in(models, "a")} <= models.runners.keys()
     follower.forget([before])
     assert before not in follower.models.runners
     assert follower.models.superseded == set()
-    follower.close()
 
 
-def test_a_folder_that_was_renamed_is_not_loaded_again(
-    settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_was_renamed_is_not_loaded_again(settings: WorkerSettings, loaded: list[str]) -> None:
     """As when the previous version is kept beside the new one."""
-    follower = ModelFollower(settings, load_models(settings))
-    looks = whole_looks(follower)
-    next(looks)
-    old, loaded = runner_of(follower.models, "a"), []
-
-    def load(folder: Path, **_: Any) -> Checkpoint:
-        loaded.append(folder.name)
-        return load_checkpoint(folder)
-
-    monkeypatch.setattr("difuso.worker.engine.models.load_checkpoint", load)
+    follower = following(settings)
+    follower.load_all()
+    old = runner_of(follower.models, "a")
+    loaded.clear()
     new_version(settings.models_dir, ".fresh")
     (settings.models_dir / "a").rename(settings.models_dir / "a@before")
     (settings.models_dir / ".fresh").rename(settings.models_dir / "a")
-    next(looks)
-    next(looks)
+    follower.load_all()
+    follower.load_all()
     assert loaded == ["a"]
     assert runner_of(follower.models, "a@before") is old is not runner_of(follower.models, "a")
     assert follower.models.superseded == set()
-    assert follower.models.newest("a") == follower.models.held["a"]
-    follower.close()
+    assert follower.models.newest("a") == ref_in(follower.models, "a")
 
 
 def test_a_tagged_version_goes_with_its_folder_and_the_last_version_of_a_model_stays(settings: WorkerSettings) -> None:
     new_version(settings.models_dir, "a@other")
-    follower = ModelFollower(settings, load_models(settings))
-    looks = whole_looks(follower)
-    next(looks)
-    tagged = follower.models.held["a@other"]
+    follower = following(settings)
+    follower.load_all()
+    tagged = ref_in(follower.models, "a@other")
     shutil.rmtree(settings.models_dir / "a@other")
     shutil.rmtree(settings.models_dir / "b")
-    next(looks)
+    follower.load_all()
     assert follower.models.superseded == {tagged}
-    assert follower.models.newest("b") == follower.models.held["b"]
-    follower.close()
+    assert follower.models.newest("b") == ref_in(follower.models, "b")
