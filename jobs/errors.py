@@ -44,10 +44,10 @@ class ImageRefused(JobsError):
 
 
 class UnsupportedFormat(ImageRefused):
-    """The content is neither PNG, JPEG, .npy nor .npz, whatever the name of the file."""
+    """The content is neither PNG, JPEG nor .npy, whatever the name of the file."""
 
     title = "Unsupported image format"
-    advice = "Send a PNG or JPEG file, or an array as .npy or .npz."
+    advice = "Send a PNG or JPEG file, or an array as .npy."
 
 
 class BadImage(ImageRefused):

@@ -8,7 +8,7 @@ import { t, translate } from "./texts.js";
 
 export const ADDRESS = "application/x-difuso"; // the type of a picture of the page that is dragged
 const TYPES = ["image/png", "image/jpeg"];
-const ARRAYS = [".npy", ".npz"]; // which the server reads, too
+const ARRAY = ".npy"; // which the server reads, too
 const shrinking = new Set(); // promises of photographs that are made smaller
 
 // Resolves when the files of all fields are as they will be sent.
@@ -20,7 +20,7 @@ export function dressInputs(form) {
 }
 
 function dress(input) {
-  input.accept = [...TYPES, ...ARRAYS].join();
+  input.accept = [...TYPES, ARRAY].join();
   input.classList.add("dressed");
   const zone = el("span", { className: "drop" });
   const words = el("span", { className: "drop-words", dataset: { t: "choose" } });

@@ -19,7 +19,7 @@ def file_of(image: ImageLike) -> bytes:
     """Returns the image as a file that the server reads.
 
     Args:
-        image: the path or the content of a PNG, JPEG, .npy or .npz file, which is sent unchanged; or a Pillow image, or
+        image: the path or the content of a PNG, JPEG or .npy file, which is sent unchanged; or a Pillow image, or
             an array of uint8 or bool, (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), which are sent as a PNG, with alpha as
             the fourth channel; or an array of other channels or of uint16, which is sent as .npy.
 

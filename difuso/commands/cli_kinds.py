@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 OUT = Path("pictures")
 DRAWING = "Images"  # the title of these commands in the help
-File = typer.Argument(help="PNG, JPEG, .npy or .npz file.")
-OptionalFile = typer.Option(help="PNG, JPEG, .npy or .npz file, where one is needed.")
+File = typer.Argument(help="PNG, JPEG or .npy file.")
+OptionalFile = typer.Option(help="PNG, JPEG or .npy file, where one is needed.")
 Target = typer.Option("--out", "-o", help="Folder for the images, or an .npz file for all of them and their trace.")
 SampleTarget = typer.Option("--out", "-o", help="Folder for the images, or an .npz file for all of them.")
 DryRun = typer.Option(
@@ -95,9 +95,7 @@ def _sample(
 
 
 def _command(kind: Kind[Any], name: str) -> Callable[..., None]:
-    replaceable = typer.Argument(
-        help=f"PNG, JPEG, .npy or .npz file; needed without {kind.instead}.", show_default=False
-    )
+    replaceable = typer.Argument(help=f"PNG, JPEG or .npy file; needed without {kind.instead}.", show_default=False)
     needed: Any = (Annotated[Path | None, replaceable], None) if kind.instead else (Annotated[Path, File],)
     images = [
         *(named(image, *needed) for image in kind.required),

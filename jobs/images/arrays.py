@@ -1,11 +1,10 @@
-"""Arrays of pixels that are sent as .npy or .npz files, which can have any number of channels.
+"""Arrays of pixels that are sent as .npy files, which can have any number of channels.
 
 NumPy's own reader would unpickle objects, and allocate whatever a header states. So NumPy reads only the header.
 """
 
 import io
 import math
-import zipfile
 from typing import Any
 
 import numpy as np
@@ -13,21 +12,15 @@ from PIL import Image
 
 from difuso.model.shape import MAX_CHANNELS
 
-from ..errors import BadImage, ImageRefused, ImageTooComplex, ImageTooLarge
-from .npz import IMAGES
+from ..errors import BadImage, ImageRefused, ImageTooLarge
 
 MAX_PIXELS = 2048 * 2048  # of one image; decoded it takes 16 MB, and its conversion a few times that
 MAX_SIDE = 8192  # pixels
 MAX_BYTES = 8 * MAX_PIXELS  # of the numbers of one image: four channels of 16 bits at the most pixels
 
 NPY_MAGIC = b"\x93NUMPY"
-ZIP_MAGIC = b"PK\3\4"
 MAX_HEADER = 4096  # bytes before the pixels
-MAX_MEMBERS = 64  # files in an .npz file
 MAX_EXTENT = 2**53  # of a shape; Python refuses to print integers of thousands of digits
-DIRECTORY_ENTRY = b"PK\1\2"
-# The only methods whose output zipfile bounds: it unpacks a piece of 1 kB of bzip2 or LZMA whole, into gigabytes.
-BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 # An image as it was sent: grey of 8 or 16 bits, RGB, or the grey planes of any other number of channels.
 SentImage = Image.Image | tuple[Image.Image, ...]
@@ -41,19 +34,11 @@ def check_size(width: int, height: int, *, bytes_per_pixel: int = 1) -> None:
         raise ImageTooLarge(f"The image should have at most {limit}, not {width}x{height}")
 
 
-def is_array(data: bytes) -> bool:
-    """Returns whether a file begins as .npy and .npz files do."""
-    return data.startswith((NPY_MAGIC, ZIP_MAGIC))
-
-
-def read_array(data: bytes) -> SentImage:
-    """Decodes one image, an array of uint8 or uint16 of shape (H, W), (H, W, C) or (1, H, W, C).
-
-    An .npz file has it in `arr_0`, as answers have it. RGB of 16 bits becomes RGB of 8.
+def read_array(content: bytes) -> SentImage:
+    """Decodes one image, an array of uint8 or uint16 of shape (H, W) or (H, W, C); RGB of 16 bits becomes RGB of 8.
 
     Raises ImageRefused if it cannot be used; the subclass says why.
     """
-    content = data if data.startswith(NPY_MAGIC) else _member(data)
     shape, fortran, dtype, start = _header(content)
     if (dtype.kind, dtype.itemsize) not in (("u", 1), ("u", 2)):
         raise ImageRefused(f"The array should be of uint8 or uint16, not {str(dtype)[:20]}")
@@ -63,27 +48,6 @@ def read_array(data: bytes) -> SentImage:
         raise BadImage
     pixels = np.frombuffer(content, dtype, offset=start).reshape(shape, order="F" if fortran else "C")
     return _as_image(pixels.reshape(height, width, channels))
-
-
-def _member(data: bytes) -> bytes:
-    """Returns the images of an .npz file, as far as memory allows."""
-    most = MAX_HEADER + MAX_BYTES
-    if data.count(DIRECTORY_ENTRY) > MAX_MEMBERS:
-        raise ImageTooComplex
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            member = archive.getinfo(f"{IMAGES}.npy")
-            if member.compress_type not in BOUNDED:
-                raise ImageRefused("The file should be an .npz as numpy.savez or numpy.savez_compressed writes it")
-            with archive.open(member) as file:
-                content = file.read(most + 1)
-    except ImageRefused:
-        raise
-    except Exception as error:
-        raise BadImage from error
-    if len(content) > most:
-        raise ImageTooLarge(f"The image should have at most {most} bytes when unpacked")
-    return content
 
 
 def _header(content: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
@@ -101,10 +65,10 @@ def _header(content: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
 
 
 def _image_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    sides = (*shape, 1) if len(shape) == 2 else shape[1:] if len(shape) == 4 and shape[0] == 1 else shape
+    sides = (*shape, 1) if len(shape) == 2 else shape
     if len(sides) != 3 or min(sides) < 1 or sides[2] > MAX_CHANNELS:
         found = str(shape)[:40]
-        raise ImageRefused(f"Send one image, of shape (H, W), (H, W, C) or (1, H, W, C), C 1 to 8, not {found}")
+        raise ImageRefused(f"Send one image, of shape (H, W) or (H, W, C), C 1 to 8, not {found}")
     height, width, channels = sides
     return height, width, channels
 

@@ -19,7 +19,7 @@ from PIL.PngImagePlugin import PngImageFile
 from difuso.model.shape import Shape
 
 from ..errors import BadImage, ImageRefused
-from .arrays import SentImage, check_size, is_array, read_array
+from .arrays import NPY_MAGIC, SentImage, check_size, read_array
 from .containers import PNG_MAGIC, Container, strip
 
 GROUND = "white"  # behind transparent pixels and around an image that does not fill its place
@@ -55,11 +55,11 @@ class FittedImage:
 
 
 def read_image(data: bytes) -> SentImage:
-    """Decodes a PNG or JPEG, as RGB or grey of 16 bits, a .npy or .npz file; returns its image upright and opaque.
+    """Decodes a PNG or JPEG, as RGB or grey of 16 bits, or a .npy file; returns its image upright and opaque.
 
     Raises ImageRefused if it cannot be used; the subclass says why.
     """
-    if is_array(data):
+    if data.startswith(NPY_MAGIC):
         return read_array(data)
     container = strip(data)
     try:
@@ -132,7 +132,7 @@ def _planes(image: SentImage, shape: Shape) -> tuple[Image.Image, ...]:
             return (image if image.mode == DEEP else image.convert("L"),)
         return (in_eight_bits(image).convert("RGB"),)
     if shape.planes == 1 or not isinstance(image, tuple) or len(image) != shape.planes:
-        wanted = "grey or RGB" if shape.planes == 1 else f"a .npy or .npz file of shape (H, W, {shape.channels})"
+        wanted = "grey or RGB" if shape.planes == 1 else f"a .npy file of shape (H, W, {shape.channels})"
         raise ImageRefused(f"The image should be {wanted}: the model's images have {shape.channels} channels")
     return image
 

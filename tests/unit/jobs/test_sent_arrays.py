@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import io
 import struct
-import tracemalloc
-import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from difuso.jobs.errors import BadImage, ImageRefused, ImageTooComplex, ImageTooLarge
-from difuso.jobs.images import arrays
+from difuso.jobs.errors import BadImage, ImageRefused, ImageTooLarge
 from difuso.jobs.images.fitting import How, fit, fit_mask, read_image
 from difuso.jobs.images.noise_estimate import estimate_sigma
-from difuso.jobs.images.npz import image_arrays, pixels_of
-from difuso.jobs.params import SamplingParams
+from difuso.jobs.images.npz import pixels_of
 from difuso.model.shape import Shape
 from tests.pictures import GREY, chunk, png, saved
 
@@ -33,12 +27,6 @@ Pixels = np.ndarray[Any, Any]
 def npy(pixels: Pixels) -> bytes:
     file = io.BytesIO()
     np.save(file, pixels)
-    return file.getvalue()
-
-
-def npz(**arrays: Pixels) -> bytes:
-    file = io.BytesIO()
-    np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # it sees its option allow_pickle among the names
     return file.getvalue()
 
 
@@ -96,18 +84,11 @@ def test_noise_below_a_level_of_8_bits_is_estimated(sigma: float) -> None:
 def test_an_array_of_a_models_channels_becomes_planes(channels: int, dtype: str) -> None:
     shape = Shape(channels, 8, 12)
     pixels = RNG.integers(0, 256, shape.hwc).astype(dtype)
-    for sent in (npy(pixels), npy(np.asfortranarray(pixels)), npz(arr_0=pixels[None]), npz(arr_0=pixels)):
+    for sent in (npy(pixels), npy(np.asfortranarray(pixels))):
         fitted = fit(read_image(sent), shape=shape)
         assert (fitted.width, fitted.height) == (12, 8)
         assert decoded(fitted.png).shape == (channels * 8, 12)
         assert np.array_equal(pixels_of(fitted.png, planes=channels), pixels)
-
-
-def test_an_answer_can_be_sent_again() -> None:
-    pngs = [fit(read_image(npy(RNG.integers(0, 256, FOUR.hwc, dtype=np.uint8))), shape=FOUR).png for _ in range(2)]
-    params = SamplingParams(n=1, steps=2, sampler="ddim", spacing="leading", eta=0.0, seed=7)
-    answer = npz(**image_arrays(pngs[:1], params, planes=4))
-    assert fit(read_image(answer), shape=FOUR).png == pngs[0]
 
 
 def test_an_array_of_grey_or_colours_is_an_image() -> None:
@@ -122,7 +103,7 @@ def test_an_array_of_grey_or_colours_is_an_image() -> None:
 @pytest.mark.parametrize(
     ("data", "shape", "detail"),
     [
-        (saved(Image.new("RGBA", (12, 8)), "PNG"), FOUR, r"\.npy or \.npz file of shape \(H, W, 4\)"),
+        (saved(Image.new("RGBA", (12, 8)), "PNG"), FOUR, r"\.npy file of shape \(H, W, 4\)"),
         (npy(np.zeros((8, 12, 5), np.uint8)), FOUR, "the model's images have 4 channels"),
         (npy(np.zeros((8, 12, 4), np.uint8)), Shape(3, 8, 12), "The image should be grey or RGB"),
         (npy(np.zeros((8, 12, 4), np.float32)), FOUR, "uint8 or uint16, not float32"),
@@ -132,19 +113,6 @@ def test_an_array_of_grey_or_colours_is_an_image() -> None:
 def test_other_channels_and_numbers_are_refused(data: bytes, shape: Shape, detail: str) -> None:
     with pytest.raises(ImageRefused, match=detail):
         fit(read_image(data), shape=shape)
-
-
-def bomb() -> bytes:
-    """A small file that unpacks to 100 MB."""
-    return npz(arr_0=np.zeros((1, 5000, 5000, 4), np.uint8))
-
-
-def crowded() -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        for index in range(100):
-            archive.writestr(f"{index}.npy", b"")
-    return file.getvalue()
 
 
 HEAD = npy(np.zeros((8, 12, 4), np.uint8))
@@ -159,9 +127,6 @@ def header(shape: str) -> bytes:
 @pytest.mark.parametrize(
     ("data", "error"),
     [
-        (bomb(), ImageTooLarge),
-        (crowded(), ImageTooComplex),
-        (npz(other=DEEP), BadImage),
         (HEAD[:-1], BadImage),
         (HEAD.replace(b"(8, 12, 4)", b"(9999, 9) "), ImageTooLarge),
         (HEAD.replace(b"'|u1'", b"'|O' "), ImageRefused),
@@ -173,52 +138,3 @@ def header(shape: str) -> bytes:
 def test_arrays_that_cannot_be_used_are_refused(data: bytes, error: type[ImageRefused]) -> None:
     with pytest.raises(error):
         read_image(data)
-
-
-def methods() -> list[int]:
-    """Every way to compress that this Python's zipfile reads, by its number in the format."""
-    found = []
-    for number in range(100):
-        with suppress(NotImplementedError), zipfile.ZipFile(io.BytesIO(), "w", number):
-            found.append(number)
-    return found
-
-
-@contextmanager
-def traced() -> Iterator[Callable[[], int]]:
-    """Yields a function that returns the most bytes that Python has held since."""
-    tracemalloc.start()
-    try:
-        yield lambda: tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-
-
-def archived(content: bytes, method: int) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", method) as archive:
-        archive.writestr("arr_0.npy", content)
-    return file.getvalue()
-
-
-@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_a_member_is_unpacked_up_to_the_largest_image(method: int) -> None:
-    assert np.array_equal(
-        pixels_of(fit(read_image(archived(HEAD, method)), shape=FOUR).png, planes=4), np.zeros(FOUR.hwc)
-    )
-    huge = archived(bytes(2 * arrays.MAX_BYTES), method)
-    with traced() as peak:
-        with pytest.raises(ImageTooLarge):
-            read_image(huge)
-        assert peak() < 3 * arrays.MAX_BYTES
-
-
-@pytest.mark.parametrize("method", [*{*methods()} - {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}])
-def test_no_other_way_to_compress_is_unpacked_at_all(method: int) -> None:
-    """Zipfile would unpack a piece of them whole: 1 kB of bzip2 into gigabytes."""
-    for content in (HEAD, bytes(arrays.MAX_BYTES)):
-        sent = archived(content, method)
-        with traced() as peak:
-            with pytest.raises(ImageRefused, match=r"numpy\.savez"):
-                read_image(sent)
-            assert peak() < 1_000_000
