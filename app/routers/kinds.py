@@ -42,11 +42,11 @@ def _post(kind: Kind[Any], query_type: type[Any]) -> Callable[..., Awaitable[Res
                 sent[name] = decoded(text, name)
             if texts:
                 query = query.model_copy(update={"conditions": conditions})
-            draft = await run_in_threadpool(kind.draft, query, model)
+            parts = kind.parts(query, model)
             images = await process.uploads.read(
-                request, draft.fits, sent=sent, optional=draft.optional, instead=kind.instead
+                request, parts.fits, sent=sent, optional=parts.optional, instead=kind.instead
             )
-            prepared = await run_in_threadpool(draft.with_images, images)
+            prepared = await run_in_threadpool(kind.prepare, query, model, images)
             answering = submission.price if query.dry_run else submission.answer
             return await answering(model, query, prepared)
 

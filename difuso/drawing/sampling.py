@@ -20,7 +20,7 @@ from difuso.jobs.errors import ImageRefused
 from difuso.jobs.images.arrays import SentImage
 from difuso.jobs.images.fitting import FittedImage, read_image
 from difuso.jobs.images.npz import Array, encode_npz, pixels_of, with_labels
-from difuso.jobs.kinds.base import Draft, Kind, Task
+from difuso.jobs.kinds.base import Kind, Parts, Task
 from difuso.jobs.params import SamplingParams
 from difuso.jobs.queries import SamplingQuery
 from difuso.jobs.store.local_files import temporary_file
@@ -71,9 +71,9 @@ def read_job(request: Request, settings: WorkerSettings) -> tuple[Job, list[byte
     with user_errors():
         model = kind.choose(query, usable_models(settings.models_dir).at(query.version))
         conditions, images = split_image_conditions(query.conditions, model.config.conditions)
-        draft = kind.draft(query.model_copy(update={"conditions": conditions}), model)
+        query = query.model_copy(update={"conditions": conditions})
         named = {**files, **{name: Path(file) for name, file in images.items()}}
-        prepared = draft.with_images(_read_files(kind, named, draft))
+        prepared = kind.prepare(query, model, _read_files(kind, named, kind.parts(query, model)))
         return new_job(model.name, prepared, versions=model.versions), [image.png for image in prepared.uploads]
 
 
@@ -167,13 +167,13 @@ def open_image(file: Path) -> SentImage:
         raise UserError(f"{file}: {error.detail or f'{error.title}. {error.advice}'}") from error
 
 
-def _read_files(kind: Kind[Any], files: Mapping[str, Path | None], draft: Draft) -> dict[str, FittedImage]:
-    """Returns the fitted images of a request, which needs a file for each part of a draft and no other."""
+def _read_files(kind: Kind[Any], files: Mapping[str, Path | None], parts: Parts) -> dict[str, FittedImage]:
+    """Returns the fitted images of a request, which needs a file for each of its parts and no other."""
     given = {name: file for name, file in files.items() if file is not None}
-    for name in draft.fits.keys() - given.keys() - draft.optional:
+    for name in parts.fits.keys() - given.keys() - parts.optional:
         hint = f"; name {' and '.join(kind.required)}, or give {kind.instead}" if kind.instead else ""
         option = f"--{name}" if name in kind.optional else f"--condition {name}:FILE"
         raise UserError(f"{name if name in kind.required else option} is missing{hint}")
-    for name in given.keys() - draft.fits.keys():
+    for name in given.keys() - parts.fits.keys():
         raise UserError(f"{name} should be omitted with {kind.instead or 'these parameters'}")
-    return {name: draft.fits[name](open_image(file)) for name, file in given.items()}
+    return {name: parts.fits[name](open_image(file)) for name, file in given.items()}

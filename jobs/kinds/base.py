@@ -41,11 +41,6 @@ class Task(Frozen):
         return set(type(self).model_fields) > {"kind"}
 
     @property
-    def start(self) -> int | None:
-        """The timestep at which its images begin; None for T-1."""
-        return None
-
-    @property
     def second_stage(self) -> Enlarging | None:
         """How another model enlarges the images; None if none does."""
         return None
@@ -129,14 +124,11 @@ Images = Mapping[str, FittedImage]
 Query = TypeVar("Query", bound=SamplingQuery)
 
 
-class Draft(NamedTuple):
-    """A request whose images are not read yet."""
+class Parts(NamedTuple):
+    """The images that a request comes with."""
 
-    fits: dict[str, Fit]  # the functions that fit its images, by part
-    optional: frozenset[str]  # the names of those of them that may be absent
-    # adds its images; raises ImageRefused if an image does not match another, and where the images decide about the
-    # request like `Kind.draft`
-    with_images: Callable[[Images], Prepared]
+    fits: dict[str, Fit]  # the functions that fit them, by part
+    optional: frozenset[str]  # the names of those that may be absent
 
 
 @dataclass(frozen=True)
@@ -149,11 +141,10 @@ class Kind(Generic[Query]):
         description: more for the documentation; may be empty.
         query: the type of its query parameters.
         task: the type of its tasks.
-        complete: makes a complete request from a query, except the parts common to all kinds; raises like `draft`. It
-            gets the images only where they decide about the request.
-        own_fits: returns the functions that fit the images of a request that can be completed, by part; None if each
-            required part gets the shape of the model's condition, or of its images if it has none.
-        by_images: returns whether the images decide about a request, which cannot be completed before they are read.
+        complete: makes a complete request from a query and its images, except the parts common to all kinds; raises
+            RequestRefused or PlanError.
+        own_fits: returns the functions that fit the images of a request, by part; None if each required part gets the
+            shape of the model's condition, or of its images if it has none.
         match: checks that the images match each other; raises ImageRefused.
         choose: returns the model of a query, and any other model that the query names; raises RequestRefused.
         required: the names of the parts that a request must have.
@@ -170,7 +161,6 @@ class Kind(Generic[Query]):
     task: type[Task]
     complete: Callable[[Query, ModelInfo, Images], Prepared]
     own_fits: Callable[[Query, ModelInfo], dict[str, Fit]] | None = None
-    by_images: Callable[[Query], bool] = lambda query: False
     match: Callable[[Images], None] = lambda images: None
     choose: Callable[[Query, Catalog], ModelInfo] = lambda query, catalog: catalog.choose(query.model)
     required: tuple[str, ...] = ()
@@ -180,8 +170,13 @@ class Kind(Generic[Query]):
     command: str = ""
     implied: tuple[str, ...] = ()
 
-    def fits(self, query: Query, model: ModelInfo) -> dict[str, Fit]:
-        """Returns the functions that fit the images of a request, by part."""
+    def parts(self, query: Query, model: ModelInfo) -> Parts:
+        """Returns the images that a request needs: those of the kind, and those of the model's conditions."""
+        seen = {name: each for name, each in model.config.conditions.items() if each.is_image}
+        fits = {**self._fits(query, model), **{name: fit_of(each, model.config.shape) for name, each in seen.items()}}
+        return Parts(fits, frozenset(name for name, each in seen.items() if each.null))
+
+    def _fits(self, query: Query, model: ModelInfo) -> dict[str, Fit]:
         if self.own_fits is not None:
             return self.own_fits(query, model)
         if not self.required:
@@ -190,21 +185,11 @@ class Kind(Generic[Query]):
         shape = model.config.small_shape or model.config.shape
         return {part: partial(fit, shape=shape, how=query.fit) for part in self.required}
 
-    def draft(self, query: Query, model: ModelInfo) -> Draft:
-        """Makes a request from a query, before its images are read, so that a wrong one is refused at once.
+    def prepare(self, query: Query, model: ModelInfo, images: Images) -> Prepared:
+        """Makes a complete request from a query and its fitted images.
 
-        Raises RequestRefused or PlanError if the model cannot run it.
+        Raises RequestRefused or PlanError if the model cannot run it, ImageRefused if an image does not match another.
         """
-        without_images = None if self.by_images(query) else self._prepare(query, model, {})
-
-        def with_images(images: Images) -> Prepared:
-            return self._with_images(without_images or self._prepare(query, model, images), model, images)
-
-        seen = {name: each for name, each in model.config.conditions.items() if each.is_image}
-        fits = {**self.fits(query, model), **{name: fit_of(each, model.config.shape) for name, each in seen.items()}}
-        return Draft(fits, frozenset(name for name, each in seen.items() if each.null), with_images)
-
-    def _prepare(self, query: Query, model: ModelInfo, images: Images) -> Prepared:
         prepared = self.complete(query, model, images)
         n, steps = prepared.params.n, prepared.params.steps
         if prepared.task.seed(prepared.params, n - 1) > MAX_SEED:
@@ -214,17 +199,18 @@ class Kind(Generic[Query]):
         if query.bits == "16" and shape.channels == 3:
             name = (model.upscaler or model).name
             raise RequestRefused("bits", f"Input should be 8: {name} makes RGB images, whose PNGs have 8 bits here")
-        return replace(prepared, trace=trace, bits=16 if query.bits == "16" else 8, planes=shape.planes)
-
-    def _with_images(self, prepared: Prepared, model: ModelInfo, images: Images) -> Prepared:
-        """Adds the images in the order of the worker."""
         self.match(images)
         named = (*self.required, *self.optional)
-        whole = replace(prepared, images=tuple(images[name] for name in named if name in images))
+        whole = replace(
+            prepared,
+            images=tuple(images[name] for name in named if name in images),
+            trace=trace,
+            bits=16 if query.bits == "16" else 8,
+            planes=shape.planes,
+        )
         if any(condition.is_image for condition in model.config.conditions.values()):
-            whole = _with_condition_images(
-                whole, {name: image for name, image in images.items() if name not in named}, model
-            )
+            of_conditions = {name: image for name, image in images.items() if name not in named}
+            whole = _with_condition_images(whole, of_conditions, model)
         return whole
 
 

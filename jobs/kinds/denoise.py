@@ -55,10 +55,6 @@ class Denoising(Task):
     mode: Literal["sample", "mmse"] = "sample"
     average: bool = False
 
-    @property
-    def start(self) -> int | None:
-        return self.depth
-
     def answers(self, params: SamplingParams) -> int:
         return 1 if self.average else params.n
 
@@ -78,10 +74,6 @@ def complete(query: DenoiseQuery, model: ModelInfo, images: Images) -> Prepared:
         query = query.model_copy(update={"steps": min(steps, depth + 1)})
     params, plan = _filled(query, model, task)
     return Prepared(params, task, plan=plan)
-
-
-def by_images(query: DenoiseQuery) -> bool:
-    return (query.sigma, query.t, query.strength) == (None, None, None)
 
 
 def _entry(query: DenoiseQuery, model: ModelInfo, sigma: float | None) -> tuple[int, float | None]:
@@ -122,7 +114,6 @@ KIND = Kind(
     DenoiseQuery,
     Denoising,
     complete,
-    by_images=by_images,
     required=("image",),
     description="Without `sigma`, `t` and `strength` the noise is estimated; the job shows the estimate.",
 )

@@ -86,10 +86,6 @@ class Interpolation(Task):
             raise ValueError("depth is needed between two images, and has no meaning between two seeds")
         return self
 
-    @property
-    def start(self) -> int | None:
-        return self.depth
-
     def image_steps(self, params: SamplingParams, guided_steps: int | None = None) -> int:
         """Returns the work of the job. An inversion counts as an image, with one call less and without a classifier.
 

@@ -276,9 +276,7 @@ def test_a_contact_sheet_names_its_job_and_is_not_made_again(sampled: Path, mode
     model = read_catalog(models_dir).choose("tiny")
     pngs = [Path(f"tiny-{seed}.png").read_bytes() for seed in (100, 101)]
     manifest = Manifest(
-        job=new_job(
-            "tiny", KIND.draft(GenerateQuery.model_validate({"n": 2, "steps": 4, "seed": [100]}), model).with_images({})
-        ),
+        job=new_job("tiny", KIND.prepare(GenerateQuery.model_validate({"n": 2, "steps": 4, "seed": [100]}), model, {})),
         timesteps=(9, 0),
         images=tuple(ImageFile(path=f"{seed}", seed=seed, sha256="") for seed in (100, 101)),
         finished_at=0,

@@ -55,8 +55,8 @@ def prepared(checkpoint: Checkpoint, kind: str, **query: Any) -> Prepared:
     noise = Image.effect_noise((16, 16), 90)
     file = io.BytesIO()
     noise.save(file, "PNG")
-    images = {name: make(read_image(file.getvalue())) for name, make in found.fits(asked, info).items()}
-    return found.draft(asked, info).with_images(images)
+    images = {name: make(read_image(file.getvalue())) for name, make in found.parts(asked, info).fits.items()}
+    return found.prepare(asked, info, images)
 
 
 @pytest.mark.parametrize(
@@ -110,6 +110,6 @@ def test_a_step_of_an_enlarging_model_costs_as_much_alone_as_in_a_cascade() -> N
     assert shape is not None
     image = fit(Image.new("RGB", (16, 16)), shape=shape)
     query = KINDS["upscale"].query(steps=5, n=3)
-    request = KINDS["upscale"].draft(query, info_of(upscaler)).with_images({"image": image})
+    request = KINDS["upscale"].prepare(query, info_of(upscaler), {"image": image})
     weight = (upscaler.config.shape.height // shape.height) ** 2
     assert cost_of(request, info_of(upscaler)).image_steps == 5 * 3 * weight

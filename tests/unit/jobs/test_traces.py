@@ -84,17 +84,17 @@ def test_a_refusal_says_what_would_fit(calls: Any, n: int, message: str) -> None
 
 def test_all_of_many_steps_are_too_many() -> None:
     with pytest.raises(RequestRefused, match="at most 64 calls with n=1, not 65"):
-        KINDS["generate"].draft(GenerateQuery.model_validate({"trace": ["all"], "steps": 65}), MODEL).with_images({})
+        KINDS["generate"].prepare(GenerateQuery.model_validate({"trace": ["all"], "steps": 65}), MODEL, {})
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_keeps_calls_of_its_own_run(kind: str) -> None:
     found = KINDS[kind]
     query = found.query.model_validate({"trace": ["last", "1"], **NEEDED.get(kind, {})})
-    prepared = found.draft(query, MODELS[kind]).with_images({})
+    prepared = found.prepare(query, MODELS[kind], {})
     assert prepared.trace == (1, prepared.params.steps)
     assert new_job("m", prepared).trace == prepared.trace
-    assert found.draft(found.query.model_validate(NEEDED.get(kind, {})), MODELS[kind]).with_images({}).trace == ()
+    assert found.prepare(found.query.model_validate(NEEDED.get(kind, {})), MODELS[kind], {}).trace == ()
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS.keys() - {"generate"}))
@@ -102,7 +102,7 @@ def test_a_call_too_many_is_refused_before_an_image_is_read(kind: str) -> None:
     found = KINDS[kind]
     query = found.query.model_validate({"trace": ["7"], "steps": 6, **NEEDED.get(kind, {})})
     with pytest.raises(RequestRefused, match="Input should name calls 1 to 6"):
-        found.draft(query, MODELS[kind])
+        found.prepare(query, MODELS[kind], {})
 
 
 @pytest.mark.parametrize("name", ["0", "-1", "01", "first", "ALL", "1.5", "", "1 ", "99999999", "1,2"])
@@ -118,7 +118,7 @@ def test_a_key_of_another_trace_is_of_another_request() -> None:
 
 @pytest.mark.parametrize("trace", [[2, 1], [1, 1], [0], [-1], [1.5], ["last"], list(range(1, 66)), [10**9], 3])
 def test_a_job_with_another_trace_is_unreadable(trace: Any) -> None:
-    job = new_job("m", KINDS["generate"].draft(GenerateQuery(trace=["1", "last"]), MODEL).with_images({}))
+    job = new_job("m", KINDS["generate"].prepare(GenerateQuery(trace=["1", "last"]), MODEL, {}))
     wire = job.model_dump(mode="json")
     assert Job.decode(wire) == job
     with pytest.raises(JobUnreadable):
@@ -126,7 +126,7 @@ def test_a_job_with_another_trace_is_unreadable(trace: Any) -> None:
 
 
 def test_a_job_of_an_older_front_end_keeps_nothing() -> None:
-    wire = new_job("m", KINDS["generate"].draft(GenerateQuery(), MODEL).with_images({})).model_dump(mode="json")
+    wire = new_job("m", KINDS["generate"].prepare(GenerateQuery(), MODEL, {})).model_dump(mode="json")
     del wire["trace"]
     assert Job.decode(wire).trace == ()
 
@@ -137,6 +137,6 @@ def test_an_estimated_depth_decides_which_calls_there_are() -> None:
     query = found.query.model_validate({"trace": ["last"]})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("difuso.jobs.kinds.denoise.estimate_sigma", lambda png, planes: 2.0)
-        prepared = found.draft(query, MODEL).with_images({"image": FittedImage(b"", 1, 1)})
+        prepared = found.prepare(query, MODEL, {"image": FittedImage(b"", 1, 1)})
     assert prepared.trace == (prepared.params.steps,)
     assert prepared.params.steps < 10

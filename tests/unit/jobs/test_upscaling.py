@@ -36,7 +36,7 @@ GENERATE, UPSCALE = KINDS["generate"], KINDS["upscale"]
 
 def prepared(kind: Kind[Any], **sent: Any) -> Any:
     query = kind.query.model_validate(sent)
-    return kind.draft(query, kind.choose(query, CATALOG)).with_images({})
+    return kind.prepare(query, kind.choose(query, CATALOG), {})
 
 
 def cascade(**sent: Any) -> Job:
@@ -131,7 +131,7 @@ def test_an_upscaler_with_classes_cannot_be_a_second_stage() -> None:
     catalog = Catalog({"small": (SMALL,), "up": (ModelInfo("up", named, 0, "0" * 64),)}, {})
     query = GENERATE.query.model_validate({"upscale": "up"})
     with pytest.raises(RequestRefused, match="needs no class and no condition: up needs label"):
-        GENERATE.draft(query, GENERATE.choose(query, catalog)).with_images({})
+        GENERATE.prepare(query, GENERATE.choose(query, catalog), {})
 
 
 def test_an_upscaler_that_needs_a_condition_cannot_be_a_second_stage() -> None:
@@ -141,7 +141,7 @@ def test_an_upscaler_that_needs_a_condition_cannot_be_a_second_stage() -> None:
         up = ModelInfo("up", dataclasses.replace(CONFIG, conditions={"age": age}), 0, "0" * 64)
         query = GENERATE.query.model_validate({"upscale": "up"})
         model = GENERATE.choose(query, Catalog({"small": (SMALL,), "up": (up,)}, {}))
-        return GENERATE.draft(query, model).with_images({}).task.second_stage
+        return GENERATE.prepare(query, model, {}).task.second_stage
 
     with pytest.raises(RequestRefused, match="needs no class and no condition: up needs age"):
         stage(Number(0, 100))

@@ -128,7 +128,11 @@ def make_job(task: Task | None = None, **params: Any) -> Job:
     } | params
     made = SamplingParams.model_validate(filled)
     task = task or Generation()
-    plan = MODEL.config.plan_of(MODEL.schedule, made, start=task.start) if made.guidance.limited else None
+    plan = (
+        MODEL.config.plan_of(MODEL.schedule, made, start=getattr(task, "depth", None))
+        if made.guidance.limited
+        else None
+    )
     guided = Prepared(made, task, plan=plan).guided_steps
     return Job(
         id=str(uuid.uuid4()), task=task, model="m", params=made, guided_steps=guided, accepted_at=0.0, timeout=600
