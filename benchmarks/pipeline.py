@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from difuso.model import Checkpoint, load_checkpoint, networks_of
-from difuso.worker.device.precision import precision_on, prepare
+from difuso.worker.device.calls import precision_on, prepare
 from difuso.worker.settings import WorkerSettings
 
 from .load import RUN

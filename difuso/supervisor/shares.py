@@ -3,7 +3,7 @@
 Workers on one core would stall each other: a parallel loop of OpenMP waits for its slowest thread. So each worker of
 several has cores of its own, or the kernel finds it some where a quota pays for few of many. All have the same number
 of threads, because the bits of an image depend on it. Two workers of two cores lend each other theirs
-(`worker.device.core_lending`).
+(`worker.device.cores`).
 """
 
 from collections.abc import Mapping

@@ -1,18 +1,59 @@
-"""Calls of a network: with arguments by position, with a batch of one of the sizes in use, and with an example."""
+"""Calls of a network: in a number format, with a batch of one of the sizes in use, with an example, and their time."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Lock
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from difuso.model.checkpoint import Checkpoint
-from difuso.model.folders.config import ModelConfig
+from difuso.model.folders.config import ModelConfig, Precision
+from difuso.model.foreign.config import ForeignConfig
+from difuso.model.networks.half import to_bfloat16
 from difuso.model.networks.layers.convolution import pack_convolutions
-
-from .precision import computing, precision_on, prepare
 
 Network = Callable[..., Tensor]
 """A network with its arguments by position: from a batch of arguments to a batch of outputs."""
+
+_calling = Lock()  # whose holder decides about TF32, which PyTorch allows a whole process or none of it
+
+
+def precision_on(device: torch.device, config: ModelConfig) -> Precision:
+    """Returns the format in which a model's network is computed on a device.
+
+    It is float32 in place of a format that cannot be: only a GPU has TF32, and only networks of difuso itself say which
+    of their layers may be bfloat16.
+    """
+    match config.precision:
+        case "tf32" if device.type != "cuda":
+            return "float32"
+        case "bfloat16" if isinstance(config.network, ForeignConfig):
+            return "float32"
+    return config.precision
+
+
+def prepare(network: nn.Module, device: torch.device, precision: Precision) -> nn.Module:
+    """Moves a network to its device and puts it in its number format; changes and returns it.
+
+    Its images are to be in the memory format `channels_last`.
+    """
+    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if precision == "bfloat16":
+        to_bfloat16(network)
+    return network
+
+
+@contextmanager
+def computing(device: torch.device, precision: Precision) -> Iterator[None]:
+    """Lets a GPU round products to TF32 if that is the format, and only then, until the context ends."""
+    if device.type != "cuda":
+        yield
+        return
+    with _calling:
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+        yield
 
 
 def by_position(checkpoint: Checkpoint, device: torch.device) -> Network:
@@ -49,3 +90,40 @@ def example_batch(config: ModelConfig, size: int) -> tuple[Tensor, Tensor, dict[
         "level": lambda: torch.zeros(size),
     }
     return x, timesteps, {name: examples[name]() for name in config.input_names}
+
+
+class CallTimer:
+    """Makes the network calls of one model and finds how long each took.
+
+    On a GPU the time is known one call later. While the GPU computes a call, the host prepares and queues the next one,
+    and waits only for the call before. If the host were further ahead, a new job would only wait longer.
+
+    Attributes:
+        over: the rows, the size of the batch and the seconds of each call that is over, for whoever empties it.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.over: list[tuple[int, int, float]] = []
+        self._device = device
+        self._pending: tuple[int, int, torch.cuda.Event, torch.cuda.Event] | None = None
+
+    def __call__(self, call: Callable[[], Tensor], *, rows: int, bucket: int) -> Tensor:
+        """Returns the output of a call. It is over then, or on a GPU the one before is."""
+        if self._device.type != "cuda":
+            begun = time.perf_counter()
+            out = call()
+            if self._device.type != "cpu":  # Apple's GPU, which has no events that can be asked for their time
+                torch.accelerator.synchronize(self._device)
+            self.over.append((rows, bucket, time.perf_counter() - begun))
+            return out
+        stream = torch.cuda.current_stream(self._device)  # the events' own would be that of another GPU
+        started, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+        started.record(stream)
+        out = call()
+        ended.record(stream)
+        before, self._pending = self._pending, (rows, bucket, started, ended)
+        if before is not None:
+            rows, bucket, started, ended = before
+            ended.synchronize()
+            self.over.append((rows, bucket, started.elapsed_time(ended) / 1000))
+        return out

@@ -12,8 +12,7 @@ from collections.abc import Callable
 
 import torch
 
-from ..device.core_lending import OwnCore
-from ..device.cores import use_all_cores
+from ..device.cores import Core, use_all_cores
 from ..stepping.runner import Runner
 from ..stepping.trajectory import Snapshot, Trajectory, take_snapshot
 from .active import ActiveJob, EngineEvent, Finished, Previewed, Snapped
@@ -42,9 +41,9 @@ class StepEngine:
         fatal: the error that ended `run`, if any; the process must be replaced then.
     """
 
-    def __init__(self, emit: Callable[[EngineEvent], None], core: OwnCore | None = None) -> None:
+    def __init__(self, emit: Callable[[EngineEvent], None], core: Core | None = None) -> None:
         self._emit = emit
-        self._core = core or OwnCore(None)
+        self._core = core or Core(None)
         self._has_core = False
         self._incoming: queue.SimpleQueue[ActiveJob | None] = queue.SimpleQueue()
         self._jobs: dict[Runner, list[ActiveJob]] = {}

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,8 +18,7 @@ from difuso.model.errors import ForeignError, ModelError, may_pass, reason_of
 from difuso.model.folders.version import model_of, ref_of
 from difuso.model.formats.folders import read_config, read_version
 
-from ..device.core_lending import neighbour_of, own_core
-from ..device.cores import in_a_thread_that_ends
+from ..device.cores import core_of, neighbour_of, use_all_cores
 from ..settings import WorkerSettings
 from ..stepping.runner import Runner, pick_device
 
@@ -178,7 +176,9 @@ class ModelFollower:
             if ref in runners and ref != held:  # it is that of a folder that was renamed
                 runner = runners[ref]
             else:
-                runner = in_a_thread_that_ends(partial(self._warm, path))
+                # Its OpenMP threads end with it.
+                with ThreadPoolExecutor(1, "loader", initializer=use_all_cores) as pool:
+                    runner = pool.submit(self._warm, path).result()
         except torch.AcceleratorError:
             raise
         except Exception as error:  # an error of one model must not stop the others
@@ -195,7 +195,7 @@ class ModelFollower:
         self.models = replace(self.models, runners=runners, folders={**self.models.folders, name: now})
 
     def _warm(self, folder: Path) -> Runner:
-        core = own_core(self._settings.core_folder)
+        core = core_of(self._settings.core_folder)
         core.take()  # so that the neighbour's calls neither take longer nor disturb what is measured
         try:
             checkpoint = load_checkpoint(folder, networks=self._settings.networks)

@@ -29,7 +29,7 @@ from difuso.jobs.redis.keys import QueueName
 from difuso.jobs.store.result_store import ResultStore
 from difuso.model.allocator import give_back
 
-from ..device.core_lending import own_core
+from ..device.cores import core_of
 from ..engine.active import ActiveJob, EngineEvent, Finished, Previewed, Snapped
 from ..engine.engine import EngineStalled, StepEngine
 from ..engine.fairness import forecast
@@ -87,7 +87,7 @@ class EngineWorker(RqBase):
         self._settings = settings
         # Up to Python 3.12 a SimpleQueue waits for ever if its timeout passes while a signal is handled: at SIGTERM.
         self._inbox: queue.Queue[JobRead | Finished | Stored | Released] = queue.Queue()
-        self._engine = StepEngine(self._hear_engine, own_core(settings.core_folder))
+        self._engine = StepEngine(self._hear_engine, core_of(settings.core_folder))
         self._thread = Thread(target=self._engine.run, name="engine", daemon=True)
         self._writers = Writers(store, client, self._inbox.put, store_wait=settings.store_wait)
         self._reporter = Reporter(client, models, result_ttl=settings.result_ttl)

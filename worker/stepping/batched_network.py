@@ -10,9 +10,8 @@ from torch import Tensor
 from difuso.model.errors import NonFiniteSample
 from difuso.model.transfers import upload
 
-from ..device.call_timer import CallTimer
-from ..device.calls import padded
-from ..device.parallel import ParallelNetwork
+from ..device.calls import CallTimer, padded
+from ..device.cores import ParallelNetwork
 from .batch_sizes import alike_anywhere, timed
 
 log = logging.getLogger(__name__)

@@ -21,11 +21,8 @@ from difuso.model.plans.plan import Column
 from difuso.model.step import advance
 from difuso.model.transfers import upload
 
-from ..device.call_timer import CallTimer
-from ..device.calls import Network, by_position, example_batch
-from ..device.core_lending import Neighbour
-from ..device.parallel import ParallelNetwork
-from ..device.precision import computing, precision_on, prepare
+from ..device.calls import CallTimer, Network, by_position, computing, example_batch, precision_on, prepare
+from ..device.cores import Core, ParallelNetwork
 from ..settings import DeviceMissing
 from .batch_sizes import agreeing_with_largest, every_fourth, most_agreeing, powers_of_two, useful_size
 from .batched_network import BatchedNetwork
@@ -62,7 +59,7 @@ class Runner:
         slots: size of the largest batch that may be used; None for the size, of up to 16 on a CPU and 32 on a GPU,
             beyond which no more images per second were measured.
         exact: whether to use only batch sizes that agree bit for bit.
-        neighbour: the worker on the other core of the machine.
+        neighbour: the core of the other worker on the machine.
         give_way: function that is called before each batch size is warmed up; it may wait for what is more urgent.
 
     Attributes:
@@ -86,7 +83,7 @@ class Runner:
         device: torch.device,
         slots: int | None = None,
         exact: bool = True,
-        neighbour: Neighbour | None = None,
+        neighbour: Core | None = None,
         give_way: Callable[[], None] = lambda: None,
     ) -> None:
         self.checkpoint = checkpoint
@@ -99,7 +96,7 @@ class Runner:
         self._timer = CallTimer(device)
         if device.type == "cpu":
             keep_freed_memory()
-        parallel = partial(ParallelNetwork, neighbour=neighbour or Neighbour(), may_choose=device.type == "cpu")
+        parallel = partial(ParallelNetwork, neighbour=neighbour or Core(None), may_choose=device.type == "cpu")
         batched = partial(BatchedNetwork, device=device, exact=exact, timer=self._timer, give_way=give_way)
         torch.backends.cudnn.deterministic = exact
         largest = slots or (CPU_SLOTS if device.type == "cpu" else GPU_SLOTS)

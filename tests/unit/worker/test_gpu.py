@@ -23,7 +23,7 @@ from difuso.model.checkpoint import load_checkpoint
 from difuso.model.ddrm import make_restoration
 from difuso.model.noise import image_generator
 from difuso.model.operators import Blur, Colorization, Inpainting, Operator, SuperResolution, gaussian_kernel
-from difuso.worker.device.call_timer import CallTimer
+from difuso.worker.device.calls import CallTimer
 from difuso.worker.engine.active import ActiveJob, activate
 from difuso.worker.stepping.runner import Runner
 from difuso.worker.stepping.trajectory import Trajectory
@@ -122,7 +122,7 @@ def test_calls_on_another_accelerator_are_awaited_before_their_time_is_taken(mon
         order.append("call")
         return torch.zeros(1)
 
-    monkeypatch.setattr("difuso.worker.device.call_timer.time.perf_counter", clock)
+    monkeypatch.setattr("difuso.worker.device.calls.time.perf_counter", clock)
     timer = CallTimer(torch.device("mps"))
     timer(call, rows=1, bucket=1)
     assert order == ["clock", "call", "awaited mps", "clock"]

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from difuso.model.checkpoint import Checkpoint
 from difuso.model.networks.configs import UNetConfig
-from difuso.worker.device import parallel
-from difuso.worker.device.core_lending import Neighbour, OwnCore
-from difuso.worker.device.parallel import CROWDED_SECONDS, LARGEST_ON_ONE, ParallelNetwork
+from difuso.worker.device import cores
+from difuso.worker.device.cores import CROWDED_SECONDS, LARGEST_ON_ONE, Core, ParallelNetwork
 from difuso.worker.stepping import batch_sizes
 from difuso.worker.stepping.runner import Runner
 from tests.small_models import NETWORK, checkpoint_of
@@ -30,7 +29,7 @@ class Clock:
         self.now, self.call_seconds = 100.0, 1.0
         self.used: list[int] = []  # the number of cores of each call
         read = SimpleNamespace(perf_counter=lambda: self.now, monotonic=lambda: self.now)
-        for module in (batch_sizes, parallel):
+        for module in (batch_sizes, cores):
             monkeypatch.setattr(module, "time", read)
 
     def network(self, x: Tensor, t: Tensor) -> Tensor:
@@ -45,8 +44,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def neighbour(tmp_path: Path) -> Neighbour:
-    return Neighbour(tmp_path / "other")
+def neighbour(tmp_path: Path) -> Core:
+    return Core(tmp_path / "other")
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +78,7 @@ def test_cores_may_be_chosen_where_bits_do_not_depend_on_them(exact: bool) -> No
 
 @pytest.mark.parametrize("exact", [True, False])
 def test_a_worker_with_neighbours_computes_any_batch_on_all_cores_if_its_bits_stay(
-    exact: bool, neighbour: Neighbour
+    exact: bool, neighbour: Core
 ) -> None:
     torch.set_num_threads(1)
     checkpoint = checkpoint_that_rounds(alone=False, sizes=[3])
@@ -88,7 +87,7 @@ def test_a_worker_with_neighbours_computes_any_batch_on_all_cores_if_its_bits_st
     assert set(runner.buckets) - runner._network._network.choices == ({3} if exact else set())
 
 
-def test_a_lone_image_steps_as_fast_as_all_cores_make_it(clock: Clock, neighbour: Neighbour) -> None:
+def test_a_lone_image_steps_as_fast_as_all_cores_make_it(clock: Clock, neighbour: Core) -> None:
     torch.set_num_threads(1)
     checkpoint = checkpoint_of(UNetConfig(**NETWORK))
 
@@ -130,7 +129,7 @@ def test_a_warm_up_on_busy_cores_compares_the_bits_of_all_cores_with_those_of_on
 
 
 def test_one_core_computes_while_the_others_are_busy(clock: Clock) -> None:
-    call = ParallelNetwork(clock.network, Neighbour(), may_choose=True)
+    call = ParallelNetwork(clock.network, Core(None), may_choose=True)
     call.choices = frozenset({1})
     for clock.call_seconds in (1.0, 1.0, 9.0, 1.0, 1.0, 1.0):  # one pause is nothing
         call(*BATCH)
@@ -148,14 +147,14 @@ def test_one_core_computes_while_the_others_are_busy(clock: Clock) -> None:
 
 
 def test_a_batch_without_a_choice_is_computed_by_all_cores(clock: Clock) -> None:
-    call = ParallelNetwork(clock.network, Neighbour(), may_choose=True)
+    call = ParallelNetwork(clock.network, Core(None), may_choose=True)
     call.choices = frozenset({2})
     for clock.call_seconds in (1.0, *[9.0] * 10):
         call(*BATCH)
     assert clock.used == [2] * 11
 
 
-def test_a_large_batch_is_not_left_to_one_core_by_what_is_no_worker(clock: Clock, neighbour: Neighbour) -> None:
+def test_a_large_batch_is_not_left_to_one_core_by_what_is_no_worker(clock: Clock, neighbour: Core) -> None:
     torch.set_num_threads(1)
     size = LARGEST_ON_ONE + 1
     call = ParallelNetwork(clock.network, neighbour, may_choose=True)
@@ -166,10 +165,10 @@ def test_a_large_batch_is_not_left_to_one_core_by_what_is_no_worker(clock: Clock
 
 
 def test_workers_that_have_a_core_each_use_both_while_they_work_alone(
-    clock: Clock, neighbour: Neighbour, tmp_path: Path
+    clock: Clock, neighbour: Core, tmp_path: Path
 ) -> None:
     torch.set_num_threads(1)
-    other = OwnCore(tmp_path / "other")
+    other = Core(tmp_path / "other")
     call = ParallelNetwork(clock.network, neighbour, may_choose=True)
     call.choices = frozenset({1})
     call(*BATCH)

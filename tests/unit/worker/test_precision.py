@@ -25,7 +25,7 @@ from difuso.model.foreign.config import ForeignConfig
 from difuso.model.networks.configs import UNetConfig
 from difuso.model.networks.unet import UNet
 from difuso.model.png import PNG_KEY
-from difuso.worker.device import precision as formats
+from difuso.worker.device.calls import computing, precision_on
 from difuso.worker.engine.models import Models, make_runner
 from difuso.worker.queue.reporting import Reporter
 from difuso.worker.settings import WorkerSettings
@@ -130,7 +130,7 @@ def test_the_format_is_part_of_the_config(tmp_path: Path) -> None:
 def test_a_network_of_another_package_stays_float32() -> None:
     """Nothing says which of its layers may be bfloat16."""
     config = replace(guided().config, network=ForeignConfig(type="mylab.nets:Denoiser"), precision="bfloat16")
-    assert formats.precision_on(CPU, config) == "float32"
+    assert precision_on(CPU, config) == "float32"
 
 
 def test_a_gpu_rounds_to_tf32_only_where_the_format_is_tf32() -> None:
@@ -140,8 +140,8 @@ def test_a_gpu_rounds_to_tf32_only_where_the_format_is_tf32() -> None:
     try:
         for precision, allowed in (("tf32", True), ("float32", False), ("bfloat16", False)):
             config = guided().in_precision(precision).config  # type: ignore[arg-type]
-            assert formats.precision_on(torch.device("cuda"), config) == precision
-            with formats.computing(torch.device("cuda"), precision):
+            assert precision_on(torch.device("cuda"), config) == precision
+            with computing(torch.device("cuda"), precision):
                 assert [each.allow_tf32 for each in backends] == [allowed] * 2
     finally:
         for each, was in zip(backends, before, strict=True):
