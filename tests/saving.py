@@ -24,7 +24,7 @@ def save_for_ever(out: Path, first: int) -> None:
     for step in range(first, first + 10**6):
         for parameter in network.parameters():
             parameter.fill_(step % 1000)
-        save_state(out / "states", step, {"step": step, "network": network.state_dict()})
+        save_state(out, {"step": step, "network": network.state_dict()})
         save_checkpoint(out / "model", CONFIG, network)
 
 

@@ -1,13 +1,6 @@
 """The errors of training."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from difuso.model.errors import NonFiniteSample
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class RecipeError(ValueError):
@@ -15,12 +8,4 @@ class RecipeError(ValueError):
 
 
 class Diverged(NonFiniteSample):
-    """Many gradients in a row were not finite.
-
-    Attributes:
-        batch: this process's part of the last batch, by name: `x0`, `t`, `noise`, and `labels` if there are any.
-    """
-
-    def __init__(self, message: str, batch: dict[str, Tensor]) -> None:
-        super().__init__(message)
-        self.batch = batch
+    """Many gradients in a row were not finite."""

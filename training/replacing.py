@@ -6,13 +6,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-TEMPORARY = ".tmp"
-
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Yields a new file that replaces `path` once it is complete and on the disk; not if the block raises."""
-    temporary = path.with_name(path.name + TEMPORARY)
+    temporary = path.with_name(path.name + ".tmp")
     with temporary.open("wb") as file:
         yield file
         file.flush()

@@ -11,9 +11,7 @@ import typer
 
 from difuso.jobs.queries import Choices
 from difuso.model.folders.config import Precision
-from difuso.model.folders.files import LOSSES
 
-from ..errors import UserError
 from ..logs import log_lines
 from ..options import ModelsDir, Server, read_settings, takes
 
@@ -183,24 +181,6 @@ def conditions(
 
     sources = _image_sources(out, seed, query.chosen, model, models_dir, server=server)
     _print_paths(evaluate_conditions(out, sources=sources, data=data, images=images))
-
-
-@evaluate.command()
-def losses(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders with a metrics.jsonl.")],
-    key: Annotated[str, typer.Option(help="Name of the logged value.")] = "loss",
-    out: Annotated[Path, typer.Option(help=f"Folder for {LOSSES}, or a PNG file.")] = OUT,
-) -> None:
-    """Draws the loss curves of several training runs in one figure."""
-    from difuso.training.run.loss_curves import plot_runs
-
-    if not out.suffix:  # a folder, as --out of the other commands
-        out /= LOSSES
-    try:
-        plot_runs(runs, out, key=key)
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    typer.echo(out)
 
 
 @evaluate.command()

@@ -23,7 +23,7 @@ Images of {size} pixels{kinds}, from a network with {parameters:,} parameters.
 
 `config.json` holds the whole recipe, `metrics.jsonl` the log.
 
-![Loss over the run, and samples on its way](losses.png)
+![Loss over the run](losses.png)
 """
 
 

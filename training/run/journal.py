@@ -3,10 +3,13 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
@@ -18,11 +21,11 @@ from difuso.model.images import to_uint8
 from difuso.model.png import PNG_KEY
 from difuso.model.shape import Shape
 
-from .loss_curves import METRICS, MOMENTS, plot_run
-
-FIRST = 4  # samples that stand below the curve of losses
+METRICS = "metrics.jsonl"
+WINDOW = 9  # lines of the log over which a smoothed loss is the mean
 GAP, LINE = 2, 12  # pixels between the images of a sheet, and for a line of text
 Captions = Sequence[Sequence[str]]  # lines of text for each image
+Entries = list[dict[str, Any]]  # lines of the log
 Samples = Sequence[Mapping[str, Any]]  # the seed, class and conditions of each image
 
 
@@ -51,9 +54,8 @@ class Journal:
 
         The same without text is sheet.png, which holds how its samples were drawn, for programs, if that is known.
         """
-        for folder, shown in (("sheets", tile_images(images, captions)), (MOMENTS, tile_images(images[:FIRST]))):
-            (self._folder / folder).mkdir(exist_ok=True)
-            shown.save(self._folder / folder / f"{step:08d}.png")
+        (self._folder / "sheets").mkdir(exist_ok=True)
+        tile_images(images, captions).save(self._folder / "sheets" / f"{step:08d}.png")
         text = PngInfo()
         if samples:
             text.add_itxt(PNG_KEY, json.dumps({"samples": samples}))
@@ -71,6 +73,61 @@ class Journal:
     def close(self) -> None:
         self._lines.close()
         self._board.close()
+
+
+def read_metrics(path: Path) -> Entries:
+    """Reads one entry for each step of a metrics.jsonl; of a figure logged twice, around a resume, the later counts."""
+    by_step: dict[int, dict[str, Any]] = {}
+    for line in path.read_text("utf-8").splitlines():
+        with suppress(json.JSONDecodeError):  # a line that a killed process left unfinished
+            entry = json.loads(line)
+            by_step.setdefault(entry["step"], {}).update(entry)
+    return [by_step[step] for step in sorted(by_step)]
+
+
+def plot_run(folder: Path, out: Path) -> None:
+    """Plots the losses in a folder's metrics.jsonl over the steps: of all timesteps, and of parts of them.
+
+    Each is smoothed, over a pale line of the logged values. On an axis of its own stands the KID, or the accuracy of a
+    classifier on held-out images.
+    """
+    entries = read_metrics(folder / METRICS)
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    labels = {"loss": "all t", "loss/t<50": "t < 50"}
+    labels |= {f"loss/q{quarter}": f"quarter {quarter} of t" for quarter in range(1, 5)}
+    for place, (key, label) in enumerate(labels.items()):
+        steps, values = np.array(_points(entries, key), dtype=float).reshape(-1, 2).T
+        axes.plot(steps, values, color=f"C{place}", alpha=0.25, linewidth=0.8)
+        axes.plot(steps, smoothed(values), color=f"C{place}", label=label)
+    classifies = any("accuracy" in entry for entry in entries)
+    axes.set(xlabel="step", ylabel="cross-entropy" if classifies else "mean squared error")
+    if axes.dataLim.y0 > 0:  # a loss of learned weights becomes negative
+        axes.set(yscale="log")
+        low, high = axes.get_ylim()
+        narrow = FixedLocator(MaxNLocator(5).tick_values(low, high))
+        axes.yaxis.set_major_locator(narrow if high < 3 * low else LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_locator(NullLocator())
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    for key, label in (("kid", "KID x 1000"), ("held_out/accuracy", "accuracy on held-out images")):
+        if points := _points(entries, key):
+            right = axes.twinx()
+            right.plot(*zip(*points, strict=True), "ko:", markersize=4, label=label)
+            right.set(ylabel=label, ylim=(0, None))
+            right.legend(fontsize="small", loc="lower right" if classifies else "upper center")
+    figure.savefig(out, dpi=100)
+
+
+def _points(entries: Entries, key: str) -> list[tuple[int, float]]:
+    return [(entry["step"], entry[key]) for entry in entries if key in entry]
+
+
+def smoothed(values: NDArray[Any]) -> NDArray[Any]:
+    """Averages over a window that shrinks towards both ends, so that neither end is bent."""
+    reach = [min(WINDOW // 2, i, len(values) - 1 - i) for i in range(len(values))]
+    return np.array([values[i - r : i + r + 1].mean() for i, r in enumerate(reach)])
 
 
 def tile_images(images: Tensor, captions: Captions = (), *, columns: int | None = None) -> Image.Image:

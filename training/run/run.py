@@ -20,7 +20,7 @@ from difuso.model.folders.files import CARD
 from ..data import dataset
 from ..data.batches import Batches
 from ..data.images import ImageArray
-from ..errors import Diverged, RecipeError
+from ..errors import RecipeError
 from ..recipe import Recipe
 from ..replacing import replace_text
 from ..seeds import Seeds
@@ -31,14 +31,13 @@ from .journal import Journal
 from .outcomes import Distance, GuidedModel, ImageModel, Outcome
 from .processes import Processes, joined
 from .progress import reporting
-from .state import alone_in, load_state, save_state
+from .state import STATE, alone_in, load_state, save_state
 from .trainer import Trainer, check_parts, learning_rate
 from .window import Window
 
 log = logging.getLogger(__name__)
 
-STATES, MODEL, DATA, HELD_OUT, RECIPE = "states", "model", "data", "held_out", "recipe.json"
-
+MODEL, DATA, HELD_OUT, RECIPE = "model", "data", "held_out", "recipe.json"
 
 STOPPING = "stopping after this step, to save it; another Ctrl-C ends at once and loses what came after the last save"
 STOPPED = "stopped at step %d of %d; %s holds the state and the model so far; the same command continues from there"
@@ -49,7 +48,7 @@ def train(
 ) -> int:
     """Runs a recipe in a folder, or resumes where earlier processes stopped; returns the step reached.
 
-    The folder gets recipe.json, data/, metrics.jsonl, losses.png, tensorboard/, sheets/, states/ and README.md, and in
+    The folder gets recipe.json, data/, metrics.jsonl, losses.png, tensorboard/, sheets/, state.pt and README.md, and in
     model/ the servable checkpoint with what is known of it. Only the first of several processes writes. SIGTERM and
     SIGINT save and end the run; the same call resumes it.
 
@@ -59,9 +58,9 @@ def train(
 
     Raises:
         RecipeError: if the images cannot be used, or the folder holds a run of another recipe.
-        Diverged: if the gradients stay NaN or infinite; the last batch is left in the folder.
+        Diverged: if the gradients stay NaN or infinite.
     """
-    if recipe.loss == "distillation" or not (out / STATES).exists():  # another run goes on without its beginning
+    if recipe.loss == "distillation" or not (out / STATE).exists():  # another run goes on without its beginning
         check_initial(recipe)
     keep_freed_memory()
     with joined(torch.device(device)) as (processes, own_device), alone_in(out) if processes.first else nullcontext():
@@ -77,7 +76,7 @@ def _train(
 ) -> int:
     check_parts(recipe, processes)
     out.mkdir(parents=True, exist_ok=True)
-    state = load_state(out / STATES)
+    state = load_state(out)
     if processes.first:
         _prepare(recipe, out, resumed=state is not None)
     processes.wait()
@@ -91,10 +90,6 @@ def _train(
         log.info("resuming at step %d", trainer.step)
     try:
         run.train()
-    except Diverged as error:
-        path = out / f"diverged-{processes.rank}.pt"
-        torch.save(error.batch, path)
-        raise Diverged(f"{error}; the last batch is in {path}", error.batch) from error
     finally:
         run.close()
     return trainer.step
@@ -199,7 +194,7 @@ class Run:
         state = {"trainer": trainer.state(), "seconds": self.seconds}
         if self._outcome is None:
             return
-        save_state(self._out / STATES, trainer.step, state)
+        save_state(self._out, state)
         facts: dict[str, Any] = {
             "steps": trainer.step,
             "images": trainer.step * trainer.recipe.batch_size,

@@ -1,7 +1,6 @@
 """The full state of a run on disk: all that makes a resumed run equal to one that never stopped; and its lock."""
 
 import fcntl
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,54 +9,34 @@ from typing import Any
 import torch
 
 from ..errors import RecipeError
-from ..replacing import TEMPORARY, replacing
+from ..replacing import replacing
 
-log = logging.getLogger(__name__)
-
-LATEST = "latest"
-LOCK = "lock"
-KEEP = 2
+STATE, LOCK = "state.pt", "lock"
 FORMAT = 4  # of the content; a run with another format cannot be resumed
 
 
-def save_state(folder: Path, step: int, state: dict[str, Any]) -> Path:
-    """Writes one state file and then points `latest` at it; a kill at any moment leaves a loadable one.
-
-    The last KEEP are kept. A state is of tensors and plain values.
-    """
+def save_state(folder: Path, state: dict[str, Any]) -> None:
+    """Replaces the state of a run, of tensors and plain values; a kill at any moment leaves the old one or the new."""
     folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob(f"*{TEMPORARY}"):  # left by a process that was killed while it saved
-        left.unlink()
-    path = folder / f"step-{step:08d}.pt"
-    with replacing(path) as file:
+    with replacing(folder / STATE) as file:
         torch.save(state | {"format": FORMAT}, file)
-    with replacing(folder / LATEST) as file:
-        file.write(path.name.encode())
-    for old in sorted(folder.glob("step-*.pt"))[:-KEEP]:
-        old.unlink()
-    return path
 
 
 def load_state(folder: Path) -> dict[str, Any] | None:
-    """Loads the last state that can be read; None if the run has not saved one.
+    """Loads the state of a run; None if it has not saved one.
 
-    Raises RecipeError if there are states and none of them can be read, or another version wrote them.
+    Raises RecipeError if it cannot be read, or another version wrote it.
     """
-    pointer = folder / LATEST
-    latest = [folder / pointer.read_text(encoding="utf-8")] if pointer.is_file() else []
-    others = sorted(folder.glob("step-*.pt"), reverse=True)
-    for path in dict.fromkeys([*latest, *others]):
-        try:
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises many kinds of errors for a damaged file, KeyError among them
-            log.warning("cannot read %s (%s); trying the state before it", path, type(error).__name__)
-        else:
-            if state.pop("format", 1) != FORMAT:
-                raise RecipeError(f"another version of difuso began the run in {folder.parent}: give a new folder")
-            return state
-    if others:
-        raise RecipeError(f"no state in {folder} can be read; remove the folder to start again")
-    return None
+    path = folder / STATE
+    if not path.is_file():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds of errors for a damaged file, KeyError among them
+        raise RecipeError(f"{path} cannot be read ({type(error).__name__}): remove it to start again") from error
+    if state.pop("format", None) != FORMAT:
+        raise RecipeError(f"another version of difuso began the run in {folder}: give a new folder")
+    return state
 
 
 @contextmanager

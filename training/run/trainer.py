@@ -127,7 +127,7 @@ class Trainer:
                 optimizer.step()
             self.ema.update(self.network)
         else:
-            self._skip(batch, mine)
+            self._skip()
         self._forget_gradients()
         self.step += 1
         of_all = Losses(*self.processes.gather(torch.cat([torch.stack(part) for part in losses], dim=1)).cpu())
@@ -192,17 +192,12 @@ class Trainer:
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
 
-    def _skip(self, batch: Batch, mine: Drawn) -> None:
+    def _skip(self) -> None:
         """A gradient of NaN or infinity is not applied; many in a row mean that the run is lost."""
         self.skipped += 1
         self._bad_in_a_row += 1
         if self._bad_in_a_row >= MAX_BAD_STEPS:
-            x0, inputs = network_inputs(self.recipe, batch, mine, slice(None), self.device)
-            named = {"x0": x0, "t": mine.t, "noise": mine.noise, **inputs}
-            raise Diverged(
-                f"{MAX_BAD_STEPS} gradients in a row were not finite: lower the learning rate",
-                {name: tensor.cpu() for name, tensor in named.items()},
-            )
+            raise Diverged(f"{MAX_BAD_STEPS} gradients in a row were not finite: lower the learning rate")
 
     def state(self) -> dict[str, Any]:
         """Everything that `load` needs to continue exactly. All processes must ask for it together."""

@@ -310,23 +310,6 @@ def test_another_config_of_the_same_weights_has_a_folder_of_its_own(classes: Run
     assert len(list(tmp_path.glob("out/classes-*"))) == 2
 
 
-def test_loss_curves_of_several_runs_are_one_figure(tmp_path: Path) -> None:
-    for name, scale in {"one": 1.0, "two": 2.0}.items():
-        (tmp_path / name).mkdir()
-        lines = [json.dumps({"step": step, "loss": scale / step}) for step in range(10, 500, 10)]
-        (tmp_path / name / "metrics.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    out = tmp_path / "out" / "losses.png"
-    assert difuso("evaluate", "losses", tmp_path / "one", tmp_path / "two", "--out", out.parent) == f"{out}\n"
-    with Image.open(out) as plot:
-        colours = set(map(tuple, np.asarray(plot.convert("RGB")).reshape(-1, 3).tolist()))
-    assert any(blue > red + 60 for red, _, blue in colours)  # the first line
-    assert any(red > blue + 100 for red, _, blue in colours)  # the second
-    with pytest.raises(UserError, match=r"holds no metrics\.jsonl"):
-        difuso("evaluate", "losses", tmp_path, "--out", out)
-    with pytest.raises(UserError, match="one did not log accuracy"):
-        difuso("evaluate", "losses", tmp_path / "one", "--key", "accuracy", "--out", out)
-
-
 @pytest.mark.slow
 def test_faces_of_the_reference_are_not_measured_beside_themselves(tmp_path: Path) -> None:
     pytest.importorskip("resvg_py")

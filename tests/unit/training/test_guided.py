@@ -26,7 +26,7 @@ from difuso.training.recipe import Recipe
 from difuso.training.recipe_reading import load_recipe
 from difuso.training.run.dry_run import dry_run
 from difuso.training.run.initial import seeds_of
-from difuso.training.run.loss_curves import read_metrics
+from difuso.training.run.journal import read_metrics
 from difuso.training.run.run import train
 from difuso.worker.stepping.runner import Runner
 from tests.shades import UNET, guided_model, shades, write_recipe

@@ -67,7 +67,7 @@ def test_a_resumed_run_is_bit_equal_to_one_that_never_stopped(tmp_path: Path, sh
     def run(steps: int, folder: str) -> Any:
         asked = recipe(tmp_path / "images.npz", shape, f"max_steps={steps}", f"data.bits={bits}", "data.flip=true")
         assert train(asked, tmp_path / folder) == steps
-        state = load_state(tmp_path / folder / "states")
+        state = load_state(tmp_path / folder)
         assert state is not None
         return state["trainer"]
 

@@ -119,7 +119,7 @@ def test_a_resumed_run_is_bit_equal_to_one_that_never_stopped(tmp_path: Path, ch
     recipe = tiny("max_steps=100", *changes)
     straight = run(recipe, 10)
     half = run(recipe, straight.step // 2)
-    save_state(tmp_path, half.step, half.state())
+    save_state(tmp_path, half.state())
     torch.manual_seed(99)  # what other code does to the global generator must not matter
     resumed = run(recipe, straight.step // 2, tmp_path)
     assert_equal(resumed.state(), straight.state())
@@ -135,7 +135,7 @@ def test_a_resumed_run_is_bit_equal_to_one_that_never_stopped(tmp_path: Path, ch
 def test_a_classifier_s_resumed_run_is_bit_equal_too(tmp_path: Path, changes: tuple[str, ...]) -> None:
     recipe = classifier(tmp_path / "guided", *changes)
     straight, half = run(recipe, 10), run(recipe, 5)
-    save_state(tmp_path, half.step, half.state())
+    save_state(tmp_path, half.state())
     torch.manual_seed(99)
     assert_equal(run(recipe, 5, tmp_path).state(), straight.state())
 
@@ -177,7 +177,7 @@ def test_a_run_measures_the_formats_once_and_a_recipe_can_still_say_another(
     straight = run(tiny("max_steps=100", "precision=auto"), 10)
     half = run(tiny("max_steps=100", "precision=auto"), 5)
     assert len(trials) == 2
-    save_state(tmp_path, half.step, half.state())
+    save_state(tmp_path, half.state())
     assert_equal(run(tiny("max_steps=100", "precision=auto"), 5, tmp_path).state(), straight.state())
     assert_equal(run(tiny("max_steps=100", "precision=bf16"), 10).state(), straight.state())
     assert run(tiny("max_steps=100", "precision=float32"), 1, tmp_path).precision == "float32"
@@ -252,12 +252,10 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted_and_many_end_the_run()
     next(steps)
     assert it.ema.updates == 2
     poison(it)
-    with pytest.raises(Diverged, match="lower the learning rate") as caught:
+    with pytest.raises(Diverged, match="lower the learning rate"):
         for _ in steps:
             pass
     assert it.skipped == 2 * MAX_BAD_STEPS - 1
-    assert caught.value.batch["x0"].shape == (4, 3, 8, 8)
-    assert caught.value.batch["t"].shape == (4,)
 
 
 def test_the_average_follows_its_decay() -> None:
