@@ -195,7 +195,7 @@ def test_every_command_that_draws_serves_or_lists_takes_a_folder_of_models() -> 
     without = {
         name for name, each in commands.items() if all("--models-dir" not in param.opts for param in each.params)
     }
-    assert without == {"evaluate", "init", "inspect", "key", "losses", "train"}
+    assert without == {"evaluate", "init", "inspect", "key", "train"}
 
 
 @pytest.mark.parametrize("command", ["api", "worker"])
