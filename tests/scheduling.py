@@ -20,9 +20,7 @@ GROUPS = {
         f"tests/e2e/test_{name}"
         for name in ("docs_page", "page.py", "page_access", "page_conditions", "page_research", "page_tools")
     ),
-    "the page and its gallery": tuple(
-        f"tests/e2e/test_page_{name}" for name in ("asked", "first", "forms", "gallery", "learn")
-    ),
+    "the page and its gallery": tuple(f"tests/e2e/test_page_{name}" for name in ("first", "forms", "gallery", "learn")),
     "the page and its pictures": ("tests/e2e/test_page_",),
     "small models": tuple(
         f"tests/e2e/test_{name}.py"

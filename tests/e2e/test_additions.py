@@ -152,12 +152,6 @@ def test_a_sampler_is_found_over_http_and_on_the_page(difuso: Difuso, driver: we
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", [["restore"], ["evaluate", "quality"]], ids=" ".join)
-def test_a_setting_is_found_in_the_help_of_every_command(environment: dict[str, str], command: list[str]) -> None:
-    assert "--churn" in run(environment | {"COLUMNS": "200"}, "-m", "difuso", *command, "--help")
-
-
-@pytest.mark.slow
 def test_a_setting_is_found_over_http(difuso: Difuso) -> None:
     """It reaches the sampler, and the picture and the job name it."""
     address = f"{difuso.url}/generate?sampler=ddim&steps=3&seed=1"
@@ -171,26 +165,6 @@ def test_a_setting_is_found_over_http(difuso: Difuso) -> None:
     assert (refused.status_code, "churn" in refused.text) == (422, True)
     parameters = httpx.get(f"{difuso.url}/openapi.json").json()["paths"]["/generate"]["post"]["parameters"]
     assert {each["name"]: each.get("description") for each in parameters}["churn"] == "more noise, of ddim only"
-
-
-@pytest.mark.slow
-def test_a_setting_is_found_on_the_page(difuso: Difuso, driver: webdriver.Chrome, tmp_path: Path) -> None:
-    """In the form, in the facts of a picture, and in what makes it again."""
-    studio = Studio(driver, difuso.url, "desktop")
-    studio.open()
-    studio.click("#form details summary")
-    assert "More noise, of ddim only" in studio.one("#form details").text
-    for name, value in {"n": "1", "sampler": "ddim", "steps": "3", "seed": "1", "churn": "0.5"}.items():
-        studio.fill(name, value)
-    job = studio.done(studio.make())
-    assert job["params"]["churn"] == 0.5
-    picture = tmp_path / "picture.png"
-    picture.write_bytes(httpx.get(difuso.url + job["links"]["images"][0]).content)
-    studio.open()
-    studio.drop(studio.one("#stage"), picture)
-    assert "churn\n0.5" in studio.see("dialog.recipe dl").text
-    again = studio.done(studio.after(lambda: studio.press("Make it again", "dialog.recipe")))
-    assert httpx.get(difuso.url + again["links"]["images"][0]).content == picture.read_bytes()
 
 
 @pytest.mark.slow

@@ -17,7 +17,6 @@ from tests.serving import Difuso
 from tests.studio import Studio, at_both_widths
 from tests.waiting import wait_until
 
-SIZE = 16
 TEAL = [0, 128, 128, 255]
 COLOUR = "return [...arguments[0].querySelector('canvas').getContext('2d').getImageData(8, 8, 1, 1).data]"
 

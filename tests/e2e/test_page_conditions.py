@@ -151,3 +151,46 @@ def test_the_grid_sweeps_a_condition(studio: Studio, layout: str) -> None:
     address = studio.driver.execute_script("return location.hash")
     studio.load(address)
     wait_until(lambda: len(studio.all("#grid td a.picture")) == 2, 10, "its address shows it again")
+
+
+@pytest.mark.slow
+def test_the_code_of_a_picture_has_its_conditions(studio: Studio) -> None:
+    studio.fill("model", "with-glasses")
+    studio.fill("condition:glasses", "eye patch")
+    job_id = studio.made(2, seed="50")
+    studio.view(job_id, 1)
+    studio.click("dialog.viewer summary")
+    code = studio.see("dialog.viewer .terminal pre")
+    studio.press("difuso", "dialog.viewer .terminal")
+    assert "--condition 'glasses:eye patch'" in code.text
+    studio.press("Python", "dialog.viewer .terminal")
+    made: dict[str, Any] = {}
+    exec("\n".join(code.text.splitlines()[:4]), made)  # all but saving the picture
+    with made["client"]:
+        assert list(made["pictures"].pngs) == [httpx.get(f"{studio.url}/jobs/{job_id}/images/1").content]
+
+
+@pytest.mark.slow
+def test_the_code_of_a_picture_names_the_files_of_its_conditions(studio: Studio, layout: str) -> None:
+    fill_in(studio, layout)
+    studio.view(studio.made(1))
+    studio.click("dialog.viewer summary")
+    code = studio.see("dialog.viewer .terminal pre")
+    studio.press("Python", "dialog.viewer .terminal")
+    assert 'conditions={"style": [0.5, -1], "layout": Path("layout.png")}' in code.text
+    assert "fit" not in code.text, "which /generate does not know"
+    assert not studio.all("dialog.viewer .terminal .tabs button:nth-child(3)"), "the command line takes no such file"
+
+
+@pytest.mark.slow
+def test_what_differs_between_pictures_is_left_open(studio: Studio) -> None:
+    """A model that deals its conditions deals each seed the same again, and the form could say one of them only."""
+    query = {"model": "with-glasses", "steps": "3", "n": "2", "condition": ["glasses:none", "glasses:eye patch"]}
+    job_id = httpx.post(f"{studio.url}/generate", params=query, timeout=30).headers["X-Job-Id"]
+    studio.shown(job_id, 2)
+    studio.press("Use these settings", f"#job-{job_id}")
+    assert studio.see("#conditions select").get_property("value") == ""
+    studio.view(job_id, 1)
+    studio.press("Use these settings", "dialog.viewer")
+    value = "return document.querySelector('#conditions select').value"
+    wait_until(lambda: studio.driver.execute_script(value) == "eye patch", 10, "that of one picture is filled in")

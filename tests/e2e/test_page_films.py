@@ -12,7 +12,6 @@ from selenium.webdriver import ActionChains
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
-from difuso.jobs.moments import film_size
 from tests.studio import Studio, at_both_widths
 from tests.waiting import wait_until
 
@@ -21,12 +20,6 @@ pytestmark = pytest.mark.slow
 SIZE, STEPS, MOMENTS = 16, 14, 12
 DRAWN = "const {width, height} = arguments[0];"
 DRAWN += "return [...arguments[0].getContext('2d').getImageData(0, 0, width, height).data]"
-
-
-MOMENT_SIZES = """
-const [sizes, done] = arguments;
-import("/static/film.js").then(({ momentSize }) => done(sizes.map(momentSize)));
-"""
 
 
 def moments_of(studio: Studio, job: dict[str, Any], index: int) -> list[np.ndarray[Any, Any]]:
@@ -85,10 +78,3 @@ def test_an_open_picture_shows_its_film_and_saves_it(studio: Studio, tmp_path: P
     studio.press("Save as GIF", "dialog.viewer")
     with Image.open(studio.downloaded(tmp_path, "*.gif")) as film:
         assert film.n_frames == MOMENTS + 1  # type: ignore[attr-defined]
-
-
-def test_the_page_cuts_films_where_they_were_joined(studio: Studio) -> None:
-    sides = range(8, 1025, 8)
-    sizes = [(width, height) for width in sides for height in sides]
-    found = studio.driver.execute_async_script(MOMENT_SIZES, sizes)
-    assert [tuple(size) for size in found] == [film_size(height, width)[::-1] for width, height in sizes]

@@ -5,13 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-import httpx
 import pytest
-from selenium import webdriver
 from selenium.webdriver.common.by import By
-from selenium.webdriver.common.keys import Keys
 
-from tests.serving import Difuso
 from tests.small_models import CLASSES
 from tests.studio import Studio
 from tests.waiting import wait_until
@@ -63,14 +59,6 @@ def test_guidance_acts_on_an_interval_of_noise_levels(studio: Studio) -> None:
     assert "Guidance up to noise \u03c3\n20" in facts
 
 
-def test_keys_alone_make_a_picture(studio: Studio) -> None:
-    studio.keys("n")
-    assert studio.driver.switch_to.active_element.get_attribute("id") == "kind"
-    studio.fill("steps", "3")
-    job_id = studio.after(lambda: studio.one("#form [name=steps]").send_keys(Keys.CONTROL, Keys.ENTER))
-    studio.shown(job_id, 4)
-
-
 def offered(studio: Studio) -> list[str]:
     options = studio.form.find_elements(By.CSS_SELECTOR, "[name=model] option")
     return [option.get_attribute("value") or "" for option in options if option.get_attribute("hidden") is None]
@@ -102,22 +90,40 @@ def test_generated_pictures_are_enlarged_in_the_same_job(studio: Studio) -> None
     assert not studio.form.find_element(By.NAME, "upscale").is_displayed(), "no model enlarges pictures of this size"
 
 
-def test_settings_of_a_class_and_models_outlast_another_kind(studio: Studio) -> None:
-    job_id = studio.made(1, model="with-classes", label="star")
-    model, label = (studio.form.find_element(By.NAME, name) for name in ("model", "label"))
-    for kind, expected in (("upscale", "tiny-up"), ("restore", "with-classes"), ("upscale", "tiny-up")):
-        studio.choose(kind)
-        assert model.get_property("value") == expected
-    studio.press("Use these settings", f"#job-{job_id}")
-    wait_until(lambda: studio.one("#kind").get_property("value") == "generate", 5, "the form is filled in")
-    assert (model.get_property("value"), label.get_property("value")) == ("with-classes", "star")
+# The server lists its models without those in `gone`, and with another.
+MODELS = """
+const [gone, done] = arguments;
+const original = (window.original ??= window.fetch);
+window.fetch = async (path, options) => {
+  if (path !== "/models") return original(path, options);
+  const { default: name, models } = await (await original(path, options)).json();
+  const other = { ...models.find(each => each.name === "tiny"), name: "newcomer", documents: [] };
+  return Response.json({ default: name, models: [...models.filter(each => !gone.includes(each.name)), other] });
+};
+import("/static/models.js").then(it => it.loadModels()).then(done);
+"""
 
 
-def test_wide_pictures_keep_their_shape(studio: Studio) -> None:
-    assert studio.made(1, model="wide")
-    assert "24\u00d716" in studio.text("#facts")
-    fit = "return getComputedStyle(document.querySelector('#jobs a.picture img')).objectFit"
-    assert studio.driver.execute_script(fit) == "contain"
+def test_models_come_and_go_while_the_page_is_open(studio: Studio) -> None:
+    def offered(menu: str) -> tuple[str, set[str]]:
+        values = "[menu.value, ...[...menu.options].map(option => option.value)]"
+        script = f"const menu = document.querySelector(arguments[0]); return {values}"
+        chosen, *names = studio.driver.execute_script(script, menu)
+        return chosen, set(names)
+
+    studio.fill("model", "with-glasses")
+    studio.fill("condition:glasses", "eye patch")
+    studio.pick(studio.one("#filters [name=model]"), "with-guide")
+    served = offered("#model")[1]
+    studio.driver.execute_async_script(MODELS, ["with-guide"])
+    assert offered("#model") == ("with-glasses", served - {"with-guide"} | {"newcomer"})
+    assert studio.one("#conditions select").get_property("value") == "eye patch", "its values stay"
+    chosen, names = offered("#filters [name=model]")
+    assert chosen == "with-guide", "which has jobs"
+    assert "newcomer" in names
+    studio.driver.execute_async_script(MODELS, ["with-glasses"])
+    assert offered("#model") == ("tiny", served - {"with-glasses"} | {"newcomer"})
+    assert not studio.all("#conditions select")
 
 
 # The server does not list its models at first, and then has no worker for them yet.
@@ -161,19 +167,3 @@ def test_a_lost_server_is_said_and_unsaid(studio: Studio) -> None:
     wait_until(lambda: not studio.one("#lost").is_displayed(), 10, "the page takes it back")
     wait_until(lambda: "worker" in studio.text("#live"), 5, "the strip shows the workers again")
     assert studio.alarm == ""
-
-
-FOLLOW = """
-const [path, done] = arguments;
-const ends = [];
-const source = new EventSource(path);
-source.addEventListener("succeeded", event => ends.push(event.lastEventId));
-source.onerror = () => source.readyState === EventSource.CLOSED && done(ends);
-"""
-
-
-def test_a_plain_event_source_gets_the_end_once(driver: webdriver.Chrome, studio_server: Difuso) -> None:
-    """It connects again after every end of a stream, unless the server says that nothing follows."""
-    driver.get(studio_server.url)
-    job = httpx.post(f"{studio_server.url}/generate?steps=3", headers={"Prefer": "respond-async"}).json()
-    assert driver.execute_async_script(FOLLOW, job["links"]["events"]) == ["succeeded"]

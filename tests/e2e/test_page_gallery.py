@@ -71,38 +71,6 @@ def test_one_picture_and_all_are_saved(studio: Studio, tmp_path: Path) -> None:
     assert studio.downloaded(tmp_path, "*71.png").read_bytes() == httpx.get(studio.url + links[1]).content
 
 
-def test_the_card_of_a_job_without_pictures_stays_away_once_it_is_deleted(studio: Studio) -> None:
-    job_id = httpx.post(f"{studio.url}/generate?n=8&steps=1000", headers={"Prefer": "respond-async"}).json()["id"]
-    httpx.delete(f"{studio.url}/jobs/{job_id}")
-    studio.load()
-    wait_until(lambda: studio.job(job_id)["state"] == "cancelled" and studio.all(f"#job-{job_id}"), 20, "it is listed")
-    studio.press("Delete", f"#job-{job_id}")
-    wait_until(lambda: job_id not in cards(studio), 10, "the card goes")
-    wait_until(lambda: not studio.all("#notices .note"), 20, "the time to undo is over")
-    studio.load()
-    wait_until(lambda: studio.all("#jobs > article, #more .empty"), 10, "the gallery is there")
-    assert job_id not in cards(studio)
-
-
-def test_a_job_that_the_server_has_forgotten_goes(studio: Studio) -> None:
-    forgotten = "0f8fad5b-d9cb-469f-a165-70867728950e"
-    job = {**studio.job(studio.made(1)), "id": forgotten, "state": "queued"}
-    studio.driver.execute_script("import('/static/store.js').then(({ jobs }) => jobs.put(arguments[0]))", job)
-    wait_until(lambda: forgotten in cards(studio), 5, "the job is shown")
-    wait_until(lambda: forgotten not in cards(studio), 10, "the card goes")
-    assert all("404" in each for each in studio.errors())
-
-
-def test_a_key_that_is_held_deletes_nothing(studio: Studio) -> None:
-    job_id = studio.made(1)
-    studio.view(job_id)
-    held = "document.body.dispatchEvent(new KeyboardEvent('keydown', { key: 'x', repeat: true, bubbles: true }))"
-    studio.driver.execute_script(held)
-    assert studio.see("dialog.viewer .delete").text == "Delete"
-    studio.keys("x")
-    wait_until(lambda: "1 picture deleted" in studio.text("#notices"), 5, "a key that is pressed does")
-
-
 def test_an_open_picture_has_an_address_and_back_closes_it(studio: Studio) -> None:
     job_id = studio.made(2, seed="60")
     where = "return location.hash"
@@ -136,43 +104,6 @@ def test_a_card_names_the_class_and_counts_the_steps_of_each_picture(studio: Stu
     studio.press("Cancel", f"#job-{job_id}")
     wait_until(lambda: "Cancelled" in studio.text(f"#job-{job_id}"), 10, "it is cancelled")
     assert studio.all(f"#job-{job_id} .unfinished img"), "what there was of it stays"
-
-
-@at_both_widths
-def test_news_leave_the_button_free(studio: Studio) -> None:
-    said = (
-        "import('/static/notice.js').then(({ notify }) => notify('Something happened. '.repeat(9), { button: 'Show' }))"
-    )
-    studio.unfold()  # longer than a phone's window, so that the button sticks to its foot
-    studio.driver.execute_script(f"scrollTo(0, 0); {said}")
-    wait_until(lambda: "Something" in studio.text("#notices"), 5, "it is said")
-    reached = """
-    const button = document.querySelector('#form button[type=submit]');
-    const { left, top, width, height } = button.getBoundingClientRect();
-    return [.1, .5, .9].every(part => document.elementFromPoint(left + part * width, top + height / 2) === button)
-    """
-    assert studio.driver.execute_script(reached), "a click goes to the button"
-
-
-# Two messages whose time is a hundredth of the usual.
-FAST_NOTES = """
-const [done] = arguments, original = window.setTimeout;
-window.setTimeout = (action, time, ...values) => original(action, time / 100, ...values);
-import("/static/notice.js").then(({ notify }) => {
-  notify("held", { button: "Undo", press: () => notify("undone") });
-  document.querySelector("#notices button").focus();
-  notify("passing", { pass: done });
-  window.setTimeout = original;
-});
-"""
-
-
-def test_news_wait_while_their_button_has_the_focus_and_a_key_presses_it(studio: Studio) -> None:
-    studio.driver.execute_async_script(FAST_NOTES)
-    assert studio.texts("#notices span") == ["held"]
-    studio.keys("z")
-    assert "held" not in studio.text("#notices")
-    assert "undone" in studio.text("#notices")
 
 
 @at_both_widths

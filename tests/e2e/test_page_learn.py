@@ -156,14 +156,3 @@ def test_a_picture_of_the_gallery_is_looked_at_and_the_lesson_is_spanish(studio:
     studio.click("nav a[href='#gallery']")
     studio.driver.execute_script("location.hash = arguments[0]", link)
     wait_until(lambda: pixels(studio, "x0").shape == drawn.shape, 10, "the picture is asked for again")
-
-
-def test_a_model_without_pictures_draws_one(studio: Studio) -> None:
-    for job in httpx.get(f"{studio.url}/jobs", params={"model": "wide"}).json()["jobs"]:
-        httpx.delete(f"{studio.url}/jobs/{job['id']}/images")
-    studio.load()
-    studio.fill("model", "wide")
-    studio.click("nav a[href='#learn']")
-    studio.press("Draw 1", "#learn")
-    studio.see("#learn .backward")
-    assert pixels(studio, "x0").shape == (16, 24, 3)

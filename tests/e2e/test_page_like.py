@@ -60,16 +60,6 @@ def test_one_press_draws_eight_neighbours_and_any_of_them_is_the_next_centre(stu
     wait_until(lambda: len(studio.all(one)) == 1, 5, "a ring is one card")
 
 
-def test_what_has_no_seed_of_its_own_is_redrawn(studio: Studio) -> None:
-    job = studio.job(studio.made(1, seed="72"))
-    picture = httpx.get(studio.url + job["links"]["images"][0]).content
-    sent = httpx.post(f"{studio.url}/restore?task=colorize&steps=3", files={"image": picture}, timeout=30)
-    address = f"{sent.headers['X-Job-Id']}/0"
-    studio.load(f"#like={address}")
-    wait_until(lambda: len(studio.all("#like .ring a.picture")) == 9, 30, "eight neighbours are drawn")
-    assert sorted(each["params"]["n"] for each in ring_of(studio, address)) == [2, 3, 3]
-
-
 def test_a_link_opens_its_picture_and_fills_the_form_once_it_is_gone(studio: Studio) -> None:
     job_id = studio.made(2, model="with-classes", label="star", seed="80")
     studio.view(job_id, 1)
@@ -91,28 +81,7 @@ def test_a_link_opens_its_picture_and_fills_the_form_once_it_is_gone(studio: Stu
     assert studio.driver.execute_script("return location.hash") == "#gallery"
 
 
-def test_a_link_fills_in_what_it_names_and_nothing_stays_of_the_link_before(studio: Studio) -> None:
-    """Classes by name, as the API takes them; a model that is no longer served changes nothing."""
-
-    def filled_by(link: str) -> list[str]:
-        studio.driver.execute_script("location.hash = arguments[0]", link)
-        wait_until(lambda: studio.driver.execute_script("return location.hash") == "#gallery", 10, "it is filled in")
-        names = "['model', 'label', 'clip', 'steps'].map(name => document.querySelector(`#form [name=${name}]`).value)"
-        values: list[str] = studio.driver.execute_script(f"return {names}")
-        return values
-
-    first = "#make?kind=generate&model=with-classes&label=star&clip=none&steps=4"
-    assert filled_by(first) == ["with-classes", "star", "none", "4"]
-    assert filled_by("#make?kind=generate&model=gone&label=all&steps=3") == ["with-classes", "all", "", "3"]
-    assert studio.job(studio.make())["params"]["steps"] == 3
-
-
 UNKNOWN = "0f8fad5b-d9cb-469f-a165-70867728950e"
-FAILING = """
-const original = window.fetch;
-window.fetch = async (path, ...rest) =>
-  path.includes(arguments[0]) ? Response.json({ title: "Out of order" }, { status: 500 }) : original(path, ...rest);
-"""
 
 
 def follow(studio: Studio, link: str) -> None:
@@ -135,14 +104,3 @@ def test_links_to_what_is_gone_say_so_and_back_does_not_return_to_them(studio: S
         studio.driver.back()
         assert studio.driver.execute_script("return location.hash") == "#gallery"
     assert all("404" in each for each in studio.errors())
-
-
-def test_links_to_what_cannot_be_read_now_say_why_and_stay(studio: Studio) -> None:
-    studio.driver.execute_script(FAILING, UNKNOWN)
-    model = studio.one("#model").get_property("value")
-    picture = f"picture={UNKNOWN}/0?kind=generate&model=wide"
-    for link in (picture, f"like={UNKNOWN}/0", f"compare={UNKNOWN}/0,{UNKNOWN}/1"):
-        follow(studio, f"#{link}")
-        wait_until(partial(says, studio, "Out of order."), 5, "the reason is shown")
-        assert studio.driver.execute_script("return location.hash") == f"#{link}"
-    assert studio.one("#model").get_property("value") == model

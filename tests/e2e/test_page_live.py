@@ -54,25 +54,3 @@ def test_the_strip_shows_workers_speed_and_waiting_jobs(studio: Studio) -> None:
     assert studio.driver.execute_script("return document.documentElement.scrollWidth - innerWidth") <= 0
     studio.driver.execute_script("window.ended = true")
     wait_until(lambda: figures(studio)[2] == 0, 20, "nothing waits any more")
-
-
-# What answers in the place of the server, as text and options of a Response, until `window.answer` is undefined.
-ANSWERS = """
-const original = window.fetch;
-window.fetch = async (...asked) => (window.answer ? new Response(...window.answer) : original(...asked));
-"""
-
-
-def test_a_proxy_before_a_dead_server_is_no_answer(studio: Studio) -> None:
-    """What else it answers without saying why shows its status."""
-    studio.driver.execute_script(ANSWERS)
-
-    def ends_with(answer: str, status: int, words: str) -> bool:
-        studio.driver.execute_script("window.answer = [arguments[0], { status: arguments[1] }]", answer, status)
-        studio.click("#form button[type=submit]")
-        wait_until(lambda: words in studio.alarm, 5, f"the form says {words!r}")
-        return studio.one("#lost").is_displayed()
-
-    assert ends_with("<h1>Bad Gateway</h1>", 502, "The server does not answer.")
-    assert not ends_with("<h1>Not Found</h1>", 404, "HTTP 404.")
-    assert not ends_with("{}", 500, "HTTP 500.")

@@ -70,18 +70,6 @@ def test_pictures_are_as_large_as_wanted_and_fill_their_row(studio: Studio) -> N
     assert studio.driver.execute_script(WIDTH, picture) == 5 * SIZE, "it stays so"
 
 
-def test_a_large_job_is_folded(studio: Studio) -> None:
-    job_id = studio.made(12, seed="320")
-    assert len(studio.all(f"#job-{job_id} figure")) == 12
-    for name, value in {"n": "20", "steps": "2"}.items():
-        studio.fill(name, value)
-    large = studio.make()
-    studio.done(large)
-    studio.shown(large, 12)
-    studio.press("Show all 20", f"#job-{large}")
-    studio.shown(large, 20)
-
-
 def test_words_find_jobs_by_tag_class_and_seed(studio: Studio) -> None:
     post = f"{studio.url}/generate?model=with-classes&steps=2&label=star&seed=987654"
     tagged = str(httpx.post(f"{post}&tag=a-word-of-mine", timeout=30).headers["X-Job-Id"])
@@ -108,25 +96,6 @@ def test_words_find_jobs_by_tag_class_and_seed(studio: Studio) -> None:
 # The gallery reads job by job.
 ONE_BY_ONE = "const original = window.fetch;"
 ONE_BY_ONE += "window.fetch = (path, options) => original(path.replace('limit=12', 'limit=1'), options)"
-
-
-def test_arrows_lead_across_jobs(studio: Studio) -> None:
-    older, newer = studio.made(2, seed="330"), studio.made(2, seed="340")
-    studio.view(newer, 1)
-    studio.keys(Keys.ARROW_RIGHT)
-    wait_until(lambda: "eed 330" in studio.text("dialog.viewer h2"), 5, "the next job begins")
-    assert studio.driver.execute_script("return location.hash") == f"#picture={older}/0"
-    studio.keys(Keys.ARROW_LEFT)
-    wait_until(lambda: "eed 341" in studio.text("dialog.viewer h2"), 5, "the job before it ends")
-    added = studio.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": ONE_BY_ONE})
-    try:
-        studio.load("#grid")  # over which the gallery does not read on by itself
-    finally:
-        studio.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
-    studio.driver.execute_script(f"location.hash = '#picture={newer}/1'")
-    wait_until(lambda: studio.can_press("→", "dialog.viewer"), 5, "the next job is read")
-    studio.press("→", "dialog.viewer")
-    wait_until(lambda: "eed 330" in studio.text("dialog.viewer h2"), 5, "it is shown")
 
 
 def pixels(studio: Studio, job_id: str, index: int) -> np.ndarray[Any, Any]:

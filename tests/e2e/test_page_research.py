@@ -60,17 +60,6 @@ def test_a_grid_has_one_seed_and_is_exported_and_kept(studio: Studio, tmp_path: 
     wait_until(lambda: len(studio.all("#grid td img")) == 6, 15, "the grid is there after a reload")
 
 
-def test_another_language_keeps_what_was_typed_into_the_grid(studio: Studio) -> None:
-    studio.click("nav a[href='#grid']")
-    field = studio.see("#grid .triple label:nth-child(2) input")
-    field.clear()
-    field.send_keys("3, 7")
-    studio.pick(studio.one("#language"), "es")
-    wait_until(lambda: studio.button("Dibujar 8 imágenes", "#grid"), 5, "the grid is Spanish")
-    assert "Columnas" in studio.text("#grid .triple")
-    assert field.get_property("value") == "3, 7"
-
-
 def test_cells_that_a_sampler_cannot_do_say_so(studio: Studio) -> None:
     draw_grid(studio, {"ddim", "unipc"}, "0, 1", axis="eta")
     (row,) = [each for each in studio.all("#grid tbody tr") if each.text.startswith("unipc")]
@@ -118,17 +107,6 @@ def test_a_cell_is_empty_once_its_job_is_deleted(studio: Studio) -> None:
     assert len(studio.all("#grid td img")) == 1
     studio.press("Undo", "#notices")
     wait_until(lambda: len(studio.all("#grid td img")) == 2, 5, "its cell is filled again")
-
-
-def test_the_button_of_a_grid_keeps_the_focus_while_its_pictures_come(studio: Studio) -> None:
-    link = "#jobs a[href='#grid=grid:steps:2f']"
-    post(studio, "grid:steps:2f")
-    studio.load()
-    studio.driver.execute_script("arguments[0].focus()", studio.see(link))
-    post(studio, "grid:steps:2f", sampler="unipc")
-    studio.driver.execute_script("import('/static/follow.js').then(({ lookNow }) => lookNow())")
-    wait_until(lambda: any("2 / 2" in each for each in studio.texts("#jobs article")), 5, "both are shown")
-    assert studio.driver.switch_to.active_element.text == "Open the grid"
 
 
 def test_the_price_is_shown_before_anything_is_made(studio: Studio) -> None:
@@ -212,47 +190,3 @@ def test_a_point_of_the_quality_is_used_as_settings(studio: Studio) -> None:
         for name in ("sampler", "steps", "spacing", "eta")
     }
     assert values == {"sampler": "ddim", "steps": "3", "spacing": "trailing", "eta": "0.5"}
-
-
-WIDE_CARD = """
-| | distance of the first sampler | distance of the second sampler | images |
-|---|---|---|---|
-| recommended settings | 26.012345678 | 24.612345678 | 1,056,000,000 |
-"""
-BROKEN = """
-const words = [...document.querySelectorAll(".model-card td, .model-card th, .model-card dd")].flatMap(cell => {
-  const text = cell.firstChild;
-  return [...(text?.textContent ?? "").matchAll(/[^\\s-]+/g)].map(found => {
-    const range = new Range();
-    range.setStart(text, found.index);
-    range.setEnd(text, found.index + found[0].length);
-    return [found[0], range.getClientRects().length];
-  });
-});
-return words.length > 10 ? words.filter(([, lines]) => lines > 1) : ["too few words"];
-"""
-
-
-@at_both_widths
-def test_the_card_of_a_model_breaks_neither_numbers_nor_words(studio: Studio) -> None:
-    studio.driver.execute_script("window.fetch = async () => new Response(arguments[0])", WIDE_CARD)
-    studio.click("#about")
-    wait_until(lambda: studio.all(".model-card td"), 10, "the table is there")
-    assert studio.driver.execute_script(BROKEN) == []
-
-
-@pytest.mark.parametrize("card", ["", "---\r\nlicense: cc0-1.0\r\n---"])
-def test_a_description_that_says_nothing_is_none(studio: Studio, card: str) -> None:
-    studio.driver.execute_script("window.fetch = async () => new Response(arguments[0])", card)
-    studio.click("#about")
-    wait_until(lambda: studio.text(".model-card .description"), 10, "something is said")
-    assert studio.text(".model-card .description") == "This model comes without a description."
-
-
-def test_a_model_without_a_description_says_so(studio: Studio) -> None:
-    studio.fill("model", "with-guide")
-    studio.click("#about")
-    wait_until(lambda: "without a description" in studio.text("dialog.model-card"), 10, "it is said")
-    asked = "return performance.getEntriesByType('resource').filter(each => each.name.includes('/with-guide/')).length"
-    assert studio.driver.execute_script(asked) == 0, "what is not there is not asked for"
-    assert not studio.all("dialog.model-card section:not([hidden])"), "nor has it samples or figures"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from functools import partial
 from pathlib import Path
 
@@ -95,25 +94,6 @@ def test_files_are_dropped_and_pasted_into_fields(studio: Studio, picture: Path)
     ActionChains(studio.driver).key_down(Keys.CONTROL).send_keys("v").key_up(Keys.CONTROL).perform()
     wait_until(lambda: file_of(studio, "image_a"), 5, "the empty field has what was pasted")
     assert (pixels(file_of(studio, "image_a")) == pixels(picture.read_bytes())).all()
-
-
-# The driver's mouse cannot end a drag that the browser's system has taken over, so the events come from here.
-DRAG = """
-const [from, to] = arguments, dataTransfer = new DataTransfer();
-from.dispatchEvent(new DragEvent("dragstart", { bubbles: true, dataTransfer }));
-for (const name of ["dragenter", "dragover", "drop"]) {
-  to.dispatchEvent(new DragEvent(name, { bubbles: true, cancelable: true, dataTransfer }));
-}
-"""
-
-
-def test_a_picture_of_the_gallery_is_dragged_into_a_field(studio: Studio) -> None:
-    job_id = studio.made(1)
-    studio.choose("denoise")
-    zone = next(each for each in studio.all(".drop") if each.is_displayed())
-    studio.driver.execute_script(DRAG, studio.one(f"#job-{job_id} a.picture img"), zone)
-    sent = httpx.get(studio.url + studio.job(job_id)["links"]["images"][0]).content
-    wait_until(lambda: file_of(studio, "image") == sent, 5, "the field has the picture")
 
 
 def test_a_dropped_picture_of_ours_shows_its_recipe_and_is_made_again(studio: Studio, tmp_path: Path) -> None:
@@ -337,43 +317,3 @@ def test_the_denoising_is_looked_through(studio: Studio) -> None:
         assert np.abs(drawn(canvas) - expected).max() <= 1, name
     studio.press("Play", "dialog.viewer")
     wait_until(lambda: "5 of 5" in studio.text(".denoising output"), 10, "it plays to the end")
-
-
-def test_the_buttons_of_an_open_picture_keep_the_focus(studio: Studio) -> None:
-    studio.view(studio.made(3, seed="50"))
-    active = (
-        "const [each] = [document.activeElement]; return each.textContent.length > 20 ? each.tagName : each.innerText"
-    )
-
-    def pressed(words: str, number: int) -> str:
-        studio.press(words, "dialog.viewer")
-        wait_until(lambda: f"{number} / 3" in studio.text("dialog.viewer .steps"), 5, "the picture is shown")
-        return str(studio.driver.execute_script(active))
-
-    assert pressed("→", 2) == "→"
-    assert pressed("Picture", 2) == "Picture"
-    assert pressed("←", 1) == "DIALOG", "there is none before the newest"
-    assert pressed("→", 2) == "→"
-
-
-def test_a_picture_is_made_again_with_its_denoising(studio: Studio) -> None:
-    job_id = studio.made(2, seed="21")
-    studio.view(job_id, 1)
-    studio.press("Denoising", "dialog.viewer")
-    again = studio.done(studio.after(lambda: studio.press("Make it again and keep the denoising", "dialog.viewer")))
-    assert again["trace"] == [1, 2, 3]
-    first, second = (
-        httpx.get(studio.url + link).content
-        for link in (studio.job(job_id)["links"]["images"][1], again["links"]["images"][0])
-    )
-    assert first == second
-
-
-def test_sheets_are_no_recipes_of_one_picture(studio: Studio, tmp_path: Path) -> None:
-    answer = httpx.post(f"{studio.url}/generate?n=2&steps=2", timeout=30)
-    with Image.open(io.BytesIO(answer.content)) as sheet:
-        assert len(json.loads(sheet.info["difuso"])["images"]) == 2
-    path = tmp_path / "sheet.png"
-    path.write_bytes(answer.content)
-    studio.drop(studio.one("#stage"), path)
-    assert "several pictures" in studio.see("dialog.recipe").text
