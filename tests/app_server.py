@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ from difuso.jobs.redis.status import STATES
 from difuso.jobs.redis.workers import ModelReport, WorkerReport, publish_report
 from difuso.jobs.store.result_store import ResultStore
 from difuso.jobs.understanding import understood_here
+from tests.forking import Command
+from tests.serving import free_port
 from tests.waiting import wait_until
 
 NAMES = ("alice", "bob", "oscar")
@@ -75,6 +78,32 @@ def serving(app: FastAPI) -> Iterator[httpx.Client]:
     finally:
         server.should_exit = True
         thread.join()
+
+
+@contextmanager
+def api_process(redis_url: str, models_dir: Path, folder: Path) -> Iterator[tuple[Command, httpx.Client]]:
+    """Yields the application as a process of its own, with its store in the folder, and a client of it."""
+    port = free_port()
+    environment = os.environ | {
+        "REDIS_URL": redis_url,
+        "DIFUSO_PORT": str(port),
+        "DIFUSO_MODELS_DIR": str(models_dir),
+        "DIFUSO_STORE_URL": str(folder / "store"),
+    }
+    process = Command(["api"], environment=environment, folder=folder)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+
+            def serves() -> bool:
+                with suppress(httpx.TransportError):
+                    return client.get("/models").status_code == 200
+                return False
+
+            wait_until(serves, 60, "the API serves")
+            yield process, client
+    finally:
+        process.kill()
+        process.wait()
 
 
 class FrontEnd:

@@ -22,11 +22,9 @@ from typer.main import get_command
 from difuso.errors import UserError
 from difuso.supervisor.child_processes import ChildProcesses
 from difuso.supervisor.redis_server import RedisServer
-from tests import waiting
 from tests.left_out import report_left_out
 from tests.scheduling import Scheduling
 from tests.serving import ENVIRONMENT
-from tests.waiting import WaitUntil
 
 # Tests run in as many processes as there are cores, and torch's threads stall when they have to share one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -65,12 +63,6 @@ def pytest_collection() -> Generator[None, object, object]:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     report_left_out(terminalreporter)
-
-
-@pytest.fixture(scope="session")
-def wait_until() -> WaitUntil:
-    """See `tests.waiting`."""
-    return waiting.wait_until
 
 
 @pytest.fixture(scope="session")

@@ -1,18 +1,11 @@
-"""Waiting for conditions; tests get it as the fixture `wait_until`."""
+"""Waiting for conditions."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 import pytest
-
-
-class WaitUntil(Protocol):
-    """The type of the fixture."""
-
-    def __call__(self, predicate: Callable[[], object], timeout: float, description: str) -> None: ...
 
 
 def wait_until(predicate: Callable[[], object], timeout: float, description: str) -> None:

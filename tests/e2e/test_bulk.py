@@ -19,7 +19,7 @@ from tests.colours import Colours
 from tests.forking import Command
 from tests.serving import ENVIRONMENT, Difuso
 from tests.small_models import CLASSES
-from tests.waiting import WaitUntil
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -88,7 +88,7 @@ def whole(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.mark.slow
 def test_a_command_that_is_killed_goes_on_and_makes_no_image_twice(
-    difuso: Difuso, tmp_path: Path, wait_until: WaitUntil, whole: bytes
+    difuso: Difuso, tmp_path: Path, whole: bytes
 ) -> None:
     out = tmp_path / "samples.npz"
     request = (*LONG, "--out", out, "--server", difuso.url, "--tag", "killed")

@@ -26,7 +26,7 @@ from difuso.client import (
 )
 from difuso.client.options import Generate
 from tests.serving import Difuso
-from tests.waiting import WaitUntil
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(180)  # jobs of some seconds, with whatever else the machine does
 
@@ -142,7 +142,7 @@ def kill_api(difuso: Difuso) -> None:
 LONG: Generate = {"n": 4, "steps": 60, "seed": 5}
 
 
-def test_a_wait_and_events_survive_the_death_of_the_api(difuso: Difuso, client: Client, wait_until: WaitUntil) -> None:
+def test_a_wait_and_events_survive_the_death_of_the_api(difuso: Difuso, client: Client) -> None:
     expected = client.generate(**LONG).pngs
     job = client.submit("generate", **LONG)
     events = job.events()
@@ -195,9 +195,7 @@ def test_a_task_that_is_cancelled_cancels_its_job(difuso: Difuso, client: Client
 
 
 @pytest.mark.slow
-def test_ctrl_c_at_a_command_cancels_its_job(
-    difuso: Difuso, client: Client, tmp_path: Path, wait_until: WaitUntil
-) -> None:
+def test_ctrl_c_at_a_command_cancels_its_job(difuso: Difuso, client: Client, tmp_path: Path) -> None:
     arguments = ["sample", "--server", difuso.url, "-n", "16", "--steps", "1000", "--tag", "ctrl-c"]
     command = [sys.executable, "-P", "-m", "difuso", *arguments]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)

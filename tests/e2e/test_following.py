@@ -16,7 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from tests.app_server import ALICE, keys_file
 from tests.serving import running
-from tests.waiting import WaitUntil
+from tests.waiting import wait_until
 
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -52,7 +52,7 @@ def collector() -> Iterator[tuple[str, dict[str, Any]]]:
 @pytest.mark.slow
 @pytest.mark.usefixtures("redis_server")
 def test_a_request_is_found_in_the_logs_of_all_processes_and_is_one_trace(
-    tmp_path: Path, environment: dict[str, str], wait_until: WaitUntil
+    tmp_path: Path, environment: dict[str, str]
 ) -> None:
     environment |= {"DIFUSO_LOG_FORMAT": "json", "DIFUSO_API_KEYS_FILE": str(keys_file(tmp_path))}
     traced = {"traceparent": f"00-{TRACE}-{CALLER}-01"}

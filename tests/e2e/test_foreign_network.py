@@ -14,7 +14,7 @@ from difuso.model.conditions import Number, Vector
 from tests.forking import Command
 from tests.serving import ENVIRONMENT, Difuso, running
 from tests.strangers import CANARY, CLASSES, PACKAGE, change, on_the_path, save_model, write_package
-from tests.waiting import WaitUntil
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.slow]
 
@@ -61,7 +61,7 @@ def draw(difuso: Difuso, **query: Any) -> bytes:
     return httpx.post(f"{difuso.url}/generate", params=params, timeout=60).raise_for_status().content
 
 
-def test_what_is_not_allowed_is_refused_and_never_imported(served: Difuso, lab: Path, wait_until: WaitUntil) -> None:
+def test_what_is_not_allowed_is_refused_and_never_imported(served: Difuso, lab: Path) -> None:
     """The front end imports nothing at all."""
 
     def theirs() -> dict[str, Any]:

@@ -15,7 +15,7 @@ import pytest
 
 from difuso.supervisor.machine import find_cores
 from tests.serving import Difuso, executed, free_port, running
-from tests.waiting import WaitUntil
+from tests.waiting import wait_until
 
 SEEDS = (100, 200)
 
@@ -28,7 +28,7 @@ def post(difuso: Difuso, seed: int) -> str:
     return answer.headers["location"]
 
 
-def images(difuso: Difuso, jobs: Sequence[str], wait_until: WaitUntil) -> list[bytes]:
+def images(difuso: Difuso, jobs: Sequence[str]) -> list[bytes]:
     """The PNGs of jobs, when they have ended."""
 
     def states() -> set[str]:
@@ -79,9 +79,7 @@ def test_two_workers_whose_threads_are_set_share_no_core(tmp_path: Path, environ
 @pytest.mark.timeout(240)
 @pytest.mark.usefixtures("redis_server")
 @two_cores_needed
-def test_two_workers_share_the_work_the_losses_and_the_bytes(
-    tmp_path: Path, environment: dict[str, str], wait_until: WaitUntil
-) -> None:
+def test_two_workers_share_the_work_the_losses_and_the_bytes(tmp_path: Path, environment: dict[str, str]) -> None:
     first = free_port(2)
     ports = (first, first + 1)
     environment |= {
@@ -105,7 +103,7 @@ def test_two_workers_share_the_work_the_losses_and_the_bytes(
         os.kill(pids[0], signal.SIGKILL)
         wait_until(lambda: difuso.pid("worker 1") != pids[0], timeout=20, description="worker 1 is started again")
         os.kill(difuso.pid("worker 1"), signal.SIGSTOP)  # while it imports, so that the other must take over its job
-        found = [images(difuso, lost, wait_until)]
+        found = [images(difuso, lost)]
         os.kill(difuso.pid("worker 1"), signal.SIGCONT)
         wait_until(lambda: busy(0, 0), timeout=40, description="worker 1 waits for jobs again")
         assert difuso.pid("worker 2") == pids[1]
@@ -119,8 +117,8 @@ def test_two_workers_share_the_work_the_losses_and_the_bytes(
 
     with running(tmp_path, {**environment, "DIFUSO_WORKERS": "1"}) as difuso:
         found += [
-            images(difuso, handed_over, wait_until),
-            images(difuso, [post(difuso, seed) for seed in SEEDS], wait_until),
+            images(difuso, handed_over),
+            images(difuso, [post(difuso, seed) for seed in SEEDS]),
         ]
     assert found[0] == found[1] == found[2]
     assert found[0][0] != found[0][1]

@@ -21,7 +21,7 @@ from tests.serving import Difuso
 pytestmark = pytest.mark.timeout(180)
 
 NAMES = ("wide", "four", "grey")
-WIDE, FOUR, GREY, FLOW = (f"model={name}&steps=3&seed=7" for name in (*NAMES, "flow"))
+WIDE, FOUR, GREY = (f"model={name}&steps=3&seed=7" for name in NAMES)
 NPZ, APNG = ({"Accept": form} for form in ("application/x-npz", "image/apng"))
 RNG = np.random.default_rng(0)
 A = saved(Image.fromarray(RNG.integers(0, 256, (16, 24, 3), dtype=np.uint8)), "PNG")

@@ -40,7 +40,6 @@ def npy(pixels: np.ndarray[Any, Any]) -> bytes:
 
 
 A, B = (png(RNG.integers(0, 256, (16, 16, 3), np.uint8)) for _ in "ab")
-WIDE = png(RNG.integers(0, 256, (16, 24, 3), np.uint8))
 DEEP = png(RNG.integers(0, 65536, (8, 12), np.uint16))
 FOUR = npy(RNG.integers(0, 256, (8, 12, 4), np.uint8))
 MASK = png(np.kron(np.array([[0, 255], [0, 0]], np.uint8), np.ones((8, 8), np.uint8)))
@@ -91,7 +90,6 @@ ROWS = {
     "generate, trace": Row("generate", {"n": 3, "trace": [1, 3, "last"], **TINY}, count=3),
     "generate, four channels": Row("generate", {"model": "four", "n": 2, "trace": ["last"], **FEW}, count=2),
     "generate, 16 bits": Row("generate", {"model": "grey", "bits": 16, **FEW}),
-    "generate, transformer": Row("generate", {"model": "flow", "n": 2, **FEW}, count=2),
     "interpolate": Row(
         "interpolate", {"lambda": [0.25, 0.75], "noise": "rescaled", **TINY}, {"image_a": A, "image_b": B}, count=2
     ),
@@ -100,20 +98,12 @@ ROWS = {
         {"model": "shapes", "lambda": [0, 0.5, 1], "seed": [3, 9], "label": LISTS["label"], "steps": 4},
         count=3,
     ),
-    "interpolate, trace": Row(
-        "interpolate",
-        {"lambda": [0.25, 0.75], "mode": "ddim", "trace": ["last"], **TINY},
-        {"image_a": A, "image_b": B},
-        count=2,
-    ),
     "denoise": Row("denoise", {"sigma": 20.5, "n": 2, "sampler": "ddpm", **TINY}, {"image": A}, count=2),
     "denoise, average": Row(
         "denoise", {"sigma": 40, "n": 2, "average": True, "trace": [1, "last"], **TINY}, {"image": A}, count=1
     ),
-    "denoise, lists": Row("denoise", {**LISTS, "strength": 0.5, "steps": 4}, {"image": A}, count=3),
     "restore": Row("restore", {"task": "inpaint", **TINY}, {"image": A, "mask": MASK}),
     "restore, trace": Row("restore", {"task": "superres", "trace": ["last"], **TINY}, {"image": A}),
-    "restore, wide": Row("restore", {"task": "colorize", "model": "wide", **FEW}, {"image": WIDE}),
     "restore, four channels": Row("restore", {"task": "deblur", "model": "four", **FEW}, {"image": FOUR}),
     "restore, 16 bits": Row("restore", {"task": "superres", "model": "grey", "bits": 16, **FEW}, {"image": DEEP}),
     "upscale": Row("upscale", {"model": "tiny-up", **FEW}, {"image": A}),

@@ -1,30 +1,20 @@
 """Conditions over HTTP, as a query with parts and as JSON: the jobs that they make, and how wrong ones are refused."""
 
 import base64
-import json
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 import httpx
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given
-from hypothesis import settings as examples
-from hypothesis import strategies as st
 from PIL import Image
 
-from difuso.app.requests import watching
 from difuso.app.settings import ApiSettings
-from difuso.client import Client
 from difuso.model.checkpoint import save_checkpoint
 from difuso.model.conditions import Choice
 from difuso.model.networks.configs import UNetConfig
-from tests.app_server import FakeWorker
 from tests.pictures import saved
-from tests.small_models import CONDITIONS, NETWORK, checkpoint_of, conditional_checkpoint
-from tests.waiting import WaitUntil
+from tests.small_models import NETWORK, checkpoint_of, conditional_checkpoint
 
 ASYNC = {"Prefer": "respond-async"}
 LAYOUT = saved(Image.fromarray((np.arange(64).reshape(8, 8) % 2).astype(np.uint8)), "PNG")
@@ -104,32 +94,6 @@ def test_a_job_holds_its_conditions(api: httpx.Client) -> None:
         "layout": None,
     }
     assert "guide" not in params
-
-
-def test_json_is_taken_by_every_kind(api: httpx.Client) -> None:
-    photo = in_base64(saved(Image.linear_gradient("L").convert("RGB"), "PNG"))
-    asked = {"style": [0.5, -1], "layout": in_base64(LAYOUT)}
-    kinds: dict[str, dict[str, Any]] = {
-        "interpolate": {"image_a": photo, "image_b": photo, "lambda": [0.25, 0.75]},
-        "denoise": {"image": photo, "sigma": 25},
-        "restore": {"image": photo, "task": "superres", "factor": 2},
-    }
-    for kind, own in kinds.items():
-        answer = api.post(f"/{kind}", json={**own, "seed": 3, "conditions": asked}, headers=ASYNC)
-        assert answer.status_code == 202, answer.text
-        assert answer.json()["params"]["conditions"]["style"] == [[0.5, -1.0]]
-    seeds = api.post("/interpolate", json={"seed": [3, 4], "conditions": asked}, headers=ASYNC)
-    assert seeds.status_code == 202, seeds.text
-
-
-def test_the_client_sends_long_conditions_with_images(api: httpx.Client) -> None:
-    styles = np.random.default_rng(0).uniform(-1, 1, (64, 2)).tolist()
-    with Client(str(api.base_url)) as client:
-        job = client.submit("generate", conditions={"style": styles, "layout": LAYOUT, "sketch": SKETCH})
-        price = client.price("generate", conditions={"style": styles, "layout": LAYOUT})
-    assert job.facts["params"]["conditions"]["style"] == styles
-    assert len(job.facts["params"]["conditions"]) == 3
-    assert price.images == 64
 
 
 def test_an_image_of_a_condition_is_a_part_or_in_a_json_body(api: httpx.Client) -> None:
@@ -255,57 +219,12 @@ def test_json_that_is_not_a_request_is_refused(api: httpx.Client, body: bytes, p
     assert refusal(answer)["pointer"] == pointer
 
 
-def test_a_body_that_is_too_large_is_refused(api: httpx.Client) -> None:
-    answer = api.post("/generate", content=b" " * 100_001, headers={"Content-Type": "application/json"})
-    assert answer.status_code == 413
-
-
 def test_openapi_describes_both_bodies(api: httpx.Client) -> None:
     paths = api.get("/openapi.json").json()["paths"]
     body = paths["/restore"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert body["required"] == ["image", "task"]
     assert body["properties"]["conditions"]["examples"]
     assert not paths["/generate"]["post"]["requestBody"]["required"]
-
-
-NUMBERS = st.floats() | st.integers() | st.just(10**400)
-TEXTS = st.text(max_size=300) | st.sampled_from(
-    ["none", "round", "0.5,1", "[", "[[", "[1", "nan", "\ud800", "\x00", "age:3"]
-)
-VALUES = st.recursive(
-    st.none() | st.booleans() | NUMBERS | TEXTS | st.just(in_base64(LAYOUT)) | st.binary(max_size=300).map(in_base64),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=2),
-    max_leaves=6,
-)
-NAMES = st.sampled_from([*CONDITIONS, "label", "image", "n"]) | TEXTS
-
-
-def hostile(api: httpx.Client, conditions: dict[str, Any], fields: dict[str, Any]) -> None:
-    """Sends conditions as JSON, and those that are texts in the query, too."""
-    asked = {"style": [0.5, 1], "layout": in_base64(LAYOUT), **conditions}
-    body = json.dumps({"conditions": asked, "dry_run": True, **fields}).encode()
-    by_json = api.post("/generate", content=body, headers={"Content-Type": "application/json"})
-    texts = [("condition", f"{name}:{value}") for name, value in asked.items() if isinstance(value, str)]
-    query = urlencode([("dry_run", "true"), *texts], errors="replace")
-    by_query = api.post(f"/generate?{query}", files={"layout": LAYOUT})
-    for answer in (by_json, by_query):
-        assert answer.status_code in (200, 413, 415, 422), answer.text
-
-
-HOSTILE = {
-    "conditions": st.dictionaries(NAMES, VALUES, max_size=4),
-    "fields": st.dictionaries(
-        st.sampled_from(["n", "seed", "label", "guide", "condition", "guidance_scale"]), VALUES, max_size=2
-    ),
-}
-ONE_SERVER = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-
-
-@given(**HOSTILE)
-@examples(max_examples=40, deadline=None, suppress_health_check=ONE_SERVER, derandomize=True)
-@pytest.mark.slow
-def test_hostile_conditions_never_break_the_server(api: httpx.Client, conditions: Any, fields: Any) -> None:
-    hostile(api, conditions, fields)
 
 
 def test_a_parameter_in_json_is_bounded(api: httpx.Client) -> None:
@@ -316,29 +235,3 @@ def test_a_parameter_in_json_is_bounded(api: httpx.Client) -> None:
     spaced = f"0.5,{' ' * 9000}-1"
     answer = api.post("/generate", json={"conditions": {"style": spaced, "layout": in_base64(LAYOUT)}}, headers=ASYNC)
     assert answer.json()["params"]["conditions"]["style"] == [[0.5, -1.0]]
-
-
-def generate_and_wait(api: httpx.Client) -> httpx.Response:
-    return api.post("/generate", params={"condition": STYLE}, files=PARTS)
-
-
-@pytest.mark.slow
-def test_requests_that_wait_hold_few_long_vectors(
-    api: httpx.Client, worker: FakeWorker, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """More are answered at once, as if they had waited long enough."""
-    monkeypatch.setattr(watching, "MAX_NUMBERS", 5)
-    with ThreadPoolExecutor() as pool:
-        two = [pool.submit(generate_and_wait, api) for _ in range(2)]
-        wait_until(lambda: len(worker.client.pubsub_channels("difuso:events:*")) == 2, 10, "two requests wait")
-        third = generate_and_wait(api)
-        assert third.status_code == 202
-        assert api.get(third.headers["Location"], headers={"Prefer": "wait=60"}).json()["state"] == "queued"
-        for job in api.get("/jobs").json()["jobs"]:
-            api.delete(job["links"]["self"])
-        assert {each.result().status_code for each in two} == {409}
-    with ThreadPoolExecutor() as pool:
-        asked = pool.submit(generate_and_wait, api)
-        wait_until(lambda: worker.client.pubsub_channels("difuso:events:*"), 10, "there is room for another")
-        api.delete(api.get("/jobs?limit=1").json()["jobs"][0]["links"]["self"])
-        assert asked.result().status_code == 409

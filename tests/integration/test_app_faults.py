@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -20,20 +17,28 @@ import redis
 from difuso.app.settings import ApiSettings
 from difuso.supervisor.child_processes import ChildProcesses
 from difuso.supervisor.redis_server import RedisServer
-from tests.app_server import ALICE, BOB, FakeWorker, keys_file, running
-from tests.forking import Command
+from tests.app_server import ALICE, BOB, FakeWorker, api_process, keys_file, running
 from tests.serving import ENVIRONMENT, free_port
-from tests.waiting import WaitUntil, wait_until
+from tests.waiting import wait_until
 
 ASYNC = {"Prefer": "respond-async"}
-BEGUN = b"POST /generate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\nabc"
 
 
 @pytest.fixture
-def own_redis(redis_url: str, tmp_path: Path) -> Iterator[tuple[RedisServer, subprocess.Popen[bytes]]]:
-    """A Redis that the test may mistreat; `redis_url` skips where there is none."""
+def own_redis(redis_url: str, tmp_path: Path) -> Iterator[RedisServer]:
+    """Starts a Redis that the test may mistreat; `redis_url` skips where there is none."""
     with ChildProcesses() as children, closing(RedisServer(children, tmp_path / "redis")) as server:
-        yield server, server.start()
+        yield server
+
+
+@pytest.fixture
+def process(own_redis: RedisServer) -> subprocess.Popen[bytes]:
+    return own_redis.start()
+
+
+@pytest.fixture
+def settings(own_redis: RedisServer, models_dir: Path, tmp_path: Path) -> ApiSettings:
+    return ApiSettings(redis_url=own_redis.url, models_dir=models_dir, store_url=str(tmp_path / "store"))
 
 
 def must_say_unavailable(api: httpx.Client) -> None:
@@ -54,11 +59,7 @@ def must_say_unavailable(api: httpx.Client) -> None:
     assert 'difuso_redis_errors_total{op="generate"} 1.0' in api.get("/metrics").text
 
 
-def test_a_frozen_redis_is_noticed_and_forgiven(
-    own_redis: tuple[RedisServer, subprocess.Popen[bytes]], models_dir: Path, tmp_path: Path, wait_until: WaitUntil
-) -> None:
-    server, process = own_redis
-    settings = ApiSettings(redis_url=server.url, models_dir=models_dir, store_url=str(tmp_path / "store"))
+def test_a_frozen_redis_is_noticed_and_forgiven(settings: ApiSettings, process: subprocess.Popen[bytes]) -> None:
     with running(settings) as api:
         accepted = api.post("/generate", headers=ASYNC)
         process.send_signal(signal.SIGSTOP)
@@ -75,17 +76,15 @@ def test_a_frozen_redis_is_noticed_and_forgiven(
 
 @pytest.mark.slow
 def test_a_wait_outlives_a_redis_that_dies_and_comes_back(
-    own_redis: tuple[RedisServer, subprocess.Popen[bytes]], models_dir: Path, tmp_path: Path, wait_until: WaitUntil
+    settings: ApiSettings, own_redis: RedisServer, process: subprocess.Popen[bytes]
 ) -> None:
-    server, process = own_redis
-    settings = ApiSettings(redis_url=server.url, models_dir=models_dir, store_url=str(tmp_path / "store"))
     with running(settings) as api, ThreadPoolExecutor(1) as pool:
         answer = pool.submit(api.post, "/generate", headers={"Prefer": "wait=5", "Idempotency-Key": "k"})
         wait_until(lambda: 'model="tiny"} 1.0' in api.get("/metrics").text, timeout=10, description="it is accepted")
         process.kill()
         process.wait()
         must_say_unavailable(api)
-        process = server.start()
+        own_redis.start()
         response = answer.result()
         assert response.status_code == 202
         assert api.get(response.headers["Location"]).json()["state"] == "queued"
@@ -120,18 +119,15 @@ def mend(client: redis.Redis) -> None:
 
 @pytest.mark.parametrize("refuse", [fill_memory, become_a_replica, lose_replicas, break_disk])
 def test_a_redis_that_takes_no_writes_says_so(
-    own_redis: tuple[RedisServer, subprocess.Popen[bytes]],
-    models_dir: Path,
+    settings: ApiSettings,
+    process: object,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     refuse: Callable[[redis.Redis, Path], None],
 ) -> None:
     """Also where a script writes, as for the limits of a key."""
-    server, _ = own_redis
-    keys = keys_file(tmp_path, "rate=100 unfinished=1000 stored=10000000")
-    store = str(tmp_path / "store")
-    settings = ApiSettings(redis_url=server.url, models_dir=models_dir, store_url=store, api_keys_file=keys)
-    with running(settings) as api, redis.Redis.from_url(server.url) as client:
+    keys = {"api_keys_file": keys_file(tmp_path, "rate=100 unfinished=1000 stored=10000000")}
+    with running(settings.model_copy(update=keys)) as api, redis.Redis.from_url(settings.redis_url) as client:
         job = api.post("/generate", headers=ASYNC | BOB).headers["Location"]
         assert "difuso_redis_takes_writes 1.0" in api.get("/metrics", headers=BOB).text
         refuse(client, tmp_path / "redis")
@@ -155,17 +151,10 @@ def test_a_redis_that_takes_no_writes_says_so(
 
 
 def test_finished_images_are_reached_while_redis_is_away(
-    own_redis: tuple[RedisServer, subprocess.Popen[bytes]], models_dir: Path, tmp_path: Path
+    settings: ApiSettings, process: subprocess.Popen[bytes], tmp_path: Path
 ) -> None:
     """By their owner, and as long as they are there. What only Redis knows has to wait."""
-    server, process = own_redis
-    settings = ApiSettings(
-        redis_url=server.url,
-        models_dir=models_dir,
-        store_url=str(tmp_path / "store"),
-        api_keys_file=keys_file(tmp_path),
-    )
-    with running(settings) as api:
+    with running(settings.model_copy(update={"api_keys_file": keys_file(tmp_path)})) as api:
         worker = FakeWorker(settings)
         done, waiting, deleted = (
             api.post("/generate?n=2", headers=ASYNC | ALICE).json()["links"]["self"] for _ in range(3)
@@ -195,12 +184,8 @@ def test_finished_images_are_reached_while_redis_is_away(
         assert api.get("/jobs/no-id/images/0", headers=ALICE).status_code == 404
 
 
-def test_images_expire_while_redis_is_away(
-    own_redis: tuple[RedisServer, subprocess.Popen[bytes]], models_dir: Path, tmp_path: Path, wait_until: WaitUntil
-) -> None:
-    server, process = own_redis
-    settings = ApiSettings(redis_url=server.url, models_dir=models_dir, store_url=str(tmp_path / "store"), result_ttl=1)
-    with running(settings) as api:
+def test_images_expire_while_redis_is_away(settings: ApiSettings, process: subprocess.Popen[bytes]) -> None:
+    with running(settings.model_copy(update={"result_ttl": 1})) as api:
         worker = FakeWorker(settings)
         job = api.post("/generate", headers=ASYNC).json()["links"]["self"]
         worker.succeed(job.removeprefix("/jobs/"))
@@ -211,9 +196,8 @@ def test_images_expire_while_redis_is_away(
         assert api.get(f"{job}/image").json()["type"] == "/problems/result-expired"
 
 
-def test_a_store_that_cannot_be_written_takes_no_job(redis_url: str, models_dir: Path, tmp_path: Path) -> None:
+def test_a_store_that_cannot_be_written_takes_no_job(settings: ApiSettings, process: object, tmp_path: Path) -> None:
     (tmp_path / "store").write_text("a file where the folder should be")
-    settings = ApiSettings(redis_url=redis_url, models_dir=models_dir, store_url=str(tmp_path / "store"))
     with running(settings) as api:
         for path in ("/generate", "/generate?dry_run=true"):
             response = api.post(path, headers=ASYNC)
@@ -225,39 +209,8 @@ def test_a_store_that_cannot_be_written_takes_no_job(redis_url: str, models_dir:
         assert "difuso_store_ok 0.0" in api.get("/metrics").text
 
 
-@contextmanager
-def api_process(
-    redis_url: str, models_dir: Path, tmp_path: Path, wait_until: WaitUntil
-) -> Iterator[tuple[Command, httpx.Client]]:
-    port = free_port()
-    environment = {
-        **os.environ,
-        "REDIS_URL": redis_url,
-        "DIFUSO_PORT": str(port),
-        "DIFUSO_MODELS_DIR": str(models_dir),
-        "DIFUSO_STORE_URL": str(tmp_path / "store"),
-    }
-    process = Command(["api"], environment=environment, folder=tmp_path)
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-            wait_until(lambda: answers(client), timeout=30, description="the API process answers")
-            yield process, client
-    finally:
-        process.kill()
-        process.wait()
-
-
-def answers(client: httpx.Client) -> bool:
-    try:
-        return client.get("/healthz").status_code == 200
-    except httpx.TransportError:
-        return False
-
-
-def test_the_process_ends_without_cutting_anybody_off(
-    redis_url: str, models_dir: Path, tmp_path: Path, wait_until: WaitUntil
-) -> None:
-    with api_process(redis_url, models_dir, tmp_path, wait_until) as (process, client), ThreadPoolExecutor(2) as pool:
+def test_the_process_ends_without_cutting_anybody_off(redis_url: str, models_dir: Path, tmp_path: Path) -> None:
+    with api_process(redis_url, models_dir, tmp_path) as (process, client), ThreadPoolExecutor(2) as pool:
         job = client.post("/generate", headers=ASYNC).json()
         waiting = pool.submit(client.post, "/generate", headers={"Accept": "image/png"})
         events = pool.submit(client.get, job["links"]["events"])
@@ -279,9 +232,8 @@ def test_the_process_ends_without_cutting_anybody_off(
         assert process.wait(timeout=25) == 0
 
 
-@pytest.mark.parametrize(
-    "place", [pytest.param("difuso.app.main.create_app", marks=pytest.mark.slow), "uvicorn.Server.run"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["difuso.app.main.create_app", "uvicorn.Server.run"])
 def test_a_process_that_has_to_end_before_it_serves_ends_well(place: str, models_dir: Path, tmp_path: Path) -> None:
     code = f"""
 import os, signal
@@ -301,64 +253,3 @@ with patch("{place}", ended):
     environment = {**ENVIRONMENT, "DIFUSO_MODELS_DIR": str(models_dir), "DIFUSO_STORE_URL": str(tmp_path)}
     environment |= {"DIFUSO_PORT": str(free_port()), "REDIS_URL": f"unix://{tmp_path}/none"}
     assert subprocess.run([sys.executable, "-c", code, "api"], env=environment, timeout=40).returncode == 0
-
-
-def test_a_client_that_dawdles_is_cut_off(
-    redis_url: str, models_dir: Path, tmp_path: Path, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from difuso.app.http import protocol
-
-    monkeypatch.setattr(protocol, "RECEIVE_SECONDS", 0.2)
-    settings = ApiSettings(redis_url=redis_url, models_dir=models_dir, store_url=str(tmp_path / "store"))
-    with running(settings) as api:
-        for start in (b"", b"GET /healthz HT", BEGUN):
-            with socket.create_connection((api.base_url.host, api.base_url.port or 80), timeout=5) as dawdler:
-                dawdler.sendall(start)
-                assert dawdler.recv(1) == b""
-        monkeypatch.undo()  # a busy machine may need longer for a request, too
-        assert api.get("/healthz").status_code == 200
-
-
-def test_a_client_that_does_not_read_its_answers_is_cut_off(
-    redis_url: str, models_dir: Path, tmp_path: Path, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from difuso.app.http import protocol
-
-    cut: list[object] = []
-    lose = protocol.DeadlineProtocol.connection_lost
-
-    def note(connection: protocol.DeadlineProtocol, error: Exception | None) -> None:
-        cut.append(connection)
-        lose(connection, error)
-
-    monkeypatch.setattr(protocol, "SEND_SECONDS", 0.2)
-    monkeypatch.setattr(protocol.DeadlineProtocol, "connection_lost", note)
-    settings = ApiSettings(redis_url=redis_url, models_dir=models_dir, store_url=str(tmp_path / "store"))
-    with running(settings) as api, socket.socket() as dawdler:
-        dawdler.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        dawdler.connect((api.base_url.host, api.base_url.port or 80))
-        dawdler.sendall(60 * b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        wait_until(lambda: cut, timeout=10, description="the connection is gone")
-        assert api.get("/healthz").status_code == 200
-
-
-@pytest.mark.long
-def test_a_client_that_reads_slowly_gets_all_of_its_answer(
-    redis_url: str, models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from difuso.app.http import protocol
-
-    monkeypatch.setattr(protocol, "SEND_SECONDS", 0.4)
-    monkeypatch.setattr(protocol, "SEND_BYTES", 1)
-    settings = ApiSettings(redis_url=redis_url, models_dir=models_dir, store_url=str(tmp_path / "store"))
-    with running(settings) as api, socket.socket() as reader:
-        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        reader.connect((api.base_url.host, api.base_url.port or 80))
-        # Less than the 4 MB that Linux buffers: it calls a sender only when a third of a full buffer is free again.
-        reader.sendall(40 * b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        started, received = time.monotonic(), b""
-        while received.count(b"HTTP/1.1 200") < 40 or not received.endswith(b"}"):
-            read = reader.recv(65536)
-            assert read
-            received += read
-        assert time.monotonic() - started > protocol.SEND_SECONDS  # so it was looked at

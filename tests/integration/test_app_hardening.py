@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import json
-import logging
 import resource
 import socket
-import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import repeat
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
 from difuso.app.http import protocol
 from difuso.app.settings import ApiSettings
-from difuso.jobs.redis.queue import JobQueue
-from tests import app_server
 from tests.app_server import ALICE, BOB, FakeWorker, keys_file, running
+from tests.waiting import wait_until
 
 ASYNC = {"Prefer": "respond-async"}
 MEGABYTE = 1 << 20
 NO_JOB = "00000000-0000-4000-8000-000000000000"
-EVIL = {"Origin": "https://evil.example"}
 
 
 def endless(kind: str) -> Iterator[bytes]:
@@ -155,35 +151,6 @@ def test_an_answer_before_the_end_of_the_body_is_the_last(api: httpx.Client) -> 
     assert b"connection: close" in heard.lower()
 
 
-def test_an_early_answer_arrives_however_long_the_client_goes_on(
-    settings: ApiSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also when the connection would be closed if it were silent: 200 large uploads at once take longer than that."""
-    over = threading.Event()
-
-    class Impatient(protocol.DeadlineProtocol):
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            self.timeout_keep_alive = 0
-
-        def timeout_keep_alive_handler(self) -> None:
-            super().timeout_keep_alive_handler()
-            over.set()
-
-    monkeypatch.setattr(app_server, "DeadlineProtocol", Impatient)
-    with (
-        running(settings) as api,
-        socket.create_connection((api.base_url.host, api.base_url.port or 0), timeout=10) as client,
-    ):
-        client.sendall(b"POST /nothing HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000000\r\n\r\n")
-        assert over.wait(10)
-        client.sendall(9_000_000 * b"a")
-        heard = b""
-        while part := client.recv(65536):
-            heard += part
-    assert heard.startswith(b"HTTP/1.1 404")
-
-
 def test_whoever_goes_on_after_an_answer_for_longer_than_a_request_may_take_is_cut_off(
     api: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,46 +161,77 @@ def test_whoever_goes_on_after_an_answer_for_longer_than_a_request_may_take_is_c
             any(map(client.sendall, repeat(MEGABYTE * b"a")))  # for ever
 
 
-@pytest.mark.parametrize("said", [{"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, EVIL])
-def test_a_page_from_elsewhere_changes_nothing(api: httpx.Client, worker: FakeWorker, said: dict[str, str]) -> None:
-    job = api.post("/generate", headers=ASYNC).json()["links"]["self"]
-    for method, path in (("POST", "/generate"), ("POST", "/denoise"), ("DELETE", job), ("POST", "/nothing")):
-        answer = api.request(method, path, headers=said)
-        assert (answer.status_code, answer.json()["type"]) == (403, "/problems/cross-origin")
-    assert worker.client.llen(worker.queue_key) == 1
-    assert api.get(job, headers=said).json()["state"] == "queued"
+def test_a_client_that_dawdles_is_cut_off(api: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "RECEIVE_SECONDS", 0.2)
+    begun = (
+        b"POST /generate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\nabc"
+    )
+    for start in (b"", b"GET /healthz HT", begun):
+        with socket.create_connection((api.base_url.host, api.base_url.port or 80), timeout=5) as dawdler:
+            dawdler.sendall(start)
+            assert dawdler.recv(1) == b""
+    monkeypatch.undo()  # a busy machine may need longer for a request, too
+    assert api.get("/healthz").status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/models/", "/generate/", "/static", "/healthz/", "/models/tiny/"])
-def test_nobody_is_led_to_the_host_that_the_request_names(api: httpx.Client, settings: ApiSettings, path: str) -> None:
+def test_a_client_that_does_not_read_its_answers_is_cut_off(api: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    cut: list[object] = []
+    lose = protocol.DeadlineProtocol.connection_lost
+
+    def note(connection: protocol.DeadlineProtocol, error: Exception | None) -> None:
+        cut.append(connection)
+        lose(connection, error)
+
+    monkeypatch.setattr(protocol, "SEND_SECONDS", 0.2)
+    monkeypatch.setattr(protocol.DeadlineProtocol, "connection_lost", note)
+    with slow_reader(api, 60):
+        wait_until(lambda: cut, timeout=10, description="the connection is gone")
+    assert api.get("/healthz").status_code == 200
+
+
+@pytest.mark.long
+def test_a_client_that_reads_slowly_gets_all_of_its_answer(api: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "SEND_SECONDS", 0.4)
+    monkeypatch.setattr(protocol, "SEND_BYTES", 1)
+    # Less than the 4 MB that Linux buffers: it calls a sender only when a third of a full buffer is free again.
+    with slow_reader(api, 40) as reader:
+        started, received = time.monotonic(), b""
+        while received.count(b"HTTP/1.1 200") < 40 or not received.endswith(b"}"):
+            read = reader.recv(65536)
+            assert read
+            received += read
+        assert time.monotonic() - started > protocol.SEND_SECONDS  # so it was looked at
+
+
+def slow_reader(api: httpx.Client, requests: int) -> socket.socket:
+    """Returns a connection with a small buffer, on which so many requests were sent."""
+    reader = socket.socket()
+    reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    reader.connect((api.base_url.host, api.base_url.port or 80))
+    reader.sendall(requests * b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    return reader
+
+
+def test_nobody_is_led_to_the_host_that_the_request_names(settings: ApiSettings) -> None:
     with running(settings.model_copy(update={"allowed_hosts": frozenset({"evil.example"})})) as named:
-        answer = named.get(path, headers={"Host": "evil.example"})
-    assert (answer.status_code, answer.json()["type"]) == (404, "/problems/not-found")
-    assert "Location" not in answer.headers
+        for path in ("/models/", "/generate/", "/static", "/healthz/", "/models/tiny/"):
+            answer = named.get(path, headers={"Host": "evil.example"})
+            assert (answer.status_code, answer.json()["type"]) == (404, "/problems/not-found")
+            assert "Location" not in answer.headers
 
 
-@pytest.mark.parametrize(
-    ("path", "methods"),
-    [
-        (f"/jobs/{NO_JOB}", "DELETE, GET, HEAD"),
-        (f"/jobs/{NO_JOB}/image", "GET, HEAD"),
-        (f"/jobs/{NO_JOB}/images", "DELETE"),
-        (f"/jobs/{NO_JOB}/images/0", "GET, HEAD"),
-        (f"/jobs/{NO_JOB}/events", "GET, HEAD"),
-        ("/jobs", "GET, HEAD"),
-        ("/generate", "POST"),
-        ("/models", "GET, HEAD"),
-        ("/models/tiny", "GET, HEAD"),
-        ("/", "GET, HEAD"),
-        ("/static/page.js", "GET, HEAD"),
-        ("/openapi.json", "GET, HEAD"),
-        ("/docs", "GET, HEAD"),
-    ],
-)
-def test_what_a_path_can_do_is_listed_in_full(api: httpx.Client, path: str, methods: str) -> None:
-    for method in ("OPTIONS", "PUT"):
-        answer = api.request(method, path)
-        assert (answer.status_code, answer.headers["Allow"]) == (405, methods)
+def test_what_a_path_can_do_is_listed_in_full(api: httpx.Client) -> None:
+    for path, methods in {
+        f"/jobs/{NO_JOB}": "DELETE, GET, HEAD",
+        f"/jobs/{NO_JOB}/images": "DELETE",
+        f"/jobs/{NO_JOB}/images/0": "GET, HEAD",
+        "/generate": "POST",
+        "/static/page.js": "GET, HEAD",
+        "/docs": "GET, HEAD",
+    }.items():
+        for method in ("OPTIONS", "PUT"):
+            answer = api.request(method, path)
+            assert (answer.status_code, answer.headers["Allow"]) == (405, methods)
 
 
 def test_head_is_answered_as_get_is_but_without_a_body(api: httpx.Client, worker: FakeWorker) -> None:
@@ -251,24 +249,6 @@ def test_head_is_answered_as_get_is_but_without_a_body(api: httpx.Client, worker
     assert api.head("/metrics").status_code == 200
     assert api.head("/generate").status_code == 405
     assert 'method="HEAD",route="/jobs/{job_id}",status="200"} 1.0' in api.get("/metrics").text
-
-
-@pytest.mark.parametrize("path", ["/", "/docs", "/static/page.css"])
-@pytest.mark.parametrize("wanted", ["x", "bytes=99999999-", "bytes=0-9"])
-def test_files_come_whole(api: httpx.Client, path: str, wanted: str) -> None:
-    """A server may ignore the Range header; the library's refusals are no problems, and OpenAPI has no parts."""
-    whole = api.get(path)
-    part = api.get(path, headers={"Range": wanted})
-    assert (part.status_code, part.content) == (200, whole.content)
-    assert "Accept-Ranges" not in part.headers
-
-
-@pytest.mark.parametrize("version", ["x", "1.0.0-rc"])
-@pytest.mark.parametrize("form", ["application/openmetrics-text", "text/plain"])
-def test_metrics_of_a_version_that_is_no_number_come_as_text(api: httpx.Client, form: str, version: str) -> None:
-    answer = api.get("/metrics", headers={"Accept": f"{form};version={version}"})
-    assert answer.status_code == 200
-    assert answer.headers["Content-Type"].startswith("text/plain")
 
 
 def test_every_answer_keeps_browsers_to_themselves(redis_url: str, models_dir: Path, tmp_path: Path) -> None:
@@ -300,23 +280,6 @@ def test_every_answer_keeps_browsers_to_themselves(redis_url: str, models_dir: P
         assert "Strict-Transport-Security" not in headers  # the proxy's to say
 
 
-def test_an_error_that_nobody_foresaw_is_answered_without_its_reason_and_logged_once(
-    api: httpx.Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def fail(queue: JobQueue) -> None:
-        raise RuntimeError("/etc/secret")
-
-    monkeypatch.setattr(JobQueue, "workers", fail)
-    with caplog.at_level(logging.WARNING):
-        answer = api.get("/models")
-    assert (answer.status_code, answer.headers["Content-Type"]) == (500, "application/problem+json")
-    assert answer.json()["request_id"] == answer.headers["X-Request-Id"]
-    assert "secret" not in answer.text
-    assert "Traceback" not in answer.text
-    assert [record.getMessage() for record in caplog.records] == ["a request failed"]
-    assert caplog.text.count("Traceback") == 1
-
-
 def test_what_is_asked_for_makes_no_series_of_its_own(api: httpx.Client) -> None:
     def ask(number: int) -> None:
         api.get(f"/nothing/{number}")
@@ -327,7 +290,7 @@ def test_what_is_asked_for_makes_no_series_of_its_own(api: httpx.Client) -> None
 
     ask(0)
     first = api.get("/metrics").text
-    for number in range(1, 200):
+    for number in range(1, 20):
         ask(number)
     last = api.get("/metrics").text
     names = [[line.rpartition(" ")[0] for line in text.splitlines()] for text in (first, last)]

@@ -26,7 +26,7 @@ from difuso.jobs.redis.queue import JobQueue
 from difuso.jobs.store.result_store import ResultStore
 from tests.app_server import FakeWorker, running
 from tests.pictures import saved
-from tests.waiting import WaitUntil
+from tests.waiting import wait_until
 
 ASYNC = {"Prefer": "respond-async"}
 
@@ -48,13 +48,13 @@ def accept(api: httpx.Client, query: str = "", **headers: str) -> str:
     return str(response.json()["id"])
 
 
-def finish_the_waiting(worker: FakeWorker, wait_until: WaitUntil) -> str:
-    job_id = await_a_waiter(worker, wait_until)
+def finish_the_waiting(worker: FakeWorker) -> str:
+    job_id = await_a_waiter(worker)
     worker.succeed(job_id)
     return job_id
 
 
-def await_a_waiter(worker: FakeWorker, wait_until: WaitUntil) -> str:
+def await_a_waiter(worker: FakeWorker) -> str:
     """Returns the job that a request waits for."""
     wait_until(lambda: queued(worker), timeout=10, description="the job is queued")
     job_id = queued(worker)[0]
@@ -66,11 +66,9 @@ def await_a_waiter(worker: FakeWorker, wait_until: WaitUntil) -> str:
     return job_id
 
 
-def test_a_post_waits_for_its_picture(
-    api: httpx.Client, worker: FakeWorker, elsewhere: ThreadPoolExecutor, wait_until: WaitUntil
-) -> None:
+def test_a_post_waits_for_its_picture(api: httpx.Client, worker: FakeWorker, elsewhere: ThreadPoolExecutor) -> None:
     answer: Future[httpx.Response] = elsewhere.submit(api.post, "/generate?seed=7")
-    job_id = finish_the_waiting(worker, wait_until)
+    job_id = finish_the_waiting(worker)
     response = answer.result()
     assert response.status_code == 200
     assert response.headers["Content-Type"] == "image/png"
@@ -83,13 +81,13 @@ def test_a_post_waits_for_its_picture(
 
 
 def test_a_wait_ends_with_the_message_that_announces_it(
-    settings: ApiSettings, worker: FakeWorker, elsewhere: ThreadPoolExecutor, wait_until: WaitUntil
+    settings: ApiSettings, worker: FakeWorker, elsewhere: ThreadPoolExecutor
 ) -> None:
     """The job is not read again: its record still says that it runs."""
     # The message says that it ended in 1970.
     with running(settings.model_copy(update={"result_ttl": 10**10})) as api:
         answer = elsewhere.submit(api.post, "/generate?n=1")
-        job_id = await_a_waiter(worker, wait_until)
+        job_id = await_a_waiter(worker)
         worker.announce(job_id)
         response = answer.result()
         assert response.headers["Content-Type"] == "image/png"
@@ -98,10 +96,10 @@ def test_a_wait_ends_with_the_message_that_announces_it(
 
 
 def test_a_post_can_wait_for_the_job_instead_of_its_pictures(
-    api: httpx.Client, worker: FakeWorker, elsewhere: ThreadPoolExecutor, wait_until: WaitUntil
+    api: httpx.Client, worker: FakeWorker, elsewhere: ThreadPoolExecutor
 ) -> None:
     answer = elsewhere.submit(api.post, "/generate?n=2&seed=7", headers={"Accept": "application/json"})
-    finish_the_waiting(worker, wait_until)
+    finish_the_waiting(worker)
     job = answer.result().json()
     assert job["state"] == "succeeded"
     assert job["steps"] == {"done": 100, "total": 100}
@@ -135,9 +133,8 @@ def test_the_pictures_of_a_job_come_in_each_format(api: httpx.Client, worker: Fa
     archive = api.get(f"/jobs/{job_id}/image", headers={"Accept": "application/zip"})
     with zipfile.ZipFile(io.BytesIO(archive.content)) as pictures:
         assert [pictures.read(f"{index}.png") for index in range(3)] == singles
-    assert api.get(f"/jobs/{job_id}/images/3").status_code == 404
-    for index in ("x", "64", "9" * 5000):  # Python refuses to read so many digits
-        assert api.get(f"/jobs/{job_id}/images/{index}").status_code == 404
+    for index, status in (("3", 404), ("64", 404), ("x", 422), ("9" * 5000, 422)):
+        assert api.get(f"/jobs/{job_id}/images/{index}").status_code == status
 
 
 def test_pictures_can_be_kept_and_asked_for_again(api: httpx.Client, worker: FakeWorker) -> None:
@@ -197,16 +194,6 @@ def test_deleted_pictures_are_gone(api: httpx.Client, worker: FakeWorker, settin
         path.unlink()
     response = api.get(f"/jobs/{job_id}/images/0")
     assert (response.status_code, response.json()["type"]) == (410, "/problems/result-expired")
-
-
-def test_pictures_are_gone_at_their_time_even_if_nobody_has_deleted_them_yet(
-    api: httpx.Client, worker: FakeWorker
-) -> None:
-    job_id = accept(api)
-    worker.succeed(job_id)
-    JobQueue(worker.client, result_ttl=60).expire(job_id)
-    for path in ("image", "images/0"):
-        assert api.get(f"/jobs/{job_id}/{path}").status_code == 410
 
 
 def test_the_pictures_of_a_job_are_deleted_at_once_and_for_good(
@@ -274,9 +261,7 @@ def test_a_finished_job_cannot_be_cancelled(api: httpx.Client, worker: FakeWorke
     assert (response.status_code, response.json()["state"]) == (200, "succeeded")
 
 
-def test_events_have_progress_previews_and_the_end(
-    api: httpx.Client, worker: FakeWorker, wait_until: WaitUntil
-) -> None:
+def test_events_have_progress_previews_and_the_end(api: httpx.Client, worker: FakeWorker) -> None:
     job_id = accept(api)
     with api.stream("GET", f"/jobs/{job_id}/events") as response:
         assert response.headers["Content-Type"].startswith("text/event-stream")
@@ -292,18 +277,16 @@ def test_events_have_progress_previews_and_the_end(
         assert (name, job["state"], job["id"]) == ("cancelled", "cancelled", job_id)
         assert "timesteps" not in job
         assert list(events) == []
-    nobody_listens(worker, wait_until)
+    nobody_listens(worker)
 
 
-def test_a_listener_that_comes_back_gets_what_is_new(
-    api: httpx.Client, worker: FakeWorker, wait_until: WaitUntil
-) -> None:
+def test_a_listener_that_comes_back_gets_what_is_new(api: httpx.Client, worker: FakeWorker) -> None:
     job_id = accept(api)
     path = f"/jobs/{job_id}/events"
     worker.start(job_id, done=20)
     with api.stream("GET", path) as response:
         first = next(read_blocks(response))
-    nobody_listens(worker, wait_until)
+    nobody_listens(worker)
     assert (first["event"], first["retry"]) == ("progress", "3000")
     with api.stream("GET", path, headers={"Last-Event-ID": first["id"]}) as response:
         blocks = read_blocks(response)
@@ -333,22 +316,15 @@ def test_a_listener_that_comes_back_gets_what_is_new(
     assert api.get("/healthz").status_code == 200  # on the same connection
 
 
-def test_who_stops_listening_is_forgotten(api: httpx.Client, worker: FakeWorker, wait_until: WaitUntil) -> None:
-    job_id = accept(api)
-    with api.stream("GET", f"/jobs/{job_id}/events") as response:
-        next(read_events(response))
-    nobody_listens(worker, wait_until)
-
-
 @pytest.mark.parametrize("keyed", [False, True])
 def test_whoever_goes_away_cancels_the_job_unless_a_key_leads_back_to_it(
-    api: httpx.Client, worker: FakeWorker, wait_until: WaitUntil, keyed: bool
+    api: httpx.Client, worker: FakeWorker, keyed: bool
 ) -> None:
     key = b"Idempotency-Key: k\r\n" if keyed else b""
     with socket.create_connection((api.base_url.host, api.base_url.port or 80)) as client:
         client.sendall(b"POST /generate HTTP/1.1\r\nHost: localhost\r\n" + key + b"Content-Length: 0\r\n\r\n")
         wait_until(lambda: len(queued(worker)) == 1, timeout=30, description="the job is accepted")
-    nobody_listens(worker, wait_until)
+    nobody_listens(worker)
     if keyed:
         assert len(queued(worker)) == 1
     else:
@@ -356,7 +332,7 @@ def test_whoever_goes_away_cancels_the_job_unless_a_key_leads_back_to_it(
 
 
 def test_a_crowd_that_goes_away_at_any_moment_leaves_nothing_behind(
-    api: httpx.Client, worker: FakeWorker, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
+    api: httpx.Client, worker: FakeWorker, caplog: pytest.LogCaptureFixture
 ) -> None:
     request = b"POST /generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
     before = gone(api)
@@ -371,7 +347,7 @@ def test_a_crowd_that_goes_away_at_any_moment_leaves_nothing_behind(
         description="all requests have ended",
     )
     assert queued(worker) == []
-    nobody_listens(worker, wait_until)
+    nobody_listens(worker)
     assert not caplog.records
 
 
@@ -381,7 +357,7 @@ def gone(api: httpx.Client) -> float:
     return float(counted[1]) if counted else 0.0
 
 
-def nobody_listens(worker: FakeWorker, wait_until: WaitUntil) -> None:
+def nobody_listens(worker: FakeWorker) -> None:
     def channels() -> list[Any]:
         return worker.client.pubsub_channels("difuso:*:*")  # of jobs
 

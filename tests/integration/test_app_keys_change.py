@@ -9,24 +9,26 @@ from pathlib import Path
 import httpx
 import pytest
 
+from difuso.app import main
 from difuso.app.settings import ApiSettings
 from difuso.jobs.redis.events import status_channel
 from tests.app_server import ALICE, BOB, OPERATOR, FakeWorker, key_line, keys_file, running
-from tests.waiting import WaitUntil
+from tests.waiting import wait_until
 
 ASYNC = {"Prefer": "respond-async"}
 CAROL = {"Authorization": "Bearer carol-key"}
-SECONDS = 15  # in which front ends surely notice; they should take two or three
+SECONDS = 15  # in which front ends surely notice
 
 
 @pytest.fixture
-def settings(redis_url: str, models_dir: Path, tmp_path: Path) -> ApiSettings:
-    return ApiSettings(
-        redis_url=redis_url,
-        models_dir=models_dir,
-        store_url=str(tmp_path / "store"),
-        api_keys_file=keys_file(tmp_path),
-    )
+def settings(settings: ApiSettings, tmp_path: Path) -> ApiSettings:
+    return settings.model_copy(update={"api_keys_file": keys_file(tmp_path)})
+
+
+@pytest.fixture(autouse=True)
+def attentive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Front ends look at the file more often than once a second."""
+    monkeypatch.setattr(main, "KEYS_LOOK_SECONDS", 0.05)
 
 
 @pytest.fixture
@@ -52,7 +54,7 @@ def status(api: httpx.Client, who: dict[str, str]) -> int:
 
 
 def test_a_key_comes_and_another_goes_at_all_front_ends(
-    apis: tuple[httpx.Client, httpx.Client], file: Path, worker: FakeWorker, wait_until: WaitUntil
+    apis: tuple[httpx.Client, httpx.Client], file: Path, worker: FakeWorker
 ) -> None:
     job = apis[0].post("/generate", headers=ASYNC | ALICE).json()
     worker.succeed(job["id"])
@@ -68,9 +70,7 @@ def test_a_key_comes_and_another_goes_at_all_front_ends(
         assert [status(api, who) for who in (BOB, OPERATOR, {})] == [200, 401, 401]
 
 
-def test_limits_and_roles_change_with_the_file(
-    apis: tuple[httpx.Client, httpx.Client], file: Path, wait_until: WaitUntil
-) -> None:
+def test_limits_and_roles_change_with_the_file(apis: tuple[httpx.Client, httpx.Client], file: Path) -> None:
     for api in apis:
         assert "RateLimit" not in api.post("/generate?steps=10", headers=ASYNC | BOB).headers
     bob, oscar = key_line("bob"), key_line("oscar")
@@ -88,9 +88,7 @@ def test_limits_and_roles_change_with_the_file(
         assert api.get("/jobs?owner=bob", headers=BOB).status_code == 200
 
 
-def test_whoever_waits_with_a_withdrawn_key_waits_no_longer(
-    api: httpx.Client, file: Path, worker: FakeWorker, wait_until: WaitUntil
-) -> None:
+def test_whoever_waits_with_a_withdrawn_key_waits_no_longer(api: httpx.Client, file: Path, worker: FakeWorker) -> None:
     """The job goes on: it was accepted, and its owner may have another key."""
     job = api.post("/generate", headers=ASYNC | ALICE).json()
     with ThreadPoolExecutor(4) as pool:
@@ -119,7 +117,7 @@ def test_whoever_waits_with_a_withdrawn_key_waits_no_longer(
         assert bobs.result(SECONDS).status_code == 200
 
 
-def test_a_server_with_keys_is_never_open(api: httpx.Client, file: Path, wait_until: WaitUntil) -> None:
+def test_a_server_with_keys_is_never_open(api: httpx.Client, file: Path) -> None:
     def is_current() -> bool:
         return "difuso_api_keys_ok 1.0" in api.get("/metrics", headers=ALICE).text
 

@@ -12,8 +12,6 @@ import httpx
 import pytest
 import redis
 from PIL import Image
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from difuso.app.settings import ApiSettings
 from difuso.jobs.contract import FailureCode, Job
@@ -23,7 +21,6 @@ from difuso.jobs.redis import keys, limits
 from difuso.jobs.redis.queue import JobQueue
 from tests.app_server import ALICE, BOB, FakeWorker, keys_file, running
 from tests.pictures import black_png, saved
-from tests.serving import free_port
 
 ASYNC = {"Prefer": "respond-async"}
 
@@ -317,36 +314,6 @@ def test_uploads_count_as_stored(redis_url: str, models_dir: Path, tmp_path: Pat
             for sent in (black_png(16, 16), saved(noise, "PNG"))
         )
     assert noisy - plain == pytest.approx(3 * 16 * 16, rel=0.2)
-
-
-def test_nothing_is_let_in_while_redis_is_away() -> None:
-    one = job_of(1)
-    with redis.Redis(port=free_port(), retry=Retry(NoBackoff(), 0)) as client:
-        queue, limit = JobQueue(client, result_ttl=60), limits.Limits(unfinished=100)
-        for ask in (
-            lambda: queue.reserve(one, Cost(1, 1), limit),
-            lambda: queue.refusal(one, Cost(1, 1), limit),
-            lambda: queue.forecast(one),
-        ):
-            with pytest.raises(redis.RedisError):
-                ask()
-
-
-def test_whoever_asks_for_nothing_more_is_forgotten(api: httpx.Client, worker: FakeWorker) -> None:
-    post(api, 10)
-    post(api, 10)
-    assert worker.client.ttl(keys.shares("alice")) > 0
-    assert not worker.client.exists(keys.account("alice"), keys.shares("bob"))
-
-
-def test_an_owner_is_remembered_for_as_long_as_a_job_may_wait_and_run(redis_url: str) -> None:
-    limit = limits.Limits(unfinished=1000)
-    with redis.Redis.from_url(redis_url) as client:
-        queue = JobQueue(client, result_ttl=60)
-        long, short = (job_of(1).model_copy(update={"owner": "alice", "timeout": timeout}) for timeout in (5000, 10))
-        for job in (long, short.model_copy(update={"id": "ff" + short.id[2:]})):
-            assert queue.reserve(job, Cost(1, 1), limit) is None
-            assert client.ttl(keys.shares("alice")) == pytest.approx(5000 + 2 * 60, abs=5)
 
 
 def test_a_request_that_the_store_refuses_costs_nothing(redis_url: str, models_dir: Path, tmp_path: Path) -> None:

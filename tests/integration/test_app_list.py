@@ -180,12 +180,6 @@ def test_a_part_ends_after_a_bounded_size_of_its_jobs(
     assert list(pages(api, "/jobs?limit=2")) == [ids[:1], ids[1:3], ids[3:5], ids[5:]]
 
 
-def test_jobs_of_one_moment_are_each_listed_once(api: httpx.Client, queue: JobQueue) -> None:
-    ids = {submit(queue, accepted_at=1e9) for _ in range(7)}
-    parts = list(pages(api, "/jobs?limit=2"))
-    assert sorted(job_id for part in parts for job_id in part) == sorted(ids)
-
-
 def test_whoever_repeats_a_request_does_not_move_its_job(api: httpx.Client) -> None:
     first = accept(api, **{"Idempotency-Key": "k"})
     second = accept(api)
@@ -213,28 +207,6 @@ def test_an_entry_whose_job_is_missing_is_removed_once_it_is_old(worker: FakeWor
     assert worker.client.zrange(keys.index(None), 0, -1) == [young.id.encode()]
     assert queue.submit(young, request_hash="")
     assert [status.job.id for status in queue.page(None, Wanted(), most=10).jobs] == [young.id]
-
-
-def test_a_job_that_is_about_to_be_queued_hides_no_other(
-    api: httpx.Client, worker: FakeWorker, queue: JobQueue
-) -> None:
-    there = submit(queue)
-    for _ in range(3):
-        job = Job(id=str(uuid.uuid4()), model="tiny", params=PARAMS, accepted_at=time.time(), timeout=1)
-        index.enter(worker.client, job, result_ttl=60)
-    assert listed(api, "?limit=1") == [there]
-
-
-def test_an_index_is_kept_for_as_long_as_its_jobs(worker: FakeWorker, queue: JobQueue) -> None:
-    for timeout in (600, 10):
-        submit(queue, timeout=timeout)
-        for owner in (None, index.EVERYBODY):
-            assert 700 < worker.client.ttl(keys.index(owner)) <= 600 + 2 * 60
-    worker.client.expire(keys.index(None), 5)
-    queue.page(None, Wanted(tag="none"), most=10)
-    assert worker.client.ttl(keys.index(None)) <= 5
-    queue.page(None, Wanted(), most=10)
-    assert 100 < worker.client.ttl(keys.index(None)) <= 2 * 60
 
 
 def test_new_jobs_remove_the_entries_of_forgotten_ones(worker: FakeWorker, queue: JobQueue) -> None:

@@ -7,18 +7,11 @@ from pathlib import Path
 from shutil import rmtree
 
 import httpx
-import pytest
 
-from difuso.app.settings import ApiSettings
 from tests.app_server import FakeWorker
 from tests.waiting import wait_until
 
 ASYNC = {"Prefer": "respond-async"}
-
-
-@pytest.fixture
-def settings(redis_url: str, models_dir: Path, folder: Path) -> ApiSettings:
-    return ApiSettings(redis_url=redis_url, models_dir=models_dir, store_url=str(folder / "store"))
 
 
 def test_metrics_have_the_promised_names_and_no_unbounded_labels(new_api: httpx.Client, worker: FakeWorker) -> None:

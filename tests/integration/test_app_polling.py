@@ -11,7 +11,7 @@ import pytest
 from difuso.jobs.redis import keys
 from difuso.jobs.redis.events import status_channel
 from tests.app_server import FakeWorker
-from tests.waiting import WaitUntil
+from tests.waiting import wait_until
 
 ASYNC = {"Prefer": "respond-async"}
 Poll = Callable[..., "Future[httpx.Response]"]
@@ -23,7 +23,7 @@ def job(api: httpx.Client) -> str:
 
 
 @pytest.fixture
-def poll(api: httpx.Client, job: str, worker: FakeWorker, wait_until: WaitUntil) -> Iterator[Poll]:
+def poll(api: httpx.Client, job: str, worker: FakeWorker) -> Iterator[Poll]:
     """Starts to wait for the job, and returns once the request waits."""
     with ThreadPoolExecutor(4) as pool:
 
@@ -120,9 +120,7 @@ def test_nobody_waits_for_what_has_happened(api: httpx.Client, worker: FakeWorke
     assert api.get(f"/jobs/{job}", headers=[*forever, ("If-None-Match", tag_of(api, job))]).status_code == 304
 
 
-def test_whoever_stops_waiting_leaves_the_job_alone(
-    api: httpx.Client, worker: FakeWorker, job: str, wait_until: WaitUntil
-) -> None:
+def test_whoever_stops_waiting_leaves_the_job_alone(api: httpx.Client, worker: FakeWorker, job: str) -> None:
     with pytest.raises(httpx.ReadTimeout):
         api.get(f"/jobs/{job}", headers={"Prefer": "wait=60"}, timeout=0.5)
     gone = lambda: not worker.client.pubsub_channels("difuso:*:*")  # noqa: E731

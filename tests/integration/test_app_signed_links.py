@@ -20,10 +20,8 @@ ASYNC = {"Prefer": "respond-async"}
 
 
 @pytest.fixture
-def settings(redis_url: str, models_dir: Path, folder: Path) -> ApiSettings:
-    return ApiSettings(
-        redis_url=redis_url, models_dir=models_dir, store_url=str(folder / "store"), api_keys_file=keys_file(folder)
-    )
+def settings(settings: ApiSettings, folder: Path) -> ApiSettings:
+    return settings.model_copy(update={"api_keys_file": keys_file(folder)})
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import socket
 from collections.abc import Iterator
@@ -16,10 +15,8 @@ import s3fs
 from difuso.app.settings import ApiSettings
 from difuso.jobs.errors import StoreUnavailable
 from difuso.jobs.store.result_store import ResultStore
-from tests.app_server import running
-from tests.forking import Command
+from tests.app_server import api_process, running
 from tests.pictures import black_png
-from tests.serving import free_port
 from tests.waiting import wait_until
 
 
@@ -64,36 +61,15 @@ def test_a_store_that_hangs_takes_no_thread_for_ever(redis_url: str, models_dir:
 
 @pytest.mark.timeout(120)
 def test_a_full_disk_is_reported_and_nothing_is_left_on_it(redis_url: str, models_dir: Path, tmp_path: Path) -> None:
-    store, port = tmp_path / "store", free_port()
-    environment = {
-        **os.environ,
-        "REDIS_URL": redis_url,
-        "DIFUSO_PORT": str(port),
-        "DIFUSO_MODELS_DIR": str(models_dir),
-        "DIFUSO_STORE_URL": str(store),
-    }
     picture = {"image": black_png(16, 16)}
-    process = Command(["api"], environment=environment, folder=tmp_path)
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as api:
-            wait_until(lambda: is_ready(api), 60, "the API is ready")
-            limits = resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
-            for _ in range(5):
-                assert api.post("/denoise", files=picture).status_code == 503
-                assert api.post("/generate", headers={"Prefer": "respond-async"}).status_code == 503
-                assert api.post("/generate?dry_run=true").status_code == 503, "as the job would be"
-            assert api.get("/readyz?verbose").json()["store"] == "away"
-            assert not list(store.rglob("*"))
-            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, limits)
-            wait_until(lambda: api.get("/readyz?verbose").json()["store"] == "ok", 10, "the store is tried again")
-            assert api.post("/denoise", files=picture, headers={"Prefer": "respond-async"}).status_code == 202
-    finally:
-        process.kill()
-        process.wait()
-
-
-def is_ready(api: httpx.Client) -> bool:
-    try:
-        return api.get("/readyz").status_code == 200
-    except httpx.TransportError:
-        return False
+    with api_process(redis_url, models_dir, tmp_path) as (process, api):
+        limits = resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+        for _ in range(5):
+            assert api.post("/denoise", files=picture).status_code == 503
+            assert api.post("/generate", headers={"Prefer": "respond-async"}).status_code == 503
+            assert api.post("/generate?dry_run=true").status_code == 503, "as the job would be"
+        assert api.get("/readyz?verbose").json()["store"] == "away"
+        assert not list((tmp_path / "store").rglob("*"))
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, limits)
+        wait_until(lambda: api.get("/readyz?verbose").json()["store"] == "ok", 10, "the store is tried again")
+        assert api.post("/denoise", files=picture, headers={"Prefer": "respond-async"}).status_code == 202

@@ -48,23 +48,6 @@ def test_models_show_what_they_draw_from(api: httpx.Client) -> None:
     assert conditional["condition"] == {"size": 16, "channels": 3, "augmentation": 0.1, "max_augmentation": 0.5}
 
 
-def test_a_job_of_upscale_is_filled_in_by_the_model_that_enlarges(api: httpx.Client) -> None:
-    job = post(api, "upscale", n=2, seed=7).json()
-    assert (job["kind"], job["model"], job["params"]["steps"]) == ("upscale", "tiny-up", 3)
-    assert job["task"] == {"kind": "upscale", "augmentation": 0.1}
-    assert job["pictures"][0]["width"] == 40
-    assert job["steps"]["total"] == 6
-
-
-def test_a_cascade_shows_its_second_stage_and_a_plain_job_none(api: httpx.Client) -> None:
-    job = post(api, "generate", upscale="tiny-up", upscale_augmentation=0.0, seed=7, steps=5, n=2).json()
-    assert (job["kind"], job["model"], job["params"]["steps"]) == ("generate", "tiny", 5)
-    stage = job["task"]["upscale"]
-    assert (stage["model"], stage["steps"], stage["augmentation"], stage["weight"]) == ("tiny-up", 3, 0.0, 4)
-    assert job["steps"]["total"] == 2 * 5 + 2 * 3 * 4
-    assert "task" not in post(api, "generate").json()
-
-
 def test_the_price_of_a_cascade_counts_both_stages(api: httpx.Client, worker: FakeWorker) -> None:
     worker.report(ready=True, rate=10.0)
     query: dict[str, Any] = {"upscale": "tiny-up", "upscale_steps": 2, "steps": 4, "n": 3, "dry_run": True}
@@ -72,13 +55,6 @@ def test_the_price_of_a_cascade_counts_both_stages(api: httpx.Client, worker: Fa
     assert price["image_steps"] == 3 * 4 + 3 * 2 * 4
     assert price["seconds"] == price["image_steps"] / 10
     assert price["images"] == 3
-
-
-@pytest.mark.parametrize("kind", ["generate", "denoise"])
-def test_other_kinds_refuse_the_model_that_enlarges(api: httpx.Client, kind: str) -> None:
-    (error,) = errors(post(api, kind, model="tiny-up"))
-    assert error["parameter"] == "model"
-    assert error["detail"] == "This model draws from an image: send one to /upscale, or name another"
 
 
 @pytest.mark.parametrize(
@@ -100,10 +76,6 @@ def test_what_cannot_run_is_refused_with_the_parameter(
     (error,) = errors(post(api, kind, **query))
     assert error["parameter"] == parameter
     assert detail in error["detail"]
-
-
-def test_upscale_needs_an_image(api: httpx.Client) -> None:
-    assert api.post("/upscale").status_code == 422
 
 
 def test_a_cascade_is_refused_where_no_worker_can_run_its_second_stage(api: httpx.Client, worker: FakeWorker) -> None:

@@ -89,36 +89,3 @@ def test_a_disk_that_is_full_for_a_while_costs_nobody_a_job(
             assert api.get(f"{answer.headers['Location']}/image").status_code == 200
         worker.terminate()
         assert worker.wait(30) == 0
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_a_job_that_waits_for_room_can_be_cancelled_and_goes_on_elsewhere(disk: SmallDisk, on_disk: Stack) -> None:
-    stack = on_disk
-    worker = stack.start_worker()
-    first, second = stack.submit(n=2, steps=1000), stack.submit(n=2, steps=1000)
-    wait_until(lambda: stack.states([first, second]) == {JobState.RUNNING}, 60, "both jobs run")
-    disk.fill()
-    wait_until(lambda: "finished jobs wait for the store" in stack.log(0), 120, "a job waits")
-    stack.queue.cancel(first)
-    wait_until(lambda: stack.states([first]) == {JobState.CANCELLED}, 60, "the job is cancelled")
-    worker.terminate()
-    assert worker.wait(30) == 1, "its job is for another worker"
-    assert stack.states([second]) == {JobState.RUNNING}
-    stack.start_worker()
-    disk.free()
-    stack.finish([second], 120)
-    assert len(stack.images(second)) == 2
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_a_job_fails_once_it_has_waited_for_as_long_as_its_worker_allows(disk: SmallDisk, on_disk: Stack) -> None:
-    stack = on_disk
-    stack._environment["DIFUSO_STORE_WAIT"] = "1"
-    stack.start_worker()
-    wait_until(lambda: "is warm" in stack.log(0), 60, "the worker serves")
-    job_id = stack.submit()
-    disk.fill()
-    wait_until(lambda: stack.states([job_id]) == {JobState.FAILED}, 60, "the job has failed")
-    assert stack.queue.status(job_id).failure == "storage"

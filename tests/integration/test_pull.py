@@ -138,18 +138,6 @@ def test_what_a_hub_warns_of_is_printed_and_not_obeyed(pulling: Pulling, hub: Hu
     assert all(each.isprintable() or each in "\n\r" for each in done.stderr + done.stdout)
 
 
-@pytest.mark.slow
-def test_offline_it_comes_from_the_cache(pulling: Pulling, hub: Hub, folder: Path) -> None:
-    assert pulling.refusal(REPOSITORY, HF_HUB_OFFLINE="1") == (
-        f"difuso: {REPOSITORY} cannot be downloaded: HF_HUB_OFFLINE is set, and the cache does not have it"
-    )
-    pulling(REPOSITORY)
-    asked = len(hub.downloads)
-    pulling(REPOSITORY, "--as", "again", HF_HUB_OFFLINE="1")
-    assert len(hub.downloads) == asked
-    assert load_checkpoint(pulling.models / "again").sha256 == load_checkpoint(pulling.models / "ddpm_tiny-16").sha256
-
-
 def test_a_latent_model_is_refused_before_its_weights_are_downloaded(pulling: Pulling, hub: Hub, folder: Path) -> None:
     index = json.loads((folder / "model_index.json").read_text())
     (folder / "model_index.json").write_text(json.dumps({**index, "vae": ["diffusers", "AutoencoderKL"]}))

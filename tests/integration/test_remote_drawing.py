@@ -19,7 +19,7 @@ from difuso.jobs.contract import FailureCode
 from difuso.jobs.params import SamplingParams
 from difuso.jobs.queries import SamplingQuery
 from tests.app_server import FakeWorker
-from tests.waiting import WaitUntil
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def unfinished(client: Client) -> list[Job]:
     return [job for job in client.jobs(tag="bulk") if job.state in ("queued", "running")]
 
 
-def the_job(client: Client, wait_until: WaitUntil) -> Job:
+def the_job(client: Client) -> Job:
     """The only unfinished job, when there is one."""
     wait_until(lambda: unfinished(client), timeout=20, description="there is a job")
     (job,) = unfinished(client)
@@ -94,7 +94,7 @@ def test_the_server_settles_a_run_and_says_what_is_wrong_with_it(model: ServedMo
 
 
 def test_a_bounded_number_of_jobs_waits_and_everybody_may_overtake_them(
-    client: Client, model: ServedModel, worker: FakeWorker, pool: ThreadPoolExecutor, wait_until: WaitUntil
+    client: Client, model: ServedModel, worker: FakeWorker, pool: ThreadPoolExecutor
 ) -> None:
     runs = runs_of(model, [10, 12, 9, 8], [20, 22, 24], [30], [40, 42], [50])
     drawing = pool.submit(draw, model, runs)
@@ -115,8 +115,9 @@ def test_a_bounded_number_of_jobs_waits_and_everybody_may_overtake_them(
     assert len([*client.jobs()]) == 5  # each was found again
 
 
-def test_more_workers_have_more_jobs(api: httpx.Client, client: Client, pool: ThreadPoolExecutor, worker: FakeWorker,
-    wait_until: WaitUntil) -> None:  # fmt: skip
+def test_more_workers_have_more_jobs(
+    api: httpx.Client, client: Client, pool: ThreadPoolExecutor, worker: FakeWorker
+) -> None:
     model = ServedModel(str(api.base_url), view_of(client, workers=3), tag="bulk")
     drawing = pool.submit(draw, model, runs_of(model, *([seed] for seed in range(0, 40, 2))))
     wait_until(lambda: len(unfinished(client)) == IN_FLIGHT * 3, timeout=20, description="each worker has its jobs")
@@ -127,42 +128,42 @@ def test_more_workers_have_more_jobs(api: httpx.Client, client: Client, pool: Th
 
 
 def test_a_job_that_fails_ends_the_command_and_the_next_command_tries_again(
-    client: Client, model: ServedModel, worker: FakeWorker, pool: ThreadPoolExecutor, wait_until: WaitUntil
+    client: Client, model: ServedModel, worker: FakeWorker, pool: ThreadPoolExecutor
 ) -> None:
     runs = runs_of(model, [10])
     for code, reason in ((FailureCode.NONFINITE, "NaN or infinity"), (FailureCode.INTERNAL, "The worker failed")):
         drawing = pool.submit(draw, model, runs)
-        worker.fail(the_job(client, wait_until).id, code)
+        worker.fail(the_job(client).id, code)
         with pytest.raises(UserError, match=f"^http://127.* is failed: .*{reason}"):
             end_of(drawing)
     drawing = pool.submit(draw, model, runs)
-    worker.succeed(the_job(client, wait_until).id)
+    worker.succeed(the_job(client).id)
     assert end_of(drawing) == {10: 2}
     assert [job.state for job in client.jobs()] == ["succeeded", "failed", "failed"]
 
 
 def test_images_that_are_gone_are_drawn_again(
-    client: Client, model: ServedModel, worker: FakeWorker, pool: ThreadPoolExecutor, wait_until: WaitUntil
+    client: Client, model: ServedModel, worker: FakeWorker, pool: ThreadPoolExecutor
 ) -> None:
     runs = runs_of(model, [10])
     drawing = pool.submit(draw, model, runs)
-    first = the_job(client, wait_until)
+    first = the_job(client)
     worker.succeed(first.id)
     end_of(drawing)
     client.job(first.id).delete_images()
     drawing = pool.submit(draw, model, runs)
-    worker.succeed(the_job(client, wait_until).id)
+    worker.succeed(the_job(client).id)
     assert end_of(drawing) == {10: 2}
 
 
 def test_a_job_that_redis_lost_is_made_again(
-    client: Client, model: ServedModel, worker: FakeWorker, pool: ThreadPoolExecutor, wait_until: WaitUntil
+    client: Client, model: ServedModel, worker: FakeWorker, pool: ThreadPoolExecutor
 ) -> None:
     drawing = pool.submit(draw, model, runs_of(model, [10]))
-    lost = the_job(client, wait_until).id
+    lost = the_job(client).id
     worker.client.flushall()
     wait_until(lambda: unfinished(client), timeout=20, description="the job is there again")
-    assert the_job(client, wait_until).id == lost
+    assert the_job(client).id == lost
     worker.succeed(lost)
     assert end_of(drawing) == {10: 2}
 
@@ -179,13 +180,12 @@ def test_images_of_another_version_or_number_format_are_refused(
     client: Client,
     worker: FakeWorker,
     pool: ThreadPoolExecutor,
-    wait_until: WaitUntil,
     before: dict[str, str],
     said: str,
 ) -> None:
     model = ServedModel(str(api.base_url), view_of(client, **before), tag="bulk")
     drawing = pool.submit(draw, model, runs_of(model, [10]))
-    worker.succeed(the_job(client, wait_until).id)
+    worker.succeed(the_job(client).id)
     with pytest.raises(UserError, match=said):
         end_of(drawing)
 

@@ -18,7 +18,7 @@ import redis
 from difuso.supervisor.child_processes import PREFIX
 from tests.forking import Command
 from tests.serving import Difuso, executed, free_port, running
-from tests.waiting import WaitUntil
+from tests.waiting import wait_until
 
 
 def members(group: int) -> list[str]:
@@ -35,9 +35,7 @@ def socket_folder(group: int) -> Path:
 
 @pytest.mark.usefixtures("redis_server")
 class TestServe:
-    def test_pictures_then_dead_children_then_ctrl_c(
-        self, tmp_path: Path, environment: dict[str, str], wait_until: WaitUntil
-    ) -> None:
+    def test_pictures_then_dead_children_then_ctrl_c(self, tmp_path: Path, environment: dict[str, str]) -> None:
         """One run from start to end: it makes pictures, mends itself, and leaves nothing behind."""
         with running(tmp_path, environment) as difuso:
             assert difuso.picture().headers["content-type"] == "image/png"
@@ -60,7 +58,7 @@ class TestServe:
             assert stops == ["worker", "api", "redis"], "nobody waits for Redis after it is gone"
             assert difuso.output.index("stopping api") < difuso.output.index("drained after"), "at the same time"
 
-    def test_sigterm_during_the_start(self, tmp_path: Path, environment: dict[str, str], wait_until: WaitUntil) -> None:
+    def test_sigterm_during_the_start(self, tmp_path: Path, environment: dict[str, str]) -> None:
         with running(tmp_path, environment, ready=False, start=executed) as difuso:
             wait_until(lambda: "started worker" in difuso.output, timeout=20, description="the worker is starting")
             group = os.getpgid(difuso.pid("worker"))
@@ -69,9 +67,7 @@ class TestServe:
             assert members(group) == []
 
     @pytest.mark.slow
-    def test_kill_9_leaves_nothing_and_the_next_run_starts(
-        self, tmp_path: Path, environment: dict[str, str], wait_until: WaitUntil
-    ) -> None:
+    def test_kill_9_leaves_nothing_and_the_next_run_starts(self, tmp_path: Path, environment: dict[str, str]) -> None:
         with running(tmp_path, environment, start=executed) as difuso:
             group = os.getpgid(difuso.pid("redis"))
             folder = socket_folder(group)

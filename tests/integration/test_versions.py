@@ -185,27 +185,6 @@ def test_a_front_end_that_knows_only_a_newer_version_gets_the_one_that_is_there(
         assert codes == [202, 202, 429], "bound jobs count, and those that wait to be"
 
 
-@pytest.mark.slow
-def test_jobs_of_a_version_that_is_gone_move_to_the_one_that_is_there(versions: Versions, fleet: Stack) -> None:
-    """One that has begun starts again; one that asked for its version waits, and then fails."""
-    fleet.start_worker(models_dir=versions.older)
-    fleet.start_worker(models_dir=versions.newer, version_wait=4)
-    wait_until(lambda: len(held(fleet)) == 2, 60, "both workers are ready")
-    begun = fleet.submit(n=2, steps=1000)
-    wait_until(lambda: is_running(fleet, [begun]), 60, "the job runs")
-    fleet.workers[0].kill()
-    waiting = [fleet.submit(steps=3, seed=seed) for seed in range(5)]
-    pinned = fleet.submit(steps=3, pinned=True)
-    fleet.finish([begun, *waiting], 120)
-    for job_id in (begun, *waiting):
-        assert fleet.manifest(job_id).job.versions == (versions.new,)
-        assert fleet.queue.status(job_id).job.version == versions.new
-    wait_until(lambda: fleet.states([pinned]) == {JobState.FAILED}, 30, "the pinned job has failed")
-    assert fleet.queue.status(pinned).failure is FailureCode.VERSION_GONE
-    facts = [recipe_of(image) for image in fleet.images(begun)]
-    assert draw_here(versions.newer / "tiny", facts) == fleet.images(begun)
-
-
 def test_a_pinned_version_that_nobody_holds_is_a_conflict(
     redis_url: str, versions: Versions, fleet: Stack, tmp_path: Path
 ) -> None:
@@ -302,19 +281,6 @@ def test_a_front_end_ahead_of_its_workers_accepts_what_they_understand(
             answers = list(pool.map(lambda params: api.post("/generate", params=params, headers=WAIT | PNG), asked))
         assert {answer.status_code for answer in answers} == {200}
     assert "cannot be started" not in fleet.log(0)
-
-
-def test_workers_ahead_of_their_front_end_draw_what_it_accepts(
-    redis_url: str, versions: Versions, fleet: Stack, tmp_path: Path
-) -> None:
-    fleet.start_worker(NEWER)
-    fleet.start_worker()
-    wait_until(lambda: ready(fleet, 2), 60, "the workers are ready")
-    with front_end(redis_url, versions.older, tmp_path) as api, ThreadPoolExecutor(8) as pool:
-        answers = pool.map(
-            lambda seed: api.post("/generate", params={"steps": 3, "seed": seed}, headers=WAIT), range(16)
-        )
-        assert {answer.status_code for answer in answers} == {200}
 
 
 def test_after_a_rollback_a_job_that_needs_the_newer_version_waits_for_it(

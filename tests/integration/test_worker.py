@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import uuid
-from contextlib import closing
 from pathlib import Path
 
 import pytest
-from PIL import Image
 from rq import Queue
 from rq.registry import StartedJobRegistry
 from rq.serializers import JSONSerializer
@@ -21,10 +18,8 @@ from difuso.jobs.contract import FailureCode, Job, JobState
 from difuso.jobs.kinds.denoise import Denoising
 from difuso.jobs.params import SamplingParams
 from difuso.jobs.redis import keys
-from difuso.jobs.redis.index import Wanted
-from difuso.model import load_checkpoint, save_checkpoint
 from difuso.worker.queue.writers import Writers
-from tests.pictures import black_png, saved
+from tests.pictures import black_png
 from tests.waiting import wait_until
 from tests.worker_stack import Stack, running
 
@@ -115,36 +110,6 @@ def test_a_running_job_is_cancelled_and_stays_so(stack: Stack) -> None:
     wait_until(lambda: not stack.client.hlen(keys.backlog(stack.tiny.ref)), 5, "it is no longer in the backlog")
 
 
-@pytest.mark.timeout(60)
-def test_a_job_that_waited_longer_than_its_index_is_kept_is_listed_again(stack: Stack) -> None:
-    ids = [stack.submit() for _ in range(2)]
-    stack.client.delete(keys.index(None))
-    stack.start_worker()
-    stack.finish(ids, 40)
-    assert [status.job.id for status in stack.queue.page(None, Wanted(), most=10).jobs] == ids[::-1]
-
-
-@pytest.mark.timeout(60)
-@pytest.mark.slow
-def test_a_job_waits_while_its_pictures_cannot_be_read(stack: Stack, tmp_path: Path) -> None:
-    uploads, hidden = tmp_path / "store" / "uploads", tmp_path / "hidden"
-    picture = saved(Image.new("RGB", (16, 16), "teal"), "PNG")
-    job_id = stack.submit(Denoising(depth=400), [picture])
-    hurried = stack.submit(Denoising(depth=400), [picture], timeout=1)
-    uploads.rename(hidden)
-    uploads.touch()  # no folder any more: an error of the store, where a missing file would be one of the job
-    stack.start_worker(store_wait=1)
-    wait_until(lambda: "goes back to its queue" in stack.log(0), 30, "the worker has noticed")
-    other = stack.submit()
-    wait_until(lambda: stack.states([other]) == {JobState.SUCCEEDED}, 20, "another job has succeeded")
-    wait_until(lambda: stack.states([hurried]) == {JobState.FAILED}, 20, "a job without time has been given up")
-    assert stack.queue.status(hurried).failure is FailureCode.STORAGE
-    uploads.unlink()
-    hidden.rename(uploads)
-    stack.finish([job_id], 20)
-    assert stack.queue.status(job_id).attempts == 1
-
-
 def test_the_sweep_leaves_the_pictures_of_a_job_that_waits_however_long(stack: Stack, tmp_path: Path) -> None:
     """No worker has come for a day, and the first thing that it does is to sweep."""
     job_id = stack.submit(Denoising(sigma=20, depth=5), [black_png(16, 16)])
@@ -215,38 +180,3 @@ def test_a_worker_reports_what_it_serves_and_withdraws(stack: Stack) -> None:
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(10) == 0
     assert stack.queue.workers() == []
-
-
-@pytest.mark.timeout(120)
-@pytest.mark.slow
-def test_a_new_version_is_served_while_jobs_end_on_the_old(redis_url: str, models_dir: Path, tmp_path: Path) -> None:
-    models = tmp_path / "models"
-    shutil.copytree(models_dir, models)
-    old = load_checkpoint(models / "tiny")
-    with closing(Stack(redis_url, models, tmp_path)) as stack:
-        stack.start_worker()
-        # They share the slots, so that none of them can be done before the new version is warm.
-        before, *others = [stack.submit(steps=1000, n=8, seed=seed) for seed in range(8)]
-        wait_until(lambda: running(stack, [before]), 30, "the jobs run")
-        old.network.requires_grad_(False).get_parameter("conv_out.bias").add_(0.01)
-        for name in ("tiny", "other"):
-            save_checkpoint(models / name, old.config, old.network)
-        newer = load_checkpoint(models / "tiny").version
-
-        def served() -> set[tuple[str, str | None]]:
-            (report,) = stack.queue.workers()
-            return {(each.name, each.version) for each in report.models if each.newest}
-
-        wait_until(
-            lambda: served() == {("tiny", newer), ("other", newer)}, 40, "the new version and the new model are warm"
-        )
-        assert stack.states([before]) == {JobState.RUNNING}
-        for job_id in others:
-            stack.queue.cancel(job_id)
-        after = stack.submit()
-        stack.finish([before, after], 60)
-        assert stack.manifest(before).job.version == old.version
-        assert stack.manifest(after).job.version == newer
-        (models / "tiny" / "model.safetensors").write_bytes(b"no weights")
-        wait_until(lambda: "model tiny is refused" in stack.log(0), 30, "the damaged version is refused")
-        stack.finish([stack.submit(versions=(newer,)), stack.submit(model="other")], 20)

@@ -25,10 +25,9 @@ from difuso.jobs.redis import keys
 from difuso.jobs.redis.job_records import LONE_RETRIES, MAX_DEATHS, MAX_RETRIES, JobRecord
 from difuso.jobs.redis.queue import JobQueue
 from difuso.jobs.redis.queues import popped_key, queue_key, running_key
-from difuso.jobs.redis.workers import ask_reports, read_reports
 from difuso.worker.engine.active import ActiveJob
 from difuso.worker.engine.held_jobs import Claim, RunningJob
-from difuso.worker.engine.models import Folder, Models, Refused
+from difuso.worker.engine.models import Models
 from difuso.worker.metrics import WorkerMetrics
 from difuso.worker.queue import recovery
 from difuso.worker.queue.claims import Claims
@@ -222,20 +221,6 @@ def test_a_job_that_was_given_back_and_has_ended_does_not_start_again(
     assert (client.hgetall(key), sorted(client.keys())) == before
 
 
-def test_a_start_that_is_repeated_after_others_have_the_job_is_none(
-    client: redis.Redis, queue: JobQueue, worker: RqBase, claims: Claims, clock: Clock
-) -> None:
-    """The reply was lost, and so was every heartbeat until Redis answered this worker again."""
-    submit(queue)
-    popped = claims.take(worker.queues, [])
-    assert worker.start(popped) == popped
-    look(Recovery(client), worker, clock, 2 * EXECUTION_TTL)
-    theirs = start(another(client), claims)
-    assert worker.start(popped) == []
-    assert client.zrange(running_key(QUEUE), 0, -1) == [theirs.entry.encode()]
-    assert client.hget(RqJob.key_for(theirs.record.id), "worker_name") == b"another"
-
-
 def test_what_rqs_own_tools_read_is_written(
     client: redis.Redis, queue: JobQueue, worker: RqBase, claims: Claims
 ) -> None:
@@ -378,18 +363,6 @@ def test_after_an_outage_the_dead_are_distinguished_from_those_who_could_not_spe
     assert worker.beat([alive]) == []
 
 
-def test_a_redis_that_stumbles_again_and_again_delays_recovery_only_while_it_is_away(
-    client: redis.Redis, queue: JobQueue, worker: RqBase, claims: Claims, clock: Clock
-) -> None:
-    job_id = submit(queue)
-    start(worker, claims)
-    observer = Recovery(client)
-    for _ in range(int(2 * SILENT_SECONDS / RECOVERY_SECONDS)):
-        clock.now += EXECUTION_TTL
-        observer.run(worker.queues)
-    assert waiting(worker) == [job_id]
-
-
 def test_a_worker_whose_clock_is_far_ahead_is_known_by_its_silence_alone(
     client: redis.Redis, queue: JobQueue, worker: RqBase, claims: Claims, clock: Clock
 ) -> None:
@@ -510,21 +483,6 @@ def test_an_orphan_waits_for_no_slot(
     assert set(claimed) < set(orphans)
 
 
-def test_an_idle_worker_takes_a_suspect_before_the_orphans_and_nothing_beside_it(
-    client: redis.Redis, queue: JobQueue, worker: RqBase, claims: Claims, clock: Clock
-) -> None:
-    """An orphan that is claimed first would keep the suspect waiting, or would fail with it."""
-    (queued,) = worker.queues
-    orphan = submit(queue)
-    start(worker, claims)
-    look(Recovery(client), worker, clock, 2 * EXECUTION_TTL)
-    suspect = submit(queue)
-    client.hset(RqJob.key_for(suspect), "retries_left", LONE_RETRIES)
-    assert claims.has_news([queued], [], [], crowded=True)
-    assert [claim.record.id for claim in claims.take([queued], [], crowded=True)] == [suspect]
-    assert [claim.record.id for claim in claims.take([queued], [], crowded=True)] == [orphan]
-
-
 def test_beside_a_suspect_nothing_is_claimed(worker: RqBase, claims: Claims) -> None:
     (queued,) = worker.queues
     active = active_job()
@@ -586,21 +544,6 @@ def test_several_jobs_end_at_once_each_by_itself(
     assert client.hkeys(keys.backlog(REF)) == [ids[1].encode()]
 
 
-def test_a_job_that_was_handed_back_has_not_waited_since_it_was_accepted(
-    client: redis.Redis, queue: JobQueue, worker: RqBase, claims: Claims, clock: Clock
-) -> None:
-    job_id = submit(queue)
-    for way in ("handed back", "recovered"):
-        claim = start(worker, claims)
-        client.hset(f"rq:job:{job_id}", "enqueued_at", "2026-01-01T00:00:00.000000Z")
-        if way == "handed back":
-            worker.hand_back(claim)
-        else:
-            look(Recovery(client), worker, clock, 2 * EXECUTION_TTL)
-        assert waiting(worker) == [job_id]
-        assert 0 <= queue.oldest_age() < 3600, way
-
-
 def test_a_worker_that_thaws_says_nothing_of_jobs_that_it_lost(
     client: redis.Redis, queue: JobQueue, worker: RqBase, claims: Claims, clock: Clock
 ) -> None:
@@ -651,34 +594,6 @@ def test_the_backlog_keeps_a_job_that_is_just_being_submitted(client: redis.Redi
     assert set(client.hkeys(keys.backlog(REF))) == {b"new", submitted.encode()}
 
 
-def test_only_the_first_claim_of_a_job_shows_how_long_it_waited(
-    queue: JobQueue, worker: RqBase, claims: Claims
-) -> None:
-    registry = CollectorRegistry()
-    metrics = WorkerMetrics(registry)
-    submit(queue)
-    active = SimpleNamespace(claimed_at=7.0, job=SimpleNamespace(accepted_at=5.0))
-    for _ in range(2):
-        claim = start(worker, claims)
-        metrics.claimed(RunningJob(claim.record, claim.execution, active=cast(Any, active)))
-        worker.hand_back(claim)
-    assert registry.get_sample_value("difuso_queue_wait_seconds_count") == 1
-    assert registry.get_sample_value("difuso_queue_wait_seconds_sum") == 2
-
-
-def test_a_job_that_changes_its_worker_began_when_the_first_took_it(
-    client: redis.Redis, queue: JobQueue, worker: RqBase, claims: Claims
-) -> None:
-    """So its wait in the queue does not seem to hold the steps of the first."""
-    job_id = submit(queue)
-    began = set()
-    for _ in range(2):
-        claim = start(worker, claims)
-        began |= {claim.record.started_at, queue.status(job_id).started_at}
-        worker.hand_back(claim)
-    assert len(began) == 1
-
-
 def test_a_worker_that_claims_nothing_for_a_while_hears_who_cancels(client: redis.Redis, queue: JobQueue) -> None:
     """As while the store does not answer."""
     follower = SimpleNamespace(models=Models({}), look=lambda: None, forget=lambda refs: None)
@@ -693,15 +608,6 @@ def test_a_worker_that_claims_nothing_for_a_while_hears_who_cancels(client: redi
     client.set(keys.cancel(active.job.id), "")
     worker._claim_all(worker.queues)
     assert active.cancel
-
-
-def test_a_worker_beside_hundreds_of_folders_of_others_is_seen(client: redis.Redis) -> None:
-    why = Refused("config.json is missing: " + 150 * "x", None)
-    folders = {f"run-{number}": Folder((), refused=why) for number in range(1000)}
-    Reporter(client, Models(folders=folders), result_ttl=60).worker("ours")
-    (report,) = read_reports(ask_reports(client))
-    assert report.name == "ours"
-    assert 0 < len(report.models) < 1000
 
 
 def test_all_jobs_count_from_acceptance_to_result(monkeypatch: pytest.MonkeyPatch) -> None:

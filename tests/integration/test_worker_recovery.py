@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from difuso.jobs.contract import FailureCode, JobState
+from difuso.jobs.contract import JobState
 from difuso.jobs.redis import keys
-from difuso.jobs.redis.job_records import MAX_RETRIES
 from difuso.supervisor.child_processes import ChildProcesses
 from difuso.supervisor.redis_server import RedisServer
 from tests.waiting import wait_until
@@ -54,30 +53,6 @@ def test_kill_9_costs_a_long_job_only_its_last_seconds(stack: Stack) -> None:
 
 @pytest.mark.timeout(180)
 @pytest.mark.slow
-def test_kill_9_and_a_hand_over_change_no_byte_of_a_trace(stack: Stack) -> None:
-    """Moments that the first worker kept come out of the third, as if nothing had happened."""
-    first = stack.start_worker()
-    calls = (1, 20, 400, 1000)
-    calm = stack.submit(n=2, steps=1000, trace=calls)
-    stack.finish([calm], 90)
-    job_id = stack.submit(n=2, steps=1000, trace=calls)
-    wait_until(lambda: stack.store.snapshot(job_id) is not None, 40, "a snapshot was saved")
-    first.kill()
-    second = stack.start_worker()
-    wait_until(lambda: stack.queue.status(job_id).progress.resumed_at > 0, RECOVERY_SECONDS, "the job goes on")
-    second.terminate()
-    assert second.wait(15) == 0
-    stack.start_worker()
-    stack.finish([job_id], 90)
-    assert stack.images(job_id) == stack.images(calm)
-    npz = stack.store.trace(stack.manifest(job_id))
-    assert npz is not None
-    assert npz == stack.store.trace(stack.manifest(calm))
-    wait_until(lambda: stack.store.snapshot(job_id) is None, 5, "its snapshot is gone")
-
-
-@pytest.mark.timeout(180)
-@pytest.mark.slow
 def test_an_outage_of_redis_loses_nothing(models_dir: Path, tmp_path: Path) -> None:
     """Redis is killed under load, with jobs queued and running, and comes back with its append-only file."""
     with ChildProcesses() as children:
@@ -113,24 +88,3 @@ def test_a_worker_that_is_to_stop_does_not_wait_for_a_redis_that_hangs(models_di
             process.send_signal(signal.SIGCONT)
             stack.start_worker()
             wait_until(lambda: stack.queue.status(job_id).progress.resumed_at > 0, RECOVERY_SECONDS, "the job goes on")
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_a_job_that_kills_its_workers_fails_alone(stack: Stack) -> None:
-    """Each worker that runs it is killed. The others shared its workers twice, without time for a snapshot."""
-    others = [stack.submit(seed=seed, n=4, steps=1000) for seed in range(4)]
-    poison = stack.submit(seed=9, n=4, steps=1000)
-    stack.store.save_snapshot(poison, b"of no use, and gone when the job has failed")
-    stack.start_worker()
-    for death in range(1 + MAX_RETRIES):
-        wait_until(lambda: stack.runs(poison), RECOVERY_SECONDS, "the job runs")
-        if death >= 2:
-            assert stack.in_flight() == [poison]
-        stack.workers[-1].kill()
-        stack.start_worker()
-    wait_until(lambda: stack.states([poison]) == {JobState.FAILED}, RECOVERY_SECONDS, "the job is given up")
-    assert stack.queue.status(poison).failure is FailureCode.WORKER_LOST
-    assert stack.queue.status(poison).attempts == 1 + MAX_RETRIES
-    wait_until(lambda: stack.store.snapshot(poison) is None, 5, "its snapshot is gone")
-    stack.finish(others, 120)

@@ -18,7 +18,7 @@ from difuso.supervisor import service
 from difuso.supervisor.child_processes import ChildProcesses
 from difuso.supervisor.service import Service, stop
 from difuso.worker.queue import recovery
-from tests.waiting import WaitUntil
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def revive_until_given_up(child: Service) -> None:
         time.sleep(0.01)
 
 
-def test_a_child_that_dies_is_started_again(children: ChildProcesses, tmp_path: Path, wait_until: WaitUntil) -> None:
+def test_a_child_that_dies_is_started_again(children: ChildProcesses, tmp_path: Path) -> None:
     marks = tmp_path / "marks"
     child = make_service(children, f"open({str(marks)!r}, 'a').write('x')")
     child.start()
@@ -75,7 +75,7 @@ def test_a_job_that_kills_its_worker_again_and_again_does_not_end_the_service(mo
 
 
 def test_the_others_go_on_without_a_child_that_is_not_needed(
-    children: ChildProcesses, monkeypatch: pytest.MonkeyPatch, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
+    children: ChildProcesses, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(service, "MAX_FAST_DEATHS", 2)
     command = [sys.executable, "-c", "raise SystemExit(7)"]
@@ -91,7 +91,7 @@ def test_the_others_go_on_without_a_child_that_is_not_needed(
     stop([child], hurried=lambda: False)
 
 
-def test_a_child_gets_time_to_finish(children: ChildProcesses, tmp_path: Path, wait_until: WaitUntil) -> None:
+def test_a_child_gets_time_to_finish(children: ChildProcesses, tmp_path: Path) -> None:
     ready, done = tmp_path / "ready", tmp_path / "done"
     code = f"""
 import pathlib, signal, sys, time
@@ -114,7 +114,6 @@ time.sleep(60)
 def test_a_child_that_does_not_finish_is_killed(
     children: ChildProcesses,
     tmp_path: Path,
-    wait_until: WaitUntil,
     caplog: pytest.LogCaptureFixture,
     drain_seconds: float,
     hurried: bool,
@@ -131,9 +130,7 @@ def test_a_child_that_does_not_finish_is_killed(
     assert "child has not finished: killed" in caplog.text
 
 
-def test_services_are_asked_to_finish_at_the_same_time(
-    children: ChildProcesses, tmp_path: Path, wait_until: WaitUntil
-) -> None:
+def test_services_are_asked_to_finish_at_the_same_time(children: ChildProcesses, tmp_path: Path) -> None:
     """Each of the two ends only after the other was asked too."""
 
     def waiting_for(own: str, other: str) -> Service:

@@ -24,7 +24,7 @@ from difuso.worker.device.cores import (
     use_all_cores,
     use_one_core,
 )
-from tests.waiting import WaitUntil
+from tests.waiting import wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -109,9 +109,7 @@ def test_a_core_is_lent_only_when_the_last_of_its_holders_has_left_it(folder: Pa
     assert is_lent(folder)
 
 
-def test_who_gets_work_waits_for_one_call_of_a_neighbour_that_calls_again_and_again(
-    folder: Path, wait_until: WaitUntil
-) -> None:
+def test_who_gets_work_waits_for_one_call_of_a_neighbour_that_calls_again_and_again(folder: Path) -> None:
     core, neighbour, has_work = Core(folder), Core(folder), Event()
     probe, lent = os.open(folder / "work", os.O_RDWR), []
 
