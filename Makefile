@@ -27,12 +27,12 @@ unexport PYTHONDONTWRITEBYTECODE
 test: $(VENV)/.dev $(GENERATOR) $(AXE)  ## run the quick tests
 	$(PYTEST) -m 'not slow and not long and not gpu'
 
-test-all: test test-slow  ## run all tests: also long repetitions, on a phone, with compilers; half an hour
+test-all: test test-slow  ## run all tests: also long repetitions, and on a phone; twenty minutes
 
 test-slow: $(VENV)/.dev $(GENERATOR) $(AXE)  ## run the tests that only test-all has
 	$(PYTEST) -m 'slow and not long and not gpu'
 
-test-long: $(VENV)/.dev  ## run what takes an hour or measures time: fuzz, two minutes of chaos, 2,000 jobs on the page
+test-long: $(VENV)/.dev  ## run what takes an hour or measures time: fuzz, two minutes of chaos, torch.compile, 2,000 jobs on the page
 	$(BIN)/python -m pytest -m long
 
 check-processors: $(VENV)/.dev  ## run the numerical tests as several generations of processors compute
