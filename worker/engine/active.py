@@ -106,7 +106,7 @@ class ActiveJob:
 
         A job that was forgotten may have left one to a new job of the same id.
         """
-        asked = self.job.model_dump_json(include={"task", "model", "params", "pictures"})
+        asked = self.job.model_dump_json(include={"task", "model", "params", "pictures", "trace"})
         models = "".join(f"{stage.runner.checkpoint.version} {stage.runner.precision}" for stage in self.stages)
         return hashlib.sha256((models + asked).encode()).hexdigest()
 

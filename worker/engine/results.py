@@ -5,7 +5,7 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
@@ -26,7 +26,7 @@ from difuso.model.transfers import download
 
 from ..kinds import WORKER_KINDS
 from ..stepping.runner import Runner
-from ..stepping.trajectory import Moment, in_film_size
+from ..stepping.trajectory import in_film_size
 from .active import ActiveJob
 
 QUALITY, METHOD = 80, 2  # of WebP: a film of 64x64 pixels has 2 to 12 kB and takes 2 ms
@@ -102,18 +102,15 @@ def trace_arrays(active: ActiveJob) -> dict[str, Array]:
     return {
         "timesteps": timesteps,
         "alphas_cumprod": alphas_cumprod,
-        "x_t": _stacked(active, lambda moment: moment.x),
-        "x_0": _stacked(active, lambda moment: moment.x0),
+        "x_t": _stacked([[x for x, _ in each.traced] for each in active.answers]),
+        "x_0": _stacked([[x0 for _, x0 in each.traced] for each in active.answers]),
     }
 
 
-def _stacked(active: ActiveJob, part: Callable[[Moment], Tensor | None]) -> Array:
-    """Returns one part of all traced moments, shape (N, K, H, W, C)."""
-    parts = torch.stack(
-        download([found for each in active.answers for moment in each.traced if (found := part(moment)) is not None])
-    )
-    of_each = parts.view(len(active.answers), -1, *parts.shape[1:])
-    return of_each.permute(0, 1, 3, 4, 2).contiguous().numpy()
+def _stacked(images: Sequence[Sequence[Tensor]]) -> Array:
+    """Returns the tensors (C, H, W) of each image as one array of shape (N, K, H, W, C)."""
+    parts = torch.stack([torch.stack(download(each)) for each in images])
+    return parts.permute(0, 1, 3, 4, 2).contiguous().numpy()
 
 
 def encode_result(active: ActiveJob) -> Encoded:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -13,8 +14,6 @@ from difuso.model.ddrm import Restoration
 from difuso.model.network_inputs import NetworkInputs
 from difuso.model.plans.plan import Plan
 from difuso.model.transfers import download, upload
-
-STATE = ("x", "x0", "x0_before")  # the tensors of a trajectory, shape (C, H, W), that a snapshot holds
 
 
 class Moment(NamedTuple):
@@ -75,9 +74,9 @@ class Trajectory:
         return self.plan.spent[-1] - self.spent
 
     @property
-    def traced(self) -> list[Moment]:
-        """The moments of the trace."""
-        return [moment for moment in self.moments if moment.x is not None]
+    def traced(self) -> list[tuple[Tensor, Tensor]]:
+        """x_t and x0 of each moment of the trace."""
+        return [(moment.x, moment.x0) for moment in self.moments if moment.x is not None]
 
     def outcome(self, x: Tensor, x0: Tensor, z: Tensor) -> tuple[Tensor, Tensor, tuple[Moment, ...]]:
         """Returns the outcome of its row, x' and x0 in agreement with its measurement, and the moments up to it.
@@ -114,93 +113,53 @@ class Snapshot(NamedTuple):
     """The states of a job's trajectories at one moment between two steps."""
 
     rows: tuple[int, ...]
-    x: tuple[Tensor, ...]
-    x0: tuple[Tensor, ...]
-    x0_before: tuple[Tensor, ...]
-    generators: tuple[Tensor, ...]
-    traced: tuple[list[Moment], ...]
-    seconds: float
+    # of each trajectory x, x0 and x0_before, and x and x0 of each traced moment: shape (C, H, W)
+    tensors: tuple[list[Tensor], ...]
+    generators: tuple[Tensor, ...]  # their states
+    seconds: float  # that the steps took so far
 
 
 def take_snapshot(trajectories: Sequence[Trajectory], *, seconds: float = 0.0) -> Snapshot:
-    """Takes a snapshot; `seconds` is the time that the steps took so far.
-
-    It is cheap: only the generators' states are copied, because steps replace the tensors.
-    """
+    """Takes a snapshot. It is cheap: only the generators' states are copied, because steps replace the tensors."""
     return Snapshot(
         tuple(t.row for t in trajectories),
-        tuple(t.x for t in trajectories),
-        tuple(t.x0 for t in trajectories),
-        tuple(t.x0_before for t in trajectories),
+        tuple([t.x, t.x0, t.x0_before, *(each for x, x0 in t.traced for each in (x, x0))] for t in trajectories),
         tuple(t.generator.get_state() for t in trajectories),
-        tuple(t.traced for t in trajectories),
         seconds,
     )
 
 
 def encode_snapshot(snapshot: Snapshot, run_sha256: str) -> bytes:
     """Returns the bytes for the result store: 150 kB for a 64x64 image, and 100 kB for each moment of its trace."""
-    tensors = {
-        "seconds": torch.tensor(snapshot.seconds, dtype=torch.float64),
-        "rows": torch.tensor(snapshot.rows),
-        **{name: _joined(getattr(snapshot, name)) for name in STATE},
-        "generators": torch.stack(snapshot.generators),
-        "run": torch.frombuffer(bytearray.fromhex(run_sha256), dtype=torch.uint8),
-    }
-    traced = [moment for moments in snapshot.traced for moment in moments]
-    if traced:  # of all trajectories in their order; the rows say how many each has
-        tensors["traced_x"] = torch.stack(download([each.x for each in traced if each.x is not None]))
-        tensors["traced_x0"] = torch.stack(download([each.x0 for each in traced]))
-    return save(tensors)
+    return save(
+        {
+            "run": torch.frombuffer(bytearray.fromhex(run_sha256), dtype=torch.uint8),
+            "seconds": torch.tensor(snapshot.seconds, dtype=torch.float64),
+            "rows": torch.tensor(snapshot.rows),
+            "generators": torch.stack(snapshot.generators),
+            **{str(index): torch.stack(download(each)) for index, each in enumerate(snapshot.tensors)},
+        }
+    )
 
 
 def restore_snapshot(data: bytes, trajectories: Sequence[Trajectory], run_sha256: str) -> float | None:
     """Restores trajectories from a snapshot, and returns the seconds that their steps took so far.
 
-    Returns None, and changes nothing, if the snapshot does not fit.
+    Returns None, and changes nothing, if it cannot be read or is of another run.
     """
     try:
         tensors = load(data)
-        run, rows = bytes(tensors["run"].tolist()).hex(), tensors["rows"].tolist()
-        x, x0, x0_before = (_split(tensors[name], trajectories) for name in STATE)
-        traced = [*zip(tensors.get("traced_x0", ()), tensors.get("traced_x", ()), strict=True)]
+    except SafetensorError:  # a snapshot that cannot be read only costs time
+        return None
+    if bytes(tensors["run"].tolist()).hex() != run_sha256:
+        return None
+    for index, trajectory in enumerate(trajectories):
         # Cloned, because a view into the file's bytes is not aligned.
-        states = [torch.Generator().set_state(state.clone()).get_state() for state in tensors["generators"]]
-        seconds = float(tensors["seconds"])
-    except Exception:  # safetensors raises many kinds; a snapshot that cannot be read only costs time
-        return None
-    if run != run_sha256 or not len(rows) == len(states) == len(trajectories):
-        return None
-    if any(not 0 <= row <= len(t.plan) for row, t in zip(rows, trajectories, strict=True)):
-        return None
-    calls = [
-        [call for call, is_traced in sorted(t.keeps.items()) if is_traced and call <= row]
-        for t, row in zip(trajectories, rows, strict=True)
-    ]
-    if len(traced) != sum(map(len, calls)) or any(x.shape != trajectories[0].x.shape for _, x in traced):
-        return None
-    tensors_of_calls = iter(traced)
-    for i, trajectory in enumerate(trajectories):
-        trajectory.row = rows[i]
-        trajectory.x, trajectory.x0, trajectory.x0_before = x[i], x0[i], x0_before[i]
-        trajectory.generator.set_state(states[i])
-        trajectory.ready = trajectory.ready or rows[i] > 0
-        trajectory.moments = tuple(Moment(call, *next(tensors_of_calls)) for call in calls[i])
-    return seconds
-
-
-def _joined(tensors: Sequence[Tensor]) -> Tensor:
-    """Returns the numbers of all tensors one after another: those of a cascade have two shapes."""
-    return torch.cat([tensor.flatten() for tensor in download(tensors)])
-
-
-def _split(numbers: Tensor, trajectories: Sequence[Trajectory]) -> list[Tensor]:
-    """Returns the tensors of `_joined`, in the shapes and on the device of the trajectories.
-
-    Raises RuntimeError if there are more or fewer numbers.
-    """
-    parts = torch.split(numbers.flatten(), [t.x.numel() for t in trajectories])
-    return [
-        upload(part.view(t.x.shape).to(t.x.dtype, copy=True), t.x.device)
-        for part, t in zip(parts, trajectories, strict=True)
-    ]
+        kept = [upload(each.clone(), trajectory.x.device) for each in tensors[str(index)]]
+        trajectory.x, trajectory.x0, trajectory.x0_before, *traced = kept
+        trajectory.generator.set_state(tensors["generators"][index].clone())
+        trajectory.row = int(tensors["rows"][index])
+        trajectory.ready = trajectory.ready or trajectory.row > 0
+        calls = sorted(call for call, is_traced in trajectory.keeps.items() if is_traced)
+        trajectory.moments = tuple(map(Moment, calls, traced[1::2], traced[::2]))
+    return float(tensors["seconds"])

@@ -581,7 +581,9 @@ def test_a_job_does_not_go_on_from_the_snapshot_of_another_with_its_id(runner: R
     bench.engine.step()
     snapshot = encode_snapshot(take_snapshot(begun.trajectories), begun.run_sha256)
     new = old.model_copy(update={"params": old.params.model_copy(update={"seed": 77})})
-    assert activate(new, runner, sent=sent, snapshot=snapshot).resumed_at == 0
+    with_trace = old.model_copy(update={"trace": (1, 2)})
+    for other in (new, with_trace):
+        assert activate(other, runner, sent=sent, snapshot=snapshot).resumed_at == 0
     assert activate(old, runner, sent=sent, snapshot=snapshot).resumed_at > 0
 
 
@@ -665,20 +667,6 @@ def test_only_the_named_moments_are_kept_and_snapshots_grow_by_them_alone(runner
     single = 2 * 4 * math.prod(SHAPE)
     assert sizes[1] - sizes[0] == pytest.approx(2 * 2 * single, abs=200)  # and their names
     assert sizes[2] - sizes[0] == pytest.approx(2 * STEPS * single, abs=200)
-
-
-def test_a_snapshot_without_the_moments_of_its_job_is_ignored(runner: Runner) -> None:
-    """As one of a version that kept none: nothing is lost but time."""
-    job = make_job()
-    active = activate(job, runner)
-    Bench(active).engine.step()
-    snapshot = encode_snapshot(take_snapshot(active.trajectories), active.run_sha256)
-    assert activate(job, runner, snapshot=snapshot).resumed_at == 1
-    assert activate(job.model_copy(update={"trace": (2,)}), runner, snapshot=snapshot).resumed_at == 1
-    afresh = activate(job.model_copy(update={"trace": (1, 2)}), runner, snapshot=snapshot)
-    assert afresh.resumed_at == 0
-    run(afresh)
-    assert trace_arrays(afresh)["x_t"].shape[1] == 2
 
 
 def test_a_trace_is_stored_with_its_result_and_deleted_with_it(runner: Runner, tmp_path: Path) -> None:
