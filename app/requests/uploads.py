@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 from anyio import CapacityLimiter, to_thread
@@ -13,13 +14,13 @@ from difuso.jobs.images.fitting import read_image
 
 from ..errors import BodyTooLarge, InvalidRequest, Overloaded, UploadRefused
 from ..formats import BINARY
-from ..http.multipart import FormReader
+from ..http.multipart import read_form
 from ..http.problems import MAX_NAME
 
 MAX_BODIES = 8  # bodies of the largest size that fit into the memory for uploads
 # Threads that decode. An image may take 50 MB and a second, and other requests need threads, too.
 DECODERS = 2
-PARSERS = 2  # threads that parse JSON bodies, which take a few times their size meanwhile
+PARSERS = 2  # threads that parse bodies, which take a few times their size meanwhile
 MAX_WAITING = 64  # images that may wait for a decoder
 RETRY_SECONDS = 2
 BUSY = "Too many images are being read."
@@ -86,13 +87,8 @@ class Uploads:
         if content_type is None:  # the request has no body
             yield {}
             return
-        form = FormReader(content_type, names)
-        with self._counting(request) as count:
-            async with aclosing(request.stream()) as chunks:
-                async for chunk in chunks:
-                    count(len(chunk))
-                    form.feed(chunk)
-            yield form.close()
+        async with self.read_whole(request, partial(read_form, content_type=content_type, names=names)) as files:
+            yield files
 
     @asynccontextmanager
     async def read_whole(self, request: Request, parse: Callable[[bytearray], T]) -> AsyncIterator[T]:

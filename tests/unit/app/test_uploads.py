@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import threading
-import weakref
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -17,7 +15,7 @@ from PIL import Image
 from starlette.requests import ClientDisconnect, Request
 
 from difuso.app.errors import BodyTooLarge, InvalidRequest, MalformedBody, NotMultipart, Overloaded, UploadRefused
-from difuso.app.http.multipart import FormReader
+from difuso.app.http.multipart import read_form
 from difuso.app.requests.uploads import DECODERS, JSON, MAX_BODIES, MAX_WAITING, Uploads, request_body
 from difuso.jobs.errors import BadImage, ImageRefused, UnsupportedFormat
 from difuso.jobs.images.arrays import SentImage
@@ -174,14 +172,12 @@ def test_other_types_of_body_are_refused(content_type: str) -> None:
         (multipart(("image", PNG)), "multipart/form-data; boundary=" + "b" * 300),
         (b"--b\r\n\r\n" + PNG + b"\r\n--b--\r\n", TYPE),
         (b"--b\r\nContent-Disposition: form-data\r\n\r\n" + PNG + b"\r\n--b--\r\n", TYPE),
-        (b"--b\r\n: x\r\n\r\n" + PNG + b"\r\n--b--\r\n", TYPE),
-        (b"--b\r\n" + b"A: b\r\n" * 100 + multipart(("image", PNG))[5:], TYPE),
         (b"--b\r\nA: " + b"b" * 20_000 + b"\r\n" + multipart(("image", PNG))[5:], TYPE),
         (multipart(("image", PNG), filename="x" * 10_000), TYPE),
     ],
     ids=[
         "nothing", "no multipart", "no end", "another boundary", "no boundary", "empty boundary", "long boundary",
-        "no head", "no name", "a header without a name", "100 headers", "a long header", "a long file name",
+        "no head", "no name", "a long header", "a long file name",
     ],
 )  # fmt: skip
 def test_bodies_that_do_not_keep_to_their_type_are_refused(body: bytes, content_type: str) -> None:
@@ -210,16 +206,11 @@ def test_filler_before_and_after_the_parts_counts(filler: bytes) -> None:
             read(*chunks, uploads=uploads)
 
 
-@given(st.lists(st.integers(1, 400), max_size=30), st.binary(max_size=300))
-def test_it_does_not_matter_how_a_body_is_cut(lengths: list[int], content: bytes) -> None:
-    content += b"x"
+@given(st.binary(max_size=300))
+def test_the_content_of_a_part_stays_as_it_is(content: bytes) -> None:
+    content = b"x" + content.replace(b"--b", b"")
     body = multipart(("image", content), ("mask", b"\r\n--" + content + b"\r\n"))
-    form = FormReader(TYPE, PARTS)
-    for length in lengths:
-        form.feed(body[:length])
-        body = body[length:]
-    form.feed(body)
-    assert form.close() == {"image": content, "mask": b"\r\n--" + content + b"\r\n"}
+    assert read_form(bytearray(body), TYPE, PARTS) == {"image": content, "mask": b"\r\n--" + content + b"\r\n"}
 
 
 def test_refused_requests_leave_nothing_behind() -> None:
@@ -303,16 +294,3 @@ def test_the_schema_names_the_parts() -> None:
     assert set(schema["properties"]) == {"image", "mask"}
     assert request_body("image", json={})["requestBody"]["required"]
     assert not request_body("image", json={}, instead="two seeds")["requestBody"]["required"]
-
-
-def test_what_was_read_is_freed_at_once() -> None:
-    """Without waiting for the garbage collector, which does not know how large a buffer is."""
-    gc.disable()
-    try:
-        form = FormReader(TYPE, PARTS)
-        form.feed(multipart(("image", PNG)))
-        parts = weakref.ref(form._parts)
-        del form
-        assert parts() is None
-    finally:
-        gc.enable()
