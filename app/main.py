@@ -25,8 +25,7 @@ from difuso.jobs.tracing import start_tracing
 from .http.access import Guard, LinkGuard
 from .http.api_keys import KEYS_LOOK_SECONDS, KeyRing
 from .http.metrics import Metrics, StackCollector
-from .http.middleware import UNADDRESSED, Compression, Failures, RequestMiddleware
-from .http.origins import share
+from .http.middleware import UNADDRESSED, Compression, Failures, RequestMiddleware, share
 from .http.problems import RESPONSES, install
 from .http.server import run
 from .openapi import TAGS, describe

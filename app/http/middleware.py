@@ -1,4 +1,4 @@
-"""The work around every request: its id, log line, metrics and security headers, and an answer to every error.
+"""The work around every request: its id, log line, metrics and security headers, its origin, and an answer to errors.
 
 A HEAD request goes to the route of GET.
 """
@@ -7,16 +7,18 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars
 
 from ..errors import AppError, CrossOrigin, UnknownHost
+from .headers import ANSWERED
 from .metrics import Metrics
-from .origins import is_forged
 from .problems import answer
 
 log = logging.getLogger(__name__)
@@ -39,6 +41,13 @@ HEADERS = (
 METHODS = frozenset({"GET", "HEAD", "POST", "DELETE", "OPTIONS"})  # in metrics; all others are `other`
 PORT = re.compile(r":[0-9]*$")
 UNADDRESSED = frozenset({"/healthz", "/readyz"})  # probes ask by IP address
+
+# The request headers of this API that a browser lets pages of other origins send only if they are named.
+SENT = ("Authorization", "Idempotency-Key", "If-None-Match", "Last-Event-ID", "Prefer", "Priority", "Traceparent")
+SHARED_METHODS = ("DELETE", "GET", "HEAD", "POST")
+
+READING = frozenset({"GET", "HEAD", "OPTIONS"})
+OWN = frozenset({b"same-origin", b"none"})  # from this server's page, or from the address bar
 
 PAGES = frozenset({"/", "/docs", "/openapi.json"})
 FILES = "/static/"
@@ -151,3 +160,40 @@ class Compression(GZipMiddleware):
         path = scope.get("path", "")
         chosen = super().__call__ if path in PAGES or path.startswith(FILES) else self.app
         await chosen(scope, receive, send)
+
+
+def share(app: FastAPI, origins: Collection[str]) -> None:
+    """Lets pages of these origins use the application (CORS). Cookies and other credentials of a browser stay out."""
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=origins,
+        allow_methods=SHARED_METHODS,
+        allow_headers=SENT,
+        expose_headers=tuple(ANSWERED),
+    )
+
+
+def is_forged(method: str, headers: Iterable[tuple[bytes, bytes]], allowed: Collection[str] = ()) -> bool:
+    """Returns whether a page of an origin that is not allowed tries to change something (CSRF), as its browser says.
+
+    Without API keys everybody who reaches the port may queue jobs, and so may every page that such a user opens: a
+    browser sends a form or a plain POST to any site, and only hides the answer. But it names the page's origin. Other
+    programs do not, and a page cannot make them send requests.
+
+    Sec-Fetch-Site decides if it is present: then the browser has compared the origins, and a proxy's changes to the
+    Host header do not matter. Browsers omit it if the address is neither HTTPS nor this machine. Then Origin must name
+    the host and port of the Host header.
+
+    Args:
+        headers: names in lower case and values, as in ASGI.
+        allowed: the other origins whose pages may do so.
+    """
+    if method in READING:
+        return False
+    sent = dict(headers)
+    site, origin = sent.get(b"sec-fetch-site"), sent.get(b"origin")
+    if origin is not None and origin.decode("latin-1") in allowed:
+        return False
+    if site is not None:
+        return site not in OWN
+    return origin is not None and origin.lower().partition(b"://")[2] != sent.get(b"host", b"").lower()

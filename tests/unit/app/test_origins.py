@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from difuso.app.http.origins import is_forged
+from difuso.app.http.middleware import is_forged
 
 METHODS = ("POST", "DELETE", "PUT")
 HOST = (b"host", b"pics.example:8000")
