@@ -110,14 +110,13 @@ def _side_by_side(images: Sequence[Image.Image], columns: int) -> Image.Image:
 
 
 def animation(made: Result) -> bytes:
-    """Returns the images, or the moments of the trace, as an animated PNG that runs forwards and backwards, for ever.
+    """Returns the images as an animated PNG that runs forwards and backwards, for ever.
 
     An animated PNG compresses frames as a PNG compresses its image, so the compressed pixels are copied unchanged.
     """
-    pngs = made.course if made.trace is None else _moments(made.trace)
-    frames = [_frame(png) for png in pngs]
+    frames = [_frame(png) for png in made.course]
     if len({header for header, _ in frames}) > 1:  # all frames must have the header of the first
-        opened = _opened(pngs, bits=made.manifest.job.bits)
+        opened = _opened(made.course, bits=made.manifest.job.bits)
         frames = [_frame(_as_png(image if image.mode == DEEP else image.convert("RGB"))) for image in opened]
     header = frames[0][0]
     course = [pixels for _, pixels in frames + frames[-2:0:-1]]
@@ -137,17 +136,6 @@ def animation(made: Result) -> bytes:
             putchunk(file, b"fdAT", struct.pack(">I", next(numbers)), pixels)
     putchunk(file, b"IEND")
     return file.getvalue()
-
-
-def _moments(trace: bytes) -> list[bytes]:
-    """Returns the predicted images of each moment of a trace as a PNG; those of several images are a contact sheet."""
-    with np.load(io.BytesIO(trace)) as kept:
-        levels = ((kept["x_0"] + 1) * 127.5).round().clip(0, 255).astype(np.uint8)  # as `model.images` does
-    pngs = []
-    for moment in levels.swapaxes(0, 1):
-        images = [Image.fromarray(each[:, :, 0] if each.shape[-1] == 1 else each) for each in moment]
-        pngs.append(_as_png(_side_by_side(images, math.ceil(math.sqrt(len(images))))))
-    return pngs
 
 
 def _frame(png: bytes) -> tuple[bytes, bytes]:

@@ -19,7 +19,6 @@ class Format(StrEnum):
     description: str  # a description for the documentation
     render: Callable[[Result], bytes] | None  # the function that makes the body; None if the answer is the job as JSON
     by_wildcard: bool  # whether a `*` in an Accept header includes this format
-    shows_trace: bool  # whether a trace of the job changes the body
 
     def __new__(
         cls,
@@ -28,18 +27,17 @@ class Format(StrEnum):
         description: str,
         render: Callable[[Result], bytes] | None,
         by_wildcard: bool = True,
-        shows_trace: bool = False,
     ) -> Format:
         form = str.__new__(cls, media_type)
         form._value_ = media_type
         form.extension, form.description, form.render = extension, description, render
-        form.by_wildcard, form.shows_trace = by_wildcard, shows_trace
+        form.by_wildcard = by_wildcard
         return form
 
     # A `*` leads to the last, so that this one is sent to those who name it.
-    NPZ = "application/x-npz", "npz", "the images and the trace, as NumPy arrays", arrays, True, True
+    NPZ = "application/x-npz", "npz", "the images and the trace, as NumPy arrays", arrays
     # Browsers list image/apng among all that they can show, without asking for an animation.
-    APNG = "image/apng", "png", "an animation of the images, or of the trace", animation, False, True
+    APNG = "image/apng", "png", "an animation of the images", animation, False
     JSON = "application/json", "json", "the finished job", None
     ZIP = "application/zip", "zip", "the images and a manifest", archive
     PNG = "image/png", "png", "the image, or a contact sheet of several", sheet
@@ -48,6 +46,11 @@ class Format(StrEnum):
     def offered(cls, planes: int) -> list[Format]:
         """Returns the formats that can hold images of so many planes (`Shape.planes`); the last is the default."""
         return [*cls] if planes == 1 else [cls.JSON, cls.NPZ]
+
+    @property
+    def shows_trace(self) -> bool:
+        """Whether a trace of the job changes the body."""
+        return self is Format.NPZ
 
     def entity_tag(self, manifest: Manifest) -> str:
         """Returns the ETag of a body without encoding it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -19,8 +19,7 @@ from difuso.model.plans.schedule import NoiseSchedule
 from difuso.model.shape import Shape
 
 from .errors import RequestRefused, VersionGone
-from .model_files import ModelFiles
-from .model_folders import Mark, mark_of, model_folders, model_marks, newest_first, passed_over
+from .model_folders import Mark, ModelFiles, mark_of, model_folders, model_marks, newest_first, passed_over
 
 log = logging.getLogger(__name__)
 
@@ -79,11 +78,7 @@ class Catalog:
     versions: dict[str, tuple[ModelInfo, ...]]  # of each usable model, the newest first
     refused: dict[str, str]  # by the name of the folder
     named: str | None = None  # the model of requests without `model`; None for the first by name
-    # the reasons why folders could not be read, by name, where the same files may be read later. Those that were read
-    # before are still in `models`, the others in `refused`.
-    passing: dict[str, str] = field(default_factory=dict)
-    # the first digits of the version that a request asks for; None for the current one
-    wanted: str | None = None
+    may_improve: bool = False  # whether a folder could not be read whose same files may be read later
 
     @cached_property
     def models(self) -> dict[str, ModelInfo]:
@@ -102,10 +97,6 @@ class Catalog:
         versions = {name: tuple(sorted(found, key=order)) for name, found in self.versions.items()}
         return replace(self, versions=versions)
 
-    def at(self, version: str | None) -> Catalog:
-        """Returns this catalog for a request that asks for a version of its model; None leaves the current one."""
-        return replace(self, wanted=version)
-
     @property
     def default(self) -> str | None:
         """The model of a request without `model`; None if there is no model that draws from noise alone."""
@@ -115,16 +106,18 @@ class Catalog:
         """Returns the names of the models that draw from an image, or of those that draw from noise alone."""
         return [name for name, model in self.models.items() if model.config.enlarges is enlarging]
 
-    def choose(self, name: str | None, *, enlarging: bool = False, parameter: str = "model") -> ModelInfo:
+    def choose(
+        self, name: str | None, *, version: str | None = None, enlarging: bool = False, parameter: str = "model"
+    ) -> ModelInfo:
         """Returns the model of a request; the default if the name is None.
 
         Args:
+            version: the first digits of the version that the request asks for; None for the current one.
             enlarging: whether the request needs a model that draws from an image; the first by name is the default.
             parameter: the parameter that holds the name, for messages.
 
         Raises RequestRefused if there is no usable model of this name, or no model at all, or if it draws from an image
-        and the request does not want that, or the reverse. Raises VersionGone if the version that the request asks for
-        is not here.
+        and the request does not want that, or the reverse. Raises VersionGone if the version is not here.
         """
         chosen = name or (min(self.names(enlarging=True), default=None) if enlarging else self.default)
         if chosen is None:
@@ -136,7 +129,7 @@ class Catalog:
             raise RequestRefused(parameter, f"Input should be a model that draws from an image: {usable}")
         if not enlarging and model.config.enlarges:
             raise RequestRefused(parameter, "This model draws from an image: send one to /upscale, or name another")
-        return model if self.wanted is None or parameter != "model" else self._at(model.name, self.wanted)
+        return model if version is None else self._at(model.name, version)
 
     def _at(self, name: str, version: str) -> ModelInfo:
         found = [each for each in self.versions[name] if each.version.startswith(version)]
@@ -162,7 +155,7 @@ def read_catalog(folder: Path, default: str | None = None, *, before: Catalog | 
     had, as long as this is there: there may be workers that hold no other yet, and some may refuse the new one.
     """
     before = before or Catalog({}, {})
-    refused, passing = passed_over(folder), dict[str, str]()
+    refused, may_improve = passed_over(folder), False
     found: dict[str, list[ModelInfo]] = {}
     paths = {path.name: path for path in model_folders(folder)}
     marks = {name: mark_of(path) if name != model_of(name) else () for name, path in paths.items()}
@@ -171,29 +164,22 @@ def read_catalog(folder: Path, default: str | None = None, *, before: Catalog | 
         try:
             model = _read(paths[name])
         except Exception as error:  # a fault of one folder must not stop the others
-            may_be_kept = may_pass(error)
-            if may_be_kept:
-                passing[name] = reason_of(error)
-            _log(name, error, before, is_kept=may_be_kept and kept is not None)
-            if not may_be_kept or kept is None:
+            passes, unforeseen = may_pass(error), not isinstance(error, ModelError)
+            may_improve |= passes
+            if unforeseen or (passes and kept):  # of which clients do not hear
+                log.error("model %s cannot be read: %s", name, reason_of(error), exc_info=unforeseen)
+            if not (passes and kept):
                 refused[name] = reason_of(error)
                 continue
             model = kept
         found.setdefault(model.name, []).append(model)
     there = sorted({*found, *(name for name in before.versions if name in refused)})
     versions = {name: _with_earlier(found.get(name, []), before.versions.get(name, ())) for name in there}
-    catalog = Catalog(versions, refused, default, passing)
+    catalog = Catalog(versions, refused, default, may_improve)
     if default is not None and default not in catalog.models:
         known = ", ".join(catalog.models) or "none"
         log.warning("requests that name no model are refused: %s is not among the models, %s", default, known)
     return catalog
-
-
-def _log(name: str, error: Exception, before: Catalog, *, is_kept: bool) -> None:
-    """Writes once why a folder cannot be read, where clients do not hear of it."""
-    reason, unforeseen = reason_of(error), not isinstance(error, ModelError)
-    if (unforeseen or is_kept) and reason != before.passing.get(name):
-        log.error("model %s cannot be read: %s", name, reason, exc_info=unforeseen)
 
 
 def _with_earlier(found: Sequence[ModelInfo], before: Sequence[ModelInfo]) -> tuple[ModelInfo, ...]:
@@ -246,7 +232,7 @@ class CatalogFollower:
         It waits until the folder has not changed since the last look, so that a half-written folder is not read.
         """
         before, self._seen = self._seen, self._marks()
-        if self._seen != before or (self._seen == self._read_of and not self._whole.passing):
+        if self._seen != before or (self._seen == self._read_of and not self._whole.may_improve):
             return False
         whole = read_catalog(self._folder, self._default, before=self._whole)
         with self._lock:

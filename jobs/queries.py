@@ -127,9 +127,6 @@ class SamplingQuery(Choices):
             conditions: the values that were sent as its job holds them, since one can be written in many ways.
         """
         sent = {"kind": kind, **self.model_dump(exclude_unset=True), "pictures": list(images)}
-        for name in ("seed", "label"):  # a single one counts as it did before there were lists
-            if len(sent.get(name) or ()) == 1:
-                (sent[name],) = sent[name]
         sent.pop("condition", None)
         if conditions:
             sent["condition"] = dict(conditions)

@@ -32,7 +32,7 @@ def _post(kind: Kind[Any], query_type: type[Any]) -> Callable[..., Awaitable[Res
 
     async def post(request: Request, process: ProcessDep, submission: SubmissionDep) -> Response:
         async with received(request, kind, query_type, process.uploads) as (query, sent):
-            model = kind.choose(query, process.catalog.at(query.version))
+            model = kind.choose(query, process.catalog)
             submission.accept.choose(model.final_shape.planes)  # refuses before an image is read
             conditions, texts = split_image_conditions(query.conditions, model.config.conditions)
             for name, text in texts.items():  # images in base64

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from difuso.jobs.catalog import ModelInfo
-from difuso.jobs.model_files import ModelFiles
+from difuso.jobs.model_folders import ModelFiles
 from difuso.jobs.redis.workers import WorkerReport, refusal, reports_on
 from difuso.jobs.values import Frozen
 from difuso.model.conditions import type_of

@@ -23,7 +23,7 @@ from difuso.jobs.images.npz import IMAGES, LABELS, NpzWriter, pixels_of
 from difuso.jobs.params import MAX_SEED, SamplingParams
 from difuso.jobs.per_image import classes_of, draw_seed, image_count, label_in_turn, one_or_several
 from difuso.jobs.queries import SamplingQuery
-from difuso.jobs.store.local_files import temporary_file
+from difuso.jobs.store.blobs import temporary_file
 
 from ..errors import UserError, user_errors
 from ..progress import progress, title_of

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from difuso.jobs.catalog import ModelInfo
 from difuso.jobs.contract import new_job
-from difuso.jobs.defaults import fill_in
-from difuso.jobs.examples import fill_in_conditions
+from difuso.jobs.defaults import fill_in, fill_in_conditions
 from difuso.jobs.kinds.base import Prepared
 from difuso.jobs.kinds.generate import Generation
 from difuso.jobs.params import MAX_IMAGES, SamplingParams

@@ -23,7 +23,7 @@ from difuso.jobs.images.npz import Array, encode_npz, pixels_of, with_labels
 from difuso.jobs.kinds.base import Kind, Parts, Task
 from difuso.jobs.params import SamplingParams
 from difuso.jobs.queries import SamplingQuery
-from difuso.jobs.store.local_files import temporary_file
+from difuso.jobs.store.blobs import temporary_file
 from difuso.worker.settings import WorkerSettings
 
 from ..errors import UserError, user_errors
@@ -69,7 +69,7 @@ def read_job(request: Request, settings: WorkerSettings) -> tuple[Job, list[byte
     """Returns the job of a request, and the PNGs of its fitted images; raises UserError like `make_images`."""
     kind, query, files = request
     with user_errors():
-        model = kind.choose(query, usable_models(settings.models_dir).at(query.version))
+        model = kind.choose(query, usable_models(settings.models_dir))
         conditions, images = split_image_conditions(query.conditions, model.config.conditions)
         query = query.model_copy(update={"conditions": conditions})
         named = {**files, **{name: Path(file) for name, file in images.items()}}

@@ -53,10 +53,6 @@ class Task(Frozen):
         """Returns the work of the job: images times network calls; `guided_steps` as in `SamplingParams.calls`."""
         return params.n * params.calls(guided_steps)
 
-    def mean_concurrency(self, params: SamplingParams) -> float:
-        """Returns the average number of images that step side by side over the run."""
-        return params.n
-
     def seed(self, params: SamplingParams, index: int) -> int:
         """Returns the seed that makes image `index` of the result by itself."""
         return params.seed_of(index)
@@ -89,7 +85,7 @@ class Prepared:
     task: Task  # the kind of the job, and the parameters of this kind only
     images: tuple[FittedImage, ...] = ()  # the fitted images of the request, in the worker's order
     condition_images: tuple[FittedImage, ...] = ()  # those of its conditions, in the order of `SamplingParams.uploads`
-    filled_in: frozenset[str] = frozenset()  # the names of the conditions that `jobs.examples` has filled in
+    filled_in: frozenset[str] = frozenset()  # the names of the conditions that `jobs.defaults` has filled in
     plan: Plan | None = None  # the plan of an image's run; None if nobody asks for the cost
     trace: Trace = ()  # the network calls after which the state of each image is kept
     bits: Bits = 8  # the bits of each pixel in the answer, 8 or 16
@@ -162,7 +158,9 @@ class Kind(Generic[Query]):
     complete: Callable[[Query, ModelInfo, Images], Prepared]
     own_fits: Callable[[Query, ModelInfo], dict[str, Fit]] | None = None
     match: Callable[[Images], None] = lambda images: None
-    choose: Callable[[Query, Catalog], ModelInfo] = lambda query, catalog: catalog.choose(query.model)
+    choose: Callable[[Query, Catalog], ModelInfo] = lambda query, catalog: catalog.choose(
+        query.model, version=query.version
+    )
     required: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     instead: str = ""

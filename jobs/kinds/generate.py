@@ -8,9 +8,8 @@ from pydantic import Field
 
 from ..cascade import Enlarging, enlarging
 from ..catalog import Catalog, ModelInfo
-from ..defaults import fill_in
+from ..defaults import fill_in, fill_in_conditions
 from ..errors import RequestRefused
-from ..examples import fill_in_conditions
 from ..params import SamplingParams
 from ..queries import SamplingQuery
 from .base import Images, Kind, Prepared, Task
@@ -61,7 +60,7 @@ class Generation(Task):
 
 def choose(query: GenerateQuery, catalog: Catalog) -> ModelInfo:
     """Returns the model of a request, with the one that enlarges its images if there is one."""
-    model = catalog.choose(query.model)
+    model = catalog.choose(query.model, version=query.version)
     if query.upscale is None:
         return model
     return replace(model, upscaler=catalog.choose(query.upscale, enlarging=True, parameter="upscale"))

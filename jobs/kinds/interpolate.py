@@ -13,9 +13,8 @@ from difuso.model.plans.spacing import KARRAS
 
 from ..catalog import ModelInfo
 from ..conditions import Values, check_size, mixed, read_values
-from ..defaults import Filled, fill_in
+from ..defaults import Filled, fill_in, fill_in_conditions
 from ..errors import RequestRefused
-from ..examples import fill_in_conditions
 from ..images.fitting import fit
 from ..params import MAX_IMAGES, MAX_TIMESTEP, SamplingParams, Seed
 from ..queries import ImageQuery
@@ -97,13 +96,6 @@ class Interpolation(Task):
             return drawn
         inversion = params.model_copy(update={"classifier_scale": 0.0, "steps": params.steps - 1})
         return drawn + 2 * inversion.calls(None if guided_steps is None else min(guided_steps, inversion.steps))
-
-    def mean_concurrency(self, params: SamplingParams) -> float:
-        """Returns the average number of images that step side by side: the two inversions first, then all images."""
-        if self.mode == "ddpm":
-            return params.n
-        there, back = params.steps - 1, params.steps
-        return (2 * there + params.n * back) / (there + back)
 
     def seed(self, params: SamplingParams, index: int) -> int:
         """Returns the seed of all images, which is the same so that they change smoothly; the first of two."""

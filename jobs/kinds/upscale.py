@@ -48,7 +48,7 @@ KIND = Kind(
     UpscaleQuery,
     Upscaling,
     complete,
-    choose=lambda query, catalog: catalog.choose(query.model, enlarging=True),
+    choose=lambda query, catalog: catalog.choose(query.model, version=query.version, enlarging=True),
     required=("image",),
     description="Needs a model that was trained on pairs of images; see `condition` in `/models`.",
 )

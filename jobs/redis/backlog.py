@@ -116,7 +116,7 @@ def read_forecast(client: redis.Redis, job: Job, queues: Sequence[QueueName], *,
     mine, shared, earlier = map(int, image_steps)
     workers = read_reports(answer)
     rate = total_rate(job.ref, workers)
-    alone = lone_job_seconds(job.ref, workers, image_steps=mine, images=job.task.mean_concurrency(job.params))
+    alone = lone_job_seconds(job.ref, workers, image_steps=mine, images=job.params.n)
     if rate is None or alone is None:
         return Forecast(ahead)
     return Forecast(ahead, alone, max((mine + shared + earlier) / rate, alone))

@@ -5,19 +5,21 @@ Nothing here has a time limit: a disk or bucket may hang instead of failing. Err
 
 import os
 import shutil
-from contextlib import suppress
+import stat
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 import fsspec
 from fsspec.config import conf
 from fsspec.implementations.local import LocalFileSystem
 
-from .local_files import prune, prune_all, read_file, temporary_file
-
 # By default botocore tries five times, each with a timeout of a minute, and s3fs repeats all of that.
 S3_TIMEOUTS = {"connect_timeout": 3, "read_timeout": 10, "retries": {"max_attempts": 0}}
+TRIES = 20  # to put a file into a folder that others remove while it is empty
 
 
 class Blobs:
@@ -42,7 +44,7 @@ class Blobs:
     def read(self, path: PurePosixPath) -> bytes:
         """Returns the content of a file; FileNotFoundError if there is none."""
         if self.is_local:
-            return read_file(path)
+            return _read_file(path)
         data: bytes = self._fs.cat_file(str(path))
         return data
 
@@ -76,12 +78,12 @@ class Blobs:
         """Deletes a file, and its folders that are empty then and lie below `top`; None leaves all folders."""
         self._fs.rm_file(str(path))
         if top is not None and self.is_local:
-            prune(Path(path).parent, Path(top))
+            _prune(Path(path).parent, Path(top))
 
     def prune(self, top: PurePosixPath, *, before: float) -> None:
         """Removes the folders below `top` that have been empty since `before`; a bucket has none."""
         if self.is_local:
-            prune_all(Path(top), before=before)
+            _prune_all(Path(top), before=before)
 
     def find(self, folder: PurePosixPath) -> list[PurePosixPath]:
         """Returns all files below a folder, in folders of it too; none if it does not exist."""
@@ -101,3 +103,57 @@ class Blobs:
         there = next(folder for folder in (root, *root.parents) if folder.exists())
         found = shutil.disk_usage(there)
         return found.free, found.total
+
+
+def _read_file(path: PurePosixPath) -> bytes:
+    """Reads a regular file; any other kind raises OSError, because reading a pipe might block for ever."""
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError("not a regular file")
+        return file.read()
+
+
+@contextmanager
+def temporary_file(path: Path, data: bytes, *, top: Path) -> Iterator[Path]:
+    """Yields a complete, synced temporary file next to `path`; at the end deletes it, and empty folders below `top`."""
+    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
+    try:
+        with _opened(temporary) as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+        _prune(path.parent, top)
+
+
+def _opened(path: Path, tries: int = TRIES) -> BinaryIO:
+    """Opens a new file, and makes its folders, again if another process removes them because they are still empty."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("wb")
+    except (FileNotFoundError, FileExistsError):  # the second where a folder went while `mkdir` looked at it
+        if tries == 1:
+            raise
+    return _opened(path, tries - 1)
+
+
+def _prune_all(top: Path, *, before: float) -> None:
+    """Removes the folders below `top` that are empty and have been so since `before`, in seconds since the epoch."""
+    for name, folders, files in os.walk(top, topdown=False):
+        with suppress(FileNotFoundError):  # several workers may sweep at once
+            if not folders and not files and os.stat(name).st_mtime < before:
+                _prune(Path(name), top)
+
+
+def _prune(folder: Path, top: Path) -> None:
+    """Removes folders that are empty, up to `top`."""
+    while folder != top:
+        try:
+            folder.rmdir()
+        except FileNotFoundError:
+            pass  # on a full disk not all folders were made
+        except OSError:
+            return
+        folder = folder.parent

@@ -182,29 +182,13 @@ def test_arrays_are_the_images_the_classes_and_the_trace() -> None:
         assert all(np.array_equal(arrays[name], kept[name]) for name in kept.files)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_an_animation_of_a_trace_plays_the_predictions(channels: int) -> None:
-    manifest, pngs = job_of(2)
-    levels = [-3.0, -1.1, 0.002, 1.0]  # what lies outside of [-1, 1] is clamped, as in previews
-    body = render(Format.APNG, manifest, pngs, ends=[png(9), png(9)], trace=trace_of(2, levels, channels=channels))
-    assert frames(body) == [0, 0, 128, 255, 128, 0]
-    image = Image.open(io.BytesIO(body))
-    assert image.size == (2 * SIZE + SHEET_GAP, SIZE)
-    assert image.mode == ("L" if channels == 1 else "RGB")
-    image.seek(2)
-    assert image.convert("L").getpixel((SIZE + SHEET_GAP, 0)) == 129
-    assert json.loads(str(image.info["difuso"]))["params"]["seed"] == 7
-    alone = render(Format.APNG, manifest, pngs, trace=trace_of(1, levels[-1:]))
-    assert frames(alone) == [255]
-
-
 def test_a_trace_changes_the_tags_of_what_shows_it_and_nothing_else() -> None:
     manifest, pngs = job_of(2)
     keeping = [
         manifest.model_copy(update={"job": manifest.job.model_copy(update={"trace": trace})}) for trace in ((1,), (2,))
     ]
     shown = {form for form in Format if form.shows_trace}
-    assert shown == {Format.NPZ, Format.APNG}
+    assert shown == {Format.NPZ}
     for form in Format:
         assert len({form.entity_tag(each) for each in (manifest, *keeping)}) == (3 if form in shown else 1)
         if form.render is not None and form not in shown:

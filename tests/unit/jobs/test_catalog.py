@@ -290,12 +290,12 @@ def test_a_request_names_a_version_by_its_first_digits(folder: Path) -> None:
     other = other_version(folder, "tiny@other")
     catalog = read_catalog(folder)
     plain = catalog.models["tiny"].version
-    assert catalog.at(other[:12]).choose("tiny").version == other
-    assert catalog.at(plain).choose(None).version == plain
+    assert catalog.choose("tiny", version=other[:12]).version == other
+    assert catalog.choose(None, version=plain).version == plain
     with pytest.raises(VersionGone, match="no folder of version 000000000000 of tiny"):
-        catalog.at("0" * 12).choose("tiny")
+        catalog.choose("tiny", version="0" * 12)
     with pytest.raises(RequestRefused, match="more digits: 2 versions begin with these"):
-        catalog.at("").choose("tiny")
+        catalog.choose("tiny", version="")
 
 
 def test_a_model_stays_while_its_folder_has_a_wrong_config(folder: Path) -> None:

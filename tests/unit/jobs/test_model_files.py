@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from difuso.jobs.model_files import ABOUT_LENGTH, ModelFiles
+from difuso.jobs.model_folders import ABOUT_LENGTH, ModelFiles
 
 
 @pytest.mark.parametrize(

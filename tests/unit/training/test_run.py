@@ -20,7 +20,7 @@ from PIL import Image
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from difuso.jobs.model_files import ModelFiles
+from difuso.jobs.model_folders import ModelFiles
 from difuso.model import load_checkpoint, networks_of, sample
 from difuso.model.folders.config import SamplerDefaults, ScheduleConfig
 from difuso.model.networks.build import build_network
