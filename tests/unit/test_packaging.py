@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import packages_distributions, requires
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -106,19 +106,6 @@ def test_what_an_extra_is_for_needs_only_its_packages(extra: str, modules: str) 
     assert "numpy" in found
     # Besides ourselves: anyio comes with httpx and starlette, and its core with pydantic.
     assert found - {canonicalize_name(each.name) for each in wanted(extra)} <= {"difuso", "anyio", "pydantic-core"}
-
-
-def test_a_client_brings_neither_server_nor_worker() -> None:
-    brought: set[str] = set()
-    coming = [each.name for each in wanted("client")]
-    while coming:
-        name = canonicalize_name(coming.pop())
-        if name not in brought:
-            brought.add(name)
-            needed = [Requirement(text) for text in requires(name) or ()]
-            coming += [each.name for each in needed if each.marker is None or each.marker.evaluate({"extra": ""})]
-    assert {"httpx", "httpcore", "typer"} <= brought
-    assert not {"fastapi", "starlette", "uvicorn", "redis", "rq", "prometheus-client", "fsspec", "torch"} & brought
 
 
 def test_a_wheel_holds_the_model_of_the_clone_by_a_link() -> None:

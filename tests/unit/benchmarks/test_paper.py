@@ -66,8 +66,7 @@ def test_the_signal_to_noise_ratios_of_the_page(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("name", ["forward", "loss"])
-def test_the_committed_figure_is_what_the_program_draws(name: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "benchmarks.paper", name, "--out", str(tmp_path)]
+def test_the_committed_figure_is_what_the_program_draws(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.paper", "forward", "--out", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    assert (tmp_path / f"{name}.png").read_bytes() == (ROOT / FOLDER / f"{name}.png").read_bytes()
+    assert (tmp_path / "forward.png").read_bytes() == (ROOT / FOLDER / "forward.png").read_bytes()
