@@ -18,7 +18,14 @@ RECEIVE_SECONDS = 25.0
 # A client that takes fewer bytes of an answer in this time is cut off; a slow phone takes ten times as many.
 SEND_SECONDS = 10.0
 SEND_BYTES = 131_072
+MAX_UNSENT = 1 << 28  # bytes of answers that wait in this process for all clients that lag
+READ_BYTES = 16_384  # bytes read from one connection before the others have their turn
+WASTE = bytearray(1 << 18)  # where bytes go that nobody parses: many at once, so that those who send them are soon done
 HEAD_BYTES = 16_384
+# The largest number of pieces of a body; more are allowed at this average size. Usual clients send thousands of bytes.
+FREE_PIECES = 256
+PIECE_BYTES = 64
+MAX_PIPELINED = 64
 MAX_PATH = 256  # bytes of the path that an answer to a malformed request repeats
 
 
@@ -26,12 +33,14 @@ class Refused(Exception):
     """A request breaks a rule that the parser does not check."""
 
 
-class DeadlineProtocol(HttpToolsProtocol):
-    """HTTP with a bounded cost of each connection.
+class DeadlineProtocol(HttpToolsProtocol, asyncio.BufferedProtocol):
+    """HTTP with a bounded cost of each connection, for clients that may be slow or hostile.
 
+    - READ_BYTES are read in one turn of the event loop; then the other connections have their turn.
     - A head has at most HEAD_BYTES. All other bytes around a body, such as chunk sizes, are at most HEAD_BYTES and as
-      many as the body has.
+      many as the body has. A body has at most FREE_PIECES pieces, unless they are long enough.
     - A request must be complete within RECEIVE_SECONDS. Its answer must be read at SEND_BYTES in SEND_SECONDS.
+    - While more than MAX_UNSENT bytes wait for clients, those that have lagged for longest are cut off.
     - After the answer the rest of its request is discarded unparsed, until RECEIVE_SECONDS are over.
 
     A client that is too slow is cut off by aborting: closing would wait until it has read the rest.
@@ -39,22 +48,29 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._buffer = bytearray(READ_BYTES)
         self._around = 0  # bytes of the request outside its body
-        self._content = 0  # bytes of the body
+        self._content = self._pieces = 0  # bytes of the body, and the number of pieces in which they came
         self._in_head = False
         self._keep_alive = False
         self._is_deaf = False
         self._deadline: asyncio.TimerHandle | None = None
         self._progress: asyncio.TimerHandle | None = None
+        self._lags_since = 0.0
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(_Transport(transport, self._hear_out))  # type: ignore[arg-type]
         transport.set_write_buffer_limits(high=0)  # so that pause_writing is called as soon as the client lags
         self._watch()
 
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return WASTE if self._is_deaf else self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if not self._is_deaf:
+            self.data_received(bytes(memoryview(self._buffer)[:nbytes]))
+
     def data_received(self, data: bytes) -> None:
-        if self._is_deaf:
-            return
         if self._latest is None or self._latest.response_complete:
             self._watch()
         self._around += len(data)
@@ -84,7 +100,9 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
+        self._lags_since = self.loop.time()
         self._await_progress()
+        self._make_room()
 
     def resume_writing(self) -> None:
         self._stop_progress()
@@ -139,6 +157,8 @@ class DeadlineProtocol(HttpToolsProtocol):
             raise Refused("there must be exactly one Host header")
         if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) + 4 * len(names) > HEAD_BYTES:
             raise Refused("the head is too long")
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise Refused("too many pipelined requests wait for answers")
         if not self.url.startswith((b"/", b"*")):
             raise Refused("an absolute URL is for proxies")
         if any(name == b"transfer-encoding" and value.lower() != b"chunked" for name, value in self.headers):
@@ -150,6 +170,9 @@ class DeadlineProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         self._around -= len(body)
         self._content += len(body)
+        self._pieces += 1
+        if self._pieces > FREE_PIECES + self._content // PIECE_BYTES:
+            raise Refused("the pieces of the body are too small")
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -158,7 +181,7 @@ class DeadlineProtocol(HttpToolsProtocol):
         super().on_message_complete()
         if not self.cycle.response_started:
             self.cycle.keep_alive = self._keep_alive
-        self._around = self._content = 0
+        self._around = self._content = self._pieces = 0
         self._unwatch()
 
     @property
@@ -187,6 +210,19 @@ class DeadlineProtocol(HttpToolsProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+    def _make_room(self) -> None:
+        others = [other for other in self.server_state.connections if isinstance(other, DeadlineProtocol)]
+        lagging = sorted(
+            (other for other in others if other._progress is not None), key=lambda other: other._lags_since
+        )
+        sizes = [other.transport.get_write_buffer_size() for other in lagging]
+        excess = sum(sizes) - MAX_UNSENT
+        for other, size in zip(lagging, sizes, strict=True):
+            if excess <= 0:
+                return
+            excess -= size
+            other.transport.abort()
 
     def _await_progress(self) -> None:
         left: int = self.transport.get_write_buffer_size()

@@ -103,9 +103,21 @@ CRUMBS, EXTENSIONS, TRAILERS = 100_000 * b"1\r\nx\r\n", b"1;" + 600_000 * b"a", 
 
 @pytest.mark.parametrize("what", [CRUMBS, EXTENSIONS, TRAILERS], ids=["crumbs", "extensions", "trailers"])
 @pytest.mark.parametrize("line", [b"POST /generate", b"POST /interpolate", b"GET /healthz", b"POST /nothing"])
-def test_what_surrounds_a_body_is_bounded(api: httpx.Client, line: bytes, what: bytes) -> None:
+def test_what_surrounds_a_body_is_bounded(
+    api: httpx.Client, monkeypatch: pytest.MonkeyPatch, line: bytes, what: bytes
+) -> None:
+    parsed = 0
+    take = protocol.DeadlineProtocol.on_body
+
+    def count(connection: protocol.DeadlineProtocol, body: bytes) -> None:
+        nonlocal parsed
+        parsed += 1
+        take(connection, body)
+
+    monkeypatch.setattr(protocol.DeadlineProtocol, "on_body", count)
     heard = said(api, line + b" HTTP/1.1\r\n" + CHUNKED, what)  # and it hangs up
     assert heard.count(b"HTTP/1.1") <= 1
+    assert parsed <= protocol.FREE_PIECES + 8
     assert api.get("/healthz").status_code == 200
 
 
@@ -159,6 +171,31 @@ def test_whoever_goes_on_after_an_answer_for_longer_than_a_request_may_take_is_c
         client.sendall(b"POST /nothing HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99000000000\r\n\r\n")
         with pytest.raises(ConnectionError):
             any(map(client.sendall, repeat(MEGABYTE * b"a")))  # for ever
+
+
+def test_answers_that_nobody_reads_take_bounded_memory(
+    api: httpx.Client, worker: FakeWorker, settings: ApiSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client that has lagged for longest is cut off, the others get all that they asked for."""
+    monkeypatch.setattr(protocol, "MAX_UNSENT", 32 * MEGABYTE)
+    job_id = api.post("/generate", headers=ASYNC).json()["id"]
+    worker.succeed(job_id)
+    (image,) = Path(settings.store_url).rglob("0.png")
+    image.write_bytes(bytes(16 * MEGABYTE))  # of which the system's own buffers hold a few
+    clients = []
+    for _ in range(4):
+        client = socket.create_connection((api.base_url.host, api.base_url.port or 0), timeout=20)
+        client.sendall(b"GET /jobs/%s/images/0 HTTP/1.1\r\nHost: localhost\r\n\r\n" % job_id.encode())
+        assert client.recv(12) == b"HTTP/1.1 200"
+        clients.append(client)
+    got = []
+    for client in clients:
+        size = 0
+        with client, suppress(ConnectionResetError):
+            while size < 16 * MEGABYTE and (more := client.recv(MEGABYTE)):
+                size += len(more)
+        got.append(size >= 16 * MEGABYTE)
+    assert got == [False, False, True, True]
 
 
 def test_a_client_that_dawdles_is_cut_off(api: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
