@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch import Tensor
 from difuso.jobs.contract import Job
 from difuso.worker.engine.active import ActiveJob, EngineEvent, Finished
 from difuso.worker.engine.engine import StepEngine
-from difuso.worker.engine.local import Drawn, run_job
+from difuso.worker.engine.local import run_job
 from difuso.worker.stepping.runner import Runner
 
 
@@ -39,6 +40,15 @@ def run(*actives: ActiveJob) -> None:
     assert set(end(*actives).values()) == {None}
 
 
+@contextmanager
+def calls_of(runner: Runner) -> Iterator[list[int]]:
+    """Lists the network calls of a runner, each by its number of rows."""
+    calls: list[int] = []
+    runner.on_step = lambda rows, bucket, seconds: calls.append(rows)
+    yield calls
+    runner.on_step = lambda rows, bucket, seconds: None
+
+
 def drawn(active: ActiveJob) -> Tensor:
     """Returns the images of a job that has ended, (n, C, H, W)."""
     return torch.stack([each.x for each in active.answers])
@@ -46,6 +56,4 @@ def drawn(active: ActiveJob) -> Tensor:
 
 def pngs_of(runner: Runner, job: Job, sent: Sequence[Tensor] = (), *, upscaler: Runner | None = None) -> list[bytes]:
     """Draws a job as commands do without a server; returns its PNGs."""
-    *_, done = run_job(runner, job, list(sent), upscaler=upscaler)
-    assert isinstance(done, Drawn)
-    return done.pngs
+    return run_job(runner, job, sent, upscaler=upscaler).pngs

@@ -100,12 +100,12 @@ class LocalModel(DrawingModel):
         return fill_in(query, self._info, with_examples=True).params
 
     def draw(self, runs: Iterable[SamplingParams], keep: Callable[[int, list[bytes]], None]) -> None:
-        from difuso.worker.engine.local import run_jobs
+        from difuso.worker.engine.local import run_job
 
         for number, run in enumerate(runs):
             with user_errors(self.name):
                 job = new_job(self.name, Prepared(fill_in_conditions(run, self._info.config), Generation()))
-                (pngs,) = run_jobs(self._runner, [(job, ())])
+                pngs = run_job(self._runner, job).pngs
             keep(number, pngs)
 
 

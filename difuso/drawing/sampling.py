@@ -150,11 +150,7 @@ def draw(runner: Runner, job: Job, sent: Sequence[bytes], upscaler: Runner | Non
     from difuso.worker.engine.local import run_job
 
     with progress(title_of(job.model, job.params.seed)) as show:
-        for event in run_job(runner, job, [from_png(png) for png in sent], upscaler=upscaler):
-            if not isinstance(event, float):
-                return event
-            show(event)
-    raise AssertionError("a run ends with its result")
+        return run_job(runner, job, [from_png(png) for png in sent], upscaler=upscaler, show=show)
 
 
 def open_image(file: Path) -> SentImage:

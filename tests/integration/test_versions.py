@@ -26,11 +26,11 @@ from difuso.jobs.redis.keys import QueueName
 from difuso.jobs.redis.queues import known_queues
 from difuso.model.checkpoint import load_checkpoint, save_checkpoint
 from difuso.model.png import PNG_KEY
-from difuso.worker.engine.local import run_jobs
 from difuso.worker.engine.models import make_runner
 from difuso.worker.settings import WorkerSettings
 from difuso.worker.stepping.runner import pick_device
 from tests.app_server import running
+from tests.stepping import pngs_of
 from tests.waiting import wait_until
 from tests.worker_stack import Stack
 from tests.worker_stack import running as is_running
@@ -98,7 +98,7 @@ def recipe_of(png: bytes) -> dict[str, Any]:
 def draw_here(folder: Path, facts: list[dict[str, Any]]) -> list[bytes]:
     """Draws the pictures of recipes by the model in a folder."""
     runner = make_runner(load_checkpoint(folder), WorkerSettings(slots=8, device="cpu"), device=pick_device("cpu"))
-    return [pngs[0] for pngs in run_jobs(runner, [(job_of(each), ()) for each in facts])]
+    return [pngs_of(runner, job_of(each))[0] for each in facts]
 
 
 @pytest.mark.parametrize("count", [10, pytest.param(100, marks=pytest.mark.slow)])

@@ -25,13 +25,13 @@ from difuso.worker.engine.active import ActiveJob, EngineEvent, Finished, Previe
 from difuso.worker.engine.engine import StepEngine
 from difuso.worker.engine.failures import Cancelled, DeadlineExceeded
 from difuso.worker.engine.fairness import BACKGROUND_PAUSE, share_slots
-from difuso.worker.engine.local import Drawn, run_job
+from difuso.worker.engine.local import run_job
 from difuso.worker.engine.results import encode_images
-from difuso.worker.stepping.batch_sizes import most_agreeing, useful_size
-from difuso.worker.stepping.runner import CPU_SLOTS, Runner
-from difuso.worker.stepping.slowness import Slowness
+from difuso.worker.stepping.batched_network import most_agreeing, useful_size
+from difuso.worker.stepping.runner import CPU_SLOTS, Runner, Slowness
 from difuso.worker.stepping.trajectory import encode_snapshot, take_snapshot
 from tests.rounding import assert_rounded_alike, layers
+from tests.stepping import calls_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -107,11 +107,10 @@ def pictures(active: ActiveJob) -> Tensor:
 def test_jobs_of_any_length_share_their_network_calls(runner: Runner, start: Callable[..., ActiveJob]) -> None:
     """Twelve jobs of 5 to 50 steps at once need about what their image-steps fill, not one call per job and step."""
     steps = [*range(5, 55, 5), 50, 50]
-    before = runner.network_calls
-    run(*[start(steps=count, seed=i) for i, count in enumerate(steps)])
-    calls = runner.network_calls - before
-    assert calls < 1.3 * max(max(steps), sum(steps) / runner.slots)
-    assert calls < sum(steps) / 5
+    with calls_of(runner) as calls:
+        run(*[start(steps=count, seed=i) for i, count in enumerate(steps)])
+    assert len(calls) < 1.3 * max(max(steps), sum(steps) / runner.slots)
+    assert len(calls) < sum(steps) / 5
 
 
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpmpp", "unipc"])
@@ -450,8 +449,8 @@ def test_without_memory_a_batch_is_split(
 def test_the_same_jobs_run_without_a_server(runner: Runner) -> None:
     params = SamplingParams(n=2, steps=5, sampler="ddim", spacing="trailing", eta=0.0, seed=4)
     job = Job(id=str(uuid.uuid4()), model="tiny", params=params, accepted_at=0, timeout=600)
-    *shares, drawn = run_job(runner, job)
+    shares: list[float] = []
+    drawn = run_job(runner, job, show=shares.append)
     assert shares == [0.2, 0.4, 0.6, 0.8, 1.0]
-    assert isinstance(drawn, Drawn)
     assert drawn.trace == {}
     assert [png[:8] for png in drawn.pngs] == [b"\x89PNG\r\n\x1a\n"] * 2

@@ -23,7 +23,6 @@ from difuso.model.shape import Shape
 from difuso.worker.engine import results
 from difuso.worker.engine.active import ActiveJob, activate
 from difuso.worker.engine.engine import StepEngine
-from difuso.worker.engine.local import _run
 from difuso.worker.engine.results import encode_films
 from difuso.worker.stepping.runner import Runner
 from difuso.worker.stepping.trajectory import (
@@ -35,6 +34,7 @@ from difuso.worker.stepping.trajectory import (
     take_snapshot,
 )
 from tests.small_models import NETWORK, checkpoint_of, checkpoint_of_shape
+from tests.stepping import run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -57,8 +57,7 @@ def job(
 
 
 def finished(active: ActiveJob) -> ActiveJob:
-    for _ in _run([active]):
-        pass
+    run(active)
     return active
 
 
