@@ -5,14 +5,11 @@ job waits, moves to another worker or is lost.
 """
 
 import time
-from collections.abc import Mapping
 
 from opentelemetry import trace
-from opentelemetry.context import Context
 from opentelemetry.propagate import extract
 from opentelemetry.trace import SpanKind, StatusCode, TracerProvider
 
-from difuso.jobs.contract import Job
 from difuso.jobs.redis import keys
 
 from .engine.active import ActiveJob
@@ -44,44 +41,37 @@ class JobSpans:
         encoded = stored - spent.store_seconds if spent else now
         denoised = encoded - spent.encode_seconds if spent else now
         parent = extract({"traceparent": job.traceparent}) if job.traceparent else None
-        span = self._tracer.start_span(
-            "job", parent, SpanKind.CONSUMER, _facts(job, outcome), start_time=_ns(job.accepted_at)
-        )
+        facts: dict[str, str | int] = {
+            "messaging.system": "rq",
+            "messaging.operation.name": "process",
+            "messaging.operation.type": "process",
+            "messaging.destination.name": str(keys.QueueName(job.ref, job.contract, job.urgency)),
+            "messaging.message.id": job.id,
+            "difuso.job.id": job.id,
+            "difuso.job.kind": job.kind,
+            "difuso.job.model": job.model,
+            "difuso.job.version": job.version,
+            "difuso.job.outcome": outcome,
+            "difuso.job.sampler": job.params.sampler,
+            "difuso.job.steps": job.params.steps,
+            "difuso.job.images": job.params.n,
+        }
+        span = self._tracer.start_span("job", parent, SpanKind.CONSUMER, facts, start_time=_ns(job.accepted_at))
         if outcome == "failed":
             span.set_status(StatusCode.ERROR)
-        inside = trace.set_span_in_context(span, parent)
         work = {
             "difuso.image_steps": active.image_steps - active.resumed_at,
             "difuso.network_calls": active.network_calls,
             "difuso.network_seconds": active.denoise_seconds,
         }
-        self._part("queue", job.accepted_at, active.claimed_at, inside, {})
-        self._part("denoise", active.claimed_at, denoised, inside, work)
+        inside = trace.set_span_in_context(span, parent)
+        parts = [("queue", job.accepted_at, active.claimed_at), ("denoise", active.claimed_at, denoised)]
         if spent:
-            self._part("encode", denoised, encoded, inside, {})
-            self._part("store", encoded, stored, inside, {})
+            parts += [("encode", denoised, encoded), ("store", encoded, stored)]
+        for name, start, end in parts:
+            attributes = work if name == "denoise" else None
+            self._tracer.start_span(name, inside, start_time=_ns(start), attributes=attributes).end(_ns(end))
         span.end(_ns(now))
-
-    def _part(self, name: str, start: float, end: float, inside: Context, facts: Mapping[str, float]) -> None:
-        self._tracer.start_span(name, inside, start_time=_ns(start), attributes=facts).end(_ns(end))
-
-
-def _facts(job: Job, outcome: str) -> dict[str, str | int]:
-    return {
-        "messaging.system": "rq",
-        "messaging.operation.name": "process",
-        "messaging.operation.type": "process",
-        "messaging.destination.name": str(keys.QueueName(job.ref, job.contract, job.urgency)),
-        "messaging.message.id": job.id,
-        "difuso.job.id": job.id,
-        "difuso.job.kind": job.kind,
-        "difuso.job.model": job.model,
-        "difuso.job.version": job.version,
-        "difuso.job.outcome": outcome,
-        "difuso.job.sampler": job.params.sampler,
-        "difuso.job.steps": job.params.steps,
-        "difuso.job.images": job.params.n,
-    }
 
 
 def _ns(seconds: float) -> int:

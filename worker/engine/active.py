@@ -158,7 +158,13 @@ def activate(
     start = WORKER_KINDS[job.kind].begin(job, runner, sent[:count])
     for trajectories in (start.answers, start.waited_for):
         add_inputs(params, config, trajectories, sent[count:])
-    _keep(job, runner, start)
+    n, steps = len(start.answers), len(start.answers[0].plan)
+    try:
+        check_trace(job.trace, n=n, steps=steps, shape=config.shape)
+    except RequestRefused as error:
+        raise JobUnreadable(str(error)) from error
+    for answer in start.answers:
+        answer.keeps = kept_calls(job.trace, steps)
     if job.task.second_stage is not None:
         start = begin_cascade(job, start, upscaler)
     active = ActiveJob(job, runner, start, attempt)
@@ -168,17 +174,6 @@ def activate(
         active.resumed_at = active.image_steps
         active.start.begin_if_ready()
     return active
-
-
-def _keep(job: Job, runner: Runner, start: JobStart) -> None:
-    """Notes in the answers after which of their calls they keep a moment, for the trace or for the film."""
-    n, steps = len(start.answers), len(start.answers[0].plan)
-    try:
-        check_trace(job.trace, n=n, steps=steps, shape=runner.checkpoint.config.shape)
-    except RequestRefused as error:
-        raise JobUnreadable(str(error)) from error
-    for trajectory in start.answers:
-        trajectory.keeps = kept_calls(job.trace, steps)
 
 
 # The events that the engine reports.

@@ -24,12 +24,18 @@ from difuso.model.transfers import upload
 from ..device.calls import CallTimer, Network, by_position, computing, example_batch, precision_on, prepare
 from ..device.cores import Core, ParallelNetwork
 from ..settings import DeviceMissing
-from .batch_sizes import agreeing_with_largest, every_fourth, most_agreeing, powers_of_two, useful_size
-from .batched_network import BatchedNetwork
-from .slowness import Slowness
+from .batched_network import (
+    BatchedNetwork,
+    agreeing_with_largest,
+    every_fourth,
+    most_agreeing,
+    powers_of_two,
+    useful_size,
+)
 from .trajectory import Trajectory
 
 CPU_SLOTS, GPU_SLOTS = 16, 32
+KEPT_SLOWNESS = 0.95  # of what earlier steps showed, after each step: the last twenty decide
 SLOWEST_CALL = 4  # times the mean, as which a longer call counts: a process that was stopped is no slow network
 
 
@@ -50,6 +56,27 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+class Slowness:
+    """Compares the time of one model's steps with that alone, on an idle machine, in full batches.
+
+    They take longer while other programs run, while the worker also steps other models, and in partial batches.
+    """
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+        self._expected = 0.0
+
+    def note(self, seconds: float, *, expected: float) -> None:
+        """Notes a step that took some seconds, and how many were expected."""
+        self._seconds = KEPT_SLOWNESS * self._seconds + seconds
+        self._expected = KEPT_SLOWNESS * self._expected + expected
+
+    @property
+    def factor(self) -> float:
+        """The seconds that a step takes for each expected one; 1 before the first step."""
+        return self._seconds / self._expected if self._expected else 1.0
+
+
 class Runner:
     """A model that is warm.
 
@@ -68,10 +95,8 @@ class Runner:
         rate: image-steps per second in full batches, kept up to date.
         step_seconds: seconds that a step of a lone image takes, on all cores that it may have; measured at warm-up.
         slowness: how much longer steps take now than by `rate` and `step_seconds`; the engine notes it.
-        network_seconds: seconds spent inside the network, and those that guide it, so far; on a GPU without the last
-            call, as all that is counted here (`CallTimer`).
-        network_calls: number of network calls so far, without the warm-up.
-        on_step: function that is called after each network call with the rows, the bucket and the seconds.
+        on_step: function that is called after each call of a network, on a GPU after the next one (`CallTimer`), with
+            the rows, the bucket and the seconds.
 
     Raises NonFiniteSample if the network returns NaN or infinity for noise.
     """
@@ -88,8 +113,6 @@ class Runner:
     ) -> None:
         self.checkpoint = checkpoint
         self.device, self.precision = device, precision_on(device, checkpoint.config)
-        self.network_seconds = 0.0
-        self.network_calls = 0
         self.slowness = Slowness()
         self.on_step: Callable[[int, int, float], None] = lambda rows, bucket, seconds: None
         self._input_names = checkpoint.config.input_names
@@ -222,8 +245,6 @@ class Runner:
     def _count(self) -> None:
         """Counts the calls that are over."""
         for rows, bucket, seconds in self._timer.over:
-            self.network_seconds += seconds
-            self.network_calls += 1
             if rows == self.buckets[-1]:
                 mean = 1 / self.rate  # of times: a mean of rates would be more than the calls make together
                 self.rate = 1 / (mean + 0.05 * (min(seconds / rows, SLOWEST_CALL * mean) - mean))

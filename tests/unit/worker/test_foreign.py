@@ -19,7 +19,7 @@ from difuso.worker.engine.failures import failure_code
 from difuso.worker.engine.models import ModelFollower
 from difuso.worker.engine.results import encode_images
 from difuso.worker.settings import WorkerSettings
-from difuso.worker.stepping.batch_sizes import alike_anywhere
+from difuso.worker.stepping.batched_network import alike_anywhere
 from difuso.worker.stepping.runner import Runner
 from tests.small_models import checkpoint_of
 from tests.stepping import end, run

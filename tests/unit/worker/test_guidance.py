@@ -64,9 +64,9 @@ def start(runner: Runner, **params: Any) -> ActiveJob:
 
 def run(runner: Runner, *actives: ActiveJob) -> int:
     """Steps jobs to their end; returns the network calls that it took."""
-    before = runner.network_calls
-    stepping.run(*actives)
-    return runner.network_calls - before
+    with stepping.calls_of(runner) as calls:
+        stepping.run(*actives)
+    return len(calls)
 
 
 WEAKER_KINDS: dict[str, dict[str, Any]] = {

@@ -14,7 +14,7 @@ from difuso.model.checkpoint import Checkpoint
 from difuso.model.networks.configs import UNetConfig
 from difuso.worker.device import cores
 from difuso.worker.device.cores import CROWDED_SECONDS, LARGEST_ON_ONE, Core, ParallelNetwork
-from difuso.worker.stepping import batch_sizes
+from difuso.worker.stepping import batched_network
 from difuso.worker.stepping.runner import Runner
 from tests.small_models import NETWORK, checkpoint_of
 
@@ -29,7 +29,7 @@ class Clock:
         self.now, self.call_seconds = 100.0, 1.0
         self.used: list[int] = []  # the number of cores of each call
         read = SimpleNamespace(perf_counter=lambda: self.now, monotonic=lambda: self.now)
-        for module in (batch_sizes, cores):
+        for module in (batched_network, cores):
             monkeypatch.setattr(module, "time", read)
 
     def network(self, x: Tensor, t: Tensor) -> Tensor:

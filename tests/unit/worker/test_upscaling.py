@@ -30,8 +30,7 @@ from difuso.worker.engine.active import ActiveJob, EngineEvent, Previewed, Snapp
 from difuso.worker.engine.engine import StepEngine
 from difuso.worker.engine.fairness import forecast
 from difuso.worker.engine.results import encode_images
-from difuso.worker.stepping.runner import Runner
-from difuso.worker.stepping.slowness import Slowness
+from difuso.worker.stepping.runner import Runner, Slowness
 from difuso.worker.stepping.trajectory import encode_snapshot, take_snapshot
 from tests.rounding import assert_rounded_alike, layers
 from tests.small_models import CLASSES, CONDITIONAL, NETWORK, checkpoint_of, upscaler_of
