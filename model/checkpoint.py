@@ -27,12 +27,11 @@ from .folders.config_json import config_from_json, config_to_json, config_to_tex
 from .folders.files import CLASSIFIER, CONFIG, SUMS, WEAKER, WEIGHTS, file_sha256, is_folder, read_json, read_shapes
 from .folders.folder import FolderContents, checked_sums, new_folder, read_safetensors
 from .folders.version import model_of, version_of
-from .foreign.config import check_networks
 from .formats.diffusers.config import is_diffusers
 from .formats.diffusers.pipeline import read_diffusers
 from .networks.build import build_network, unfilled
 from .networks.classifier import Classifier
-from .networks.configs import ClassifierConfig
+from .networks.configs import ClassifierConfig, check_networks
 from .networks.half import exact_names
 from .networks.network_config import NetworkConfig
 from .networks.preconditioned import denoiser_of

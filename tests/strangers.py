@@ -12,8 +12,8 @@ import torch
 from difuso.model.checkpoint import CONFIG, SUMS, file_sha256, save_checkpoint
 from difuso.model.conditions import Conditions, vector_size
 from difuso.model.folders.config import ModelConfig, SamplerDefaults
-from difuso.model.foreign.config import ForeignConfig
 from difuso.model.networks.build import build_network
+from difuso.model.networks.configs import ForeignConfig
 
 PACKAGE = "strangerlab"
 CANARY = "imported"  # a file beside the package, in which each process that imports it writes its number

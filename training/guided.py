@@ -6,9 +6,8 @@ from typing import Any
 
 from difuso.model.errors import CheckpointError
 from difuso.model.folders.config import ModelConfig
-from difuso.model.foreign.config import ForeignConfig
 from difuso.model.formats.folders import read_config
-from difuso.model.networks.configs import CLASSIFIER
+from difuso.model.networks.configs import CLASSIFIER, ForeignConfig
 from difuso.model.plans.settings import GUIDANCE
 
 from .errors import RecipeError

@@ -12,9 +12,8 @@ from difuso.model.errors import CheckpointError
 from difuso.model.folders.config import ConditionConfig, SamplerDefaults, ScheduleConfig
 from difuso.model.folders.config_json import read_conditions, read_plans
 from difuso.model.folders.parsing import parse, shown
-from difuso.model.foreign.config import ForeignConfig
 from difuso.model.foreign.names import check_allowed, is_foreign
-from difuso.model.networks.configs import NETWORK_KINDS, ClassifierConfig
+from difuso.model.networks.configs import NETWORK_KINDS, ClassifierConfig, ForeignConfig
 from difuso.model.networks.network_config import NetworkConfig
 
 from . import recipe_names

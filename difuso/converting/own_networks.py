@@ -13,9 +13,8 @@ from difuso.model.errors import CheckpointError
 from difuso.model.folders.config import ModelConfig
 from difuso.model.folders.config_json import config_from_json
 from difuso.model.folders.files import read_json
-from difuso.model.foreign.config import check_networks
 from difuso.model.networks.build import build_network
-from difuso.model.networks.configs import kind_of
+from difuso.model.networks.configs import check_networks, kind_of
 
 from ..errors import UserError
 

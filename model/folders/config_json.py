@@ -23,9 +23,8 @@ from ..conditions import (
     vector_size,
 )
 from ..errors import CheckpointError
-from ..foreign.config import ForeignConfig
 from ..foreign.names import is_foreign
-from ..networks.configs import NETWORKS, network_to_json
+from ..networks.configs import NETWORKS, ForeignConfig, network_to_json
 from ..networks.network_config import MAX_PLANES, MAX_VECTOR, NetworkConfig
 from ..plans.settings import INTERVAL
 from ..shape import Shape

@@ -8,7 +8,7 @@ from ..folders.config import ModelConfig, SamplerDefaults, ScheduleConfig
 from ..networks.build import unfilled
 from ..networks.configs import DiTConfig
 from ..networks.dit import DiT
-from ..networks.layers.embedding import sinusoidal_embedding
+from ..networks.layers import sinusoidal_embedding
 from ..plans.clipping import Clipping
 from .facts import JiTFacts, class_names
 from .naming import Weights, adopt, count, refused, renamed, size_of, tensor_of

@@ -9,9 +9,8 @@ import torch
 from torch import nn
 
 from ..errors import CheckpointError
-from ..foreign.config import ForeignConfig
-from ..foreign.network import build_foreign
-from .configs import ClassifierConfig, kind_of
+from .configs import ClassifierConfig, ForeignConfig, kind_of
+from .foreign import build_foreign
 from .network_config import NetworkConfig
 
 Config = TypeVar("Config")

@@ -5,10 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .configs import ClassifierConfig
-from .layers.convolution import Convolution
-from .layers.embedding import sinusoidal_embedding
-from .layers.norms import GroupNorm
-from .layers.row_linear import RowLinear
+from .layers import Convolution, GroupNorm, RowLinear, sinusoidal_embedding
 from .unet import Downsample, down_layers, mid_layers
 
 

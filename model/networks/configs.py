@@ -1,12 +1,13 @@
 """The configs of the networks, as frozen values. They need no torch, because front ends read them too."""
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+import json
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
-from ..foreign.config import ForeignConfig
+from ..foreign.names import check_allowed, check_name
 from ..shape import MAX_CHANNELS, Side
 from .network_config import (
     MAX_PLANES,
@@ -25,6 +26,8 @@ from .network_config import (
     Share,
 )
 from .sigma_configs import EDM2UNetConfig, SongUNetConfig
+
+MAX_ARGS = 65_536  # characters of JSON
 
 TimeInjection = Literal["add", "scale_shift"]
 TimeOrder = Literal["sin_cos", "cos_sin"]
@@ -160,6 +163,38 @@ class DiTConfig(NetworkConfig):
         return self.patch
 
 
+@dataclass(frozen=True, kw_only=True)
+class ForeignConfig(NetworkConfig):
+    """The config of a network of another package, and all that is known of it without its code.
+
+    Where a `config.json` leaves out the last three attributes, they follow from its `classes` and `conditions`.
+
+    Raises ValueError if the name is impossible, or the arguments are not values of JSON.
+
+    Examples:
+        >>> ForeignConfig(type="mylab.nets:Denoiser", args={"width": 64}, size_multiple=8).in_channels
+        3
+    """
+
+    type: str = ""  # the name of its class, such as `mylab.nets:Denoiser`
+    # the arguments by name that make a network of it; values of JSON, whose lists it gets as tuples
+    args: Mapping[str, Any] = field(default_factory=dict)
+    size_multiple: Annotated[int, Field(ge=1, le=1024)] = 1  # height and width of an image must be multiples of this
+    null_class: bool = True  # whether it can be called with the label num_classes, for "no class"
+    num_classes: Classes | None = None  # number of classes; None for a network without
+    vector_size: Annotated[int, Field(ge=0, le=MAX_VECTOR)] = 0  # length of the vector that it takes
+    condition_channels: Annotated[int, Field(ge=0, le=MAX_PLANES)] = 0  # planes of the images and maps that it takes
+
+    def __post_init__(self) -> None:
+        check_name(self.type)
+        try:
+            length = len(json.dumps(dict(self.args)))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"args must be values of JSON: {error}") from error
+        if length > MAX_ARGS:
+            raise ValueError(f"args must have at most {MAX_ARGS} characters as JSON, not {length}")
+
+
 # The configs of networks that draw images, by the types that config.json and recipes name. A network's module has the
 # name of its type, and its class that of its config: `song_unet.SongUNet` is built from `SongUNetConfig`.
 NETWORKS: dict[str, type[NetworkConfig]] = {
@@ -202,7 +237,7 @@ class ClassifierConfig:
     def unet(self) -> UNetConfig:
         """The U-Net whose downward half this is."""
         own = ("image_size", "num_classes")
-        shared = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in own}
+        shared = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in own}
         return UNetConfig(**shared, time_order="cos_sin")
 
 
@@ -220,3 +255,13 @@ def kind_of(config: NetworkConfig | ClassifierConfig) -> str:
 def network_to_json(config: NetworkConfig | ClassifierConfig) -> dict[str, Any]:
     """Returns a network's config as config.json and recipes hold it."""
     return {"type": kind_of(config), **asdict(config)}
+
+
+def check_networks(networks: Collection[NetworkConfig | None], allowed: Collection[str]) -> None:
+    """Checks that those of these networks which are of other packages may be imported; see `names.check_allowed`.
+
+    Raises CheckpointError if one may not.
+    """
+    for network in networks:
+        if isinstance(network, ForeignConfig):
+            check_allowed(network.type, allowed)

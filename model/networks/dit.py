@@ -8,11 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .configs import DiTConfig
-from .layers.attention import attend
-from .layers.convolution import Convolution, LastConvolution
-from .layers.embedding import sinusoidal_embedding
-from .layers.norms import RMSNorm
-from .layers.row_linear import RowLinear
+from .layers import Convolution, LastConvolution, RMSNorm, RowLinear, attend, sinusoidal_embedding
 
 TIME_FEATURES = 256
 PURE_NOISE = 1000.0  # the time of a flow of 1000 timesteps at which nothing of the image is left

@@ -10,10 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers.attention import attend
-from .layers.convolution import Convolution, LastConvolution
-from .layers.resampling import double, halve
-from .layers.row_linear import RowLinear
+from .layers import Convolution, LastConvolution, RowLinear, attend, double, halve
 from .sigma_configs import EDM2UNetConfig
 
 RESIDUAL_BALANCE = ATTENTION_BALANCE = 0.3  # share of the branch in a sum

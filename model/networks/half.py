@@ -3,16 +3,14 @@
 Features are bfloat16 from the first convolution to the last one. In float32 remain what is small, or where rounding
 shows: the embeddings of time and class, the sums of normalisations (but those of `edm2_unet`), softmax and the last
 convolution, so that the output is float32 too. No weight is cast in a call: layers whose weights are float32
-(`LastConvolution`, `RowLinear`, and those of `norms`) cast their input, and where an embedding meets features, its few
+(`LastConvolution`, `RowLinear` and normalisations) cast their input, and where an embedding meets features, its few
 numbers are cast.
 """
 
 import torch
 from torch import nn
 
-from .layers.convolution import LastConvolution
-from .layers.norms import GroupNorm, LayerNorm, RMSNorm
-from .layers.row_linear import RowLinear
+from .layers import GroupNorm, LastConvolution, LayerNorm, RMSNorm, RowLinear
 
 FLOAT32 = (RowLinear, LastConvolution, GroupNorm, LayerNorm, RMSNorm, nn.Embedding)
 

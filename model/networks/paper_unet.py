@@ -9,10 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .configs import PaperUNetConfig
-from .layers.convolution import Convolution, LastConvolution
-from .layers.embedding import sinusoidal_embedding
-from .layers.norms import GroupNorm, LayerNorm
-from .layers.row_linear import RowLinear
+from .layers import Convolution, GroupNorm, LastConvolution, LayerNorm, RowLinear, sinusoidal_embedding
 
 
 class SelfAttention(nn.Module):

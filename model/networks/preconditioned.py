@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..plans.preconditioning import Preconditioning
 from ..plans.schedule import Flow, NoiseSchedule
-from .layers.row_linear import by_rows
+from .layers import by_rows
 
 LAST_LABEL = 999.0  # the noise measure of `vp` at the time 1
 

@@ -6,12 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers.attention import attend
-from .layers.convolution import Convolution, LastConvolution
-from .layers.embedding import sinusoidal_embedding
-from .layers.norms import GroupNorm
-from .layers.resampling import double, halve
-from .layers.row_linear import RowLinear
+from .layers import Convolution, GroupNorm, LastConvolution, RowLinear, attend, double, halve, sinusoidal_embedding
 from .sigma_configs import SongUNetConfig
 
 RESCALE = math.sqrt(0.5)  # of every sum of two branches

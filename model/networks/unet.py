@@ -11,13 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .configs import UNetConfig
-from .layers.attention import attend
-from .layers.convolution import Convolution, LastConvolution
-from .layers.embedding import sinusoidal_embedding
-from .layers.norms import GroupNorm
-from .layers.pixel_head import LinearSkip, PixelHead
-from .layers.resampling import double, halve
-from .layers.row_linear import RowLinear
+from .layers import Convolution, GroupNorm, LastConvolution, RowLinear, attend, double, halve, sinusoidal_embedding
+from .pixel_head import LinearSkip, PixelHead
 
 LEVEL_SCALE = 1000.0  # of a level of 0..1, so that its sinusoids are those of timesteps
 

@@ -17,10 +17,10 @@ from difuso.model.errors import CheckpointError
 from difuso.model.folders.config import ModelConfig
 from difuso.model.folders.config_json import config_to_json, config_to_text
 from difuso.model.folders.files import MAX_FILE
-from difuso.model.foreign.config import ForeignConfig
 from difuso.model.images import from_levels, to_uint8
 from difuso.model.network_inputs import Column, enlarge, inputs_of_columns
 from difuso.model.networks.classifier import Classifier
+from difuso.model.networks.configs import ForeignConfig
 from difuso.model.networks.preconditioned import denoiser_of
 from difuso.model.plans.schedule import NoiseSchedule
 from difuso.model.sampling import sample

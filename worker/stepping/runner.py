@@ -13,9 +13,9 @@ from torch import Tensor
 from difuso.model.allocator import keep_freed_memory
 from difuso.model.checkpoint import Checkpoint
 from difuso.model.folders.config import Precision
-from difuso.model.foreign.config import ForeignConfig
 from difuso.model.guidance import guided_output
 from difuso.model.networks.classifier import Classifier, log_prob_gradient
+from difuso.model.networks.configs import ForeignConfig
 from difuso.model.noise import draw_noise
 from difuso.model.plans.plan import Column
 from difuso.model.step import advance

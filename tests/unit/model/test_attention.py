@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from difuso.model.networks.layers.attention import FEW, attend
+from difuso.model.networks.layers import FEW, attend
 
 EPS = torch.finfo(torch.bfloat16).eps
 

@@ -12,8 +12,7 @@ from difuso.model import CheckpointError, ModelConfig
 from difuso.model.conditions import CONDITIONS
 from difuso.model.folders.config import SamplerDefaults, ScheduleConfig
 from difuso.model.folders.config_json import config_from_json, config_to_json, config_to_text
-from difuso.model.foreign.config import ForeignConfig
-from difuso.model.networks.configs import NETWORKS, PaperUNetConfig, UNetConfig
+from difuso.model.networks.configs import NETWORKS, ForeignConfig, PaperUNetConfig, UNetConfig
 from difuso.model.networks.sigma_configs import EDM2UNetConfig, SongUNetConfig
 from difuso.model.plans.clipping import Clipping
 from difuso.model.plans.preconditioning import Preconditioning

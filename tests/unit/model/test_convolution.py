@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from difuso.model.networks import layers
 from difuso.model.networks.build import build_network
 from difuso.model.networks.configs import DiTConfig, UNetConfig
-from difuso.model.networks.layers import convolution
-from difuso.model.networks.layers.convolution import Convolution, pack_convolutions
+from difuso.model.networks.layers import Convolution, pack_convolutions
 from difuso.model.networks.network_config import NetworkConfig
 from difuso.model.networks.sigma_configs import EDM2UNetConfig, SongUNetConfig
 from tests.rounding import assert_rounded_alike
@@ -61,7 +61,7 @@ def test_neither_batch_nor_threads_change_a_convolution(
 
 
 @needs_onednn
-@pytest.mark.skipif(not convolution._knows_bfloat16(), reason="oneDNN has no bfloat16 on this processor")
+@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="oneDNN has no bfloat16 on this processor")
 def test_in_bfloat16_a_weight_is_arranged_anew_only_where_the_order_differs_and_never_changes_bits() -> None:
     torch.manual_seed(0)
     layer = Convolution(96, 96, 3, padding=1).to(torch.bfloat16).eval().requires_grad_(False)
@@ -161,7 +161,7 @@ def test_a_packed_convolution_is_the_same_to_rounding_and_still_has_gradients_an
 @needs_onednn
 @pytest.mark.parametrize("limit", [0, 1 << 20])
 def test_only_small_networks_are_packed(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
-    monkeypatch.setattr(convolution, "PACKED_BYTES", limit)
+    monkeypatch.setattr(layers, "PACKED_BYTES", limit)
     network = nn.Sequential(Convolution(3, 8, 3), nn.SiLU(), Convolution(8, 3, 3))
     pack_convolutions(network)
     assert [each._packed is not None for each in network if isinstance(each, Convolution)] == [limit > 0] * 2

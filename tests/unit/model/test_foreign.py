@@ -14,9 +14,9 @@ from difuso.jobs.catalog import read_catalog
 from difuso.model.checkpoint import load_checkpoint
 from difuso.model.errors import CheckpointError, ForeignError, reason_of
 from difuso.model.folders.config_json import config_from_json, config_to_json
-from difuso.model.foreign.config import ForeignConfig
 from difuso.model.foreign.names import check_allowed
 from difuso.model.networks.build import build_network
+from difuso.model.networks.configs import ForeignConfig
 from difuso.worker.device.calls import by_position
 from tests.rounding import assert_rounded_alike, layers
 from tests.strangers import CANARY, CLASSES, PACKAGE, change, on_the_path, save_model, write_package

@@ -17,9 +17,7 @@ from difuso.model.networks.configs import (
     UNetConfig,
 )
 from difuso.model.networks.half import to_bfloat16
-from difuso.model.networks.layers.convolution import LastConvolution, pack_convolutions
-from difuso.model.networks.layers.norms import GroupNorm
-from difuso.model.networks.layers.row_linear import RowLinear
+from difuso.model.networks.layers import GroupNorm, LastConvolution, RowLinear, pack_convolutions
 from difuso.model.networks.sigma_configs import EDM2UNetConfig, SongUNetConfig
 
 pytestmark = pytest.mark.processors

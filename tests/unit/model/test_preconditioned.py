@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from difuso.model import NoiseSchedule, PlanError, make_plan, sample
-from difuso.model.networks.layers.resampling import double, halve
+from difuso.model.networks.layers import double, halve
 from difuso.model.networks.preconditioned import Preconditioned
 from difuso.model.plans.plan import Column
 from difuso.model.plans.preconditioning import Preconditioning

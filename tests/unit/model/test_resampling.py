@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from difuso.model.networks.layers.resampling import double
+from difuso.model.networks.layers import double
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])

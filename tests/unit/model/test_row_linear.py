@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from difuso.model.networks.build import build_network
 from difuso.model.networks.classifier import Classifier
 from difuso.model.networks.configs import ClassifierConfig, DiTConfig, PaperUNetConfig, UNetConfig
-from difuso.model.networks.layers.row_linear import ROWS, RowLinear
+from difuso.model.networks.layers import ROWS, RowLinear
 from difuso.model.networks.network_config import NetworkConfig
 from difuso.model.networks.sigma_configs import EDM2UNetConfig, SongUNetConfig
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from difuso.model.networks.layers.row_linear import RowLinear
+from difuso.model.networks.layers import RowLinear
 from difuso.training.errors import RecipeError
 from difuso.training.run.compiled import CompiledNetwork
 

@@ -21,8 +21,7 @@ from difuso.jobs.params import SamplingParams
 from difuso.jobs.redis.workers import ModelReport
 from difuso.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from difuso.model.folders.config import Precision
-from difuso.model.foreign.config import ForeignConfig
-from difuso.model.networks.configs import UNetConfig
+from difuso.model.networks.configs import ForeignConfig, UNetConfig
 from difuso.model.networks.unet import UNet
 from difuso.model.png import PNG_KEY
 from difuso.worker.device.calls import computing, precision_on

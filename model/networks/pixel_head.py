@@ -3,8 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .convolution import Convolution, LastConvolution
-from .row_linear import RowLinear
+from .layers import Convolution, LastConvolution, RowLinear
 
 BLOCKS = 2
 

@@ -7,10 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ForeignError
-from ..networks.layers.convolution import Convolution
-from ..networks.layers.row_linear import RowLinear
-from .code import foreign_code, load
-from .config import ForeignConfig
+from ..foreign.code import foreign_code, load
+from .configs import ForeignConfig
+from .layers import Convolution, RowLinear
 
 MOST_VECTORS = 32  # in a batch; more rows than that are tokens, of which every batch has many
 
