@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field
 from difuso.model.errors import PlanError
 from difuso.model.folders.config import ModelConfig
 from difuso.model.plans.clipping import ClipMode
-from difuso.model.plans.samplers import Variance
+from difuso.model.plans.samplers.transition import Variance
 from difuso.model.plans.settings import RUN, Run, Settings
 
 from .catalog import ModelInfo

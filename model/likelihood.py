@@ -21,10 +21,9 @@ from .noise import draw_noise, image_generator, q_sample
 from .plans.clipping import Clipping
 from .plans.plan import Prediction, Variance, tabulate
 from .plans.prediction import eps_from_output
-from .plans.samplers.ddpm import ddpm, deviation_at
+from .plans.samplers.single_step import ddpm, deviation_at
 from .plans.samplers.transition import Options
 from .plans.schedule import NoiseSchedule
-from .plans.settings import Settings
 from .plans.spacing import Levels
 from .sampling import Denoiser
 from .step import advance
@@ -74,7 +73,7 @@ def vlb(
     """
     chain, images, channels = levels.chain, x0.double(), x0.shape[1]
     generators = [image_generator(seed) for seed, _ in zip(seeds, x0, strict=True)]
-    transitions = ddpm(chain, Options(Settings(variance=variance)))
+    transitions = ddpm(chain, Options(variance=variance))
     plan = tabulate(levels, transitions, prediction=prediction, clipping=clipping)
     rows = torch.from_numpy(plan.table.copy())
     bits, mse = [], []

@@ -25,8 +25,8 @@ from ..errors import PlanError
 from ..guidance import UNGUIDED, Guidance
 from .clipping import Clipping
 from .prediction import Prediction, eps_from_output, x0_from_output
-from .samplers import SAMPLERS, Sampler, Variance
-from .samplers.transition import Options, Transition, eps_guidance, transitions
+from .samplers import SAMPLERS, Sampler
+from .samplers.transition import Options, Transition, Variance, eps_guidance
 from .schedule import FloatTable, NoiseSchedule
 from .settings import Settings
 from .spacing import KARRAS, Levels, timesteps_from, visit_levels
@@ -161,9 +161,10 @@ def make_plan(
             got=steps,
         )
     clipping = clipping or Clipping().with_mode(settings.clip)
+    options = Options(settings.eta, settings.variance, clipping.keep_eps, even=steps % 2 == 0)
     return tabulate(
         levels,
-        transitions(sampler, levels.chain, Options(settings, clipping.keep_eps)),
+        sampler.transitions(levels.chain, options),
         prediction=prediction,
         clipping=clipping,
         guidance=settings.guidance,

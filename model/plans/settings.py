@@ -17,7 +17,8 @@ from pydantic import Field
 from ..errors import PlanError
 from ..guidance import MOST_SIGMA, Guidance
 from .clipping import ClipMode
-from .samplers import MOST_ETA, SAMPLERS, Variance
+from .samplers import MOST_ETA, SAMPLERS
+from .samplers.transition import Variance
 from .spacing import LISTED, RULES, fits, steps_in
 
 MOST_STEPS = 10_000  # as many as a schedule may have timesteps

@@ -1,10 +1,11 @@
-"""One publication, one file. A sampler makes a chain into one transition per network call; `SAMPLERS` has them all."""
+"""The samplers: each is a function that makes a chain into one transition per network call."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
-Variance = Literal["fixed_small", "fixed_large", "learned", "learned_range"]
+from ..schedule import NoiseSchedule
+from . import multistep, single_step
+from .transition import Options, Transition
 
 MOST_ETA = 10.0  # of any sampler; far more noise than has helped a network yet
 
@@ -13,9 +14,8 @@ MOST_ETA = 10.0  # of any sampler; far more noise than has helped a network yet
 class Sampler:
     """A publication's way through a chain."""
 
-    # the module here with the function of the same name, from a chain and options to its transitions. It is not
-    # imported: the settings name samplers, and samplers read settings.
-    module: str
+    # from a chain, least noisy level first, to one transition per network call, in the order of the calls
+    transitions: Callable[[NoiseSchedule, Options], list[Transition]]
     levels: Callable[[int], int] = lambda steps: steps  # how many levels a run of so many network calls visits
     spacing: str | None = None  # the spacing that suits it best; None for the model's own
     most_eta: float = 0.0  # the largest stochasticity that it can be asked for; 0 if it has none
@@ -25,14 +25,14 @@ class Sampler:
 
 
 SAMPLERS: dict[str, Sampler] = {
-    "ddpm": Sampler("ddpm", has_variance=True, always_noisy=True),
-    "ddim": Sampler("ddim", most_eta=1.0),
+    "ddpm": Sampler(single_step.ddpm, has_variance=True, always_noisy=True),
+    "ddim": Sampler(single_step.ddim, most_eta=1.0),
     # In few calls the last of trailing lies in much noise, T / steps, where the finest details cannot be seen.
-    "dpmpp": Sampler("dpmpp", spacing="exponential", most_eta=MOST_ETA),
-    "dpmpp_3m": Sampler("dpmpp_3m", spacing="exponential"),
-    "unipc": Sampler("unipc", spacing="exponential"),
+    "dpmpp": Sampler(multistep.dpmpp, spacing="exponential", most_eta=MOST_ETA),
+    "dpmpp_3m": Sampler(multistep.dpmpp_3m, spacing="exponential"),
+    "unipc": Sampler(multistep.unipc, spacing="exponential"),
     # In sigma, DDIM without noise is Euler's method (Song et al. 2021, eq. 14); the grid is that of Karras et al. 2022.
-    "euler": Sampler("ddim", spacing="karras"),
+    "euler": Sampler(single_step.ddim, spacing="karras"),
     # All levels but the last are called at twice.
-    "heun": Sampler("heun", lambda steps: steps // 2 + 1, spacing="karras", from_pure_noise=False),
+    "heun": Sampler(single_step.heun, lambda steps: steps // 2 + 1, spacing="karras", from_pure_noise=False),
 }

@@ -2,12 +2,11 @@
 
 import math
 from dataclasses import dataclass
-from importlib import import_module
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from ..schedule import NoiseSchedule
-from ..settings import Settings
-from . import Sampler
+
+Variance = Literal["fixed_small", "fixed_large", "learned", "learned_range"]
 
 LEAST_ABAR = 1e-6  # the image has a thousandth of the amplitude of the noise
 
@@ -33,6 +32,19 @@ class Transition(NamedTuple):
     g: float | None = None
 
 
+LAST = Transition(0, a=0.0, b=1.0)  # to sigma = 0, where x' = x0
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of samplers besides their chain; each sampler reads those that concern it."""
+
+    eta: float = 0.0
+    variance: Variance = "fixed_small"
+    keep_eps: bool = False  # of DDIM; see `Clipping`
+    even: bool = False  # of Heun's method: whether the run has an even number of network calls
+
+
 def eps_guidance(abar: float) -> float:
     """g of all samplers but `ddpm`: eps -= sqrt(1 - abar) gradient (Dhariwal & Nichol 2021, alg. 2), seen from x0.
 
@@ -40,20 +52,6 @@ def eps_guidance(abar: float) -> float:
     does, but the error of a trained classifier does not, and 1 / sqrt(abar) would blow it up.
     """
     return (1 - abar) / math.sqrt(abar) if abar > LEAST_ABAR else 0.0
-
-
-@dataclass(frozen=True)
-class Options:
-    """The options of samplers besides their chain; each sampler reads those that concern it."""
-
-    settings: Settings  # the settings of the run
-    keep_eps: bool = False  # of DDIM; see `Clipping`
-
-
-def transitions(sampler: Sampler, chain: NoiseSchedule, options: Options) -> list[Transition]:
-    """Returns a sampler's way through a chain (least noisy level first): one transition per network call, in order."""
-    module = import_module(f"{__package__}.{sampler.module}")
-    return getattr(module, sampler.module)(chain, options)
 
 
 class LogSnr(NamedTuple):

@@ -17,8 +17,6 @@ from difuso.model.plans.clipping import Clipping
 from difuso.model.plans.plan import Column, Plan, Variance, tabulate
 from difuso.model.plans.samplers import SAMPLERS
 from difuso.model.plans.samplers.transition import Options
-from difuso.model.plans.samplers.transition import transitions as transitions_of
-from difuso.model.plans.settings import Settings
 from difuso.model.plans.spacing import EXPONENTIAL, KARRAS, SPACINGS, Levels, visit_levels
 from tests.oracle import LINEAR, abar_at, flow, follow, slopes, with_slope_weight
 
@@ -45,7 +43,7 @@ def multiplier(sampler: str, steps: int, spacing: str, s: float = 0.5) -> float:
 
 def plan_over(levels: Levels, sampler: str, variance: Variance = "fixed_small") -> Plan:
     """A plan that `make_plan` would refuse, or over levels that no spacing names."""
-    transitions = transitions_of(SAMPLERS[sampler], levels.chain, Options(Settings(variance=variance)))
+    transitions = SAMPLERS[sampler].transitions(levels.chain, Options(variance=variance))
     return tabulate(levels, transitions, prediction="eps", clipping=Clipping("none"))
 
 
@@ -99,7 +97,7 @@ def test_fixed_small_is_exact_for_a_point(steps: int) -> None:
     """Ho et al. 2020, section 3.2: with x0 known, each x_t has the variance 1 - abar_t of the forward process."""
     chain = visit_levels(LINEAR, "linspace", steps).chain
     variance = 1 - chain.alphas_cumprod[-1]
-    for transition in transitions_of(SAMPLERS["ddpm"], chain, Options(Settings())):
+    for transition in SAMPLERS["ddpm"].transitions(chain, Options()):
         variance = transition.a**2 * variance + transition.s**2
         assert variance == pytest.approx(1 - chain.alphas_cumprod_prev[transition.level], abs=1e-12)
 

@@ -15,9 +15,7 @@ from difuso.model.plans.clipping import Clipping
 from difuso.model.plans.plan import Prediction, tabulate
 from difuso.model.plans.samplers import SAMPLERS
 from difuso.model.plans.samplers.transition import Options
-from difuso.model.plans.samplers.transition import transitions as transitions_of
 from difuso.model.plans.schedule import FloatTable
-from difuso.model.plans.settings import Settings
 from difuso.model.plans.spacing import KARRAS, Levels, space_timesteps, visit_levels
 from difuso.model.sampling import Denoiser
 from tests.oracle import LINEAR, GaussianDenoiser
@@ -143,7 +141,7 @@ def test_dpmpp_of_diffusers_on_the_karras_grid(steps: int) -> None:
 def dpmpp_over(timesteps: tuple[int, ...], abar: FloatTable, prediction: Prediction = "eps") -> Plan:
     """A plan over levels that no spacing names."""
     levels = Levels(timesteps, NoiseSchedule.from_alphas_cumprod(abar))
-    transitions = transitions_of(SAMPLERS["dpmpp"], levels.chain, Options(Settings()))
+    transitions = SAMPLERS["dpmpp"].transitions(levels.chain, Options())
     return tabulate(levels, transitions, prediction=prediction, clipping=Clipping())
 
 
