@@ -11,7 +11,7 @@ from pydantic import Field, create_model, field_validator
 from difuso.model.conditions import MAX_CONDITIONS
 from difuso.model.folders.config import PLAN_NAME
 from difuso.model.plans.settings import SETTINGS, Settings
-from difuso.model.plans.spacing import steps_in
+from difuso.model.plans.spacing import listed_timesteps
 
 from .conditions import GivenConditions
 from .errors import RequestRefused
@@ -41,7 +41,7 @@ class Choices(_Settings):
     @property
     def chooses_steps(self) -> bool:
         """Whether the number of steps is chosen, by itself or as the length of a list."""
-        return self.chosen.get("steps", steps_in(self.chosen.get("spacing", ""))) is not None
+        return self.chosen.get("steps", listed_timesteps(self.chosen.get("spacing", ""))) is not None
 
 
 class SamplingQuery(Choices):

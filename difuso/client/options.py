@@ -44,8 +44,8 @@ class Sampling(Headers, total=False):
     steps: int | None
     """Network calls for each image, at most the model's T."""
     spacing: str | None
-    """Choice of the timesteps: linspace, leading, trailing, quad, exponential, karras, the numbers of steps in equal
-    sections, such as 90,60,60,20,20, or a list, such as at:12.5,160,999; at most 100 numbers."""
+    """Choice of the timesteps: linspace, leading, trailing, quad, exponential, karras, or a list of at most 100, such
+    as at:12.5,160,999."""
     eta: float | None
     """Stochasticity: up to 1 for ddim, 10 for dpmpp, 0 for the others."""
     guidance_scale: float | None

@@ -34,14 +34,7 @@ class GuidedFacts:
     predict_xstart: bool = False  # whether the network predicts x0 instead of noise
     sigma_small: bool = False  # whether a network without learned variance samples with the posterior variance
     dropout: Share = 0.0  # dropout of training, 0..1
-    # Options that the weights show; if they are given, they must agree with the weights.
-    num_channels: int | None = None
-    num_res_blocks: int | None = None
-    attention_resolutions: str | None = None
-    learn_sigma: bool | None = None
-    class_cond: bool | None = None
-    use_scale_shift_norm: bool | None = None
-    resblock_updown: bool | None = None
+    attention_resolutions: str | None = None  # heights with attention; if given, the weights must have them
     classes: tuple[str, ...] | None = None  # names of the classes; None for their numbers
 
     def __post_init__(self) -> None:

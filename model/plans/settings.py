@@ -19,7 +19,7 @@ from ..guidance import MOST_SIGMA, Guidance
 from .clipping import ClipMode
 from .samplers import MOST_ETA, SAMPLERS
 from .samplers.transition import Variance
-from .spacing import LISTED, RULES, fits, steps_in
+from .spacing import LISTED, RULES, listed_timesteps
 
 MOST_STEPS = 10_000  # as many as a schedule may have timesteps
 
@@ -35,8 +35,7 @@ if TYPE_CHECKING:
 else:
     SamplerName = Literal[tuple(SAMPLERS)]
 
-# The name of a rule, the number of steps in each of several equal sections of the timesteps, or a list of timesteps.
-SPACING = rf"^({'|'.join(RULES)}|[0-9]{{1,4}}(,[0-9]{{1,4}}){{0,99}}|{LISTED.pattern})$"
+SPACING = rf"^({'|'.join(RULES)}|{LISTED.pattern})$"  # the name of a rule, or a list of timesteps
 
 
 @dataclass(frozen=True)
@@ -53,8 +52,8 @@ class Run:
         Field(
             pattern=SPACING,
             examples=list(RULES),
-            description=f"choice of the timesteps: {', '.join(RULES)}, the numbers of steps in equal sections, such as "
-            "90,60,60,20,20, or a list, such as at:12.5,160,999; at most 100 numbers",
+            description=f"choice of the timesteps: {', '.join(RULES)}, or a list of at most 100, such as "
+            "at:12.5,160,999",
         ),
     ] = "leading"
     eta: Annotated[
@@ -150,9 +149,9 @@ def settle(choices: Mapping[str, Any], own: Settings, *, timesteps: int) -> Sett
     settings = replace(own, **chosen)
     if settings.variance != own.variance and not SAMPLERS[name].has_variance:
         raise PlanError(f"is not a parameter of {name}", "variance")
-    if (total := steps_in(settings.spacing)) is not None:
-        _check_steps(settings, total, chosen.get("steps"), timesteps)
-        return replace(settings, steps=total)
+    if (listed := listed_timesteps(settings.spacing)) is not None:
+        _check_list(settings, len(listed), chosen.get("steps"), timesteps)
+        return replace(settings, steps=len(listed))
     return settings if "steps" in chosen else replace(settings, steps=min(own.steps, timesteps))
 
 
@@ -166,21 +165,17 @@ def _without_interval(own: Settings, chosen: Mapping[str, Any]) -> Settings:
 
 def _spacing_of(sampler: str, own: Settings, steps: object, timesteps: int) -> str:
     """Returns the model's own spacing where it fits the run, or else the one that suits the sampler."""
-    total = steps_in(own.spacing)  # of a list or of sections, which have their own number of steps
-    if sampler == own.sampler and (total is None or (steps == own.steps and fits(own.spacing, total, timesteps))):
+    listed = listed_timesteps(own.spacing)
+    if sampler == own.sampler and (listed is None or (steps == own.steps and listed[-1] <= timesteps - 1)):
         return own.spacing
-    return SAMPLERS[sampler].spacing or (own.spacing if total is None else "trailing")
+    return SAMPLERS[sampler].spacing or (own.spacing if listed is None else "trailing")
 
 
-def _check_steps(settings: Settings, total: int, steps: object, timesteps: int) -> None:
-    """Checks the number of steps that sections or a list have by themselves."""
-    listed = LISTED.fullmatch(settings.spacing)
-    if SAMPLERS[settings.sampler].levels(total) != total:
-        kind = "a list" if listed else "sections"
-        raise PlanError(f"cannot be {kind} of calls: {settings.sampler} makes two at a level", "spacing")
-    if not 1 <= total <= timesteps:
-        what = "must list at most {} timesteps" if listed else "sections must add up to between 1 and {}"
-        raise PlanError(what.format(timesteps), "spacing", got=total)
-    if steps not in (None, total):
-        what = "the length of the list" if listed else "the sum of the sections"
-        raise PlanError(f"must be {total}, {what}", "steps", got=steps)
+def _check_list(settings: Settings, length: int, steps: object, timesteps: int) -> None:
+    """Checks the number of steps that a list has by itself."""
+    if SAMPLERS[settings.sampler].levels(length) != length:
+        raise PlanError(f"cannot be a list of calls: {settings.sampler} makes two at a level", "spacing")
+    if length > timesteps:
+        raise PlanError(f"must list at most {timesteps} timesteps", "spacing", got=length)
+    if steps not in (None, length):
+        raise PlanError(f"must be {length}, the length of the list", "steps", got=steps)

@@ -21,7 +21,6 @@ EXPONENTIAL = "exponential"
 # Where an exponential grid ends, and where all but its first level begin at most. Below sigma = 0.02 a step changes two
 # or three grey levels, which no eye sees; above 40 hardly anything of an image is left.
 EXPONENTIAL_SIGMAS = (0.02, 40.0)
-SECTIONS = re.compile(r"\d+(,\d+)*")
 _TIMESTEP = r"[0-9]{1,6}(\.[0-9]{1,6})?"
 LISTED = re.compile(rf"at:{_TIMESTEP}(,{_TIMESTEP}){{0,99}}")
 
@@ -50,8 +49,8 @@ def visit_levels(schedule: NoiseSchedule, spacing: str, count: int, *, start: in
         return _exponential_levels(schedule, count, total - 1)
     if spacing == KARRAS:
         return _karras_levels(schedule, count, total - 1)
-    if LISTED.fullmatch(spacing):
-        return _listed_levels(schedule, spacing, count, start)
+    if (listed := listed_timesteps(spacing)) is not None:
+        return _listed_levels(schedule, listed, count, start)
     timesteps = space_timesteps(spacing, count, total)
     if start is not None or count == 1:  # pure noise is an x_t of the last timestep alone
         timesteps = (*timesteps[:-1], total - 1)
@@ -82,21 +81,17 @@ def space_timesteps(spacing: str, steps: int, total: int) -> tuple[int, ...]:
 
     Args:
         spacing: `linspace` (both ends), `leading` (starts at 0), `trailing` (ends at T-1), `quad` (both ends, dense
-            where there is little noise), or sections such as `90,60,60,20,20`: how many steps each of as many equal
-            parts of 0..T-1 gets (Nichol & Dhariwal 2021).
+            where there is little noise).
         steps: number of timesteps, 1..total.
         total: number of timesteps to choose from, T.
 
-    Raises PlanError if the spacing is unknown, `steps` does not lie in 1..total, or the sections do not fit.
+    Raises PlanError if the spacing is unknown, `steps` does not lie in 1..total.
     """
     _check_count(steps, total)
-    if SECTIONS.fullmatch(spacing):
-        return tuple(_sections([int(part) for part in spacing.split(",")], steps, total))
     if spacing in SPACINGS:
         return tuple(SPACINGS[spacing](steps, total))
     raise PlanError(
-        f"{spacing!r} is not known: choose one of {', '.join(RULES)}, sections such as 90,60,60,20,20, or a list such "
-        "as at:12.5,160,999",
+        f"{spacing!r} is not known: choose one of {', '.join(RULES)}, or a list such as at:12.5,160,999",
         "spacing",
     )
 
@@ -130,22 +125,6 @@ def _quad(steps: int, total: int) -> list[int]:
     return taken
 
 
-def _sections(counts: list[int], steps: int, total: int) -> list[int]:
-    if sum(counts) != steps:
-        raise PlanError(f"sections must add up to the {steps} noise levels of the run", "spacing", got=sum(counts))
-    size, extra = divmod(total, len(counts))
-    begin, taken = 0, []
-    for i, count in enumerate(counts):
-        length = size + (1 if i < extra else 0)
-        if not 1 <= count <= length:
-            raise PlanError(
-                f"must have between 1 and {length} steps in each of {len(counts)} sections", "spacing", got=count
-            )
-        taken += [begin + t for t in _linspace(count, length)]
-        begin += length
-    return taken
-
-
 SPACINGS: dict[str, Callable[[int, int], list[int]]] = {
     "linspace": _linspace,
     "leading": _leading,
@@ -155,32 +134,15 @@ SPACINGS: dict[str, Callable[[int, int], list[int]]] = {
 RULES = (*SPACINGS, EXPONENTIAL, KARRAS)
 
 
-def steps_in(spacing: str) -> int | None:
-    """Returns the number of steps that sections or a list have by themselves; None for the name of a rule."""
-    if SECTIONS.fullmatch(spacing):
-        return sum(map(int, spacing.split(",")))
-    return len(listed_timesteps(spacing)) if LISTED.fullmatch(spacing) else None
-
-
-def fits(spacing: str, steps: int, total: int) -> bool:
-    """Returns whether sections or a list of so many steps find their timesteps among 0..total-1."""
-    if LISTED.fullmatch(spacing):
-        return listed_timesteps(spacing)[-1] <= total - 1
-    try:
-        space_timesteps(spacing, steps, total)
-    except PlanError:
-        return False
-    return True
-
-
-def listed_timesteps(spacing: str) -> tuple[float, ...]:
-    """Returns the timesteps of a list."""
+def listed_timesteps(spacing: str) -> tuple[float, ...] | None:
+    """Returns the timesteps of a list; None for the name of a rule."""
+    if not LISTED.fullmatch(spacing):
+        return None
     return tuple(float(text) for text in spacing.removeprefix("at:").split(","))
 
 
-def _listed_levels(schedule: NoiseSchedule, spacing: str, count: int, start: int | None) -> Levels:
+def _listed_levels(schedule: NoiseSchedule, timesteps: tuple[float, ...], count: int, start: int | None) -> Levels:
     """The levels of a list; with a start this is the noisiest one, and the others must lie below it."""
-    timesteps = listed_timesteps(spacing)
     if start is not None:
         timesteps = (*timesteps[:-1], float(start))
     last = schedule.num_train_timesteps - 1

@@ -11,7 +11,6 @@ from difuso.model.errors import PlanError
 from difuso.model.folders.config import ModelConfig, SamplerDefaults, ScheduleConfig
 from difuso.model.networks.configs import UNetConfig
 from difuso.model.plans.settings import Settings
-from difuso.model.plans.spacing import steps_in
 
 DDIM = ModelConfig(UNetConfig(), defaults=SamplerDefaults("ddim", 50, "quad", 0.5))
 OWN = Settings("ddim", 50, "quad", 0.5)
@@ -20,7 +19,6 @@ LIST = "at:20.5,300,700,999"
 TUNED = dataclasses.replace(
     DDIM, defaults=SamplerDefaults("ddim", 4, LIST, 0.3), plans={"two": SamplerDefaults("dpmpp", 2, "at:300,999")}
 )
-SECTIONS = dataclasses.replace(DDIM, defaults=SamplerDefaults("ddim", 10, "4,3,3", 0.3))
 LEARNED = dataclasses.replace(DDIM, network=UNetConfig(out_channels=6), variance="learned_range")
 
 
@@ -35,8 +33,6 @@ LEARNED = dataclasses.replace(DDIM, network=UNetConfig(out_channels=6), variance
         ({"sampler": "dpmpp"}, {"sampler": "dpmpp", "spacing": "exponential", "eta": 0.0}),
         ({"sampler": "euler"}, {"sampler": "euler", "spacing": "karras", "eta": 0.0}),
         ({"sampler": "heun", "spacing": "leading"}, {"sampler": "heun", "spacing": "leading", "eta": 0.0}),
-        ({"spacing": "9,5"}, {"spacing": "9,5", "steps": 14}),
-        ({"spacing": "9,5", "steps": 14}, {"spacing": "9,5", "steps": 14}),
         ({"sampler": "ddpm", "variance": "fixed_large"}, {"sampler": "ddpm", "eta": 0.0, "variance": "fixed_large"}),
         ({"clip": "none"}, {"clip": "none"}),
     ],
@@ -76,27 +72,10 @@ def test_a_list_of_timesteps_is_of_its_own_sampler_and_steps(
     assert (settings.sampler, settings.steps, settings.spacing, settings.eta) == expected
 
 
-@pytest.mark.parametrize(
-    ("choices", "expected"),
-    [
-        ({}, ("ddim", 10, "4,3,3", 0.3)),
-        ({"steps": 20}, ("ddim", 20, "trailing", 0.3)),
-        ({"sampler": "ddpm", "steps": 20}, ("ddpm", 20, "trailing", 0.0)),
-        ({"start": 9}, ("ddim", 10, "4,3,3", 0.3)),
-        ({"start": 5}, ("ddim", 6, "trailing", 0.3)),
-    ],
-)
-def test_a_model_s_own_sections_are_of_their_own_steps(choices: dict[str, Any], expected: tuple[Any, ...]) -> None:
-    settings = SECTIONS.settle(**choices)
-    assert (settings.sampler, settings.steps, settings.spacing, settings.eta) == expected
-
-
-@pytest.mark.parametrize(("spacing", "start"), [("7,2,1", 9), ("7,2,1", 17), ("at:5,20.2,20.5", 20)])
-def test_what_does_not_fit_into_a_run_is_spaced_as_suits_the_sampler(spacing: str, start: int) -> None:
-    steps = steps_in(spacing) or 0
-    config = dataclasses.replace(DDIM, defaults=SamplerDefaults("ddim", steps, spacing))
-    assert config.settle(start=start).spacing == "trailing"
-    assert len(config.plan(config.schedule.build(), start=start)) == steps
+def test_a_list_that_does_not_fit_into_a_run_is_spaced_as_suits_the_sampler() -> None:
+    config = dataclasses.replace(DDIM, defaults=SamplerDefaults("ddim", 3, "at:5,20.2,20.5"))
+    assert config.settle(start=20).spacing == "trailing"
+    assert len(config.plan(config.schedule.build(), start=20)) == 3
 
 
 def test_a_plan_that_a_model_does_not_have() -> None:
@@ -124,21 +103,12 @@ def test_a_run_has_at_most_as_many_steps_as_there_are_timesteps() -> None:
         (DDIM, {"variance": "fixed_large"}, "variance", "is not a parameter of ddim"),
         (DDIM, {"sampler": "ddpm", "variance": "learned"}, "variance", "learned was not learned by this model, whose"),
         (LEARNED, {"sampler": "ddpm", "variance": "learned"}, "variance", "whose own variance is learned_range"),
-        (SHORT, {"spacing": "20,5"}, "spacing", "sections must add up to between 1 and 20, got 25"),
-        (DDIM, {"spacing": "0,0", "steps": 5}, "spacing", "sections must add up to between 1 and 1000, got 0"),
-        (DDIM, {"spacing": "9,5", "steps": 15}, "steps", "must be 14, the sum of the sections, got 15"),
         (DDIM, {"spacing": "at:9,50", "steps": 3}, "steps", "must be 2, the length of the list, got 3"),
         (
             DDIM,
             {"sampler": "heun", "spacing": "at:9,50,90"},
             "spacing",
             "cannot be a list of calls: heun makes two at a level",
-        ),
-        (
-            DDIM,
-            {"sampler": "heun", "spacing": "9,5"},
-            "spacing",
-            "cannot be sections of calls: heun makes two at a level",
         ),
     ],
 )
