@@ -341,7 +341,7 @@ def test_restoration_has_the_noise_of_its_paper_and_more_steps() -> None:
     assert (params.steps, params.sampler, params.eta) == (20, "ddim", 0.85)
     assert (task.degradation, task.factor, task.sigma) == ("superres", 4, 10.0)
     assert restore(task="inpaint", steps=7)[0].steps == 7
-    assert restore(task="inpaint", spacing="5,5")[0].steps == 10
+    assert restore(task="inpaint", spacing="at:5,500,900")[0].steps == 3
     few = model(schedule=ScheduleConfig(num_train_timesteps=8))
     assert restore(few, task="inpaint")[0].steps == 8
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 from difuso.model.formats.facts import ClassifierFacts
 from difuso.model.formats.guided import read_classifier
@@ -49,26 +48,3 @@ def test_no_gradient_stays_in_the_parameters() -> None:
     )
     log_prob_gradient(network, noise("x", 2, 3, 8, 8), T, LABELS.clamp(max=2))
     assert all(parameter.requires_grad and parameter.grad is None for parameter in network.parameters())
-
-
-def test_each_image_has_its_own_gradient(classifier: Classifier) -> None:
-    x = noise("x", 2, 3, 16, 16)
-    both = log_prob_gradient(classifier, x, T, LABELS)
-    for i in range(2):
-        alone = log_prob_gradient(classifier, x[i : i + 1], T[i : i + 1], LABELS[i : i + 1])
-        assert_rounded_alike(both[i : i + 1], alone, steps=2 * layers(classifier))
-
-
-def test_the_gradient_of_a_linear_classifier() -> None:
-    """Of softmax regression it is w_y - sum_k p_k w_k."""
-
-    class Linear(nn.Module):
-        w = noise("w", 5, 3, 4, 4)
-
-        def forward(self, x: Tensor, t: Tensor) -> Tensor:
-            return torch.einsum("bchw,kchw->bk", x, self.w) * 0.1
-
-    network, x = Linear(), noise("x", 2, 3, 4, 4)
-    p = network(x, T).softmax(dim=1)
-    expected = 0.1 * (network.w[LABELS] - torch.einsum("bk,kchw->bchw", p, network.w))
-    assert torch.allclose(log_prob_gradient(network, x, T, LABELS), expected, atol=1e-6)

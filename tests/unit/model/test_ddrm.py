@@ -23,10 +23,9 @@ from difuso.model.operators import (
     uniform_kernel,
 )
 from difuso.model.plans.plan import Column
-from difuso.model.plans.schedule import Flow
 from difuso.model.plans.settings import RESTORATION_ETA as ETA
 from difuso.model.step import advance
-from tests.oracle import LINEAR, GaussianDenoiser, abar_at
+from tests.oracle import LINEAR, GaussianDenoiser
 
 pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]
 
@@ -142,14 +141,6 @@ def test_it_agrees_with_a_measurement_without_noise(name: str) -> None:
         torch.testing.assert_close(operator.apply(restored), y, rtol=0, atol=2e-6)
 
 
-def test_a_flow_agrees_with_a_measurement_from_pure_noise_on() -> None:
-    """Its runs begin where sigma is infinite."""
-    schedule, y = Flow.of(1000), OPERATORS["half"].apply(picture())
-    made = make_restoration(schedule, OPERATORS["half"], y, sigma=0.0, steps=10, spacing="trailing", prediction="flow")
-    restored = restore(made, GaussianDenoiser(schedule, prediction="flow"), SHAPE)
-    torch.testing.assert_close(OPERATORS["half"].apply(restored), y, rtol=0, atol=2e-6)
-
-
 def test_what_is_not_measured_follows_the_plan_alone() -> None:
     """Inpainting where all is missing is the plan's own run, and of two pictures the same hole gets the same pixels."""
     nothing = Inpainting(torch.ones(8, 8, dtype=torch.bool), 3)
@@ -162,37 +153,6 @@ def test_what_is_not_measured_follows_the_plan_alone() -> None:
         made = make_restoration(LINEAR, OPERATORS["inpainting"], picture(seed), sigma=0.0)
         holes.append(restore(made, GaussianDenoiser(), SHAPE)[:, MISSING])
     assert torch.equal(*holes)
-
-
-def test_the_rows_are_those_of_the_publication() -> None:
-    """Twenty steps are 950, 900 .. 0; where nothing is measured x' = x0 + sqrt(1 - eta^2) sigma eps + eta sigma z."""
-    plan = make_restoration(LINEAR, OPERATORS["half"], torch.zeros(3, 4, 4), sigma=0.0).plan
-    assert plan.timesteps == tuple(range(950, -1, -50))
-    abars = [*abar_at(LINEAR, plan.timesteps), 1.0]
-    for row, abar, abar_next in zip(plan.table, abars, abars[1:], strict=False):
-        eps_x, eps_x0 = 1 / math.sqrt(1 - abar), -math.sqrt(abar) / math.sqrt(1 - abar)
-        kept = math.sqrt((1 - ETA**2) * (1 - abar_next))
-        assert row[Column.A] == pytest.approx(kept * eps_x, rel=1e-9, abs=1e-12)
-        assert row[Column.B] == pytest.approx(math.sqrt(abar_next) + kept * eps_x0, rel=1e-9)
-        assert row[Column.S] == pytest.approx(ETA * math.sqrt(1 - abar_next), rel=1e-9, abs=1e-12)
-        assert row[Column.CLIP] == math.inf
-    assert plan.table[-1, Column.S] == 0  # so that the last step draws nothing
-
-
-def test_where_it_begins() -> None:
-    """Around the measurement, with what its own noise leaves of sigma_T = 97.10; elsewhere in pure noise."""
-    shape, sigma = (1, 200, 200), 20.0
-    missing = torch.zeros(shape[1:], dtype=torch.bool)
-    missing[:100] = True
-    restoration = make_restoration(LINEAR, Inpainting(missing, 1), torch.full(shape, 50.0), sigma=sigma)
-    assert restoration.sigmas[0] == pytest.approx(97.10, abs=0.01)
-    x = restoration.begin(torch.randn(shape, generator=torch.Generator().manual_seed(0)))
-    x = x * math.sqrt(1 + restoration.sigmas[0] ** 2)  # to x / sqrt(abar)
-    lost, measured = x[:, :100], x[:, 100:]
-    assert lost.mean().item() == pytest.approx(0, abs=4 * 97.1 / 141)
-    assert lost.std().item() == pytest.approx(97.10, rel=0.02)
-    assert measured.mean().item() == pytest.approx(50, abs=4 * 95 / 141)
-    assert measured.std().item() == pytest.approx(math.sqrt(97.10**2 - sigma**2), rel=0.02)
 
 
 @pytest.mark.parametrize("sigma", [0.0, 0.1])

@@ -150,27 +150,6 @@ def test_the_layouts_show_in_the_names() -> None:
     assert layout_of(reference("edm2").weights) == "edm2"
 
 
-@torch.no_grad()
-@pytest.mark.parametrize("name", ["edm_ddpmpp", "edm2"])
-def test_an_image_does_not_depend_on_the_size_of_its_batch(name: str) -> None:
-    """Bit for bit, with the scalings around the network, in the memory format of a worker."""
-    checkpoint = converted(name)
-    checkpoint.denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    x = noise("batch", 8, 3, IMAGE, IMAGE).contiguous(memory_format=torch.channels_last)
-    t = torch.linspace(0.5, 38, 8)
-    inputs = {} if checkpoint.config.classes is None else {"labels": torch.arange(8) % 3}
-    whole = checkpoint.denoiser(x, t, **inputs)
-    for size in (1, 2, 4):
-        part = checkpoint.denoiser(x[:size], t[:size], **{name: each[:size] for name, each in inputs.items()})
-        assert torch.equal(part, whole[:size])
-
-
-def test_a_network_without_a_null_class_needs_labels() -> None:
-    for name in ("edm2", "edm_adm"):
-        with pytest.raises(ValueError, match="every call needs labels"):
-            converted(name).network(torch.zeros(1, 3, 8, 8), torch.zeros(1))
-
-
 @pytest.mark.parametrize(
     ("config", "count"),
     [

@@ -19,7 +19,6 @@ from difuso.model import NoiseSchedule, Plan, make_plan, sample
 from difuso.model.plans.clipping import Clipping
 from difuso.model.plans.plan import Column, Variance
 from difuso.model.plans.samplers import SAMPLERS
-from difuso.model.sampling import Denoiser
 from difuso.model.step import advance
 from tests.oracle import LINEAR, GaussianDenoiser, abar_at
 
@@ -154,25 +153,6 @@ def test_the_scale_is_a_factor(sampler: str) -> None:
     assert three[:, Column.G] == pytest.approx(3 * one[:, Column.G], rel=1e-12)
     others = [column for column in Column if column != Column.G]
     assert np.array_equal(none[:, others], three[:, others])
-
-
-def test_guide_and_network_are_asked_the_same() -> None:
-    """Once per step, at the same x_t and timestep."""
-    asked: dict[str, list[tuple[Tensor, list[float]]]] = {"network": [], "guide": []}
-
-    def remembering(name: str, answer: Denoiser) -> Any:
-        def ask(x_t: Tensor, t: Tensor) -> Tensor:
-            asked[name].append((x_t.clone(), t.tolist()))
-            return answer(x_t, t)
-
-        return ask
-
-    plan = make_plan(LINEAR, sampler="heun", steps=7, classifier_scale=1.0)
-    run(plan, remembering("network", GaussianDenoiser()), remembering("guide", guide))
-    assert len(asked["network"]) == len(asked["guide"]) == 7
-    for (x, t), (guided_x, guided_t) in zip(asked["network"], asked["guide"], strict=True):
-        assert torch.equal(x, guided_x)
-        assert t == guided_t
 
 
 def test_where_nothing_is_left_a_classifier_has_nothing_to_say() -> None:

@@ -16,7 +16,6 @@ from difuso.model.ddrm import make_restoration
 from difuso.model.guidance import MOST_SIGMA, UNGUIDED, Guidance
 from difuso.model.operators import Colorization
 from difuso.model.plans.inversion import make_inversion
-from difuso.model.plans.plan import Column
 from difuso.model.plans.samplers import SAMPLERS
 from difuso.model.plans.schedule import FloatTable
 from tests.oracle import LINEAR, GaussianDenoiser, abar_at
@@ -96,14 +95,6 @@ def test_an_inversion_is_guided_at_levels_of_its_own() -> None:
     run = make_inversion(LINEAR, steps=20, guidance=INTERVAL).plan
     assert 0 < acting(run).sum() < 19
     assert acting(run).tolist() == [LOW < sigma <= HIGH for sigma in sigmas(run)]
-
-
-def test_nothing_but_the_scale_depends_on_guidance() -> None:
-    for sampler in SAMPLERS:
-        plain, guided = (make_plan(LINEAR, sampler=sampler, steps=21, **each.settings) for each in (UNGUIDED, INTERVAL))
-        others = [column for column in Column if column is not Column.W]
-        assert np.array_equal(plain.table[:, others], guided.table[:, others])
-        assert (plain.table[:, Column.W] == 1.0).all()
 
 
 @pytest.mark.parametrize(

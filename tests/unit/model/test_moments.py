@@ -12,7 +12,7 @@ from tests.oracle import LINEAR, abar_at
 
 @pytest.mark.parametrize(
     ("sampler", "spacing", "start"),
-    [("ddim", "leading", None), ("ddpm", "90,5,5", 600), ("dpmpp", "karras", 600), ("unipc", "quad", None)],
+    [("ddim", "leading", None), ("ddpm", "linspace", 600), ("dpmpp", "karras", 600), ("unipc", "quad", None)],
 )
 def test_x_t_is_at_the_timestep_of_the_next_call_and_clean_at_the_end(
     sampler: str, spacing: str, start: int | None

@@ -112,13 +112,6 @@ def test_zero_terminal_snr_keeps_the_course_of_the_signal(name: str) -> None:
     assert np.diff(after) / np.diff(before) == pytest.approx(before[0] / (before[0] - before[-1]), rel=1e-7)
 
 
-def test_zero_terminal_snr_agrees_with_diffusers() -> None:
-    """To the float32 of its tables; where sqrt(abar) is a small difference, to its cancellation."""
-    diffusers = pytest.importorskip("diffusers")
-    theirs = diffusers.DDPMScheduler(1000, rescale_betas_zero_snr=True).alphas_cumprod.numpy()
-    assert theirs == pytest.approx(ZERO_SNR["linear"].alphas_cumprod, rel=2e-4, abs=1e-11)
-
-
 @pytest.mark.parametrize("name", ["linear", "cosine", "short"])
 def test_timestep_at_is_the_inverse_of_sigmas(name: str) -> None:
     """Exact at timesteps, linear in log sigma between them, and the ends beyond."""
@@ -153,13 +146,3 @@ def test_q_sample_is_the_closed_form_with_a_timestep_per_image() -> None:
     x_t = q_sample(LINEAR, x0, torch.tensor([0, 499, 999]), noise)
     for image, abar in zip(x_t, (0.9999, 0.07858724288, 4.035829765e-5), strict=True):
         assert image.flatten().tolist() == pytest.approx([0.5 * abar**0.5 - (1 - abar) ** 0.5] * 4, abs=1e-7)
-
-
-@pytest.mark.parametrize(("steps", "spacing"), [(1, "linspace"), (250, "leading"), (250, "trailing")])
-def test_tables_agree_with_diffusers(spacing: str, steps: int) -> None:
-    """The respaced abar is what diffusers looks up, to the float32 of its tables."""
-    diffusers = pytest.importorskip("diffusers")
-    theirs = diffusers.DDPMScheduler(1000, timestep_spacing=spacing)
-    theirs.set_timesteps(steps)
-    ours = LINEAR.respace(space_timesteps(spacing, steps, 1000)).alphas_cumprod[::-1]
-    assert theirs.alphas_cumprod[theirs.timesteps].numpy() == pytest.approx(ours, rel=2e-4)

@@ -9,14 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from difuso.model import NoiseSchedule, Plan, make_plan, sample
+from difuso.model import make_plan, sample
 from difuso.model.noise import draw_noise, image_generator
-from difuso.model.plans.clipping import Clipping
-from difuso.model.plans.plan import Prediction, tabulate
-from difuso.model.plans.samplers import SAMPLERS
-from difuso.model.plans.samplers.transition import Options
-from difuso.model.plans.schedule import FloatTable
-from difuso.model.plans.spacing import KARRAS, Levels, space_timesteps, visit_levels
+from difuso.model.plans.plan import Prediction
+from difuso.model.plans.spacing import KARRAS, Levels, visit_levels
 from difuso.model.sampling import Denoiser
 from tests.oracle import LINEAR, GaussianDenoiser
 from tests.trajectories import (
@@ -136,30 +132,3 @@ def test_dpmpp_of_diffusers_on_the_karras_grid(steps: int) -> None:
 
     plan = make_plan(LINEAR, sampler="dpmpp", steps=steps, spacing=KARRAS)
     assert_same_trajectory(ours(plan, timeless), theirs(dpmpp_of_diffusers(use_karras_sigmas=True), steps, timeless))
-
-
-def dpmpp_over(timesteps: tuple[int, ...], abar: FloatTable, prediction: Prediction = "eps") -> Plan:
-    """A plan over levels that no spacing names."""
-    levels = Levels(timesteps, NoiseSchedule.from_alphas_cumprod(abar))
-    transitions = SAMPLERS["dpmpp"].transitions(levels.chain, Options())
-    return tabulate(levels, transitions, prediction=prediction, clipping=Clipping())
-
-
-@pytest.mark.parametrize("steps", [10, 50])
-def test_dpmpp_of_diffusers_on_its_own_list(steps: int) -> None:
-    """Its linspace: of steps + 1 timesteps the last, 0, is left out."""
-    timesteps = tuple(np.linspace(0, 999, steps + 1).round().astype(int).tolist()[1:])
-    plan = dpmpp_over(timesteps, LINEAR.alphas_cumprod[list(timesteps)])
-    assert_same_trajectory(ours(plan), theirs(dpmpp_of_diffusers(), steps))
-
-
-@pytest.mark.parametrize(("steps", "prediction"), [(10, "v"), (50, "x0")])
-def test_dpmpp_of_diffusers_with_hardly_any_terminal_snr(steps: int, prediction: Prediction) -> None:
-    """Where abar ends at 0 this scheduler takes 2^-24, lest sigma be infinite; on its levels the runs are the same."""
-    timesteps = space_timesteps("trailing", steps, 1000)
-    abar = LINEAR.rescale_zero_terminal_snr().alphas_cumprod[list(timesteps)]
-    abar[-1] = 2.0**-24
-    scheduler = dpmpp_of_diffusers(
-        rescale_betas_zero_snr=True, timestep_spacing="trailing", prediction_type=PREDICTION_TYPES[prediction]
-    )
-    assert_same_trajectory(ours(dpmpp_over(timesteps, abar, prediction)), theirs(scheduler, steps))

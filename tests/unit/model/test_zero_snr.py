@@ -37,15 +37,13 @@ def test_eps_says_nothing_of_the_image(sampler: str, steps: int, schedule: Noise
         assert tuple(plan.table[0, [Column.X0_X, Column.X0_OUT]]) == x0
 
 
-@pytest.mark.parametrize(("sampler", "spacing", "levels"), [("ddpm", "leading", 25), ("unipc", "249,1", 250)])
-def test_a_list_that_misses_the_end_is_refused(sampler: str, spacing: str, levels: int) -> None:
+def test_a_spacing_that_misses_the_end_is_refused() -> None:
     """It would begin at a level where x_T, with nothing of an image, is no x_t."""
-    message = f"spacing {spacing} does not begin at 999, where .* nothing of the image: choose trailing"
-    with pytest.raises(PlanError, match=message):
-        make_plan(ZERO_SNR, prediction="v", sampler=sampler, spacing=spacing, steps=levels)
+    with pytest.raises(PlanError, match=r"spacing leading does not begin at 999, .*: choose trailing"):
+        make_plan(ZERO_SNR, prediction="v", sampler="ddpm", spacing="leading", steps=25)
 
 
-@pytest.mark.parametrize("spacing", ["trailing", "karras", "249,1"])
+@pytest.mark.parametrize("spacing", ["trailing", "karras"])
 def test_neither_karras_nor_heun_has_a_sigma_to_begin_at(spacing: str) -> None:
     """And no spacing helps heun, so that this is what is said whatever it is."""
     with pytest.raises(PlanError, match=r"karras needs a little of the image .*; choose trailing"):
