@@ -12,8 +12,7 @@ from threading import Lock
 
 from difuso.model.errors import ModelError, may_pass, reason_of
 from difuso.model.folders.config import ModelConfig
-from difuso.model.folders.files import read_shapes
-from difuso.model.folders.version import model_of, ref_of
+from difuso.model.folders.files import model_of, read_shapes, ref_of
 from difuso.model.formats.folders import read_config, read_version, weights_of
 from difuso.model.plans.schedule import NoiseSchedule
 from difuso.model.shape import Shape
@@ -34,7 +33,7 @@ class ModelInfo:
     name: str
     config: ModelConfig
     parameters: int  # the number of weights of its network
-    version: str  # see `model.folders.version`
+    version: str  # see `model.folders.files`
     folder: str = ""  # the name of its folder
     # the model that a request names to enlarge the images of this one; None if it names none
     upscaler: ModelInfo | None = None

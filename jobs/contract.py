@@ -16,7 +16,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
 from difuso.model.folders.config import Precision
-from difuso.model.folders.version import VERSION, ref_of
+from difuso.model.folders.files import VERSION, ref_of
 from difuso.model.plans.settings import MOST_STEPS, SETTINGS
 
 from . import understanding

@@ -33,7 +33,7 @@ def recipe(
     pixels stay, such as the version of difuso.
 
     Args:
-        model, version: the name and the version of the model; see `model.folders.version`.
+        model, version: the name and the version of the model; see `model.folders.files`.
         timesteps: the timesteps of the network calls; in a cascade those of the first stage.
         precision: the number format of the network's calls.
         upscaler_version, upscaler_precision: those of the model that enlarged the image; the first is None unless the

@@ -7,8 +7,7 @@ from os.path import realpath
 from pathlib import Path
 
 from difuso.model.errors import unreadable
-from difuso.model.folders.files import CARD, LOSSES, SHEET, is_file
-from difuso.model.folders.version import model_of
+from difuso.model.folders.files import CARD, LOSSES, SHEET, is_file, model_of
 from difuso.model.formats.folders import holds_config
 
 from .params import MODEL_NAME

@@ -24,9 +24,20 @@ from torch import Tensor, nn
 from .errors import CheckpointError
 from .folders.config import ModelConfig, Precision
 from .folders.config_json import config_from_json, config_to_json, config_to_text
-from .folders.files import CLASSIFIER, CONFIG, SUMS, WEAKER, WEIGHTS, file_sha256, is_folder, read_json, read_shapes
+from .folders.files import (
+    CLASSIFIER,
+    CONFIG,
+    SUMS,
+    WEAKER,
+    WEIGHTS,
+    file_sha256,
+    is_folder,
+    model_of,
+    read_json,
+    read_shapes,
+    version_of,
+)
 from .folders.folder import FolderContents, checked_sums, new_folder, read_safetensors
-from .folders.version import model_of, version_of
 from .formats.diffusers.config import is_diffusers
 from .formats.diffusers.pipeline import read_diffusers
 from .networks.build import build_network, unfilled
@@ -50,7 +61,7 @@ class Checkpoint:
         network: the network in eval mode, float32, on the requested device.
         schedule: the noise schedule of the config.
         sha256: hexadecimal SHA-256 of the network's weights file.
-        version: the version of the model, from all files that decide what it draws; see `model.folders.version`.
+        version: the version of the model, from all files that decide what it draws; see `model.folders.files`.
         classifier: the classifier that may guide sampling, if the model has one; in the same state as the network.
         weaker: the weaker version of the network, if the model has one; in the same state as the network.
 

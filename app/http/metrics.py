@@ -18,7 +18,7 @@ from difuso.jobs.process_metrics import add_process_metrics, add_store_metrics
 from difuso.jobs.redis.queue import JobQueue
 from difuso.jobs.redis.workers import WorkerReport
 from difuso.jobs.store.result_store import ResultStore
-from difuso.model.folders.version import model_of
+from difuso.model.folders.files import model_of
 
 from ..errors import UploadRefused
 from ..store_probe import StoreProbe

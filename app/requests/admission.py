@@ -12,7 +12,7 @@ from difuso.jobs.errors import VersionGone
 from difuso.jobs.redis.backlog import Backlog
 from difuso.jobs.redis.limits import BURST_SECONDS, Limits, Refusal, Usage
 from difuso.jobs.redis.workers import WorkerReport, refusal
-from difuso.model.folders.version import model_of
+from difuso.model.folders.files import model_of
 
 from ..errors import InvalidRequest, LimitReached, ModelUnavailable, NotUnderstood, Overloaded
 

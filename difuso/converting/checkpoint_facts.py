@@ -7,8 +7,7 @@ from typing import TypeVar
 
 from difuso.model.folders.files import read_json
 from difuso.model.folders.parsing import parse
-from difuso.model.formats.facts import EDMFacts, Facts, GuidedFacts
-from difuso.model.formats.released import RELEASED
+from difuso.model.formats.facts import RELEASED, EDMFacts, Facts, GuidedFacts
 
 from ..errors import UserError
 

@@ -15,8 +15,7 @@ from difuso.model.folders.files import file_sha256
 from difuso.model.folders.folder import read_safetensors
 from difuso.model.formats import dome, edm, edm2, guided, jit, pesser, score_sde
 from difuso.model.formats.diffusers.config import WEIGHTS, is_diffusers, read_diffusers_config
-from difuso.model.formats.diffusers.pipeline import write_diffusers
-from difuso.model.formats.diffusers.weights import weights_from_diffusers
+from difuso.model.formats.diffusers.pipeline import weights_from_diffusers, write_diffusers
 from difuso.model.formats.facts import (
     ClassifierFacts,
     DomeFacts,
@@ -28,8 +27,7 @@ from difuso.model.formats.facts import (
     ScoreSDEFacts,
     schedule_of,
 )
-from difuso.model.formats.layouts import Layout, layout_of
-from difuso.model.formats.pickles import read_content, read_pickle
+from difuso.model.formats.state_dicts import Layout, layout_of, read_content, read_pickle
 from difuso.model.guidance import Guidance
 from difuso.model.networks.build import build_network
 from difuso.model.networks.configs import UNetConfig

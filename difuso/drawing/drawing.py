@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class Loaded:
     """What is known of a model once it is loaded."""
 
-    version: str  # its version, see `model.folders.version`
+    version: str  # its version, see `model.folders.files`
     precision: Precision  # number format of the network's calls
     together: int  # best number of images to draw together; at most MAX_IMAGES
     ahead: int  # number of images that keep the place busy

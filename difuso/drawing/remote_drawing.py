@@ -25,7 +25,7 @@ from difuso.jobs.queries import SamplingQuery
 from difuso.model.conditions import Conditions
 from difuso.model.folders.config import Precision, SamplerDefaults
 from difuso.model.folders.config_json import RESERVED, read_conditions
-from difuso.model.folders.version import VERSION
+from difuso.model.folders.files import VERSION
 from difuso.model.shape import ImageSize, Shape
 
 from ..client import (

@@ -6,7 +6,7 @@ A `ref` is the short name of one version of a model: faces64@1a2b3c4d5e6f.
 import re
 from typing import NamedTuple
 
-from difuso.model.folders.version import model_of
+from difuso.model.folders.files import model_of
 
 WORKERS = "difuso:workers"  # hash: worker name -> WorkerReport
 PROBE = "difuso:probe"  # string: written to see whether Redis takes writes, and gone a second later

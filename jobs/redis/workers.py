@@ -8,7 +8,7 @@ import redis
 from pydantic import Field, ValidationError
 
 from difuso.model.folders.config import Precision
-from difuso.model.folders.version import VERSION, model_of, ref_of
+from difuso.model.folders.files import VERSION, model_of, ref_of
 
 from ..params import MODEL_NAME
 from ..understanding import Understanding

@@ -14,7 +14,7 @@ from ..networks.configs import ClassifierConfig
 from ..networks.network_config import NetworkConfig
 from ..plans.clipping import Clipping
 from ..plans.plan import Plan, Prediction, Variance, make_plan
-from ..plans.preconditioning import Preconditioning
+from ..plans.prediction import Preconditioning
 from ..plans.schedule import NoiseSchedule
 from ..plans.schedule_config import ScheduleConfig as ScheduleConfig
 from ..plans.settings import SamplerDefaults as SamplerDefaults

@@ -1,6 +1,12 @@
 """Reads the small files of a checkpoint folder, which may be hostile. It needs no torch: front ends read them too.
 
 Every read has a limit, and none can block: a pipe in the place of a file is refused.
+
+The version of a model is one SHA-256 over the files that decide what it draws, which a shell can make, too:
+
+    cd checkpoints/faces64 && sha256sum config.json model.safetensors | sha256sum
+
+The card, the sheet and the curves are not among these files. Nor is the code of a network of another package.
 """
 
 import errno
@@ -8,6 +14,7 @@ import hashlib
 import math
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +30,8 @@ MAX_FILE = 1 << 20  # bytes of a config or SHA256SUMS; a config with the names o
 MAX_HEADER = 1 << 21  # bytes of a safetensors header; a header of 2,000 tensors has a tenth of that
 LONGEST_NUMBER = 8  # bytes of the longest type of number in a tensor
 MAX_DIMENSIONS, MAX_NUMBERS = 8, 2**60  # limits of one tensor
+VERSION = r"^[0-9a-f]{64}$"
+DIGITS = 12  # of a version in the names of queues, which are enough to distinguish the versions of a model
 NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # facts of a folder; any other error is one of the disk
 
 
@@ -152,3 +161,19 @@ def _open(path: Path) -> Any:
         file.close()
         raise OSError(f"{path.name} is not a regular file")
     return file
+
+
+def version_of(digests: Mapping[str, str]) -> str:
+    """Returns the version of a model, in hexadecimal, from the SHA-256 of each deciding file by its path."""
+    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def model_of(name: str) -> str:
+    """Returns the name of a model by that of its folder, NAME or for a further version NAME@TAG, or by a ref."""
+    return name.partition("@")[0]
+
+
+def ref_of(model: str, version: str) -> str:
+    """Returns the short name of one version of a model: faces64@1a2b3c4d5e6f."""
+    return f"{model}@{version[:DIGITS]}"

@@ -19,7 +19,7 @@ from ..networks.sigma_configs import Filter, SongUNetConfig
 from ..networks.song_unet import SongUNet
 from ..networks.unet import UNet
 from ..plans.clipping import Clipping
-from ..plans.preconditioning import Preconditioning
+from ..plans.prediction import Preconditioning
 from .facts import EDMFacts, class_names
 from .naming import Weights, adopt, refused, renamed, reorder_attention, tensor_of
 

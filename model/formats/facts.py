@@ -1,13 +1,19 @@
-"""Facts about a foreign checkpoint that its weights do not show, by layout, under the names of its repository."""
+"""Facts about a foreign checkpoint that its weights do not show, by layout, under the names of its repository.
+
+`released.toml` has those of published checkpoints.
+"""
 
 import re
+import tomllib
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from importlib.resources import files
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from ..errors import CheckpointError
 from ..folders.config import ScheduleConfig
+from ..folders.parsing import parse
 from ..networks.network_config import Share
 
 Schedule = Literal["linear", "cosine"]
@@ -209,3 +215,25 @@ def class_names(number: int | None, given: tuple[str, ...] | None) -> tuple[str,
     if given is not None and len(given) != (number or 0):
         raise CheckpointError(f"the facts name {len(given)} classes, but the weights have {number or 0}")
     return given if number is None or given is not None else tuple(map(str, range(number)))
+
+
+LAYOUTS: dict[str, Any] = {
+    "guided": GuidedFacts,
+    "guided_classifier": ClassifierFacts,
+    "ho": HoFacts,
+    "score_sde": ScoreSDEFacts,
+    "jit": JiTFacts,
+}
+
+
+def _read() -> dict[str, Facts]:
+    released: dict[str, Facts] = {}
+    text = files(__package__).joinpath("released.toml").read_text("utf-8")
+    for layout, tables in tomllib.loads(text).items():
+        for name, table in tables.items():
+            tables[name] = {**(tables[table.pop("like")] if "like" in table else {}), **table}
+            released[name] = parse(LAYOUTS[layout], tables[name])
+    return released
+
+
+RELEASED = _read()

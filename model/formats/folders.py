@@ -12,6 +12,7 @@ from ..folders.files import (
     CLASSIFIER,
     CONFIG,
     SUMS,
+    VERSION,
     WEAKER,
     WEIGHTS,
     file_sha256,
@@ -19,8 +20,8 @@ from ..folders.files import (
     read_json,
     read_sums,
     require_file,
+    version_of,
 )
-from ..folders.version import VERSION, version_of
 from .diffusers import config
 
 

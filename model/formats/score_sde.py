@@ -12,7 +12,7 @@ from ..networks.build import unfilled
 from ..networks.sigma_configs import Decoder, Encoder, SongUNetConfig
 from ..networks.song_unet import SongUNet
 from ..plans.clipping import Clipping
-from ..plans.preconditioning import Preconditioning
+from ..plans.prediction import Preconditioning
 from .edm import CALLS, NOT_SERVED
 from .facts import ScoreSDEFacts
 from .naming import Weights, adopt, refused, renamed, size_of, tensor_of

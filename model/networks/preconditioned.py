@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..plans.preconditioning import Preconditioning
+from ..plans.prediction import Preconditioning
 from ..plans.schedule import Flow, NoiseSchedule
 from .layers import by_rows
 

@@ -23,7 +23,7 @@ from difuso.jobs.redis.queue import JobQueue
 from difuso.jobs.redis.queued import drop_unreadable
 from difuso.jobs.redis.queues import NAMES, known_queues, queue_key
 from difuso.jobs.redis.workers import ModelReport, WorkerReport, publish_report
-from difuso.model.folders.version import ref_of
+from difuso.model.folders.files import ref_of
 from difuso.worker.engine.models import Folder, Models
 from difuso.worker.queue import stranded, superseded
 from difuso.worker.queue.reporting import Reporter

@@ -15,7 +15,7 @@ import torch
 from difuso.jobs.model_folders import Mark, model_marks, newest_first, passed_over
 from difuso.model.checkpoint import Checkpoint, load_checkpoint
 from difuso.model.errors import ForeignError, ModelError, may_pass, reason_of
-from difuso.model.folders.version import model_of, ref_of
+from difuso.model.folders.files import model_of, ref_of
 from difuso.model.formats.folders import read_config, read_version
 
 from ..device.cores import core_of, neighbour_of, use_all_cores

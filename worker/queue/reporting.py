@@ -18,7 +18,7 @@ from difuso.jobs.redis.queue import wake
 from difuso.jobs.redis.queues import known_queues
 from difuso.jobs.redis.workers import ModelReport, WorkerReport, prune_reports, publish_report
 from difuso.jobs.understanding import understood_here
-from difuso.model.folders.version import model_of
+from difuso.model.folders.files import model_of
 
 from ..engine.active import ActiveJob
 from ..engine.fairness import forecast

@@ -31,7 +31,7 @@ PARAMS = st.integers(1, 64).flatmap(
         steps=st.integers(1, 4000),
         sampler=st.sampled_from([*SAMPLERS]),
         spacing=st.sampled_from(RULES)
-        | st.lists(st.integers(1, 9999).map(str), min_size=1, max_size=100).map(",".join),
+        | st.lists(st.integers(1, 9999).map(str), min_size=1, max_size=100).map(lambda each: f"at:{','.join(each)}"),
         eta=st.floats(0, 10),
         seed=SEED | st.tuples(*[SEED] * n),
         label=st.none() | CLASS | st.tuples(*[CLASS] * n),
@@ -102,7 +102,7 @@ def test_the_longest_job_is_short() -> None:
         n=MAX_IMAGES,
         steps=1000,
         sampler="dpmpp",
-        spacing=",".join(["9999"] * 100),
+        spacing="at:" + ",".join(["9999"] * 100),
         eta=0.1234567890123456,
         variance="learned_range",
         seed=(MAX_SEED,) * MAX_IMAGES,

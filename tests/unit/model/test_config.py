@@ -15,7 +15,7 @@ from difuso.model.folders.config_json import config_from_json, config_to_json, c
 from difuso.model.networks.configs import NETWORKS, ForeignConfig, PaperUNetConfig, UNetConfig
 from difuso.model.networks.sigma_configs import EDM2UNetConfig, SongUNetConfig
 from difuso.model.plans.clipping import Clipping
-from difuso.model.plans.preconditioning import Preconditioning
+from difuso.model.plans.prediction import Preconditioning
 
 TINY = ModelConfig(
     UNetConfig(channels=8, channel_mult=(1, 2), attention_levels=(1,), head_channels=8, groups=4, num_classes=2),

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from difuso.model.formats.diffusers.network import network_from_diffusers, network_to_diffusers
-from difuso.model.formats.diffusers.weights import weights_from_diffusers, weights_to_diffusers
+from difuso.model.formats.diffusers.pipeline import weights_from_diffusers, weights_to_diffusers
 from difuso.model.networks.configs import UNetConfig
 from tests.foreign import noise
 from tests.rounding import assert_rounded_alike, layers

@@ -16,12 +16,12 @@ from difuso.model.folders.config_json import config_from_json, config_to_json
 from difuso.model.folders.parsing import parse
 from difuso.model.formats import edm, edm2
 from difuso.model.formats.facts import EDMFacts
-from difuso.model.formats.layouts import layout_of
+from difuso.model.formats.state_dicts import layout_of
 from difuso.model.networks.build import build_network, unfilled
 from difuso.model.networks.configs import UNetConfig
 from difuso.model.networks.sigma_configs import EDM2UNetConfig, SongUNetConfig
 from difuso.model.noise import draw_noise, image_generator
-from difuso.model.plans.preconditioning import Preconditioning
+from difuso.model.plans.prediction import Preconditioning
 from tests.foreign import Reference, noise, reference
 from tests.rounding import assert_rounded_alike, layers
 from tests.sigma import EDM, EDM2, IMAGE, SEEDS, STEPS

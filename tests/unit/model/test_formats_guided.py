@@ -12,10 +12,9 @@ from torch import Tensor, nn
 
 from difuso.model import CheckpointError
 from difuso.model.folders.parsing import parse
-from difuso.model.formats.facts import ClassifierFacts, GuidedFacts
+from difuso.model.formats.facts import RELEASED, ClassifierFacts, GuidedFacts
 from difuso.model.formats.guided import decoder_names, encoder_names, read_classifier, read_unet
 from difuso.model.formats.naming import Weights
-from difuso.model.formats.released import RELEASED
 from difuso.model.networks.classifier import Classifier
 from difuso.model.networks.configs import ClassifierConfig, UNetConfig
 from difuso.model.networks.unet import UNet

@@ -15,8 +15,7 @@ from difuso.model.folders.config_json import config_from_json, config_to_json
 from difuso.model.folders.parsing import parse
 from difuso.model.formats import jit
 from difuso.model.formats.facts import JiTFacts
-from difuso.model.formats.layouts import layout_of
-from difuso.model.formats.pickles import read_pickle
+from difuso.model.formats.state_dicts import layout_of, read_pickle
 from difuso.model.networks.build import build_network
 from difuso.model.networks.configs import DiTConfig
 from difuso.model.sampling import networks_of

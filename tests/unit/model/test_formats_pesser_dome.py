@@ -10,10 +10,9 @@ from torch import Tensor
 
 from difuso.model import CheckpointError
 from difuso.model.formats import dome, pesser
-from difuso.model.formats.facts import DomeFacts, HoFacts
-from difuso.model.formats.layouts import layout_of
+from difuso.model.formats.facts import RELEASED, DomeFacts, HoFacts
 from difuso.model.formats.naming import Weights
-from difuso.model.formats.released import RELEASED
+from difuso.model.formats.state_dicts import layout_of
 from difuso.model.networks.configs import PaperUNetConfig, UNetConfig
 from difuso.model.networks.paper_unet import PaperUNet
 from difuso.model.networks.unet import UNet

@@ -14,12 +14,10 @@ from torch import Tensor
 from difuso.model import CheckpointError, sample
 from difuso.model.checkpoint import Checkpoint
 from difuso.model.folders.parsing import parse
-from difuso.model.formats.facts import ScoreSDEFacts
-from difuso.model.formats.layouts import layout_of
+from difuso.model.formats.facts import RELEASED, ScoreSDEFacts
 from difuso.model.formats.naming import Weights
-from difuso.model.formats.pickles import read_pickle
-from difuso.model.formats.released import RELEASED
 from difuso.model.formats.score_sde import network_config, read_unet
+from difuso.model.formats.state_dicts import layout_of, read_pickle
 from difuso.model.networks.build import build_network, unfilled
 from tests.foreign import noise, reference
 from tests.rounding import assert_rounded_alike, layers

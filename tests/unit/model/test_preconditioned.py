@@ -11,7 +11,7 @@ from difuso.model import NoiseSchedule, PlanError, make_plan, sample
 from difuso.model.networks.layers import double, halve
 from difuso.model.networks.preconditioned import Preconditioned
 from difuso.model.plans.plan import Column
-from difuso.model.plans.preconditioning import Preconditioning
+from difuso.model.plans.prediction import Preconditioning
 from difuso.model.plans.samplers import SAMPLERS
 from difuso.model.plans.schedule import ContinuousLinear
 from tests.oracle import GaussianDenoiser

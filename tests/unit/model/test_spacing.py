@@ -76,7 +76,7 @@ def test_the_levels_are_those_of_the_schedule() -> None:
     assert visit_levels(LINEAR, "trailing", 1000).chain is LINEAR
 
 
-@pytest.mark.parametrize("spacing", [*SPACINGS, "1"])
+@pytest.mark.parametrize("spacing", SPACINGS)
 def test_a_single_step_is_the_noisiest(spacing: str) -> None:
     """At timestep 0 pure noise would be taken for the image."""
     assert visit_levels(LINEAR, spacing, 1).timesteps == (999,)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from difuso.model.checkpoint import save_checkpoint
-from difuso.model.plans.preconditioning import Preconditioning
+from difuso.model.plans.prediction import Preconditioning
 from difuso.training.data.batches import Batches
 from difuso.training.data.dataset import Dataset
 from difuso.training.data.images import ImageArray

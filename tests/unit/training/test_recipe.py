@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from difuso.model.folders.config import SamplerDefaults
-from difuso.model.formats.facts import GuidedFacts
-from difuso.model.formats.released import RELEASED
+from difuso.model.formats.facts import RELEASED, GuidedFacts
 from difuso.model.networks.configs import UNetConfig
 from difuso.training import recipe_names
 from difuso.training.errors import RecipeError
