@@ -13,12 +13,11 @@ from difuso.model import Checkpoint, ModelConfig, load_checkpoint, save_checkpoi
 from difuso.model.folders.config_json import config_from_json, config_to_json
 from difuso.model.folders.files import file_sha256
 from difuso.model.folders.folder import read_safetensors
-from difuso.model.formats import dome, edm, edm2, guided, jit, pesser, score_sde
+from difuso.model.formats import edm, edm2, guided, jit, pesser, score_sde
 from difuso.model.formats.diffusers.config import WEIGHTS, is_diffusers, read_diffusers_config
 from difuso.model.formats.diffusers.pipeline import weights_from_diffusers, write_diffusers
 from difuso.model.formats.facts import (
     ClassifierFacts,
-    DomeFacts,
     EDMFacts,
     Facts,
     GuidedFacts,
@@ -40,7 +39,6 @@ PICKLED = "diffusion_pytorch_model.bin"
 READERS: dict[Layout, tuple[Callable[..., tuple[ModelConfig, nn.Module]], type[Facts]]] = {
     "guided": (guided.read_unet, GuidedFacts),
     "ho": (pesser.read_unet, HoFacts),
-    "dome": (dome.read_unet, DomeFacts),
     "edm": (edm.read_unet, EDMFacts),
     "edm2": (edm2.read_unet, EDMFacts),
     "score_sde": (score_sde.read_unet, ScoreSDEFacts),

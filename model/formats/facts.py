@@ -77,14 +77,6 @@ class HoFacts:
 
 
 @dataclass(frozen=True)
-class DomeFacts:
-    """Facts about a network of dome272/Diffusion-Models-pytorch; all have defaults."""
-
-    image_size: PositiveInt = 64  # height and width in pixels; the repository hard-codes 64
-    classes: tuple[str, ...] | None = None  # names of the classes; None for their numbers
-
-
-@dataclass(frozen=True)
 class JiTFacts:
     """Facts about a network of LTH14/JiT, under the names of its command line and class."""
 
@@ -196,7 +188,7 @@ class ScoreSDEFacts:
             )
 
 
-Facts = GuidedFacts | ClassifierFacts | HoFacts | DomeFacts | EDMFacts | ScoreSDEFacts | JiTFacts
+Facts = GuidedFacts | ClassifierFacts | HoFacts | EDMFacts | ScoreSDEFacts | JiTFacts
 
 
 def schedule_of(name: Schedule, timesteps: int) -> ScheduleConfig:

@@ -15,13 +15,12 @@ from torch import Tensor
 from ..errors import CheckpointError
 from . import score_sde
 
-Layout = Literal["guided", "guided_classifier", "ho", "dome", "edm", "edm2", "score_sde", "jit"]
+Layout = Literal["guided", "guided_classifier", "ho", "edm", "edm2", "score_sde", "jit"]
 
 MARKS: dict[str, Layout] = {
     "output_blocks.0.0.in_layers.0.weight": "guided",
     "input_blocks.0.0.weight": "guided_classifier",  # without output blocks
     "temb.dense.0.weight": "ho",
-    "inc.double_conv.0.weight": "dome",
     "model.map_layer0.weight": "edm",
     "unet.emb_noise.weight": "edm2",
     "all_modules.0.weight": "score_sde",
@@ -110,6 +109,6 @@ def layout_of(names: Collection[str]) -> Layout:
     examples = ", ".join(sorted(names)[:3])
     raise CheckpointError(
         f"these weights have an unknown layout ({examples}, ...); known are improved-diffusion and guided-diffusion, "
-        "Ho et al. in PyTorch (pesser, ermongroup/ddim, DDRM, SDEdit), dome272, EDM, EDM2, score_sde, JiT; "
+        "Ho et al. in PyTorch (pesser, ermongroup/ddim, DDRM, SDEdit), EDM, EDM2, score_sde, JiT; "
         "docs/own-network.md says how to serve any other network"
     )

@@ -100,12 +100,16 @@ def test_other_layouts(tmp_path: Path, name: str) -> None:
     assert_equal(load_checkpoint(tmp_path / "model").network(X, t), reference(name).outputs["out"])
 
 
-def test_dome_needs_no_facts_and_the_folder_is_named_after_the_file(
+def test_a_config_may_name_a_network_of_ours_and_the_folder_is_named_after_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """So dome272's weights are read, which have the names of `PaperUNet`."""
     monkeypatch.setenv("DIFUSO_MODELS_DIR", str(tmp_path / "models"))
     source = write(tmp_path, "dome", sidecar=False).rename(tmp_path / "EMA ckpt.pt")
-    convert(source, "--half")
+    network = {"type": "paper_unet", "num_classes": 5}
+    config = {"format": 1, "network": network, "schedule": {}, "classes": ["a", "b", "c", "d", "e"]}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    convert(source, "--half", "--facts", tmp_path / "config.json")
     checkpoint = load_checkpoint(tmp_path / "models" / "ema-ckpt")
     assert (checkpoint.config.network.num_classes, checkpoint.config.image_size) == (5, 64)
 

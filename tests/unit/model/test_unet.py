@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from difuso.model.networks.configs import PaperUNetConfig, UNetConfig
 from difuso.model.networks.paper_unet import PaperUNet
 from difuso.model.networks.unet import UNet
+from tests.foreign import noise, reference
+from tests.rounding import assert_rounded_alike, layers
 
 pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]
 
@@ -44,6 +46,18 @@ def paper_unet() -> PaperUNet:
 @pytest.fixture(scope="module")
 def networks(paper_unet: PaperUNet) -> dict[str, nn.Module]:
     return {"unet": awake(UNet(TINY)), "paper_unet": paper_unet}
+
+
+@torch.inference_mode()
+def test_paper_unet_is_dome272_s_with_and_without_labels() -> None:
+    read = reference("dome")
+    network = PaperUNet(PaperUNetConfig(num_classes=5)).eval()
+    network.load_state_dict(read.weights)
+    assert sum(parameter.numel() for parameter in network.parameters()) == 23_332_739 + 5 * 256
+    x, t = noise("x64", 1, 3, 64, 64), torch.tensor([300])
+    for name, labels in {"labelled": torch.tensor([4]), "unlabelled": None}.items():
+        out = network(x, t, labels=labels)[:, :, ::4, ::4]
+        assert_rounded_alike(out, read.outputs[name], steps=layers(network))
 
 
 @pytest.mark.parametrize("size", [(8, 8), (24, 16)])

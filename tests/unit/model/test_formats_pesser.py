@@ -1,4 +1,4 @@
-"""Networks of Ho et al. in PyTorch and of dome272 compute here what they compute there; layouts are distinguished."""
+"""Networks of Ho et al. in PyTorch compute here what they compute there; layouts are distinguished."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 
 from difuso.model import CheckpointError
-from difuso.model.formats import dome, pesser
-from difuso.model.formats.facts import RELEASED, DomeFacts, HoFacts
+from difuso.model.formats import pesser
+from difuso.model.formats.facts import RELEASED, HoFacts
 from difuso.model.formats.naming import Weights
 from difuso.model.formats.state_dicts import layout_of
-from difuso.model.networks.configs import PaperUNetConfig, UNetConfig
-from difuso.model.networks.paper_unet import PaperUNet
+from difuso.model.networks.configs import UNetConfig
 from difuso.model.networks.unet import UNet
 from tests.foreign import noise, reference
 from tests.rounding import assert_rounded_alike, layers
@@ -33,25 +32,6 @@ def test_ho_is_pesser() -> None:
     assert (config.image_size, config.variance, config.prediction, config.classes) == (16, "fixed_large", "eps", None)
     betas = config.schedule.build().betas
     assert (len(betas), betas[0], betas[-1]) == (1000, 1e-4, 0.02)
-
-
-def test_dome_is_dome_with_and_without_labels() -> None:
-    read = reference("dome")
-    config, network = dome.read_unet(read.weights, DomeFacts(**read.about["facts"]))
-    assert sum(p.numel() for p in network.parameters()) == 23_332_739 + 5 * 256
-    x, t = noise("x64", 1, 3, 64, 64), torch.tensor([300])
-    for name, labels in {"labelled": torch.tensor([4]), "unlabelled": None}.items():
-        out = read.outputs[name]
-        assert_rounded_alike(network(x, t, labels=labels)[:, :, ::4, ::4], out, steps=layers(network))
-    assert (config.image_size, config.variance, config.classes) == (64, "fixed_large", ("0", "1", "2", "3", "4"))
-
-
-def test_dome_without_classes() -> None:
-    with torch.device("meta"):
-        weights = PaperUNet(PaperUNetConfig()).state_dict()
-    config, network = dome.read_unet(weights, DomeFacts(image_size=32))
-    assert (config.image_size, config.classes) == (32, None)
-    assert sum(p.numel() for p in network.parameters()) == 23_332_739
 
 
 # As published; google/ddpm-cifar10-32 and -celebahq-256 of diffusers are the same networks.
@@ -120,15 +100,6 @@ def test_ho_weights_that_do_not_fit_are_refused(damage: Callable[[Weights], dict
         pesser.read_unet(damage(reference("pesser").weights), HO)
 
 
-def test_the_shallow_variant_of_dome_is_refused() -> None:
-    """Without bot2, as forks have it."""
-    with torch.device("meta"):
-        weights = PaperUNet(PaperUNetConfig()).state_dict()
-    shallow = {name: tensor for name, tensor in weights.items() if not name.startswith("bot2")}
-    with pytest.raises(CheckpointError, match=r"lacks the tensor bot2\.double_conv"):
-        dome.read_unet(shallow, DomeFacts())
-
-
 @pytest.mark.parametrize(
     ("name", "layout"),
     [
@@ -136,7 +107,6 @@ def test_the_shallow_variant_of_dome_is_refused() -> None:
         ("improved", "guided"),
         ("guided_classifier", "guided_classifier"),
         ("pesser", "ho"),
-        ("dome", "dome"),
     ],
 )
 def test_the_layout_shows_in_the_names(name: str, layout: str) -> None:
