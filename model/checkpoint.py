@@ -119,15 +119,6 @@ def save_checkpoint(
         documents: files about the model, such as README.md and sheet.png, which are copied into the folder.
 
     Raises CheckpointError if a tensor is not finite in `dtype`; the older folder stays.
-
-    Examples:
-        >>> from tempfile import TemporaryDirectory
-        >>> from difuso.model.networks.configs import UNetConfig
-        >>> config = ModelConfig(UNetConfig(channels=8, channel_mult=(1,), head_channels=8, groups=8), image_size=8)
-        >>> with TemporaryDirectory() as folder:
-        ...     save_checkpoint(Path(folder, "mine"), config, build_network(config.network))
-        ...     load_checkpoint(Path(folder, "mine")).name
-        'mine'
     """
     assert (None if classifier is None else classifier.config) == config.classifier
     assert (weaker is None) == (config.weaker is None)

@@ -92,13 +92,7 @@ class Condition(ABC):
 
 @dataclass(frozen=True)
 class Choice(Condition):
-    """One of several values, such as the kind of glasses on a face.
-
-    Examples:
-        >>> glasses = Choice(("none", "round"))
-        >>> glasses.read("round"), glasses.expected, glasses.entries
-        ('round', 'one of none, round', 3)
-    """
+    """One of several values, such as the kind of glasses on a face."""
 
     values: Names = ()  # their names
 
@@ -120,13 +114,7 @@ class Choice(Condition):
 
 @dataclass(frozen=True)
 class Number(Condition):
-    """A number in a range, such as an age.
-
-    Examples:
-        >>> age = Number(0, 100, "years")
-        >>> age.read("33"), age.expected
-        (33.0, 'a number from 0 to 100 years')
-    """
+    """A number in a range, such as an age."""
 
     # low, high: the ends of the range, which the network sees as -1 and 1
     low: Annotated[float, Field(ge=-MAX_NUMBER, le=MAX_NUMBER)] = 0.0
@@ -158,12 +146,7 @@ class Number(Condition):
 
 @dataclass(frozen=True)
 class Vector(Condition):
-    """A vector of numbers, such as an embedding, which the network sees as it is.
-
-    Examples:
-        >>> Vector(2).read("0.5,-1")
-        (0.5, -1.0)
-    """
+    """A vector of numbers, such as an embedding, which the network sees as it is."""
 
     size: Annotated[int, Field(ge=1, le=4096)] = 1  # its number of entries
 

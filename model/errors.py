@@ -10,15 +10,7 @@ ModelError
 
 
 class ModelError(Exception):
-    """Base of every error raised by this package.
-
-    Examples:
-        >>> try:
-        ...     raise PlanError("must lie between 1 and 1000", "steps", got=0)
-        ... except ModelError as error:
-        ...     print(error)
-        steps must lie between 1 and 1000, got 0
-    """
+    """Base of every error raised by this package."""
 
 
 class PlanError(ModelError, ValueError):
@@ -42,15 +34,7 @@ class PlanError(ModelError, ValueError):
 
 
 class CheckpointError(ModelError):
-    """The checkpoint folder is incomplete, damaged or of an unknown kind; the message names file and reason.
-
-    Examples:
-        >>> from difuso.model import load_checkpoint
-        >>> load_checkpoint("nowhere")
-        Traceback (most recent call last):
-        difuso.model.errors.CheckpointError: there is no such folder
-        It was looked for at ...
-    """
+    """The checkpoint folder is incomplete, damaged or of an unknown kind; the message names file and reason."""
 
 
 class CheckpointUnreadable(CheckpointError):

@@ -98,12 +98,6 @@ def without_optional(conditions: Conditions, inputs: NetworkInputs) -> NetworkIn
 
     Args:
         inputs: those that `inputs_of` returns, and others, which do not change.
-
-    Examples:
-        >>> face = {"age": Number(0, 100), "glasses": Choice(("none", "round"), null=True)}
-        >>> inputs = inputs_of(face, [{"age": 75.0, "glasses": "round"}], (8, 8))
-        >>> without_optional(face, inputs)["vector"]
-        tensor([[0.5000, 0.0000, 0.0000, 0.0000, 1.0000]])
     """
     ordered, nothing = sorted(conditions.items()), inputs_of(conditions, [{}], (1, 1))
     may = {

@@ -15,22 +15,12 @@ MAX_NAME = 256  # characters
 
 
 def is_foreign(name: Any) -> TypeGuard[str]:
-    """Returns whether this is meant to be the name of another package's class or function.
-
-    Examples:
-        >>> is_foreign("mylab.nets:Denoiser"), is_foreign("unet")
-        (True, False)
-    """
+    """Returns whether this is meant to be the name of another package's class or function."""
     return isinstance(name, str) and ":" in name
 
 
 def module_of(name: str) -> str:
-    """Returns the module in a name.
-
-    Examples:
-        >>> module_of("mylab.nets:Denoiser")
-        'mylab.nets'
-    """
+    """Returns the module in a name."""
     return name.partition(":")[0]
 
 
@@ -51,12 +41,6 @@ def check_allowed(name: str, allowed: Collection[str]) -> None:
         allowed: the modules that the operator allows, with all modules below them.
 
     Raises CheckpointError if it may not.
-
-    Examples:
-        >>> check_allowed("mylab.nets:Denoiser", {"mylab"})
-        >>> check_allowed("mylab2.nets:Denoiser", {"mylab"})
-        Traceback (most recent call last):
-        difuso.model.errors.CheckpointError: mylab2.nets:Denoiser is code of another package, which is not allowed ...
     """
     module = module_of(name)
     if not any(f"{module}.".startswith(f"{each}.") for each in allowed):

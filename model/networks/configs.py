@@ -170,10 +170,6 @@ class ForeignConfig(NetworkConfig):
     Where a `config.json` leaves out the last three attributes, they follow from its `classes` and `conditions`.
 
     Raises ValueError if the name is impossible, or the arguments are not values of JSON.
-
-    Examples:
-        >>> ForeignConfig(type="mylab.nets:Denoiser", args={"width": 64}, size_multiple=8).in_channels
-        3
     """
 
     type: str = ""  # the name of its class, such as `mylab.nets:Denoiser`

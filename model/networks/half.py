@@ -19,14 +19,6 @@ def to_bfloat16(network: nn.Module) -> None:
     """Puts the weights of convolutions, linear layers and attention in bfloat16, once and for all.
 
     The network's inputs and outputs stay float32. It cannot be trained any more.
-
-    Examples:
-        >>> from difuso.model.networks.build import build_network
-        >>> from difuso.model.networks.configs import UNetConfig
-        >>> network = build_network(UNetConfig(channels=32)).eval()
-        >>> to_bfloat16(network)
-        >>> network.conv_in.weight.dtype, network.conv_out.weight.dtype
-        (torch.bfloat16, torch.float32)
     """
     exact = exact_names(network)
     for path, module in network.named_modules():
