@@ -60,7 +60,10 @@ def test_a_running_job_shows_unfinished_pictures_and_can_be_cancelled(studio: St
             "2 pictures between two",
         ),
         pytest.param("denoise", {"image": "teal"}, {"n": "2"}, 2, "(estimated)", marks=pytest.mark.slow),
-        ("restore", {"image": "teal", "mask": "white"}, {"task": "inpaint", "n": "1"}, 1, "Restored: fill in"),
+        pytest.param(
+            *("restore", {"image": "teal", "mask": "white"}, {"task": "inpaint", "n": "1"}, 1, "Restored: fill in"),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_pictures_are_made_from_pictures(
@@ -242,7 +245,7 @@ ACCEPTED = "difuso_jobs_accepted_total"
 REFUSED = 'difuso_http_request_duration_seconds_count{method="POST",.*,status="403"}'
 
 
-@pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
+@pytest.mark.parametrize("name", [pytest.param("127.0.0.1", marks=pytest.mark.slow), "localhost"])
 def test_a_page_from_elsewhere_cannot_queue_jobs(
     driver: webdriver.Chrome, studio_server: Difuso, elsewhere: int, name: str
 ) -> None:

@@ -20,8 +20,10 @@ time.sleep(600)
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("command", ["serve", "api", "worker"])
+@pytest.mark.parametrize(
+    ("command", "number"),
+    [*((command, signal.SIGTERM) for command in ("serve", "api", "worker")), ("serve", signal.SIGINT)],
+)
 def test_a_service_ends_cleanly_while_it_is_imported(tmp_path: Path, command: str, number: signal.Signals) -> None:
     (tmp_path / "typer.py").write_text(SLOW_IMPORT)
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}

@@ -58,6 +58,7 @@ class TestServe:
             assert stops == ["worker", "api", "redis"], "nobody waits for Redis after it is gone"
             assert difuso.output.index("stopping api") < difuso.output.index("drained after"), "at the same time"
 
+    @pytest.mark.slow
     def test_sigterm_during_the_start(self, tmp_path: Path, environment: dict[str, str]) -> None:
         with running(tmp_path, environment, ready=False, start=executed) as difuso:
             wait_until(lambda: "started worker" in difuso.output, timeout=20, description="the worker is starting")

@@ -101,7 +101,7 @@ def draw_here(folder: Path, facts: list[dict[str, Any]]) -> list[bytes]:
     return [pngs_of(runner, job_of(each))[0] for each in facts]
 
 
-@pytest.mark.parametrize("count", [10, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [10, pytest.param(50, marks=pytest.mark.slow)])
 def test_every_picture_is_of_the_version_that_it_names(
     redis_url: str, versions: Versions, fleet: Stack, tmp_path: Path, count: int
 ) -> None:
@@ -133,9 +133,10 @@ def test_every_picture_is_of_the_version_that_it_names(
 
 
 def test_a_rollout_host_by_host_refuses_and_fails_nothing(
-    redis_url: str, versions: Versions, fleet: Stack, tmp_path: Path
+    redis_url: str, versions: Versions, fleet: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In either order: the front end first, then a worker, and at the end the previous version is on no host."""
+    monkeypatch.setattr("difuso.app.main.LOOK_SECONDS", 0.5)
     fleet.start_worker(models_dir=versions.older)
     models = tmp_path / "models"
     shutil.copytree(versions.older, models)
