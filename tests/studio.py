@@ -98,12 +98,6 @@ class Studio:
         assert button is not None
         return button
 
-    def can_press(self, text: str, inside: str = "body") -> bool:
-        """Whether a button is enabled; one that is redrawn at this moment is not."""
-        with suppress(StaleElementReferenceException):
-            return self.button(text, inside).is_enabled()
-        return False
-
     def press(self, text: str, inside: str = "body") -> None:
         """Clicks a button by its words; a button that is redrawn at this moment is found again."""
 

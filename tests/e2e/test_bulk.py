@@ -75,7 +75,7 @@ def test_a_server_gives_the_bytes_of_the_local_command(difuso: Difuso, tmp_path:
             assert content["arr_1"].tolist() == [i % 3 for i in range(40)]
 
 
-LONG = ("-n", 8 * CHUNK + 8, "--steps", 40, "--seed", 100, "--model", "tiny")
+LONG = ("-n", 4 * CHUNK + 8, "--steps", 25, "--seed", 100, "--model", "tiny")
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from difuso.app.http.access import signed_path, signer
+from difuso.app.http.access import signed_path
 from difuso.app.http.api_keys import ApiKey
 from difuso.app.settings import ApiSettings
 from tests.app_server import ALICE, BOB, OPERATOR, FakeWorker, keys_file, running
@@ -149,13 +149,3 @@ def test_without_keys_there_is_nothing_to_sign(settings: ApiSettings, worker: Fa
         assert set(links) == {"self", "events", "image", "images"}
         plain = api.get(f"{links['images'][0]}?expires=1&signature=x")
         assert (plain.status_code, plain.headers["Cross-Origin-Resource-Policy"]) == (200, "same-origin")
-
-
-def test_the_signer_of_a_path_is_found_among_all_keys() -> None:
-    keys = [key_of(name) for name in ("alice", "bob", "carol")]
-    for key in keys:
-        signature = signed_path(key, "/x", 5).partition("signature=")[2]
-        assert signer(keys, "/x", 5, signature) == key
-        assert signer(keys, "/x", 6, signature) is None
-        assert signer(keys, "/y", 5, signature) is None
-        assert signer([each for each in keys if each != key], "/x", 5, signature) is None

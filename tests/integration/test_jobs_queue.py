@@ -21,7 +21,6 @@ from difuso.jobs.contract import Job, JobState
 from difuso.jobs.errors import JobNotFound, JobUnreadable, RequestRefused
 from difuso.jobs.params import MAX_CONDITION_TEXT, MAX_IMAGES, MAX_SEED, SamplingParams
 from difuso.jobs.redis import keys
-from difuso.jobs.redis.index import Wanted
 from difuso.jobs.redis.job_records import DEATHS, JobRecord
 from difuso.jobs.redis.queue import JobQueue
 from difuso.jobs.redis.status import needs_uploads
@@ -77,23 +76,6 @@ def test_the_longest_job_that_is_accepted_is_read_again(client: redis.Redis, que
     assert queue.submit(accepted, request_hash="h") is False
     fields = cast(dict[bytes, bytes], client.hgetall(f"rq:job:{accepted.id}"))
     assert Job.decode(JobRecord.of(accepted.id, fields).arguments["job"]) == accepted
-
-
-@pytest.mark.slow
-def test_a_list_of_long_jobs_has_more_and_shorter_pages(client: redis.Redis, queue: JobQueue) -> None:
-    values = longest_values()
-    accepted = [
-        job(n=len(values["a"]), conditions=values, seed=seed).model_copy(update={"owner": "long"}) for seed in range(30)
-    ]
-    for each in accepted:
-        queue.submit(each, request_hash="h")
-    page, found = queue.page("long", Wanted(), most=100), []
-    assert 1 < len(page.jobs) < 30
-    found += page.jobs
-    while page.following is not None:
-        page = queue.page("long", Wanted(), most=100, after=page.following)
-        found += page.jobs
-    assert [status.job.id for status in found] == [each.id for each in reversed(accepted)]
 
 
 def reads(client: redis.Redis) -> int:

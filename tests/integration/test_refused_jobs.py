@@ -127,23 +127,3 @@ def test_a_job_that_is_cancelled_in_its_queue_has_an_end(client: redis.Redis, he
     assert ended_at is not None
     assert began - 1 <= ended_at <= time.time() + 1
     assert heard() == [(status_channel(job_id), b"{}")]
-
-
-def test_the_log_says_whose_work_ended_and_how_much_was_done(
-    client: redis.Redis, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level("INFO", "difuso.worker.queue.outcomes")
-    worker = Refusals(client)
-    job_id = submit(client, owner="alice", request_id="r")
-    worker.outcomes.refuse(worker.claim(), JobUnreadable("no such model"))
-    submit(client)
-    (given_up := worker.claim().record).resumed_at = 4
-    worker.outcomes.give_up([given_up])
-    Queue(str(QUEUE), connection=client, serializer=JSONSerializer).enqueue("os.system", "true")
-    worker.outcomes.refuse(worker.claim(), JobUnreadable("not a job"))
-    names = ("job_id", "request_id", "owner", "model", "worker", "images", "image_steps", "seconds", "outcome")
-    ends = [record for record in caplog.records if record.message == "job ended"]
-    refused, abandoned, unreadable = ([getattr(end, name, None) for name in names] for end in ends)
-    assert refused == [job_id, "r", "alice", "tiny", worker.rq.name, 1, 0, 0.0, "failed"]
-    assert abandoned == [given_up.id, None, None, "tiny", worker.rq.name, 1, 4, 0.0, "failed"]
-    assert unreadable[1:] == [None, None, "tiny", worker.rq.name, None, 0, 0.0, "failed"]

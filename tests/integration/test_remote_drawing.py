@@ -115,18 +115,6 @@ def test_a_bounded_number_of_jobs_waits_and_everybody_may_overtake_them(
     assert len([*client.jobs()]) == 5  # each was found again
 
 
-def test_more_workers_have_more_jobs(
-    api: httpx.Client, client: Client, pool: ThreadPoolExecutor, worker: FakeWorker
-) -> None:
-    model = ServedModel(str(api.base_url), view_of(client, workers=3), tag="bulk")
-    drawing = pool.submit(draw, model, runs_of(model, *([seed] for seed in range(0, 40, 2))))
-    wait_until(lambda: len(unfinished(client)) == IN_FLIGHT * 3, timeout=20, description="each worker has its jobs")
-    unfinished(client)[0].cancel()
-    with pytest.raises(UserError, match=r"the state of job .* is cancelled: It has no images\."):
-        end_of(drawing)
-    assert len([*client.jobs()]) == IN_FLIGHT * 3
-
-
 def test_a_job_that_fails_ends_the_command_and_the_next_command_tries_again(
     client: Client, model: ServedModel, worker: FakeWorker, pool: ThreadPoolExecutor
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -14,14 +14,12 @@ from rq.registry import StartedJobRegistry
 
 from difuso.jobs.cascade import Enlarging
 from difuso.jobs.contract import FailureCode, Job, JobState, Progress
-from difuso.jobs.errors import JobUnreadable
 from difuso.jobs.kinds.generate import Generation
 from difuso.jobs.params import SamplingParams
 from difuso.jobs.redis import keys
 from difuso.jobs.redis.keys import QueueName
 from difuso.jobs.redis.queue import JobQueue
-from difuso.jobs.redis.queued import drop_unreadable
-from difuso.jobs.redis.queues import NAMES, known_queues, queue_key
+from difuso.jobs.redis.queues import known_queues, queue_key
 from difuso.jobs.redis.workers import ModelReport, WorkerReport, publish_report
 from difuso.model.folders.files import ref_of
 from difuso.worker.engine.models import Folder, Models
@@ -107,31 +105,6 @@ def test_a_job_is_bound_once_with_its_place_its_work_and_no_steps(client: redis.
     assert queue.status(jobs[0].id).state is JobState.CANCELLED
 
 
-def test_a_job_that_another_worker_binds_meanwhile_stays_as_it_is(
-    client: redis.Redis, queue: JobQueue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    jobs, records = [submit(queue), submit(queue)], Stranded._records
-
-    def slowly(self: Stranded, entries: Sequence[bytes]) -> Iterator[tuple[bytes, Any]]:
-        monkeypatch.setattr(Stranded, "_records", records)
-        looks(client).look(models_here())  # the other worker is faster, and binds both
-        return records(self, entries)
-
-    monkeypatch.setattr(Stranded, "_records", slowly)
-    assert looks(client).look(models_here()) == []
-    for job in jobs:
-        assert queue.status(job.id).state is JobState.QUEUED
-        assert client.ttl(f"rq:job:{job.id}") == -1
-    ids = [job.id.encode() for job in jobs]
-    assert client.lrange(queue_key(QueueName(ref_of("tiny", HERE), 1, 3)), 0, -1) == ids
-
-
-def test_an_entry_that_is_gone_leaves_the_record_alone(client: redis.Redis, queue: JobQueue) -> None:
-    job = submit(queue)
-    drop_unreadable(client, "rq:queue:elsewhere", job.id.encode(), JobUnreadable("it was read while it moved"))
-    assert queue.status(job.id).state is JobState.QUEUED
-
-
 def test_jobs_of_a_version_that_somebody_holds_stay(client: redis.Redis, queue: JobQueue) -> None:
     job = submit(queue)
     holding(client, "another", tiny=GONE)
@@ -170,15 +143,6 @@ def test_a_damaged_record_is_put_aside_and_stops_nobody(
     assert looks(client, version_wait=1).look(models_here()) == []
     assert queue.status(fine.id).job.versions == (HERE,)
     assert client.llen(queue_key(name_of(damaged))) == 0
-
-
-def test_recovery_needs_no_list_of_queues_for_what_a_worker_holds(client: redis.Redis, queue: JobQueue) -> None:
-    job = submit(queue, version=HERE)
-    client.delete(NAMES)
-    worker = RqBase(client, [name_of(job)], name="w")
-    assert worker._known() == [name_of(job)]
-    submit(queue, version=HERE)
-    assert known_queues(client) == [name_of(job)]
 
 
 def test_a_queue_is_forgotten_once_nothing_is_left_of_its_jobs(client: redis.Redis, queue: JobQueue) -> None:

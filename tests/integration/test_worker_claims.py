@@ -300,29 +300,6 @@ def test_a_job_is_put_off_for_as_long_as_it_may_run(
     readers.close()
 
 
-def test_a_job_is_put_off_for_as_long_as_a_result_waits_for_the_store(
-    queue: JobQueue, worker: RqBase, claims: Claims, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """However short its run may be; what is not the store's fault does not count."""
-    now, refused = time.time(), list[Exception]()
-    outcomes = SimpleNamespace(refuse=lambda claim, error: refused.append(error))
-    readers = JobReaders(
-        *(worker, cast(Any, outcomes), cast(Any, None), Models({}), lambda event: None),
-        bind=lambda job, models: None,
-        store_wait=5000,
-    )
-    missing = ModelIsMissing(cast(Any, None), "upscaler@")
-    for error, longest in ((StoreUnavailable("the store hangs"), 5000), (missing, 60)):
-        job_id = submit(queue)
-        for seconds in (0, 1, 2, longest - 1, longest + 1):
-            monkeypatch.setattr("time.time", lambda: now + seconds)  # noqa: B023
-            assert waiting(worker) == [job_id]
-            readers.claims.append(claim := start(worker, claims))
-            readers.take(JobRead(claim, error=error))
-        assert (refused.pop(), waiting(worker)) == (error, [])
-    readers.close()
-
-
 def test_a_job_is_handed_back_though_redis_came_back_empty(worker: RqBase, queue: JobQueue, claims: Claims) -> None:
     job_id = submit(queue)
     claim = start(worker, claims)
@@ -442,28 +419,6 @@ def test_a_busy_worker_leaves_suspects_to_others_and_makes_room_if_nobody_is_idl
     assert active.release, "nobody has taken it"
     assert not claims.room(queued, [held(queued, active)])
     assert take_one(claims, suspects=True).record.id == suspect
-
-
-def test_a_suspect_that_no_worker_can_make_ready_lets_the_others_pass(
-    client: redis.Redis, queue: JobQueue, worker: RqBase, claims: Claims, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Such as one whose second model is missing: it goes back to its queue as soon as it was taken."""
-    suspect, now, active = submit(queue), time.time(), active_job()
-    client.hset(RqJob.key_for(suspect), "retries_left", LONE_RETRIES)
-    (queued,) = worker.queues
-    for tries in (1, 2, 3):
-        worker.hand_back(start(worker, claims, suspects=True), at_front=False)
-        others = {submit(queue), submit(queue)}
-        assert {claim.record.id for claim in claims.take([queued], [])} == others
-        assert claims.take([queued], []) == []
-        for _ in range(2):
-            claims.make_room([queued], [active])
-        assert not active.release
-        monkeypatch.setattr("time.time", lambda tries=tries: now + 2**tries + 1)
-    claims.make_room([queued], [active])
-    claims.make_room([queued], [active])
-    assert active.release
-    assert [claim.record.id for claim in claims.take([queued], [])] == [suspect]
 
 
 def test_an_orphan_waits_for_no_slot(
@@ -592,22 +547,6 @@ def test_the_backlog_keeps_a_job_that_is_just_being_submitted(client: redis.Redi
     client.hset(keys.backlog(REF), "new", 10)
     reporter.tidy_backlog()
     assert set(client.hkeys(keys.backlog(REF))) == {b"new", submitted.encode()}
-
-
-def test_a_worker_that_claims_nothing_for_a_while_hears_who_cancels(client: redis.Redis, queue: JobQueue) -> None:
-    """As while the store does not answer."""
-    follower = SimpleNamespace(models=Models({}), look=lambda: None, forget=lambda refs: None)
-    metrics = WorkerMetrics(CollectorRegistry())
-    worker = EngineWorker(client, cast(Any, follower), cast(Any, None), metrics, WorkerSettings())
-    worker.queues = [QUEUE]
-    active = active_job()
-    active.job.id = submit(queue)  # type: ignore[misc]
-    worker._running[active] = held(worker.queues[0], active)
-    worker._pacer.put_off("claim", 60)
-    queue.cancel(active.job.id)
-    client.set(keys.cancel(active.job.id), "")
-    worker._claim_all(worker.queues)
-    assert active.cancel
 
 
 def test_all_jobs_count_from_acceptance_to_result(monkeypatch: pytest.MonkeyPatch) -> None:
