@@ -23,7 +23,7 @@ from difuso.model.networks.unet import UNet
 from ..naming import Weights, tensor_of
 from .config import CONFIG, INDEX, SCHEDULER, WEIGHTS, deciding_files, find_weights, read_diffusers_config
 from .network import network_to_diffusers
-from .scheduler import scheduler_to_diffusers
+from .scheduler import FLOW, scheduler_to_diffusers
 
 VERSION = "0.27.0"  # the oldest release that has all the fields we write
 
@@ -74,7 +74,7 @@ def write_diffusers(folder: Path, config: ModelConfig, model: nn.Module) -> None
     state = weights_to_diffusers(config.network, model.state_dict())
     kind = scheduler["_class_name"]
     index = {
-        "_class_name": kind.replace("Scheduler", "Pipeline"),
+        "_class_name": "DDPMPipeline" if kind == FLOW else kind.replace("Scheduler", "Pipeline"),
         "scheduler": ["diffusers", kind],
         "unet": ["diffusers", network["_class_name"]],
     }

@@ -5,13 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import Field
 
 from difuso.model.errors import CheckpointError
 from difuso.model.folders.config import ModelConfig
 from difuso.model.folders.parsing import parse
 from difuso.model.networks.network_config import Share
-from difuso.model.plans.schedule_config import Beta
+from difuso.model.plans.schedule_config import Beta, Factor
 from difuso.model.plans.settings import MOST_STEPS
 
 # All of these train on x_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) eps with the same fields. We have the samplers of the
@@ -22,6 +23,17 @@ SCHEDULERS = (
     *("EulerAncestralDiscreteScheduler", "EulerDiscreteScheduler", "HeunDiscreteScheduler"),
     *("KDPM2AncestralDiscreteScheduler", "KDPM2DiscreteScheduler", "LMSDiscreteScheduler", "PNDMScheduler"),
 )
+# Of flow matching, with a UNet2DModel that predicts the velocity. Its other fields must have the values of FLOW_FIELDS.
+FLOW, FLOW_STEPS = "FlowMatchEulerDiscreteScheduler", 28
+FLOW_FIELDS: dict[str, Any] = {
+    "use_dynamic_shifting": False,
+    "invert_sigmas": False,
+    "shift_terminal": None,
+    "use_karras_sigmas": False,
+    "use_exponential_sigmas": False,
+    "use_beta_sigmas": False,
+    "stochastic_sampling": False,
+}
 BETA_SCHEDULES = {"linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine"}
 PREDICTIONS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
 SPACINGS = ("leading", "linspace", "trailing")
@@ -81,6 +93,7 @@ class Scheduler:
     beta_end: Beta = 0.02
     trained_betas: tuple[float, ...] | None = None
     rescale_betas_zero_snr: bool = False
+    shift: Factor = 1.0
     prediction_type: Literal["epsilon", "sample", "v_prediction"] = "epsilon"
     variance_type: Literal[
         "fixed_small", "fixed_small_log", "fixed_large", "learned_range", "fixed_large_log", "learned"
@@ -101,8 +114,8 @@ def scheduler_from_diffusers(content: Mapping[str, Any]) -> dict[str, Any]:
     Raises CheckpointError if we have no such scheduler; the message names the field at fault.
     """
     kind = content.get("_class_name")
-    if kind not in SCHEDULERS:
-        raise _refusal(f"{kind!r} is not supported; supported are {', '.join(SCHEDULERS)}")
+    if kind not in (*SCHEDULERS, FLOW):
+        raise _refusal(f"{kind!r} is not supported; supported are {', '.join((*SCHEDULERS, FLOW))}")
     if content.get("predict_epsilon") is False:
         raise _refusal("predict_epsilon is false, which diffusers ignores; write prediction_type sample instead")
     if content.get("timestep_type", "discrete") != "discrete":  # diffusers then calls the network with ln(sigma) / 4
@@ -112,6 +125,8 @@ def scheduler_from_diffusers(content: Mapping[str, Any]) -> dict[str, Any]:
         said = parse(Scheduler, {name: content[name] for name in names})
     except ValueError as error:
         raise _refusal(str(error)) from error
+    if kind == FLOW:
+        return _flow_from_diffusers(content, said)
     if said.variance_type in MISCOMPUTED:
         raise _refusal(f"variance_type is {said.variance_type}: {MISCOMPUTED[said.variance_type]}")
     defaults = _defaults(content, said)
@@ -128,6 +143,7 @@ def scheduler_from_diffusers(content: Mapping[str, Any]) -> dict[str, Any]:
 
 def scheduler_to_diffusers(config: ModelConfig) -> dict[str, Any]:
     """Returns the scheduler_config.json of a DDPMScheduler for a model that draws noise, else that of a DDIMScheduler.
+    Of a flow it is that of a FlowMatchEulerDiscreteScheduler.
 
     diffusers' pipelines for images without classes have these two of our samplers; the others are their solvers of
     higher order. The config lacks the arguments that diffusers takes per call: the number of steps, the eta of DDIM,
@@ -140,8 +156,17 @@ def scheduler_to_diffusers(config: ModelConfig) -> dict[str, Any]:
         raise CheckpointError(f"diffusers has no equivalent of variance {config.variance}")
     if config.network.out_channels != config.channels and config.variance != "learned_range":
         raise CheckpointError(f"diffusers has no equivalent of variance {config.variance} with a learned variance")
+    if schedule.type == "flow" and config.prediction == "flow" and schedule.noise_scale in (None, 1):
+        shift = 1.0 if schedule.shift is None else schedule.shift
+        if shift < 1:
+            raise CheckpointError(f"diffusers has no equivalent of shift {shift}: it must be at least 1")
+        if clip.mode != "none":
+            raise CheckpointError(f"diffusers has no equivalent of clip {clip.mode} with a flow")
+        return {"_class_name": FLOW, "num_train_timesteps": schedule.num_train_timesteps, "shift": shift}
     if "flow" in (schedule.type, config.prediction):
-        raise CheckpointError("diffusers has no equivalent of a flow, as a pipeline of a UNet2DModel")
+        raise CheckpointError(
+            f"diffusers has no equivalent of prediction {config.prediction} with a schedule of the type {schedule.type}"
+        )
     if defaults.spacing not in SPACINGS:
         raise CheckpointError(f"diffusers has no equivalent of spacing {defaults.spacing}")
     noisy = defaults.sampler == "ddpm" or (defaults.sampler == "dpmpp" and defaults.eta > 0)
@@ -167,6 +192,30 @@ def scheduler_to_diffusers(config: ModelConfig) -> dict[str, Any]:
     if schedule.type != "cosine":
         content |= {"beta_start": float(betas[0]), "beta_end": float(betas[-1])}
     return content
+
+
+def _flow_from_diffusers(content: Mapping[str, Any], said: Scheduler) -> dict[str, Any]:
+    """Returns what `scheduler_from_diffusers` does, with the timesteps that the scheduler visits by default.
+
+    Its list is evenly spaced down to the time of the first timestep, which it shifts before and after, so it ends above
+    that timestep.
+    """
+    for name, value in FLOW_FIELDS.items():
+        if content.get(name, value) != value:
+            raise _refusal(f"{name} must be {value}, not {content[name]!r}")
+    total, shift = said.num_train_timesteps, said.shift
+    if shift < 1:
+        raise _refusal(f"shift must be at least 1, not {shift}")
+    last = shift / (1 + (shift - 1) / total) - 1
+    timesteps = np.linspace(last, total - 1, min(FLOW_STEPS, total))
+    spacing = "at:" + ",".join(f"{t:.6f}" for t in timesteps)
+    return {
+        "schedule": {"type": "flow", "num_train_timesteps": total, "shift": shift},
+        "prediction": "flow",
+        "variance": "fixed_small",
+        "clip": {"mode": "none"},
+        "defaults": {"sampler": "euler", "steps": len(timesteps), "spacing": spacing},
+    }
 
 
 def _schedule(said: Scheduler) -> dict[str, Any]:

@@ -32,6 +32,9 @@ from tests.unet2d import NATIVE, TINY, assert_same_forward, awake, their_network
 diffusers = pytest.importorskip("diffusers")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+FLOW = {"_class_name": "FlowMatchEulerDiscreteScheduler"}
+OUR_FLOW: dict[str, Any] = {"prediction": "flow", "schedule": ScheduleConfig("flow"), "clip": Clipping("none")}
+
 
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
@@ -78,6 +81,8 @@ def test_a_network_that_cannot_be_had_is_refused_by_name(folder: Path, name: str
         ({"_class_name": "DDIMScheduler", "set_alpha_to_one": False}, "set_alpha_to_one must not be false"),
         ({"rescale_betas_zero_snr": True}, "prediction eps gives no x0 where no image is left"),
         ({"_class_name": "EulerDiscreteScheduler", "timestep_type": "continuous"}, "timestep_type must be discrete"),
+        ({**FLOW, "use_dynamic_shifting": True}, "use_dynamic_shifting must be False, not True"),
+        ({**FLOW, "shift": 0.5}, "shift must be at least 1, not 0.5"),
     ],
     ids=str,
 )
@@ -265,6 +270,8 @@ V: dict[str, Any] = {"prediction_type": "v_prediction"}  # DDIM with a random ne
         pytest.param(diffusers.DDIMScheduler(**LONG, rescale_betas_zero_snr=True, **V), marks=pytest.mark.slow),
         pytest.param(diffusers.DPMSolverMultistepScheduler(**LONG, **V), marks=pytest.mark.slow),
         diffusers.DPMSolverMultistepScheduler(**LONG, thresholding=True),
+        pytest.param(diffusers.FlowMatchEulerDiscreteScheduler(), marks=pytest.mark.slow),
+        diffusers.FlowMatchEulerDiscreteScheduler(200, shift=3.0),
     ],
     ids=lambda scheduler: type(scheduler).__name__,
 )
@@ -367,6 +374,12 @@ WRITTEN_TOO: dict[str, dict[str, Any]] = {
         "defaults": SamplerDefaults("ddpm", 50, "leading"),
         "clip": Clipping("dynamic", 2.0, 0.9, keep_eps=True),
     },
+    "flow": {
+        "schedule": ScheduleConfig("flow", 55, shift=1.0),
+        "prediction": "flow",
+        "clip": Clipping("none"),
+        "defaults": SamplerDefaults("euler", 28, "at:" + ",".join(f"{2 * i:.6f}" for i in range(28))),
+    },
     "four channels": {"network": dataclasses.replace(NATIVE, in_channels=4, out_channels=4), "channels": 4},
 }
 
@@ -428,7 +441,9 @@ def test_written_sums_are_checked(tmp_path: Path) -> None:
         ({"network": dataclasses.replace(NATIVE, channel_mult=(2, 3))}, "channel_mult (2, 3): it must begin with 1"),
         ({"network": dataclasses.replace(NATIVE, heads=2)}, "heads 2 at several widths"),
         ({"network": dataclasses.replace(NATIVE, out_channels=6)}, "variance fixed_small with a learned variance"),
-        ({"prediction": "flow"}, "a flow, as a pipeline of a UNet2DModel"),
+        ({"prediction": "flow"}, "prediction flow with a schedule of the type scaled_linear"),
+        ({**OUR_FLOW, "schedule": ScheduleConfig("flow", shift=0.5)}, "shift 0.5: it must be at least 1"),
+        ({**OUR_FLOW, "clip": Clipping("static")}, "clip static with a flow"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
