@@ -3,7 +3,7 @@
 import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -38,7 +38,7 @@ Resample = Literal["conv", "resblock"]
 class UNetConfig(LevelledConfig):
     """The config of a `UNet`, whose `channels` are the size of the timestep embedding too.
 
-    Raises ValueError if a width cannot be divided into groups or heads, or a choice is unknown.
+    Raises ValueError if a width cannot be divided into groups or heads.
     """
 
     num_res_blocks: Blocks = 2  # residual blocks per level on the way down (one more on the way up)
@@ -77,9 +77,6 @@ class UNetConfig(LevelledConfig):
     vector_size: Annotated[int, Field(ge=0, le=MAX_VECTOR)] = 0
 
     def __post_init__(self) -> None:
-        for name, kind in {"time_injection": TimeInjection, "time_order": TimeOrder, "resample": Resample}.items():
-            if getattr(self, name) not in get_args(kind):
-                raise ValueError(f"unknown {name} {getattr(self, name)!r}: choose {' or '.join(get_args(kind))}")
         if self.channels % 2 or self.channels <= 2 * self.freq_shift:
             raise ValueError(f"channels must be even, and more than twice freq_shift, got {self.channels}")
         if not self.channel_mult:
@@ -206,8 +203,7 @@ NETWORKS: dict[str, type[NetworkConfig]] = {
 class ClassifierConfig:
     """The config of a `Classifier`; fields that `UNetConfig` also has mean the same there.
 
-    Raises ValueError if a width cannot be divided into groups or heads, a choice is unknown, or image_size cannot be
-    halved often enough.
+    Raises ValueError if a width cannot be divided into groups or heads, or image_size cannot be halved often enough.
     """
 
     in_channels: Annotated[int, Field(ge=1, le=MAX_CHANNELS)] = 3

@@ -9,7 +9,7 @@ eps = y + (1 - s) flow.
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -57,10 +57,7 @@ def eps_from_output(prediction: Prediction, abar: float) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Preconditioning:
-    """The scalings of Karras et al. 2022 (table 1) around a network F, which make it a denoiser of x_t and t.
-
-    Raises ValueError if the kind is unknown.
-    """
+    """The scalings of Karras et al. 2022 (table 1) around a network F, which make it a denoiser of x_t and t."""
 
     # `edm` predicts x0 = c_skip y + c_out F(c_in y, ln(sigma) / 4) of y = x_t / sqrt(abar). `ve` predicts eps = -F(y,
     # ln(sigma / 2)) and `vp` predicts eps = F(x_t, 999 s) at the time s = (t + 1) / T (Song et al. 2021); F is the
@@ -68,10 +65,6 @@ class Preconditioning:
     kind: Kind
     # standard deviation of the training images, with `edm` only
     sigma_data: Annotated[float, Field(ge=1e-3, le=1e3)] = 0.5
-
-    def __post_init__(self) -> None:
-        if self.kind not in get_args(Kind):
-            raise ValueError(f"unknown kind {self.kind!r}: choose one of {', '.join(get_args(Kind))}")
 
     @property
     def prediction(self) -> Prediction:

@@ -110,13 +110,7 @@ def test_ddim_follows_each_of_three_conventions(sampler: str, convention: str) -
     ("flaw", "message"),
     [
         ({"mode": "soft"}, "unknown clip mode 'soft': choose one of none, static, dynamic"),
-        ({"quantile": 0.0}, r"quantile of clipping must lie in \(0, 1\], got 0.0"),
-        ({"quantile": 1.01}, r"quantile of clipping must lie in \(0, 1\]"),
-        ({"quantile": math.nan}, r"quantile of clipping must lie in \(0, 1\]"),
         ({"bound": None}, "static clipping needs a bound"),
-        ({"bound": 0.0}, "bound of clipping must be positive, got 0.0"),
-        ({"bound": -1.0, "mode": "dynamic"}, "bound of clipping must be positive"),
-        ({"bound": math.nan}, "bound of clipping must be positive"),
     ],
 )
 def test_an_impossible_clipping_is_refused(flaw: dict[str, Any], message: str) -> None:

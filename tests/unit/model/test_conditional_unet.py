@@ -65,11 +65,6 @@ def test_every_weight_has_a_gradient() -> None:
     assert still == []
 
 
-def test_a_call_without_the_condition_is_refused() -> None:
-    with pytest.raises(ValueError, match="every call needs the planes that it sees with x"):
-        awake(CONFIG)(noise(2, 3, 16, 16), TIMES)
-
-
 def test_augmentation_keeps_the_variance_of_normal_images_and_adds_nothing_at_level_0() -> None:
     images, added = noise(4, 3, 64, 64), noise(4, 3, 64, 64, seed=1)
     augmented = augment(images, torch.tensor([0.0, 0.3, 0.8, 1.0]), added)

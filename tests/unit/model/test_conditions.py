@@ -116,13 +116,6 @@ def test_a_network_sees_its_vector_and_its_planes_whatever_the_size_of_the_batch
             network(x, t, **missing)
 
 
-def test_every_weight_of_a_network_that_takes_a_vector_is_used() -> None:
-    network = awake(UNet(SEEING)).train().requires_grad_(True)
-    out = network(torch.ones(2, 3, 8, 8), torch.tensor([1, 2]), vector=torch.ones(2, 9), planes=torch.ones(2, 5, 8, 8))
-    out.square().mean().backward()
-    assert all(parameter.grad is not None for parameter in network.parameters())
-
-
 def test_a_config_with_conditions_survives_json() -> None:
     content = json.loads(json.dumps(config_to_json(MODEL)))
     assert config_from_json(content) == MODEL

@@ -169,12 +169,6 @@ def test_a_class_that_fails_refuses_its_model(mine: Path, kind: str, reason: str
     assert "secret" not in reason_of(error.value)
 
 
-def test_weights_of_another_network_are_refused(mine: Path) -> None:
-    change(mine, args={"width": 32, "classes": 3})
-    with pytest.raises(CheckpointError, match="the config asks for"):
-        load_checkpoint(mine, networks={NETS})
-
-
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [

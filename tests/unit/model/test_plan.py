@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from difuso.model import NoiseSchedule, Plan, PlanError, make_plan
+from difuso.model import NoiseSchedule, PlanError, make_plan
 from difuso.model.plans.clipping import Clipping
-from difuso.model.plans.plan import Column
+from difuso.model.plans.plan import CLEAN, Column, levels_after
 from difuso.model.plans.samplers import SAMPLERS
 from difuso.model.plans.spacing import EXPONENTIAL, KARRAS, SPACINGS
+from tests.oracle import abar_at
 
 LINEAR = NoiseSchedule.linear(1000)
 GRIDS = [*SPACINGS, EXPONENTIAL, KARRAS]
@@ -151,12 +152,6 @@ def test_an_impossible_run_is_refused_by_name(arguments: dict[str, Any], message
         make_plan(LINEAR, **arguments)
 
 
-@pytest.mark.parametrize("arguments", [{"steps": 500}, {"steps": 1000}, {"steps": 100, "start": 99}])
-def test_fixed_large_is_allowed_on_a_fine_chain(arguments: dict[str, Any]) -> None:
-    """500 steps, or every timestep from a start in the middle."""
-    assert isinstance(make_plan(LINEAR, sampler="ddpm", variance="fixed_large", **arguments), Plan)
-
-
 @pytest.mark.parametrize("sampler", [sampler for sampler in SAMPLERS if sampler != "ddpm"])
 def test_only_ancestral_sampling_looks_at_the_variance(sampler: str) -> None:
     small, large, learned = (
@@ -170,3 +165,38 @@ def test_only_ancestral_sampling_looks_at_the_variance(sampler: str) -> None:
 def test_a_plan_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="read-only"):
         make_plan(LINEAR).table[0, 0] = 1.0
+
+
+# How noisy x_t is between the network calls
+
+
+@pytest.mark.parametrize(
+    ("sampler", "spacing", "start"),
+    [("ddim", "leading", None), ("ddpm", "linspace", 600), ("dpmpp", "karras", 600), ("unipc", "quad", None)],
+)
+def test_x_t_is_at_the_timestep_of_the_next_call_and_clean_at_the_end(
+    sampler: str, spacing: str, start: int | None
+) -> None:
+    plan = make_plan(LINEAR, sampler=sampler, steps=100, spacing=spacing, start=start)
+    calls = (1, 2, 50, 99, 100)
+    timesteps, left = levels_after(plan, LINEAR, calls)
+    assert timesteps.tolist() == [*(plan.timesteps[call] for call in calls[:-1]), CLEAN]
+    assert np.allclose(left[:-1], abar_at(LINEAR, timesteps[:-1]), rtol=1e-12)
+    assert left[-1] == 1.0
+    assert (np.diff(left) > 0).all()
+
+
+def test_whole_timesteps_have_the_numbers_of_the_schedule() -> None:
+    plan = make_plan(LINEAR, sampler="ddim", steps=3, spacing="at:10,500,999")
+    timesteps, left = levels_after(plan, LINEAR, (1, 2, 3))
+    assert timesteps.tolist() == [500, 10, CLEAN]
+    assert left.tolist() == [LINEAR.alphas_cumprod[500], LINEAR.alphas_cumprod[10], 1.0]
+
+
+def test_a_correction_does_not_change_the_level() -> None:
+    """Heun's second call of a step is at the level where the first has arrived."""
+    plan = make_plan(LINEAR, sampler="heun", steps=5, spacing="linspace")
+    timesteps, _ = levels_after(plan, LINEAR, (1, 2, 3, 4, 5))
+    assert timesteps[0] == timesteps[1] == plan.timesteps[1]
+    assert timesteps[2] == timesteps[3] == plan.timesteps[3] == 0
+    assert timesteps[4] == CLEAN

@@ -5,7 +5,6 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +15,6 @@ from difuso.model import NoiseSchedule, PlanError, make_plan
 from difuso.model.plans.samplers import SAMPLERS
 from difuso.model.plans.schedule import ContinuousLinear, Flow
 from difuso.model.plans.spacing import EXPONENTIAL, EXPONENTIAL_SIGMAS, KARRAS, SPACINGS, space_timesteps, visit_levels
-from tests.oracle import follow
 
 LINEAR = NoiseSchedule.linear(1000)
 
@@ -35,15 +33,6 @@ LINEAR = NoiseSchedule.linear(1000)
 def test_timesteps_are_the_published_ones(steps: int, spacing: str, first: list[int], last: list[int]) -> None:
     rising = list(make_plan(LINEAR, steps=steps, spacing=spacing).timesteps[::-1])
     assert (rising[: len(first)], rising[-len(last) :], len(rising)) == (first, last, steps)
-
-
-@pytest.mark.parametrize("spacing", ["linspace", "leading", "trailing"])
-def test_timesteps_are_those_of_diffusers(spacing: str) -> None:
-    diffusers = pytest.importorskip("diffusers")
-    scheduler = diffusers.DDPMScheduler(1000, timestep_spacing=spacing)
-    for steps in (10, 25, 50, 100, 250, 1000):
-        scheduler.set_timesteps(steps)
-        assert make_plan(LINEAR, steps=steps, spacing=spacing).timesteps == tuple(scheduler.timesteps.tolist())
 
 
 @pytest.mark.parametrize("spacing", SPACINGS)
@@ -134,22 +123,6 @@ def test_a_karras_grid_wastes_no_level_where_nothing_of_the_image_is_left() -> N
     assert visit_levels(schedule, KARRAS, 13, start=998).chain.sigmas[-1] == pytest.approx(schedule.sigmas[998])
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-@pytest.mark.parametrize("count", [2, 18])
-def test_karras_levels_are_those_of_diffusers(count: int) -> None:
-    """To the float32 of its alphas_cumprod, where 1 - abar keeps three digits at t = 0."""
-    diffusers = pytest.importorskip("diffusers")
-    euler = diffusers.EulerDiscreteScheduler(1000, beta_start=1e-4, beta_end=0.02, use_karras_sigmas=True)
-    dpmpp = diffusers.DPMSolverMultistepScheduler(1000, beta_start=1e-4, beta_end=0.02, use_karras_sigmas=True)
-    levels = visit_levels(LINEAR, KARRAS, count)
-    falling = np.array(levels.timesteps[::-1])
-    for scheduler in (euler, dpmpp):
-        scheduler.set_timesteps(count)
-        assert scheduler.sigmas[:-1].numpy() == pytest.approx(levels.chain.sigmas[::-1], rel=5e-4)
-    assert euler.timesteps.numpy() == pytest.approx(falling, abs=0.01)
-    assert dpmpp.timesteps.numpy() == pytest.approx(falling, abs=0.51)  # it rounds them
-
-
 @pytest.mark.parametrize("schedule", [LINEAR, NoiseSchedule.cosine(1000), ContinuousLinear.of(1000), Flow.of(1000)])
 @pytest.mark.parametrize("count", [2, 10, 1000])
 def test_exponential_levels_have_evenly_spaced_logarithms(schedule: NoiseSchedule, count: int) -> None:
@@ -161,19 +134,6 @@ def test_exponential_levels_have_evenly_spaced_logarithms(schedule: NoiseSchedul
     assert schedule.sigma_at(np.array(levels.timesteps[:-1])) == pytest.approx(levels.chain.sigmas[:-1], rel=1e-6)
     assert levels.timesteps[-1] == 999
     assert (np.diff(levels.timesteps) > 0).all()
-
-
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-@pytest.mark.parametrize("count", [2, 25])
-def test_exponential_levels_are_those_of_diffusers(count: int) -> None:
-    """Where all noise of the schedule lies between the ends, 0.029 to 14.6: there diffusers' grid ends, too."""
-    diffusers = pytest.importorskip("diffusers")
-    noise = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
-    euler = diffusers.EulerDiscreteScheduler(1000, **noise, use_exponential_sigmas=True)
-    euler.set_timesteps(count)
-    levels = visit_levels(NoiseSchedule.scaled_linear(1000), EXPONENTIAL, count)
-    assert euler.sigmas[:-1].numpy() == pytest.approx(levels.chain.sigmas[::-1], rel=5e-4)
-    assert euler.timesteps.numpy() == pytest.approx(np.array(levels.timesteps[::-1]), abs=0.01)
 
 
 def test_a_list_visits_the_timesteps_that_it_names() -> None:
@@ -226,13 +186,3 @@ def test_two_levels_beside_the_end_are_a_run(sampler: str, schedule: NoiseSchedu
         schedule, sampler=sampler, steps=steps, spacing=f"at:99,{last - 1}.999999,{last}", prediction="v", clip="static"
     )
     assert np.isfinite(plan.table).all()
-
-
-def test_a_level_beside_the_end_changes_nothing() -> None:
-    """The noise comes through it but for the amplitude of the image that is left there, the root of an eps."""
-    schedule = Flow.of(1000)
-    settings: dict[str, Any] = {"sampler": "ddim", "prediction": "v", "clip": "none"}
-    with_it = make_plan(schedule, steps=3, spacing="at:99,998.999999,999", **settings)
-    without = make_plan(schedule, steps=2, spacing="at:99,999", **settings)
-    ends = [follow(plan, 0.5, schedule, "v").multiplier for plan in (with_it, without)]
-    assert ends[0] == pytest.approx(ends[1], rel=0, abs=math.sqrt(np.finfo(np.float64).eps))
