@@ -133,7 +133,8 @@ def save_checkpoint(
             for name, tensor in module.state_dict().items()
         }
         _check_finite(states[file], file)
-    content = {**config_to_json(config), "parameters": _parameters(network)}
+    parameters = sum(parameter.numel() for parameter in network.parameters())  # for people
+    content = {**config_to_json(config), "parameters": parameters}
     with new_folder(Path(folder)) as fresh:
         for file, state in states.items():
             save_file(state, fresh / file)
@@ -168,10 +169,6 @@ def load_checkpoint(
     network = modules[WEIGHTS]
     for module, (file, weights) in zip(modules.values(), stored.weights.items(), strict=True):
         _fill(module, weights, file, device)
-    if stored.parameters not in (None, _parameters(network)):
-        raise CheckpointError(
-            f"{CONFIG} states {stored.parameters} parameters, but the network has {_parameters(network)}"
-        )
     return Checkpoint(
         model_of(folder.name),
         stored.config,
@@ -204,16 +201,12 @@ def _read(folder: Path, networks: Collection[str]) -> FolderContents:
         check_shapes(network, read_shapes(folder, file), file)
     sums = checked_sums(folder, files)
     weights = {file: read_safetensors(folder, file) for file in files}
-    return FolderContents(config, weights, {file: sums[file] for file in (CONFIG, *files)}, content.get("parameters"))
+    return FolderContents(config, weights, {file: sums[file] for file in (CONFIG, *files)})
 
 
 def _stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """Returns a tensor for a file: on the CPU, in memory of its own, and of a type if its numbers are not whole."""
     return tensor.to("cpu", dtype if tensor.is_floating_point() else tensor.dtype, copy=True).contiguous()
-
-
-def _parameters(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def _fill(network: nn.Module, weights: Mapping[str, Tensor], file: str, device: torch.device | str) -> None:

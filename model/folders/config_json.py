@@ -33,7 +33,6 @@ from .parsing import parse, shown
 
 FORMAT = 1
 MAX_PLANS = 64
-MAX_PARAMETERS = 10**12
 
 RESERVED = {  # names that no condition may have, each with the reason
     "label": "write the names of its values as `classes`",
@@ -77,9 +76,6 @@ def config_from_json(content: Mapping[str, Any]) -> ModelConfig:
         raise CheckpointError(f"config.json has format {content.get('format')!r}; this version reads format {FORMAT}")
     fields = {name: value for name, value in content.items() if name not in ("format", "parameters")}
     try:
-        parameters = content.get("parameters")
-        if parameters is not None and (type(parameters) is not int or not 0 <= parameters <= MAX_PARAMETERS):
-            raise ValueError(f"parameters must be a whole number from 0 to {MAX_PARAMETERS}, got {shown(parameters)}")
         if "schedule" not in fields:
             raise ValueError("schedule is missing")
         fields["conditions"] = read_conditions(fields.get("conditions") or {})

@@ -29,7 +29,6 @@ class FolderContents:
     # files; in each by the names of our network, in any floating-point type
     weights: dict[str, dict[str, Tensor]]
     digests: dict[str, str]  # the hexadecimal SHA-256 of each file that decides what is drawn, by its path
-    parameters: int | None = None  # the number of parameters that the folder states, if it does
 
 
 def checked_sums(folder: Path, names: Iterable[str]) -> dict[str, str]:

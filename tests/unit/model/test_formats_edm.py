@@ -11,16 +11,12 @@ from torch import Tensor
 
 from difuso.model import CheckpointError, sample
 from difuso.model.checkpoint import Checkpoint
-from difuso.model.folders.config import ScheduleConfig
 from difuso.model.folders.config_json import config_from_json, config_to_json
 from difuso.model.folders.parsing import parse
 from difuso.model.formats import edm, edm2
 from difuso.model.formats.facts import EDMFacts
 from difuso.model.formats.state_dicts import layout_of
-from difuso.model.networks.configs import UNetConfig
-from difuso.model.networks.sigma_configs import EDM2UNetConfig, SongUNetConfig
 from difuso.model.noise import draw_noise, image_generator
-from difuso.model.plans.prediction import Preconditioning
 from tests.foreign import Reference, noise, reference
 from tests.rounding import assert_rounded_alike, layers
 from tests.sigma import EDM, EDM2, IMAGE, SEEDS, STEPS
@@ -91,28 +87,6 @@ def test_a_run_by_heun_s_method_is_that_of_the_reference(name: str) -> None:
     mine = sample(plan, denoiser, shape=config.shape, seeds=SEEDS, x_start=start)
     assert theirs.std() > 0.01
     assert_rounded_alike(mine, theirs, steps=len(plan) * layers(checkpoint.denoiser))
-
-
-def test_the_config_shows_what_the_facts_say() -> None:
-    ddpmpp = converted("edm_ddpmpp")
-    assert ddpmpp.config.network == SongUNetConfig(
-        channels=16,
-        channel_mult=(1, 2),
-        num_res_blocks=1,
-        attention_levels=(1,),
-        noise_channels=16,
-        emb_channels=64,
-        dropout=0.1,
-        null_class=False,
-    )
-    assert ddpmpp.config.preconditioning == Preconditioning("edm", 0.4)
-    assert ddpmpp.config.schedule == ScheduleConfig("geometric", 1000, sigma_min=0.002, sigma_max=80.0)
-    adm = converted("edm_adm", classes=("cat", "dog", "owl")).config
-    assert isinstance(adm.network, UNetConfig)
-    assert (adm.classes, adm.network.null_class) == (("cat", "dog", "owl"), False)
-    free = converted("edm2_unconditional").config.network
-    assert isinstance(free, EDM2UNetConfig)
-    assert (free.noise_channels, free.emb_channels, free.null_class) == (64, 96, True)
 
 
 @pytest.mark.parametrize("name", [*EDM, *EDM2])

@@ -10,7 +10,6 @@ import itertools
 import math
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -18,7 +17,6 @@ from torch import Tensor
 from difuso.model import NoiseSchedule, Plan, make_plan, sample
 from difuso.model.plans.clipping import Clipping
 from difuso.model.plans.plan import Column, Variance
-from difuso.model.plans.samplers import SAMPLERS
 from difuso.model.step import advance
 from tests.oracle import LINEAR, GaussianDenoiser, abar_at
 
@@ -139,20 +137,6 @@ def test_ancestral_guidance_of_scale_1_samples_the_posterior() -> None:
         mean = offset + (at_one - offset) * mean
         variance = (at_one - offset) ** 2 * variance + row[Column.S] ** 2
     assert (mean, variance**0.5) == pytest.approx((POSTERIOR_MEAN, POSTERIOR_S), abs=0.01)
-
-
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_the_scale_is_a_factor(sampler: str) -> None:
-    """Nothing of a plan but G knows of guidance, and G is proportional to its scale."""
-    none, one, three = (
-        make_plan(LINEAR, sampler=sampler, steps=9, variance="learned_range", classifier_scale=scale).table
-        for scale in (0.0, 1.0, 3.0)
-    )
-    assert not none[:, Column.G].any()
-    assert (one[:, Column.G] > 0).all()
-    assert three[:, Column.G] == pytest.approx(3 * one[:, Column.G], rel=1e-12)
-    others = [column for column in Column if column != Column.G]
-    assert np.array_equal(none[:, others], three[:, others])
 
 
 def test_where_nothing_is_left_a_classifier_has_nothing_to_say() -> None:

@@ -128,33 +128,6 @@ def test_who_knows_the_image_pays_for_prior_and_decoder_alone(steps: int) -> Non
         assert result.total.tolist() == pytest.approx([1.3057 + 0.5 * 4.0358e-5 * GREY**2 / math.log(2)] * 2, abs=5e-5)
 
 
-@pytest.mark.parametrize(("prediction", "clipping"), [("x0", UNCLIPPED), ("v", Clipping())])
-def test_the_bound_does_not_depend_on_what_is_predicted(prediction: Prediction, clipping: Clipping) -> None:
-    def other(x_t: Tensor, t: Tensor) -> Tensor:
-        abar, eps = abar_at(t, x_t), wavering(x_t, t)[:, :3]
-        start = (x_t - (1 - abar).sqrt() * eps) / abar.sqrt()
-        return start if prediction == "x0" else abar.sqrt() * eps - (1 - abar).sqrt() * start
-
-    levels, x0 = visit_levels(LINEAR, "linspace", 20), RAMP.double()
-    expected = vlb(x0, lambda x_t, t: wavering(x_t, t)[:, :3], levels, seeds=[1, 2], clipping=clipping)
-    result = vlb(x0, other, levels, seeds=[1, 2], prediction=prediction, clipping=clipping)
-    for name in ("total", "terms", "decoder", "mse"):
-        assert torch.allclose(getattr(result, name), getattr(expected, name), rtol=1e-7), name
-
-
-def test_an_image_s_bound_depends_on_its_seed_and_not_on_its_neighbours() -> None:
-    levels = visit_levels(LINEAR, "linspace", 20)
-    together = vlb(RAMP, wavering, levels, seeds=[1, 2])
-
-    def second_of_ramp(x_t: Tensor, t: Tensor) -> Tensor:
-        return wavering(x_t.expand(2, -1, -1, -1), t.expand(2))[1:]
-
-    alone, other = (vlb(RAMP[1:], second_of_ramp, levels, seeds=[seed]) for seed in (2, 3))
-    for name in ("total", "terms", "mse"):
-        assert torch.allclose(getattr(together, name)[1:], getattr(alone, name), rtol=1e-9), name
-        assert not torch.allclose(getattr(together, name)[1:], getattr(other, name), rtol=1e-3), name
-
-
 def test_the_network_gets_the_original_timesteps() -> None:
     inputs: list[float] = []
 

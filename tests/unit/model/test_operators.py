@@ -99,17 +99,6 @@ def test_colorization_measures_the_mean_of_the_channels() -> None:
     torch.testing.assert_close(OPERATORS["grey"].apply(x), x.mean(0, keepdim=True))
 
 
-@pytest.mark.parametrize("kernel", [gaussian_kernel(0.6), gaussian_kernel(5.0), uniform_kernel(3), uniform_kernel(31)])
-def test_a_blur_keeps_the_mean_and_constant_pictures(kernel: Tensor) -> None:
-    """Also where it is wider than the picture. Its matrix is symmetric, so columns sum to 1 as rows do."""
-    blur = blur_matrix(kernel, 8)
-    assert kernel.sum().item() == pytest.approx(1, abs=1e-12)
-    torch.testing.assert_close(blur.sum(1), torch.ones(8, dtype=torch.float64))
-    torch.testing.assert_close(blur, blur.T)
-    flat = torch.full(SHAPE, 0.3)
-    torch.testing.assert_close(Blur(kernel, SHAPE).apply(flat), flat)
-
-
 def test_the_edge_is_a_mirror() -> None:
     """As a convolution of the picture with its first and last pixels repeated in reverse: c b a | a b c | c b a."""
     kernel = torch.tensor([0.1, 0.2, 0.4, 0.2, 0.1], dtype=torch.float64)
