@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .guidance import UNGUIDED, Guidance
+from .memory import upload
 from .operators import Operator
 from .plans.clipping import Clipping
 from .plans.plan import Plan, tabulate
@@ -24,7 +25,6 @@ from .plans.samplers.transition import Transition
 from .plans.schedule import FloatTable, NoiseSchedule
 from .plans.settings import RESTORATION_ETA as ETA
 from .plans.spacing import visit_levels
-from .transfers import upload
 
 
 @dataclass(frozen=True, eq=False)

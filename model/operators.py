@@ -11,7 +11,7 @@ from typing import Protocol, Self
 import torch
 from torch import Tensor
 
-from .transfers import upload
+from .memory import upload
 
 LEAST_SINGULAR_VALUE = 3e-2  # of blurs: weaker coordinates count as lost, because their noise would be amplified
 

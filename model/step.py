@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from .memory import upload
 from .plans.plan import Column
-from .transfers import upload
 
 
 def advance(

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from difuso.model.allocator import keep_freed_memory
 from difuso.model.folders.files import CARD
+from difuso.model.memory import keep_freed_memory
 
 from ..data import dataset
 from ..data.batches import Batches

@@ -4,8 +4,8 @@ from difuso.jobs.cascade import enlarging_seed
 from difuso.jobs.contract import Job
 from difuso.jobs.errors import JobUnreadable
 from difuso.model.images import from_levels, to_uint8
+from difuso.model.memory import upload
 from difuso.model.noise import draw_noise, image_generator
-from difuso.model.transfers import upload
 
 from ..kinds.base import JobStart
 from ..stepping.inputs import enlarged_inputs, inputs_of_image, joined

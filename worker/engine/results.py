@@ -20,9 +20,9 @@ from difuso.jobs.moments import film_calls
 from difuso.jobs.store.result_store import ResultStore
 from difuso.model.errors import NonFiniteSample
 from difuso.model.images import to_png, to_uint8
+from difuso.model.memory import download
 from difuso.model.plans.plan import levels_after
 from difuso.model.png import PNG_KEY
-from difuso.model.transfers import download
 
 from ..kinds import WORKER_KINDS
 from ..stepping.runner import Runner

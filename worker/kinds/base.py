@@ -9,10 +9,10 @@ from torch import Tensor
 from difuso.jobs.contract import Job
 from difuso.jobs.errors import JobUnreadable
 from difuso.model.ddrm import Restoration
+from difuso.model.memory import upload
 from difuso.model.noise import image_generator
 from difuso.model.plans.plan import Plan
 from difuso.model.shape import Shape
-from difuso.model.transfers import upload
 
 from ..stepping.runner import Runner
 from ..stepping.trajectory import Trajectory

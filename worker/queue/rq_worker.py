@@ -27,7 +27,7 @@ import redis
 from difuso.jobs.redis import keys
 from difuso.jobs.redis.keys import QueueName
 from difuso.jobs.store.result_store import ResultStore
-from difuso.model.allocator import give_back
+from difuso.model.memory import give_back
 
 from ..device.cores import core_of
 from ..engine.active import ActiveJob, EngineEvent, Finished, Previewed, Snapped

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from difuso.model.errors import NonFiniteSample
-from difuso.model.transfers import upload
+from difuso.model.memory import upload
 
 from ..device.calls import CallTimer, padded
 from ..device.cores import ParallelNetwork

@@ -12,8 +12,8 @@ from difuso.jobs.params import SamplingParams
 from difuso.model.conditions import Image, Value
 from difuso.model.folders.config import ModelConfig
 from difuso.model.images import to_uint8
+from difuso.model.memory import upload
 from difuso.model.network_inputs import NetworkInputs, augment, enlarge, inputs_of
-from difuso.model.transfers import upload
 
 from .trajectory import Trajectory
 

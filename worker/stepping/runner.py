@@ -10,16 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from difuso.model.allocator import keep_freed_memory
 from difuso.model.checkpoint import Checkpoint
 from difuso.model.folders.config import Precision
 from difuso.model.guidance import guided_output
+from difuso.model.memory import keep_freed_memory, upload
 from difuso.model.networks.classifier import Classifier, log_prob_gradient
 from difuso.model.networks.configs import ForeignConfig
 from difuso.model.noise import draw_noise
 from difuso.model.plans.plan import Column
 from difuso.model.step import advance
-from difuso.model.transfers import upload
 
 from ..device.calls import CallTimer, Network, by_position, computing, example_batch, precision_on, prepare
 from ..device.cores import Core, ParallelNetwork

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from difuso.jobs.moments import film_size
 from difuso.model.ddrm import Restoration
+from difuso.model.memory import download, upload
 from difuso.model.network_inputs import NetworkInputs
 from difuso.model.plans.plan import Plan
-from difuso.model.transfers import download, upload
 
 
 class Moment(NamedTuple):

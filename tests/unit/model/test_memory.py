@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from difuso.model.allocator import give_back, keep_freed_memory
+from difuso.model.memory import give_back, keep_freed_memory
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
