@@ -33,11 +33,6 @@ class Guidance:
             0 to MOST_SIGMA; None for an end that is open.
 
     Raises PlanError if the interval is empty, or an end lies outside its range.
-
-    Examples:
-        >>> guidance = Guidance(2.0, high=3.0)
-        >>> guidance.weights(np.array([0.5, 3.0, 10.0]))
-        array([2., 2., 1.])
     """
 
     scale: float = 1.0

@@ -72,13 +72,6 @@ def inputs_of_columns(conditions: Conditions, columns: Mapping[str, Column], siz
     Args:
         columns: the columns of all conditions, by name, on one device.
         size: height and width of x_t.
-
-    Examples:
-        >>> face = {"age": Number(0, 100), "glasses": Choice(("none", "round"))}
-        >>> columns = {"age": column(face["age"], [75.0, None]), "glasses": column(face["glasses"], ["none", "round"])}
-        >>> inputs_of_columns(face, columns, (8, 8))["vector"]
-        tensor([[0.5000, 0.0000, 1.0000, 0.0000, 0.0000],
-                [0.0000, 1.0000, 0.0000, 1.0000, 0.0000]])
     """
     parts: dict[str, list[Tensor]] = {"vector": [], "planes": []}
     for name, condition in sorted(conditions.items()):

@@ -50,13 +50,6 @@ def networks_of(
             image one in [-1, 1], shape (C, h, w).
 
     Raises PlanError if the model draws from an image, or if the class or a value is unknown or missing.
-
-    Examples:
-        >>> from difuso.model import load_checkpoint
-        >>> clothes = load_checkpoint("checkpoints/fashion32")
-        >>> plan = clothes.config.plan(clothes.schedule, steps=2, guidance_scale=2.0, guidance_high=3.0)
-        >>> sample(plan, **networks_of(clothes, label=7), shape=(1, 32, 32), seeds=[7]).shape
-        torch.Size([1, 1, 32, 32])
     """
     config, classifier, weaker = checkpoint.config, checkpoint.classifier, checkpoint.weaker_version
     if config.condition is not None:

@@ -30,13 +30,6 @@ class NoiseSchedule:
 
     Attributes:
         continuous: whether a formula gives the noise between timesteps, too, even beside one where it is infinite.
-
-    Examples:
-        >>> schedule = NoiseSchedule.linear()
-        >>> schedule.num_train_timesteps
-        1000
-        >>> f"{schedule.sigmas[-1]:.1f}"  # the noise of the last timestep, in units of the image's
-        '157.4'
     """
 
     betas: FloatTable
