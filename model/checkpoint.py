@@ -27,10 +27,8 @@ from .folders.config_json import config_from_json, config_to_json, config_to_tex
 from .folders.files import (
     CLASSIFIER,
     CONFIG,
-    SUMS,
     WEAKER,
     WEIGHTS,
-    file_sha256,
     is_folder,
     model_of,
     read_json,
@@ -48,8 +46,6 @@ from .networks.network_config import NetworkConfig
 from .networks.preconditioned import denoiser_of
 from .plans.schedule import NoiseSchedule
 
-__all__ = ["CLASSIFIER", "CONFIG", "SUMS", "WEIGHTS", "Checkpoint", "file_sha256", "load_checkpoint", "save_checkpoint"]
-
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -60,7 +56,6 @@ class Checkpoint:
         config: the content of config.json.
         network: the network in eval mode, float32, on the requested device.
         schedule: the noise schedule of the config.
-        sha256: hexadecimal SHA-256 of the network's weights file.
         version: the version of the model, from all files that decide what it draws; see `model.folders.files`.
         classifier: the classifier that may guide sampling, if the model has one; in the same state as the network.
         weaker: the weaker version of the network, if the model has one; in the same state as the network.
@@ -75,7 +70,6 @@ class Checkpoint:
     config: ModelConfig
     network: nn.Module
     schedule: NoiseSchedule
-    sha256: str
     version: str
     classifier: Classifier | None = None
     weaker: nn.Module | None = None
@@ -96,7 +90,7 @@ class Checkpoint:
         if self.weaker is None or self.config.weaker is None:
             return None
         config = replace(self.config, network=self.config.weaker, weaker=None, classifier=None)
-        return Checkpoint(self.name, config, self.weaker, self.schedule, self.sha256, self.version)
+        return Checkpoint(self.name, config, self.weaker, self.schedule, self.version)
 
 
 def save_checkpoint(
@@ -174,7 +168,6 @@ def load_checkpoint(
         stored.config,
         network,
         stored.config.schedule.build(),
-        stored.digests[next(iter(stored.weights))],
         version_of(stored.digests),
         classifier=cast("Classifier | None", modules.get(CLASSIFIER)),
         weaker=modules.get(WEAKER),

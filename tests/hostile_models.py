@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from difuso.model.checkpoint import CONFIG, SUMS, WEIGHTS, file_sha256
+from difuso.model.folders.files import CONFIG, SUMS, WEIGHTS, file_sha256
 from difuso.worker.engine.models import ModelFollower
 from difuso.worker.settings import WorkerSettings
 

@@ -34,7 +34,7 @@ def checkpoint_of(network: NetworkConfig, *, image_size: ImageSize = 8, **fields
     classifier = None if config.classifier is None else awake(Classifier(config.classifier))
     weaker = None if config.weaker is None else awake(build_network(config.weaker))
     schedule, own = config.schedule.build(), awake(build_network(config.network))
-    return Checkpoint("m", config, own, schedule, "ab" * 32, "ab" * 32, classifier, weaker)
+    return Checkpoint("m", config, own, schedule, "ab" * 32, classifier, weaker)
 
 
 def checkpoint_of_shape(shape: Shape) -> Checkpoint:
@@ -90,4 +90,4 @@ def upscaler_of(network: UNetConfig = CONDITIONAL, **fields: Any) -> Checkpoint:
     """Returns a model that enlarges the images of `checkpoint_of`; `fields` are further fields of its config."""
     own: dict[str, Any] = {"condition": CONDITION, "defaults": SamplerDefaults("ddim", 3, "trailing"), "image_size": 16}
     config = ModelConfig(network, prediction="v", **(own | fields))
-    return Checkpoint("up", config, awake(build_network(network)), config.schedule.build(), "cd" * 32, "cd" * 32)
+    return Checkpoint("up", config, awake(build_network(network)), config.schedule.build(), "cd" * 32)

@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 
-from difuso.model.checkpoint import CONFIG, SUMS, file_sha256, save_checkpoint
+from difuso.model.checkpoint import save_checkpoint
 from difuso.model.conditions import Conditions, vector_size
 from difuso.model.folders.config import ModelConfig, SamplerDefaults
+from difuso.model.folders.files import CONFIG, SUMS, file_sha256
 from difuso.model.networks.build import build_network
 from difuso.model.networks.configs import ForeignConfig
 

@@ -59,7 +59,7 @@ def evaluate_bpd(
     out.mkdir(parents=True, exist_ok=True)
     facts = {
         "model": info.name,
-        "sha256": checkpoint.sha256,
+        "version": checkpoint.version,
         "data": data,
         "images": len(images),
         "seed": seed,

@@ -117,9 +117,8 @@ def _read_weights(path: Path, read: Callable[[Path], Any] = read_pickle) -> Any:
 
 
 def _checkpoint(path: Path, config: ModelConfig, network: nn.Module) -> Checkpoint:
-    sha256 = file_sha256(path)
-    config = replace(config, training={"converted_from": path.name, "sha256": sha256})
-    return Checkpoint(path.stem, config, network, config.schedule.build(), sha256, version="")  # before it is saved
+    config = replace(config, training={"converted_from": path.name, "sha256": file_sha256(path)})
+    return Checkpoint(path.stem, config, network, config.schedule.build(), version="")  # before it is saved
 
 
 def with_classifier(checkpoint: Checkpoint, path: Path, facts: str | None) -> Checkpoint:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from torch import nn
 
-from difuso.model.checkpoint import CLASSIFIER, load_checkpoint
+from difuso.model.checkpoint import load_checkpoint
 from difuso.model.errors import CheckpointError
-from difuso.model.folders.files import file_sha256
+from difuso.model.folders.files import CLASSIFIER, file_sha256
 from difuso.model.formats.folders import read_config, weights_of
 from difuso.model.networks.classifier import Classifier
 

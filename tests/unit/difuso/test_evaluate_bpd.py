@@ -57,7 +57,7 @@ def test_the_bound_is_printed_and_written_in_parts(models_dir: Path, pictures: P
     assert printed.splitlines()[-2:] == [str(tmp_path / "bpd.json"), str(tmp_path / "bpd.png")]
     assert (content["model"], content["images"], content["seed"]) == ("tiny", 3, 7)
     assert (content["steps"], content["num_train_timesteps"]) == (4, 1000)
-    assert content["sha256"] == load_checkpoint(models_dir / "tiny").sha256
+    assert content["version"] == load_checkpoint(models_dir / "tiny").version
     assert content["timesteps"] == [0, 333, 666, 999]
 
     bits = content["bits_per_dim"]

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from difuso.model import CheckpointError, ModelConfig, load_checkpoint, sample
-from difuso.model.checkpoint import Checkpoint, file_sha256
+from difuso.model.checkpoint import Checkpoint
 from difuso.model.folders.config import SamplerDefaults, ScheduleConfig
 from difuso.model.formats.diffusers.pipeline import write_diffusers
 from difuso.model.formats.diffusers.scheduler import scheduler_from_diffusers, scheduler_to_diffusers
@@ -212,7 +212,6 @@ def flatten(folder: Path) -> None:
 def test_a_saved_pipeline_is_loaded_as_it_is(folder: Path) -> None:
     checkpoint = load_checkpoint(folder)
     assert (checkpoint.name, checkpoint.config.shape) == ("tiny", (3, 8, 8))
-    assert checkpoint.sha256 == file_sha256(weights_of(folder))
     assert not checkpoint.network.training
     assert_same_forward(checkpoint.network, their_network(TINY), 8)
 
@@ -223,7 +222,7 @@ def test_the_flat_layout_gives_the_same(folder: Path, pristine: Path, index: boo
     if not index:
         (folder / "model_index.json").unlink()
     flat, nested = load_checkpoint(folder), load_checkpoint(pristine)
-    assert (flat.config, flat.sha256) == (nested.config, nested.sha256)
+    assert flat.config == nested.config
     assert_same_forward(flat.network, their_network(TINY), 8)
 
 
@@ -352,7 +351,7 @@ CONFIG = ModelConfig(
 def native(**changes: Any) -> Checkpoint:
     config = dataclasses.replace(CONFIG, **changes)
     assert isinstance(config.network, UNetConfig)
-    return Checkpoint("tiny", config, awake(config.network), config.schedule.build(), "0" * 64, "0" * 64)
+    return Checkpoint("tiny", config, awake(config.network), config.schedule.build(), "0" * 64)
 
 
 WRITTEN: dict[str, dict[str, Any]] = {
@@ -427,7 +426,7 @@ def test_written_sums_are_checked(tmp_path: Path) -> None:
     """A folder that has SHA256SUMS is held to it."""
     checkpoint = native()
     write_diffusers(tmp_path / "written", checkpoint.config, checkpoint.network)
-    assert load_checkpoint(tmp_path / "written").sha256 == file_sha256(weights_of(tmp_path / "written"))
+    load_checkpoint(tmp_path / "written")
     edit(tmp_path / "written" / "scheduler" / "scheduler_config.json", lambda content: content.update(beta_end=0.03))
     assert refusal(tmp_path / "written").startswith("scheduler/scheduler_config.json does not match its SHA-256 sum")
 

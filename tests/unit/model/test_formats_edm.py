@@ -34,7 +34,7 @@ def converted(name: str, **changes: Any) -> Checkpoint:
     read = reference(name)
     module = edm2 if name.startswith("edm2") else edm
     config, network = module.read_unet(read.weights, facts_of(read, **changes))
-    return Checkpoint(name, config, network, config.schedule.build(), "", "")
+    return Checkpoint(name, config, network, config.schedule.build(), "")
 
 
 def denoised(checkpoint: Checkpoint, x: Tensor, sigmas: Tensor, labels: Tensor | None) -> Tensor:

@@ -34,7 +34,7 @@ def weights_of(name: str) -> dict[str, Tensor]:
 def converted(name: str, weights: dict[str, Tensor] | None = None, **changes: Any) -> Checkpoint:
     facts = dataclasses.replace(parse(JiTFacts, reference(name).about["facts"]), **changes)
     config, network = jit.read_unet(weights or weights_of(name), facts)
-    return Checkpoint(name, config, network, config.schedule.build(), "", "")
+    return Checkpoint(name, config, network, config.schedule.build(), "")
 
 
 @torch.no_grad()

@@ -39,7 +39,7 @@ def weights_of(name: str) -> dict[str, Tensor]:
 
 def converted(name: str) -> Checkpoint:
     config, network = read_unet(weights_of(name), facts_of(name))
-    return Checkpoint(name, config, network, config.schedule.build(), "", "")
+    return Checkpoint(name, config, network, config.schedule.build(), "")
 
 
 def timesteps(facts: ScoreSDEFacts, times: NDArray[np.float64]) -> NDArray[np.float64]:

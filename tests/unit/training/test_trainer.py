@@ -228,7 +228,7 @@ def test_a_flow_is_trained_on_its_path_and_drawn_as_it_is_served() -> None:
     clearest = int(s.argmin())
     assert float(y[clearest].abs().max()) < 1 + 5 * float(s[clearest])
     config = recipe.model_config({})
-    model = Checkpoint("m", config, it.ema.network, config.schedule.build(), "", "")
+    model = Checkpoint("m", config, it.ema.network, config.schedule.build(), "")
     images = sample(config.plan(model.schedule), model.denoiser, shape=config.shape, seeds=[3, 4])
     assert torch.equal(ImageModel(it).samples([3, 4]), images)
 

@@ -205,7 +205,6 @@ def test_a_snapshot_knows_the_networks_that_guide_and_the_config(tmp_path: Path)
     begun = start(versions[0], **params)
     versions[0].step(begun.trajectories)
     snapshot = encode_snapshot(take_snapshot(begun.trajectories), begun.run_sha256)
-    assert len({version.checkpoint.sha256 for version in versions}) == 1
     resumed = [activate(begun.job, version, snapshot=snapshot).resumed_at for version in versions]
     assert resumed == [4, 0, 0, 4]
 

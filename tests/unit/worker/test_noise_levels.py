@@ -36,7 +36,7 @@ def runner() -> Runner:
     """Of a network of EDM that was trained with and without classes."""
     read = reference("edm_ddpmpp_classes")
     config, network = edm.read_unet(read.weights, parse(EDMFacts, read.about["facts"]))
-    checkpoint = Checkpoint("m", config, network, config.schedule.build(), "ab" * 32, "ab" * 32)
+    checkpoint = Checkpoint("m", config, network, config.schedule.build(), "ab" * 32)
     return Runner(checkpoint, device=torch.device("cpu"), slots=4)
 
 
