@@ -1,4 +1,4 @@
-"""What one addition costs: a sampler is a file and a line, a kind of job two files, a setting a line and its use."""
+"""What one addition costs: a sampler is a function and a line, a kind of job two files, a setting a field."""
 
 from __future__ import annotations
 
@@ -24,24 +24,21 @@ from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 
-SAMPLER = '''"""x' = sqrt(abar') x0: no noise at all."""
-
-from ..schedule import NoiseSchedule
-from .transition import Options, Transition
-
+SAMPLER = '''
 
 def naive(chain: NoiseSchedule, options: Options) -> list[Transition]:
+    """x' = sqrt(abar') x0: no noise at all."""
     levels = reversed(range(chain.num_train_timesteps))
     return [Transition(i, a=0.0, b=float(chain.alphas_cumprod_prev[i]) ** 0.5) for i in levels]
 '''
 ENTRIES = "SAMPLERS: dict[str, Sampler] = {\n"
 
 SETTING = """    churn: Annotated[
-        float, Field(ge=0, le=1, exclude_if=lambda value: not value, description="more noise, of ddim only")
+        float, Field(ge=0, le=1, exclude_if=lambda value: not value, description="more noise")
     ] = 0.0
 """
 NEXT = "\n\n@dataclass(frozen=True)\nclass SamplerDefaults"
-USE = ("options.settings.eta *", "(options.settings.eta + options.settings.churn) *")
+USE = ("Options(settings.eta,", "Options(settings.eta + settings.churn,")
 
 KIND = '''"""Images from noise that is mirrored."""
 
@@ -93,13 +90,17 @@ def environment(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> d
     tree = tmp_path_factory.mktemp("tree")
     folder = tree / "difuso"
     shutil.copytree(ROOT / "difuso", folder, ignore=shutil.ignore_patterns("__pycache__"))
-    registry = folder / "model" / "plans" / "samplers" / "__init__.py"
-    text = registry.read_text("utf-8")
-    registry.write_text(text.replace(ENTRIES, ENTRIES + '    "naive": Sampler("naive"),\n'), "utf-8")
-    registry.with_name("naive.py").write_text(SAMPLER, "utf-8")
-    settings, ddim = folder / "model" / "plans" / "settings.py", registry.with_name("ddim.py")
-    settings.write_text(settings.read_text("utf-8").replace(NEXT, SETTING + NEXT), "utf-8")
-    ddim.write_text(ddim.read_text("utf-8").replace(*USE), "utf-8")
+    plans = folder / "model" / "plans"
+    for name, old, new in (
+        ("samplers/__init__.py", ENTRIES, ENTRIES + '    "naive": Sampler(single_step.naive),\n'),
+        ("settings.py", NEXT, SETTING + NEXT),
+        ("plan.py", *USE),
+    ):
+        text = (plans / name).read_text("utf-8")
+        assert text.count(old) == 1, name
+        (plans / name).write_text(text.replace(old, new), "utf-8")
+    with (plans / "samplers" / "single_step.py").open("a") as file:
+        file.write(SAMPLER)
     (folder / "jobs" / "kinds" / "mirror.py").write_text(KIND, "utf-8")
     (folder / "worker" / "kinds" / "mirror.py").write_text(WORKER_KIND, "utf-8")
     return ENVIRONMENT | {"DIFUSO_MODELS_DIR": str(models_dir), "PYTHONPATH": str(tree)}
@@ -136,7 +137,7 @@ except ValueError as error:
     shown = run(environment | {"COLUMNS": "200"}, "-m", "difuso", "sample", "--help")
     assert "naive" in shown
     assert "--churn" in shown
-    assert "More noise, of ddim only." in shown
+    assert "More noise." in shown
 
 
 @pytest.mark.slow
@@ -164,7 +165,7 @@ def test_a_setting_is_found_over_http(difuso: Difuso) -> None:
     refused = httpx.post(f"{address}&churn=2", timeout=30)
     assert (refused.status_code, "churn" in refused.text) == (422, True)
     parameters = httpx.get(f"{difuso.url}/openapi.json").json()["paths"]["/generate"]["post"]["parameters"]
-    assert {each["name"]: each.get("description") for each in parameters}["churn"] == "more noise, of ddim only"
+    assert {each["name"]: each.get("description") for each in parameters}["churn"] == "more noise"
 
 
 @pytest.mark.slow
