@@ -29,7 +29,6 @@ class Hub:
         revisions: the revisions of every repository; all are one commit.
         downloads: the repository and file of each download.
         tokens: the tokens that came with requests.
-        warning: what every answer warns of; empty for nothing.
     """
 
     url: str = ""
@@ -38,7 +37,6 @@ class Hub:
     revisions: set[str] = field(default_factory=lambda: {"main", COMMIT})
     downloads: list[tuple[str, str]] = field(default_factory=list)
     tokens: set[str] = field(default_factory=set)
-    warning: str = ""
 
 
 @contextmanager
@@ -91,7 +89,6 @@ def running_hub() -> Iterator[Hub]:
             self.send_response(status)
             headers = {"Content-Length": str(len(content)), "ETag": f'"{_etag(content)}"', "X-Repo-Commit": COMMIT}
             headers |= {"X-Error-Code": error} if error else {}
-            headers |= {"X-HF-Warning": hub.warning} if hub.warning else {}
             for header, value in headers.items():
                 self.send_header(header, value)
             self.end_headers()

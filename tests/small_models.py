@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from difuso.drawing.drawing import LocalModel
+from difuso.jobs.catalog import ModelInfo
 from difuso.model.checkpoint import Checkpoint
 from difuso.model.conditions import Choice, Condition, Image, ImageMap, Number, Vector, plane_count, vector_size
 from difuso.model.folders.config import ConditionConfig, ModelConfig, SamplerDefaults
@@ -15,6 +17,7 @@ from difuso.model.networks.classifier import Classifier
 from difuso.model.networks.configs import ClassifierConfig, UNetConfig
 from difuso.model.networks.network_config import NetworkConfig
 from difuso.model.shape import ImageSize, Shape
+from difuso.worker.stepping.runner import Runner
 
 NETWORK: dict[str, Any] = {
     "channels": 8,
@@ -91,3 +94,9 @@ def upscaler_of(network: UNetConfig = CONDITIONAL, **fields: Any) -> Checkpoint:
     own: dict[str, Any] = {"condition": CONDITION, "defaults": SamplerDefaults("ddim", 3, "trailing"), "image_size": 16}
     config = ModelConfig(network, prediction="v", **(own | fields))
     return Checkpoint("up", config, awake(build_network(network)), config.schedule.build(), "cd" * 32)
+
+
+def model_of(runner: Runner) -> LocalModel:
+    """Returns the model that a runner draws."""
+    checkpoint = runner.checkpoint
+    return LocalModel(ModelInfo(checkpoint.name, checkpoint.config, 0, checkpoint.version), lambda: runner)

@@ -9,8 +9,8 @@ from difuso.jobs.places import CHECKPOINTS
 from difuso.model.folders.config import Precision
 from difuso.model.guidance import UNGUIDED, Guidance
 
-from ..converting.new_models import check_name, name_from, print_summary
 from ..errors import UserError, user_errors
+from ..models_folder import check_name, name_from, print_summary
 from ..options import NewModelsDir, read_settings
 
 
@@ -46,13 +46,7 @@ def convert(
     ] = None,
     to: Annotated[Literal["difuso", "diffusers"], typer.Option(help="Format of the folder.")] = "difuso",
     half: Annotated[bool, typer.Option("--half", help="Save float16: half the size, 11 bits of precision.")] = False,
-    precision: Annotated[
-        Precision | None,
-        typer.Option(help="Number format in which workers compute; what it gains and costs here is printed first."),
-    ] = None,
-    images: Annotated[
-        int, typer.Option(min=0, help="Images drawn in each number format, to compare them; for --precision.")
-    ] = 128,
+    precision: Annotated[Precision | None, typer.Option(help="Number format in which workers compute.")] = None,
     models_dir: NewModelsDir = CHECKPOINTS,
 ) -> None:
     """Converts a checkpoint of another project to a folder that difuso serves, or to one for diffusers."""
@@ -86,10 +80,6 @@ def convert(
             checkpoint = with_weaker(checkpoint, load_checkpoint(weaker, networks=networks), guidance)
     with user_errors(source.name):
         if precision is not None:
-            from .format_comparison import compare_formats
-
-            for line in compare_formats(checkpoint, precision=precision, images=images):
-                typer.echo(line)
             checkpoint = checkpoint.in_precision(precision)
         write(checkpoint, out, to=to, half=half)
         del checkpoint  # frees gigabytes before the folder is loaded

@@ -6,7 +6,6 @@ HF_HUB_OFFLINE.
 
 from __future__ import annotations
 
-import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,10 +26,8 @@ from difuso.model.formats.diffusers.config import (
 )
 
 from ..errors import UserError, user_errors
-from ..logs import formatter
+from ..models_folder import check_name, name_from, print_summary
 from ..options import NewModelsDir
-from ..terminal import printable
-from .new_models import check_name, name_from, print_summary
 
 if TYPE_CHECKING:
     from difuso.model import Checkpoint
@@ -63,10 +60,8 @@ def pull(
         )
     with user_errors(repository):
         checkpoint = _install(snapshot, (*SMALL, weights), out)
-    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     print_summary(out, checkpoint)
-    said = f"from {repository} at {snapshot.name[:12]}: {size / 1e6:,.1f} MB, licence: {_licence(out / CARD)}"
-    typer.echo(printable(said))
+    typer.echo(f"from {repository} at {snapshot.name[:12]}")
 
 
 def _find_weights(repository: str, snapshot: Path) -> str:
@@ -93,36 +88,9 @@ def _install(snapshot: Path, files: Sequence[str], out: Path) -> Checkpoint:
 
 def _download(repository: str, revision: str | None, files: Sequence[str]) -> Path:
     """Downloads those of these files that exist; returns the folder of the commit in the cache, named after it."""
-    from huggingface_hub import constants, errors, snapshot_download
+    from huggingface_hub import snapshot_download
 
-    for handler in logging.getLogger("huggingface_hub").handlers:
-        handler.setFormatter(formatter("pull", "text"))  # it logs what the hub wants to be shown
     try:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=list(files)))
-    except errors.GatedRepoError as error:
-        page = f"{constants.ENDPOINT}/{repository}"
-        raise UserError(f"{repository} is gated: accept its terms on {page}, and set HF_TOKEN") from error
-    except errors.RepositoryNotFoundError as error:
-        raise UserError(
-            f"there is no model {repository} on {constants.ENDPOINT}; if it is private, set HF_TOKEN"
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise UserError(f"{repository} has no revision {revision}") from error
-    except errors.LocalEntryNotFoundError as error:
-        reason = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{constants.ENDPOINT} cannot be reached"
-        raise UserError(f"{repository} cannot be downloaded: {reason}, and the cache does not have it") from error
-    except errors.HFValidationError as error:
-        raise UserError(f"{repository!r} is not a name on the hub, which is like google/ddpm-cifar10-32") from error
-    except Exception as error:  # errors of the hub, the network and the disk
+    except Exception as error:  # errors of the hub, which say what to do, of the network and of the disk
         raise UserError(f"{repository} cannot be downloaded: {error}") from error
-
-
-def _licence(card: Path) -> str:
-    """Returns the licence that a model card states."""
-    from huggingface_hub import metadata_load
-
-    try:
-        stated = (metadata_load(card) or {}).get("license")
-    except Exception:  # there is none, or somebody wrote it by hand
-        stated = None
-    return str(stated) if stated else "not stated"

@@ -140,9 +140,3 @@ def runner_of(checkpoint: Checkpoint, settings: WorkerSettings, *, slots: int | 
 
     with user_errors(checkpoint.name):
         return make_runner(checkpoint, settings, device=pick_device(settings.device), slots=slots)
-
-
-def model_of(runner: Runner) -> LocalModel:
-    """Returns the model that a runner draws."""
-    checkpoint = runner.checkpoint
-    return LocalModel(ModelInfo(checkpoint.name, checkpoint.config, 0, checkpoint.version), lambda: runner)

@@ -17,7 +17,6 @@ from typer.testing import CliRunner
 
 from difuso import cli
 from difuso.commands import evaluate_quality
-from difuso.drawing.drawing import model_of
 from difuso.drawing.sampled_images import SampledImages
 from difuso.errors import UserError
 from difuso.evaluation import inception
@@ -32,7 +31,7 @@ from difuso.training.data.images import ImageArray
 from difuso.worker.stepping.runner import Runner
 from tests.colours import Colours
 from tests.inception import untrained_weights
-from tests.small_models import conditional_checkpoint
+from tests.small_models import conditional_checkpoint, model_of
 from tests.stepping import calls_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -184,6 +183,7 @@ def test_without_a_source_the_model_runs_as_it_likes(tmp_path: Path, monkeypatch
     assert (row["name"], row["images"]) == ("grey ddim leading 50", 24)
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_with_the_weights_of_inception_the_figures_are_called_fid(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -13,7 +13,6 @@ import pytest
 import torch
 from PIL import Image
 
-from difuso.drawing.drawing import model_of
 from difuso.jobs.params import SamplingParams
 from difuso.model import load_checkpoint, save_checkpoint
 from difuso.model.folders.config import ModelConfig
@@ -30,6 +29,7 @@ from difuso.training.run.journal import read_metrics
 from difuso.training.run.run import train
 from difuso.worker.stepping.runner import Runner
 from tests.shades import UNET, guided_model, shades, write_recipe
+from tests.small_models import model_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
