@@ -17,11 +17,11 @@ from difuso.training import recipe_names
 from .commands.cli_convert import convert
 from .commands.cli_evaluate import evaluate
 from .commands.cli_kinds import DRAWING, add_commands
-from .commands.inspecting import inspect, verify
+from .commands.inspecting import inspect
 from .commands.listing import models
 from .commands.starting import init
 from .converting.pulling import pull
-from .errors import UserError, machine_errors, require, user_errors
+from .errors import CannotVerify, UserError, machine_errors, require, user_errors
 from .logs import log_lines
 from .options import ModelsDir, Workers, number_of_workers, read_settings
 from .terminal import printable
@@ -107,10 +107,10 @@ def api(models_dir: ModelsDir = None) -> None:
     from difuso.app.main import serve as serve_api
     from difuso.app.settings import ApiSettings
 
-    from .supervisor.startup_checks import check_metrics_port, open_store
+    from .supervisor.startup_checks import check_port, open_store
 
     settings = read_settings(ApiSettings, models_dir=models_dir)
-    check_metrics_port(settings.host, settings.api_metrics_port)
+    check_port(settings.host, settings.api_metrics_port, setting="DIFUSO_API_METRICS_PORT")
     open_store(settings.store_url)
     _log("api", settings)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # at level info it asks for Ctrl-C, as the supervisor does
@@ -124,11 +124,10 @@ def worker(models_dir: ModelsDir = None) -> None:
     from difuso.worker.main import run
     from difuso.worker.settings import WorkerSettings
 
-    from .supervisor.startup_checks import check_worker_metrics_ports, open_store
+    from .supervisor.startup_checks import check_port, open_store
 
     settings = read_settings(WorkerSettings, models_dir=models_dir)
-    if settings.metrics_port is not None:
-        check_worker_metrics_ports([settings.metrics_port], ())
+    check_port("0.0.0.0", settings.metrics_port, setting="DIFUSO_METRICS_PORT")
     open_store(settings.store_url)
     _log("worker", settings)
     with user_errors():
@@ -152,7 +151,30 @@ def key(name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the ke
 
 add_commands(app)
 app.command(rich_help_panel=DRAWING)(inspect)
-app.command(rich_help_panel=DRAWING)(verify)
+
+
+@app.command(rich_help_panel=DRAWING)
+def verify(
+    picture: Annotated[Path, typer.Argument(metavar="PICTURE", help="PNG of a single image that difuso wrote.")],
+    uploads: Annotated[
+        list[Path] | None,
+        typer.Option("--upload", help="Image that the picture was made from; may be repeated."),
+    ] = None,
+    models_dir: ModelsDir = None,
+) -> None:
+    """Makes a picture again and compares. The exit status is 0 if they are equal, 1 if not, 2 if it is impossible."""
+    from difuso.worker.settings import WorkerSettings
+
+    log_lines("verify", level="warning")
+    try:
+        with machine_errors():
+            from .commands.verifying import verify_image
+
+            equal = verify_image(picture, uploads or (), read_settings(WorkerSettings, models_dir=models_dir))
+    except UserError as error:
+        raise CannotVerify(str(error)) from error
+    if not equal:
+        sys.exit(1)
 
 
 app.command(rich_help_panel=MODELS)(init)

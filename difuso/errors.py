@@ -1,15 +1,25 @@
-"""Errors that the user of the command line can correct."""
+"""Errors that the user of the command line can correct, and the extras that packages are missing from."""
 
-import errno
+import json
+import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import distribution, metadata, requires
 from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
-from .extras import extra_with, installing
-
-FULL = (errno.ENOSPC, errno.EDQUOT)
-SYSTEM_ERROR = "(os error "  # so safetensors, which not every process has, writes an error of the system
+# Several extras have the same packages, so a command names its own; all others draw, which the extra `worker` is for.
+OF_COMMANDS = {
+    "api": "api",
+    "evaluate": "evaluate",
+    "key": "api",
+    "pull": "hub",
+    "serve": "standalone",
+    "train": "train",
+}
 
 
 class UserError(Exception):
@@ -60,7 +70,7 @@ def _missing(module: str | None, extra: str) -> UserError:
 
 @contextmanager
 def machine_errors(command: str | None = None) -> Iterator[None]:
-    """Turns missing packages, files, permissions and disk space inside the block into UserError.
+    """Turns missing packages and files, and missing permissions, inside the block into UserError.
 
     Other errors are mistakes of the program, and keep their traceback. The command decides which extra is named.
     """
@@ -71,11 +81,40 @@ def machine_errors(command: str | None = None) -> Iterator[None]:
             raise
         raise _missing(error.name, extra) from error
     except OSError as error:
-        if error.filename is None and error.errno not in FULL:  # such as a connection that breaks
+        if error.filename is None:  # such as a connection that breaks
             raise
-        about = "" if error.filename is None else f"{error.filename}: "
-        raise UserError(f"{about}{error.strerror}") from error
-    except Exception as error:
-        if SYSTEM_ERROR not in str(error):
-            raise
-        raise UserError(str(error)) from error
+        raise UserError(f"{error.filename}: {error.strerror}") from error
+
+
+def installing(extra: str) -> str:
+    """Returns the command that installs an extra: difuso is not on PyPI, so pip needs its origin (PEP 610)."""
+    origin = json.loads(distribution("difuso").read_text("direct_url.json") or "{}")
+    url = origin.get("url", "")
+    if origin.get("dir_info", {}).get("editable"):
+        return f"pip install -e '{Path(url2pathname(urlsplit(url).path))}[{extra}]'"
+    if "vcs_info" in origin:
+        url = f"{origin['vcs_info']['vcs']}+{url}@{origin['vcs_info']['commit_id']}"
+    return f"pip install 'difuso[{extra}]{' @ ' if url else ''}{url}'"
+
+
+def extra_with(module: str, command: str | None = None) -> str | None:
+    """Returns the extra that brings a module, by its full name, preferably the command's own; None if none does."""
+    name = module.partition(".")[0].replace("_", "-")
+    extras: list[str] = metadata("difuso").get_all("Provides-Extra") or []
+    for extra in (OF_COMMANDS.get(command or "", "worker"), *extras):
+        if any(f"{package}-".startswith(f"{name}-") for package in _packages(extra)):  # dicebear is a part of several
+            return extra
+    return None
+
+
+def _packages(extra: str) -> Iterator[str]:
+    """Yields the packages of an extra, and those of the extras that it contains."""
+    for requirement in requires("difuso") or ():
+        needed, _, condition = requirement.partition("; extra == ")
+        if condition != f'"{extra}"':
+            continue
+        if contained := re.fullmatch(r"difuso\[(.+)\]", needed):
+            for other in contained[1].split(","):
+                yield from _packages(other)
+        else:
+            yield from re.findall(r"^[\w.-]+", needed)

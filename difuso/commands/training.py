@@ -3,6 +3,7 @@
 UserError says why the recipe or its images cannot be used, or that the run diverges.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -20,7 +21,6 @@ from difuso.training.run.run import train
 from difuso.worker.settings import WorkerSettings
 from difuso.worker.stepping.runner import pick_device
 
-from ..build_cache import keep_builds_private
 from ..errors import UserError, user_errors
 
 RUNS = Path("var/runs")
@@ -47,8 +47,8 @@ def print_dry_run(name: str, changes: Sequence[str], settings: WorkerSettings) -
 
 def _load(name: str, changes: Sequence[str], settings: WorkerSettings) -> Recipe:
     recipe = load_recipe(name, changes, networks=settings.networks)
-    if recipe.compile:
-        keep_builds_private()
+    if recipe.compile:  # torch itself would build in /tmp, where another user could put code of his own
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path.home() / ".cache" / "difuso" / "torch"))
     return recipe
 
 

@@ -31,7 +31,7 @@ from ..drawing.sampling import draw, open_image, slots_of
 from ..errors import UserError, user_errors
 from ..models_folder import find_model
 from ..terminal import printable
-from .recipes import read_recipe, recipe_in
+from .inspecting import read_recipe, recipe_in
 
 SCALES = (1, 2, 4)  # /restore takes smaller images to enlarge
 HOW: tuple[How, ...] = ("cover", "contain")

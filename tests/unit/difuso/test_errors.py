@@ -7,10 +7,8 @@ import json
 from types import SimpleNamespace
 
 import pytest
-from safetensors import SafetensorError
 
-from difuso.errors import UserError, machine_errors, require
-from difuso.extras import extra_with, installing
+from difuso.errors import UserError, extra_with, installing, machine_errors, require
 
 
 @pytest.mark.parametrize(
@@ -24,8 +22,6 @@ from difuso.extras import extra_with, installing
         (ModuleNotFoundError(name="datasets"), "[huggingface]"),
         (ModuleNotFoundError(name="huggingface_hub"), "[hub]"),
         (PermissionError(errno.EACCES, "Permission denied", "runs/a"), "runs/a: Permission denied"),
-        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
-        (SafetensorError("I/O error: No space left on device (os error 28)"), "No space left on device"),
     ],
 )
 def test_what_the_machine_lacks_is_said_in_one_line(error: Exception, message: str) -> None:
@@ -73,7 +69,7 @@ def test_advice_names_the_place_that_difuso_was_installed_from(
 ) -> None:
     """Nothing else would do: no index has difuso."""
     there = SimpleNamespace(read_text=lambda name: None if origin is None else json.dumps(origin))
-    monkeypatch.setattr("difuso.extras.distribution", lambda name: there)
+    monkeypatch.setattr("difuso.errors.distribution", lambda name: there)
     assert installing("train") == command
 
 

@@ -102,8 +102,8 @@ def test_names_may_differ_by_a_prefix_only(
 @pytest.mark.parametrize(
     ("content", "config", "reason"),
     [
-        ({"w": torch.zeros(1)}, CONFIG, f"do not fit {PACKAGE}.nets:Denoiser: the file lacks made, first.weight"),
-        ({"w": torch.zeros(1)}, CONFIG, "and has the unknown w; give the class the arguments and names of the file"),
+        ({"w": torch.zeros(1)}, CONFIG, f"{PACKAGE}.nets:Denoiser needs weights named made, first.weight"),
+        ({"w": torch.zeros(1)}, CONFIG, "and the file has w"),
         ({"step": 3}, CONFIG, "the file holds no tensors by name"),
         ({}, {**CONFIG, "image_size": 7}, "mine.json: image_size must be a multiple of 2"),
         ({}, {**CONFIG, "weaker": NETWORK}, "leave out weaker and classifier, and add them with options"),

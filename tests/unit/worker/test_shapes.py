@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from difuso.commands.recipes import recipe_in
+from difuso.commands.inspecting import recipe_in
 from difuso.jobs.contract import TASK, Job
 from difuso.jobs.errors import JobUnreadable
 from difuso.jobs.image_recipe import job_of

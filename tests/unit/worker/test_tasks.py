@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from difuso.commands.recipes import recipe_in
+from difuso.commands.inspecting import recipe_in
 from difuso.jobs.catalog import ModelInfo
 from difuso.jobs.contract import TASK, Job, Picture
 from difuso.jobs.errors import JobUnreadable, ResultExpired
