@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import Self
 # Not the user's own temporary folder: on macOS that is 50 characters long, and a socket's path may have 104 in all.
 TEMPORARY = "/tmp"
 PREFIX = "difuso-"
+GRACE_SECONDS = 3.0  # for children whose parent is gone
 
 
 class ChildProcesses:
@@ -34,7 +36,7 @@ class ChildProcesses:
         self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=TEMPORARY))
         self._lock = os.open(self.folder, os.O_RDONLY)
         fcntl.flock(self._lock, fcntl.LOCK_SH)  # systemd-tmpfiles removes what is old, but not from such a folder
-        command = [sys.executable, "-P", "-m", "difuso.supervisor.orphan_killer", str(self.folder)]
+        command = [sys.executable, "-P", "-m", "difuso.supervisor.child_processes", str(self.folder)]
         self._killer = subprocess.Popen(command, stdin=subprocess.PIPE, process_group=0)
         self._children: list[subprocess.Popen[bytes]] = []
         return self
@@ -75,3 +77,17 @@ def _bound_to(processors: Collection[int]) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, before)
+
+
+def kill_orphans(folder: str) -> None:
+    """Waits until standard input closes, which ends with the parent; then ends this process group, and the folder."""
+    sys.stdin.buffer.read()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.killpg(0, signal.SIGTERM)
+    time.sleep(GRACE_SECONDS)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.killpg(0, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    kill_orphans(sys.argv[1])

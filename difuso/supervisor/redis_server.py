@@ -13,8 +13,7 @@ from pathlib import Path
 
 import redis
 
-from difuso.errors import UserError
-from difuso.extras import installing
+from difuso.errors import UserError, installing
 
 from .child_processes import ChildProcesses
 

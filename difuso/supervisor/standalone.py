@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
@@ -16,24 +17,17 @@ from itertools import chain
 import redis
 
 from difuso.app.settings import ApiSettings
+from difuso.jobs.redis.workers import ModelReport, WorkerReport, live_reports
 from difuso.jobs.settings import with_password
 from difuso.models_folder import usable_models
 from difuso.worker.settings import EXIT_SECONDS, GIVE_UP_SECONDS, HANG_SECONDS, WorkerSettings
 
 from .child_processes import ChildProcesses
 from .machine import this_machine
-from .ready_announcement import announce
 from .redis_server import RedisServer
 from .service import Service, stop
 from .shares import Share, share_out, threads_of
-from .startup_checks import (
-    check_device,
-    check_metrics_port,
-    check_port,
-    check_redis,
-    check_store,
-    check_worker_metrics_ports,
-)
+from .startup_checks import check_device, check_port, check_redis, check_store
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +39,8 @@ API_DRAIN_SECONDS = 25.0  # uvicorn ends its last requests after 20
 API_NICE = 10
 REDIS_DRAIN_SECONDS = 10.0
 DRAIN_MARGIN_SECONDS = GIVE_UP_SECONDS + HANG_SECONDS + EXIT_SECONDS  # so that only a hung worker is killed
+
+_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy would look for our port at its own
 
 
 def serve(api: ApiSettings, worker: WorkerSettings, workers: int | None) -> None:
@@ -58,19 +54,20 @@ def serve(api: ApiSettings, worker: WorkerSettings, workers: int | None) -> None
     cores, or a process cannot run.
     """
     url = os.environ.get("REDIS_URL")
-    check_port(api.host, api.port, otherwise=f"try --port {api.port + 1}")
-    check_metrics_port(api.host, api.api_metrics_port)
+    check_port(api.host, api.port, setting="--port or DIFUSO_PORT")
+    check_port(api.host, api.api_metrics_port, setting="DIFUSO_API_METRICS_PORT")
     usable_models(worker.models_dir)
     check_store(worker.store_url)
     check_device(worker.device)
     shares = share_out(this_machine(worker.device, os.environ), workers, threads_of(os.environ))
     if (first := worker.metrics_port) is not None:
-        check_worker_metrics_ports(range(first, first + len(shares)), (api.port, api.api_metrics_port))
+        for port in range(first, first + len(shares)):
+            check_port("0.0.0.0", port, setting="DIFUSO_METRICS_PORT")
     if url is not None:
         url = with_password(url, worker.redis_password_file)
         check_redis(url)
     log.info("the models are in %s", worker.models_dir.absolute())
-    log.info("starting%s; Ctrl-C stops it all", _told(shares))
+    log.info("starting%s; Ctrl-C stops it all", _described(shares))
     with _stop_signals() as signals, ChildProcesses() as children, ExitStack() as stack:
         groups: list[list[Service]] = []
         if url is None:
@@ -99,7 +96,7 @@ def serve(api: ApiSettings, worker: WorkerSettings, workers: int | None) -> None
     log.info("difuso has stopped")
 
 
-def _told(shares: Sequence[Share]) -> str:
+def _described(shares: Sequence[Share]) -> str:
     if len(shares) == 1:
         return ""
     if shares[0].core is not None:
@@ -154,3 +151,32 @@ def _stop_signals() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def announce(host: str, port: int, client: redis.Redis, *, since: float) -> bool:
+    """Logs the address of the API if it answers and a worker has reported a warm model; returns whether it did.
+
+    Reports from before `since` do not count: the last one of a worker killed earlier looks alive, too.
+    """
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    address = f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
+    try:
+        with _direct.open(f"{address}/readyz", timeout=1):
+            models = merged([report for report in live_reports(client) if report.at >= since])
+    except (OSError, redis.RedisError):
+        return False
+    ready = sorted(name for name, model in models.items() if model.ready)
+    if not ready:
+        return False
+    for name, model in models.items():
+        if model.reason is not None:
+            log.warning("model %s is not served: %s", name, model.reason)
+    kind = "model" if len(ready) == 1 else "models"
+    log.info("difuso is ready: %s  (%s %s, Ctrl-C stops)", address, kind, ", ".join(ready))
+    return True
+
+
+def merged(reports: Sequence[WorkerReport]) -> dict[str, ModelReport]:
+    """Returns a report on each model by name: of a worker that serves it, if there is one."""
+    found = [each for report in reports for each in report.models]
+    return {each.name: each for each in sorted(found, key=lambda each: each.ready)}  # of several, a dict keeps the last

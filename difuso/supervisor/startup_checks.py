@@ -1,7 +1,6 @@
 """Checks before any process is started, so that a mistake is reported at once; each raises a UserError if it fails."""
 
 import socket
-from collections.abc import Collection
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
@@ -11,36 +10,20 @@ from difuso.errors import UserError, user_errors
 from difuso.jobs.errors import StoreUnavailable
 from difuso.jobs.store.result_store import ResultStore
 
-MAX_PORT = 65535
 
-
-def check_port(host: str, port: int, *, otherwise: str) -> None:
-    """Raises, with this advice otherwise, unless the port is free."""
+def check_port(host: str, port: int | None, *, setting: str) -> None:
+    """Raises unless the port of a setting is free, or None."""
+    if port is None:
+        return
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise UserError(f"cannot listen on {host} port {port} ({error.strerror}); {otherwise}") from error
-
-
-def check_metrics_port(host: str, port: int | None) -> None:
-    """Raises unless the port of the API's metrics is free, or None."""
-    if port is not None:
-        check_port(host, port, otherwise="set DIFUSO_API_METRICS_PORT to another one")
-
-
-def check_worker_metrics_ports(ports: Collection[int], api_ports: Collection[int | None]) -> None:
-    """Raises unless the ports of the workers' metrics exist, are free, and are not the API's."""
-    for port in ports:
-        if port > MAX_PORT or port in api_ports:
-            reason = "there is no such port" if port > MAX_PORT else "that is the API's"
             raise UserError(
-                f"a worker's metrics cannot be on port {port}: {reason}. {len(ports)} workers have the ports from "
-                "DIFUSO_METRICS_PORT on; set it to another one"
-            )
-        check_port("0.0.0.0", port, otherwise="set DIFUSO_METRICS_PORT to another one")
+                f"cannot listen on {host} port {port} ({error.strerror}): set {setting} to another one"
+            ) from error
 
 
 def check_device(name: str) -> None:

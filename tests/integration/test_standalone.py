@@ -30,7 +30,7 @@ def members(group: int) -> list[str]:
 
 def socket_folder(group: int) -> Path:
     """The argument of the orphan killer."""
-    return Path(next(args for args in members(group) if "orphan_killer" in args).split()[-1])
+    return Path(next(args for args in members(group) if "child_processes" in args).split()[-1])
 
 
 @pytest.mark.usefixtures("redis_server")

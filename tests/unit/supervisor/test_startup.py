@@ -6,22 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from difuso.errors import UserError
 from difuso.jobs.errors import StoreUnavailable
 from difuso.jobs.redis.workers import ModelReport, WorkerReport
 from difuso.jobs.store.result_store import ResultStore
-from difuso.supervisor.ready_announcement import merged
-from difuso.supervisor.startup_checks import check_store, check_worker_metrics_ports
-from tests.serving import free_port
-
-
-def test_the_ports_of_workers_are_checked() -> None:
-    port = free_port()
-    check_worker_metrics_ports([port], (8000, None))
-    with pytest.raises(UserError, match=r"on port 8000: that is the API's\. 2 workers have the ports from"):
-        check_worker_metrics_ports(range(8000, 8002), (8000, None))
-    with pytest.raises(UserError, match="on port 65536: there is no such port"):
-        check_worker_metrics_ports([65536], (8000, None))
+from difuso.supervisor.standalone import merged
+from difuso.supervisor.startup_checks import check_store
 
 
 def test_a_store_that_does_not_answer_in_time_is_not_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
