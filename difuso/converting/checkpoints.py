@@ -1,9 +1,11 @@
 """The checkpoints of `difuso convert`: read from files and folders of any project, put together, and written."""
 
-from collections.abc import Callable, Collection
+import dataclasses
+import json
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -11,12 +13,14 @@ from torch import nn
 
 from difuso.model import Checkpoint, ModelConfig, load_checkpoint, save_checkpoint
 from difuso.model.folders.config_json import config_from_json, config_to_json
-from difuso.model.folders.files import file_sha256
+from difuso.model.folders.files import file_sha256, read_json
 from difuso.model.folders.folder import read_safetensors
+from difuso.model.folders.parsing import parse
 from difuso.model.formats import edm, edm2, guided, jit, pesser, score_sde
 from difuso.model.formats.diffusers.config import WEIGHTS, is_diffusers, read_diffusers_config
 from difuso.model.formats.diffusers.pipeline import weights_from_diffusers, write_diffusers
 from difuso.model.formats.facts import (
+    RELEASED,
     ClassifierFacts,
     EDMFacts,
     Facts,
@@ -30,10 +34,12 @@ from difuso.model.formats.state_dicts import Layout, layout_of, read_content, re
 from difuso.model.guidance import Guidance
 from difuso.model.networks.build import build_network
 from difuso.model.networks.configs import UNetConfig
+from difuso.model.plans.schedule import NoiseSchedule
 
 from ..errors import UserError
-from .checkpoint_facts import find_facts
 from .own_networks import is_config, read_network
+
+Kind = TypeVar("Kind", bound=Facts)
 
 PICKLED = "diffusion_pytorch_model.bin"
 READERS: dict[Layout, tuple[Callable[..., tuple[ModelConfig, nn.Module]], type[Facts]]] = {
@@ -44,6 +50,10 @@ READERS: dict[Layout, tuple[Callable[..., tuple[ModelConfig, nn.Module]], type[F
     "score_sde": (score_sde.read_unet, ScoreSDEFacts),
     "jit": (jit.read_unet, JiTFacts),
 }
+
+# The example for compulsory facts without a released checkpoint.
+EXAMPLES: tuple[Facts, ...] = (EDMFacts("EDMPrecond", "SongUNet", 32, 3, 10, 128, (2, 2, 2), 4, (16,)),)
+HEADS = ("num_heads", "num_head_channels")
 
 
 def read(source: Path, facts: str | None, networks: Collection[str]) -> Checkpoint:
@@ -121,6 +131,46 @@ def _checkpoint(path: Path, config: ModelConfig, network: nn.Module) -> Checkpoi
     return Checkpoint(path.stem, config, network, config.schedule.build(), version="")  # before it is saved
 
 
+def find_facts(kind: type[Kind], source: Path, given: str | None) -> Kind:
+    """Finds the facts of a checkpoint.
+
+    Args:
+        kind: the facts that its layout needs.
+        source: the file of weights; facts that are not given are read from the file of this name with the suffix .json.
+        given: a file of facts, or the name of a released checkpoint.
+
+    Raises:
+        UserError: if facts are missing, unknown or wrong; the message lists what is missing and shows an example.
+        CheckpointError: if the file of facts is not a JSON object, or a number in it is out of range.
+    """
+    released = {name: facts for name, facts in RELEASED.items() if isinstance(facts, kind)}
+    known = f"known of this layout are {', '.join(released) or 'none'}"
+    if given in released:
+        return released[given]
+    if given in RELEASED:
+        raise UserError(f"{given} is a checkpoint of another layout than {source.name}; {known}")
+    path = source.with_suffix(".json") if given is None else Path(given)
+    if given is not None and not path.is_file():
+        raise UserError(f"{given} is neither a file of facts nor a released checkpoint; {known}")
+    content = read_json(path.parent, path.name) if path.is_file() else {}
+    required = [field.name for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING]
+    needed: list[tuple[str, ...]] = [(name,) for name in required]
+    if kind is GuidedFacts:
+        needed.append(HEADS)
+    if missing := [" or ".join(names) for names in needed if not content.keys() & names]:
+        known_facts = (*released.values(), *EXAMPLES)
+        facts = dataclasses.asdict(next(each for each in known_facts if isinstance(each, kind)))
+        example = {name: facts[name] for names in needed for name in names if facts[name] is not None}
+        raise UserError(
+            f"the weights of {source.name} do not say {', '.join(missing)}: write it into {path}, for example "
+            f"{json.dumps(example)}, or name a released checkpoint with --facts; {known}"
+        )
+    try:
+        return parse(kind, content)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
 def with_classifier(checkpoint: Checkpoint, path: Path, facts: str | None) -> Checkpoint:
     """Returns the model with a classifier, which must have the same images, timesteps and classes."""
     weights = _read_weights(path)
@@ -136,25 +186,18 @@ def with_classifier(checkpoint: Checkpoint, path: Path, facts: str | None) -> Ch
     }
     if config.classes is not None:
         theirs["classes"] = (classifier.config.num_classes, len(config.classes))
-    for what, (its, models) in theirs.items():
-        if its != models:
-            raise UserError(f"{path.name} does not fit the model: {what} {its} instead of {models}")
     schedule = schedule_of(found.noise_schedule, found.diffusion_steps).build()
-    if not np.allclose(schedule.betas, checkpoint.schedule.betas, rtol=1e-9):
-        raise UserError(f"{path.name} does not fit the model: it was trained on another noise schedule")
+    _check_fits(path.name, theirs, schedule, checkpoint.schedule)
     return replace(checkpoint, config=replace(config, classifier=classifier.config), classifier=classifier)
 
 
 def with_weaker(checkpoint: Checkpoint, weaker: Checkpoint, guidance: Guidance) -> Checkpoint:
     """Returns the model with a weaker network, which must predict the same quantity from the same noisy images."""
     config, theirs = checkpoint.config, weaker.config
-    for what in ("shape", "prediction", "preconditioning"):
-        its, models = getattr(theirs, what), getattr(config, what)
-        if its != models:
-            raise UserError(f"{weaker.name} does not fit the model: {what} {its} instead of {models}")
-    steps, wanted = weaker.schedule.num_train_timesteps, checkpoint.schedule.num_train_timesteps
-    if steps != wanted or not np.allclose(weaker.schedule.betas, checkpoint.schedule.betas, rtol=1e-9):
-        raise UserError(f"{weaker.name} does not fit the model: it was trained on another noise schedule")
+    facts = {
+        what: (getattr(theirs, what), getattr(config, what)) for what in ("shape", "prediction", "preconditioning")
+    }
+    _check_fits(weaker.name, facts, weaker.schedule, checkpoint.schedule)
     config = replace(
         config,
         weaker=theirs.network,
@@ -163,3 +206,14 @@ def with_weaker(checkpoint: Checkpoint, weaker: Checkpoint, guidance: Guidance) 
     )
     config_from_json(config_to_json(config))  # refuses what could not be served, before anything is written
     return replace(checkpoint, config=config, weaker=weaker.network)
+
+
+def _check_fits(
+    name: str, facts: Mapping[str, tuple[Any, Any]], schedule: NoiseSchedule, wanted: NoiseSchedule
+) -> None:
+    """Raises UserError unless each of two facts, and both schedules, are the same."""
+    for what, (its, models) in facts.items():
+        if its != models:
+            raise UserError(f"{name} does not fit the model: {what} {its} instead of {models}")
+    if len(schedule.betas) != len(wanted.betas) or not np.allclose(schedule.betas, wanted.betas, rtol=1e-9):
+        raise UserError(f"{name} does not fit the model: it was trained on another noise schedule")

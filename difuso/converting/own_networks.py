@@ -54,7 +54,9 @@ def read_network(content: Any, file: Path, networks: Collection[str]) -> tuple[M
             network.load_state_dict(fitting)
             typer.echo(f"the weights are {place or 'all of the file'}")
             return config, network
-    raise CheckpointError(f"its weights do not fit {kind_of(config.network)}: {_difference(found, wanted)}")
+    named = [name for _, weights in found for name in weights]
+    has = f"has {listed(named, 3)}" if named else "holds no tensors by name"
+    raise CheckpointError(f"{kind_of(config.network)} needs weights named {listed(wanted, 3)}, and the file {has}")
 
 
 def renamed(weights: Mapping[str, Tensor], wanted: Sequence[str]) -> dict[str, Tensor] | None:
@@ -95,20 +97,3 @@ def _state_dicts(content: Any, place: str = "") -> Iterator[tuple[str, dict[str,
 
 def _is_average(place: str) -> bool:
     return "ema" in place.lower() or "average" in place.lower()
-
-
-def _difference(found: Sequence[tuple[str, Mapping[str, Tensor]]], wanted: Sequence[str]) -> str:
-    """Says which names the most similar state dict lacks or has in addition."""
-    ends = {place: {name[start:] for name in weights for start in _starts(name)} for place, weights in found}
-    if not ends:
-        return "the file holds no tensors by name"
-    place = min(ends, key=lambda place: len(set(wanted) - ends[place]))
-    lacking = [name for name in wanted if name not in ends[place]]
-    other = [name for name in dict(found)[place] if name not in wanted]
-    said = [f"{what} {listed(names, 3)}" for what, names in (("lacks", lacking), ("has the unknown", other)) if names]
-    return f"{place or 'the file'} {' and '.join(said)}; give the class the arguments and names of the file"
-
-
-def _starts(name: str) -> Iterator[int]:
-    """Yields where the parts of a name begin."""
-    return (start for start in range(len(name)) if start == 0 or name[start - 1] == ".")
