@@ -10,7 +10,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,11 @@ from difuso.jobs.images.npz import IMAGES, LABELS, NpzWriter, pixels_of
 from difuso.jobs.params import MAX_SEED, SamplingParams
 from difuso.jobs.per_image import classes_of, draw_seed, image_count, label_in_turn, one_or_several
 from difuso.jobs.queries import SamplingQuery
-from difuso.jobs.store.blobs import temporary_file
 
 from ..errors import UserError, user_errors
 from ..progress import progress, title_of
 from .drawing import DrawingModel
-from .sampling import check_place
+from .sampling import check_place, write_whole
 
 CHUNK = 32  # images of a part: a full batch on a GPU
 REQUEST = "request.json"  # in the folder of the parts
@@ -107,17 +106,15 @@ class Parts:
 
     def begin(self, request: Mapping[str, Any]) -> None:
         """Makes the folder, or continues with it; raises UserError if it holds parts of another request."""
-        known = self.request()
-        if known == request:
+        if self.request() == request:
             return
         if self.folder.exists() and any(path.name != REQUEST and path.name[0] != "." for path in self.folder.iterdir()):
-            if not known:
-                raise UserError(f"{self.folder} holds other files: delete it, or name another file")
             raise UserError(
-                f"{self.folder} holds images of another request, with {', '.join(_differences(known, request))}: "
-                "repeat that one, delete the folder, or name another file"
+                f"{self.folder} holds images of another request: repeat that one, delete the folder, or name another "
+                "file"
             )
-        self._write(self.folder / REQUEST, json.dumps(request, indent=2).encode() + b"\n")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_whole(self.folder / REQUEST, json.dumps(request, indent=2).encode() + b"\n")
 
     def path(self, chunk: int) -> Path:
         """Returns the path of a chunk."""
@@ -127,7 +124,7 @@ class Parts:
         """Writes the images of a chunk."""
         file = io.BytesIO()
         np.save(file, np.stack([pixels_of(png, planes=model.shape.planes).reshape(model.shape.hwc) for png in pngs]))
-        self._write(self.path(chunk), file.getvalue())
+        write_whole(self.path(chunk), file.getvalue())
 
     def write_npz(self, out: Path, bulk: Bulk) -> None:
         """Writes the .npz file of all chunks, and deletes the parts."""
@@ -141,10 +138,6 @@ class Parts:
             os.fsync(written.fileno())  # before its parts are deleted
         whole.replace(out)
         shutil.rmtree(self.folder)
-
-    def _write(self, path: Path, data: bytes) -> None:
-        with temporary_file(path, data, top=self.folder) as temporary:
-            temporary.replace(path)
 
 
 def make_file(out: Path, query: SamplingQuery, model: DrawingModel) -> Path:
@@ -208,10 +201,3 @@ def _draw_missing(bulk: Bulk, parts: Parts) -> None:
                 raise
             kept = f"{there} of {bulk.count} images are kept in {parts.folder}"
             raise UserError(f"{str(error).removesuffix('.')}. {kept}; the same command continues from there") from error
-
-
-def _differences(known: Mapping[str, Any], request: Mapping[str, Any]) -> Iterator[str]:
-    for name in {**request, **known}:
-        there, asked = (str(each.get(name)) for each in (known, request))
-        if there != asked:
-            yield f"{name} {there} instead of {asked}"

@@ -15,6 +15,7 @@ from difuso.model.conditions import Value
 from difuso.training.data.images import ImageArray
 
 from .drawing import DrawingModel
+from .sampling import write_whole
 
 
 class SampledImages:
@@ -57,7 +58,7 @@ class SampledImages:
         precision = "" if model.loaded.precision == "float32" else f"-{model.loaded.precision}"
         self.folder = root / f"{model.name}-{model.loaded.version[:8]}{precision}" / name
         self.folder.mkdir(parents=True, exist_ok=True)
-        _replace(self.folder / "parameters.json", (json.dumps(self.facts, indent=2) + "\n").encode())
+        write_whole(self.folder / "parameters.json", (json.dumps(self.facts, indent=2) + "\n").encode())
 
     def __call__(self, first: int, count: int) -> ImageArray:
         """Images `first` to `first + count - 1`, uint8 of shape (count, H, W, 3)."""
@@ -81,7 +82,7 @@ class SampledImages:
 
         def keep(number: int, pngs: Sequence[bytes]) -> None:
             for i, png in zip(batches[number], pngs, strict=True):
-                _replace(self._path(i), png)
+                write_whole(self._path(i), png)
 
         self._model.draw(map(self._run, batches), keep)
 
@@ -95,10 +96,3 @@ class SampledImages:
         if self._conditions:
             own["conditions"] = {name: tuple(self._conditions[i][name] for i in batch) for name in self._conditions[0]}
         return self.params.model_copy(update=own)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all. It is not synced, since it could be made again."""
-    unfinished = path.with_suffix(".tmp")
-    unfinished.write_bytes(content)
-    unfinished.replace(path)

@@ -23,7 +23,6 @@ from difuso.jobs.images.npz import Array, encode_npz, pixels_of, with_labels
 from difuso.jobs.kinds.base import Kind, Parts, Task
 from difuso.jobs.params import SamplingParams
 from difuso.jobs.queries import SamplingQuery
-from difuso.jobs.store.blobs import temporary_file
 from difuso.worker.settings import WorkerSettings
 
 from ..errors import UserError, user_errors
@@ -100,8 +99,8 @@ def write_images(
     """
     try:
         if out.suffix == NPZ:
-            with temporary_file(out, encode_npz(with_labels(pixels, params), trace), top=out.parent) as file:
-                file.replace(out)
+            out.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(out, encode_npz(with_labels(pixels, params), trace))
             return [out]
         if not pngs:
             check_holds_planes(out, pixels.shape[-1])
@@ -118,6 +117,13 @@ def _write(path: Path, png: bytes) -> Path:
     free = next(each for each in itertools.chain([path], others) if not each.exists() or each.read_bytes() == png)
     free.write_bytes(png)
     return free
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all."""
+    unfinished = path.with_name(f".{path.name}.tmp")
+    unfinished.write_bytes(content)
+    unfinished.replace(path)
 
 
 def check_place(out: Path) -> None:
