@@ -1,10 +1,13 @@
-"""Features of images from an ImageNet classifier, whose distances agree with people's judgement better than pixels' do.
+"""Features of images from ImageNet classifiers, whose distances agree with people's judgement better than pixels' do.
 
 Figures are named after their extractor, as in KID-EfficientNet-Lite0-TF. Figures of Inception's features (FID, KID) are
 different numbers, and neither kind can be converted into the other.
 """
 
+import hashlib
+import io
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -20,6 +23,9 @@ from .image_sets import ImageSet
 FeatureArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
 BATCH = 32
+DOWNLOAD = "download"
+URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
+SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 SPATIAL_CHANNELS = 7  # as in ADM's evaluator, so that there are about as many spatial features as pooled ones
 
 
@@ -65,9 +71,8 @@ def extract(
 class EfficientNetLite0:
     """An ImageNet classifier (Tan & Le 2019, in its lighter variant): D = 1280, S = 1372, 1000 classes.
 
-    The weights are TensorFlow's, trained on (pixel - 127) / 128, as the name says: difuso 0.1 took ImageNet's mean
-    and deviation, and its figures, of EfficientNet-Lite0 without TF, are of other features. The weights come with a
-    package of the extra `evaluate`: nothing is downloaded.
+    The weights are TensorFlow's, trained on (pixel - 127) / 128, as the name says. They come with a package of the
+    extra `evaluate`: nothing is downloaded.
     """
 
     name = "EfficientNet-Lite0-TF"
@@ -92,6 +97,67 @@ class EfficientNetLite0:
         pooled = self._network.forward_features((pixels - 127) / 128).mean(dim=(2, 3))
         logits = self._network.classifier(pooled)
         return Features(pooled.cpu().numpy(), self._spatial.take().cpu().numpy(), logits.cpu().numpy())
+
+
+class InceptionV3:
+    """The network of FID (Heusel et al. 2017), with the features that ADM's evaluator takes from it.
+
+    D = 2048 (`pool_3`), S = 2023 (7 channels at the 17x17 positions of `mixed_6/conv`), 1008 classes. It is
+    torch-fidelity's, which resizes and pools as TensorFlow 1 does, with which published figures were computed.
+
+    Raises EvaluationError if the weights, see `read_weights`, belong to another network.
+    """
+
+    name = "Inception"
+
+    def __init__(self, weights: dict[str, Any], device: torch.device | str = "cpu") -> None:
+        from torch_fidelity import FeatureExtractorInceptionV3
+
+        # It unpickles a file without any check, so it gets a file that holds only tensors.
+        safe = io.BytesIO()
+        torch.save(weights, safe)
+        safe.seek(0)
+        try:
+            self._network = FeatureExtractorInceptionV3("inception", ["2048", "logits_unbiased"], safe).to(device)
+        except RuntimeError as error:
+            raise EvaluationError("these are not the weights of torch-fidelity's InceptionV3") from error
+        self._spatial = Tap(self._network.Mixed_6d.branch1x1)  # TensorFlow's mixed_6/conv, after its ReLU
+        self._device = device
+
+    @torch.inference_mode()
+    def __call__(self, images: ImageArray) -> Features:
+        pooled, logits = self._network(to_tensor(images).to(self._device))
+        return Features(pooled.cpu().numpy(), self._spatial.take().cpu().numpy(), logits.cpu().numpy())
+
+
+def read_weights(source: str) -> dict[str, Any]:
+    """Reads Google's weights of 2015-12-05; a figure from other weights may not be called FID.
+
+    Args:
+        source: path of `weights-inception-2015-12-05-6726825d.pth`, or `download`: fetches torch-fidelity's release of
+            that file, 96 MB, into the cache of torch.hub, where a later run finds it.
+
+    Raises EvaluationError if there is no such file, or its SHA-256 differs.
+    """
+    path = _download() if source == DOWNLOAD else Path(source)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise EvaluationError(f"{path}: {error.strerror}; give the weights of Inception, or {DOWNLOAD}") from error
+    if hashlib.sha256(content).hexdigest() != SHA256:
+        raise EvaluationError(f"{path} is not {Path(URL).name}: its SHA-256 differs")
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+
+
+def _download() -> Path:
+    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(URL).name
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(URL, str(path), hash_prefix=SHA256)
+        except (OSError, RuntimeError) as error:
+            raise EvaluationError(f"the weights of Inception could not be fetched from {URL}: {error}") from error
+    return path
 
 
 class Tap:

@@ -9,11 +9,20 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
-from .distances import SPLIT, frechet_distance, frechet_without_bias, inception_score, kernel_distance, moments
-from .features import Extractor, Features
+from .distances import (
+    SPLIT,
+    DensityCoverage,
+    PrecisionRecall,
+    density_coverage,
+    frechet_distance,
+    frechet_without_bias,
+    inception_score,
+    kernel_distance,
+    moments,
+    precision_recall,
+)
+from .features import Extractor, Features, InceptionV3
 from .image_sets import ImageSet
-from .inception import InceptionV3
-from .precision_recall import DensityCoverage, PrecisionRecall, density_coverage, precision_recall
 from .reference import Reference, extract_of_size
 
 NEIGHBOUR = 3  # k of precision and recall, as in ADM's evaluator

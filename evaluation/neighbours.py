@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from difuso.training.data.batches import turned
 from difuso.training.data.images import ImageArray
-from difuso.training.data.symmetries import turned
 
+from .distances import squared_distances
 from .errors import EvaluationError
 from .features import Extractor, FeatureArray, extract
 from .image_sets import from_array
@@ -98,7 +99,7 @@ def find_neighbours(
     Args:
         images, held_out: uint8, of shapes (N, H, W, 3) and (M, H, W, 3).
         training: the training images, each of shape (H, W, 3); no more than BLOCK of them are held at a time.
-        symmetries: those in which training showed an image, see `training.data.symmetries`; the nearest counts.
+        symmetries: those in which training showed an image, see `training.data.batches.turned`; the nearest counts.
 
     Raises EvaluationError if there are fewer training images than are compared, they have another size, or so many of
     the held-out images are among them that these say nothing about chance.
@@ -142,7 +143,7 @@ class _Nearest:
 
     def look(self, first: int, vectors: FeatureArray) -> None:
         """Compares with the training images from number `first` on, shape (B, D)."""
-        found = reduce(np.minimum, (_squares(view, vectors) for view in self._views))
+        found = reduce(np.minimum, (squared_distances(view, vectors) for view in self._views))
         numbers = np.broadcast_to(np.arange(first, first + len(vectors)), found.shape)
         squares, indices = np.hstack([self._squares, found]), np.hstack([self.indices, numbers])
         best = squares.argsort(axis=1, kind="stable")[:, :COMPARED]
@@ -172,12 +173,6 @@ def _planted(images: ImageArray) -> ImageArray:
     """Returns copies with noise, always the same."""
     noise = np.random.default_rng(0).normal(scale=PLANTED, size=images.shape)
     return (images + noise).round().clip(0, 255).astype(np.uint8)
-
-
-def _squares(a: FeatureArray, b: FeatureArray) -> FeatureArray:
-    """Computes the squared distances between all pairs, shape (N, B)."""
-    squares: FeatureArray = np.square(a).sum(axis=1)[:, None] + np.square(b).sum(axis=1) - 2 * (a @ b.T)
-    return np.maximum(squares, 0)
 
 
 def _in_pixels(images: ImageArray) -> FeatureArray:

@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from io import BytesIO
-from itertools import cycle, pairwise
+from itertools import cycle
 from pathlib import Path
 
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator
 from PIL import Image
@@ -50,22 +49,16 @@ def _plot(axes: Axes, qualities: Sequence[Quality], key: str) -> None:
     axes.set_xscale("log")
     axes.set_yscale("log", nonpositive="clip")
     axes.margins(0.06)
-    _label(axes.xaxis, [x for points in lines.values() for x, _ in points])
-    _label(axes.yaxis, [*drawn, *near.values()])
+    axes.xaxis.set_major_locator(FixedLocator(sorted({x for points in lines.values() for x, _ in points})))
+    shown = [value for value in (*drawn, *near.values()) if value > 0]
+    narrow = bool(shown) and max(shown) < 3 * min(shown)
+    round_numbers = MaxNLocator(5).tick_values(min(shown), max(shown)) if narrow else ()
+    axes.yaxis.set_major_locator(FixedLocator(round_numbers) if narrow else LogLocator(subs=(1, 2, 5)))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter("{x:.4g}")
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
-
-
-def _label(axis: Axis, values: Sequence[float]) -> None:
-    """Labels an axis with plain numbers: the values if they are whole, few and apart, as steps are, else round ones."""
-    at = sorted({value for value in values if value > 0})
-    apart = len(at) <= 8 and all(higher >= 1.3 * lower for lower, higher in pairwise(at))
-    if not (apart and at and all(float(value).is_integer() for value in at)):
-        narrow = at and at[-1] < 3 * at[0]
-        at = list(MaxNLocator(5).tick_values(at[0], at[-1])) if narrow else []
-    axis.set_major_locator(FixedLocator(at) if at else LogLocator(subs=(1, 2, 5)))
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter("{x:.4g}")
 
 
 def save(figure: Figure, out: Path) -> None:

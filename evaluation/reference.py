@@ -14,9 +14,8 @@ from platformdirs import user_cache_path
 
 from .distances import Moments, moments, moments_of_covariance
 from .errors import EvaluationError
-from .features import BATCH, Extractor, FeatureArray, Features, extract
+from .features import BATCH, Extractor, FeatureArray, Features, InceptionV3, extract
 from .image_sets import ImageSet
-from .inception import InceptionV3
 
 LEAST = 24  # images of either set, because the standard error of KID leaves out an eighth of them
 MOST_FILES = 8  # with features, of some 50 MB each; beyond that the longest unused are deleted

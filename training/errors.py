@@ -1,6 +1,9 @@
 """The errors of training."""
 
-from difuso.model.errors import NonFiniteSample
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from difuso.model.errors import CheckpointError, NonFiniteSample
 
 
 class RecipeError(ValueError):
@@ -9,3 +12,12 @@ class RecipeError(ValueError):
 
 class Diverged(NonFiniteSample):
     """Many gradients in a row were not finite."""
+
+
+@contextmanager
+def checkpoint_errors(key: str, folder: str) -> Iterator[None]:
+    """Makes the block's CheckpointError a RecipeError, which says that the recipe's `key` names this folder."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise RecipeError(f"{key} = {folder!r}: {error}") from error

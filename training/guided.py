@@ -4,13 +4,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from difuso.model.errors import CheckpointError
 from difuso.model.folders.config import ModelConfig
 from difuso.model.formats.folders import read_config
 from difuso.model.networks.configs import CLASSIFIER, ForeignConfig
 from difuso.model.plans.settings import GUIDANCE
 
-from .errors import RecipeError
+from .errors import RecipeError, checkpoint_errors
 
 OF_MODEL = ("image_size", "channels", "schedule", "prediction", "variance", "defaults", "plans")
 OF_IMAGE_MODELS = (
@@ -50,10 +49,8 @@ def complete(content: dict[str, Any]) -> ModelConfig | None:
     folder = content.get("guides")
     if not isinstance(folder, str) or not folder:
         raise RecipeError("guides is missing: name the folder of the model that the classifier is to guide")
-    try:
+    with checkpoint_errors("guides", folder):
         guided = read_config(Path(folder))
-    except CheckpointError as error:
-        raise RecipeError(f"guides = {folder!r}: {error}") from error
     if isinstance(guided.network, ForeignConfig):
         raise RecipeError(f"guides = {folder!r}: a classifier guides models of difuso's own networks only")
     if not guided.shape.is_square:

@@ -11,10 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from difuso.evaluation.features import EfficientNetLite0, Extractor
+from difuso.evaluation.features import EfficientNetLite0, Extractor, InceptionV3, read_weights
 from difuso.evaluation.figures import Quality, cells, evaluate, headings, notes, title, to_json, to_markdown
 from difuso.evaluation.image_sets import Half, ImageSet, from_array, from_path
-from difuso.evaluation.inception import InceptionV3, read_weights
 from difuso.evaluation.judge import complete_rows
 from difuso.evaluation.plots import plot_quality
 from difuso.evaluation.real_images import FACES, names_recipe, real_images

@@ -86,8 +86,8 @@ def test_two_processes_are_one_with_twice_the_batch(tmp_path: Path, changes: lis
 
 @pytest.mark.timeout(1000)
 @pytest.mark.long
-def test_a_compiled_run_has_the_gradients_of_one_that_is_not_or_is_refused(tmp_path: Path) -> None:
-    """PyTorch 2.13 compiles the gradient of a doubled resolution to zero in this network, on a processor with AMX."""
+def test_a_compiled_run_has_the_gradients_of_one_that_is_not(tmp_path: Path) -> None:
+    """PyTorch 2.13 compiles the gradient of `F.interpolate` to zero on a processor with AMX."""
     changes = [
         *("data.count=100", "image_size=8", "batch_size=64", "precision=bf16", "max_steps=2", "warmup_steps=0"),
         *("network.channels=32", "network.channel_mult=[1, 2]", "network.groups=8", "network.head_channels=32"),
@@ -97,11 +97,7 @@ def test_a_compiled_run_has_the_gradients_of_one_that_is_not_or_is_refused(tmp_p
     for compiled in ("false", "true"):
         out = tmp_path / compiled
         run = command(out=out, changes=[*changes, f"compile={compiled}"])
-        done = subprocess.run(run, env=ENVIRONMENT, check=False, timeout=450, stderr=subprocess.PIPE, text=True)
-        if done.returncode != 0:
-            assert compiled == "true"
-            assert "torch.compile computes other gradients than PyTorch" in done.stderr
-            return
+        subprocess.run(run, env=ENVIRONMENT, check=True, timeout=450)
         lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
         norms.append([line["grad_norm"] for line in lines])
     assert norms[1] == pytest.approx(norms[0], rel=0.05)

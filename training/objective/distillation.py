@@ -6,13 +6,12 @@ Diffusion Models", section 3.1). The result of several steps of DDIM can be lear
 """
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from difuso.model.checkpoint import load_checkpoint
-from difuso.model.errors import CheckpointError, PlanError
+from difuso.model.errors import PlanError
 from difuso.model.folders.config import ModelConfig
 from difuso.model.guidance import Guidance, guided_output
 from difuso.model.network_inputs import without_optional
@@ -22,10 +21,9 @@ from difuso.model.plans.schedule import NoiseSchedule
 from difuso.model.plans.settings import GUIDANCE
 from difuso.model.step import advance
 
-from ..errors import RecipeError
+from ..errors import RecipeError, checkpoint_errors
 from ..recipe import Recipe
 from .losses import Losses, Network
-from .timesteps import DrawTimesteps, timesteps_of
 
 SHARED = ("network", "image_size", "channels", "schedule", "prediction", "variance", "clip", "condition", "conditions")
 
@@ -44,10 +42,8 @@ class Teacher:
     """
 
     def __init__(self, recipe: Recipe, classes: Sequence[str] | None, device: torch.device) -> None:
-        try:
+        with checkpoint_errors("init", recipe.init):
             checkpoint = load_checkpoint(recipe.init, device=device, networks=recipe.own_modules)
-        except CheckpointError as error:
-            raise RecipeError(f"init = {recipe.init!r}: {error}") from error
         check_teacher(recipe, checkpoint.config)
         _check_names(classes, checkpoint.config.classes)
         self.sha256 = checkpoint.version
@@ -130,12 +126,6 @@ def _check_names(images: Sequence[str] | None, teacher: Sequence[str] | None) ->
         )
 
 
-def listed(count: int, generator: Generator, *, plan: Plan) -> Tensor:
-    """Draws the timesteps of a plan with the same probability; they are whole numbers."""
-    timesteps = torch.tensor(plan.timesteps, dtype=torch.int64)
-    return timesteps[torch.randint(0, len(timesteps), (count,), generator=generator)]
-
-
 class Distillation:
     """The squared difference between the predictions of student and teacher at the same x_t.
 
@@ -176,17 +166,10 @@ class Distillation:
         return (x0 - columns[:, Column.X0_X] * x_t) / columns[:, Column.X0_OUT]
 
 
-def plans_of(recipe: Recipe, schedule: NoiseSchedule) -> tuple[Plan, Plan] | None:
-    """Returns the plans of student and teacher for `Distillation`; trailing timesteps contain those of fewer steps."""
+def objective_of(recipe: Recipe, schedule: NoiseSchedule) -> Distillation:
+    """Returns the loss of a student, which takes its teacher too."""
     if recipe.teacher_calls == 1:
-        return None
-    config = recipe.model_config({})
-    return config.plan(schedule), config.plan(schedule, steps=recipe.defaults.steps * recipe.teacher_calls)
-
-
-def objective_of(recipe: Recipe, schedule: NoiseSchedule) -> tuple[Distillation, DrawTimesteps]:
-    """Returns the loss of a student, which takes its teacher too, with its timesteps."""
-    plans = plans_of(recipe, schedule)
-    return Distillation(schedule, plans), timesteps_of(recipe, schedule) if plans is None else partial(
-        listed, plan=plans[0]
-    )
+        return Distillation(schedule)
+    config = recipe.model_config({})  # its trailing timesteps are among those of more steps
+    teacher = config.plan(schedule, steps=recipe.defaults.steps * recipe.teacher_calls)
+    return Distillation(schedule, (config.plan(schedule), teacher))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -9,13 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from difuso.model.likelihood import decoder_bits, kl_bits
 from difuso.model.noise import q_sample
 from difuso.model.plans.plan import Prediction, Variance
+from difuso.model.plans.prediction import x0_from_output
+from difuso.model.plans.samplers.ddpm import deviation_at
 from difuso.model.plans.schedule import NoiseSchedule
 
 from ..recipe import Recipe
-from .timesteps import DrawTimesteps, timesteps_of
-from .variational import VariationalTerms
 from .weightings import weights
 
 HYBRID_SHARE = 0.001  # of the bound in L_hybrid
@@ -93,6 +95,56 @@ class Objective:
         return Losses.of_prediction(simple + HYBRID_SHARE * vlb, mse, vlb)
 
 
+class VariationalTerms:
+    """L_{t-1} for t > 0 and the decoder L_0 for t = 0, of ancestral sampling on all T timesteps, without clipping.
+
+    Args:
+        prediction: the meaning of the first half of the output.
+        variance: the meaning of the second half of the output; a fixed variance has none.
+    """
+
+    def __init__(self, schedule: NoiseSchedule, prediction: Prediction, variance: Variance) -> None:
+        every_t = range(schedule.num_train_timesteps)
+        deviations = (deviation_at(schedule, t, variance) for t in every_t)
+        columns = {
+            "signal": schedule.alphas_cumprod**0.5,
+            "spread": (1 - schedule.alphas_cumprod) ** 0.5,
+            "mean_x0": schedule.posterior_mean_coef1,
+            "mean_x_t": schedule.posterior_mean_coef2,
+            "q_variance": schedule.posterior_variance_clipped,  # that of t = 0, which is 0, is not used
+        }
+        self._table = {name: torch.tensor(column) for name, column in columns.items()}
+        both = torch.tensor([x0_from_output(prediction, float(abar)) for abar in schedule.alphas_cumprod])
+        self._table["x0_x"], self._table["x0_out"] = both.double().unbind(1)
+        logs = torch.tensor([(2 * math.log(s), v) for s, v in deviations], dtype=torch.float64)
+        self._table["log_variance"], self._table["widening"] = logs.unbind(1)
+
+    def __call__(self, x0: Tensor, t: Tensor, noise: Tensor, predicted: Tensor, learned: Tensor) -> Tensor:
+        """Returns bits per dimension, shape (B,). T times their mean over random t estimates the bound without L_T.
+
+        Args:
+            x0: images of 256 grey levels, shape (B, C, H, W), in [-1, 1].
+            t: timesteps, shape (B,), int64, on the CPU.
+            noise: the noise in x_t, shape of x0.
+            predicted: first half of the output, shape of x0.
+            learned: its second half, or (B, 0, H, W).
+        """
+        row = {name: column[t].view(-1, 1, 1, 1).to(x0) for name, column in self._table.items()}
+        x_t = row["signal"] * x0 + row["spread"] * noise
+        pred_x0 = row["x0_x"] * x_t + row["x0_out"] * predicted
+        p_mean = row["mean_x0"] * pred_x0 + row["mean_x_t"] * x_t
+        p_log_variance = row["log_variance"]
+        if learned.shape[1]:
+            p_log_variance = p_log_variance + row["widening"] * (learned + 1)
+        q_mean = row["mean_x0"] * x0 + row["mean_x_t"] * x_t
+        kl = kl_bits(q_mean, row["q_variance"], p_mean, p_log_variance).mean((1, 2, 3))
+        if not (t == 0).any():
+            return kl
+        # The decoder clamps tiny probabilities, so no NaN leaks from its gradient into the other images' terms.
+        decoder = decoder_bits(x0, p_mean, p_log_variance).mean((1, 2, 3))
+        return torch.where((t == 0).to(x0.device), decoder, kl)
+
+
 class CrossEntropy:
     """-log p(y | x_t) of a noisy classifier at x_t from q(x_t | x_0) (Dhariwal & Nichol 2021, section 4)."""
 
@@ -126,11 +178,11 @@ def target(schedule: NoiseSchedule, prediction: Prediction, x0: Tensor, t: Tenso
     return abar.sqrt().to(x0) * noise - (1 - abar).sqrt().to(x0) * x0
 
 
-def objective_of(recipe: Recipe, schedule: NoiseSchedule) -> tuple[Objective | CrossEntropy, DrawTimesteps]:
-    """Returns the recipe's loss, with its timesteps; that of a classifier takes the true classes too."""
+def objective_of(recipe: Recipe, schedule: NoiseSchedule) -> Objective | CrossEntropy:
+    """Returns the recipe's loss; that of a classifier takes the true classes too."""
     if recipe.loss == "cross_entropy":
-        return CrossEntropy(schedule), timesteps_of(recipe, schedule)
-    objective = Objective(
+        return CrossEntropy(schedule)
+    return Objective(
         schedule,
         prediction=recipe.prediction,
         variance=recipe.variance,
@@ -138,4 +190,3 @@ def objective_of(recipe: Recipe, schedule: NoiseSchedule) -> tuple[Objective | C
         weighting=recipe.weighting,
         gamma=recipe.gamma,
     )
-    return objective, timesteps_of(recipe, schedule)

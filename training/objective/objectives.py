@@ -1,4 +1,4 @@
-"""The loss of a recipe, and its timesteps."""
+"""The loss of a recipe, by its name."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -13,20 +13,17 @@ from difuso.model.plans.schedule import NoiseSchedule
 from ..choices import LOSSES
 from ..recipe import Recipe
 from .losses import Losses, Network
-from .timesteps import DrawTimesteps, timesteps_of
-
-Objective = tuple[Callable[..., Losses], DrawTimesteps]
 
 
-def objective_of(recipe: Recipe, schedule: NoiseSchedule) -> Objective:
-    """Returns the loss, and its timesteps.
+def objective_of(recipe: Recipe, schedule: NoiseSchedule) -> Callable[..., Losses]:
+    """Returns the loss of a recipe.
 
     A classifier's loss takes the true classes too, and a student's its teacher. A function of another package is called
     as function(network, x0, t, noise, schedule). Its loss raises ForeignError if the function fails, or returns
     anything but one float for each image.
     """
     if is_foreign(recipe.loss):
-        return _own(recipe.loss, schedule), timesteps_of(recipe, schedule)
+        return _own(recipe.loss, schedule)
     return import_module(f".{LOSSES[recipe.loss].module}", __package__).objective_of(recipe, schedule)
 
 

@@ -1,6 +1,6 @@
 """Distributions that training draws its timesteps from."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -37,6 +37,12 @@ def logit_normal(count: int, generator: Generator, *, total: int) -> Tensor:
     return (u * total).long().clamp(max=total - 1)
 
 
+def listed(count: int, generator: Generator, *, timesteps: Sequence[float]) -> Tensor:
+    """Draws whole timesteps of a list with the same probability."""
+    drawn = torch.randint(0, len(timesteps), (count,), generator=generator)
+    return torch.tensor(timesteps, dtype=torch.int64)[drawn]
+
+
 TIMESTEPS: dict[Timesteps, Callable[..., Tensor]] = {
     "uniform": uniform,
     "stratified": stratified,
@@ -45,5 +51,7 @@ TIMESTEPS: dict[Timesteps, Callable[..., Tensor]] = {
 
 
 def timesteps_of(recipe: Recipe, schedule: NoiseSchedule) -> DrawTimesteps:
-    """Returns the function that draws timesteps as a recipe says."""
+    """Returns the function that draws timesteps as a recipe says; those of a student of few steps are of its plan."""
+    if recipe.teacher_calls > 1:
+        return partial(listed, timesteps=recipe.model_config({}).plan(schedule).timesteps)
     return partial(TIMESTEPS[recipe.timesteps], total=schedule.num_train_timesteps)

@@ -32,7 +32,7 @@ def card(trainer: Trainer, seconds: float, flops: int) -> str:
 
     Args:
         seconds: the time of the training so far.
-        flops: see `training.run.flops.call_flops`.
+        flops: see `training.run.dry_run.call_flops`.
     """
     recipe, data = trainer.recipe, trainer.batches.dataset
     parameters = sum(parameter.numel() for parameter in trainer.network.parameters())

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from difuso.model.checkpoint import load_checkpoint, save_checkpoint
 from difuso.model.conditions import Example, ImageMap
-from difuso.model.errors import CheckpointError
 from difuso.model.folders.config import ModelConfig
 from difuso.model.folders.config_json import config_to_json, config_to_text
 from difuso.model.folders.files import MAX_FILE
@@ -25,17 +24,17 @@ from difuso.model.networks.preconditioned import denoiser_of
 from difuso.model.plans.schedule import NoiseSchedule
 from difuso.model.sampling import sample
 
+from ..data.batches import prepared
 from ..data.conditions import examples_of, some_of, values_at, words
 from ..data.dataset import Dataset
 from ..data.images import ImageArray
-from ..data.network_inputs import prepared
-from ..errors import RecipeError
+from ..errors import RecipeError, checkpoint_errors
 from ..objective.losses import CrossEntropy
 from ..recipe import Recipe
-from .ema import Ema
 from .journal import Journal
+from .optimizers import Ema
+from .progress import Ranges, means_by_range, timestep_ranges
 from .trainer import Trainer
-from .window import Ranges, means_by_range, timestep_ranges
 
 log = logging.getLogger(__name__)
 
@@ -159,11 +158,8 @@ class GuidedModel:
     def __init__(self, trainer: Trainer, held_out: Dataset | None) -> None:
         self._trainer = trainer
         self._held_out = held_out
-        folder = trainer.recipe.guides
-        try:
-            self._guided = load_checkpoint(folder)
-        except CheckpointError as error:
-            raise RecipeError(f"guides = {folder!r}: {error}") from error
+        with checkpoint_errors("guides", trainer.recipe.guides):
+            self._guided = load_checkpoint(trainer.recipe.guides)
 
     def save(self, folder: Path, average: Ema, facts: dict[str, Any], documents: Documents) -> None:
         """Writes the guided model with the classifier. The numbers of its own network do not change."""
@@ -221,7 +217,7 @@ def recognition(
 
     Args:
         classifier: from (x_t, t) to logits; in eval mode, on the device.
-        ranges: see `training.run.window.timestep_ranges`.
+        ranges: see `training.run.progress.timestep_ranges`.
     """
     assert images.labels is not None
     generator = torch.Generator().manual_seed(0)

@@ -7,7 +7,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,22 +18,20 @@ from difuso.model.folders.files import CARD
 from difuso.model.memory import keep_freed_memory
 
 from ..data import dataset
-from ..data.batches import Batches
+from ..data.batches import Batches, Seeds
 from ..data.images import ImageArray
 from ..errors import RecipeError
 from ..recipe import Recipe
 from ..replacing import replace_text
-from ..seeds import Seeds
 from .card import card
-from .flops import call_flops
+from .dry_run import call_flops
 from .initial import check_initial, seeds_of
 from .journal import Journal
 from .outcomes import Distance, GuidedModel, ImageModel, Outcome
 from .processes import Processes, joined
-from .progress import reporting
+from .progress import Report, Window, reporting
 from .state import STATE, alone_in, load_state, save_state
 from .trainer import Trainer, check_parts, learning_rate
-from .window import Window
 
 log = logging.getLogger(__name__)
 
@@ -156,11 +154,11 @@ class Run:
         trainer, recipe = self.trainer, self.trainer.recipe
         window = Window(trainer.schedule.num_train_timesteps)
         stops = False
-        with _signals() as received, reporting(trainer) as report:
+        with _signals() as received, self._reporting() as report:
             for facts in trainer.steps():
                 window.add(facts)
                 stops = bool(trainer.processes.most(len(received), trainer.device))
-                report(float(facts.loss))
+                report(trainer.step, float(facts.loss))
                 if trainer.step % recipe.log_every == 0:
                     self._log(window.close())
                 if trainer.step % recipe.save_every == 0 or stops:
@@ -178,6 +176,11 @@ class Run:
                 self._save()  # the model with what was shown last
         if stops:  # said below the bar, not in it
             log.info(STOPPED, trainer.step, recipe.max_steps, self._out)
+
+    def _reporting(self) -> AbstractContextManager[Report]:
+        if self._journal is None:
+            return nullcontext(lambda step, loss: None)
+        return reporting(self.trainer.recipe, self.trainer.step)
 
     def close(self) -> None:
         if self._journal is not None:
@@ -198,7 +201,6 @@ class Run:
         facts: dict[str, Any] = {
             "steps": trainer.step,
             "images": trainer.step * trainer.recipe.batch_size,
-            "draws": trainer.seeds.draws,
             "training_images": len(trainer.batches.dataset.trained),
         }
         self._outcome.save(self._out / MODEL, trainer.ema, facts | {"ema_decay": trainer.ema.decay}, self._documents())

@@ -1,8 +1,6 @@
 """The trainer: noises an image, calls the network, steps."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,22 +10,18 @@ from difuso.model.conditions import plane_count, vector_size
 from difuso.model.networks.build import build_network
 from difuso.model.networks.preconditioned import denoiser_of
 
-from ..data.batches import Batch, Batches
-from ..data.draws import Drawn, Draws
-from ..data.network_inputs import network_inputs
+from ..data.batches import Batch, Batches, Drawn, Draws, Seeds, network_inputs
 from ..errors import Diverged, RecipeError
 from ..objective.distillation import Teacher
 from ..objective.losses import Losses, Network
 from ..objective.objectives import objective_of
+from ..objective.timesteps import timesteps_of
 from ..recipe import Precision, Recipe
-from ..seeds import Seeds
-from .compiled import CompiledNetwork
-from .ema import Ema
+from .calls import DTYPES, compiled, fastest, timed_formats
 from .initial import seeds_of, take_over
-from .optimizers import MatrixMuon, optimizers_of
-from .precision import DTYPES, fastest, timed_formats
+from .optimizers import Ema, MatrixMuon, optimizers_of
 from .processes import ALONE, Processes, unsynchronised
-from .window import StepFacts
+from .progress import StepFacts
 
 MAX_BAD_STEPS = 20
 
@@ -72,14 +66,14 @@ class Trainer:
         self.schedule = recipe.schedule.build()
         network = build_network(recipe.network)
         if recipe.init and initial:
-            take_over(network, Path(recipe.init), recipe.own_modules)
+            take_over(network, recipe)
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._wrapped = processes.wrap(self.network)
         called = self._wrapped if recipe.trains_classifier else denoiser_of(self._wrapped, None, self.schedule)
         # Fused kernels train 1.7 times as fast on a CPU; the state stays that of the plain network.
-        self._forward = CompiledNetwork(called, self.network) if recipe.compile else called
+        self._forward = compiled(called) if recipe.compile else called
         self.ema = Ema(self.network, recipe.ema_decay)
-        self._objective, self._timesteps = objective_of(recipe, self.schedule)
+        self._objective, self._timesteps = objective_of(recipe, self.schedule), timesteps_of(recipe, self.schedule)
         self.optimizers = optimizers_of(recipe, self.network)
         distils, classes = recipe.loss == "distillation", batches.dataset.classes
         self._teacher = Teacher(recipe, classes, self.device) if distils else None
@@ -205,7 +199,7 @@ class Trainer:
         if self.device.type == "cuda":
             dropout["cuda"] = torch.cuda.get_rng_state(self.device)
         return {
-            "seeds": asdict(self.seeds),
+            "seeds": self.seeds._asdict(),
             "step": self.step,
             "skipped": self.skipped,
             "bad_in_a_row": self._bad_in_a_row,

@@ -19,8 +19,8 @@ from difuso.evaluation import neighbours
 from difuso.evaluation.errors import EvaluationError
 from difuso.evaluation.neighbours import FEATURES, PIXELS, SAME, find_neighbours
 from difuso.model import load_checkpoint, save_checkpoint
+from difuso.training.data.batches import shown
 from difuso.training.data.images import ImageArray
-from difuso.training.data.symmetries import shown
 from tests.colours import Colours
 
 pytestmark = pytest.mark.usefixtures("one_thread")

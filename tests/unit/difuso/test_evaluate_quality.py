@@ -19,7 +19,7 @@ from difuso import cli
 from difuso.commands import evaluate_quality
 from difuso.drawing.sampled_images import SampledImages
 from difuso.errors import UserError
-from difuso.evaluation import inception
+from difuso.evaluation import features
 from difuso.jobs.params import SamplingParams
 from difuso.model import ModelConfig, load_checkpoint, save_checkpoint
 from difuso.model.folders.config import ScheduleConfig
@@ -191,7 +191,7 @@ def test_with_the_weights_of_inception_the_figures_are_called_fid(
     """From a file of weights, here drawn at random, to the table."""
     weights = tmp_path / "weights.pth"
     torch.save(untrained_weights(), weights)
-    monkeypatch.setattr(inception, "SHA256", hashlib.sha256(weights.read_bytes()).hexdigest())
+    monkeypatch.setattr(features, "SHA256", hashlib.sha256(weights.read_bytes()).hexdigest())
     folders = [save(tmp_path / name, noise(seed, 24)) for seed, name in enumerate(("ours", "real"))]
     printed = difuso(
         "evaluate", "quality", folders[0], "--reference", folders[1], "--inception-weights", weights,

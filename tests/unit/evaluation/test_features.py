@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from difuso.evaluation import inception
+from difuso.evaluation import features
 from difuso.evaluation.errors import EvaluationError
-from difuso.evaluation.features import EfficientNetLite0, extract
+from difuso.evaluation.features import EfficientNetLite0, InceptionV3, extract, read_weights
 from difuso.evaluation.image_sets import from_array
-from difuso.evaluation.inception import InceptionV3, read_weights
 from difuso.training.data.faces import draw_face
 from difuso.training.data.images import ImageArray
 from tests.inception import untrained_weights
@@ -104,7 +103,7 @@ def test_only_the_known_file_of_weights_is_read_and_none_is_fetched_unasked(
     torch.save({"a": torch.ones(2)}, path)
     with pytest.raises(EvaluationError, match="its SHA-256 differs"):
         read_weights(str(path))
-    monkeypatch.setattr(inception, "SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
+    monkeypatch.setattr(features, "SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
     assert read_weights(str(path))["a"].tolist() == [1, 1]
 
 
@@ -113,8 +112,8 @@ def test_weights_are_fetched_once_and_checked_when_they_are_asked_for(
 ) -> None:
     source = tmp_path / "published.pth"
     torch.save({"a": torch.ones(2)}, source)
-    monkeypatch.setattr(inception, "SHA256", hashlib.sha256(source.read_bytes()).hexdigest())
-    monkeypatch.setattr(inception, "URL", source.as_uri())  # torch.hub's download reads files too
+    monkeypatch.setattr(features, "SHA256", hashlib.sha256(source.read_bytes()).hexdigest())
+    monkeypatch.setattr(features, "URL", source.as_uri())  # torch.hub's download reads files too
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     assert read_weights("download")["a"].tolist() == [1, 1]
     kept = tmp_path / "hub" / "checkpoints" / "published.pth"

@@ -11,9 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from difuso.evaluation.distances import frechet_without_bias, inception_score, kernel_distance
+from difuso.evaluation.distances import (
+    density_coverage,
+    frechet_without_bias,
+    inception_score,
+    kernel_distance,
+    precision_recall,
+)
 from difuso.evaluation.errors import EvaluationError
-from difuso.evaluation.features import BATCH, Features
+from difuso.evaluation.features import BATCH, Features, InceptionV3, read_weights
 from difuso.evaluation.figures import (
     FIGURES,
     Figure,
@@ -28,8 +34,6 @@ from difuso.evaluation.figures import (
     to_markdown,
 )
 from difuso.evaluation.image_sets import ImageSet, from_array, from_path
-from difuso.evaluation.inception import InceptionV3, read_weights
-from difuso.evaluation.precision_recall import density_coverage, precision_recall
 from difuso.evaluation.reference import read_reference
 from difuso.training.data.images import ImageArray
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from difuso.evaluation.distances import density_coverage, precision_recall
 from difuso.evaluation.features import FeatureArray
-from difuso.evaluation.precision_recall import density_coverage, precision_recall
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -58,12 +58,12 @@ def test_two_samples_of_one_distribution_have_the_expected_density_and_coverage(
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("difuso.evaluation.precision_recall.ROWS", 7)
+    monkeypatch.setattr("difuso.evaluation.distances.BLOCK", 7)
 
 
 def test_memory_is_that_of_a_few_blocks_and_not_of_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     """50,000 pictures have 10 GB of distances."""
-    monkeypatch.setattr("difuso.evaluation.precision_recall.ROWS", 50)
+    monkeypatch.setattr("difuso.evaluation.distances.BLOCK", 50)
     features = np.random.default_rng(0).normal(size=(2000, 4)).astype(np.float32)
     block, all_pairs = 50 * 2000 * 4, 2000 * 2000 * 4
     tracemalloc.start()

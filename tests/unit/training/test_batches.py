@@ -7,14 +7,12 @@ from functools import partial
 import numpy as np
 import torch
 
-from difuso.training.data.batches import Batches
+from difuso.training.data.batches import Batches, Draws, Seeds
 from difuso.training.data.dataset import Dataset
-from difuso.training.data.draws import Draws
 from difuso.training.objective.timesteps import uniform
 from difuso.training.recipe import Recipe
 from difuso.training.recipe_reading import load_recipe
 from difuso.training.run.processes import Processes
-from difuso.training.seeds import Seeds
 
 NUMBERED = Dataset(
     images=np.arange(10, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 3), np.uint8),

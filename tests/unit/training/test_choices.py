@@ -42,11 +42,8 @@ from .source_images import Source, SourceImage
 def open_greys(data, shape):
     return Source([SourceImage("grey", np.full(shape.hwc, 128, np.uint8))])
 """
-LOSS = """from .timesteps import timesteps_of
-
-
-def objective_of(recipe, schedule):
-    return "absolute", timesteps_of(recipe, schedule)
+LOSS = """def objective_of(recipe, schedule):
+    return "absolute"
 """
 CHOICES = {
     "choices.py": [
@@ -109,7 +106,7 @@ from difuso.training.objective.weightings import weights
 recipe = load_recipe("smoke", ["data.source=greys", "data.path=x", "loss=absolute", "weighting=halved"])
 print([item.name for item in open_source(recipe.data, recipe.shape).items])
 schedule = recipe.schedule.build()
-print(objective_of(recipe, schedule)[0], set(weights(schedule, "eps", recipe.weighting).tolist()))
+print(objective_of(recipe, schedule), set(weights(schedule, "eps", recipe.weighting).tolist()))
 """
     assert run(tree, code).splitlines() == [
         "PlainNet True",

@@ -14,12 +14,10 @@ from PIL import Image
 from difuso.model.images import from_levels
 from difuso.model.network_inputs import Column, enlarge
 from difuso.model.shape import Shape
-from difuso.training.data.batches import Batches
+from difuso.training.data.batches import Batches, Draws, Seeds, network_inputs
 from difuso.training.data.conditions import complete_column, smaller
 from difuso.training.data.dataset import Dataset, first_images, load, scan
-from difuso.training.data.draws import Draws
 from difuso.training.data.images import ImageArray
-from difuso.training.data.network_inputs import network_inputs
 from difuso.training.errors import RecipeError
 from difuso.training.objective.timesteps import timesteps_of
 from difuso.training.recipe import Recipe
@@ -27,7 +25,6 @@ from difuso.training.recipe_reading import load_recipe
 from difuso.training.run.outcomes import ImageModel
 from difuso.training.run.state import load_state, save_state
 from difuso.training.run.trainer import Trainer
-from difuso.training.seeds import Seeds
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -25,7 +25,8 @@ from difuso.model.sampling import sample
 from difuso.training.data.batches import Batches
 from difuso.training.data.dataset import Dataset
 from difuso.training.errors import RecipeError
-from difuso.training.objective.distillation import Distillation, Teacher, listed
+from difuso.training.objective.distillation import Distillation, Teacher
+from difuso.training.objective.timesteps import listed
 from difuso.training.recipe import Recipe
 from difuso.training.recipe_reading import load_recipe
 from difuso.training.run.run import train
@@ -205,7 +206,7 @@ def _part(plan: Plan, first: int, count: int) -> Plan:
 
 def test_only_the_timesteps_of_the_students_plan_are_drawn() -> None:
     plan = make_plan(SCHEDULE, sampler="ddim", spacing="trailing", steps=4)
-    t = listed(4000, torch.Generator().manual_seed(0), plan=plan)
+    t = listed(4000, torch.Generator().manual_seed(0), timesteps=plan.timesteps)
     counts = Counter(t.tolist())
     assert sorted(counts) == [249, 499, 749, 999]
     assert min(counts.values()) > 900  # of 1,000 expected; the standard deviation is 27

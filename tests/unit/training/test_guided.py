@@ -209,7 +209,6 @@ def test_a_run_begins_from_the_classifier_of_a_checkpoint(
         assert torch.allclose(tensor, other.state_dict()[name], atol=1e-6), name
     seeds = seeds_of(recipe(f"init={trained / 'model'}"))
     assert seeds.origin == file_sha256(trained / "model" / CLASSIFIER), "the guided model is the same in every training"
-    assert len(set(seeds.draws)) == 2
     with pytest.raises(RecipeError, match="this model has no classifier to begin from"):
         train(recipe(f"init={tmp_path / 'guided'}"), tmp_path / "third")
 

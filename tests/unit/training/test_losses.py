@@ -16,8 +16,8 @@ from difuso.model.plans.schedule import Flow
 from difuso.training.objective.losses import CrossEntropy, target
 from difuso.training.objective.weightings import weights as weights_of
 from difuso.training.recipe_reading import load_recipe
+from difuso.training.run.progress import StepFacts, Window
 from difuso.training.run.trainer import learning_rate
-from difuso.training.run.window import StepFacts, Window
 
 pytestmark = pytest.mark.processors
 

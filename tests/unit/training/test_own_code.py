@@ -112,7 +112,7 @@ def test_a_source_yields_images_and_their_conditions(recipe: Callable[..., Recip
 
 def test_the_loss_is_that_of_the_function(recipe: Callable[..., Recipe]) -> None:
     chosen = recipe()
-    objective, _ = objective_of(chosen, chosen.schedule.build())
+    objective = objective_of(chosen, chosen.schedule.build())
     x0, noise = torch.full((2, 3, 8, 8), 0.5), torch.zeros(2, 3, 8, 8)
     losses = objective(lambda x, t: torch.zeros_like(x), x0, torch.tensor([0, 99]), noise)
     assert torch.allclose(losses.loss, torch.tensor([0.5, 0.5]))

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 
 from difuso.model import save_checkpoint
 from difuso.model.networks.build import build_network
-from difuso.training.data.batches import Batches
+from difuso.training.data.batches import Batches, Drawn, Draws
 from difuso.training.data.dataset import Dataset
-from difuso.training.data.draws import Drawn, Draws
 from difuso.training.objective.timesteps import uniform
 from difuso.training.recipe import Recipe
 from difuso.training.recipe_reading import load_recipe
-from difuso.training.run.initial import check_initial, seeds_of
+from difuso.training.run.initial import seeds_of
 
 CPU = torch.device("cpu")
 SMALL = ("image_size=8", "batch_size=40", "network.channels=8", "network.channel_mult=[1]", "network.groups=4")
@@ -30,9 +27,9 @@ def recipe(*changes: str) -> Recipe:
     return load_recipe("smoke", [*SMALL, "network.head_channels=8", "data.flip=true", *changes])
 
 
-def save(folder: Path, it: Recipe, **facts: object) -> None:
+def save(folder: Path, it: Recipe) -> None:
     """Saves a checkpoint that this recipe is to have made, with random weights."""
-    config = it.model_config(facts)
+    config = it.model_config({})
     save_checkpoint(folder, config, build_network(config.network))
 
 
@@ -64,33 +61,3 @@ def test_a_run_draws_the_same_again(tmp_path: Path) -> None:
     for it in (recipe(), recipe(f"init={tmp_path / 'first'}")):
         assert order(it) == order(it)
         assert all(torch.equal(a.noise, b.noise) for a, b in zip(drawn(it), drawn(it), strict=True))
-
-
-def test_a_checkpoint_says_what_it_was_trained_with(tmp_path: Path) -> None:
-    first = recipe()
-    save(tmp_path / "first", first, draws=seeds_of(first).draws)
-    second = seeds_of(recipe(f"init={tmp_path / 'first'}"))
-    assert second.earlier == seeds_of(first).draws
-    assert len(set(second.draws)) == 2
-    assert not second.repeats
-
-
-def test_a_recipe_that_would_repeat_its_checkpoint_s_draws_is_reported(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """As after a stage that was given up before its weights had changed."""
-    folder = tmp_path / "first"
-    save(folder, recipe())
-    again = recipe(f"init={folder}")
-    with caplog.at_level(logging.WARNING):
-        check_initial(again)
-    assert not caplog.records
-    (name,) = seeds_of(again).draws
-    weights = (folder / "model.safetensors").read_bytes()
-    save(folder, recipe(), draws=(name,))
-    (folder / "model.safetensors").write_bytes(weights)
-    check_initial(again)
-    assert "give another seed" in caplog.text
-    caplog.clear()
-    check_initial(recipe(f"init={folder}", "seed=1"))
-    assert not caplog.records

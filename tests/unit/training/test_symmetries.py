@@ -7,23 +7,21 @@ from functools import partial
 import pytest
 import torch
 
-from difuso.training.data.draws import Draws
-from difuso.training.data.symmetries import COUNT, MIRRORED, turned
+from difuso.training.data.batches import MIRRORED, SYMMETRIES, Draws, Seeds, turned
 from difuso.training.errors import RecipeError
 from difuso.training.objective.timesteps import uniform
 from difuso.training.recipe_reading import load_recipe
-from difuso.training.seeds import Seeds
 
 IMAGE = torch.arange(2 * 3 * 3.0).reshape(1, 2, 3, 3)
 
 
 def test_there_are_eight_and_they_form_a_group() -> None:
-    eight = turned(IMAGE.expand(COUNT, -1, -1, -1), torch.arange(COUNT))
+    eight = turned(IMAGE.expand(SYMMETRIES, -1, -1, -1), torch.arange(SYMMETRIES))
     assert torch.equal(eight[0], IMAGE[0])
     assert torch.equal(eight[MIRRORED], IMAGE[0].flip(-1))
-    assert len({tuple(image.flatten().tolist()) for image in eight}) == COUNT
-    for again in range(COUNT):
-        twice = turned(eight, torch.full((COUNT,), again))
+    assert len({tuple(image.flatten().tolist()) for image in eight}) == SYMMETRIES
+    for again in range(SYMMETRIES):
+        twice = turned(eight, torch.full((SYMMETRIES,), again))
         assert {tuple(image.flatten().tolist()) for image in twice} == {
             tuple(image.flatten().tolist()) for image in eight
         }
@@ -40,8 +38,8 @@ def test_channels_stay_together_and_images_without_a_symmetry_stay_as_they_are()
 def test_a_recipe_draws_each_of_them_as_often() -> None:
     recipe = load_recipe("smoke", ["batch_size=8000", "image_size=2", "network.channel_mult=[1]", "data.flip=dihedral"])
     drawn = Draws(recipe, Seeds(0), torch.device("cpu")).next(partial(uniform, total=1000))
-    counts = torch.bincount(drawn.symmetries, minlength=COUNT)
-    assert len(counts) == COUNT
+    counts = torch.bincount(drawn.symmetries, minlength=SYMMETRIES)
+    assert len(counts) == SYMMETRIES
     assert (counts - 1000).abs().max() < 5 * 30  # five standard deviations of a binomial number
 
 

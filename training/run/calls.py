@@ -1,9 +1,12 @@
-"""The number format of the network's calls in training."""
+"""How the network is called in training: compiled or not, and in which number format."""
 
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
+from torch import nn
+from torch._functorch import config as functorch
 
 from ..recipe import Precision
 from .processes import Processes
@@ -32,3 +35,12 @@ def fastest(seconds: Mapping[Precision, float], device: torch.device, processes:
     """
     formats = list(seconds)
     return formats[processes.most(formats.index(min(seconds, key=seconds.__getitem__)), device)]
+
+
+def compiled(network: nn.Module) -> Any:
+    """Returns a network compiled, whose gradients have the number formats of those of the plain network.
+
+    The trainer goes backward without autocast, as PyTorch recommends. A compiler that takes the number format of the
+    way forward would round the gradients of layers that are kept in float32.
+    """
+    return functorch.patch(backward_pass_autocast="off")(torch.compile(network))
