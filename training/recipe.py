@@ -45,10 +45,8 @@ class Data:
     # whether half of the images are mirrored; `dihedral` shows each in one of the eight symmetries of a square, which
     # suits photographs from above
     flip: bool | Literal["dihedral"] = False
-    # the folder, file or pattern with the condition of each image, under the same name; empty if the condition is the
-    # image itself, made smaller
-    condition_path: str = ""
-    # the same for each map and image among the recipe's `conditions`, by its name
+    # the folder, file or pattern with the files of each map and image among the recipe's `conditions`, by its name; an
+    # image to enlarge, `image`, is without one the training image made smaller
     condition_paths: Mapping[str, str] = field(default_factory=dict)
     # the `.csv` or `.jsonl` file with the values of the other conditions, see `training.data.tables`; empty if the
     # source has them itself, or there are none
@@ -103,9 +101,8 @@ class Recipe:
     # the distribution that timesteps are drawn from, see `training.objective.timesteps`
     timesteps: Timesteps = "uniform"
     label_drop: Share = 0.0  # the share of images shown without their class, which guidance needs
-    # the share of images without a condition that may be left out, 0..1, one for all or by name. Each
-    # condition is left out by a chance of its own.
-    condition_drop: Share | Mapping[str, Share] = 0.0
+    # the share of images without a condition that may be left out, 0..1; each by a chance of its own
+    condition_drop: Share = 0.0
     # the share of images without all that may be left out, class and conditions, 0..1
     drop_all: Share = 0.0
     keep_all: Share = 0.0  # the share of images with all conditions, 0..1 (Huang et al. 2023, "Composer").
@@ -177,11 +174,7 @@ class Recipe:
     @property
     def condition_drops(self) -> dict[str, float]:
         """The share of images without each condition, by its name, in alphabetical order."""
-        drop = self.condition_drop
-        return {
-            name: drop.get(name, 0.0) if isinstance(drop, Mapping) else drop * condition.null
-            for name, condition in sorted(self.conditions.items())
-        }
+        return {name: self.condition_drop * condition.null for name, condition in sorted(self.conditions.items())}
 
     @property
     def trains_classifier(self) -> bool:

@@ -1,6 +1,5 @@
 """Checks the keys of a recipe against each other."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from difuso.model.conditions import Choice, ImageMap, Number, listed
@@ -14,7 +13,7 @@ from difuso.model.plans.settings import GUIDANCE
 from .choices import LOSSES, SOURCES, loss_of, source_of
 from .errors import RecipeError
 from .objective.weightings import WEIGHTINGS
-from .recipe import Recipe
+from .recipe import ENLARGED, Recipe
 
 FILES = ("folder", "zip")
 NOTHING_OPTIONAL = "condition_drop, drop_all and keep_all need conditions that may be left out: declare null = true"
@@ -130,19 +129,15 @@ def _check_classes(recipe: Recipe) -> None:
 
 
 def _check_conditions(recipe: Recipe) -> None:
-    conditions, data, drops = recipe.conditions, recipe.data, recipe.condition_drops
+    conditions, data = recipe.conditions, recipe.data
     optional = [name for name, condition in conditions.items() if condition.null]
-    table = recipe.condition_drop if isinstance(recipe.condition_drop, Mapping) else {}
-    for name in table:
-        _require(name in optional, f"condition_drop.{name}: conditions.{name} must be declared, with null = true")
     together = recipe.drop_all + recipe.keep_all
     _require(together < 1, f"drop_all and keep_all must be less than 1 together, not {together:g}")
     _require(bool(optional) or not (recipe.condition_drop or together), NOTHING_OPTIONAL)
-    for name in optional:
-        _require(
-            drops[name] + recipe.drop_all > 0,
-            f"conditions.{name} may be left out: set condition_drop, say 0.1, or drop_all, to train it so",
-        )
+    _require(
+        not optional or recipe.condition_drop + recipe.drop_all > 0,
+        f"the conditions {listed(optional)} may be left out: set condition_drop, say 0.1, or drop_all, to train it so",
+    )
     has_examples = any(isinstance(condition, Choice | Number) and condition.null for condition in conditions.values())
     _require(
         recipe.examples == 0 or (has_examples and recipe.num_classes is None),
@@ -150,7 +145,7 @@ def _check_conditions(recipe: Recipe) -> None:
     )
     seen = tuple(name for name, condition in conditions.items() if condition.is_image)
     _require(
-        data.condition_paths.keys() == set(seen),
+        data.condition_paths.keys() - ({ENLARGED} if recipe.condition else set()) == set(seen),
         f"data.condition_paths must name files for the conditions that are maps and images: {listed(seen) or 'none'}",
     )
     maps = any(isinstance(condition, ImageMap) for condition in conditions.values())
@@ -173,9 +168,8 @@ def _check_crop(recipe: Recipe) -> None:
         0 <= recipe.crop <= most and recipe.crop % multiple == 0,
         f"crop must be a multiple of {multiple} up to image_size, {most}, or 0, not {recipe.crop}",
     )
-    paired = recipe.data.condition_path != ""
-    _require(not paired or recipe.condition is not None, "data.condition_path needs a table condition, with its size")
-    _require(not paired or recipe.data.source != "faces", "drawn faces are made smaller: leave data.condition_path out")
+    paired = ENLARGED in recipe.data.condition_paths
+    _require(not paired or recipe.data.source != "faces", "drawn faces are made smaller: leave condition_paths out")
 
 
 def _check_bits(recipe: Recipe) -> None:

@@ -16,7 +16,7 @@ from difuso.model.network_inputs import Column, column
 from difuso.model.shape import Shape
 
 from ..errors import RecipeError
-from ..recipe import ENLARGED, Recipe
+from ..recipe import Recipe
 from .image_files import open_maps
 from .images import ImageArray, centre_crop
 from .source_images import Source, SourceImage, open_source
@@ -38,8 +38,8 @@ def open_with_conditions(recipe: Recipe) -> Source:
         source = with_table(source, Path(data.table), data.classes)
     check_columns(recipe.conditions, source)
     for name, shape in recipe.seen.items():
-        path = data.condition_path if name == ENLARGED else data.condition_paths[name]
-        if not path:
+        path = data.condition_paths.get(name)
+        if path is None:
             source = replace(source, items=_made_smaller(source.items, name, shape))
             continue
         there, condition = replace(data, path=path), recipe.all_conditions[name]

@@ -3,11 +3,10 @@
 import dataclasses
 import json
 import logging
-import math
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -21,7 +20,7 @@ from rich.progress import track
 from difuso.model.conditions import Value, listed
 
 from ..errors import RecipeError
-from ..recipe import ENLARGED, Recipe
+from ..recipe import Recipe
 from ..replacing import replace_text
 from .conditions import (
     Columns,
@@ -37,7 +36,8 @@ from .source_images import Source, SourceImage
 
 log = logging.getLogger(__name__)
 
-IMAGES, CONDITIONS, VALUES, LABELS, REPORT = "images.npy", "conditions.npy", "values.npz", "labels.npy", "report.json"
+VALUES, LABELS, REPORT = "values.npz", "labels.npy", "report.json"
+IMAGES = "images"  # a file of their bytes, as those of conditions by their names
 HELD = 256  # images that a network that sees images is not trained on, or a tenth of them if these are fewer
 NO_ROWS = np.empty(0, dtype=np.int64)
 
@@ -82,13 +82,12 @@ def scan(recipe: Recipe, folder: Path) -> None:
     found = _Found(recipe)
     items = found.readable(track(source.items, description="reading images", total=source.total))
     with ExitStack() as files:
-        keep = [
-            files.enter_context(growing(folder / name, shape, bits=recipe.data.bits))
-            for name, shape in _shapes(recipe).items()
-        ]
+        opened = [files.enter_context(_bytes_of(folder, name).open("wb")) for name in (IMAGES, *recipe.seen)]
         for item in items:
-            for write, image in zip(keep, item, strict=True):
-                write(image)
+            for file, image in zip(opened, item, strict=True):
+                file.write(image.tobytes())
+    if not found.labels:
+        raise RecipeError(f"none of the images can be read, such as {listed([*found.unreadable], 3)}")
     report: dict[str, Any] = {"data": wanted, "images": len(found.labels), "unreadable": found.unreadable}
     if recipe.num_classes is not None:
         labels, classes = _named(recipe, found, source)
@@ -117,15 +116,27 @@ def load(recipe: Recipe, folder: Path) -> Dataset:
     of_guided = recipe.data.classes if recipe.guides else ()
     with warnings.catch_warnings():  # nobody writes to them, and a map that could be written to counts as memory
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-        seen = {name: complete_column(np.load(folder / _file_of(name), mmap_mode="r")) for name in recipe.seen}
+        seen = {
+            name: complete_column(_mapped(folder, name, (report["images"], *shape.hwc)))
+            for name, shape in recipe.seen.items()
+        }
     values = load_columns(folder / VALUES, recipe.conditions) if recipe.conditions else {}
     return Dataset(
-        np.load(folder / IMAGES, mmap_mode="r"),
+        _mapped(folder, IMAGES, (report["images"], *recipe.shape.hwc), bits=recipe.data.bits),
         np.load(folder / LABELS) if named else None,
         (of_guided or tuple(report["classes"])) if named else None,
         {**values, **seen},
         np.array(report["held"], dtype=np.int64) if seen else NO_ROWS,
     )
+
+
+def _bytes_of(folder: Path, name: str) -> Path:
+    return folder / f"{name}.bytes"
+
+
+def _mapped(folder: Path, name: str, shape: tuple[int, ...], *, bits: int = 8) -> ImageArray:
+    """Returns the images of a file, which are read when they are used."""
+    return np.memmap(_bytes_of(folder, name), np.uint8 if bits == 8 else np.uint16, "r", shape=shape)
 
 
 def _spread(count: int) -> NDArray[np.int64]:
@@ -160,42 +171,6 @@ def first_images(recipe: Recipe) -> Dataset:
     columns = columns_of(recipe.conditions, found.values)
     columns |= {name: complete_column(each) for name, each in zip(recipe.seen, seen, strict=True)}
     return Dataset(images, labels, classes, columns)
-
-
-@contextmanager
-def growing(path: Path, shape: tuple[int, int, int], *, bits: int) -> Iterator[Callable[[ImageArray], None]]:
-    """Opens a new .npy file of images of this shape (H, W, C); yields the function that appends one.
-
-    Args:
-        bits: 8 for uint8, 16 for uint16.
-    """
-    dtype = np.dtype(np.uint8 if bits == 8 else np.uint16)
-    descr = np.lib.format.dtype_to_descr(dtype)
-    header: dict[str, Any] = {"descr": descr, "fortran_order": False, "shape": (0, *shape)}
-    with path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        start = file.tell()
-
-        def append(image: ImageArray) -> None:
-            assert image.shape == shape
-            assert image.dtype == dtype
-            file.write(image.tobytes())
-
-        yield append
-        count = (file.tell() - start) // (dtype.itemsize * math.prod(shape))
-        # NumPy leaves room for the number of rows to grow, so that the header can be written again.
-        file.seek(0)
-        np.lib.format.write_array_header_1_0(file, header | {"shape": (count, *shape)})
-        assert file.tell() == start
-
-
-def _shapes(recipe: Recipe) -> dict[str, tuple[int, int, int]]:
-    """Returns the files of the images, and of those that the network sees with them, with their shapes (H, W, C)."""
-    return {IMAGES: recipe.shape.hwc, **{_file_of(name): shape.hwc for name, shape in recipe.seen.items()}}
-
-
-def _file_of(condition: str) -> str:
-    return CONDITIONS if condition == ENLARGED else f"condition-{condition}.npy"
 
 
 @dataclass
@@ -250,10 +225,7 @@ def _identity(recipe: Recipe) -> dict[str, Any]:
     data = dataclasses.asdict(recipe.data)
     del data["flip"]  # training does this
     shape = {key: getattr(recipe, key) for key in ("image_size", "channels", "num_classes")}
-    if recipe.condition is None:
-        del data["condition_path"]
-    else:
-        shape |= {"condition": _shapes(recipe)[CONDITIONS], "held": HELD}
+    shape["seen"] = {name: each.hwc for name, each in recipe.seen.items()}
     if recipe.conditions:
         shape["conditions"] = recipe.as_json["conditions"]
     return json.loads(json.dumps(data | shape))

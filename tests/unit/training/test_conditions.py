@@ -181,7 +181,7 @@ def pairs(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def paired(photos: Path, drawings: Path) -> Recipe:
-    where = ("data.source=folder", f"data.path={photos}", f"data.condition_path={drawings}")
+    where = ("data.source=folder", f"data.path={photos}", f"data.condition_paths.image={drawings}")
     return tiny(*where, "network.condition_channels=1", "condition.size=32", "batch_size=2")
 
 
@@ -192,7 +192,7 @@ def test_folders_of_the_same_names_are_pairs(pairs: tuple[Path, Path], tmp_path:
     conditions = found.columns["image"].values
     assert conditions.shape == (11, 32, 32, 1)
     if sys.platform == "linux":  # a map that could be written to counts as memory, and may be refused
-        mapped = [line for line in Path("/proc/self/maps").read_text().splitlines() if "conditions.npy" in line]
+        mapped = [line for line in Path("/proc/self/maps").read_text().splitlines() if "data/image.bytes" in line]
         assert {line.split()[1] for line in mapped} == {"r--s"}
     kept = [10 * i for i in range(12) if i != 3]
     assert found.images[:, 0, 0, 0].tolist() == kept == conditions[:, 0, 0, 0].tolist()
@@ -216,7 +216,7 @@ def test_an_image_without_a_partner_is_named(pairs: tuple[Path, Path], tmp_path:
         ("crop=15", "crop must be a multiple of 2 up to image_size, 32, or 0, not 15"),
         ("crop=64", "crop must be a multiple of 2 up to image_size, 32"),
         ("condition.size=64", "condition.size must be at most image_size"),
-        ("data.condition_path=there", "leave data.condition_path out"),
+        ("data.condition_paths.image=there", "leave condition_paths out"),
         ("condition.what=1", "unknown key condition.what: known are condition.size"),
     ],
 )
@@ -226,5 +226,5 @@ def test_a_recipe_that_cannot_be_trained_is_refused(change: str, message: str) -
 
 
 def test_an_unconditional_recipe_has_no_paired_folder() -> None:
-    with pytest.raises(RecipeError, match="needs a table condition, with its size"):
-        load_recipe("smoke", ["data.source=folder", "data.path=a", "data.condition_path=b"])
+    with pytest.raises(RecipeError, match=r"must name files for .*: none"):
+        load_recipe("smoke", ["data.source=folder", "data.path=a", "data.condition_paths.image=b"])
