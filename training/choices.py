@@ -31,8 +31,7 @@ SOURCES = {
     "zip": SourceChoice("image_files", reserves=True),
     "npz": SourceChoice("array_files"),
     "idx": SourceChoice("array_files", halves=True),
-    "huggingface": SourceChoice("published_sets", halves=True, has_conditions=True),
-    "webdataset": SourceChoice("published_sets", reserves=True, has_conditions=True),
+    "huggingface": SourceChoice("huggingface", halves=True, has_conditions=True),
 }
 
 

@@ -35,9 +35,6 @@ class Teacher:
         recipe: the recipe of the student.
         classes: the names of the images' classes; None for a network without classes.
 
-    Attributes:
-        sha256: of all that decides its output: its weights, those of a weaker network and its config.
-
     Raises RecipeError if `init` is not a checkpoint, or cannot teach the student.
     """
 
@@ -46,7 +43,6 @@ class Teacher:
             checkpoint = load_checkpoint(recipe.init, device=device, networks=recipe.own_modules)
         check_teacher(recipe, checkpoint.config)
         _check_names(classes, checkpoint.config.classes)
-        self.sha256 = checkpoint.version
         guidance = _guidance(recipe, checkpoint.config)
         self._guided = guidance.scale != 1.0
         # A compiled network takes batches of one size, and looking for the guided images makes a GPU's host wait.

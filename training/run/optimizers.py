@@ -67,14 +67,10 @@ class Ema:
         self.decay = decay
         self.updates = 0
 
-    def decay_at(self, update: int) -> float:
-        """The decay of update number `update`, which counts from 0."""
-        return min(self.decay, (1 + update) / (10 + update))
-
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
         """average = decay * average + (1 - decay) * weights. Buffers, such as means of a normalisation, are copied."""
-        weight = 1.0 - self.decay_at(self.updates)
+        weight = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
         torch._foreach_lerp_(list(self.network.parameters()), list(network.parameters()), weight)
         for buffer, newest in zip(self.network.buffers(), network.buffers(), strict=True):
             buffer.copy_(newest)

@@ -22,7 +22,6 @@ from difuso.training.recipe_reading import load_recipe
 from difuso.training.run.journal import GAP, LINE
 from difuso.training.run.run import train
 from difuso.training.run.trainer import Trainer
-from tests.image_files import png_of, write_tar
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -189,15 +188,6 @@ def test_columns_of_a_dataset_are_conditions(tmp_path: Path) -> None:
     }
     datasets.Dataset.from_dict(content, features=features).save_to_disk(str(tmp_path / "set"))
     recipe = load_recipe("smoke", ["data.source=huggingface", f"data.path={tmp_path / 'set'}", *TINY])
-    assert columns(scanned(recipe, tmp_path / "data")) == EVERYTHING
-
-
-def test_json_files_of_a_webdataset_have_conditions(tmp_path: Path) -> None:
-    files: dict[str, bytes] = {}
-    for i, row in enumerate(ROWS):
-        files |= {f"{i}.png": png_of(np.full((8, 8, 3), i, np.uint8)), f"{i}.json": json.dumps(row).encode()}
-    write_tar(tmp_path / "a.tar", files)
-    recipe = load_recipe("smoke", ["data.source=webdataset", f"data.path={tmp_path / 'a.tar'}", *TINY])
     assert columns(scanned(recipe, tmp_path / "data")) == EVERYTHING
 
 

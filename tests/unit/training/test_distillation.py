@@ -310,18 +310,3 @@ def test_a_run_keeps_its_teacher(with_weaker: Path) -> None:
     ):
         with pytest.raises(RecipeError, match=f"a run with another {key}"):
             second.check_continues(earlier)
-
-
-def test_a_run_goes_on_with_the_teacher_that_it_began_with_only(with_weaker: Path) -> None:
-    """Another one in the same folder would go unnoticed: what the student has learnt would be of neither."""
-
-    def trainer() -> Trainer:
-        return Trainer(made, Batches(Dataset(IMAGES, None, None), made.batch_size, seed=0))
-
-    made = student(with_weaker)
-    state = trainer().state()
-    trainer().load(state)
-    config = load_checkpoint(with_weaker).config
-    save_checkpoint(with_weaker, config, network(config, 0), weaker=network(config, 2), dtype=torch.float32)
-    with pytest.raises(RecipeError, match="another teacher began this run"):
-        trainer().load(state)

@@ -16,7 +16,7 @@ from difuso.training.data.source_images import open_source
 from difuso.training.errors import RecipeError
 from difuso.training.recipe import Data, Recipe
 from difuso.training.recipe_reading import load_recipe
-from tests.image_files import png_of, write_folder, write_tar, write_zip
+from tests.image_files import png_of, write_folder, write_zip
 
 COUNT, RESERVED = 40, 12
 KINDS = ("cat", "dog")
@@ -71,8 +71,6 @@ def test_the_choice_follows_from_the_names_alone(tmp_path: Path) -> None:
         == expected
     )
     assert sorted(shades("folder", write_folder(tmp_path / "d", CONTENT), split="test")) == expected
-    assert sorted(shades("webdataset", write_tar(tmp_path / "e.tar", CONTENT), split="test")) == expected
-    assert sorted(shades("webdataset", tmp_path / "e.tar") + expected) == list(range(COUNT))
     backwards = of_split([PurePosixPath(name) for name in NAMES[::-1]], Data(split="test", reserved=RESERVED))
     assert sorted(NAMES.index(str(name)) for name in backwards) == expected
 
@@ -110,7 +108,7 @@ def test_nothing_left_to_train_on_is_refused(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ("data.reserved=-1", "data.reserved: Input should be greater than or equal to 0, got -1"),
-        ("data.source=npz", "data.reserved is for images with names of their own, of folder, zip, webdataset, not npz"),
+        ("data.source=npz", "data.reserved is for images with names of their own, of folder, zip, not npz"),
         ("data.split=validation", "data.split must be train or test, not validation"),
         ("data.split=test", "data.split test are the reserved images, which no run sees"),
     ],

@@ -16,7 +16,7 @@ from difuso.training.data.images import ImageArray
 from difuso.training.data.source_images import SourceImage, open_source
 from difuso.training.errors import RecipeError
 from difuso.training.recipe import Data
-from tests.image_files import png_of, write_folder, write_tar, write_zip
+from tests.image_files import png_of, write_folder, write_zip
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
 
@@ -156,20 +156,6 @@ def test_a_hugging_face_set_on_disk(tmp_path: Path) -> None:
         read("huggingface", tmp_path / "bare")
 
 
-def test_shards_of_webdataset(tmp_path: Path) -> None:
-    write_tar(tmp_path / "train-0.tar", {"a.png": png_of(PIXELS[0]), "a.cls": b"4", "b.cls": b"1"})
-    write_tar(tmp_path / "train-1.tar", {"c.png": png_of(PIXELS[1]), "c.cls": b"0", "d.png": png_of(PIXELS[2])})
-    items, _ = read("webdataset", tmp_path / "train-*.tar")
-    assert len(read("webdataset", tmp_path)[0]) == len(items)
-    assert len(read("webdataset", tmp_path / "train-1.tar")[0]) == 2
-    assert [(item.label, item.reason) for item in items if item.image is None] == [
-        (None, "there is no image of this key")
-    ]
-    readable = [item for item in items if item.image is not None]
-    assert [item.label for item in readable] == [4, 0, None]
-    assert_pixels(readable)
-
-
 def test_what_cannot_be_used_is_refused_with_its_reason(tmp_path: Path) -> None:
     np.savez(tmp_path / "other.npz", pictures=PIXELS)
     with zipfile.ZipFile(tmp_path / "empty.zip", "w") as archive:
@@ -196,8 +182,6 @@ def test_what_cannot_be_used_is_refused_with_its_reason(tmp_path: Path) -> None:
         ("npz", "float.npz", "must be uint8, or uint16 with data.bits = 16, got float64"),
         ("npz", "short.npz", "3 images and 1 labels"),
         ("npz", "pickled.npz", "cannot be read as .npz"),
-        ("webdataset", "empty", "there are no .tar files at"),
-        ("webdataset", "torn.npz", "cannot be read as a tar archive"),
         ("idx", "", "cannot be read as IDX: it begins with 0x801"),
         ("idx", "torn", "cannot be read as IDX"),
     ]
