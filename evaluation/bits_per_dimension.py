@@ -17,8 +17,6 @@ from difuso.model.plans.spacing import Levels
 from difuso.model.sampling import networks_of
 from difuso.training.data.images import ImageArray
 
-from .plots import save
-
 
 def variational_bound(
     checkpoint: Checkpoint,
@@ -114,4 +112,5 @@ def plot_vlb(result: Vlb, out: Path) -> None:
         axes.set_xlim(-0.2, 1.3 * result.timesteps[-1] + 1)
         axes.xaxis.set_major_formatter("{x:.0f}")
         axes.grid(alpha=0.3)
-    save(figure, out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=100)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import random
+import shutil
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from difuso.training.data.images import ImageArray, list_images, opened
 
@@ -109,44 +110,28 @@ def _read_file(path: Path) -> ImageArray:
 
 
 def _from_npz(path: Path, count: int | None) -> ImageSet:
-    """Opens a file in the layout of guided-diffusion: `arr_0`, uint8 of shape (N, H, W, C), is read as a stream.
-
-    Grey images, C = 1, become three equal channels.
-    """
+    """Opens a file in the layout of guided-diffusion: `arr_0`, uint8 of shape (N, H, W, C), with C 1 or 3."""
     try:
-        # It stays open, because a part is found by reading on from the part before, or from the beginning.
-        file = zipfile.ZipFile(path).open(f"{ARRAY}.npy")  # noqa: SIM115
-        shape, fortran, dtype = _read_header(file)
-        start = file.tell()
-        while file.read(2**20):  # to its end, where the checksum is compared; parts alone would hide damage
-            pass
+        # A copy on the disk can be read in parts; to make it reads all, so the checksum is compared.
+        with tempfile.NamedTemporaryFile(suffix=".npy") as copy:
+            with zipfile.ZipFile(path).open(f"{ARRAY}.npy") as stored:
+                shutil.copyfileobj(stored, copy)
+            copy.flush()
+            images = np.load(copy.name, mmap_mode="r")
     except (OSError, zipfile.BadZipFile, zlib.error, KeyError, ValueError) as error:
         raise EvaluationError(f"{path} is not an .npz file with images in {ARRAY}: {error}") from error
-    if dtype != np.uint8 or len(shape) != 4 or shape[3] not in (1, 3) or fortran:
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
         wanted = "uint8, (N, H, W, 3), or grey (N, H, W, 1)"
-        raise EvaluationError(f"{path} holds {dtype} of shape {shape} in {ARRAY}; it should be {wanted}")
-    total = _enough(shape[0], count, path)
+        raise EvaluationError(f"{path} holds {images.dtype} of shape {images.shape} in {ARRAY}; it should be {wanted}")
+    total = _enough(len(images), count, path)
     # Of some of the images, these are spread over all: such files are often sorted by class.
-    chosen = np.sort(np.random.default_rng(0).permutation(shape[0])[:total])
-    bytes_each = int(np.prod(shape[1:]))
-
-    def read(neighbours: npt.NDArray[np.int64]) -> ImageArray:
-        file.seek(start + int(neighbours[0]) * bytes_each)
-        return np.frombuffer(file.read(len(neighbours) * bytes_each), np.uint8).reshape(-1, *shape[1:])
+    chosen = np.sort(np.random.default_rng(0).permutation(len(images))[:total])
 
     def draw(first: int, size: int) -> ImageArray:
-        rows = chosen[first : first + size]
-        images = np.concatenate([*map(read, np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1))])
-        return np.broadcast_to(images, (*images.shape[:3], 3))
+        some = np.asarray(images[chosen[first : first + size]])
+        return np.broadcast_to(some, (*some.shape[:3], 3))
 
     return ImageSet(path.stem, total, draw)
-
-
-def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    version = np.lib.format.read_magic(file)
-    if version == (1, 0):
-        return np.lib.format.read_array_header_1_0(file)
-    return np.lib.format.read_array_header_2_0(file)
 
 
 def _enough(there: int, wanted: int | None, where: Path) -> int:

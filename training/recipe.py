@@ -98,7 +98,7 @@ class Recipe:
     guidance_high: float | None = None
     # the steps of the teacher that the student learns to do in one, with DDIM; 1 is the prediction
     teacher_calls: PositiveInt = 1
-    # the distribution that timesteps are drawn from, see `training.objective.timesteps`
+    # the distribution that timesteps are drawn from, see `training.objective.objectives`
     timesteps: Timesteps = "uniform"
     label_drop: Share = 0.0  # the share of images shown without their class, which guidance needs
     # the share of images without a condition that may be left out, 0..1; each by a chance of its own

@@ -92,7 +92,7 @@ def quality(
     ] = None,
     server: Server = None,
     inception_weights: Inception = None,
-    out: Annotated[Path, typer.Option(help="Folder for the table, the plot and the drawn images.")] = OUT,
+    out: Annotated[Path, typer.Option(help="Folder for the table and the drawn images.")] = OUT,
 ) -> None:
     """Compares images with real ones: FID, sFID, Inception score, precision, recall and KID in one table."""
     from difuso.evaluation.image_sets import Half

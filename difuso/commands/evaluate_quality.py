@@ -15,7 +15,6 @@ from difuso.evaluation.features import EfficientNetLite0, Extractor, InceptionV3
 from difuso.evaluation.figures import Quality, cells, evaluate, headings, notes, title, to_json, to_markdown
 from difuso.evaluation.image_sets import Half, ImageSet, from_array, from_path
 from difuso.evaluation.judge import complete_rows
-from difuso.evaluation.plots import plot_quality
 from difuso.evaluation.real_images import FACES, names_recipe, real_images
 from difuso.evaluation.reference import read_reference
 from difuso.model.shape import Shape
@@ -44,7 +43,7 @@ def evaluate_quality(
     conditions: str | None,
     inception_weights: str | None,
 ) -> list[Path]:
-    """Prints the table; writes quality.md, quality.json and, if numbers of steps differ, quality.png; returns paths.
+    """Prints the table; writes quality.md and quality.json; returns their paths.
 
     The arguments are those of the command. `names` are its sources; None stands for an option that is not given.
 
@@ -130,10 +129,7 @@ def _extractor(inception_weights: str | None, device: str) -> Extractor:
 
 def _write(qualities: Sequence[Quality], facts: dict[str, Any], out: Path) -> list[Path]:
     out.mkdir(parents=True, exist_ok=True)
-    text, numbers, plot = out / "quality.md", out / "quality.json", out / "quality.png"
+    text, numbers = out / "quality.md", out / "quality.json"
     text.write_text(to_markdown(qualities), encoding="utf-8")
     numbers.write_text(json.dumps({**facts, "rows": to_json(qualities)}, indent=2) + "\n", encoding="utf-8")
-    if len({quality.drawn_by["steps"] for quality in qualities if quality.drawn_by}) < 2:
-        return [text, numbers]
-    plot_quality(qualities, plot)
-    return [text, numbers, plot]
+    return [text, numbers]

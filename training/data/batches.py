@@ -19,7 +19,7 @@ from difuso.model.conditions import Image
 from difuso.model.images import from_levels
 from difuso.model.network_inputs import Column, augment, inputs_of_columns
 
-from ..objective.timesteps import DrawTimesteps
+from ..objective.objectives import DrawTimesteps
 from ..recipe import ENLARGED, Recipe
 from .conditions import Columns, some_of
 from .dataset import Dataset

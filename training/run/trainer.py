@@ -14,8 +14,7 @@ from ..data.batches import Batch, Batches, Drawn, Draws, Seeds, network_inputs
 from ..errors import Diverged, RecipeError
 from ..objective.distillation import Teacher
 from ..objective.losses import Losses, Network
-from ..objective.objectives import objective_of
-from ..objective.timesteps import timesteps_of
+from ..objective.objectives import objective_of, timesteps_of
 from ..recipe import Precision, Recipe
 from .calls import DTYPES, compiled, fastest, timed_formats
 from .initial import seeds_of, take_over

@@ -9,7 +9,7 @@ import torch
 
 from difuso.training.data.batches import Batches, Draws, Seeds
 from difuso.training.data.dataset import Dataset
-from difuso.training.objective.timesteps import uniform
+from difuso.training.objective.objectives import uniform
 from difuso.training.recipe import Recipe
 from difuso.training.recipe_reading import load_recipe
 from difuso.training.run.processes import Processes

@@ -16,7 +16,7 @@ from difuso.training.data.batches import Batches, Draws, Seeds, network_inputs
 from difuso.training.data.conditions import open_with_conditions, values_at
 from difuso.training.data.dataset import Dataset, first_images, load, scan
 from difuso.training.errors import RecipeError
-from difuso.training.objective.timesteps import timesteps_of
+from difuso.training.objective.objectives import timesteps_of
 from difuso.training.recipe import Recipe
 from difuso.training.recipe_reading import load_recipe
 from difuso.training.run.journal import GAP, LINE

@@ -19,7 +19,7 @@ from difuso.training.data.conditions import complete_column, smaller
 from difuso.training.data.dataset import Dataset, first_images, load, scan
 from difuso.training.data.images import ImageArray
 from difuso.training.errors import RecipeError
-from difuso.training.objective.timesteps import timesteps_of
+from difuso.training.objective.objectives import timesteps_of
 from difuso.training.recipe import Recipe
 from difuso.training.recipe_reading import load_recipe
 from difuso.training.run.outcomes import ImageModel

@@ -26,7 +26,7 @@ from difuso.training.data.batches import Batches
 from difuso.training.data.dataset import Dataset
 from difuso.training.errors import RecipeError
 from difuso.training.objective.distillation import Distillation, Teacher
-from difuso.training.objective.timesteps import listed
+from difuso.training.objective.objectives import listed
 from difuso.training.recipe import Recipe
 from difuso.training.recipe_reading import load_recipe
 from difuso.training.run.run import train

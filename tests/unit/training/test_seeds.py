@@ -13,7 +13,7 @@ from difuso.model import save_checkpoint
 from difuso.model.networks.build import build_network
 from difuso.training.data.batches import Batches, Drawn, Draws
 from difuso.training.data.dataset import Dataset
-from difuso.training.objective.timesteps import uniform
+from difuso.training.objective.objectives import uniform
 from difuso.training.recipe import Recipe
 from difuso.training.recipe_reading import load_recipe
 from difuso.training.run.initial import seeds_of

@@ -9,7 +9,7 @@ import torch
 
 from difuso.training.data.batches import MIRRORED, SYMMETRIES, Draws, Seeds, turned
 from difuso.training.errors import RecipeError
-from difuso.training.objective.timesteps import uniform
+from difuso.training.objective.objectives import uniform
 from difuso.training.recipe_reading import load_recipe
 
 IMAGE = torch.arange(2 * 3 * 3.0).reshape(1, 2, 3, 3)

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from difuso.training.objective.timesteps import logit_normal, stratified, uniform
+from difuso.training.objective.objectives import logit_normal, stratified, uniform
 
 
 def test_uniform_timesteps_are_all_alike() -> None:
