@@ -30,10 +30,8 @@ def variational_bound(
 ) -> Vlb:
     """Computes the bound of a model's own chain, with its prediction, variance and clipping.
 
-    Args:
-        images: uint8, shape (N, H, W, C).
-        seed: seed of image 0's noise; image i has seed + i.
-        report: called after each network call with the share of the work done, 0..1.
+    The images are uint8, shape (N, H, W, C); the noise of image i has seed + i. `report` is called after each network
+    call with the share of the work done, 0..1.
 
     Raises:
         PlanError: if the model has no such chain, or needs a condition.

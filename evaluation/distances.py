@@ -67,10 +67,8 @@ def frechet_without_bias(a: FeatureArray, b: FeatureArray | Moments) -> float:
     With n images of either set the distance is too large by nearly a multiple of 1/n. So a line is laid through the
     distances of growing parts of the sets, and read at 1/n = 0. The value may be a little below 0.
 
-    Args:
-        a: shape (N, D), in random order or with the classes in turn.
-        b: shape (M, D), in such an order too. The publication's reference has 50,000 images and stays whole, like
-            moments here. A smaller one would keep its bias, so it grows with `a`.
+    Both are in random order or with the classes in turn, shapes (N, D) and (M, D). The publication's reference has
+    50,000 images and stays whole, like moments here. A smaller one would keep its bias, so it grows with `a`.
     """
 
     def part(rows: FeatureArray | Moments, share: float) -> Moments:
@@ -97,9 +95,8 @@ def kernel_distance(a: FeatureArray, b: FeatureArray, *, subsets: int = 8) -> Es
     spread. The standard error is a jackknife estimate: both sets are cut into subsets, and each is left out in turn. It
     is too large by half if both sets have the same distribution.
 
-    Args:
-        a, b: shapes (N, D) and (M, D), in random order or with the classes in turn: neighbours are cut off together.
-        subsets: number of subsets; at least two images of either set must remain when one subset is left out.
+    Both have shapes (N, D) and (M, D) and are in random order or with the classes in turn: neighbours are cut off
+    together. At least two images of either set must remain when one subset is left out.
     """
     parts_a, parts_b = np.array_split(a, subsets), np.array_split(b, subsets)
     aa, bb, ab = _sums(parts_a, parts_a), _sums(parts_b, parts_b), _sums(parts_a, parts_b)
@@ -148,9 +145,7 @@ def inception_score(logits: FeatureArray, *, split: int = SPLIT) -> Estimate:
 
     The score lies between 1 and the number of classes. Returns its mean and standard deviation over the splits.
 
-    Args:
-        logits: shape (N, classes), in random order; ADM's evaluator takes those of Inception without their bias.
-        split: images of a split, over which p(class) is the mean; the last split has the rest.
+    The logits, shape (N, classes), are in random order; ADM's evaluator takes those of Inception without their bias.
     """
     scores = []
     for first in range(0, len(logits), split):

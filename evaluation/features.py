@@ -133,11 +133,8 @@ class InceptionV3:
 def read_weights(source: str) -> dict[str, Any]:
     """Reads Google's weights of 2015-12-05; a figure from other weights may not be called FID.
 
-    Args:
-        source: path of `weights-inception-2015-12-05-6726825d.pth`, or `download`: fetches torch-fidelity's release of
-            that file, 96 MB, into the cache of torch.hub, where a later run finds it.
-
-    Raises EvaluationError if there is no such file, or its SHA-256 differs.
+    `source` is the path of torch-fidelity's release of them, or `download`, which fetches it, 96 MB, into the cache of
+    torch.hub, where a later run finds it. Raises EvaluationError if there is no such file, or its SHA-256 differs.
     """
     path = _download() if source == DOWNLOAD else Path(source)
     try:

@@ -60,10 +60,8 @@ def from_array(name: str, images: ImageArray) -> ImageSet:
 def from_path(path: Path, count: int | None = None) -> ImageSet:
     """Makes a set of `count` images, or of all, of a folder or of an .npz file, in their own size.
 
-    Raises:
-        EvaluationError: if the path is neither, or holds too few images; while reading, if an image cannot be read or
-            has another size than the first one.
-        RecipeError: if a folder holds no images.
+    Raises EvaluationError if the path is neither, or holds too few images; while reading, if an image cannot be read or
+    has another size than the first one. A folder without images is a RecipeError.
     """
     if path.is_dir():
         return _from_folder(path, count)

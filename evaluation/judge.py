@@ -68,11 +68,8 @@ def train_judge(
 ) -> Judge:
     """Trains a judge on real images, the same in each run: 96,000 views of them, by Adam with one cycle of its rate.
 
-    Args:
-        images: uint8, shape (N, H, W, C).
-        columns: the conditions of the images; an image does not count for a condition that it lacks.
-        conditions: the conditions to judge, choices and numbers.
-        report: called with the share of the training that is done.
+    The images are uint8, shape (N, H, W, C). One does not count for a condition that it lacks. The conditions to judge
+    are choices and numbers. `report` is called with the share that is done.
 
     Raises EvaluationError if there are fewer images than a batch.
     """
@@ -147,12 +144,8 @@ def complete_rows(columns: Columns) -> NDArray[np.int64]:
 def choose_rows(conditions: Conditions, columns: Columns, count: int) -> NDArray[np.int64]:
     """Chooses real images whose conditions are asked for: each value of each choice about equally often.
 
-    The other conditions of an image come with it, so no combination is asked for that the real images do not have.
-
-    Args:
-        conditions: the conditions that are judged.
-        columns: the conditions of the real images.
-        count: the number of rows; an image may be chosen several times.
+    The other conditions of an image come with it, so no combination is asked for that the real images do not have. An
+    image may be chosen several times.
 
     Raises EvaluationError if no image has all conditions.
     """
@@ -166,24 +159,13 @@ def choose_rows(conditions: Conditions, columns: Columns, count: int) -> NDArray
 
 
 def is_there(condition: Condition, asked: NDArray[np.float64], found: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Returns for each image whether the asked value of a condition is found, shape (N,).
-
-    Args:
-        asked, found: the index of a choice's value or a number for each image, shape (N,).
-    """
+    """Returns whether the asked value, the index of a choice's or a number, is found in each image, shape (N,)."""
     near = NEAR * (condition.high - condition.low) if isinstance(condition, Number) else 0
     return np.abs(found - asked) <= near
 
 
 def share_there(condition: Condition, asked: NDArray[np.float64], there: NDArray[np.bool_]) -> Share:
-    """Returns how often the asked value of a condition is there.
-
-    Args:
-        asked: the index of a choice's value or a number for each image, shape (N,).
-        there: whether it is there, shape (N,).
-
-    Raises EvaluationError without an image.
-    """
+    """Returns how often the asked value is there, see `is_there`; raises EvaluationError without an image."""
     if not len(asked):
         raise EvaluationError("the judge finds nothing of a condition in the real images: more of them may teach it")
     if isinstance(condition, Number):

@@ -96,10 +96,8 @@ def find_neighbours(
 ) -> Search:
     """Compares a model's images, and real images that were not trained on, with every training image.
 
-    Args:
-        images, held_out: uint8, of shapes (N, H, W, 3) and (M, H, W, 3).
-        training: the training images, each of shape (H, W, 3); no more than BLOCK of them are held at a time.
-        symmetries: those in which training showed an image, see `training.data.batches.turned`; the nearest counts.
+    The images are uint8, of shapes (N, H, W, 3), (M, H, W, 3) and, each training image, (H, W, 3). Of these no more
+    than BLOCK are held at a time. Of the symmetries in which training showed an image the nearest counts.
 
     Raises EvaluationError if there are fewer training images than are compared, they have another size, or so many of
     the held-out images are among them that these say nothing about chance.

@@ -36,10 +36,8 @@ def real_images(
     Args:
         data: `faces`; a folder of images that are at least as large; or a recipe, which stands for its images.
         count: largest number of images; None takes all.
-        shape: the shape (C, H, W) of the images.
-        split: split of the faces, of sets that have several, and of recipes that reserve images; images of `test` were
-            never trained on. Other sets are taken whole.
-        first: index of the first face, see `draw_faces`.
+        split: see `Data`; images of `test` were never trained on. Sets without halves are taken whole.
+        first: index of the first face.
         networks: the modules of other packages whose sources a recipe may name.
 
     Raises:

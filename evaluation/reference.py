@@ -43,12 +43,8 @@ def read_reference(
 ) -> Reference:
     """Computes the features of a reference's images, or takes them from an earlier run.
 
-    Args:
-        statistics: an .npz file that may have `mu`, `sigma`, `mu_s` and `sigma_s`, as ADM's reference files do. These
-            are moments of Inception's features, so other extractors use the images.
-        report: called with the share of the images done, 0..1.
-
-    Raises EvaluationError if there are too few images.
+    `statistics` is an .npz file that may have `mu`, `sigma`, `mu_s` and `sigma_s`, as ADM's reference files do. They
+    are moments of Inception's features, so other extractors use the images. Too few images are an EvaluationError.
     """
     size = images.draw(0, 1).shape[1:3]
     features = kept(images, extractor.name, lambda: extract_of_size(images, extractor, size, report))

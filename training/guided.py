@@ -32,10 +32,7 @@ ONLY_CLASSIFIERS = ("guides", "held_out")
 
 
 def complete(content: dict[str, Any]) -> ModelConfig | None:
-    """Completes the content of a classifier's recipe, and returns the config of the guided model.
-
-    The recipe gets the guided model's image size, channels, schedule, number of classes and names of the classes. Other
-    recipes do not change; for them the result is None.
+    """Completes the content of a classifier's recipe, and returns the config of the guided model; None for others.
 
     Raises RecipeError if the recipe contradicts the model or names none, or if another recipe has a classifier's keys.
     """

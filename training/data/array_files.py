@@ -3,8 +3,7 @@
 import gzip
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +31,14 @@ def open_npz(data: Data, shape: Shape) -> Source:
     paths = sorted(path.glob("*.npz"), key=lambda file: (len(file.name), file.name)) if path.is_dir() else [path]
     if not paths:
         raise RecipeError(f"there are no .npz files in {path}")
-    all_labels = [_npz_labels(path) for path in paths]
-    return Source(_npz_items(paths, all_labels, shape.hwc, data.bits), may_begin_at_1=True)
+
+    def items() -> Iterator[SourceImage]:
+        for path in paths:
+            images, labels = _read_npz(path, shape.hwc, data.bits)
+            for i, image in enumerate(images):
+                yield SourceImage(f"{path.name}[{i}]", image, None if labels is None else int(labels[i]))
+
+    return Source(items(), may_begin_at_1=True)
 
 
 def open_idx(data: Data, shape: Shape) -> Source:
@@ -64,50 +69,29 @@ def open_idx(data: Data, shape: Shape) -> Source:
     return Source(items(), len(images))
 
 
-def _npz_labels(path: Path) -> Any:
-    """Reads the labels of a file, shape (N,); None if it has none."""
-    with _open_npz(path) as archive:
-        return next((archive[name] for name in LAYOUTS.values() if name in archive), None)
-
-
-def _npz_items(
-    paths: Sequence[Path], all_labels: Sequence[Any], shape: tuple[int, int, int], bits: int
-) -> Iterator[SourceImage]:
-    for path, labels in zip(paths, all_labels, strict=True):
-        images = _npz_images(path, shape, bits)
-        if labels is not None and len(labels) != len(images):
-            raise RecipeError(f"{path} holds {len(images)} images and {len(labels)} labels")
-        for i, image in enumerate(images):
-            yield SourceImage(f"{path.name}[{i}]", image, None if labels is None else int(labels[i]))
-
-
-def _npz_images(path: Path, shape: tuple[int, int, int], bits: int) -> ImageArray:
-    """Reads the images of a file, shape (N, H, W, C)."""
-    height, width, channels = shape
-    with _open_npz(path) as archive:
-        name = next((name for name in LAYOUTS if name in archive), None)
-        if name is None:
-            raise RecipeError(f"{path} holds {', '.join(archive)}: its images must be in {' or '.join(LAYOUTS)}")
-        images = archive[name]
-    if images.dtype != np.uint8 and (images.dtype != np.uint16 or bits == 8):
-        raise RecipeError(f"{path}: images must be uint8, or uint16 with data.bits = 16, got {images.dtype}")
-    images = in_bits(images, bits)
-    if name == "data" and images.ndim == 2 and images.shape[1] == channels * height * width:
-        return images.reshape(-1, channels, height, width).transpose(0, 2, 3, 1)
-    if images.shape[1:] != shape:
-        raise RecipeError(f"{path} holds images of shape {images.shape[1:]}, the recipe wants {shape}")
-    return images
-
-
-@contextmanager
-def _open_npz(path: Path) -> Iterator[Any]:
+def _read_npz(path: Path, shape: tuple[int, int, int], bits: int) -> tuple[ImageArray, Any]:
+    """Reads the images of a file, shape (N, H, W, C), and their labels, shape (N,), or None."""
     try:
         with path.open("rb") as file, np.load(file) as archive:
-            yield archive
+            name = next((name for name in LAYOUTS if name in archive), None)
+            if name is None:
+                raise RecipeError(f"{path} holds {', '.join(archive)}: its images must be in {' or '.join(LAYOUTS)}")
+            images, labels = archive[name], next((archive[key] for key in LAYOUTS.values() if key in archive), None)
     except RecipeError:
         raise
     except (OSError, EOFError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise RecipeError(f"{path} cannot be read as .npz: {error}") from error
+    if labels is not None and len(labels) != len(images):
+        raise RecipeError(f"{path} holds {len(images)} images and {len(labels)} labels")
+    if images.dtype != np.uint8 and (images.dtype != np.uint16 or bits == 8):
+        raise RecipeError(f"{path}: images must be uint8, or uint16 with data.bits = 16, got {images.dtype}")
+    images = in_bits(images, bits)
+    height, width, channels = shape
+    if name == "data" and images.ndim == 2 and images.shape[1] == channels * height * width:
+        images = images.reshape(-1, channels, height, width).transpose(0, 2, 3, 1)
+    if images.shape[1:] != shape:
+        raise RecipeError(f"{path} holds images of shape {images.shape[1:]}, the recipe wants {shape}")
+    return images, labels
 
 
 def _read_idx(folder: Path, name: str, magic: int) -> ImageArray:

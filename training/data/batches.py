@@ -57,10 +57,7 @@ class Batch(NamedTuple):
 class Batches:
     """An endless stream of batches, each epoch in a new order that depends only on the seed and the epoch.
 
-    Args:
-        batch_size: images in a batch; the rest of an epoch that does not fill a batch is left out.
-        seed: seed of the order.
-        share: rows of each batch that are yielded.
+    The rest of an epoch that does not fill a batch is left out.
 
     Attributes:
         position: number of batches yielded so far; set it to resume an earlier run.

@@ -78,10 +78,7 @@ def _stem(item: SourceImage) -> PurePath:
 
 
 def check_columns(conditions: Conditions, source: Source) -> None:
-    """Checks that a source has values for all conditions.
-
-    Raises RecipeError if the source has no column of a condition.
-    """
+    """Raises RecipeError if a source has no values for a condition."""
     for name in by_value(conditions):
         if source.columns is not None and name not in source.columns:
             known = listed(source.columns) or "none"
@@ -130,11 +127,7 @@ def some_of(columns: Columns, rows: NDArray[np.int64] | slice) -> dict[str, Colu
 
 
 def columns_of(conditions: Conditions, values: Sequence[Mapping[str, Value]]) -> dict[str, Column]:
-    """Returns the columns of the conditions that have values.
-
-    Args:
-        values: the values of each image, as `values_of` returns them.
-    """
+    """Returns the columns of the conditions that have values, from those that `values_of` returns of each image."""
     return {name: column(one, [each.get(name) for each in values]) for name, one in by_value(conditions).items()}
 
 
@@ -165,10 +158,7 @@ def values_at(conditions: Conditions, columns: Columns, row: int) -> dict[str, V
 
 
 def examples_of(conditions: Conditions, columns: Columns, count: int) -> dict[str, tuple[Example, ...]]:
-    """Returns the choices and numbers of some images that have them all, a column for each.
-
-    Args:
-        count: the number of images, drawn from all; there may be fewer.
+    """Returns the choices and numbers of at most `count` images that have them all, a column for each.
 
     Raises RecipeError if there are none.
     """

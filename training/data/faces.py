@@ -30,12 +30,9 @@ def open_faces(data: Data, shape: Shape) -> Source:
 
 
 def draw_faces(split: str, count: int, size: int, workers: int | None = None) -> Iterator[ImageArray]:
-    """Yields faces, each uint8 of shape (size, size, 3).
+    """Yields the first faces of `train` or `test`, each uint8 of shape (size, size, 3), the same in every run.
 
     Args:
-        split: `train` and `test` hold different faces.
-        count: number of faces; face i of a split is the same in every run.
-        size: height and width in pixels.
         workers: number of processes that draw; by default one per core.
     """
     for item in _drawn(split, count, size, workers):

@@ -31,12 +31,8 @@ def list_images(folder: Path) -> list[Path]:
 def decode(file: Path | BinaryIO, shape: Shape, *, bits: int = 8) -> ImageArray:
     """Decodes one image, of shape (H, W, C); uint8, or uint16 with 16 bits.
 
-    It is turned as its EXIF says and cropped as `centre_crop` does. Transparency becomes white. An image of other than
-    1 or 3 channels must be an array, .npy of shape (H, W, C).
-
-    Args:
-        shape: the shape (C, H, W) of the result.
-        bits: 8, or 16 for images that are not RGB; the file's levels are converted to them.
+    It is opened by `opened` and cropped by `centre_crop`. An image of other than 1 or 3 channels must
+    be an array, .npy of shape (H, W, C). Levels are converted to 8 bits, or to 16 of images that are not RGB.
 
     Raises Exception of many kinds, if the file is damaged or not an image.
     """
@@ -74,11 +70,9 @@ def centre_crop(image: Image.Image, shape: Shape) -> Image.Image:
 
 
 def decode_map(file: Path | BinaryIO, shape: Shape, *, count: int) -> ImageArray:
-    """Decodes a map of indices, grey or with a palette, uint8 of shape (H, W, 1); cropped as `decode` does.
+    """Decodes a map of indices below `count`, grey or with a palette, uint8 of shape (H, W, 1).
 
-    Args:
-        shape: the shape of the result; pixels are not mixed, the nearest is taken.
-        count: the number of values that its pixels stand for.
+    It is cropped as an image, but of pixels that would be mixed the nearest is taken.
 
     Raises Exception of many kinds, if the file is damaged, is no such image, or has other indices.
     """
@@ -109,11 +103,7 @@ def in_bits(images: ImageArray, bits: int) -> ImageArray:
 
 
 def opened(file: Path | BinaryIO, *, channels: int, bits: int = 8) -> Image.Image:
-    """Opens an image upright and opaque; transparency becomes white.
-
-    Args:
-        channels: 1 for grey, 3 for RGB.
-        bits: 8, or 16 for grey images.
+    """Opens a grey image, of 8 or 16 bits, or an RGB image; it is turned as its EXIF says, and transparency is white.
 
     Raises Exception of many kinds, if the file is damaged or not an image.
     """

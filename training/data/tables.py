@@ -19,11 +19,9 @@ Rows = dict[str, tuple[str, Mapping[str, Any]]]  # by file name: the row's place
 def with_table(source: Source, path: Path, classes: tuple[str, ...]) -> Source:
     """Gives each image of a source what its row of a table says; an image without a row has no values.
 
-    Args:
-        source: images whose names are their paths below the folder, or in the archive.
-        path: a `.csv` file, whose first row names the columns, or a `.jsonl` file with an object in each line. Empty
-            cells and nulls say nothing. A column `label` holds classes, by name or by number.
-        classes: names of the classes, in their order; if it is empty, they are sorted.
+    The names of the images are their paths below the folder, or in the archive. The table is a `.csv` file, whose first
+    row names the columns, or a `.jsonl` file with an object in each line. Empty cells and nulls say nothing. A column
+    `label` holds classes, by name or by number; without `classes` these are in alphabetical order.
 
     Raises RecipeError if the table cannot be read, two rows name one image, or, from the items, no row names an image.
     """

@@ -135,21 +135,14 @@ class Distillation:
         self._plans = [(torch.tensor(plan.timesteps), torch.tensor(plan.table)) for plan in plans or ()]
 
     def __call__(self, network: Network, x0: Tensor, t: Tensor, noise: Tensor, teacher: Network) -> Losses:
-        """The losses of a student at x_t.
-
-        The arguments are those of `losses.Objective`, and the teacher, whose prediction the student learns.
-        """
+        """The losses of a student at x_t; the arguments are those of `losses.Objective`, and the teacher."""
         x_t = q_sample(self._schedule, x0, t, noise)
         aim = self._after_several_steps(teacher, x_t, t) if self._plans else teacher(x_t, t)
         error = (network(x_t, t) - aim).square().mean((1, 2, 3))
         return Losses.of_prediction(error, error)
 
     def _after_several_steps(self, teacher: Network, x_t: Tensor, t: Tensor) -> Tensor:
-        """The prediction with which a student arrives in one step of DDIM where its teacher arrives in several.
-
-        The teacher's plan visits the timesteps of the student's, and as many between each two; t, shape (B,), is among
-        the student's.
-        """
+        """The prediction with which a student arrives in one step of DDIM where its teacher arrives in several."""
         (timesteps, table), (other_timesteps, other_table) = self._plans
         position, calls = (t[:, None] == timesteps).int().argmax(dim=1), len(other_timesteps) // len(timesteps)
         x, x0 = x_t, torch.zeros_like(x_t)

@@ -46,11 +46,7 @@ class Objective:
     bound in bits per dimension, estimated by T times the term of one timestep. `hybrid` is L_simple + 0.001 L_vlb;
     there the bound trains the variance only: its gradient does not reach the mean (Nichol & Dhariwal 2021, eq. 16).
 
-    Args:
-        prediction: the quantity that the network predicts.
-        variance: the meaning of the second half of its outputs, if it has one.
-        loss: `simple`, `hybrid` or `vlb`.
-        weighting, gamma: of the simple loss, see `weights`.
+    `variance` is the meaning of the second half of the outputs, if they have one.
     """
 
     def __init__(
@@ -96,12 +92,7 @@ class Objective:
 
 
 class VariationalTerms:
-    """L_{t-1} for t > 0 and the decoder L_0 for t = 0, of ancestral sampling on all T timesteps, without clipping.
-
-    Args:
-        prediction: the meaning of the first half of the output.
-        variance: the meaning of the second half of the output; a fixed variance has none.
-    """
+    """L_{t-1} for t > 0 and the decoder L_0 for t = 0, of ancestral sampling on all T timesteps, without clipping."""
 
     def __init__(self, schedule: NoiseSchedule, prediction: Prediction, variance: Variance) -> None:
         every_t = range(schedule.num_train_timesteps)
@@ -122,12 +113,8 @@ class VariationalTerms:
     def __call__(self, x0: Tensor, t: Tensor, noise: Tensor, predicted: Tensor, learned: Tensor) -> Tensor:
         """Returns bits per dimension, shape (B,). T times their mean over random t estimates the bound without L_T.
 
-        Args:
-            x0: images of 256 grey levels, shape (B, C, H, W), in [-1, 1].
-            t: timesteps, shape (B,), int64, on the CPU.
-            noise: the noise in x_t, shape of x0.
-            predicted: first half of the output, shape of x0.
-            learned: its second half, or (B, 0, H, W).
+        The images have 256 grey levels. `predicted` and `learned` are the halves of the output, of which the second may
+        have no channels.
         """
         row = {name: column[t].view(-1, 1, 1, 1).to(x0) for name, column in self._table.items()}
         x_t = row["signal"] * x0 + row["spread"] * noise
@@ -152,11 +139,7 @@ class CrossEntropy:
         self._schedule = schedule
 
     def __call__(self, network: Network, x0: Tensor, t: Tensor, noise: Tensor, labels: Tensor) -> Losses:
-        """The losses of a classifier at x_t, in nats.
-
-        The arguments are those of `Objective`, but the network returns logits, shape (B, classes). `labels` are
-        the true classes, shape (B,).
-        """
+        """The losses of a classifier at x_t, in nats; it returns logits, shape (B, classes), and labels are (B,)."""
         logits = network(q_sample(self._schedule, x0, t, noise), t)
         loss = F.cross_entropy(logits, labels, reduction="none")
         return Losses(loss, loss, torch.zeros_like(loss), (logits.argmax(dim=1) == labels).to(loss))

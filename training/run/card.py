@@ -28,12 +28,7 @@ Images of {size} pixels{kinds}, from a network with {parameters:,} parameters.
 
 
 def card(trainer: Trainer, seconds: float, flops: int) -> str:
-    """Returns the card of a model, in Markdown.
-
-    Args:
-        seconds: the time of the training so far.
-        flops: see `training.run.dry_run.call_flops`.
-    """
+    """Returns the card of a model, in Markdown, after so many seconds of training; for `flops` see `call_flops`."""
     recipe, data = trainer.recipe, trainer.batches.dataset
     parameters = sum(parameter.numel() for parameter in trainer.network.parameters())
     classes = data.classes or ()

@@ -213,11 +213,7 @@ def recognition(
     """Measures the `accuracy` and the `loss` of a classifier, and by ranges of the timesteps `accuracy/range`.
 
     Each image is shown once. The timesteps of all images are spread evenly over 0..T-1, and they and the noise are the
-    same in every measurement.
-
-    Args:
-        classifier: from (x_t, t) to logits; in eval mode, on the device.
-        ranges: see `training.run.progress.timestep_ranges`.
+    same in every measurement. The classifier is in eval mode, on the device.
     """
     assert images.labels is not None
     generator = torch.Generator().manual_seed(0)

@@ -94,11 +94,7 @@ def means_by_range(name: str, values: Tensor, t: Tensor, ranges: Ranges) -> dict
 
 
 class Pace:
-    """The mean loss and the speed of the last steps.
-
-    Args:
-        clock: returns seconds that only grow.
-    """
+    """The mean loss and the speed of the last steps."""
 
     def __init__(self, recipe: Recipe, *, clock: Callable[[], float] = time.perf_counter) -> None:
         self._recipe = recipe
@@ -123,10 +119,7 @@ class Pace:
 def reporting(recipe: Recipe, begun: int) -> Iterator[Report]:
     """Yields a function that is called after each step: it moves a bar on a terminal, and logs lines elsewhere.
 
-    Lines come after the first two steps and every `log_every` steps.
-
-    Args:
-        begun: the number of steps that were done before.
+    Lines come every `log_every` steps, and after the first two that follow `begun` earlier ones.
     """
     pace, console = Pace(recipe), Console()
     if not console.is_terminal:

@@ -7,7 +7,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from .dry_run import call_flops
 from .initial import check_initial, seeds_of
 from .journal import Journal
 from .outcomes import Distance, GuidedModel, ImageModel, Outcome
-from .processes import Processes, joined
+from .processes import joined
 from .progress import Report, Window, reporting
 from .state import STATE, alone_in, load_state, save_state
 from .trainer import Trainer, check_parts, learning_rate
@@ -46,13 +46,11 @@ def train(
 ) -> int:
     """Runs a recipe in a folder, or resumes where earlier processes stopped; returns the step reached.
 
-    The folder gets recipe.json, data/, metrics.jsonl, losses.png, tensorboard/, sheets/, state.pt and README.md, and in
-    model/ the servable checkpoint with what is known of it. Only the first of several processes writes. SIGTERM and
-    SIGINT save and end the run; the same call resumes it.
+    docs/training.md describes the folder. Only the first of several processes writes. SIGTERM and SIGINT save and end
+    the run; the same call resumes it.
 
     Args:
-        kid_from: makes the KID to the training images, for recipes with `kid_every`. Training does not know how images
-            are measured.
+        kid_from: makes the KID to the training images, for recipes with `kid_every`.
 
     Raises:
         RecipeError: if the images cannot be used, or the folder holds a run of another recipe.
@@ -62,35 +60,23 @@ def train(
         check_initial(recipe)
     keep_freed_memory()
     with joined(torch.device(device)) as (processes, own_device), alone_in(out) if processes.first else nullcontext():
-        return _train(recipe, out, own_device, processes, kid_from)
-
-
-def _train(
-    recipe: Recipe,
-    out: Path,
-    device: torch.device,
-    processes: Processes,
-    kid_from: Callable[[ImageArray], Distance] | None,
-) -> int:
-    check_parts(recipe, processes)
-    out.mkdir(parents=True, exist_ok=True)
-    state = load_state(out)
-    if processes.first:
-        _prepare(recipe, out, resumed=state is not None)
-    processes.wait()
-    share, images = processes.share(recipe.batch_size), dataset.load_for_training(recipe, out / DATA)
-    seeds = seeds_of(recipe) if state is None else Seeds(**state["trainer"]["seeds"])
-    batches = Batches(images, recipe.batch_size, seed=seeds.of("order"), share=share)
-    trainer = Trainer(recipe, batches, device, processes, seeds=seeds, initial=state is None)
-    run = Run(trainer, out, _outcome(trainer, out, kid_from) if processes.first else None)
-    if state is not None:
-        run.load(state)
-        log.info("resuming at step %d", trainer.step)
-    try:
-        run.train()
-    finally:
-        run.close()
-    return trainer.step
+        check_parts(recipe, processes)
+        out.mkdir(parents=True, exist_ok=True)
+        state = load_state(out)
+        if processes.first:
+            _prepare(recipe, out, resumed=state is not None)
+        processes.wait()
+        share, images = processes.share(recipe.batch_size), dataset.load_for_training(recipe, out / DATA)
+        seeds = seeds_of(recipe) if state is None else Seeds(**state["trainer"]["seeds"])
+        batches = Batches(images, recipe.batch_size, seed=seeds.of("order"), share=share)
+        trainer = Trainer(recipe, batches, own_device, processes, seeds=seeds, initial=state is None)
+        outcome = _outcome(trainer, out, kid_from) if processes.first else None
+        with closing(Run(trainer, out, outcome)) as run:
+            if state is not None:
+                run.load(state)
+                log.info("resuming at step %d", trainer.step)
+            run.train()
+        return trainer.step
 
 
 def _prepare(recipe: Recipe, out: Path, *, resumed: bool) -> None:

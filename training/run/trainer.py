@@ -29,14 +29,11 @@ class Trainer:
     """The part of one process in a run: a network, its averages, its optimiser and its position in the data.
 
     Args:
-        batches: the training images; this process gets its share of each batch.
-        seeds: the seeds of the run; by default those of one that begins, with the weights that the recipe names.
+        seeds: the seeds of the run; by default those of one that begins.
         initial: whether the run begins, with the weights that the recipe names; it is false if `load` comes next.
 
     Attributes:
-        step: the number of optimiser steps so far.
-        seeds: the seeds of the run.
-        skipped: the number of steps whose gradient was not finite, and not applied.
+        step, skipped: the number of optimiser steps so far, and of those whose gradient was not finite, nor applied.
         ema: the average, which is served.
         precision: the number format of the network's calls. If the recipe leaves it open, it is None until the first
             step of the run, which finds the fastest.
