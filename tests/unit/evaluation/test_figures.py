@@ -19,10 +19,8 @@ from difuso.evaluation.distances import (
     precision_recall,
 )
 from difuso.evaluation.errors import EvaluationError
-from difuso.evaluation.features import BATCH, Features, InceptionV3, read_weights
+from difuso.evaluation.features import Features, InceptionV3, read_weights
 from difuso.evaluation.figures import (
-    FIGURES,
-    Figure,
     Measured,
     Quality,
     cells,
@@ -33,7 +31,7 @@ from difuso.evaluation.figures import (
     to_json,
     to_markdown,
 )
-from difuso.evaluation.image_sets import ImageSet, from_array, from_path
+from difuso.evaluation.image_sets import from_array, from_path
 from difuso.evaluation.reference import read_reference
 from difuso.training.data.images import ImageArray
 
@@ -132,19 +130,6 @@ def test_images_of_another_size_than_the_reference_are_refused() -> None:
         evaluate(from_array("made", np.zeros((30, 6, 8, 3), np.uint8)), reference, Plain())
 
 
-def test_a_model_draws_full_batches_from_the_first_on() -> None:
-    """The time of an image is that of full batches, and the first draw counts in any case."""
-    reference = read_reference(from_array("real", images_of(0, 40)), Plain())
-    asked: list[tuple[int, int]] = []
-
-    def draw(first: int, count: int) -> ImageArray:
-        asked.append((first, count))
-        return images_of(0, 40)[first : first + count]
-
-    evaluate(ImageSet("model", 40, draw), reference, Plain())
-    assert asked == [(0, BATCH), (0, BATCH), (BATCH, 40 - BATCH)]
-
-
 def quality(extractor: Plain) -> Quality:
     reference = read_reference(from_array("real", images_of(0, 40)), extractor)
     return evaluate(from_array("made", images_of(1, 30)), reference, extractor)
@@ -178,17 +163,6 @@ def test_the_table_has_the_layout_of_publications_with_the_protocol_beside_it() 
     assert content["figures"]["Recall"]["value"] == one.figures["Recall"].value
     assert content["figures"]["KID"]["spread"] == one.figures["KID"].spread
     assert all(figure["protocol"] for figure in content["figures"].values())
-
-
-def test_a_new_figure_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has its column, its place in the JSON and its protocol."""
-    brightness = Figure("Brightness", "higher", lambda c: Measured(float(c.features.pooled.mean()), "all of them", 0.5))
-    monkeypatch.setitem(FIGURES, "Brightness", brightness)
-    one = quality(Plain())
-    assert headings(one)[-1] == "Brightness ↑"
-    assert cells(one)[-1].endswith(" ± 0.50")
-    assert to_json([one])[0]["figures"]["Brightness-Plain"]["spread"] == 0.5
-    assert "Brightness-Plain: all of them." in notes([one])
 
 
 def test_notes_say_what_may_not_be_compared() -> None:

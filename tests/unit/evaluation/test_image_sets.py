@@ -1,4 +1,4 @@
-"""ImageSet to be measured are those of the file, folder or sampling function, none left out and none changed."""
+"""Sets of images to measure are those of the file, folder or sampling function, none left out and none changed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from difuso.evaluation.errors import EvaluationError
-from difuso.evaluation.image_sets import ImageSet, from_array, from_path
+from difuso.evaluation.image_sets import Half, ImageSet, from_array, from_path
 from difuso.training.data.images import ImageArray
 from difuso.training.errors import RecipeError
 
@@ -120,17 +120,22 @@ def test_a_folder_with_images_of_two_sizes_or_a_bad_one_is_refused(tmp_path: Pat
         from_path(tmp_path).load()
 
 
-def test_a_sampling_function_is_asked_for_each_picture_once() -> None:
-    asked = []
+def numbered(count: int) -> ImageArray:
+    return np.arange(count, dtype=np.uint8)[:, None, None, None].repeat(3, axis=3)
 
-    def draw(first: int, count: int) -> ImageArray:
-        asked.append((first, count))
-        return IMAGES[first : first + count]
 
-    shares: list[float] = []
-    images = ImageSet("model", 5, draw)
-    assert not asked
-    assert np.array_equal(images.load(shares.append), IMAGES[:5])
-    assert asked == [(0, 5)]
-    assert shares == [1.0]
-    assert sizes(images) == [3, 2]
+@pytest.mark.parametrize(("count", "size"), [(0, 3), (2, 1), (7, 4), (40, 100)])
+def test_two_halves_are_the_whole_and_share_nothing(count: int, size: int) -> None:
+    whole = from_array("all", numbered(count))
+    numbers = []
+    for half in Half:
+        own = [int(image[0, 0, 0]) for batch in half.of(whole).batches(size) for image in batch]
+        assert len(own) == half.of(whole).count
+        numbers += own
+    assert sorted(numbers) == list(range(count))
+
+
+def test_each_half_holds_all_of_a_set_that_is_sorted_by_class() -> None:
+    classes = np.repeat(np.arange(5, dtype=np.uint8), 8)[:, None, None, None].repeat(3, axis=3)
+    for half in Half:
+        assert np.unique(half.of(from_array("all", classes)).load(), return_counts=True)[1].tolist() == [12] * 5

@@ -59,11 +59,6 @@ def test_a_damaged_file_is_computed_again(folder: Path) -> None:
     assert kept(images(0), "Plain", compute).pooled[0, 0] == 2
 
 
-def test_a_folder_that_cannot_be_made_costs_no_more_than_time(folder: Path) -> None:
-    folder.write_text("in the way")
-    assert kept(images(0), "Plain", Computing()).pooled[0, 0] == 1
-
-
 def test_the_longest_unused_go(folder: Path) -> None:
     compute = Computing()
     kept(images(0), "Plain", compute)

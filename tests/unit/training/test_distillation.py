@@ -222,23 +222,6 @@ def test_a_student_learns_its_teachers_guidance(with_weaker: Path, more: tuple[s
     assert np.mean(losses[-20:]) < 0.3 * np.mean(losses[:3])
 
 
-@pytest.mark.parametrize("more", [("teacher_calls=2", "accumulate=2"), pytest.param((), marks=pytest.mark.slow)])
-def test_a_student_of_classes_that_resumes_is_the_one_that_never_stopped(labelled: Path, more: tuple[str, ...]) -> None:
-    made = student(labelled, *LABELLED, "guidance_scale=2.0", *more)
-
-    def trainer() -> Trainer:
-        named = Dataset(IMAGES, np.arange(len(IMAGES)) % 5, tuple("abcde"))
-        return Trainer(made, Batches(named, made.batch_size, seed=0))
-
-    straight, half, resumed = trainer(), trainer(), trainer()
-    list(islice(straight.steps(), 6))
-    list(islice(half.steps(), 3))
-    resumed.load(half.state())
-    list(islice(resumed.steps(), 3))
-    for name, weights in straight.network.state_dict().items():
-        assert torch.equal(weights, resumed.network.state_dict()[name])
-
-
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

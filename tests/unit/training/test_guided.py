@@ -18,12 +18,10 @@ from difuso.model import load_checkpoint, save_checkpoint
 from difuso.model.folders.config import ModelConfig
 from difuso.model.folders.files import CLASSIFIER, WEAKER, WEIGHTS, file_sha256
 from difuso.model.networks.build import build_network
-from difuso.model.networks.classifier import Classifier
 from difuso.model.networks.configs import ClassifierConfig, UNetConfig
 from difuso.training.errors import RecipeError
 from difuso.training.recipe import Recipe
 from difuso.training.recipe_reading import load_recipe
-from difuso.training.run.dry_run import dry_run
 from difuso.training.run.initial import seeds_of
 from difuso.training.run.journal import read_metrics
 from difuso.training.run.run import train
@@ -211,13 +209,3 @@ def test_a_run_begins_from_the_classifier_of_a_checkpoint(
     assert seeds.origin == file_sha256(trained / "model" / CLASSIFIER), "the guided model is the same in every training"
     with pytest.raises(RecipeError, match="this model has no classifier to begin from"):
         train(recipe(f"init={tmp_path / 'guided'}"), tmp_path / "third")
-
-
-def test_a_dry_run_measures_a_classifier_and_writes_nothing(tmp_path: Path, recipe: Callable[..., Recipe]) -> None:
-    read = recipe()
-    before = sorted(tmp_path.rglob("*"))
-    seen = dry_run(read)
-    assert sorted(tmp_path.rglob("*")) == before
-    assert isinstance(read.network, ClassifierConfig)
-    assert seen.parameters == sum(p.numel() for p in Classifier(read.network).parameters())
-    assert "batch    16 x 3 x 8 x 8, 2 classes: dark, bright" in seen.lines()

@@ -1,10 +1,9 @@
-"""What a run leaves in its folder, and how it ends."""
+"""What a run leaves in its folder, how it ends, and how it goes on."""
 
 from __future__ import annotations
 
 import dataclasses
 import io
-import itertools
 import json
 import re
 import shutil
@@ -31,9 +30,8 @@ from difuso.training.recipe import Recipe
 from difuso.training.recipe_reading import load_recipe
 from difuso.training.run.dry_run import dry_run
 from difuso.training.run.journal import read_metrics
-from difuso.training.run.progress import Pace
 from difuso.training.run.run import train
-from difuso.training.run.state import alone_in, load_state
+from difuso.training.run.state import STATE, alone_in, load_state, save_state
 from difuso.training.run.trainer import MAX_BAD_STEPS, Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -156,12 +154,6 @@ def test_a_terminal_shows_loss_and_time_left_from_the_first_steps(
     )
     train(tiny("max_steps=2", "log_every=50"), tmp_path)
     assert re.search(r"2/2.*loss \d\.\d{4}  \S+ images/s  0:00:00 left", screen.getvalue())
-
-
-def test_the_time_left_is_that_of_the_last_steps(tiny: Callable[..., Recipe]) -> None:
-    clock = itertools.count(step=2)
-    pace = Pace(tiny("max_steps=100"), clock=lambda: float(next(clock)))
-    assert [pace.after(step, 0.5) for step in (1, 2)] == ["loss 0.5000", "loss 0.5000  2 images/s  0:03:16 left"]
 
 
 def before_step(step: int, monkeypatch: pytest.MonkeyPatch, happen: Callable[[Trainer], Any]) -> None:
@@ -289,3 +281,29 @@ def test_a_batch_that_cannot_be_cut_is_refused_before_any_image_is_read(
     with pytest.raises(RecipeError, match="cannot be cut into 3 equal parts"):
         train(tiny("accumulate=3"), tmp_path)
     assert [path.name for path in tmp_path.iterdir() if path.name != "images.npz"] == ["lock"]
+
+
+def test_a_kill_while_writing_leaves_the_state_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_state(tmp_path) is None
+    save_state(tmp_path, {"step": 1, "weights": torch.ones(3)})
+
+    def killed(content: Any, file: Any) -> None:
+        file.write(b"half a st")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        save_state(tmp_path, {"step": 2})
+    monkeypatch.undo()
+    found = load_state(tmp_path)
+    assert found is not None
+    assert (found["step"], found["weights"].tolist()) == (1, [1, 1, 1])
+    save_state(tmp_path, {"step": 2})
+    assert load_state(tmp_path) == {"step": 2}
+
+
+@pytest.mark.parametrize("damage", [b"", b"half a st"], ids=["empty", "torn"])
+def test_a_run_whose_state_is_damaged_does_not_silently_start_again(tmp_path: Path, damage: bytes) -> None:
+    (tmp_path / STATE).write_bytes(damage)
+    with pytest.raises(RecipeError, match="cannot be read"):
+        load_state(tmp_path)
