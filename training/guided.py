@@ -13,20 +13,8 @@ from .errors import RecipeError, checkpoint_errors
 
 OF_MODEL = ("image_size", "channels", "schedule", "prediction", "variance", "defaults", "plans")
 OF_IMAGE_MODELS = (
-    "loss",
-    "weighting",
-    "gamma",
-    *GUIDANCE,
-    "teacher_calls",
-    "label_drop",
-    "condition_drop",
-    "drop_all",
-    "keep_all",
-    "examples",
-    "kid_every",
-    "condition",
-    "conditions",
-    "crop",
+    *("loss", "weighting", "gamma", *GUIDANCE, "teacher_calls", "label_drop", "condition_drop", "drop_all"),
+    *("keep_all", "examples", "kid_every", "condition", "conditions", "crop"),
 )
 ONLY_CLASSIFIERS = ("guides", "held_out")
 

@@ -32,18 +32,13 @@ ENLARGED = "image"  # the condition that is the image that a network enlarges
 class Data:
     """The source of the training images."""
 
-    # a key of `training.choices.SOURCES`; `faces` are drawn (CC0). Or a function of another package, see
-    # `training.data.source_images.open_source`.
-    source: SourceName = "faces"
+    source: SourceName = "faces"  # a key of `SOURCES`, or a function of another package, see `open_source`
     path: str = ""  # the folder, file, pattern of files, or name of the set
     split: str = "train"  # `train` or `test`, for sets that have both, and for sets of which images are reserved
-    # the number of images, of a set without a test half, that no run sees, see `image_files.of_split`; they are its
-    # `test`
-    reserved: NonNegativeInt = 0
+    reserved: NonNegativeInt = 0  # the number of images that no run sees, see `image_files.of_split`
     count: int = 40_000  # the number of drawn images
     classes: tuple[str, ...] = ()  # the names of the classes, for sets that only number them
-    # whether half of the images are mirrored; `dihedral` shows each in one of the eight symmetries of a square, which
-    # suits photographs from above
+    # whether half of the images are mirrored; `dihedral` shows each in one of the eight symmetries of a square
     flip: bool | Literal["dihedral"] = False
     # the folder, file or pattern with the files of each map and image among the recipe's `conditions`, by its name; an
     # image to enlarge, `image`, is without one the training image made smaller
@@ -65,47 +60,33 @@ class Recipe:
     # other settings of the sampler by name, which requests of the model ask for as `plan`
     plans: Mapping[PlanName, SamplerDefaults] = field(default_factory=dict)
     data: Data = Data()
-    # the folder of a checkpoint to begin from (fine-tuning). Tensors of the same name and shape are copied, the others
-    # start anew. Empty for a network with random weights.
-    init: str = ""
-    # the images that the network enlarges; None for one that draws from noise. Where a network sees images, some, at
-    # most `training.data.dataset.HELD` and spread evenly over the set, are kept for sheets.
-    condition: ConditionConfig | None = None
-    # further conditions of the network, by name, see `model.conditions`
-    conditions: Conditions = field(default_factory=dict)
-    # the folder of the model that a classifier guides, which becomes a part of it; empty for other networks
-    guides: str = ""
+    init: str = ""  # the folder of a checkpoint to begin from, see `training.run.initial`
+    condition: ConditionConfig | None = None  # the images that the network enlarges; None if it draws from noise
+    conditions: Conditions = field(default_factory=dict)  # further conditions, by name, see `model.conditions`
+    guides: str = ""  # the folder of the model that a classifier guides, and becomes a part of
     held_out: Data | None = None  # images that a classifier is measured on; None if there are none
     image_size: ImageSize = 64  # side of the square images in pixels, or (height, width)
-    # the height and width of the random crops that the network is trained on; 0 for whole images. A network without
-    # attention then draws whole images all the same.
-    crop: int = 0
+    crop: int = 0  # the height and width of the random crops that the network is trained on; 0 for whole images
     channels: int = 3
     prediction: Prediction = "eps"  # what the network predicts: `eps`, `x0`, `v` or `flow`
-    # the variance of the model's ancestral sampling. A learned one needs twice the `out_channels`, and the loss
-    # `hybrid` or `vlb`.
+    # of ancestral sampling; a learned one needs twice the `out_channels`, and the loss `hybrid` or `vlb`
     variance: Variance = "fixed_small"
     # `simple`, `hybrid` or `vlb`, see `training.objective.losses.Objective`; `distillation` of `init`'s checkpoint;
     # `cross_entropy` of a classifier; or a function of another package, see `training.objective.objectives`
     loss: LossName = "simple"
     weighting: WeightingName = "uniform"  # the weighting of the simple loss, see `training.objective.weightings`
-    # the parameter of the weighting; None is the published one, 5 for min_snr, 1 for p2 and 0.05 for flow, and 0 for
-    # sigmoid
-    gamma: float | None = None
+    gamma: float | None = None  # the parameter of the weighting; None is the published one
     # guidance_scale, guidance_low, guidance_high: of the teacher in a distillation; None is its own default
     guidance_scale: Scale | None = None
     guidance_low: float | None = None
     guidance_high: float | None = None
     # the steps of the teacher that the student learns to do in one, with DDIM; 1 is the prediction
     teacher_calls: PositiveInt = 1
-    # the distribution that timesteps are drawn from, see `training.objective.objectives`
-    timesteps: Timesteps = "uniform"
+    timesteps: Timesteps = "uniform"  # their distribution, see `training.objective.objectives`
     label_drop: Share = 0.0  # the share of images shown without their class, which guidance needs
-    # the share of images without a condition that may be left out, 0..1; each by a chance of its own
-    condition_drop: Share = 0.0
-    # the share of images without all that may be left out, class and conditions, 0..1
-    drop_all: Share = 0.0
-    keep_all: Share = 0.0  # the share of images with all conditions, 0..1 (Huang et al. 2023, "Composer").
+    condition_drop: Share = 0.0  # the share without a condition that may be left out, each by a chance of its own
+    drop_all: Share = 0.0  # the share without all that may be left out, class and conditions
+    keep_all: Share = 0.0  # the share with all conditions (Huang et al. 2023, "Composer")
     # the number of images whose conditions the model carries, to fill in those that requests leave out
     examples: Annotated[int, Field(ge=0, le=MAX_EXAMPLES)] = 0
     batch_size: PositiveInt = 32  # the number of images in one optimiser step, over all processes and parts
@@ -121,8 +102,7 @@ class Recipe:
     decay_steps: NonNegativeInt = 0
     clip_norm: NonNegativeFloat = 1.0  # the largest norm of the gradient; 0 turns clipping off
     ema_decay: Share = 0.9995  # the decay of the averaged weights that are served
-    # the number format of the network's calls (autocast); `auto` is float32 or bf16, whichever is faster here.
-    # Weights and optimiser are float32 in any case.
+    # the number format of the network's calls (autocast); `auto` is float32 or bf16, whichever is faster here
     precision: Precision | Literal["auto"] = "auto"
     compile: bool = False  # whether to use torch.compile, which needs a C++ compiler and a minute before the first step
     seed: NonNegativeInt = 0

@@ -21,11 +21,7 @@ RESERVING = [name for name, source in SOURCES.items() if source.reserves]
 
 
 def check(recipe: Recipe, guided: ModelConfig | None) -> None:
-    """Raises RecipeError if fields contradict each other, or the model of the run would be refused.
-
-    Args:
-        guided: the config of the model that a classifier guides; None for other recipes.
-    """
+    """Raises RecipeError if fields contradict each other, or the model of the run, or with `guided`, is refused."""
     _check_loss(recipe)
     _check_classes(recipe)
     _check_conditions(recipe)

@@ -29,13 +29,9 @@ def open_faces(data: Data, shape: Shape) -> Source:
     return Source(_drawn(data.split, data.count, shape.height), data.count, columns=tuple(ATTRIBUTES))
 
 
-def draw_faces(split: str, count: int, size: int, workers: int | None = None) -> Iterator[ImageArray]:
-    """Yields the first faces of `train` or `test`, each uint8 of shape (size, size, 3), the same in every run.
-
-    Args:
-        workers: number of processes that draw; by default one per core.
-    """
-    for item in _drawn(split, count, size, workers):
+def draw_faces(split: str, count: int, size: int) -> Iterator[ImageArray]:
+    """Yields the first faces of `train` or `test`, each uint8 of shape (size, size, 3), the same in every run."""
+    for item in _drawn(split, count, size):
         assert item.image is not None
         yield item.image
 
@@ -47,9 +43,9 @@ def draw_face(seed: str, size: int) -> ImageArray:
     return image
 
 
-def _drawn(split: str, count: int, size: int, workers: int | None = None) -> Iterator[SourceImage]:
+def _drawn(split: str, count: int, size: int) -> Iterator[SourceImage]:
     seeds = [f"{split}-{i}" for i in range(count)]
-    with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
         yield from pool.map(_draw, seeds, [size] * count, chunksize=64)
 
 

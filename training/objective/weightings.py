@@ -62,11 +62,7 @@ def weights(schedule: NoiseSchedule, prediction: Prediction, weighting: str, gam
     """Returns the factors of the mean squared error at all timesteps, shape (T,), float64.
 
     An error d of x0 is one of d sqrt(SNR) of eps, of d sqrt(1 + SNR) of v and of d (1 + sqrt(SNR)) of flow, and counts
-    the same.
-
-    Args:
-        weighting: a key of `WEIGHTINGS`.
-        gamma: its parameter; None takes that of the publication.
+    the same. `gamma` is the parameter of the weighting; None takes that of the publication.
     """
     chosen = WEIGHTINGS[weighting]
     if chosen.of_eps is None:

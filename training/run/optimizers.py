@@ -15,11 +15,8 @@ class MatrixMuon(Muon):
 
     A kernel of shape (out, in, kh, kw) counts as a matrix of shape (out, kh * kw * in), as its authors flatten it
     (Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"). The size of a step is that of AdamW
-    with the same learning rate (Liu et al. 2025, "Muon is Scalable for LLM Training", section 2.2).
-
-    Args:
-        weights: of 2 or 4 dimensions, those of 4 in contiguous or in channels-last memory.
-        weight_decay: decoupled, as AdamW's.
+    with the same learning rate (Liu et al. 2025, "Muon is Scalable for LLM Training", section 2.2). Weights of four
+    dimensions lie in contiguous or in channels-last memory.
     """
 
     def __init__(self, weights: Sequence[Tensor], *, weight_decay: float) -> None:

@@ -96,16 +96,15 @@ def means_by_range(name: str, values: Tensor, t: Tensor, ranges: Ranges) -> dict
 class Pace:
     """The mean loss and the speed of the last steps."""
 
-    def __init__(self, recipe: Recipe, *, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(self, recipe: Recipe) -> None:
         self._recipe = recipe
-        self._clock = clock
         # Of the ends of steps: the first compiles, and is no measure.
         self._times: deque[float] = deque(maxlen=RECENT + 1)
         self._losses: deque[float] = deque(maxlen=RECENT)
 
     def after(self, step: int, loss: float) -> str:
         """Returns words about the run after a step of this loss."""
-        self._times.append(self._clock())
+        self._times.append(time.perf_counter())
         self._losses.append(loss)
         line = f"loss {sum(self._losses) / len(self._losses):.4f}"
         if len(self._times) == 1:
