@@ -15,7 +15,6 @@ from difuso.model import save_checkpoint
 from difuso.model.networks.build import build_network
 from difuso.training.data.batches import MIRRORED, SYMMETRIES, Batches, Drawn, Draws, Seeds, turned
 from difuso.training.data.dataset import Dataset
-from difuso.training.errors import RecipeError
 from difuso.training.objective.objectives import logit_normal, stratified, uniform
 from difuso.training.recipe import Recipe
 from difuso.training.recipe_reading import load_recipe
@@ -162,12 +161,6 @@ def test_a_recipe_draws_each_of_them_as_often() -> None:
     counts = torch.bincount(drawn.symmetries, minlength=SYMMETRIES)
     assert len(counts) == SYMMETRIES
     assert (counts - 1000).abs().max() < 5 * 30  # five standard deviations of a binomial number
-
-
-def test_only_squares_are_turned() -> None:
-    oblong = ("image_size=[8, 16]", "data.source=folder", "data.path=photographs", "data.flip=dihedral")
-    with pytest.raises(RecipeError, match="flip dihedral turns squares"):
-        load_recipe("smoke", oblong)
 
 
 def test_uniform_timesteps_are_all_alike() -> None:

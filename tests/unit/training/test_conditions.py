@@ -207,8 +207,3 @@ def test_an_image_without_a_partner_is_named(pairs: tuple[Path, Path], tmp_path:
 def test_a_recipe_that_cannot_be_trained_is_refused(change: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         tiny(change)
-
-
-def test_an_unconditional_recipe_has_no_paired_folder() -> None:
-    with pytest.raises(RecipeError, match=r"must name files for .*: none"):
-        load_recipe("smoke", ["data.source=folder", "data.path=a", "data.condition_paths.image=b"])

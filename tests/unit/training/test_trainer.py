@@ -268,17 +268,6 @@ def test_clipping_bounds_the_gradient_and_0_lets_it_be() -> None:
     assert first_moment(norm / 4) == pytest.approx((norm, norm / 4), rel=1e-4)
 
 
-def test_a_sheet_shows_all_classes_in_turn() -> None:
-    it = trainer(tiny(*CLASSES))
-    seen: list[torch.Tensor] = []
-    it.ema.network.register_forward_hook(
-        lambda module, args, inputs, out: seen.append(inputs["labels"]), with_kwargs=True
-    )
-    model = ImageModel(it)
-    assert torch.equal(model.samples(), model.samples())
-    assert seen[0].tolist() == [i % 5 for i in range(64)]
-
-
 @pytest.mark.slow
 def test_layers_kept_in_float32_have_gradients_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     def gradient(called: Callable[..., Tensor]) -> Tensor:
