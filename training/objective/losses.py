@@ -14,7 +14,7 @@ from difuso.model.likelihood import decoder_bits, kl_bits
 from difuso.model.noise import q_sample
 from difuso.model.plans.plan import Prediction, Variance
 from difuso.model.plans.prediction import x0_from_output
-from difuso.model.plans.samplers.ddpm import deviation_at
+from difuso.model.plans.samplers.single_step import deviation_at
 from difuso.model.plans.schedule import NoiseSchedule
 
 from ..recipe import Recipe

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from difuso.model import Checkpoint, sample, save_checkpoint
 from difuso.model.networks.build import build_network
-from difuso.model.networks.layers.row_linear import RowLinear
+from difuso.model.networks.layers import RowLinear
 from difuso.training.data.batches import Batches
 from difuso.training.data.dataset import Dataset
 from difuso.training.data.images import ImageArray
