@@ -120,9 +120,8 @@ def run(recipe: Recipe, steps: int, folder: Path | None = None) -> Trainer:
 )
 def test_a_resumed_run_is_bit_equal_to_one_that_never_stopped(tmp_path: Path, changes: tuple[str, ...]) -> None:
     """2 x N steps are N, a resume and N: weights, averages, optimiser, generators, and images over an epoch's end."""
-    recipe = tiny("max_steps=100", *changes)
-    if changes[:1] == ("classifier",):
-        recipe = classifier(tmp_path / "guided", *changes[1:])
+    classifies = changes[:1] == ("classifier",)
+    recipe = classifier(tmp_path / "guided", *changes[1:]) if classifies else tiny("max_steps=100", *changes)
     straight = run(recipe, 10)
     half = run(recipe, straight.step // 2)
     save_state(tmp_path, half.state())
