@@ -67,26 +67,23 @@ class Preference:
     applied: str | None  # the Preference-Applied header; None if no preference was applied
 
 
-def read_preference(prefer: str | None, *, longest: float) -> Preference:
-    """Reads the Prefer header of a request for a new job, which by default waits as long as the server allows.
+def read_preference(prefer: str | None, *, longest: float, otherwise: float) -> Preference:
+    """Reads a Prefer header; preferences that are unknown or malformed are ignored, as the RFC demands.
 
-    That is `longest`, in seconds. Preferences that are unknown or malformed are ignored, as the RFC demands.
     `respond-async` alone means no wait; with `wait` it means a wait of that length.
+
+    Args:
+        longest: the longest wait that the server allows, in seconds.
+        otherwise: the wait without a preference, in seconds.
     """
-    wanted = _preferences(prefer)
-    seconds, applied = _wait(wanted, longest), []
+    wanted, applied = _preferences(prefer), []
     if "respond-async" in wanted:
         applied.append("respond-async")
-    if seconds is not None:
-        applied.append(f"wait={seconds:.0f}")
-    otherwise = 0.0 if "respond-async" in wanted else longest
-    return Preference(otherwise if seconds is None else seconds, ", ".join(applied) or None)
-
-
-def read_patience(prefer: str | None, *, longest: float) -> Preference:
-    """Reads the Prefer header of a request about a job, which by default does not wait; see `read_preference`."""
-    seconds = _wait(_preferences(prefer), longest)
-    return Preference(0.0, None) if seconds is None else Preference(seconds, f"wait={seconds:.0f}")
+        otherwise = 0.0
+    if re.fullmatch(r"[0-9]{1,9}", wait := wanted.get("wait", "")):
+        otherwise = min(float(wait), longest)
+        applied.append(f"wait={otherwise:.0f}")
+    return Preference(otherwise, ", ".join(applied) or None)
 
 
 def _preferences(prefer: str | None) -> dict[str, str]:
@@ -96,11 +93,6 @@ def _preferences(prefer: str | None) -> dict[str, str]:
         name, _, value = preference.partition(";")[0].partition("=")
         wanted.setdefault(name.strip().lower(), value.strip().strip('"'))
     return wanted
-
-
-def _wait(wanted: dict[str, str], longest: float) -> float | None:
-    wait = wanted.get("wait", "")
-    return min(float(wait), longest) if re.fullmatch(r"[0-9]{1,9}", wait) else None
 
 
 def read_urgency(priority: str | None) -> int:
