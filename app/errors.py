@@ -30,12 +30,8 @@ TOO_LARGE = ProblemType(413, "content-too-large", "Content too large", "The body
 class AppError(Exception):
     """Base of every error of this package.
 
-    Args:
-        detail: the explanation for the caller; None for the text of the problem type.
-        retry_after: seconds after which another try may succeed; they are rounded up to whole seconds, 1 at least.
-
-    Attributes:
-        headers: further headers of the answer.
+    The detail is for the caller, by default the text of the problem type. `retry_after` is in seconds, which are
+    rounded up, 1 at least. The answer has the further `headers`.
     """
 
     problem: ClassVar[ProblemType]
@@ -69,12 +65,7 @@ class CrossOrigin(AppError):
 
 
 class InvalidRequest(AppError):
-    """One part of the request is wrong.
-
-    Args:
-        place: the kind of part: a query `parameter`, a `header`, or the body (a JSON `pointer`).
-        name: the name of the parameter or header, or the pointer.
-    """
+    """One part of the request is wrong: a query parameter or a header of this name, or what a JSON pointer names."""
 
     problem = INVALID
 
@@ -85,11 +76,7 @@ class InvalidRequest(AppError):
 
 
 class UploadRefused(AppError):
-    """A multipart body cannot be used.
-
-    Args:
-        part: the name of the part that is wrong; None if it is the body as a whole.
-    """
+    """A multipart body cannot be used: a part of it, or as a whole if `part` is None."""
 
     problem = INVALID
 

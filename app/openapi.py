@@ -4,7 +4,6 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from .http.headers import ANSWERED, described
 from .http.problems import MEDIA_TYPE
 
 TAGS = [
@@ -15,7 +14,7 @@ TAGS = [
 
 
 def describe(app: FastAPI) -> None:
-    """Lets the application describe its headers and problems."""
+    """Lets the application describe its problems and streams."""
     make = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -27,7 +26,7 @@ def describe(app: FastAPI) -> None:
 
 
 def _complete(schema: dict[str, Any]) -> None:
-    """Adds the headers, gives problems their media type, and says in OpenAPI 3.1 that an answer is a stream.
+    """Gives problems their media type, and says in OpenAPI 3.1 that an answer is a stream.
 
     The page reads this description, so it says nothing twice: a field has no title, since its name would be that, and a
     parameter's description is not also in its schema.
@@ -35,14 +34,12 @@ def _complete(schema: dict[str, Any]) -> None:
     FastAPI lists every model under the media type of the route, and describes the events of a stream by a word of 3.2.
     """
     _drop_titles([schema["paths"], schema["components"]])
-    schema["components"]["headers"] = ANSWERED
     for path in schema["paths"].values():
         for operation in path.values():
             operation.setdefault("security", [])  # said, and not left out: this route needs no key
             for parameter in operation.get("parameters", ()):
                 parameter["schema"].pop("description", None)
             for code, response in operation["responses"].items():
-                response["headers"] = {**response.get("headers", {}), **described("X-Request-Id")}
                 if code == "default":
                     _, problem = response["content"].popitem()
                     response["content"] = {MEDIA_TYPE: problem}

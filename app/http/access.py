@@ -26,8 +26,7 @@ from .api_keys import ApiKey, KeyRing
 class Guard(SecurityBase):
     """Lets a request pass only with a known API key, which it stores as `request.state.caller`.
 
-    A missing, a malformed and an unknown key get the same answer after the same time: in each case a hash is compared
-    with the hashes of all keys. That answer is `Unauthorized`.
+    A missing, a malformed and an unknown key get the same answer, `Unauthorized`, after the same time.
     """
 
     model = HTTPBearer(description="An API key made by `difuso key NAME`.")

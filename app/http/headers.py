@@ -1,11 +1,13 @@
-"""The headers of requests and answers, as the OpenAPI description shows them: each is described here once.
+"""The headers of requests, as the OpenAPI description shows them, and answers that a client knows already.
 
 Accept and Authorization are missing: in OpenAPI, media types and security schemes stand for them.
 """
 
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Header
+from starlette.responses import FileResponse, Response
 
 
 def _sent(name: str, description: str, *examples: str) -> Any:
@@ -28,41 +30,22 @@ IfNoneMatchHeader = Annotated[
 LastEventIdHeader = Annotated[str | None, _sent("Last-Event-ID", "id of the last event that the client has received")]
 
 
-def _answered(description: str, *, always: bool = False, kind: str = "string") -> dict[str, Any]:
-    return {"description": description, "required": always, "schema": {"type": kind}}
-
-
-# `always` means in every answer that names the header in its description.
-ANSWERED: dict[str, dict[str, Any]] = {
-    "Content-Location": _answered("path that answers the same to GET", always=True),
-    "ETag": _answered("changes whenever the answer does; for If-None-Match", always=True),
-    "Location": _answered("path of the job", always=True),
-    "Preference-Applied": _answered("the parts of Prefer that were applied"),
-    "RateLimit": _answered("what is left of the limits of the API key, if it has limits"),
-    "RateLimit-Policy": _answered("the limits of the API key, if it has limits"),
-    "Retry-After": _answered("seconds after which another request may find more", kind="integer"),
-    "Server-Timing": _answered("durations of queue, denoise, encode and total, in milliseconds"),
-    "X-Job-Id": _answered("id of the job", always=True),
-    "X-Request-Id": _answered("id of the request in the server's log", always=True),
-}
-ABOUT_JOB = ("X-Job-Id", "Content-Location", "ETag")
-LIMITED = ("RateLimit-Policy", "RateLimit")
-
-
-def described(*names: str) -> dict[str, dict[str, str]]:
-    """Returns the `headers` of a response in the OpenAPI description; the description has each header once."""
-    assert set(names) <= set(ANSWERED)
-    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
-
-
-def cached(description: str, content: dict[str, Any], *names: str) -> dict[int | str, dict[str, Any]]:
-    """Returns the `responses` of a route whose answer a client may know already, with the headers of these names."""
+def cached(description: str, content: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
+    """Returns the `responses` of a route whose answer a client may know already."""
     return {
-        200: {"description": description, "content": content, "headers": described(*names)},
-        304: {"description": "The client knows this answer already, by If-None-Match", "headers": described(*names)},
+        200: {"description": description, "content": content},
+        304: {"description": "The client knows this answer already, by If-None-Match"},
     }
 
 
-def occasional(*names: str) -> dict[str, dict[str, Any]]:
-    """Returns the `headers` of a response like `described`, for those that only some of the answers have."""
-    return {name: {**ANSWERED[name], "required": False} for name in names}
+def matches(known: str | None, tag: str) -> bool:
+    """Returns whether an If-None-Match header names the tag."""
+    tags = [found.strip().removeprefix("W/") for found in (known or "").split(",")]
+    return "*" in tags or tag in tags
+
+
+def known_file(path: Path, *, known: str | None, headers: dict[str, str], media_type: str | None = None) -> Response:
+    """Returns a file, or 304; `known` is the If-None-Match header."""
+    response = FileResponse(path, headers=headers, media_type=media_type, stat_result=path.stat())
+    tag = response.headers["ETag"]
+    return Response(status_code=304, headers={**headers, "ETag": tag}) if matches(known, tag) else response

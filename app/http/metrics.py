@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram
@@ -37,7 +38,6 @@ class Metrics:
         add_process_metrics(registry)
         self.observe_store = add_store_metrics(registry)
         counter = partial(PrometheusCounter, registry=registry)
-        gauge = partial(Gauge, registry=registry)
         histogram = partial(Histogram, registry=registry)
         self.http = histogram(
             "difuso_http_request_duration_seconds",
@@ -55,13 +55,10 @@ class Metrics:
         for error, problem in PROBLEMS.items():
             if issubclass(error, UploadRefused | ImageRefused):
                 self.uploads_rejected.labels(problem.slug)
-        self._model_info = gauge("difuso_model_info", "Models in the models folder; always 1", ["model", "version"])
 
     def know_models(self, catalog: Catalog) -> None:
-        """Starts the series of every model at 0, and replaces the models that are shown."""
-        self._model_info.clear()
+        """Starts the series of every model at 0."""
         for model in catalog.models.values():
-            self._model_info.labels(model.name, model.version).set(1)
             for kind in KINDS:
                 self.accepted.labels(kind, model.name)
 
@@ -71,32 +68,30 @@ class Metrics:
         Gauge("difuso_api_keys_ok", shown, registry=self.registry).set_function(lambda: keys.is_current)
 
 
+@dataclass(frozen=True)
 class StackCollector(Collector):
     """The metrics of the queue, the workers, Redis and the store, which are read at each scrape.
 
     While Redis does not answer, its metrics are absent, so that no old value looks current.
     """
 
-    def __init__(
-        self, queue: JobQueue, store: ResultStore, probe: StoreProbe, follower: CatalogFollower, metrics: Metrics
-    ) -> None:
-        self._queue = queue
-        self._store = store
-        self._probe = probe
-        self._follower = follower
-        self._metrics = metrics
+    queue: JobQueue
+    store: ResultStore
+    probe: StoreProbe
+    follower: CatalogFollower
+    metrics: Metrics
 
     def collect(self) -> Iterator[Metric]:
         try:
-            reports = self._queue.workers()
+            reports = self.queue.workers()
             yield from [*self._of_queue(reports), *self._of_workers(reports), *self._of_redis()]
         except RedisError:
-            self._metrics.redis_errors.labels("metrics").inc()
+            self.metrics.redis_errors.labels("metrics").inc()
         yield from self._of_store()
 
     @property
     def _models(self) -> list[str]:
-        return list(self._follower.catalog.models)
+        return list(self.follower.catalog.models)
 
     def _of_queue(self, reports: Sequence[WorkerReport]) -> Iterator[Metric]:
         backlog = GaugeMetricFamily(
@@ -107,13 +102,13 @@ class StackCollector(Collector):
             "Time that the live workers need for the backlog; absent while it waits and none has measured its rate",
             labels=["model"],
         )
-        depths = {name: counts for name, counts in self._queue.depths().items() if name.model in self._models}
+        depths = {name: counts for name, counts in self.queue.depths().items() if name.model in self._models}
         rates = defaultdict[str, float](float)
         for each in (each for worker in reports for each in worker.models if each.ready):
             rates[each.name] += each.rate or 0.0
         image_steps = Counter[str](dict.fromkeys(self._models, 0))
         for ref in {name.ref for name in depths}:
-            image_steps[model_of(ref)] += self._queue.backlog(ref).image_steps
+            image_steps[model_of(ref)] += self.queue.backlog(ref).image_steps
         for model, left in image_steps.items():
             backlog.add_metric([model], left)
             if rates[model] or not left:
@@ -122,7 +117,7 @@ class StackCollector(Collector):
         yield GaugeMetricFamily(
             "difuso_queue_oldest_age_seconds",
             "Time since the oldest waiting job was queued",
-            value=self._queue.oldest_age(),
+            value=self.queue.oldest_age(),
         )
         jobs = GaugeMetricFamily("difuso_rq_jobs", "RQ jobs by state", labels=["queue", "status"])
         totals: Counter[tuple[str, str]] = Counter()
@@ -142,10 +137,9 @@ class StackCollector(Collector):
             serving.add_metric([model], sum(any(each.ready for each in of_worker) for of_worker in about))
             versions.add_metric([model], len({each.version for found in about for each in found if each.newest}))
         yield from (serving, versions)
-        yield GaugeMetricFamily("difuso_rq_workers", "Live RQ workers, whatever they serve", value=len(reports))
 
     def _of_redis(self) -> Iterator[Metric]:
-        health = self._queue.health()
+        health = self.queue.health()
         yield GaugeMetricFamily("difuso_redis_memory_used_bytes", "Memory that Redis uses", value=health.memory_used)
         yield GaugeMetricFamily(
             "difuso_redis_memory_max_bytes", "Memory that Redis may use; 0 without a limit", value=health.memory_max
@@ -165,10 +159,10 @@ class StackCollector(Collector):
         yield GaugeMetricFamily(
             "difuso_store_ok",
             "1 if a file can be written to the result store and deleted",
-            value=self._probe.takes_files(),
+            value=self.probe.takes_files(),
         )
         try:
-            space = self._store.space()
+            space = self.store.space()
         except StoreUnavailable:
             return
         if space is not None:

@@ -17,7 +17,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars
 
 from ..errors import AppError, CrossOrigin, UnknownHost
-from .headers import ANSWERED
 from .metrics import Metrics
 from .problems import answer
 
@@ -44,6 +43,10 @@ UNADDRESSED = frozenset({"/healthz", "/readyz"})  # probes ask by IP address
 
 # The request headers of this API that a browser lets pages of other origins send only if they are named.
 SENT = ("Authorization", "Idempotency-Key", "If-None-Match", "Last-Event-ID", "Prefer", "Priority", "Traceparent")
+EXPOSED = (
+    *("Content-Location", "ETag", "Location", "Preference-Applied", "RateLimit", "RateLimit-Policy", "Retry-After"),
+    *("Server-Timing", "X-Job-Id", "X-Request-Id"),
+)
 SHARED_METHODS = ("DELETE", "GET", "HEAD", "POST")
 
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -78,9 +81,7 @@ class RequestMiddleware:
         request_id = scope.setdefault("state", {})["request_id"] = uuid.uuid4().hex
         bind_contextvars(request_id=request_id)  # for all log lines about this request
         scope["state"]["is_head"] = method == "HEAD"
-        # The server below leaves out the body of HEAD. Starlette's files would refuse some ranges in plain text.
-        headers = [(name, value) for name, value in scope["headers"] if name != b"range"]
-        routed = {**scope, "method": "GET" if method == "HEAD" else method, "headers": headers}
+        routed = {**scope, "method": "GET" if method == "HEAD" else method}  # the server leaves out the body of HEAD
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
@@ -169,7 +170,7 @@ def share(app: FastAPI, origins: Collection[str]) -> None:
         allow_origins=origins,
         allow_methods=SHARED_METHODS,
         allow_headers=SENT,
-        expose_headers=tuple(ANSWERED),
+        expose_headers=EXPOSED,
     )
 
 

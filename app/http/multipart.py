@@ -14,11 +14,7 @@ MAX_HEAD = 8192  # bytes of a part before its content
 def read_form(body: bytearray, content_type: str, names: Collection[str]) -> dict[str, bytes]:
     """Returns the parts of a body that have content; browsers send an empty part for an empty field.
 
-    A part is identified by its name; its file name and type are ignored.
-
-    Args:
-        content_type: the Content-Type header of the body.
-        names: the names of the parts that are allowed, each once.
+    A part is identified by its name, and may come once; its file name and type are ignored.
 
     Raises:
         NotMultipart: if the body has another type.

@@ -11,7 +11,6 @@ from redis import RedisError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Match, Mount
 
 from difuso.jobs import errors as jobs_errors
 from difuso.jobs.contract import FailureCode
@@ -20,28 +19,19 @@ from difuso.model.errors import PlanError
 
 from .. import errors
 from ..errors import INVALID, TOO_LARGE, ProblemType
-from .headers import LIMITED, described
 
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-METHODS = ("DELETE", "GET", "POST")
 MAX_ERRORS = 20  # that are shown of one request, which may have thousands of unknown names
 MAX_NAME = 64  # characters that are shown of an unknown name, which is the caller's own text
 
 
 class Problem(BaseModel):
-    """An error as RFC 9457 describes it.
+    """An error as RFC 9457 describes it. `type` is stable, for programs, and `detail` is for people.
 
-    Attributes:
-        type: a stable path, for programs.
-        title: the title of the type.
-        detail: the explanation of this problem, for people.
-        instance: the path of the request.
-        errors: for an invalid request: each `detail` with the `parameter`, `header`, `part` or `pointer` that is wrong.
-        code: for a failed job: the reason.
-        retry_after: seconds after which another try may succeed.
-        request_id: the id of the request in the server's log.
+    An invalid request has `errors`: each `detail` with the `parameter`, `header`, `part` or `pointer` that is wrong.
+    A failed job has its `code`. `request_id` is the id of the request in the server's log.
     """
 
     type: str
@@ -144,7 +134,6 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     "default": {
         "description": "Any error, as a problem (RFC 9457)",
         "model": Problem,
-        "headers": described("Retry-After", *LIMITED),
     }
 }
 
@@ -153,8 +142,7 @@ def answer(request: Request, error: Exception) -> Response:
     """Returns the problem of an exception, with the exception's own text only if it was written for callers."""
     if isinstance(error, HTTPException):
         code = error.status_code
-        headers = {**(error.headers or {}), **(_allowed(request) if code == 405 else {})}
-        return _respond(request, HTTP.get(code, OTHER), {"status": code}, headers)
+        return _respond(request, HTTP.get(code, OTHER), {"status": code}, error.headers or {})
     kind = QUEUE_FULL if takes_no_writes(error) else next(PROBLEMS[b] for b in type(error).__mro__ if b in PROBLEMS)
     fields: dict[str, Any] = {}
     headers = error.headers if isinstance(error, errors.AppError) else {}
@@ -221,19 +209,6 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(kind, handle)
 
 
-def _allowed(request: Request) -> dict[str, str]:
-    """Returns the Allow header of a path, with the methods of all its routes; Starlette names those of one route."""
-    scope = {"type": "http", "path": request.scope["path"], "root_path": "", "headers": []}
-    routes = [route for route in request.app.routes if not isinstance(route, Mount)]
-    methods = [
-        method
-        for method in METHODS
-        if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in routes)
-    ]
-    both = sorted([*methods, *(["HEAD"] if "GET" in methods else [])])
-    return {"Allow": ", ".join(both)} if both else {}
-
-
 def _field_error(found: dict[str, Any]) -> dict[str, str]:
     """Converts an error of pydantic, without the value that was sent."""
     source, *path = found["loc"]
@@ -244,7 +219,6 @@ def _field_error(found: dict[str, Any]) -> dict[str, str]:
 
 
 def _respond(request: Request, kind: ProblemType, fields: dict[str, Any], headers: Mapping[str, str]) -> Response:
-    """Returns a problem of a type; `fields` are those that the type does not give, or gives otherwise."""
     request_id = getattr(request.state, "request_id", None)
     found = problem(kind, instance=request.url.path, request_id=request_id, **fields)
     wait = {} if found.retry_after is None else {"Retry-After": str(found.retry_after)}

@@ -1,13 +1,17 @@
-"""HTTP with a bounded cost of each connection, for clients that may be slow or hostile."""
+"""The HTTP server: uvicorn with a graceful end, and a bounded cost of each connection of a slow or hostile client."""
 
 import asyncio
 import logging
+import signal
+import socket
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import httptools
+import uvicorn
+from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from .problems import MALFORMED, MEDIA_TYPE, problem
@@ -27,6 +31,10 @@ FREE_PIECES = 256
 PIECE_BYTES = 64
 MAX_PIPELINED = 64
 MAX_PATH = 256  # bytes of the path that an answer to a malformed request repeats
+# After SIGTERM: connections are accepted for this time, so that a load balancer sees that /readyz fails.
+LAME_DUCK_SECONDS = 1.0
+GRACEFUL_SECONDS = 20
+MAX_CONNECTIONS = 900  # below the usual limit of 1024 open files
 
 
 class Refused(Exception):
@@ -253,3 +261,41 @@ class _Transport:
     def close(self) -> None:
         if not self._hear_out():
             self._transport.close()
+
+
+def run(app: FastAPI, *, host: str, port: int, draining: asyncio.Event) -> None:
+    """Serves until SIGTERM or SIGINT; `draining` is set when shutdown begins."""
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        loop="asyncio",  # rather than another one that is installed by chance
+        http=DeadlineProtocol,
+        ws="none",
+        limit_concurrency=MAX_CONNECTIONS,
+        timeout_keep_alive=5,
+        timeout_graceful_shutdown=GRACEFUL_SECONDS,
+        server_header=False,
+        proxy_headers=False,
+        access_log=False,
+        log_config=None,  # the caller configures logging
+    )
+    server = DrainingServer(config, draining)
+    # uvicorn handles signals while it runs, and raises them again after its end, when they must not end the process.
+    # A signal that arrives before its start must count, too.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, server.handle_exit)
+    server.run()
+
+
+class DrainingServer(uvicorn.Server):
+    """A server that sets `draining` before it stops, so that readiness and all waits end first."""
+
+    def __init__(self, config: uvicorn.Config, draining: asyncio.Event) -> None:
+        super().__init__(config)
+        self._draining = draining
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._draining.set()
+        await asyncio.sleep(LAME_DUCK_SECONDS)
+        await super().shutdown(sockets)

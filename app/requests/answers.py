@@ -16,8 +16,8 @@ from ..errors import JobCancelled, JobFailed, NotAcceptable, NotReady
 from ..films import FilmFormat, rendered
 from ..formats import Format
 from ..http.api_keys import ApiKey
+from ..http.headers import matches
 from ..http.negotiation import Accept
-from ..http.revalidation import matches
 from .deps import Process
 from .views import job_text, timings
 

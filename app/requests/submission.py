@@ -26,15 +26,7 @@ from difuso.jobs.tracing import traceparent
 from ..errors import AppError, InvalidRequest, Overloaded
 from ..formats import CONTENT, FORMATS, Format
 from ..http.api_keys import ApiKey
-from ..http.headers import (
-    ABOUT_JOB,
-    LIMITED,
-    IdempotencyKeyHeader,
-    PreferHeader,
-    PriorityHeader,
-    described,
-    occasional,
-)
+from ..http.headers import IdempotencyKeyHeader, PreferHeader, PriorityHeader
 from ..http.middleware import CLIENT_GONE
 from ..http.negotiation import Accept, Preference, read_idempotency_key, read_preference, read_urgency
 from . import answers
@@ -68,13 +60,11 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
         "description": f"{FORMATS}. With dry_run the price, as JSON",
         "model": JobView | Price,
         "content": {**CONTENT, Format.JSON: {}},  # FastAPI adds the schema of the model
-        "headers": described("Server-Timing", "Preference-Applied", *LIMITED) | occasional(*ABOUT_JOB),
         "links": JOB_LINKS,
     },
     202: {
         "description": "The job, which is unfinished",
         "model": JobView,
-        "headers": described(*ABOUT_JOB, "Location", "Retry-After", "Preference-Applied", *LIMITED),
         "links": JOB_LINKS,
     },
 }
@@ -271,7 +261,8 @@ async def _submission(
     if keys and key is None:
         detail = "Input should be one key of 1 to 255 printable ASCII characters, preferably in quotation marks"
         raise InvalidRequest("header", "Idempotency-Key", detail)
-    preference = read_preference(", ".join(sent("prefer")), longest=process.settings.sync_wait)
+    longest = process.settings.sync_wait
+    preference = read_preference(", ".join(sent("prefer")), longest=longest, otherwise=longest)
     urgency = read_urgency(", ".join(sent("priority")))
     return Submission(process, caller, request.state.request_id, accept, preference, urgency, key)
 

@@ -21,10 +21,9 @@ from ..errors import InvalidRequest, NotReady, Overloaded
 from ..films import FilmFormat
 from ..formats import BINARY, CONTENT, FORMATS, Format
 from ..http.api_keys import NAME, ApiKey
-from ..http.headers import ABOUT_JOB, IfNoneMatchHeader, LastEventIdHeader, PatienceHeader, cached, described
+from ..http.headers import IfNoneMatchHeader, LastEventIdHeader, PatienceHeader, cached, matches
 from ..http.middleware import CLIENT_GONE
-from ..http.negotiation import read_patience
-from ..http.revalidation import matches
+from ..http.negotiation import read_preference
 from ..requests import answers
 from ..requests.deps import AcceptDep, CallerDep, Process, ProcessDep, ResultStatusDep, StatusDep, single_parameters
 from ..requests.views import JobList, JobView, job_text, list_text
@@ -36,8 +35,6 @@ linked_router = APIRouter(tags=["jobs"])  # lets signed links pass
 MAX_WAITING = 64  # requests that may wait for their lists
 RETRY_SECONDS = 2
 
-SHOWN = (*ABOUT_JOB, "Server-Timing")
-POLLED = described(*ABOUT_JOB, "Retry-After")
 Index = Annotated[int, Path(ge=0, description="number of the image, from 0 on")]
 Timesteps = Annotated[bool, Query(description="whether to show the timestep at each network call")]
 
@@ -58,7 +55,7 @@ class JobsQuery(Frozen):
     "/jobs/{job_id}",
     summary="Get a job",
     response_model=JobView,
-    responses=cached("The job", {}, *ABOUT_JOB, "Retry-After", "Preference-Applied"),
+    responses=cached("The job", {}),
 )
 async def get_job(
     request: Request,
@@ -70,7 +67,8 @@ async def get_job(
     if_none_match: IfNoneMatchHeader = None,
 ) -> Response:
     """Waits with `Prefer: wait=S` until the job has ended; with If-None-Match until anything about it has changed."""
-    patience = read_patience(", ".join(request.headers.getlist("prefer")), longest=process.settings.sync_wait)
+    sent = ", ".join(request.headers.getlist("prefer"))
+    patience = read_preference(sent, longest=process.settings.sync_wait, otherwise=0.0)
     if timesteps:
         status = await run_in_threadpool(process.queue.status, status.job.id, timesteps=True)
 
@@ -129,8 +127,8 @@ def _listed_owner(key: ApiKey | None, asked: str | None) -> str | None:
     summary="Cancel a job",
     response_model=JobView,
     responses={
-        200: {"description": "The job, which has ended", "headers": described(*ABOUT_JOB)},
-        202: {"description": "The job, which will end soon", "model": JobView, "headers": POLLED},
+        200: {"description": "The job, which has ended"},
+        202: {"description": "The job, which will end soon", "model": JobView},
     },
 )
 def cancel_job(before: StatusDep, process: ProcessDep, key: CallerDep) -> Response:
@@ -186,7 +184,7 @@ async def follow_job(
     "/jobs/{job_id}/image",
     summary="Get all images of a job",
     response_class=Response,
-    responses=cached(FORMATS, CONTENT, *SHOWN),
+    responses=cached(FORMATS, CONTENT),
 )
 async def get_images(
     status: ResultStatusDep,
@@ -206,7 +204,6 @@ async def get_images(
     responses=cached(
         "Predictions x̂_0 on the way to the image, side by side or, as GIF and APNG, in turn",
         {form.value: {"schema": BINARY} for form in reversed(FilmFormat)},
-        *SHOWN,
     ),
 )
 async def get_film(
@@ -227,7 +224,7 @@ async def get_film(
     "/jobs/{job_id}/images/{index}",
     summary="Get one image of a job",
     response_class=Response,
-    responses=cached("The image", {Format.PNG: {"schema": BINARY}}, *SHOWN),
+    responses=cached("The image", {Format.PNG: {"schema": BINARY}}),
 )
 async def get_image(
     status: ResultStatusDep,

@@ -18,8 +18,7 @@ from difuso.model.errors import CheckpointUnreadable
 from difuso.model.folders.config import ModelConfig, Precision, SamplerDefaults
 
 from ..formats import BINARY
-from ..http import revalidation
-from ..http.headers import IfNoneMatchHeader, cached
+from ..http.headers import IfNoneMatchHeader, cached, known_file
 from ..requests.deps import Process, ProcessDep
 
 router = APIRouter(tags=["models"])
@@ -229,4 +228,4 @@ def _file(process: Process, name: str, document: str, *, known: str | None, medi
         path = ModelFiles(process.settings.models_dir, model.folder).find(document) if model is not None else None
     if path is None:
         raise HTTPException(404)
-    return revalidation.file(path, known=known, headers=HEADERS, media_type=media_type)
+    return known_file(path, known=known, headers=HEADERS, media_type=media_type)

@@ -7,8 +7,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
-from ..http import revalidation
-from ..http.headers import IfNoneMatchHeader
+from ..http.headers import IfNoneMatchHeader, known_file
 
 STATIC = Path(__file__).parents[1] / "static"
 HEADERS = {
@@ -28,7 +27,6 @@ class _Files(StaticFiles):
     def file_response(self, *args: Any, **kwargs: Any) -> Response:
         response = super().file_response(*args, **kwargs)
         response.headers["Cache-Control"] = HEADERS["Cache-Control"]
-        del response.headers["Accept-Ranges"]
         return response
 
 
@@ -37,9 +35,9 @@ files = _Files(directory=STATIC)
 
 @router.get("/")
 async def index(if_none_match: IfNoneMatchHeader = None) -> Response:
-    return revalidation.file(STATIC / "index.html", known=if_none_match, headers=HEADERS)
+    return known_file(STATIC / "index.html", known=if_none_match, headers=HEADERS)
 
 
 @router.get("/docs")
 async def docs(if_none_match: IfNoneMatchHeader = None) -> Response:
-    return revalidation.file(STATIC / "docs.html", known=if_none_match, headers=HEADERS)
+    return known_file(STATIC / "docs.html", known=if_none_match, headers=HEADERS)

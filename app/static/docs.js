@@ -58,12 +58,10 @@ function partRows(body) {
     row(name, ["file"], description, required.includes(name) ? ` (${body.required ? "required" : body.description})` : ""));
 }
 
-function answerRow([status, { description, content = {}, headers = {} }]) {
+function answerRow([status, { description, content = {} }]) {
   const types = Object.entries(content).flatMap(([type, { schema = {} }], index) =>
     [index ? ", " : "", type, ...("$ref" in schema || "anyOf" in schema ? [" ", ...typeOf(schema)] : [])]);
-  const names = Object.keys(headers).flatMap((name, index) =>
-    [index ? ", " : " Headers: ", make("a", { href: `#${name}` }, name)]);
-  return row(status, types, `${description}.`, ...names);
+  return row(status, types, `${description}.`);
 }
 
 // A command that works with a PNG for each part, where the server has no API keys.
@@ -109,9 +107,6 @@ async function show(main) {
     main.append(make("h2", {}, tag[0].toUpperCase() + tag.slice(1)));
     main.append(...operations.filter(([, , { tags }]) => tags.includes(tag)).map(each => operation(...each)));
   }
-  const headers = Object.entries(components.headers).map(([name, { description, schema }]) =>
-    Object.assign(row(name, typeOf(schema), description), { id: name }));
-  main.append(make("h2", {}, "Headers of answers"), make("article", {}, make("table", {}, ...headers)));
   main.append(make("h2", {}, "Schemas"), ...Object.entries(components.schemas).map(schemaArticle));
   showTarget();
 }

@@ -257,20 +257,6 @@ def test_nobody_is_led_to_the_host_that_the_request_names(settings: ApiSettings)
             assert "Location" not in answer.headers
 
 
-def test_what_a_path_can_do_is_listed_in_full(api: httpx.Client) -> None:
-    for path, methods in {
-        f"/jobs/{NO_JOB}": "DELETE, GET, HEAD",
-        f"/jobs/{NO_JOB}/images": "DELETE",
-        f"/jobs/{NO_JOB}/images/0": "GET, HEAD",
-        "/generate": "POST",
-        "/static/page.js": "GET, HEAD",
-        "/docs": "GET, HEAD",
-    }.items():
-        for method in ("OPTIONS", "PUT"):
-            answer = api.request(method, path)
-            assert (answer.status_code, answer.headers["Allow"]) == (405, methods)
-
-
 def test_head_is_answered_as_get_is_but_without_a_body(api: httpx.Client, worker: FakeWorker) -> None:
     done, waiting = (api.post("/generate", headers=ASYNC).json()["id"] for _ in range(2))
     worker.succeed(done)

@@ -13,7 +13,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from difuso.app.encoders import FRAME_MILLISECONDS, SHEET_GAP, Result, describe
 from difuso.app.formats import Format
-from difuso.app.http.revalidation import matches
+from difuso.app.http.headers import matches
 from difuso.jobs.contract import ImageFile, Job, Manifest, Picture
 from difuso.jobs.images.npz import encode_npz
 from difuso.jobs.kinds.interpolate import Interpolation
