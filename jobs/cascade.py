@@ -25,8 +25,6 @@ class Enlarging(Frozen, Run):
     """The second stage of a cascade, all filled in: how a model enlarges each image of the first, unguided.
 
     Attributes:
-        variance, clip: as in `SamplingParams`.
-        model: the name of its checkpoint.
         augmentation: the standard deviation of the noise that is added to each small image first, 0..1.
         weight: the image-steps that one of its network calls for one image counts as, because its image is larger.
     """
@@ -69,9 +67,7 @@ def enlarging(
 ) -> Enlarging:
     """Fills in the second stage of a cascade, with the upscaler's own steps and augmentation where None was sent.
 
-    The parameters of the request begin with `prefix`.
-
-    Raises RequestRefused if the upscaler cannot enlarge the images of the first model, or not in this way.
+    The parameters of the request begin with `prefix`. Raises RequestRefused if the upscaler cannot run so.
     """
     config = upscaler.config
     if config.small_shape != first.config.shape:
@@ -94,19 +90,13 @@ def enlarging(
 
 
 def weight_of(config: ModelConfig) -> int:
-    """Returns the image-steps that a call of a model that enlarges counts as, for one image.
-
-    It is the ratio of the pixels of the two sizes: four if the model doubles height and width.
-    """
+    """Returns the image-steps of a call for one image: how many times as many pixels the model makes of it."""
     assert config.small_shape is not None
     return math.ceil((config.shape.height / config.small_shape.height) ** 2)
 
 
 def augmentation_of(model: ModelInfo, sent: float | None, parameter: str) -> float:
-    """Returns the noise that is added to the images that a model enlarges; its own if none was sent.
-
-    Raises RequestRefused if the model was not trained on so much noise.
-    """
+    """Returns the noise that is added first, the model's own by default; RequestRefused if it knows no such noise."""
     own = model.config.condition
     assert own is not None
     if sent is None:

@@ -55,12 +55,7 @@ GivenConditions: TypeAlias = Annotated[
 
 
 def read_values(given: GivenConditions | None, conditions: Conditions, *, model: str) -> Values:
-    """Returns the values of a request's conditions.
-
-    Args:
-        given: those that are not images.
-        conditions: the conditions of the model.
-        model: the name of the model, for messages.
+    """Returns the values of a request's conditions that are not images.
 
     Raises RequestRefused if a condition is unknown or missing, or takes no such value, or all are too long for a job.
     """
@@ -109,10 +104,7 @@ def _too_long(size: str) -> RequestRefused:
 def split_image_conditions(
     given: GivenConditions | None, conditions: Conditions
 ) -> tuple[GivenConditions, dict[str, str]]:
-    """Splits the conditions of a request into those that are not images, and the texts that stand for images.
-
-    Raises RequestRefused if there is more than one text for an image.
-    """
+    """Splits the conditions of a request into those that are not images, and the one text for each image."""
     rest, images = {}, {}
     for name, values in (given or {}).items():
         if name not in conditions or not conditions[name].is_image:

@@ -73,11 +73,9 @@ class FailureCode(StrEnum):
 
 
 class Picture(Frozen):
-    """An image that came with the request, fitted to the model and kept in the result store.
+    """An image that came with the request, fitted to the model and kept as a PNG in the result store.
 
-    Attributes:
-        sha256: the SHA-256 of its PNG in the store.
-        width, height: the size of the image as it was sent, in pixels.
+    Its width and height are those of the image as it was sent, in pixels.
     """
 
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
@@ -199,12 +197,9 @@ def new_job(
     timeout: int = NO_TIMEOUT,
     **facts: Any,
 ) -> Job:
-    """Returns the job of a complete request, accepted now.
+    """Returns the job of a complete request, accepted now; its id is drawn if there is none.
 
     Args:
-        model: the name of the checkpoint.
-        prepared: the complete request.
-        id: the id of the job; None draws one.
         timeout: the time limit for its run, in seconds; none by default.
         facts: further attributes of the `Job`.
     """

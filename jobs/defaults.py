@@ -70,14 +70,12 @@ def fill_in(
 def check_guidance(
     chosen: Mapping[str, Any], guide: Sequence[str] | None, model: ModelInfo, *, given: Collection[str]
 ) -> None:
-    """Checks that something can guide the model as a request chooses.
+    """Raises RequestRefused unless something can guide the model as a request chooses.
 
     Args:
         chosen: the settings that the request chooses.
         guide: the names of the conditions that guidance acts on; None for all that may be left out.
         given: the names of the conditions that the images have, `label` among them.
-
-    Raises RequestRefused if nothing can, or not without a label or a condition.
     """
     guided, never = chosen.get("guidance_scale", 1.0) != 1.0, model.config.never_guided
     if never is not None and guided:
@@ -104,12 +102,11 @@ def check_guidance(
 
 
 def fill_in_conditions(params: SamplingParams, config: ModelConfig) -> SamplingParams:
-    """Fills in the conditions that a request leaves out, for each image by itself.
+    """Fills in the conditions that a request leaves out, for each image by itself, if the model has examples.
 
-    Nothing is filled in for a model without examples. The seed of an image chooses an example, so that the same seed
-    gets the same values. A value that in no example comes with one of the choices that the image has, such as a colour
-    of hair with a hat, is taken from another example, which agrees with them. So where the values of a choice take
-    turns, all else stays that can stay.
+    The seed of an image chooses an example, so that the same seed gets the same values. A value that in no example
+    comes with one of the choices that the image has, such as a colour of hair with a hat, is taken from another
+    example, which agrees with them. So where the values of a choice take turns, all else stays that can stay.
 
     Raises RequestRefused if all values together are too long for a job.
     """

@@ -6,12 +6,7 @@ class JobsError(Exception):
 
 
 class RequestRefused(JobsError):
-    """A parameter of a request is wrong, in itself or for the model.
-
-    Args:
-        parameter: the name of the parameter.
-        detail: the explanation for the caller.
-    """
+    """A parameter of a request is wrong, in itself or for the model."""
 
     def __init__(self, parameter: str, detail: str) -> None:
         super().__init__(f"{parameter}: {detail}")
@@ -24,14 +19,9 @@ class VersionGone(JobsError):
 
 
 class ImageRefused(JobsError):
-    """An image of a request cannot be used.
+    """An image of a request cannot be used; `title` and `advice` hold for every image that is refused so.
 
-    Attributes:
-        title, advice: what is wrong with every image that is refused for this reason, and what to do.
-
-    Args:
-        detail: the explanation for the caller; None for the advice.
-        part: the name of its part of the request; None until the caller of the reader sets it.
+    The detail is for the caller, by default the advice. `part` is None until the caller of the reader sets it.
     """
 
     title = "The image cannot be used"

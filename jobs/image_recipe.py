@@ -32,12 +32,7 @@ def recipe(
     102 are the same bytes, so the index within a request must not appear here; nor may anything that changes while the
     pixels stay, such as the version of difuso.
 
-    Args:
-        model, version: the name and the version of the model; see `model.folders.files`.
-        timesteps: the timesteps of the network calls; in a cascade those of the first stage.
-        precision: the number format of the network's calls.
-        upscaler_version, upscaler_precision: those of the model that enlarged the image; the first is None unless the
-            job is a cascade.
+    In a cascade the timesteps are those of the first stage.
     """
     params = job.params
     settings = params.model_dump(include={*SETTINGS})  # those that the job has
@@ -72,10 +67,7 @@ def _conditions(params: SamplingParams, index: int) -> dict[str, Any]:
 
 
 def job_of(facts: Mapping[str, Any], images: Sequence[FittedImage] = ()) -> Job:
-    """Returns the job that makes the image of a recipe, and no other image.
-
-    Args:
-        images: the images that its request came with, in the order of the recipe.
+    """Returns the job that makes the image of a recipe, whose request came with these images in this order.
 
     Raises pydantic.ValidationError if the facts are not those of a recipe.
     """

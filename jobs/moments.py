@@ -4,12 +4,11 @@ A trace keeps x_t and the prediction x̂_0 as floats, after the calls that the r
 predictions in a small size, side by side.
 """
 
-import itertools
 import math
 from collections.abc import Sequence
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from difuso.model.plans.settings import MOST_STEPS
 
@@ -25,16 +24,8 @@ FILM_SIDE = 64  # pixels of the longer side, at most
 MomentName = Annotated[str, Field(pattern=rf"^({ALL}|{LAST}|[1-9][0-9]{{0,6}})$")]
 
 
-def _rising(calls: tuple[int, ...]) -> tuple[int, ...]:
-    if any(before >= after for before, after in itertools.pairwise(calls)):
-        raise ValueError("the calls of a trace must rise")
-    return calls
-
-
-# The `trace` of a job: the numbers of its network calls, from 1 on.
-Trace = Annotated[
-    tuple[Annotated[int, Field(ge=1, le=MOST_STEPS)], ...], Field(max_length=MAX_MOMENTS), AfterValidator(_rising)
-]
+# The `trace` of a job: the numbers of its network calls, from 1 on, rising.
+Trace = Annotated[tuple[Annotated[int, Field(ge=1, le=MOST_STEPS)], ...], Field(max_length=MAX_MOMENTS)]
 
 
 def trace_of(names: Sequence[str], steps: int) -> tuple[int, ...]:
@@ -46,13 +37,7 @@ def trace_of(names: Sequence[str], steps: int) -> tuple[int, ...]:
 
 
 def check_trace(calls: Sequence[int], *, n: int, steps: int, shape: tuple[int, int, int]) -> None:
-    """Raises RequestRefused if a job cannot keep these moments, or not so many; the message says how many.
-
-    Args:
-        calls: the numbers of network calls, rising.
-        n: the number of images that are drawn, each in `steps` network calls.
-        shape: the shape (C, H, W) of an image.
-    """
+    """Raises RequestRefused if a job of `n` images of shape (C, H, W) cannot keep these rising calls, or so many."""
     if not calls:
         return
     if calls[-1] > steps:

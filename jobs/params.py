@@ -1,9 +1,9 @@
 """The sampling parameters of every kind of job; `model.plans` defines their values."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field
 
 from difuso.model.conditions import MAX_CONDITIONS, NAME, Value
 from difuso.model.folders.config import ModelConfig
@@ -57,18 +57,6 @@ class SamplingParams(Frozen, Settings):
 
         def __init__(self, **values: Any) -> None: ...
 
-    @model_validator(mode="after")
-    def _agree(self) -> Self:
-        for name in ("seed", "label"):
-            values = getattr(self, name)
-            if isinstance(values, tuple) and len(values) != self.n:
-                raise ValueError(f"{name} must be one, or one for each of {self.n} images, not {len(values)}")
-        for name, values in self.conditions.items():
-            if len(values) not in (1, self.n):
-                raise ValueError(f"{name} must be one, or one for each of {self.n} images, not {len(values)}")
-        _ = self.guidance  # or there is no such interval
-        return self
-
     def seed_of(self, index: int) -> int:
         """Returns the seed of an image."""
         return self.seed[index] if isinstance(self.seed, tuple) else self.seed + index
@@ -100,9 +88,7 @@ class SamplingParams(Frozen, Settings):
     def calls(self, guided_steps: int | None = None) -> int:
         """Returns the network calls that draw one image: one in each step, and one more for each kind of guidance.
 
-        Args:
-            guided_steps: the number of steps in which guidance without a classifier acts, if there is any; None for
-                all of them.
+        Guidance without a classifier acts in `guided_steps`, None for all of them.
         """
         guided = self.steps if guided_steps is None else guided_steps
         by_classifier = self.steps if self.classifier_scale else 0

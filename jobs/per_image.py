@@ -30,15 +30,9 @@ def per_image(
     model: str,
     values: Mapping[str, int] = MappingProxyType({}),
 ) -> PerImage:
-    """Completes what a request says about its images; draws the seed if there is none.
+    """Completes what a request says about its images, where None is left out; draws the seed if there is none.
 
-    Args:
-        seeds: one seed, or one for each image; None if the request omits it. So the others.
-        labels: one label, one for each image, or ALL.
-        classes, count, model: as in `classes_of`.
-        values: as in `image_count`.
-
-    Raises RequestRefused if there is no such class, or the numbers of images, seeds and labels contradict each other.
+    Raises RequestRefused like `classes_of` and `image_count`.
     """
     turns = classes_of(labels, classes, count=count, model=model)
     n = image_count(seeds, labels, n=n, turns=len(turns), values=values)
@@ -59,11 +53,9 @@ def classes_of(
 
     Args:
         labels: one or several labels, or ALL; None for images without a class.
-        classes: the names of the classes; None if they have none.
-        count: the number of classes.
-        model: the name of the model, for messages.
+        classes: the names of the `count` classes; None if they have none.
 
-    Raises RequestRefused if there is no such class.
+    Raises RequestRefused if the model has no such class.
     """
     given = labels or ()
     if ALL in given and count and ALL not in (classes or ()):
@@ -81,11 +73,9 @@ def image_count(
     turns: int,
     values: Mapping[str, int] = MappingProxyType({}),
 ) -> int:
-    """Returns the number of images of a request: `n`, or one for each of several seeds, labels or values of a
-    condition, or for each class.
+    """Returns the number of images: `n`, or that of several seeds, labels or values of a condition, or of classes.
 
     Args:
-        seeds, labels, n: as in `per_image`.
         turns: the number of classes that the images take in turn.
         values: the number of values of each condition, by name.
 
@@ -107,12 +97,7 @@ def image_count(
 
 
 def label_in_turn(turns: Sequence[int], images: Sequence[int]) -> int | tuple[int, ...] | None:
-    """Returns the classes of some images, one where one is enough; None if they have none.
-
-    Args:
-        turns: the classes that all images of the request take in turn.
-        images: the numbers of these images in the request.
-    """
+    """Returns the classes of the images of these numbers, where all take `turns`; one where one is enough."""
     if len(turns) < 2:
         return turns[0] if turns else None
     return one_or_several([turns[image % len(turns)] for image in images])

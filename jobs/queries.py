@@ -122,7 +122,6 @@ class SamplingQuery(Choices):
         """Returns a hash of the request as it was sent, without defaults and the drawn seed.
 
         Args:
-            kind: the name of the kind of job.
             images: the SHA-256 of each fitted image of the request.
             conditions: the values that were sent as its job holds them, since one can be written in many ways.
         """
@@ -133,14 +132,9 @@ class SamplingQuery(Choices):
         return hashlib.sha256(json.dumps(sent, sort_keys=True).encode()).hexdigest()
 
     def only(self, name: str, value: object, where: str) -> None:
-        """Raises unless a parameter is absent or has the only value that is possible here.
+        """Raises RequestRefused unless a parameter is absent or has the only value possible `where`, as in "mode ddim".
 
-        Args:
-            name: the name of the parameter.
-            value: its only possible value; None if there is none.
-            where: the place where this is so, for the message: "mode ddim".
-
-        Raises RequestRefused if it has another value.
+        None stands for no possible value.
         """
         if name in self.model_fields_set and getattr(self, name) not in (None, value):
             raise RequestRefused(name, f"Input should be {'omitted' if value is None else value} with {where}")

@@ -38,7 +38,6 @@ class Container:
     """A file without metadata."""
 
     data: bytes  # the content of the file
-    bits: int  # the number of bits of each sample
     orientation: int  # the orientation from EXIF, 1..8; 1 is upright
 
 
@@ -60,22 +59,20 @@ def strip(data: bytes) -> Container:
 
 def _strip_png(data: bytes) -> Container:
     """Strips a PNG, whose chunks are length, type, content and checksum (PNG, third edition, section 5.3)."""
-    kept, bits, orientation, start = [PNG_MAGIC], 0, UPRIGHT, len(PNG_MAGIC)
+    kept, orientation, start = [PNG_MAGIC], UPRIGHT, len(PNG_MAGIC)
     for _ in range(MAX_CHUNKS):
         kind, end = data[start + 4 : start + 8], start + 12 + int.from_bytes(data[start : start + 4])
         content = data[start + 8 : end - 4]
         if end > len(data) or zlib.crc32(kind + content) != int.from_bytes(data[end - 4 : end]):
             raise BadImage
-        if kind == b"IHDR":
-            bits = int.from_bytes(content[8:9])
-        elif kind == b"eXIf":
+        if kind == b"eXIf":
             orientation = _orientation(content)
         elif kind == b"acTL" and int.from_bytes(content[:4]) != 1:
             raise AnimatedImage
         if kind in PNG_PIXELS:
             kept.append(data[start:end])
         if kind == b"IEND":
-            return Container(b"".join(kept), bits, orientation)
+            return Container(b"".join(kept), orientation)
         start = end
     raise ImageTooComplex
 
@@ -89,7 +86,7 @@ def _strip_jpeg(data: bytes) -> Container:
             raise BadImage
         start, kind = marker.start(), marker[0][1]
         if kind == SOS:
-            return Container(header + _scans(data[start:]), 8, orientation)
+            return Container(header + _scans(data[start:]), orientation)
         length = 0 if kind in ALONE else max(2, int.from_bytes(data[start + 2 : start + 4]))
         end = start + 2 + length
         content = data[start + 4 : end]

@@ -76,10 +76,8 @@ def fit(image: SentImage, *, shape: Shape, how: How = "cover") -> FittedImage:
     The filter is Lanczos, as in training: it keeps more detail than the others, and Pillow widens its support with the
     scale, so that nothing aliases. An image of this size keeps its pixels bit for bit.
 
-    Args:
-        shape: the shape of the fitted image.
-        how: `cover` fills the shape and crops the image equally on both sides; `contain` shows the whole image in the
-            middle of white.
+    `cover` fills the shape and crops the image equally on both sides; `contain` shows the whole image in the middle of
+    white.
 
     Raises ImageRefused if the image has another number of channels and cannot be converted.
     """
@@ -105,11 +103,7 @@ def fit_mask(mask: SentImage, *, shape: Shape, how: How = "cover") -> FittedImag
 def fit_map(image: SentImage, *, shape: Shape, levels: int, expected: str) -> FittedImage:
     """Returns a map as a grey PNG with the height and width of a shape; each pixel is the nearest of the image.
 
-    Args:
-        levels: the number of values that pixels index.
-        expected: the image that should be sent, for messages.
-
-    Raises ImageRefused if the image is not grey, or has a pixel that is not the index of a value.
+    Raises ImageRefused, which names the `expected` image, if it is not grey, or has a pixel from `levels` on.
     """
     pixels = np.zeros(0) if isinstance(image, tuple) else np.asarray(image)
     if pixels.ndim == 3 and (pixels == pixels[:, :, :1]).all():
@@ -148,19 +142,9 @@ def _decode(container: Container) -> Image.Image:
     with plugin(io.BytesIO(container.data)) as image:
         check_size(*image.size)
         image.load()
-        opaque = _opaque_deep(image) if image.mode == DEEP else _opaque(_scaled_key(image, container.bits))
+        opaque = image.copy() if image.mode == DEEP else _opaque(image)
     turn = UPRIGHT_BY.get(container.orientation)
     return opaque if turn is None else opaque.transpose(turn)
-
-
-def _scaled_key(image: Image.Image, bits: int) -> Image.Image:
-    """Converts the transparent colour to 8 bits, as Pillow has converted the samples."""
-    key = image.info.get("transparency")
-    if image.mode == "L" and key is not None:
-        image.info["transparency"] = round(key * 255 / (2**bits - 1))
-    if image.mode == "RGB" and key is not None and bits == 16:
-        image.info["transparency"] = tuple(level >> 8 for level in key)  # as Pillow converts 16-bit samples
-    return image
 
 
 def _opaque(image: Image.Image) -> Image.Image:
@@ -170,15 +154,6 @@ def _opaque(image: Image.Image) -> Image.Image:
     ground = Image.new("RGB", image.size, GROUND)
     ground.paste(layer, mask=layer)
     return ground
-
-
-def _opaque_deep(image: Image.Image) -> Image.Image:
-    """Makes 16-bit grey opaque, whose one transparent level Pillow would ignore."""
-    key = image.info.get("transparency")
-    if key is None:
-        return image.copy()
-    levels = np.asarray(image)
-    return Image.fromarray(np.where(levels == key, DEEP_WHITE, levels).astype(np.uint16))
 
 
 def _place(image: Image.Image, shape: Shape, how: How, filter_: Image.Resampling) -> Image.Image:

@@ -21,9 +21,6 @@ class NpzWriter:
     """A new .npz file, uncompressed as `numpy.savez` writes it; a context manager that closes it.
 
     Arrays are written piece by piece, so that none need fit into memory.
-
-    Args:
-        file: its path, or a file that is open for writing.
     """
 
     def __init__(self, file: Path | IO[bytes]) -> None:
@@ -87,8 +84,7 @@ def image_arrays(pngs: Sequence[bytes], params: SamplingParams, *, planes: int =
 def with_labels(images: Array, params: SamplingParams) -> dict[str, Array]:
     """Returns pixels and classes as ADM's files of samples have them.
 
-    `arr_0` are the pixels, uint8 of shape (N, H, W, C), and `arr_1` the classes, int64 of shape (N,). `arr_1` is absent
-    if the images have no class. Images of 16 bits are uint16.
+    `arr_0` are the pixels, uint8 or uint16 of shape (N, H, W, C), and `arr_1` the classes, int64 of shape (N,), if any.
     """
     labels = [params.label_of(index) for index in range(len(images))]
     return {IMAGES: images, **({} if None in labels else {LABELS: np.array(labels, "<i8")})}

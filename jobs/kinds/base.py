@@ -58,21 +58,15 @@ class Task(Frozen):
         return params.seed_of(index)
 
     def facts(self, params: SamplingParams, index: int, images: Sequence[str]) -> dict[str, Any]:
-        """Returns the text of image `index` of the result, in addition to the sampling parameters.
-
-        Args:
-            images: the SHA-256 of each fitted image of the request.
-        """
+        """Returns what the PNG of image `index` says in addition; `images` are the SHA-256 of the request's images."""
         return {**self.model_dump(mode="json"), "pictures": list(images)}
 
     def file_stem(self, params: SamplingParams, index: int) -> str:
-        """Returns a name that distinguishes image `index` of the result from the others, for its file name."""
+        """Returns a name of image `index` for its file, which no other image of the result has."""
         return f"{self.seed_and_class(params, index)}-{self.kind}"
 
     def seed_and_class(self, params: SamplingParams, index: int) -> str:
-        """Returns the seed of image `index` of the result, with its class if the images have several, and with its
-        number if they have several values of a condition.
-        """
+        """Returns the seed of an image, with its class and number where images differ by class or condition."""
         named = f"-class{params.label_of(index)}" if isinstance(params.label, tuple) else ""
         return f"{self.seed(params, index)}{named}{f'-{index}' if params.conditions_differ else ''}"
 
@@ -129,44 +123,28 @@ class Parts(NamedTuple):
 
 @dataclass(frozen=True)
 class Kind(Generic[Query]):
-    """A kind of job, with its endpoint and its command; `worker.kinds` has how it begins.
+    """A kind of job, with its endpoint and its command; `worker.kinds` has how it begins."""
 
-    Attributes:
-        name: the name of the endpoint and the task.
-        summary: one line for the documentation.
-        description: more for the documentation; may be empty.
-        query: the type of its query parameters.
-        task: the type of its tasks.
-        complete: makes a complete request from a query and its images, except the parts common to all kinds; raises
-            RequestRefused or PlanError.
-        own_fits: returns the functions that fit the images of a request, by part; None if each required part gets the
-            shape of the model's condition, or of its images if it has none.
-        match: checks that the images match each other; raises ImageRefused.
-        choose: returns the model of a query, and any other model that the query names; raises RequestRefused.
-        required: the names of the parts that a request must have.
-        instead: what a request may have instead of the required parts, for messages: "two seeds"; `own_fits` then
-            returns none. Empty if nothing replaces them.
-        optional: the names of the parts that a request may have.
-        command: the name of its command, if it is not `name`.
-        implied: parameters that follow from others, so that the command does not have them.
-    """
-
-    name: str
-    summary: str
+    name: str  # of the endpoint and the task
+    summary: str  # one line for the documentation
     query: type[Query]
     task: type[Task]
+    # makes a complete request, except the parts common to all kinds; raises RequestRefused or PlanError
     complete: Callable[[Query, ModelInfo, Images], Prepared]
+    # returns the functions that fit the images of a request, by part; without it each required part gets the shape of
+    # the model's condition, or of its images
     own_fits: Callable[[Query, ModelInfo], dict[str, Fit]] | None = None
-    match: Callable[[Images], None] = lambda images: None
+    match: Callable[[Images], None] = lambda images: None  # raises ImageRefused if the images do not match each other
+    # returns the model of a query, and any other model that the query names; raises RequestRefused
     choose: Callable[[Query, Catalog], ModelInfo] = lambda query, catalog: catalog.choose(
         query.model, version=query.version
     )
-    required: tuple[str, ...] = ()
-    optional: tuple[str, ...] = ()
-    instead: str = ""
-    description: str = ""
-    command: str = ""
-    implied: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()  # the parts that a request must have
+    optional: tuple[str, ...] = ()  # the parts that it may have
+    instead: str = ""  # what it may have instead of the required parts, for messages: "two seeds"
+    description: str = ""  # more for the documentation
+    command: str = ""  # the name of its command, if it is not `name`
+    implied: tuple[str, ...] = ()  # parameters that follow from others, so that the command does not have them
 
     def parts(self, query: Query, model: ModelInfo) -> Parts:
         """Returns the images that a request needs: those of the kind, and those of the model's conditions."""

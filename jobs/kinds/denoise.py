@@ -40,8 +40,7 @@ class Denoising(Task):
     """Removing the noise of an image, or redrawing a clean image.
 
     Attributes:
-        sigma: the standard deviation of the noise in the image, in grey levels of 0..255; None if the image is clean,
-            and is noised and redrawn (Meng et al. 2022).
+        sigma: as in the query; None if the image is clean, and is noised and redrawn (Meng et al. 2022).
         estimated: whether sigma was estimated rather than given.
         depth: the timestep at which the image enters the reverse process.
         mode: `sample` runs the reverse chain; `mmse` takes the first prediction x̂_0, smooth and closest on average.

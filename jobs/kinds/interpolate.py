@@ -3,9 +3,9 @@
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from difuso.model.plans.inversion import make_inversion
 from difuso.model.plans.samplers import SAMPLERS
@@ -58,17 +58,15 @@ class InterpolateQuery(ImageQuery):
 
 
 class Interpolation(Task):
-    """Interpolating between two images, or between two seeds.
+    """Interpolating between two images, or between two `seeds`.
 
     Attributes:
-        shares: the share of the second image or seed in each image of the result, 0..1.
         depth: the timestep to which both images are noised or inverted; None between two seeds, whose noises are mixed
             where every run begins.
         mode: `ddpm` noises both images, mixes them, and runs the reverse chain; `ddim` inverts both, follows the arc
             between their noises, and draws from it without noise.
         noise: the noise of `ddpm`: `shared` by both; `independent`, whose mixture has too small a variance; `rescaled`,
             independent with the variance corrected.
-        seeds: the two seeds between whose noises the images begin, without `mode` and `noise`; None between two images.
     """
 
     kind: Literal["interpolate"] = "interpolate"
@@ -79,18 +77,8 @@ class Interpolation(Task):
     seeds: tuple[Seed, Seed] | None = None
     is_sequence: ClassVar[bool] = True
 
-    @model_validator(mode="after")
-    def _between_images_or_seeds(self) -> Self:
-        if (self.depth is None) == (self.seeds is None):
-            raise ValueError("depth is needed between two images, and has no meaning between two seeds")
-        return self
-
     def image_steps(self, params: SamplingParams, guided_steps: int | None = None) -> int:
-        """Returns the work of the job. An inversion counts as an image, with one call less and without a classifier.
-
-        Where guidance acts on an interval, an inversion is taken to have as many guided calls as an image: its own grid
-        may have a few more or less.
-        """
+        """Returns the work of the job. An inversion counts as an image, with one call less and without a classifier."""
         drawn = super().image_steps(params, guided_steps)
         if self.mode == "ddpm":
             return drawn
@@ -137,11 +125,7 @@ def _between_images(query: InterpolateQuery, model: ModelInfo) -> Prepared:
 
 
 def _between_noises(query: InterpolateQuery, model: ModelInfo, depth: int) -> Prepared:
-    """Completes a request that inverts its images.
-
-    By default they are drawn by the solver and on the grid that inverted them, because this reverses the inversion
-    best, and a model that draws in few steps takes more.
-    """
+    """By default, images are drawn by the solver and on the grid that inverted them, which reverses this best."""
     if depth == 0:
         raise RequestRefused("t", "Input should be at least 1 with mode ddim")
     query.only("eta", 0.0, "mode ddim")
@@ -170,7 +154,6 @@ def _task(query: InterpolateQuery, depth: int) -> Interpolation:
 
 
 def _between_seeds(query: InterpolateQuery, model: ModelInfo) -> Prepared:
-    """Completes a request without images. Its sampler draws no noise, so that the answer depends on the start alone."""
     for name in OF_IMAGES:
         query.only(name, InterpolateQuery.model_fields[name].default, TWO_SEEDS)
     query.only("eta", 0.0, TWO_SEEDS)
@@ -208,10 +191,7 @@ def _without_noise(
     values: Values | None = None,
     with_examples: bool = False,
 ) -> Filled:
-    """Fills in a query with eta 0, and with ddim where the model's own sampler draws noise all the same.
-
-    A plan is used unchanged, or refused.
-    """
+    """Fills in a query with eta 0, and with ddim where the model's sampler draws noise all the same; not in a plan."""
     if query.plan is None:
         always_noisy = "sampler" not in query.chosen and SAMPLERS[model.config.defaults.sampler].always_noisy
         query = query.model_copy(update={"eta": 0.0} | ({"sampler": "ddim"} if always_noisy else {}))

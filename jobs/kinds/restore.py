@@ -42,9 +42,7 @@ class Restoring(Task):
         degradation: `inpaint` fills the pixels that the mask marks, `superres` adds pixels, `colorize` adds colour,
             `deblur` sharpens.
         factor: the scale factor of `superres`.
-        blur: the kernel of `deblur`.
-        width: the width of the blur in pixels of the model: the standard deviation of a Gaussian, or the side of a
-            uniform square.
+        width: of the blur in pixels of the model: the standard deviation of a Gaussian, or the side of a square.
         sigma: the standard deviation of the noise in the image, in grey levels of 0..255.
     """
 

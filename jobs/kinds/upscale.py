@@ -25,11 +25,7 @@ class UpscaleQuery(ImageQuery):
 
 
 class Upscaling(Task):
-    """Drawing images from an image.
-
-    Attributes:
-        augmentation: the standard deviation of the noise that is added to the image first; another in each answer.
-    """
+    """Drawing images from an image, to which noise of the deviation `augmentation` is added; another in each answer."""
 
     kind: Literal["upscale"] = "upscale"
     enlarges: ClassVar[bool] = True

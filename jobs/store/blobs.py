@@ -5,7 +5,6 @@ Nothing here has a time limit: a disk or bucket may hang instead of failing. Err
 
 import os
 import shutil
-import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,14 +22,9 @@ TRIES = 20  # to put a file into a folder that others remove while it is empty
 
 
 class Blobs:
-    """Reads and writes files. Paths are absolute, and lie below `root`.
+    """Reads and writes files below a path or an fsspec URL, its `root`; `is_local` says whether that is a folder.
 
-    Args:
-        url: a path, or an fsspec URL such as `file:///var/lib/difuso` or `s3://bucket/prefix`.
-
-    Attributes:
-        root: the folder or prefix.
-        is_local: whether it is a folder, and no bucket.
+    Paths are absolute.
     """
 
     def __init__(self, url: str) -> None:
@@ -44,7 +38,7 @@ class Blobs:
     def read(self, path: PurePosixPath) -> bytes:
         """Returns the content of a file; FileNotFoundError if there is none."""
         if self.is_local:
-            return _read_file(path)
+            return Path(path).read_bytes()
         data: bytes = self._fs.cat_file(str(path))
         return data
 
@@ -103,14 +97,6 @@ class Blobs:
         there = next(folder for folder in (root, *root.parents) if folder.exists())
         found = shutil.disk_usage(there)
         return found.free, found.total
-
-
-def _read_file(path: PurePosixPath) -> bytes:
-    """Reads a regular file; any other kind raises OSError, because reading a pipe might block for ever."""
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError("not a regular file")
-        return file.read()
 
 
 @contextmanager

@@ -182,11 +182,10 @@ class ResultStore:
         return self._call(self._blobs.space, CHECK_SECONDS, self._checks)
 
     def sweep(self, max_age: float, *, needed: Callable[[str], bool] = lambda job_id: False) -> int:
-        """Deletes all files that were written more than `max_age` seconds ago; returns their number.
+        """Deletes all files that were written more than `max_age` seconds ago, and folders that have been empty since.
 
-        Folders that have been empty for as long go, too.
         A file that may not be deleted is passed over, and so are old uploads of jobs that are `needed`. It has no time
-        limit, because there may be a great many files.
+        limit, because there may be a great many files. Returns their number.
         """
         oldest, deleted, uploads = time.time() - max_age, 0, self._root / "uploads"
         refused: list[PurePosixPath] = []

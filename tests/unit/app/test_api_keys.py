@@ -31,13 +31,6 @@ def test_a_new_key_is_found_under_its_line_and_not_in_it(file: Path) -> None:
     assert new_key("alice")[0] != key
 
 
-def test_lines_have_limits_and_comments(file: Path) -> None:
-    file.write_text(f"# who\n\nalice {DIGEST} rate=2.5 unfinished=4000  # the old one\nbob {'0' * 64}\n")
-    alice, bob = read_keys(file)
-    assert (alice.name, alice.limits) == ("alice", Limits(rate=2.5, unfinished=4000))
-    assert (bob.name, bob.limits.are_set) == ("bob", False)
-
-
 @pytest.mark.parametrize(
     ("line", "why"),
     [
@@ -175,9 +168,9 @@ def test_a_key_is_held_until_its_holder_may_do_something_else(file: Path) -> Non
 
 
 def test_a_role_is_read_beside_the_limits(file: Path) -> None:
-    file.write_text(f"alice {DIGEST} rate=2 role=operator unfinished=3\nbob {'0' * 64}")
+    file.write_text(f"# who\n\nalice {DIGEST} rate=2.5 role=operator unfinished=3  # the old one\nbob {'0' * 64}")
     alice, bob = read_keys(file)
-    assert (alice.is_operator, alice.limits) == (True, Limits(rate=2, unfinished=3))
+    assert (alice.is_operator, alice.limits) == (True, Limits(rate=2.5, unfinished=3))
     assert not bob.is_operator
     assert [may_see(key, owner) for key in (alice, bob, None) for owner in ("alice", "bob", None)] == [
         *(True, True, True),

@@ -74,14 +74,6 @@ def test_what_is_wrong_is_named(folder: Path) -> None:
     }
 
 
-def test_an_unknown_default_model_is_reported(models_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
-    for name in (None, "tiny"):
-        read_catalog(models_dir, name)
-    assert not caplog.records
-    read_catalog(models_dir, "tyni")
-    assert "tyni is not among the models, tiny" in caplog.text
-
-
 def test_no_folder_is_an_empty_catalog(tmp_path: Path) -> None:
     catalog = read_catalog(tmp_path / "nowhere")
     assert catalog.default is None

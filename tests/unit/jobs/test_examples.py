@@ -65,14 +65,6 @@ def test_an_image_is_filled_in_from_one_example_by_its_seed_alone(seed: int, n: 
     assert set(alone) <= set(ROWS)
 
 
-def test_all_examples_are_used_about_equally_often() -> None:
-    """Of 2,000 images each example gets 400; the bound is five standard deviations of a binomial number."""
-    counts = Counter(row for first in range(0, 2000, 50) for row in rows(seed=[first], n=50))
-    assert len(counts) == len(ROWS)
-    deviation = (2000 * 0.2 * 0.8) ** 0.5
-    assert all(abs(count - 400) < 5 * deviation for count in counts.values())
-
-
 def test_seeds_in_a_row_do_not_get_examples_in_a_row() -> None:
     filled = [ROWS.index(row) for row in rows(seed=[0], n=64)]
     steps = Counter((after - before) % len(ROWS) for before, after in pairwise(filled))
@@ -119,10 +111,6 @@ def test_what_fits_each_value_of_a_choice_stays_while_the_choice_changes(seed: i
     for size in "abc":
         assert values(f"size:{size}") == {"shade": own["shade"], "size": size, "mark": size}
         assert values(f"shade:{size}") == own | {"shade": size}
-
-
-def test_images_with_different_values_get_what_agrees_with_each() -> None:
-    assert rows("hair:afro", "hair:hat", seed=[3]) == [(40.0, "black", "afro"), (50.0, "none", "hat")]
 
 
 def between(*asked: str, shares: list[float], seeds: tuple[int, int]) -> Prepared:
@@ -208,12 +196,6 @@ def test_guidance_acts_on_what_is_filled_in(more: dict[str, Any]) -> None:
 def test_guidance_needs_a_condition_where_nothing_is_filled_in() -> None:
     with pytest.raises(RequestRefused, match="This needs a condition age or a condition colour"):
         complete(GenerateQuery.model_validate({"guidance_scale": 2}), model(examples={}), {})
-
-
-def test_a_model_without_examples_fills_in_nothing() -> None:
-    found = complete(GenerateQuery(), model(examples={}), {})
-    assert found.params.conditions == {}
-    assert found.filled_in == frozenset()
 
 
 def test_more_than_a_job_holds_is_refused() -> None:

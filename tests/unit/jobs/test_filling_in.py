@@ -207,12 +207,6 @@ def test_what_the_model_is_decides_the_rest(asked: dict[str, Any], model: ModelI
     assert filled(again, model) == params  # as a job shows its parameters, they can be sent back
 
 
-def test_a_default_model_may_be_named() -> None:
-    assert Catalog({"plain": (PLAIN,), "pets": (MODEL,)}, {}, "plain").choose(None) is PLAIN
-    with pytest.raises(RequestRefused, match=r"^model: Input should be one of pets"):
-        Catalog({"pets": (MODEL,)}, {}, "plain").choose(None)
-
-
 def test_a_model_is_found_by_name_or_is_the_first() -> None:
     catalog = Catalog({"plain": (PLAIN,), "pets": (MODEL,)}, {"broken": "config.json is missing"})
     assert catalog.choose(None) is MODEL

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 import struct
 import subprocess
 import sys
 import zlib
 from contextlib import suppress
-from typing import Any
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -128,12 +127,6 @@ def test_a_picture_that_breaks_off_anywhere_is_refused(data: bytes) -> None:
             read_image(data[:end])
 
 
-def test_one_wrong_byte_of_a_png_is_noticed_wherever_it_is() -> None:
-    for index in range(len(SMALL_PNG)):
-        with pytest.raises((BadImage, UnsupportedFormat)):
-            read_image(SMALL_PNG[:index] + bytes([SMALL_PNG[index] ^ 0x10]) + SMALL_PNG[index + 1 :])
-
-
 @pytest.mark.filterwarnings("error")
 @given(st.sampled_from([SMALL_JPEG, PROGRESSIVE, SMALL_PNG]), st.data())
 def test_broken_files_give_a_picture_or_a_refusal_and_nothing_else(data: bytes, draw: st.DataObject) -> None:
@@ -205,10 +198,6 @@ def test_what_is_no_pixels_is_not_even_unpacked(name: str) -> None:
 def test_what_a_jpeg_carries_besides_its_picture_is_passed_over(more: bytes) -> None:
     assert pixels(with_segments(SMALL_JPEG, more)) == pixels(SMALL_JPEG)
     assert pixels(SMALL_JPEG + more) == pixels(SMALL_JPEG)
-
-
-def test_what_follows_a_png_is_passed_over() -> None:
-    assert pixels(SMALL_PNG + b"<script>" + PNG_MAGIC) == pixels(SMALL_PNG)
 
 
 HALF = 128  # of 255, laid on white: round(c * 128 / 255 + 127)
@@ -363,13 +352,6 @@ def test_a_mask_is_one_bit_and_a_pixel_is_missing_if_part_of_it_is() -> None:
     assert [large.getpixel((x, 3)) for x in range(8)] == [0, 0, 255, 255, 0, 0, 0, 0]
 
 
-def test_the_ringing_of_a_jpeg_mask_is_not_missing() -> None:
-    mask = Image.new("L", (64, 64))
-    mask.paste(255, (32, 0, 64, 64))
-    small = decoded(fit_mask(read_image(saved(mask, "JPEG", quality=40)), shape=Shape.of(64, 1)).png)
-    assert small.convert("L").tobytes() == mask.tobytes()
-
-
 def test_transparent_pixels_and_what_contain_adds_are_missing() -> None:
     clear = png([[(0, 0, 0, 0), (0, 0, 0, 255)]], colour=RGBA)
     small = decoded(fit_mask(read_image(clear), shape=Shape.of(2, 1), how="contain").png)
@@ -378,7 +360,8 @@ def test_transparent_pixels_and_what_contain_adds_are_missing() -> None:
 
 
 READ_ALL = """
-import json, re, sys, time
+import re, sys
+from contextlib import suppress
 from pathlib import Path
 from difuso.jobs.errors import ImageRefused
 from difuso.jobs.images.fitting import fit, read_image
@@ -387,24 +370,16 @@ from difuso.model.shape import Shape
 def peak():
     return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024
 
-before, seconds = peak(), {}
+before = peak()
 for path in sorted(Path(sys.argv[1]).iterdir()):
-    data, started_at = path.read_bytes(), time.process_time()
-    try:
-        fit(read_image(data), shape=Shape.of(64, 3))
-    except ImageRefused:
-        seconds[path.name] = time.process_time() - started_at
-    del data
-print(json.dumps({"megabytes": peak() - before, "seconds": seconds}))
+    with suppress(ImageRefused):
+        fit(read_image(path.read_bytes()), shape=Shape.of(64, 3))
+print(peak() - before)
 """
 
 
-@pytest.fixture(scope="module")
-def spent(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """What the worst pictures take, as READ_ALL prints it."""
-    if not os.path.exists("/proc/self/status"):
-        pytest.skip("needs Linux' /proc for the peak of one process")
-    folder = tmp_path_factory.mktemp("worst")
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs Linux' /proc for the peak of one process")
+def test_no_bad_picture_takes_300_mb(tmp_path: Path) -> None:
     worst = {
         "rgba16": black_png(2048, 2048, bits=16, colour=RGBA),
         "grey16": black_png(2048, 2048, bits=16, colour=GREY, extra=chunk(b"tRNS", b"\0\0")),
@@ -416,17 +391,9 @@ def spent(tmp_path_factory: pytest.TempPathFactory) -> Any:
     costly = {name: png([[1]], colour=GREY, extra=extra) for name, extra in COSTLY.items()}
     large = {f"large {name}": data for name, data in TOO_LARGE.items()}
     for name, data in {**worst, **costly, **large, **TOO_COMPLEX, **BAD}.items():
-        (folder / name).write_bytes(data)
-    process = subprocess.run([sys.executable, "-c", READ_ALL, str(folder)], capture_output=True, check=True, text=True)
+        (tmp_path / name).write_bytes(data)
+    process = subprocess.run(
+        [sys.executable, "-c", READ_ALL, str(tmp_path)], capture_output=True, check=True, text=True
+    )
     assert process.stderr == ""
-    return json.loads(process.stdout)
-
-
-def test_no_bad_picture_takes_300_mb(spent: Any) -> None:
-    assert spent["megabytes"] < 300
-    assert set(TOO_COMPLEX) | set(BAD) <= set(spent["seconds"])
-
-
-@pytest.mark.long
-def test_no_bad_picture_takes_a_second(spent: Any) -> None:
-    assert max(spent["seconds"].values()) < 1
+    assert int(process.stdout) < 300

@@ -280,16 +280,6 @@ def test_what_was_inverted_is_drawn_without_noise_by_what_inverted_it() -> None:
         interpolate(mode="ddim", steps=1)
 
 
-def test_what_was_inverted_is_drawn_from_where_the_inversion_ends() -> None:
-    """At T-1, also on a grid that by itself would begin elsewhere, and also where nothing is left of an image there."""
-    for sent, spacing in (
-        ({"sampler": "ddim", "spacing": "leading"}, "leading"),
-        ({"spacing": "trailing"}, "trailing"),
-    ):
-        params, task = asked("interpolate", ZERO_SNR, {"mode": "ddim", "steps": 5} | sent)
-        assert (params.spacing, task.depth) == (spacing, 9)
-
-
 def test_the_noise_of_a_picture_decides_where_it_enters() -> None:
     levels = MODEL.schedule.sigmas
     params, task = denoise(sigma=25.0, n=4, average=True)

@@ -150,23 +150,3 @@ def test_other_lists_are_other_requests() -> None:
         for each in ({}, {"seed": [7]}, {"seed": [7, 8]}, {"seed": [8, 7]}, {"label": ["7"]}, {"label": ["7", "8"]})
     ]
     assert len({*hashes}) == len(hashes)
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [{"seed": [1, 2]}, {"seed": [1] * 4}, {"label": [1]}, {"seed": []}, {"label": [0, 1, -1]}, {"seed": "1,2,3"}],
-)
-def test_a_job_has_as_many_seeds_and_classes_as_images(wrong: dict[str, Any]) -> None:
-    """Whatever somebody else has written into Redis."""
-    right = {
-        "n": 3,
-        "steps": 1,
-        "sampler": "ddim",
-        "spacing": "leading",
-        "eta": 0,
-        "seed": [1, 2, 1],
-        "label": [0, 2, 1],
-    }
-    assert images(SamplingParams.model_validate(right)) == [(1, 0), (2, 2), (1, 1)]
-    with pytest.raises(ValidationError):
-        SamplingParams.model_validate(right | wrong)

@@ -15,7 +15,7 @@ from difuso.jobs.images.fitting import How, fit, fit_mask, read_image
 from difuso.jobs.images.noise_estimate import estimate_sigma
 from difuso.jobs.images.npz import pixels_of
 from difuso.model.shape import Shape
-from tests.pictures import GREY, chunk, png, saved
+from tests.pictures import saved
 
 RNG = np.random.default_rng(5)
 DEEP = RNG.integers(0, 65536, (8, 12), dtype=np.uint16)
@@ -61,11 +61,6 @@ def test_16_bits_are_8_for_a_model_of_colours_and_for_a_mask() -> None:
     expected = np.floor(DEEP / 257 + 0.5)
     assert np.array_equal(decoded(fit(image, shape=Shape(3, 8, 12)).png), np.repeat(expected[..., None], 3, axis=2))
     assert np.array_equal(decoded(fit_mask(image, shape=GREY_SHAPE).png), expected >= 128)
-
-
-def test_the_transparent_level_of_16_bits_is_white() -> None:
-    clear = png([[300, 301]], bits=16, colour=GREY, extra=chunk(b"tRNS", struct.pack(">H", 300)))
-    assert decoded(fit(read_image(clear), shape=Shape(1, 1, 2)).png).tolist() == [[65535, 301]]
 
 
 @pytest.mark.parametrize("sigma", [0.3, 20.0])

@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from difuso.jobs.catalog import ModelInfo
-from difuso.jobs.contract import Job, new_job
-from difuso.jobs.errors import JobUnreadable, RequestRefused
+from difuso.jobs.contract import new_job
+from difuso.jobs.errors import RequestRefused
 from difuso.jobs.images.fitting import FittedImage
 from difuso.jobs.kinds import KINDS
-from difuso.jobs.kinds.generate import GenerateQuery
 from difuso.jobs.moments import MAX_BYTES, MAX_MOMENTS, check_trace, trace_of
 from difuso.jobs.queries import SamplingQuery
 from difuso.model.folders.config import ConditionConfig, ModelConfig
@@ -82,11 +81,6 @@ def test_a_refusal_says_what_would_fit(calls: Any, n: int, message: str) -> None
     assert refusal.value.parameter == "trace"
 
 
-def test_all_of_many_steps_are_too_many() -> None:
-    with pytest.raises(RequestRefused, match="at most 64 calls with n=1, not 65"):
-        KINDS["generate"].prepare(GenerateQuery.model_validate({"trace": ["all"], "steps": 65}), MODEL, {})
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_keeps_calls_of_its_own_run(kind: str) -> None:
     found = KINDS[kind]
@@ -95,14 +89,6 @@ def test_every_kind_keeps_calls_of_its_own_run(kind: str) -> None:
     assert prepared.trace == (1, prepared.params.steps)
     assert new_job("m", prepared).trace == prepared.trace
     assert found.prepare(found.query.model_validate(NEEDED.get(kind, {})), MODELS[kind], {}).trace == ()
-
-
-@pytest.mark.parametrize("kind", sorted(KINDS.keys() - {"generate"}))
-def test_a_call_too_many_is_refused_before_an_image_is_read(kind: str) -> None:
-    found = KINDS[kind]
-    query = found.query.model_validate({"trace": ["7"], "steps": 6, **NEEDED.get(kind, {})})
-    with pytest.raises(RequestRefused, match="Input should name calls 1 to 6"):
-        found.prepare(query, MODELS[kind], {})
 
 
 @pytest.mark.parametrize("name", ["0", "-1", "01", "first", "ALL", "1.5", "", "1 ", "99999999", "1,2"])
@@ -114,21 +100,6 @@ def test_other_names_are_refused(name: str) -> None:
 def test_a_key_of_another_trace_is_of_another_request() -> None:
     hashes = {SamplingQuery(trace=trace).request_hash("generate") for trace in (["1"], ["last"], ["1", "last"])}
     assert len(hashes | {SamplingQuery().request_hash("generate")}) == 4
-
-
-@pytest.mark.parametrize("trace", [[2, 1], [1, 1], [0], [-1], [1.5], ["last"], list(range(1, 66)), [10**9], 3])
-def test_a_job_with_another_trace_is_unreadable(trace: Any) -> None:
-    job = new_job("m", KINDS["generate"].prepare(GenerateQuery(trace=["1", "last"]), MODEL, {}))
-    wire = job.model_dump(mode="json")
-    assert Job.decode(wire) == job
-    with pytest.raises(JobUnreadable):
-        Job.decode({**wire, "trace": trace})
-
-
-def test_a_job_of_an_older_front_end_keeps_nothing() -> None:
-    wire = new_job("m", KINDS["generate"].prepare(GenerateQuery(), MODEL, {})).model_dump(mode="json")
-    del wire["trace"]
-    assert Job.decode(wire).trace == ()
 
 
 def test_an_estimated_depth_decides_which_calls_there_are() -> None:

@@ -16,7 +16,6 @@ from difuso.jobs.kinds import KINDS
 from difuso.jobs.kinds.base import Kind
 from difuso.jobs.params import MAX_SEED
 from difuso.model.conditions import Number
-from difuso.model.errors import PlanError
 from difuso.model.folders.config import ConditionConfig, ModelConfig, SamplerDefaults
 from difuso.model.networks.configs import UNetConfig
 
@@ -125,15 +124,6 @@ def test_the_second_model_must_be_one_that_enlarges(sent: dict[str, Any], messag
         prepared(GENERATE, model="small", **sent)
 
 
-def test_an_upscaler_with_classes_cannot_be_a_second_stage() -> None:
-    network = UNetConfig(condition_channels=3, num_classes=2, null_class=False)
-    named = dataclasses.replace(CONFIG, network=network, classes=("a", "b"))
-    catalog = Catalog({"small": (SMALL,), "up": (ModelInfo("up", named, 0, "0" * 64),)}, {})
-    query = GENERATE.query.model_validate({"upscale": "up"})
-    with pytest.raises(RequestRefused, match="needs no class and no condition: up needs label"):
-        GENERATE.prepare(query, GENERATE.choose(query, catalog), {})
-
-
 def test_an_upscaler_that_needs_a_condition_cannot_be_a_second_stage() -> None:
     """One that may be left out is, as the second stage has no conditions."""
 
@@ -155,9 +145,3 @@ def test_the_recipe_of_a_cascade_makes_its_job_again() -> None:
     again = job_of(facts)
     assert again.task == job.task
     assert (again.params.n, again.params.seed) == (1, 8)
-
-
-def test_steps_of_upscale_are_those_of_its_model() -> None:
-    assert prepared(UPSCALE).params.steps == 3
-    with pytest.raises(PlanError, match="steps"):
-        prepared(UPSCALE, steps=2000)
