@@ -1,10 +1,8 @@
 """Encoders of a finished job's images: a PNG or contact sheet, an animation, arrays or a zip (`app.formats`)."""
 
 import io
-import itertools
 import json
 import math
-import struct
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,10 +10,9 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo, putchunk
+from PIL.PngImagePlugin import PngInfo
 
 from difuso.jobs.contract import Manifest
-from difuso.jobs.images.containers import PNG_MAGIC
 from difuso.jobs.images.fitting import DEEP, DEEP_WHITE, in_eight_bits
 from difuso.jobs.images.npz import encode_npz, image_arrays
 from difuso.model.png import PNG_KEY
@@ -110,51 +107,21 @@ def _side_by_side(images: Sequence[Image.Image], columns: int) -> Image.Image:
 
 
 def animation(made: Result) -> bytes:
-    """Returns the images as an animated PNG that runs forwards and backwards, for ever.
-
-    An animated PNG compresses frames as a PNG compresses its image, so the compressed pixels are copied unchanged.
-    """
-    frames = [_frame(png) for png in made.course]
-    if len({header for header, _ in frames}) > 1:  # all frames must have the header of the first
-        opened = _opened(made.course, bits=made.manifest.job.bits)
-        frames = [_frame(_as_png(image if image.mode == DEEP else image.convert("RGB"))) for image in opened]
-    header = frames[0][0]
-    course = [pixels for _, pixels in frames + frames[-2:0:-1]]
-    numbers = itertools.count()  # sequence numbers of the fcTL and fdAT chunks
-    control = struct.pack(">8s8xHHBB", header, FRAME_MILLISECONDS, 1000, 0, 0)  # size, offset 0, delay, no blending
+    """Returns the images as an animated PNG of 8 bits that runs forwards and backwards, for ever."""
+    images = [in_eight_bits(Image.open(io.BytesIO(png))) for png in made.course]
+    mode = "L" if all(image.mode == "L" for image in images) else "RGB"
+    frames = [image.convert(mode) for image in images]
+    first, *others = frames + frames[-2:0:-1]
     file = io.BytesIO()
-    file.write(PNG_MAGIC)
-    putchunk(file, b"IHDR", header)
-    putchunk(file, b"acTL", struct.pack(">II", len(course), 0))
-    for kind, content, *_ in _text(made.manifest).chunks:
-        putchunk(file, kind, content)
-    for index, pixels in enumerate(course):
-        putchunk(file, b"fcTL", struct.pack(">I", next(numbers)), control)
-        if index == 0:
-            putchunk(file, b"IDAT", pixels)
-        else:
-            putchunk(file, b"fdAT", struct.pack(">I", next(numbers)), pixels)
-    putchunk(file, b"IEND")
-    return file.getvalue()
-
-
-def _frame(png: bytes) -> tuple[bytes, bytes]:
-    """Returns the IHDR content and the compressed pixels of a PNG."""
-    header, pixels, start = b"", [], len(PNG_MAGIC)
-    while start < len(png):
-        length, kind = struct.unpack_from(">I4s", png, start)
-        content = png[start + 8 : start + 8 + length]
-        if kind == b"IHDR":
-            header = content
-        elif kind == b"IDAT":
-            pixels.append(content)
-        start += 12 + length
-    return header, b"".join(pixels)
-
-
-def _as_png(image: Image.Image) -> bytes:
-    file = io.BytesIO()
-    image.save(file, "PNG")
+    first.save(
+        file,
+        "PNG",
+        save_all=True,
+        append_images=others,
+        duration=FRAME_MILLISECONDS,
+        loop=0,
+        pnginfo=_text(made.manifest),
+    )
     return file.getvalue()
 
 
