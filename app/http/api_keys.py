@@ -118,11 +118,10 @@ class KeyRing:
         It waits until they have not changed since the last look, so that a half-written file does not count. The file
         is read each time, since neither the link to it nor its time need change when its content does.
         """
-        before, found = self._seen, self._look()
-        self._seen = found
-        if found != before or found == self._read:
+        before, self._seen = self._seen, self._look()
+        if self._seen != before or self._seen == self._read:
             return
-        self._read = found
+        self._read = found = self._seen
         if isinstance(found, str):
             log.error("the previous API keys stay in use: %s", found)
             return

@@ -15,7 +15,7 @@ from difuso.jobs.redis.workers import WorkerReport, refusal, reports_on
 from difuso.jobs.values import Frozen
 from difuso.model.conditions import type_of
 from difuso.model.errors import CheckpointUnreadable
-from difuso.model.folders.config import ModelConfig, Precision, SamplerDefaults
+from difuso.model.folders.config import Precision, SamplerDefaults
 
 from ..formats import BINARY
 from ..http.headers import IfNoneMatchHeader, cached, known_file
@@ -107,6 +107,9 @@ class ModelView(Frozen):
         reason = refusal(model.ref, workers)
         config = model.config
         size = config.shape.image_size
+        enlarged = None
+        if config.condition is not None and config.small_shape is not None:
+            enlarged = EnlargedView(**vars(config.condition), channels=config.small_shape.channels)
         return cls(
             name=model.name,
             image_size=size if isinstance(size, int) else [*size],
@@ -121,7 +124,7 @@ class ModelView(Frozen):
             clip=config.clip.mode,
             defaults=config.defaults,
             plans=config.plans,
-            condition=_condition(config),
+            condition=enlarged,
             conditions={
                 name: ConditionView(type=type_of(each), **vars(each)) for name, each in config.declared.items()
             },
@@ -159,13 +162,6 @@ class ModelList(Frozen):
 
     default: str | None
     models: list[ModelView]
-
-
-def _condition(config: ModelConfig) -> EnlargedView | None:
-    shape = config.small_shape
-    if config.condition is None or shape is None:
-        return None
-    return EnlargedView(**vars(config.condition), channels=shape.channels)
 
 
 @router.get("/models", summary="List all models", response_model_exclude_none=True)

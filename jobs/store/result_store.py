@@ -97,7 +97,7 @@ class ResultStore:
             self._blobs.write(path, data)
             return True
 
-        return self._writing(create_or_replace)
+        return self._do("write", create_or_replace)
 
     def manifest(self, job_id: str) -> Manifest | None:
         """Returns the manifest of a job's result; None if there is no result, or if it was deleted."""
@@ -149,10 +149,10 @@ class ResultStore:
         self._write(manifest, b"")
         self.drop_snapshot(job_id)
         for folder in (manifest.parent, self._upload(job_id, "").parent):
-            with self._observed("delete"), suppress(FileNotFoundError):
-                for path in self._call(partial(self._blobs.find, folder)):
+            with suppress(FileNotFoundError):
+                for path in self._do("read", partial(self._blobs.find, folder)):
                     if path != manifest:
-                        self._call(partial(self._blobs.delete, path, top=folder.parent.parent))
+                        self._delete(path, top=folder.parent.parent)
 
     def save_snapshot(self, job_id: str, data: bytes) -> None:
         """Stores a snapshot of a job, and replaces the last one."""
@@ -164,8 +164,7 @@ class ResultStore:
 
     def drop_snapshot(self, job_id: str) -> None:
         """Deletes the snapshot of a job if there is one."""
-        with self._observed("delete"), suppress(FileNotFoundError):
-            self._call(lambda: self._blobs.delete(self._snapshot(job_id), top=self._root / "snapshots"))
+        self._delete(self._snapshot(job_id), top=self._root / "snapshots")
 
     def check(self) -> None:
         """Writes and deletes a file; raises StoreUnavailable if that fails or takes longer than CHECK_SECONDS."""
@@ -175,11 +174,12 @@ class ResultStore:
             self._blobs.create(path, CHECKED)  # as results are, where not every file system or bucket can
             self._blobs.delete(path)
 
-        self._writing(create_and_delete, CHECK_SECONDS, operation="check")
+        self._do("check", create_and_delete, CHECK_SECONDS)
 
     def space(self) -> tuple[int, int] | None:
         """Returns the free and the total bytes of the store's disk; None if the store is not a local folder."""
-        return self._call(self._blobs.space, CHECK_SECONDS, self._checks)
+        with _translated():
+            return self._checks.call(self._blobs.space, CHECK_SECONDS)
 
     def sweep(self, max_age: float, *, needed: Callable[[str], bool] = lambda job_id: False) -> int:
         """Deletes all files that were written more than `max_age` seconds ago, and folders that have been empty since.
@@ -228,37 +228,32 @@ class ResultStore:
         return self._root / "snapshots" / job_id[:2] / job_id
 
     def _read(self, path: PurePosixPath, seconds: float = IMAGE_SECONDS) -> bytes | None:
-        with self._observed("read"), suppress(FileNotFoundError):
-            return self._call(lambda: self._blobs.read(path), seconds)
+        with suppress(FileNotFoundError):
+            return self._do("read", lambda: self._blobs.read(path), seconds)
         return None
 
     def _write(self, path: PurePosixPath, data: bytes, seconds: float = IMAGE_SECONDS) -> None:
-        self._writing(lambda: self._blobs.write(path, data), seconds)
+        self._do("write", lambda: self._blobs.write(path, data), seconds)
 
-    def _writing(
-        self, function: Callable[[], Result], seconds: float = IMAGE_SECONDS, *, operation: str = "write"
-    ) -> Result:
-        """Makes a call in which FileNotFoundError means that the folder or bucket is missing."""
-        with self._observed(operation):
-            try:
-                return self._call(function, seconds, self._checks if operation == "check" else None)
-            except FileNotFoundError as error:
-                raise StoreUnavailable from error
+    def _delete(self, path: PurePosixPath, *, top: PurePosixPath) -> None:
+        with suppress(FileNotFoundError):
+            self._do("delete", lambda: self._blobs.delete(path, top=top))
 
-    def _call(
-        self, function: Callable[[], Result], seconds: float = IMAGE_SECONDS, calls: TimeLimitedCalls | None = None
-    ) -> Result:
-        with _translated():
-            return (calls or self._calls).call(function, seconds)
+    def _do(self, operation: str, function: Callable[[], Result], seconds: float = IMAGE_SECONDS) -> Result:
+        """Makes a call with a time limit, and informs the observer of it; raises like `_translated`.
 
-    @contextmanager
-    def _observed(self, operation: str) -> Iterator[None]:
-        """Informs the observer of an operation once it is over."""
-        began, failed = time.monotonic(), False
+        Where something is written, FileNotFoundError means that the folder or bucket is missing.
+        """
+        began, failed = time.monotonic(), True
         try:
-            yield
-        except StoreUnavailable:
-            failed = True
+            with _translated():
+                result = (self._checks if operation == "check" else self._calls).call(function, seconds)
+            failed = False
+            return result
+        except FileNotFoundError as error:
+            failed = operation in ("write", "check")
+            if failed:
+                raise StoreUnavailable from error
             raise
         finally:
             self._observe(operation, time.monotonic() - began, failed)

@@ -6,94 +6,19 @@ import json
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from difuso.jobs.contract import Job, Picture
+from difuso.jobs.contract import Job
 from difuso.jobs.errors import JobIsNewer, JobUnreadable
 from difuso.jobs.kinds.base import Task
 from difuso.jobs.kinds.denoise import MAX_SIGMA, Denoising
 from difuso.jobs.kinds.generate import Generation
 from difuso.jobs.kinds.interpolate import Interpolation
 from difuso.jobs.kinds.restore import Restoring
-from difuso.jobs.params import MAX_IMAGES, MAX_SEED, SamplingParams
+from difuso.jobs.params import SamplingParams
 from difuso.jobs.understanding import CONTRACT
-from difuso.model.plans.samplers import SAMPLERS
-from difuso.model.plans.spacing import RULES
 
 ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
-SEED, CLASS = st.integers(0, MAX_SEED), st.integers(0, 1000)
-PARAMS = st.integers(1, 64).flatmap(
-    lambda n: st.builds(
-        SamplingParams,
-        n=st.just(n),
-        steps=st.integers(1, 4000),
-        sampler=st.sampled_from([*SAMPLERS]),
-        spacing=st.sampled_from(RULES)
-        | st.lists(st.integers(1, 9999).map(str), min_size=1, max_size=100).map(lambda each: f"at:{','.join(each)}"),
-        eta=st.floats(0, 10),
-        seed=SEED | st.tuples(*[SEED] * n),
-        label=st.none() | CLASS | st.tuples(*[CLASS] * n),
-        guidance_scale=st.floats(0, 100),
-    )
-)
-SHARES = st.lists(st.floats(0, 1), min_size=1, max_size=MAX_IMAGES).map(tuple)
-TASKS: st.SearchStrategy[Task] = st.one_of(
-    st.builds(Generation),
-    st.builds(
-        Interpolation,
-        shares=SHARES,
-        depth=st.integers(0, 3999),
-        mode=st.sampled_from(["ddpm", "ddim"]),
-        noise=st.sampled_from(["shared", "independent", "rescaled"]),
-    ),
-    st.builds(
-        Denoising,
-        sigma=st.none() | st.floats(0, MAX_SIGMA),
-        estimated=st.booleans(),
-        depth=st.integers(0, 3999),
-        mode=st.sampled_from(["sample", "mmse"]),
-        average=st.booleans(),
-    ),
-    st.builds(
-        Restoring,
-        task=st.sampled_from(["inpaint", "superres", "colorize", "deblur"]),
-        factor=st.sampled_from([2, 4]),
-        blur=st.sampled_from(["gaussian", "uniform"]),
-        width=st.floats(0, 32, exclude_min=True),
-        sigma=st.floats(0, 255),
-    ),
-)
-PICTURES = st.builds(
-    Picture,
-    sha256=st.binary(min_size=32, max_size=32).map(bytes.hex),
-    width=st.integers(1, 10**5),
-    height=st.integers(1, 10**5),
-)
-JOBS = st.builds(
-    Job,
-    contract=st.just(CONTRACT),
-    versions=st.lists(st.from_regex(r"[0-9a-f]{64}", fullmatch=True), max_size=2).map(tuple),
-    pinned=st.booleans(),
-    id=st.uuids().map(str),
-    task=TASKS,
-    pictures=st.lists(PICTURES, max_size=2).map(tuple),
-    model=st.from_regex(r"[a-z0-9][a-z0-9._-]{0,63}", fullmatch=True),
-    params=PARAMS,
-    urgency=st.integers(0, 7),
-    accepted_at=st.floats(0, 1e10),
-    timeout=st.integers(1, 10**6),
-)
-
-
-@given(JOBS)
-def test_a_job_survives_the_queue(job: Job) -> None:
-    wire = json.dumps(job.model_dump(mode="json"))
-    assert Job.decode(json.loads(wire)) == job
-    shares = len(job.task.shares) if isinstance(job.task, Interpolation) else 0
-    lists = [each for each in (job.params.seed, job.params.label) if isinstance(each, tuple)]
-    assert len(wire) < 2048 + 26 * shares + 18 * sum(map(len, lists))
 
 
 @pytest.mark.parametrize(
@@ -112,7 +37,7 @@ def test_the_task_is_known_by_its_kind(task: Task, kind: str) -> None:
     assert job.kind == kind
     written = job.model_dump(mode="json")
     assert written["task"]["kind"] == kind
-    assert type(Job.decode(written).task) is type(task)
+    assert Job.decode(json.loads(json.dumps(written))) == job
     with pytest.raises(JobUnreadable):
         Job.decode(written | {"task": {"kind": "something else"}})
     with pytest.raises(JobUnreadable):

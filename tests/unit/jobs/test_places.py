@@ -41,13 +41,6 @@ def test_a_model_in_checkpoints_comes_first(elsewhere: Path, config: str) -> Non
     assert SharedSettings().models_dir == CHECKPOINTS, "even one that is refused, so that the reason is said"
 
 
-def test_the_environment_comes_before_both(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (elsewhere / CHECKPOINTS / "mine").mkdir(parents=True)
-    (elsewhere / CHECKPOINTS / "mine" / "config.json").touch()
-    monkeypatch.setenv("DIFUSO_MODELS_DIR", "other")
-    assert SharedSettings().models_dir == Path("other")
-
-
 @pytest.mark.parametrize("folder", [".", "docs"])
 def test_in_a_clone_state_lies_in_its_var(monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
     monkeypatch.chdir(ROOT / folder)
