@@ -90,12 +90,6 @@ def test_the_text_of_a_config_changes_no_name() -> None:
         assert json.loads(config_to_text(content)) == content
 
 
-def test_the_text_of_a_config_has_each_list_of_values_in_a_line() -> None:
-    content = {"hair": ["red", None, 1.5], "tables": [{"classes": ["cat"]}]}
-    lines = [line.strip() for line in config_to_text(content).splitlines()]
-    assert lines == ["{", '"hair": [ "red", null, 1.5 ],', '"tables": [', "{", '"classes": [ "cat" ]', "}", "]", "}"]
-
-
 def test_what_may_be_left_out_has_its_default() -> None:
     config = config_from_json({"format": 1, "network": {"type": "paper_unet"}, "schedule": {}})
     assert config == ModelConfig(PaperUNetConfig())

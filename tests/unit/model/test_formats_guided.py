@@ -228,16 +228,3 @@ def test_a_classifier_that_pools_otherwise_is_refused() -> None:
     weights = change(reference("guided_classifier").weights, out__2__positional_embedding=None)
     with pytest.raises(CheckpointError, match="does not pool by attention"):
         read_classifier(weights, ClassifierFacts(16, "cosine", 1000))
-
-
-@pytest.mark.parametrize(
-    ("size", "reason"),
-    [
-        (24, "image_size 24, but the number of levels in the weights does not reduce that to 8x8"),
-        (8, "to fit the others"),  # as if all blocks had one level
-    ],
-)
-def test_a_classifier_of_another_size_is_refused(size: int, reason: str) -> None:
-    facts = dataclasses.replace(ClassifierFacts(**reference("guided_classifier").about["facts"]), image_size=size)
-    with pytest.raises(CheckpointError, match=reason):
-        read_classifier(reference("guided_classifier").weights, facts)

@@ -91,31 +91,6 @@ def test_it_predicts_the_same_up_to_the_rounding_of_its_layers(name: str) -> Non
     assert not torch.equal(found, expected)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_embeddings_normalisations_and_the_last_convolution_are_float32(name: str) -> None:
-    _, half = pair(CONFIGS[name])
-    seen: dict[str, torch.dtype] = {}
-
-    def keep(name: str) -> Any:
-        return lambda module, inputs, out: seen.update({name: out.dtype}) if isinstance(out, Tensor) else None
-
-    for path, module in half.named_modules():
-        module.register_forward_hook(keep(path))
-    arguments, inputs = batch(CONFIGS[name], 1)
-    with torch.inference_mode():
-        half(*arguments, **inputs)
-    weights = dict(half.named_parameters())
-    for path, module in half.named_modules():
-        if isinstance(module, nn.GroupNorm | nn.Embedding | RowLinear):
-            assert weights[f"{path}.weight"].dtype == torch.float32, path
-            assert path not in seen or seen[path] == torch.float32 or isinstance(module, nn.GroupNorm), path
-    convolutions = [path for path, kind in half.named_modules() if isinstance(kind, nn.Conv2d) and path in seen]
-    wide = [path for path in convolutions if seen[path] == torch.float32]
-    assert wide
-    assert all(weights[f"{path}.weight"].dtype == seen[path] for path in convolutions)
-    assert len(convolutions) >= 5 * len(wide)  # one, or with decoder "skip" one for each level
-
-
 def outputs_differ(call: Any, sizes: tuple[int, ...]) -> list[tuple[int, int]]:
     """Returns the numbers of threads and images for which the bits of a call are others."""
     before, expected = torch.get_num_threads(), call(16)

@@ -152,16 +152,6 @@ def test_an_impossible_run_is_refused_by_name(arguments: dict[str, Any], message
         make_plan(LINEAR, **arguments)
 
 
-@pytest.mark.parametrize("sampler", [sampler for sampler in SAMPLERS if sampler != "ddpm"])
-def test_only_ancestral_sampling_looks_at_the_variance(sampler: str) -> None:
-    small, large, learned = (
-        make_plan(LINEAR, sampler=sampler, steps=20, variance=variance).table
-        for variance in ("fixed_small", "fixed_large", "learned_range")
-    )
-    assert np.array_equal(small, large)
-    assert np.array_equal(small, learned)
-
-
 def test_a_plan_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="read-only"):
         make_plan(LINEAR).table[0, 0] = 1.0
