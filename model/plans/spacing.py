@@ -85,7 +85,7 @@ def space_timesteps(spacing: str, steps: int, total: int) -> tuple[int, ...]:
         steps: number of timesteps, 1..total.
         total: number of timesteps to choose from, T.
 
-    Raises PlanError if the spacing is unknown, `steps` does not lie in 1..total.
+    Raises PlanError if the spacing is unknown, or `steps` does not lie in 1..total.
     """
     _check_count(steps, total)
     if spacing in SPACINGS:

@@ -49,27 +49,22 @@ def vectors(network: nn.Module, x: Tensor, t: Tensor) -> dict[str, Tensor]:
     return seen
 
 
-@pytest.mark.parametrize("threads", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow) if name == "paper_unet" else name for name in NETWORKS]
 )
-def test_the_size_of_a_batch_changes_no_time_embedding(name: str, threads: int) -> None:
+def test_the_size_of_a_batch_changes_no_time_embedding(name: str) -> None:
     """A layer that breaks it is named; so a network that has one of its own is, too."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        network = build_network(NETWORKS[name]).eval()
-        generator = torch.Generator().manual_seed(0)
-        x = torch.randn((20, 3, 16, 16), generator=generator)
-        t = torch.randint(0, 1000, (20,), generator=generator)
-        expected = vectors(network, x, t)
-        assert len(expected) > 5
-        for size in (1, 2, 3, 5, 8, 12, 16, 17):
-            found = vectors(network, x[:size], t[:size])
-            different = [layer for layer, rows in found.items() if not torch.equal(rows, expected[layer][:size])]
-            assert different == [], f"in a batch of {size}"
-    finally:
-        torch.set_num_threads(before)
+    network = build_network(NETWORKS[name]).eval()
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn((20, 3, 16, 16), generator=generator)
+    t = torch.randint(0, 1000, (20,), generator=generator)
+    expected = vectors(network, x, t)
+    assert len(expected) > 5
+    for size in (1, 2, 3, 5, 8, 12, 16, 17):
+        found = vectors(network, x[:size], t[:size])
+        different = [layer for layer, rows in found.items() if not torch.equal(rows, expected[layer][:size])]
+        assert different == [], f"in a batch of {size}"
 
 
 def test_it_is_a_linear_layer() -> None:
