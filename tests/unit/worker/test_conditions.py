@@ -22,7 +22,6 @@ from difuso.model.network_inputs import enlarge
 from difuso.model.sampling import networks_of, sample
 from difuso.worker.engine.active import ActiveJob, activate
 from difuso.worker.stepping.runner import Runner
-from difuso.worker.stepping.trajectory import encode_snapshot, take_snapshot
 from tests.rounding import assert_rounded_alike, layers
 from tests.small_models import CONDITIONAL, CONDITIONS, conditional_checkpoint, upscaler_of
 from tests.stepping import drawn, run
@@ -114,17 +113,6 @@ def test_guidance_leaves_out_what_it_acts_on_and_what_the_network_needs_stays(ru
         abar = float(runner.checkpoint.schedule.alphas_cumprod[int(t)])
         expected = abar**0.5 * start_x - (1 - abar) ** 0.5 * (less + 2 * (out - less))[0]
         assert_rounded_alike(drawn(active)[0], expected, steps=layers(runner.checkpoint.network), largest=8.0)
-
-
-def test_a_job_goes_on_from_a_snapshot(runner: Runner) -> None:
-    whole, begun = (start(runner, conditions=ALL, guidance_scale=2.0) for _ in range(2))
-    run(whole)
-    runner.step(begun.unfinished)
-    snapshot = encode_snapshot(take_snapshot(begun.trajectories), begun.run_sha256)
-    again = activate(begun.job, runner, sent=[IMAGES["layout"], IMAGES["sketch"]], snapshot=snapshot)
-    assert again.resumed_at > 0
-    run(again)
-    assert torch.equal(drawn(again), drawn(whole))
 
 
 def test_a_recipe_names_the_conditions_of_its_image_and_makes_its_job(runner: Runner) -> None:

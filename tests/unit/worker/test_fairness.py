@@ -125,19 +125,3 @@ def test_the_forecast_follows_the_speed_that_was_seen(monkeypatch: pytest.Monkey
     for _ in range(100):
         RUNNER.slowness.note(0.05, expected=0.05)
     assert forecast([active])[active] == pytest.approx(30 * 0.05, rel=0.1)
-
-
-def test_background_jobs_pause_while_somebody_waits() -> None:
-    """So that the steps of a single image are short; nothing starves, and an idle worker is theirs alone."""
-    background, other = start(30, urgency=7), start(8, n=1, urgency=6)
-    for since in range(BACKGROUND_PAUSE):
-        assert [active for active, _ in share_slots([background, other], SLOTS, since, since_background=since)] == [
-            other
-        ]
-    shared = share_slots([background, other], SLOTS, 0, since_background=BACKGROUND_PAUSE)
-    assert len(shared) == SLOTS
-    assert other in {active for active, _ in shared}
-    assert len(share_slots([background], SLOTS, 0)) == SLOTS
-    for trajectory in other.trajectories:
-        trajectory.row = 8
-    assert len(share_slots([background, other], SLOTS, 0)) == SLOTS

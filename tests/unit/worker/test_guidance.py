@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import time
 import uuid
@@ -16,13 +15,16 @@ from difuso.jobs.contract import Job
 from difuso.jobs.errors import JobUnreadable
 from difuso.jobs.params import SamplingParams
 from difuso.model import load_checkpoint, save_checkpoint
-from difuso.model.folders.config import ScheduleConfig
+from difuso.model.checkpoint import Checkpoint
+from difuso.model.folders.parsing import parse
+from difuso.model.formats import edm
+from difuso.model.formats.facts import EDMFacts
 from difuso.model.networks.configs import ClassifierConfig, UNetConfig
 from difuso.model.sampling import networks_of, sample
 from difuso.worker.engine.active import ActiveJob, activate
 from difuso.worker.stepping.runner import Runner
-from difuso.worker.stepping.trajectory import encode_snapshot, take_snapshot
 from tests import stepping
+from tests.foreign import reference
 from tests.rounding import assert_rounded_alike, layers
 from tests.small_models import CLASSES, CLASSIFIER, NETWORK, WEAKER, checkpoint_of
 from tests.stepping import drawn
@@ -42,7 +44,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "both, up to a level": {"sampler": "ddpm", "label": 0, "guidance_scale": 2.0, "classifier_scale": 5.0, **BELOW},
     "both": {"sampler": "dpmpp", "spacing": "trailing", "label": 2, "guidance_scale": 2.0, "classifier_scale": 1.0},
     "between timesteps": {"sampler": "heun", "spacing": "karras"},
-    "learned variance": {"sampler": "ddpm", "spacing": "linspace", "steps": 12, "variance": "learned_range"},
+    "learned variance": {"sampler": "ddpm", "spacing": "5,4,3", "steps": 12, "variance": "learned_range"},
     "fixed variance": {"sampler": "ddpm", "spacing": "leading", "variance": "fixed_small", "clip": "dynamic"},
 }
 
@@ -89,41 +91,46 @@ def guided_runner() -> Runner:
     return Runner(checkpoint, device=CPU, slots=6)
 
 
+EDM_KINDS: dict[str, dict[str, Any]] = {
+    "heun": {"sampler": "heun", "spacing": "karras", "steps": 5, "label": 1},
+    "guided": {"sampler": "unipc", "spacing": "trailing", "steps": 4, "label": 2, "guidance_scale": 2.0},
+    "without a class": {"sampler": "ddpm", "spacing": "leading", "steps": 6},
+}
+
+
+@pytest.fixture(scope="module")
+def edm_runner() -> Runner:
+    """Of a network of EDM, which was trained on noise levels, with and without classes."""
+    read = reference("edm_ddpmpp_classes")
+    config, network = edm.read_unet(read.weights, parse(EDMFacts, read.about["facts"]))
+    checkpoint = Checkpoint("m", config, network, config.schedule.build(), "ab" * 32)
+    return Runner(checkpoint, device=CPU, slots=4)
+
+
 @pytest.mark.processors
-@pytest.mark.parametrize(("model", "kinds"), [("runner", KINDS), ("guided_runner", WEAKER_KINDS)])
+@pytest.mark.parametrize(
+    ("model", "kinds", "changes"),
+    [
+        ("runner", KINDS, {}),
+        ("guided_runner", WEAKER_KINDS, {}),
+        ("edm_runner", EDM_KINDS, {"variance": "fixed_small", "clip": "none"}),
+    ],
+)
 def test_all_kinds_in_one_batch_are_what_they_are_alone_and_by_the_plain_loop(
-    request: pytest.FixtureRequest, model: str, kinds: dict[str, dict[str, Any]]
+    request: pytest.FixtureRequest, model: str, kinds: dict[str, dict[str, Any]], changes: dict[str, Any]
 ) -> None:
     runner: Runner = request.getfixturevalue(model)
-    together = {kind: start(runner, **params) for kind, params in kinds.items()}
+    together = {kind: start(runner, **changes | params) for kind, params in kinds.items()}
     run(runner, *together.values())
     for kind, params in kinds.items():
-        alone = start(runner, **params)
+        alone = start(runner, **changes | params)
         run(runner, alone)
         assert torch.equal(drawn(together[kind]), drawn(alone)), kind
         made, checkpoint = alone.job.params, runner.checkpoint
         networks = networks_of(checkpoint, made.label_of(0))
-        expected = sample(alone.trajectories[0].plan, **networks, shape=(3, 8, 8), seeds=SEEDS)
-        assert_rounded_alike(drawn(alone), expected, steps=made.steps * layers(checkpoint.network))
-
-
-def test_images_of_one_job_are_guided_to_classes_of_their_own(runner: Runner) -> None:
-    for scales in (
-        {"guidance_scale": 3.0},
-        {"classifier_scale": 5.0},
-        {"guidance_scale": 3.0, "classifier_scale": 5.0},
-    ):
-        common = {"sampler": "ddpm", "spacing": "trailing", "steps": 4, **scales}
-        job = start(runner, n=4, seed=[3, 8, 3, 4], label=[2, 0, 1, 1], **common)
-        run(runner, job)
-        alone = [
-            start(runner, n=1, seed=job.job.params.seed_of(i), label=job.job.params.label_of(i), **common)
-            for i in range(4)
-        ]
-        for each in alone:
-            run(runner, each)
-        assert torch.equal(drawn(job), torch.cat([drawn(each) for each in alone]))
-        assert (drawn(job)[0] - drawn(job)[2]).abs().max() > 1e-3  # one seed, two classes
+        expected = sample(alone.trajectories[0].plan, **networks, shape=checkpoint.config.shape, seeds=SEEDS)
+        assert_rounded_alike(drawn(alone), expected, steps=made.steps * layers(checkpoint.denoiser))
+    assert len({tuple(drawn(active).flatten().tolist()) for active in together.values()}) == len(kinds)
 
 
 def test_the_second_network_is_called_within_the_interval_only(guided_runner: Runner) -> None:
@@ -150,63 +157,16 @@ def test_an_interval_that_holds_all_calls_changes_no_bit(guided_runner: Runner) 
     assert torch.equal(drawn(narrow), drawn(off))
 
 
-def test_a_job_resumes_in_the_middle_of_its_interval(guided_runner: Runner) -> None:
-    params = {"sampler": "ddpm", "spacing": "trailing", "n": 3, "guidance_scale": 2.0, **INTERVAL}
-    whole = start(guided_runner, **params)
-    while whole.trajectories[0].spent < 9:
-        guided_runner.step(whole.trajectories)
-    resumed = activate(
-        whole.job, guided_runner, snapshot=encode_snapshot(take_snapshot(whole.trajectories), whole.run_sha256)
-    )
-    assert resumed.resumed_at == whole.image_steps > 3 * whole.trajectories[0].row
-    run(guided_runner, whole)
-    run(guided_runner, resumed)
-    assert torch.equal(drawn(resumed), drawn(whole))
-
-
-def test_guidance_changes_the_picture(runner: Runner) -> None:
-    """Each of the three ways, or the tests above would compare nothing."""
-    found = {}
-    ways: dict[str, dict[str, Any]] = {
-        "none": {},
-        "label": {"label": 1},
-        "free": {"label": 1, "guidance_scale": 3.0},
-        "classifier": {"label": 1, "classifier_scale": 3.0},
-        "other label": {"label": 2, "classifier_scale": 3.0},
-    }
-    for name, params in ways.items():
-        active = start(runner, sampler="ddim", spacing="leading", **params)
-        run(runner, active)
-        found[name] = drawn(active)
-    names = list(found)
-    for i, one in enumerate(names):
-        for other in names[:i]:
-            assert (found[one] - found[other]).abs().max() > 1e-3, (one, other)
-
-
-def test_a_snapshot_knows_the_networks_that_guide_and_the_config(tmp_path: Path) -> None:
+def test_a_version_counts_the_networks_that_guide(tmp_path: Path) -> None:
     """Else a job could begin on one version and end on another, as an image that neither of them makes."""
     model = checkpoint_of(UNetConfig(**NETWORK), weaker=UNetConfig(**WEAKER))
+    assert model.weaker is not None
     versions = []
-    for name, config, factor in (
-        ("first", model.config, 1.0),
-        ("guide", model.config, 1.5),
-        ("config", dataclasses.replace(model.config, schedule=ScheduleConfig("cosine")), 1.0),
-        ("same", model.config, 1.0),
-    ):
-        with torch.no_grad():
-            weaker = copy.deepcopy(model.weaker)
-            assert weaker is not None
-            for parameter in weaker.parameters():
-                parameter.mul_(factor)
-        save_checkpoint(tmp_path / name, config, model.network, weaker=weaker)
-        versions.append(Runner(load_checkpoint(tmp_path / name), device=CPU, slots=2))
-    params = {"sampler": "ddim", "spacing": "leading", "variance": "fixed_small", "guidance_scale": 2.0}
-    begun = start(versions[0], **params)
-    versions[0].step(begun.trajectories)
-    snapshot = encode_snapshot(take_snapshot(begun.trajectories), begun.run_sha256)
-    resumed = [activate(begun.job, version, snapshot=snapshot).resumed_at for version in versions]
-    assert resumed == [4, 0, 0, 4]
+    for name in ("first", "other"):
+        save_checkpoint(tmp_path / name, model.config, model.network, weaker=model.weaker)
+        versions.append(load_checkpoint(tmp_path / name))
+        model.weaker.requires_grad_(False).get_parameter("conv_out.bias").add_(0.5)
+    assert versions[0].version != versions[1].version
 
 
 def test_guided_and_unguided_images_share_the_network_call(runner: Runner) -> None:

@@ -112,22 +112,6 @@ def test_the_rate_is_that_of_all_calls_together() -> None:
     assert runner.rate > 1.7, "a pause is not the speed"
 
 
-def test_a_warm_up_on_busy_cores_compares_the_bits_of_all_cores_with_those_of_one(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Were it to use one core already, it would compare one core with itself."""
-    checkpoint = checkpoint_that_rounds(alone=True, sizes=range(99))
-    learn = ParallelNetwork._learn
-
-    def learn_that_all_is_slow(network: ParallelNetwork, size: int, seconds: float) -> None:
-        learn(network, size, 0.001)
-        for _ in range(9):
-            learn(network, size, 1.0)
-
-    monkeypatch.setattr(ParallelNetwork, "_learn", learn_that_all_is_slow)
-    assert not Runner(checkpoint, device=CPU, slots=4)._network._network.choices
-
-
 def test_one_core_computes_while_the_others_are_busy(clock: Clock) -> None:
     call = ParallelNetwork(clock.network, Core(None), may_choose=True)
     call.choices = frozenset({1})

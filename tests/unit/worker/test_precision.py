@@ -5,7 +5,6 @@ import json
 import time
 import uuid
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -19,7 +18,7 @@ from difuso.jobs.kinds.generate import Generation
 from difuso.jobs.kinds.upscale import Upscaling
 from difuso.jobs.params import SamplingParams
 from difuso.jobs.redis.workers import ModelReport
-from difuso.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from difuso.model.checkpoint import Checkpoint
 from difuso.model.folders.config import Precision
 from difuso.model.networks.configs import ForeignConfig, UNetConfig
 from difuso.model.networks.unet import UNet
@@ -115,15 +114,6 @@ def test_both_stages_of_a_cascade_name_their_formats() -> None:
     cascade = job(1, task=Generation(upscale=STAGE))
     (png,) = pngs_of(first, cascade, upscaler=second)
     assert (recipe_of(png).get("precision"), recipe_of(png)["upscaler_precision"]) == (None, "bfloat16")
-
-
-def test_the_format_is_part_of_the_config(tmp_path: Path) -> None:
-    model = checkpoint_of(UNetConfig(**NETWORK))
-    for precision in ("float32", "bfloat16"):
-        config = model.in_precision(precision).config
-        save_checkpoint(tmp_path / precision, config, model.network)
-        assert load_checkpoint(tmp_path / precision).config == config
-        assert json.loads((tmp_path / precision / "config.json").read_text())["precision"] == precision
 
 
 def test_a_network_of_another_package_stays_float32() -> None:

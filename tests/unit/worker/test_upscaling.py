@@ -20,13 +20,13 @@ from difuso.jobs.kinds.base import Prepared, Task
 from difuso.jobs.kinds.generate import Generation
 from difuso.jobs.kinds.upscale import Upscaling
 from difuso.jobs.params import SamplingParams
-from difuso.model.images import from_levels, from_png, to_uint8
+from difuso.model.images import from_levels, from_png
 from difuso.model.network_inputs import augment, enlarge
 from difuso.model.networks.configs import UNetConfig
 from difuso.model.noise import draw_noise, image_generator
 from difuso.model.png import PNG_KEY
 from difuso.model.sampling import sample
-from difuso.worker.engine.active import ActiveJob, EngineEvent, Previewed, Snapped, activate
+from difuso.worker.engine.active import ActiveJob, EngineEvent, Previewed, activate
 from difuso.worker.engine.engine import StepEngine
 from difuso.worker.engine.fairness import forecast
 from difuso.worker.engine.results import encode_images
@@ -107,14 +107,6 @@ def test_image_and_augmentation_decide_the_answer(upscaler: Runner) -> None:
     assert all(float((first - other).abs().mean()) > 0.01 for other in others)
 
 
-def test_an_answer_is_the_same_bits_alone_and_in_company(upscaler: Runner) -> None:
-    company = [upscaling(upscaler, image(0), n=3), upscaling(upscaler, image(1), n=2, steps=7, augmentation=0.0)]
-    run(*company)
-    alone = upscaling(upscaler, image(0), seed=7)
-    run(alone)
-    assert torch.equal(drawn(company[0])[2], drawn(alone)[0])
-
-
 def test_guidance_calls_the_network_without_label_with_the_same_condition() -> None:
     network = dataclasses.replace(CONDITIONAL, num_classes=len(CLASSES))
     runner = Runner(upscaler_of(network, classes=CLASSES), device=CPU, slots=4)
@@ -149,9 +141,11 @@ def test_a_cascade_shares_the_batches_of_both_models_and_is_the_same_bits_alone(
     company = [cascade(first, upscaler, n=2), activate(job(Generation(), n=3, seed=40, steps=9), first)]
     company.append(upscaling(upscaler, image(), n=2, steps=9))
     run(*company)
-    alone = cascade(first, upscaler, seed=6)
+    alone, enlarged = cascade(first, upscaler, seed=6), upscaling(upscaler, image(), seed=6, steps=9)
     run(alone)
+    run(enlarged)
     assert torch.equal(drawn(company[0])[1], drawn(alone)[0])
+    assert torch.equal(drawn(company[2])[1], drawn(enlarged)[0])
 
 
 @pytest.mark.parametrize("moment", [0, 3, 4, 6, 8])
@@ -209,19 +203,6 @@ def test_previews_show_the_stage_that_steps(first: Runner, upscaler: Runner) -> 
     assert {8, 16} == set(sizes)
 
 
-def test_a_job_that_is_released_in_its_second_stage_gives_its_state(first: Runner, upscaler: Runner) -> None:
-    active = cascade(first, upscaler, n=1)
-    for events in stepping(active):
-        if active.stepping is upscaler:
-            active.release = True
-        released = [event for event in events if isinstance(event, Snapped) and event.released]
-        if released:
-            break
-    resumed = cascade(first, upscaler, n=1, snapshot=encode_snapshot(released[0].snapshot, active.run_sha256))
-    assert resumed.stepping is upscaler
-    assert resumed.resumed_at >= 4
-
-
 def test_the_recipe_in_the_png_names_both_models(first: Runner, upscaler: Runner) -> None:
     run(active := cascade(first, upscaler))
     facts = json.loads(Image.open(io.BytesIO(encode_images(active)[0])).info[PNG_KEY])
@@ -229,18 +210,6 @@ def test_the_recipe_in_the_png_names_both_models(first: Runner, upscaler: Runner
     assert facts["upscaler_version"] == "cd" * 32
     assert facts["upscale"]["model"] == "up"
     assert len(facts["timesteps"]) == facts["steps"] == 4
-
-
-def test_small_images_are_rounded_as_in_a_png(first: Runner, upscaler: Runner) -> None:
-    active = cascade(first, upscaler)
-    run(active)
-    small = active.start.waited_for[0].x
-    planes = active.answers[0].inputs["planes"]
-    generator = image_generator(enlarging_seed(5))
-    draw_noise([generator], (3, 16, 16))
-    noise = draw_noise([generator], (3, 8, 8))
-    rounded = from_levels(to_uint8(small[None]))
-    assert torch.equal(planes, enlarge(augment(rounded, torch.tensor([0.2]), noise), (16, 16))[0])
 
 
 TWICE = job(Generation(upscale=STAGE))
