@@ -8,16 +8,19 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from difuso.jobs.cascade import enlarging_seed
 from difuso.jobs.contract import Job
 from difuso.jobs.errors import JobUnreadable, RequestRefused
 from difuso.jobs.moments import check_trace, kept_calls
+from difuso.model.images import from_levels, to_uint8
+from difuso.model.memory import upload
+from difuso.model.noise import draw_noise, image_generator
 
 from ..kinds import WORKER_KINDS
 from ..kinds.base import JobStart
-from ..stepping.inputs import add_inputs, check_accepted
+from ..stepping.inputs import add_inputs, check_accepted, enlarged_inputs, inputs_of_image, joined
 from ..stepping.runner import Runner
 from ..stepping.trajectory import Snapshot, Trajectory, restore_snapshot
-from .cascade import begin_cascade
 
 
 class Stage(NamedTuple):
@@ -166,7 +169,7 @@ def activate(
     for answer in start.answers:
         answer.keeps = kept_calls(job.trace, steps)
     if job.task.second_stage is not None:
-        start = begin_cascade(job, start, upscaler)
+        start = _begin_cascade(job, start, upscaler)
     active = ActiveJob(job, runner, start, attempt)
     seconds = None if snapshot is None else restore_snapshot(snapshot, active.trajectories, active.run_sha256)
     if seconds is not None:
@@ -174,6 +177,44 @@ def activate(
         active.resumed_at = active.image_steps
         active.start.begin_if_ready()
     return active
+
+
+def _begin_cascade(job: Job, first: JobStart, upscaler: Runner | None) -> JobStart:
+    """Adds the second stage to the trajectories of the first.
+
+    Raises:
+        JobUnreadable: if this worker does not have the model, or it does not enlarge such images.
+        PlanError: if it has no such run.
+    """
+    stage = job.task.second_stage
+    assert stage is not None
+    if upscaler is None:
+        raise JobUnreadable(f"this worker has no model {stage.model}")
+    checkpoint, shape = upscaler.checkpoint, first.answers[0].x.shape
+    config = checkpoint.config
+    if config.small_shape != tuple(shape) or not config.accepts(None):
+        raise JobUnreadable(f"{stage.model} does not enlarge images of {tuple(shape)}")
+    if job.trace:
+        raise JobUnreadable("a cascade keeps no trace")
+    plan = config.plan_of(checkpoint.schedule, stage.settings)
+    generators = [image_generator(enlarging_seed(job.params.seed_of(index))) for index in range(job.params.n)]
+    answers = [
+        Trajectory(plan, generator, x, x, x, ready=False, weight=stage.weight)
+        for generator, x in zip(generators, upload(draw_noise(generators, config.shape), upscaler.device), strict=True)
+    ]
+    for answer in answers:
+        answer.inputs = inputs_of_image(config, None, {}, upscaler.device)
+    noises = draw_noise(generators, config.small_shape)
+
+    def begin_answers() -> None:
+        for small, answer, noise in zip(first.answers, answers, noises, strict=True):
+            if "level" not in answer.inputs:  # also where a snapshot says that the answer has begun
+                # As a PNG of the small image would have it, so that it can be sent to /upscale instead.
+                image = from_levels(to_uint8(small.x[None].cpu()))[0]
+                small_image = enlarged_inputs(image, stage.augmentation, noise, answer.x)
+                answer.inputs, answer.ready = joined(small_image, answer.inputs), True
+
+    return JobStart(answers, first.answers, begin_answers, upscaler)
 
 
 # The events that the engine reports.

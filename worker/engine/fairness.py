@@ -19,12 +19,9 @@ def share_slots(
 
     At least one trajectory is chosen, none twice, and their cost is at most `slots` unless a single one costs more.
 
-    More urgent jobs come first and take the slots they need. Within one urgency every job gets one slot before any gets
-    a second, so that one image of ten steps never waits for 64 of a thousand. Trajectories without a slot pause.
-
-    A full step takes several times as long as that of a single image, so background jobs, the least urgent, would slow
-    down all others by filling up their steps. Among others they pause for BACKGROUND_PAUSE steps after each of theirs.
-    So a short job that meets them waits for the step under way, and for no other.
+    More urgent jobs come first. Within one urgency every job gets one slot before any gets a second. Background jobs,
+    the least urgent, would slow down all others by filling up their steps. So among others they pause for
+    BACKGROUND_PAUSE steps after each of theirs.
 
     Args:
         jobs: the jobs, in the order of their arrival.

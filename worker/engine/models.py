@@ -236,14 +236,7 @@ def make_runner(
     slots: int | None = None,
     give_way: Callable[[], None] = lambda: None,
 ) -> Runner:
-    """Makes a runner as the settings want it.
-
-    Args:
-        slots: the size of the largest batch where the settings name none.
-        give_way: function that is called before each batch size is warmed up; it may wait for what is more urgent.
-
-    Raises NonFiniteSample if the network returns NaN or infinity for noise.
-    """
+    """Makes a runner as the settings want it; `slots` counts where they name none. See `Runner`."""
     return Runner(
         checkpoint.in_precision(settings.precision),
         device=device,

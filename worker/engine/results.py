@@ -114,10 +114,7 @@ def _stacked(images: Sequence[Sequence[Tensor]]) -> Array:
 
 
 def encode_result(active: ActiveJob) -> Encoded:
-    """Encodes all that is stored of a finished job.
-
-    Raises NonFiniteSample if the network produced NaN or infinity.
-    """
+    """Encodes all that is stored of a finished job; raises NonFiniteSample as `encode_images`."""
     started = time.perf_counter()
     pngs, films = encode_images(active), encode_films(active)
     trace = encode_npz(trace_arrays(active)) if active.job.trace else None

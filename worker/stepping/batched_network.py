@@ -140,11 +140,7 @@ def timed(call: Callable[[], Tensor]) -> tuple[Tensor, float]:
 
 
 def most_agreeing(outs: Mapping[int, Tensor]) -> list[int]:
-    """Returns the largest set of batch sizes whose outputs agree bit for bit; of equals, that with the largest size.
-
-    Args:
-        outs: the output of the first images of one batch by batch size, rising.
-    """
+    """Returns the largest set of batch sizes whose outputs, for one batch, agree; of equals, that of larger sizes."""
     groups = [agreeing_with_largest({n: outs[n] for n in outs if n <= largest}) for largest in outs]
     return max(groups, key=lambda group: (len(group), group[-1]))
 
@@ -173,12 +169,9 @@ def alike_anywhere(call: Callable[[int, Sequence[Tensor]], Tensor], batch: Seque
 
 
 def useful_size(seconds: Mapping[int, float]) -> int:
-    """Returns the batch size beyond which images per second hardly rise, as long as a step is short enough.
+    """Returns the batch size beyond which images per second hardly rise, from the seconds of a call by size.
 
     Smaller batches have shorter steps, in which a new job waits less.
-
-    Args:
-        seconds: the seconds of a call by batch size.
     """
     smallest = min(seconds)
     rates = {size: size / spent for size, spent in seconds.items() if spent <= LONGEST_STEP or size == smallest}

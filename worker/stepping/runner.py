@@ -115,10 +115,10 @@ class Runner:
         self.slowness = Slowness()
         self.on_step: Callable[[int, int, float], None] = lambda rows, bucket, seconds: None
         self._input_names = checkpoint.config.input_names
-        self._timer = CallTimer(device)
         if device.type == "cpu":
             keep_freed_memory()
         parallel = partial(ParallelNetwork, neighbour=neighbour or Core(None), may_choose=device.type == "cpu")
+        self._timer = CallTimer(device)
         batched = partial(BatchedNetwork, device=device, exact=exact, timer=self._timer, give_way=give_way)
         torch.backends.cudnn.deterministic = exact
         largest = slots or (CPU_SLOTS if device.type == "cpu" else GPU_SLOTS)
@@ -159,11 +159,10 @@ class Runner:
 
     @torch.inference_mode()
     def step(self, trajectories: Sequence[Trajectory]) -> None:
-        """Advances each trajectory by one row, all in one network call.
+        """Advances each trajectory by one row, all in one network call; if it fails, they are unchanged.
 
         Nothing here waits for a GPU, except for the call before this one: all decisions are in the plans, and the noise
         is drawn while the network computes.
-        If it fails, the trajectories are unchanged: so the step can be repeated, and gives the same images.
         """
         x = torch.stack([t.x for t in trajectories])
         # float32 holds every whole timestep exactly, and fractional timesteps too.
@@ -220,11 +219,7 @@ class Runner:
         return out
 
     def _arguments(self, trajectories: Sequence[Trajectory], *, as_base: bool = False) -> list[Tensor]:
-        """Returns the network's arguments except x_t and t, as `ModelConfig.input_names` names them.
-
-        Args:
-            as_base: whether the network is the base of guidance.
-        """
+        """Returns the arguments of the network, or of the base of guidance, except x_t and t."""
         inputs = [t.base_inputs if as_base else t.inputs for t in trajectories]
         return [torch.stack([each[name] for each in inputs]) for name in self._input_names]
 

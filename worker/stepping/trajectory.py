@@ -52,10 +52,7 @@ class Trajectory:
 
     @property
     def scale(self) -> float:
-        """Scale of guidance without a classifier in its next step; 1 is off.
-
-        Any other needs a second call: of the weaker network, or of the network with `base_inputs`.
-        """
+        """Scale of guidance without a classifier in its next step; 1 is off, and any other needs a second call."""
         return self.plan.scales[self.row]
 
     @property
@@ -95,10 +92,7 @@ class Trajectory:
         return x, x0, (*self.moments, Moment(call, x0, x) if is_traced else Moment(call, in_film_size(x0)))
 
     def advance(self, x: Tensor, x0: Tensor, moments: tuple[Moment, ...]) -> None:
-        """Goes to the next row, with the outcome of this one.
-
-        No tensor is made here: if one failed, some trajectories of a batch would have made the step and others not.
-        """
+        """Goes to the next row, with the outcome of this one. It cannot fail, because it makes no tensor."""
         self.x, self.x0, self.x0_before, self.moments = x, x0, self.x0, moments
         self.row += 1
 

@@ -44,7 +44,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "both, up to a level": {"sampler": "ddpm", "label": 0, "guidance_scale": 2.0, "classifier_scale": 5.0, **BELOW},
     "both": {"sampler": "dpmpp", "spacing": "trailing", "label": 2, "guidance_scale": 2.0, "classifier_scale": 1.0},
     "between timesteps": {"sampler": "heun", "spacing": "karras"},
-    "learned variance": {"sampler": "ddpm", "spacing": "5,4,3", "steps": 12, "variance": "learned_range"},
+    "learned variance": {"sampler": "ddpm", "spacing": "linspace", "steps": 12, "variance": "learned_range"},
     "fixed variance": {"sampler": "ddpm", "spacing": "leading", "variance": "fixed_small", "clip": "dynamic"},
 }
 
