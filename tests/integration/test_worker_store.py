@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
@@ -14,12 +13,9 @@ from pathlib import Path
 
 import pytest
 import s3fs
-from PIL import Image
 
 from difuso.jobs.contract import JobState
-from difuso.jobs.kinds.denoise import Denoising
 from difuso.jobs.store.result_store import ResultStore
-from tests.pictures import saved
 from tests.waiting import wait_until
 from tests.worker_stack import RECOVERY_SECONDS, Stack, running
 
@@ -60,12 +56,6 @@ results.to_png = lose
 
 
 @pytest.fixture
-def stack(redis_url: str, models_dir: Path, tmp_path: Path) -> Iterator[Stack]:
-    with closing(Stack(redis_url, models_dir, tmp_path)) as stack:
-        yield stack
-
-
-@pytest.fixture
 def buckets(monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[str]]:
     """A server of buckets; the environment names it."""
     with subprocess.Popen([sys.executable, "-c", BUCKETS], stdout=subprocess.PIPE, text=True) as server:
@@ -77,25 +67,6 @@ def buckets(monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[str]]:
         yield server
         server.send_signal(signal.SIGCONT)
         server.kill()
-
-
-@pytest.mark.timeout(120)
-@pytest.mark.slow
-def test_a_pipe_in_place_of_a_picture_stops_nobody_else(stack: Stack, tmp_path: Path) -> None:
-    picture = saved(Image.new("RGB", (16, 16), "teal"), "PNG")
-    waiting = stack.submit(Denoising(depth=400), [picture])
-    (stored,) = (tmp_path / "store" / "uploads").rglob("*.png")
-    stored.unlink()
-    os.mkfifo(stored)
-    worker = stack.start_worker()
-    wait_until(lambda: "goes back to its queue" in stack.log(0), 60, "the worker has noticed")
-    stack.finish([stack.submit()], 30)
-    assert stack.states([waiting]) <= {JobState.QUEUED, JobState.RUNNING}
-    stored.unlink()
-    stored.write_bytes(picture)
-    stack.finish([waiting], 30)
-    worker.terminate()
-    assert worker.wait(30) == 0
 
 
 @pytest.mark.timeout(180)
