@@ -14,7 +14,7 @@ from . import flows
 from .events import BROKEN, Ended, Event, EventReader
 from .flows import Command, Flow, Pause, Reply, T
 from .options import Filters
-from .requests import AnyJob, Requests, request_of, spelled_out
+from .requests import AnyJob, Requests, request_of
 from .results import Price, Result
 
 
@@ -74,7 +74,6 @@ class Client(Requests[Result, Job, Price, dict[str, Any]]):
         """Closes all connections."""
         self._http.close()
 
-    @spelled_out
     def jobs(self, **filters: Unpack[Filters]) -> Iterator[Job]:
         """Yields your jobs, newest first: those of the API key's owner; all if it is an operator, or without keys."""
         cursor: str | None = None
@@ -164,7 +163,6 @@ class AsyncClient(
         """Closes all connections."""
         await self._http.aclose()
 
-    @spelled_out
     async def jobs(self, **filters: Unpack[Filters]) -> AsyncIterator[AsyncJob]:
         """Yields your jobs, newest first: those of the API key's owner; all if it is an operator, or without keys."""
         cursor: str | None = None

@@ -28,11 +28,6 @@ class Problem:
         errors: for an invalid request: each `detail` with the `parameter`, `header`, `part` or `pointer` that is wrong.
         code: for a failed job: the reason, such as `timeout`.
         request_id: the id of the request in the server's log.
-
-    Examples:
-        >>> problem = Problem("/problems/overloaded", "Too much work is waiting", 429, "Try again.", "/generate")
-        >>> problem.status, problem.errors
-        (429, ())
     """
 
     type: str
@@ -52,13 +47,6 @@ class DifusoError(Exception):
         message: the explanation, for people; characters that a terminal would obey are escaped.
         problem: the server's answer; None if the error is not one.
         retry_after: seconds after which another try may succeed; None if the server has not said.
-
-    Examples:
-        >>> try:
-        ...     raise Overloaded("The limit is 600 s.", retry_after=30)
-        ... except DifusoError as error:
-        ...     print(error, error.retry_after)
-        The limit is 600 s. 30
     """
 
     may_pass: ClassVar[bool] = False  # whether the client tries again
@@ -74,12 +62,7 @@ class Unreachable(DifusoError):
 
 
 class TimedOut(DifusoError):
-    """The job has not ended within the time.
-
-    Examples:
-        >>> TimedOut("5f0c").job_id
-        '5f0c'
-    """
+    """The job has not ended within the time."""
 
     def __init__(self, job_id: str) -> None:
         super().__init__(f"the job {job_id} has not ended within the timeout")
@@ -215,14 +198,14 @@ def _seconds(wait: str) -> float | None:
 def _problem(response: httpx.Response) -> Problem:
     content: Any = None
     if response.headers.get("Content-Type", "").startswith(MEDIA_TYPE):
-        with suppress(ValueError, RecursionError):
+        with suppress(ValueError):
             content = json.loads(response.content)
     if not isinstance(content, dict):
         title = _text(f"{response.status_code} {response.reason_phrase}".strip())
         detail = f"{response.url} answered {title}"
         return Problem("about:blank", title, response.status_code, detail, response.url.path)
     detail = content.get("detail") or content.get("title") or f"{response.url} answered {response.status_code}"
-    errors, code, request_id = content.get("errors"), content.get("code"), content.get("request_id")
+    errors, code, request_id = content.get("errors") or (), content.get("code"), content.get("request_id")
     # A proxy's problem may lack what ours have (RFC 9457).
     return Problem(
         type=_text(content.get("type", "about:blank")),
@@ -231,9 +214,7 @@ def _problem(response: httpx.Response) -> Problem:
         detail=_text(detail),
         instance=_text(content.get("instance", "")),
         errors=tuple(
-            {_text(name): _text(value) for name, value in each.items()}
-            for each in (errors if isinstance(errors, list) else ())
-            if isinstance(each, dict)
+            {_text(name): _text(value) for name, value in each.items()} for each in errors if isinstance(each, dict)
         ),
         code=None if code is None else _text(code),
         request_id=None if request_id is None else _text(request_id),

@@ -27,11 +27,6 @@ class Progress:
         done, total: network calls of all images.
         position: the number of jobs ahead; None unless it is queued.
         eta_seconds: the time until it is done; None if unknown.
-
-    Examples:
-        >>> progress = Progress("running", done=20, total=200)
-        >>> f"{progress.done / progress.total:.0%}"
-        '10%'
     """
 
     state: State
@@ -49,12 +44,6 @@ class Preview:
         index: the image's place among those of the job.
         done: the network calls of all images of the job so far.
         png: the image as a PNG file.
-
-    Examples:
-        >>> with open("docs/images/faces.png", "rb") as file:
-        ...     preview = Preview(index=0, done=20, png=file.read())
-        >>> preview.image.format
-        'PNG'
     """
 
     index: int
@@ -69,12 +58,7 @@ class Preview:
 
 @dataclass(frozen=True)
 class Ended:
-    """The job has ended, with its facts as GET /jobs/{id} shows them; no event follows.
-
-    Examples:
-        >>> Ended("succeeded", {"id": "5f0c", "state": "succeeded"}).state
-        'succeeded'
-    """
+    """The job has ended, with its facts as GET /jobs/{id} shows them; no event follows."""
 
     state: State
     facts: Facts

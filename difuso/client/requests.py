@@ -1,9 +1,8 @@
 """The methods of clients and jobs, of both kinds. They return a result, or a coroutine of it."""
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar, Unpack, get_args, get_type_hints
+from typing import Any, Generic, TypeVar, Unpack
 
 import httpx
 
@@ -18,27 +17,8 @@ Submitted = TypeVar("Submitted")
 Priced = TypeVar("Priced")
 Models = TypeVar("Models")
 Same = TypeVar("Same")
-Method = TypeVar("Method", bound=Callable[..., Any])
 
 CONNECT_SECONDS = 5.0
-
-
-def spelled_out(method: Method) -> Method:
-    """Decorates a method with `**options`: help() and notebooks show their names and types, as editors do."""
-    signature = inspect.signature(method)
-    *own, options = signature.parameters.values()
-    (of,) = get_args(get_type_hints(method)[options.name])
-    added = [
-        options.replace(
-            name=name,
-            kind=options.KEYWORD_ONLY,
-            annotation=hint,
-            default=options.empty if name in of.__required_keys__ else None,
-        )
-        for name, hint in get_type_hints(of).items()
-    ]
-    method.__signature__ = signature.replace(parameters=[*own, *added])  # type: ignore[attr-defined]
-    return method
 
 
 class Requests(ABC, Generic[Images, Submitted, Priced, Models]):
@@ -70,29 +50,24 @@ class Requests(ABC, Generic[Images, Submitted, Priced, Models]):
         options: Any = {"headers": headers, "follow_redirects": False, "transport": transport}
         self._http: Any = self._http_kind(base_url=url, **options)
 
-    @spelled_out
     def generate(self, **options: Unpack[Generate]) -> Images:
         """Generates images from noise and returns them."""
         return self._run(flows.answer("generate", (), options, self._patience()))
 
-    @spelled_out
     def interpolate(
         self, image_a: ImageLike | None = None, image_b: ImageLike | None = None, **options: Unpack[Interpolate]
     ) -> Images:
         """Interpolates between two images, or between those of a `seed` of two; returns one for each `lambda_`."""
         return self._run(flows.answer("interpolate", (image_a, image_b), options, self._patience()))
 
-    @spelled_out
     def denoise(self, image: ImageLike, **options: Unpack[Denoise]) -> Images:
         """Removes the noise of an image, or redraws it; without `sigma`, `t` and `strength` the noise is estimated."""
         return self._run(flows.answer("denoise", (image,), options, self._patience()))
 
-    @spelled_out
     def restore(self, image: ImageLike, **options: Unpack[Restore]) -> Images:
         """Restores a degraded image; `task` names the degradation, and `inpaint` needs a `mask`."""
         return self._run(flows.answer("restore", (image,), options, self._patience()))
 
-    @spelled_out
     def upscale(self, image: ImageLike, **options: Unpack[Upscale]) -> Images:
         """Enlarges an image, or draws from it whatever the model was trained to draw."""
         return self._run(flows.answer("upscale", (image,), options, self._patience()))

@@ -118,11 +118,6 @@ class Price:
         version: the version of the model that would draw it.
         cost: its share of an API key's limits, in image-steps.
         stored_bytes: the most bytes that it leaves in the server's store and, counted twice, in its Redis.
-
-    Examples:
-        >>> price = Price("generate", "faces64", image_steps=200, images=4, seconds=6.1, eta_seconds=None, params={})
-        >>> price.image_steps / price.images
-        50.0
     """
 
     kind: str

@@ -59,26 +59,22 @@ def evaluate_neighbours(
     # A folder does not say whether training mirrored its images, and looking for mirrored ones costs little.
     symmetries = shown(True if recipe is None else recipe.data.flip)
     found = find_neighbours(made, new, known, EfficientNetLite0(pick_device(sources.device)), symmetries=symmetries)
-    trained = sources.model.trained_images
-    share = min(1.0, found.searched / (trained or found.searched))
     facts = {
         "source": opened.name,
         "images": len(made),
         "training": training,
         "training_images": found.searched,
-        "searched_share": share,
         "held_out": held_out or training,
         "held_out_images": len(new),
-        **{name: _facts(neighbours, share) for name, neighbours in found.by.items()},
+        **{name: _facts(neighbours) for name, neighbours in found.by.items()},
     }
     console = Console(soft_wrap=True, highlight=False)
-    beyond = "" if trained else ", if there are no others"
     console.print(
-        f"Searched: all {found.searched} images of {training}, {share:.1%} of those that {sources.model.name} was "
-        f"trained on{beyond}. Chance is known from {len(new)} images that were not trained on ({held_out or training})."
+        f"Searched: all {found.searched} images of {training}. "
+        f"Chance is known from {len(new)} images that were not trained on ({held_out or training})."
     )
     for name, neighbours in found.by.items():
-        console.print(_said(name, neighbours, share))
+        console.print(_said(name, neighbours))
     out.mkdir(parents=True, exist_ok=True)
     numbers = out / "neighbours.json"
     numbers.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
@@ -120,7 +116,7 @@ def _sheet(neighbours: Neighbours, images: ImageArray, found: Search) -> Image.I
     return tile_images(from_levels(torch.from_numpy(pixels)), captions, columns=2 * (1 + SHOWN))
 
 
-def _said(name: str, found: Neighbours, share: float) -> str:
+def _said(name: str, found: Neighbours) -> str:
     nearest, count = found.distances[:, 0], len(found.order)
     error, all_by_chance = found.chance_error, count / (len(found.held_out_scores) + 1)
     return (
@@ -130,20 +126,18 @@ def _said(name: str, found: Neighbours, share: float) -> str:
         f"- {found.below_all} have a lower score than every held-out image; by chance it would be {all_by_chance:.2g}\n"
         f"- lowest score {found.scores[0]:.2f}, threshold {found.threshold:.2f}; median distance to the nearest "
         f"training image {np.median(nearest):.2f}, of held-out images {np.median(found.held_out_distances):.2f}\n"
-        f"- power: a copy with noise of {PLANTED:g} grey levels is found with probability {share * found.found:.2f}, "
-        f"an exact one with {share:.2f}"
+        f"- power: a copy with noise of {PLANTED:g} grey levels is found with probability {found.found:.2f}"
     )
 
 
-def _facts(found: Neighbours, share: float) -> dict[str, Any]:
+def _facts(found: Neighbours) -> dict[str, Any]:
     return {
         "threshold": found.threshold,
         "share_below": found.share_below,
         "by_chance": CHANCE,
         "by_chance_error": found.chance_error,
         "below_every_held_out": found.below_all,
-        "power_for_exact_copies": share,
-        f"power_for_copies_with_noise_of_{PLANTED:g}": share * found.found,
+        f"power_for_copies_with_noise_of_{PLANTED:g}": found.found,
         "scores": {"images": _quantiles(found.scores), "held out": _quantiles(found.held_out_scores)},
         "distance_of_the_nearest": {
             "images": _quantiles(found.distances[:, 0]),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from difuso.jobs.catalog import ModelInfo
 from difuso.jobs.contract import new_job
@@ -46,7 +46,6 @@ class DrawingModel(ABC):
     labels: int  # number of classes that a label may name: those of the network, or else of its classifier
     conditions: Conditions  # conditions of the network, by name
     defaults: SamplerDefaults  # the model's own settings
-    trained_images: int | None  # number of images that its last stage was trained on; None if the model does not say
 
     @property
     def needed_images(self) -> list[str]:
@@ -85,7 +84,6 @@ class LocalModel(DrawingModel):
         self.class_names, self.labels = info.config.classes, info.config.num_labels
         self.conditions = info.config.conditions
         self.defaults = info.config.defaults
-        self.trained_images = _trained_images(info.config.training)
 
     @cached_property
     def _runner(self) -> Runner:
@@ -107,14 +105,6 @@ class LocalModel(DrawingModel):
                 job = new_job(self.name, Prepared(fill_in_conditions(run, self._info.config), Generation()))
                 pngs = run_job(self._runner, job).pngs
             keep(number, pngs)
-
-
-def _trained_images(training: Mapping[str, Any]) -> int | None:
-    """Returns the number of training images that a config states; older configs state it for faces only."""
-    match training:
-        case {"training_images": int(known)} | {"recipe": {"data": {"source": "faces", "count": int(known)}}}:
-            return known
-    return None
 
 
 def load_runner(folder: str, settings: WorkerSettings, *, slots: int | None = None) -> Runner:

@@ -183,8 +183,6 @@ def chosen_model(client: Client, request: Request) -> ServedView | None:
 class ServedModel(DrawingModel):
     """A model of a server, as it was shown; all its jobs get the tag."""
 
-    trained_images = None  # a server does not say
-
     def __init__(self, url: str, view: ServedView, *, tag: str | None = None) -> None:
         self._url = url
         self._view = view

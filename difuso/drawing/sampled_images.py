@@ -19,21 +19,16 @@ from .sampling import write_whole
 
 
 class SampledImages:
-    """The images of one model, sampler and number of steps; a `draw` function for an `evaluation.image_sets.ImageSet`.
+    """The images of one model with some parameters; a `draw` function for an `evaluation.image_sets.ImageSet`.
 
-    The images are kept as PNGs named by seed, so that an interrupted command resumes and a later one reuses them.
+    They are kept as PNGs named by seed, so that an interrupted command resumes and a later one reuses them.
 
     Args:
         model: the model and the place where it draws.
         params: parameters of each image, with one seed; image i has seed params.seed + i.
+        root: folder for all settings; these get one of their own, named after the model's version and the parameters.
         labels: class indices; the image of seed s gets number s modulo their count. Empty: all get params.label.
         conditions: the values of the same conditions for each image. Empty: all get those of params.
-        root: folder for all settings; these get one of their own, named after the model's version and the parameters.
-
-    Attributes:
-        params: the parameters of image 0.
-        facts: the weights and parameters that all images share.
-        folder: folder of the images.
     """
 
     def __init__(

@@ -14,10 +14,8 @@ from difuso.errors import UserError
 
 from .machine import Machine
 
-# A rule, not measured on machines with so many cores. Two threads make a small network 1.7 to 1.9 times as fast, and by
-# Amdahl's law then 8 threads 3.6 to 5.8 times, 16 threads 4.4 to 8.9 times: from there a second worker, which has its
-# own batch, brings more. PyTorch's launcher for CPUs (torch.backends.xeon.run_cpu) takes 4 cores for the shortest
-# latency and all cores of a NUMA node for throughput.
+# A rule, not measured on machines with so many cores: two threads make a small network 1.7 to 1.9 times as fast, and by
+# Amdahl's law 16 threads 4.4 to 8.9 times; from there a second worker, which has its own batch, brings more.
 CORES_PER_WORKER = 8
 # Measured: two workers with a core each make a quarter more image-steps per second than one whose two threads wait for
 # each other, and for whatever else runs.

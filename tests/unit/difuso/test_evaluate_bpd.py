@@ -193,14 +193,6 @@ def test_a_network_that_answers_nan_has_no_bound(models_dir: Path) -> None:
         )
 
 
-def test_progress_reaches_its_end_once_per_call(models_dir: Path) -> None:
-    checkpoint, given = load_checkpoint(models_dir / "tiny"), list[float]()
-    levels = visit_levels(checkpoint.schedule, "linspace", 2)
-    images = np.zeros((3, 16, 16, 3), np.uint8)
-    variational_bound(checkpoint, images, levels, batch_size=2, seed=0, device=torch.device("cpu"), report=given.append)
-    assert given == pytest.approx([2 / 6, 4 / 6, 5 / 6, 1.0])
-
-
 def test_the_standard_error_is_that_of_the_mean_over_images() -> None:
     bits = torch.tensor([1.0, 2.0, 6.0], dtype=torch.float64)
     nothing = torch.zeros(3, dtype=torch.float64)

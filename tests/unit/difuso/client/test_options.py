@@ -3,7 +3,6 @@
 Editors and type checkers read the types without running code.
 """
 
-import inspect
 import textwrap
 from collections.abc import Collection
 from pathlib import Path
@@ -13,11 +12,9 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import pytest
 from pydantic import BaseModel
 
-from difuso import AsyncClient, Client
 from difuso.app.routers.jobs import JobsQuery
 from difuso.client import options
 from difuso.jobs.kinds import KINDS
-from difuso.jobs.kinds.base import Kind
 from difuso.jobs.queries import ImageQuery, SamplingQuery
 
 FILE = Path(options.__file__)
@@ -149,13 +146,3 @@ def test_the_options_are_written_from_the_queries() -> None:
     if FILE.read_text("utf-8") != text:
         FILE.write_text(text, "utf-8")
         pytest.fail("difuso/client/options.py did not have the parameters of the queries: it is written anew")
-
-
-@pytest.mark.parametrize("client", [Client, AsyncClient])
-@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
-def test_help_shows_every_parameter(client: type[Any], kind: Kind[Any]) -> None:
-    shown = inspect.signature(getattr(client, kind.name)).parameters
-    sent = {"conditions" if name == "condition" else name for name, *_ in entries(kind.query)}
-    names = {name.rstrip("_") for name in shown if name != "self"}
-    assert names == sent | {*kind.required, *kind.optional, *get_type_hints(options.Headers)}
-    assert not [each for each in shown.values() if each.kind is each.VAR_KEYWORD]
