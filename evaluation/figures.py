@@ -73,9 +73,6 @@ class Comparison:
         """Density and coverage, which are computed together."""
         return density_coverage(self.features.pooled, self.reference.features, k=COVERING)
 
-    def neighbours(self, k: int) -> str:
-        return f"{self.pooled}, k = {k}, {self.counts}"
-
 
 @dataclass(frozen=True)
 class Figure:
@@ -136,7 +133,7 @@ def _unbiased(c: Comparison) -> Measured:
 
 
 def _measured(value: float, c: Comparison, k: int) -> Measured:
-    return Measured(value, c.neighbours(k))
+    return Measured(value, f"{c.pooled}, k = {k}, {c.counts}")
 
 
 _ALL = (

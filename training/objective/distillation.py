@@ -29,13 +29,9 @@ SHARED = ("network", "image_size", "channels", "schedule", "prediction", "varian
 
 
 class Teacher:
-    """The network that a recipe begins from, with its guidance.
+    """The network that a student's recipe begins from, with its guidance.
 
-    Args:
-        recipe: the recipe of the student.
-        classes: the names of the images' classes; None for a network without classes.
-
-    Raises RecipeError if `init` is not a checkpoint, or cannot teach the student.
+    Raises RecipeError if `init` is not a checkpoint, or cannot teach the student or these classes of images.
     """
 
     def __init__(self, recipe: Recipe, classes: Sequence[str] | None, device: torch.device) -> None:

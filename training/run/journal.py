@@ -61,10 +61,6 @@ class Journal:
             text.add_itxt(PNG_KEY, json.dumps({"samples": samples}))
         tile_images(images).save(self._folder / SHEET, pnginfo=text)
 
-    def curve(self) -> None:
-        """Plots the losses of the run so far as losses.png."""
-        plot_run(self._folder, self._folder / LOSSES)
-
     def documents(self) -> dict[str, Path]:
         """Returns what the run has to say about its model so far: the log, the curve and the last sheet."""
         paths = {name: self._folder / name for name in (METRICS, LOSSES, SHEET)}

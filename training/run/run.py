@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from difuso.model.folders.files import CARD
+from difuso.model.folders.files import CARD, LOSSES
 from difuso.model.memory import keep_freed_memory
 
 from ..data import dataset
@@ -26,7 +26,7 @@ from ..replacing import replace_text
 from .card import card
 from .dry_run import call_flops
 from .initial import check_initial, seeds_of
-from .journal import Journal
+from .journal import Journal, plot_run
 from .outcomes import Distance, GuidedModel, ImageModel, Outcome
 from .processes import joined
 from .progress import Report, Window, reporting
@@ -209,7 +209,7 @@ class Run:
     def _show(self) -> None:
         if self._journal is not None and self._outcome is not None:
             self._outcome.show(self.trainer.step, self._journal)
-            self._journal.curve()
+            plot_run(self._out, self._out / LOSSES)
 
 
 @contextmanager
