@@ -69,19 +69,15 @@ def sheet(made: Result) -> bytes:
     if len(made.pngs) == 1:
         return made.pngs[0]
     job = made.manifest.job
-    images = _opened(made.course, bits=job.bits)
+    images = [_with_bits(Image.open(io.BytesIO(png)), job.bits) for png in made.course]
     canvas = _side_by_side(images, len(images) if job.task.is_sequence else _columns(len(images)))
     file = io.BytesIO()
     canvas.save(file, "PNG", pnginfo=_text(made.manifest))
     return file.getvalue()
 
 
-def _opened(pngs: Sequence[bytes], *, bits: int) -> list[Image.Image]:
-    """Returns the images with the bits of the job; those of its request may have others."""
-    return [_with_bits(Image.open(io.BytesIO(png)), bits) for png in pngs]
-
-
 def _with_bits(image: Image.Image, bits: int) -> Image.Image:
+    """Returns an image with the bits of its job; those of a request may have others."""
     if bits == 16 and image.mode != DEEP:
         return Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
     return in_eight_bits(image) if bits == 8 else image

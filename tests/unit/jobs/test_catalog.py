@@ -15,7 +15,6 @@ from difuso.jobs.catalog import Catalog, CatalogFollower, ModelInfo, read_catalo
 from difuso.jobs.errors import RequestRefused, VersionGone
 from difuso.jobs.model_folders import NO_NAME
 from difuso.model.checkpoint import load_checkpoint, save_checkpoint
-from difuso.model.networks.build import build_network
 
 
 @pytest.fixture
@@ -118,25 +117,6 @@ def test_front_end_and_worker_read_a_diffusers_folder_alike(pipeline: Path, chan
     (pipeline / "SHA256SUMS").unlink()
     edit(pipeline / "scheduler" / "scheduler_config.json", **changes)
     assert read_catalog(pipeline.parent).models["pipeline"] == as_loaded(pipeline)
-
-
-@pytest.mark.parametrize("null_class", [True, False])
-def test_classes_of_our_own_format_and_of_diffusers(tmp_path: Path, null_class: bool) -> None:
-    """diffusers knows no "no class", so the row for it becomes a class, and every picture has one."""
-    from difuso.model import ModelConfig, load_checkpoint, save_checkpoint
-    from difuso.model.formats.diffusers.pipeline import write_diffusers
-    from difuso.model.networks.configs import UNetConfig
-
-    network = UNetConfig(channels=8, channel_mult=(1,), head_channels=8, groups=4, num_classes=2, null_class=null_class)
-    config = ModelConfig(network, image_size=8, classes=("cat", "dog"), variance="fixed_large")
-    save_checkpoint(tmp_path / "ours", config, build_network(config.network))
-    ours = load_checkpoint(tmp_path / "ours")
-    write_diffusers(tmp_path / "theirs", ours.config, ours.network)
-    models = read_catalog(tmp_path).models
-    assert models == {name: as_loaded(tmp_path / name) for name in ("ours", "theirs")}
-    assert (models["ours"].config.classes, models["ours"].label_required) == (("cat", "dog"), not null_class)
-    assert models["theirs"].config.classes == (("0", "1", "2") if null_class else ("0", "1"))
-    assert models["theirs"].label_required
 
 
 @pytest.mark.parametrize(
