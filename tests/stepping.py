@@ -4,15 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from difuso.jobs.contract import Job
+from difuso.jobs.contract import Job, new_job
+from difuso.jobs.kinds.base import Prepared, Task
+from difuso.jobs.kinds.generate import Generation
+from difuso.jobs.moments import Trace
+from difuso.jobs.params import SamplingParams
 from difuso.worker.engine.active import ActiveJob, EngineEvent, Finished
 from difuso.worker.engine.engine import StepEngine
 from difuso.worker.engine.local import run_job
 from difuso.worker.stepping.runner import Runner
+from difuso.worker.stepping.trajectory import encode_snapshot, take_snapshot
+
+
+def usual_job(task: Task | None = None, *, trace: Trace = (), planes: int = 1, **params: Any) -> Job:
+    """A job of a model m: one image of seed 5 in four steps of DDIM, without a task drawn from noise."""
+    filled = {"n": 1, "steps": 4, "sampler": "ddim", "spacing": "trailing", "eta": 0.0, "seed": 5} | params
+    made = SamplingParams.model_validate(filled)
+    return new_job("m", Prepared(made, task or Generation(), trace=trace, planes=planes))
+
+
+def snapshot_of(active: ActiveJob) -> bytes:
+    """What the store would hold of a job now."""
+    return encode_snapshot(take_snapshot(active.trajectories), active.run_sha256)
 
 
 def stepping(*actives: ActiveJob) -> Iterator[list[EngineEvent]]:

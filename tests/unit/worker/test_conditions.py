@@ -24,7 +24,7 @@ from difuso.worker.engine.active import ActiveJob, activate
 from difuso.worker.stepping.runner import Runner
 from tests.rounding import assert_rounded_alike, layers
 from tests.small_models import CONDITIONAL, CONDITIONS, conditional_checkpoint, upscaler_of
-from tests.stepping import drawn, run
+from tests.stepping import drawn, run, usual_job
 
 pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]
 
@@ -43,11 +43,17 @@ def runner() -> Runner:
 
 
 def start(runner: Runner, images: dict[str, Tensor] | None = None, **params: Any) -> ActiveJob:
-    filled = {"n": 2, "steps": 3, "sampler": "ddim", "variance": "fixed_small", "clip": "static", "seed": 3} | params
-    made = SamplingParams.model_validate({"conditions": STYLE} | filled)
-    job = Job(id=str(uuid.uuid4()), model="m", params=made, accepted_at=time.time(), timeout=600)
+    usual: dict[str, Any] = {
+        "n": 2,
+        "steps": 3,
+        "variance": "fixed_small",
+        "clip": "static",
+        "seed": 3,
+        "conditions": STYLE,
+    }
+    job = usual_job(**usual | params)
     names = {value: name for name, value in HASHES.items()}
-    sent = [(images or IMAGES)[names.get(each, "sketch")] for each in made.uploads(runner.checkpoint.config)]
+    sent = [(images or IMAGES)[names.get(each, "sketch")] for each in job.params.uploads(runner.checkpoint.config)]
     return activate(job, runner, sent=sent)
 
 

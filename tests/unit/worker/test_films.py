@@ -11,12 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from difuso.jobs.contract import Job, new_job
-from difuso.jobs.kinds.base import Prepared
 from difuso.jobs.kinds.denoise import Denoising
-from difuso.jobs.kinds.generate import Generation
 from difuso.jobs.moments import FILM_MOMENTS, film_bytes, film_calls, film_size
-from difuso.jobs.params import SamplingParams
 from difuso.jobs.store.result_store import ResultStore
 from difuso.model.networks.configs import UNetConfig
 from difuso.model.shape import Shape
@@ -28,13 +24,11 @@ from difuso.worker.stepping.runner import Runner
 from difuso.worker.stepping.trajectory import (
     Moment,
     Trajectory,
-    encode_snapshot,
     in_film_size,
     restore_snapshot,
-    take_snapshot,
 )
 from tests.small_models import NETWORK, checkpoint_of, checkpoint_of_shape
-from tests.stepping import run
+from tests.stepping import run, snapshot_of, usual_job
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -45,15 +39,6 @@ LEVELS = 4  # grey levels by which WebP may change a patch of one colour: it sto
 @pytest.fixture(scope="module")
 def runner() -> Runner:
     return Runner(checkpoint_of(UNetConfig(**NETWORK)), device=CPU, slots=4)
-
-
-def job(
-    steps: int, *, n: int = 1, task: Any = None, trace: tuple[int, ...] = (), planes: int = 1, sampler: str = "ddim"
-) -> Job:
-    params = {"n": n, "steps": steps, "sampler": sampler, "spacing": "trailing", "eta": 0.0, "seed": 5}
-    return new_job(
-        "m", Prepared(SamplingParams.model_validate(params), task or Generation(), trace=trace, planes=planes)
-    )
 
 
 def finished(active: ActiveJob) -> ActiveJob:
@@ -86,8 +71,8 @@ def test_a_film_shows_a_dozen_calls_from_the_first_to_the_last(steps: int) -> No
 
 def test_its_moments_are_the_predictions_of_the_run(runner: Runner) -> None:
     """Traced or not; the same for an image alone and among others."""
-    active = finished(activate(job(15, n=3, trace=film_calls(15)), runner))
-    alone = finished(activate(job(15), runner))
+    active = finished(activate(usual_job(steps=15, n=3, trace=film_calls(15)), runner))
+    alone = finished(activate(usual_job(steps=15), runner))
     (image,) = alone.answers
     assert len(image.moments) == FILM_MOMENTS
     assert all(torch.equal(*pair) for pair in zip(predictions(image), predictions(active.answers[0]), strict=True))
@@ -95,7 +80,7 @@ def test_its_moments_are_the_predictions_of_the_run(runner: Runner) -> None:
 
 
 def test_moments_stand_side_by_side_in_their_order(runner: Runner) -> None:
-    active = activate(job(4, n=2), runner)
+    active = activate(usual_job(steps=4, n=2), runner)
     colours = [[(each + 1) / 9 * 2 - 1 for each in range(start, start + 4)] for start in (0, 4)]
     for trajectory, greys in zip(active.answers, colours, strict=True):
         trajectory.moments = moments(torch.full((3, 16, 16), grey) for grey in greys)
@@ -109,7 +94,7 @@ def test_moments_stand_side_by_side_in_their_order(runner: Runner) -> None:
 
 def test_a_mean_has_the_film_of_its_mean(runner: Runner) -> None:
     mean = Denoising(sigma=20.0, depth=300, average=True)
-    active = activate(job(2, n=2, task=mean), runner, sent=[torch.zeros(3, 8, 8)])
+    active = activate(usual_job(steps=2, n=2, task=mean), runner, sent=[torch.zeros(3, 8, 8)])
     for trajectory, grey in zip(active.answers, (-0.8, 0.4), strict=True):
         trajectory.moments = moments([torch.full((3, 8, 8), grey)] * 2)
     (film,) = encode_films(active)
@@ -120,7 +105,7 @@ def test_large_images_have_small_films() -> None:
     assert film_size(256, 128) == (64, 32)
     assert film_size(48, 64) == (48, 64)
     wide = Runner(checkpoint_of_shape(Shape(3, 64, 128)), device=CPU, slots=1)
-    active = finished(activate(job(2), wide))
+    active = finished(activate(usual_job(steps=2), wide))
     frame = active.answers[0].moments[-1].x0
     assert frame.shape == (3, 32, 64)
     pairs = active.answers[0].x0.reshape(3, 32, 2, 64, 2).mean((2, 4))
@@ -130,7 +115,7 @@ def test_large_images_have_small_films() -> None:
 def test_a_step_whose_frame_found_no_memory_is_repeated_with_the_same_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     """As any other step that fails: in a batch of two neither image has made it."""
     large = Runner(checkpoint_of_shape(Shape(3, 8, 72)), device=CPU, slots=2)
-    reference, active = (activate(job(3, n=2, sampler="ddpm"), large) for _ in range(2))
+    reference, active = (activate(usual_job(steps=3, n=2, sampler="ddpm"), large) for _ in range(2))
     finished(reference)
     calls = []
 
@@ -152,18 +137,18 @@ def test_a_step_whose_frame_found_no_memory_is_repeated_with_the_same_noise(monk
 
 
 def test_runs_of_one_call_and_images_that_are_not_pngs_have_none(runner: Runner) -> None:
-    assert encode_films(finished(activate(job(1), runner))) == []
+    assert encode_films(finished(activate(usual_job(steps=1), runner))) == []
     planes = Runner(checkpoint_of_shape(Shape(4, 8, 8)), device=CPU, slots=1)
-    assert encode_films(finished(activate(job(3, planes=4), planes))) == []
+    assert encode_films(finished(activate(usual_job(steps=3, planes=4), planes))) == []
 
 
 def test_after_a_resumption_a_film_shows_the_rest(runner: Runner) -> None:
     """Snapshots hold no films: they would be twice as large."""
-    first = activate(job(4), runner)
+    first = activate(usual_job(steps=4), runner)
     runner.step(first.answers)
     runner.step(first.answers)
-    saved = encode_snapshot(take_snapshot(first.trajectories), first.run_sha256)
-    rest = activate(job(4), runner)
+    saved = snapshot_of(first)
+    rest = activate(usual_job(steps=4), runner)
     assert restore_snapshot(saved, rest.trajectories, rest.run_sha256) is not None
     whole, part = (moments_of(encode_films(finished(each))[0]) for each in (first, rest))
     assert len(part) == 2
@@ -173,7 +158,7 @@ def test_after_a_resumption_a_film_shows_the_rest(runner: Runner) -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_film_of_noise_is_within_its_price(runner: Runner, channels: int) -> None:
     """What compresses worst; a film of pictures has a tenth."""
-    active = activate(job(12), runner)
+    active = activate(usual_job(steps=12), runner)
     generator = torch.Generator().manual_seed(0)
     noise = (torch.randint(0, 2, (channels, 64, 64), generator=generator) * 2.0 - 1 for _ in range(12))
     active.answers[0].moments = moments(noise)
@@ -187,7 +172,7 @@ def test_films_are_stored_with_the_images(
 ) -> None:
     """Those of large results in a file of their own."""
     monkeypatch.setattr(results, "SMALL_BYTES", most)
-    store, active = ResultStore(str(tmp_path)), finished(activate(job(3, n=2), runner, attempt="first"))
+    store, active = ResultStore(str(tmp_path)), finished(activate(usual_job(steps=3, n=2), runner, attempt="first"))
     results.store_result(store, active, results.encode_result(active))
     manifest = store.manifest(active.job.id)
     assert manifest is not None

@@ -1,8 +1,6 @@
 """Networks of other packages in a worker: the batches that they get, and their faults, which are those of one model."""
 
 import logging
-import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from difuso.jobs.contract import FailureCode, Job
-from difuso.jobs.params import SamplingParams
+from difuso.jobs.contract import FailureCode
 from difuso.model.checkpoint import load_checkpoint
 from difuso.worker.engine.active import ActiveJob, activate
 from difuso.worker.engine.failures import failure_code
@@ -22,7 +19,7 @@ from difuso.worker.settings import WorkerSettings
 from difuso.worker.stepping.batched_network import alike_anywhere
 from difuso.worker.stepping.runner import Runner
 from tests.small_models import checkpoint_of
-from tests.stepping import end, run
+from tests.stepping import end, run, usual_job
 from tests.strangers import CLASSES, PACKAGE, config_of, on_the_path, save_model, write_package
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -42,10 +39,9 @@ def runner_of(folder: Path, kind: str = "Denoiser", **fields: object) -> Runner:
     return Runner(load_checkpoint(folder / "mine", networks={PACKAGE}), device=CPU, slots=6)
 
 
-def start(runner: Runner, **params: object) -> ActiveJob:
-    filled = {"n": 1, "steps": 6, "sampler": "ddpm", "spacing": "linspace", "eta": 0.0, "seed": 0} | params
-    made = SamplingParams.model_validate(filled)
-    return activate(Job(id=str(uuid.uuid4()), model="mine", params=made, accepted_at=time.time(), timeout=60), runner)
+def start(runner: Runner, **params: Any) -> ActiveJob:
+    usual: dict[str, Any] = {"steps": 6, "sampler": "ddpm", "spacing": "linspace"}
+    return activate(usual_job(**usual | params), runner)
 
 
 def test_an_image_has_the_same_bytes_alone_and_among_others(tmp_path: Path) -> None:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import time
-import uuid
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from difuso.jobs.contract import Job
 from difuso.jobs.errors import JobUnreadable
-from difuso.jobs.params import SamplingParams
 from difuso.model import load_checkpoint, save_checkpoint
 from difuso.model.checkpoint import Checkpoint
 from difuso.model.folders.parsing import parse
@@ -27,7 +23,7 @@ from tests import stepping
 from tests.foreign import reference
 from tests.rounding import assert_rounded_alike, layers
 from tests.small_models import CLASSES, CLASSIFIER, NETWORK, WEAKER, checkpoint_of
-from tests.stepping import drawn
+from tests.stepping import drawn, usual_job
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -58,10 +54,8 @@ def runner() -> Runner:
 
 
 def start(runner: Runner, **params: Any) -> ActiveJob:
-    filled = {"n": 2, "steps": 12, "eta": 0.0, "variance": "learned_range", "clip": "static", "seed": SEEDS[0]} | params
-    made = SamplingParams.model_validate(filled)
-    job = Job(id=str(uuid.uuid4()), model="m", params=made, accepted_at=time.time(), timeout=600)
-    return activate(job, runner)
+    usual: dict[str, Any] = {"n": 2, "steps": 12, "variance": "learned_range", "clip": "static", "seed": SEEDS[0]}
+    return activate(usual_job(**usual | params), runner)
 
 
 def run(runner: Runner, *actives: ActiveJob) -> int:

@@ -2,8 +2,6 @@
 
 import io
 import json
-import time
-import uuid
 from dataclasses import replace
 from typing import Any, cast
 
@@ -14,9 +12,9 @@ from PIL import Image
 
 from difuso.jobs.cascade import Enlarging
 from difuso.jobs.contract import Job
+from difuso.jobs.kinds.base import Task
 from difuso.jobs.kinds.generate import Generation
 from difuso.jobs.kinds.upscale import Upscaling
-from difuso.jobs.params import SamplingParams
 from difuso.jobs.redis.workers import ModelReport
 from difuso.model.checkpoint import Checkpoint
 from difuso.model.folders.config import Precision
@@ -29,7 +27,7 @@ from difuso.worker.queue.reporting import Reporter
 from difuso.worker.settings import WorkerSettings
 from difuso.worker.stepping.runner import Runner
 from tests.small_models import CLASSES, CLASSIFIER, NETWORK, WEAKER, checkpoint_of, upscaler_of
-from tests.stepping import pngs_of
+from tests.stepping import pngs_of, usual_job
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.processors]
 
@@ -51,13 +49,9 @@ def settings(**chosen: Any) -> WorkerSettings:
     return WorkerSettings(device="cpu", **chosen)
 
 
-def job(n: int, *, seed: int = 4, task: Upscaling | Generation | None = None, **changes: Any) -> Job:
-    chosen = {"steps": 3, "sampler": "ddpm", "spacing": "trailing", "eta": 0.0, "seed": seed} | changes
-    made = Job(
-        id=str(uuid.uuid4()), model="m", params=SamplingParams.model_validate({"n": n, **chosen}),
-        accepted_at=time.time(), timeout=600,
-    )  # fmt: skip
-    return made if task is None else made.model_copy(update={"task": task})
+def make_job(n: int, *, task: Task | None = None, **changes: Any) -> Job:
+    usual: dict[str, Any] = {"n": n, "steps": 3, "sampler": "ddpm", "seed": 4}
+    return usual_job(task, **usual | changes)
 
 
 def recipe_of(png: bytes) -> dict[str, Any]:
@@ -93,11 +87,11 @@ def test_the_deployment_chooses_before_the_model(stated: Precision, chosen: Any)
 )
 def test_an_image_has_the_same_bytes_alone_and_among_others(way: dict[str, Any]) -> None:
     runner = Runner(guided().in_precision("bfloat16"), device=CPU, slots=4)
-    together = pngs_of(runner, job(3, **way))
+    together = pngs_of(runner, make_job(3, **way))
     for index, png in enumerate(together):
-        assert pngs_of(runner, job(1, seed=4 + index, **way)) == [png]
+        assert pngs_of(runner, make_job(1, seed=4 + index, **way)) == [png]
     assert recipe_of(together[0])["precision"] == "bfloat16"
-    float32 = pngs_of(Runner(guided(), device=CPU, slots=4), job(3, **way))
+    float32 = pngs_of(Runner(guided(), device=CPU, slots=4), make_job(3, **way))
     assert "precision" not in recipe_of(float32[0])
     mine, theirs = (
         np.stack([np.asarray(Image.open(io.BytesIO(png)), float) for png in made]) for made in (together, float32)
@@ -108,10 +102,10 @@ def test_an_image_has_the_same_bytes_alone_and_among_others(way: dict[str, Any])
 def test_both_stages_of_a_cascade_name_their_formats() -> None:
     first = Runner(checkpoint_of(UNetConfig(**NETWORK)), device=CPU, slots=2)
     second = Runner(upscaler_of().in_precision("bfloat16"), device=CPU, slots=2)
-    asked = job(1, task=Upscaling(augmentation=0.2))
+    asked = make_job(1, task=Upscaling(augmentation=0.2))
     (png,) = pngs_of(second, asked, [torch.zeros(3, 8, 8)])
     assert recipe_of(png)["precision"] == "bfloat16"
-    cascade = job(1, task=Generation(upscale=STAGE))
+    cascade = make_job(1, task=Generation(upscale=STAGE))
     (png,) = pngs_of(first, cascade, upscaler=second)
     assert (recipe_of(png).get("precision"), recipe_of(png)["upscaler_precision"]) == (None, "bfloat16")
 

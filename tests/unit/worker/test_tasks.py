@@ -54,7 +54,7 @@ from difuso.worker.stepping.runner import Runner
 from difuso.worker.stepping.trajectory import encode_snapshot, take_snapshot
 from tests.rounding import assert_rounded_alike, layers
 from tests.small_models import CLASSES, CLASSIFIER, NETWORK, checkpoint_of
-from tests.stepping import drawn, pngs_of, run
+from tests.stepping import drawn, pngs_of, run, snapshot_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -553,7 +553,7 @@ def test_a_job_does_not_go_on_from_a_snapshot_of_another_run(runner: Runner) -> 
     old = make_job(task, **params)
     bench = Bench(begun := activate(old, runner, sent=sent))
     bench.engine.step()
-    snapshot = encode_snapshot(take_snapshot(begun.trajectories), begun.run_sha256)
+    snapshot = snapshot_of(begun)
     new = old.model_copy(update={"params": old.params.model_copy(update={"seed": 77})})
     with_trace = old.model_copy(update={"trace": (1, 2)})
     for other in (new, with_trace):
@@ -576,7 +576,7 @@ def test_a_trace_has_the_same_bytes_after_a_hand_over_at_every_step(runner: Runn
         bench.engine.step()
         if bench.errors:
             break
-        snapshot = encode_snapshot(take_snapshot(active.trajectories), active.run_sha256)
+        snapshot = snapshot_of(active)
         active, workers = activate(job, runner, sent=sent, snapshot=snapshot), workers + 1
         assert active.resumed_at > 0
     assert workers >= job.params.steps

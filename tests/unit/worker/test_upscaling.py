@@ -14,12 +14,11 @@ from PIL import Image
 from torch import Tensor
 
 from difuso.jobs.cascade import Enlarging, enlarging_seed
-from difuso.jobs.contract import Job, new_job
+from difuso.jobs.contract import Job
 from difuso.jobs.errors import JobUnreadable
-from difuso.jobs.kinds.base import Prepared, Task
+from difuso.jobs.kinds.base import Task
 from difuso.jobs.kinds.generate import Generation
 from difuso.jobs.kinds.upscale import Upscaling
-from difuso.jobs.params import SamplingParams
 from difuso.model.images import from_levels, from_png
 from difuso.model.network_inputs import augment, enlarge
 from difuso.model.networks.configs import UNetConfig
@@ -31,10 +30,9 @@ from difuso.worker.engine.engine import StepEngine
 from difuso.worker.engine.fairness import forecast
 from difuso.worker.engine.results import encode_images
 from difuso.worker.stepping.runner import Runner, Slowness
-from difuso.worker.stepping.trajectory import encode_snapshot, take_snapshot
 from tests.rounding import assert_rounded_alike, layers
 from tests.small_models import CLASSES, CONDITIONAL, NETWORK, checkpoint_of, upscaler_of
-from tests.stepping import drawn, run, stepping
+from tests.stepping import drawn, run, snapshot_of, stepping, usual_job
 
 pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]
 
@@ -68,17 +66,17 @@ def image(seed: int = 0) -> Tensor:
     return from_levels(levels)[0]
 
 
-def job(task: Task, **params: Any) -> Job:
-    filled = {"n": 1, "steps": 4, "sampler": "ddpm", "spacing": "trailing", "eta": 0.0, "seed": 5} | params
-    return new_job("m", Prepared(SamplingParams.model_validate(filled), task))
+def make_job(task: Task, **params: Any) -> Job:
+    usual: dict[str, Any] = {"sampler": "ddpm"}
+    return usual_job(task, **usual | params)
 
 
 def upscaling(upscaler: Runner, sent: Tensor, *, augmentation: float = 0.2, **params: Any) -> ActiveJob:
-    return activate(job(Upscaling(augmentation=augmentation), **params), upscaler, sent=[sent])
+    return activate(make_job(Upscaling(augmentation=augmentation), **params), upscaler, sent=[sent])
 
 
 def cascade(first: Runner, upscaler: Runner, *, snapshot: bytes | None = None, **params: Any) -> ActiveJob:
-    return activate(job(Generation(upscale=STAGE), **params), first, upscaler=upscaler, snapshot=snapshot)
+    return activate(make_job(Generation(upscale=STAGE), **params), first, upscaler=upscaler, snapshot=snapshot)
 
 
 def test_the_engine_agrees_with_the_plain_loop(upscaler: Runner) -> None:
@@ -127,7 +125,7 @@ def test_guidance_calls_the_network_without_label_with_the_same_condition() -> N
 def test_a_cascade_is_generate_and_then_upscale(first: Runner, upscaler: Runner) -> None:
     """Its second stage gets the small image as a PNG holds it, and the seed that the documents state."""
     whole = cascade(first, upscaler, n=3)
-    small = activate(job(Generation(), n=3), first)
+    small = activate(make_job(Generation(), n=3), first)
     run(whole, small)
     for index, png in enumerate(encode_images(small)):
         again = upscaling(upscaler, from_png(png), seed=enlarging_seed(5 + index))
@@ -138,7 +136,7 @@ def test_a_cascade_is_generate_and_then_upscale(first: Runner, upscaler: Runner)
 def test_a_cascade_shares_the_batches_of_both_models_and_is_the_same_bits_alone(
     first: Runner, upscaler: Runner
 ) -> None:
-    company = [cascade(first, upscaler, n=2), activate(job(Generation(), n=3, seed=40, steps=9), first)]
+    company = [cascade(first, upscaler, n=2), activate(make_job(Generation(), n=3, seed=40, steps=9), first)]
     company.append(upscaling(upscaler, image(), n=2, steps=9))
     run(*company)
     alone, enlarged = cascade(first, upscaler, seed=6), upscaling(upscaler, image(), seed=6, steps=9)
@@ -157,7 +155,7 @@ def test_a_cascade_resumes_in_either_stage_with_the_same_bits(first: Runner, ups
     engine.submit(interrupted := cascade(first, upscaler, n=2))
     for _ in range(moment):
         engine.step()
-    snapshot = encode_snapshot(take_snapshot(interrupted.trajectories), interrupted.run_sha256)
+    snapshot = snapshot_of(interrupted)
     resumed = cascade(first, upscaler, n=2, snapshot=snapshot)
     assert resumed.image_steps == resumed.resumed_at == 2 * min(moment, 4) + 2 * 4 * max(moment - 4, 0)
     if moment < 8:
@@ -167,7 +165,7 @@ def test_a_cascade_resumes_in_either_stage_with_the_same_bits(first: Runner, ups
 
 def test_a_snapshot_of_other_weights_or_another_number_of_images_does_not_fit(first: Runner, upscaler: Runner) -> None:
     run(whole := cascade(first, upscaler, n=2))
-    snapshot = encode_snapshot(take_snapshot(whole.trajectories), whole.run_sha256)
+    snapshot = snapshot_of(whole)
     other = Runner(upscaler_of(), device=CPU, slots=8)
     object.__setattr__(other.checkpoint, "version", "ef" * 32)
     assert cascade(first, other, n=2, snapshot=snapshot).resumed_at == 0
@@ -212,7 +210,7 @@ def test_the_recipe_in_the_png_names_both_models(first: Runner, upscaler: Runner
     assert len(facts["timesteps"]) == facts["steps"] == 4
 
 
-TWICE = job(Generation(upscale=STAGE))
+TWICE = make_job(Generation(upscale=STAGE))
 ONE = torch.zeros(3, 8, 8)
 
 
@@ -220,8 +218,8 @@ ONE = torch.zeros(3, 8, 8)
     ("refused", "model", "with_upscaler", "sent"),
     [
         (TWICE, "first", None, []),
-        (job(Upscaling(augmentation=0.0)), "first", None, [ONE]),
-        (job(Upscaling(augmentation=0.0)), "up", None, []),
+        (make_job(Upscaling(augmentation=0.0)), "first", None, [ONE]),
+        (make_job(Upscaling(augmentation=0.0)), "up", None, []),
     ],
     ids=["no upscaler", "not conditional", "no image"],
 )
