@@ -81,13 +81,3 @@ def test_a_model_that_is_not_allowed_is_not_checked(tmp_path: Path) -> None:
     save_model(tmp_path / "mine")
     with pytest.raises(UserError, match=rf"mine: {PACKAGE}\.nets:Denoiser is code of another package"):
         check(tmp_path, "mine", allowed="")
-
-
-def test_a_missing_device_is_one_line(models_dir: Path) -> None:
-    with pytest.raises(UserError, match="DIFUSO_DEVICE is cuda:99"):
-        check(models_dir, "tiny", device="cuda:99")
-
-
-def test_a_model_of_ours_is_checked_too(models_dir: Path) -> None:
-    status, said = check(models_dir, "tiny")
-    assert (status, "training: all" in said) == (0, True)

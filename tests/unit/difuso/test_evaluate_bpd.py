@@ -24,7 +24,6 @@ from difuso.model.likelihood import Vlb
 from difuso.model.networks.build import build_network
 from difuso.model.networks.configs import UNetConfig
 from difuso.model.plans.spacing import visit_levels
-from difuso.training.data.faces import draw_face
 from tests.small_models import awake
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -91,18 +90,6 @@ def test_an_image_s_bound_is_the_same_in_any_batch(models_dir: Path, pictures: P
     assert one_by_one["vlb_of_each_image"] == pytest.approx(together["vlb_of_each_image"], rel=1e-4)
     assert first["vlb_of_each_image"] == pytest.approx(together["vlb_of_each_image"][:1], rel=1e-4)
     assert first["bits_per_dim"]["vlb"]["standard_error"] is None
-
-
-@pytest.mark.usefixtures("unplotted")
-def test_the_faces_are_those_that_training_never_draws(models_dir: Path, tmp_path: Path) -> None:
-    pytest.importorskip("resvg_py")
-    (tmp_path / "faces").mkdir()
-    for i in range(2):
-        Image.fromarray(draw_face(f"test-{i}", 16)).save(tmp_path / "faces" / f"{i}.png")
-    _, drawn = evaluate(models_dir, tmp_path / "a", "--images", 2, "--steps", 2)
-    _, read = evaluate(models_dir, tmp_path / "b", "--images", 2, "--steps", 2, "--data", tmp_path / "faces")
-    assert drawn["data"] == "faces"
-    assert drawn["vlb_of_each_image"] == read["vlb_of_each_image"]
 
 
 TINY = UNetConfig(channels=8, channel_mult=(1,), attention_levels=(), head_channels=8, groups=4)

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from difuso import cli
 from difuso.commands import evaluate_quality
 from difuso.drawing.image_sources import ImageSources
-from difuso.drawing.real_conditions import conditions_of, passing_folder, real_images_of
+from difuso.drawing.real_conditions import conditions_of, real_images_of
 from difuso.errors import UserError
 from difuso.evaluation import judge
 from difuso.model import load_checkpoint, save_checkpoint
@@ -22,7 +22,6 @@ from difuso.model.conditions import Value
 from difuso.model.images import to_uint8
 from difuso.model.networks.build import build_network
 from difuso.model.sampling import networks_of, sample
-from difuso.training.data import dataset
 from difuso.training.data.images import ImageArray
 from difuso.training.recipe_reading import load_recipe
 from tests.colours import Colours
@@ -137,18 +136,6 @@ def test_each_image_has_its_own_conditions(recipe: Path) -> None:
             assert np.abs(np.asarray(drawn).astype(int) - to_uint8(plain)[0].numpy()).max() <= 1
 
 
-@pytest.mark.slow
-def test_no_image_is_taken_for_one_with_other_conditions(recipe: Path) -> None:
-    """With another first seed, the same seeds belong to other rows."""
-    for seed in (5, 6):
-        run(recipe, "--images", 4, "--seed", seed)
-    folders = [*(recipe.parent / "out/pictures").glob("lights-*/*")]
-    assert sorted(sorted(int(file.stem) for file in folder.glob("*.png")) for folder in folders) == [
-        [5, 6, 7, 8],
-        [6, 7, 8, 9],
-    ]
-
-
 def test_the_images_whose_quality_is_measured_have_the_conditions_of_real_ones(
     recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,19 +161,6 @@ def test_real_images_have_the_conditions_that_the_table_has_now(recipe: Path, mo
         table.write_text(table.read_text().replace(old, "blue"))
     assert colours == [{"red", "green", "blue"}, {"green", "blue"}]
     assert not list(out.glob(".real-*"))
-
-
-def test_images_stay_while_they_are_used_and_a_set_without_halves_is_read_once(
-    recipe: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    read = load_recipe(str(recipe))
-    with passing_folder(recipe.parent / "out") as folder:
-        held_out = real_images_of(read, folder, split="test", faces=1)
-        monkeypatch.setattr(dataset, "open_with_conditions", None)
-        trained = real_images_of(read, folder, split="train", faces=1)
-    assert (len(trained.images), len(held_out.images)) == (270, 30)
-    assert trained.images.any(axis=(1, 2, 3)).all()
-    assert list((recipe.parent / "out").iterdir()) == []
 
 
 def test_recipes_that_do_not_fit_are_refused_before_anything_is_read(recipe: Path) -> None:

@@ -154,17 +154,6 @@ def test_files_and_folders_are_scored_side_by_side_without_a_model(tmp_path: Pat
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_recipe_is_a_reference_for_files_too(tmp_path: Path) -> None:
-    """In their size."""
-    np.savez(tmp_path / "samples.npz", noise(0, 30, size=16))
-    difuso(
-        "evaluate", "quality", tmp_path / "samples.npz", "--reference", "faces64", "--references", 26,
-        "--models-dir", tmp_path, "--out", tmp_path / "out",
-    )  # fmt: skip
-    assert [(row["name"], row["reference"]) for row in rows(tmp_path / "out")] == [("samples", "faces64")]
-
-
-@pytest.mark.usefixtures("quick")
 def test_without_a_source_the_model_runs_as_it_likes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the reference is brought to its size."""
     grey = UNetConfig(

@@ -241,16 +241,6 @@ def test_events_go_on_where_the_connection_broke(ask: Ask, pauses: list[float]) 
     assert len(pauses) == 5
 
 
-@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-def test_events_are_read_as_the_standard_says(ask: Ask, end: str) -> None:
-    """The HTML standard, section 9.2.6: only three kinds of line ends, and data in any number of lines."""
-    facts = {"id": ID, "state": "succeeded", "tag": "a\u2028b\x85c"}
-    data = [f"data: {line}" for line in json.dumps(facts, ensure_ascii=False, indent=1).split("\n")]
-    body = end.join([": hello", "", "id: 7", "event:succeeded", *data, "", ": bye", "", ""]).encode()
-    found, _ = ask(Script(events(*(body[index : index + 1] for index in range(len(body))))), followed)
-    assert found == [Ended("succeeded", facts)]
-
-
 def test_events_of_a_job_that_is_unknown_are_an_error(ask: Ask) -> None:
     with pytest.raises(DifusoError, match="404"):
         ask(Script(httpx.Response(404, stream=Stream([b"<html>"]))), followed)

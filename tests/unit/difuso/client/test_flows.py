@@ -247,10 +247,3 @@ def test_wrong_arguments_are_refused_before_anything_is_sent() -> None:
         flows.posting("denoise", (b"a", b"b"), {})
     with pytest.raises(TypeError, match="condition is the name of the HTTP parameter: give conditions"):
         flows.posting("generate", (), {"condition": ["hair:bun"]})
-
-
-def test_a_trace_is_one_call_or_several() -> None:
-    for trace in ("last", ["last"], ("last",)):
-        assert flows.posting("generate", (), {"trace": trace}).params == (("trace", "last"),)
-    assert flows.posting("generate", (), {"trace": 3}).params == (("trace", "3"),)
-    assert flows.posting("generate", (), {"trace": [1, "last"]}).params == (("trace", "1"), ("trace", "last"))
