@@ -97,4 +97,4 @@ def test_a_file_that_is_missing_is_named(here: Path) -> None:
     with pytest.raises(UserError, match="--condition layout:FILE is missing"):
         command("sample", "--model", "traits", "--condition", "style:1,1")
     with pytest.raises(UserError, match="style: traits needs this: a list of 2 numbers"):
-        command("sample", "--model", "traits")
+        command("sample", "--model", "traits", "--condition", "layout:layout.png")

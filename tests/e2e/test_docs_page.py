@@ -1,4 +1,4 @@
-"""The page about the API, and those about problems, in a real browser."""
+"""The page about the API, in a real browser."""
 
 from __future__ import annotations
 
@@ -56,11 +56,3 @@ def hrefs(browser: webdriver.Chrome) -> list[str]:
     script = "return [...document.querySelectorAll('main a')].map(each => each.getAttribute('href') ?? '')"
     found: list[str] = browser.execute_script(script)
     return found
-
-
-def test_a_problem_explains_itself(browser: webdriver.Chrome, studio_server: Difuso) -> None:
-    problem = httpx.post(f"{studio_server.url}/generate?n=0").json()
-    browser.get(f"{studio_server.url}{problem['type']}")
-    assert browser.find_element(By.TAG_NAME, "h1").text == problem["title"]
-    browser.find_element(By.LINK_TEXT, "All problems").click()
-    wait_until(lambda: bool(browser.find_elements(By.LINK_TEXT, "invalid-request")), 10, "all problems are listed")

@@ -22,9 +22,9 @@ OUTAGE_SECONDS = 20
 @pytest.mark.timeout(180)
 def test_kill_9_loses_nothing_and_changes_no_byte(stack: Stack) -> None:
     worker = stack.start_worker()
-    calm = [stack.submit(seed=seed) for seed in range(10)]
+    calm = [stack.submit(seed=seed) for seed in range(4)]
     stack.finish(calm, 60)
-    ids = [stack.submit(seed=seed) for seed in range(10)] + [stack.submit(seed=99, steps=400)]
+    ids = [stack.submit(seed=seed) for seed in range(4)] + [stack.submit(seed=99, steps=400)]
     wait_until(lambda: running(stack, ids), 20, "the jobs run")
     worker.kill()
     stack.start_worker()
