@@ -144,6 +144,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
             listers=CapacityLimiter(LISTERS),
             uploads=Uploads(settings.max_upload),
             renderers=Renderers(store.readers),
+            listener=listener,
             watcher=Watcher(queue, listener, app.state.draining, metrics, keys),
             draining=app.state.draining,
         )

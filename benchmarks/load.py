@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from time import monotonic
 
@@ -21,6 +21,7 @@ MEAN_IMAGE_STEPS = sum(n * steps for n, steps in BLOCK) / len(BLOCK)
 LIMITS = httpx.Limits(max_connections=None, keepalive_expiry=2.0)
 FAILURE_PAUSE = 0.5
 POLL_SECONDS = 0.05
+LONE_SECONDS = 60.0  # in which a lone request is answered
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,14 @@ async def send_open(system: System, orders: Sequence[Order], *, patience: float)
             await asyncio.sleep(begin + order.at - monotonic())
             tasks.append(group.create_task(_send(client, system, order, began=begin + order.at, give_up=give_up)))
     return [task.result() for task in tasks]
+
+
+async def send_alone(system: System, orders: Iterable[Order]) -> list[Outcome]:
+    """Sends each order when the one before is answered."""
+    async with httpx.AsyncClient(limits=LIMITS, timeout=None) as client:
+        return [
+            await _send(client, system, each, began=monotonic(), give_up=monotonic() + LONE_SECONDS) for each in orders
+        ]
 
 
 async def saturate(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from difuso.model.processor import processor_name
@@ -49,6 +51,25 @@ def warn_if_busy() -> None:
     load = os.getloadavg()[0]
     if load > QUIET_LOAD:
         print(f"warning: the machine is not quiet (load {load:.1f}); figures will be wrong", file=sys.stderr)
+
+
+def processor_seconds() -> float:
+    """Returns the processor time of all descendants of this process so far, in seconds; NaN where /proc has none."""
+    if not Path("/proc/self/task").exists():
+        return math.nan
+    pids = [os.getpid()]
+    for pid in pids:  # which grows
+        with suppress(FileNotFoundError, ProcessLookupError):
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                pids += map(int, (task / "children").read_text().split())
+    return sum(map(_processor_seconds, pids[1:]))
+
+
+def _processor_seconds(pid: int) -> float:
+    with suppress(FileNotFoundError, ProcessLookupError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
 
 
 @contextmanager

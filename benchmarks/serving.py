@@ -1,6 +1,7 @@
 """difuso and two other servers: the same weights, the same cores, the same requests, in one run.
 
-First comes each server's capacity, with more requests than it can answer, and that of jobs of one step. Then comes the
+First comes each server's capacity, with more requests than it can answer. Then come jobs of one step: one alone, and as
+many as the server can answer, with the processor time that each takes. At last comes the
 time that short and long requests take when they arrive at random, at 70 % of the better peer's capacity. Servers run
 one after the other.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import io
 import itertools
+import statistics
 import tempfile
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -24,7 +26,7 @@ from PIL import Image
 from difuso.model.folders.config import Precision
 
 from . import machine, stack
-from .load import MEAN_IMAGE_STEPS, Order, Outcome, fetch, mix, poisson, saturate, send_open
+from .load import MEAN_IMAGE_STEPS, Order, Outcome, fetch, mix, poisson, saturate, send_alone, send_open
 from .models import TINY, copy_model, random_model
 from .report import Bar, Report, quantile, say, show
 from .stack import System
@@ -35,6 +37,7 @@ PATIENCE_SECONDS = 60.0
 LOAD, SEED = 0.7, 0
 PROBES = (Order(1, 10, seed=7), Order(4, 10, seed=8))
 MIXED, ONE_STEP = "image_steps_per_second", "jobs_of_one_step_per_second"
+LONE, LONE_MS = 60, "one_step_alone_ms"
 
 
 @dataclass(frozen=True)
@@ -63,11 +66,16 @@ class Contest:
         with self.open(name) as system:
             image, _ = [asyncio.run(fetch(system, order, timeout=PATIENCE_SECONDS)) for order in PROBES]
             one_step = (Order(1, 1, seed) for seed in itertools.count())
+            lone = asyncio.run(send_alone(system, itertools.islice(one_step, LONE)))
+            figures[LONE_MS] = 1000 * statistics.median(outcome.ended - outcome.began for outcome in lone)
             for what, orders in ((MIXED, mix(SEED)), (ONE_STEP, one_step)):
+                spent = machine.processor_seconds()
                 rate, outcomes = asyncio.run(
                     saturate(system, orders, clients=CLIENTS, seconds=seconds, patience=PATIENCE_SECONDS)
                 )
+                spent = machine.processor_seconds() - spent
                 figures[what] = {"rate": rate, "answered": len(outcomes), "errors": _errors(outcomes)}
+                figures[what]["processor_ms"] = 1000 * spent / len(outcomes)
         return figures, image
 
     def latencies(self, name: str, orders: Sequence[Order]) -> dict[str, Any]:
@@ -133,20 +141,21 @@ def compare_capacity(contest: Contest, names: Sequence[str], seconds: float, rep
     report.add(f"grey levels apart of {contest.model.name}", differences)
     rates = {what: {name: figures[what]["rate"] for name, figures in found.items()} for what in (MIXED, ONE_STEP)}
     errors = {name: [error for figures in each.values() for error in figures["errors"]] for name, each in found.items()}
-    rows = [
-        (name, rates[MIXED][name], rates[ONE_STEP][name], differences[name], _summary(errors[name])) for name in names
+    rows = [(name, rates[MIXED][name], differences[name], _summary(errors[name])) for name in names]
+    show(f"capacity of {contest.model.name}", ("server", "image-steps/s", "grey levels apart", "errors"), rows)
+    prices = [
+        (name, rates[ONE_STEP][name], found[name][ONE_STEP]["processor_ms"], found[name][LONE_MS]) for name in names
     ]
-    show(
-        f"capacity of {contest.model.name}",
-        ("server", "image-steps/s", "jobs of one step/s", "grey levels apart", "errors"),
-        rows,
-    )
+    show("jobs of one step", ("server", "jobs/s", "processor ms a job", "ms alone"), prices)
     if "difuso" in found and len(found) > 1:
         report.bar(Bar("images of one request apart", max(differences.values()), 1, "grey levels", "at most"))
         for what, title, least in ((MIXED, "capacity", 1.15), (ONE_STEP, "jobs of one step", 1.0)):
             best = max(rate for name, rate in rates[what].items() if name != "difuso")
             ratio = rates[what]["difuso"] / best
             report.bar(Bar(f"{title} against the best peer's", ratio, least, "times", "at least"))
+        if "lock" in found:
+            ratio = found["difuso"][LONE_MS] / found["lock"][LONE_MS]
+            report.bar(Bar("a job of one step alone against the lock's", ratio, 1.1, "times", "at most"))
     return rates[MIXED]
 
 

@@ -256,6 +256,7 @@ class JobStatus:
     # the client had them deleted
     expires_at: float | None = None
     failure: FailureCode | None = None  # the reason why it failed; None unless it has
+    result: "Manifest | None" = None  # its small result, if that came with the news of its end
 
 
 class ImageFile(Reported):

@@ -29,7 +29,8 @@ from difuso.jobs.catalog import read_catalog
 from difuso.jobs.contract import DEFAULT_URGENCY, FailureCode, ImageFile, JobState, Manifest, Progress
 from difuso.jobs.kinds import KINDS
 from difuso.jobs.redis import keys
-from difuso.jobs.redis.events import Ending, status_channel
+from difuso.jobs.redis.events import Ending, listener_channel, status_channel
+from difuso.jobs.redis.job_records import LISTENER
 from difuso.jobs.redis.keys import QueueName
 from difuso.jobs.redis.queue import JobQueue
 from difuso.jobs.redis.queues import queue_key
@@ -173,7 +174,18 @@ class FakeWorker:
         self.start(job_id)
         self._store_pictures(job_id)
         ending = Ending(state=JobState.SUCCEEDED, started_at=1, ended_at=3, attempts=1, progress=Progress())
-        self.publish(status_channel(job_id), ending.model_dump_json())
+        self._announce(job_id, ending.model_dump_json())
+
+    def is_awaited(self, job_id: str) -> bool:
+        """Returns whether a front end hears of the end of the job: a request waits for it, or follows it."""
+        followed = self.client.pubsub_numsub(status_channel(job_id))[0][1] == 1
+        return followed or self.client.hexists(RqJob.key_for(job_id), LISTENER)
+
+    def nobody_listens(self) -> bool:
+        """Returns whether no front end listens to any job; each listens to its own channel as long as it runs."""
+        own = listener_channel("").encode()
+        channels: list[Any] = self.client.pubsub_channels("difuso:*:*")
+        return all(channel.startswith(own) for channel in channels)
 
     def _store_pictures(self, job_id: str) -> None:
         job = self._queue.status(job_id).job
@@ -213,7 +225,14 @@ class FakeWorker:
 
     def _publish(self, job_id: str, progress: Progress, message: str = "{}") -> None:
         self.client.set(keys.progress(job_id), progress.model_dump_json())
+        self._announce(job_id, message)
+
+    def _announce(self, job_id: str, message: str) -> None:
+        """Publishes a message about a job to all who follow it, and to the front end whose request waits for it."""
         self.publish(status_channel(job_id), message)
+        name: Any = self.client.hget(RqJob.key_for(job_id), LISTENER)
+        if name is not None:
+            self.publish(listener_channel(name.decode()), job_id + message)
 
     def _fetch(self, job_id: str) -> RqJob:
         return RqJob.fetch(job_id, connection=self.client, serializer=JSONSerializer)

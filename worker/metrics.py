@@ -51,6 +51,8 @@ class WorkerMetrics:
         self._image_steps = counter("difuso_image_steps_total", "Denoising steps times images", ["model"])
         self._slots = gauge("difuso_slots", "Places in the running batches", ["state"])
         self._in_flight = gauge("difuso_jobs_in_flight", "Jobs claimed and not yet settled")
+        self._main_busy = gauge("difuso_worker_main_busy_ratio", "Share of its time that the main thread computes")
+        self._main_seen = time.monotonic(), time.thread_time()
         self.image_steps = 0
         for reason in ("drain", "lost"):
             self._retried.labels(reason)
@@ -88,6 +90,12 @@ class WorkerMetrics:
         if not jobs:
             self._slots.labels("busy").set(0)
             self._slots.labels("padding").set(0)
+
+    def beat(self) -> None:
+        """Sets how busy the main thread, which calls this, was since the last call."""
+        (before, spent), self._main_seen = self._main_seen, (time.monotonic(), time.thread_time())
+        wall, computing = self._main_seen
+        self._main_busy.set((computing - spent) / max(wall - before, 1e-3))
 
     def finished(self, active: ActiveJob, outcome: str) -> None:
         """Counts a job that has ended; `outcome` is one of `OUTCOMES`."""

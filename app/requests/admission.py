@@ -61,27 +61,24 @@ def check_size(cost: Cost, limits: Limits) -> None:
         )
 
 
-def check_share(refused: Refusal | None, cost: Cost, limits: Limits, *, rate: float | None) -> None:
-    """Raises LimitReached, with the seconds after which the job may be accepted, if a limit of its owner is reached.
+def share_refused(refused: Refusal, cost: Cost, limits: Limits, *, rate: float | None) -> LimitReached:
+    """Returns the error for a limit that is reached, with the seconds after which the job may be accepted.
 
     Args:
-        refused: the limit that is reached; None if none is.
         rate: image-steps per second of all live workers; None if unknown.
     """
-    if refused is None:
-        return
     if refused.limit == "rate":
-        raise LimitReached(
+        return LimitReached(
             f"Your API key has asked for more than its limit of {limits.rate:g} image-steps per second.",
             retry_after=refused.amount,
         )
     if refused.limit == "stored":
-        raise LimitReached(
+        return LimitReached(
             f"This request may store {cost.stored_bytes} bytes; of the {limits.stored} of your API key fewer are left.",
             retry_after=refused.amount,
         )
     over = refused.amount + cost.image_steps - (limits.unfinished or 0)
-    raise LimitReached(
+    return LimitReached(
         f"{refused.amount:.0f} image-steps of your API key are unfinished, and this request takes {cost.image_steps} "
         f"more; the limit is {limits.unfinished}.",
         retry_after=over / rate if rate else UNKNOWN_RETRY_SECONDS,

@@ -73,7 +73,7 @@ async def images(
         Overloaded: if too many requests for images wait.
     """
     store, renderers = process.store, process.renderers
-    manifest = await renderers.read(lambda: finished(status, store))
+    manifest = await renderers.read(lambda: finished(status, store)) if status.result is None else status.result
     form = accept.choose(status.job.planes)
     render = form.render
     if render is None:
@@ -83,7 +83,7 @@ async def images(
     if matches(known, tag):
         return Response(status_code=304, headers=headers)
     if form is Format.PNG and len(manifest.images) == 1:
-        body = await renderers.read(lambda: store.image(manifest, 0))
+        body = manifest.images[0].png or await renderers.read(lambda: store.image(manifest, 0))
     else:
 
         def read_and_render() -> bytes:

@@ -17,6 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from difuso.jobs.catalog import Catalog, CatalogFollower
 from difuso.jobs.contract import JOB_ID, JobStatus
 from difuso.jobs.errors import JobNotFound
+from difuso.jobs.redis.events import Listener
 from difuso.jobs.redis.queue import JobQueue
 from difuso.jobs.store.result_store import ResultStore
 
@@ -45,6 +46,7 @@ class Process:
     listers: CapacityLimiter
     uploads: Uploads
     renderers: Renderers
+    listener: Listener
     watcher: Watcher
     draining: asyncio.Event
 

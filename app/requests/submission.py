@@ -5,7 +5,7 @@ Whatever a request has sent is dropped before the wait, which may last for minut
 
 import logging
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -20,6 +20,7 @@ from difuso.jobs.cost import Cost, cost_of
 from difuso.jobs.errors import JobNotFound, JobsError, StoreUnavailable
 from difuso.jobs.kinds.base import Prepared
 from difuso.jobs.queries import SamplingQuery
+from difuso.jobs.redis.events import Inbox
 from difuso.jobs.redis.limits import Limits, Refusal
 from difuso.jobs.tracing import traceparent
 
@@ -30,7 +31,7 @@ from ..http.headers import IdempotencyKeyHeader, PreferHeader, PriorityHeader
 from ..http.middleware import CLIENT_GONE
 from ..http.negotiation import Accept, Preference, read_idempotency_key, read_preference, read_urgency
 from . import answers
-from .admission import admit, check_served, check_share, check_size, drawing_ref, job_timeout, rate_limit_headers
+from .admission import admit, check_served, check_size, drawing_ref, job_timeout, rate_limit_headers, share_refused
 from .deps import AcceptDep, CallerDep, Process, ProcessDep
 from .views import JobView, Price, price_text
 from .watching import ClientGone
@@ -89,9 +90,12 @@ class Submission:
         """
         return await self._limited(self._answer(model, query, prepared))
 
-    async def finish(self, status: JobStatus, receive: Receive) -> Response:
-        """Waits for the images of a queued job; returns them, or 202 with the job if that takes too long."""
-        return await self._limited(self._finish(status, receive))
+    async def finish(self, status: JobStatus, inbox: Inbox | None, receive: Receive) -> Response:
+        """Waits for the images of a queued job; returns them, or 202 with the job if that takes too long.
+
+        The `inbox` hears of its end, if only this request can have submitted it.
+        """
+        return await self._limited(self._finish(status, inbox, receive))
 
     async def price(self, model: ModelInfo, query: SamplingQuery, prepared: Prepared) -> Response:
         """Answers with the price of a new job, which is refused as the job would be. Nothing is written."""
@@ -121,16 +125,22 @@ class Submission:
         job = self._job(model, query, prepared, id=self._job_id(), tag=query.tag)
         hashes = [image.sha256 for image in job.pictures]
         request_hash = query.request_hash(job.kind, hashes, prepared.sent_values)
-        new, status = await run_in_threadpool(self._submit, job, request_hash, prepared, cost_of(prepared, model))
+        waits = self.preference.seconds > 0
+        inbox = self.process.listener.expect(job.id) if waits and self.idempotency_key is None else None
+        cost = cost_of(prepared, model)
+        new, status = await run_in_threadpool(
+            self._submit, job, request_hash, prepared, cost, listens=inbox is not None
+        )
         if new:
             self.process.metrics.accepted.labels(job.kind, job.model).inc()
             facts = {"model": job.model, "version": job.version, "image_steps": job.image_steps}
             log.info("job accepted", extra={"job_id": job.id, **facts})
-        return Waiting(self, status) if self.preference.seconds > 0 else await self._respond(status)
+        return Waiting(self, status, inbox) if waits else await self._respond(status)
 
-    async def _finish(self, status: JobStatus, receive: Receive) -> Response:
+    async def _finish(self, status: JobStatus, inbox: Inbox | None, receive: Receive) -> Response:
+        seconds = self.preference.seconds
         try:
-            status = await self.process.watcher.wait(status, receive, self.caller, seconds=self.preference.seconds)
+            status = await self.process.watcher.wait(status, receive, self.caller, seconds=seconds, inbox=inbox)
         except ClientGone:
             if self.idempotency_key is None:  # with a key the client can come back for the images
                 await run_in_threadpool(self._cancel, status.job.id)
@@ -180,17 +190,26 @@ class Submission:
         namespace = uuid.uuid5(KEY_NAMESPACE, self.caller.name) if self.caller else KEY_NAMESPACE
         return str(uuid.uuid5(namespace, self.idempotency_key))
 
-    def _submit(self, job: Job, request_hash: str, prepared: Prepared, cost: Cost) -> tuple[bool, JobStatus]:
+    def _submit(
+        self, job: Job, request_hash: str, prepared: Prepared, cost: Cost, *, listens: bool
+    ) -> tuple[bool, JobStatus]:
         """Queues the job if the limits allow it; returns whether it is new, and its status."""
+        rate = None
         if not (self.idempotency_key and self._exists(job.id)):  # a repeated request adds no work
-            self._admit(job, cost, self.process.queue.reserve)
-            try:
-                for image in prepared.uploads:  # before the job, so that no queued job lacks them
-                    self.process.store.write_upload(job.id, image.sha256, image.png)
-            except StoreUnavailable:
-                self.process.queue.give_back(job, cost, self._limits)
-                raise
-        new = self.process.queue.submit(job, request_hash=request_hash)
+            rate = self._admit(job, cost)
+            if prepared.uploads:
+                self._check_share(job, cost, rate)  # so that a request that is refused stores nothing
+            for image in prepared.uploads:  # before the job, so that no queued job lacks them
+                self.process.store.write_upload(job.id, image.sha256, image.png)
+        new = self.process.queue.submit(
+            job,
+            request_hash=request_hash,
+            cost=cost,
+            limits=self._limits,
+            listener=self.process.listener.name if listens else None,
+        )
+        if isinstance(new, Refusal):
+            raise share_refused(new, cost, self._limits, rate=rate)
         if new and self.preference.seconds > 0:
             return new, JobStatus(job=job, state=JobState.QUEUED)  # whoever waits reads the rest
         try:
@@ -202,21 +221,26 @@ class Submission:
 
     def _price(self, job: Job, cost: Cost) -> Price:
         """Returns the price of a job that the limits allow."""
-        self._admit(job, cost, self.process.queue.refusal)
+        self._check_share(job, cost, self._admit(job, cost))
         return Price.of(job, cost, self.process.queue.forecast(job))
 
-    def _admit(self, job: Job, cost: Cost, share: Callable[[Job, Cost, Limits], Refusal | None]) -> None:
-        """Raises unless the limits allow a new job; `share` returns the limit of its owner that is reached, if any."""
-        limits = self._limits
-        check_size(cost, limits)
+    def _admit(self, job: Job, cost: Cost) -> float | None:
+        """Raises unless there is room for a new job; returns the image-steps per second, or None if it is unknown."""
+        check_size(cost, self._limits)
         backlog = self.process.queue.backlog(job.ref, job.urgency)
         check_served(job, backlog.workers)
         if (ref := drawing_ref(job, backlog.workers)) != job.ref:  # to which both are bound
             backlog = self.process.queue.backlog(ref, job.urgency).after(backlog)
         admit(backlog, max_wait=self.process.settings.max_wait, max_jobs=self.process.settings.max_jobs)
-        if not self.process.probe.takes_files():  # before the owner's share is taken
+        if not self.process.probe.takes_files():
             raise StoreUnavailable
-        check_share(share(job, cost, limits), cost, limits, rate=backlog.rate)
+        return backlog.rate
+
+    def _check_share(self, job: Job, cost: Cost, rate: float | None) -> None:
+        """Raises LimitReached if the job's owner has no share left for it. Nothing is written."""
+        refused = self.process.queue.refusal(job, cost, self._limits)
+        if refused is not None:
+            raise share_refused(refused, cost, self._limits, rate=rate)
 
     def _exists(self, job_id: str) -> bool:
         try:
@@ -235,13 +259,14 @@ class Submission:
 class Waiting(Response):
     """The answer to a request whose job is queued. It waits for the images when it is sent."""
 
-    def __init__(self, submission: Submission, status: JobStatus) -> None:
+    def __init__(self, submission: Submission, status: JobStatus, inbox: Inbox | None) -> None:
         super().__init__()
         self._submission = submission
         self._status = status
+        self._inbox = inbox
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = await self._submission.finish(self._status, receive)
+        response = await self._submission.finish(self._status, self._inbox, receive)
         await response(scope, receive, send)
 
 

@@ -16,7 +16,7 @@ from redis import RedisError
 from starlette.types import Receive
 
 from difuso.jobs.contract import JobStatus
-from difuso.jobs.redis.events import Ending, Listener, Preview, preview_channel, status_channel
+from difuso.jobs.redis.events import Ending, Inbox, Listener, Preview, messages, preview_channel, status_channel
 from difuso.jobs.redis.queue import JobQueue
 
 from ..errors import Unauthorized
@@ -64,6 +64,7 @@ class Watcher:
         self._threads = CapacityLimiter(WATCH_THREADS)
         self._asked: dict[Hashable, asyncio.Task[Any]] = {}  # the reads that have not begun
         self._numbers = 0  # see MAX_NUMBERS
+        self._drained: asyncio.Task[Any] | None = None  # ends when `draining` is set; all waits share it
 
     async def follow(self, job_id: str, key: ApiKey | None) -> AsyncGenerator[Event, None]:
         """Yields where the job stands at once, at every event and every few seconds, until it or this process ends.
@@ -97,6 +98,7 @@ class Watcher:
         key: ApiKey | None,
         *,
         seconds: float,
+        inbox: Inbox | None = None,
         until: Callable[[JobStatus], bool] | None = None,
         timesteps: bool = False,
     ) -> JobStatus:
@@ -108,6 +110,7 @@ class Watcher:
             status: the status of the job at the moment.
             receive: returns the next message of the client's connection.
             key: the API key of the request; None if the server has no keys.
+            inbox: where the listener puts the end of the job, if this process has submitted it for this request.
             until: returns whether a status ends the wait before the job ends; None waits for the end only.
             timesteps: whether a status has the timesteps of the job, if `until` is given.
 
@@ -121,19 +124,20 @@ class Watcher:
         if status.state.is_terminal or is_too_much or (until is not None and until(status)):
             return status
         self._numbers += numbers
-        ended = asyncio.create_task(self._hear(latest, until, timesteps=timesteps))
+        hearing = self._hear(latest, until, timesteps=timesteps) if inbox is None else self._hear_end(latest, inbox)
+        ended = asyncio.create_task(hearing)
         gone = asyncio.create_task(_disconnected(receive))
-        draining = asyncio.create_task(self._draining.wait())
-        withdrawn = asyncio.create_task(self._withdrawn(key))
-        tasks: list[asyncio.Task[Any]] = [ended, gone, draining, withdrawn]
+        draining = self._drained = self._drained or asyncio.create_task(self._draining.wait())
+        withdrawn = None if key is None else asyncio.create_task(self._withdrawn(key))
+        tasks: list[asyncio.Task[Any]] = [ended, gone, *([] if withdrawn is None else [withdrawn])]
         try:
-            await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([*tasks, draining], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
                 ended.result()
                 return latest[0]
             if gone.done():
                 raise ClientGone
-            if withdrawn.done():
+            if withdrawn is not None and withdrawn.done():
                 raise Unauthorized
         finally:
             self._numbers -= numbers
@@ -162,6 +166,21 @@ class Watcher:
                 if latest[0].state.is_terminal or (until is not None and until(latest[0])):
                     return
                 heard = await anext(news)
+
+    async def _hear_end(self, latest: list[JobStatus], inbox: Inbox) -> None:
+        """Returns when the job of a request of this process has ended, with its last status in `latest`.
+
+        It is read when another than a worker has ended it, and whenever nothing was heard for some seconds.
+        """
+        job = latest[0].job
+        async for heard in messages(inbox):
+            line, _, manifest = (heard[1] if heard else b"").partition(b"\n")
+            if (ending := Ending.read(line)) is not None:
+                latest[0] = self._queue.status_at_end(job, ending, manifest or None)
+            else:
+                latest[0] = await self._read(job.id, outlook=False) or latest[0]
+            if latest[0].state.is_terminal:
+                return
 
     async def _read(self, job_id: str, *, outlook: bool = True, timesteps: bool = False) -> JobStatus | None:
         read = partial(self._queue.status, job_id, outlook=outlook, timesteps=timesteps)

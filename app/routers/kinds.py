@@ -46,7 +46,10 @@ def _post(kind: Kind[Any], query_type: type[Any]) -> Callable[..., Awaitable[Res
             images = await process.uploads.read(
                 request, parts.fits, sent=sent, optional=parts.optional, instead=kind.instead
             )
-            prepared = await run_in_threadpool(kind.prepare, query, model, images)
+            if sent is None and not images:  # without a body a request is small, and a thread costs more
+                prepared = kind.prepare(query, model, images)
+            else:
+                prepared = await run_in_threadpool(kind.prepare, query, model, images)
             answering = submission.price if query.dry_run else submission.answer
             return await answering(model, query, prepared)
 

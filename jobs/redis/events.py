@@ -6,10 +6,12 @@ after POLL_SECONDS without an event.
 
 import asyncio
 import logging
+import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Self
+from weakref import WeakValueDictionary
 
 import redis
 import redis.asyncio
@@ -19,18 +21,34 @@ from redis.backoff import NoBackoff
 
 from ..contract import JobState, Progress
 from ..values import Reported
+from .job_records import LISTENER
 
 log = logging.getLogger(__name__)
 
+ID_LENGTH = 36  # characters of the id of a job, with which messages to a front end begin
 POLL_SECONDS = 2.0
 RECONNECT_SECONDS = 0.5
 SUBSCRIBE_SECONDS = 2.0
-KEEP_CHANNEL = "difuso:events"  # without messages; it keeps the subscription alive while there is no listener
 
 
 def status_channel(job_id: str) -> str:
     """Returns the channel of a job that has a message whenever the job's status has changed: `{}`, or an `Ending`."""
     return f"difuso:events:{job_id}"
+
+
+def listener_channel(name: str) -> str:
+    """Returns the channel of a front end, for the ends of the jobs of its own requests that wait for them."""
+    return f"difuso:listeners:{name}"
+
+
+# Lua: announces a change of a job to all who follow it, and to the front end that waits for its end.
+ANNOUNCE = f"""
+local function announce(record, id, message, answer)
+  redis.call('PUBLISH', '{status_channel("")}' .. id, message)
+  local listener = redis.call('HGET', record, '{LISTENER}')
+  if listener then redis.call('PUBLISH', '{listener_channel("")}' .. listener, id .. (answer or message)) end
+end
+"""
 
 
 def preview_channel(job_id: str) -> str:
@@ -61,7 +79,8 @@ class Preview(Message):
 class Ending(Message):
     """The message of a status channel when a worker has ended a job: the job's status, without the job itself.
 
-    A client that waits for the job needs to read nothing more. Times are in seconds since the epoch.
+    A client that waits for the job needs to read nothing more. Times are in seconds since the epoch. For the front end
+    whose request waits for a small result, the manifest follows in a second line.
     """
 
     state: JobState
@@ -93,9 +112,13 @@ class Inbox:
 
 
 class Listener:
-    """The subscription of a process, shared by all waits of one event loop."""
+    """The subscription of a process, shared by all waits of one event loop.
+
+    A request waits for its own job on a channel of the process, which stays subscribed; `name` is in the job's record.
+    """
 
     def __init__(self, redis_url: str) -> None:
+        self.name = uuid.uuid4().hex[:12]
         # Without retries: a wait must not last longer because Redis is away. Without a socket timeout: redis-py
         # implements it by asyncio.wait_for, which can lose a cancellation on Python 3.11.
         self._client = redis.asyncio.Redis.from_url(
@@ -103,6 +126,7 @@ class Listener:
         )
         self._pubsub = self._client.pubsub(ignore_subscribe_messages=True)
         self._inboxes: dict[str, set[Inbox]] = defaultdict(set)
+        self._expected: WeakValueDictionary[str, Inbox] = WeakValueDictionary()  # by the id of the job
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -115,6 +139,11 @@ class Listener:
                 await self._task
         await self._pubsub.aclose()  # type: ignore[no-untyped-call]
         await self._client.aclose()
+
+    def expect(self, job_id: str) -> Inbox:
+        """Returns the inbox of a job that this process is about to submit; it fills as long as it is kept."""
+        inbox = self._expected[job_id] = Inbox()
+        return inbox
 
     @asynccontextmanager
     async def listen(self, *channels: str) -> AsyncIterator[AsyncIterator[tuple[str, bytes] | None]]:
@@ -129,7 +158,7 @@ class Listener:
             with suppress(redis.exceptions.RedisError, OSError):
                 async with asyncio.timeout(SUBSCRIBE_SECONDS):
                     await self._pubsub.subscribe(*channels)
-            yield _messages(inbox)
+            yield messages(inbox)
         finally:
             for channel in channels:
                 self._inboxes[channel].discard(inbox)
@@ -140,22 +169,28 @@ class Listener:
 
     async def _read(self) -> None:
         """Puts messages into their inboxes, for ever; redis-py subscribes again after a reconnect."""
+        own = listener_channel(self.name)
         while True:
             try:
-                if not self._pubsub.subscribed:
-                    await self._pubsub.subscribe(KEEP_CHANNEL)
+                if own.encode() not in self._pubsub.channels:
+                    await self._pubsub.subscribe(own)
                 message = await self._pubsub.get_message(timeout=1.0)
             except (redis.exceptions.RedisError, OSError) as error:
                 log.warning("no events because Redis does not answer: %s", type(error).__name__)
                 await asyncio.sleep(RECONNECT_SECONDS)
                 continue
             if message is not None:
-                channel = message["channel"].decode()
+                channel, content = message["channel"].decode(), message["data"]
+                if channel == own:
+                    job_id, content = content[:ID_LENGTH].decode(), content[ID_LENGTH:]
+                    if (expected := self._expected.get(job_id)) is not None:
+                        expected.put(status_channel(job_id), content)
                 for inbox in self._inboxes.get(channel, ()):
-                    inbox.put(channel, message["data"])
+                    inbox.put(channel, content)
 
 
-async def _messages(inbox: Inbox) -> AsyncIterator[tuple[str, bytes] | None]:
+async def messages(inbox: Inbox) -> AsyncIterator[tuple[str, bytes] | None]:
+    """Yields (channel, content) for ever, and None after POLL_SECONDS without a message."""
     while True:
         message = None
         # asyncio.timeout rather than asyncio.wait_for, which can lose a cancellation on Python 3.11.

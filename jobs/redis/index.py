@@ -1,17 +1,18 @@
 """The jobs of each owner, and of all owners, newest first: sorted sets of ids by the time of acceptance.
 
-An entry is written before its job is queued, as in the backlog, so that no accepted job lacks one. An entry whose job
-was never queued, or has been forgotten, is removed when it is met: by a reader, or by the next job in the same set.
+An entry is written together with its job. That of a job that has been forgotten is removed when it is met: by a reader,
+or by the next job in the same set.
 
 The index of an owner who asks for nothing any more expires like its jobs. If one of them has waited longer than that
 for a worker, it is entered again when it starts.
 """
 
 import re
+import time
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import redis
 from rq.job import Job as RqJob
@@ -24,43 +25,37 @@ from .status import STATES, ask_statuses, read_status
 EVERYBODY = "*"  # stands for all owners; no owner has this name
 EXAMINED = 1000  # entries that one page examines, so that a filter that matches little keeps nobody waiting
 PAGE_BYTES = 1 << 20  # of one page's jobs as JSON, after which it ends; they may take ten times as much memory
-NOT_YET_QUEUED = 100  # entries whose job is about to be queued, or was never, that a page without a filter passes over
-ABSENT_SECONDS = 600  # an entry without a job is removed after this time; before, its job may be about to be queued
+FORGOTTEN = 100  # entries without a job that a page without a filter passes over
 _CURSOR = re.compile(rf"(\d{{1,12}}(?:\.\d{{1,20}})?)_({JOB_ID.strip('^$')})")
 
 _LOOK = f"""
-local records, now = ARGV[1], redis.call('TIME')[1]
+local records = '{RqJob.key_for("")}'
 local function keep(index, seconds)
   if redis.call('TTL', index) < seconds then redis.call('EXPIRE', index, seconds) end
 end
 local function is_there(id)
   return redis.call('EXISTS', records .. id) == 1
 end
-local function is_gone(id, at)
-  return math.abs(now - at) > {ABSENT_SECONDS} and not is_there(id)
-end
 """
-# A job whose id comes from an Idempotency-Key keeps the time at which it was accepted first, unless it was forgotten
-# since. Each job also removes up to three entries without a job, so that these never become the larger part.
-_ENTER = (
+# Each job also removes up to three entries without a job, so that these never become the larger part.
+ENTER = (
     _LOOK
     + """
-local id, at = ARGV[2], ARGV[3]
-for _, index in ipairs(KEYS) do
-  if is_there(id) then redis.call('ZADD', index, 'NX', at, id) else redis.call('ZADD', index, at, id) end
-  local some = redis.call('ZRANDMEMBER', index, 3, 'WITHSCORES')
-  for i = 1, #some, 2 do
-    if some[i] ~= id and is_gone(some[i], some[i + 1]) then redis.call('ZREM', index, some[i]) end
+local function enter(index, id, at, ttl)
+  redis.call('ZADD', index, at, id)
+  for _, some in ipairs(redis.call('ZRANDMEMBER', index, 3)) do
+    if not is_there(some) then redis.call('ZREM', index, some) end
   end
-  keep(index, tonumber(ARGV[4]))
+  keep(index, ttl)
 end
 """
 )
+_ENTER = ENTER + "for _, index in ipairs(KEYS) do enter(index, ARGV[1], ARGV[2], tonumber(ARGV[3])) end"
 _FIND = (
     _LOOK
     + """
-local index, most, examined = KEYS[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local ttl, bytes, last, last_at, states, kind, model, tag = unpack(ARGV, 4)
+local index, most, examined = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
+local ttl, bytes, last, last_at, states, kind, model, tag = unpack(ARGV, 3)
 
 local function field(id, name) return redis.call('HGET', records .. id, name) or '' end
 local function matches(id)
@@ -84,9 +79,9 @@ end
 local entries = redis.call('ZREVRANGE', index, start, start + examined, 'WITHSCORES')
 local found, gone, i, size = {}, {}, 1, 0
 while i <= #entries and i <= 2 * examined and #found < 2 * most and size < tonumber(bytes) do
-  if is_gone(entries[i], entries[i + 1]) then
+  if not is_there(entries[i]) then
     gone[#gone + 1] = entries[i]
-  elseif is_there(entries[i]) and matches(entries[i]) then
+  elseif matches(entries[i]) then
     found[#found + 1] = entries[i]
     found[#found + 1] = entries[i + 1]
     size = size + redis.call('HSTRLEN', records .. entries[i], 'data')
@@ -147,11 +142,21 @@ def description(job: Job) -> str:
     return " ".join(word for word in (job.kind, job.model, job.tag) if word is not None)
 
 
-def enter(client: Any, job: Job, *, result_ttl: int) -> None:
-    """Adds a job to its owner's and to all, or does nothing if it is there already; also as a part of a pipeline."""
-    ttl = job.timeout + 2 * result_ttl
-    indices = keys.index(job.owner), keys.index(EVERYBODY)
-    client.eval(_ENTER, len(indices), *indices, RqJob.key_for(""), job.id, repr(job.accepted_at), ttl)
+def indices(job: Job) -> tuple[str, str]:
+    """Returns the keys of the sets that a job is in: its owner's, and that of all."""
+    return keys.index(job.owner), keys.index(EVERYBODY)
+
+
+def listed_seconds(job: Job, result_ttl: int) -> int:
+    """Returns how long a set is kept from the time when a job is entered, in seconds: as long as that job."""
+    return job.timeout + 2 * result_ttl
+
+
+def enter_again(client: redis.Redis, job: Job, *, result_ttl: int) -> None:
+    """Enters a job that has waited for so long that its sets may have been forgotten."""
+    ttl = listed_seconds(job, result_ttl)
+    if time.time() - job.accepted_at > ttl:
+        client.eval(_ENTER, 2, *indices(job), job.id, repr(job.accepted_at), ttl)
 
 
 def read_page(
@@ -190,8 +195,8 @@ def _find(
     states = f" {' '.join(names)} " if names else ""
     place = ("", "") if after is None else (after.job_id, repr(after.at))
     asked = (states, wanted.kind or "", wanted.model or "", wanted.tag or "")
-    examined = EXAMINED if any(asked) else most + NOT_YET_QUEUED
-    facts = (RqJob.key_for(""), most, examined, ttl, PAGE_BYTES, *place, *asked)
+    examined = EXAMINED if any(asked) else most + FORGOTTEN
+    facts = (most, examined, ttl, PAGE_BYTES, *place, *asked)
     found, last = client.eval(_FIND, 1, keys.index(owner), *facts)
     places = [Cursor(float(at), job_id.decode()) for job_id, at in zip(found[::2], found[1::2], strict=True)]
     return places, Cursor(float(last[1]), last[0].decode()) if last else None

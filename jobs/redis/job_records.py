@@ -24,6 +24,7 @@ PUT_OFF_AT = "put_off_at"  # the time since when no worker could make the job re
 PUT_OFFS = "put_offs"  # how often that was found out
 VERSIONS = "versions"  # the versions of its models (JSON) that a job is bound to, if not those it was accepted for
 EXPIRED_AT = "expired_at"  # the time when the client had the images deleted, in seconds since the epoch
+LISTENER = "listener"  # the name of the front end whose request waits for the job; absent if none does
 ENDED_BY = "ended_by"  # the execution that ended the job, so that a repeated end is known
 
 
@@ -74,6 +75,11 @@ class JobRecord:
             put_offs=int(fields.get(PUT_OFFS.encode(), 0)),
             versions=bound_versions(fields.get(VERSIONS.encode())),
         )
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether a request waits for the end of the job."""
+        return LISTENER.encode() in self.fields
 
     @property
     def is_suspect(self) -> bool:

@@ -64,13 +64,18 @@ def wake(ref: str) -> str:
     return f"difuso:wake:{ref}"
 
 
+def receipt(worker: str) -> str:
+    """String: what the last claim of a worker has taken (JSON), so that a repeated claim has the same answer."""
+    return f"difuso:receipt:{worker}"
+
+
 def index(owner: str | None) -> str:
     """Sorted set: job id -> time of acceptance, of the jobs of an owner, or `*` of all; None without API keys."""
     return f"difuso:index:{owner or ''}"
 
 
 def shares(owner: str) -> str:
-    """Hash: job id -> image-steps and time of reservation, of the jobs of an owner with limits."""
+    """Hash: job id -> image-steps, of the jobs of an owner with limits."""
     return f"difuso:shares:{owner}"
 
 

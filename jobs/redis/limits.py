@@ -5,8 +5,9 @@ unfinished. So no share is ever lost, however a job, a worker or a front end end
 with time, and need not know how jobs end.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import redis
 from pydantic import Field
@@ -16,23 +17,20 @@ from ..values import Frozen
 from . import keys
 
 BURST_SECONDS = 60  # an account of a rate holds at most the image-steps of this time, and is full again after it
-RESERVED_SECONDS = 30  # a share is free again if its job does not appear in the queue within this time
 
 # One script, so that two simultaneous requests cannot both take the last share. It also reads the records of the
 # owner's jobs, which are not among its KEYS; Redis Cluster would forbid that, but RQ does not support it either.
 # _COUNT and _CHECK only read.
 _COUNT = """
 local id, image_steps, bytes, now = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), redis.call('TIME')
-local most, records, reserved, ttl = tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
+local most, records, ttl = tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
 now = now[1] + now[2] / 1e6
 
 local used, ended, shares = 0, {}, redis.call('HGETALL', KEYS[1])
 for i = 1, #shares, 2 do
-  local share, since = string.match(shares[i + 1], '^(%S+) %S+ (%S+)$')
   local state = redis.call('HGET', records .. shares[i], 'status')
-  local unfinished = state == 'queued' or state == 'started'
-  if unfinished or (not state and math.abs(now - since) < reserved) then
-    used = used + share
+  if state == 'queued' or state == 'started' then
+    used = used + shares[i + 1]
   else
     table.insert(ended, shares[i])
   end
@@ -58,8 +56,8 @@ local function pay(from, cost)
   redis.call('EXPIRE', from.key, math.max(1, math.ceil((from.full - from.balance + cost) / from.rate) + 1))
 end
 
-local work = account(KEYS[2], image_steps, tonumber(ARGV[8]), tonumber(ARGV[9]))
-local room = account(KEYS[3], bytes, tonumber(ARGV[10]), tonumber(ARGV[11]))
+local work = account(KEYS[2], image_steps, tonumber(ARGV[7]), tonumber(ARGV[8]))
+local room = account(KEYS[3], bytes, tonumber(ARGV[9]), tonumber(ARGV[10]))
 """
 # Without a new time a balance that is used up would not grow until the clock is where it was.
 _MEND = """
@@ -69,10 +67,6 @@ for _, each in ipairs({work, room}) do
 end
 """
 _CHECK = """
-local granted = {'', '0'}
-local before = redis.call('HGET', KEYS[1], id) or ''
-local paid = string.match(before, '^(%S+ %S+) %S+$')
-if paid == string.format('%d %d', image_steps, bytes) then return granted end  -- the same request again
 if most and used + image_steps > most then return {'unfinished', tostring(used)} end
 if work.full and work.balance <= 0 then return {'rate', tostring(-work.balance / work.rate)} end
 if room.full and room.balance < bytes then return {'stored', tostring((bytes - room.balance) / room.rate)} end
@@ -80,19 +74,10 @@ if room.full and room.balance < bytes then return {'stored', tostring((bytes - r
 _TAKE = """
 pay(work, image_steps)
 pay(room, bytes)
-local all = image_steps + (string.match(before, '^(%S+) ') or 0)
-redis.call('HSET', KEYS[1], id, string.format('%d %d %.6f', all, bytes, now))
+redis.call('HSET', KEYS[1], id, image_steps)
 if redis.call('TTL', KEYS[1]) < ttl then redis.call('EXPIRE', KEYS[1], ttl) end
 """
-# The share is gone if the job waited too long to be queued. An equal request may have queued it, which paid nothing.
-_PUT_BACK = """
-if redis.call('EXISTS', records .. id) == 1 or redis.call('HDEL', KEYS[1], id) == 0 then return end
-pay(work, -image_steps)
-pay(room, -bytes)
-"""
-_RESERVE = _COUNT + _MEND + _CHECK + _TAKE + "return granted"
-_REFUSAL = _COUNT + _CHECK + "return granted"
-_GIVE_BACK = _COUNT + _PUT_BACK
+_REFUSAL = _COUNT + _CHECK + "return {'', '0'}"
 _USAGE = _COUNT + "return {tostring(used), tostring(work.balance or 0), tostring(room.balance or 0)}"
 
 
@@ -110,7 +95,10 @@ class Limits(Frozen):
 
     @property
     def are_set(self) -> bool:
-        return self != Limits()
+        return self != UNLIMITED
+
+
+UNLIMITED = Limits()
 
 
 @dataclass(frozen=True)
@@ -119,6 +107,12 @@ class Refusal:
 
     limit: Literal["rate", "unfinished", "stored"]
     amount: float
+
+    @classmethod
+    def read(cls, answer: Sequence[bytes]) -> Self | None:
+        """Reads the answer of a script; None if no limit is reached."""
+        limit, amount = answer
+        return cls(limit.decode(), float(amount)) if limit else None  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -140,34 +134,39 @@ class Ledger:
     kept_seconds: float
     records: str
 
-    def reserve(self, job_id: str, cost: Cost, *, ttl: int) -> Refusal | None:
-        """Reserves a job's share, once for each job and cost; returns None if the job is within the limits.
+    def take(self, before: str, after: str, job_id: str, cost: Cost, names: Any, facts: Any, *, ttl: int) -> Any:
+        """Takes a job's share, if the job is within the limits, between two parts of a script.
 
-        After `ttl` seconds, longer than a job waits and runs, an owner without new jobs is forgotten.
+        It answers what either part returns, or a `Refusal`. After `ttl` seconds, longer than a job waits and runs, an
+        owner without new jobs is forgotten.
+
+        Args:
+            names: the keys that both parts find at the end of KEYS.
+            facts: the arguments of both, which find at the end of ARGV where they begin.
         """
-        return _refusal(self._run(_RESERVE, job_id, cost, ttl))
-
-    def give_back(self, job_id: str, cost: Cost) -> None:
-        """Gives back the share and the cost of a job that was reserved but not queued."""
-        self._run(_GIVE_BACK, job_id, cost)
+        script = _COUNT + before + _MEND + _CHECK + _TAKE + after
+        return self._run(script, job_id, cost, ttl, names=names, facts=facts)
 
     def refusal(self, job_id: str, cost: Cost) -> Refusal | None:
-        """Returns what `reserve` would return for a job now, and writes nothing."""
-        return _refusal(self._run(_REFUSAL, job_id, cost))
+        """Returns the limit that `take` would find reached for a job now, and writes nothing."""
+        return Refusal.read(self._run(_REFUSAL, job_id, cost))
 
     def usage(self) -> Usage:
         """Returns what the owner has used."""
         return Usage(*map(float, self._run(_USAGE)))
 
-    def _run(self, script: str, job_id: str = "", cost: Cost = NOTHING, ttl: int = 0) -> Any:
-        names = keys.shares(self.owner), keys.account(self.owner), keys.room(self.owner)
+    def _run(
+        self,
+        script: str,
+        job_id: str = "",
+        cost: Cost = NOTHING,
+        ttl: int = 0,
+        names: Sequence[str] = (),
+        facts: Sequence[Any] = (),
+    ) -> Any:
+        names = [keys.shares(self.owner), keys.account(self.owner), keys.room(self.owner), *names]
         limits = self.limits
         work = (BURST_SECONDS * limits.rate if limits.rate else "", BURST_SECONDS)
         room = (limits.stored or "", self.kept_seconds)
-        share = (job_id, cost.image_steps, cost.stored_bytes, limits.unfinished or "")
-        return self.client.eval(script, len(names), *names, *share, self.records, RESERVED_SECONDS, ttl, *work, *room)
-
-
-def _refusal(answer: Any) -> Refusal | None:
-    limit, amount = answer
-    return Refusal(limit.decode(), float(amount)) if limit else None
+        share = (job_id, cost.image_steps, cost.stored_bytes, limits.unfinished or "", self.records, ttl, *work, *room)
+        return self.client.eval(script, len(names), *names, *share, *facts, len(share) + 1)

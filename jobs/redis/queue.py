@@ -1,34 +1,31 @@
 """The queue as front ends see it: submitting, reading and cancelling jobs."""
 
 import time
-from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 import redis
-from rq import Queue, Retry
-from rq.exceptions import DuplicateJobError
 from rq.job import Job as RqJob
 from rq.job import JobStatus as RqStatus
 from rq.registry import FailedJobRegistry, FinishedJobRegistry, StartedJobRegistry
-from rq.serializers import JSONSerializer
 
-from ..contract import TASK, URGENCIES, Job, JobState, JobStatus, Manifest
-from ..cost import Cost
+from ..contract import URGENCIES, Job, JobState, JobStatus, Manifest
+from ..cost import NOTHING, Cost
 from ..errors import IdempotencyConflict
 from . import keys
+from .acceptance import accept
 from .backlog import Backlog, Forecast, read_backlog, read_forecast
 from .events import Ending
-from .index import Cursor, Page, Wanted, description, enter, read_page
-from .job_records import EXPIRED_AT, MAX_RETRIES, seconds_of
+from .index import Cursor, Page, Wanted, read_page
+from .job_records import EXPIRED_AT, seconds_of
 from .keys import QueueName
-from .limits import Ledger, Limits, Refusal, Usage
+from .limits import UNLIMITED, Ledger, Limits, Refusal, Usage
 from .queued import end_queued
-from .queues import NAMES, known_queues, queue_key, queues_of
+from .queues import known_queues, queue_key, queues_of
 from .refusals import takes_no_writes
-from .status import ask_statuses, read_status, request_hash_of, status_at_end, status_of_result
+from .status import ask_statuses, read_status, request_hash_in, status_at_end, status_of_result
 from .workers import WorkerReport, live_reports
 
-WAKE_TOKENS = 16
 REGISTRIES = {"started": StartedJobRegistry, "finished": FinishedJobRegistry, "failed": FailedJobRegistry}
 
 
@@ -47,16 +44,6 @@ class RedisHealth:
     append_only_ok: bool  # whether it appends every write to a file, and the last write and rewrite succeeded
 
 
-def wake(client: redis.Redis, ref: str, queue: QueueName | None = None) -> None:
-    """Informs an idle worker that there may be work, and all the name of its queue, which one may have forgotten."""
-    with client.pipeline(transaction=False) as pipe:
-        if queue is not None:
-            pipe.sadd(NAMES, queue_key(queue))
-        pipe.lpush(keys.wake(ref), 1)
-        pipe.ltrim(keys.wake(ref), 0, WAKE_TOKENS - 1)
-        pipe.execute()
-
-
 class JobQueue:
     """The queue for a front end. Its methods block, and raise redis.RedisError if Redis does not answer.
 
@@ -70,83 +57,52 @@ class JobQueue:
         self._client = client
         self._result_ttl = result_ttl
 
-    def reserve(self, job: Job, cost: Cost, limits: Limits) -> Refusal | None:
-        """Reserves a job's share of its owner's limits before it is submitted; returns None if the job is within them.
-
-        The share of work is free again when the job ends, or if it is not submitted in time.
-        """
-        if job.owner is None or not limits.are_set:
-            return None
-        return self._ledger(job.owner, limits).reserve(job.id, cost, ttl=job.timeout + 2 * self._result_ttl)
-
-    def give_back(self, job: Job, cost: Cost, limits: Limits) -> None:
-        """Gives back what `reserve` took for a job that could not be submitted."""
-        if job.owner is not None and limits.are_set:
-            self._ledger(job.owner, limits).give_back(job.id, cost)
-
     def refusal(self, job: Job, cost: Cost, limits: Limits) -> Refusal | None:
-        """Returns what `reserve` would return for a job now. Nothing is written."""
-        if job.owner is None or not limits.are_set:
-            return None
-        return self._ledger(job.owner, limits).refusal(job.id, cost)
+        """Returns the limit of its owner that `submit` would find reached for a job now. Nothing is written."""
+        ledger = self._ledger(job.owner, limits)
+        return None if ledger is None else ledger.refusal(job.id, cost)
 
     def usage(self, owner: str, limits: Limits) -> Usage:
         """Returns what an owner has used of its limits."""
-        return self._ledger(owner, limits).usage()
+        ledger = self._ledger(owner, limits)
+        return Usage(0, 0) if ledger is None else ledger.usage()
 
-    def _ledger(self, owner: str, limits: Limits) -> Ledger:
+    def _ledger(self, owner: str | None, limits: Limits) -> Ledger | None:
+        if owner is None or not limits.are_set:
+            return None
         return Ledger(self._client, owner, limits, kept_seconds=self._result_ttl, records=RqJob.key_for(""))
 
-    def submit(self, job: Job, *, request_hash: str) -> bool:
-        """Accepts a job, and returns whether it is new. After this has returned, the job is not lost.
+    def submit(
+        self,
+        job: Job,
+        *,
+        request_hash: str,
+        cost: Cost = NOTHING,
+        limits: Limits = UNLIMITED,
+        listener: str | None = None,
+    ) -> bool | Refusal:
+        """Accepts a job, and returns whether it is new, or the limit of its owner that is reached.
 
-        Its id is new, or made from an Idempotency-Key. The same request may have been accepted before.
+        After it has returned whether it is new, the job is not lost. Its id is new, or made from an Idempotency-Key:
+        the same request may have been accepted before. The front end `listener` hears of the end on its own channel.
 
         Raises IdempotencyConflict if the id belongs to a request with another hash.
         """
-        with self._client.pipeline(transaction=False) as pipe:
-            pipe.hsetnx(keys.backlog(job.ref), job.id, job.image_steps)
-            enter(pipe, job, result_ttl=self._result_ttl)
-            pipe.execute()
-        try:
-            self._enqueue(job, request_hash)
-        except DuplicateJobError:
-            return self._recognise(job, request_hash)
-        with suppress(redis.RedisError):  # the job is accepted, and idle workers look every second anyway
-            wake(self._client, job.ref, QueueName(job.ref, job.contract, job.urgency))
-        return True
-
-    def _enqueue(self, job: Job, request_hash: str) -> None:
-        name = QueueName(job.ref, job.contract, job.urgency)
-        queue = Queue(str(name), connection=self._client, serializer=JSONSerializer)
-        fresh = queue.create_job(
-            TASK,
-            kwargs={"job": job.model_dump(mode="json")},
-            job_id=job.id,
-            timeout=job.timeout,
-            result_ttl=2 * self._result_ttl,
-            failure_ttl=2 * self._result_ttl,
-            retry=Retry(max=MAX_RETRIES),
-            meta={"request_hash": request_hash},
-            description=description(job),
+        ledger = self._ledger(job.owner, limits)
+        ttl = self._result_ttl
+        call = partial(
+            accept, self._client, job, request_hash, result_ttl=ttl, ledger=ledger, cost=cost, listener=listener
         )
+        is_repeated = False
         try:
-            queue.enqueue_job(fresh, unique=True)
+            answer = call()
         except (redis.ConnectionError, redis.TimeoutError):
-            # Perhaps only the reply was lost. A second try shows it, because each id is accepted once.
-            try:
-                queue.enqueue_job(fresh, unique=True)
-            except DuplicateJobError:
-                if request_hash_of(self._client, job.id) != request_hash:
-                    raise
-
-    def _recognise(self, job: Job, request_hash: str) -> bool:
-        existing = self.status(job.id, outlook=False)
-        if existing.state.is_terminal or existing.job.ref != job.ref:
-            self._client.hdel(keys.backlog(job.ref), job.id)
-        if request_hash_of(self._client, job.id) != request_hash:
+            answer, is_repeated = call(), True  # perhaps only the reply was lost; then it knows the job
+        if answer.refusal is not None:
+            return answer.refusal
+        if answer.known is not None and request_hash_in(answer.known) != request_hash:
             raise IdempotencyConflict
-        return False
+        return answer.is_new or is_repeated
 
     def status(self, job_id: str, *, outlook: bool = True, timesteps: bool = False) -> JobStatus:
         """Returns the status of a job.
@@ -170,9 +126,9 @@ class JobQueue:
         """Returns the forecast of a job, or of one that was not submitted, as if it were now. Nothing is written."""
         return read_forecast(self._client, job, queues_of(job.ref), is_queued=is_queued)
 
-    def status_at_end(self, job: Job, ending: Ending) -> JobStatus:
+    def status_at_end(self, job: Job, ending: Ending, manifest: bytes | None = None) -> JobStatus:
         """Returns the status of a job whose end was announced, without its timesteps."""
-        return status_at_end(job, ending, result_ttl=self._result_ttl)
+        return status_at_end(job, ending, manifest, result_ttl=self._result_ttl)
 
     def status_of_result(self, manifest: Manifest) -> JobStatus:
         """Returns the status of a job by its result, without the times of its run; Redis is not asked."""

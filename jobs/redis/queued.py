@@ -14,7 +14,7 @@ from rq.utils import now, utcformat
 
 from ..contract import Job
 from . import keys
-from .events import status_channel
+from .events import ANNOUNCE, status_channel
 from .job_records import RESUMED_AT, VERSIONS
 from .keys import QueueName
 from .queues import NAMES, queue_key
@@ -23,16 +23,19 @@ log = logging.getLogger(__name__)
 
 UNREADABLE_TTL = 60  # seconds that the record of an unreadable job is kept
 
-_END = """
+_END = (
+    ANNOUNCE
+    + """
 if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 0 then return 0 end
 redis.call('HSET', KEYS[2], 'status', ARGV[2], 'ended_at', ARGV[3])
 redis.call('EXPIRE', KEYS[2], ARGV[4])
 redis.call('HDEL', KEYS[3], ARGV[1])
-redis.call('PUBLISH', ARGV[5], '{}')
+announce(KEYS[2], ARGV[1], '{}')
 return 1
 """
+)
 _DROP = """
-if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 1 and redis.call('EXISTS', KEYS[2]) == 1 then
+if redis.call(ARGV[1], KEYS[1], unpack(ARGV, 4)) == 1 and redis.call('EXISTS', KEYS[2]) == 1 then
   redis.call('HSET', KEYS[2], 'status', ARGV[2])
   redis.call('EXPIRE', KEYS[2], ARGV[3])
 end
@@ -54,18 +57,18 @@ return 1
 def end_queued(client: Any, job_id: str, queue: QueueName, state: RqStatus, *, ttl: int) -> bool:
     """Ends a job that waits in this queue; returns False if it does not. Its record is kept for `ttl` seconds."""
     names = queue_key(queue), RqJob.key_for(job_id), keys.backlog(queue.ref)
-    facts = job_id, state.value, utcformat(now()), ttl, status_channel(job_id)
+    facts = job_id, state.value, utcformat(now()), ttl
     return bool(client.eval(_END, len(names), *names, *facts))
 
 
-def drop_unreadable(client: Any, waiting: str, entry: bytes, error: Exception) -> None:
-    """Removes an entry from a list of jobs, because it does not name a job that can be read.
+def drop_unreadable(client: Any, job_id: bytes, error: Exception, remove: str, key: str, *entry: bytes | int) -> None:
+    """Removes what does not name a job that can be read, by a command such as LREM, from the jobs below a key.
 
     Its record fails only if the entry was still there: else the job is another worker's by now.
     """
-    log.warning("removed from a queue: not a job", extra={"entry": repr(entry[:80]), "error": ascii(error)[:200]})
-    record = RqJob.key_for("").encode() + entry
-    client.eval(_DROP, 2, waiting, record, entry, RqStatus.FAILED.value, UNREADABLE_TTL)
+    log.warning("removed from a queue: not a job", extra={"entry": repr(job_id[:80]), "error": ascii(error)[:200]})
+    record = RqJob.key_for("").encode() + job_id
+    client.eval(_DROP, 2, key, record, remove, RqStatus.FAILED.value, UNREADABLE_TTL, *entry)
 
 
 def bind_queued(client: Any, job: Job, queue: QueueName) -> bool:

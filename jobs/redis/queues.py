@@ -19,11 +19,6 @@ def queue_key(name: QueueName) -> str:
     return f"{_PREFIX}{name}"
 
 
-def popped_key(name: QueueName) -> str:
-    """Returns the key of the list of jobs that a worker has popped and not started yet; RQ calls it intermediate."""
-    return f"{_PREFIX}{name}:intermediate"
-
-
 def running_key(name: QueueName) -> str:
     """Returns the key of the sorted set of running jobs: JOB:EXECUTION, by the time when its heartbeat expires."""
     return StartedJobRegistry.key_template.format(name)

@@ -77,11 +77,10 @@ def read_status(fields: Sequence[Any], reports: Sequence[Any], *, result_ttl: in
         raise JobUnreadable("the queue holds an entry that is not a job of difuso") from error
 
 
-def request_hash_of(client: redis.Redis, job_id: str) -> str:
-    """Returns the hash of the request that a job was accepted from; raises JobUnreadable if its record has none."""
-    meta: Any = client.hget(RqJob.key_for(job_id), "meta")
+def request_hash_in(meta: bytes) -> str:
+    """Returns the hash of the request that a job was accepted from; raises JobUnreadable if its metadata has none."""
     try:
-        return _Meta.model_validate_json(meta or b"").request_hash
+        return _Meta.model_validate_json(meta).request_hash
     except ValidationError as error:
         raise JobUnreadable("the queued job has no hash of its request") from error
 
@@ -118,10 +117,11 @@ def _parse(fields: Sequence[Any], reports: Sequence[Any], result_ttl: int) -> Jo
     return _complete(status, result_ttl, expired=float(expired) if expired else None)
 
 
-def status_at_end(job: Job, ending: Ending, *, result_ttl: int) -> JobStatus:
-    """Returns the status of a job whose end was announced, without its timesteps."""
+def status_at_end(job: Job, ending: Ending, manifest: bytes | None, *, result_ttl: int) -> JobStatus:
+    """Returns the status of a job whose end was announced, perhaps with its manifest, without its timesteps."""
     facts = dict(ending)
-    return _complete(JobStatus(job=job.bound_to(facts.pop("versions")), **facts), result_ttl)
+    result = None if manifest is None else Manifest.read(manifest)
+    return _complete(JobStatus(job=job.bound_to(facts.pop("versions")), result=result, **facts), result_ttl)
 
 
 def status_of_result(manifest: Manifest, *, result_ttl: int) -> JobStatus:

@@ -50,7 +50,7 @@ class WorkerReport(Reported):
         return any(each.ready and each.ref == ref for each in self.models)
 
 
-STALE_SECONDS = 15  # without a report, after which a worker does not count; it sends one with each heartbeat
+STALE_SECONDS = 10  # without a report, after which a worker does not count; it sends one with each heartbeat
 
 
 def publish_report(client: redis.Redis, report: WorkerReport) -> None:

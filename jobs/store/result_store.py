@@ -79,8 +79,8 @@ class ResultStore:
         self._write(self._result(job_id) / name, npz, LARGE_SECONDS)
         return name
 
-    def commit(self, manifest: Manifest) -> bool:
-        """Makes an attempt the result of its job; returns False if another attempt is the result already.
+    def commit(self, manifest: Manifest) -> bytes | None:
+        """Makes an attempt the result of its job; returns the file, or None if another attempt is the result already.
 
         The result of an earlier job of the same id is replaced: an Idempotency-Key may be used again once its job is
         forgotten, which may be before the job's result is swept.
@@ -97,7 +97,7 @@ class ResultStore:
             self._blobs.write(path, data)
             return True
 
-        return self._do("write", create_or_replace)
+        return data if self._do("write", create_or_replace) else None
 
     def manifest(self, job_id: str) -> Manifest | None:
         """Returns the manifest of a job's result; None if there is no result, or if it was deleted."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import re
@@ -16,12 +17,21 @@ from typing import Any
 
 import httpx
 import pytest
+import redis
 from PIL import Image
 
 from difuso.app.requests import render_threads
 from difuso.app.settings import ApiSettings
 from difuso.jobs.contract import FailureCode
-from difuso.jobs.redis.events import preview_channel, status_channel
+from difuso.jobs.redis.events import (
+    POLL_SECONDS,
+    RECONNECT_SECONDS,
+    Listener,
+    listener_channel,
+    preview_channel,
+    status_channel,
+)
+from difuso.jobs.redis.job_records import LISTENER
 from difuso.jobs.redis.queue import JobQueue
 from difuso.jobs.store.result_store import ResultStore
 from tests.app_server import FakeWorker, running
@@ -58,11 +68,7 @@ def await_a_waiter(worker: FakeWorker) -> str:
     """Returns the job that a request waits for."""
     wait_until(lambda: queued(worker), timeout=10, description="the job is queued")
     job_id = queued(worker)[0]
-    wait_until(
-        lambda: worker.client.pubsub_numsub(status_channel(job_id))[0][1] == 1,
-        timeout=10,
-        description="the request waits for its job",
-    )
+    wait_until(lambda: worker.is_awaited(job_id), timeout=10, description="the request waits for its job")
     return job_id
 
 
@@ -93,6 +99,55 @@ def test_a_wait_ends_with_the_message_that_announces_it(
         assert response.headers["Content-Type"] == "image/png"
         assert "total;dur=" in response.headers["Server-Timing"]
         assert api.get(f"/jobs/{job_id}").json()["state"] == "running"
+
+
+def test_a_request_that_missed_the_end_of_its_job_is_answered_all_the_same(
+    api: httpx.Client, worker: FakeWorker, elsewhere: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection on which its front end listens breaks just then. The next request hears at once again."""
+    kill = lambda *message: worker.client.client_kill_filter(_type="pubsub")  # noqa: E731
+    answer = elsewhere.submit(api.post, "/generate?seed=7")
+    job_id = await_a_waiter(worker)
+    channel = listener_channel(worker.client.hget(f"rq:job:{job_id}", LISTENER).decode())  # type: ignore[union-attr]
+    with monkeypatch.context() as breaking:
+        breaking.setattr(worker, "publish", kill)
+        worker.succeed(job_id)
+    response = answer.result(timeout=4 * POLL_SECONDS)
+    assert (response.status_code, response.headers["X-Job-Id"]) == (200, job_id)
+    assert response.content == api.get(response.headers["Content-Location"]).content
+    wait_until(lambda: worker.client.pubsub_numsub(channel)[0][1] == 1, timeout=10, description="it listens again")
+    answer = elsewhere.submit(api.post, "/generate?seed=7")
+    job_id, began = await_a_waiter(worker), time.monotonic()
+    worker.succeed(job_id)
+    assert answer.result().headers["X-Job-Id"] == job_id
+    assert time.monotonic() - began < POLL_SECONDS
+
+
+def test_a_front_end_that_began_while_redis_was_away_hears_of_its_own_jobs(
+    redis_url: str, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the first who follows a job subscribes before it tries again."""
+
+    async def listeners() -> int:
+        listener = Listener(redis_url)
+        subscribe, failures = listener._pubsub.subscribe, iter([redis.ConnectionError()])
+
+        async def fail_once(*channels: str) -> None:
+            for error in failures:
+                raise error
+            await subscribe(*channels)
+
+        monkeypatch.setattr(listener._pubsub, "subscribe", fail_once)
+        await listener.start()
+        await asyncio.sleep(RECONNECT_SECONDS / 4)
+        try:
+            async with listener.listen(status_channel("followed")):
+                await asyncio.sleep(2 * RECONNECT_SECONDS)
+                return int(worker.client.pubsub_numsub(listener_channel(listener.name))[0][1])
+        finally:
+            await listener.stop()
+
+    assert asyncio.run(listeners()) == 1
 
 
 def test_a_post_can_wait_for_the_job_instead_of_its_pictures(
@@ -358,10 +413,7 @@ def gone(api: httpx.Client) -> float:
 
 
 def nobody_listens(worker: FakeWorker) -> None:
-    def channels() -> list[Any]:
-        return worker.client.pubsub_channels("difuso:*:*")  # of jobs
-
-    wait_until(lambda: not channels(), timeout=10, description="nobody listens to a job")
+    wait_until(worker.nobody_listens, timeout=10, description="nobody listens to a job")
 
 
 def read_blocks(response: httpx.Response) -> Iterator[dict[str, str]]:

@@ -11,7 +11,6 @@ import pytest
 
 from difuso.app import main
 from difuso.app.settings import ApiSettings
-from difuso.jobs.redis.events import status_channel
 from tests.app_server import ALICE, BOB, OPERATOR, FakeWorker, key_line, keys_file, running
 from tests.waiting import wait_until
 
@@ -97,12 +96,11 @@ def test_whoever_waits_with_a_withdrawn_key_waits_no_longer(api: httpx.Client, f
         followed = pool.submit(api.get, job["links"]["events"], headers=ALICE)
         bobs = pool.submit(api.post, "/generate", headers=BOB)
 
-        def listeners() -> int:
+        def awaited() -> int:
             jobs = api.get("/jobs", headers=OPERATOR).json()["jobs"]
-            channels = worker.client.pubsub_numsub(*(status_channel(each["id"]) for each in jobs))
-            return sum(count for _, count in channels)
+            return sum(worker.is_awaited(each["id"]) for each in jobs)
 
-        wait_until(lambda: listeners() == 3, SECONDS, "all wait")  # a subscription of each job
+        wait_until(lambda: awaited() == 3, SECONDS, "all wait")
         file.write_text("\n".join([key_line("bob"), f"{key_line('oscar')} role=operator", key_line("carol")]))
         for answer in (posted.result(SECONDS), polled.result(SECONDS)):
             assert (answer.status_code, answer.json()["type"]) == (401, "/problems/unauthorized")

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import cast
 
 import httpx
 import pytest
@@ -16,10 +17,12 @@ from PIL import Image
 from difuso.app.settings import ApiSettings
 from difuso.jobs.contract import FailureCode, Job
 from difuso.jobs.cost import Cost
+from difuso.jobs.errors import IdempotencyConflict
 from difuso.jobs.params import SamplingParams
 from difuso.jobs.redis import keys, limits
 from difuso.jobs.redis.queue import JobQueue
 from tests.app_server import ALICE, BOB, FakeWorker, keys_file, running
+from tests.lost_replies import LosesReply
 from tests.pictures import black_png, saved
 
 ASYNC = {"Prefer": "respond-async"}
@@ -63,8 +66,8 @@ def job_of(steps: int) -> Job:
     return Job(id=str(uuid.uuid4()), model="tiny", params=params, accepted_at=0, timeout=1, owner="alice")
 
 
-def ledger(client: redis.Redis, limit: limits.Limits) -> limits.Ledger:
-    return limits.Ledger(client, "alice", limit, kept_seconds=1000, records="rq:job:")
+def queue_of(client: redis.Redis) -> JobQueue:
+    return JobQueue(client, result_ttl=1000)
 
 
 def post(api: httpx.Client, steps: int, **headers: str) -> httpx.Response:
@@ -90,7 +93,6 @@ def test_a_share_comes_back_however_a_job_ends(api: httpx.Client, worker: FakeWo
     def expire(job: str) -> None:
         worker.succeed(job)
         worker.client.delete(f"rq:job:{job}")
-        age_shares(worker.client)
 
     def fail(job: str) -> None:
         worker.fail(job, FailureCode.INTERNAL)
@@ -106,36 +108,31 @@ def test_a_share_comes_back_however_a_job_ends(api: httpx.Client, worker: FakeWo
     assert post(api, 100).status_code == 202
 
 
-def age_shares(client: redis.Redis) -> None:
-    """Makes all shares look as old as they are when nothing becomes of a reservation."""
-    shares = client.hgetall(keys.shares("alice"))
-    assert shares
-    for job_id, share in shares.items():
-        *cost, since = str(share, "ascii").split()  # type: ignore[arg-type]
-        client.hset(keys.shares("alice"), job_id, " ".join([*cost, str(float(since) - limits.RESERVED_SECONDS)]))
-
-
 def test_a_job_whose_worker_died_keeps_its_share(api: httpx.Client, worker: FakeWorker) -> None:
     job = post(api, 100).json()["id"]
     worker.start(job)  # and nothing more is heard of it
-    age_shares(worker.client)
     refused(post(api, 1), "unfinished")
-
-
-def test_a_front_end_that_dies_before_it_queues_a_job_costs_its_owner_half_a_minute(
-    api: httpx.Client, worker: FakeWorker
-) -> None:
-    job = post(api, 100).json()["id"]
-    worker.client.delete(f"rq:job:{job}")  # as if it had never come
-    refused(post(api, 1), "unfinished")
-    age_shares(worker.client)
-    assert post(api, 100).status_code == 202
 
 
 def test_many_requests_at_once_cannot_take_more_than_there_is(api: httpx.Client) -> None:
     with ThreadPoolExecutor(20) as pool:
         codes = list(pool.map(lambda _: post(api, 30).status_code, range(20)))
     assert sorted(codes) == [202] * 3 + [429] * 17
+
+
+def test_of_many_at_once_one_takes_the_last_share(redis_url: str) -> None:
+    """Each from a connection of its own, as from as many front ends."""
+
+    def submit(_: int) -> bool | limits.Refusal:
+        with redis.Redis.from_url(redis_url) as client:
+            return queue_of(client).submit(
+                job_of(60), request_hash="", cost=Cost(60, 0), limits=limits.Limits(unfinished=100)
+            )
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(submit, range(8)))
+    assert answers.count(True) == 1
+    assert [each for each in answers if each is not True] == [limits.Refusal("unfinished", 60)] * 7
 
 
 def test_a_request_that_could_never_be_let_in_learns_so(api: httpx.Client) -> None:
@@ -194,7 +191,8 @@ def test_a_clock_of_redis_that_steps_back_locks_nobody_out(client: redis.Redis) 
     limit = limits.Limits(rate=10)
 
     def ask(steps: int) -> limits.Refusal | None:
-        return ledger(client, limit).reserve(job_of(steps).id, Cost(steps, 0), ttl=60)
+        answer = queue_of(client).submit(job_of(steps), request_hash="", cost=Cost(steps, 0), limits=limit)
+        return None if answer is True else cast(limits.Refusal, answer)
 
     def step_back() -> None:
         at = float(client.hget(keys.account("alice"), "at") or 0)
@@ -279,30 +277,69 @@ def test_a_key_stores_no_more_than_it_may_and_learns_when_there_is_room(
         assert api.post("/generate?n=3&steps=64&trace=all", headers={**ASYNC, **BOB}).status_code == 202
 
 
-def test_room_comes_back_from_a_job_that_could_not_be_queued(client: redis.Redis) -> None:
-    of_alice = ledger(client, limits.Limits(stored=100))
-    assert of_alice.reserve("a", Cost(1, 80), ttl=60) is None
-    assert of_alice.refusal("b", Cost(1, 80)) is not None
-    of_alice.give_back("a", Cost(1, 80))
-    assert of_alice.usage() == limits.Usage(unfinished=0, balance=0, room=100)
+def test_a_job_that_redis_does_not_take_costs_nothing(client: redis.Redis) -> None:
+    """It is out of memory for so long."""
+    queue, limit, job = queue_of(client), limits.Limits(rate=10, unfinished=100, stored=100), job_of(60)
+    client.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(redis.RedisError):
+            queue.submit(job, request_hash="", cost=Cost(60, 80), limits=limit)
+    finally:
+        client.config_set("maxmemory", 0)
+    assert client.keys() == []
+    assert queue.usage("alice", limit) == limits.Usage(unfinished=0, balance=600, room=100)
+    assert queue.submit(job, request_hash="", cost=Cost(60, 80), limits=limit) is True
 
 
-def test_another_request_of_the_same_job_pays_for_itself(client: redis.Redis) -> None:
+def test_a_job_is_accepted_and_paid_once_though_the_reply_was_lost(client: redis.Redis) -> None:
+    limit, job = limits.Limits(rate=0.1, unfinished=10, stored=1000), job_of(6)
+    deaf = LosesReply(client)
+    assert queue_of(cast(redis.Redis, deaf)).submit(job, request_hash="h", cost=Cost(6, 80), limits=limit) is True
+    assert deaf.lost == 1
+    used = queue_of(client).usage("alice", limit)
+    assert used.unfinished == 6
+    assert used.balance == pytest.approx(0, abs=1)
+    assert used.room == pytest.approx(920, abs=10)
+    assert client.lrange("rq:queue:difuso.tiny@.1.3", 0, -1) == [job.id.encode()]
+    assert client.hgetall(keys.backlog("tiny@")) == {job.id.encode(): b"6"}
+
+
+def test_who_is_refused_hears_so_though_the_reply_was_lost(client: redis.Redis) -> None:
+    queue, limit = queue_of(cast(redis.Redis, LosesReply(client))), limits.Limits(unfinished=10)
+    refusal = queue.submit(job_of(11), request_hash="h", cost=Cost(11, 0), limits=limit)
+    assert refusal == limits.Refusal("unfinished", 0)
+    assert client.keys() == []
+
+
+def test_a_request_with_the_key_of_another_pays_nothing_and_goes_nowhere(client: redis.Redis) -> None:
     """With one Idempotency-Key a large request could otherwise go where a small one has paid."""
-    of_alice = ledger(client, limits.Limits(rate=10, unfinished=100, stored=100))
-    for _ in range(2):
-        assert of_alice.reserve("a", Cost(60, 50), ttl=60) is None
-    used = of_alice.usage()
+    queue, limit = queue_of(client), limits.Limits(rate=10, unfinished=100, stored=100)
+    job = job_of(60)
+    assert queue.submit(job, request_hash="small", cost=Cost(60, 50), limits=limit) is True
+    large = job_of(90).model_copy(update={"id": job.id})
+    with pytest.raises(IdempotencyConflict):
+        queue.submit(large, request_hash="large", cost=Cost(90, 90), limits=limit)
+    assert queue.submit(job, request_hash="small", cost=Cost(60, 50), limits=limit) is False
+    used = queue.usage("alice", limit)
     assert used.unfinished == 60
     assert used.balance == pytest.approx(540, abs=5)
     assert used.room == pytest.approx(50, abs=1)
-    for more, limit in ((Cost(101, 10), "unfinished"), (Cost(1, 90), "stored")):
-        refusal = of_alice.reserve("a", more, ttl=60)
-        assert refusal is not None
-        assert refusal.limit == limit
-    assert of_alice.reserve("a", Cost(40, 40), ttl=60) is None
-    used = of_alice.usage()
-    assert used.unfinished == 100
+    assert queue.status(job.id).job == job
+
+
+def test_a_key_that_is_used_again_after_its_job_is_forgotten_pays_again(client: redis.Redis) -> None:
+    queue, limit = queue_of(client), limits.Limits(rate=10, unfinished=100, stored=100)
+    job = job_of(60)
+    assert queue.submit(job, request_hash="", cost=Cost(60, 50), limits=limit) is True
+    client.delete(f"rq:job:{job.id}")
+    for more, reached in ((Cost(101, 10), "unfinished"), (Cost(1, 90), "stored")):
+        refusal = queue.submit(job, request_hash="", cost=more, limits=limit)
+        assert isinstance(refusal, limits.Refusal)
+        assert refusal.limit == reached
+    assert queue.submit(job, request_hash="", cost=Cost(40, 40), limits=limit) is True
+    used = queue.usage("alice", limit)
+    assert used.unfinished == 40
+    assert used.balance == pytest.approx(500, abs=5)
     assert used.room == pytest.approx(10, abs=1)
 
 
@@ -326,4 +363,4 @@ def test_a_request_that_the_store_refuses_costs_nothing(redis_url: str, models_d
             answer = api.post("/denoise?sigma=20", files={"image": black_png(16, 16)}, headers=headers)
             assert answer.status_code == 503
             assert JobQueue(client, result_ttl=60).usage("alice", limit) == limits.Usage(0, balance=600)
-        assert client.hlen(keys.account("alice")) == 2, "it was charged before"
+        assert not client.exists(keys.account("alice"), keys.shares("alice")), "it was never charged"

@@ -195,28 +195,40 @@ def test_a_job_whose_key_is_used_again_after_its_time_is_new(api: httpx.Client, 
     assert listed(api) == [first, second]
 
 
-def test_an_entry_whose_job_is_missing_is_removed_once_it_is_old(worker: FakeWorker, queue: JobQueue) -> None:
-    """The front end may have died between the entry and the job; or it is about to queue the job just now."""
-    old, young = (
-        Job(id=str(uuid.uuid4()), model="tiny", params=PARAMS, accepted_at=time.time() - age, timeout=1)
-        for age in (index.ABSENT_SECONDS + 1, 0)
-    )
-    for job in (old, young):
-        index.enter(worker.client, job, result_ttl=60)
+def test_an_entry_whose_job_is_missing_is_removed_however_young_it_is(worker: FakeWorker, queue: JobQueue) -> None:
+    """A job and its entries are written together; one that is submitted again is listed again."""
+    job = Job(id=str(uuid.uuid4()), model="tiny", params=PARAMS, accepted_at=time.time(), timeout=1)
+    assert queue.submit(job, request_hash="")
+    worker.client.delete(f"rq:job:{job.id}")
     assert queue.page(None, Wanted(), most=10).jobs == []
-    assert worker.client.zrange(keys.index(None), 0, -1) == [young.id.encode()]
-    assert queue.submit(young, request_hash="")
-    assert [status.job.id for status in queue.page(None, Wanted(), most=10).jobs] == [young.id]
+    assert worker.client.zcard(keys.index(None)) == 0
+    assert queue.submit(job, request_hash="")
+    assert [status.job.id for status in queue.page(None, Wanted(), most=10).jobs] == [job.id]
+
+
+def test_a_job_that_has_waited_longer_than_its_lists_are_kept_is_entered_again(
+    worker: FakeWorker, queue: JobQueue
+) -> None:
+    late, early = (
+        Job(id=str(uuid.uuid4()), model="tiny", params=PARAMS, accepted_at=time.time() - age, timeout=1)
+        for age in (1 + 2 * 60 + 5, 1 + 2 * 60 - 5)
+    )
+    for job in (late, early):
+        assert queue.submit(job, request_hash="")
+    worker.client.delete(*index.indices(late))
+    for job in (late, early):
+        index.enter_again(worker.client, job, result_ttl=60)
+    for owner in (None, index.EVERYBODY):
+        assert worker.client.zrange(keys.index(owner), 0, -1, withscores=True) == [
+            (late.id.encode(), pytest.approx(late.accepted_at))
+        ]
+        assert 0 < worker.client.ttl(keys.index(owner)) <= 121
 
 
 def test_new_jobs_remove_the_entries_of_forgotten_ones(worker: FakeWorker, queue: JobQueue) -> None:
     """Also of an owner who never lists its jobs."""
-    for _ in range(100):
-        index.enter(
-            worker.client,
-            Job(id=str(uuid.uuid4()), model="tiny", params=PARAMS, accepted_at=1e9, timeout=1),
-            result_ttl=60,
-        )
+    for owner in (None, index.EVERYBODY):
+        worker.client.zadd(keys.index(owner), {str(uuid.uuid4()): 1e9 for _ in range(100)})
     for _ in range(150):
         submit(queue)
     for owner in (None, index.EVERYBODY):

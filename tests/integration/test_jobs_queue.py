@@ -5,23 +5,26 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from datetime import UTC, datetime
-from typing import cast
+import zlib
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import redis
+from rq import Queue, Retry
 from rq.job import Job as RqJob
 from rq.job import JobStatus as RqStatus
 from rq.serializers import JSONSerializer
 from rq.utils import now
 
 from difuso.jobs.conditions import Values, read_values
-from difuso.jobs.contract import Job, JobState
+from difuso.jobs.contract import TASK, Job, JobState
 from difuso.jobs.errors import JobNotFound, JobUnreadable, RequestRefused
 from difuso.jobs.params import MAX_CONDITION_TEXT, MAX_IMAGES, MAX_SEED, SamplingParams
 from difuso.jobs.redis import keys
-from difuso.jobs.redis.job_records import DEATHS, JobRecord
+from difuso.jobs.redis.index import description
+from difuso.jobs.redis.job_records import DEATHS, MAX_RETRIES, JobRecord
 from difuso.jobs.redis.queue import JobQueue
 from difuso.jobs.redis.status import needs_uploads
 from difuso.jobs.redis.workers import WorkerReport, prune_reports
@@ -130,6 +133,46 @@ def test_the_status_of_a_job_is_asked_for_in_one_go(client: redis.Redis, queue: 
         before = reads(client)
         queue.status(accepted.id)
         assert reads(client) - before - 1 == looks, state
+
+
+def test_the_record_of_a_new_job_is_what_rq_writes(client: redis.Redis, queue: JobQueue) -> None:
+    """`accept` writes it itself, and so `Job.fetch` and `rq info` show our jobs."""
+    accepted = job(n=2).model_copy(update={"tag": 'a \\ "tag"'})
+    assert queue.submit(accepted, request_hash="h") is True
+    listed = Queue("difuso.tiny@.1.3", connection=client, serializer=JSONSerializer)
+    assert listed.job_ids == [accepted.id]
+    assert listed in Queue.all(connection=client, serializer=JSONSerializer)
+    elsewhere = Queue("elsewhere", connection=client, serializer=JSONSerializer)
+    theirs = elsewhere.enqueue_job(
+        elsewhere.create_job(
+            TASK,
+            kwargs={"job": accepted.model_dump(mode="json")},
+            timeout=accepted.timeout,
+            result_ttl=2 * 60,
+            failure_ttl=2 * 60,
+            retry=Retry(max=MAX_RETRIES),
+            meta={"request_hash": "h"},
+            description=description(accepted),
+        )
+    )
+    ours, theirs = (
+        RqJob.fetch(each, connection=client, serializer=JSONSerializer) for each in (accepted.id, theirs.id)
+    )
+    assert Job.decode(ours.kwargs["job"]) == accepted
+    assert (ours.origin, ours.get_status()) == ("difuso.tiny@.1.3", RqStatus.QUEUED)
+    for name in (
+        *("func_name", "args", "kwargs", "timeout", "result_ttl", "failure_ttl", "meta", "description"),
+        *("retries_left", "started_at", "ended_at", "worker_name", "dependency_ids"),
+    ):
+        assert getattr(ours, name) == getattr(theirs, name), name
+    for name in ("created_at", "enqueued_at"):
+        assert abs(getattr(ours, name) - getattr(theirs, name)) < timedelta(seconds=60)
+    records: list[Any] = [client.hgetall(each.key) for each in (ours, theirs)]
+    data, others = (json.loads(zlib.decompress(record[b"data"])) for record in records)
+    assert data == others
+    assert records[0].keys() <= records[1].keys()
+    left_out = {name for name in records[1].keys() - records[0].keys() if records[1][name]}
+    assert left_out <= {b"retry_intervals"}, "no worker of RQ tries our jobs again"
 
 
 def test_the_status_agrees_with_rq(client: redis.Redis, queue: JobQueue) -> None:

@@ -64,10 +64,10 @@ class Refusals:
         writers = SimpleNamespace(forget=self.forgotten.append)
         reporter = Reporter(client, Models({}), result_ttl=60)
         self.outcomes = Outcomes(self.rq, reporter, cast(Any, writers), WorkerMetrics(self.registry))
-        self._claims = Claims(client, {REF: cast(Runner, SimpleNamespace(slots=8))})
+        self._claims = Claims(client, {REF: cast(Runner, SimpleNamespace(slots=8))}, self.rq.name)
 
     def claim(self) -> Claim:
-        (claim,) = self.rq.start(self._claims.take(self.rq.queues, []))
+        (claim,) = self._claims.take(self.rq.queues, [])
         return claim
 
     def count(self, kind: str, outcome: str) -> float | None:

@@ -24,22 +24,22 @@ from difuso.jobs.params import SamplingParams
 from difuso.jobs.redis import keys
 from difuso.jobs.redis.job_records import LONE_RETRIES, MAX_DEATHS, MAX_RETRIES, JobRecord
 from difuso.jobs.redis.queue import JobQueue
-from difuso.jobs.redis.queues import popped_key, queue_key, running_key
+from difuso.jobs.redis.queues import queue_key, running_key
 from difuso.worker.engine.active import ActiveJob
 from difuso.worker.engine.held_jobs import Claim, RunningJob
 from difuso.worker.engine.models import Models
 from difuso.worker.metrics import WorkerMetrics
-from difuso.worker.queue import recovery
+from difuso.worker.queue import recovery, rq_worker
 from difuso.worker.queue.claims import Claims
 from difuso.worker.queue.job_reading import ModelIsMissing
 from difuso.worker.queue.reader_threads import MIN_PUT_OFFS, JobRead, JobReaders
 from difuso.worker.queue.recovery import RECOVERY_SECONDS, SILENT_SECONDS, Recovery
-from difuso.worker.queue.reporting import Reporter
 from difuso.worker.queue.rq_base import RqBase
 from difuso.worker.queue.rq_scripts import EXECUTION_TTL, End
 from difuso.worker.queue.rq_worker import EngineWorker
 from difuso.worker.settings import WorkerSettings
 from difuso.worker.stepping.runner import Runner
+from tests.lost_replies import LosesReply
 
 REF = "tiny@"  # of jobs without a version
 QUEUE = keys.QueueName(REF, 1, 3)
@@ -105,22 +105,20 @@ def worker(client: redis.Redis) -> RqBase:
 
 
 @pytest.fixture
-def claims(client: redis.Redis) -> Claims:
+def claims(client: redis.Redis, worker: RqBase) -> Claims:
+    return claims_of(client, worker)
+
+
+def claims_of(client: redis.Redis | LosesReply, worker: RqBase) -> Claims:
     runner = cast(Runner, SimpleNamespace(slots=SLOTS))
-    return Claims(client, {REF: runner})
+    return Claims(cast(Any, client), {REF: runner}, worker.name)
 
 
-def submit(queue: JobQueue) -> str:
+def submit(queue: JobQueue, *, model: str = "tiny") -> str:
     params = SamplingParams(n=1, steps=10, sampler="ddim", spacing="leading", eta=0, seed=0)
-    job = Job(id=str(uuid.uuid4()), model="tiny", params=params, accepted_at=time.time(), timeout=60)
+    job = Job(id=str(uuid.uuid4()), model=model, params=params, accepted_at=time.time(), timeout=60)
     assert queue.submit(job, request_hash="")
     return job.id
-
-
-def start(worker: RqBase, claims: Claims, *, suspects: bool = False) -> Claim:
-    claim = take_one(claims, suspects=suspects)
-    assert worker.start([claim]) == [claim]
-    return claim
 
 
 def take_one(claims: Claims, *, suspects: bool = False) -> Claim:
@@ -158,66 +156,117 @@ def look(recovery: Recovery, worker: RqBase, clock: Clock, seconds: float) -> li
 
 def test_only_a_job_that_nobody_has_started_is_fresh(queue: JobQueue, worker: RqBase, claims: Claims) -> None:
     submit(queue)
-    claim = start(worker, claims)
+    claim = take_one(claims)
     assert claim.record.is_fresh
     worker.hand_back(claim)
     assert not take_one(claims).record.is_fresh
 
 
-def test_jobs_are_started_together_once_though_the_reply_was_lost(
+def test_jobs_are_claimed_together_once_though_the_reply_was_lost(
     queue: JobQueue, worker: RqBase, claims: Claims
 ) -> None:
     ids = [submit(queue) for _ in range(3)]
-    popped = claims.take([QUEUE], [])
-    assert [claim.record.id for claim in popped] == ids
     lost = Lossy.lost
     Lossy.armed = True
-    assert worker.retry_until_deadline(lambda: worker.start(popped)) == popped
+    claimed = claims.take([QUEUE], [])
     assert Lossy.lost == lost + 1
-    assert worker.start(popped) == popped, "however often"
+    assert [claim.record.id for claim in claimed] == ids
     entries = worker.connection.zrange(running_key(QUEUE), 0, -1)
-    assert sorted(entries) == sorted(claim.entry.encode() for claim in popped)
-    assert not worker.connection.exists(popped_key(QUEUE))
+    assert sorted(entries) == sorted(claim.entry.encode() for claim in claimed)
+    assert waiting(worker) == []
     assert all(queue.status(job_id).state is JobState.RUNNING for job_id in ids)
+    assert claims.take([QUEUE], []) == [], "each is claimed once"
 
 
-def test_a_job_that_was_given_back_before_it_started_is_not_ours(
+def test_a_claim_that_failed_is_repeated_by_the_next_one(client: redis.Redis, queue: JobQueue, worker: RqBase) -> None:
+    """Whatever has come meanwhile is claimed later, and nothing twice."""
+    ids = [submit(queue) for _ in range(3)]
+    claims = claims_of(LosesReply(client), worker)
+    with pytest.raises(redis.TimeoutError):
+        claims.take([QUEUE], [])
+    later = submit(queue)
+    again = claims.take([QUEUE], [])
+    assert [claim.record.id for claim in again] == ids
+    assert len({claim.execution for claim in again}) == 1
+    assert all(claim.record.started_at for claim in again)
+    assert [claim.record.id for claim in claims.take([QUEUE], [])] == [later]
+    assert worker.beat(again) == []
+    assert [end(worker, claim) for claim in again] == [True] * 3
+
+
+@pytest.mark.parametrize("served", [["a@", REF], ["a@", "b@", REF, "z@"], ["a@"]], ids="-".join)
+def test_a_claim_that_failed_is_repeated_though_other_models_are_served_since(
+    client: redis.Redis, queue: JobQueue, worker: RqBase, served: list[str]
+) -> None:
+    """Its queues have other places among those of the worker then, or none; then its jobs are left to recovery."""
+    runner, job_id = cast(Runner, SimpleNamespace(slots=SLOTS)), submit(queue)
+    claims = Claims(cast(Any, LosesReply(client)), dict.fromkeys(["b@", REF, "z@"], runner), worker.name)
+    with pytest.raises(redis.TimeoutError):
+        claims.take(claims.queues, [])
+    claims.serve(dict.fromkeys(served, runner))
+    other = submit(queue, model="a")
+    again = claims.take(claims.queues, [])
+    assert [(claim.record.id, claim.queue) for claim in again] == ([(job_id, QUEUE)] if REF in served else [])
+    assert [claim.record.id for claim in claims.take(claims.queues, again)] == [other]
+
+
+def test_an_idle_worker_hears_at_once_what_a_lost_reply_said(
+    client: redis.Redis, queue: JobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its queues are empty then, so that nothing else would make it ask again."""
+    monkeypatch.setattr(rq_worker, "IDLE_SECONDS", 0.05)
+    models = Models({REF: cast(Runner, SimpleNamespace(slots=SLOTS))})
+    follower = SimpleNamespace(models=models, look=lambda: None, forget=lambda refs: None)
+    metrics, deaf = WorkerMetrics(CollectorRegistry()), LosesReply(client)
+    monkeypatch.setattr(metrics, "watch", lambda *_: None)
+    worker = EngineWorker(cast(Any, deaf), cast(Any, follower), cast(Any, None), metrics, WorkerSettings())
+    job_id = submit(queue)
+    for _ in range(5):
+        worker._claim_all(worker.queues)
+    assert deaf.lost == 1
+    assert [claim.record.id for claim in worker._held] == [job_id]
+
+
+def test_a_job_that_was_given_back_before_its_claim_was_answered_is_not_ours(
     client: redis.Redis, queue: JobQueue, worker: RqBase, claims: Claims, clock: Clock
 ) -> None:
-    """The worker was frozen after it had popped the job, longer than the others wait."""
+    """The worker was frozen after it had claimed the job, longer than the others wait."""
     given_back = submit(queue)
-    frozen = claims.take(worker.queues, [])
-    look(Recovery(client), worker, clock, EXECUTION_TTL)
+    frozen = claims_of(LosesReply(client), worker)
+    with pytest.raises(redis.TimeoutError):
+        frozen.take(worker.queues, [])
+    look(Recovery(client), worker, clock, 2 * EXECUTION_TTL)
     kept = submit(queue)
     assert waiting(worker) == [given_back, kept]
-    other = take_one(claims)
+    other = take_one(claims_of(client, another(client)))
     assert other.record.id == given_back
-    (mine,) = claims.take(worker.queues, [])
-    assert worker.start([mine]) == [mine]
-    assert another(client).start([other]) == [other]
-    assert worker.start(frozen) == []
+    assert frozen.take(worker.queues, []) == []
+    (mine,) = frozen.take(worker.queues, [])
+    assert mine.record.id == kept
     assert another(client).beat([other]) == []
     assert client.zcard(running_key(QUEUE)) == 2
 
 
 @pytest.mark.parametrize("ending", ["cancelled", "succeeded", "forgotten"])
 def test_a_job_that_was_given_back_and_has_ended_does_not_start_again(
-    client: redis.Redis, queue: JobQueue, worker: RqBase, claims: Claims, clock: Clock, ending: str
+    client: redis.Redis, queue: JobQueue, worker: RqBase, clock: Clock, ending: str
 ) -> None:
     job_id = submit(queue)
-    frozen = claims.take(worker.queues, [])
-    look(Recovery(client), worker, clock, EXECUTION_TTL)
+    frozen = claims_of(LosesReply(client), worker)
+    with pytest.raises(redis.TimeoutError):
+        frozen.take(worker.queues, [])
+    look(Recovery(client), worker, clock, 2 * EXECUTION_TTL)
     if ending == "cancelled":
         assert queue.cancel(job_id).state is JobState.CANCELLED
     else:
-        assert end(another(client), start(another(client), claims))
+        assert end(another(client), take_one(claims_of(client, another(client))))
     key = RqJob.key_for(job_id)
     if ending == "forgotten":
         client.delete(key)
     else:
         assert client.ttl(key) > 0
     before = client.hgetall(key), sorted(client.keys())
-    assert worker.start(frozen) == []
+    assert frozen.take(worker.queues, []) == []
     assert (client.hgetall(key), sorted(client.keys())) == before
 
 
@@ -225,9 +274,9 @@ def test_what_rqs_own_tools_read_is_written(
     client: redis.Redis, queue: JobQueue, worker: RqBase, claims: Claims
 ) -> None:
     done, failed, runs = submit(queue), submit(queue), submit(queue)
-    assert end(worker, start(worker, claims))
-    assert end(worker, start(worker, claims), fails=True)
-    start(worker, claims)
+    assert end(worker, take_one(claims))
+    assert end(worker, take_one(claims), fails=True)
+    take_one(claims)
     waits = submit(queue)
     queued = Queue(str(QUEUE), connection=client, serializer=JSONSerializer)
     assert (queued.job_ids, queued.intermediate_queue.get_job_ids()) == ([waits], [])
@@ -255,7 +304,7 @@ def test_a_job_is_handed_back_once_though_the_reply_was_lost(
     queue: JobQueue, worker: RqBase, claims: Claims, *, at_front: bool
 ) -> None:
     first, second = submit(queue), submit(queue)
-    claim = start(worker, claims)
+    claim = take_one(claims)
     lost = Lossy.lost
     Lossy.armed = True
     worker.retry_until_deadline(lambda: worker.hand_back(claim, at_front=at_front))
@@ -284,7 +333,7 @@ def test_a_job_is_put_off_for_as_long_as_it_may_run(
     def try_it(seconds: float, **read: Any) -> None:
         """Claims the job so much later, and lets the readers take what came of reading it."""
         monkeypatch.setattr("time.time", lambda: now + seconds)
-        readers.claims.append(claim := start(worker, claims))
+        readers.claims.append(claim := take_one(claims))
         if readers.take(JobRead(claim, **read)) is not None:
             worker.hand_back(claim)
 
@@ -302,7 +351,7 @@ def test_a_job_is_put_off_for_as_long_as_it_may_run(
 
 def test_a_job_is_handed_back_though_redis_came_back_empty(worker: RqBase, queue: JobQueue, claims: Claims) -> None:
     job_id = submit(queue)
-    claim = start(worker, claims)
+    claim = take_one(claims)
     worker.connection.flushall()
     for _ in range(2):
         worker.hand_back(claim)
@@ -311,7 +360,7 @@ def test_a_job_is_handed_back_though_redis_came_back_empty(worker: RqBase, queue
 
 def test_a_job_ends_though_redis_came_back_empty(worker: RqBase, queue: JobQueue, claims: Claims) -> None:
     job_id = submit(queue)
-    claim = start(worker, claims)
+    claim = take_one(claims)
     worker.connection.flushall()
     assert worker.beat([claim]) == []
     assert queue.status(job_id).state is JobState.RUNNING
@@ -325,7 +374,7 @@ def test_after_an_outage_the_dead_are_distinguished_from_those_who_could_not_spe
 ) -> None:
     """All marks of life are as old. Whoever lives gives another, the job of the other goes to the front."""
     lives, dies = submit(queue), submit(queue)
-    alive, _ = start(worker, claims), start(worker, claims)
+    alive, _ = take_one(claims), take_one(claims)
     waits = submit(queue)
     observer = Recovery(client)
     look(observer, worker, clock, RECOVERY_SECONDS)
@@ -344,7 +393,7 @@ def test_a_worker_whose_clock_is_far_ahead_is_known_by_its_silence_alone(
     client: redis.Redis, queue: JobQueue, worker: RqBase, claims: Claims, clock: Clock
 ) -> None:
     lives, dies = submit(queue), submit(queue)
-    alive, dead = start(worker, claims), start(worker, claims)
+    alive, dead = take_one(claims), take_one(claims)
     registry, ahead = running_key(QUEUE), 1e6
     client.zadd(registry, {each.entry: clock.now + ahead for each in (alive, dead)})
     observer = Recovery(client)
@@ -359,7 +408,7 @@ def test_of_several_observers_one_gives_a_job_back(
     client: redis.Redis, queue: JobQueue, worker: RqBase, claims: Claims, clock: Clock
 ) -> None:
     job_id = submit(queue)
-    start(worker, claims)
+    take_one(claims)
     observers = [Recovery(client) for _ in range(3)]
     for _ in range(20):
         clock.now += RECOVERY_SECONDS
@@ -369,14 +418,18 @@ def test_of_several_observers_one_gives_a_job_back(
     assert queue.status(job_id).attempts == 1
 
 
-def test_a_job_that_was_popped_and_never_started_goes_back(
-    client: redis.Redis, queue: JobQueue, worker: RqBase, claims: Claims, clock: Clock
+def test_a_job_that_was_claimed_and_never_begun_goes_back(
+    client: redis.Redis, queue: JobQueue, worker: RqBase, clock: Clock
 ) -> None:
-    popped, waits = submit(queue), submit(queue)
-    assert take_one(claims).record.id == popped
-    look(Recovery(client), worker, clock, EXECUTION_TTL)
-    assert waiting(worker) == [popped, waits]
-    assert queue.status(popped).attempts == 0, "it never ran"
+    """Its worker died before it heard what it had claimed."""
+    claimed, waits = submit(queue), submit(queue)
+    claims = claims_of(LosesReply(client), worker)
+    with pytest.raises(redis.TimeoutError):
+        take_one(claims)
+    assert waiting(worker) == [waits]
+    look(Recovery(client), worker, clock, 2 * EXECUTION_TTL)
+    assert waiting(worker) == [claimed, waits]
+    assert queue.status(claimed).state is JobState.QUEUED
 
 
 def test_without_progress_a_job_has_its_tries_and_the_last_ones_alone(
@@ -384,7 +437,7 @@ def test_without_progress_a_job_has_its_tries_and_the_last_ones_alone(
 ) -> None:
     job_id = submit(queue)
     for tries in range(MAX_RETRIES, -1, -1):
-        worker.credit(start(worker, claims, suspects=tries <= LONE_RETRIES).record, 0)
+        worker.credit(take_one(claims, suspects=tries <= LONE_RETRIES).record, 0)
         given_up = look(Recovery(client), worker, clock, 2 * EXECUTION_TTL)
     assert [job.id for job in given_up] == [job_id]
     assert queue.status(job_id).state is JobState.FAILED
@@ -398,7 +451,7 @@ def test_a_start_that_made_progress_does_not_count(
     """But no job goes on for ever, however it pretends."""
     job_id = submit(queue)
     for death in range(MAX_DEATHS + 1):
-        record = start(worker, claims).record
+        record = take_one(claims).record
         worker.credit(record, death)
         assert not record.is_suspect
         given_up = look(Recovery(client), worker, clock, 2 * EXECUTION_TTL)
@@ -428,7 +481,7 @@ def test_an_orphan_waits_for_no_slot(
     (queued,) = worker.queues
     orphans = [submit(queue) for _ in range(SLOTS + 1)]
     for _ in orphans:
-        start(worker, claims)
+        take_one(claims)
     look(Recovery(client), worker, clock, 2 * EXECUTION_TTL)
     submit(queue)
     full = [held(queued, active_job()) for _ in range(SLOTS)]
@@ -454,7 +507,7 @@ def test_a_job_ends_once_though_the_reply_was_lost(
     client: redis.Redis, queue: JobQueue, worker: RqBase, claims: Claims, *, fails: bool
 ) -> None:
     job_id = submit(queue)
-    claim, lost = start(worker, claims), Lossy.lost
+    claim, lost = take_one(claims), Lossy.lost
     Lossy.armed = True
     assert end(worker, claim, fails=fails)
     assert Lossy.lost == lost + 1
@@ -468,10 +521,10 @@ def test_a_job_that_others_have_neither_ends_here_nor_goes_back(
     client: redis.Redis, queue: JobQueue, worker: RqBase, claims: Claims, clock: Clock, *, ended: bool
 ) -> None:
     """The client must not see an end that is taken back. Redis was away while a worker ended its job, for so long."""
-    job_id, mine = submit(queue), start(worker, claims)
+    job_id, mine = submit(queue), take_one(claims)
     look(Recovery(client), worker, clock, 2 * EXECUTION_TTL)
     if ended:
-        assert end(another(client), start(another(client), claims), fails=True)
+        assert end(another(client), take_one(claims_of(client, another(client))), fails=True)
     assert not end(worker, mine)
     worker.hand_back(mine)
     assert worker.beat([mine]) == [mine]
@@ -484,7 +537,7 @@ def test_several_jobs_end_at_once_each_by_itself(
     client: redis.Redis, queue: JobQueue, worker: RqBase, claims: Claims
 ) -> None:
     ids = [submit(queue) for _ in range(3)]
-    first, second, third = worker.start(claims.take([QUEUE], []))
+    first, second, third = claims.take([QUEUE], [])
     worker.hand_back(second)
     client.set(keys.progress(ids[0]), "{}")
     ends = [
@@ -508,7 +561,7 @@ def test_a_worker_that_thaws_says_nothing_of_jobs_that_it_lost(
     thawed = EngineWorker(client, cast(Any, follower), cast(Any, None), metrics, WorkerSettings())
     thawed.queues = [QUEUE]
     ids = [submit(queue), submit(queue)]
-    stepping, being_read = start(thawed, claims), start(thawed, claims)
+    stepping, being_read = take_one(claims), take_one(claims)
     active = active_job()
     thawed._running[active] = RunningJob(stepping.record, stepping.execution, active=active)
     thawed._readers.claims.append(being_read)
@@ -528,7 +581,7 @@ def test_a_job_of_a_model_that_nobody_serves_waits(client: redis.Redis, queue: J
     """Its workers may come back, however late."""
     job_id = submit(queue)
     runner = cast(Runner, SimpleNamespace(slots=SLOTS))
-    claims = Claims(client, {"other": runner})
+    claims = Claims(client, {"other": runner}, "other-models")
     worker = RqBase(client, claims.queues, name="other-models")
     clock.now += 10 * 86400
     assert worker.recover() == []
@@ -536,17 +589,6 @@ def test_a_job_of_a_model_that_nobody_serves_waits(client: redis.Redis, queue: J
     assert claims.take(worker.queues, []) == []
     assert queue.status(job_id).state is JobState.QUEUED
     assert client.ttl(f"rq:job:{job_id}") == -1
-
-
-def test_the_backlog_keeps_a_job_that_is_just_being_submitted(client: redis.Redis, queue: JobQueue) -> None:
-    """It stands there before it has a record."""
-    reporter = Reporter(client, Models({REF: cast(Any, None)}), result_ttl=60)
-    client.hset(keys.backlog(REF), "over", 10)
-    submitted = submit(queue)
-    reporter.tidy_backlog()
-    client.hset(keys.backlog(REF), "new", 10)
-    reporter.tidy_backlog()
-    assert set(client.hkeys(keys.backlog(REF))) == {b"new", submitted.encode()}
 
 
 def test_all_jobs_count_from_acceptance_to_result(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -562,9 +604,10 @@ def test_all_jobs_count_from_acceptance_to_result(monkeypatch: pytest.MonkeyPatc
 
 
 def held(queued: keys.QueueName, active: ActiveJob) -> RunningJob:
-    return RunningJob(cast(Any, SimpleNamespace(queue=queued)), active=active)
+    record = SimpleNamespace(queue=queued, id=active.job.id)
+    return RunningJob(cast(Any, record), uuid.uuid4().hex, active=active)
 
 
 def active_job() -> ActiveJob:
-    job = SimpleNamespace(model="tiny", ref=REF, refs=(REF,), urgency=3)
+    job = SimpleNamespace(id=str(uuid.uuid4()), model="tiny", ref=REF, refs=(REF,), urgency=3)
     return ActiveJob(cast(Any, job), cast(Any, None), cast(Any, None))

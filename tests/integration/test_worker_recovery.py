@@ -84,7 +84,7 @@ def test_a_worker_that_is_to_stop_does_not_wait_for_a_redis_that_hangs(models_di
             process.send_signal(signal.SIGSTOP)
             worker.terminate()
             assert worker.wait(60) == 1
-            assert "_read_from_socket" in stack.log(0), "it ends where it waits, before the call has failed three times"
+            assert "read_from_socket" in stack.log(0), "it ends where it waits, before the call has failed three times"
             process.send_signal(signal.SIGCONT)
             stack.start_worker()
             wait_until(lambda: stack.queue.status(job_id).progress.resumed_at > 0, RECOVERY_SECONDS, "the job goes on")

@@ -49,7 +49,7 @@ def seconds(span: ReadableSpan) -> float:
 
 
 def test_a_job_belongs_to_its_request_and_its_parts_follow_each_other() -> None:
-    spent = Spent(encode_seconds=0.5, store_seconds=0.25, ended_at=time.time())
+    spent = Spent(encode_seconds=0.5, store_seconds=0.25, ended_at=time.time(), manifest=None)
     spans = written("succeeded", spent, traceparent=f"00-{TRACE}-{PARENT}-01")
     job = spans.pop("job")
     assert job.context is not None

@@ -69,6 +69,7 @@ class ActiveJob:
     # whether no other job is claimed with this one, because its workers may have died of it. Ends with its first
     # snapshot.
     alone: bool = False
+    is_announced: bool = False  # whether Redis has the timesteps and a first progress
     has_snapshot: bool = True  # whether the store may have a snapshot of the job
     # cancel, release, preview: requests of the main thread, carried out by the engine at its next step: drop the job;
     # let go of it with its state; show an unfinished image

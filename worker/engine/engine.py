@@ -8,7 +8,7 @@ through a callback.
 import logging
 import queue
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -45,7 +45,7 @@ class StepEngine:
         self._emit = emit
         self._core = core or Core(None)
         self._has_core = False
-        self._incoming: queue.SimpleQueue[ActiveJob | None] = queue.SimpleQueue()
+        self._incoming: queue.SimpleQueue[Sequence[ActiveJob] | None] = queue.SimpleQueue()
         self._jobs: dict[Runner, list[ActiveJob]] = {}
         self._since_background: dict[Runner, int] = {}
         self._turn = 0
@@ -53,9 +53,9 @@ class StepEngine:
         self.last_step = time.monotonic()
         self.fatal: BaseException | None = None
 
-    def submit(self, active: ActiveJob) -> None:
-        """Adds a job; may be called from any thread."""
-        self._incoming.put(active)
+    def submit(self, *actives: ActiveJob) -> None:
+        """Adds jobs that step together from the first; may be called from any thread."""
+        self._incoming.put(actives)
 
     def stop(self) -> None:
         """Ends `run` after its current step; may be called from any thread."""
@@ -98,13 +98,13 @@ class StepEngine:
         """Adds the submitted jobs to those of their runners; `wait` waits up to IDLE_SECONDS for the first."""
         while True:
             try:
-                active = self._incoming.get(block=wait, timeout=IDLE_SECONDS if wait else None)
+                actives = self._incoming.get(block=wait, timeout=IDLE_SECONDS if wait else None)
             except queue.Empty:
                 return
             wait = False
-            if active is None:
+            if actives is None:
                 self._stopped = True
-            else:
+            for active in actives or ():
                 self._jobs.setdefault(active.stepping, []).append(active)
 
     def _hold_core(self) -> None:

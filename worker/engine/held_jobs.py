@@ -1,6 +1,5 @@
 """The jobs that a worker holds: claimed at first, and in flight once their uploads and snapshots are read."""
 
-import uuid
 from dataclasses import dataclass, field
 
 from difuso.jobs.redis.job_records import JobRecord
@@ -11,10 +10,10 @@ from .active import ActiveJob
 
 @dataclass(frozen=True, eq=False)
 class Claim:
-    """A job that this worker has claimed; its `execution` is the unique name of this try."""
+    """A job that this worker has claimed; its `execution` is the name of this try, which no other try of it has."""
 
     record: JobRecord
-    execution: str = field(default_factory=lambda: uuid.uuid4().hex)
+    execution: str
 
     @property
     def queue(self) -> QueueName:

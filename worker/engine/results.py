@@ -40,6 +40,7 @@ class Spent:
     encode_seconds: float
     store_seconds: float
     ended_at: float
+    manifest: bytes | None  # the result as it was stored, if it is this attempt's
 
     @property
     def seconds(self) -> float:
@@ -145,8 +146,8 @@ def store_result(store: ResultStore, active: ActiveJob, encoded: Encoded) -> Spe
         films=store.write_arrays(job.id, active.attempt, "films", packed(films)) if films and not are_small else None,
         finished_at=time.time(),
     )
-    store.commit(manifest)
-    return Spent(encoded.ended - encoded.started, time.perf_counter() - encoded.ended, time.time())
+    stored = store.commit(manifest)
+    return Spent(encoded.ended - encoded.started, time.perf_counter() - encoded.ended, time.time(), stored)
 
 
 def preview_message(active: ActiveJob, index: int, x0: Tensor) -> str:

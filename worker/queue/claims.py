@@ -2,6 +2,7 @@
 
 import logging
 import time
+import uuid
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -13,11 +14,12 @@ from difuso.jobs.redis import keys
 from difuso.jobs.redis.job_records import LONE_RETRIES, JobRecord
 from difuso.jobs.redis.keys import QueueName
 from difuso.jobs.redis.queued import drop_unreadable
-from difuso.jobs.redis.queues import popped_key, queue_key, queues_of
+from difuso.jobs.redis.queues import queue_key, queues_of, running_key
 
 from ..engine.active import ActiveJob
 from ..engine.held_jobs import Claim
 from ..stepping.runner import Runner
+from .rq_scripts import EXECUTION_TTL, stamp
 
 log = logging.getLogger(__name__)
 
@@ -50,14 +52,36 @@ end
 return 0
 """
 )
-# Takes jobs off the queues, and returns the number of the queue, the entry and the record of each. As one script, so
-# that no other worker takes them in between. KEYS holds each queue and its intermediate queue, the most urgent first;
-# ARGV holds for each queue its ref, its urgency, and its room for orphans and for others.
+# Takes jobs off the queues and starts them, as one script, so that no job is lost or taken twice. Returns the number of
+# the queue, the id and the record of each, as it was before. An id without a record is taken only. The receipt says
+# what the last call took: repeated, as after a lost reply, it has the same answer, without the jobs that were recovered
+# since, or whose version this worker has let go of. KEYS holds the receipt, each queue with the set of its running
+# jobs, the most urgent first, and the lists that idle workers block on. ARGV holds for each queue its ref, its urgency,
+# and its room for orphans and for others.
 _TAKE = (
     _STANDING
     + """
-local taken = {}
-local function fact(queue, index) return ARGV[2 + 4 * queue + index] end
+local worker, stamp, expires, execution, queues = unpack(ARGV, 6, 10)
+queues = tonumber(queues)
+local function queue_key(queue) return KEYS[2 * queue] end
+local function running_key(queue) return KEYS[2 * queue + 1] end
+
+local receipt = redis.call('GET', KEYS[1])
+local last = receipt and cjson.decode(receipt)
+if last and last.execution == execution then
+  local still, numbers = {}, {}
+  for queue = 1, queues do numbers[running_key(queue)] = queue end
+  for _, each in ipairs(last.taken) do
+    local running, id = unpack(each)
+    if numbers[running] and redis.call('ZSCORE', running, id .. ':' .. execution) then
+      still[#still + 1] = {numbers[running], id, redis.call('HGETALL', prefix .. id)}
+    end
+  end
+  return still
+end
+
+local taken, receipts = {}, {}
+local function fact(queue, index) return ARGV[7 + 4 * queue + index] end
 local function has_room(queue, room)
   for _, each in ipairs(taken) do
     local same = fact(each[1], 0) == fact(queue, 0)
@@ -68,27 +92,49 @@ end
 local function take(queue, room, wanted)
   local i = 0
   for _ = 1, lookahead do
-    local id = has_room(queue, room) and redis.call('LINDEX', KEYS[2 * queue - 1], i)
+    local id = has_room(queue, room) and redis.call('LINDEX', queue_key(queue), i)
     if not id then return end
     if wanted(id) then
-      redis.call('LREM', KEYS[2 * queue - 1], 1, id)
-      redis.call('RPUSH', KEYS[2 * queue], id)
-      taken[#taken + 1] = {queue, id, redis.call('HGETALL', prefix .. id)}
+      local record = redis.call('HGETALL', prefix .. id)
+      if #record > 0 then
+        redis.call('HSET', prefix .. id, 'status', 'started', 'worker_name', worker, 'last_heartbeat', stamp)
+        if (redis.call('HGET', prefix .. id, 'started_at') or '') == '' then
+          redis.call('HSET', prefix .. id, 'started_at', stamp)
+        end
+        redis.call('PERSIST', prefix .. id)
+        redis.call('ZADD', running_key(queue), expires, id .. ':' .. execution)
+        receipts[#receipts + 1] = {running_key(queue), id}
+      end
+      taken[#taken + 1] = {queue, id, record}
+      redis.call('LREM', queue_key(queue), 1, id)
     else
       i = i + 1
     end
   end
 end
-local queues = #KEYS / 2
-if ARGV[5] == '1' then
-  for queue = 1, queues do
-    if #taken == 0 then take(queue, 1, wants_a_worker) end
-  end
-  if #taken > 0 then return taken end
+local filled, left = {}, 0
+for queue = 1, queues do
+  if redis.call('EXISTS', queue_key(queue)) == 1 then filled[#filled + 1] = queue end
 end
-local function is_orphan(id) return not is_suspect(id) and (number(id, 'deaths') or 0) > 0 end
-for queue = 1, queues do take(queue, tonumber(fact(queue, 2)), is_orphan) end
-for queue = 1, queues do take(queue, tonumber(fact(queue, 3)), function(id) return not is_suspect(id) end) end
+local function take_all()
+  if ARGV[5] == '1' then
+    for _, queue in ipairs(filled) do
+      if #taken == 0 then take(queue, 1, wants_a_worker) end
+    end
+    if #taken > 0 then return end
+  end
+  local function is_orphan(id) return not is_suspect(id) and (number(id, 'deaths') or 0) > 0 end
+  for _, queue in ipairs(filled) do take(queue, tonumber(fact(queue, 2)), is_orphan) end
+  local function is_other(id) return not is_suspect(id) end
+  for _, queue in ipairs(filled) do take(queue, tonumber(fact(queue, 3)), is_other) end
+end
+
+take_all()
+if #receipts > 0 then
+  redis.call('SET', KEYS[1], cjson.encode({execution = execution, taken = receipts}), 'EX', 600)
+end
+for _, queue in ipairs(filled) do left = left + redis.call('LLEN', queue_key(queue)) end
+if left == 0 then redis.call('DEL', unpack(KEYS, 2 * queues + 2)) end
 return taken
 """
 )
@@ -102,10 +148,13 @@ class Claims:
     long enough, and is claimed even beyond the slots.
     """
 
-    def __init__(self, client: redis.Redis, runners: Mapping[str, Runner]) -> None:
+    def __init__(self, client: redis.Redis, runners: Mapping[str, Runner], worker: str) -> None:
         self._client = client
+        self._worker = worker
         self.serve(runners)
         self._suspect_waited = False
+        self._execution = uuid.uuid4().hex  # that of the next jobs, until a claim has been answered
+        self.is_unanswered = False  # whether the last claim may have taken jobs that nobody knows of
 
     def serve(self, runners: Mapping[str, Runner]) -> None:
         """Replaces the versions of models whose queues are used, by ref."""
@@ -127,26 +176,24 @@ class Claims:
         slots = self._runners[queue.ref].slots * (CROWDED if crowded else 1)
         return max(0, slots - sum(each.urgency <= queue.urgency for each in rivals))
 
-    def has_news(
-        self,
-        queues: Sequence[QueueName],
-        held: Collection[Claim],
-        actives: Collection[ActiveJob],
-        *,
-        crowded: bool = False,
-    ) -> bool:
-        """Returns whether there may be jobs to claim, and marks the jobs in flight that were cancelled.
+    def look(
+        self, queues: Sequence[QueueName], held: Collection[Claim], *, crowded: bool = False
+    ) -> tuple[bool, list[Claim]]:
+        """Returns whether jobs wait for which there is room, and which of the held jobs were cancelled.
 
-        It sends a single command as long as there is neither, because a busy worker asks 50 times a second.
+        It asks for no more than that, because a busy worker looks 50 times a second.
         """
         waiting = [queue_key(queue) for queue in queues if self.room(queue, held, crowded=crowded)]
-        flags = {keys.cancel(active.job.id): active for active in actives if not active.cancel}
-        if not (waiting or flags) or not self._client.exists(*waiting, *flags):
-            return False
-        if flags:
-            for active, flag in zip(flags.values(), self._client.mget(*flags), strict=True):
-                active.cancel = flag is not None
-        return True
+        if not (waiting or held):
+            return False, []
+        with self._client.pipeline(transaction=False) as pipe:
+            if waiting:
+                pipe.exists(*waiting)
+            if held:
+                pipe.mget([keys.cancel(claim.record.id) for claim in held])
+            answers = pipe.execute()
+        flags = answers.pop() if held else []
+        return any(answers), [claim for claim, flag in zip(held, flags, strict=True) if flag is not None]
 
     def make_room(self, queues: Sequence[QueueName], actives: Collection[ActiveJob]) -> None:
         """Releases all running jobs if a suspect waits and no idle worker has taken it since the last call."""
@@ -158,36 +205,48 @@ class Claims:
         self._suspect_waited = waits
 
     def take(self, queues: Sequence[QueueName], held: Collection[Claim], *, crowded: bool = False) -> list[Claim]:
-        """Takes off their queues all jobs that would get a slot in addition to the held ones, in one round trip.
+        """Claims all jobs that would get a slot in addition to the held ones, in one round trip.
 
-        None is lost: until a job starts, RQ's intermediate queue has it. A suspect is taken only without company.
+        If it fails, the next call returns what this one may have claimed. A suspect is claimed only without company.
         """
-        names = [key(queue) for queue in queues for key in (queue_key, popped_key)]
-        facts: list[str | int] = []
-        for queue in queues:
-            facts += queue.ref, queue.urgency
-            facts += self.room(queue, held, crowded=True) if crowded else 0, self.room(queue, held)
         claims: list[Claim] = []
         while not claims:  # as long as only entries are found that are not jobs
-            found: Any = self._client.eval(_TAKE, len(names), *names, *_facts(), int(not held), *facts)
+            at = round(time.time(), 6)  # as RQ's record holds it
+            self.is_unanswered = True
+            found = self._take(queues, held, crowded=crowded, at=at)
+            self.is_unanswered = False
+            execution, self._execution = self._execution, uuid.uuid4().hex
             for number, entry, fields in found:
-                record = self._read(entry, dict(zip(fields[::2], fields[1::2], strict=True)), queues[number - 1])
-                if record is not None:
-                    claims.append(Claim(record))
+                claim = self._read(entry, fields, queues[number - 1], execution)
+                if claim is not None:
+                    if claim.record.started_at is None:
+                        claim.record.started_at = at
+                    claims.append(claim)
             if not found:
                 break
         return claims
 
-    def _read(self, entry: bytes, fields: Mapping[bytes, bytes], queue: QueueName) -> JobRecord | None:
-        """Returns the record of the job that an entry of a queue names; None after removing one that names none."""
+    def _take(self, queues: Sequence[QueueName], held: Collection[Claim], *, crowded: bool, at: float) -> Any:
+        names = [keys.receipt(self._worker)]
+        facts: list[str | int] = []
+        for queue in queues:
+            names += queue_key(queue), running_key(queue)
+            facts += queue.ref, queue.urgency
+            facts += self.room(queue, held, crowded=True) if crowded else 0, self.room(queue, held)
+        names += [keys.wake(ref) for ref in self._runners]
+        start = self._worker, stamp(at), at + EXECUTION_TTL, self._execution, len(queues)
+        return self._client.eval(_TAKE, len(names), *names, *_facts(), int(not held), *start, *facts)
+
+    def _read(self, entry: bytes, fields: Sequence[bytes], queue: QueueName, execution: str) -> Claim | None:
+        """Returns the claim of the job that an entry of a queue names; None after removing one that names none."""
         try:
-            record = JobRecord.of(entry.decode(), fields)
+            record = JobRecord.of(entry.decode(), dict(zip(fields[::2], fields[1::2], strict=True)))
             if record.queue != queue:
                 raise JobUnreadable("the job belongs in another queue")
-            return record
         except Exception as error:
-            drop_unreadable(self._client, popped_key(queue), entry, error)
+            drop_unreadable(self._client, entry, error, "ZREM", running_key(queue), entry + f":{execution}".encode())
             return None
+        return Claim(record, execution)
 
 
 def _facts() -> tuple[int | str | float, ...]:

@@ -24,6 +24,10 @@ class ModelIsLoading(Exception):
         self.model = model
 
 
+class StoreNeeded(Exception):
+    """The job cannot be read without the store, which has uploads or a snapshot of it."""
+
+
 class ModelIsMissing(JobUnreadable):
     """The job needs a version of a model that this worker does not hold; another worker may hold it."""
 
@@ -32,11 +36,12 @@ class ModelIsMissing(JobUnreadable):
         self.job, self.ref = job, ref
 
 
-def read_job(record: JobRecord, models: Models, store: ResultStore, *, attempt: str) -> ActiveJob:
+def read_job(record: JobRecord, models: Models, store: ResultStore | None, *, attempt: str) -> ActiveJob:
     """Makes a claimed job ready to step.
 
     Args:
         models: the models of this worker.
+        store: where uploads and snapshots are; None reads only a job that has neither.
         attempt: unique name of this try.
 
     Raises:
@@ -44,6 +49,7 @@ def read_job(record: JobRecord, models: Models, store: ResultStore, *, attempt: 
         ModelIsLoading: if it needs a model that is still to come.
         ModelIsMissing: if it needs a version that this worker does not hold.
         PlanError: if the model has no such run.
+        StoreNeeded: if there is no store to read from.
         StoreUnavailable: if the store does not return the job's uploads or its snapshot.
     """
     job = decode(record)
@@ -55,8 +61,13 @@ def read_job(record: JobRecord, models: Models, store: ResultStore, *, attempt: 
     if job.planes != (upscaler or runner).checkpoint.config.shape.planes:
         raise JobUnreadable(f"{job.models[-1]} has another number of channels than when the job was accepted")
     hashes = [picture.sha256 for picture in job.pictures] + job.params.uploads(runner.checkpoint.config)
-    sent = [_sent(job, each, store) for each in hashes]
-    snapshot = None if record.is_fresh else store.snapshot(job.id)
+    sent: list[Tensor] = []
+    snapshot = None
+    if hashes or not record.is_fresh:
+        if store is None:
+            raise StoreNeeded
+        sent = [_sent(job, each, store) for each in hashes]
+        snapshot = None if record.is_fresh else store.snapshot(job.id)
     active = activate(job, runner, upscaler=upscaler, sent=sent, attempt=attempt, snapshot=snapshot)
     active.has_snapshot = not record.is_fresh
     return active

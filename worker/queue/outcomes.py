@@ -21,7 +21,7 @@ from ..engine.failures import Cancelled, failure_code
 from ..engine.held_jobs import Claim, RunningJob
 from ..metrics import WorkerMetrics
 from .job_reading import known_job
-from .reporting import Reporter
+from .reporting import Reporter, timesteps_of
 from .rq_base import RqBase
 from .rq_scripts import End
 from .writers import Released, Stored, Writers
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from ..spans import JobSpans
 
 log = logging.getLogger(__name__)
+
+ANSWER_BYTES = 1 << 16  # of a result that goes through Redis; larger ones are read from the store
 
 
 class Outcomes:
@@ -81,7 +83,15 @@ class Outcomes:
             code = failure_code(error, running.active.job.trail)
             state, result = _state(code), ascii(error)  # its message may hold characters that cannot be encoded
             ending = self._reporter.ending(running, state, at=at, failure=code)
-        return End(running, state, result, ending.progress.model_dump_json(), ending.model_dump_json())
+        return End(
+            running,
+            state,
+            result,
+            progress=ending.progress.model_dump_json(),
+            timesteps=None if running.active.is_announced else timesteps_of(running.active),
+            message=ending.model_dump_json(),
+            manifest=_answer(running, event),
+        )
 
     def release(self, claim: Claim) -> str:
         """Hands a job back to its queue, at the front. Returns the outcome, `handed back`."""
@@ -139,6 +149,14 @@ class Outcomes:
         if job is not None:
             asked = {**job.trail, "owner": job.owner, "model": job.model, "version": job.version, "images": job.answers}
         log.info("job ended", extra={**asked, **facts, "worker": self._rq.name, "outcome": outcome})
+
+
+def _answer(running: RunningJob, event: Finished | Stored | Released) -> bytes | None:
+    """Returns the result of a job that a request waits for, if it is small."""
+    if not (running.record.is_awaited and isinstance(event, Stored) and event.spent is not None):
+        return None
+    manifest = event.spent.manifest
+    return manifest if manifest is not None and len(manifest) <= ANSWER_BYTES else None
 
 
 def _state(code: FailureCode | None) -> JobState:

@@ -24,7 +24,7 @@ from ..engine.active import ActiveJob
 from ..engine.failures import Cancelled
 from ..engine.held_jobs import Claim
 from ..engine.models import Models
-from .job_reading import ModelIsLoading, ModelIsMissing, read_job
+from .job_reading import ModelIsLoading, ModelIsMissing, StoreNeeded, read_job
 from .outcomes import Outcomes
 from .rq_base import RqBase
 
@@ -90,9 +90,13 @@ class JobReaders:
             self._pool.submit(self._do_read, claim, models)
 
     def read(self, claim: Claim) -> None:
-        """Starts to read a job."""
+        """Reads a job: at once if the store has nothing of it, else in a thread."""
         self.claims.append(claim)
-        self._pool.submit(self._do_read, claim, self._models)
+        event = _read(claim, self._models, None)
+        if isinstance(event.error, StoreNeeded):
+            self._pool.submit(self._do_read, claim, self._models)
+        else:
+            self._report(event)
 
     def take(self, event: JobRead) -> ActiveJob | None:
         """Returns a job that has been read, or None.
@@ -126,14 +130,10 @@ class JobReaders:
         """Forgets jobs that another worker has now, because this one was frozen."""
         self.claims = [claim for claim in self.claims if claim not in lost]
 
-    def drop_cancelled(self) -> None:
-        """Ends jobs that were cancelled while they were being read, without waiting for the store."""
-        if self.claims:
-            flags = self._rq.connection.mget([keys.cancel(claim.record.id) for claim in self.claims])
-            for claim, flag in zip(list(self.claims), flags, strict=True):
-                if flag is not None:
-                    self.claims.remove(claim)
-                    self._outcomes.refuse(claim, Cancelled())
+    def cancel(self, claim: Claim) -> None:
+        """Ends a job that was cancelled while it was being read, without waiting for the store."""
+        self.claims.remove(claim)
+        self._outcomes.refuse(claim, Cancelled())
 
     def hand_back(self) -> None:
         """Gives the jobs that are being read back to their queues."""
@@ -145,11 +145,7 @@ class JobReaders:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _do_read(self, claim: Claim, models: Models) -> None:
-        try:
-            event = JobRead(claim, read_job(claim.record, models, self._store, attempt=claim.execution))
-        except Exception as error:
-            event = JobRead(claim, error=error)
-        self._report(event)
+        self._report(_read(claim, models, self._store))
 
     def _put_off(self, claim: Claim, error: Exception) -> None:
         """Returns a job to the end of its queue, or fails it if it has been put off for as long as it may run.
@@ -169,3 +165,10 @@ class JobReaders:
             if isinstance(error, ModelIsMissing):
                 self._rq.retry_until_deadline(partial(self._bind, error.job, self._models))
             self._rq.retry_until_deadline(lambda: self._rq.hand_back(claim, at_front=False))
+
+
+def _read(claim: Claim, models: Models, store: ResultStore | None) -> JobRead:
+    try:
+        return JobRead(claim, read_job(claim.record, models, store, attempt=claim.execution))
+    except Exception as error:
+        return JobRead(claim, error=error)

@@ -15,7 +15,7 @@ import redis
 from difuso.jobs.contract import JOB_ID
 from difuso.jobs.redis.job_records import JobRecord
 from difuso.jobs.redis.keys import QueueName
-from difuso.jobs.redis.queues import popped_key, queue_key, running_key
+from difuso.jobs.redis.queues import running_key
 
 from . import rq_scripts
 from .rq_scripts import EXECUTION_TTL
@@ -23,17 +23,12 @@ from .rq_scripts import EXECUTION_TTL
 log = logging.getLogger(__name__)
 
 RECOVERY_SECONDS = 2.0  # time between two looks
-HEARTBEAT_SECONDS = 4.0  # time between two heartbeats
-SILENT_SECONDS = 10.0
-POPPED_SECONDS = 8.0  # time after which a job that was popped but never started goes back
+HEARTBEAT_SECONDS = 3.0  # time between two heartbeats
+SILENT_SECONDS = 7.5
 LOOKAHEAD = 1000  # number of entries of a list that are examined
 
 Seen = dict[tuple[str, bytes], tuple[float, float]]
 
-# It is one script, because a worker may start the job between the look and the return.
-_RETURN_POPPED = """
-if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 1 then redis.call('LPUSH', KEYS[2], ARGV[1]) end
-"""
 _ENTRY = re.compile(rf"({JOB_ID.strip('^$')}):([0-9a-f]{{32}})")
 
 
@@ -50,29 +45,20 @@ class Recovery:
         marks = self._look(queues)
         given_up: list[JobRecord] = []
         for queue in queues:
-            running, popped = running_key(queue), popped_key(queue)
+            running = running_key(queue)
             for entry, expires_at in reversed(marks[running]):
                 left = expires_at - time.time()  # of a worker whose clock is far ahead it says nothing
                 if not 0 < left <= EXECUTION_TTL and self._seen[running, entry][1] >= SILENT_SECONDS:
                     given_up += self._take(queue, entry, expires_at)
-            for entry, _ in marks[popped]:
-                if self._seen[popped, entry][1] >= POPPED_SECONDS:  # its worker died before it could start it
-                    self._client.eval(_RETURN_POPPED, 2, popped, queue_key(queue), entry)
         return given_up
 
     def _look(self, queues: Sequence[QueueName]) -> dict[str, list[tuple[bytes, float]]]:
-        """Returns the entries of running and popped jobs by key, each with its last heartbeat; 0 for popped jobs."""
+        """Returns the entries of running jobs by key, each with its last heartbeat."""
         running = list(map(running_key, queues))
-        popped = list(map(popped_key, queues))
         with self._client.pipeline(transaction=False) as pipe:
             for key in running:
                 pipe.zrange(key, 0, LOOKAHEAD, withscores=True)
-            for key in popped:
-                pipe.lrange(key, 0, LOOKAHEAD)
-            found = pipe.execute()
-        marks = dict(zip(running, found[: len(running)], strict=True))
-        for key, there in zip(popped, found[len(running) :], strict=True):
-            marks[key] = [(entry, 0.0) for entry in there]
+            marks = dict(zip(running, pipe.execute(), strict=True))
         moment, before = time.monotonic(), self._seen
         passed, self._looked_at = min(moment - self._looked_at, 2 * RECOVERY_SECONDS), moment  # longer is an outage
         self._seen = {}

@@ -2,19 +2,19 @@
 
 import json
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from itertools import islice
 from typing import Any
 
 import redis
 from rq.job import Job as RqJob
 
-from difuso.jobs.contract import FailureCode, JobState, Progress
+from difuso.jobs.contract import FailureCode, Job, JobState, Progress
 from difuso.jobs.kinds import KINDS
 from difuso.jobs.redis import keys
+from difuso.jobs.redis.acceptance import wake
 from difuso.jobs.redis.events import Ending, preview_channel, status_channel
-from difuso.jobs.redis.index import enter
-from difuso.jobs.redis.queue import wake
+from difuso.jobs.redis.index import enter_again
 from difuso.jobs.redis.queues import known_queues
 from difuso.jobs.redis.workers import ModelReport, WorkerReport, prune_reports, publish_report
 from difuso.jobs.understanding import understood_here
@@ -26,6 +26,7 @@ from ..engine.held_jobs import RunningJob
 from ..engine.models import Models
 from ..stepping.runner import Runner
 
+ANNOUNCE_SECONDS = 0.1  # jobs that are over before are reported at their end only
 MAX_REFUSED = 100  # models in a report, of a folder with many others
 
 
@@ -37,38 +38,36 @@ class Reporter:
         self._client = client
         self._result_ttl = result_ttl
         self._ttl = 2 * result_ttl
-        self._over: set[bytes] = set()  # jobs that were over when the backlog was last tidied
 
-    def started(self, actives: Collection[ActiveJob], *, among: Collection[ActiveJob]) -> None:
-        """Publishes the timesteps and the progress of jobs that start `among` others; marks the cancelled ones."""
+    def list_again(self, job: Job) -> None:
+        """Adds a job to the lists of jobs again, if it has waited for so long that they may have been forgotten."""
+        enter_again(self._client, job, result_ttl=self._result_ttl)
+
+    def due(self, actives: Collection[ActiveJob], *, regular: bool) -> list[ActiveJob]:
+        """Returns the jobs to report on: the first report is due after a moment, the others if they are `regular`."""
+        before = time.time() - ANNOUNCE_SECONDS
+        return [each for each in actives if (regular if each.is_announced else each.claimed_at < before)]
+
+    def progress(self, actives: Collection[ActiveJob], *, among: Collection[ActiveJob]) -> None:
+        """Publishes the progress of jobs `among` others; requests a preview of each that somebody watches.
+
+        The first report of a job has its timesteps, too.
+        """
+        seconds = forecast(among)
         with self._client.pipeline(transaction=False) as pipe:
             for active in actives:
-                timesteps = json.dumps(active.start.plan.timesteps)
-                pipe.set(keys.timesteps(active.job.id), timesteps, ex=active.job.timeout + self._ttl)
-                pipe.exists(keys.cancel(active.job.id))
-            for active in actives:  # some may have waited longer than the index of their owner is kept
-                enter(pipe, active.job, result_ttl=self._result_ttl)
-            self._add_progress(pipe, actives, among)
-            answers = pipe.execute()
-        for active, found in zip(actives, answers[1::2], strict=False):
-            active.cancel = bool(found)
-        _note_watchers(actives, answers[-1])
-
-    def progress(self, actives: Collection[ActiveJob]) -> None:
-        """Publishes the progress of all jobs in flight, and requests a preview of each that somebody watches."""
-        with self._client.pipeline(transaction=False) as pipe:
-            self._add_progress(pipe, actives, actives)
-            _note_watchers(actives, pipe.execute()[-1])
-
-    def _add_progress(self, pipe: Any, actives: Collection[ActiveJob], among: Collection[ActiveJob]) -> None:
-        """Adds the progress of jobs to a pipeline; its last answer is for `_note_watchers`."""
-        seconds = forecast(among)
-        for active in actives:
-            progress = self.progress_of(active, eta_seconds=seconds[active])
-            pipe.set(keys.progress(active.job.id), progress.model_dump_json(), ex=self._ttl)
-            pipe.hset(keys.backlog(active.job.ref), active.job.id, active.left)
-            pipe.publish(status_channel(active.job.id), "{}")
-        pipe.pubsub_numsub(*[preview_channel(active.job.id) for active in actives])
+                job = active.job
+                if not active.is_announced:
+                    pipe.set(keys.timesteps(job.id), timesteps_of(active), ex=job.timeout + self._ttl)
+                progress = self.progress_of(active, eta_seconds=seconds[active])
+                pipe.set(keys.progress(job.id), progress.model_dump_json(), ex=self._ttl)
+                pipe.hset(keys.backlog(job.ref), job.id, active.left)
+                pipe.publish(status_channel(job.id), "{}")
+            pipe.pubsub_numsub(*[preview_channel(active.job.id) for active in actives])
+            watched = pipe.execute()[-1]
+        for active, (_, count) in zip(actives, watched, strict=True):
+            active.preview = bool(count)
+            active.is_announced = True
 
     def progress_of(self, active: ActiveJob, **facts: Any) -> Progress:
         """Returns the progress of a job, with further facts."""
@@ -138,24 +137,18 @@ class Reporter:
         self._client.hdel(keys.WORKERS, name)
 
     def tidy_backlog(self) -> None:
-        """Removes jobs that ended without their worker from the backlog, once it has found them ended twice.
-
-        Once is not enough: a job that is just being submitted is in the backlog before it has a record.
-        """
-        seen, self._over = self._over, set()
+        """Removes jobs that ended without their worker from the backlog."""
         for ref in {name.ref for name in known_queues(self._client)}:
             ids: list[Any] = self._client.hkeys(keys.backlog(ref))
             with self._client.pipeline(transaction=False) as pipe:
                 for job_id in ids:
                     pipe.hget(RqJob.key_for("").encode() + job_id, "status")
                 states = pipe.execute()
-            over = {job_id for job_id, state in zip(ids, states, strict=True) if state not in (b"queued", b"started")}
-            if over & seen:
-                self._client.hdel(keys.backlog(ref), *(over & seen))
-            self._over |= over
+            over = [job_id for job_id, state in zip(ids, states, strict=True) if state not in (b"queued", b"started")]
+            if over:
+                self._client.hdel(keys.backlog(ref), *over)
 
 
-def _note_watchers(actives: Collection[ActiveJob], subscriptions: Sequence[tuple[bytes, int]]) -> None:
-    """Requests a preview of each job that somebody watches."""
-    for active, (_, count) in zip(actives, subscriptions, strict=True):
-        active.preview = bool(count)
+def timesteps_of(active: ActiveJob) -> str:
+    """Returns the timesteps of a job's network calls as JSON."""
+    return json.dumps(active.start.plan.timesteps)

@@ -8,9 +8,9 @@ from typing import TypeVar
 import redis
 from rq.job import Job as RqJob
 
-from difuso.jobs.redis.job_records import MAX_RETRIES, RESUMED_AT, JobRecord, seconds_of
+from difuso.jobs.redis.job_records import MAX_RETRIES, RESUMED_AT, JobRecord
 from difuso.jobs.redis.keys import QueueName
-from difuso.jobs.redis.queues import NAMES, failed_key, finished_key, known_queues, popped_key, queue_key, running_key
+from difuso.jobs.redis.queues import NAMES, failed_key, finished_key, known_queues, queue_key, running_key
 from difuso.jobs.redis.refusals import is_refused_for_good
 
 from ..engine.held_jobs import Claim
@@ -98,16 +98,6 @@ class RqBase:
 
     # Jobs.
 
-    def start(self, popped: Sequence[Claim]) -> list[Claim]:
-        """Marks popped jobs as running here; returns those that are ours.
-
-        Another worker recovered the others because this one was frozen after the pop. Nothing of them is written.
-        """
-        started = rq_scripts.start(self.connection, popped, self.name)
-        for claim, stamp in zip(popped, started, strict=True):
-            claim.record.started_at = seconds_of(stamp) or claim.record.started_at
-        return [claim for claim, stamp in zip(popped, started, strict=True) if stamp is not None]
-
     def beat(self, held: Sequence[Claim]) -> list[Claim]:
         """Sends the heartbeats of the jobs that run here; returns those that are not ours any more."""
         self._last_beat = time.monotonic()
@@ -159,5 +149,5 @@ class RqBase:
             registries = finished_key(name), failed_key(name)
             for registry in registries:
                 self.connection.zremrangebyscore(registry, 0, time.time())
-            names = (NAMES, queue_key(name), popped_key(name), running_key(name), *registries)
+            names = (NAMES, queue_key(name), running_key(name), *registries)
             self.connection.eval(_FORGET, len(names), *names, queue_key(name))

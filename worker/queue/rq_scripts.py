@@ -1,4 +1,6 @@
-"""What a worker writes into RQ's records: the start, heartbeat, end, return and recovery of jobs, each as one script.
+"""What a worker writes into RQ's records: the heartbeat, end, return and recovery of jobs, each as one script.
+
+`claims` has the script by which jobs start.
 
 RQ's own worker runs one job at a time, in several round trips each. So difuso writes the layout of RQ 3 itself, as far
 as RQ's tools read it:
@@ -6,13 +8,13 @@ as RQ's tools read it:
 | key | content | read by |
 | --- | --- | --- |
 | rq:queue:NAME | list of waiting jobs | `rq info`, `Queue` |
-| rq:queue:NAME:intermediate | list of jobs that were popped and not started | `Queue.intermediate_queue` |
 | rq:wip:NAME | JOB:EXECUTION, by the time when its heartbeat expires | `rq info`, `StartedJobRegistry` |
 | rq:finished:NAME, rq:failed:NAME | jobs, by the time when they are forgotten | `rq info`, the registries |
 | rq:job:JOB | status, worker_name, last_heartbeat, started_at, ended_at, enqueued_at, retries_left | `Job.fetch` |
 | rq:results:JOB | stream: type, worker_name, execution_id, and return_value or exc_string | `Job.latest_result` |
 
-RQ's keys of executions and of workers are not written: its tools do without.
+RQ's keys of executions and of workers, and its lists of jobs that were popped and not started, are not written: its
+tools do without.
 
 **The fence** is the entry in rq:wip. While it is there, the job belongs to that execution, which is one try of one
 worker. Whoever recovers the job removes it. Every script looks at it first, and writes nothing for a job without it. So
@@ -37,14 +39,14 @@ from rq.utils import utcformat
 
 from difuso.jobs.contract import JobState
 from difuso.jobs.redis import keys
-from difuso.jobs.redis.events import status_channel
+from difuso.jobs.redis.events import ANNOUNCE
 from difuso.jobs.redis.job_records import DEATHS, ENDED_BY, MAX_DEATHS, PUT_OFF_AT, PUT_OFFS
 from difuso.jobs.redis.keys import QueueName
-from difuso.jobs.redis.queues import failed_key, finished_key, popped_key, queue_key, running_key
+from difuso.jobs.redis.queues import failed_key, finished_key, queue_key, running_key
 
 from ..engine.held_jobs import Claim
 
-EXECUTION_TTL = 12  # seconds that a heartbeat is valid: three may be missed before another worker gets the job
+EXECUTION_TTL = 9  # seconds that a heartbeat is valid: two may be missed before another worker gets the job
 
 RQ_STATES = {
     JobState.SUCCEEDED: RqStatus.FINISHED,
@@ -65,24 +67,6 @@ class Answer(IntEnum):
 _WHOSE = f"""
 local function whose(record) return redis.call('EXISTS', record) == 1 and {Answer.LOST:d} or {Answer.GONE:d} end
 """
-# The popped job is removed last, so that a command that Redis refuses leaves a job that can be started again. Answers
-# when the first worker started each job, or nothing for a job that is another's by now.
-_START = """
-local worker, now, expires, answers = ARGV[1], ARGV[2], ARGV[3], {}
-for i = 1, #KEYS / 3 do
-  local popped, record, running = unpack(KEYS, 3 * i - 2, 3 * i)
-  local id, entry = ARGV[2 * i + 2], ARGV[2 * i + 3]
-  if redis.call('LPOS', popped, id) then
-    redis.call('HSET', record, 'status', 'started', 'worker_name', worker, 'last_heartbeat', now)
-    if (redis.call('HGET', record, 'started_at') or '') == '' then redis.call('HSET', record, 'started_at', now) end
-    redis.call('PERSIST', record)
-    redis.call('ZADD', running, expires, entry)
-    redis.call('LREM', popped, 1, id)
-  end
-  answers[i] = redis.call('ZSCORE', running, entry) and redis.call('HGET', record, 'started_at')
-end
-return answers
-"""
 _BEAT = (
     _WHOSE
     + f"""
@@ -101,11 +85,12 @@ return answers
 )
 _END = (
     _WHOSE
+    + ANNOUNCE
     + f"""
 local answers = {{}}
-for i, text in ipairs(ARGV) do
-  local record, running, registry, results, backlog, progress = unpack(KEYS, 6 * i - 5, 6 * i)
-  local job = cjson.decode(text)
+for i = 1, #ARGV / 2 do
+  local record, running, registry, results, backlog, progress, timesteps = unpack(KEYS, 7 * i - 6, 7 * i)
+  local job, manifest = cjson.decode(ARGV[2 * i - 1]), ARGV[2 * i]
   if redis.call('ZREM', running, job.entry) == 1 then
     redis.call('HSET', record, 'status', job.status, 'ended_at', job.ended_at, '{ENDED_BY}', job.entry)
     redis.call('EXPIRE', record, job.ttl)
@@ -114,7 +99,8 @@ for i, text in ipairs(ARGV) do
     redis.call('EXPIRE', results, job.ttl)
     redis.call('HDEL', backlog, job.id)
     if job.progress then redis.call('SET', progress, job.progress, 'EX', job.ttl) end
-    redis.call('PUBLISH', job.channel, job.message)
+    if job.timesteps then redis.call('SET', timesteps, job.timesteps, 'EX', job.ttl) end
+    announce(record, job.id, job.message, manifest ~= '' and job.message .. '\\n' .. manifest)
     answers[i] = {Answer.OURS:d}
   elseif redis.call('HGET', record, '{ENDED_BY}') == job.entry then
     answers[i] = {Answer.OURS:d}
@@ -173,28 +159,19 @@ class End:
 
     Attributes:
         result: the return value of a job that succeeded, and the error of another.
-        progress: the last `Progress` as JSON; None leaves that of before.
+        progress: the last `Progress` as JSON; None leaves that of before, as with the timesteps.
+        timesteps: those of the job as JSON.
         message: what the clients that wait hear.
+        manifest: what the request that waits hears besides, if the result is small.
     """
 
     claim: Claim
     state: JobState
     result: Mapping[str, int] | str
     progress: str | None = None
+    timesteps: str | None = None
     message: str = "{}"
-
-
-def start(client: Any, claims: Sequence[Claim], worker: str) -> list[bytes | None]:
-    """Starts popped jobs; answers when each was started first, as RQ writes times, or None for a job not ours."""
-    names, facts = list[str](), list[Any]()
-    for claim in claims:
-        names += popped_key(claim.queue), RqJob.key_for(claim.record.id), running_key(claim.queue)
-        facts += claim.record.id, claim.entry
-    now = time.time()
-    answers: list[bytes | None] = client.eval(
-        _START, len(names), *names, worker, stamp(now), now + EXECUTION_TTL, *facts
-    )
-    return answers
+    manifest: bytes | None = None
 
 
 def beat(client: Any, claims: Sequence[Claim]) -> list[Answer]:
@@ -206,24 +183,25 @@ def beat(client: Any, claims: Sequence[Claim]) -> list[Answer]:
 
 def end(client: Any, ends: Sequence[End], worker: str, *, at: float) -> list[Answer]:
     """Ends jobs at a time, in seconds since the epoch, and wakes the clients that wait for them."""
-    names, facts = list[str](), list[str]()
+    names, facts, ended_at = list[str](), list[str | bytes](), stamp(at)
     for each in ends:
         claim, registry = each.claim, finished_key if each.state is JobState.SUCCEEDED else failed_key
         job_id, ttl = claim.record.id, claim.record.ttl
         names += RqJob.key_for(job_id), running_key(claim.queue), registry(claim.queue)
-        names += _results_key(job_id), keys.backlog(claim.queue.ref), keys.progress(job_id)
+        names += _results_key(job_id), keys.backlog(claim.queue.ref), keys.progress(job_id), keys.timesteps(job_id)
         fact = {
             "id": job_id,
             "entry": claim.entry,
             "status": RQ_STATES[each.state],
-            "ended_at": stamp(at),
+            "ended_at": ended_at,
             "ttl": ttl,
             "forgotten_at": at + ttl,
             "result": _result(each.result, worker, claim.execution),
-            "channel": status_channel(job_id),
             "message": each.message,
         }
-        facts.append(json.dumps(fact if each.progress is None else {**fact, "progress": each.progress}))
+        known = {"progress": each.progress, "timesteps": each.timesteps}
+        facts.append(json.dumps(fact | {name: text for name, text in known.items() if text is not None}))
+        facts.append(each.manifest or b"")
     return list(map(Answer, client.eval(_END, len(names), *names, *facts)))
 
 

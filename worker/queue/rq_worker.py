@@ -80,8 +80,9 @@ class EngineWorker(RqBase):
         spans: JobSpans | None = None,
     ) -> None:
         self._models = models = follower.models
-        self._claims = Claims(client, models.runners)
-        super().__init__(client, self._claims.queues, name=f"difuso-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+        name = f"difuso-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._claims = Claims(client, models.runners, name)
+        super().__init__(client, self._claims.queues, name)
         self._follower = follower
         self._metrics = metrics
         self._settings = settings
@@ -142,8 +143,7 @@ class EngineWorker(RqBase):
             self._outcomes.give_up(self.retry_until_deadline(self.recover))
             self._outcomes.give_up(self.retry_until_deadline(lambda: self._stranded.look(self._models)))
             self.retry_until_deadline(lambda: self._claims.make_room(self.queues, self._running))
-        if self._running and self._pacer.is_due("progress", PROGRESS_SECONDS):
-            self._report()
+        self._report()
         self._claim_all(self.queues if self._stop_at is None else [])
         if self._stop_at is not None:
             self._release_late(self._stop_at)
@@ -170,6 +170,7 @@ class EngineWorker(RqBase):
         self._follower.forget(self._superseded.idle(self._models.superseded, self._running))
         self._follower.look()
         self._reporter.worker(self.name)
+        self._metrics.beat()
         self._reporter.tidy_backlog()
         if self._pacer.is_due("trim", TRIM_SECONDS):
             give_back()
@@ -190,8 +191,12 @@ class EngineWorker(RqBase):
             self._pacer.put_off("beat", 0)  # so that front ends hear of it at once
 
     def _report(self) -> None:
+        """Reports the progress of all jobs that are not over within a moment."""
+        due = self._reporter.due(self._running, regular=self._pacer.is_due("progress", PROGRESS_SECONDS))
+        news = [active for active in due if not active.cancel]
         try:
-            self._reporter.progress([active for active in self._running if not active.cancel])
+            if news:
+                self._reporter.progress(news, among=self._running)
         except redis.RedisError:
             self.note_trouble()
 
@@ -205,21 +210,24 @@ class EngineWorker(RqBase):
         if put_off := not self._pacer.is_due("claim", 0.0):
             queues = []
         try:
-            self._readers.drop_cancelled()
             crowded = self._pacer.is_due("orphans", RECOVERY_SECONDS)
-            wakes = [keys.wake(ref) for ref in self._models.runners]
-            if put_off and not self._held:
-                time.sleep(POLL_SECONDS)
-            woken = None if self._held or put_off else self.connection.blpop(wakes, timeout=IDLE_SECONDS)
-            if not woken and not self._claims.has_news(queues, self._held, self._running, crowded=crowded):
-                return
-            popped = self._claims.take(queues, self._held, crowded=crowded)
-            if not popped:
-                return
-            for claim in self.retry_until_deadline(lambda: self.start(popped)):
-                self._readers.read(claim)
+            if waits := self._claims.is_unanswered:
+                queues = self.queues
+            elif self._held or put_off:
+                if not self._held:
+                    time.sleep(POLL_SECONDS)
+                waits, cancelled = self._claims.look(queues, self._held, crowded=crowded)
+                self._cancel(cancelled)
+            else:
+                wakes = [keys.wake(ref) for ref in self._models.runners]
+                waits = bool(self.connection.blpop(wakes, timeout=IDLE_SECONDS))
+                waits = waits or self._claims.look(queues, [], crowded=crowded)[0]
+            if waits:
+                self._pacer.put_off("poll", POLL_SECONDS)
+                for claim in self._claims.take(queues, self._held, crowded=crowded):
+                    self._readers.read(claim)
         except redis.RedisError:
-            # No job is lost: it is either still queued, or popped and found again by `recover`.
+            # No job is lost: it is still queued, or the next claim returns it, or `recover` finds it.
             self.note_trouble()
             log.warning("cannot claim while Redis does not answer")
             if not self._held:
@@ -234,22 +242,24 @@ class EngineWorker(RqBase):
             if active is not None:
                 active.alone = claim.record.is_suspect
                 begun.append(RunningJob(claim.record, claim.execution, active=active))
-        if begun:
-            self._announce(begun)
-
-    def _announce(self, begun: Sequence[RunningJob]) -> None:
-        """Publishes that jobs start, and lets the engine step them."""
-        actives = [running.active for running in begun]
-        for running in begun:
-            self.retry_until_deadline(partial(self.credit, running.record, running.active.resumed_at))
-        self.retry_until_deadline(lambda: self._reporter.started(actives, among=[*self._running, *actives]))
         for running in begun:
             active = running.active
+            self.retry_until_deadline(partial(self.credit, running.record, active.resumed_at))
+            self.retry_until_deadline(partial(self._reporter.list_again, active.job))
             self._running[active] = running
             log.info("job claimed", extra={**active.job.trail, "model": active.job.model})
             self._metrics.claimed(running)
-            self._engine.submit(active)
-        self._metrics.in_flight(len(self._running))
+        if begun:
+            self._engine.submit(*(running.active for running in begun))
+            self._metrics.in_flight(len(self._running))
+
+    def _cancel(self, claims: Sequence[Claim]) -> None:
+        """Ends jobs that were cancelled: at once while they are being read, else at their next step."""
+        for claim in claims:
+            if isinstance(claim, RunningJob):
+                claim.active.cancel = True
+            else:
+                self._readers.cancel(claim)
 
     def _release_late(self, stop_at: float) -> None:
         """Releases the jobs that cannot end before `stop_at`, and at that time all others; called while draining."""

@@ -17,9 +17,9 @@ from rq.job import JobStatus as RqStatus
 
 from difuso.jobs import understanding
 from difuso.jobs.contract import FailureCode, Job
+from difuso.jobs.redis.acceptance import wake
 from difuso.jobs.redis.job_records import VERSIONS, JobRecord
 from difuso.jobs.redis.keys import QueueName
-from difuso.jobs.redis.queue import wake
 from difuso.jobs.redis.queued import bind_queued, drop_unreadable, end_queued
 from difuso.jobs.redis.queues import known_queues, queue_key
 from difuso.jobs.redis.workers import WorkerReport, ask_reports, held_refs, live_reports, read_reports, refusal
@@ -116,7 +116,7 @@ class Stranded:
                     continue  # another worker has just bound it
                 job = None if name.contract > understanding.CONTRACT else decode(record)
             except Exception as error:  # of whatever kind: it is no job
-                drop_unreadable(self._client, queue_key(name), entry, error)
+                drop_unreadable(self._client, entry, error, "LREM", queue_key(name), 1, entry)
             else:
                 yield record, job
 

@@ -5,7 +5,7 @@ from collections.abc import Collection
 
 import redis
 
-from difuso.jobs.redis.queues import popped_key, queue_key, queues_of, running_key
+from difuso.jobs.redis.queues import queue_key, queues_of, running_key
 
 from ..engine.active import ActiveJob
 
@@ -13,8 +13,8 @@ LINGER_SECONDS = 30.0  # without jobs; front ends look for newer versions every 
 
 
 def _lists_of(ref: str) -> list[str]:
-    """Returns the keys of the waiting, popped and running jobs of a version, on whatever worker."""
-    return [key(name) for name in queues_of(ref) for key in (queue_key, popped_key, running_key)]
+    """Returns the keys of the waiting and running jobs of a version, on whatever worker."""
+    return [key(name) for name in queues_of(ref) for key in (queue_key, running_key)]
 
 
 class Superseded:
