@@ -10,6 +10,7 @@ import redis
 from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, FastAPI
 from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.exposition import ThreadingWSGIServer
 from redis import RedisError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -47,13 +48,17 @@ THREADS = 100
 MAX_CONNECTIONS = 128  # more than the threads use
 
 
-def serve(settings: ApiSettings) -> None:
-    """Serves until SIGTERM or SIGINT. Then waiting requests are answered 202, and event streams end."""
+def serve(settings: ApiSettings, fd: int | None = None) -> None:
+    """Serves, on the socket `fd` if several share one, until SIGTERM or SIGINT.
+
+    Then waiting requests are answered 202, and event streams end.
+    """
     start_tracing("api")
     app = create_app(settings)
     if settings.api_metrics_port is not None:
+        ThreadingWSGIServer.allow_reuse_port = fd is not None  # each front end answers there for all
         start_http_server(settings.api_metrics_port, addr=settings.host, registry=app.state.metrics.registry)
-    run(app, host=settings.host, port=settings.port, draining=app.state.draining)
+    run(app, host=settings.host, port=settings.port, fd=fd, draining=app.state.draining)
 
 
 def create_app(settings: ApiSettings) -> FastAPI:
@@ -93,7 +98,6 @@ def create_app(settings: ApiSettings) -> FastAPI:
     guarded, linked = [], []
     if settings.api_keys_file is not None:
         app.state.keys = keys = KeyRing(settings.api_keys_file)
-        app.state.metrics.know_keys(keys)
         guarded, linked = [Depends(Guard(keys))], [Depends(LinkGuard(keys))]
     app.include_router(jobs.router, dependencies=guarded)  # the most frequent routes are matched first
     app.include_router(jobs.linked_router, dependencies=linked)
@@ -133,7 +137,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
             stack.callback(asyncio.create_task(task).cancel)
         store = ResultStore(settings.store_url, metrics.observe_store)
         probe = StoreProbe(store)
-        metrics.registry.register(StackCollector(queue, store, probe, follower, metrics))
+        metrics.registry.register(StackCollector(queue, store, probe, follower, keys, metrics))
         process = Process(
             settings=settings,
             metrics=metrics,

@@ -57,6 +57,8 @@ class ApiSettings(SharedSettings):
     """Address that the API listens on."""
     port: int = Field(8000, ge=0, le=65535)
     """Port that the API listens on."""
+    front_ends: PositiveInt = 1
+    """Number of processes that share the port."""
     api_metrics_port: int | None = Field(None, ge=1, le=65535)
     """Port of /metrics, which needs no API key; by default /metrics is on the API's port, and guarded by the keys."""
     allowed_hosts: Annotated[frozenset[str], NoDecode] | None = None

@@ -82,6 +82,7 @@ def difuso(
 def serve(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Replaces DIFUSO_PORT (8000).")] = None,
     workers: Workers = "auto",
+    front_ends: Annotated[int | None, typer.Option(min=1, help="Replaces DIFUSO_FRONT_ENDS (1).")] = None,
     models_dir: ModelsDir = None,
 ) -> None:
     """Runs everything on this machine: Redis, workers and the API; Ctrl-C stops it all."""
@@ -93,6 +94,8 @@ def serve(
 
     if port is not None:
         os.environ["DIFUSO_PORT"] = str(port)  # the processes that it starts read it too
+    if front_ends is not None:
+        os.environ["DIFUSO_FRONT_ENDS"] = str(front_ends)
     if models_dir is not None:
         os.environ["DIFUSO_MODELS_DIR"] = str(models_dir)
     count = number_of_workers(workers)
@@ -102,20 +105,26 @@ def serve(
 
 
 @app.command(rich_help_panel=SERVING)
-def api(models_dir: ModelsDir = None) -> None:
-    """Runs the API process."""
-    from difuso.app.main import serve as serve_api
+def api(models_dir: ModelsDir = None, fd: Annotated[int | None, typer.Option(hidden=True)] = None) -> None:
+    """Runs the API process, or several that share a port (DIFUSO_FRONT_ENDS)."""
     from difuso.app.settings import ApiSettings
 
+    from .supervisor.front_ends import serve as serve_several
     from .supervisor.startup_checks import check_port, open_store
 
     settings = read_settings(ApiSettings, models_dir=models_dir)
-    check_port(settings.host, settings.api_metrics_port, setting="DIFUSO_API_METRICS_PORT")
+    if fd is None:  # else another front end may have the port
+        check_port(settings.host, settings.api_metrics_port, setting="DIFUSO_API_METRICS_PORT")
     open_store(settings.store_url)
     _log("api", settings)
+    if settings.front_ends > 1 and fd is None:
+        serve_several(settings)
+        return
+    from difuso.app.main import serve as serve_api
+
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # at level info it asks for Ctrl-C, as the supervisor does
     log.info("listening on %s port %d", settings.host, settings.port)
-    serve_api(settings)
+    serve_api(settings, fd)
 
 
 @app.command(rich_help_panel=SERVING)

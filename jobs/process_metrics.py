@@ -3,26 +3,25 @@
 import platform
 from importlib.metadata import version
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, Info, ProcessCollector, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Histogram, Info, disable_created_metrics
 
 from .store.result_store import OPERATIONS, Observe
 
 STORE_BUCKETS = (0.001, 0.005, 0.02, 0.1, 0.5, 2, 10, 60)
 
 
-def add_process_metrics(registry: CollectorRegistry) -> None:
-    """Registers the metrics of this process, and the versions that it runs.
+def add_versions(registry: CollectorRegistry) -> None:
+    """Registers the versions that this process runs.
 
     No metric of the process gets a `_created` series from then on: it would double the series of counters and
     histograms, and Prometheus asks none of them.
     """
     disable_created_metrics()  # type: ignore[no-untyped-call]
-    ProcessCollector(registry=registry)
     build = Info("difuso_build", "Versions of difuso and of Python", registry=registry)
     build.info({"version": version("difuso"), "python_version": platform.python_version()})
 
 
-def add_store_metrics(registry: CollectorRegistry) -> Observe:
+def add_store_metrics(registry: CollectorRegistry | None) -> Observe:
     """Registers the metrics of a result store, and returns the observer that counts its operations."""
     duration = Histogram(
         "difuso_store_seconds", "One operation of the result store", ["op"], buckets=STORE_BUCKETS, registry=registry

@@ -4,10 +4,10 @@ import time
 from functools import partial
 from itertools import product
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, start_http_server
 
 from difuso.jobs.kinds import KINDS
-from difuso.jobs.process_metrics import add_process_metrics, add_store_metrics
+from difuso.jobs.process_metrics import add_store_metrics, add_versions
 
 from .engine.active import ActiveJob
 from .engine.held_jobs import RunningJob
@@ -23,7 +23,8 @@ class WorkerMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
-        add_process_metrics(registry)
+        ProcessCollector(registry=registry)
+        add_versions(registry)
         self.observe_store = add_store_metrics(registry)
         counter = partial(Counter, registry=registry)
         gauge = partial(Gauge, registry=registry)

@@ -1,21 +1,24 @@
 """All metrics of the API process. Labels take values from bounded sets only: never ids, seeds or raw paths."""
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Histogram, ProcessCollector
 from prometheus_client import Counter as PrometheusCounter
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 from redis import RedisError
 
 from difuso.jobs.catalog import Catalog, CatalogFollower
 from difuso.jobs.errors import ImageRefused, StoreUnavailable
 from difuso.jobs.kinds import KINDS
-from difuso.jobs.process_metrics import add_process_metrics, add_store_metrics
+from difuso.jobs.process_metrics import add_store_metrics, add_versions
 from difuso.jobs.redis.queue import JobQueue
 from difuso.jobs.redis.workers import WorkerReport
 from difuso.jobs.store.result_store import ResultStore
@@ -31,14 +34,26 @@ HTTP_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30,
 
 
 class Metrics:
-    """The metrics that this process counts itself; `route` is the template of a path, `reason` a problem's slug."""
+    """The metrics that front ends count; `route` is the template of a path, `reason` a problem's slug.
+
+    Several front ends of one port count in files of one folder, so that each shows the sums, also of those that died.
+    prometheus_client does so where PROMETHEUS_MULTIPROC_DIR names the folder. Gauges are not kept in these files, but
+    made at each scrape.
+    """
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
-        add_process_metrics(registry)
-        self.observe_store = add_store_metrics(registry)
-        counter = partial(PrometheusCounter, registry=registry)
-        histogram = partial(Histogram, registry=registry)
+        folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+        counted = registry if folder is None else None
+        if folder is None:
+            ProcessCollector(registry=registry)
+        else:
+            MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
+            registry.register(ProcessesCollector(Path(folder)))
+        add_versions(registry)
+        self.observe_store = add_store_metrics(counted)
+        counter = partial(PrometheusCounter, registry=counted)
+        histogram = partial(Histogram, registry=counted)
         self.http = histogram(
             "difuso_http_request_duration_seconds",
             "Time from the head of the request to the last byte of the answer",
@@ -62,15 +77,27 @@ class Metrics:
             for kind in KINDS:
                 self.accepted.labels(kind, model.name)
 
-    def know_keys(self, keys: KeyRing) -> None:
-        """Shows whether the keys in use are those of the keys file."""
-        shown = "1 if the API keys in use are those of the file; 0 while the file cannot be read or is invalid"
-        Gauge("difuso_api_keys_ok", shown, registry=self.registry).set_function(lambda: keys.is_current)
+
+@dataclass(frozen=True)
+class ProcessesCollector(Collector):
+    """The metrics of each process that counts in a folder, by its pid."""
+
+    folder: Path
+
+    def collect(self) -> Iterator[Metric]:
+        found: dict[str, Metric] = {}
+        for file in self.folder.glob("counter_*.db"):
+            pid = file.stem.partition("_")[2]
+            for metric in ProcessCollector(pid=partial(str, pid), registry=None).collect():  # none if it is dead
+                same = found.setdefault(metric.name, Metric(metric.name, metric.documentation, metric.type))
+                for sample in metric.samples:
+                    same.add_sample(sample.name, {"pid": pid}, sample.value)
+        yield from found.values()
 
 
 @dataclass(frozen=True)
 class StackCollector(Collector):
-    """The metrics of the queue, the workers, Redis and the store, which are read at each scrape.
+    """The metrics of the keys, the queue, the workers, Redis and the store, which are read at each scrape.
 
     While Redis does not answer, its metrics are absent, so that no old value looks current.
     """
@@ -79,6 +106,7 @@ class StackCollector(Collector):
     store: ResultStore
     probe: StoreProbe
     follower: CatalogFollower
+    keys: KeyRing | None
     metrics: Metrics
 
     def collect(self) -> Iterator[Metric]:
@@ -87,6 +115,12 @@ class StackCollector(Collector):
             yield from [*self._of_queue(reports), *self._of_workers(reports), *self._of_redis()]
         except RedisError:
             self.metrics.redis_errors.labels("metrics").inc()
+        if self.keys is not None:
+            yield GaugeMetricFamily(
+                "difuso_api_keys_ok",
+                "1 if the API keys in use are those of the file; 0 while the file cannot be read or is invalid",
+                value=self.keys.is_current,
+            )
         yield from self._of_store()
 
     @property

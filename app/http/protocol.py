@@ -35,6 +35,7 @@ MAX_PATH = 256  # bytes of the path that an answer to a malformed request repeat
 LAME_DUCK_SECONDS = 1.0
 GRACEFUL_SECONDS = 20
 MAX_CONNECTIONS = 900  # below the usual limit of 1024 open files
+BACKLOG = 2048  # connections that may wait to be accepted
 
 
 class Refused(Exception):
@@ -263,8 +264,8 @@ class _Transport:
             self._transport.close()
 
 
-def run(app: FastAPI, *, host: str, port: int, draining: asyncio.Event) -> None:
-    """Serves until SIGTERM or SIGINT; `draining` is set when shutdown begins."""
+def run(app: FastAPI, *, host: str, port: int, fd: int | None, draining: asyncio.Event) -> None:
+    """Serves until SIGTERM or SIGINT, on a port or on a shared socket; `draining` is set when shutdown begins."""
     config = uvicorn.Config(
         app,
         host=host,
@@ -273,6 +274,8 @@ def run(app: FastAPI, *, host: str, port: int, draining: asyncio.Event) -> None:
         http=DeadlineProtocol,
         ws="none",
         limit_concurrency=MAX_CONNECTIONS,
+        # asyncio accepts as many connections in a row as its backlog. One front end would take those of all others.
+        backlog=BACKLOG if fd is None else 1,
         timeout_keep_alive=5,
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
         server_header=False,
@@ -285,7 +288,7 @@ def run(app: FastAPI, *, host: str, port: int, draining: asyncio.Event) -> None:
     # A signal that arrives before its start must count, too.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, server.handle_exit)
-    server.run()
+    server.run(None if fd is None else [socket.socket(fileno=fd)])
 
 
 class DrainingServer(uvicorn.Server):
@@ -294,6 +297,11 @@ class DrainingServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, draining: asyncio.Event) -> None:
         super().__init__(config)
         self._draining = draining
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for shared in sockets or ():
+            shared.listen(BACKLOG)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._draining.set()

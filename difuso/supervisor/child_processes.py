@@ -23,6 +23,7 @@ from typing import Self
 # Not the user's own temporary folder: on macOS that is 50 characters long, and a socket's path may have 104 in all.
 TEMPORARY = "/tmp"
 PREFIX = "difuso-"
+DIFUSO = (sys.executable, "-P", "-m", "difuso")  # -P: never import from the working directory
 GRACE_SECONDS = 3.0  # for children whose parent is gone
 
 

@@ -4,7 +4,8 @@ import logging
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from difuso.errors import UserError
 
@@ -15,6 +16,7 @@ log = logging.getLogger(__name__)
 FAST_DEATH_SECONDS = 9.0
 MAX_FAST_DEATHS = 4
 POLL_SECONDS = 0.05
+TICK_SECONDS = 0.1  # between two calls of `Service.revive`
 
 
 class Service:
@@ -97,3 +99,18 @@ def stop(services: Sequence[Service], hurried: Callable[[], bool]) -> None:
         service.ask_to_stop()
     for service in services:
         service.wait(hurried)
+
+
+@contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """Collects the signals that ask to stop. Its handler only records them, so no start is interrupted half-way."""
+    received: list[int] = []
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, lambda number, frame: received.append(number)) for number in numbers}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

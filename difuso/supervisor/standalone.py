@@ -5,12 +5,10 @@ Torch lives in the workers alone, so this process and the API stay small.
 
 import logging
 import os
-import signal
-import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from functools import partial
 from itertools import chain
 
@@ -22,18 +20,17 @@ from difuso.jobs.settings import with_password
 from difuso.models_folder import usable_models
 from difuso.worker.settings import EXIT_SECONDS, GIVE_UP_SECONDS, HANG_SECONDS, WorkerSettings
 
-from .child_processes import ChildProcesses
+from .child_processes import DIFUSO, ChildProcesses
+from .front_ends import front_ends
 from .machine import this_machine
 from .redis_server import RedisServer
-from .service import Service, stop
+from .service import TICK_SECONDS, Service, stop, stop_signals
 from .shares import Share, share_out, threads_of
-from .startup_checks import check_device, check_port, check_redis, check_store
+from .startup_checks import bind, check_device, check_port, check_redis, check_store
 
 log = logging.getLogger(__name__)
 
-DIFUSO = (sys.executable, "-P", "-m", "difuso")  # -P: never import from the working directory
-TICK_SECONDS = 0.1
-API_DRAIN_SECONDS = 25.0  # uvicorn ends its last requests after 20
+PORT = "--port or DIFUSO_PORT"
 # A network call waits for the slowest of its threads, so a request that takes a core from one of them delays all. With
 # 20 polling clients on two cores a busy worker lost 6 % to an API of equal priority, and 4 % to one that yields.
 API_NICE = 10
@@ -54,7 +51,7 @@ def serve(api: ApiSettings, worker: WorkerSettings, workers: int | None) -> None
     cores, or a process cannot run.
     """
     url = os.environ.get("REDIS_URL")
-    check_port(api.host, api.port, setting="--port or DIFUSO_PORT")
+    check_port(api.host, api.port, setting=PORT)
     check_port(api.host, api.api_metrics_port, setting="DIFUSO_API_METRICS_PORT")
     usable_models(worker.models_dir)
     check_store(worker.store_url)
@@ -68,7 +65,7 @@ def serve(api: ApiSettings, worker: WorkerSettings, workers: int | None) -> None
         check_redis(url)
     log.info("the models are in %s", worker.models_dir.absolute())
     log.info("starting%s; Ctrl-C stops it all", _described(shares))
-    with _stop_signals() as signals, ChildProcesses() as children, ExitStack() as stack:
+    with stop_signals() as signals, ChildProcesses() as children, ExitStack() as stack:
         groups: list[list[Service]] = []
         if url is None:
             server = stack.enter_context(closing(RedisServer(children, worker.state_dir / "redis")))
@@ -77,9 +74,11 @@ def serve(api: ApiSettings, worker: WorkerSettings, workers: int | None) -> None
         environment = {**os.environ, "REDIS_URL": url}
         environment.pop("DIFUSO_REDIS_PASSWORD_FILE", None)  # the URL is complete
         drawing = [*_workers(children, shares, environment, worker)]
-        api_command = ["nice", "-n", str(API_NICE), *DIFUSO, "api"]
-        start_api = partial(children.spawn, api_command, env=environment)
-        groups.append([*drawing, Service("api", start_api, drain_seconds=API_DRAIN_SECONDS)])
+        shared, port = None, api.port
+        if api.front_ends > 1:
+            shared = stack.enter_context(bind(api.host, port, setting=PORT))
+            port = shared.getsockname()[1]
+        groups.append([*drawing, *front_ends(children, shared, api.front_ends, environment, nice=API_NICE)])
         later = [worker for worker, share in zip(drawing, shares, strict=True) if share.core]
         services = list(chain.from_iterable(groups))
         try:
@@ -88,8 +87,10 @@ def serve(api: ApiSettings, worker: WorkerSettings, workers: int | None) -> None
                     service.start()
             client = stack.enter_context(redis.Redis.from_url(url, socket_timeout=1))
             began = time.time()
-            _watch(services, later, signals, lambda: announce(api.host, api.port, client, since=began))
+            _watch(services, later, signals, lambda: announce(api.host, port, client, since=began))
         finally:
+            if shared is not None:
+                shared.close()
             # The API answers those who wait while the workers finish their jobs or hand them back; then Redis closes.
             for group in reversed(groups):
                 stop(group, hurried=lambda: len(signals) > 1)
@@ -136,21 +137,6 @@ def _watch(
             for service in later:
                 service.start()
         time.sleep(TICK_SECONDS)
-
-
-@contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """Collects the signals that ask to stop. Its handler only records them, so no start is interrupted half-way."""
-    received: list[int] = []
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
-        numbers.append(signal.SIGHUP)
-    before = {number: signal.signal(number, lambda number, frame: received.append(number)) for number in numbers}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def announce(host: str, port: int, client: redis.Redis, *, since: float) -> bool:

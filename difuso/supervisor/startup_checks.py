@@ -13,17 +13,22 @@ from difuso.jobs.store.result_store import ResultStore
 
 def check_port(host: str, port: int | None, *, setting: str) -> None:
     """Raises unless the port of a setting is free, or None."""
-    if port is None:
-        return
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise UserError(
-                f"cannot listen on {host} port {port} ({error.strerror}): set {setting} to another one"
-            ) from error
+    if port is not None:
+        bind(host, port, setting=setting).close()
+
+
+def bind(host: str, port: int, *, setting: str) -> socket.socket:
+    """Returns a socket at the port of a setting; raises unless the port is free."""
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise UserError(
+            f"cannot listen on {host} port {port} ({error.strerror}): set {setting} to another one"
+        ) from error
+    return bound
 
 
 def check_device(name: str) -> None:

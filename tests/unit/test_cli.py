@@ -204,7 +204,7 @@ def test_a_service_gets_the_folder_of_its_option(
 ) -> None:
     seen: list[Path] = []
 
-    def serve(settings: ApiSettings | WorkerSettings) -> int:
+    def serve(settings: ApiSettings | WorkerSettings, _: int | None = None) -> int:
         seen.append(settings.models_dir)
         return 0
 
