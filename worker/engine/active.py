@@ -20,7 +20,7 @@ from ..kinds import WORKER_KINDS
 from ..kinds.base import JobStart
 from ..stepping.inputs import add_inputs, check_accepted, enlarged_inputs, inputs_of_image, joined
 from ..stepping.runner import Runner
-from ..stepping.trajectory import Snapshot, Trajectory, restore_snapshot
+from ..stepping.trajectory import SNAPSHOT_FORMAT, Snapshot, Trajectory, restore_snapshot
 
 
 class Stage(NamedTuple):
@@ -106,13 +106,13 @@ class ActiveJob:
 
     @property
     def run_sha256(self) -> str:
-        """The SHA-256 of all that determines the images; a snapshot of another run does not fit.
+        """The SHA-256 of all that determines the images, and of the format; a snapshot of another run does not fit.
 
         A job that was forgotten may have left one to a new job of the same id.
         """
         asked = self.job.model_dump_json(include={"task", "model", "params", "pictures", "trace"})
         models = "".join(f"{stage.runner.checkpoint.version} {stage.runner.precision}" for stage in self.stages)
-        return hashlib.sha256((models + asked).encode()).hexdigest()
+        return hashlib.sha256((f"{SNAPSHOT_FORMAT} {models}{asked}").encode()).hexdigest()
 
     @property
     def image_steps(self) -> int:

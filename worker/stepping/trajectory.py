@@ -15,6 +15,8 @@ from difuso.model.memory import download, upload
 from difuso.model.network_inputs import NetworkInputs
 from difuso.model.plans.plan import Plan
 
+SNAPSHOT_FORMAT = 1  # another one with each change: a worker of another version then begins the job anew
+
 
 class Moment(NamedTuple):
     """What is kept of a trajectory after a network call."""
