@@ -1,4 +1,4 @@
-"""An idle server: how fast it draws, how much memory it holds, how soon after its start it gives an image."""
+"""A network alone, and an idle server: how much memory it holds, how soon after its start it gives an image."""
 
 from __future__ import annotations
 
@@ -20,19 +20,6 @@ from .stack import Difuso
 SETTLE_SECONDS = 3.0
 START_SECONDS = 120.0
 RESIDENT = re.compile(r"^process_resident_memory_bytes (\S+)$", re.MULTILINE)
-
-
-def image_seconds(difuso: Difuso, *, steps: int, count: int) -> list[float]:
-    """Returns the seconds from a POST to its image, one at a time, after two images that warm up."""
-    found = []
-    with httpx.Client(base_url=difuso.url, timeout=60) as client:
-        for seed in range(2 + count):
-            before = time.perf_counter()
-            client.post(
-                "/generate", params={"n": 1, "steps": steps, "sampler": "ddim", "seed": seed}
-            ).raise_for_status()
-            found.append(time.perf_counter() - before)
-    return found[2:]
 
 
 @torch.inference_mode()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from time import monotonic
 
@@ -91,12 +92,15 @@ async def send_open(system: System, orders: Sequence[Order], *, patience: float)
     return [task.result() for task in tasks]
 
 
-async def send_alone(system: System, orders: Iterable[Order]) -> list[Outcome]:
-    """Sends each order when the one before is answered."""
-    async with httpx.AsyncClient(limits=LIMITS, timeout=None) as client:
-        return [
-            await _send(client, system, each, began=monotonic(), give_up=monotonic() + LONE_SECONDS) for each in orders
-        ]
+def lone_seconds(system: System, *, steps: int, count: int) -> list[float]:
+    """Returns the seconds of requests for one image, each sent when the one before is answered; two more warm up."""
+
+    async def send() -> list[Outcome]:
+        async with httpx.AsyncClient(limits=LIMITS, timeout=LONE_SECONDS) as client:
+            orders = (Order(1, steps, seed) for seed in range(2 + count))
+            return [await _send(client, system, each, began=monotonic(), give_up=math.inf) for each in orders]
+
+    return [outcome.ended - outcome.began for outcome in asyncio.run(send())][2:]
 
 
 async def saturate(

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from . import busy, idle, machine, stack
+from .load import lone_seconds
 from .models import TINY, copy_model, random_model
 from .report import Bar, Report, say, show
 
@@ -79,7 +80,7 @@ def measure_crowded(model: Path, report: Report) -> None:
 def _lone_image_ms(model: Path, title: str, report: Report) -> dict[int, tuple[float, float]]:
     """Returns the median milliseconds over HTTP and of the network alone, by the number of steps."""
     with stack.difuso(model, workers=None) as difuso:
-        served = {steps: idle.image_seconds(difuso, steps=steps, count=count) for steps, count in ALONE.items()}
+        served = {steps: lone_seconds(difuso, steps=steps, count=count) for steps, count in ALONE.items()}
     bare = {steps: idle.network_seconds(model, calls=steps, count=count) for steps, count in ALONE.items()}
     found = {steps: (1000 * statistics.median(served[steps]), 1000 * statistics.median(bare[steps])) for steps in ALONE}
     report.add(title, found)

@@ -26,7 +26,7 @@ from PIL import Image
 from difuso.model.folders.config import Precision
 
 from . import machine, stack
-from .load import MEAN_IMAGE_STEPS, Order, Outcome, fetch, mix, poisson, saturate, send_alone, send_open
+from .load import MEAN_IMAGE_STEPS, Order, Outcome, fetch, lone_seconds, mix, poisson, saturate, send_open
 from .models import TINY, copy_model, random_model
 from .report import Bar, Report, quantile, say, show
 from .stack import System
@@ -65,9 +65,8 @@ class Contest:
         figures: dict[str, Any] = {}
         with self.open(name) as system:
             image, _ = [asyncio.run(fetch(system, order, timeout=PATIENCE_SECONDS)) for order in PROBES]
+            figures[LONE_MS] = 1000 * statistics.median(lone_seconds(system, steps=1, count=LONE))
             one_step = (Order(1, 1, seed) for seed in itertools.count())
-            lone = asyncio.run(send_alone(system, itertools.islice(one_step, LONE)))
-            figures[LONE_MS] = 1000 * statistics.median(outcome.ended - outcome.began for outcome in lone)
             for what, orders in ((MIXED, mix(SEED)), (ONE_STEP, one_step)):
                 spent = machine.processor_seconds()
                 rate, outcomes = asyncio.run(

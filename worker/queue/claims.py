@@ -131,7 +131,7 @@ end
 
 take_all()
 if #receipts > 0 then
-  redis.call('SET', KEYS[1], cjson.encode({execution = execution, taken = receipts}), 'EX', 600)
+  redis.call('SET', KEYS[1], cjson.encode({execution = execution, taken = receipts}), 'EX', 60)
 end
 for _, queue in ipairs(filled) do left = left + redis.call('LLEN', queue_key(queue)) end
 if left == 0 then redis.call('DEL', unpack(KEYS, 2 * queues + 2)) end
