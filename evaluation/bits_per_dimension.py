@@ -28,14 +28,10 @@ def variational_bound(
     device: torch.device,
     report: Callable[[float], None],
 ) -> Vlb:
-    """Computes the bound of a model's own chain, with its prediction, variance and clipping.
+    """Computes the bound of a model's own chain for uint8 images of shape (N, H, W, C); image i has the noise seed + i.
 
-    The images are uint8, shape (N, H, W, C); the noise of image i has seed + i. `report` is called after each network
-    call with the share of the work done, 0..1.
-
-    Raises:
-        PlanError: if the model has no such chain, or needs a condition.
-        NonFiniteSample: if the network returns NaN or infinity.
+    `report` is called with the share that is done, 0..1. Raises PlanError if the model has no such chain, or needs a
+    condition, and NonFiniteSample if the network returns NaN or infinity.
     """
     checkpoint.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     network = networks_of(checkpoint)["denoiser"]  # without conditions, as the images come with none

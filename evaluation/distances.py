@@ -112,10 +112,7 @@ def kernel_distance(a: FeatureArray, b: FeatureArray, *, subsets: int = 8) -> Es
 
 
 def _sums(a: list[FeatureArray], b: list[FeatureArray]) -> FeatureArray:
-    """Sums the kernel over the pairs of images from any two parts, without pairs of an image with itself.
-
-    The result has the shape (parts, parts).
-    """
+    """Sums the kernel over pairs of images of any two parts, never of an image and itself; shape (parts, parts)."""
     sums = np.empty((len(a), len(b)))
     for p, x in enumerate(a):
         for q, y in enumerate(b):
@@ -229,10 +226,7 @@ def squared_distances(a: FeatureArray, b: FeatureArray) -> FeatureArray:
 
 
 def kid_from(real: ImageArray, *, device: torch.device | str = "cpu") -> Callable[[ImageArray], float]:
-    """Returns a function from drawn images to KID-EfficientNet-Lite0-TF x 1000.
-
-    `real` are images of the same kind, uint8, shape (N, H, W, C); a thousand of them are looked at, once.
-    """
+    """Returns a function from drawn images to KID-EfficientNet-Lite0-TF x 1000, against a thousand of `real`."""
     extractor = EfficientNetLite0(device)
     chosen = np.sort(np.random.default_rng(0).permutation(len(real))[:REAL])
     reference = extract(from_array("real images", real[chosen]), extractor).pooled

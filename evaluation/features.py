@@ -69,11 +69,7 @@ def extract(
 
 
 class EfficientNetLite0:
-    """An ImageNet classifier (Tan & Le 2019, in its lighter variant): D = 1280, S = 1372, 1000 classes.
-
-    The weights are TensorFlow's, trained on (pixel - 127) / 128, as the name says. They come with a package of the
-    extra `evaluate`: nothing is downloaded.
-    """
+    """An ImageNet classifier (Tan & Le 2019): D = 1280, S = 1372, 1000 classes; a package has TensorFlow's weights."""
 
     name = "EfficientNet-Lite0-TF"
 

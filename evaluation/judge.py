@@ -41,10 +41,7 @@ class Judge(nn.Module):
         self.heads = nn.ModuleDict({name: nn.Linear(size, _outputs(one)) for name, one in conditions.items()})
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Returns the logits of a choice's values, shape (B, values), or a number from -1 to 1, shape (B, 1), by name.
-
-        The images are in [-1, 1], shape (B, C, H, W).
-        """
+        """Returns logits, (B, values), or numbers in -1..1, (B, 1), by name, of images in [-1, 1], (B, C, H, W)."""
         seen = self.trunk(images)
         return {name: head(seen) for name, head in self.heads.items()}
 
@@ -130,10 +127,7 @@ class Share:
 
 
 def complete_rows(columns: Columns) -> NDArray[np.int64]:
-    """Returns the rows of the images that have all of some conditions.
-
-    Raises EvaluationError if there are no conditions, or no such images.
-    """
+    """Returns the rows of the images that have all of some conditions; raises EvaluationError if there are none."""
     present = [column.present.numpy() for column in columns.values()]
     rows = np.flatnonzero(np.all(present, axis=0))
     if not present or not len(rows):
@@ -142,11 +136,9 @@ def complete_rows(columns: Columns) -> NDArray[np.int64]:
 
 
 def choose_rows(conditions: Conditions, columns: Columns, count: int) -> NDArray[np.int64]:
-    """Chooses real images whose conditions are asked for: each value of each choice about equally often.
+    """Chooses real images, some repeatedly, whose conditions are asked for: each value of a choice about equally often.
 
-    The other conditions of an image come with it, so no combination is asked for that the real images do not have. An
-    image may be chosen several times.
-
+    The other conditions of an image come with it, so no combination is asked for that the real images do not have.
     Raises EvaluationError if no image has all conditions.
     """
     complete = complete_rows(columns)

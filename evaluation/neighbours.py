@@ -129,10 +129,7 @@ def find_neighbours(
 
 
 class _Nearest:
-    """The nearest training images of some images, found while the training images are read block by block.
-
-    `views` are the vectors of the images in each symmetry, each of shape (N, D), the unchanged ones first.
-    """
+    """The nearest training images; `views` are vectors of the images in each symmetry, (N, D), unchanged ones first."""
 
     def __init__(self, views: Sequence[FeatureArray]) -> None:
         self._views = views

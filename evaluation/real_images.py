@@ -40,9 +40,7 @@ def real_images(
         first: index of the first face.
         networks: the modules of other packages whose sources a recipe may name.
 
-    Raises:
-        EvaluationError: if there are no images, or one does not fit.
-        RecipeError: if there is no such recipe or folder, or it has no images.
+    Raises EvaluationError or RecipeError if there is no such recipe or folder, it has no images, or one does not fit.
     """
     if names_recipe(data):
         of_recipe = replace(load_recipe(data, networks=networks).data, split=split)

@@ -56,10 +56,7 @@ def read_reference(
 def extract_of_size(
     images: ImageSet, extractor: Extractor, size: tuple[int, ...], report: Callable[[float], None]
 ) -> Features:
-    """Computes the features of at least LEAST images, which must have a reference's height and width.
-
-    Raises EvaluationError if there are too few images, or they have another size.
-    """
+    """Computes the features of at least LEAST images of this height and width; raises EvaluationError for others."""
     if images.count < LEAST:
         raise EvaluationError(f"{images.name} holds {images.count} images: at least {LEAST} are needed")
     own = images.draw(0, min(BATCH, images.count)).shape[1:3]  # in one batch, as `extract` asks for it again

@@ -42,13 +42,7 @@ class Restoration:
         return self._agree(0, z * math.sqrt(1.0 - _abar(self.sigmas[0])), None, z)
 
     def agree(self, row: int, x_next: Tensor, x0: Tensor, z: Tensor) -> Tensor:
-        """Returns x' with its measured coordinates replaced (eq. 5), shape (C, H, W).
-
-        Args:
-            row: index of the plan's row that was applied.
-            x_next, x0: the x' and x0 of that row, shape (C, H, W).
-            z: the noise that the row drew, shape (C, H, W); 0 at the last row.
-        """
+        """Returns x' with its measured coordinates replaced (eq. 5), after a row that drew z; all are (C, H, W)."""
         return self._agree(row + 1, x_next, x0, z)
 
     def to(self, device: torch.device) -> Restoration:

@@ -38,11 +38,7 @@ class CheckpointError(ModelError):
 
 
 class CheckpointUnreadable(CheckpointError):
-    """A file of the checkpoint folder cannot be read at the moment, so its content is unknown.
-
-    A missing file does not raise this, because the folder changes when the file appears. A file without permission
-    does, because granting it changes neither the size nor the time of the file.
-    """
+    """A file of the folder is there but cannot be read at the moment, so its content is unknown."""
 
 
 class ForeignError(CheckpointError):
@@ -67,9 +63,6 @@ def may_pass(error: Exception) -> bool:
 
 
 def reason_of(error: Exception) -> str:
-    """Returns why a folder is refused, in one short text of printable characters that clients may see.
-
-    For an unexpected error the text has only its class: the message may reveal internals, and the log has it.
-    """
+    """Returns why a folder is refused, as clients may see it: of an unexpected error only the class."""
     text = str(error) if isinstance(error, ModelError) else f"it cannot be loaded ({type(error).__name__})"
     return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text[:MAX_REASON])

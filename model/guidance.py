@@ -72,11 +72,5 @@ UNGUIDED = Guidance()
 
 
 def guided_output(out: Any, base: Any, scale: Any) -> Any:
-    """Returns the guided output: base + scale (out - base), all tensors, arrays or numbers of one shape.
-
-    Args:
-        out: the network's output, without that of a learned variance.
-        base: the output to move away from.
-        scale: w of each image.
-    """
+    """Returns base + scale (out - base), of tensors, arrays or numbers of one shape; `out` lacks a learned variance."""
     return base + scale * (out - base)

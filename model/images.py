@@ -13,10 +13,7 @@ from .shape import Shape
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Maps [-1, 1] to 0..255: (x + 1) * 127.5, rounded, so that a round trip is exact.
-
-    Images of shape (B, C, H, W), whose values are clamped to the range, become uint8 of shape (B, H, W, C).
-    """
+    """Maps images in [-1, 1], clamped, to uint8, and (B, C, H, W) to (B, H, W, C): (x + 1) * 127.5, rounded."""
     return to_levels(images, bits=8)
 
 

@@ -119,8 +119,7 @@ def kl_bits(q_mean: Tensor, q_variance: Tensor | float, p_mean: Tensor, p_log_va
 def decoder_bits(x0: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
     """Returns L_0 of each pixel: -log2 of the normal mass in the bin of its grey level (Ho et al. 2020, eq. 13).
 
-    The bins of black and white are open to the outside. The normal distribution function is approximated by a tanh, as
-    in the published code, so that figures can be compared.
+    The outer bins are open. A tanh approximates the distribution function, as in the published code.
     """
     precision = torch.exp(-0.5 * log_variance)
     below = torch.where(x0 < -0.999, 0.0, _cdf((x0 - mean - HALF_BIN) * precision))

@@ -26,22 +26,14 @@ def keep_freed_memory() -> None:
 
 
 def give_back() -> None:
-    """Returns free pages to the system. It takes about 1 ms.
-
-    Tensors, PNGs and snapshots of many sizes leave free gaps in the heap, and glibc keeps them. A busy worker grew by
-    16 MB in an hour although it used no more memory at the end than at the beginning.
-    """
+    """Returns free pages, which glibc keeps in the gaps of the heap, to the system. It takes about 1 ms."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
 
 
 def upload(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copies a tensor to a device, unless it is there.
-
-    A GPU makes the copy after its earlier work, and the host continues. The copy comes from pinned memory, because the
-    host would wait for a copy from any other memory.
-    """
+    """Copies a tensor to a device, unless it is there; to a GPU from pinned memory: the host does not wait."""
     if device.type != "cuda" or tensor.is_cuda:
         return tensor.to(device)
     return tensor.contiguous().pin_memory().to(device, non_blocking=True)  # an expanded one cannot be pinned

@@ -23,12 +23,7 @@ class Column(NamedTuple):
 
 
 def column(condition: Condition, values: Sequence[Value | Tensor | None]) -> Column:
-    """Returns the column of a condition.
-
-    Args:
-        values: for each image what `Condition.read` returned, or the tensor of an image or a map, all of one size; None
-            for an image without the condition.
-    """
+    """Returns a condition's column, from what `Condition.read` returned, or from tensors; None is absent."""
     present = torch.tensor([value is not None for value in values])
     match condition:
         case ImageMap() | Image():
@@ -48,11 +43,9 @@ def column(condition: Condition, values: Sequence[Value | Tensor | None]) -> Col
 def inputs_of(
     conditions: Conditions, values: Sequence[Mapping[str, Value | Tensor]], size: tuple[int, int]
 ) -> NetworkInputs:
-    """Returns the inputs `vector` and `planes` of images, those of them that the network takes.
+    """Returns the inputs `vector` and `planes` of images of a size (H, W), those of them that the network takes.
 
-    Args:
-        values: the values of each image by name, as `column` takes them; a condition that an image lacks is absent.
-        size: height and width of x_t.
+    The `values` of each image are by name, as `column` takes them; a condition that an image lacks is absent.
     """
     columns = {name: column(each, [of_image.get(name) for of_image in values]) for name, each in conditions.items()}
     return inputs_of_columns(conditions, columns, size)
@@ -87,11 +80,7 @@ def inputs_of_columns(conditions: Conditions, columns: Mapping[str, Column], siz
 
 
 def without_optional(conditions: Conditions, inputs: NetworkInputs) -> NetworkInputs:
-    """Returns the inputs of a network as they are without the conditions that may be left out.
-
-    Args:
-        inputs: those that `inputs_of` returns, and others, which do not change.
-    """
+    """Returns the inputs of a network without the conditions that may be left out; others do not change."""
     ordered, nothing = sorted(conditions.items()), inputs_of(conditions, [{}], (1, 1))
     may = {
         "vector": torch.tensor([one.null for _, one in ordered for _ in range(one.entries)]),

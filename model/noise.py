@@ -16,20 +16,14 @@ def image_generator(seed: int) -> torch.Generator:
 
 
 def draw_noise(generators: Sequence[torch.Generator], shape: tuple[int, int, int]) -> Tensor:
-    """Draws standard normal noise, shape (len(generators), C, H, W), float32 on the CPU; once from each generator.
-
-    Each draw has the shape (1, C, H, W), as in diffusers with a list of generators, so seeds mean the same there.
-    """
+    """Draws normal float32 noise, (len(generators), C, H, W) on the CPU; once from each, as diffusers does."""
     return torch.cat([torch.randn((1, *shape), generator=generator) for generator in generators])
 
 
 def q_sample(schedule: NoiseSchedule, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-    """Returns x_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) noise, shape of x0 (Ho et al. 2020, eq. 4).
+    """Returns x_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) noise, all of shape (B, C, H, W) (Ho et al. 2020, eq. 4).
 
-    Args:
-        x0: clean images, shape (B, C, H, W), in [-1, 1].
-        t: timesteps, shape (B,), int64 in 0..T-1.
-        noise: standard normal, shape of x0.
+    The timesteps t have the shape (B,), int64 in 0..T-1.
     """
     abar = torch.from_numpy(schedule.alphas_cumprod)[t.cpu()].view(-1, 1, 1, 1)
     signal, spread = abar.sqrt().to(x0), (1.0 - abar).sqrt().to(x0)

@@ -45,12 +45,7 @@ class Operator(Protocol):
 
 
 class Inpainting(Operator):
-    """Some pixels are missing.
-
-    Args:
-        missing: mask of the missing pixels, shape (H, W), bool.
-        channels: number of channels of the images.
-    """
+    """Some pixels are missing: those of a mask of shape (H, W), bool, in all channels."""
 
     def __init__(self, missing: Tensor, channels: int) -> None:
         self.singular_values = (~missing).float().expand(channels, -1, -1).clone()
@@ -69,13 +64,9 @@ class Inpainting(Operator):
 
 
 class SuperResolution(Operator):
-    """Each block of factor x factor pixels is measured as its mean.
+    """Each block of factor x factor pixels is measured as its mean; factor divides H and W of the shape (C, H, W).
 
     The coordinates of a block are its cosine transform. The first coordinate is factor times the mean.
-
-    Args:
-        factor: side of a block in pixels, 2 or more; divides height and width.
-        shape: shape (C, H, W) of the images.
     """
 
     def __init__(self, factor: int, shape: tuple[int, int, int]) -> None:
@@ -109,11 +100,7 @@ class SuperResolution(Operator):
 
 
 class Colorization(Operator):
-    """Each pixel is measured as the mean of its channels.
-
-    Args:
-        shape: shape (C, H, W) of the images.
-    """
+    """Each pixel of images of a shape (C, H, W) is measured as the mean of its channels."""
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
         self._basis = cosine_basis(shape[0])  # its first row is the grey direction
@@ -137,12 +124,7 @@ class Colorization(Operator):
 
 
 class Blur(Operator):
-    """The same symmetric blur along rows and columns, mirrored at the edges.
-
-    Args:
-        kernel: weights of the blur, shape (K,), K odd, sum 1.
-        shape: shape (C, H, W) of the images.
-    """
+    """The same blur along rows and columns, mirrored at edges, by a symmetric kernel, shape (K,), K odd, sum 1."""
 
     def __init__(self, kernel: Tensor, shape: tuple[int, int, int]) -> None:
         # M = U S V^T of the columns of an image, and of its rows

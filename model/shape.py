@@ -35,10 +35,7 @@ class Shape(NamedTuple):
 
     @property
     def planes(self) -> int:
-        """Number of grey planes that stand for an image in a PNG, one below the other; 1 if it is grey or RGB itself.
-
-        A PNG has channels for grey, RGB and their transparency, and no meaning for others.
-        """
+        """Number of grey planes that stand for an image in a PNG, one below the other; 1 for grey and RGB."""
         return 1 if self.channels in (1, 3) else self.channels
 
     @property

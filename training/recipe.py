@@ -174,20 +174,14 @@ class Recipe:
         return [module_of(name) for name in self.own_code]
 
     def check_continues(self, earlier: dict[str, Any]) -> None:
-        """Compares with the recipe, as JSON, that a folder's run was started with.
-
-        Raises RecipeError if one of `FIXED` differs; the others, such as max_steps, may change from start to start.
-        """
+        """Raises RecipeError if one of `FIXED` differs from the recipe, as JSON, that began a folder's run."""
         mine = json.loads(json.dumps(self.as_json))
         for key in FIXED + (FIXED_OF_STUDENTS if self.loss == "distillation" else ()):
             if earlier.get(key) != mine[key]:
                 raise RecipeError(f"this folder holds a run with another {key}: give a new folder, or undo the change")
 
     def model_config(self, facts: dict[str, Any], classes: Sequence[str] | None = None) -> ModelConfig:
-        """The config.json of the model that this run makes, if its network makes images.
-
-        `facts` say how far the training is. Where only the images know the names of the classes, numbers stand in.
-        """
+        """The config.json of this run's model; `facts` say how far it is. Numbers may stand in for class names."""
         if classes is None and self.num_classes is not None:
             classes = [str(label) for label in range(self.num_classes)]
         assert not isinstance(self.network, ClassifierConfig)

@@ -113,10 +113,7 @@ class ModelConfig:
 
     @cached_property
     def declared(self) -> dict[str, Condition]:
-        """All conditions of the network, by name: its classes are the choice `label`, and then its conditions.
-
-        The image that it enlarges is the condition `image`.
-        """
+        """All conditions by name: its classes are the choice `label`, and the image that it enlarges is `image`."""
         declared = dict(self.conditions)
         if self.classes is not None:
             declared = {"label": Choice(_distinct(self.classes), null=self.network.null_class), **declared}
@@ -157,11 +154,9 @@ class ModelConfig:
         return f"was not trained without {'its conditions' if self.conditions else 'labels'}"
 
     def left_out(self, given: Collection[str], guide: Collection[str] | None = None) -> frozenset[str]:
-        """Returns the names of the conditions that the base of guidance without a classifier lacks.
+        """Returns those of the given conditions, `label` among them, that the base of guidance lacks.
 
-        Args:
-            given: the names of all conditions of an image, `label` among them.
-            guide: the names of those that guidance acts on; None for all that may be left out.
+        `guide` has the names of those that guidance acts on; None stands for all that may be left out.
         """
         may = {name for name, condition in self.declared.items() if condition.null and name in given}
         return frozenset(may if guide is None else may.intersection(guide))
@@ -174,12 +169,9 @@ class ModelConfig:
         values: Mapping[str, Value] = MappingProxyType({}),
         guide: Collection[str] | None = None,
     ) -> bool:
-        """Returns whether the network, and whatever guides it with these settings, accept the conditions of an image.
+        """Returns whether the network, and whatever guides it with these settings, accept an image's conditions.
 
-        Args:
-            label: the index of its class; None for none.
-            values: the values of its conditions, by name.
-            guide: as in `left_out`.
+        A `label` of None is no class; for `guide` see `left_out`.
         """
         settings = settings or Settings()
         named = {*values, *(() if label is None else ("label",))}
@@ -196,10 +188,7 @@ class ModelConfig:
         return label < self.num_labels
 
     def defaults_of(self, plan: str | None = None) -> SamplerDefaults:
-        """Returns the settings of a request that chooses nothing, or nothing but one of the plans.
-
-        Raises PlanError if there is no such plan.
-        """
+        """Returns the settings of a plan, or those of no plan; raises PlanError if there is no such plan."""
         if plan is None:
             return self.defaults
         if plan not in self.plans:
@@ -233,10 +222,7 @@ class ModelConfig:
         return self.plan_of(schedule, self.settle(start=start, **choices), start=start)
 
     def plan_of(self, schedule: NoiseSchedule, settings: Settings, *, start: int | None = None) -> Plan:
-        """Makes the plan of settled settings; see `make_plan`.
-
-        Raises PlanError if the model has no such run.
-        """
+        """Makes the plan of settled settings; see `make_plan`. Raises PlanError if the model has no such run."""
         if settings.classifier_scale and self.classifier is None:
             raise PlanError("must be 0, because this model has no classifier", "classifier_scale")
         if settings.variance.startswith("learned") and settings.variance != self.variance:
@@ -247,11 +233,7 @@ class ModelConfig:
 
 
 def _distinct(classes: tuple[str, ...]) -> tuple[str, ...]:
-    """Returns texts by which a request can name each class: its name, or its index if it has none of its own.
-
-    Classes of ImageNet share names, and the first of them is the one that a request gets by the name. An index that is
-    itself the name of a class gets zeros in front.
-    """
+    """Returns texts by which a request can name each class: its name, or its index if it has none of its own."""
     known = frozenset(classes)
     named: dict[str, None] = {}
     for index, name in enumerate(classes):

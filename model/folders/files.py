@@ -36,10 +36,7 @@ NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # facts of a folder;
 
 
 def is_file(path: Path) -> bool:
-    """Returns whether a path leads to a regular file. `Path.is_file` is also false when the disk fails.
-
-    Raises CheckpointUnreadable if the disk does not say.
-    """
+    """Returns whether a path leads to a regular file; raises CheckpointUnreadable if the disk does not say."""
     return stat.S_ISREG(_mode(path))
 
 
@@ -59,10 +56,7 @@ def _mode(path: Path) -> int:
 
 
 def require_file(folder: Path, name: str) -> None:
-    """Checks that a file exists.
-
-    Raises CheckpointError if it is missing; the message has a hint if there are pickled weights instead.
-    """
+    """Raises CheckpointError if a file is missing; the message has a hint if there are pickled weights instead."""
     if not is_file(folder / name):
         pickles = [path.name for path in sorted((folder / name).parent.glob("*")) if path.suffix in PICKLES]
         hint = f"; {pickles[0]} is a pickle, which may run code and is never loaded" if pickles else ""
@@ -84,10 +78,7 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
 
 
 def read_sums(folder: Path) -> dict[str, str]:
-    """Reads the digests of SHA256SUMS, by file name.
-
-    Raises CheckpointError if SHA256SUMS is missing, too long or of another format.
-    """
+    """Reads the digests of SHA256SUMS by file name; raises CheckpointError if it is missing, too long or unknown."""
     try:
         text = read_bytes(folder, SUMS).decode("utf-8")
         lines = [line.split(maxsplit=1) for line in text.splitlines() if line.strip()]
@@ -128,12 +119,7 @@ def _shape(facts: Any) -> tuple[int, ...]:
 
 
 def read_bytes(folder: Path, name: str) -> bytes:
-    """Reads a short file as a whole.
-
-    Raises:
-        CheckpointError: if the file is missing or too long.
-        CheckpointUnreadable: if it cannot be read.
-    """
+    """Reads a short file as a whole; raises CheckpointError if it is missing or too long, or CheckpointUnreadable."""
     require_file(folder, name)
     try:
         with _open(folder / name) as file:

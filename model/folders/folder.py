@@ -32,10 +32,7 @@ class FolderContents:
 
 
 def checked_sums(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """Compares these files with SHA256SUMS; returns its digests by file name.
-
-    Raises CheckpointError if one of the files or SHA256SUMS is missing, or a digest differs.
-    """
+    """Returns the digests of SHA256SUMS; raises CheckpointError if it or a file is missing, or a digest differs."""
     sums = read_sums(folder)
     for name in names:
         require_file(folder, name)
@@ -65,10 +62,7 @@ def read_safetensors(folder: Path, name: str) -> dict[str, Tensor]:
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """Gives a temporary folder to write into. It replaces `folder` when the block ends without an exception.
-
-    SHA256SUMS of all its files is added. If the block raises, the old `folder` stays.
-    """
+    """Gives a folder that replaces `folder`, with SHA256SUMS of its files, when the block ends without an exception."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:

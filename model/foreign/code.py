@@ -15,15 +15,9 @@ OURS_TO_HANDLE = (ForeignError, MemoryError, torch.OutOfMemoryError, torch.Accel
 
 @contextmanager
 def foreign_code(name: str, wanted: str) -> Iterator[None]:
-    """Runs another package's code: what it raises, even `SystemExit`, becomes the cause of a ForeignError.
+    """Makes every error of another package's code a ForeignError, "`name` cannot `wanted`"; even `SystemExit`.
 
     Errors of memory or of the device stay as they are, because the engine knows what to do.
-
-    Args:
-        name: the name of the class or function.
-        wanted: what the code should do, for the message: "be built".
-
-    Raises ForeignError if the code fails.
     """
     try:
         yield
@@ -39,9 +33,6 @@ def foreign_code(name: str, wanted: str) -> Iterator[None]:
 
 
 def load(name: str) -> Any:
-    """Imports the class or function of a name, which must have been allowed.
-
-    Raises ForeignError if it cannot be imported.
-    """
+    """Imports the class or function of a name that is allowed; raises ForeignError if it cannot be imported."""
     with foreign_code(name, "be imported"):
         return getattr(import_module(module_of(name)), name.partition(":")[2])

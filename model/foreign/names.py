@@ -25,23 +25,13 @@ def module_of(name: str) -> str:
 
 
 def check_name(name: str) -> None:
-    """Checks a name.
-
-    Raises ValueError if it is not `package.module:Name`.
-    """
+    """Checks a name; raises ValueError if it is not `package.module:Name`."""
     if len(name) > MAX_NAME or not NAME.fullmatch(name):
         raise ValueError(f"{name[:MAX_NAME]!r} must be package.module:Name, such as mylab.nets:Denoiser")
 
 
 def check_allowed(name: str, allowed: Collection[str]) -> None:
-    """Checks that a name may be imported.
-
-    Args:
-        name: the name of a class or function.
-        allowed: the modules that the operator allows, with all modules below them.
-
-    Raises CheckpointError if it may not.
-    """
+    """Raises CheckpointError if the module of a name is neither an allowed one nor below one."""
     module = module_of(name)
     if not any(f"{module}.".startswith(f"{each}.") for each in allowed):
         raise CheckpointError(

@@ -58,10 +58,7 @@ def read_unet(weights: Weights, facts: EDMFacts) -> tuple[ModelConfig, nn.Module
 
 
 def diffusion(facts: EDMFacts, calls: int = CALLS) -> dict[str, Any]:
-    """Returns the fields of a `ModelConfig` that follow from the preconditioning.
-
-    Raises CheckpointError if it has other constants than the published ones where difuso knows only those.
-    """
+    """Returns the fields that follow from the preconditioning; raises CheckpointError for unpublished constants."""
     heun = {"clip": Clipping("none"), "defaults": SamplerDefaults("heun", calls, "karras")}
     low, high = facts.sigma_min or 0.0, math.inf if facts.sigma_max is None else facts.sigma_max
     match facts.precond:
@@ -182,10 +179,7 @@ def _dhariwal_unet(weights: Weights, facts: EDMFacts) -> tuple[UNetConfig, UNet]
 
 
 def _with_classes(weights: Weights, facts: EDMFacts, scale: float) -> dict[str, Tensor]:
-    """Returns the weights with the layer that embeds one-hot classes as a table of its outputs.
-
-    Without a class its input is 0 there. If the network was trained to be called so, that is the last row.
-    """
+    """Returns the weights with the layer of one-hot classes as a table; its last row may be that of no class."""
     weights = dict(weights)
     if not facts.label_dim:
         return weights

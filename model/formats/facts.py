@@ -22,9 +22,8 @@ Levels = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]  # the width of
 
 @dataclass(frozen=True)
 class GuidedFacts:
-    """Facts about a UNetModel of improved-diffusion or guided-diffusion.
-
-    Raises CheckpointError if both or none of num_heads and num_head_channels are given.
+    """Facts about a UNetModel of improved- or guided-diffusion; raises CheckpointError for two numbers of heads or
+    none.
     """
 
     image_size: PositiveInt  # height and width in pixels
@@ -200,10 +199,7 @@ def schedule_of(name: Schedule, timesteps: int) -> ScheduleConfig:
 
 
 def class_names(number: int | None, given: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    """Returns the names of a network's classes: those given, or their numbers; None for a network without classes.
-
-    Raises CheckpointError if there are more or fewer names than classes.
-    """
+    """Returns the given names, or the numbers, of classes; raises CheckpointError if there are more or fewer names."""
     if given is not None and len(given) != (number or 0):
         raise CheckpointError(f"the facts name {len(given)} classes, but the weights have {number or 0}")
     return given if number is None or given is not None else tuple(map(str, range(number)))

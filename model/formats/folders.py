@@ -32,10 +32,7 @@ def holds_config(folder: Path) -> bool:
 
 
 def read_config(folder: Path) -> ModelConfig:
-    """Reads the config of the model in a folder.
-
-    Raises CheckpointError if the config cannot be used; the message names the file and what is wrong with it.
-    """
+    """Reads the config of the model in a folder; raises CheckpointError if it cannot be used."""
     if config.is_diffusers(folder):
         return config.read_diffusers_config(folder)
     return config_from_json(read_json(folder, CONFIG))
@@ -50,10 +47,7 @@ def weights_of(folder: Path) -> str:
 
 
 def read_version(folder: Path, model: ModelConfig) -> str:
-    """Returns the version of the model in a folder, whose config has been read.
-
-    The digests are those of SHA256SUMS, which workers compare with the files. A folder of diffusers may have none: then
-    the files are read, once as long as they do not change.
+    """Returns the version of the model in a folder, whose config has been read, from SHA256SUMS or else from the files.
 
     Raises CheckpointError if a file is missing, or SHA256SUMS lacks it.
     """

@@ -49,10 +49,7 @@ def read_unet(weights: Weights, facts: GuidedFacts) -> tuple[ModelConfig, UNet]:
 
 @refused("the facts contradict the weights")
 def read_classifier(weights: Weights, facts: ClassifierFacts) -> Classifier:
-    """Makes the classifier of an EncoderUNetModel's state dict.
-
-    Raises CheckpointError if the facts contradict the weights, or if the classifier does not pool by attention.
-    """
+    """Makes the model of an EncoderUNetModel; raises CheckpointError if facts contradict it, or for other pooling."""
     config = _classifier_config(weights, facts)
     classifier = unfilled(Classifier, config)
     pool = {"pool": "out.2", "pool.qkv": "out.2.qkv_proj", "pool.proj": "out.2.c_proj"}

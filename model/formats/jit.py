@@ -69,10 +69,7 @@ def read_unet(weights: Weights, facts: JiTFacts) -> tuple[ModelConfig, DiT]:
 
 @refused("the weights have no network")
 def network_config(weights: Weights, facts: JiTFacts) -> DiTConfig:
-    """Returns the architecture that the weights show.
-
-    Raises CheckpointError if the facts contradict the weights, or there is no such network.
-    """
+    """Returns the architecture of the weights; raises CheckpointError if facts contradict it, or it is not ours."""
     narrow, depth = "x_embedder.proj1.weight", count(weights, "blocks")
     channels, patch = size_of(weights, "x_embedder.proj2.weight", 0), size_of(weights, narrow, 3)
     tokens = weights["in_context_posemb"].shape[1] if "in_context_posemb" in weights else 0

@@ -25,12 +25,8 @@ def count(weights: Weights, prefix: str) -> int:
 def adopt(network: nn.Module, weights: Weights, modules: Mapping[str, str]) -> None:
     """Replaces a network's parameters, which may be on the meta device, by foreign ones; each is used exactly once.
 
-    Args:
-        network: a network with the architecture of the weights.
-        weights: the tensors by foreign names. A 1x1 convolution may have any number of dimensions.
-        modules: the foreign names of modules by our names; modules that the network lacks are ignored.
-
-    Raises CheckpointError if a tensor is missing, of another shape or left over; the message has its foreign name.
+    `modules` has the foreign names by ours, more than the network needs. A 1x1 convolution may have any number of
+    dimensions. Raises CheckpointError if a tensor is missing, of another shape or left over.
     """
     state: dict[str, Tensor] = {}
     used = set()

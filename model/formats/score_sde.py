@@ -74,10 +74,7 @@ def _diffusion(facts: ScoreSDEFacts) -> dict[str, Any]:
 
 
 def network_config(weights: Weights, facts: ScoreSDEFacts) -> SongUNetConfig:
-    """Returns the architecture that the facts describe.
-
-    Raises CheckpointError if there is no such network, or if the facts contradict the first layers of the weights.
-    """
+    """Returns the architecture of the facts; raises CheckpointError if weights contradict it, or it is not ours."""
     fourier = facts.embedding_type == "fourier"
     if fourier != (f"{PREFIX}.0.W" in weights):
         raise CheckpointError(f"the facts give embedding_type {facts.embedding_type}, but the weights have another")
@@ -144,10 +141,7 @@ def _layer_names(here: str, kind: str, layer: nn.Module, numbers: Iterator[int])
 
 
 def averaged(content: Mapping[str, Any]) -> dict[str, Tensor] | None:
-    """Returns the averaged weights of a checkpoint of its trainer, which have no names there; None for other files.
-
-    They are in the order of the trained parameters, which are all tensors of the network but two.
-    """
+    """Returns the averaged weights of a trainer's checkpoint, in the order of its tensors; None for other files."""
     model, ema = content.get("model"), content.get("ema")
     if not isinstance(model, Mapping) or not isinstance(ema, Mapping) or "shadow_params" not in ema:
         return None

@@ -53,10 +53,7 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
 
 
 def read_content(path: Path) -> Any:
-    """Reads all of a .pt, .pth, .bin or .ckpt file, on the CPU: tensors, numbers and texts in plain containers.
-
-    Raises CheckpointError if the file needs other classes to be loaded, or is damaged.
-    """
+    """Reads all of a file on the CPU; raises CheckpointError if it is damaged, or needs classes to be loaded."""
     if path.suffix == ".pkl":
         raise CheckpointError(
             "a .pkl file runs code when it is loaded, so it is never opened. If it is a network of EDM or EDM2 that "

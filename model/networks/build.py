@@ -45,18 +45,12 @@ def unfilled(build: Callable[[Config], Network], config: Config) -> Network:
 
 
 class Guarded(nn.Module):
-    """What the class of a foreign network inherits first: it checks each output, and names the class in each error.
-
-    The weights keep the names that they have in the foreign class.
-    """
+    """What the class of a foreign network inherits first: it checks each output, and names the class in each error."""
 
     foreign: ClassVar[ForeignConfig]
 
     def forward(self, x: Tensor, t: Tensor, **inputs: Tensor) -> Tensor:
-        """Returns the output of the foreign class, shape (B, out_channels, H, W).
-
-        The arguments are those of `UNet`. Raises ForeignError if the class fails, or returns something else.
-        """
+        """Returns the output, (B, out_channels, H, W); raises ForeignError if the class fails or returns another."""
         with foreign_code(self.foreign.type, "be called"):
             out = super().forward(x.contiguous(), t, **inputs)
         wanted = (len(x), self.foreign.out_channels, *x.shape[2:])
@@ -82,10 +76,7 @@ class VectorLinear(RowLinear):
 
 
 def _build_foreign(config: ForeignConfig) -> nn.Module:
-    """Builds a network of another package, which must have been allowed, with the weights that its class gives it.
-
-    Raises ForeignError if the class cannot be imported, is not a network, or fails.
-    """
+    """Builds a network of another package, which must have been allowed, with the weights that its class gives it."""
     found = load(config.type)
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise ForeignError(f"{config.type} must be a class that inherits from torch.nn.Module")
@@ -97,10 +88,7 @@ def _build_foreign(config: ForeignConfig) -> nn.Module:
 
 
 def _make_exact(network: nn.Module) -> None:
-    """Lets the usual layers of PyTorch compute as ours do, so that an image has the same bits in a batch of any size.
-
-    Their weights, and their results up to rounding, are the same.
-    """
+    """Lets the usual layers of PyTorch compute as ours do: an image has the same bits in a batch of any size."""
     for layer in network.modules():
         if type(layer) is nn.Conv2d and layer.padding_mode == "zeros" and not isinstance(layer.padding, str):
             layer.__class__ = Convolution

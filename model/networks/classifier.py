@@ -31,10 +31,7 @@ class AttentionPool(nn.Module):
 
 
 class Classifier(nn.Module):
-    """Predicts the class of a noisy image.
-
-    Raises RuntimeError from `forward`, if height or width is not the config's image_size.
-    """
+    """Predicts the class of a noisy image; `forward` raises RuntimeError for a size that is not the config's."""
 
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
@@ -67,12 +64,8 @@ class Classifier(nn.Module):
 def log_prob_gradient(classifier: nn.Module, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
     """Returns the gradient of log p(y | x_t) in x_t for each image (Dhariwal & Nichol 2021, algorithms 1 and 2).
 
-    It may be called inside `torch.inference_mode`, and leaves no gradient in the classifier's parameters.
-
-    Args:
-        x: noisy images x_t, shape (B, C, H, W).
-        t: timesteps, shape (B,).
-        labels: class indices, shape (B,), int64.
+    It may be called inside `torch.inference_mode`, and leaves no gradient in the classifier's parameters. The shapes
+    are (B, C, H, W) of x, (B,) of t, and (B,), int64, of the labels.
     """
     with torch.inference_mode(False), torch.enable_grad():
         x, t, labels = x.clone(), t.clone(), labels.clone()  # tensors of inference mode cannot be part of a graph

@@ -36,7 +36,7 @@ Resample = Literal["conv", "resblock"]
 
 @dataclass(frozen=True)
 class UNetConfig(LevelledConfig):
-    """The config of a `UNet`, whose `channels` are the size of the timestep embedding too.
+    """The config of a `UNet`; its `channels` are the size of the timestep embedding too.
 
     Raises ValueError if a width cannot be divided into groups or heads.
     """
@@ -250,10 +250,7 @@ def network_to_json(config: NetworkConfig | ClassifierConfig) -> dict[str, Any]:
 
 
 def check_networks(networks: Collection[NetworkConfig | None], allowed: Collection[str]) -> None:
-    """Checks that those of these networks which are of other packages may be imported; see `names.check_allowed`.
-
-    Raises CheckpointError if one may not.
-    """
+    """Raises CheckpointError if one of these networks is of another package and may not be imported."""
     for network in networks:
         if isinstance(network, ForeignConfig):
             check_allowed(network.type, allowed)

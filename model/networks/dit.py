@@ -136,10 +136,7 @@ class DiT(nn.Module):
 
 
 def _angles(down: Tensor, right: Tensor, width: int) -> Tensor:
-    """Returns the angles by which the pairs of a head's channels are turned, shape (N, width / 2).
-
-    The first half of the pairs turns with the row of a token, the second with its column (Su et al. 2021, in two axes).
-    """
+    """Returns the angles of a head's pairs of channels, (N, width / 2), by row and column (Su et al. 2021)."""
     exponents = torch.arange(0, width // 2, 2, device=down.device) / (width // 2)
     frequencies = THETA**-exponents
     return torch.cat([each[:, None] * frequencies for each in (down, right)], dim=1)

@@ -98,11 +98,7 @@ class Block(nn.Module):
 
 
 class EDM2UNet(nn.Module):
-    """Predicts F inside a `Preconditioned`.
-
-    Raises ValueError from `forward`, if height or width is not a multiple of `config.size_multiple`, or if labels are
-    missing.
-    """
+    """Predicts F inside a `Preconditioned`; `forward` raises ValueError for an impossible size or without labels."""
 
     EXACT = ("frequencies", "phases")
 

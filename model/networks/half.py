@@ -16,10 +16,7 @@ FLOAT32 = (RowLinear, LastConvolution, GroupNorm, LayerNorm, RMSNorm, nn.Embeddi
 
 
 def to_bfloat16(network: nn.Module) -> None:
-    """Puts the weights of convolutions, linear layers and attention in bfloat16, once and for all.
-
-    The network's inputs and outputs stay float32. It cannot be trained any more.
-    """
+    """Puts the weights of large layers in bfloat16. Inputs and outputs stay float32; training is no longer possible."""
     exact = exact_names(network)
     for path, module in network.named_modules():
         if isinstance(module, FLOAT32):

@@ -82,10 +82,7 @@ def pack_convolutions(network: nn.Module) -> None:
 
 
 def _has_fixed_weight(layer: Convolution) -> bool:
-    """Returns whether no hook makes the weight before each call, as those of `weight_norm` and `spectral_norm`.
-
-    Until the first call such a weight is that of a new network, and does not follow from the weights of the model.
-    """
+    """Returns whether no hook makes the weight before each call, as those of `weight_norm` and `spectral_norm`."""
     return "weight" in layer._parameters and not layer._forward_pre_hooks
 
 
@@ -160,13 +157,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 def sinusoidal_embedding(t: Tensor, dim: int, *, order: TimeOrder = "sin_cos", freq_shift: int = 0) -> Tensor:
     """Returns sines and cosines of t at geometric frequencies 1 ... 1/10000 (Vaswani et al. 2017, section 3.5).
 
-    They are float32, shape (B, dim).
-
-    Args:
-        t: timesteps, shape (B,), any number type.
-        dim: length of the vectors, an even number.
-        order: which half comes first.
-        freq_shift: frequency i of half = dim / 2 is 10000^(-i / (half - freq_shift)); with 1 the last is 1/10000.
+    t has any number type, shape (B,), and the result is float32, shape (B, dim), with dim even. `order` says which half
+    comes first. Frequency i of half = dim / 2 is 10000^(-i / (half - freq_shift)).
     """
     half = dim // 2
     exponents = -math.log(10000.0) * torch.arange(half, device=t.device, dtype=torch.float32) / (half - freq_shift)
@@ -178,9 +170,7 @@ def sinusoidal_embedding(t: Tensor, dim: int, *, order: TimeOrder = "sin_cos", f
 def halve(x: Tensor, resample: Filter = "box", *, padded: bool = False) -> Tensor:
     """Returns an image of half the height and width, by a filter of Karras et al. 2019 (section 4.2).
 
-    Args:
-        x: shape (B, C, H, W), or (B, C, H + 2, W + 2) if it is padded already. What lies outside an image is 0.
-        padded: whether x has a border of its own; the box filter needs none.
+    x has the shape (B, C, H, W), or (B, C, H + 2, W + 2) if it is padded already; outside an image everything is 0.
     """
     if resample == "box":
         return F.avg_pool2d(x, 2)

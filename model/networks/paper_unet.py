@@ -83,10 +83,7 @@ class Up(nn.Module):
 
 
 class PaperUNet(nn.Module):
-    """Predicts the noise in a noisy image.
-
-    Raises ValueError from `forward`, if height or width is not a multiple of 8.
-    """
+    """Predicts the noise in a noisy image; `forward` raises ValueError if height or width is not a multiple of 8."""
 
     def __init__(self, config: PaperUNetConfig) -> None:
         super().__init__()

@@ -55,10 +55,8 @@ class PixelHead(nn.Module):
     def forward(self, x: Tensor, trunk: Tensor, emb: Tensor) -> Tensor:
         """Returns the prediction, shape (B, out_channels, H, W).
 
-        Args:
-            x: noisy images, shape (B, in_channels, H, W).
-            trunk: features of the U-Net, shape (B, trunk_channels, H / patch, W / patch).
-            emb: time embedding, shape (B, emb_dim).
+        x has noisy images, shape (B, in_channels, H, W), `trunk` features, (B, trunk_channels, H / patch, W / patch),
+        and `emb` the time embedding, (B, emb_dim).
         """
         h = self.from_noisy(x) + F.pixel_shuffle(self.from_trunk(trunk), self.patch)
         for block in self.blocks:
@@ -67,16 +65,12 @@ class PixelHead(nn.Module):
 
 
 class LinearSkip(nn.Module):
-    """Mixes the channels of x_t and the planes in each pixel, by a matrix that the time embedding makes.
+    """Mixes the channels of x_t and the planes in each pixel, by a matrix that the time embedding makes; it starts as
+    zero.
 
-    Where the planes nearly are the image, most of what a network has to predict is such a mixture: at high noise, v
-    is nearly the planes times -1. A network that only has to add the rest converges much faster (Kim et al. 2016,
-    section 3.2). Starts as zero.
-
-    Args:
-        in_channels: channels of x_t and the planes together.
-        out_channels: channels of the prediction.
-        emb_dim: length of the time embedding.
+    Where the planes nearly are the image, most of what a network has to predict is such a mixture: at high noise, v is
+    nearly the planes times -1. A network that only has to add the rest converges much faster (Kim et al. 2016, section
+    3.2).
     """
 
     def __init__(self, in_channels: int, out_channels: int, emb_dim: int) -> None:
@@ -87,12 +81,7 @@ class LinearSkip(nn.Module):
         nn.init.zeros_(self.emb_proj.bias)
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        """Returns shape (B, out_channels, H, W).
-
-        Args:
-            x: x_t and the planes, shape (B, in_channels, H, W).
-            emb: time embedding, shape (B, emb_dim).
-        """
+        """Returns (B, out_channels, H, W), from x_t and the planes, (B, in_channels, H, W), and emb, (B, emb_dim)."""
         matrix = self.emb_proj(F.silu(emb)).view(-1, *self.shape, 1, 1)
         # Channel by channel, because a matrix product may give an image other bits in another batch.
         mixed = matrix[:, :, 0] * x[:, :1]

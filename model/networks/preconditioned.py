@@ -52,13 +52,7 @@ class Preconditioned(nn.Module):
         self.log_sigmas: Tensor
 
     def forward(self, x: Tensor, t: Tensor, **inputs: Tensor) -> Tensor:
-        """Returns the prediction, shape of x.
-
-        Args:
-            x: x_t, shape (B, C, H, W).
-            t: timesteps, shape (B,), int64, or float32 between the integers.
-            inputs: the network's other arguments, by name.
-        """
+        """Returns the prediction, shape of x, (B, C, H, W), at timesteps t, (B,), which may be fractional."""
         # In rows of sixteen: exp and sqrt may round otherwise in a vector's tail.
         scalars = by_rows(self._scalars, t.float()[:, None]).to(x.dtype)
         noise, c_in, c_skip, c_out = scalars.unbind(1)
@@ -66,10 +60,7 @@ class Preconditioned(nn.Module):
         return _each(c_skip) * x + _each(c_out) * out
 
     def _scalars(self, t: Tensor) -> Tensor:
-        """Returns the network's measure of noise, and the scales of its input, of x_t and of its output, shape (B, 4).
-
-        y of Karras et al. is x_t / sqrt(abar) = x_t sqrt(1 + sigma^2).
-        """
+        """Returns the measure of noise, and the scales of the input, x_t and the output, shape (B, 4)."""
         t = t[:, 0]
         log_sigma = self._log_sigma(t)
         sigma = log_sigma.exp()

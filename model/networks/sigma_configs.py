@@ -52,7 +52,7 @@ class _SigmaConfig(LevelledConfig):
 
 @dataclass(frozen=True)
 class SongUNetConfig(_SigmaConfig):
-    """The config of a `SongUNet`; the defaults are the DDPM++ of Karras et al. 2022 for CIFAR-10.
+    """The config of a `SongUNet`, by default the DDPM++ of Karras et al. 2022 for CIFAR-10.
 
     Raises ValueError if a width is not a multiple of its groups.
     """
@@ -93,10 +93,7 @@ class SongUNetConfig(_SigmaConfig):
 
 @dataclass(frozen=True)
 class EDM2UNetConfig(_SigmaConfig):
-    """The config of an `EDM2UNet`; fields that `SongUNetConfig` also has mean the same there.
-
-    Raises ValueError if a width cannot be divided into heads.
-    """
+    """The config of an `EDM2UNet`, see `SongUNetConfig`; raises ValueError if heads do not divide a width."""
 
     channels: Channels = 192
     channel_mult: WholeMultiples = (1, 2, 3, 4)

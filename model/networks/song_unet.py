@@ -31,10 +31,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Norm, SiLU, resample, conv, noise level, norm, SiLU, dropout, conv; plus the resampled input, rescaled.
-
-    Then attention, on some levels.
-    """
+    """Norm, SiLU, resample, conv, noise level, norm, SiLU, dropout, conv; plus the resampled input; then attention."""
 
     def __init__(
         self, config: SongUNetConfig, channels_in: int, channels_out: int, *, kind: str = "block", attention: bool
@@ -91,11 +88,7 @@ class Out(nn.Module):
 
 
 class SongUNet(nn.Module):
-    """Predicts the quantity of a plan from a noisy image and its noise level, or F inside a `Preconditioned`.
-
-    Raises ValueError from `forward`, if height or width is not a multiple of `config.size_multiple`, or if labels are
-    missing.
-    """
+    """Predicts a plan's quantity, or F inside a `Preconditioned`; `forward` raises the ValueErrors of `UNet`."""
 
     EXACT = ("frequencies",)
 

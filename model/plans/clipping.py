@@ -15,10 +15,7 @@ ClipMode = Literal["none", "static", "dynamic"]
 
 @dataclass(frozen=True)
 class Clipping:
-    """The clipping of the predicted x0, and of the noise predicted with it.
-
-    Raises PlanError if the mode is unknown, or static clipping has no bound.
-    """
+    """The clipping of x0, and of the noise predicted with it; raises PlanError for other modes, or without a bound."""
 
     # `static` clamps x0 to [-bound, bound]; `dynamic` takes s = the quantile of |x0| over one image, at least 1 and at
     # most bound, clamps to [-s, s] and divides by s (Saharia et al. 2022, section 2.3).

@@ -25,13 +25,10 @@ class NoiseLevel(NamedTuple):
 
 
 def noise_level(schedule: NoiseSchedule, sigma: float, timestep: int | None = None) -> NoiseLevel:
-    """Returns where a noisy image enters the reverse process; a clean one enters at timestep 0.
+    """Returns where a noisy image enters the reverse process, at the least noisy timestep possible or at the given one.
 
-    Args:
-        sigma: standard deviation of the image's noise, in the unit of images ([-1, 1]).
-        timestep: the timestep at which the image must enter; None for the least noisy one possible.
-
-    Raises PlanError if the schedule, or the timestep, is less noisy than the image, or leaves nothing of an image.
+    Sigma is the standard deviation of its noise, in the unit of images. Raises PlanError if the schedule, or the
+    timestep, is less noisy than the image, or leaves nothing of an image.
     """
     sigmas = schedule.sigmas
     sought = timestep is None

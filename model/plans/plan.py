@@ -192,10 +192,7 @@ def tabulate(
     guidance: Guidance = UNGUIDED,
     classifier_scale: float = 0.0,
 ) -> Plan:
-    """Makes the table of transitions: their coefficients of x0 and eps, in terms of the network's output.
-
-    Raises PlanError if x0 does not follow from the prediction at one of the levels.
-    """
+    """Makes the table of transitions in terms of the network's output; raises PlanError if it gives no x0."""
     table = np.zeros((len(transitions), len(Column)))
     table[:, Column.CLIP], table[:, Column.QUANTILE] = clipping.columns
     table[:, Column.W] = guidance.weights(levels.chain.sigmas)[[t.level for t in transitions]]
@@ -210,13 +207,11 @@ def tabulate(
 
 
 def levels_after(plan: Plan, schedule: NoiseSchedule, calls: Sequence[int]) -> tuple[FloatTable, FloatTable]:
-    """Returns the timesteps of x_t after network calls, and alphas_cumprod there, each of shape (len(calls),).
+    """Returns the timesteps of x_t after so many calls, 1 to len(plan), and alphas_cumprod there, each of shape
+    (len(calls),).
 
-    After a call x_t is at the timestep of the next one. After the last call it is an image, with timestep CLEAN and
-    alphas_cumprod 1.
-
-    Args:
-        calls: the numbers of the calls, 1 to len(plan).
+    After a call x_t is at the timestep of the next one. After the last it is an image: timestep CLEAN, alphas_cumprod
+    1.
     """
     timesteps = np.array([*plan.timesteps, CLEAN])[list(calls)]
     between = 1.0 / (1.0 + schedule.sigma_at(timesteps) ** 2)

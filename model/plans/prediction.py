@@ -21,10 +21,7 @@ Kind = Literal["edm", "ve", "vp"]
 
 
 def x0_from_output(prediction: Prediction, abar: float) -> tuple[float, float]:
-    """Returns (p, q) of x0 = p x_t + q out.
-
-    Raises PlanError if x0 does not follow from the output at this noise level, or if the prediction is unknown.
-    """
+    """Returns (p, q) of x0 = p x_t + q out; raises PlanError if x0 does not follow, or for an unknown prediction."""
     signal, spread = math.sqrt(abar), math.sqrt(1.0 - abar)
     match prediction:
         case "eps" if not signal:

@@ -23,12 +23,8 @@ FloatTable = NDArray[np.float64]
 class NoiseSchedule:
     """Variances of q(x_t | x_{t-1}) = N(sqrt(1 - beta_t) x_{t-1}, beta_t I) (Ho et al. 2020, eq. 2).
 
-    Args:
-        betas: shape (T,), float64, each in (0, 1].
-
-    Raises PlanError if a beta lies outside (0, 1].
-
     Attributes:
+        betas: shape (T,), float64, each in (0, 1]; raises PlanError if one lies outside.
         continuous: whether a formula gives the noise between timesteps, too, even beside one where it is infinite.
     """
 
@@ -44,10 +40,7 @@ class NoiseSchedule:
 
     @classmethod
     def linear(cls, num_train_timesteps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> NoiseSchedule:
-        """Evenly spaced betas (Ho et al. 2020, section 4).
-
-        The defaults suit T = 1000; guided-diffusion scales both by 1000 / T for another T, diffusers does not.
-        """
+        """Evenly spaced betas (Ho et al. 2020, section 4); guided-diffusion scales both ends by 1000 / T."""
         return cls(np.linspace(beta_start, beta_end, num_train_timesteps, dtype=np.float64))
 
     @classmethod
@@ -71,11 +64,7 @@ class NoiseSchedule:
 
     @classmethod
     def from_alphas_cumprod(cls, alphas_cumprod: FloatTable) -> NoiseSchedule:
-        """The chain that passes through these levels: beta_i = 1 - abar_i / abar_{i-1}.
-
-        Args:
-            alphas_cumprod: shape (K,), strictly falling, in [0, 1).
-        """
+        """The chain through levels of shape (K,), strictly falling, in [0, 1): beta_i = 1 - abar_i / abar_{i-1}."""
         levels = np.asarray(alphas_cumprod, dtype=np.float64)
         betas = 1.0 - levels / np.append(1.0, levels[:-1])
         # Rounding must not take away the rest of an image: a chain has nothing of it left at one level at most.
@@ -85,9 +74,7 @@ class NoiseSchedule:
     def geometric(
         cls, num_train_timesteps: int = 1000, sigma_min: float = 0.002, sigma_max: float = 80.0
     ) -> NoiseSchedule:
-        """Evenly spaced logarithms of `sigmas`, for networks that were trained on a range of noise levels.
-
-        The defaults are the range of Karras et al. 2022 (section 5). Between timesteps, `sigma_at` is exact.
+        """Evenly spaced ln sigma, by default over the range of Karras et al. 2022 (section 5); `sigma_at` is exact.
 
         Raises PlanError if the range is empty.
         """
@@ -138,11 +125,7 @@ class NoiseSchedule:
         return np.sqrt(1.0 - self.betas) * (1.0 - self.alphas_cumprod_prev) / (1.0 - self.alphas_cumprod)
 
     def respace(self, timesteps: tuple[int, ...]) -> NoiseSchedule:
-        """The chain that visits only these timesteps: beta' = 1 - abar[tau_i] / abar[tau_{i-1}].
-
-        Args:
-            timesteps: strictly increasing indices of this schedule (Nichol & Dhariwal 2021, section 4).
-        """
+        """The chain of these increasing timesteps (Nichol & Dhariwal 2021, section 4)."""
         if timesteps == tuple(range(self.num_train_timesteps)):
             return self
         return NoiseSchedule.from_alphas_cumprod(self.alphas_cumprod[list(timesteps)])
@@ -161,10 +144,7 @@ class NoiseSchedule:
         return NoiseSchedule.from_alphas_cumprod(rescaled**2)
 
     def timestep_at(self, sigma: FloatTable) -> FloatTable:
-        """The timesteps, fractional, at which the noise has these levels; `sigmas` gives the ends.
-
-        Linear in log sigma between timesteps, as k-diffusion reads a discrete model on a continuous grid.
-        """
+        """The timesteps at which the noise has these levels, fractional: linear in log sigma, as k-diffusion has it."""
         return np.interp(np.log(sigma), np.log(self.sigmas), np.arange(self.num_train_timesteps, dtype=np.float64))
 
     def sigma_at(self, timestep: FloatTable) -> FloatTable:

@@ -64,10 +64,7 @@ def visit_levels(schedule: NoiseSchedule, spacing: str, count: int, *, start: in
 
 
 def timesteps_from(schedule: NoiseSchedule, start: int | None) -> int:
-    """The number of timesteps that a run chooses from: those up to its start, or all.
-
-    Raises PlanError if start is not a timestep.
-    """
+    """The number of timesteps that a run chooses from; raises PlanError if start is not a timestep."""
     total = schedule.num_train_timesteps
     if start is None:
         return total
@@ -162,10 +159,7 @@ def _listed_levels(schedule: NoiseSchedule, timesteps: tuple[float, ...], count:
 def _exponential_levels(schedule: NoiseSchedule, count: int, last: int) -> Levels:
     """Levels whose ln sigma, and so their log-SNR, are evenly spaced (Lu et al. 2022, "DPM-Solver"), from 40 to 0.02.
 
-    The first is the last timestep all the same: pure noise is an x_t there and nowhere else.
-
-    Args:
-        last: the noisiest timestep.
+    The first is `last` all the same: pure noise is an x_t there and nowhere else.
     """
     _check_count(count, last + 1)
     highest = float(schedule.sigmas[last])
@@ -180,11 +174,9 @@ def _exponential_levels(schedule: NoiseSchedule, count: int, last: int) -> Level
 
 
 def _karras_levels(schedule: NoiseSchedule, count: int, last: int) -> Levels:
-    """Levels whose sigma^(1/7) are evenly spaced between the ends (Karras et al. 2022, eq. 5).
+    """Levels whose sigma^(1/7) are evenly spaced between the ends (Karras et al. 2022, eq. 5), from `last`.
 
-    Args:
-        last: the noisiest timestep; from that of the schedule a run begins with pure noise, which has no level of its
-            own to begin at.
+    From the last timestep of the schedule a run begins with pure noise, which has no level of its own to begin at.
     """
     _check_count(count, last + 1)
     lowest, highest = schedule.sigmas[0], schedule.sigmas[last]

@@ -24,8 +24,7 @@ IDX_IMAGES, IDX_LABELS = 0x803, 0x801  # bytes, in three dimensions and in one
 def open_npz(data: Data, shape: Shape) -> Source:
     """Opens one .npz file, or all of a folder; their images must have the wanted size already.
 
-    Images lie in `data`, shape (N, C*H*W), or in `arr_0`, shape (N, H, W, C). Labels lie in `labels` or `arr_1`, and
-    begin at 0 or, as those of ImageNet-64, at 1.
+    They are `data`, (N, C*H*W), or `arr_0`, (N, H, W, C). Labels, in `labels` or `arr_1`, begin at 0 or at 1.
     """
     path = Path(data.path)
     paths = sorted(path.glob("*.npz"), key=lambda file: (len(file.name), file.name)) if path.is_dir() else [path]

@@ -55,12 +55,9 @@ class Batch(NamedTuple):
 
 
 class Batches:
-    """An endless stream of batches, each epoch in a new order that depends only on the seed and the epoch.
+    """An endless stream of full batches, each epoch in a new order that depends only on the seed and the epoch.
 
-    The rest of an epoch that does not fill a batch is left out.
-
-    Attributes:
-        position: number of batches yielded so far; set it to resume an earlier run.
+    `position` is the number of batches yielded so far; it is set to resume an earlier run.
     """
 
     def __init__(self, dataset: Dataset, batch_size: int, *, seed: int, share: slice = slice(None)) -> None:
@@ -224,11 +221,9 @@ def shown(flip: bool | Literal["dihedral"]) -> range:
 
 
 def turned(images: Tensor, symmetries: Tensor) -> Tensor:
-    """Returns each image in its symmetry: number 2 q + m is mirrored if m = 1, and then turned q times by 90 degrees.
+    """Returns each image in its symmetry: number 2 q + m is mirrored if m = 1, then turned q times by 90 degrees.
 
-    Args:
-        images: shape (B, C, H, W), of squares if any of them is turned by 90 or 270 degrees.
-        symmetries: shape (B,), int64, 0 to 7; 0 does not change an image.
+    The images have the shape (B, C, H, W), and the symmetries (B,), int64, 0 to 7.
     """
     if not symmetries.any():
         return images

@@ -26,9 +26,7 @@ SHOWN = 4  # entries of a vector in words
 
 
 def open_with_conditions(recipe: Recipe) -> Source:
-    """Opens the images of a recipe, each with its conditions.
-
-    An image of which an image or a map cannot be read counts as unreadable.
+    """Opens a recipe's images with their conditions; one with an unreadable image or map counts as unreadable.
 
     Raises RecipeError if there are no images, or nothing gives a condition's values; from the items, if an image and
     its condition have different names.
@@ -91,10 +89,7 @@ def by_value(conditions: Conditions) -> dict[str, Condition]:
 
 
 def values_of(conditions: Conditions, item: SourceImage) -> dict[str, Value]:
-    """Returns the values of an image's conditions, by name.
-
-    Raises RecipeError if a condition does not take its value, or has none and needs one; the message names the row.
-    """
+    """Returns the values of an image's conditions by name; RecipeError for a missing or wrong one names the row."""
     values = {}
     for name, condition in by_value(conditions).items():
         value = item.values.get(name)
@@ -158,10 +153,7 @@ def values_at(conditions: Conditions, columns: Columns, row: int) -> dict[str, V
 
 
 def examples_of(conditions: Conditions, columns: Columns, count: int) -> dict[str, tuple[Example, ...]]:
-    """Returns the choices and numbers of at most `count` images that have them all, a column for each.
-
-    Raises RecipeError if there are none.
-    """
+    """Returns a column of each choice and number, of `count` images at most that have all; RecipeError for none."""
     kept = {name: each for name, each in conditions.items() if isinstance(each, Choice | Number)}
     rows = np.flatnonzero(np.all([columns[name].present.numpy() for name in kept], axis=0))
     if not len(rows):

@@ -146,10 +146,7 @@ def _spread(count: int) -> NDArray[np.int64]:
 
 
 def load_for_training(recipe: Recipe, folder: Path) -> Dataset:
-    """Loads the images to train on, as `load` does.
-
-    Raises RecipeError if there are fewer images than fill one batch.
-    """
+    """Loads the images to train on, as `load` does; raises RecipeError if there are fewer than fill one batch."""
     dataset = load(recipe, folder)
     if len(dataset.trained) < recipe.batch_size:
         raise RecipeError(f"{len(dataset.trained)} images do not fill one batch of {recipe.batch_size}")
@@ -157,10 +154,7 @@ def load_for_training(recipe: Recipe, folder: Path) -> Dataset:
 
 
 def first_images(recipe: Recipe) -> Dataset:
-    """Reads the first readable images of a recipe, as many as fill one batch, and writes nothing.
-
-    Raises RecipeError if there are fewer.
-    """
+    """Reads the first readable images that fill one batch, and writes nothing; RecipeError if there are fewer."""
     source = open_with_conditions(recipe)
     found = _Found(recipe)
     items = list(islice(found.readable(source.items), recipe.batch_size))

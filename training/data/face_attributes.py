@@ -23,12 +23,7 @@ INK = CHOICES["hair_colour"]["black"]
 
 
 def attributes_of(drawn_by: Mapping[str, Any], background: str) -> dict[str, str]:
-    """Returns the choice of each of `ATTRIBUTES` for a face, from the parameters that drew it.
-
-    Args:
-        drawn_by: the parameters as `dicebear.Avatar.to_json` returns them; a part that is not drawn has none.
-        background: the colour behind the face, one of the choices of `background`.
-    """
+    """Returns the choice of each of `ATTRIBUTES` for a face, from `dicebear.Avatar.to_json` and its background."""
     head = drawn_by["headVariant"]
     hair_colour = drawn_by["headContrastColor"][0] if head in COLOURED else INK
     parameters = {

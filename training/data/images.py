@@ -18,10 +18,7 @@ DEEP, WHITE = "I;16", 65535  # Pillow's mode of 16-bit grey
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Lists every image file below a folder, in the order of their names.
-
-    Raises RecipeError if the folder does not exist or holds no images.
-    """
+    """Lists every image file below a folder by name; raises RecipeError if it does not exist or holds none."""
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not paths:
         raise RecipeError(f"there are no images below {folder}: no file ends in {', '.join(sorted(SUFFIXES))}")
@@ -70,9 +67,7 @@ def centre_crop(image: Image.Image, shape: Shape) -> Image.Image:
 
 
 def decode_map(file: Path | BinaryIO, shape: Shape, *, count: int) -> ImageArray:
-    """Decodes a map of indices below `count`, grey or with a palette, uint8 of shape (H, W, 1).
-
-    It is cropped as an image, but of pixels that would be mixed the nearest is taken.
+    """Decodes a map of indices below `count`, uint8 of shape (H, W, 1), cropped as an image but to nearest pixels.
 
     Raises Exception of many kinds, if the file is damaged, is no such image, or has other indices.
     """
@@ -103,7 +98,7 @@ def in_bits(images: ImageArray, bits: int) -> ImageArray:
 
 
 def opened(file: Path | BinaryIO, *, channels: int, bits: int = 8) -> Image.Image:
-    """Opens a grey image, of 8 or 16 bits, or an RGB image; it is turned as its EXIF says, and transparency is white.
+    """Opens a grey or RGB image of 8 bits, or grey of 16, turned as its EXIF says; transparency becomes white.
 
     Raises Exception of many kinds, if the file is damaged or not an image.
     """

@@ -29,10 +29,7 @@ SHARED = ("network", "image_size", "channels", "schedule", "prediction", "varian
 
 
 class Teacher:
-    """The network that a student's recipe begins from, with its guidance.
-
-    Raises RecipeError if `init` is not a checkpoint, or cannot teach the student or these classes of images.
-    """
+    """The network that a student begins from, with its guidance; raises RecipeError if it cannot teach the student."""
 
     def __init__(self, recipe: Recipe, classes: Sequence[str] | None, device: torch.device) -> None:
         with checkpoint_errors("init", recipe.init):
@@ -74,10 +71,7 @@ class Teacher:
 
 
 def check_teacher(recipe: Recipe, teacher: ModelConfig) -> None:
-    """Checks that a model can teach a recipe's network.
-
-    Raises RecipeError if they differ where they must agree, or the teacher cannot be guided, or is not.
-    """
+    """Raises RecipeError if a model differs from the student where they must agree, or has no guidance to teach."""
     student, guidance = recipe.model_config({}), _guidance(recipe, teacher)
     for key in SHARED:
         if getattr(student, key) != getattr(teacher, key):
@@ -121,9 +115,8 @@ def _check_names(images: Sequence[str] | None, teacher: Sequence[str] | None) ->
 class Distillation:
     """The squared difference between the predictions of student and teacher at the same x_t.
 
-    Args:
-        plans: the plan of the student and that of the teacher, with a multiple of its steps, if several steps are
-            learned as one; None if the prediction at each timestep is.
+    `plans` are those of both, the teacher's with a multiple of the steps; None if the prediction at each timestep is
+    learned.
     """
 
     def __init__(self, schedule: NoiseSchedule, plans: tuple[Plan, Plan] | None = None) -> None:

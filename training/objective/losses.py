@@ -67,13 +67,10 @@ class Objective:
         self._bound = None if loss == "simple" else VariationalTerms(schedule, prediction, variance)
 
     def __call__(self, network: Network, x0: Tensor, t: Tensor, noise: Tensor) -> Losses:
-        """The losses of a network at x_t.
+        """The losses of a network at x_t, whose output has the shape of x0, or (B, 2C, H, W) with a learned variance.
 
-        Args:
-            network: its output has the shape of x0, or (B, 2C, H, W) with a learned variance.
-            x0: clean images, shape (B, C, H, W), in [-1, 1].
-            t: timesteps, shape (B,), int64, on the CPU.
-            noise: standard normal, shape of x0.
+        x0 are images in [-1, 1], shape (B, C, H, W), with as much standard normal noise, and t, (B,), int64, is on the
+        CPU.
         """
         channels = x0.shape[1]
         out = network(q_sample(self._schedule, x0, t, noise), t)

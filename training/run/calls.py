@@ -29,10 +29,7 @@ def timed_formats(call: Callable[[Precision], None], device: torch.device) -> di
 
 
 def fastest(seconds: Mapping[Precision, float], device: torch.device, processes: Processes) -> Precision:
-    """Returns the format of the least time here: bfloat16 is faster only on some processors and for wide networks.
-
-    All processes agree.
-    """
+    """Returns the format of the least time here, the same for all processes: bfloat16 is not faster everywhere."""
     formats = list(seconds)
     return formats[processes.most(formats.index(min(seconds, key=seconds.__getitem__)), device)]
 
@@ -40,7 +37,7 @@ def fastest(seconds: Mapping[Precision, float], device: torch.device, processes:
 def compiled(network: nn.Module) -> Any:
     """Returns a network compiled, whose gradients have the number formats of those of the plain network.
 
-    The trainer goes backward without autocast, as PyTorch recommends. A compiler that takes the number format of the
-    way forward would round the gradients of layers that are kept in float32.
+    The trainer goes backward without autocast. A compiler that takes the format of the way forward would round
+    gradients.
     """
     return functorch.patch(backward_pass_autocast="off")(torch.compile(network))

@@ -62,12 +62,7 @@ class DryRun:
 
 
 def dry_run(recipe: Recipe, *, device: str = "cpu") -> DryRun:
-    """Trains a few steps on the first images of a recipe, with nothing written.
-
-    Raises:
-        RecipeError: if the images cannot be used or do not fill a batch.
-        torch.OutOfMemoryError: if a batch does not fit into the device's memory.
-    """
+    """Trains a few steps on the first images, and writes nothing; raises RecipeError or torch.OutOfMemoryError."""
     longer = dataclasses.replace(recipe, max_steps=max(recipe.max_steps, 1 + TIMED_STEPS))
     trainer = Trainer(longer, Batches(dataset.first_images(recipe), recipe.batch_size, seed=recipe.seed), device)
     steps = trainer.steps()

@@ -19,10 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def check_initial(recipe: Recipe) -> None:
-    """Checks the checkpoint that a recipe begins from, before minutes are spent on images.
-
-    Raises RecipeError if the folder is not a checkpoint, or should teach the network and cannot.
-    """
+    """Raises RecipeError if a recipe's checkpoint cannot begin its run, before minutes are spent on images."""
     if recipe.init:
         with checkpoint_errors("init", recipe.init):
             config = read_config(Path(recipe.init))

@@ -150,9 +150,9 @@ def _check_length(config: ModelConfig) -> None:
 
 
 class GuidedModel:
-    """The model that a classifier guides, with the classifier; raises RecipeError if the model cannot be loaded.
+    """The model that a classifier guides, with the classifier, which is measured on held-out images if there are any.
 
-    The classifier is measured on the held-out images, if there are any.
+    Raises RecipeError if the model cannot be loaded.
     """
 
     def __init__(self, trainer: Trainer, held_out: Dataset | None) -> None:
@@ -210,10 +210,9 @@ def _as_image(recipe: Recipe, name: str, values: Tensor) -> Tensor:
 def recognition(
     classifier: nn.Module, schedule: NoiseSchedule, images: Dataset, ranges: Ranges, *, device: torch.device
 ) -> dict[str, float]:
-    """Measures the `accuracy` and the `loss` of a classifier, and by ranges of the timesteps `accuracy/range`.
+    """Measures a classifier on the device: `accuracy`, `loss` and, by ranges of the timesteps, `accuracy/range`.
 
-    Each image is shown once. The timesteps of all images are spread evenly over 0..T-1, and they and the noise are the
-    same in every measurement. The classifier is in eval mode, on the device.
+    Each image is shown once. Timesteps, spread evenly over 0..T-1, and noise are the same in every measurement.
     """
     assert images.labels is not None
     generator = torch.Generator().manual_seed(0)

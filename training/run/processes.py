@@ -87,10 +87,7 @@ def unsynchronised(network: nn.Module, really: bool) -> AbstractContextManager[N
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[tuple[Processes, torch.device]]:
-    """Yields the processes that torchrun started, or this one alone, and the device of this one.
-
-    Each process of a machine takes a GPU of its own. On CPUs they communicate by gloo.
-    """
+    """Yields the processes that torchrun started, by gloo on CPUs, or this one alone, and the device of this one."""
     if not dist.is_torchelastic_launched():
         yield ALONE, device
         return

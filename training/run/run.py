@@ -111,11 +111,7 @@ def _outcome(trainer: Trainer, out: Path, kid_from: Callable[[ImageArray], Dista
 
 
 class Run:
-    """Runs a trainer; logs, saves and shows.
-
-    Args:
-        outcome: what the run makes; None in all processes but the first, which alone saves and logs.
-    """
+    """Runs a trainer; logs, saves and shows its `outcome`, which only the first process has."""
 
     def __init__(self, trainer: Trainer, out: Path, outcome: Outcome | None = None) -> None:
         self.trainer = trainer

@@ -23,10 +23,7 @@ def save_state(folder: Path, state: dict[str, Any]) -> None:
 
 
 def load_state(folder: Path) -> dict[str, Any] | None:
-    """Loads the state of a run; None if it has not saved one.
-
-    Raises RecipeError if it cannot be read, or another version wrote it.
-    """
+    """Loads the state of a run, None if there is none; raises RecipeError if it is damaged or of another version."""
     path = folder / STATE
     if not path.is_file():
         return None
@@ -41,10 +38,7 @@ def load_state(folder: Path) -> dict[str, Any] | None:
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Locks a folder for this process while the block runs; raises RecipeError if another process has it.
-
-    The lock ends with the process, however that ends.
-    """
+    """Locks a folder while the block runs and the process lives; raises RecipeError if another process has it."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOCK).open("w") as file:
         try:

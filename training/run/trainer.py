@@ -82,9 +82,8 @@ class Trainer:
         self._bad_in_a_row = 0
 
     def steps(self) -> Iterator[StepFacts]:
-        """Trains until `max_steps`, yielding the facts of each step; the caller decides on logs, saves and the end.
-
-        Raises Diverged if many gradients in a row are not finite.
+        """Trains until `max_steps`, yielding the facts of each step; raises Diverged after many gradients that are not
+        finite.
         """
         if self.precision is None:
             self.format_seconds = self._timed_formats()

@@ -22,10 +22,7 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 def is_diffusers(folder: Path) -> bool:
-    """Returns whether a folder holds a pipeline or a network of diffusers, usable or not.
-
-    Raises CheckpointUnreadable if the disk does not say.
-    """
+    """Returns whether a folder is one of diffusers; raises CheckpointUnreadable if the disk does not say."""
     if is_file(folder / INDEX) or is_file(folder / "unet" / CONFIG):
         return True
     try:
@@ -60,10 +57,7 @@ def deciding_files(folder: Path) -> list[str]:
 
 
 def find_weights(folder: Path) -> str:
-    """Returns the path of the weights in either layout, relative to the folder.
-
-    Raises CheckpointError if the weights are missing.
-    """
+    """Returns the path of the weights, relative to the folder; raises CheckpointError if they are missing."""
     weights = find_part(folder, "unet", WEIGHTS)
     try:
         require_file(folder, weights)

@@ -19,10 +19,7 @@ Widths = Annotated[tuple[Annotated[int, Field(ge=1, le=32_768)], ...], Field(min
 
 @dataclass(frozen=True, kw_only=True)
 class UNet2D:
-    """The config.json of a UNet2DModel, with the values that it uses for missing fields.
-
-    Where only some of its values are listed, our network has no counterpart of the others.
-    """
+    """The config.json of a UNet2DModel, with its defaults; values that are not listed have no counterpart of ours."""
 
     sample_size: ImageSize | None = None
     in_channels: Channels = 3
@@ -113,9 +110,7 @@ def network_from_diffusers(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def network_to_diffusers(config: UNetConfig) -> dict[str, Any]:
-    """Returns the config.json of a UNet2DModel, without sample_size; the reverse of `network_from_diffusers`.
-
-    The null class becomes a class, the last one.
+    """Returns the config.json of a UNet2DModel, without sample_size; the null class becomes the last class.
 
     Raises CheckpointError if UNet2DModel has no such network; the message names the field at fault.
     """

@@ -39,11 +39,7 @@ LEGACY_LAYERS = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".
 
 
 def read_diffusers(folder: Path) -> FolderContents:
-    """Reads a folder. SHA256SUMS is optional, and checked if it exists.
-
-    Raises:
-        CheckpointError: if a file is missing or damaged, or describes a network or sampler that ours cannot reproduce.
-    """
+    """Reads a folder; SHA256SUMS is optional. Raises CheckpointError if it is damaged, or ours cannot reproduce it."""
     config = read_diffusers_config(folder)
     assert isinstance(config.network, UNetConfig)
     weights = find_weights(folder)

@@ -195,11 +195,7 @@ def scheduler_to_diffusers(config: ModelConfig) -> dict[str, Any]:
 
 
 def _flow_from_diffusers(content: Mapping[str, Any], said: Scheduler) -> dict[str, Any]:
-    """Returns what `scheduler_from_diffusers` does, with the timesteps that the scheduler visits by default.
-
-    Its list is evenly spaced down to the time of the first timestep, which it shifts before and after, so it ends above
-    that timestep.
-    """
+    """Returns what `scheduler_from_diffusers` does, with the timesteps that the scheduler visits by default."""
     for name, value in FLOW_FIELDS.items():
         if content.get(name, value) != value:
             raise _refusal(f"{name} must be {value}, not {content[name]!r}")

@@ -44,12 +44,9 @@ def dpmpp(chain: NoiseSchedule, options: Options) -> list[Transition]:
 def _slope_weight(n: float) -> float:
     """Returns k = (e^-n - 1 + n) / n^2, which is the integral of u e^-n(1-u) over u from 0 to 1; 1/2 without noise.
 
-    Where x0 changes evenly along a step, its mean there lies half the change further. But the change between two calls
-    also holds noise that entered x on the way, and only e^-n of that is left a step later. Extrapolated in full, it
-    spreads images too far. So the change up to u counts by the share of its noise that is left at the end of the step.
-
-    Args:
-        n: eta times the step before, in lambda.
+    n is eta times the step before, in lambda. Of the change between two calls, noise that entered x on the way is a
+    part, and only e^-n of that is left a step later. So the change up to u counts by the share that is left at the
+    step's end.
     """
     return (math.expm1(-n) + n) / n**2 if n > 1e-5 else 0.5 - n / 6
 
