@@ -76,10 +76,9 @@ def _file_moments(path: Path) -> tuple[Moments, Moments] | None:
 
 
 def kept(images: ImageSet, extractor: str, compute: Callable[[], Features]) -> Features:
-    """Returns the features of a set of images, computed now or in an earlier run, because that takes minutes.
+    """Returns the features of a set of images, computed now or, as that takes minutes, kept from an earlier run.
 
-    They are identified by the images themselves and the extractor's name, and lie in the user's cache folder. If the
-    folder cannot be written, or a file is damaged, the features are computed again. The set is read once for its hash.
+    The user's cache folder has them by the images and the extractor's name. A damaged file is computed again.
     """
     path = user_cache_path("difuso", appauthor=False) / "features" / f"{_hash(images, extractor)}.npz"
     try:

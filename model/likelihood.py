@@ -63,11 +63,8 @@ def vlb(
 ) -> Vlb:
     """Estimates the bound from one draw of noise for each image and level.
 
-    Args:
-        x0: images of 256 grey levels, shape (B, C, H, W), in [-1, 1].
-        denoiser: called once per level, the noisiest first, with all images at once, in the dtype of `x0`.
-        levels: the levels of `visit_levels`: all T of them, or fewer for the bound of the respaced chain.
-        seeds: one seed per image; an image's noise depends on nothing else.
+    The images x0 have 256 grey levels, shape (B, C, H, W), in [-1, 1]. The denoiser is called once per level of
+    `levels`, the noisiest first, with all images. Fewer than T levels give the bound of the respaced chain.
 
     Raises PlanError if x0 does not follow from the prediction at one of the levels.
     """

@@ -120,15 +120,10 @@ def _nearest(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def augment(images: Tensor, level: Tensor, noise: Tensor) -> Tensor:
-    """Adds noise to images: sqrt(1 - level^2) image + level noise, shape of images.
+    """Adds noise to images in [-1, 1], shape (B, C, h, w): sqrt(1 - level^2) image + level noise.
 
-    A model that was trained with such images and their levels tolerates the faults of an image that another model
-    drew (conditioning augmentation; Ho et al. 2022, section 4.2, in the form of Saharia et al. 2022, algorithm 1).
-
-    Args:
-        images: in [-1, 1], shape (B, C, h, w).
-        level: standard deviation of the noise, 0..1, shape (B,).
-        noise: standard normal, shape of images.
+    A model that was trained with such images and their levels, 0..1, shape (B,), tolerates the faults of an image that
+    another model drew (Ho et al. 2022, section 4.2, in the form of Saharia et al. 2022, algorithm 1).
     """
     level = level.to(images).view(-1, 1, 1, 1)
     return (1 - level * level).sqrt() * images + level * noise

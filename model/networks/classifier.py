@@ -64,8 +64,7 @@ class Classifier(nn.Module):
 def log_prob_gradient(classifier: nn.Module, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
     """Returns the gradient of log p(y | x_t) in x_t for each image (Dhariwal & Nichol 2021, algorithms 1 and 2).
 
-    It may be called inside `torch.inference_mode`, and leaves no gradient in the classifier's parameters. The shapes
-    are (B, C, H, W) of x, (B,) of t, and (B,), int64, of the labels.
+    It works in `torch.inference_mode` too. The shapes are (B, C, H, W) of x, (B,) of t, and (B,), int64, of the labels.
     """
     with torch.inference_mode(False), torch.enable_grad():
         x, t, labels = x.clone(), t.clone(), labels.clone()  # tensors of inference mode cannot be part of a graph

@@ -19,9 +19,8 @@ LARGE_MAP = 1024  # positions from which PyTorch's kernel of a CPU reads bfloat1
 class Convolution(nn.Conv2d):
     """A convolution that is computed by oneDNN on every CPU that has it, unless it trains.
 
-    PyTorch itself chooses between oneDNN and kernels of its own by the size of the batch and the number of threads: one
-    small image, or sixteen of fewer in a 1x1 convolution on one thread, would get other bits than the same image in a
-    larger batch. oneDNN's bits depend on neither.
+    PyTorch itself chooses kernels by the size of the batch and the number of threads, so that an image would get other
+    bits alone than in a larger batch. oneDNN's bits depend on neither.
     """
 
     _packed: dict[Hashable, Tensor] | None = None  # the weight as oneDNN wants it, by what the order depends on
@@ -99,12 +98,10 @@ def _by_onednn(x: Tensor) -> bool:
 
 
 class RowLinear(nn.Linear):
-    """A linear layer for one vector of each image, such as a time embedding.
+    """A linear layer for one vector of each image, such as a time embedding, which stays float32.
 
-    A matrix product of few rows is computed by other kernels than one of many. The size of a batch shows in these
-    layers first, and often in no others. So they always multiply sixteen rows, unless they train; unused rows are
-    zeros. The network's convolutions cost a thousand times as much. So it also stays float32 in a network of another
-    number format.
+    A product of few rows is computed by other kernels than one of many. So it always multiplies sixteen rows, unless it
+    trains; unused rows are zeros. The network's convolutions cost a thousand times as much.
     """
 
     def forward(self, x: Tensor) -> Tensor:

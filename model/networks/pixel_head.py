@@ -27,17 +27,11 @@ class PixelBlock(nn.Module):
 
 
 class PixelHead(nn.Module):
-    """Predicts pixels from the U-Net's features, at the resolution of its stem, and from the noisy pixels.
+    """Predicts pixels from the U-Net's features, `patch` times as coarse, and from the noisy pixels.
 
     Behind a stem of four, 48 noisy values per position must pass through the U-Net's base width, and lost detail of the
-    noise remains as grain. A narrow decoder that sees the pixels removes the noise instead of the U-Net (as DeCo does
-    behind a transformer: Ma et al. 2025). It has no normalisation, so that the scale of the noise reaches the output.
-
-    Args:
-        in_channels, out_channels: channels of the noisy images, and of the prediction.
-        trunk_channels, channels: channels of the U-Net's last features, and of the head.
-        patch: factor by which the U-Net's features are coarser than the pixels.
-        emb_dim: length of the time embedding.
+    noise remains as grain. A narrow decoder that sees the pixels removes the noise instead (as DeCo does behind a
+    transformer: Ma et al. 2025). It has no normalisation, so that the scale of the noise reaches the output.
     """
 
     def __init__(
@@ -65,12 +59,10 @@ class PixelHead(nn.Module):
 
 
 class LinearSkip(nn.Module):
-    """Mixes the channels of x_t and the planes in each pixel, by a matrix that the time embedding makes; it starts as
-    zero.
+    """Mixes the channels of x_t and the planes in each pixel, by a matrix that the time embedding makes, at first zero.
 
-    Where the planes nearly are the image, most of what a network has to predict is such a mixture: at high noise, v is
-    nearly the planes times -1. A network that only has to add the rest converges much faster (Kim et al. 2016, section
-    3.2).
+    Where the planes nearly are the image, most of a prediction is such a mixture: at high noise, v is nearly -1 times
+    the planes. A network that only has to add the rest converges much faster (Kim et al. 2016, section 3.2).
     """
 
     def __init__(self, in_channels: int, out_channels: int, emb_dim: int) -> None:

@@ -74,15 +74,10 @@ def timesteps_from(schedule: NoiseSchedule, start: int | None) -> int:
 
 
 def space_timesteps(spacing: str, steps: int, total: int) -> tuple[int, ...]:
-    """Strictly increasing timesteps, exactly `steps` of them.
+    """Strictly increasing timesteps, exactly `steps` of the `total`.
 
-    Args:
-        spacing: `linspace` (both ends), `leading` (starts at 0), `trailing` (ends at T-1), `quad` (both ends, dense
-            where there is little noise).
-        steps: number of timesteps, 1..total.
-        total: number of timesteps to choose from, T.
-
-    Raises PlanError if the spacing is unknown, or `steps` does not lie in 1..total.
+    `linspace` has both ends, `leading` starts at 0, `trailing` ends at T-1, and `quad` has both ends and is dense where
+    there is little noise. Raises PlanError for another spacing, or if `steps` does not lie in 1..total.
     """
     _check_count(steps, total)
     if spacing in SPACINGS:
