@@ -1,13 +1,31 @@
-"""The settings that front ends and workers share, read from the environment."""
+"""The settings that front ends and workers share, read from the environment, and their default folders."""
 
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import quote, urlsplit, urlunsplit
 
+from platformdirs import user_state_path
 from pydantic import AfterValidator, Field, FilePath, PositiveInt
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from .places import default_models_dir, default_state_dir
+from difuso.model.formats.folders import holds_config
+
+CHECKPOINTS = Path("checkpoints")
+SHIPPED = Path(__file__).with_name("shipped")  # links to what lies in checkpoints/, which a wheel holds as files
+CLONE = Path(__file__).resolve().parents[1]  # site-packages, where a wheel is installed
+
+
+def default_models_dir() -> Path:
+    """Returns ./checkpoints, or the models that come with difuso if no model lies there."""
+    there = CHECKPOINTS.is_dir() and any(holds_config(path) for path in CHECKPOINTS.iterdir())
+    return CHECKPOINTS if there else SHIPPED
+
+
+def default_state_dir() -> Path:
+    """Returns var/ of the running clone if the working directory is in it, else the platform's folder for state."""
+    if (CLONE / "pyproject.toml").is_file() and Path.cwd().is_relative_to(CLONE):
+        return CLONE / "var"
+    return user_state_path("difuso", appauthor=False)
 
 
 def _redis_url(url: str) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from difuso.jobs.places import CHECKPOINTS
+from difuso.jobs.settings import CHECKPOINTS
 from difuso.model.folders.config import Precision
 from difuso.model.guidance import UNGUIDED, Guidance
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from difuso.jobs.catalog import Catalog, read_catalog
-from difuso.jobs.places import CHECKPOINTS, SHIPPED
+from difuso.jobs.settings import CHECKPOINTS, SHIPPED
 from difuso.model.errors import reason_of
 from difuso.worker.settings import WorkerSettings
 

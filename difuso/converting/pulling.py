@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from difuso.jobs.places import CHECKPOINTS
+from difuso.jobs.settings import CHECKPOINTS
 from difuso.model.folders.files import CARD
 from difuso.model.formats.diffusers.config import (
     CONFIG,

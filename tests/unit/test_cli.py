@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from difuso import cli
 from difuso.errors import UserError
-from difuso.jobs.places import SHIPPED
+from difuso.jobs.settings import SHIPPED
 
 if TYPE_CHECKING:
     from difuso.app.settings import ApiSettings

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from platformdirs import user_state_path
 
-from difuso.jobs import places
-from difuso.jobs.places import CHECKPOINTS, SHIPPED, default_models_dir, default_state_dir
-from difuso.jobs.settings import SharedSettings
+from difuso.jobs import settings
+from difuso.jobs.settings import CHECKPOINTS, SHIPPED, SharedSettings, default_models_dir, default_state_dir
 
 ROOT = Path(__file__).parents[3]
 
@@ -56,7 +55,7 @@ def test_elsewhere_state_lies_in_the_platforms_folder_of_the_user(
     if sys.platform == "linux":
         monkeypatch.setenv("XDG_STATE_HOME", "/home/alice/state")
         assert SharedSettings().store_url == "/home/alice/state/difuso/store"
-    monkeypatch.setattr(places, "CLONE", elsewhere)
+    monkeypatch.setattr(settings, "CLONE", elsewhere)
     assert not default_state_dir().is_relative_to(elsewhere), (
         "an installed wheel is not a clone, even if one stands there"
     )
