@@ -31,9 +31,8 @@ from difuso.jobs.kinds import KINDS
 from difuso.jobs.redis import keys
 from difuso.jobs.redis.events import Ending, listener_channel, status_channel
 from difuso.jobs.redis.job_records import LISTENER
-from difuso.jobs.redis.keys import QueueName
+from difuso.jobs.redis.keys import QueueName, queue_key
 from difuso.jobs.redis.queue import JobQueue
-from difuso.jobs.redis.queues import queue_key
 from difuso.jobs.redis.status import STATES
 from difuso.jobs.redis.workers import ModelReport, WorkerReport, publish_report
 from difuso.jobs.store.result_store import ResultStore

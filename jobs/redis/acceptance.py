@@ -19,9 +19,8 @@ from ..cost import NOTHING, Cost
 from . import keys
 from .index import ENTER, description, indices, listed_seconds
 from .job_records import LISTENER, MAX_RETRIES
-from .keys import QueueName
+from .keys import NAMES, QueueName, queue_key
 from .limits import Ledger, Refusal
-from .queues import NAMES, queue_key
 
 WAKE_TOKENS = 16
 

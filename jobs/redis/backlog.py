@@ -11,8 +11,7 @@ import redis
 
 from ..contract import Job
 from . import keys
-from .keys import QueueName
-from .queues import queue_key
+from .keys import QueueName, queue_key
 from .workers import WorkerReport, ask_reports, lone_job_seconds, read_reports, total_rate
 
 MAX_QUEUED = 100_000  # ids of one queue that are read

@@ -1,12 +1,20 @@
-"""The names of all keys that front ends and workers have in Redis, besides those of RQ.
+"""The names of the queues and of all keys that front ends and workers have in Redis.
 
-A `ref` is the short name of one version of a model: faces64@1a2b3c4d5e6f.
+A `ref` is the short name of one version of a model: faces64@1a2b3c4d5e6f. RQ keeps the names of queues in a set, to
+which it adds each that gets a job.
 """
 
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import redis
+from rq import Queue
+from rq.registry import FailedJobRegistry, FinishedJobRegistry, StartedJobRegistry
 
 from difuso.model.folders.files import model_of
+
+from .. import understanding
+from ..contract import URGENCIES
 
 WORKERS = "difuso:workers"  # hash: worker name -> WorkerReport
 PROBE = "difuso:probe"  # string: written to see whether Redis takes writes, and gone a second later
@@ -87,3 +95,41 @@ def account(owner: str) -> str:
 def room(owner: str) -> str:
     """Hash: the balance in bytes of an owner whose stored bytes are limited, and the time of that balance."""
     return f"difuso:room:{owner}"
+
+
+NAMES = Queue.redis_queues_keys
+_PREFIX = Queue.redis_queue_namespace_prefix
+
+
+def queue_key(name: QueueName) -> str:
+    """Returns the key of the list of waiting jobs."""
+    return f"{_PREFIX}{name}"
+
+
+def running_key(name: QueueName) -> str:
+    """Returns the key of the sorted set of running jobs: JOB:EXECUTION, by the time when its heartbeat expires."""
+    return StartedJobRegistry.key_template.format(name)
+
+
+def finished_key(name: QueueName) -> str:
+    """Returns the key of the sorted set of jobs that succeeded, by the time when they are forgotten."""
+    return FinishedJobRegistry.key_template.format(name)
+
+
+def failed_key(name: QueueName) -> str:
+    """Returns the key of the sorted set of jobs that failed or were cancelled, by the time when they are forgotten."""
+    return FailedJobRegistry.key_template.format(name)
+
+
+def queues_of(ref: str) -> list[QueueName]:
+    """Returns the queues of a version of a model that this difuso can read, the most urgent first."""
+    return [
+        QueueName(ref, contract, urgency) for urgency in URGENCIES for contract in range(1, understanding.CONTRACT + 1)
+    ]
+
+
+def known_queues(client: redis.Redis) -> list[QueueName]:
+    """Returns all queues of difuso that had a job, the most urgent first, newer contracts' too."""
+    members: Any = client.smembers(NAMES)
+    found = (QueueName.read(each.decode().removeprefix(_PREFIX)) for each in members)
+    return sorted((name for name in found if name is not None), key=lambda name: (name.urgency, name))

@@ -16,8 +16,7 @@ from ..contract import Job
 from . import keys
 from .events import ANNOUNCE, status_channel
 from .job_records import RESUMED_AT, VERSIONS
-from .keys import QueueName
-from .queues import NAMES, queue_key
+from .keys import NAMES, QueueName, queue_key
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ import redis
 
 from difuso.app.settings import ApiSettings
 from difuso.jobs.catalog import read_catalog
-from difuso.jobs.redis.queues import queue_key, queues_of
+from difuso.jobs.redis.keys import queue_key, queues_of
 from tests.app_server import ALICE, FakeWorker, keys_file, running
 
 ANSWER_SECONDS = 30  # in which all answers come, and streams of events end

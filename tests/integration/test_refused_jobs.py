@@ -19,8 +19,8 @@ from difuso.jobs.errors import JobUnreadable
 from difuso.jobs.params import SamplingParams
 from difuso.jobs.redis import keys
 from difuso.jobs.redis.events import status_channel
+from difuso.jobs.redis.keys import running_key
 from difuso.jobs.redis.queue import JobQueue
-from difuso.jobs.redis.queues import running_key
 from difuso.worker.engine.failures import Cancelled
 from difuso.worker.engine.held_jobs import Claim
 from difuso.worker.engine.models import Models

@@ -17,9 +17,8 @@ from difuso.jobs.contract import FailureCode, Job, JobState, Progress
 from difuso.jobs.kinds.generate import Generation
 from difuso.jobs.params import SamplingParams
 from difuso.jobs.redis import keys
-from difuso.jobs.redis.keys import QueueName
+from difuso.jobs.redis.keys import QueueName, known_queues, queue_key
 from difuso.jobs.redis.queue import JobQueue
-from difuso.jobs.redis.queues import known_queues, queue_key
 from difuso.jobs.redis.workers import ModelReport, WorkerReport, publish_report
 from difuso.model.folders.files import ref_of
 from difuso.worker.engine.models import Folder, Models

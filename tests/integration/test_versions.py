@@ -22,8 +22,7 @@ from difuso.jobs.catalog import read_catalog
 from difuso.jobs.contract import FailureCode, JobState
 from difuso.jobs.image_recipe import job_of
 from difuso.jobs.redis import status
-from difuso.jobs.redis.keys import QueueName
-from difuso.jobs.redis.queues import known_queues
+from difuso.jobs.redis.keys import QueueName, known_queues
 from difuso.model.checkpoint import load_checkpoint, save_checkpoint
 from difuso.model.png import PNG_KEY
 from difuso.worker.engine.models import make_runner

@@ -23,8 +23,8 @@ from difuso.jobs.errors import StoreUnavailable
 from difuso.jobs.params import SamplingParams
 from difuso.jobs.redis import keys
 from difuso.jobs.redis.job_records import LONE_RETRIES, MAX_DEATHS, MAX_RETRIES, JobRecord
+from difuso.jobs.redis.keys import queue_key, running_key
 from difuso.jobs.redis.queue import JobQueue
-from difuso.jobs.redis.queues import queue_key, running_key
 from difuso.worker.engine.active import ActiveJob
 from difuso.worker.engine.held_jobs import Claim, RunningJob
 from difuso.worker.engine.models import Models

@@ -12,9 +12,8 @@ from rq.job import Job as RqJob
 from difuso.jobs.errors import JobUnreadable
 from difuso.jobs.redis import keys
 from difuso.jobs.redis.job_records import LONE_RETRIES, JobRecord
-from difuso.jobs.redis.keys import QueueName
+from difuso.jobs.redis.keys import QueueName, queue_key, queues_of, running_key
 from difuso.jobs.redis.queued import drop_unreadable
-from difuso.jobs.redis.queues import queue_key, queues_of, running_key
 
 from ..engine.active import ActiveJob
 from ..engine.held_jobs import Claim

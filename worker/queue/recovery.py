@@ -14,8 +14,7 @@ import redis
 
 from difuso.jobs.contract import JOB_ID
 from difuso.jobs.redis.job_records import JobRecord
-from difuso.jobs.redis.keys import QueueName
-from difuso.jobs.redis.queues import running_key
+from difuso.jobs.redis.keys import QueueName, running_key
 
 from . import rq_scripts
 from .rq_scripts import EXECUTION_TTL

@@ -9,8 +9,7 @@ import redis
 from rq.job import Job as RqJob
 
 from difuso.jobs.redis.job_records import MAX_RETRIES, RESUMED_AT, JobRecord
-from difuso.jobs.redis.keys import QueueName
-from difuso.jobs.redis.queues import NAMES, failed_key, finished_key, known_queues, queue_key, running_key
+from difuso.jobs.redis.keys import NAMES, QueueName, failed_key, finished_key, known_queues, queue_key, running_key
 from difuso.jobs.redis.refusals import is_refused_for_good
 
 from ..engine.held_jobs import Claim

@@ -41,8 +41,7 @@ from difuso.jobs.contract import JobState
 from difuso.jobs.redis import keys
 from difuso.jobs.redis.events import ANNOUNCE
 from difuso.jobs.redis.job_records import DEATHS, ENDED_BY, MAX_DEATHS, PUT_OFF_AT, PUT_OFFS
-from difuso.jobs.redis.keys import QueueName
-from difuso.jobs.redis.queues import failed_key, finished_key, queue_key, running_key
+from difuso.jobs.redis.keys import QueueName, failed_key, finished_key, queue_key, running_key
 
 from ..engine.held_jobs import Claim
 

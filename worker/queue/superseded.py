@@ -5,7 +5,7 @@ from collections.abc import Collection
 
 import redis
 
-from difuso.jobs.redis.queues import queue_key, queues_of, running_key
+from difuso.jobs.redis.keys import queue_key, queues_of, running_key
 
 from ..engine.active import ActiveJob
 
