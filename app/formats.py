@@ -1,15 +1,154 @@
-"""The formats of a finished job: one row each."""
+"""The formats of a finished job, one row each: a PNG or contact sheet, an animation, arrays, or a zip of the images."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import io
+import json
+import math
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from difuso.jobs.contract import Manifest
+import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-from .encoders import Result, animation, archive, arrays, sheet
+from difuso.jobs.contract import Manifest
+from difuso.jobs.images.fitting import DEEP, DEEP_WHITE, in_eight_bits
+from difuso.jobs.images.npz import encode_npz, image_arrays
+from difuso.model.png import PNG_KEY
+
+SHEET_GAP = 2  # pixels
+FRAME_MILLISECONDS = 200
+SHEET_COLOUR = "white"
+
+
+@dataclass(frozen=True)
+class Result:
+    """The result of a finished job."""
+
+    manifest: Manifest
+    pngs: list[bytes]  # its images
+    ends: Sequence[bytes] = ()  # the two images between which they lie; none unless the job interpolates between images
+    trace: bytes | None = None  # its trace as an .npz file; None if there is none to show
+
+    @property
+    def course(self) -> list[bytes]:
+        """Its images between the two ends, if there are any."""
+        return [*self.ends[:1], *self.pngs, *self.ends[1:]]
+
+
+def describe(manifest: Manifest) -> dict[str, Any]:
+    """Returns what is needed to make the images again, and nothing else, so that equal requests get equal bytes."""
+    job = manifest.job
+    images = [
+        {
+            "file": f"{index}.png",
+            "seed": image.seed,
+            **({"label": job.params.label_of(index)} if isinstance(job.params.label, tuple) else {}),
+            **({"conditions": job.params.conditions_of(index)} if job.params.conditions_differ else {}),
+            "sha256": image.sha256,
+        }
+        for index, image in enumerate(manifest.images)
+    ]
+    return {
+        "kind": job.kind,
+        **({"task": job.task.model_dump()} if job.task.has_parameters else {}),
+        **({"pictures": [image.model_dump() for image in job.pictures]} if job.pictures else {}),
+        "model": job.model,
+        **dict(zip(("version", "upscaler_version"), job.versions, strict=False)),
+        **({} if manifest.precision == "float32" else {"precision": manifest.precision}),
+        **({"bits": job.bits} if job.bits != 8 else {}),
+        "params": job.params.model_dump(),
+        "timesteps": manifest.timesteps,
+        "images": images,
+    }
+
+
+def sheet(made: Result) -> bytes:
+    """Returns a single image unchanged, several as a contact sheet, and a passage as a row between its ends."""
+    if len(made.pngs) == 1:
+        return made.pngs[0]
+    job = made.manifest.job
+    images = [_with_bits(Image.open(io.BytesIO(png)), job.bits) for png in made.course]
+    canvas = _side_by_side(images, len(images) if job.task.is_sequence else _columns(len(images)))
+    file = io.BytesIO()
+    canvas.save(file, "PNG", pnginfo=_text(made.manifest))
+    return file.getvalue()
+
+
+def _with_bits(image: Image.Image, bits: int) -> Image.Image:
+    """Returns an image with the bits of its job; those of a request may have others."""
+    if bits == 16 and image.mode != DEEP:
+        return Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
+    return in_eight_bits(image) if bits == 8 else image
+
+
+def _columns(count: int) -> int:
+    """Returns the columns of a sheet near a square; up to 2.5 times as wide as high, if then no place is empty."""
+    square = math.ceil(math.sqrt(count))
+    return next((each for each in range(square, count) if each**2 <= 2.5 * count and count % each == 0), square)
+
+
+def _side_by_side(images: Sequence[Image.Image], columns: int) -> Image.Image:
+    """Returns images of equal size in rows, with gaps between them."""
+    width, height = images[0].size
+    rows = math.ceil(len(images) / columns)
+    size = columns * (width + SHEET_GAP) - SHEET_GAP, rows * (height + SHEET_GAP) - SHEET_GAP
+    mode = images[0].mode if images[0].mode in ("L", DEEP) else "RGB"
+    canvas = Image.new(mode, size, DEEP_WHITE if mode == DEEP else SHEET_COLOUR)
+    for index, image in enumerate(images):
+        row, column = divmod(index, columns)
+        canvas.paste(image, (column * (width + SHEET_GAP), row * (height + SHEET_GAP)))
+    return canvas
+
+
+def animation(made: Result) -> bytes:
+    """Returns the images as an animated PNG of 8 bits that runs forwards and backwards, for ever."""
+    images = [in_eight_bits(Image.open(io.BytesIO(png))) for png in made.course]
+    mode = "L" if all(image.mode == "L" for image in images) else "RGB"
+    frames = [image.convert(mode) for image in images]
+    first, *others = frames + frames[-2:0:-1]
+    file = io.BytesIO()
+    first.save(
+        file,
+        "PNG",
+        save_all=True,
+        append_images=others,
+        duration=FRAME_MILLISECONDS,
+        loop=0,
+        pnginfo=_text(made.manifest),
+    )
+    return file.getvalue()
+
+
+def _text(manifest: Manifest) -> PngInfo:
+    text = PngInfo()
+    text.add_itxt(PNG_KEY, json.dumps(describe(manifest)))
+    return text
+
+
+def archive(made: Result) -> bytes:
+    """Returns a zip of the images and the manifest."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:  # PNGs are compressed already
+        for index, png in enumerate(made.pngs):
+            archive.writestr(zipfile.ZipInfo(f"{index}.png"), png)
+        archive.writestr(zipfile.ZipInfo("manifest.json"), json.dumps(describe(made.manifest), indent=2))
+    return file.getvalue()
+
+
+def arrays(made: Result) -> bytes:
+    """Returns an .npz file of the images, their classes, and the arrays of the trace."""
+    job = made.manifest.job
+    images = image_arrays(made.pngs, job.params, planes=job.planes)
+    if made.trace is None:
+        return encode_npz(images)
+    with np.load(io.BytesIO(made.trace)) as kept:
+        return encode_npz(images, kept)
 
 
 class Format(StrEnum):

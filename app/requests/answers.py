@@ -11,10 +11,9 @@ from difuso.jobs.contract import JobState, JobStatus, Manifest
 from difuso.jobs.errors import ResultExpired
 from difuso.jobs.store.result_store import ResultStore
 
-from ..encoders import Result
 from ..errors import JobCancelled, JobFailed, NotAcceptable, NotReady
 from ..films import FilmFormat, rendered
-from ..formats import Format
+from ..formats import Format, Result
 from ..http.api_keys import ApiKey
 from ..http.headers import matches
 from ..http.negotiation import Accept

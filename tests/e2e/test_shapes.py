@@ -13,7 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from difuso import Client, cli
-from difuso.app.encoders import SHEET_GAP
+from difuso.app.formats import SHEET_GAP
 from difuso.errors import UserError
 from tests.pictures import saved
 from tests.serving import Difuso

@@ -11,8 +11,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
-from difuso.app.encoders import FRAME_MILLISECONDS, SHEET_GAP, Result, describe
-from difuso.app.formats import Format
+from difuso.app.formats import FRAME_MILLISECONDS, SHEET_GAP, Format, Result, describe
 from difuso.app.http.headers import matches
 from difuso.jobs.contract import ImageFile, Job, Manifest, Picture
 from difuso.jobs.images.npz import encode_npz

@@ -246,7 +246,7 @@ def test_a_terminal_gets_no_characters_that_it_obeys(sampled: Path, capfd: pytes
 
 
 def test_a_contact_sheet_names_its_job_and_is_not_made_again(sampled: Path, models_dir: Path) -> None:
-    from difuso.app.encoders import Result, sheet
+    from difuso.app.formats import Result, sheet
 
     model = read_catalog(models_dir).choose("tiny")
     pngs = [Path(f"tiny-{seed}.png").read_bytes() for seed in (100, 101)]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from difuso.app.encoders import describe
+from difuso.app.formats import describe
 from difuso.jobs.conditions import GivenConditions, Values, read_values, split_image_conditions
 from difuso.jobs.contract import ImageFile, Job, Manifest, new_job
 from difuso.jobs.errors import RequestRefused
