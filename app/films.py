@@ -10,7 +10,7 @@ from difuso.jobs.images.fitting import in_eight_bits
 from difuso.jobs.moments import film_size
 
 from .errors import NotAcceptable
-from .http.negotiation import preferred
+from .http.headers import preferred
 
 FRAME_MILLISECONDS, END_MILLISECONDS = 110, 1500
 WIDE = 256  # pixels that an animation has at least on its longer side

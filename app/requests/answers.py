@@ -15,8 +15,7 @@ from ..errors import JobCancelled, JobFailed, NotAcceptable, NotReady
 from ..films import FilmFormat, rendered
 from ..formats import Format, Result
 from ..http.api_keys import ApiKey
-from ..http.headers import matches
-from ..http.negotiation import Accept
+from ..http.headers import Accept, matches
 from .deps import Process
 from .views import job_text, timings
 

@@ -23,8 +23,8 @@ from difuso.jobs.store.result_store import ResultStore
 
 from ..errors import InvalidRequest
 from ..http.api_keys import ApiKey, may_see
+from ..http.headers import Accept, choose_format
 from ..http.metrics import Metrics
-from ..http.negotiation import Accept, choose_format
 from ..http.problems import MAX_NAME
 from ..settings import ApiSettings
 from ..store_probe import StoreProbe

@@ -27,9 +27,17 @@ from difuso.jobs.tracing import traceparent
 from ..errors import AppError, InvalidRequest, Overloaded
 from ..formats import CONTENT, FORMATS, Format
 from ..http.api_keys import ApiKey
-from ..http.headers import IdempotencyKeyHeader, PreferHeader, PriorityHeader
+from ..http.headers import (
+    Accept,
+    IdempotencyKeyHeader,
+    Preference,
+    PreferHeader,
+    PriorityHeader,
+    read_idempotency_key,
+    read_preference,
+    read_urgency,
+)
 from ..http.middleware import CLIENT_GONE
-from ..http.negotiation import Accept, Preference, read_idempotency_key, read_preference, read_urgency
 from . import answers
 from .admission import admit, check_served, check_size, drawing_ref, job_timeout, rate_limit_headers, share_refused
 from .deps import AcceptDep, CallerDep, Process, ProcessDep

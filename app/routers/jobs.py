@@ -21,9 +21,8 @@ from ..errors import InvalidRequest, NotReady, Overloaded
 from ..films import FilmFormat
 from ..formats import BINARY, CONTENT, FORMATS, Format
 from ..http.api_keys import NAME, ApiKey
-from ..http.headers import IfNoneMatchHeader, LastEventIdHeader, PatienceHeader, cached, matches
+from ..http.headers import IfNoneMatchHeader, LastEventIdHeader, PatienceHeader, cached, matches, read_preference
 from ..http.middleware import CLIENT_GONE
-from ..http.negotiation import read_preference
 from ..requests import answers
 from ..requests.deps import AcceptDep, CallerDep, Process, ProcessDep, ResultStatusDep, StatusDep, single_parameters
 from ..requests.views import JobList, JobView, job_text, list_text

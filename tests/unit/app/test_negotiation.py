@@ -5,7 +5,7 @@ import pytest
 from difuso.app.errors import NotAcceptable
 from difuso.app.films import FilmFormat
 from difuso.app.formats import Format
-from difuso.app.http.negotiation import (
+from difuso.app.http.headers import (
     MAX_ACCEPT,
     Accept,
     choose_format,
