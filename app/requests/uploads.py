@@ -1,4 +1,7 @@
-"""Reading images from requests in bounded memory and few threads; a wrong request is refused as early as possible."""
+"""Reading images from requests in bounded memory and few threads; a wrong request is refused as early as possible.
+
+The content of a form is read here, too (multipart/form-data, RFC 7578).
+"""
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager
@@ -6,15 +9,17 @@ from functools import partial
 from typing import Any, TypeVar
 
 from anyio import CapacityLimiter, to_thread
+from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 
+from difuso.app.errors import MalformedBody, NotMultipart, UploadRefused
+from difuso.app.http.problems import MAX_NAME
 from difuso.jobs.errors import ImageRefused
 from difuso.jobs.images.arrays import SentImage
 from difuso.jobs.images.fitting import read_image
 
 from ..errors import BodyTooLarge, InvalidRequest, Overloaded, UploadRefused
 from ..formats import BINARY
-from ..http.multipart import read_form
 from ..http.problems import MAX_NAME
 
 MAX_BODIES = 8  # bodies of the largest size that fit into the memory for uploads
@@ -160,3 +165,52 @@ def request_body(
     content = {"multipart/form-data": {"schema": schema}, JSON: {"schema": json}}
     words = {"description": f"needed without {instead}"} if instead else {}
     return {"requestBody": {**words, "required": bool(required) and not instead, "content": content}}
+
+
+MEDIA_TYPE = b"multipart/form-data"
+MAX_HEAD = 8192  # bytes of a part before its content
+
+
+def read_form(body: bytearray, content_type: str, names: Collection[str]) -> dict[str, bytes]:
+    """Returns the parts of a body that have content; browsers send an empty part for an empty field.
+
+    A part is identified by its name, and may come once; its file name and type are ignored.
+
+    Raises:
+        NotMultipart: if the body has another type.
+        MalformedBody: if it does not keep to its type.
+        UploadRefused: if a part is unknown or repeated.
+    """
+    media_type, options = parse_options_header(content_type)
+    if media_type != MEDIA_TYPE:
+        raise NotMultipart
+    if not (boundary := options.get(b"boundary")):
+        raise MalformedBody
+    files: dict[str, bytes] = {}
+    delimiter, text = b"\r\n--" + boundary, b"\r\n" + body
+    start = text.find(delimiter)
+    while start >= 0:
+        start += len(delimiter)
+        if text.startswith(b"--", start):
+            return {name: content for name, content in files.items() if content}
+        end = text.find(delimiter, start)
+        head_end = text.find(b"\r\n\r\n", start, min(end, start + MAX_HEAD))
+        if head_end < 0:
+            break
+        name = _name(text[start:head_end])
+        if name not in names:
+            raise UploadRefused(f"The part is unknown; send only {', '.join(names)}", part=name[:MAX_NAME])
+        if name in files:
+            raise UploadRefused("The part should be sent once", part=name)
+        files[name] = text[head_end + 4 : end]
+        start = end
+    raise MalformedBody
+
+
+def _name(head: bytes) -> str:
+    """Returns the name of a part; raises MalformedBody if its head has none."""
+    for line in head.split(b"\r\n"):
+        header, _, value = line.partition(b":")
+        if header.lower() == b"content-disposition" and b"name" in (options := parse_options_header(value)[1]):
+            return options[b"name"].decode(errors="replace")
+    raise MalformedBody

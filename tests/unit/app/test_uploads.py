@@ -14,8 +14,7 @@ from PIL import Image
 from starlette.requests import ClientDisconnect, Request
 
 from difuso.app.errors import BodyTooLarge, InvalidRequest, MalformedBody, NotMultipart, Overloaded, UploadRefused
-from difuso.app.http.multipart import read_form
-from difuso.app.requests.uploads import DECODERS, MAX_BODIES, MAX_WAITING, Uploads, request_body
+from difuso.app.requests.uploads import DECODERS, MAX_BODIES, MAX_WAITING, Uploads, read_form, request_body
 from difuso.jobs.errors import BadImage, ImageRefused, UnsupportedFormat
 from difuso.jobs.images.arrays import SentImage
 from tests.pictures import multipart, saved
