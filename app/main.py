@@ -21,7 +21,7 @@ from difuso.jobs.redis.queue import JobQueue
 from difuso.jobs.redis.workers import held_refs
 from difuso.jobs.settings import with_password
 from difuso.jobs.store.result_store import ResultStore
-from difuso.jobs.tracing import start_tracing
+from difuso.jobs.telemetry import start_tracing
 
 from .http.access import Guard, LinkGuard
 from .http.api_keys import KEYS_LOOK_SECONDS, KeyRing

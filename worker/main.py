@@ -14,7 +14,7 @@ from redis.retry import Retry
 
 from difuso.jobs.settings import with_password
 from difuso.jobs.store.result_store import ResultStore
-from difuso.jobs.tracing import start_tracing
+from difuso.jobs.telemetry import start_tracing
 
 from .device.cores import use_one_core
 from .engine.engine import EngineStalled

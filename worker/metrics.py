@@ -7,7 +7,7 @@ from itertools import product
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, start_http_server
 
 from difuso.jobs.kinds import KINDS
-from difuso.jobs.process_metrics import add_store_metrics, add_versions
+from difuso.jobs.telemetry import add_store_metrics, add_versions
 
 from .engine.active import ActiveJob
 from .engine.held_jobs import RunningJob

@@ -18,10 +18,10 @@ from redis import RedisError
 from difuso.jobs.catalog import Catalog, CatalogFollower
 from difuso.jobs.errors import ImageRefused, StoreUnavailable
 from difuso.jobs.kinds import KINDS
-from difuso.jobs.process_metrics import add_store_metrics, add_versions
 from difuso.jobs.redis.queue import JobQueue
 from difuso.jobs.redis.workers import WorkerReport
 from difuso.jobs.store.result_store import ResultStore
+from difuso.jobs.telemetry import add_store_metrics, add_versions
 from difuso.model.folders.files import model_of
 
 from ..errors import UploadRefused

@@ -22,7 +22,7 @@ from difuso.jobs.kinds.base import Prepared
 from difuso.jobs.queries import SamplingQuery
 from difuso.jobs.redis.events import Inbox
 from difuso.jobs.redis.limits import Limits, Refusal
-from difuso.jobs.tracing import traceparent
+from difuso.jobs.telemetry import traceparent
 
 from ..errors import AppError, InvalidRequest, Overloaded
 from ..formats import CONTENT, FORMATS, Format

@@ -19,7 +19,7 @@ from opentelemetry.trace import SpanKind
 
 from difuso.jobs.contract import Job
 from difuso.jobs.params import SamplingParams
-from difuso.jobs.tracing import start_tracing
+from difuso.jobs.telemetry import start_tracing
 from difuso.worker.engine.active import ActiveJob
 from difuso.worker.engine.results import Spent
 from difuso.worker.kinds.base import JobStart
@@ -116,8 +116,8 @@ def test_what_the_environment_says_of_the_service_has_precedence(
 def test_nothing_that_writes_spans_is_loaded_where_no_collector_is_named() -> None:
     # redis-py loads other parts of OpenTelemetry where they are installed.
     code = (
-        "import sys, difuso.worker.queue.rq_worker; from difuso.jobs import tracing;"
-        "assert not tracing.start_tracing('worker') and tracing.traceparent() is None;"
+        "import sys, difuso.worker.queue.rq_worker; from difuso.jobs import telemetry;"
+        "assert not telemetry.start_tracing('worker') and telemetry.traceparent() is None;"
         "sys.exit(any(name.startswith(('opentelemetry.sdk.trace', 'opentelemetry.exporter')) for name in sys.modules))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
