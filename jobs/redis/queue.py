@@ -13,14 +13,13 @@ from ..contract import URGENCIES, Job, JobState, JobStatus, Manifest
 from ..cost import NOTHING, Cost
 from ..errors import IdempotencyConflict
 from . import keys
-from .acceptance import accept
 from .backlog import Backlog, Forecast, read_backlog, read_forecast
 from .events import Ending
 from .index import Cursor, Page, Wanted, read_page
 from .job_records import EXPIRED_AT, seconds_of
 from .keys import QueueName, known_queues, queue_key, queues_of
 from .limits import UNLIMITED, Ledger, Limits, Refusal, Usage
-from .queued import end_queued
+from .queued import accept, end_queued
 from .refusals import takes_no_writes
 from .status import ask_statuses, read_status, request_hash_in, status_at_end, status_of_result
 from .workers import WorkerReport, live_reports

@@ -1,22 +1,125 @@
-"""Changes to jobs that wait: their end without a worker, and their binding to another version of their model.
+"""Changes to jobs that wait: their acceptance, their end without a worker, and their binding to another version.
 
-Each is one script. The job belongs to it or to a worker, whichever removes the id from the list. So a lost reply or the
-end of this process leaves nothing half done, and a repeated call has the same effect.
+Each is one script, so a lost reply or the end of this process leaves nothing half done, and a repeated call has the
+same effect. A job that waits belongs to the script or to a worker, whichever removes its id from the list.
+
+The record of a job is what RQ writes itself, as far as RQ's tools read it: `Job.fetch` and `rq info` show it.
 """
 
 import json
 import logging
+import zlib
+from dataclasses import dataclass
 from typing import Any
 
+import redis
 from rq.job import Job as RqJob
 from rq.job import JobStatus as RqStatus
 from rq.utils import now, utcformat
 
-from ..contract import Job
+from ..contract import TASK, Job
+from ..cost import NOTHING, Cost
 from . import keys
 from .events import ANNOUNCE, status_channel
-from .job_records import RESUMED_AT, VERSIONS
+from .index import ENTER, description, indices, listed_seconds
+from .job_records import LISTENER, MAX_RETRIES, RESUMED_AT, VERSIONS
 from .keys import NAMES, QueueName, queue_key
+from .limits import Ledger, Refusal
+
+WAKE_TOKENS = 16
+
+# Begins after what the limits need, if there are any. Answers with the metadata of the job that has this id already.
+_KNOWN = """
+local record, queue, names, backlog, wake, own, all = unpack(KEYS, #KEYS - 6)
+local first = tonumber(ARGV[#ARGV])  -- of what belongs to this part
+local job_id, steps, accepted_at, index_ttl, tokens = unpack(ARGV, first, first + 4)
+if redis.call('EXISTS', record) == 1 then return {'known', redis.call('HGET', record, 'meta') or ''} end
+"""
+_ACCEPT = (
+    ENTER
+    + """
+redis.call('HSET', record, unpack(ARGV, first + 5, #ARGV - 1))
+redis.call('HSET', backlog, job_id, steps)
+for _, index in ipairs({own, all}) do enter(index, job_id, accepted_at, tonumber(index_ttl)) end
+redis.call('SADD', names, queue)
+redis.call('RPUSH', queue, job_id)
+redis.call('LPUSH', wake, 1)
+redis.call('LTRIM', wake, 0, tokens)
+return {'new'}
+"""
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of a request for a job: it is new, its id is known, or a limit of its owner is reached."""
+
+    is_new: bool = False
+    known: bytes | None = None  # the metadata in the record of the job that has this id already
+    refusal: Refusal | None = None
+
+
+def accept(
+    client: redis.Redis,
+    job: Job,
+    request_hash: str,
+    *,
+    result_ttl: int,
+    ledger: Ledger | None = None,
+    cost: Cost = NOTHING,
+    listener: str | None = None,
+) -> Answer:
+    """Accepts a job; returns what became of it. After it has returned, an accepted job is not lost.
+
+    Args:
+        result_ttl: the time that images are kept, in seconds. The record of a job is kept twice as long.
+        ledger: the account of its owner's limits, from which the job takes its cost; None without limits.
+        listener: the name of the front end whose request waits for the job, if it does.
+    """
+    name = QueueName(job.ref, job.contract, job.urgency)
+    fields = record_of(job, name, request_hash, result_ttl=result_ttl)
+    if listener is not None:
+        fields[LISTENER] = listener
+    names = (RqJob.key_for(job.id), queue_key(name), NAMES, keys.backlog(job.ref), keys.wake(job.ref), *indices(job))
+    facts = job.id, job.image_steps, repr(job.accepted_at), listed_seconds(job, result_ttl), WAKE_TOKENS - 1
+    sent = *facts, *(part for field in fields.items() for part in field)
+    if ledger is None:
+        answer: Any = client.eval(_KNOWN + _ACCEPT, len(names), *names, *sent, 1)
+    else:
+        ttl = job.timeout + 2 * result_ttl
+        answer = ledger.take(_KNOWN, _ACCEPT, job.id, cost, names, sent, ttl=ttl)
+    what = answer[0]
+    if what == b"new":
+        return Answer(is_new=True)
+    return Answer(known=answer[1]) if what == b"known" else Answer(refusal=Refusal.read(answer))
+
+
+def record_of(job: Job, queue: QueueName, request_hash: str, *, result_ttl: int) -> dict[str, Any]:
+    """Returns the fields of RQ's record of a new job."""
+    moment, ttl = utcformat(now()), 2 * result_ttl
+    call = f'["{TASK}", null, [], {{"job": {job.model_dump_json()}}}]'
+    return {
+        "created_at": moment,
+        "data": zlib.compress(call.encode()),
+        "retries_left": MAX_RETRIES,
+        "origin": str(queue),
+        "description": description(job),
+        "enqueued_at": moment,
+        "timeout": job.timeout,
+        "result_ttl": ttl,
+        "failure_ttl": ttl,
+        "status": RqStatus.QUEUED.value,
+        "meta": json.dumps({"request_hash": request_hash}),
+    }
+
+
+def wake(client: redis.Redis, ref: str) -> None:
+    """Informs an idle worker that there may be work."""
+    with client.pipeline(transaction=False) as pipe:
+        pipe.lpush(keys.wake(ref), 1)
+        pipe.ltrim(keys.wake(ref), 0, WAKE_TOKENS - 1)
+        pipe.execute()
+
 
 log = logging.getLogger(__name__)
 

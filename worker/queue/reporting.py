@@ -12,10 +12,10 @@ from rq.job import Job as RqJob
 from difuso.jobs.contract import FailureCode, Job, JobState, Progress
 from difuso.jobs.kinds import KINDS
 from difuso.jobs.redis import keys
-from difuso.jobs.redis.acceptance import wake
 from difuso.jobs.redis.events import Ending, preview_channel, status_channel
 from difuso.jobs.redis.index import enter_again
 from difuso.jobs.redis.keys import known_queues
+from difuso.jobs.redis.queued import wake
 from difuso.jobs.redis.workers import ModelReport, WorkerReport, prune_reports, publish_report
 from difuso.jobs.understanding import understood_here
 from difuso.model.folders.files import model_of

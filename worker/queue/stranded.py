@@ -17,10 +17,9 @@ from rq.job import JobStatus as RqStatus
 
 from difuso.jobs import understanding
 from difuso.jobs.contract import FailureCode, Job
-from difuso.jobs.redis.acceptance import wake
 from difuso.jobs.redis.job_records import VERSIONS, JobRecord
 from difuso.jobs.redis.keys import QueueName, known_queues, queue_key
-from difuso.jobs.redis.queued import bind_queued, drop_unreadable, end_queued
+from difuso.jobs.redis.queued import bind_queued, drop_unreadable, end_queued, wake
 from difuso.jobs.redis.workers import WorkerReport, ask_reports, held_refs, live_reports, read_reports, refusal
 
 from ..engine.models import Models
