@@ -31,12 +31,11 @@ from .http.problems import RESPONSES, install
 from .http.protocol import run
 from .openapi import TAGS, describe
 from .requests.deps import Process, State
-from .requests.render_threads import Renderers
 from .requests.uploads import Uploads
 from .requests.watching import Watcher
 from .routers import health, jobs, kinds, models, page
 from .settings import ApiSettings
-from .store_probe import StoreProbe
+from .store_access import Renderers, StoreProbe
 
 log = logging.getLogger(__name__)
 

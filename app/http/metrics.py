@@ -25,7 +25,7 @@ from difuso.jobs.telemetry import add_store_metrics, add_versions
 from difuso.model.folders.files import model_of
 
 from ..errors import UploadRefused
-from ..store_probe import StoreProbe
+from ..store_access import StoreProbe
 from .api_keys import KeyRing
 from .problems import PROBLEMS
 

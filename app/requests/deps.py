@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from redis import RedisError
 from starlette.concurrency import run_in_threadpool
 
+from difuso.app.store_access import Renderers
 from difuso.jobs.catalog import Catalog, CatalogFollower
 from difuso.jobs.contract import JOB_ID, JobStatus
 from difuso.jobs.errors import JobNotFound
@@ -27,8 +28,7 @@ from ..http.headers import Accept, choose_format
 from ..http.metrics import Metrics
 from ..http.problems import MAX_NAME
 from ..settings import ApiSettings
-from ..store_probe import StoreProbe
-from .render_threads import Renderers
+from ..store_access import StoreProbe
 from .uploads import Uploads
 from .watching import Watcher
 

@@ -20,7 +20,7 @@ import pytest
 import redis
 from PIL import Image
 
-from difuso.app.requests import render_threads
+from difuso.app import store_access
 from difuso.app.settings import ApiSettings
 from difuso.jobs.contract import FailureCode
 from difuso.jobs.redis.events import (
@@ -440,7 +440,7 @@ def read_events(response: httpx.Response) -> Iterator[tuple[str, dict[str, Any]]
 def test_where_too_many_pictures_are_put_together_those_that_lie_ready_are_still_given(
     api: httpx.Client, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(render_threads, "MAX_WAITING", 0)
+    monkeypatch.setattr(store_access, "MAX_WAITING", 0)
     for n, status in ((1, 200), (2, 429)):
         key = {"Idempotency-Key": f"{n}"}
         job = api.post(f"/generate?n={n}", headers={"Prefer": "respond-async", **key}).json()["id"]

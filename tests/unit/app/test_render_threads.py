@@ -7,17 +7,16 @@ from contextlib import nullcontext
 
 import pytest
 
-from difuso.app import store_probe
+from difuso.app import store_access
 from difuso.app.errors import Overloaded
-from difuso.app.requests import render_threads
-from difuso.app.requests.render_threads import RENDERERS, Renderers
+from difuso.app.store_access import RENDERERS, Renderers
 from difuso.jobs.errors import ResultExpired, StoreUnavailable
 
 READERS = 4
 
 
 def test_few_render_at_once_and_not_too_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(render_threads, "MAX_WAITING", 3)
+    monkeypatch.setattr(store_access, "MAX_WAITING", 3)
     rendering_now, most = 0, 0
     go_on, lock = threading.Event(), threading.Lock()
 
@@ -72,12 +71,12 @@ def test_while_a_store_hangs_nobody_waits_behind_others_for_it(monkeypatch: pyte
         renderers = Renderers(READERS)
         with pytest.raises(StoreUnavailable):
             await renderers.read(read)
-        monkeypatch.setattr(store_probe, "PAUSE_SECONDS", 60)  # one looks whether it is back
+        monkeypatch.setattr(store_access, "PAUSE_SECONDS", 60)  # one looks whether it is back
         for expected in (error, None):
             with nullcontext() if expected is None else pytest.raises(expected):
                 await renderers.read(answer if expected is error else lambda: "read")
         return await renderers.read(lambda: "read")
 
     for answer, error in ((read_expired, ResultExpired), (lambda: "read", None)):
-        monkeypatch.setattr(store_probe, "PAUSE_SECONDS", 0)
+        monkeypatch.setattr(store_access, "PAUSE_SECONDS", 0)
         assert asyncio.run(ask_again(answer, error)) == "read"

@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from difuso.app import store_probe
-from difuso.app.store_probe import StoreProbe
+from difuso.app import store_access
+from difuso.app.store_access import StoreProbe
 from difuso.jobs.errors import StoreUnavailable
 from tests.waiting import wait_until
 
@@ -42,7 +42,7 @@ def probe(store: Store) -> StoreProbe:
 
 @pytest.mark.parametrize("full", [False, True])
 def test_a_crowd_costs_one_try(store: Store, probe: StoreProbe, monkeypatch: pytest.MonkeyPatch, full: bool) -> None:
-    monkeypatch.setattr(store_probe, "FRESH_SECONDS", 600)
+    monkeypatch.setattr(store_access, "FRESH_SECONDS", 600)
     store.full = full
     with ThreadPoolExecutor(20) as pool:
         answers = [pool.submit(probe.takes_files) for _ in range(100)]
@@ -53,7 +53,7 @@ def test_a_crowd_costs_one_try(store: Store, probe: StoreProbe, monkeypatch: pyt
 def test_what_was_found_is_forgotten_after_a_while(
     store: Store, probe: StoreProbe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_probe, "FRESH_SECONDS", 0)
+    monkeypatch.setattr(store_access, "FRESH_SECONDS", 0)
     for full in (False, True, True, False):
         store.full = full
         assert probe.takes_files() is not full
@@ -62,7 +62,7 @@ def test_what_was_found_is_forgotten_after_a_while(
 
 def test_a_store_that_hangs_holds_one_thread(store: Store, probe: StoreProbe, monkeypatch: pytest.MonkeyPatch) -> None:
     """The others get the last answer while one tries again."""
-    monkeypatch.setattr(store_probe, "FRESH_SECONDS", 0)
+    monkeypatch.setattr(store_access, "FRESH_SECONDS", 0)
     store.full = True
     assert not probe.takes_files()
     store.hangs = True

@@ -1,18 +1,29 @@
-"""Whether the result store answers and takes files; one that hangs takes few threads."""
+"""Access to the result store: whether it takes files, and the few threads in which finished jobs are read and rendered.
+
+So threads, memory and time are left for other requests, also while the store hangs.
+"""
 
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from threading import Lock
 from typing import TypeVar
 
+from anyio import CapacityLimiter, to_thread
+
 from difuso.jobs.errors import ResultExpired, StoreUnavailable
 from difuso.jobs.store.result_store import ResultStore
+
+from .errors import Overloaded
 
 log = logging.getLogger(__name__)
 
 FRESH_SECONDS = 1.0  # in which the last try holds
 PAUSE_SECONDS = 0.25  # between two reads of a store that does not answer
+RENDERERS = 1  # threads that render; each holds all images of a job, and takes the GIL except to compress
+MAX_WAITING = 64  # requests that may wait for a renderer
+RETRY_SECONDS = 2
 
 T = TypeVar("T")
 
@@ -81,3 +92,25 @@ class Breaker:
             raise
         self._open_until = None
         return result
+
+
+class Renderers:
+    """The threads in which images are read, as many as `readers`, and rendered; one object per process."""
+
+    def __init__(self, readers: int) -> None:
+        self._threads = CapacityLimiter(RENDERERS)
+        self._readers = CapacityLimiter(readers)
+        self._breaker = Breaker()
+
+    async def read(self, read: Callable[[], T]) -> T:
+        """Runs a function that only reads from the store in one of the reader threads, however many calls wait.
+
+        Raises StoreUnavailable if the store does not answer, or has just not answered another call.
+        """
+        return await to_thread.run_sync(partial(self._breaker.call, read), limiter=self._readers)
+
+    async def run(self, make: Callable[[], T]) -> T:
+        """Runs a function that reads like `read` and renders; raises Overloaded if MAX_WAITING calls wait already."""
+        if self._threads.statistics().tasks_waiting >= MAX_WAITING:
+            raise Overloaded("Too many requests are waiting for their images.", retry_after=RETRY_SECONDS)
+        return await to_thread.run_sync(partial(self._breaker.call, make), limiter=self._threads)
