@@ -25,10 +25,7 @@ class FilmFormat(StrEnum):
 
     @classmethod
     def choose(cls, accept: str) -> Self:
-        """Returns the format that an Accept header prefers.
-
-        Raises NotAcceptable if it excludes all formats, is malformed or is too long.
-        """
+        """Returns the format that an Accept header prefers; raises NotAcceptable like `choose_format`."""
         best = preferred([*cls], accept.strip() or "*/*")
         if best is None:
             raise NotAcceptable(f"A film is {', '.join(cls)}: accept one of them.")
@@ -36,11 +33,9 @@ class FilmFormat(StrEnum):
 
 
 def rendered(film: bytes, png: bytes, form: FilmFormat) -> bytes:
-    """Returns a film in a format.
+    """Returns a film, stored as its moments side by side in WebP, in a format; an animation ends with the image, `png`.
 
-    Args:
-        film: its moments side by side, as it is stored; `image/webp` is this.
-        png: the image, with which an animation ends. Its pixels and those of the moments become squares of equal size.
+    Its pixels and those of the moments become squares of equal size there.
     """
     if form is FilmFormat.WEBP:
         return film

@@ -155,7 +155,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
 
 
 async def _follow_models(follower: CatalogFollower, metrics: Metrics) -> None:
-    """Reads the models folder again whenever it has changed, for ever."""
     while True:
         await asyncio.sleep(LOOK_SECONDS)
         try:
@@ -175,14 +174,12 @@ async def _hear(follower: CatalogFollower, queue: JobQueue, metrics: Metrics) ->
 
 
 async def _follow_keys(keys: KeyRing) -> None:
-    """Reads the file of API keys again whenever it has changed, for ever."""
     while True:
         await asyncio.sleep(KEYS_LOOK_SECONDS)
         await to_thread.run_sync(keys.look)
 
 
 def _redis(url: str) -> redis.Redis:
-    """Returns a client that fails after REDIS_TIMEOUT and never tries again by itself."""
     return redis.Redis.from_url(
         url,
         socket_timeout=REDIS_TIMEOUT,

@@ -197,12 +197,7 @@ def new_job(
     timeout: int = NO_TIMEOUT,
     **facts: Any,
 ) -> Job:
-    """Returns the job of a complete request, accepted now; its id is drawn if there is none.
-
-    Args:
-        timeout: the time limit for its run, in seconds; none by default.
-        facts: further attributes of the `Job`.
-    """
+    """Returns the job of a complete request, accepted now, with further `facts`; its id is drawn if there is none."""
     job = Job(
         id=id or str(uuid.uuid4()),
         model=model,

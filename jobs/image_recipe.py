@@ -35,6 +35,7 @@ def recipe(
     In a cascade the timesteps are those of the first stage.
     """
     params = job.params
+    conditions = {name: [value] for name, value in params.conditions_of(index).items()}
     settings = params.model_dump(include={*SETTINGS})  # those that the job has
     facts: dict[str, Any] = {
         "model": model,
@@ -42,7 +43,8 @@ def recipe(
         **{name: settings[name] for name in UNGUIDED if name in settings},
         "seed": job.task.seed(params, index),
         "label": params.label_of(index),
-        **_conditions(params, index),
+        **({"conditions": conditions} if conditions else {}),
+        **({"guide": list(params.guide)} if params.guide else {}),
         "guidance_scale": params.guidance_scale,
         "classifier_scale": params.classifier_scale,
         "timesteps": list(timesteps),
@@ -58,12 +60,6 @@ def recipe(
         if upscaler_precision != "float32":
             facts["upscaler_precision"] = upscaler_precision
     return facts
-
-
-def _conditions(params: SamplingParams, index: int) -> dict[str, Any]:
-    """Returns what a recipe says about the conditions of an image: nothing without conditions."""
-    conditions = {name: [value] for name, value in params.conditions_of(index).items()}
-    return ({"conditions": conditions} if conditions else {}) | ({"guide": list(params.guide)} if params.guide else {})
 
 
 def job_of(facts: Mapping[str, Any], images: Sequence[FittedImage] = ()) -> Job:

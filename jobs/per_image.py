@@ -49,13 +49,9 @@ def draw_seed() -> list[int]:
 def classes_of(
     labels: Sequence[str] | None, classes: Sequence[str] | None, *, count: int, model: str
 ) -> tuple[int, ...]:
-    """Returns the indices of the classes that the images of a request take in turn.
+    """Returns the indices of the classes that the images of a request take in turn; none without labels.
 
-    Args:
-        labels: one or several labels, or ALL; None for images without a class.
-        classes: the names of the `count` classes; None if they have none.
-
-    Raises RequestRefused if the model has no such class.
+    Raises RequestRefused if the model, whose `count` classes may have names, has no such class.
     """
     given = labels or ()
     if ALL in given and count and ALL not in (classes or ()):
@@ -75,11 +71,8 @@ def image_count(
 ) -> int:
     """Returns the number of images: `n`, or that of several seeds, labels or values of a condition, or of classes.
 
-    Args:
-        turns: the number of classes that the images take in turn.
-        values: the number of values of each condition, by name.
-
-    Raises RequestRefused if the numbers contradict each other.
+    The images take `turns` classes in turn, and `values` is the number of values of each condition. Raises
+    RequestRefused if the numbers contradict each other.
     """
     numbers = {"seeds": len(seeds or ()), "labels": len(labels or ())}
     lists = {name: number for name, number in numbers.items() if number > 1}
@@ -104,7 +97,6 @@ def label_in_turn(turns: Sequence[int], images: Sequence[int]) -> int | tuple[in
 
 
 def one_or_several(values: Sequence[int]) -> int | tuple[int, ...]:
-    """Returns the only value, or all."""
     return values[0] if len(values) == 1 else tuple(values)
 
 

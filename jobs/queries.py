@@ -121,9 +121,7 @@ class SamplingQuery(Choices):
     ) -> str:
         """Returns a hash of the request as it was sent, without defaults and the drawn seed.
 
-        Args:
-            images: the SHA-256 of each fitted image of the request.
-            conditions: the values that were sent as its job holds them, since one can be written in many ways.
+        It has the SHA-256 of the fitted images, and conditions as a job holds them: one can be written in many ways.
         """
         sent = {"kind": kind, **self.model_dump(exclude_unset=True), "pictures": list(images)}
         sent.pop("condition", None)

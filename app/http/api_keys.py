@@ -32,10 +32,6 @@ class ApiKey(Frozen):
     def is_operator(self) -> bool:
         return self.role == "operator"
 
-    def has_rights_of(self, other: "ApiKey") -> bool:
-        """Returns whether two entries are the same key, and let its holder do the same; their limits may differ."""
-        return (self.name, self.sha256, self.role) == (other.name, other.sha256, other.role)
-
 
 def may_see(key: ApiKey | None, owner: str | None) -> bool:
     """Returns whether the holder of a key may see the jobs of an owner; both are None on a server without keys."""
@@ -109,8 +105,8 @@ class KeyRing:
         return self._read == self.keys
 
     def holds(self, key: ApiKey) -> bool:
-        """Returns whether a key that was found earlier is still valid, with the same rights."""
-        return any(key.has_rights_of(each) for each in self.keys)
+        """Returns whether a key that was found earlier is still valid, with the same rights; its limits may differ."""
+        return any((key.name, key.sha256, key.role) == (each.name, each.sha256, each.role) for each in self.keys)
 
     def look(self) -> None:
         """Takes the keys of the file if they have changed. Blocks.

@@ -19,6 +19,8 @@ from difuso.jobs.contract import DEFAULT_URGENCY
 from ..errors import NotAcceptable
 from ..formats import Format
 
+MAX_ACCEPT = 2048  # characters; browsers send 150. An unfinished string takes quadratic time
+
 
 def _sent(name: str, description: str, *examples: str) -> Any:
     return Header(alias=name, description=description, examples=list(examples) or None)
@@ -59,9 +61,6 @@ def known_file(path: Path, *, known: str | None, headers: dict[str, str], media_
     response = FileResponse(path, headers=headers, media_type=media_type, stat_result=path.stat())
     tag = response.headers["ETag"]
     return Response(status_code=304, headers={**headers, "ETag": tag}) if matches(known, tag) else response
-
-
-MAX_ACCEPT = 2048  # characters; browsers send 150. An unfinished string takes quadratic time
 
 
 @dataclass(frozen=True)
@@ -118,11 +117,8 @@ class Preference:
 def read_preference(prefer: str | None, *, longest: float, otherwise: float) -> Preference:
     """Reads a Prefer header; preferences that are unknown or malformed are ignored, as the RFC demands.
 
-    `respond-async` alone means no wait; with `wait` it means a wait of that length.
-
-    Args:
-        longest: the longest wait that the server allows, in seconds.
-        otherwise: the wait without a preference, in seconds.
+    `respond-async` alone means no wait; with `wait` it means a wait of that length. `longest` is the longest wait that
+    the server allows, and `otherwise` the wait without a preference, both in seconds.
     """
     wanted, applied = _preferences(prefer), []
     if "respond-async" in wanted:

@@ -72,7 +72,6 @@ class Metrics:
                 self.uploads_rejected.labels(problem.slug)
 
     def know_models(self, catalog: Catalog) -> None:
-        """Starts the series of every model at 0."""
         for model in catalog.models.values():
             for kind in KINDS:
                 self.accepted.labels(kind, model.name)

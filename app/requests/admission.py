@@ -62,11 +62,7 @@ def check_size(cost: Cost, limits: Limits) -> None:
 
 
 def share_refused(refused: Refusal, cost: Cost, limits: Limits, *, rate: float | None) -> LimitReached:
-    """Returns the error for a limit that is reached, with the seconds after which the job may be accepted.
-
-    Args:
-        rate: image-steps per second of all live workers; None if unknown.
-    """
+    """Returns the error for a limit that is reached; `rate` is the image-steps per second of all live workers."""
     if refused.limit == "rate":
         return LimitReached(
             f"Your API key has asked for more than its limit of {limits.rate:g} image-steps per second.",
@@ -96,10 +92,8 @@ def drawing_ref(job: Job, workers: Sequence[WorkerReport]) -> str:
 def check_served(job: Job, workers: Sequence[WorkerReport]) -> None:
     """Checks that live workers can draw a job, or may be able to soon.
 
-    Raises:
-        ModelUnavailable: with the first worker's reason, if every worker refuses one of its models.
-        VersionGone: if it is pinned to a version that no worker holds.
-        NotUnderstood: if every worker that holds its version is too old for it.
+    Raises ModelUnavailable if every worker refuses one of its models, VersionGone if it is pinned to a version that no
+    worker holds, and NotUnderstood if every worker that holds its version is too old for it.
     """
     own = drawing_ref(job, workers)
     for ref in (own, *job.refs[1:]):
@@ -124,15 +118,11 @@ def job_timeout(image_steps: int, *, max_wait: float) -> int:
 
 
 def rate_limit_headers(limits: Limits, usage: Usage, *, kept_seconds: int) -> dict[str, str]:
-    """Returns the headers RateLimit-Policy and RateLimit for the limits that are set.
+    """Returns RateLimit-Policy and RateLimit (draft-ietf-httpapi-ratelimit-headers-11) for the limits that are set.
 
-    They follow draft-ietf-httpapi-ratelimit-headers-11.
-
-    An account fills in BURST_SECONDS, so this is the window of the policy `rate`. Since it fills all the time, the
-    window in which no more is available than now is only known while it is empty: until the next job is accepted.
-
-    Args:
-        kept_seconds: the time that results are kept, in which the account of stored bytes fills.
+    An account fills in BURST_SECONDS, and that of stored bytes in the time that results are kept, so these are the
+    windows of their policies. Since an account fills all the time, the window in which no more is available than now is
+    only known while it is empty: until the next job is accepted.
     """
     policies: list[Any] = []  # items of http_sf: a string and its parameters
     states: list[Any] = []

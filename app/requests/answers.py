@@ -35,9 +35,7 @@ def job_json(
 ) -> Response:
     """Returns the job as JSON, with a Retry-After header while it is unfinished; or 304.
 
-    Args:
-        key: the API key of the caller; None if the server has no keys. So in all functions here.
-        known: the If-None-Match header. So in all functions here.
+    In all functions here `key` is the API key of the caller, if the server has keys, and `known` is If-None-Match.
     """
     text = job_text(status, key)
     tag = job_tag(text)
@@ -56,7 +54,6 @@ def job_tag(text: str) -> str:
 
 
 def accepted(status: JobStatus, key: ApiKey | None) -> Response:
-    """Returns 202 with the job and its Location: it is unfinished."""
     return job_json(status, key, code=202, headers={"Location": f"/jobs/{status.job.id}"})
 
 
@@ -65,10 +62,8 @@ async def images(
 ) -> Response:
     """Returns all images of a job in the format that the caller prefers.
 
-    Raises:
-        NotReady, JobCancelled, JobFailed, ResultExpired, StoreUnavailable: if the job has no images to show.
-        NotAcceptable: if the images have no format that the caller accepts.
-        Overloaded: if too many requests for images wait.
+    Raises NotReady, JobCancelled, JobFailed, ResultExpired or StoreUnavailable if the job has no images to show,
+    NotAcceptable if they have no format that the caller accepts, and Overloaded if too many requests for images wait.
     """
     store, renderers = process.store, process.renderers
     manifest = await renderers.read(lambda: finished(status, store)) if status.result is None else status.result

@@ -136,7 +136,6 @@ def list_parameters(query: type[BaseModel]) -> frozenset[str]:
 
 
 def refuse_repeated(query: type[BaseModel], texts: Iterable[tuple[str, str]]) -> None:
-    """Raises InvalidRequest if a parameter is repeated that is no list."""
     lists = list_parameters(query)
     for name, count in Counter(name for name, _ in texts if name not in lists).items():
         if count > 1:

@@ -67,7 +67,6 @@ async def received(
 
 
 def _parsed(query: type[BaseModel], texts: list[tuple[str, str]], conditions: Mapping[str, Any] | None = None) -> Any:
-    """Returns the query that texts say, and the conditions of a body."""
     refuse_repeated(query, texts)
     lists, sent = list_parameters(query), dict[str, Any]()
     for name, text in texts:
@@ -84,7 +83,6 @@ def _parsed(query: type[BaseModel], texts: list[tuple[str, str]], conditions: Ma
 
 
 def query_parameters(query: type[BaseModel]) -> list[dict[str, Any]]:
-    """Returns the OpenAPI description of a query string."""
     schema = query.model_json_schema()
     needed = schema.get("required", ())
     return [
@@ -155,7 +153,6 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _text(value: Any, name: str) -> str:
-    """Returns a value as a query string holds it."""
     if not isinstance(value, str | int | float):
         raise InvalidRequest("pointer", f"/{name}"[:MAX_NAME], "Input should be a text, a number or a list of them")
     return value if isinstance(value, str) else json.dumps(value)

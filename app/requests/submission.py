@@ -201,7 +201,7 @@ class Submission:
     def _submit(
         self, job: Job, request_hash: str, prepared: Prepared, cost: Cost, *, listens: bool
     ) -> tuple[bool, JobStatus]:
-        """Queues the job if the limits allow it; returns whether it is new, and its status."""
+        """Returns whether the job is new, and its status."""
         rate = None
         if not (self.idempotency_key and self._exists(job.id)):  # a repeated request adds no work
             rate = self._admit(job, cost)
@@ -228,7 +228,6 @@ class Submission:
             return new, JobStatus(job=job, state=JobState.QUEUED)  # the job is accepted, so the caller must get its id
 
     def _price(self, job: Job, cost: Cost) -> Price:
-        """Returns the price of a job that the limits allow."""
         self._check_share(job, cost, self._admit(job, cost))
         return Price.of(job, cost, self.process.queue.forecast(job))
 

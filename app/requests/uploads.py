@@ -12,13 +12,11 @@ from anyio import CapacityLimiter, to_thread
 from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 
-from difuso.app.errors import MalformedBody, NotMultipart, UploadRefused
-from difuso.app.http.problems import MAX_NAME
 from difuso.jobs.errors import ImageRefused
 from difuso.jobs.images.arrays import SentImage
 from difuso.jobs.images.fitting import read_image
 
-from ..errors import BodyTooLarge, InvalidRequest, Overloaded, UploadRefused
+from ..errors import BodyTooLarge, InvalidRequest, MalformedBody, NotMultipart, Overloaded, UploadRefused
 from ..formats import BINARY
 from ..http.problems import MAX_NAME
 
@@ -62,10 +60,8 @@ class Uploads:
             optional: the names of those that may be absent.
             instead: what the request may have instead of parts, for messages; empty if nothing.
 
-        Raises:
-            UploadRefused, ImageRefused: if a part or the body is wrong; the subclass says why.
-            InvalidRequest: if there is a body, and should be none.
-            Overloaded: if too many images are being read.
+        Raises UploadRefused or ImageRefused if a part or the body is wrong, InvalidRequest if a body should be
+        absent, and Overloaded if too many images are being read.
         """
         if not parts and sent is None:
             await _expect_nothing(request, instead)
@@ -101,8 +97,13 @@ class Uploads:
 
         Raises BodyTooLarge or Overloaded if it takes too much memory.
         """
+        body = bytearray()
         with self._counting(request) as count:
-            yield await to_thread.run_sync(parse, await _whole(request, count), limiter=self._parsers)
+            async with aclosing(request.stream()) as chunks:
+                async for chunk in chunks:
+                    count(len(chunk))
+                    body += chunk
+            yield await to_thread.run_sync(parse, body, limiter=self._parsers)
 
     @contextmanager
     def _counting(self, request: Request) -> Iterator[Callable[[int], None]]:
@@ -133,15 +134,6 @@ class Uploads:
         except ImageRefused as error:
             error.part = name
             raise
-
-
-async def _whole(request: Request, count: Callable[[int], None]) -> bytearray:
-    body = bytearray()
-    async with aclosing(request.stream()) as chunks:
-        async for chunk in chunks:
-            count(len(chunk))
-            body += chunk
-    return body
 
 
 async def _expect_nothing(request: Request, instead: str) -> None:
@@ -176,10 +168,8 @@ def read_form(body: bytearray, content_type: str, names: Collection[str]) -> dic
 
     A part is identified by its name, and may come once; its file name and type are ignored.
 
-    Raises:
-        NotMultipart: if the body has another type.
-        MalformedBody: if it does not keep to its type.
-        UploadRefused: if a part is unknown or repeated.
+    Raises NotMultipart if the body has another type, MalformedBody if it does not keep to its type, and UploadRefused
+    if a part is unknown or repeated.
     """
     media_type, options = parse_options_header(content_type)
     if media_type != MEDIA_TYPE:

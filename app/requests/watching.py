@@ -206,7 +206,6 @@ class Watcher:
             return None
 
     async def _withdrawn(self, key: ApiKey | None) -> None:
-        """Returns when a key is withdrawn."""
         while self._is_valid(key):
             await asyncio.sleep(KEYS_LOOK_SECONDS)
 
@@ -228,9 +227,6 @@ async def job_events(news: AsyncIterator[Event], last_event_id: str | None) -> A
     """Yields `progress` at each change, `preview` with unfinished images, and at the end the job, named by its state.
 
     An id says what a client knows after the event. So an EventSource that connects again with it gets only later ones.
-
-    Args:
-        last_event_id: the id of the last event that the client has received; None if it has received none.
     """
     known = last_event_id
     async for name, data, id in news:

@@ -28,8 +28,6 @@ def _query(kind: Kind[Any]) -> type[Any]:
 
 
 def _post(kind: Kind[Any], query_type: type[Any]) -> Callable[..., Awaitable[Response]]:
-    """Returns the endpoint of a kind of job."""
-
     async def post(request: Request, process: ProcessDep, submission: SubmissionDep) -> Response:
         async with received(request, kind, query_type, process.uploads) as (query, sent):
             model = kind.choose(query, process.catalog)

@@ -44,11 +44,8 @@ class Container:
 def strip(data: bytes) -> Container:
     """Recognises a file by its first bytes, and removes all that the decoder does not need.
 
-    Raises:
-        UnsupportedFormat: if it is neither PNG nor JPEG.
-        AnimatedImage: if it holds several images (APNG, MPO).
-        ImageTooComplex: if it has too many chunks, segments or scans, or too large tables.
-        BadImage: if it is damaged.
+    Raises UnsupportedFormat, AnimatedImage (APNG, MPO), BadImage, or ImageTooComplex if it has too many chunks,
+    segments or scans, or too large tables.
     """
     if data.startswith(PNG_MAGIC):
         return _strip_png(data)

@@ -32,9 +32,7 @@ def estimate_sigma(png: bytes, *, planes: int = 1) -> float:
     white is under-estimated: in scaled images, and in JPEGs, whose quantisation removes the finest band. The estimate
     of an image that is flat nearly everywhere, or only black and white, is 0.
 
-    Args:
-        png: an image of 8-bit grey or RGB, or of 16-bit grey, as from `fitting.fit`.
-        planes: the number of planes that it consists of.
+    The image is 8-bit grey or RGB, or 16-bit grey, as from `fitting.fit`, and consists of so many planes.
     """
     with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
         white = 255 if image.mode != DEEP else DEEP_WHITE

@@ -117,7 +117,6 @@ class Cursor:
     job_id: str
 
     def encode(self) -> str:
-        """Returns the cursor as text that clients need not understand."""
         return f"{self.at!r}_{self.job_id}"
 
     @classmethod
@@ -167,9 +166,7 @@ def read_page(
     It may have fewer jobs than `most` although more follow, because at most EXAMINED entries are examined, and
     none after PAGE_BYTES of jobs.
 
-    Args:
-        owner: the name of the owner, or EVERYBODY; None for the jobs of a server without API keys.
-        after: the place in the list where the page begins; None for the beginning.
+    The owner may be EVERYBODY, or None on a server without API keys. `after` is the place where the page begins.
     """
     found, following = _find(client, owner, wanted, most=most, after=after, ttl=2 * result_ttl)
     answers = ask_statuses(client, [place.job_id for place in found]) if found else []

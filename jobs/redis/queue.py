@@ -103,15 +103,9 @@ class JobQueue:
         return answer.is_new or is_repeated
 
     def status(self, job_id: str, *, outlook: bool = True, timesteps: bool = False) -> JobStatus:
-        """Returns the status of a job.
+        """Returns the status of a job, raising like `read_status`; with its `timesteps`, which may be long, if asked.
 
-        Args:
-            outlook: whether to find out the position and the ETA of a queued job, which takes a second round trip.
-            timesteps: whether it has the timesteps of the job, which may be long.
-
-        Raises:
-            JobNotFound: if there is no job with this id.
-            JobUnreadable: if its record is damaged.
+        The `outlook` is the position and the ETA of a queued job, which take a second round trip.
         """
         (answer,) = ask_statuses(self._client, [job_id], timesteps=timesteps)
         status = read_status(*answer, result_ttl=self._result_ttl)
@@ -155,7 +149,6 @@ class JobQueue:
         return read_backlog(self._client, ref, [name for name in queues_of(ref) if name.urgency > urgency])
 
     def workers(self) -> list[WorkerReport]:
-        """Returns the reports of the live workers."""
         return live_reports(self._client)
 
     def depths(self) -> dict[QueueName, dict[str, int]]:

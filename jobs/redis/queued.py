@@ -95,7 +95,6 @@ def accept(
 
 
 def record_of(job: Job, queue: QueueName, request_hash: str, *, result_ttl: int) -> dict[str, Any]:
-    """Returns the fields of RQ's record of a new job."""
     moment, ttl = utcformat(now()), 2 * result_ttl
     call = f'["{TASK}", null, [], {{"job": {job.model_dump_json()}}}]'
     return {
@@ -114,7 +113,6 @@ def record_of(job: Job, queue: QueueName, request_hash: str, *, result_ttl: int)
 
 
 def wake(client: redis.Redis, ref: str) -> None:
-    """Informs an idle worker that there may be work."""
     with client.pipeline(transaction=False) as pipe:
         pipe.lpush(keys.wake(ref), 1)
         pipe.ltrim(keys.wake(ref), 0, WAKE_TOKENS - 1)

@@ -56,16 +56,9 @@ def ask_statuses(
 
 
 def read_status(fields: Sequence[Any], reports: Sequence[Any], *, result_ttl: int) -> JobStatus:
-    """Returns the status of a job; position and ETA of a queued job are missing.
+    """Returns the status of a job from what `ask_statuses` returns; position and ETA of a queued job are missing.
 
-    Args:
-        fields: the fields of RQ's record.
-        reports: the worker's progress and, if they were asked for, its timesteps.
-        result_ttl: the time that images are kept, in seconds.
-
-    Raises:
-        JobNotFound: if there is no such job.
-        JobUnreadable: if its record is damaged.
+    Raises JobNotFound if there is no such job, and JobUnreadable if its record is damaged.
     """
     if fields[0] is None:
         raise JobNotFound
@@ -99,7 +92,9 @@ def needs_uploads(client: redis.Redis, job_id: str, *, result_ttl: float) -> boo
 def _parse(fields: Sequence[Any], reports: Sequence[Any], result_ttl: int) -> JobStatus:
     data, rq_status, started, ended, deaths, expired, versions = fields
     report, timesteps = (*reports, None)[:2]
-    job = _parse_job(data).bound_to(bound_versions(versions))
+    call = zlib.decompress(data)
+    read_job = _job_of if len(call) <= LONGEST_CACHED else _job_of.__wrapped__
+    job = read_job(call).bound_to(bound_versions(versions))
     state = STATES.get((rq_status or b"").decode(), JobState.QUEUED)
     started_at, ended_at = seconds_of(started), seconds_of(ended)
     progress = Progress() if report is None else Progress.model_validate_json(report)
@@ -144,11 +139,6 @@ def _complete(status: JobStatus, result_ttl: int, *, expired: float | None = Non
         expires_at=expires_at,
         failure=(progress.failure or FailureCode.WORKER_LOST) if state is JobState.FAILED else None,
     )
-
-
-def _parse_job(data: bytes) -> Job:
-    call = zlib.decompress(data)
-    return _job_of(call) if len(call) <= LONGEST_CACHED else _job_of.__wrapped__(call)
 
 
 @lru_cache(maxsize=256)

@@ -54,7 +54,6 @@ STALE_SECONDS = 10  # without a report, after which a worker does not count; it 
 
 
 def publish_report(client: redis.Redis, report: WorkerReport) -> None:
-    """Publishes the report of a live worker."""
     client.hset(keys.WORKERS, report.name, report.model_dump_json())
 
 
@@ -80,7 +79,6 @@ def _live(value: bytes) -> WorkerReport | None:
 
 
 def live_reports(client: redis.Redis) -> list[WorkerReport]:
-    """Reads the reports of the live workers."""
     return read_reports(ask_reports(client))
 
 

@@ -155,7 +155,6 @@ class ResultStore:
                         self._delete(path, top=folder.parent.parent)
 
     def save_snapshot(self, job_id: str, data: bytes) -> None:
-        """Stores a snapshot of a job, and replaces the last one."""
         self._write(self._snapshot(job_id), data, LARGE_SECONDS)
 
     def snapshot(self, job_id: str) -> bytes | None:
@@ -163,7 +162,6 @@ class ResultStore:
         return self._read(self._snapshot(job_id), LARGE_SECONDS)
 
     def drop_snapshot(self, job_id: str) -> None:
-        """Deletes the snapshot of a job if there is one."""
         self._delete(self._snapshot(job_id), top=self._root / "snapshots")
 
     def check(self) -> None:
@@ -207,7 +205,6 @@ class ResultStore:
         return deleted
 
     def _swept(self) -> Iterator[tuple[PurePosixPath, PurePosixPath]]:
-        """Yields all files of the store, each with the folder that is to stay."""
         for kind in KINDS:
             with _translated():
                 found = self._blobs.find(self._root / kind)

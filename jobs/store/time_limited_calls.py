@@ -26,9 +26,7 @@ class TimeLimitedCalls:
     def call(self, function: Callable[[], Result], seconds: float) -> Result:
         """Returns the result of the function, or raises its exception.
 
-        Raises:
-            TimeoutError: if no thread was free or the function did not return within `seconds`.
-            RuntimeError: if the machine has no thread left.
+        Raises TimeoutError after `seconds`, also if no thread was free, and RuntimeError if the machine has none left.
         """
         deadline = time.monotonic() + seconds
         if not self._free.acquire(timeout=seconds):
