@@ -9,11 +9,10 @@ import httpx
 from httpx_sse import ServerSentEvent, SSEError
 from PIL import Image
 
-from .flows import TRANSIENT, Call, Flow, Patience, Pause, exchange
+from .flows import REST_SECONDS, TRANSIENT, Call, Flow, Patience, Pause, exchange
 from .results import ENDED, Facts, State, understood
 
 SILENCE_SECONDS = 45.0  # the server sends a comment every 15 s
-REST_SECONDS = 1.0  # before connecting again
 
 # Errors of a connection after which another one may succeed; a proxy may have answered in place of the server.
 BROKEN = (*TRANSIENT, SSEError)

@@ -240,14 +240,11 @@ def answer(kind: KindName, images: tuple[Any, ...], options: Mapping[str, Any], 
         is_left = isinstance(error, TimedOut) or not isinstance(error, Exception)  # by Ctrl-C, or the task is cancelled
         if is_left and options.get("idempotency_key") is None:
             with suppress(DifusoError):
-                yield from _abandon(call, Patience(ABANDON_SECONDS, clock=patience.clock))
+                rest = Patience(ABANDON_SECONDS, clock=patience.clock)
+                facts = yield from ask_job(call, rest)  # found by its key, even if the first answer has not come
+                yield from cancel(facts, rest)
         raise
     return (yield from result(ended, patience))
-
-
-def _abandon(call: Call, patience: Patience) -> Flow[None]:
-    """Cancels the job of a call, which finds it by its key, even if the first answer has not come."""
-    yield from cancel((yield from ask_job(call, patience)), patience)
 
 
 def models(patience: Patience) -> Flow[dict[str, Any]]:

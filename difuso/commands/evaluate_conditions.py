@@ -15,8 +15,7 @@ from difuso.model.images import from_levels
 from difuso.training.recipe_reading import load_recipe
 from difuso.training.run.journal import tile_images
 
-from ..drawing.image_sources import ImageSources
-from ..drawing.real_conditions import LABEL, conditions_of, passing_folder, real_images_of
+from ..drawing.image_sources import LABEL, ImageSources, conditions_of, passing_folder, real_images_of
 from ..errors import UserError, user_errors
 from ..progress import progress
 

@@ -21,8 +21,7 @@ from difuso.model.shape import Shape
 from difuso.training.recipe_reading import load_recipe
 from difuso.worker.stepping.runner import pick_device
 
-from ..drawing.image_sources import RUN, ImageSources
-from ..drawing.real_conditions import ImageConditions, conditions_of, passing_folder, real_images_of
+from ..drawing.image_sources import RUN, ImageConditions, ImageSources, conditions_of, passing_folder, real_images_of
 from ..errors import user_errors
 from ..progress import progress
 from ..terminal import printable

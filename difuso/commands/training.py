@@ -4,7 +4,7 @@ UserError says why the recipe or its images cannot be used, or that the run dive
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -12,11 +12,9 @@ from pathlib import Path
 import typer
 from torch import OutOfMemoryError
 
-from difuso.training.data.images import ImageArray
 from difuso.training.recipe import Recipe
 from difuso.training.recipe_reading import load_recipe
 from difuso.training.run.dry_run import dry_run
-from difuso.training.run.outcomes import Distance
 from difuso.training.run.run import train
 from difuso.worker.settings import WorkerSettings
 from difuso.worker.stepping.runner import pick_device
@@ -30,7 +28,11 @@ def run_recipe(name: str, changes: Sequence[str], out: Path | None, settings: Wo
     """Trains a recipe in the folder `out`, or in one of the recipe's name below var/runs."""
     with _training_errors():
         recipe, device = _load(name, changes, settings), str(pick_device(settings.device))
-        kid_from = _kid_on(device) if recipe.kid_every else None
+        kid_from = None
+        if recipe.kid_every:
+            from difuso.evaluation import distances  # which needs more than training does
+
+            kid_from = partial(distances.kid_from, device=device)
         try:
             train(recipe, out or RUNS / recipe.name, device=device, kid_from=kid_from)
         except KeyboardInterrupt as error:  # before the first step, or the second while a step is awaited
@@ -50,12 +52,6 @@ def _load(name: str, changes: Sequence[str], settings: WorkerSettings) -> Recipe
     if recipe.compile:  # torch itself would build in /tmp, where another user could put code of his own
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path.home() / ".cache" / "difuso" / "torch"))
     return recipe
-
-
-def _kid_on(device: str) -> Callable[[ImageArray], Distance]:
-    from difuso.evaluation.distances import kid_from  # which needs more than training does
-
-    return partial(kid_from, device=device)
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from difuso.model.shape import Shape
 from difuso.worker.settings import WorkerSettings
 from difuso.worker.stepping.runner import Runner
 
-from ..drawing.drawing import load_model, runner_of
+from ..drawing.drawing import load_runner
 from ..drawing.sampling import draw, open_image, slots_of
 from ..errors import UserError, user_errors
 from ..models_folder import find_model
@@ -119,8 +119,7 @@ def _at_version(file: Path, job: Job, name: str, version: str, settings: WorkerS
             f"{file} was made by version {version[:12]} of {name}, and {settings.models_dir / model.folder} holds "
             f"{model.version[:12]}; put that version beside it as {name}@TAG, or name another folder with --models-dir"
         )
-    checkpoint = load_model(model.folder, settings)
-    return runner_of(checkpoint, settings, slots=slots_of(job))
+    return load_runner(model.folder, settings, slots=slots_of(job))
 
 
 def _fitted(files: Sequence[Path], hashes: Sequence[str], config: ModelConfig) -> list[FittedImage]:

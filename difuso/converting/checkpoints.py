@@ -108,7 +108,7 @@ def _read_folder(folder: Path, networks: Collection[str]) -> Checkpoint:
 
 
 def _read_file(path: Path, facts: str | None, networks: Collection[str]) -> Checkpoint:
-    if facts is not None and is_config(facts):
+    if facts is not None and is_config(Path(facts)):
         return _checkpoint(path, *read_network(_read_weights(path, read_content), Path(facts), networks))
     weights = _read_weights(path)
     layout = layout_of(weights)

@@ -19,11 +19,9 @@ from difuso.model.networks.configs import check_networks, kind_of
 from ..errors import UserError
 
 
-def is_config(facts: str | None) -> bool:
+def is_config(facts: Path) -> bool:
     """Returns whether the facts about a checkpoint are a file with a whole config, which names the network."""
-    if facts is None or not (path := Path(facts)).is_file():
-        return False
-    return "network" in read_json(path.parent, path.name)
+    return facts.is_file() and "network" in read_json(facts.parent, facts.name)
 
 
 def read_network(content: Any, file: Path, networks: Collection[str]) -> tuple[ModelConfig, nn.Module]:

@@ -51,7 +51,11 @@ def pull(
     if out.exists():
         raise UserError(f"{out} exists already: delete it, or give another name with --as")
     snapshot = _download(repository, revision, SMALL)
-    weights = _find_weights(repository, snapshot)
+    with user_errors(repository):  # which refuses the config before the weights, maybe gigabytes, are downloaded
+        if not is_diffusers(snapshot):
+            raise UserError(f"{repository} is not a model of diffusers: it has no {INDEX} and no config of a U-Net")
+        read_diffusers_config(snapshot)
+        weights = find_part(snapshot, "unet", WEIGHTS)
     snapshot = _download(repository, snapshot.name, (weights,))  # of the same commit
     if not (snapshot / weights).is_file():
         raise UserError(
@@ -62,15 +66,6 @@ def pull(
         checkpoint = _install(snapshot, (*SMALL, weights), out)
     print_summary(out, checkpoint)
     typer.echo(f"from {repository} at {snapshot.name[:12]}")
-
-
-def _find_weights(repository: str, snapshot: Path) -> str:
-    """Returns the path of the weights; refuses the config before they are downloaded, which may be gigabytes."""
-    with user_errors(repository):
-        if not is_diffusers(snapshot):
-            raise UserError(f"{repository} is not a model of diffusers: it has no {INDEX} and no config of a U-Net")
-        read_diffusers_config(snapshot)
-        return find_part(snapshot, "unet", WEIGHTS)
 
 
 def _install(snapshot: Path, files: Sequence[str], out: Path) -> Checkpoint:

@@ -23,7 +23,6 @@ from difuso.worker.settings import WorkerSettings
 from ..errors import user_errors
 
 if TYPE_CHECKING:
-    from difuso.model.checkpoint import Checkpoint
     from difuso.worker.stepping.runner import Runner
 
 
@@ -112,21 +111,11 @@ def load_runner(folder: str, settings: WorkerSettings, *, slots: int | None = No
 
     Raises UserError if its checkpoint or the device cannot be used.
     """
-    return runner_of(load_model(folder, settings), settings, slots=slots)
-
-
-def load_model(folder: str, settings: WorkerSettings) -> Checkpoint:
-    """Loads the checkpoint in a folder of the models folder; raises UserError if it cannot be used."""
     from difuso.model import load_checkpoint
-
-    with user_errors(folder):
-        return load_checkpoint(settings.models_dir / folder, networks=settings.networks)
-
-
-def runner_of(checkpoint: Checkpoint, settings: WorkerSettings, *, slots: int | None = None) -> Runner:
-    """Makes the runner of a checkpoint as `load_runner` does; raises UserError if the device cannot be used."""
     from difuso.worker.engine.models import make_runner
     from difuso.worker.stepping.runner import pick_device
 
+    with user_errors(folder):
+        checkpoint = load_checkpoint(settings.models_dir / folder, networks=settings.networks)
     with user_errors(checkpoint.name):
         return make_runner(checkpoint, settings, device=pick_device(settings.device), slots=slots)

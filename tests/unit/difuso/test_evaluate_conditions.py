@@ -13,8 +13,7 @@ from typer.testing import CliRunner
 
 from difuso import cli
 from difuso.commands import evaluate_quality
-from difuso.drawing.image_sources import ImageSources
-from difuso.drawing.real_conditions import conditions_of, real_images_of
+from difuso.drawing.image_sources import ImageSources, conditions_of, real_images_of
 from difuso.errors import UserError
 from difuso.evaluation import judge
 from difuso.model import load_checkpoint, save_checkpoint

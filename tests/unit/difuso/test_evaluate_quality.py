@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from difuso import cli
 from difuso.commands import evaluate_quality
-from difuso.drawing.sampled_images import SampledImages
+from difuso.drawing.image_sources import SampledImages
 from difuso.errors import UserError
 from difuso.evaluation import features
 from difuso.jobs.params import SamplingParams
