@@ -22,11 +22,10 @@ from difuso.jobs.redis.queue import JobQueue
 from difuso.jobs.redis.workers import ModelReport, WorkerReport, publish_report
 from difuso.model.folders.files import ref_of
 from difuso.worker.engine.models import Folder, Models
-from difuso.worker.queue import stranded, superseded
+from difuso.worker.queue import stranded
 from difuso.worker.queue.reporting import Reporter
 from difuso.worker.queue.rq_base import RqBase
-from difuso.worker.queue.stranded import Stranded
-from difuso.worker.queue.superseded import Superseded
+from difuso.worker.queue.stranded import Stranded, Superseded
 from difuso.worker.settings import WorkerSettings
 from difuso.worker.stepping.runner import Runner
 
@@ -48,7 +47,7 @@ def queue(client: redis.Redis) -> JobQueue:
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stranded, "BIND_SECONDS", 0.0)
-    monkeypatch.setattr(superseded, "LINGER_SECONDS", 0.0)
+    monkeypatch.setattr(stranded, "LINGER_SECONDS", 0.0)
 
 
 def models_here() -> Models:

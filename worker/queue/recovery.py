@@ -26,8 +26,6 @@ HEARTBEAT_SECONDS = 3.0  # time between two heartbeats
 SILENT_SECONDS = 7.5
 LOOKAHEAD = 1000  # number of entries of a list that are examined
 
-Seen = dict[tuple[str, bytes], tuple[float, float]]
-
 _ENTRY = re.compile(rf"({JOB_ID.strip('^$')}):([0-9a-f]{{32}})")
 
 
@@ -37,7 +35,8 @@ class Recovery:
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
         self._looked_at = time.monotonic()
-        self._seen: Seen = {}  # by key and entry: the last heartbeat, and the seconds of silence since
+        # by key and entry: the last heartbeat, and the seconds of silence since
+        self._seen: dict[tuple[str, bytes], tuple[float, float]] = {}
 
     def run(self, queues: Sequence[QueueName]) -> list[JobRecord]:
         """Puts the jobs of dead workers at the front of their queues, or gives them up; returns those given up."""

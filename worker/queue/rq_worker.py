@@ -45,8 +45,7 @@ from .reader_threads import OF_THE_MOMENT, JobRead, JobReaders
 from .recovery import HEARTBEAT_SECONDS, RECOVERY_SECONDS
 from .reporting import Reporter
 from .rq_base import GaveUp, RqBase
-from .stranded import Stranded
-from .superseded import Superseded
+from .stranded import Stranded, Superseded
 from .writers import Released, Stored, Writers
 
 if TYPE_CHECKING:

@@ -2,13 +2,14 @@
 
 A rollout passes through this. A job that asked for no version is bound to the newest that a worker holds. One that did
 waits for its version, and one that needs a newer difuso for a newer worker, for DIFUSO_VERSION_WAIT. A job of a
-model that every worker refuses fails with their reason.
+model that every worker refuses fails with their reason. A worker lets go of a version that no folder holds any longer
+once it has had no jobs for a while.
 """
 
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import redis
@@ -18,10 +19,11 @@ from rq.job import JobStatus as RqStatus
 from difuso.jobs import understanding
 from difuso.jobs.contract import FailureCode, Job
 from difuso.jobs.redis.job_records import VERSIONS, JobRecord
-from difuso.jobs.redis.keys import QueueName, known_queues, queue_key
+from difuso.jobs.redis.keys import QueueName, known_queues, queue_key, queues_of, running_key
 from difuso.jobs.redis.queued import bind_queued, drop_unreadable, end_queued, wake
 from difuso.jobs.redis.workers import WorkerReport, ask_reports, held_refs, live_reports, read_reports, refusal
 
+from ..engine.active import ActiveJob
 from ..engine.models import Models
 from ..settings import WorkerSettings
 from .job_reading import decode
@@ -32,6 +34,7 @@ log = logging.getLogger(__name__)
 BIND_SECONDS = 3.0  # without a worker that takes the queue: one that starts again has reported by then
 REFUSED_SECONDS = 30.0  # in which every worker has loaded or refused the model
 LOOKAHEAD = 1000  # jobs of a queue that one look examines
+LINGER_SECONDS = 30.0  # without jobs; front ends look for newer versions every 5 s, and then ask for this one no more
 AT_ONCE = 50  # records that are read in one round trip: those with long vectors may have megabytes
 
 
@@ -126,6 +129,27 @@ class Stranded:
                 for entry in some:
                     pipe.hgetall(RqJob.key_for("").encode() + entry)
                 yield from zip(some, pipe.execute(), strict=True)
+
+
+class Superseded:
+    """Notes since when each superseded version has had no jobs."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self._idle_since: dict[str, float] = {}  # by ref
+
+    def idle(self, refs: Collection[str], actives: Collection[ActiveJob]) -> list[str]:
+        """Returns which of the superseded versions have had no jobs for a while, here or anywhere.
+
+        `actives` run here, and may use a version as their second one.
+        """
+        used = {ref for active in actives for ref in active.job.refs}
+        for ref in refs:
+            if self._client.exists(*(key(name) for name in queues_of(ref) for key in (queue_key, running_key))):
+                used.add(ref)  # on whatever worker
+        now = time.monotonic()
+        self._idle_since = {ref: self._idle_since.get(ref, now) for ref in refs if ref not in used}
+        return [ref for ref, since in self._idle_since.items() if now - since >= LINGER_SECONDS]
 
 
 def _takes(worker: WorkerReport, name: QueueName) -> bool:

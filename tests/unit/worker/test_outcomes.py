@@ -43,7 +43,7 @@ class Waits:
         monkeypatch.setattr(store, "check", self.must_have_room)
         monkeypatch.setattr("difuso.worker.queue.writers.encode_result", self.encoded.append)
         monkeypatch.setattr("difuso.worker.queue.writers.store_result", store_result)
-        monkeypatch.setattr("difuso.worker.queue.waiting_results.PAUSE_SECONDS", 0.01)
+        monkeypatch.setattr("difuso.worker.queue.writers.PAUSE_SECONDS", 0.01)
         self.writers = Writers(store, cast(Any, None), self._events.put, store_wait=store_wait)
 
     def must_have_room(self) -> None:
@@ -105,7 +105,7 @@ def test_a_job_fails_only_once_it_has_waited_for_as_long_as_it_may(
 ) -> None:
     waits = Waits(tmp_path, monkeypatch, store_wait=600)
     clock = time.monotonic()
-    monkeypatch.setattr("difuso.worker.queue.waiting_results.time.monotonic", lambda: clock)
+    monkeypatch.setattr("difuso.worker.queue.writers.time.monotonic", lambda: clock)
     active = waits.store()
     clock += 599
     wait_until(lambda: len(waits.writers._waiting) == 1, 10, "it waits")
