@@ -182,7 +182,7 @@ class Listener:
             if message is not None:
                 channel, content = message["channel"].decode(), message["data"]
                 if channel == own:
-                    job_id, content = content[:ID_LENGTH].decode(), content[ID_LENGTH:]
+                    job_id, content = content[:ID_LENGTH].decode(errors="replace"), content[ID_LENGTH:]
                     if (expected := self._expected.get(job_id)) is not None:
                         expected.put(status_channel(job_id), content)
                 for inbox in self._inboxes.get(channel, ()):

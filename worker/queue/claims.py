@@ -213,14 +213,13 @@ class Claims:
             at = round(time.time(), 6)  # as RQ's record holds it
             self.is_unanswered = True
             found = self._take(queues, held, crowded=crowded, at=at)
-            self.is_unanswered = False
-            execution, self._execution = self._execution, uuid.uuid4().hex
             for number, entry, fields in found:
-                claim = self._read(entry, fields, queues[number - 1], execution)
+                claim = self._read(entry, fields, queues[number - 1], self._execution)
                 if claim is not None:
                     if claim.record.started_at is None:
                         claim.record.started_at = at
                     claims.append(claim)
+            self.is_unanswered, self._execution = False, uuid.uuid4().hex
             if not found:
                 break
         return claims

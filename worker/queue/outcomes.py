@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Mapping
-from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -116,7 +115,6 @@ class Outcomes:
     def give_up(self, records: Iterable[JobRecord]) -> None:
         """Cleans up after jobs that no worker will run any more; RQ knows that they failed."""
         for record in records:
-            self._rq.retry_until_deadline(partial(self._reporter.changed, record.id))
             self._ended_unstarted(record, JobState.FAILED)
 
     def _ended_unstarted(self, record: JobRecord, outcome: str) -> None:

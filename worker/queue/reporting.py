@@ -45,8 +45,9 @@ class Reporter:
 
     def due(self, actives: Collection[ActiveJob], *, regular: bool) -> list[ActiveJob]:
         """Returns the jobs to report on: the first report is due after a moment, the others if they are `regular`."""
-        before = time.time() - ANNOUNCE_SECONDS
-        return [each for each in actives if (regular if each.is_announced else each.claimed_at < before)]
+        now = time.time()  # which may step back
+        fresh = {each for each in actives if abs(now - each.claimed_at) < ANNOUNCE_SECONDS}
+        return [each for each in actives if (regular if each.is_announced else each not in fresh)]
 
     def progress(self, actives: Collection[ActiveJob], *, among: Collection[ActiveJob]) -> None:
         """Publishes the progress of jobs `among` others; requests a preview of each that somebody watches.
@@ -83,13 +84,9 @@ class Reporter:
         progress = Progress(failure=code, reason=reason)
         self._client.set(keys.progress(job_id), progress.model_dump_json(), ex=self._ttl)
 
-    def changed(self, job_id: str) -> None:
-        """Wakes the clients that wait for a job, so that they read its status."""
-        self._client.publish(status_channel(job_id), "{}")
-
     def requeued(self, job_id: str, ref: str) -> None:
         """Wakes the clients that wait for a job that went back to its queue, and an idle worker."""
-        self.changed(job_id)
+        self._client.publish(status_channel(job_id), "{}")
         wake(self._client, ref)
 
     def ending(self, running: RunningJob, state: JobState, *, at: float, **facts: Any) -> Ending:

@@ -129,7 +129,9 @@ return {Answer.OURS:d}
 """
 )
 # Answers what became of the job, and the record of one that is given up.
-_RECOVER = f"""
+_RECOVER = (
+    ANNOUNCE
+    + f"""
 local record, running, queue, failed, results = unpack(KEYS)
 local entry, beat, id, name, now, seconds = unpack(ARGV)
 if tonumber(redis.call('ZSCORE', running, entry) or '') ~= tonumber(beat) then return {{'alive'}} end
@@ -148,8 +150,10 @@ redis.call('EXPIRE', record, ttl)
 redis.call('ZADD', failed, seconds + ttl, id)
 redis.call('XADD', results, '*', unpack(ARGV, 7))
 redis.call('EXPIRE', results, ttl)
+announce(record, id, '{{}}')
 return {{'failed', redis.call('HGETALL', record)}}
 """
+)
 
 
 @dataclass(frozen=True)

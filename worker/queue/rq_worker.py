@@ -119,7 +119,7 @@ class EngineWorker(RqBase):
         watchdog.watch(
             "engine", lambda: self._engine.last_step, lambda: watchdog.step_patience(self._models.runners.values())
         )
-        while self._stop_at is None or self._held:
+        while self._stop_at is None or self._held or self._claims.is_unanswered:
             self.turns += 1
             self._watch_engine()
             try:
@@ -241,12 +241,12 @@ class EngineWorker(RqBase):
             if active is not None:
                 active.alone = claim.record.is_suspect
                 begun.append(RunningJob(claim.record, claim.execution, active=active))
+        for running in begun:  # all that may fail, before any of them counts as running
+            self.retry_until_deadline(partial(self.credit, running.record, running.active.resumed_at))
+            self.retry_until_deadline(partial(self._reporter.list_again, running.active.job))
         for running in begun:
-            active = running.active
-            self.retry_until_deadline(partial(self.credit, running.record, active.resumed_at))
-            self.retry_until_deadline(partial(self._reporter.list_again, active.job))
-            self._running[active] = running
-            log.info("job claimed", extra={**active.job.trail, "model": active.job.model})
+            self._running[running.active] = running
+            log.info("job claimed", extra={**running.active.job.trail, "model": running.active.job.model})
             self._metrics.claimed(running)
         if begun:
             self._engine.submit(*(running.active for running in begun))
@@ -287,8 +287,8 @@ class EngineWorker(RqBase):
             events.append(self._inbox.get(timeout=POLL_SECONDS if self._held else 0.001))
             while True:
                 events.append(self._inbox.get_nowait())
-        self._begin([event for event in events if isinstance(event, JobRead)])
         over = {self._running.pop(event.active): event for event in events if not isinstance(event, JobRead)}
         if over:
             self._outcomes.end(over)
             self._metrics.in_flight(len(self._running))
+        self._begin([event for event in events if isinstance(event, JobRead)])
