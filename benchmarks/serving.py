@@ -139,7 +139,7 @@ def compare_capacity(contest: Contest, names: Sequence[str], seconds: float, rep
     differences = {name: int(np.abs(_pixels(png) - first).max()) for name, png in images.items()}
     report.add(f"grey levels apart of {contest.model.name}", differences)
     rates = {what: {name: figures[what]["rate"] for name, figures in found.items()} for what in (MIXED, ONE_STEP)}
-    errors = {name: [error for figures in each.values() for error in figures["errors"]] for name, each in found.items()}
+    errors = {name: [error for what in rates for error in each[what]["errors"]] for name, each in found.items()}
     rows = [(name, rates[MIXED][name], differences[name], _summary(errors[name])) for name in names]
     show(f"capacity of {contest.model.name}", ("server", "image-steps/s", "grey levels apart", "errors"), rows)
     prices = [
