@@ -12,6 +12,7 @@ import pytest
 import redis
 from prometheus_client import CollectorRegistry
 from rq import Queue
+from rq.job import Job as RqJob
 from rq.serializers import JSONSerializer
 
 from difuso.jobs.contract import Job, JobState
@@ -25,6 +26,7 @@ from difuso.worker.engine.failures import Cancelled
 from difuso.worker.engine.held_jobs import Claim
 from difuso.worker.engine.models import Models
 from difuso.worker.metrics import WorkerMetrics
+from difuso.worker.queue import rq_scripts
 from difuso.worker.queue.claims import Claims
 from difuso.worker.queue.outcomes import Outcomes
 from difuso.worker.queue.reporting import Reporter
@@ -115,7 +117,11 @@ def test_a_job_that_another_worker_has_is_neither_counted_nor_forgotten(
 
 def test_a_job_that_is_given_up_is_counted_and_reported(client: redis.Redis, heard: Callable[[], list[Any]]) -> None:
     worker, job_id = Refusals(client), submit(client)
-    worker.outcomes.give_up([worker.claim().record])
+    claim = worker.claim()
+    client.hset(RqJob.key_for(job_id), "retries_left", 0)
+    beat: Any = client.zscore(running_key(claim.queue), claim.entry)
+    assert rq_scripts.recover(client, claim.queue, job_id, claim.execution, last_beat=beat)[0] == "failed"
+    worker.outcomes.give_up([claim.record])
     assert worker.count("generate", "failed") == 1
     assert heard() == [(status_channel(job_id), b"{}")]
     assert worker.forgotten == [job_id]
