@@ -28,7 +28,7 @@ from .http.api_keys import KEYS_LOOK_SECONDS, KeyRing
 from .http.metrics import Metrics, StackCollector
 from .http.middleware import UNADDRESSED, Compression, Failures, RequestMiddleware, share
 from .http.problems import RESPONSES, install
-from .http.protocol import run
+from .http.server import run
 from .openapi import TAGS, describe
 from .requests.deps import Process, State
 from .requests.uploads import Uploads
