@@ -3,6 +3,7 @@
 import hashlib
 import math
 import time
+from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -13,11 +14,40 @@ from difuso.jobs.store.result_store import ResultStore
 
 from ..errors import JobCancelled, JobFailed, NotAcceptable, NotReady
 from ..films import FilmFormat, rendered
-from ..formats import Format, Result
+from ..formats import CONTENT, FORMATS, Format, Result
 from ..http.api_keys import ApiKey
 from ..http.headers import Accept, matches
 from .deps import Process
-from .views import job_text, timings
+from .views import JobView, Price, job_text, timings
+
+# Links in the OpenAPI description, from an answer that names a job to the operations on it. Every answer about a job
+# has this header, whatever its format.
+JOB_ID = "$response.header.X-Job-Id"
+TARGETS: dict[str, dict[str, str]] = {
+    "get_job": {},
+    "cancel_job": {},
+    "follow_job": {},
+    "get_images": {},
+    "get_image": {"index": "0"},  # a text, as OpenAPI's own schema asks
+    "delete_images": {},
+}
+JOB_LINKS: dict[str, Any] = {
+    name: {"operationId": name, "parameters": {"job_id": JOB_ID, **others}} for name, others in TARGETS.items()
+}
+
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": f"{FORMATS}. With dry_run the price, as JSON",
+        "model": JobView | Price,
+        "content": {**CONTENT, Format.JSON: {}},  # FastAPI adds the schema of the model
+        "links": JOB_LINKS,
+    },
+    202: {
+        "description": "The job, which is unfinished",
+        "model": JobView,
+        "links": JOB_LINKS,
+    },
+}
 
 # The images of a job never change, but they can be deleted, so a client that keeps them asks each time whether they are
 # still there. A shared proxy may not keep them: jobs have owners.
@@ -54,6 +84,7 @@ def job_tag(text: str) -> str:
 
 
 def accepted(status: JobStatus, key: ApiKey | None) -> Response:
+    """Returns 202 with the job and its Location: it is unfinished."""
     return job_json(status, key, code=202, headers={"Location": f"/jobs/{status.job.id}"})
 
 

@@ -14,7 +14,6 @@ from pydantic import BaseModel
 from redis import RedisError
 from starlette.concurrency import run_in_threadpool
 
-from difuso.app.store_access import Renderers
 from difuso.jobs.catalog import Catalog, CatalogFollower
 from difuso.jobs.contract import JOB_ID, JobStatus
 from difuso.jobs.errors import JobNotFound
@@ -28,7 +27,7 @@ from ..http.headers import Accept, choose_format
 from ..http.metrics import Metrics
 from ..http.problems import MAX_NAME
 from ..settings import ApiSettings
-from ..store_access import StoreProbe
+from ..store_access import Renderers, StoreProbe
 from .uploads import Uploads
 from .watching import Watcher
 
@@ -136,6 +135,7 @@ def list_parameters(query: type[BaseModel]) -> frozenset[str]:
 
 
 def refuse_repeated(query: type[BaseModel], texts: Iterable[tuple[str, str]]) -> None:
+    """Raises InvalidRequest if a parameter is repeated that is no list."""
     lists = list_parameters(query)
     for name, count in Counter(name for name, _ in texts if name not in lists).items():
         if count > 1:

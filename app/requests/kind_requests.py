@@ -83,6 +83,7 @@ def _parsed(query: type[BaseModel], texts: list[tuple[str, str]], conditions: Ma
 
 
 def query_parameters(query: type[BaseModel]) -> list[dict[str, Any]]:
+    """Returns the OpenAPI description of a query string."""
     schema = query.model_json_schema()
     needed = schema.get("required", ())
     return [

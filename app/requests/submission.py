@@ -21,11 +21,11 @@ from difuso.jobs.errors import JobNotFound, JobsError, StoreUnavailable
 from difuso.jobs.kinds.base import Prepared
 from difuso.jobs.queries import SamplingQuery
 from difuso.jobs.redis.events import Inbox
-from difuso.jobs.redis.limits import Limits, Refusal
+from difuso.jobs.redis.limits import UNLIMITED, Limits, Refusal
 from difuso.jobs.telemetry import traceparent
 
 from ..errors import AppError, InvalidRequest, Overloaded
-from ..formats import CONTENT, FORMATS, Format
+from ..formats import Format
 from ..http.api_keys import ApiKey
 from ..http.headers import (
     Accept,
@@ -41,42 +41,13 @@ from ..http.middleware import CLIENT_GONE
 from . import answers
 from .admission import admit, check_served, check_size, drawing_ref, job_timeout, rate_limit_headers, share_refused
 from .deps import AcceptDep, CallerDep, Process, ProcessDep
-from .views import JobView, Price, price_text
+from .views import Price, price_text
 from .watching import ClientGone
 
 log = logging.getLogger(__name__)
 
-# Links in the OpenAPI description, from an answer that names a job to the operations on it. Every answer about a job
-# has this header, whatever its format.
-JOB_ID = "$response.header.X-Job-Id"
-TARGETS: dict[str, dict[str, str]] = {
-    "get_job": {},
-    "cancel_job": {},
-    "follow_job": {},
-    "get_images": {},
-    "get_image": {"index": "0"},  # a text, as OpenAPI's own schema asks
-    "delete_images": {},
-}
-JOB_LINKS: dict[str, Any] = {
-    name: {"operationId": name, "parameters": {"job_id": JOB_ID, **others}} for name, others in TARGETS.items()
-}
-
 # A job id is made from the Idempotency-Key, so that a repeated request finds its job without any further record.
 KEY_NAMESPACE = uuid.UUID("b7b5b1de-6e0c-5d43-9a0f-0c7cf3a8f6c1")
-
-ANSWERS: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": f"{FORMATS}. With dry_run the price, as JSON",
-        "model": JobView | Price,
-        "content": {**CONTENT, Format.JSON: {}},  # FastAPI adds the schema of the model
-        "links": JOB_LINKS,
-    },
-    202: {
-        "description": "The job, which is unfinished",
-        "model": JobView,
-        "links": JOB_LINKS,
-    },
-}
 
 
 @dataclass(frozen=True)
@@ -135,10 +106,9 @@ class Submission:
         request_hash = query.request_hash(job.kind, hashes, prepared.sent_values)
         waits = self.preference.seconds > 0
         inbox = self.process.listener.expect(job.id) if waits and self.idempotency_key is None else None
+        listener = None if inbox is None else self.process.listener.name
         cost = cost_of(prepared, model)
-        new, status = await run_in_threadpool(
-            self._submit, job, request_hash, prepared, cost, listens=inbox is not None
-        )
+        new, status = await run_in_threadpool(self._submit, job, request_hash, prepared, cost, listener)
         if new:
             self.process.metrics.accepted.labels(job.kind, job.model).inc()
             facts = {"model": job.model, "version": job.version, "image_steps": job.image_steps}
@@ -189,7 +159,7 @@ class Submission:
 
     @property
     def _limits(self) -> Limits:
-        return self.caller.limits if self.caller else Limits()
+        return self.caller.limits if self.caller else UNLIMITED
 
     def _job_id(self) -> str | None:
         """Returns the id that belongs to this caller's Idempotency-Key; None without a key."""
@@ -199,7 +169,7 @@ class Submission:
         return str(uuid.uuid5(namespace, self.idempotency_key))
 
     def _submit(
-        self, job: Job, request_hash: str, prepared: Prepared, cost: Cost, *, listens: bool
+        self, job: Job, request_hash: str, prepared: Prepared, cost: Cost, listener: str | None
     ) -> tuple[bool, JobStatus]:
         """Returns whether the job is new, and its status."""
         rate = None
@@ -210,11 +180,7 @@ class Submission:
             for image in prepared.uploads:  # before the job, so that no queued job lacks them
                 self.process.store.write_upload(job.id, image.sha256, image.png)
         new = self.process.queue.submit(
-            job,
-            request_hash=request_hash,
-            cost=cost,
-            limits=self._limits,
-            listener=self.process.listener.name if listens else None,
+            job, request_hash=request_hash, cost=cost, limits=self._limits, listener=listener
         )
         if isinstance(new, Refusal):
             raise share_refused(new, cost, self._limits, rate=rate)
@@ -251,7 +217,7 @@ class Submission:
 
     def _exists(self, job_id: str) -> bool:
         try:
-            self.process.queue.status(job_id)
+            self.process.queue.status(job_id, outlook=False)
         except JobNotFound:
             return False
         return True

@@ -12,9 +12,10 @@ from difuso.jobs.errors import RequestRefused
 from difuso.jobs.kinds import KINDS
 from difuso.jobs.kinds.base import Kind
 
+from ..requests.answers import ANSWERS
 from ..requests.deps import ProcessDep
 from ..requests.kind_requests import decoded, json_schema, query_parameters, received
-from ..requests.submission import ANSWERS, SubmissionDep
+from ..requests.submission import SubmissionDep
 from ..requests.uploads import request_body
 
 router = APIRouter(tags=["jobs"])
