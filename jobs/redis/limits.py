@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 
 import redis
 from pydantic import Field
+from rq.job import Job as RqJob
 
 from ..cost import NOTHING, Cost
 from ..values import Frozen
@@ -21,9 +22,11 @@ BURST_SECONDS = 60  # an account of a rate holds at most the image-steps of this
 # One script, so that two simultaneous requests cannot both take the last share. It also reads the records of the
 # owner's jobs, which are not among its KEYS; Redis Cluster would forbid that, but RQ does not support it either.
 # _COUNT and _CHECK only read.
-_COUNT = """
+_COUNT = (
+    f"local records = '{RqJob.key_for('')}'"
+    + """
 local id, image_steps, bytes, now = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), redis.call('TIME')
-local most, records, ttl = tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
+local most, ttl = tonumber(ARGV[4]), tonumber(ARGV[5])
 now = now[1] + now[2] / 1e6
 
 local used, ended, shares = 0, {}, redis.call('HGETALL', KEYS[1])
@@ -56,9 +59,10 @@ local function pay(from, cost)
   redis.call('EXPIRE', from.key, math.max(1, math.ceil((from.full - from.balance + cost) / from.rate) + 1))
 end
 
-local work = account(KEYS[2], image_steps, tonumber(ARGV[7]), tonumber(ARGV[8]))
-local room = account(KEYS[3], bytes, tonumber(ARGV[9]), tonumber(ARGV[10]))
+local work = account(KEYS[2], image_steps, tonumber(ARGV[6]), tonumber(ARGV[7]))
+local room = account(KEYS[3], bytes, tonumber(ARGV[8]), tonumber(ARGV[9]))
 """
+)
 # Without a new time a balance that is used up would not grow until the clock is where it was.
 _MEND = """
 for _, each in ipairs(ended) do redis.call('HDEL', KEYS[1], each) end
@@ -126,13 +130,12 @@ class Usage:
 
 @dataclass(frozen=True)
 class Ledger:
-    """The account of an owner's limits, in Redis; `records` is the prefix of the keys of RQ's job records."""
+    """The account of an owner's limits, in Redis."""
 
     client: redis.Redis
     owner: str
     limits: Limits
     kept_seconds: float
-    records: str
 
     def take(self, before: str, after: str, job_id: str, cost: Cost, names: Any, facts: Any, *, ttl: int) -> Any:
         """Takes a job's share, if the job is within the limits, between two parts of a script.
@@ -168,5 +171,5 @@ class Ledger:
         limits = self.limits
         work = (BURST_SECONDS * limits.rate if limits.rate else "", BURST_SECONDS)
         room = (limits.stored or "", self.kept_seconds)
-        share = (job_id, cost.image_steps, cost.stored_bytes, limits.unfinished or "", self.records, ttl, *work, *room)
+        share = (job_id, cost.image_steps, cost.stored_bytes, limits.unfinished or "", ttl, *work, *room)
         return self.client.eval(script, len(names), *names, *share, *facts, len(share) + 1)

@@ -68,7 +68,7 @@ class JobQueue:
     def _ledger(self, owner: str | None, limits: Limits) -> Ledger | None:
         if owner is None or not limits.are_set:
             return None
-        return Ledger(self._client, owner, limits, kept_seconds=self._result_ttl, records=RqJob.key_for(""))
+        return Ledger(self._client, owner, limits, kept_seconds=self._result_ttl)
 
     def submit(
         self,
@@ -96,11 +96,11 @@ class JobQueue:
             answer = call()
         except (redis.ConnectionError, redis.TimeoutError):
             answer, is_repeated = call(), True  # perhaps only the reply was lost; then it knows the job
-        if answer.refusal is not None:
-            return answer.refusal
-        if answer.known is not None and request_hash_in(answer.known) != request_hash:
+        if isinstance(answer, Refusal):
+            return answer
+        if answer is not None and request_hash_in(answer) != request_hash:
             raise IdempotencyConflict
-        return answer.is_new or is_repeated
+        return answer is None or is_repeated
 
     def status(self, job_id: str, *, outlook: bool = True, timesteps: bool = False) -> JobStatus:
         """Returns the status of a job, raising like `read_status`; with its `timesteps`, which may be long, if asked.

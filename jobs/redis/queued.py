@@ -9,7 +9,6 @@ The record of a job is what RQ writes itself, as far as RQ's tools read it: `Job
 import json
 import logging
 import zlib
-from dataclasses import dataclass
 from typing import Any
 
 import redis
@@ -26,7 +25,10 @@ from .job_records import LISTENER, MAX_RETRIES, RESUMED_AT, VERSIONS
 from .keys import NAMES, QueueName, queue_key
 from .limits import Ledger, Refusal
 
+log = logging.getLogger(__name__)
+
 WAKE_TOKENS = 16
+UNREADABLE_TTL = 60  # seconds that the record of an unreadable job is kept
 
 # Begins after what the limits need, if there are any. Answers with the metadata of the job that has this id already.
 _KNOWN = """
@@ -48,81 +50,6 @@ redis.call('LTRIM', wake, 0, tokens)
 return {'new'}
 """
 )
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What became of a request for a job: it is new, its id is known, or a limit of its owner is reached."""
-
-    is_new: bool = False
-    known: bytes | None = None  # the metadata in the record of the job that has this id already
-    refusal: Refusal | None = None
-
-
-def accept(
-    client: redis.Redis,
-    job: Job,
-    request_hash: str,
-    *,
-    result_ttl: int,
-    ledger: Ledger | None = None,
-    cost: Cost = NOTHING,
-    listener: str | None = None,
-) -> Answer:
-    """Accepts a job; returns what became of it. After it has returned, an accepted job is not lost.
-
-    Args:
-        result_ttl: the time that images are kept, in seconds. The record of a job is kept twice as long.
-        ledger: the account of its owner's limits, from which the job takes its cost; None without limits.
-        listener: the name of the front end whose request waits for the job, if it does.
-    """
-    name = QueueName(job.ref, job.contract, job.urgency)
-    fields = record_of(job, name, request_hash, result_ttl=result_ttl)
-    if listener is not None:
-        fields[LISTENER] = listener
-    names = (RqJob.key_for(job.id), queue_key(name), NAMES, keys.backlog(job.ref), keys.wake(job.ref), *indices(job))
-    facts = job.id, job.image_steps, repr(job.accepted_at), listed_seconds(job, result_ttl), WAKE_TOKENS - 1
-    sent = *facts, *(part for field in fields.items() for part in field)
-    if ledger is None:
-        answer: Any = client.eval(_KNOWN + _ACCEPT, len(names), *names, *sent, 1)
-    else:
-        ttl = job.timeout + 2 * result_ttl
-        answer = ledger.take(_KNOWN, _ACCEPT, job.id, cost, names, sent, ttl=ttl)
-    what = answer[0]
-    if what == b"new":
-        return Answer(is_new=True)
-    return Answer(known=answer[1]) if what == b"known" else Answer(refusal=Refusal.read(answer))
-
-
-def record_of(job: Job, queue: QueueName, request_hash: str, *, result_ttl: int) -> dict[str, Any]:
-    moment, ttl = utcformat(now()), 2 * result_ttl
-    call = f'["{TASK}", null, [], {{"job": {job.model_dump_json()}}}]'
-    return {
-        "created_at": moment,
-        "data": zlib.compress(call.encode()),
-        "retries_left": MAX_RETRIES,
-        "origin": str(queue),
-        "description": description(job),
-        "enqueued_at": moment,
-        "timeout": job.timeout,
-        "result_ttl": ttl,
-        "failure_ttl": ttl,
-        "status": RqStatus.QUEUED.value,
-        "meta": json.dumps({"request_hash": request_hash}),
-    }
-
-
-def wake(client: redis.Redis, ref: str) -> None:
-    with client.pipeline(transaction=False) as pipe:
-        pipe.lpush(keys.wake(ref), 1)
-        pipe.ltrim(keys.wake(ref), 0, WAKE_TOKENS - 1)
-        pipe.execute()
-
-
-log = logging.getLogger(__name__)
-
-UNREADABLE_TTL = 60  # seconds that the record of an unreadable job is kept
-
 _END = (
     ANNOUNCE
     + """
@@ -152,6 +79,70 @@ redis.call('HSET', KEYS[4], ARGV[1], ARGV[5])
 redis.call('PUBLISH', ARGV[6], '{}')
 return 1
 """
+
+
+def accept(
+    client: redis.Redis,
+    job: Job,
+    request_hash: str,
+    *,
+    result_ttl: int,
+    ledger: Ledger | None = None,
+    cost: Cost = NOTHING,
+    listener: str | None = None,
+) -> Refusal | bytes | None:
+    """Accepts a job; after that it is not lost.
+
+    Returns None if it is new, the metadata of the job that has its id already, or the limit of its owner that is
+    reached.
+
+    Args:
+        result_ttl: the time that images are kept, in seconds. The record of a job is kept twice as long.
+        ledger: the account of its owner's limits, from which the job takes its cost; None without limits.
+        listener: the name of the front end whose request waits for the job, if it does.
+    """
+    name = QueueName(job.ref, job.contract, job.urgency)
+    fields = record_of(job, name, request_hash, result_ttl=result_ttl)
+    if listener is not None:
+        fields[LISTENER] = listener
+    names = (RqJob.key_for(job.id), queue_key(name), NAMES, keys.backlog(job.ref), keys.wake(job.ref), *indices(job))
+    facts = job.id, job.image_steps, repr(job.accepted_at), listed_seconds(job, result_ttl), WAKE_TOKENS - 1
+    sent = *facts, *(part for field in fields.items() for part in field)
+    if ledger is None:
+        answer: Any = client.eval(_KNOWN + _ACCEPT, len(names), *names, *sent, 1)
+    else:
+        ttl = job.timeout + 2 * result_ttl
+        answer = ledger.take(_KNOWN, _ACCEPT, job.id, cost, names, sent, ttl=ttl)
+    if answer[0] == b"new":
+        return None
+    return bytes(answer[1]) if answer[0] == b"known" else Refusal.read(answer)
+
+
+def record_of(job: Job, queue: QueueName, request_hash: str, *, result_ttl: int) -> dict[str, Any]:
+    """Returns the fields of RQ's record of a new job."""
+    moment, ttl = utcformat(now()), 2 * result_ttl
+    call = f'["{TASK}", null, [], {{"job": {job.model_dump_json()}}}]'
+    return {
+        "created_at": moment,
+        "data": zlib.compress(call.encode()),
+        "retries_left": MAX_RETRIES,
+        "origin": str(queue),
+        "description": description(job),
+        "enqueued_at": moment,
+        "timeout": job.timeout,
+        "result_ttl": ttl,
+        "failure_ttl": ttl,
+        "status": RqStatus.QUEUED.value,
+        "meta": json.dumps({"request_hash": request_hash}),
+    }
+
+
+def wake(client: redis.Redis, ref: str) -> None:
+    """Informs an idle worker that there may be work."""
+    with client.pipeline(transaction=False) as pipe:
+        pipe.lpush(keys.wake(ref), 1)
+        pipe.ltrim(keys.wake(ref), 0, WAKE_TOKENS - 1)
+        pipe.execute()
 
 
 def end_queued(client: Any, job_id: str, queue: QueueName, state: RqStatus, *, ttl: int) -> bool:

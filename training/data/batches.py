@@ -223,7 +223,7 @@ def shown(flip: bool | Literal["dihedral"]) -> range:
 def turned(images: Tensor, symmetries: Tensor) -> Tensor:
     """Returns each image in its symmetry: number 2 q + m is mirrored if m = 1, then turned q times by 90 degrees.
 
-    The images have the shape (B, C, H, W), and the symmetries (B,), int64, 0 to 7.
+    The images have the shape (B, C, H, W), of squares where q is odd, and the symmetries (B,), int64, 0 to 7.
     """
     if not symmetries.any():
         return images

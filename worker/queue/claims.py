@@ -111,7 +111,7 @@ local function take(queue, room, wanted)
     end
   end
 end
-local filled, left = {}, 0
+local filled = {}
 for queue = 1, queues do
   if redis.call('EXISTS', queue_key(queue)) == 1 then filled[#filled + 1] = queue end
 end
@@ -132,6 +132,7 @@ take_all()
 if #receipts > 0 then
   redis.call('SET', KEYS[1], cjson.encode({execution = execution, taken = receipts}), 'EX', 60)
 end
+local left = 0
 for _, queue in ipairs(filled) do left = left + redis.call('LLEN', queue_key(queue)) end
 if left == 0 then redis.call('DEL', unpack(KEYS, 2 * queues + 2)) end
 return taken
@@ -214,7 +215,7 @@ class Claims:
             self.is_unanswered = True
             found = self._take(queues, held, crowded=crowded, at=at)
             for number, entry, fields in found:
-                claim = self._read(entry, fields, queues[number - 1], self._execution)
+                claim = self._read(entry, fields, queues[number - 1])
                 if claim is not None:
                     if claim.record.started_at is None:
                         claim.record.started_at = at
@@ -235,16 +236,17 @@ class Claims:
         start = self._worker, stamp(at), at + EXECUTION_TTL, self._execution, len(queues)
         return self._client.eval(_TAKE, len(names), *names, *_facts(), int(not held), *start, *facts)
 
-    def _read(self, entry: bytes, fields: Sequence[bytes], queue: QueueName, execution: str) -> Claim | None:
+    def _read(self, entry: bytes, fields: Sequence[bytes], queue: QueueName) -> Claim | None:
         """Returns the claim of the job that an entry of a queue names; None after removing one that names none."""
         try:
             record = JobRecord.of(entry.decode(), dict(zip(fields[::2], fields[1::2], strict=True)))
             if record.queue != queue:
                 raise JobUnreadable("the job belongs in another queue")
         except Exception as error:
-            drop_unreadable(self._client, entry, error, "ZREM", running_key(queue), entry + f":{execution}".encode())
+            mark = entry + f":{self._execution}".encode()
+            drop_unreadable(self._client, entry, error, "ZREM", running_key(queue), mark)
             return None
-        return Claim(record, execution)
+        return Claim(record, self._execution)
 
 
 def _facts() -> tuple[int | str | float, ...]:

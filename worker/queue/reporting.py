@@ -9,11 +9,10 @@ from typing import Any
 import redis
 from rq.job import Job as RqJob
 
-from difuso.jobs.contract import FailureCode, Job, JobState, Progress
+from difuso.jobs.contract import FailureCode, JobState, Progress
 from difuso.jobs.kinds import KINDS
 from difuso.jobs.redis import keys
 from difuso.jobs.redis.events import Ending, preview_channel, status_channel
-from difuso.jobs.redis.index import enter_again
 from difuso.jobs.redis.keys import known_queues
 from difuso.jobs.redis.queued import wake
 from difuso.jobs.redis.workers import ModelReport, WorkerReport, prune_reports, publish_report
@@ -36,12 +35,7 @@ class Reporter:
     def __init__(self, client: redis.Redis, models: Models, *, result_ttl: int) -> None:
         self.models = models
         self._client = client
-        self._result_ttl = result_ttl
         self._ttl = 2 * result_ttl
-
-    def list_again(self, job: Job) -> None:
-        """Adds a job to the lists of jobs again, if it has waited for so long that they may have been forgotten."""
-        enter_again(self._client, job, result_ttl=self._result_ttl)
 
     def due(self, actives: Collection[ActiveJob], *, regular: bool) -> list[ActiveJob]:
         """Returns the jobs to report on: the first report is due after a moment, the others if they are `regular`."""

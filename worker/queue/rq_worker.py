@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 import redis
 
 from difuso.jobs.redis import keys
+from difuso.jobs.redis.index import enter_again
 from difuso.jobs.redis.keys import QueueName
 from difuso.jobs.store.result_store import ResultStore
 from difuso.model.memory import give_back
@@ -243,7 +244,8 @@ class EngineWorker(RqBase):
                 begun.append(RunningJob(claim.record, claim.execution, active=active))
         for running in begun:  # all that may fail, before any of them counts as running
             self.retry_until_deadline(partial(self.credit, running.record, running.active.resumed_at))
-            self.retry_until_deadline(partial(self._reporter.list_again, running.active.job))
+            ttl = self._settings.result_ttl
+            self.retry_until_deadline(partial(enter_again, self.connection, running.active.job, result_ttl=ttl))
         for running in begun:
             self._running[running.active] = running
             log.info("job claimed", extra={**running.active.job.trail, "model": running.active.job.model})
