@@ -1,4 +1,4 @@
-"""The kinds of jobs. Each has a module here and one of the same name in `worker.kinds`; no list names them."""
+"""The kinds of jobs. Each has a module here, which no list names, and a row in `worker.kinds`."""
 
 from importlib import import_module
 from pkgutil import iter_modules

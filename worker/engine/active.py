@@ -16,8 +16,7 @@ from difuso.model.images import from_levels, to_uint8
 from difuso.model.memory import upload
 from difuso.model.noise import draw_noise, image_generator
 
-from ..kinds import WORKER_KINDS
-from ..kinds.base import JobStart
+from ..kinds import WORKER_KINDS, JobStart
 from ..stepping.inputs import add_inputs, check_accepted, enlarged_inputs, inputs_of_image, joined
 from ..stepping.runner import Runner
 from ..stepping.trajectory import SNAPSHOT_FORMAT, Snapshot, Trajectory, restore_snapshot

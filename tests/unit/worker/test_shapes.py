@@ -34,7 +34,7 @@ from difuso.model.shape import Shape
 from difuso.worker.engine.active import activate
 from difuso.worker.engine.models import Models
 from difuso.worker.engine.results import encode_images
-from difuso.worker.kinds.base import expect
+from difuso.worker.kinds import expect
 from difuso.worker.queue.job_reading import read_job
 from difuso.worker.stepping.runner import Runner
 from difuso.worker.stepping.trajectory import encode_snapshot, take_snapshot
