@@ -41,9 +41,9 @@ class ImageSet:
             yield self.draw(first, end - first)
             report(end / self.count)
 
-    def load(self, report: Callable[[float], None] = lambda share: None) -> ImageArray:
-        """Loads all images, shape (N, H, W, 3); `report` is called with the share that is loaded, 0..1."""
-        return np.concatenate(list(self.batches(32, report)))
+    def load(self) -> ImageArray:
+        """Loads all images, shape (N, H, W, 3)."""
+        return np.concatenate(list(self.batches(32)))
 
 
 def from_array(name: str, images: ImageArray) -> ImageSet:

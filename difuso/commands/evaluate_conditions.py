@@ -48,11 +48,10 @@ def evaluate_conditions(out: Path, *, sources: ImageSources, data: str | None, i
     classes: Conditions = {} if real.classes is None else {LABEL: Choice(real.classes)}
     conditions = judged({**classes, **recipe.conditions})
     rows = choose_rows(conditions, held_out.columns, images)
-    made = sources.sampled(model.name, {}, conditions_of(recipe, held_out, rows))
+    made = sources.drawn(model.name, {}, images, conditions_of(recipe, held_out, rows))
     with progress("training the judge") as report:
         judge = train_judge(real.images, real.columns, conditions, report)
-    with progress(f"{model.name}, {images} images") as report:
-        drawn = made.all(images, report)[..., : recipe.channels]
+    drawn = made.load()[..., : recipe.channels]
     found, of_real = judge.answers(drawn), judge.answers(held_out.images)
     asked, shares, ceilings = {}, {}, {}
     for name, condition in conditions.items():
@@ -65,7 +64,7 @@ def evaluate_conditions(out: Path, *, sources: ImageSources, data: str | None, i
         shares[name] = share_there(condition, asked[name][visible], there[visible])
     _print(shares, ceilings)
     facts = {
-        **made.facts,
+        **(made.drawn_by or {}),
         "seed": sources.seed,
         "data": recipe.name,
         "judge_images": len(real.images),

@@ -23,7 +23,6 @@ from difuso.worker.stepping.runner import pick_device
 
 from ..drawing.image_sources import ImageSources
 from ..errors import UserError, user_errors
-from ..progress import progress
 
 ROWS, TILE = 10, 64  # of a sheet: its rows, and the least width of an image in pixels
 HELD_OUT = 1000  # images that the threshold rests on, at most
@@ -52,8 +51,7 @@ def evaluate_neighbours(
         raise UserError(f"{training} has no test half: say which images were not trained on, with --held-out")
     new = _held_out(held_out or training, sources)
     opened = sources.open(source or sources.default, images, least=images)
-    with progress(f"{opened.name}, {opened.count} images") as report:
-        made = opened.load(report)
+    made = opened.load()
     if made.shape[1:3] != new.shape[1:3]:
         raise UserError(f"{opened.name} holds images of another size than {sources.model.name} was trained on")
     # A folder does not say whether training mirrored its images, and looking for mirrored ones costs little.

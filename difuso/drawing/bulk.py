@@ -149,16 +149,30 @@ def make_file(out: Path, query: SamplingQuery, model: DrawingModel) -> Path:
     check_place(out)
     if out.exists():
         raise UserError(f"{out} exists: delete it, or name another file")
-    parts = Parts(out.with_name(f"{out.name}.parts"))
+    parts = _parts_of(out)
+    with user_errors():
+        bulk = bulk_of(query, model, kept_seed=parts.request().get("seed"))
+    return draw_file(out, bulk)
+
+
+def draw_file(out: Path, bulk: Bulk) -> Path:
+    """Draws all images into an .npz file, or those of them that are missing; returns its path.
+
+    Raises UserError if the model cannot draw them, the file cannot be written, or the parts are of another request.
+    """
+    parts = _parts_of(out)
     try:
+        parts.begin(bulk.facts())
         with user_errors():
-            bulk = bulk_of(query, model, kept_seed=parts.request().get("seed"))
-            parts.begin(bulk.facts())
             _draw_missing(bulk, parts)
         parts.write_npz(out, bulk)
     except OSError as error:  # the disk is full, or nobody may write there
         raise UserError(f"{out}: {error.strerror}") from error
     return out
+
+
+def _parts_of(out: Path) -> Parts:
+    return Parts(out.with_name(f"{out.name}.parts"))
 
 
 def bulk_of(query: SamplingQuery, model: DrawingModel, *, kept_seed: Any = None) -> Bulk:

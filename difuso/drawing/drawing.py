@@ -13,7 +13,7 @@ from difuso.jobs.contract import new_job
 from difuso.jobs.defaults import fill_in, fill_in_conditions
 from difuso.jobs.kinds.base import Prepared
 from difuso.jobs.kinds.generate import Generation
-from difuso.jobs.params import MAX_IMAGES, SamplingParams
+from difuso.jobs.params import SamplingParams
 from difuso.jobs.queries import SamplingQuery
 from difuso.model.conditions import Conditions
 from difuso.model.folders.config import Precision, SamplerDefaults
@@ -32,8 +32,6 @@ class Loaded:
 
     version: str  # its version, see `model.folders.files`
     precision: Precision  # number format of the network's calls
-    together: int  # best number of images to draw together; at most MAX_IMAGES
-    ahead: int  # number of images that keep the place busy
 
 
 class DrawingModel(ABC):
@@ -90,8 +88,7 @@ class LocalModel(DrawingModel):
 
     @cached_property
     def loaded(self) -> Loaded:
-        checkpoint, together = self._runner.checkpoint, min(self._runner.slots, MAX_IMAGES)
-        return Loaded(checkpoint.version, self._runner.precision, together, ahead=together)
+        return Loaded(self._runner.checkpoint.version, self._runner.precision)
 
     def settle(self, query: SamplingQuery) -> SamplingParams:
         return fill_in(query, self._info, with_examples=True).params

@@ -50,7 +50,6 @@ from .sampling import Request, check_holds_planes, check_place, write_images
 
 CONNECT_SECONDS = 5.0  # for the first answer of a server
 PATIENCE_SECONDS = 30.0  # for a price: a server that is full for longer is an answer, too
-TOGETHER = 32  # images of a job
 IN_FLIGHT = 2  # jobs for each worker: one that it draws, and one that waits
 
 
@@ -189,7 +188,7 @@ class ServedModel(DrawingModel):
         self._tag = tag
         self._jobs = IN_FLIGHT * max(1, view.workers)  # that wait or run at a time
         self.name = view.name
-        self._loaded = Loaded(view.version, precision=view.precision, together=TOGETHER, ahead=16 * TOGETHER)
+        self._loaded = Loaded(view.version, view.precision)
         self.shape = view.shape
         self.class_names = view.class_names
         self.labels = view.classifier_classes if self.class_names is None else len(self.class_names)

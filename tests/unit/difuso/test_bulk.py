@@ -44,7 +44,7 @@ class Painter(DrawingModel):
     """A model whose image shows its seed and its class; it draws some runs, and then it breaks."""
 
     name = "painter"
-    loaded = Loaded(version="ab" * 32, precision="float32", together=8, ahead=8)
+    loaded = Loaded(version="ab" * 32, precision="float32")
     class_names = ("a", "b", "c")
     conditions = CONDITIONS
     labels = 3

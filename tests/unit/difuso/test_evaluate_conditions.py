@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 
 from difuso import cli
 from difuso.commands import evaluate_quality
-from difuso.drawing.image_sources import ImageSources, conditions_of, real_images_of
+from difuso.drawing.image_sources import ImageConditions, ImageSources, conditions_of, real_images_of
 from difuso.errors import UserError
 from difuso.evaluation import judge
+from difuso.evaluation.image_sets import ImageSet, from_array, from_path
 from difuso.model import load_checkpoint, save_checkpoint
-from difuso.model.conditions import Value
 from difuso.model.images import to_uint8
 from difuso.model.networks.build import build_network
 from difuso.model.sampling import networks_of, sample
@@ -79,20 +79,14 @@ def run(recipe: Path, *arguments: object, command: str = "conditions") -> str:
     return result.output
 
 
-class Obedient:
+def obedient(sources: ImageSources, title: str, settings: Any, count: int, given: ImageConditions) -> ImageSet:
     """Images that show the brightness of their condition, and are red."""
-
-    facts: Mapping[str, Any] = {"model": "lights"}
-
-    def __init__(self, given: Sequence[Mapping[str, Value]]) -> None:
-        self._told = given
-
-    def all(self, count: int, fill: Any) -> ImageArray:
-        return np.stack([light({**given, "colour": "red"}, 1000 + i) for i, given in enumerate(self._told)])
+    shown = [light({**each, "colour": "red"}, 1000 + i) for i, each in enumerate(given.conditions)]
+    return from_array("lights", np.stack(shown))
 
 
 def test_what_is_there_is_distinguished_from_what_is_not(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ImageSources, "sampled", lambda self, title, settings, given: Obedient(given.conditions))
+    monkeypatch.setattr(ImageSources, "drawn", obedient)
     output = run(recipe, "--images", 60)
     found = json.loads((recipe.parent / "out/conditions.json").read_text())["conditions"]
     assert found["colour"]["there"]["value"] == pytest.approx(1 / 3, abs=0.05)  # of three colours one is red
@@ -113,7 +107,7 @@ def test_what_a_real_image_does_not_show_is_not_counted(recipe: Path, monkeypatc
         return {**seen, "colour": np.where(seen["colour"] == COLOURS.index("blue"), 0, seen["colour"])}
 
     monkeypatch.setattr(judge.Judge, "answers", colour_blind)
-    monkeypatch.setattr(ImageSources, "sampled", lambda self, title, settings, given: Obedient(given.conditions))
+    monkeypatch.setattr(ImageSources, "drawn", obedient)
     run(recipe, "--images", 60)
     found = json.loads((recipe.parent / "out/conditions.json").read_text())["conditions"]["colour"]
     assert found["there"]["value"] == pytest.approx(1 / 2, abs=0.05)  # of two colours one is red
@@ -121,31 +115,24 @@ def test_what_a_real_image_does_not_show_is_not_counted(recipe: Path, monkeypatc
     assert 35 < found["there"]["images"] < 50
 
 
-def test_each_image_has_its_own_conditions(recipe: Path) -> None:
-    """Each is the image that the plain loop draws from its seed and its conditions, up to a grey level."""
-    run(recipe, "--images", 9, "--seed", 5, "--steps", 3)
-    folder = next((recipe.parent / "out/pictures").glob("lights-*/ddim-trailing-3-*"))
-    given = json.loads((folder / "parameters.json").read_text())["conditions"]
-    assert len({each["colour"] for each in given}) == 3
-    model = load_checkpoint(recipe.parent / "models/lights")
-    plan = model.config.plan(model.schedule, steps=3)
-    for i, each in enumerate(given):
-        plain = sample(plan, **networks_of(model, conditions=each), shape=(3, 16, 16), seeds=[5 + i])
-        with Image.open(folder / f"{5 + i}.png") as drawn:
-            assert np.abs(np.asarray(drawn).astype(int) - to_uint8(plain)[0].numpy()).max() <= 1
-
-
 def test_the_images_whose_quality_is_measured_have_the_conditions_of_real_ones(
     recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Each is the image that the plain loop draws from its seed and its conditions, up to a grey level."""
     monkeypatch.setattr(evaluate_quality, "EfficientNetLite0", lambda device: Colours())
-    run(recipe, "ddim:2", "--reference", recipe, "--images", 40, command="quality")
+    run(recipe, "ddim:3", "--reference", recipe, "--images", 40, "--seed", 5, command="quality")
     facts = json.loads((recipe.parent / "out/quality.json").read_text())
     assert facts["conditions"] == str(recipe)
     (given,) = [row["drawn"]["conditions"] for row in facts["rows"]]
     held_out = real_images_of(load_recipe(str(recipe)), recipe.parent / "again", split="test", faces=1)
     of_real = conditions_of(load_recipe(str(recipe)), held_out, np.arange(30)).conditions
-    assert given == [*of_real, *of_real[:10]]
+    assert given == {name: [each[name] for each in (*of_real, *of_real[:10])] for name in ("colour", "level")}
+    (file,) = (recipe.parent / "out/pictures").glob("lights-*/ddim-trailing-3-*.npz")
+    model = load_checkpoint(recipe.parent / "models/lights")
+    plan = model.config.plan(model.schedule, steps=3)
+    for i, (each, drawn) in enumerate(zip(of_real[:9], from_path(file).load(), strict=False)):
+        plain = sample(plan, **networks_of(model, conditions=each), shape=(3, 16, 16), seeds=[5 + i])
+        assert np.abs(drawn.astype(int) - to_uint8(plain)[0].numpy()).max() <= 1
 
 
 def test_real_images_have_the_conditions_that_the_table_has_now(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +143,7 @@ def test_real_images_have_the_conditions_that_the_table_has_now(recipe: Path, mo
     for old in ("red", "green"):
         run(recipe, "ddim:2", "--reference", recipe, "--images", 30, command="quality")
         (row,) = json.loads((out / "quality.json").read_text())["rows"]
-        colours.append({given["colour"] for given in row["drawn"]["conditions"]})
+        colours.append(set(row["drawn"]["conditions"]["colour"]))
         table.write_text(table.read_text().replace(old, "blue"))
     assert colours == [{"red", "green", "blue"}, {"green", "blue"}]
     assert not list(out.glob(".real-*"))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -17,21 +15,18 @@ from typer.testing import CliRunner
 
 from difuso import cli
 from difuso.commands import evaluate_quality
-from difuso.drawing.image_sources import SampledImages
 from difuso.errors import UserError
 from difuso.evaluation import features
-from difuso.jobs.params import SamplingParams
+from difuso.evaluation.image_sets import from_path
 from difuso.model import ModelConfig, load_checkpoint, save_checkpoint
 from difuso.model.networks.build import build_network
 from difuso.model.networks.configs import UNetConfig
 from difuso.model.shape import Shape
 from difuso.training.data.faces import draw_face
 from difuso.training.data.images import ImageArray
-from difuso.worker.stepping.runner import Runner
 from tests.colours import Colours
 from tests.inception import untrained_weights
-from tests.small_models import conditional_checkpoint, model_of
-from tests.stepping import calls_of
+from tests.small_models import conditional_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -106,8 +101,7 @@ def test_a_number_format_is_measured_beside_the_model_s_own(models_dir: Path, tm
         difuso("evaluate", "quality", "ddim:2", "--seed", 7, "--precision", precision, *arguments)
         (row,) = rows(tmp_path / "out")
         assert row["name"].endswith(", bfloat16") == (precision == "bfloat16")
-    folders = sorted((tmp_path / "out" / "pictures").glob("tiny-*/ddim-*"))
-    old, new = (np.asarray(Image.open(folder / "7.png"), np.int32) for folder in folders)
+    old, new = (from_path(file).load().astype(int) for file in (tmp_path / "out" / "pictures").glob("tiny-*/ddim-*"))
     assert 0 < np.abs(old - new).max() < 64
     with pytest.raises(UserError, match="leave out --precision"):
         difuso("evaluate", "quality", "ddim:2", "--precision", "bfloat16", "--server", "http://127.0.0.1:1")
@@ -123,9 +117,9 @@ def test_the_pictures_are_those_of_the_server_and_are_drawn_once(
     monkeypatch.setenv("DIFUSO_MODELS_DIR", str(models_dir))
     sampling = ("-n", 25, "--seed", 7, "--sampler", "ddpm", "--steps", 2, "--spacing", "trailing")
     difuso("sample", *sampling, "--out", tmp_path / "sampled")
-    (folder,) = (tmp_path / "out" / "pictures").glob("tiny-*/ddpm-trailing-2-*")
-    for i in range(7, 7 + 25):
-        assert (folder / f"{i}.png").read_bytes() == (tmp_path / "sampled" / f"tiny-{i}.png").read_bytes()
+    (file,) = (tmp_path / "out" / "pictures").glob("tiny-*/ddpm-trailing-2-*.npz")
+    for i, drawn in enumerate(from_path(file).load()):
+        assert np.array_equal(drawn, np.asarray(Image.open(tmp_path / "sampled" / f"tiny-{7 + i}.png")))
 
     before = rows(tmp_path / "out")
     monkeypatch.setattr("difuso.worker.engine.local.run_job", None)
@@ -210,7 +204,7 @@ def test_mistakes_are_explained_before_anything_is_drawn(
             "evaluate", "quality", "--models-dir", models_dir, "--images", 24, "--references", 24, "--out", tmp_path,
             *arguments,
         )  # fmt: skip
-    assert not list(tmp_path.rglob("*.png"))
+    assert not list(tmp_path.rglob("*.np*"))
 
 
 @pytest.mark.usefixtures("quick")
@@ -230,64 +224,11 @@ def test_settings_are_chosen_on_one_half_and_reported_on_the_other(models_dir: P
         drawn, others = content["rows"]
         assert (content["half"], others["name"], others["images"]) == (half, "other real images", 25)
         assert "25 images, 30 of the reference" in drawn["figures"]["KID-Colours"]["protocol"]
-        seeds[half] = {int(path.stem) for path in (out / "pictures").rglob("*.png")}
+        seeds[half] = drawn["drawn"]["seed"]
         values[half] = others["figures"]["KID-Colours"]["value"]
-    assert seeds == {"choosing": set(range(3_000_000, 3_000_025)), "reporting": set(range(1_000_000, 1_000_025))}
+    assert seeds == {"choosing": 3_000_000, "reporting": 1_000_000}
     assert values["choosing"] != values["reporting"]
     assert max(map(abs, values.values())) < 0.5 * drawn["figures"]["KID-Colours"]["value"]
-
-
-@pytest.fixture
-def classes(tmp_path: Path) -> Runner:
-    """A model with three classes, warm, of two slots."""
-    network = UNetConfig(channels=8, channel_mult=(1,), attention_levels=(), head_channels=8, groups=4, num_classes=3)
-    config = ModelConfig(network=network, image_size=8, classes=("a", "b", "c"))
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        built = build_network(config.network)
-        for parameter in built.parameters():
-            torch.nn.init.normal_(parameter, std=0.3)
-    save_checkpoint(tmp_path / "classes", config, built)
-    return Runner(load_checkpoint(tmp_path / "classes"), device=torch.device("cpu"), slots=2)
-
-
-PARAMS = SamplingParams(n=1, steps=3, sampler="ddim", spacing="leading", eta=0.0, seed=30, label=0, guidance_scale=2.0)
-
-
-def test_classes_take_turns_and_a_picture_is_that_of_its_class_alone(classes: Runner, tmp_path: Path) -> None:
-    mixed = SampledImages(model_of(classes), PARAMS, tmp_path / "out", labels=range(3))(0, 6)
-    assert len({image.tobytes() for image in mixed}) == 6
-    for label in range(3):
-        params = PARAMS.model_copy(update={"label": label})
-        alone = SampledImages(model_of(classes), params, tmp_path / str(label), labels=[label])(0, 6)
-        assert np.array_equal(mixed[label::3], alone[label::3])
-
-
-def test_a_drawing_goes_on_where_it_was_stopped(classes: Runner, tmp_path: Path) -> None:
-    drawing = SampledImages(model_of(classes), PARAMS, tmp_path, labels=range(3))
-    first = drawing(0, 2)
-    times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.png")}
-    again = SampledImages(model_of(classes), PARAMS, tmp_path, labels=range(3))
-    with calls_of(classes) as calls:
-        assert np.array_equal(again(0, 4)[:2], first)
-    assert len(calls) == 2 * 3  # two more pictures, of three steps, guided: two calls of two slots
-    assert all(path.stat().st_mtime_ns == time for path, time in times.items())
-
-
-def test_other_parameters_and_other_weights_have_folders_of_their_own(classes: Runner, tmp_path: Path) -> None:
-    changes: list[dict[str, Any]] = [{}, {"guidance_scale": 3.0}, {"eta": 0.5}, {"clip": "none"}, {"steps": 4}]
-    for change in changes:
-        SampledImages(model_of(classes), PARAMS.model_copy(update=change), tmp_path / "out")
-    SampledImages(model_of(classes), PARAMS, tmp_path / "out", labels=[1])
-    assert len(list(tmp_path.glob("out/classes-*/*"))) == len(changes) + 1
-    SampledImages(
-        model_of(classes), PARAMS.model_copy(update={"seed": 0, "n": 5}), tmp_path / "out"
-    )  # pictures are named by seed
-    assert len(list(tmp_path.glob("out/classes-*/*"))) == len(changes) + 1
-    other = copy.copy(classes)
-    other.checkpoint = dataclasses.replace(classes.checkpoint, version="cd" * 32)
-    SampledImages(model_of(other), PARAMS, tmp_path / "out")
-    assert len(list(tmp_path.glob("out/classes-*"))) == 2
 
 
 @pytest.mark.slow
