@@ -122,7 +122,7 @@ def test_a_front_end_keeps_what_it_knows_until_it_can_read_again(
     shutil.copytree(models_dir / "tiny", tmp_path / "new")
     (tmp_path / "changed" / "config.json").write_text("{}")
     with monkeypatch.context() as patched:
-        patched.setattr("os.open", no_more_files)
+        patched.setattr("pathlib.Path.open", no_more_files)
         assert [follower.look() for _ in range(4)] == [False, True, True, True]
     assert follower.catalog.models == known
     assert follower.catalog.refused == {"new": "config.json cannot be read: Too many open files"}

@@ -59,12 +59,7 @@ def deciding_files(folder: Path) -> list[str]:
 def find_weights(folder: Path) -> str:
     """Returns the path of the weights, relative to the folder; raises CheckpointError if they are missing."""
     weights = find_part(folder, "unet", WEIGHTS)
-    try:
-        require_file(folder, weights)
-    except CheckpointUnreadable:
-        raise
-    except CheckpointError as error:
-        raise CheckpointError(f"{error}; `difuso convert` turns pickled weights into safetensors") from error
+    require_file(folder, weights)
     return weights
 
 

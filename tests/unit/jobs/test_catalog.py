@@ -122,7 +122,7 @@ def test_front_end_and_worker_read_a_diffusers_folder_alike(pipeline: Path, chan
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (lambda path: path.unlink(), "is missing; `difuso convert` turns pickled weights into safetensors"),
+        (lambda path: path.unlink(), "diffusion_pytorch_model.safetensors is missing"),
         (lambda path: path.write_bytes(b"\xff" * 64), "is not a safetensors file"),
     ],
     ids=["none", "too long a header"],

@@ -198,7 +198,7 @@ def test_a_pickle_never_runs(folder: Path, tmp_path: Path, pickled: str) -> None
         sign(folder)
         assert "is not a safetensors file" in refusal(folder)
     else:
-        assert refusal(folder) == f"{WEIGHTS} is missing; {pickled} is a pickle, which may run code and is never loaded"
+        assert refusal(folder).startswith(f"{WEIGHTS} is missing; {pickled} is a pickle, which is never loaded")
     assert not canary.exists()
 
 

@@ -305,8 +305,8 @@ def test_pickled_weights_never_run(folder: Path, tmp_path: Path) -> None:
     weights_of(folder).unlink()
     (folder / "unet" / "diffusion_pytorch_model.bin").write_bytes(pickle.dumps(Canary(tmp_path / "executed")))
     assert refusal(folder) == (
-        "unet/diffusion_pytorch_model.safetensors is missing; diffusion_pytorch_model.bin is a pickle, which may run "
-        "code and is never loaded; `difuso convert` turns pickled weights into safetensors"
+        "unet/diffusion_pytorch_model.safetensors is missing; diffusion_pytorch_model.bin is a pickle, which is "
+        "never loaded: `difuso convert` reads it"
     )
     assert not (tmp_path / "executed").exists()
 
