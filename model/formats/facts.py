@@ -3,7 +3,6 @@
 `released.toml` has those of published checkpoints.
 """
 
-import re
 import tomllib
 from dataclasses import dataclass
 from importlib.resources import files
@@ -39,16 +38,11 @@ class GuidedFacts:
     predict_xstart: bool = False  # whether the network predicts x0 instead of noise
     sigma_small: bool = False  # whether a network without learned variance samples with the posterior variance
     dropout: Share = 0.0  # dropout of training, 0..1
-    attention_resolutions: str | None = None  # heights with attention; if given, the weights must have them
     classes: tuple[str, ...] | None = None  # names of the classes; None for their numbers
 
     def __post_init__(self) -> None:
         if (self.num_heads is None) == (self.num_head_channels is None):
             raise CheckpointError("the facts must give either num_heads or num_head_channels, not both or none")
-        if not re.fullmatch(r"\d+(,\d+)*", self.attention_resolutions or "1"):
-            raise CheckpointError(
-                f"the facts give attention_resolutions {self.attention_resolutions!r}; they must be like 32,16,8"
-            )
 
 
 @dataclass(frozen=True)
@@ -147,10 +141,7 @@ class EDMFacts:
 
 @dataclass(frozen=True)
 class ScoreSDEFacts:
-    """Facts about an NCSNpp of yang-song/score_sde_pytorch, under the names of its config files.
-
-    Raises CheckpointError if centered or embedding_type does not belong to the sde.
-    """
+    """Facts about an NCSNpp of yang-song/score_sde_pytorch, under the names of its config files."""
 
     image_size: PositiveInt  # height and width in pixels
     sde: Literal["vpsde", "vesde"]  # `vpsde` or `vesde` (`training.sde`)
@@ -159,7 +150,6 @@ class ScoreSDEFacts:
     num_res_blocks: PositiveInt  # residual blocks of each level
     attn_resolutions: tuple[int, ...]  # heights with self-attention
     continuous: bool  # whether it was trained on continuous times (`training.continuous`)
-    embedding_type: Literal["positional", "fourier"]  # `positional` or `fourier`
     fir: bool  # whether halving and doubling smooth with [1, 3, 3, 1]
     progressive: Literal["none", "output_skip"]  # `none` or `output_skip`
     progressive_input: Literal["none", "input_skip", "residual"]  # `none`, `input_skip` or `residual`
@@ -170,21 +160,7 @@ class ScoreSDEFacts:
     sigma_min: PositiveFloat = 0.01
     sigma_max: float = 50.0
     num_scales: PositiveInt = 1000  # number of timesteps
-    # whether images lie in -1..1 (`data.centered`), as with `vpsde`, or in 0..1, as with `vesde`; if it is given, it
-    # must be so
-    centered: bool | None = None
     dropout: Share = 0.1  # dropout of training, 0..1
-
-    def __post_init__(self) -> None:
-        if self.centered not in (None, self.sde == "vpsde"):
-            raise CheckpointError(
-                f"the facts give centered {self.centered} with {self.sde}; it is true with vpsde and false with vesde"
-            )
-        if (self.embedding_type == "fourier") is not (self.sde == "vesde"):
-            raise CheckpointError(
-                f"the facts give embedding_type {self.embedding_type} with {self.sde}; it is fourier with vesde, and "
-                "positional with vpsde"
-            )
 
 
 Facts = GuidedFacts | ClassifierFacts | HoFacts | EDMFacts | ScoreSDEFacts | JiTFacts

@@ -30,7 +30,6 @@ BLOCK = {
 def read_unet(weights: Weights, facts: GuidedFacts) -> tuple[ModelConfig, UNet]:
     """Makes the model of a UNetModel's state dict."""
     config = _unet_config(weights, facts)
-    _check_image_size(config, facts)
     network = unfilled(UNet, config)
     adopt(network, weights, encoder_names(config) | decoder_names(config))
     if not facts.use_new_attention_order:
@@ -130,18 +129,6 @@ def _doubles(weights: Weights, index: int) -> bool:
     """Returns whether an output block ends with a layer that doubles the resolution."""
     parts = [f"output_blocks.{index}.{place}.{part}" for place in (1, 2) for part in ("conv", "in_layers.0")]
     return any(f"{part}.weight" in weights for part in parts)
-
-
-def _check_image_size(config: UNetConfig, facts: GuidedFacts) -> None:
-    """Checks that attention is at the heights that the facts give, if they do."""
-    sizes = [facts.image_size >> level for level in range(len(config.channel_mult))]
-    attended = {sizes[level] for level in config.attention_levels}
-    resolutions = facts.attention_resolutions
-    if resolutions is not None and {int(r) for r in resolutions.split(",")}.intersection(sizes) != attended:
-        raise CheckpointError(
-            f"the facts give image_size {facts.image_size} and attention_resolutions {resolutions}, but the weights "
-            f"have attention at {sorted(attended, reverse=True)}"
-        )
 
 
 def encoder_names(config: UNetConfig) -> dict[str, str]:

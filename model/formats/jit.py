@@ -1,17 +1,14 @@
 """Reads checkpoints of JiT, the pixel transformers of LTH14/JiT (Li & He 2025)."""
 
-import torch
-from torch import Tensor
+import math
 
-from ..errors import CheckpointError
 from ..folders.config import ModelConfig, SamplerDefaults, ScheduleConfig
 from ..networks.build import unfilled
 from ..networks.configs import DiTConfig
 from ..networks.dit import DiT
-from ..networks.layers import sinusoidal_embedding
 from ..plans.clipping import Clipping
 from .facts import JiTFacts, class_names
-from .naming import Weights, adopt, count, refused, renamed, size_of, tensor_of
+from .naming import Weights, adopt, count, refused, renamed, size_of
 
 PREFIX = "net."  # of the network in their Denoiser
 BLOCK = {
@@ -44,9 +41,7 @@ def read_unet(weights: Weights, facts: JiTFacts) -> tuple[ModelConfig, DiT]:
     """Makes the model of a state dict of JiT, or of its Denoiser."""
     weights = {name.removeprefix(PREFIX): tensor for name, tensor in weights.items()}
     config = network_config(weights, facts)
-    places = tensor_of(weights, "pos_embed")
-    side = round(places.shape[1] ** 0.5)
-    _check_places(places, side)
+    side = math.isqrt(size_of(weights, "pos_embed", 1))  # the embedding of places is fixed, and ours computes it
     state = {name: tensor for name, tensor in weights.items() if name not in ("pos_embed", "in_context_posemb")}
     if config.context_tokens:
         state["context.weight"] = weights["in_context_posemb"][0]
@@ -87,11 +82,3 @@ def network_config(weights: Weights, facts: JiTFacts) -> DiTConfig:
         dropout=facts.proj_dropout,
         num_classes=size_of(weights, "y_embedder.embedding_table.weight", 0) - 1,
     )
-
-
-def _check_places(places: Tensor, side: int) -> None:
-    """Checks that the embedding of places is that of the publication's code, which ours computes."""
-    one = sinusoidal_embedding(torch.arange(side), places.shape[2] // 2)
-    wanted = torch.cat([one.repeat(side, 1), one.repeat_interleave(side, dim=0)], dim=1)
-    if places[0].shape != wanted.shape or not torch.allclose(places[0].float(), wanted, atol=1e-2):
-        raise CheckpointError("the tensor pos_embed is not the fixed embedding of a square of patches")

@@ -75,9 +75,9 @@ def _diffusion(facts: ScoreSDEFacts) -> dict[str, Any]:
 
 def network_config(weights: Weights, facts: ScoreSDEFacts) -> SongUNetConfig:
     """Returns the architecture of the facts; raises CheckpointError if weights contradict it, or it is not ours."""
-    fourier = facts.embedding_type == "fourier"
-    if fourier != (f"{PREFIX}.0.W" in weights):
-        raise CheckpointError(f"the facts give embedding_type {facts.embedding_type}, but the weights have another")
+    fourier = f"{PREFIX}.0.W" in weights  # the embedding of times by random frequencies
+    if fourier != (facts.sde == "vesde"):
+        raise CheckpointError(f"the facts give sde {facts.sde}, but the weights are of the other one")
     channels = size_of(weights, f"{PREFIX}.{3 if fourier else 2}.weight", 1)
     levels = range(len(facts.ch_mult))
     return SongUNetConfig(

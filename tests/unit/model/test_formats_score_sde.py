@@ -29,7 +29,8 @@ CONTINUOUS = [name for name in SCORE_SDE if SCORE_SDE[name]["continuous"]]
 
 
 def facts_of(name: str, **changes: Any) -> ScoreSDEFacts:
-    return parse(ScoreSDEFacts, {**reference(name).about["facts"], **changes})
+    facts = {**reference(name).about["facts"], **changes}
+    return parse(ScoreSDEFacts, {key: value for key, value in facts.items() if key != "embedding_type"})
 
 
 def weights_of(name: str) -> dict[str, Tensor]:
@@ -85,7 +86,7 @@ def refusal(weights: Weights, facts: ScoreSDEFacts) -> str:
     ("name", "changes", "reason"),
     [
         ("score_sde_ncsnpp", {"continuous": False}, "the listed sigmas of a discrete VE SDE"),
-        ("score_sde_ddpmpp", {"embedding_type": "fourier", "sde": "vesde"}, "but the weights have another"),
+        ("score_sde_ddpmpp", {"sde": "vesde"}, "but the weights are of the other one"),
         ("score_sde_ddpmpp", {"progressive_input": "residual"}, "lacks the tensor all_modules.5.Conv2d_0.weight"),
     ],
     ids=str,
@@ -141,7 +142,7 @@ PARAMETERS = {
 def test_released_networks_have_the_numbers_of_parameters_of_the_reference(name: str) -> None:
     facts = RELEASED[name]
     assert isinstance(facts, ScoreSDEFacts)
-    fourier = facts.embedding_type == "fourier"
+    fourier = facts.sde == "vesde"
     weights = {f"all_modules.{3 if fourier else 2}.weight": torch.zeros(facts.nf, 3, 3, 3)}
     weights |= {"all_modules.0.W": torch.zeros(facts.nf)} if fourier else {}
     network = unfilled(build_network, network_config(weights, facts))
