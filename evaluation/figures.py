@@ -207,22 +207,6 @@ def to_json(qualities: Sequence[Quality]) -> list[dict[str, Any]]:
     ]
 
 
-def title(qualities: Sequence[Quality]) -> str:
-    """The title of the table: what its rows share."""
-    return f"Features of {qualities[0].extractor}, against {qualities[0].reference}"
-
-
-def headings(quality: Quality) -> list[str]:
-    """The headings of the table's columns."""
-    return ["", "images", *(FIGURES[key].heading(quality.extractor) for key in quality.figures)]
-
-
-def cells(quality: Quality) -> list[str]:
-    """One row of the table."""
-    figures = (FIGURES[key].text(measured) for key, measured in quality.figures.items())
-    return [quality.name, str(quality.images), *figures]
-
-
 def notes(qualities: Sequence[Quality]) -> list[str]:
     """The notes below the table: how figures were computed, and which comparisons are not valid."""
     protocols = (f"{name}: {measured.protocol}." for each in qualities for name, measured in each.named.items())
@@ -242,14 +226,20 @@ def notes(qualities: Sequence[Quality]) -> list[str]:
 
 def to_markdown(qualities: Sequence[Quality]) -> str:
     """Returns the table with its notes as Markdown, in the layout of publications (Dhariwal & Nichol 2021, table 5)."""
-    heads = headings(qualities[0])
-    named = [[_literally(cell) for cell in cells(quality)] for quality in qualities]
-    rows = [heads, ["---", *["---:"] * (len(heads) - 1)], *named]
-    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    lines = "\n".join(f"- {_literally(line)}" for line in notes(qualities))
-    return f"**{_literally(title(qualities))}**\n\n{table}\n\n{lines}\n"
+    first = qualities[0]
+    title = f"Features of {first.extractor}, against {first.reference}"
+    rows = [["", "images", *(FIGURES[key].heading(first.extractor) for key in first.figures)]]
+    for each in qualities:
+        figures = (FIGURES[key].text(measured) for key, measured in each.figures.items())
+        rows.append([_literally(each.name), str(each.images), *figures])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rows.insert(1, ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])
+    aligned = [[row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in rows]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in aligned)
+    below = "\n".join(f"- {_literally(note)}" for note in notes(qualities))
+    return f"**{_literally(title)}**\n\n{table}\n\n{below}\n"
 
 
 def _literally(text: str) -> str:
     """Returns Markdown that shows a text as it stands: names of files may hold anything."""
-    return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", text)
+    return re.sub(r"([\\`*\[\]<>|]|\b_|_\b)", r"\\\1", text)

@@ -1,8 +1,7 @@
-"""Real images to compare a model with: drawn faces, a folder, or the images of a recipe."""
+"""Real images to compare a model with: a folder, or the images of a recipe."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,8 @@ from difuso.training.recipe_reading import load_recipe
 from .errors import EvaluationError
 from .image_sets import shuffled_files, unreadable
 
-FACES = "faces"
+FACES = "faces"  # the source of drawn faces
+DRAWN = 1000  # images of a model, or drawn faces, if the user gives no number
 
 
 def real_images(
@@ -28,45 +28,37 @@ def real_images(
     *,
     shape: Shape,
     split: str = "test",
-    first: int = 0,
     networks: Collection[str] = (),
 ) -> ImageArray:
     """Reads real images as a model would be trained on them, uint8 of shape (N, H, W, C), in random order.
 
     Args:
-        data: `faces`; a folder of images that are at least as large; or a recipe, which stands for its images.
-        count: largest number of images; None takes all.
+        data: a folder of images that are at least as large; or a recipe, which stands for its images.
+        count: largest number of images; None takes all, or DRAWN drawn faces.
         split: see `Data`; images of `test` were never trained on. Sets without halves are taken whole.
-        first: index of the first face.
         networks: the modules of other packages whose sources a recipe may name.
 
     Raises EvaluationError or RecipeError if there is no such recipe or folder, it has no images, or one does not fit.
     """
-    if names_recipe(data):
-        of_recipe = replace(load_recipe(data, networks=networks).data, split=split)
-        if of_recipe.source != FACES:
-            images = list(_readable(of_recipe, shape))
-            if not images:
-                raise EvaluationError(f"no image of {of_recipe.path} can be read")
-            order = np.random.default_rng(0).permutation(len(images))[:count]
-            return np.stack([images[i] for i in order])
-        data, count, first = FACES, of_recipe.count if count is None else count, 0
-    if data == FACES:
+    if not names_recipe(data):
+        return np.stack(list(_folder_images(Path(data), count, shape)))
+    of_recipe = replace(load_recipe(data, networks=networks).data, split=split)
+    if of_recipe.source == FACES:
         if shape.channels != 3 or not shape.is_square:
             raise EvaluationError("the drawn faces are RGB squares and this model's images are not: give a folder")
-        if count is None:
-            raise EvaluationError("the number of drawn faces has no limit: give a number")
-        return np.stack(list(islice(draw_faces(split, first + count, shape.height), first, None)))
-    return np.stack(list(_folder_images(Path(data), count, shape)))
+        return np.stack(list(draw_faces(split, count or DRAWN, shape.height)))
+    images = list(_readable(of_recipe, shape))
+    if not images:
+        raise EvaluationError(f"no image of {of_recipe.path} can be read")
+    order = np.random.default_rng(0).permutation(len(images))[:count]
+    return np.stack([images[i] for i in order])
 
 
 def training_images(data: str, *, shape: Shape, networks: Collection[str] = ()) -> Iterator[ImageArray]:
     """Yields every image that training on `data` sees, uint8 of shape (H, W, C), one after another.
 
-    The arguments and errors are those of `real_images`, but `faces` are refused, whose number only a recipe knows.
+    The arguments and errors are those of `real_images`.
     """
-    if data == FACES:
-        raise EvaluationError("a recipe, such as faces64, says how many faces a model was trained on: give its name")
     if not names_recipe(data):
         return _folder_images(Path(data), None, shape)
     return _readable(load_recipe(data, networks=networks).data, shape)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from difuso.jobs.queries import Choices
-from difuso.model.folders.config import Precision
 
 from ..logs import log_lines
 from ..options import ModelsDir, Server, read_settings, takes
@@ -48,15 +47,13 @@ def quality(
         typer.Argument(
             metavar="SOURCE",
             help="Images: SAMPLER:STEPS[:SPACING] draws them with the model, and plan:NAME with one of its plans; or a "
-            "folder, an .npz file in ADM's layout, or `faces`. By default the model draws them with its own settings.",
+            "folder, or an .npz file in ADM's layout. By default the model draws them with its own settings.",
         ),
     ] = None,
     reference: Annotated[
         str,
-        typer.Option(
-            help="Real images: a folder, an .npz file, a recipe (its images), or `faces` (drawn, never trained on)."
-        ),
-    ] = "faces",
+        typer.Option(help="Real images: a folder, an .npz file, or a recipe (its images that were never trained on)."),
+    ] = "faces64",
     model: Model = None,
     models_dir: ModelsDir = None,
     images: Annotated[
@@ -87,9 +84,6 @@ def quality(
             help="Seed of image 0 of each SOURCE; image i has seed + i. By default 1000000, or 3000000 for choosing.",
         ),
     ] = None,
-    precision: Annotated[
-        Precision | None, typer.Option(help="Number format of the model's network; by default that of the model.")
-    ] = None,
     server: Server = None,
     inception_weights: Inception = None,
     out: Annotated[Path, typer.Option(help="Folder for the table and the drawn images.")] = OUT,
@@ -103,7 +97,7 @@ def quality(
     written = evaluate_quality(
         out,
         sources or (),
-        sources=_image_sources(out, first, query.chosen, model, models_dir, server=server, precision=precision),
+        sources=_image_sources(out, first, query.chosen, model, models_dir, server=server),
         reference=reference,
         images=images,
         references=references,
@@ -133,7 +127,7 @@ def neighbours(
     held_out: Annotated[
         str | None,
         typer.Option(
-            help="Similar images that were not trained on: a folder, an .npz file, a recipe, or `faces`. By default "
+            help="Similar images that were not trained on: a folder, an .npz file, or a recipe. By default "
             "the test half of --training, or the images that it reserves."
         ),
     ] = None,
@@ -188,8 +182,8 @@ def bpd(
     model: Model = None,
     models_dir: ModelsDir = None,
     data: Annotated[
-        str, typer.Option(help="Images: a folder, a recipe, or `faces` (drawn, never trained on).")
-    ] = "faces",
+        str, typer.Option(help="Images: a folder, or a recipe (its images that were never trained on).")
+    ] = "faces64",
     images: Annotated[int, typer.Option(min=1, help="Number of images.")] = 16,
     steps: Annotated[int | None, typer.Option(help="Steps of the chain; by default all that the model has.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images in one network call.")] = 8,
@@ -222,7 +216,6 @@ def _image_sources(
     models_dir: Path | None,
     *,
     server: str | None = None,
-    precision: Precision | None = None,
 ) -> ImageSources:
     from difuso.worker.settings import WorkerSettings
 
@@ -231,7 +224,7 @@ def _image_sources(
 
     settings = read_settings(WorkerSettings)
     return ImageSources(
-        find=partial(find_drawing_model, model, server, models_dir=models_dir, precision=precision),
+        find=partial(find_drawing_model, model, server, models_dir=models_dir),
         seed=seed,
         chosen=chosen,
         folder=out / "pictures",

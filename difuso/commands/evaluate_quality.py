@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+import typer
 
 from difuso.evaluation.features import EfficientNetLite0, Extractor, InceptionV3, read_weights
-from difuso.evaluation.figures import Quality, cells, evaluate, headings, notes, title, to_json, to_markdown
+from difuso.evaluation.figures import Quality, evaluate, to_json, to_markdown
 from difuso.evaluation.image_sets import Half, ImageSet, from_array, from_path
 from difuso.evaluation.judge import complete_rows
-from difuso.evaluation.real_images import FACES, names_recipe, real_images
+from difuso.evaluation.real_images import DRAWN, names_recipe, real_images
 from difuso.evaluation.reference import read_reference
 from difuso.model.shape import Shape
 from difuso.training.recipe_reading import load_recipe
@@ -25,8 +23,6 @@ from ..drawing.image_sources import RUN, ImageConditions, ImageSources, conditio
 from ..errors import user_errors
 from ..progress import progress
 from ..terminal import printable
-
-DRAWN = 1000  # images of a sampler, or faces, if the user gives no number
 
 
 @user_errors()
@@ -51,7 +47,7 @@ def evaluate_quality(
     names = names or [sources.default]
     given = None if conditions is None else _held_out(conditions, sources, out, images or DRAWN)
     # All first, so that mistakes show early.
-    sets = [_open(name, sources, images, references, given) for name in names]
+    sets = [sources.open(name, images, least=DRAWN, given=given) for name in names]
     real = _real(reference, names, sets, sources, references)
     if half is not None:
         mine, other = Half(half).of(real), Half(half).other.of(real)
@@ -71,22 +67,8 @@ def evaluate_quality(
         # Written after each set, so that an interrupted command leaves the finished ones.
         facts = {"reference": reference, "half": half, "conditions": conditions, "seed": sources.seed}
         written = _write(qualities, facts, out)
-    _print(qualities)
+    typer.echo(printable(to_markdown(qualities)))
     return written
-
-
-def _print(qualities: Sequence[Quality]) -> None:
-    console = Console(soft_wrap=True, markup=False, highlight=False)
-    console.width = max(console.width, 140)  # cut to 80 columns, the table cannot be read
-    table = Table(box=None, pad_edge=False)
-    for index, heading in enumerate(headings(qualities[0])):
-        table.add_column(Text(heading), justify="right" if index else "left")
-    for quality in qualities:
-        table.add_row(*(Text(printable(cell)) for cell in cells(quality)))  # the name of a file may look like markup
-    console.print(printable(title(qualities)))
-    console.print(table)
-    for note in notes(qualities):
-        console.print(printable(f"- {note}"))
 
 
 def _held_out(data: str, sources: ImageSources, out: Path, count: int) -> ImageConditions:
@@ -97,20 +79,10 @@ def _held_out(data: str, sources: ImageSources, out: Path, count: int) -> ImageC
     return conditions_of(recipe, held_out, np.resize(complete_rows(held_out.columns), count))
 
 
-def _open(
-    name: str, sources: ImageSources, images: int | None, references: int | None, given: ImageConditions | None
-) -> ImageSet:
-    if name == FACES:  # other faces than those of the reference
-        return sources.real(FACES, images or DRAWN, first=references or DRAWN)
-    return sources.open(name, images, least=DRAWN, given=given)
-
-
 def _real(
     reference: str, names: Sequence[str], sets: Sequence[ImageSet], sources: ImageSources, count: int | None
 ) -> ImageSet:
     """Opens the reference: in the size of what the model draws, or else of the sources if it is a recipe."""
-    if reference == FACES:
-        return sources.real(FACES, count or DRAWN)
     if any(RUN.fullmatch(name) for name in names):
         return sources.real(reference, count)
     if names_recipe(reference):

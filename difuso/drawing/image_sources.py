@@ -129,18 +129,15 @@ class ImageSources:
         in_turn = ImageConditions(labels=[(self.seed + i) % classes for i in range(classes)])
         return self.drawn(run[0], run.groupdict(), count or least, given or in_turn)
 
-    def real(self, data: str, count: int | None, *, split: str = "test", first: int = 0) -> ImageSet:
+    def real(self, data: str, count: int | None) -> ImageSet:
         """Opens the images of an .npz file in their own size, or those of `real_images` in the model's size.
 
-        Args:
-            count: number of images, of a file; largest number of others; None takes all.
-            split, first: see `real_images`.
+        `count` is their number in a file, and the largest number of others; None takes all.
         """
         if data.endswith(".npz"):
             return from_path(Path(data), count)
-        model = self.model
-        images = real_images(data, count, shape=model.shape, split=split, first=first, networks=self.networks)
-        return from_array(f"{'other ' if first else ''}drawn faces" if data == FACES else Path(data).name, images)
+        images = real_images(data, count, shape=self.model.shape, networks=self.networks)
+        return from_array(Path(data).name, images)
 
     def drawn(self, title: str, settings: Mapping[str, Any], count: int, given: ImageConditions) -> ImageSet:
         """Returns images that the model draws when the first is asked for; an .npz file keeps them for a later command.

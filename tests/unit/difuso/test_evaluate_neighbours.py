@@ -165,8 +165,6 @@ def test_copies_are_found_and_shown_from_the_command_line(models_dir: Path, tmp_
         run(larger, *arguments)
     with pytest.raises(UserError, match="train has no test half: say which images were not trained on"):
         run(made, "--training", train, "--models-dir", models_dir)
-    with pytest.raises(UserError, match="a recipe, such as faces64, says how many faces"):
-        run(made, "--training", "faces", "--models-dir", models_dir)
 
 
 @pytest.mark.usefixtures("quick")
