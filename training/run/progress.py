@@ -1,27 +1,14 @@
-"""The progress of a run: the figures of its log, and loss, speed and remaining time from its first step on."""
+"""The figures of a run's log, which are means over some steps."""
 
-import logging
 import math
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from torch import Tensor
 
-from ..recipe import Recipe
-
-log = logging.getLogger(__name__)
-
-RECENT = 100  # steps whose mean loss and speed are shown
-
 Ranges = Mapping[str, tuple[float, float]]  # of timesteps, by name: the first in it, and the first after it
-Report = Callable[[int, float], None]  # of the number of a step, and its loss
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,46 +78,3 @@ def means_by_range(name: str, values: Tensor, t: Tensor, ranges: Ranges) -> dict
     """The means of a value over the images whose timestep lies in a range, as `name/range`, for ranges with images."""
     inside = {f"{name}/{key}": (t >= low) & (t < high) for key, (low, high) in ranges.items()}
     return {key: float(values[rows].mean()) for key, rows in inside.items() if rows.any()}
-
-
-class Pace:
-    """The mean loss and the speed of the last steps."""
-
-    def __init__(self, recipe: Recipe) -> None:
-        self._recipe = recipe
-        # Of the ends of steps: the first compiles, and is no measure.
-        self._times: deque[float] = deque(maxlen=RECENT + 1)
-        self._losses: deque[float] = deque(maxlen=RECENT)
-
-    def after(self, step: int, loss: float) -> str:
-        """Returns words about the run after a step of this loss."""
-        self._times.append(time.perf_counter())
-        self._losses.append(loss)
-        line = f"loss {sum(self._losses) / len(self._losses):.4f}"
-        if len(self._times) == 1:
-            return line
-        speed = (len(self._times) - 1) / max(self._times[-1] - self._times[0], 1e-6)  # steps per second
-        left = (self._recipe.max_steps - step) / speed
-        return f"{line}  {speed * self._recipe.batch_size:.3g} images/s  {timedelta(seconds=round(left))} left"
-
-
-@contextmanager
-def reporting(recipe: Recipe, begun: int) -> Iterator[Report]:
-    """Yields a function that is called after each step: it moves a bar on a terminal, and logs lines elsewhere.
-
-    Lines come every `log_every` steps, and after the first two that follow `begun` earlier ones.
-    """
-    pace, console = Pace(recipe), Console()
-    if not console.is_terminal:
-
-        def line(step: int, loss: float) -> None:
-            words = pace.after(step, loss)
-            if step <= begun + 2 or step % recipe.log_every == 0:
-                log.info("step %d of %d  %s", step, recipe.max_steps, words)
-
-        yield line
-        return
-    columns = (TextColumn(recipe.name), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("the first step takes longest", total=recipe.max_steps, completed=begun)
-        yield lambda step, loss: bar.update(task, completed=step, description=pace.after(step, loss))

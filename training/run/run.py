@@ -7,7 +7,8 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from .initial import check_initial, seeds_of
 from .journal import Journal, plot_run
 from .outcomes import Distance, GuidedModel, ImageModel, Outcome
 from .processes import joined
-from .progress import Report, Window, reporting
+from .progress import Window
 from .state import STATE, alone_in, load_state, save_state
 from .trainer import Trainer, check_parts, learning_rate
 
@@ -135,12 +136,13 @@ class Run:
         """Trains to the end of the recipe, or until a signal stops the run."""
         trainer, recipe = self.trainer, self.trainer.recipe
         window = Window(trainer.schedule.num_train_timesteps)
-        stops = False
-        with _signals() as received, self._reporting() as report:
+        begun, stops = trainer.step, False
+        with _signals() as received:
             for facts in trainer.steps():
                 window.add(facts)
                 stops = bool(trainer.processes.most(len(received), trainer.device))
-                report(trainer.step, float(facts.loss))
+                if self._journal is not None and trainer.step == begun + 1:  # which takes longest
+                    log.info("step %d of %d  loss %.4f", trainer.step, recipe.max_steps, facts.loss)
                 if trainer.step % recipe.log_every == 0:
                     self._log(window.close())
                 if trainer.step % recipe.save_every == 0 or stops:
@@ -156,23 +158,22 @@ class Run:
             if not stops:
                 self._show()
                 self._save()  # the model with what was shown last
-        if stops:  # said below the bar, not in it
+        if stops:
             log.info(STOPPED, trainer.step, recipe.max_steps, self._out)
-
-    def _reporting(self) -> AbstractContextManager[Report]:
-        if self._journal is None:
-            return nullcontext(lambda step, loss: None)
-        return reporting(self.trainer.recipe, self.trainer.step)
 
     def close(self) -> None:
         if self._journal is not None:
             self._journal.close()
 
     def _log(self, metrics: dict[str, float]) -> None:
-        if self._journal is not None:
-            trainer = self.trainer
-            rate = learning_rate(trainer.recipe, trainer.step - 1)
-            self._journal.write(trainer.step, metrics | {"lr": rate, "skipped": float(trainer.skipped)})
+        if self._journal is None:
+            return
+        trainer, recipe, speed = self.trainer, self.trainer.recipe, metrics["images_per_second"]
+        rate = learning_rate(recipe, trainer.step - 1)
+        self._journal.write(trainer.step, metrics | {"lr": rate, "skipped": float(trainer.skipped)})
+        left = timedelta(seconds=round((recipe.max_steps - trainer.step) * recipe.batch_size / speed))
+        progress = trainer.step, recipe.max_steps, metrics["loss"], speed, left
+        log.info("step %d of %d  loss %.4f  %.3g images/s  %s left", *progress)
 
     def _save(self) -> None:
         trainer = self.trainer
