@@ -1,17 +1,16 @@
 """Errors that the user of the command line can correct, and the extras that packages are missing from."""
 
 import json
-import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import distribution, metadata, requires
+from importlib.metadata import distribution
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-# Several extras have the same packages, so a command names its own; all others draw, which the extra `worker` is for.
+# The extras of commands; all others draw, which the extra `worker` is for.
 OF_COMMANDS = {
     "api": "api",
     "evaluate": "evaluate",
@@ -20,6 +19,7 @@ OF_COMMANDS = {
     "serve": "standalone",
     "train": "train",
 }
+OF_MODULES = {"datasets": "huggingface", "opentelemetry": "otel", "s3fs": "s3"}  # that no command always needs
 
 
 class UserError(Exception):
@@ -64,7 +64,7 @@ def require(extra: str, *modules: str) -> None:
             raise _missing(module, extra)
 
 
-def _missing(module: str | None, extra: str) -> UserError:
+def _missing(module: str, extra: str) -> UserError:
     return UserError(f"this command needs {module}, which is not installed: {installing(extra)}")
 
 
@@ -72,14 +72,16 @@ def _missing(module: str | None, extra: str) -> UserError:
 def machine_errors(command: str | None = None) -> Iterator[None]:
     """Turns missing packages and files, and missing permissions, inside the block into UserError.
 
-    Other errors are mistakes of the program, and keep their traceback. The command decides which extra is named.
+    Other errors are mistakes of the program, and keep their traceback. The extra that is named is the command's, unless
+    the module has its own.
     """
     try:
         yield
     except ModuleNotFoundError as error:
-        if (extra := extra_with(error.name or "", command)) is None:
+        module = (error.name or "").partition(".")[0]
+        if module in ("", "difuso"):
             raise
-        raise _missing(error.name, extra) from error
+        raise _missing(module, OF_MODULES.get(module) or OF_COMMANDS.get(command or "", "worker")) from error
     except OSError as error:
         if error.filename is None:  # such as a connection that breaks
             raise
@@ -95,26 +97,3 @@ def installing(extra: str) -> str:
     if "vcs_info" in origin:
         url = f"{origin['vcs_info']['vcs']}+{url}@{origin['vcs_info']['commit_id']}"
     return f"pip install 'difuso[{extra}]{' @ ' if url else ''}{url}'"
-
-
-def extra_with(module: str, command: str | None = None) -> str | None:
-    """Returns the extra that brings a module, by its full name, preferably the command's own; None if none does."""
-    name = module.partition(".")[0].replace("_", "-")
-    extras: list[str] = metadata("difuso").get_all("Provides-Extra") or []
-    for extra in (OF_COMMANDS.get(command or "", "worker"), *extras):
-        if any(f"{package}-".startswith(f"{name}-") for package in _packages(extra)):  # dicebear is a part of several
-            return extra
-    return None
-
-
-def _packages(extra: str) -> Iterator[str]:
-    """Yields the packages of an extra, and those of the extras that it contains."""
-    for requirement in requires("difuso") or ():
-        needed, _, condition = requirement.partition("; extra == ")
-        if condition != f'"{extra}"':
-            continue
-        if contained := re.fullmatch(r"difuso\[(.+)\]", needed):
-            for other in contained[1].split(","):
-                yield from _packages(other)
-        else:
-            yield from re.findall(r"^[\w.-]+", needed)

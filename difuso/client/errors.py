@@ -1,11 +1,9 @@
 """The errors of the client, and a table that says which problem (RFC 9457) becomes which of them."""
 
 import json
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar
 
 import httpx
@@ -183,16 +181,8 @@ def error_of(response: httpx.Response) -> DifusoError:
     """Returns the error that an answer stands for, which is not a success and has its body."""
     problem = _problem(response)
     kind = ERRORS.get(problem.type.rpartition("/")[2]) or BY_STATUS.get(response.status_code, DifusoError)
-    return kind(problem.detail, problem, _seconds(response.headers.get("Retry-After", "")))
-
-
-def _seconds(wait: str) -> float | None:
-    """Returns the seconds that a Retry-After asks for, which has them or a date; None if it has neither."""
-    if wait.isdecimal():
-        return float(wait)
-    with suppress(TypeError, ValueError, OverflowError):
-        return max(0.0, parsedate_to_datetime(wait).timestamp() - time.time())
-    return None
+    wait = response.headers.get("Retry-After", "")  # a proxy may send a date, which counts as nothing
+    return kind(problem.detail, problem, float(wait) if wait.isdecimal() else None)
 
 
 def _problem(response: httpx.Response) -> Problem:

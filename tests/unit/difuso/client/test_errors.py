@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
-
 import httpx
 import pytest
 
@@ -43,18 +40,6 @@ def test_a_limit_says_when_to_come_back() -> None:
     assert isinstance(error, LimitReached)
     assert error.retry_after == 7.0
     assert error.may_pass
-
-
-def test_a_limit_may_say_a_date() -> None:
-    def seconds(date: str) -> float | None:
-        return error_of(problem("limit-reached", 429, {"Retry-After": date})).retry_after
-
-    in_an_hour = seconds(format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True))
-    assert in_an_hour is not None
-    assert 3500 < in_an_hour <= 3600
-    assert seconds("Fri, 31 Dec 1999 23:59:59 GMT") == 0
-    for wrong in ("-1", "1.5", "soon", "Fri, 31 Dec 99999 23:59:59 GMT", "Mon, 99 Xxx 2026 25:61:61 GMT"):
-        assert seconds(wrong) is None, wrong
 
 
 def test_texts_of_a_problem_can_be_printed() -> None:
