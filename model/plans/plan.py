@@ -13,9 +13,9 @@ Samplers differ only in these numbers, so a batch may mix rows of any plans.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import accumulate
 from typing import Any, get_args
 
@@ -28,12 +28,14 @@ from .prediction import Prediction, eps_from_output, x0_from_output
 from .samplers import SAMPLERS, Sampler
 from .samplers.transition import Options, Transition, Variance, eps_guidance
 from .schedule import FloatTable, NoiseSchedule
-from .settings import Settings
+from .settings import SETTINGS, Settings
 from .spacing import KARRAS, Levels, timesteps_from, visit_levels
 
 # Ancestral sampling with variance beta adds far too much noise on a coarse chain: FID 46 at 100 steps, where
 # fixed_small has 11 (CIFAR-10). With fewer steps than this it is refused.
 FIXED_LARGE_MIN_STEPS = 500
+
+KNOWN_PLANS = 64  # the last ones are kept, because most requests have the settings of others: 0.1 MB for 1000 calls
 
 CLEAN = -1.0  # stands for the timestep of an image without noise: at timestep 0 there is a little
 
@@ -134,9 +136,14 @@ def make_plan(
         >>> len(make_plan(NoiseSchedule.cosine(), sampler="dpmpp", spacing="trailing", steps=25, prediction="v"))
         25
     """
-    settings = settings or Settings()
-    if choices:
-        settings = replace(settings, **choices)
+    settings = Settings(**{name: getattr(settings or Settings(), name) for name in SETTINGS} | choices)
+    return _plan(schedule, settings, prediction, clipping or Clipping().with_mode(settings.clip), start)
+
+
+@lru_cache(KNOWN_PLANS)
+def _plan(
+    schedule: NoiseSchedule, settings: Settings, prediction: Prediction, clipping: Clipping, start: int | None
+) -> Plan:
     if settings.sampler not in SAMPLERS:
         raise PlanError(f"{settings.sampler!r} is not known: choose one of {', '.join(SAMPLERS)}", "sampler")
     sampler, steps = SAMPLERS[settings.sampler], settings.steps
@@ -160,7 +167,6 @@ def make_plan(
             "steps",
             got=steps,
         )
-    clipping = clipping or Clipping().with_mode(settings.clip)
     options = Options(settings.eta, settings.variance, clipping.keep_eps, even=steps % 2 == 0)
     return tabulate(
         levels,
