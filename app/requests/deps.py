@@ -114,11 +114,15 @@ StatusDep = Annotated[JobStatus, Depends(_status)]
 ResultStatusDep = Annotated[JobStatus, Depends(_result_status)]
 
 
-async def _accept(request: Request) -> Accept:
+def read_accept(request: Request) -> Accept:
     """Returns the Accept header; refuses one that no images could satisfy before anything else is read."""
     header = ", ".join(request.headers.getlist("accept"))
     choose_format(header)
     return Accept(header)
+
+
+async def _accept(request: Request) -> Accept:
+    return read_accept(request)
 
 
 AcceptDep = Annotated[Accept, Depends(_accept)]

@@ -40,7 +40,7 @@ from ..http.headers import (
 from ..http.middleware import CLIENT_GONE
 from . import answers
 from .admission import admit, check_served, check_size, drawing_ref, job_timeout, rate_limit_headers, share_refused
-from .deps import AcceptDep, CallerDep, Process, ProcessDep
+from .deps import Process, read_accept
 from .views import Price, price_text
 from .watching import ClientGone
 
@@ -245,15 +245,13 @@ class Waiting(Response):
 
 async def _submission(
     request: Request,
-    process: ProcessDep,
-    caller: CallerDep,
-    accept: AcceptDep,
     prefer: PreferHeader = None,
     priority: PriorityHeader = None,
     idempotency_key: IdempotencyKeyHeader = None,
 ) -> Submission:
     """Reads all headers itself, because FastAPI passes only one of those that are sent repeatedly."""
-    sent = request.headers.getlist
+    process: Process = request.state.process  # not as dependencies, which FastAPI would resolve for each job
+    accept, sent = read_accept(request), request.headers.getlist
     keys = sent("idempotency-key")
     key = read_idempotency_key(keys[0]) if len(keys) == 1 else None
     if keys and key is None:
@@ -262,7 +260,7 @@ async def _submission(
     longest = process.settings.sync_wait
     preference = read_preference(", ".join(sent("prefer")), longest=longest, otherwise=longest)
     urgency = read_urgency(", ".join(sent("priority")))
-    return Submission(process, caller, request.state.request_id, accept, preference, urgency, key)
+    return Submission(process, request.state.caller, request.state.request_id, accept, preference, urgency, key)
 
 
 SubmissionDep = Annotated[Submission, Depends(_submission)]

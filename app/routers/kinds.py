@@ -13,7 +13,6 @@ from difuso.jobs.kinds import KINDS
 from difuso.jobs.kinds.base import Kind
 
 from ..requests.answers import ANSWERS
-from ..requests.deps import ProcessDep
 from ..requests.kind_requests import decoded, json_schema, query_parameters, received
 from ..requests.submission import SubmissionDep
 from ..requests.uploads import request_body
@@ -29,7 +28,8 @@ def _query(kind: Kind[Any]) -> type[Any]:
 
 
 def _post(kind: Kind[Any], query_type: type[Any]) -> Callable[..., Awaitable[Response]]:
-    async def post(request: Request, process: ProcessDep, submission: SubmissionDep) -> Response:
+    async def post(request: Request, submission: SubmissionDep) -> Response:
+        process = submission.process
         async with received(request, kind, query_type, process.uploads) as (query, sent):
             model = kind.choose(query, process.catalog)
             submission.accept.choose(model.final_shape.planes)  # refuses before an image is read

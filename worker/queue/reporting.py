@@ -25,7 +25,7 @@ from ..engine.held_jobs import RunningJob
 from ..engine.models import Models
 from ..stepping.runner import Runner
 
-ANNOUNCE_SECONDS = 0.1  # jobs that are over before are reported at their end only
+ANNOUNCE_SECONDS = 0.25  # jobs that are over before are reported at their end only
 MAX_REFUSED = 100  # models in a report, of a folder with many others
 
 
