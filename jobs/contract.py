@@ -9,6 +9,7 @@ import uuid
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from itertools import zip_longest
 from typing import Annotated, Any, Self
 
@@ -149,7 +150,7 @@ class Job(Frozen):
         """The number of images in its result."""
         return self.task.answers(self.params)
 
-    @property
+    @cached_property
     def needs(self) -> set[str]:
         """What a worker has to know to run it: its kind, its sampler, its settings and its other fields."""
         return {

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import redis
@@ -71,11 +72,16 @@ def read_reports(answer: Mapping[bytes, bytes]) -> list[WorkerReport]:
 
 
 def _live(value: bytes) -> WorkerReport | None:
+    report = _read(value)
+    return report if report and abs(time.time() - report.at) <= STALE_SECONDS else None
+
+
+@lru_cache(512)  # each request reads the reports of all workers, which write a new one every few seconds
+def _read(value: bytes) -> WorkerReport | None:
     try:
-        report = WorkerReport.model_validate_json(value)
+        return WorkerReport.model_validate_json(value)
     except ValidationError:
         return None
-    return report if abs(time.time() - report.at) <= STALE_SECONDS else None
 
 
 def live_reports(client: redis.Redis) -> list[WorkerReport]:
