@@ -28,12 +28,10 @@ def describe(app: FastAPI) -> None:
 def _complete(schema: dict[str, Any]) -> None:
     """Gives problems their media type, and says in OpenAPI 3.1 that an answer is a stream.
 
-    The page reads this description, so it says nothing twice: a field has no title, since its name would be that, and a
-    parameter's description is not also in its schema.
+    The page reads this description, so a parameter's description is not also in its schema.
 
     FastAPI lists every model under the media type of the route, and describes the events of a stream by a word of 3.2.
     """
-    _drop_titles([schema["paths"], schema["components"]])
     for path in schema["paths"].values():
         for operation in path.values():
             operation.setdefault("security", [])  # said, and not left out: this route needs no key
@@ -46,15 +44,3 @@ def _complete(schema: dict[str, Any]) -> None:
                 for media in response.get("content", {}).values():
                     if media.pop("itemSchema", None):
                         media["schema"] = {}
-
-
-def _drop_titles(part: Any) -> None:
-    """Removes the titles that pydantic makes from the names of fields; `title` may be the name of a field itself."""
-    if isinstance(part, list):
-        for each in part:
-            _drop_titles(each)
-    elif isinstance(part, dict):
-        if isinstance(part.get("title"), str):
-            del part["title"]
-        for each in part.values():
-            _drop_titles(each)
