@@ -14,7 +14,6 @@ from difuso import cli
 from difuso.errors import UserError
 from difuso.model.png import PNG_KEY
 from tests.pictures import saved
-from tests.serving import Difuso
 
 LAYOUT = (np.arange(64).reshape(8, 8) % 2).astype(np.uint8)
 SKETCH = np.linspace(0, 255, 16).astype(np.uint8).reshape(4, 4)
@@ -81,16 +80,6 @@ def test_what_is_left_to_chance_is_named_and_made_again_whoever_draws(api: httpx
             glasses[served.index(drawn[0].read_bytes())]
         ]
     assert "equal" in command("verify", drawn[0])
-
-
-def test_many_images_are_filled_in_alike_here_and_on_a_server(difuso: Difuso, here: Path) -> None:
-    for where in ([], ["--server", difuso.url]):
-        command("sample", "--model", "examples", "--steps", 3, "--seed", 7, "-n", 6, *where, "-o", f"{len(where)}.npz")
-    drawn, served = (np.load(f"{number}.npz")["arr_0"] for number in (0, 2))
-    assert np.array_equal(drawn, served)
-    command("sample", "--model", "examples", "--steps", 3, "--seed", 7, "-n", 6, "-o", "folder")
-    singles = sorted(np.asarray(Image.open(path)).tobytes() for path in Path("folder").iterdir())
-    assert sorted(image.tobytes() for image in drawn) == singles
 
 
 def test_a_file_that_is_missing_is_named(here: Path) -> None:

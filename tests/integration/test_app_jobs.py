@@ -210,13 +210,6 @@ def test_pictures_can_be_kept_and_asked_for_again(api: httpx.Client, worker: Fak
     assert api.get(f"/jobs/{job_id}/image", headers=as_json | {"If-None-Match": tag}).status_code == 304
 
 
-def test_a_repeated_request_with_its_key_gets_the_same_pictures(api: httpx.Client, worker: FakeWorker) -> None:
-    worker.succeed(accept(api, "?n=2", **{"Idempotency-Key": "k"}))
-    response = api.post("/generate?n=2", headers={"Idempotency-Key": "k"})
-    assert response.status_code == 200
-    assert response.content == api.get(response.headers["Content-Location"]).content
-
-
 @pytest.mark.parametrize(
     ("code", "status"), [(FailureCode.TIMEOUT, 504), (FailureCode.UNSUPPORTED, 501), (FailureCode.INTERNAL, 500)]
 )
@@ -240,15 +233,6 @@ def test_timesteps_are_shown_to_those_who_ask_for_them(api: httpx.Client, worker
     assert shown.pop("timesteps") == [500, 0]
     assert shown == api.get(job).json() == api.get(job, params={"timesteps": "false"}).json()
     assert api.get(job, params={"timesteps": "some"}).status_code == 422
-
-
-def test_deleted_pictures_are_gone(api: httpx.Client, worker: FakeWorker, settings: ApiSettings) -> None:
-    job_id = accept(api)
-    worker.succeed(job_id)
-    for path in Path(settings.store_url).rglob("*.*"):
-        path.unlink()
-    response = api.get(f"/jobs/{job_id}/images/0")
-    assert (response.status_code, response.json()["type"]) == (410, "/problems/result-expired")
 
 
 def test_the_pictures_of_a_job_are_deleted_at_once_and_for_good(

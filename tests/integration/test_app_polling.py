@@ -90,12 +90,6 @@ def test_a_wait_for_news_ends_with_the_first(api: httpx.Client, poll: Poll, work
     assert response.headers["ETag"] != known
 
 
-def test_a_wait_for_news_ends_with_the_job(api: httpx.Client, poll: Poll, job: str) -> None:
-    answer = poll(If_None_Match=tag_of(api, job))
-    api.delete(f"/jobs/{job}")
-    assert answer.result().json()["state"] == "cancelled"
-
-
 def test_a_wait_for_news_of_timesteps_sees_them(poll: Poll, worker: FakeWorker, job: str) -> None:
     answer = poll("?timesteps=true")
     worker.succeed(job)

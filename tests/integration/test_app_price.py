@@ -143,17 +143,6 @@ def test_a_full_queue_refuses_a_price(api: httpx.Client, worker: FakeWorker) -> 
     same_refusals(*both(api))
 
 
-def test_a_backlog_that_takes_too_long_refuses_a_price(api: httpx.Client, worker: FakeWorker) -> None:
-    worker.report(ready=True, rate=10.0)
-    assert post(api, "generate", {"n": 10, "steps": 700}, {}).status_code == 202
-    same_refusals(*both(api))
-
-
-def test_a_model_that_every_worker_refuses_has_no_price(api: httpx.Client, worker: FakeWorker) -> None:
-    worker.report(ready=False, reason="weights contain NaN")
-    same_refusals(*both(api))
-
-
 def test_what_is_not_true_or_false_is_refused_by_name(api: httpx.Client) -> None:
     for query in ({"dry_run": "perhaps"}, {"dry_run": ["true", "true"]}):
         answer = post(api, "generate", query, {})

@@ -73,10 +73,6 @@ def test_several_seeds_are_one_image_each(api: httpx.Client) -> None:
         ("seed=3&seed=9&n=3", "n"),
         ("seed=3&seed=x", "seed"),
         ("seed=3&seed=", "seed"),
-        ("&".join(["seed=1"] * 65), "seed"),
-        ("label=cat&label=dog", "label"),
-        ("label=all", "label"),
-        ("label=" + "x" * 101, "label"),
     ):
         body = problem(api.post(f"/generate?{query}"), 422, "invalid-request")
         assert [error["parameter"] for error in body["errors"]] == [name]
@@ -146,12 +142,6 @@ def test_the_same_key_and_request_fifty_times_at_once_is_one_job(new_api: httpx.
     assert 'difuso_jobs_accepted_total{kind="generate",model="tiny"} 1.0' in new_api.get("/metrics").text
 
 
-def test_the_same_key_with_another_request_is_a_conflict(api: httpx.Client) -> None:
-    headers = {**ASYNC, "Idempotency-Key": "mine"}
-    assert api.post("/generate?n=2", headers=headers).status_code == 202
-    problem(api.post("/generate?n=3", headers=headers), 422, "idempotency-conflict")
-
-
 def test_one_key_for_two_pictures_at_once_is_one_job_that_keeps_its_own(
     api: httpx.Client, settings: ApiSettings
 ) -> None:
@@ -167,14 +157,6 @@ def test_one_key_for_two_pictures_at_once_is_one_job_that_keeps_its_own(
             folder = Path(settings.store_url) / "uploads" / job["id"][:2] / job["id"]
             stored = {hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
             assert job["pictures"][0]["sha256"] in stored
-
-
-def test_more_than_can_be_done_in_time_is_refused_until_it_can(api: httpx.Client, worker: FakeWorker) -> None:
-    worker.report(ready=True, rate=10.0)
-    assert api.post("/generate?n=10&steps=700", headers=ASYNC).status_code == 202
-    response = api.post("/generate?steps=1", headers=ASYNC)
-    assert problem(response, 429, "overloaded")["retry_after"] == 100
-    assert response.headers["Retry-After"] == "100"
 
 
 def test_the_queue_has_an_end_even_without_a_worker_but_a_repeated_request_is_let_in(api: httpx.Client) -> None:

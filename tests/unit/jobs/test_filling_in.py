@@ -78,13 +78,6 @@ def test_a_plan_of_the_model_replaces_its_defaults() -> None:
         filled(SamplingQuery(plan="few"), MODEL)
 
 
-def test_a_weaker_network_guides_by_default_what_is_drawn_from_noise_alone() -> None:
-    assert filled(SamplingQuery(plan="few"), GUIDED).guidance_scale == 1.5
-    assert filled(SamplingQuery.model_validate({"plan": "few", "guidance_scale": 3.0}), GUIDED).guidance_scale == 3.0
-    assert filled(SamplingQuery(), GUIDED, start=499).guidance_scale == 1.0
-    assert filled(SamplingQuery.model_validate({"guidance_scale": 2.0}), GUIDED, start=499).guidance_scale == 2.0
-
-
 def test_what_is_not_guided_has_no_interval() -> None:
     for scale, start in ((1.0, None), (None, 499)):
         params = filled(SamplingQuery.model_validate({"guidance_scale": scale}), LIMITED, start=start)
@@ -192,6 +185,7 @@ def test_what_the_model_cannot_do_names_the_parameter(asked: dict[str, Any], mod
         ({"label": "2", "classifier_scale": 0.0}, CLASSIFIED, {"classifier_scale": 0.0}),
         ({"label": "cat"}, ALWAYS_LABELLED, {"label": 0, "guidance_scale": 1.0}),
         ({}, GUIDED, {"guidance_scale": 2.5}),
+        ({"plan": "few"}, GUIDED, {"guidance_scale": 1.5}),
         ({"guidance_scale": 1.0}, GUIDED, {"guidance_scale": 1.0}),
         ({"label": "cat"}, GUIDED_IN_CLASSES, {"label": 0, "guidance_scale": 2.5}),
         ({}, LIMITED, LIMITS),

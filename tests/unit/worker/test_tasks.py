@@ -211,24 +211,6 @@ def test_all_kinds_in_one_batch_are_what_they_are_alone(runner: Runner) -> None:
         assert torch.isfinite(drawn(alone)).all(), kind
 
 
-@main_kinds
-def test_a_job_goes_on_from_any_snapshot(runner: Runner, kind: str) -> None:
-    """In the middle of an inversion, between inversion and decoding, and with some mixed images ahead of others."""
-    task, sent, params = KINDS[kind]
-    job = make_job(task, **params)
-    bench = Bench(whole := activate(job, runner, sent=sent))
-    snapshots: list[bytes] = []
-    while not bench.errors:
-        taken = take_snapshot(whole.trajectories, seconds=float(len(snapshots)))
-        snapshots.append(encode_snapshot(taken, whole.run_sha256))
-        bench.engine.step()
-    for done, snapshot in enumerate(snapshots):
-        resumed = activate(job, runner, sent=sent, snapshot=snapshot)
-        assert (resumed.resumed_at > 0, resumed.denoise_seconds) == (done > 0, done)
-        run(resumed)
-        assert torch.equal(drawn(resumed), drawn(whole)), done
-
-
 # Interpolation
 
 
@@ -576,9 +558,10 @@ def test_a_trace_has_the_same_bytes_after_a_hand_over_at_every_step(runner: Runn
         bench.engine.step()
         if bench.errors:
             break
-        snapshot = snapshot_of(active)
-        active, workers = activate(job, runner, sent=sent, snapshot=snapshot), workers + 1
-        assert active.resumed_at > 0
+        snapshot = encode_snapshot(take_snapshot(active.trajectories, seconds=float(workers)), active.run_sha256)
+        active = activate(job, runner, sent=sent, snapshot=snapshot)
+        assert (active.resumed_at > 0, active.denoise_seconds) == (True, workers)
+        workers += 1
     assert workers >= job.params.steps
     assert encode_npz(trace_arrays(active)) == encode_npz(trace_arrays(whole))
 
