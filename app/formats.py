@@ -1,4 +1,4 @@
-"""The formats of a finished job, one row each: a PNG or contact sheet, an animation, arrays, or a zip of the images."""
+"""The formats of a finished job, one row each: a PNG or contact sheet, an animation, arrays, or a zip; and of films."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ from PIL.PngImagePlugin import PngInfo
 from difuso.jobs.contract import Manifest
 from difuso.jobs.images.fitting import DEEP, DEEP_WHITE, in_eight_bits
 from difuso.jobs.images.npz import encode_npz, image_arrays
+from difuso.jobs.moments import film_size
 from difuso.model.png import PNG_KEY
 
 SHEET_GAP = 2  # pixels
 FRAME_MILLISECONDS = 200
+FILM_MILLISECONDS, FILM_END_MILLISECONDS = 110, 1500  # of each moment, and of the image
+FILM_WIDE = 256  # pixels that the animation of a film has at least on its longer side
 SHEET_COLOUR = "white"
 
 
@@ -196,6 +199,36 @@ class Format(StrEnum):
         trace = manifest.job.trace if self.shows_trace else ()
         content = ",".join([self, *(image.sha256 for image in manifest.images), *map(str, trace)])
         return f'"{hashlib.sha256(content.encode()).hexdigest()}"'
+
+
+class FilmFormat(StrEnum):
+    """The media type of a film. If an Accept header prefers several equally, the last of them here is chosen."""
+
+    APNG = "image/apng"
+    GIF = "image/gif"
+    WEBP = "image/webp"
+
+
+def rendered_film(film: bytes, png: bytes, form: FilmFormat) -> bytes:
+    """Returns a film, stored as its moments side by side in WebP, in a format; an animation ends with the image, `png`.
+
+    Its pixels and those of the moments become squares of equal size there.
+    """
+    if form is FilmFormat.WEBP:
+        return film
+    image = in_eight_bits(Image.open(io.BytesIO(png)))
+    strip = Image.open(io.BytesIO(film)).convert(image.mode)
+    factor = -(-FILM_WIDE // max(image.size))
+    size = (image.width * factor, image.height * factor)
+    high, wide = film_size(image.height, image.width)
+    across = strip.height * wide // high  # `wide`, but in a cascade, which films a smaller square
+    moments = [strip.crop((left, 0, left + across, strip.height)) for left in range(0, strip.width, across)]
+    frames = [each.resize(size, Image.Resampling.NEAREST) for each in (*moments, image)]
+    file = io.BytesIO()
+    durations = [FILM_MILLISECONDS] * len(moments) + [FILM_END_MILLISECONDS]
+    kind = "GIF" if form is FilmFormat.GIF else "PNG"
+    frames[0].save(file, kind, save_all=True, append_images=frames[1:], duration=durations, loop=0)
+    return file.getvalue()
 
 
 # The OpenAPI description of an answer with images. PNG is first: generated clients take the first type that they know.

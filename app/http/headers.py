@@ -6,8 +6,9 @@ The OpenAPI description of Accept and Authorization is missing: media types and 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import http_sf
 import mimeparse
@@ -18,6 +19,8 @@ from difuso.jobs.contract import DEFAULT_URGENCY
 
 from ..errors import NotAcceptable
 from ..formats import Format
+
+Form = TypeVar("Form", bound=StrEnum)
 
 MAX_ACCEPT = 2048  # characters; browsers send 150. An unfinished string takes quadratic time
 
@@ -69,41 +72,28 @@ class Accept:
 
     header: str
 
-    def choose(self, planes: int) -> Format:
+    def choose(self, planes: int = 1) -> Format:
         """Returns the format that it prefers of those that hold images of so many planes; raises NotAcceptable."""
-        try:
-            return choose_format(self.header, Format.offered(planes))
-        except NotAcceptable as error:
-            if planes == 1:
-                raise
-            wanted = " or ".join(reversed(Format.offered(planes)))
-            raise NotAcceptable(f"Images of {planes} channels are not PNGs: accept {wanted}.") from error
+        offers = Format.offered(planes)
+        wanted = f"Images of {planes} channels are not PNGs: accept {' or '.join(reversed(offers))}."
+        named = [form for form in offers if form.by_wildcard or "*" not in self.header]
+        return choose_format(self.header, named, None if planes == 1 else wanted)
 
 
-def choose_format(accept: str, offers: Sequence[Format] = tuple(Format)) -> Format:
-    """Returns the format that an Accept header prefers; the last of the offers if it has no preference.
+def choose_format(accept: str, offers: Sequence[Form], refusal: str | None = None) -> Form:
+    """Returns the format that an Accept header prefers; the last of those that it prefers equally, as without a header.
 
-    Raises NotAcceptable if the header excludes all offers, is malformed or is too long.
-    """
-    if not accept.strip():
-        return offers[-1]
-    best = preferred([form.value for form in offers if form.by_wildcard or "*" not in accept], accept)
-    if best is None:
-        raise NotAcceptable
-    return next(form for form in Format if form == best)
-
-
-def preferred(offers: Sequence[str], accept: str) -> str | None:
-    """Returns the media type that an Accept header prefers; the last of those that it prefers equally.
-
-    It is None if the header excludes all offers or is malformed. Raises NotAcceptable if the header is too long.
+    Raises NotAcceptable, with the `refusal`, if it excludes all offers or is malformed; and if it is too long.
     """
     if len(accept) > MAX_ACCEPT:
         raise NotAcceptable(f"The Accept header should have at most {MAX_ACCEPT} characters.")
     try:
-        return mimeparse.best_match(offers, accept) or None
+        best = mimeparse.best_match([*offers], accept.strip() or "*/*")
     except mimeparse.MimeTypeParseException:
-        return None
+        best = ""
+    if not best:
+        raise NotAcceptable(refusal)
+    return next(form for form in offers if form == best)
 
 
 @dataclass(frozen=True)

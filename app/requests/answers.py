@@ -13,8 +13,7 @@ from difuso.jobs.errors import ResultExpired
 from difuso.jobs.store.result_store import ResultStore
 
 from ..errors import JobCancelled, JobFailed, NotAcceptable, NotReady
-from ..films import FilmFormat, rendered
-from ..formats import CONTENT, FORMATS, Format, Result
+from ..formats import CONTENT, FORMATS, FilmFormat, Format, Result, rendered_film
 from ..http.api_keys import ApiKey
 from ..http.headers import Accept, matches
 from .deps import Process
@@ -145,7 +144,7 @@ def film(status: JobStatus, store: ResultStore, index: int, form: FilmFormat, *,
         return Response(status_code=304, headers=headers)
     name = f"{status.job.id}-{index}-film.{form.removeprefix('image/')}"
     headers["Content-Disposition"] = f'inline; filename="{name}"'
-    return Response(rendered(strip, store.image(manifest, index), form), headers=headers, media_type=form)
+    return Response(rendered_film(strip, store.image(manifest, index), form), headers=headers, media_type=form)
 
 
 def finished(status: JobStatus, store: ResultStore) -> Manifest:

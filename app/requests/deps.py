@@ -23,7 +23,7 @@ from difuso.jobs.store.result_store import ResultStore
 
 from ..errors import InvalidRequest
 from ..http.api_keys import ApiKey, may_see
-from ..http.headers import Accept, choose_format
+from ..http.headers import Accept
 from ..http.metrics import Metrics
 from ..http.problems import MAX_NAME
 from ..settings import ApiSettings
@@ -116,9 +116,9 @@ ResultStatusDep = Annotated[JobStatus, Depends(_result_status)]
 
 def read_accept(request: Request) -> Accept:
     """Returns the Accept header; refuses one that no images could satisfy before anything else is read."""
-    header = ", ".join(request.headers.getlist("accept"))
-    choose_format(header)
-    return Accept(header)
+    accept = Accept(", ".join(request.headers.getlist("accept")))
+    accept.choose()
+    return accept
 
 
 async def _accept(request: Request) -> Accept:

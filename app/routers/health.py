@@ -2,9 +2,9 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query, Response
 from fastapi.responses import PlainTextResponse
-from prometheus_client.exposition import choose_encoder
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 from redis import RedisError
 from starlette.concurrency import run_in_threadpool
@@ -15,7 +15,6 @@ from ..requests.deps import Process, ProcessDep
 router = APIRouter(tags=["health"])  # needs no API key, so it must say nothing confidential
 metrics_router = APIRouter(tags=["health"])
 
-OPEN_METRICS = "application/openmetrics-text"
 Verbose = Annotated[str | None, Query(description="adds the state of Redis, store and workers")]
 
 
@@ -56,16 +55,6 @@ def _look(process: Process) -> Readiness:
     return Readiness(redis=redis, store=store, workers=len(reports), models=sorted(served))
 
 
-@metrics_router.get(
-    "/metrics",
-    summary="Prometheus metrics",
-    response_class=PlainTextResponse,
-    responses={200: {"content": {OPEN_METRICS: {"schema": {"type": "string"}}}}},
-)
-def metrics(process: ProcessDep, request: Request) -> Response:
-    """Answers in OpenMetrics where the scraper asks for it, as Prometheus does."""
-    try:
-        encode, media_type = choose_encoder(request.headers.get("accept", ""))
-    except (TypeError, ValueError):  # a version that is no number
-        encode, media_type = choose_encoder("")
-    return Response(encode(process.metrics.registry), headers={"Content-Type": media_type, "Vary": "Accept"})
+@metrics_router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
+def metrics(process: ProcessDep) -> Response:
+    return Response(generate_latest(process.metrics.registry), media_type=CONTENT_TYPE_LATEST)

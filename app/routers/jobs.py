@@ -17,11 +17,18 @@ from difuso.jobs.params import MODEL_NAME, TAG
 from difuso.jobs.redis.index import EVERYBODY, Cursor, Wanted
 from difuso.jobs.values import Frozen
 
-from ..errors import InvalidRequest, NotReady, Overloaded
-from ..films import FilmFormat
-from ..formats import BINARY, CONTENT, FORMATS, Format
+from ..errors import InvalidRequest, NotReady
+from ..formats import BINARY, CONTENT, FORMATS, FilmFormat, Format
 from ..http.api_keys import NAME, ApiKey
-from ..http.headers import IfNoneMatchHeader, LastEventIdHeader, PatienceHeader, cached, matches, read_preference
+from ..http.headers import (
+    IfNoneMatchHeader,
+    LastEventIdHeader,
+    PatienceHeader,
+    cached,
+    choose_format,
+    matches,
+    read_preference,
+)
 from ..http.middleware import CLIENT_GONE
 from ..requests import answers
 from ..requests.deps import AcceptDep, CallerDep, Process, ProcessDep, ResultStatusDep, StatusDep, single_parameters
@@ -30,9 +37,6 @@ from ..requests.watching import ClientGone, is_delivered, job_events
 
 router = APIRouter(tags=["jobs"])
 linked_router = APIRouter(tags=["jobs"])  # lets signed links pass
-
-MAX_WAITING = 64  # requests that may wait for their lists
-RETRY_SECONDS = 2
 
 Index = Annotated[int, Path(ge=0, description="number of the image, from 0 on")]
 Timesteps = Annotated[bool, Query(description="whether to show the timestep at each network call")]
@@ -98,8 +102,6 @@ async def list_jobs(query: Annotated[JobsQuery, Query()], process: ProcessDep, k
 
     While there is a `next`, more jobs may follow, even if there are fewer than `limit`.
     """
-    if process.listers.statistics().tasks_waiting >= MAX_WAITING:
-        raise Overloaded("Too many requests are waiting for their lists of jobs.", retry_after=RETRY_SECONDS)
     return await run_sync(_list, query, process, key, limiter=process.listers)
 
 
@@ -214,7 +216,8 @@ async def get_film(
 ) -> Response:
     if index >= status.job.answers:
         raise HTTPException(404)
-    form = FilmFormat.choose(", ".join(request.headers.getlist("accept")))
+    accept, refusal = request.headers.getlist("accept"), f"A film is {', '.join(FilmFormat)}: accept one of them."
+    form = choose_format(", ".join(accept), [*FilmFormat], refusal)
     work = process.renderers.read if form is FilmFormat.WEBP else process.renderers.run
     return await work(lambda: answers.film(status, process.store, index, form, known=if_none_match))
 

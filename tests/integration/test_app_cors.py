@@ -61,7 +61,7 @@ def test_a_page_of_an_allowed_origin_may_do_all_and_read_all(api: httpx.Client, 
 
 def test_a_page_can_read_of_an_unexpected_error(api: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its problem names the request, for the operator's log."""
-    monkeypatch.setattr("difuso.app.routers.health.choose_encoder", Mock(side_effect=RuntimeError("unexpected")))
+    monkeypatch.setattr("difuso.app.routers.health.generate_latest", Mock(side_effect=RuntimeError("unexpected")))
     answer = api.get("/metrics", headers=of(PAGE))
     assert (answer.status_code, answer.json()["type"], shared(answer)) == (500, "/problems/internal", PAGE)
     assert answer.headers["X-Request-Id"] in answer.text

@@ -87,12 +87,3 @@ def test_metrics_show_a_store_that_takes_no_files(new_api: httpx.Client, tmp_pat
     assert shows('difuso_store_errors_total{op="check"}')
     (tmp_path / "store").unlink()
     wait_until(lambda: shows("difuso_store_ok 1.0"), 10, "the metrics show that it is over")
-
-
-def test_a_scraper_gets_openmetrics_if_it_asks_for_it(api: httpx.Client) -> None:
-    asked = api.get("/metrics", headers={"Accept": "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"})
-    assert asked.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
-    assert asked.text.endswith("# EOF\n")
-    plain = api.get("/metrics")
-    assert plain.headers["Content-Type"].startswith("text/plain; version=0.0.4")
-    assert "# EOF" not in plain.text

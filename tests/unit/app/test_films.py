@@ -5,7 +5,7 @@ import io
 import pytest
 from PIL import Image
 
-from difuso.app.films import FilmFormat, rendered
+from difuso.app.formats import FilmFormat, rendered_film
 from difuso.jobs.moments import FILM_MOMENTS, film_size
 from tests.pictures import saved
 
@@ -29,7 +29,7 @@ def test_every_moment_is_a_frame(filmed: tuple[int, int], drawn: tuple[int, int]
     for moment, grey in enumerate(GREYS):
         strip.paste(grey, (moment * width, 0, (moment + 1) * width, height))
     image = Image.new("L", drawn[::-1], 255)
-    film = Image.open(io.BytesIO(rendered(saved(strip, "PNG"), saved(image, "PNG"), FilmFormat.APNG)))
+    film = Image.open(io.BytesIO(rendered_film(saved(strip, "PNG"), saved(image, "PNG"), FilmFormat.APNG)))
     frames = []
     for index in range(film.n_frames):  # type: ignore[attr-defined]
         film.seek(index)

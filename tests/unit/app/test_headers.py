@@ -3,8 +3,7 @@ from __future__ import annotations
 import pytest
 
 from difuso.app.errors import NotAcceptable
-from difuso.app.films import FilmFormat
-from difuso.app.formats import Format
+from difuso.app.formats import FilmFormat, Format
 from difuso.app.http.headers import (
     MAX_ACCEPT,
     Accept,
@@ -40,18 +39,17 @@ CHROMIUM_IMAGE = "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0
     ],
 )
 def test_the_format_is_what_accept_likes_best(accept: str, form: Format) -> None:
-    assert choose_format(accept) is form
+    assert Accept(accept).choose() is form
 
 
 def test_a_long_accept_is_refused_unread(monkeypatch: pytest.MonkeyPatch) -> None:
     """An unfinished string takes quadratic time, 0.15 s for 16 kB."""
     kept = "*/*" + (MAX_ACCEPT - 3) * " "
-    assert choose_format(kept) is Format.PNG
-    assert FilmFormat.choose(kept) is FilmFormat.WEBP
+    assert Accept(kept).choose() is Format.PNG
+    assert choose_format(kept, [*FilmFormat]) is FilmFormat.WEBP
     monkeypatch.setattr("mimeparse.best_match", lambda *args: pytest.fail("it is read"))
-    for read in (choose_format, FilmFormat.choose):
-        with pytest.raises(NotAcceptable, match=f"at most {MAX_ACCEPT} characters"):
-            read('*/*;"'.ljust(MAX_ACCEPT + 1, ";"))
+    with pytest.raises(NotAcceptable, match=f"at most {MAX_ACCEPT} characters"):
+        Accept('*/*;"'.ljust(MAX_ACCEPT + 1, ";")).choose()
 
 
 @pytest.mark.parametrize(
@@ -79,7 +77,7 @@ def test_what_no_array_satisfies_learns_what_would(accept: str) -> None:
 @pytest.mark.parametrize("accept", ["text/html", "image/jpeg", "image/png;q=0", "nonsense", "a/b/c", ";;,"])
 def test_what_cannot_be_made_is_not_acceptable(accept: str) -> None:
     with pytest.raises(NotAcceptable):
-        choose_format(accept)
+        Accept(accept).choose()
 
 
 @pytest.mark.parametrize(
