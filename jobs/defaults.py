@@ -77,25 +77,23 @@ def check_guidance(
         guide: the names of the conditions that guidance acts on; None for all that may be left out.
         given: the names of the conditions that the images have, `label` among them.
     """
-    guided, never = chosen.get("guidance_scale", 1.0) != 1.0, model.config.never_guided
+    config, guided = model.config, chosen.get("guidance_scale", 1.0) != 1.0
+    never = config.never_guided
+    may = frozenset[str]() if config.weaker is not None else config.left_out(given)
     if never is not None and guided:
         raise RequestRefused("guidance_scale", f"Input should be 1: {model.name} {never}")
     for name in INTERVAL:
         if never is not None and name in chosen:
             raise RequestRefused(name, f"Input should be omitted: {model.name} {never}")
-    may = model.config.left_out(given)
-    for name in guide or ():
-        if name not in may or model.config.weaker is not None:
-            if may and model.config.weaker is None:
-                raise RequestRefused("guide", f"Input should be one of {', '.join(sorted(may))}")
-            raise RequestRefused(
-                "guide", f"Input should be omitted: {model.name} has no condition that guidance can drop"
-            )
-    if guided and model.config.weaker is None and not may:
-        conditions = [f"condition {name}" for name, each in model.config.conditions.items() if each.null]
-        labels = ["label"] if model.config.classes is not None and model.config.network.null_class else []
+    if guide and not may:
+        raise RequestRefused("guide", f"Input should be omitted: {model.name} has no condition that guidance can drop")
+    if not may.issuperset(guide or ()):
+        raise RequestRefused("guide", f"Input should be one of {', '.join(sorted(may))}")
+    if guided and config.weaker is None and not may:
+        conditions = [f"condition {name}" for name, each in config.conditions.items() if each.null]
+        labels = ["label"] if config.classes is not None and config.network.null_class else []
         raise RequestRefused("guidance_scale", f"This needs a {' or a '.join(labels + conditions)}")
-    if chosen.get("classifier_scale") and model.config.classifier is None:
+    if chosen.get("classifier_scale") and config.classifier is None:
         raise RequestRefused("classifier_scale", f"Input should be 0: {model.name} has no classifier")
     if chosen.get("classifier_scale") and "label" not in given:
         raise RequestRefused("classifier_scale", "This needs a label")

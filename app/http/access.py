@@ -12,7 +12,7 @@ import hashlib
 import hmac
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Callable
 
 from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
@@ -36,14 +36,18 @@ class Guard(SecurityBase):
         self._ring = ring
 
     async def __call__(self, request: Request) -> None:
-        sent = hashlib.sha256(_bearer(request)).digest()
+        sent = hashlib.sha256(_bearer(request)).hexdigest()
+        request.state.caller = self._key(sent, lambda key: key.sha256)
+
+    def _key(self, sent: str, of: Callable[[ApiKey], str]) -> ApiKey:
+        """Returns the key of which this was sent, after the same time for each; raises Unauthorized if it is none."""
         found = None
         for key in self._ring.keys:
-            if hmac.compare_digest(sent, bytes.fromhex(key.sha256)):
+            if hmac.compare_digest(sent.encode(), of(key).encode()):
                 found = key
         if found is None:
             raise Unauthorized
-        request.state.caller = found
+        return found
 
 
 def _bearer(request: Request) -> bytes:
@@ -58,15 +62,6 @@ def signed_path(key: ApiKey, path: str, expires_at: int) -> str:
     return f"{path}?expires={expires_at}&signature={_signature(key, path, expires_at)}"
 
 
-def signer(keys: Iterable[ApiKey], path: str, expires_at: int, signature: str) -> ApiKey | None:
-    """Returns the key by which a path was signed; None if it was not. Takes the same time for each signature."""
-    found = None
-    for key in keys:
-        if hmac.compare_digest(_signature(key, path, expires_at).encode(), signature.encode()):
-            found = key
-    return found
-
-
 class LinkGuard(Guard):
     """Lets a request pass that has a valid signature, as one of the key that signed it; else like `Guard`."""
 
@@ -76,12 +71,10 @@ class LinkGuard(Guard):
             return
         # `request.url` would depend on the Host header.
         expires, signature = request.query_params.get("expires", ""), request.query_params["signature"]
-        if not re.fullmatch(r"[1-9][0-9]{0,11}", expires):
+        if not re.fullmatch(r"[1-9][0-9]{0,11}", expires) or time.time() >= int(expires):
             raise Unauthorized
-        key = signer(self._ring.keys, request.scope["path"], int(expires), signature)
-        if key is None or time.time() >= int(expires):
-            raise Unauthorized
-        request.state.caller = key
+        path = request.scope["path"]
+        request.state.caller = self._key(signature, lambda key: _signature(key, path, int(expires)))
 
 
 def _signature(key: ApiKey, path: str, expires_at: int) -> str:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from difuso.jobs.cascade import enlarging_seed
 from difuso.jobs.contract import Job
-from difuso.jobs.errors import JobUnreadable, RequestRefused
-from difuso.jobs.moments import check_trace, kept_calls
+from difuso.jobs.errors import JobUnreadable
+from difuso.jobs.moments import kept_calls
 from difuso.model.images import from_levels, to_uint8
 from difuso.model.memory import upload
 from difuso.model.noise import draw_noise, image_generator
@@ -149,8 +149,7 @@ def activate(
 
     Raises:
         PlanError: if the model has no such run.
-        JobUnreadable: if the class is unknown or missing, or if the job's images, its trace or its second stage do not
-        fit.
+        JobUnreadable: if the class is unknown or missing, or if the job's images or its second stage do not fit.
     """
     params, config = job.params, runner.checkpoint.config
     check_accepted(job, config)
@@ -161,13 +160,8 @@ def activate(
     start = WORKER_KINDS[job.kind].begin(job, runner, sent[:count])
     for trajectories in (start.answers, start.waited_for):
         add_inputs(params, config, trajectories, sent[count:])
-    n, steps = len(start.answers), len(start.answers[0].plan)
-    try:
-        check_trace(job.trace, n=n, steps=steps, shape=config.shape)
-    except RequestRefused as error:
-        raise JobUnreadable(str(error)) from error
     for answer in start.answers:
-        answer.keeps = kept_calls(job.trace, steps)
+        answer.keeps = kept_calls(job.trace, len(answer.plan))
     if job.task.second_stage is not None:
         start = _begin_cascade(job, start, upscaler)
     active = ActiveJob(job, runner, start, attempt)
@@ -194,8 +188,6 @@ def _begin_cascade(job: Job, first: JobStart, upscaler: Runner | None) -> JobSta
     config = checkpoint.config
     if config.small_shape != tuple(shape) or not config.accepts(None):
         raise JobUnreadable(f"{stage.model} does not enlarge images of {tuple(shape)}")
-    if job.trace:
-        raise JobUnreadable("a cascade keeps no trace")
     plan = config.plan_of(checkpoint.schedule, stage.settings)
     generators = [image_generator(enlarging_seed(job.params.seed_of(index))) for index in range(job.params.n)]
     answers = [
