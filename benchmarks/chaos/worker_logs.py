@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 CLAIMED, ENDED, HANDED_BACK, ACCEPTED = "job claimed", "job ended", "job handed back", "job accepted"
+BOUND = "job bound to another version"
 GIVEN_AWAY = "a job was given to another worker, or has already ended"
 
 

@@ -68,16 +68,16 @@ if redis.call(ARGV[1], KEYS[1], unpack(ARGV, 4)) == 1 and redis.call('EXISTS', K
 end
 """
 _BIND = """
-if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 0 then return 0 end
+if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 0 then return nil end
 redis.call('HSET', KEYS[2], 'origin', ARGV[2], ARGV[3], ARGV[4])
 redis.call('HDEL', KEYS[2], ARGV[7])
 redis.call('RPUSH', KEYS[5], ARGV[1])
 redis.call('SADD', KEYS[6], KEYS[5])
-redis.call('DEL', KEYS[7])
+local progress = redis.call('GETDEL', KEYS[7])
 redis.call('HDEL', KEYS[3], ARGV[1])
 redis.call('HSET', KEYS[4], ARGV[1], ARGV[5])
 redis.call('PUBLISH', ARGV[6], '{}')
-return 1
+return progress and cjson.decode(progress).image_steps or 0
 """
 
 
@@ -162,10 +162,10 @@ def drop_unreadable(client: Any, job_id: bytes, error: Exception, remove: str, k
     client.eval(_DROP, 2, key, record, remove, RqStatus.FAILED.value, UNREADABLE_TTL, *entry)
 
 
-def bind_queued(client: Any, job: Job, queue: QueueName) -> bool:
-    """Moves a job that waits in this queue to that of its `versions`; returns False if it does not wait there.
+def bind_queued(client: Any, job: Job, queue: QueueName) -> int | None:
+    """Moves a job that waits in this queue to that of its `versions`; returns None if it does not wait there.
 
-    What earlier workers have done of it is void, so that all its image-steps are to do.
+    What earlier workers have done of it is void, so that all its image-steps are to do. Returns how many had been done.
     """
     target = QueueName(job.ref, queue.contract, queue.urgency)
     names = (
@@ -178,4 +178,5 @@ def bind_queued(client: Any, job: Job, queue: QueueName) -> bool:
         keys.progress(job.id),
     )
     facts = job.id, str(target), VERSIONS, json.dumps(job.versions), job.image_steps, status_channel(job.id), RESUMED_AT
-    return bool(client.eval(_BIND, len(names), *names, *facts))
+    void: int | None = client.eval(_BIND, len(names), *names, *facts)
+    return void

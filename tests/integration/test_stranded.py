@@ -82,7 +82,10 @@ def holding(client: redis.Redis, name: str, **versions: str) -> None:
     publish_report(client, WorkerReport(name=name, at=time.time(), slots=8, models=models))
 
 
-def test_a_job_is_bound_once_with_its_place_its_work_and_no_steps(client: redis.Redis, queue: JobQueue) -> None:
+def test_a_job_is_bound_once_with_its_place_its_work_and_no_steps(
+    client: redis.Redis, queue: JobQueue, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     jobs = [submit(queue), submit(queue, urgency=1), submit(queue)]
     client.hset(f"rq:job:{jobs[0].id}", mapping={"resumed_at": 7, "deaths": 1})
     client.set(keys.progress(jobs[0].id), Progress(image_steps=7).model_dump_json())
@@ -94,6 +97,7 @@ def test_a_job_is_bound_once_with_its_place_its_work_and_no_steps(client: redis.
         urgency: client.lrange(queue_key(QueueName(ref_of("tiny", HERE), 1, urgency)), 0, -1) for urgency in (1, 3)
     }
     assert waiting == {1: [jobs[1].id.encode()], 3: [jobs[0].id.encode(), jobs[2].id.encode()]}
+    assert [vars(line)["image_steps"] for line in caplog.records if "bound" in line.message] == [0, 7, 0]  # are void
     for job in jobs:
         status = queue.status(job.id)
         assert (status.job.versions, status.progress, status.state) == ((HERE,), Progress(), JobState.QUEUED)

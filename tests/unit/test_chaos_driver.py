@@ -111,6 +111,9 @@ def test_steps_count_as_repeated_beyond_what_jobs_needed_also_those_of_clients_t
     done = line(9, "job ended", "orphan", outcome="succeeded")
     verdict = verdict_on(errand(), apis=[[orphan]], workers=[[done]], executed=80.0)
     assert ("repeated steps", "25.0 % of 80") in verdict.rows
+    begins_again = line(3, "job bound to another version", "orphan", image_steps=15)
+    verdict = verdict_on(errand(), apis=[[orphan]], workers=[[begins_again, done]], executed=80.0)
+    assert ("repeated steps", "6.2 % of 80") in verdict.rows
 
 
 def test_logs_say_who_was_in_flight_and_when_they_were_claimed_again() -> None:

@@ -85,8 +85,10 @@ class Stranded:
         for _, job in self._jobs(name):
             if job is not None and not job.pinned:
                 bound = job.bound_to(_versions(job, models, workers))
-                if bound.ref != job.ref and bind_queued(self._client, bound, name):
-                    log.info("job bound to another version", extra={**job.trail, "from": job.ref, "to": bound.ref})
+                void = None if bound.ref == job.ref else bind_queued(self._client, bound, name)
+                if void is not None:
+                    facts = {"from": job.ref, "to": bound.ref, "image_steps": void}
+                    log.info("job bound to another version", extra={**job.trail, **facts})
         wake(self._client, target)
 
     def _end(self, name: QueueName, workers: Sequence[WorkerReport], *, seconds: float) -> Iterator[JobRecord]:

@@ -160,6 +160,21 @@ def test_a_plan_cannot_be_changed() -> None:
 # How noisy x_t is between the network calls
 
 
+def test_jobs_with_the_same_settings_share_a_plan() -> None:
+    plan = make_plan(LINEAR, sampler="ddim", steps=7)
+    assert make_plan(LINEAR, sampler="ddim", steps=7) is plan
+    others: tuple[dict[str, Any], ...] = (
+        {"steps": 8},
+        {"eta": 1.0},
+        {"start": 600},
+        {"prediction": "v"},
+        {"clipping": Clipping(keep_eps=True)},
+    )
+    for other in others:
+        assert make_plan(LINEAR, **{"sampler": "ddim", "steps": 7, **other}) is not plan
+    assert make_plan(NoiseSchedule.linear(1000), sampler="ddim", steps=7) is not plan
+
+
 @pytest.mark.parametrize(
     ("sampler", "spacing", "start"),
     [("ddim", "leading", None), ("ddpm", "linspace", 600), ("dpmpp", "karras", 600), ("unipc", "quad", None)],
