@@ -15,7 +15,7 @@ from .plans.schedule import NoiseSchedule
 
 if TYPE_CHECKING:
     from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-    from .sampling import networks_of, sample, sample_steps
+    from .sampling import networks_of, sample
 
 __all__ = [
     "Checkpoint",
@@ -31,7 +31,6 @@ __all__ = [
     "make_plan",
     "networks_of",
     "sample",
-    "sample_steps",
     "save_checkpoint",
 ]
 
@@ -40,5 +39,5 @@ def __getattr__(name: str) -> Any:
     """Imports the names that need torch on first use (PEP 562)."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = "sampling" if name in ("networks_of", "sample", "sample_steps") else "checkpoint"
+    home = "sampling" if name in ("networks_of", "sample") else "checkpoint"
     return getattr(import_module(f".{home}", __name__), name)

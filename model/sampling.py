@@ -1,6 +1,6 @@
 """The plain loop over one plan, with which the server's engine must agree."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, TypedDict
 
@@ -97,6 +97,7 @@ def _for_each(argument: Tensor, x: Tensor) -> Tensor:
     return argument.to(x.device).expand(len(x), *argument.shape[1:])
 
 
+@torch.inference_mode()
 def sample(
     plan: Plan,
     denoiser: Denoiser,
@@ -108,6 +109,7 @@ def sample(
     x_start: Tensor | None = None,
     base: Denoiser | None = None,
     guide: Guide | None = None,
+    on_step: Callable[[float, Tensor, Tensor], object] = lambda timestep, x, x0: None,
 ) -> Tensor:
     """Runs a plan to images, shape (len(seeds), C, H, W).
 
@@ -123,6 +125,7 @@ def sample(
         base: the network that a plan with guidance moves away from: the weaker network, or the denoiser without label;
             called only where the plan is guided.
         guide: the guidance of a plan with a classifier scale.
+        on_step: called after each network call with its timestep, x_t after the step and the predicted x0.
 
     Raises PlanError if the plan needs a base or a guide, and there is none.
 
@@ -132,36 +135,6 @@ def sample(
         >>> noise_free = lambda x_t, t: torch.zeros_like(x_t)  # stands for a network that predicts noise
         >>> sample(plan, noise_free, shape=(3, 8, 8), seeds=[7, 8]).shape
         torch.Size([2, 3, 8, 8])
-    """
-    steps = sample_steps(
-        plan, denoiser, shape=shape, seeds=seeds, device=device, dtype=dtype, x_start=x_start, base=base, guide=guide
-    )
-    for _, x, _ in steps:
-        images = x
-    return images
-
-
-@torch.inference_mode()
-def sample_steps(
-    plan: Plan,
-    denoiser: Denoiser,
-    *,
-    shape: tuple[int, int, int],
-    seeds: Sequence[int],
-    device: torch.device | str = "cpu",
-    dtype: torch.dtype = torch.float32,
-    x_start: Tensor | None = None,
-    base: Denoiser | None = None,
-    guide: Guide | None = None,
-) -> Iterator[tuple[float, Tensor, Tensor]]:
-    """Runs a plan as `sample` does; yields (timestep, x_t after the step, predicted x0) after each call.
-
-    Examples:
-        >>> from difuso.model import NoiseSchedule, make_plan
-        >>> plan = make_plan(NoiseSchedule.linear(), sampler="ddim", steps=2)
-        >>> noise_free = lambda x_t, t: torch.zeros_like(x_t)
-        >>> [timestep for timestep, x, x0 in sample_steps(plan, noise_free, shape=(3, 8, 8), seeds=[7])]
-        [500, 0]
     """
     if plan.by_classifier and guide is None:
         raise PlanError("this plan has a classifier scale, so it needs a guide")
@@ -184,4 +157,5 @@ def sample_steps(
         gradient = guide(x, times) if guide is not None and plan.by_classifier else None
         x0_previous, x0_before = x0, x0_previous
         x, x0 = advance(x, x0_previous, out, z, row.expand(len(seeds), -1), gradient, x0_before)
-        yield t, x, x0
+        on_step(t, x, x0)
+    return x

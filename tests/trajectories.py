@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from difuso.model import Plan, sample_steps
+from difuso.model import Plan, sample
 from difuso.model.noise import draw_noise, image_generator
 from difuso.model.sampling import Denoiser
 from tests.rounding import assert_rounded_alike
@@ -40,9 +40,16 @@ NETWORK = RandomNetwork()
 WITH_VARIANCE = RandomNetwork(6)
 
 
+def steps_of(plan: Plan, network: Denoiser, **arguments: Any) -> list[tuple[float, Tensor, Tensor]]:
+    """Returns what `sample` shows of each step: the timestep, x after it and the predicted x0."""
+    steps: list[tuple[float, Tensor, Tensor]] = []
+    sample(plan, network, **arguments, on_step=lambda *step: steps.append(step))
+    return steps
+
+
 def ours(plan: Plan, network: Denoiser = NETWORK) -> list[Tensor]:
     """Returns x after each step."""
-    return [x for _, x, _ in sample_steps(plan, network, shape=SHAPE, seeds=SEEDS)]
+    return [x for _, x, _ in steps_of(plan, network, shape=SHAPE, seeds=SEEDS)]
 
 
 def theirs(scheduler: Any, steps: int, network: Denoiser = NETWORK, **arguments: Any) -> list[Tensor]:

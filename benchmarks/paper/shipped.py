@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from difuso.model import NoiseSchedule, Plan, load_checkpoint, make_plan, networks_of, sample_steps
+from difuso.model import NoiseSchedule, Plan, load_checkpoint, make_plan, networks_of, sample
 from difuso.model.noise import draw_noise, image_generator
 from difuso.model.plans.prediction import Prediction, eps_from_output
 from difuso.model.sampling import Denoiser
@@ -57,7 +57,7 @@ def load_faces() -> Faces:
 
 
 def starts() -> tuple[Tensor, list[torch.Generator]]:
-    """Draws x_999 of each seed, and returns the generators for what `sample_steps` would draw after it."""
+    """Draws x_999 of each seed, and returns the generators for what `sample` would draw after it."""
     generators = [image_generator(seed) for seed in SEEDS]
     return draw_noise(generators, SHAPE), generators
 
@@ -71,5 +71,11 @@ def right_chain() -> dict[int, Tensor]:
     """
     faces = load_faces()
     plan = faces.plan(sampler="ddpm", steps=1000, spacing="linspace", variance="fixed_large", clip="none")
-    steps = sample_steps(plan, faces, shape=SHAPE, seeds=SEEDS)
-    return {int(t): x for t, x, _ in steps if t in (2, 0)}
+    kept: dict[int, Tensor] = {}
+
+    def keep(t: float, x: Tensor, x0: Tensor) -> None:
+        if t in (2, 0):
+            kept[int(t)] = x
+
+    sample(plan, faces, shape=SHAPE, seeds=SEEDS, on_step=keep)
+    return kept

@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from difuso.model import PlanError, make_plan, sample_steps
+from difuso.model import PlanError, make_plan
 from difuso.model.noise import draw_noise, image_generator
 from difuso.model.plans.clipping import Clipping
 from difuso.model.step import advance
 from tests.oracle import LINEAR, abar_at
+from tests.trajectories import steps_of
 
 pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]
 
@@ -100,7 +101,7 @@ def test_ddim_follows_each_of_three_conventions(sampler: str, convention: str) -
     plan = make_plan(LINEAR, sampler=sampler, steps=20, clipping=CONVENTIONS[convention])
     abar = [*abar_at(LINEAR, plan.timesteps), 1.0]
     x = draw_noise([image_generator(0)], SHAPE).double()
-    steps = sample_steps(plan, restless, shape=SHAPE, seeds=[0], dtype=torch.float64)
+    steps = steps_of(plan, restless, shape=SHAPE, seeds=[0], dtype=torch.float64)
     for (t, mine, _), now, after in zip(steps, abar[:-1], abar[1:], strict=True):
         x = ddim_by_hand(restless(x, torch.tensor([t])), x, now, after, convention)
         assert torch.allclose(mine, x, rtol=1e-9, atol=1e-9)

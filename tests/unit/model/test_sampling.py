@@ -9,13 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from difuso.model import NoiseSchedule, Plan, make_plan, sample, sample_steps
+from difuso.model import NoiseSchedule, Plan, make_plan, sample
 from difuso.model.noise import draw_noise, image_generator
 from difuso.model.plans.plan import Prediction
 from difuso.model.plans.samplers import SAMPLERS
 from difuso.model.plans.spacing import EXPONENTIAL, KARRAS, SPACINGS
 from difuso.model.sampling import Denoiser
 from tests.oracle import LINEAR, GaussianDenoiser, abar_at
+from tests.trajectories import steps_of
 
 pytestmark = [pytest.mark.processors, pytest.mark.usefixtures("one_thread")]
 
@@ -118,13 +119,13 @@ def test_prediction_types_agree(arguments: dict[str, Any]) -> None:
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_clip_bounds_the_predicted_image(sampler: str, clip: str, brightest: float) -> None:
     plan = make_plan(LINEAR, sampler=sampler, steps=4, prediction="x0", clip=clip)
-    predicted = [x0 for _, _, x0 in sample_steps(plan, lambda x, t: x * 0 + 3, shape=PIXEL, seeds=[0])]
+    predicted = [x0 for _, _, x0 in steps_of(plan, lambda x, t: x * 0 + 3, shape=PIXEL, seeds=[0])]
     assert [float(x0) for x0 in predicted] == [brightest] * 4
 
 
-def test_sample_steps_shows_the_way() -> None:
+def test_a_run_shows_the_way() -> None:
     plan = make_plan(LINEAR, sampler="ddpm", steps=6)
-    steps = list(sample_steps(plan, GaussianDenoiser(), shape=SHAPE, seeds=[5]))
+    steps = steps_of(plan, GaussianDenoiser(), shape=SHAPE, seeds=[5])
     assert tuple(t for t, _, _ in steps) == plan.timesteps
     assert torch.equal(steps[-1][1], sample(plan, GaussianDenoiser(), shape=SHAPE, seeds=[5]))
     assert torch.equal(steps[-1][1], steps[-1][2])  # the last x is the last predicted image

@@ -41,7 +41,7 @@ from difuso.model.operators import SuperResolution
 from difuso.model.plans.inversion import make_inversion
 from difuso.model.plans.noise_level import GREY_LEVEL, noise_level
 from difuso.model.plans.plan import Column
-from difuso.model.sampling import sample, sample_steps
+from difuso.model.sampling import sample
 from difuso.model.step import advance
 from difuso.worker.engine.active import ActiveJob, EngineEvent, Finished, activate
 from difuso.worker.engine.engine import StepEngine
@@ -55,6 +55,7 @@ from difuso.worker.stepping.trajectory import encode_snapshot, take_snapshot
 from tests.rounding import assert_rounded_alike, layers
 from tests.small_models import CLASSES, CLASSIFIER, NETWORK, checkpoint_of
 from tests.stepping import drawn, pngs_of, run, snapshot_of
+from tests.trajectories import steps_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -598,7 +599,7 @@ def test_a_trace_holds_what_the_plain_loop_has_after_each_call(runner: Runner, s
     run(active := activate(job, runner))
     arrays = trace_arrays(active)
     plan = runner.checkpoint.config.plan_of(runner.checkpoint.schedule, job.params)
-    loop = list(sample_steps(plan, denoiser_of(runner), shape=SHAPE, seeds=[SEED, SEED + 1]))
+    loop = steps_of(plan, denoiser_of(runner), shape=SHAPE, seeds=[SEED, SEED + 1])
     assert len(loop) == STEPS
     for k, (_, x, x0) in enumerate(loop):
         assert_alike(runner, torch.stack(images_of(arrays["x_t"][:, k])), x)
