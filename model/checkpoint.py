@@ -41,7 +41,7 @@ from .formats.diffusers.pipeline import read_diffusers
 from .networks.build import build_network, unfilled
 from .networks.classifier import Classifier
 from .networks.configs import ClassifierConfig, check_networks
-from .networks.half import exact_names
+from .networks.layers import exact_names
 from .networks.network_config import NetworkConfig
 from .networks.preconditioned import denoiser_of
 from .plans.schedule import NoiseSchedule

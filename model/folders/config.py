@@ -64,7 +64,7 @@ class ModelConfig:
             these conditions in requests that leave them out; without examples nothing is filled in.
         defaults: sampler settings for requests that name none.
         plans: sampler settings by name, for requests that name them instead.
-        precision: the number format in which workers compute the networks (`model.networks.half`); `tf32` is float32
+        precision: the number format in which workers compute the networks (`model.networks.layers`); `tf32` is float32
             with products of 11 bits on a GPU, and float32 on a CPU. The steps between the calls are always float32.
         training: how the model was trained; free JSON, for people.
 

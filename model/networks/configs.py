@@ -92,7 +92,7 @@ class UNetConfig(LevelledConfig):
 
     @property
     def size_multiple(self) -> int:
-        return self.patch * self.coarsest
+        return self.patch * super().size_multiple
 
     def down_places(self) -> Iterator[tuple[int, int | None]]:
         """Yields (level, block within it) of each entry of `UNet.down`; block is None for a downsampling layer."""

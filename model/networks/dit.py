@@ -66,10 +66,7 @@ class Block(nn.Module):
 
 
 class DiT(nn.Module):
-    """Predicts the image, or another quantity, from a noisy image.
-
-    Raises ValueError from `forward`, if height or width is not a multiple of the patch, or if the vector is missing.
-    """
+    """Predicts the image, or another quantity, from a noisy image."""
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
@@ -97,7 +94,6 @@ class DiT(nn.Module):
     def forward(self, x: Tensor, t: Tensor, *, labels: Tensor | None = None, vector: Tensor | None = None) -> Tensor:
         """Returns the prediction. The arguments are those of `UNet`; t is of 1000 timesteps, or 1000 s of a flow."""
         config, patch = self.config, self.config.patch
-        config.check_size(*x.shape[-2:])
         rows, columns = x.shape[-2] // patch, x.shape[-1] // patch
         features = sinusoidal_embedding(1 - t.float() / PURE_NOISE, TIME_FEATURES, order="cos_sin")
         time = self.time_mlp(features)
@@ -129,8 +125,6 @@ class DiT(nn.Module):
                 labels = torch.full((len(time),), self.config.num_classes, device=time.device)
             conditions = conditions + self.label_emb(labels)
         if self.config.vector_size:
-            if vector is None:
-                raise ValueError("this network takes a vector: every call needs the choices and numbers")
             conditions = conditions + self.vector_mlp(vector)
         return conditions
 

@@ -98,7 +98,7 @@ class Block(nn.Module):
 
 
 class EDM2UNet(nn.Module):
-    """Predicts F inside a `Preconditioned`; `forward` raises ValueError for an impossible size or without labels."""
+    """Predicts F inside a `Preconditioned`; `forward` raises the ValueError of `UNet`."""
 
     EXACT = ("frequencies", "phases")
 
@@ -132,7 +132,6 @@ class EDM2UNet(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, *, labels: Tensor | None = None) -> Tensor:
         """Returns F; the arguments are those of `SongUNet`, and x is the scaled noisy images."""
-        self.config.check_size(*x.shape[-2:])
         emb = self._embed(t, labels, x.dtype)
         h, skips = torch.cat([x, torch.ones_like(x[:, :1])], dim=1), []
         for layer in self.enc:

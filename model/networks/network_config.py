@@ -59,11 +59,6 @@ class NetworkConfig(ABC):
     def size_multiple(self) -> int:
         """Height and width of an image must be multiples of this."""
 
-    def check_size(self, height: int, width: int) -> None:
-        """Raises ValueError if the network cannot be called with images of this size."""
-        if height % self.size_multiple or width % self.size_multiple:
-            raise ValueError(f"height and width must be multiples of {self.size_multiple}, got {(height, width)}")
-
 
 @dataclass(frozen=True)
 class LevelledConfig(NetworkConfig):
@@ -78,13 +73,8 @@ class LevelledConfig(NetworkConfig):
         return tuple(int(self.channels * mult) for mult in self.channel_mult)
 
     @property
-    def coarsest(self) -> int:
-        """Pixels of the first level along one side of a pixel of the last level."""
-        return int(2 ** (len(self.channel_mult) - 1))
-
-    @property
     def size_multiple(self) -> int:
-        return self.coarsest
+        return int(2 ** (len(self.channel_mult) - 1))
 
 
 def multiple(width: int, channels: int) -> float:

@@ -88,7 +88,7 @@ class Out(nn.Module):
 
 
 class SongUNet(nn.Module):
-    """Predicts a plan's quantity, or F inside a `Preconditioned`; `forward` raises the ValueErrors of `UNet`."""
+    """Predicts a plan's quantity, or F inside a `Preconditioned`; `forward` raises the ValueError of `UNet`."""
 
     EXACT = ("frequencies",)
 
@@ -153,7 +153,6 @@ class SongUNet(nn.Module):
     def forward(self, x: Tensor, t: Tensor, *, labels: Tensor | None = None) -> Tensor:
         """Returns the prediction; the arguments are those of `UNet`, but t is the noise level in its own measure."""
         config = self.config
-        config.check_size(*x.shape[-2:])
         emb = self._embed(t, labels, x.dtype)
         h, aux = x, x
         skips: list[Tensor] = []

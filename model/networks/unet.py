@@ -107,11 +107,7 @@ class Upsample(nn.Module):
 
 
 class UNet(nn.Module):
-    """Predicts noise, v or x0 from a noisy image.
-
-    Raises ValueError from `forward`, if height or width is not a multiple of `config.size_multiple`, or if labels,
-    vector or planes are missing.
-    """
+    """Predicts noise, v or x0 from a noisy image; `forward` raises ValueError if it needs labels and gets none."""
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
@@ -179,15 +175,11 @@ class UNet(nn.Module):
             level: standard deviation of the noise that was added to the planes, 0..1, shape (B,), float32; None
                 is none.
         """
-        self.config.check_size(*x.shape[-2:])
         emb = self._embed(t, labels)
         if self.config.vector_size:
-            if vector is None:
-                raise ValueError("this network takes a vector: every call needs the choices and numbers")
             emb = emb + self.vector_mlp(vector)
         if self.config.condition_channels:
-            if planes is None:
-                raise ValueError("this network is conditional: every call needs the planes that it sees with x")
+            assert planes is not None
             level = torch.zeros_like(t) if level is None else level
             emb = emb + self.level_mlp(sinusoidal_embedding(LEVEL_SCALE * level.float(), self.config.channels))
             x = torch.cat([x, planes], dim=1)

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from difuso.model.checkpoint import Checkpoint
 from difuso.model.folders.config import ModelConfig, Precision
 from difuso.model.networks.configs import ForeignConfig
-from difuso.model.networks.half import to_bfloat16
-from difuso.model.networks.layers import pack_convolutions
+from difuso.model.networks.layers import pack_convolutions, to_bfloat16
 
 Network = Callable[..., Tensor]
 """A network with its arguments by position: from a batch of arguments to a batch of outputs."""

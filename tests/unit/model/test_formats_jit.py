@@ -112,8 +112,6 @@ def test_images_need_not_be_square() -> None:
     network = awake(DiTConfig(**SMALL))
     x = noise("x", 2, 3, 8, 20)
     assert network(x, torch.tensor([5, 900])).shape == x.shape
-    with pytest.raises(ValueError, match=r"height and width must be multiples of 4, got \(8, 18\)"):
-        network(x[..., :18], torch.tensor([5, 900]))
 
 
 def test_it_takes_a_class_and_a_vector() -> None:
@@ -123,8 +121,6 @@ def test_it_takes_a_class_and_a_vector() -> None:
     out = network(x, t, **inputs)
     assert len({float(each) for each in out.sum((1, 2, 3))}) == 4
     assert torch.equal(network(x, t, vector=inputs["vector"])[3], out[3])
-    with pytest.raises(ValueError, match="every call needs the choices and numbers"):
-        network(x, t, labels=inputs["labels"])
 
 
 def test_a_fresh_network_predicts_zero_and_learns_everywhere() -> None:

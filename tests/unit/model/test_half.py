@@ -15,8 +15,7 @@ from difuso.model.networks.configs import (
     PaperUNetConfig,
     UNetConfig,
 )
-from difuso.model.networks.half import to_bfloat16
-from difuso.model.networks.layers import LastConvolution, RowLinear, pack_convolutions
+from difuso.model.networks.layers import LastConvolution, RowLinear, pack_convolutions, to_bfloat16
 from difuso.model.networks.sigma_configs import EDM2UNetConfig, SongUNetConfig
 
 pytestmark = pytest.mark.processors

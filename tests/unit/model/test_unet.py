@@ -103,15 +103,6 @@ def test_a_batch_may_mix_labelled_and_unlabelled_images(networks: dict[str, nn.M
         assert torch.allclose(mixed[1], network(images(8, 8), TIMES)[1], atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "size"), [("unet", (9, 8)), ("paper_unet", (8, 9))])
-def test_an_image_that_does_not_fit_is_refused(
-    networks: dict[str, nn.Module], name: str, size: tuple[int, int]
-) -> None:
-    multiple = networks[name].config.size_multiple  # type: ignore[union-attr]
-    with pytest.raises(ValueError, match=rf"multiples of {multiple}, got \({size[0]}, {size[1]}\)"):
-        networks[name](images(*size), TIMES)
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
