@@ -38,7 +38,7 @@ from .folders.files import (
 from .folders.folder import FolderContents, checked_sums, new_folder, read_safetensors
 from .formats.diffusers.config import is_diffusers
 from .formats.diffusers.pipeline import read_diffusers
-from .networks.build import build_network, unfilled
+from .networks.build import unfilled
 from .networks.classifier import Classifier
 from .networks.configs import ClassifierConfig, check_networks
 from .networks.layers import exact_names
@@ -181,7 +181,7 @@ def _unfilled(config: ModelConfig) -> dict[str, nn.Module]:
         CLASSIFIER: config.classifier,
         WEAKER: config.weaker,
     }
-    return {file: unfilled(build_network, each) for file, each in configs.items() if each is not None}
+    return {file: unfilled(each) for file, each in configs.items() if each is not None}
 
 
 def _read(folder: Path, networks: Collection[str]) -> FolderContents:

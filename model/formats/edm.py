@@ -15,9 +15,8 @@ from ..folders.config import ModelConfig, SamplerDefaults, ScheduleConfig
 from ..networks import song_unet, unet
 from ..networks.build import unfilled
 from ..networks.configs import UNetConfig
+from ..networks.network_config import NetworkConfig
 from ..networks.sigma_configs import Filter, SongUNetConfig
-from ..networks.song_unet import SongUNet
-from ..networks.unet import UNet
 from ..plans.clipping import Clipping
 from ..plans.prediction import Preconditioning
 from .facts import EDMFacts, class_names
@@ -45,8 +44,6 @@ def read_unet(weights: Weights, facts: EDMFacts) -> tuple[ModelConfig, nn.Module
         for name, tensor in weights.items()
         if not name.endswith(".resample_filter") and name not in ("model.map_augment.weight", "u")
     }
-    config: SongUNetConfig | UNetConfig
-    network: nn.Module
     config, network = (_song_unet if facts.model == "SongUNet" else _dhariwal_unet)(weights, facts)
     return ModelConfig(
         network=config,
@@ -112,7 +109,7 @@ def layer_name(facts: EDMFacts, half: str, kind: str, level: int, number: int) -
     return f"{half}.{size}x{size}_{there}"
 
 
-def _song_unet(weights: Weights, facts: EDMFacts) -> tuple[SongUNetConfig, SongUNet]:
+def _song_unet(weights: Weights, facts: EDMFacts) -> tuple[NetworkConfig, nn.Module]:
     filters: dict[tuple[int, ...], Filter] = {(1, 1): "box", (1, 3, 3, 1): "binomial"}
     if facts.resample_filter not in filters:
         raise CheckpointError(f"the facts give resample_filter {list(facts.resample_filter)}, which cannot be served")
@@ -127,7 +124,7 @@ def _song_unet(weights: Weights, facts: EDMFacts) -> tuple[SongUNetConfig, SongU
         dropout=facts.dropout,
         null_class=facts.label_dropout > 0,
     )
-    network = unfilled(SongUNet, config)
+    network = unfilled(config)
     names = {"": "model.map_noise", "label_emb": "model.map_label"}
     names |= {f"emb.{index}": f"model.map_layer{index}" for index in range(2)}
     for half, places in {"enc": config.encoder_places(), "dec": config.decoder_places()}.items():
@@ -141,7 +138,7 @@ def _song_unet(weights: Weights, facts: EDMFacts) -> tuple[SongUNetConfig, SongU
     return config, network
 
 
-def _dhariwal_unet(weights: Weights, facts: EDMFacts) -> tuple[UNetConfig, UNet]:
+def _dhariwal_unet(weights: Weights, facts: EDMFacts) -> tuple[NetworkConfig, nn.Module]:
     if (facts.channel_mult_emb or 4) != 4 or facts.model_channels * min(facts.channel_mult) < LEAST_WIDTH:
         raise CheckpointError(
             f"this DhariwalUNet has levels of fewer than {LEAST_WIDTH} channels, or a channel_mult_emb other than 4; "
@@ -155,7 +152,7 @@ def _dhariwal_unet(weights: Weights, facts: EDMFacts) -> tuple[UNetConfig, UNet]
         resample="resblock",
         null_class=facts.label_dropout > 0,
     )
-    network = unfilled(UNet, config)
+    network = unfilled(config)
     names = {
         "time_mlp.0": "model.map_layer0",
         "time_mlp.2": "model.map_layer1",

@@ -6,7 +6,7 @@ here once (equations 47 and 66). The estimate of the uncertainty, which sampling
 
 import math
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import CheckpointError
 from ..folders.config import ModelConfig
@@ -19,7 +19,6 @@ from ..networks.edm2_unet import (
     NORM_EPS,
     RESIDUAL_BALANCE,
     Attention,
-    EDM2UNet,
 )
 from ..networks.sigma_configs import EDM2UNetConfig
 from .edm import NOT_SERVED, common, diffusion, layer_name
@@ -47,7 +46,7 @@ KNOWN = {
 
 
 @refused(NOT_SERVED)
-def read_unet(weights: Weights, facts: EDMFacts) -> tuple[ModelConfig, EDM2UNet]:
+def read_unet(weights: Weights, facts: EDMFacts) -> tuple[ModelConfig, nn.Module]:
     """Makes the model of a state dict of Precond. By default it samples as theirs does, with 32 steps."""
     if facts.encoder not in (None, RGB) or facts.img_channels not in (1, 3):
         raise CheckpointError(
@@ -58,7 +57,7 @@ def read_unet(weights: Weights, facts: EDMFacts) -> tuple[ModelConfig, EDM2UNet]
         if getattr(facts, name) != value:
             raise CheckpointError(f"the facts give {name} {getattr(facts, name)}; only {value} can be served")
     config = _config(facts)
-    network = unfilled(EDM2UNet, config)
+    network = unfilled(config)
     names = {"": "unet.emb_fourier", "emb_noise": "unet.emb_noise", "label_emb": "unet.emb_label"}
     names["conv_out"] = "unet.out_conv"
     for half, places in {"enc": config.encoder_places(), "dec": config.decoder_places()}.items():

@@ -4,7 +4,9 @@ Their files hold weights alone. The shapes show most of the architecture; `facts
 """
 
 import math
-from typing import Any
+from typing import Any, cast
+
+from torch import nn
 
 from ..errors import CheckpointError
 from ..folders.config import ModelConfig
@@ -12,7 +14,7 @@ from ..networks.build import unfilled
 from ..networks.classifier import Classifier
 from ..networks.configs import ClassifierConfig, UNetConfig
 from ..networks.network_config import multiple
-from ..networks.unet import Attention, UNet
+from ..networks.unet import Attention
 from .facts import ClassifierFacts, GuidedFacts, class_names, schedule_of
 from .naming import ATTENTION, Weights, adopt, count, refused, renamed, reorder_attention, size_of
 
@@ -27,10 +29,10 @@ BLOCK = {
 
 
 @refused("the facts contradict the weights")
-def read_unet(weights: Weights, facts: GuidedFacts) -> tuple[ModelConfig, UNet]:
+def read_unet(weights: Weights, facts: GuidedFacts) -> tuple[ModelConfig, nn.Module]:
     """Makes the model of a UNetModel's state dict."""
     config = _unet_config(weights, facts)
-    network = unfilled(UNet, config)
+    network = unfilled(config)
     adopt(network, weights, encoder_names(config) | decoder_names(config))
     if not facts.use_new_attention_order:
         reorder_attention(network, Attention, axis=1)
@@ -50,12 +52,12 @@ def read_unet(weights: Weights, facts: GuidedFacts) -> tuple[ModelConfig, UNet]:
 def read_classifier(weights: Weights, facts: ClassifierFacts) -> Classifier:
     """Makes the model of an EncoderUNetModel; raises CheckpointError if facts contradict it, or for other pooling."""
     config = _classifier_config(weights, facts)
-    classifier = unfilled(Classifier, config)
+    classifier = unfilled(config)
     pool = {"pool": "out.2", "pool.qkv": "out.2.qkv_proj", "pool.proj": "out.2.c_proj"}
     adopt(classifier, weights, encoder_names(config.unet) | pool)
     if not facts.use_new_attention_order:
         reorder_attention(classifier, Attention, axis=1)
-    return classifier
+    return cast("Classifier", classifier)
 
 
 def _unet_config(weights: Weights, facts: GuidedFacts) -> UNetConfig:

@@ -2,10 +2,11 @@
 
 import math
 
+from torch import nn
+
 from ..folders.config import ModelConfig, SamplerDefaults, ScheduleConfig
 from ..networks.build import unfilled
 from ..networks.configs import DiTConfig
-from ..networks.dit import DiT
 from ..plans.clipping import Clipping
 from .facts import JiTFacts, class_names
 from .naming import Weights, adopt, count, refused, renamed, size_of
@@ -37,7 +38,7 @@ AROUND = {
 CALLS, GUIDED_BELOW = 99, 9.0
 
 
-def read_unet(weights: Weights, facts: JiTFacts) -> tuple[ModelConfig, DiT]:
+def read_unet(weights: Weights, facts: JiTFacts) -> tuple[ModelConfig, nn.Module]:
     """Makes the model of a state dict of JiT, or of its Denoiser."""
     weights = {name.removeprefix(PREFIX): tensor for name, tensor in weights.items()}
     config = network_config(weights, facts)
@@ -48,7 +49,7 @@ def read_unet(weights: Weights, facts: JiTFacts) -> tuple[ModelConfig, DiT]:
     names = dict(AROUND)
     for i in range(config.depth):
         names |= renamed(f"blocks.{i}", f"blocks.{i}", BLOCK)
-    network = unfilled(DiT, config)
+    network = unfilled(config)
     adopt(network, state, names)
     return ModelConfig(
         network=config,

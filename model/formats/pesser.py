@@ -1,13 +1,12 @@
 """Reads checkpoints of Ho et al.'s network in PyTorch: pesser, ermongroup/ddim, DDRM and SDEdit share its names."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..folders.config import ModelConfig, ScheduleConfig
 from ..networks.build import unfilled
 from ..networks.configs import UNetConfig
 from ..networks.network_config import multiple
-from ..networks.unet import UNet
 from .facts import HoFacts
 from .naming import ATTENTION, Weights, adopt, count, refused, renamed, size_of, tensor_of
 
@@ -22,10 +21,10 @@ BLOCK = {
 
 
 @refused("these weights are not a network of this layout")
-def read_unet(weights: Weights, facts: HoFacts) -> tuple[ModelConfig, UNet]:
+def read_unet(weights: Weights, facts: HoFacts) -> tuple[ModelConfig, nn.Module]:
     """Makes the model of a state dict, with one attention head and TensorFlow's padding (Ho et al. 2020, app. B)."""
     config = _unet_config(weights)
-    network = unfilled(UNet, config)
+    network = unfilled(config)
     adopt(network, _join_attention(weights), module_names(config))
     return ModelConfig(
         network=config,

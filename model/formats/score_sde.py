@@ -10,7 +10,6 @@ from ..errors import CheckpointError
 from ..folders.config import ModelConfig, SamplerDefaults, ScheduleConfig
 from ..networks.build import unfilled
 from ..networks.sigma_configs import Decoder, Encoder, SongUNetConfig
-from ..networks.song_unet import SongUNet
 from ..plans.clipping import Clipping
 from ..plans.prediction import Preconditioning
 from .edm import CALLS, NOT_SERVED
@@ -32,7 +31,7 @@ ATTENTION = {"attention.norm": "GroupNorm_0", "attention.qkv": "qkv", "attention
 
 
 @refused(NOT_SERVED)
-def read_unet(weights: Weights, facts: ScoreSDEFacts) -> tuple[ModelConfig, SongUNet]:
+def read_unet(weights: Weights, facts: ScoreSDEFacts) -> tuple[ModelConfig, nn.Module]:
     """Makes the model of a state dict of NCSNpp."""
     if not any(name.endswith(".Conv_2.weight") for name in weights):
         raise CheckpointError(
@@ -44,7 +43,7 @@ def read_unet(weights: Weights, facts: ScoreSDEFacts) -> tuple[ModelConfig, Song
             "this network was trained on the listed sigmas of a discrete VE SDE: only continuous ones can be read"
         )
     config = network_config(weights, facts)
-    network = unfilled(SongUNet, config)
+    network = unfilled(config)
     adopt(network, _merged(weights), _names(network, config))
     return ModelConfig(
         network=config,
@@ -110,7 +109,7 @@ def _merged(weights: Weights) -> dict[str, Tensor]:
     return merged
 
 
-def _names(network: SongUNet, config: SongUNetConfig) -> dict[str, str]:
+def _names(network: nn.Module, config: SongUNetConfig) -> dict[str, str]:
     """Returns the foreign names of modules by ours: there all are in one list, in the order of their use."""
     numbers = iter(range(10_000))
     names = {"": f"{PREFIX}.{next(numbers)}"} if config.fourier else {}

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from importlib import import_module
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -17,9 +17,6 @@ from .network_config import NetworkConfig
 
 MOST_VECTORS = 32  # in a batch; more rows than that are tokens, of which every batch has many
 
-Config = TypeVar("Config")
-Network = TypeVar("Network", bound=nn.Module)
-
 
 def build_network(config: NetworkConfig | ClassifierConfig) -> nn.Module:
     """Builds a network with fresh weights; raises ForeignError if the class of another package fails."""
@@ -30,7 +27,7 @@ def build_network(config: NetworkConfig | ClassifierConfig) -> nn.Module:
     return network
 
 
-def unfilled(build: Callable[[Config], Network], config: Config) -> Network:
+def unfilled(config: NetworkConfig | ClassifierConfig) -> nn.Module:
     """Builds a network without memory for its weights, so that a huge config costs nothing before it is checked.
 
     A network of another package is built with memory: its class may compute what is not among its weights.
@@ -39,7 +36,7 @@ def unfilled(build: Callable[[Config], Network], config: Config) -> Network:
     """
     try:
         with nullcontext() if isinstance(config, ForeignConfig) else torch.device("meta"):
-            return build(config)
+            return build_network(config)
     except (ValueError, TypeError, LookupError, RuntimeError, ArithmeticError) as error:
         raise CheckpointError(f"the config describes a network that cannot be built: {error}") from error
 

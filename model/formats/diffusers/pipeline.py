@@ -18,7 +18,6 @@ from difuso.model.folders.files import SUMS, file_sha256, is_file, read_shapes
 from difuso.model.folders.folder import FolderContents, checked_sums, new_folder, read_safetensors
 from difuso.model.networks.build import unfilled
 from difuso.model.networks.configs import UNetConfig
-from difuso.model.networks.unet import UNet
 
 from ..naming import Weights, tensor_of
 from .config import CONFIG, INDEX, SCHEDULER, WEIGHTS, deciding_files, find_weights, read_diffusers_config
@@ -91,7 +90,7 @@ def weights_from_diffusers(config: UNetConfig, weights: Weights) -> dict[str, Te
     rest = {_current(name): tensor for name, tensor in weights.items()}
     places = _places(config)
     state = {}
-    for name, like in unfilled(UNet, config).state_dict().items():
+    for name, like in unfilled(config).state_dict().items():
         parts = []
         for foreign, wanted in _split(places, name, like).items():
             part = tensor_of(rest, foreign)

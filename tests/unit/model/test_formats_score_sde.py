@@ -18,7 +18,7 @@ from difuso.model.formats.facts import RELEASED, ScoreSDEFacts
 from difuso.model.formats.naming import Weights
 from difuso.model.formats.score_sde import network_config, read_unet
 from difuso.model.formats.state_dicts import layout_of, read_pickle
-from difuso.model.networks.build import build_network, unfilled
+from difuso.model.networks.build import unfilled
 from tests.foreign import noise, reference
 from tests.rounding import assert_rounded_alike, layers
 from tests.sigma import IMAGE, SCALES, SCORE_SDE, SEEDS, TIMES
@@ -145,5 +145,5 @@ def test_released_networks_have_the_numbers_of_parameters_of_the_reference(name:
     fourier = facts.sde == "vesde"
     weights = {f"all_modules.{3 if fourier else 2}.weight": torch.zeros(facts.nf, 3, 3, 3)}
     weights |= {"all_modules.0.W": torch.zeros(facts.nf)} if fourier else {}
-    network = unfilled(build_network, network_config(weights, facts))
+    network = unfilled(network_config(weights, facts))
     assert sum(parameter.numel() for parameter in network.parameters()) == PARAMETERS[name]
