@@ -14,16 +14,27 @@ Beta = Annotated[float, Field(ge=1e-7, le=1)]
 Sigma = Annotated[float, Field(ge=1e-6, le=1e6)]
 Factor = Annotated[float, Field(ge=1e-2, le=1e2)]
 
+
+def _listed(num_train_timesteps: int, betas: tuple[float, ...] = ()) -> NoiseSchedule:
+    if len(betas) != num_train_timesteps:
+        raise ValueError(f"betas must be {num_train_timesteps} numbers, not {len(betas)}")
+    return NoiseSchedule(np.array(betas, dtype=np.float64))
+
+
 BETAS, SIGMAS, FACTORS = ("beta_start", "beta_end"), ("sigma_min", "sigma_max"), ("shift", "noise_scale")
 # By the types that configs name: what makes a schedule, and the parameters that it may be given.
 SCHEDULES: dict[str, tuple[Callable[..., NoiseSchedule], tuple[str, ...]]] = {
     "linear": (NoiseSchedule.linear, BETAS),
     "scaled_linear": (NoiseSchedule.scaled_linear, BETAS),
     "cosine": (NoiseSchedule.cosine, ()),
+    "listed": (_listed, ("betas",)),
     "geometric": (NoiseSchedule.geometric, SIGMAS),
     "continuous_linear": (ContinuousLinear.of, BETAS),
     "flow": (Flow.of, FACTORS),
 }
+
+
+COMMON = ("type", "num_train_timesteps", "zero_terminal_snr")  # the fields of every type
 
 
 @dataclass(frozen=True)
@@ -48,20 +59,13 @@ class ScheduleConfig:
 
     def build(self) -> NoiseSchedule:
         """Makes the schedule; raises ValueError if it does not exist with these betas or this number of timesteps."""
-        given = {name: getattr(self, name) for name in (*BETAS, *SIGMAS, *FACTORS) if getattr(self, name) is not None}
-        make, parameters = SCHEDULES.get(self.type, (NoiseSchedule, ()))
+        given = {name: value for name, value in vars(self).items() if name not in COMMON and value is not None}
+        make, parameters = SCHEDULES[self.type]
         if foreign := [name for name in given if name not in parameters]:
             raise ValueError(
                 f"a {self.type} schedule has no {' and no '.join(foreign)}: leave out {', '.join(foreign)}"
             )
-        if (self.betas is not None) != (self.type == "listed"):
-            raise ValueError("betas belong to a schedule of the type listed, and to no other")
         if self.type == "flow" and self.zero_terminal_snr:
             raise ValueError("a flow ends where nothing of the image is left: leave out zero_terminal_snr")
-        if self.betas is None:
-            schedule = make(self.num_train_timesteps, **given)
-        elif len(self.betas) == self.num_train_timesteps:
-            schedule = NoiseSchedule(np.array(self.betas, dtype=np.float64))
-        else:
-            raise ValueError(f"betas must be {self.num_train_timesteps} numbers, not {len(self.betas)}")
+        schedule = make(self.num_train_timesteps, **given)
         return schedule.rescale_zero_terminal_snr() if self.zero_terminal_snr else schedule

@@ -45,6 +45,8 @@ def visit_levels(schedule: NoiseSchedule, spacing: str, count: int, *, start: in
     Raises PlanError if there are no such levels; the message names the parameter and its limits.
     """
     total = timesteps_from(schedule, start)
+    if not 1 <= count <= total:
+        raise PlanError(f"must lie between 1 and {total}", "steps", got=count)
     if spacing == EXPONENTIAL:
         return _exponential_levels(schedule, count, total - 1)
     if spacing == KARRAS:
@@ -77,15 +79,12 @@ def space_timesteps(spacing: str, steps: int, total: int) -> tuple[int, ...]:
     """Strictly increasing timesteps, exactly `steps` of the `total`.
 
     `linspace` has both ends, `leading` starts at 0, `trailing` ends at T-1, and `quad` has both ends and is dense where
-    there is little noise. Raises PlanError for another spacing, or if `steps` does not lie in 1..total.
+    there is little noise. Raises PlanError for another spacing.
     """
-    _check_count(steps, total)
-    if spacing in SPACINGS:
-        return tuple(SPACINGS[spacing](steps, total))
-    raise PlanError(
-        f"{spacing!r} is not known: choose one of {', '.join(RULES)}, or a list such as at:12.5,160,999",
-        "spacing",
-    )
+    if spacing not in SPACINGS:
+        known = f"choose one of {', '.join(RULES)}, or a list such as at:12.5,160,999"
+        raise PlanError(f"{spacing!r} is not known: {known}", "spacing")
+    return tuple(SPACINGS[spacing](steps, total))
 
 
 def _linspace(steps: int, total: int) -> list[int]:
@@ -156,7 +155,6 @@ def _exponential_levels(schedule: NoiseSchedule, count: int, last: int) -> Level
 
     The first is `last` all the same: pure noise is an x_t there and nowhere else.
     """
-    _check_count(count, last + 1)
     highest = float(schedule.sigmas[last])
     least, most = EXPONENTIAL_SIGMAS
     lowest = max(float(schedule.sigmas[0]), min(least, highest / 2))
@@ -173,7 +171,6 @@ def _karras_levels(schedule: NoiseSchedule, count: int, last: int) -> Levels:
 
     From the last timestep of the schedule a run begins with pure noise, which has no level of its own to begin at.
     """
-    _check_count(count, last + 1)
     lowest, highest = schedule.sigmas[0], schedule.sigmas[last]
     if not np.isfinite(highest) and not schedule.continuous:
         raise PlanError(
@@ -182,11 +179,6 @@ def _karras_levels(schedule: NoiseSchedule, count: int, last: int) -> Levels:
     if last == schedule.num_train_timesteps - 1:
         highest = min(highest, KARRAS_SIGMA_MAX)
     return karras_levels_between(schedule, lowest if count > 1 else highest, highest, count)
-
-
-def _check_count(count: int, total: int) -> None:
-    if not 1 <= count <= total:
-        raise PlanError(f"must lie between 1 and {total}", "steps", got=count)
 
 
 def karras_levels_between(schedule: NoiseSchedule, lowest: float, highest: float, count: int) -> Levels:

@@ -131,7 +131,7 @@ def test_a_classifier_needs_the_squares_that_it_was_trained_on() -> None:
             {"schedule": {"type": "sigmoid"}},
             "schedule.type: Input should be 'linear', 'scaled_linear', 'cosine', 'listed', 'geometric', ",
         ),
-        ({"schedule": {"betas": [0.1]}}, "betas belong to a schedule of the type listed, and to no other"),
+        ({"schedule": {"betas": [0.1]}}, "linear schedule has no betas: leave out betas"),
         ({"schedule": {"type": "listed", "betas": [0.1, 0.2]}}, "betas must be 1000 numbers, not 2"),
         (
             {"schedule": {"sigma_min": 0.1, "sigma_max": 2}},
