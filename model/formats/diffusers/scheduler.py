@@ -45,10 +45,6 @@ VARIANCES = {
     "fixed_large": "fixed_large",
     "learned_range": "learned_range",
 }
-MISCOMPUTED = {
-    "fixed_large_log": "diffusers takes the square root of a negative logarithm, so its images are NaN",
-    "learned": "diffusers uses the network's output as the variance, but it is the logarithm of the variance",
-}
 
 ON_TIMESTEPS: dict[str, Any] = {
     "use_karras_sigmas": False,
@@ -95,9 +91,8 @@ class Scheduler:
     rescale_betas_zero_snr: bool = False
     shift: Factor = 1.0
     prediction_type: Literal["epsilon", "sample", "v_prediction"] = "epsilon"
-    variance_type: Literal[
-        "fixed_small", "fixed_small_log", "fixed_large", "learned_range", "fixed_large_log", "learned"
-    ] = "fixed_small"
+    # diffusers has `fixed_large_log` and `learned` too, and computes both wrongly
+    variance_type: Literal["fixed_small", "fixed_small_log", "fixed_large", "learned_range"] = "fixed_small"
     timestep_spacing: Literal["leading", "linspace", "trailing"] = "leading"
     steps_offset: int = 0
     set_alpha_to_one: bool = True
@@ -127,8 +122,6 @@ def scheduler_from_diffusers(content: Mapping[str, Any]) -> dict[str, Any]:
         raise _refusal(str(error)) from error
     if kind == FLOW:
         return _flow_from_diffusers(content, said)
-    if said.variance_type in MISCOMPUTED:
-        raise _refusal(f"variance_type is {said.variance_type}: {MISCOMPUTED[said.variance_type]}")
     defaults = _defaults(content, said)
     clips = said.clip_sample and content.get("clip_sample", True) is not None  # to diffusers null is false
     return {
