@@ -23,6 +23,9 @@ from .guided import complete
 from .recipe import Data, Recipe
 from .recipe_checks import check
 
+# Training an edm2_unet normalises all weights at every step, which difuso does not do: only converted ones are served.
+TRAINED = {kind: config for kind, config in NETWORK_KINDS.items() if kind != "edm2_unet"}
+
 
 def load_recipe(name_or_path: str, overrides: Sequence[str] = (), *, networks: Collection[str] = ()) -> Recipe:
     """Reads a recipe that ships (by name) or a TOML file, and applies overrides like `batch_size=16`, `data.count=100`.
@@ -92,18 +95,13 @@ def _network(table: Any, conditions: Conditions, *, enlarges: bool) -> NetworkCo
     """Parses a network's config, of the kind that the key `type` names; its inputs follow from the conditions."""
     kind = table.get("type", "unet") if isinstance(table, dict) else "unet"
     own = is_foreign(kind)
-    if not own and (not isinstance(kind, str) or kind not in NETWORK_KINDS):
+    if not own and (not isinstance(kind, str) or kind not in TRAINED):
         raise ValueError(
-            f"network.type must be one of {', '.join(NETWORK_KINDS)}, got {kind!r}; or yours, package.module:Class"
+            f"network.type must be one of {', '.join(TRAINED)}, got {kind!r}; or yours, package.module:Class"
         )
-    config = ForeignConfig if own else NETWORK_KINDS[kind]
+    config = ForeignConfig if own else TRAINED[kind]
     if isinstance(table, dict) and not own:
         table = {key: value for key, value in table.items() if key != "type"}
-    if kind == "edm2_unet":
-        raise ValueError(
-            "network.type edm2_unet is for converted checkpoints: its training normalises all weights at every step, "
-            "which difuso does not do; choose another type"
-        )
     if conditions and isinstance(table, dict):
         known, planes = {field.name for field in fields(config)}, plane_count(conditions)
         if "vector_size" not in known:

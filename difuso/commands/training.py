@@ -43,7 +43,7 @@ def print_dry_run(name: str, changes: Sequence[str], settings: WorkerSettings) -
     """Trains a few steps; prints shapes, memory and time."""
     with _training_errors():
         recipe = _load(name, changes, settings)
-        for line in dry_run(recipe, device=str(pick_device(settings.device))).lines():
+        for line in dry_run(recipe, device=str(pick_device(settings.device))):
             typer.echo(line)
 
 

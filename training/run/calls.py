@@ -1,7 +1,7 @@
 """How the network is called in training: compiled or not, and in which number format."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,8 +15,11 @@ TIMED_CALLS = 3  # of which the fastest counts, after one that warms up
 DTYPES: dict[Precision, torch.dtype] = {"float32": torch.float32, "bf16": torch.bfloat16}
 
 
-def timed_formats(call: Callable[[Precision], None], device: torch.device) -> dict[Precision, float]:
-    """Returns the seconds that a call takes in each format: a forward and a backward pass."""
+def fastest(call: Callable[[Precision], None], device: torch.device, processes: Processes) -> Precision:
+    """Returns the format in which a call takes the least time here, the same for all processes.
+
+    bfloat16 is not faster everywhere.
+    """
 
     def seconds(precision: Precision) -> float:
         started = time.perf_counter()
@@ -25,13 +28,9 @@ def timed_formats(call: Callable[[Precision], None], device: torch.device) -> di
             torch.cuda.synchronize(device)
         return time.perf_counter() - started
 
-    return {each: min([seconds(each) for _ in range(1 + TIMED_CALLS)][1:]) for each in DTYPES}
-
-
-def fastest(seconds: Mapping[Precision, float], device: torch.device, processes: Processes) -> Precision:
-    """Returns the format of the least time here, the same for all processes: bfloat16 is not faster everywhere."""
-    formats = list(seconds)
-    return formats[processes.most(formats.index(min(seconds, key=seconds.__getitem__)), device)]
+    formats = list(DTYPES)
+    least = [min([seconds(each) for _ in range(1 + TIMED_CALLS)][1:]) for each in formats]
+    return formats[processes.most(least.index(min(least)), device)]
 
 
 def compiled(network: nn.Module) -> Any:

@@ -30,7 +30,6 @@ Images of {size} pixels{kinds}, from a network with {parameters:,} parameters.
 def card(trainer: Trainer, seconds: float, flops: int) -> str:
     """Returns the card of a model, in Markdown, after so many seconds of training; for `flops` see `call_flops`."""
     recipe, data = trainer.recipe, trainer.batches.dataset
-    parameters = sum(parameter.numel() for parameter in trainer.network.parameters())
     classes = data.classes or ()
     time = f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.0f} minutes"
     rows = {
@@ -50,7 +49,7 @@ def card(trainer: Trainer, seconds: float, flops: int) -> str:
         name=recipe.name,
         size=" x ".join(map(str, recipe.shape[1:])),
         kinds=f" of {len(classes)} classes" if classes else "",
-        parameters=parameters,
+        parameters=trainer.parameters,
         rows="\n".join(f"| {key} | {value} |" for key, value in rows.items() if value),
     )
 

@@ -5,7 +5,6 @@ import dataclasses
 import resource
 import sys
 import time
-from dataclasses import dataclass
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -20,49 +19,11 @@ TIMED_STEPS = 3  # after one that warms up
 MIB = 2**20
 
 
-@dataclass(frozen=True, eq=False)
-class DryRun:
-    """The measurements of a dry run."""
+def dry_run(recipe: Recipe, *, device: str = "cpu") -> list[str]:
+    """Trains a few steps on the first images, and writes nothing; returns what it measured, as lines for people.
 
-    recipe: Recipe
-    trainer: Trainer  # after some steps
-    flops: int  # see `call_flops`
-    step_seconds: float  # mean of the timed steps
-    peak_bytes: int  # largest memory of the process, or on a GPU of its tensors
-
-    @property
-    def parameters(self) -> int:
-        """Number of the network's parameters."""
-        return sum(parameter.numel() for parameter in self.trainer.network.parameters())
-
-    @property
-    def state_bytes(self) -> int:
-        """Size of weights, gradients, moments of the optimiser and averages; the same on any machine."""
-        return 4 * self.parameters * 5
-
-    def lines(self) -> list[str]:
-        """Returns the measurements as lines for people."""
-        recipe, precision, classes = self.recipe, self.trainer.precision, self.trainer.batches.dataset.classes
-        batch = (recipe.batch_size, *recipe.shown_shape)
-        named = "" if classes is None else f", {len(classes)} classes: {', '.join(classes[:10])}"
-        tried = ", ".join(f"{seconds:.3g} s in {name}" for name, seconds in self.trainer.format_seconds.items())
-        widths = getattr(recipe.network, "widths", ())  # channels of the network's levels
-        at = f", at widths of {', '.join(map(str, widths))}" if widths else ""
-        return [
-            f"network  {self.parameters:,} parameters, {self.flops / 1e9:.3g} GFLOP an image and call, "
-            f"three times as many in training, in {precision}",
-            *([f"format   {precision}: a pass forwards and backwards takes {tried}{at}"] if tried else []),
-            f"batch    {' x '.join(map(str, batch))}{named}",
-            f"memory   {self.state_bytes / MIB:,.0f} MiB of weights, gradients, moments and averages; "
-            f"{self.peak_bytes / MIB:,.0f} MiB at most",
-            f"step     {self.step_seconds:.3g} s, {recipe.batch_size / self.step_seconds:.3g} images/s",
-            f"the run  {recipe.max_steps:,} steps would take "
-            f"{recipe.max_steps * self.step_seconds / 3600:,.1f} hours here",
-        ]
-
-
-def dry_run(recipe: Recipe, *, device: str = "cpu") -> DryRun:
-    """Trains a few steps on the first images, and writes nothing; raises RecipeError or torch.OutOfMemoryError."""
+    Raises RecipeError or torch.OutOfMemoryError.
+    """
     longer = dataclasses.replace(recipe, max_steps=max(recipe.max_steps, 1 + TIMED_STEPS))
     trainer = Trainer(longer, Batches(dataset.first_images(recipe), recipe.batch_size, seed=recipe.seed), device)
     steps = trainer.steps()
@@ -71,7 +32,18 @@ def dry_run(recipe: Recipe, *, device: str = "cpu") -> DryRun:
     for _ in range(TIMED_STEPS):
         next(steps)  # its facts are on the CPU, so the device has finished it
     seconds = (time.perf_counter() - started) / TIMED_STEPS
-    return DryRun(recipe, trainer, call_flops(trainer), seconds, _peak_bytes(trainer.device))
+    parameters, classes = trainer.parameters, trainer.batches.dataset.classes
+    named = "" if classes is None else f", {len(classes)} classes: {', '.join(classes[:10])}"
+    state = 4 * parameters * 5  # bytes, the same on any machine
+    return [
+        f"network  {parameters:,} parameters, {call_flops(trainer) / 1e9:.3g} GFLOP an image and call, "
+        f"three times as many in training, in {trainer.precision}",
+        f"batch    {' x '.join(map(str, (recipe.batch_size, *recipe.shown_shape)))}{named}",
+        f"memory   {state / MIB:,.0f} MiB of weights, gradients, moments and averages; "
+        f"{_peak_bytes(trainer.device) / MIB:,.0f} MiB at most",
+        f"step     {seconds:.3g} s, {recipe.batch_size / seconds:.3g} images/s",
+        f"the run  {recipe.max_steps:,} steps would take {recipe.max_steps * seconds / 3600:,.1f} hours here",
+    ]
 
 
 def call_flops(trainer: Trainer) -> int:
@@ -87,6 +59,7 @@ def call_flops(trainer: Trainer) -> int:
 
 
 def _peak_bytes(device: torch.device) -> int:
+    """Returns the largest memory of the process, or on a GPU of its tensors."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

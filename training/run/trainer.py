@@ -16,7 +16,7 @@ from ..objective.distillation import Teacher
 from ..objective.losses import Losses, Network
 from ..objective.objectives import objective_of, timesteps_of
 from ..recipe import Precision, Recipe
-from .calls import DTYPES, compiled, fastest, timed_formats
+from .calls import DTYPES, compiled, fastest
 from .initial import seeds_of, take_over
 from .optimizers import Ema, MatrixMuon, optimizers_of
 from .processes import ALONE, Processes, unsynchronised
@@ -37,7 +37,6 @@ class Trainer:
         ema: the average, which is served.
         precision: the number format of the network's calls. If the recipe leaves it open, it is None until the first
             step of the run, which finds the fastest.
-        format_seconds: the seconds of a pass forwards and backwards in each format that this process tried.
 
     Raises RecipeError if the checkpoint to begin from cannot be used.
     """
@@ -75,19 +74,22 @@ class Trainer:
         self._teacher = Teacher(recipe, classes, self.device) if distils else None
         self._draws = Draws(recipe, self.seeds, self.device)
         self.precision: Precision | None = None if recipe.precision == "auto" else recipe.precision
-        self.format_seconds: dict[Precision, float] = {}
         torch.manual_seed(self.seeds.of(f"dropout of process {processes.rank}"))
         self.step = 0
         self.skipped = 0
         self._bad_in_a_row = 0
+
+    @property
+    def parameters(self) -> int:
+        """The number of the network's parameters."""
+        return sum(parameter.numel() for parameter in self.network.parameters())
 
     def steps(self) -> Iterator[StepFacts]:
         """Trains until `max_steps`, yielding the facts of each step; raises Diverged after many gradients that are not
         finite.
         """
         if self.precision is None:
-            self.format_seconds = self._timed_formats()
-            self.precision = fastest(self.format_seconds, self.device, self.processes)
+            self.precision = self._fastest()
         batches = iter(self.batches)
         # The step is counted before a batch is taken: one taken in vain would be missing from a longer run.
         while self.step < self.recipe.max_steps:
@@ -150,8 +152,8 @@ class Trainer:
         dtype = DTYPES[precision]
         return torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32)
 
-    def _timed_formats(self) -> dict[Precision, float]:
-        """Times passes forwards and backwards that train nothing, in each format."""
+    def _fastest(self) -> Precision:
+        """Returns the format in which passes forwards and backwards, which train nothing here, take the least time."""
         parts = self.processes.count * self.recipe.accumulate
         x_t, t, inputs = self.blank(self.recipe.batch_size // parts)  # as many images as a call has
 
@@ -162,7 +164,7 @@ class Trainer:
             self._forget_gradients()
 
         with torch.random.fork_rng():  # dropout draws, and is to draw the same in the run, whatever was tried before it
-            return timed_formats(call, self.device)
+            return fastest(call, self.device, self.processes)
 
     def blank(self, count: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Returns arguments of a call with so many blank images, to measure its cost."""

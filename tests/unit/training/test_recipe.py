@@ -59,7 +59,7 @@ def test_overrides_are_typed_and_reach_into_tables() -> None:
         ("image_size=15", "image_size must be a multiple of 2"),
         ("max_steps", "--set takes KEY=VALUE"),
         ("network.type=vit", "network.type must be one of unet, paper_unet, song_unet, .*, got 'vit'"),
-        ("network.type=edm2_unet", "network.type edm2_unet is for converted checkpoints"),
+        ("network.type=edm2_unet", "network.type must be one of unet, .*, got 'edm2_unet'"),
         ("loss=hybrid", "loss hybrid is there for a learned variance: set learned_range"),
         ("variance=learned_range", "loss simple cannot train variance learned_range"),
         ("gamma=5", "gamma belongs to weighting min_snr or p2 or sigmoid"),

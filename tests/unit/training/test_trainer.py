@@ -158,12 +158,12 @@ def test_a_run_measures_the_formats_once_and_a_recipe_can_still_say_another(
     """The fastest may be another one on the day of the resume; neither that nor the trial passes must be seen."""
     trials: list[str] = []
 
-    def timed_formats(call: Callable[[Precision], None], *rest: object) -> dict[Precision, float]:
+    def fastest(call: Callable[[Precision], None], *rest: object) -> Precision:
         call("bf16")
         trials.append("bf16")
-        return {"float32": 2.0, "bf16": 1.0}
+        return "bf16"
 
-    monkeypatch.setattr("difuso.training.run.trainer.timed_formats", timed_formats)
+    monkeypatch.setattr("difuso.training.run.trainer.fastest", fastest)
     straight = run(tiny("max_steps=100", "precision=auto"), 10)
     half = run(tiny("max_steps=100", "precision=auto"), 5)
     assert len(trials) == 2
