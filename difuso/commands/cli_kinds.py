@@ -3,7 +3,7 @@
 `difuso sample` also draws any number of images into one .npz file.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,10 +31,6 @@ File = typer.Argument(help="PNG, JPEG or .npy file.")
 OptionalFile = typer.Option(help="PNG, JPEG or .npy file, where one is needed.")
 Target = typer.Option("--out", "-o", help="Folder for the images, or an .npz file for all of them and their trace.")
 SampleTarget = typer.Option("--out", "-o", help="Folder for the images, or an .npz file for all of them.")
-DryRun = typer.Option(
-    "--dry-run", help="Print what the job takes and, with --server, when it would be done; draw nothing."
-)
-
 
 SAMPLE = (
     f"{GENERATE.summary} as POST /{GENERATE.name} does, without a server, or on --server URL.\n\n"
@@ -72,7 +68,6 @@ def _sample(
     out: Annotated[Path, SampleTarget] = OUT,
     server: Server = None,
     models_dir: ModelsDir = None,
-    dry_run: Annotated[bool, DryRun] = False,
 ) -> None:
     from ..drawing.bulk import make_file
     from ..drawing.places import find_drawing_model
@@ -80,8 +75,6 @@ def _sample(
 
     log_lines("sample")
     if out.suffix == NPZ and not query.trace and query.bits == "8":
-        if dry_run:
-            raise UserError("--dry-run is about one job; leave out --out FILE.npz, which takes many")
         if query.upscale is not None:
             raise UserError("--upscale draws into a folder; leave out --out FILE.npz")
         model = find_drawing_model(query.model, server, models_dir=models_dir, tag=query.tag)
@@ -91,7 +84,7 @@ def _sample(
         otherwise = "with --trace or --bits 16" if out.suffix == NPZ else "unless --out is an .npz file"
         raise UserError(f"-n must be at most {MAX_IMAGES}, not {query.n}, {otherwise}")
     one_job = checked(GenerateQuery, query.model_dump(exclude_unset=True), option)
-    run(Request(GENERATE, one_job), out=out, server=server, models_dir=models_dir, dry_run=dry_run)
+    run(Request(GENERATE, one_job), out=out, server=server, models_dir=models_dir)
 
 
 def _command(kind: Kind[Any], name: str) -> Callable[..., None]:
@@ -110,18 +103,17 @@ def _command(kind: Kind[Any], name: str) -> Callable[..., None]:
         out: Annotated[Path, Target] = OUT,
         server: Server = None,
         models_dir: ModelsDir = None,
-        dry_run: Annotated[bool, DryRun] = False,
     ) -> None:
         from ..drawing.sampling import Request
 
         log_lines(name)
-        run(Request(kind, query, files), out=out, server=server, models_dir=models_dir, dry_run=dry_run)
+        run(Request(kind, query, files), out=out, server=server, models_dir=models_dir)
 
     return command
 
 
-def run(request: "Request", *, out: Path, server: str | None, models_dir: Path | None, dry_run: bool) -> None:
-    """Runs one job, writes its images and prints the paths of its files; or prints its price, in a dry run.
+def run(request: "Request", *, out: Path, server: str | None, models_dir: Path | None) -> None:
+    """Runs one job, writes its images and prints the paths of its files.
 
     Args:
         out: a folder, or an .npz file.
@@ -134,9 +126,6 @@ def run(request: "Request", *, out: Path, server: str | None, models_dir: Path |
 
     from ..drawing.sampling import NPZ, make_images
 
-    if dry_run:
-        typer.echo(printable(_price(request, server=server, models_dir=models_dir)))
-        return
     if request.query.trace and out.suffix != NPZ:
         raise UserError("--trace needs --out FILE.npz: PNGs hold no floats")
     if out.suffix == NPZ and out.exists():
@@ -149,28 +138,3 @@ def run(request: "Request", *, out: Path, server: str | None, models_dir: Path |
         paths = ask_server(server, request, out)
     for path in paths:
         typer.echo(printable(str(path)))
-
-
-def _price(request: "Request", *, server: str | None, models_dir: Path | None) -> str:
-    """Returns what a job takes, in a sentence; only a server knows how long it would take."""
-    from difuso.worker.settings import WorkerSettings
-
-    if server is None:
-        from ..drawing.sampling import read_job
-
-        job, _ = read_job(request, read_settings(WorkerSettings, models_dir=models_dir))
-        return f"{_work(job.model, job.params.seed, images=job.answers, image_steps=job.image_steps)}."
-    from ..drawing.remote_drawing import ask_price
-
-    price = ask_price(server, request)
-    work = _work(price.model, price.params["seed"], images=price.images, image_steps=price.image_steps)
-    if price.seconds is None or price.eta_seconds is None:
-        return f"{work}; the server does not know its speed yet."
-    return f"{work}, {price.seconds:.1f} s on an idle worker; sent now, it would be done in {price.eta_seconds:.1f} s."
-
-
-def _work(model: str, seed: int | Sequence[int], *, images: int, image_steps: int) -> str:
-    from ..progress import title_of
-
-    count = "1 image takes" if images == 1 else f"{images} images take"
-    return f"{title_of(model, seed)}: {count} {image_steps} image-steps"

@@ -35,7 +35,6 @@ from ..client import (
     JobCancelled,
     JobFailed,
     NotFound,
-    Price,
     Progress,
     Result,
     ResultExpired,
@@ -49,7 +48,6 @@ from .drawing import DrawingModel, Loaded
 from .sampling import Request, check_holds_planes, check_place, write_images
 
 CONNECT_SECONDS = 5.0  # for the first answer of a server
-PATIENCE_SECONDS = 30.0  # for a price: a server that is full for longer is an answer, too
 IN_FLIGHT = 2  # jobs for each worker: one that it draws, and one that waits
 
 
@@ -119,19 +117,12 @@ def ask_server(url: str, request: Request, out: Path) -> list[Path]:
     return write_images(out, result.pngs, result.pixels, result.trace, model=shown.model, task=task, params=params)
 
 
-def ask_price(url: str, request: Request) -> Price:
-    """Asks a server for the price of one job; raises UserError if the server cannot do what is asked."""
-    kind: Any = request.kind.name
-    with connected(url, timeout=PATIENCE_SECONDS) as client:
-        return client.price(kind, **arguments(request, chosen_model(client, request)))
-
-
 @contextmanager
-def connected(url: str, *, timeout: float | None = None) -> Iterator[Client]:
+def connected(url: str) -> Iterator[Client]:
     """Yields a client of a server, and turns its errors inside the block into UserError.
 
     A server that has answered once may be away for a while, because it may be restarting. A server that has never
-    answered is taken to be at another address. A call may take `timeout` seconds in all; None sets no limit.
+    answered is taken to be at another address.
     """
     logging.getLogger("httpx").setLevel(logging.WARNING)  # at level info it logs every request
     try:
@@ -144,7 +135,7 @@ def connected(url: str, *, timeout: float | None = None) -> Iterator[Client]:
             f"no server answers at {url} ({error}): check the address, and that difuso runs there"
         ) from error
     try:
-        with Client(url, api_key=os.environ.get(API_KEY), timeout=timeout) as client:
+        with Client(url, api_key=os.environ.get(API_KEY), timeout=None) as client:
             yield client
     except OSError as error:
         raise UserError(f"{error.filename}: {error.strerror}") from error

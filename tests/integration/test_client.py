@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -129,30 +128,6 @@ def test_a_price_names_the_seed_whose_images_it_is_for(api: httpx.Client, worker
             return await client.price("generate", n=4, steps=10)
 
     assert asyncio.run(priced()).eta_seconds == (40 + 5) / 10
-
-
-def test_a_dry_run_of_a_command_prints_a_sentence_and_draws_nothing(
-    api: httpx.Client, worker: FakeWorker, tmp_path: Path
-) -> None:
-    def printed(*arguments: str) -> str:
-        command = [*arguments, "--server", str(api.base_url), "--dry-run", "--out", str(tmp_path / "out")]
-        result = CliRunner().invoke(cli.app, command, catch_exceptions=False)
-        assert result.exit_code == 0, result.output
-        return result.stdout
-
-    sample = ("sample", "-n", "4", "--steps", "5", "--seed", "7")
-    work = "tiny, seed 7: 4 images take 20 image-steps"
-    assert printed(*sample) == f"{work}; the server does not know its speed yet.\n"
-    worker.report(ready=True, rate=10.0)
-    api.post("/generate?steps=30", headers={"Prefer": "respond-async"})
-    assert printed(*sample) == f"{work}, 2.0 s on an idle worker; sent now, it would be done in 5.0 s.\n"
-    Image.new("RGB", (16, 16)).save(tmp_path / "a.png")
-    restored = printed("restore", "colorize", str(tmp_path / "a.png"), "--steps", "5", "--seed", "7")
-    assert restored.startswith("tiny, seed 7: 1 image takes 5 image-steps, 0.5 s")
-    assert not (tmp_path / "out").exists()
-    assert len(api.get("/jobs").json()["jobs"]) == 1
-    with pytest.raises(UserError, match="steps: Must lie"):
-        printed("sample", "--steps", "1001")
 
 
 class TestKeys:
