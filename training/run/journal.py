@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from difuso.model.images import to_uint8
 from difuso.model.png import PNG_KEY
 from difuso.model.shape import Shape
 
+from ..replacing import replace_text
+
 METRICS = "metrics.jsonl"
 WINDOW = 9  # lines of the log over which a smoothed loss is the mean
 GAP, LINE = 2, 12  # pixels between the images of a sheet, and for a line of text
@@ -30,21 +32,25 @@ Samples = Sequence[Mapping[str, Any]]  # the seed, class and conditions of each 
 
 
 class Journal:
-    """The journal of one run, in its folder; every process that resumes the run appends to it."""
+    """The journal of one run, in its folder; a process that resumes the run at a `step` appends to it.
 
-    def __init__(self, folder: Path) -> None:
+    What a killed process wrote after that step, which is made again, is dropped.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._lines = (folder / METRICS).open("a", encoding="utf-8")
-        if (folder / METRICS).read_bytes()[-1:] not in (b"", b"\n"):  # cut off by a kill, it would spoil the next line
-            self._lines.write("\n")
-        self._board = SummaryWriter(str(folder / "tensorboard"))
+        lines = folder / METRICS
+        earlier = [entry for entry in _entries(lines) if entry["step"] <= step] if lines.exists() else []
+        replace_text(lines, "".join(map(_line, earlier)))
+        self._lines = lines.open("a", encoding="utf-8")
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
         """Writes one line, and one point per metric; NaN and infinity, which JSON cannot hold, are left out."""
         metrics = {key: value for key, value in metrics.items() if math.isfinite(value)}
         rounded = {key: float(f"{value:.6g}") for key, value in metrics.items()}
-        self._lines.write(json.dumps({"step": step, **rounded}) + "\n")
+        self._lines.write(_line({"step": step, **rounded}))
         self._lines.flush()
         for key, value in metrics.items():
             self._board.add_scalar(key, value, step)
@@ -72,13 +78,22 @@ class Journal:
 
 
 def read_metrics(path: Path) -> Entries:
-    """Reads one entry for each step of a metrics.jsonl; of a figure logged twice, around a resume, the later counts."""
+    """Reads one entry for each step of a metrics.jsonl, whose figures may be in several lines."""
     by_step: dict[int, dict[str, Any]] = {}
+    for entry in _entries(path):
+        by_step.setdefault(entry["step"], {}).update(entry)
+    return [by_step[step] for step in sorted(by_step)]
+
+
+def _line(entry: Mapping[str, Any]) -> str:
+    return json.dumps(entry) + "\n"
+
+
+def _entries(path: Path) -> Iterator[dict[str, Any]]:
+    """Yields the lines of a metrics.jsonl."""
     for line in path.read_text("utf-8").splitlines():
         with suppress(json.JSONDecodeError):  # a line that a killed process left unfinished
-            entry = json.loads(line)
-            by_step.setdefault(entry["step"], {}).update(entry)
-    return [by_step[step] for step in sorted(by_step)]
+            yield json.loads(line)
 
 
 def plot_run(folder: Path, out: Path) -> None:

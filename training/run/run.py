@@ -72,10 +72,10 @@ def train(
         batches = Batches(images, recipe.batch_size, seed=seeds.of("order"), share=share)
         trainer = Trainer(recipe, batches, own_device, processes, seeds=seeds, initial=state is None)
         outcome = _outcome(trainer, out, kid_from) if processes.first else None
-        with closing(Run(trainer, out, outcome)) as run:
-            if state is not None:
-                run.load(state)
-                log.info("resuming at step %d", trainer.step)
+        if state is not None:
+            trainer.load(state["trainer"])
+            log.info("resuming at step %d", trainer.step)
+        with closing(Run(trainer, out, outcome, earlier_seconds=state["seconds"] if state else 0.0)) as run:
             run.train()
         return trainer.step
 
@@ -114,23 +114,20 @@ def _outcome(trainer: Trainer, out: Path, kid_from: Callable[[ImageArray], Dista
 class Run:
     """Runs a trainer; logs, saves and shows its `outcome`, which only the first process has."""
 
-    def __init__(self, trainer: Trainer, out: Path, outcome: Outcome | None = None) -> None:
+    def __init__(
+        self, trainer: Trainer, out: Path, outcome: Outcome | None = None, *, earlier_seconds: float = 0.0
+    ) -> None:
         self.trainer = trainer
         self._outcome = outcome
         self._out = out
-        self._journal = None if outcome is None else Journal(out)
-        self._earlier_seconds = 0.0
+        self._journal = None if outcome is None else Journal(out, trainer.step)
+        self._earlier_seconds = earlier_seconds
         self._started = time.perf_counter()
 
     @property
     def seconds(self) -> float:
         """Seconds of training so far, in all processes one after another."""
         return self._earlier_seconds + time.perf_counter() - self._started
-
-    def load(self, state: dict[str, Any]) -> None:
-        """Resumes a saved state."""
-        self._earlier_seconds = state["seconds"]
-        self.trainer.load(state["trainer"])
 
     def train(self) -> None:
         """Trains to the end of the recipe, or until a signal stops the run."""

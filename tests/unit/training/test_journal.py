@@ -42,14 +42,14 @@ def test_a_run_that_has_logged_nothing_yet_has_a_plot(tmp_path: Path) -> None:
     assert (tmp_path / "losses.png").stat().st_size
 
 
-def test_a_torn_metrics_line_is_passed_over_and_repeated_steps_count_once(tmp_path: Path) -> None:
+def test_a_torn_metrics_line_is_passed_over_and_a_step_that_is_made_again_has_one_line(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    lines = [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 2.0}, {"step": 2, "loss": 3.0}]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 3, "lo', encoding="utf-8")
-    assert read_metrics(path) == [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 3.0}]
-    with closing(Journal(tmp_path)) as journal:
-        journal.write(4, {"loss": 4.0, "lr": 4e-7})
-    with closing(Journal(tmp_path)) as journal:
-        journal.write(5, {"loss": 5.0})
-    assert [entry["step"] for entry in read_metrics(path)] == [1, 2, 4, 5]
-    assert read_metrics(path)[2]["lr"] == 4e-7
+    lines = [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 2.0}, {"step": 2, "kid": 9.0}, {"step": 3, "loss": 3.5}]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 4, "lo', encoding="utf-8")
+    assert read_metrics(path) == [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 2.0, "kid": 9.0}, lines[3]]
+    with closing(Journal(tmp_path, 2)) as journal:  # killed after step 3, saved at step 2
+        journal.write(3, {"loss": 3.0, "lr": 4e-7})
+    with closing(Journal(tmp_path, 3)) as journal:
+        journal.write(4, {"loss": 4.0})
+    again = [{"step": 3, "loss": 3.0, "lr": 4e-7}, {"step": 4, "loss": 4.0}]
+    assert [json.loads(line) for line in path.read_text("utf-8").splitlines()] == [*lines[:3], *again]
