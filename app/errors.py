@@ -110,6 +110,12 @@ class NotAcceptable(AppError):
     )
 
 
+class NoFilm(AppError):
+    problem = ProblemType(
+        404, "no-film", "The image has no film", "Only a PNG has one, of a run of several network calls."
+    )
+
+
 class Overloaded(AppError):
     problem = ProblemType(429, "overloaded", "Too much work is waiting", "Try again later.")
 

@@ -5,14 +5,13 @@ import math
 import time
 from typing import Any
 
-from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from difuso.jobs.contract import JobState, JobStatus, Manifest
 from difuso.jobs.errors import ResultExpired
 from difuso.jobs.store.result_store import ResultStore
 
-from ..errors import JobCancelled, JobFailed, NotAcceptable, NotReady
+from ..errors import JobCancelled, JobFailed, NoFilm, NotAcceptable, NotReady
 from ..formats import CONTENT, FORMATS, FilmFormat, Format, Result, rendered_film
 from ..http.api_keys import ApiKey
 from ..http.headers import Accept, matches
@@ -133,11 +132,11 @@ def image(status: JobStatus, store: ResultStore, index: int, *, known: str | Non
 
 
 def film(status: JobStatus, store: ResultStore, index: int, form: FilmFormat, *, known: str | None = None) -> Response:
-    """Returns the film of one image of a job. Blocks; raises like `image`, and HTTPException, 404, without a film."""
+    """Returns the film of one image of a job. Blocks; raises like `image`, and NoFilm."""
     manifest = finished(status, store)
     strip = store.film(manifest, index)
     if strip is None:
-        raise HTTPException(404)
+        raise NoFilm
     tag = f'"{hashlib.sha256(form.encode() + strip).hexdigest()}"'
     headers = _image_headers(status, tag, f"images/{index}/film")
     if matches(known, tag):

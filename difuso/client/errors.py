@@ -146,6 +146,7 @@ ERRORS: dict[str, type[DifusoError]] = {
     "idempotency-conflict": IdempotencyConflict,
     "unauthorized": Unauthorized,
     "not-found": NotFound,
+    "no-film": NotFound,
     "job-not-found": NotFound,
     "not-ready": NotReady,
     "job-failed": JobFailed,

@@ -179,7 +179,7 @@ def test_finished_images_are_reached_while_redis_is_away(
                 assert int(answer.headers["Retry-After"]) > 0
         assert api.get(signed).content == before["/images/0"].content
         assert api.get(f"{done}/images/2", headers=ALICE).status_code == 404
-        assert api.get(f"{done}/images/0/film", headers=ALICE).status_code == 404, "this one has none"
+        assert api.get(f"{done}/images/0/film", headers=ALICE).json()["type"] == "/problems/no-film"
         assert api.get(done, headers=ALICE).status_code == 503
         assert api.get("/jobs/no-id/images/0", headers=ALICE).status_code == 404
 
