@@ -13,6 +13,7 @@ from difuso.model.checkpoint import Checkpoint
 from difuso.model.errors import NonFiniteSample
 from difuso.model.images import from_levels
 from difuso.model.likelihood import Vlb, vlb
+from difuso.model.memory import move
 from difuso.model.plans.spacing import Levels
 from difuso.model.sampling import networks_of
 from difuso.training.data.images import ImageArray
@@ -33,7 +34,7 @@ def variational_bound(
     `report` is called with the share that is done, 0..1. Raises PlanError if the model has no such chain, or needs a
     condition, and NonFiniteSample if the network returns NaN or infinity.
     """
-    checkpoint.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    move(checkpoint.network, device)
     network = networks_of(checkpoint)["denoiser"]  # without conditions, as the images come with none
     pixels = from_levels(torch.from_numpy(images))
     seeds = range(seed, seed + len(pixels))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 # Options of mallopt (malloc.h), with the largest values that it takes.
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
@@ -30,6 +30,18 @@ def give_back() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def move(network: nn.Module, device: torch.device) -> nn.Module:
+    """Moves a network to a device, its weights of four dimensions in the memory format `channels_last`; returns it.
+
+    PyTorch's own `Module.to` refuses a network that also has weights of five dimensions, as convolutions of volumes do.
+    """
+    network = network.to(device)
+    for tensor in (*network.parameters(), *network.buffers()):
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+    return network
 
 
 def upload(tensor: Tensor, device: torch.device) -> Tensor:

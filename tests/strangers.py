@@ -15,6 +15,7 @@ from difuso.model.folders.config import ModelConfig, SamplerDefaults
 from difuso.model.folders.files import CONFIG, SUMS, file_sha256
 from difuso.model.networks.build import build_network
 from difuso.model.networks.configs import ForeignConfig
+from difuso.model.plans.prediction import Preconditioning
 
 PACKAGE = "strangerlab"
 CANARY = "imported"  # a file beside the package, in which each process that imports it writes its number
@@ -55,6 +56,24 @@ class Denoiser(nn.Module):
         tokens = torch.nn.functional.silu(h).view(b, c, height * width)
         tokens = tokens + torch.softmax(tokens / math.sqrt(c), dim=2)
         return self.last(tokens.view(b, c, height, width))
+
+
+class Slices(Denoiser):
+    """It has weights of five dimensions: the channels are the slices of a volume."""
+
+    def __init__(self, width=16, classes=0):
+        super().__init__(width, classes)
+        self.volume = nn.Conv3d(1, 1, 3, padding=1)
+
+    def forward(self, x, t, **inputs):
+        return super().forward(self.volume(x[:, None])[:, 0], t)
+
+
+class Steep(Denoiser):
+    """It takes ln(sigma) / 4, and a timestep in its place would be too much for it."""
+
+    def forward(self, x, t, **inputs):
+        return super().forward(x, t) / t.exp()[:, None, None, None]
 
 
 class Kept(nn.Module):
@@ -243,7 +262,11 @@ def on_the_path(folder: Path) -> Iterator[None]:
 
 
 def config_of(
-    kind: str, *, classes: tuple[str, ...] | None = None, conditions: Conditions | None = None
+    kind: str,
+    *,
+    classes: tuple[str, ...] | None = None,
+    conditions: Conditions | None = None,
+    preconditioning: Preconditioning | None = None,
 ) -> ModelConfig:
     """The config of a model of 8x8 RGB images with one of the package's networks."""
     inputs, count = conditions or {}, None if classes is None else len(classes)
@@ -256,7 +279,15 @@ def config_of(
         vector_size=vector_size(inputs),
     )
     defaults = SamplerDefaults("ddim", 4, "trailing")
-    return ModelConfig(network, image_size=8, prediction="v", classes=classes, conditions=inputs, defaults=defaults)
+    return ModelConfig(
+        network,
+        image_size=8,
+        prediction="v" if preconditioning is None else "x0",
+        preconditioning=preconditioning,
+        classes=classes,
+        conditions=inputs,
+        defaults=defaults,
+    )
 
 
 def save_model(folder: Path, kind: str = "Denoiser", **fields: Any) -> None:

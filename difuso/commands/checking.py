@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from difuso.model import Checkpoint, load_checkpoint
 from difuso.model.errors import ModelError
 from difuso.model.networks.build import build_network
+from difuso.model.networks.preconditioned import denoiser_of
 from difuso.worker.device.calls import example_batch
 from difuso.worker.engine.models import make_runner
 from difuso.worker.settings import WorkerSettings
@@ -119,9 +120,10 @@ def _batches(checkpoint: Checkpoint, settings: WorkerSettings) -> Iterator[Findi
 def _gradients(checkpoint: Checkpoint, settings: WorkerSettings) -> Iterator[Finding]:
     """Trains nothing, but calls a network with fresh weights as training does, where timesteps are whole."""
     network = build_network(checkpoint.config.network).train()
+    called = denoiser_of(network, checkpoint.config.preconditioning, checkpoint.schedule)
     x, t, inputs = example_batch(checkpoint.config, IMAGES)
     with torch.random.fork_rng():  # dropout
-        network(x, t.long(), **inputs).float().square().mean().backward()
+        called(x, t.long(), **inputs).float().square().mean().backward()
     wanted = [name for name, each in network.named_parameters() if each.requires_grad]
     gradients = {name: each.grad for name, each in network.named_parameters() if each.grad is not None}
     if bad := [name for name, each in gradients.items() if not torch.isfinite(each).all()]:

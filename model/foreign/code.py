@@ -1,5 +1,6 @@
 """Imports and runs code of other packages, whose errors become ours."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -10,6 +11,7 @@ import torch
 from ..errors import ForeignError
 from .names import module_of
 
+PATH = re.compile(r"""[^\s'"]*[/\\][^\s'"]*""")  # left out of what clients may read
 OURS_TO_HANDLE = (ForeignError, MemoryError, torch.OutOfMemoryError, torch.AcceleratorError)
 
 
@@ -17,7 +19,8 @@ OURS_TO_HANDLE = (ForeignError, MemoryError, torch.OutOfMemoryError, torch.Accel
 def foreign_code(name: str, wanted: str) -> Iterator[None]:
     """Makes every error of another package's code a ForeignError, "`name` cannot `wanted`"; even `SystemExit`.
 
-    Errors of memory or of the device stay as they are, because the engine knows what to do.
+    It has the first line of the error's text, without paths. Errors of memory or of the device stay as they are,
+    because the engine knows what to do.
     """
     try:
         yield
@@ -29,7 +32,9 @@ def foreign_code(name: str, wanted: str) -> Iterator[None]:
             "its folder in PYTHONPATH"
         ) from error
     except (Exception, SystemExit) as error:  # a script that is imported may end its process
-        raise ForeignError(f"{name} cannot {wanted}: its code raised {type(error).__name__}") from error
+        said = PATH.sub("…", str(error).strip().partition("\n")[0])
+        raised = f"{type(error).__name__}{said and ': '}{said}"
+        raise ForeignError(f"{name} cannot {wanted}: its code raised {raised}") from error
 
 
 def load(name: str) -> Any:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from difuso.model.checkpoint import Checkpoint
 from difuso.model.folders.config import ModelConfig, Precision
+from difuso.model.memory import move
 from difuso.model.networks.configs import ForeignConfig
 from difuso.model.networks.layers import pack_convolutions, to_bfloat16
 
@@ -38,7 +39,7 @@ def prepare(network: nn.Module, device: torch.device, precision: Precision) -> n
 
     Its images are to be in the memory format `channels_last`.
     """
-    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = move(network, device)
     if precision == "bfloat16":
         to_bfloat16(network)
     return network

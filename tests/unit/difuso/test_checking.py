@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from difuso import cli
 from difuso.errors import UserError
+from difuso.model.plans.prediction import Preconditioning
 from tests.strangers import CLASSES, PACKAGE, on_the_path, save_model, write_package
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -61,6 +62,12 @@ def test_a_fault_is_named(tmp_path: Path, kind: str, status: int, line: str) -> 
     found, said = check(tmp_path, "mine")
     assert any(each.startswith(line) for each in said.splitlines()), said
     assert found == status
+
+
+def test_a_network_of_noise_levels_is_called_with_them_in_training_too(tmp_path: Path) -> None:
+    save_model(tmp_path / "mine", "Steep", preconditioning=Preconditioning("edm"))
+    status, said = check(tmp_path, "mine")
+    assert (status, "gradient of" in said) == (0, False), said
 
 
 def test_weights_that_pytorch_makes_at_each_call_are_no_fault(tmp_path: Path) -> None:

@@ -150,10 +150,20 @@ def test_weights_that_are_made_at_each_call_are_those_of_the_file(lab: Path, tmp
         assert_rounded_alike(call(x, t), plain(x, t), steps=layers(plain) * 40 * 4 * 4)
 
 
+def test_a_network_with_weights_of_five_dimensions_is_called_as_its_author_does(lab: Path, tmp_path: Path) -> None:
+    save_model(tmp_path / "mine", "Slices")
+    loaded = load_checkpoint(tmp_path / "mine", networks={NETS})
+    plain = sys.modules[NETS].Slices().eval()
+    plain.load_state_dict(loaded.network.state_dict())
+    x, t = torch.randn(2, 3, 8, 8), torch.tensor([40.0, 900.0])
+    with torch.inference_mode():
+        assert_rounded_alike(by_position(loaded, torch.device("cpu"))(x, t), plain(x, t), steps=200)
+
+
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
-        (f"{NETS}:FailsToBuild", "FailsToBuild cannot be built: its code raised KeyError"),
+        (f"{NETS}:FailsToBuild", "FailsToBuild cannot be built: its code raised KeyError: 'no such file: …'"),
         (f"{NETS}:Nowhere", "Nowhere cannot be imported: its code raised AttributeError"),
         (f"{NETS}:function", "function must be a class that inherits from torch.nn.Module"),
         (f"{PACKAGE}.script:Net", "script:Net cannot be imported: its code raised SystemExit"),
@@ -161,7 +171,7 @@ def test_weights_that_are_made_at_each_call_are_those_of_the_file(lab: Path, tmp
     ],
 )
 def test_a_class_that_fails_refuses_its_model(mine: Path, kind: str, reason: str) -> None:
-    """What it says itself is for the log, not for clients."""
+    """What it says itself has no paths, which are for the log and not for clients."""
     change(mine, type=kind, args={})
     with pytest.raises(ForeignError) as error:
         load_checkpoint(mine, networks={PACKAGE})
@@ -172,7 +182,7 @@ def test_a_class_that_fails_refuses_its_model(mine: Path, kind: str, reason: str
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
-        ("FailsAtCalls", "FailsAtCalls cannot be called: its code raised ValueError"),
+        ("FailsAtCalls", "FailsAtCalls cannot be called: its code raised ValueError: …"),
         ("Flat", "Flat must return floats of shape (2, 3, 8, 8), and returned torch.float32 of shape (2, 192)"),
     ],
 )

@@ -129,8 +129,8 @@ def test_a_fault_refuses_its_model_and_no_other(
     models = follower.models
     assert {runner.checkpoint.name for runner in models.runners.values()} == {"fine", "tiny"}
     assert {name: why.reason for name, why in models.refused.items()} == {
-        "builds": f"{PACKAGE}.nets:FailsToBuild cannot be built: its code raised KeyError",
-        "calls": f"{PACKAGE}.nets:FailsAtCalls cannot be called: its code raised ValueError",
+        "builds": f"{PACKAGE}.nets:FailsToBuild cannot be built: its code raised KeyError: 'no such file: …'",
+        "calls": f"{PACKAGE}.nets:FailsAtCalls cannot be called: its code raised ValueError: …",
         "flat": f"{PACKAGE}.nets:Flat must return floats of shape (2, 3, 8, 8), and returned torch.float32 of shape "
         "(2, 192)",
         "nan": "the network returns NaN or infinity for noise",
