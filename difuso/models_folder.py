@@ -58,11 +58,21 @@ def check_name(name: str) -> None:
 
 
 def print_summary(out: Path, checkpoint: Checkpoint) -> None:
-    """Prints the facts of a folder that was loaded, and how to use it."""
+    """Calls the network of a folder that was loaded, as a worker does, and prints its facts and how to use it.
+
+    Raises ForeignError if the call fails.
+    """
+    import torch
+
+    from difuso.worker.device.calls import by_position, example_batch
+
+    x, t, inputs = example_batch(checkpoint.config, 1)
+    with torch.inference_mode():
+        by_position(checkpoint, torch.device("cpu"))(x, t, *inputs.values())
     parameters = sum(parameter.numel() for parameter in checkpoint.network.parameters())
     networks = {"a classifier": checkpoint.classifier, "a weaker network": checkpoint.weaker}
     guides = " and ".join(name for name, network in networks.items() if network is not None)
     facts = f"{parameters:,} parameters, {checkpoint.config.shape.in_pixels} pixels{guides and f', with {guides}'}"
-    typer.echo(f"{out}: {facts}; it can be loaded")
+    typer.echo(f"{out}: {facts}; it can be loaded and called")
     typer.echo(f"serve it:   difuso serve --models-dir {out.parent}")
     typer.echo(f"or sample:  difuso sample --models-dir {out.parent} --model {out.name}")

@@ -1,11 +1,13 @@
 """`difuso convert`: turns a checkpoint of another project into a folder that difuso serves, or one for diffusers."""
 
+import shutil
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from difuso.jobs.settings import CHECKPOINTS
+from difuso.model.errors import CheckpointError
 from difuso.model.folders.config import Precision
 from difuso.model.guidance import UNGUIDED, Guidance
 
@@ -83,4 +85,8 @@ def convert(
             checkpoint = checkpoint.in_precision(precision)
         write(checkpoint, out, to=to, half=half)
         del checkpoint  # frees gigabytes before the folder is loaded
-        print_summary(out, load_checkpoint(out, networks=networks))
+        try:
+            print_summary(out, load_checkpoint(out, networks=networks))
+        except CheckpointError:  # nobody could draw with it
+            shutil.rmtree(out)
+            raise

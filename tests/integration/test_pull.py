@@ -108,7 +108,7 @@ def test_a_model_of_the_hub_becomes_one_of_ours(pulling: Pulling, hub: Hub, fold
     assert read_catalog(pulling.models).models["ddpm_tiny-16"].version == pulled.version
     assert {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()} == {*NEEDED, "SHA256SUMS"}
     assert f"from {REPOSITORY} at {COMMIT[:12]}" in printed
-    assert "16x16 pixels; it can be loaded" in printed
+    assert "16x16 pixels; it can be loaded and called" in printed
     assert sorted(hub.downloads) == sorted((REPOSITORY, file) for file in NEEDED)
     assert hub.tokens == {"Bearer hf_of-the-test"}
 

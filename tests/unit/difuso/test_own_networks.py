@@ -120,3 +120,10 @@ def test_what_cannot_be_converted_says_why(tmp_path: Path, content: Any, config:
 def test_weights_of_other_sizes_are_refused(tmp_path: Path, nets: Any) -> None:
     with pytest.raises(UserError, match=r"the file: the tensor first\.weight has shape \(16, 3, 3, 3\)"):
         convert(tmp_path, nets.Denoiser(width=16).state_dict())
+
+
+def test_a_network_that_cannot_be_called_leaves_no_folder(tmp_path: Path, nets: Any) -> None:
+    broken = {**CONFIG, "network": {**NETWORK, "type": f"{PACKAGE}.nets:FailsAtCalls"}}
+    with pytest.raises(UserError, match=r"FailsAtCalls cannot be called: its code raised ValueError"):
+        convert(tmp_path, nets.Denoiser(width=8).state_dict(), broken)
+    assert not (tmp_path / "mine").exists()
