@@ -192,7 +192,10 @@ def _check(config: ModelConfig) -> None:
         raise ValueError(f"with a preconditioning a network needs out_channels {config.channels}")
     multiple, shape = config.network.size_multiple, config.shape
     if any(side % multiple for side in (shape.height, shape.width)):
-        raise ValueError(f"image_size must be a multiple of {multiple}, in height and width")
+        size = f"{shape.height}x{shape.width}"
+        raise ValueError(
+            f"image_size must be a multiple of {multiple} in height and width, the network's size_multiple, not {size}"
+        )
     if config.network.num_classes != (None if config.classes is None else len(config.classes)):
         raise ValueError("classes and the network's num_classes disagree")
     _check_condition(config)

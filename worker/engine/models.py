@@ -16,7 +16,7 @@ from difuso.jobs.model_folders import Mark, model_marks, newest_first, passed_ov
 from difuso.model.checkpoint import Checkpoint, load_checkpoint
 from difuso.model.errors import ForeignError, ModelError, may_pass, reason_of
 from difuso.model.folders.files import model_of, ref_of
-from difuso.model.formats.folders import read_config, read_version
+from difuso.model.formats.folders import holds_config, read_config, read_version
 
 from ..device.cores import core_of, neighbour_of, use_all_cores
 from ..settings import WorkerSettings
@@ -188,7 +188,8 @@ class ModelFollower:
             if before is None or (before.mark, before.refused) != (mark, now.refused):
                 how = "refused" if now.again_at == math.inf else "refused for now"
                 ours = isinstance(error, ModelError) and not isinstance(error, ForeignError)
-                log.error("model %s is %s: %s", name, how, reason_of(error), exc_info=not ours)
+                level = logging.ERROR if holds_config(path) else logging.DEBUG  # it was not meant to be a model
+                log.log(level, "model %s is %s: %s", name, how, reason_of(error), exc_info=not ours)
         else:
             ref = ref_of(model_of(name), runner.checkpoint.version)
             now, runners = Folder(mark, ref), {**runners, ref: runner}

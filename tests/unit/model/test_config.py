@@ -159,7 +159,10 @@ def test_a_classifier_needs_the_squares_that_it_was_trained_on() -> None:
         ({"prediction": "noise"}, "prediction: Input should be 'eps', 'x0', 'v' or 'flow', got 'noise'"),
         ({"defaults": {"steps": 201}}, "steps must lie between 1 and 200, got 201"),
         ({"channels": 2}, "channels must equal the network's in_channels"),
-        ({"image_size": [16, 9]}, "image_size must be a multiple of 2, in height and width"),
+        (
+            {"image_size": [16, 9]},
+            "image_size must be a multiple of 2 in height and width, the network's size_multiple, not 16x9",
+        ),
         ({"weaker": {"type": "unet", "in_channels": 1}}, "weaker.in_channels must be the network's, 3"),
         ({"weaker": {"type": "unet", "num_classes": 9}}, "weaker.num_classes must be the network's, 2"),
         (

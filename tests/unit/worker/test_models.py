@@ -40,6 +40,19 @@ def settings(models_dir: Path, tmp_path: Path) -> WorkerSettings:
     return WorkerSettings(models_dir=tmp_path, slots=1, device="cpu")
 
 
+def test_only_a_folder_that_is_meant_to_be_a_model_is_refused_aloud(
+    settings: WorkerSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("sheets", "broken"):
+        (settings.models_dir / name).mkdir()
+    (settings.models_dir / "broken" / "config.json").write_text("{}")
+    follower = following(settings)
+    follower.load_all()
+    assert follower.models.refused.keys() == {"sheets", "broken"}
+    loud = [line.getMessage() for line in caplog.records if line.levelname == "ERROR"]
+    assert [line.split()[1] for line in loud] == ["broken"]
+
+
 def names(models: Models) -> set[str]:
     return {ref.partition("@")[0] for ref in models.runners}
 
@@ -180,16 +193,16 @@ def test_a_version_that_cannot_be_loaded_at_the_moment_is_tried_again(
     monkeypatch.setattr(models_of_a_worker, "REST", 0)
     follower = following(settings)
     look(follower)
-    served, opened = follower.models.runners, os.open
+    served, opened = follower.models.runners, Path.open
 
-    def failing(path: Any, *arguments: Any, **options: Any) -> int:
-        if isinstance(path, Path) and path.parent.name == "a":
+    def failing(path: Path, *arguments: Any, **options: Any) -> Any:
+        if path.parent.name == "a":
             raise fault
         return opened(path, *arguments, **options)
 
     os.utime(settings.models_dir / "a" / "config.json")
     with monkeypatch.context() as disk:
-        disk.setattr("os.open", failing)
+        disk.setattr(Path, "open", failing)
         assert [look(follower) for _ in range(4)] == [{"a", "b", "c"}] * 4
     assert follower.models.runners == served
     assert set(follower.models.refused) == {"a"}
