@@ -49,7 +49,8 @@ def networks_of(
         conditions: the values of the model's conditions by name; a map is a tensor of indices, shape (h, w), and an
             image one in [-1, 1], shape (C, h, w).
 
-    Raises PlanError if the model draws from an image, or if the class or a value is unknown or missing.
+    Raises PlanError if the model draws from an image, or if the class or a value is unknown or missing; at their calls
+    for images of another shape.
     """
     config, classifier, weaker = checkpoint.config, checkpoint.classifier, checkpoint.weaker_version
     if config.condition is not None:
@@ -64,7 +65,14 @@ def networks_of(
         one = inputs_of(config.conditions, [{name: values[name] for name in values.keys() - but}], config.shape[1:])
         if config.classes is not None:
             one["labels"] = torch.tensor([len(config.classes) if label is None or "label" in but else label])
-        return lambda x_t, t: network(x_t, t, **{name: _for_each(part, x_t) for name, part in one.items()})
+
+        def call(x_t: Tensor, t: Tensor) -> Tensor:
+            if tuple(x_t.shape[1:]) != tuple(config.shape):
+                raise PlanError(f"must be {tuple(config.shape)}, as the model draws", "shape", got=tuple(x_t.shape[1:]))
+            out: Tensor = network(x_t, t, **{name: _for_each(part, x_t) for name, part in one.items()})
+            return out
+
+        return call
 
     base: Denoiser | None = None
     left_out = config.left_out({*conditions, *(() if label is None else ("label",))})
@@ -86,10 +94,13 @@ def _values(conditions: Conditions, given: Mapping[str, Any]) -> dict[str, Value
     for name, condition in conditions.items():
         if name not in given and not condition.null:
             raise PlanError(f"{name} is needed by this model: give it {condition.expected}")
-    try:
-        return {name: each if isinstance(each, Tensor) else conditions[name].read(each) for name, each in given.items()}
-    except ValueError as error:
-        raise PlanError(str(error), "a condition") from error
+    read: dict[str, Value | Tensor] = {}
+    for name, value in given.items():
+        try:
+            read[name] = value if isinstance(value, Tensor) else conditions[name].read(value)
+        except ValueError as error:
+            raise PlanError(str(error), f"the condition {name}") from error
+    return read
 
 
 def _for_each(argument: Tensor, x: Tensor) -> Tensor:

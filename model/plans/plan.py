@@ -28,7 +28,7 @@ from .prediction import Prediction, eps_from_output, x0_from_output
 from .samplers import SAMPLERS, Sampler
 from .samplers.transition import Options, Transition, Variance, eps_guidance
 from .schedule import FloatTable, NoiseSchedule
-from .settings import SETTINGS, Settings
+from .settings import SETTINGS, Settings, check_names
 from .spacing import KARRAS, Levels, timesteps_from, visit_levels
 
 # Ancestral sampling with variance beta adds far too much noise on a coarse chain: FID 46 at 100 steps, where
@@ -136,6 +136,7 @@ def make_plan(
         >>> len(make_plan(NoiseSchedule.cosine(), sampler="dpmpp", spacing="trailing", steps=25, prediction="v"))
         25
     """
+    check_names(choices)
     settings = Settings(**{name: getattr(settings or Settings(), name) for name in SETTINGS} | choices)
     return _plan(schedule, settings, prediction, clipping or Clipping().with_mode(settings.clip), start)
 

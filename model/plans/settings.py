@@ -8,8 +8,9 @@ A field that is added is left out while it has its default (`exclude_if`), so th
 worker and the recipe in its PNG keeps its bytes. So its default must be the behaviour without the field.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
@@ -124,6 +125,15 @@ INTERVAL = ("guidance_low", "guidance_high")
 GUIDANCE = ("guidance_scale", *INTERVAL)
 
 
+def check_names(choices: Iterable[str]) -> None:
+    """Raises PlanError if a name is not that of a setting; the message has the most similar one."""
+    for name in choices:
+        if name not in SETTINGS:
+            close = get_close_matches(name, SETTINGS, 1)
+            hint = f"did you mean {close[0]}?" if close else f"choose of {', '.join(SETTINGS)}"
+            raise PlanError(f"is no setting of a run: {hint}", name)
+
+
 def settle(choices: Mapping[str, Any], own: Settings, *, timesteps: int) -> Settings:
     """Completes the settings that a request chooses.
 
@@ -138,6 +148,7 @@ def settle(choices: Mapping[str, Any], own: Settings, *, timesteps: int) -> Sett
 
     Raises PlanError if the choices contradict each other or the model; `make_plan` checks everything else.
     """
+    check_names(choices)
     chosen = {name: value for name, value in choices.items() if value is not None}
     name = str(chosen.get("sampler", own.sampler))
     if name not in SAMPLERS:

@@ -88,6 +88,12 @@ def test_a_network_that_was_never_without_a_class_is_not_guided_by_it() -> None:
         sample(plan, **networks, shape=(3, 8, 8), seeds=[1])
 
 
+def test_images_of_another_shape_are_refused() -> None:
+    plan = PLAIN.config.plan(PLAIN.schedule, steps=3)
+    with pytest.raises(PlanError, match=r"^shape must be \(3, 8, 8\), as the model draws, got \(3, 16, 16\)$"):
+        sample(plan, **networks_of(PLAIN), shape=(3, 16, 16), seeds=[1])
+
+
 @pytest.mark.parametrize(
     ("checkpoint", "label", "said"),
     [
@@ -119,7 +125,7 @@ def test_conditions_guide_away_from_the_network_with_what_it_needs() -> None:
     ("changes", "said"),
     [
         ({"hat": "red"}, "hat is not a condition of this model: it has age, glasses, style, layout, sketch"),
-        ({"age": 101}, "a condition must be a number from 0 to 100 years"),
+        ({"age": 101}, "the condition age must be a number from 0 to 100 years"),
         ({"style": None}, "style is needed by this model: give it a list of 2 numbers"),
     ],
 )

@@ -160,6 +160,13 @@ def test_a_plan_cannot_be_changed() -> None:
 # How noisy x_t is between the network calls
 
 
+def test_a_misspelt_setting_is_named_with_the_one_that_was_meant() -> None:
+    with pytest.raises(PlanError, match=r"^stpes is no setting of a run: did you mean steps\?$"):
+        make_plan(LINEAR, stpes=7)
+    with pytest.raises(PlanError, match=r"^colour is no setting of a run: choose of sampler, steps, spacing"):
+        make_plan(LINEAR, colour="red")
+
+
 def test_jobs_with_the_same_settings_share_a_plan() -> None:
     plan = make_plan(LINEAR, sampler="ddim", steps=7)
     assert make_plan(LINEAR, sampler="ddim", steps=7) is plan
