@@ -84,8 +84,6 @@ def evaluate_neighbours(
 
 def _training(data: str, sources: ImageSources) -> Iterable[ImageArray]:
     """Opens all training images, as a stream."""
-    if data.endswith(".npz"):
-        return (image for batch in from_path(Path(data)).batches(100) for image in batch)
     images = training_images(data, shape=sources.model.shape, networks=sources.networks)
     return (np.broadcast_to(image, (*image.shape[:2], 3)) for image in images)
 

@@ -95,13 +95,11 @@ class Parts:
         """Returns the request of the parts; empty if there is none. Raises UserError if it cannot be read."""
         path = self.folder / REQUEST
         try:
-            request = json.loads(path.read_bytes())
+            request: dict[str, Any] = json.loads(path.read_bytes())
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError):
-            request = None
-        if not isinstance(request, dict):
-            raise UserError(f"{path} cannot be read: delete {self.folder}, or name another file")
+        except ValueError as error:
+            raise UserError(f"{path} cannot be read: delete {self.folder}, or name another file") from error
         return request
 
     def begin(self, request: Mapping[str, Any]) -> None:

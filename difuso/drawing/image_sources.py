@@ -164,7 +164,8 @@ class ImageSources:
         with user_errors(title):
             params = model.settle(query)
         of_all = {name: tuple(each[name] for each in given.conditions) for name in names}
-        bulk = Bulk(model, count, params.model_copy(update={"conditions": of_all}), tuple(given.labels))
+        labels = given.labels or ([0] if model.class_names else [])
+        bulk = Bulk(model, count, params.model_copy(update={"conditions": of_all}), tuple(labels))
 
         @cache
         def images() -> ImageSet:

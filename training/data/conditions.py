@@ -22,8 +22,6 @@ from .images import ImageArray, centre_crop
 from .source_images import Source, SourceImage, open_source
 from .tables import with_table
 
-SHOWN = 4  # entries of a vector in words
-
 
 def open_with_conditions(recipe: Recipe) -> Source:
     """Opens a recipe's images with their conditions; one with an unreadable image or map counts as unreadable.
@@ -164,13 +162,9 @@ def examples_of(conditions: Conditions, columns: Columns, count: int) -> dict[st
 
 
 def words(values: Mapping[str, Value]) -> list[str]:
-    """Returns the values of an image as people read them: "hair short", a line for each condition."""
-    return [f"{name} {_listed(value) if isinstance(value, tuple) else value}" for name, value in values.items()]
+    """Returns the choices and numbers of an image as people read them: "hair short", a line for each."""
+    return [f"{name} {value}" for name, value in values.items() if not isinstance(value, tuple)]
 
 
 def _value(value: float | list[float]) -> Value:
     return tuple(value) if isinstance(value, list) else value
-
-
-def _listed(numbers: Sequence[float]) -> str:
-    return " ".join(f"{number:.3g}" for number in numbers[:SHOWN]) + (" …" if len(numbers) > SHOWN else "")

@@ -19,7 +19,7 @@ from rich.progress import track
 
 from difuso.model.conditions import Value, listed
 
-from ..errors import RecipeError
+from ..errors import RecipeError, check_classes
 from ..recipe import Recipe
 from ..replacing import replace_text
 from .conditions import (
@@ -198,11 +198,8 @@ def _named(recipe: Recipe, found: _Found, source: Source) -> tuple[NDArray[np.in
         raise RecipeError(
             f"network.num_classes is {num_classes}, but the images have {len(classes)} classes: {listed(classes, 10)}"
         )
-    if recipe.guides and recipe.data.classes not in ((), classes):
-        raise RecipeError(
-            f"the images have the classes {listed(classes, 10)}, but the guided model has "
-            f"{listed(recipe.data.classes, 10)}: they must be the same, in the same order"
-        )
+    if recipe.guides and recipe.data.classes:
+        check_classes("the images", classes, "the guided model", recipe.data.classes)
     numbers = {label for _, label in found.labels}
     # That none is 0 is not enough: a part of a set may lack a class.
     first = 1 if source.may_begin_at_1 and 0 not in numbers and num_classes in numbers else 0

@@ -21,7 +21,7 @@ from difuso.model.plans.schedule import NoiseSchedule
 from difuso.model.plans.settings import GUIDANCE
 from difuso.model.step import advance
 
-from ..errors import RecipeError, checkpoint_errors
+from ..errors import RecipeError, check_classes, checkpoint_errors
 from ..recipe import Recipe
 from .losses import Losses, Network
 
@@ -35,7 +35,9 @@ class Teacher:
         with checkpoint_errors("init", recipe.init):
             checkpoint = load_checkpoint(recipe.init, device=device, networks=recipe.own_modules)
         check_teacher(recipe, checkpoint.config)
-        _check_names(classes, checkpoint.config.classes)
+        known, numbers = checkpoint.config.classes, [str(number) for number in range(len(classes or ()))]
+        if classes and known and numbers not in (list(classes), list(known)):  # else one of the two only numbers them
+            check_classes("the images", classes, "the teacher", known)
         guidance = _guidance(recipe, checkpoint.config)
         self._guided = guidance.scale != 1.0
         # A compiled network takes batches of one size, and looking for the guided images makes a GPU's host wait.
@@ -100,16 +102,6 @@ def _guidance(recipe: Recipe, teacher: ModelConfig) -> Guidance:
         return teacher.settle(**{name: getattr(recipe, name) for name in GUIDANCE}).guidance
     except PlanError as error:
         raise RecipeError(str(error)) from error
-
-
-def _check_names(images: Sequence[str] | None, teacher: Sequence[str] | None) -> None:
-    """Checks that the images have the teacher's classes, unless one of the two only numbers them."""
-    numbers = [str(number) for number in range(len(images or ()))]
-    if images and teacher and numbers not in (list(images), list(teacher)) and list(images) != list(teacher):
-        raise RecipeError(
-            f"the images have the classes {', '.join(images)}, but the teacher has {', '.join(teacher)}: they must be "
-            "the same, in the same order"
-        )
 
 
 class Distillation:

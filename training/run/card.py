@@ -27,15 +27,15 @@ Images of {size} pixels{kinds}, from a network with {parameters:,} parameters.
 """
 
 
-def card(trainer: Trainer, seconds: float, flops: int) -> str:
-    """Returns the card of a model, in Markdown, after so many seconds of training; for `flops` see `call_flops`."""
+def card(trainer: Trainer, seconds: float) -> str:
+    """Returns the card of a model, in Markdown, after so many seconds of training."""
     recipe, data = trainer.recipe, trainer.batches.dataset
     classes = data.classes or ()
     time = f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.0f} minutes"
     rows = {
         "classes": listed(classes, MAX_CLASSES),
         "conditions": "; ".join(f"`{name}`: {each.expected}" for name, each in recipe.conditions.items()),
-        "network": f"{recipe.record['network']['type']}, {flops / 1e9:.3g} GFLOP a call",
+        "network": recipe.record["network"]["type"],
         "schedule": f"{recipe.schedule.type}, T = {recipe.schedule.num_train_timesteps}",
         "prediction": f"{recipe.prediction}, loss `{recipe.loss}`, weighting `{recipe.weighting}`",
         "data": f"{len(data.trained):,} images, source `{recipe.record['data']['source']}`",

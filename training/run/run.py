@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from datetime import timedelta
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,10 @@ from difuso.model.memory import keep_freed_memory
 from ..data import dataset
 from ..data.batches import Batches, Seeds
 from ..data.images import ImageArray
-from ..errors import RecipeError
+from ..errors import check_classes
 from ..recipe import Recipe
 from ..replacing import replace_text
 from .card import card
-from .dry_run import call_flops
 from .initial import check_initial, seeds_of
 from .journal import Journal, plot_run
 from .outcomes import Distance, GuidedModel, ImageModel, Outcome
@@ -102,11 +100,9 @@ def _outcome(trainer: Trainer, out: Path, kid_from: Callable[[ImageArray], Dista
     if recipe.trains_classifier:
         held_out = _held_out(recipe)
         images = None if held_out is None else dataset.load(held_out, out / HELD_OUT)
-        if images is not None and images.classes != (own := trainer.batches.dataset.classes):
-            raise RecipeError(
-                f"the held-out images have the classes {', '.join(images.classes or ())}, and those of training "
-                f"{', '.join(own or ())}: they must be the same, in the same order"
-            )
+        if images is not None:
+            own = trainer.batches.dataset.classes
+            check_classes("the held-out images", images.classes or (), "the set of training", own or ())
         return GuidedModel(trainer, images)
     return ImageModel(trainer, kid_from(trainer.batches.dataset.images) if kid_from and recipe.kid_every else None)
 
@@ -189,12 +185,8 @@ class Run:
         """Returns the files about the model so far; none about one that only gets a classifier."""
         if self._journal is None or self.trainer.recipe.trains_classifier:
             return {}
-        replace_text(self._out / CARD, card(self.trainer, self.seconds, self._flops))
+        replace_text(self._out / CARD, card(self.trainer, self.seconds))
         return {CARD: self._out / CARD} | self._journal.documents()
-
-    @cached_property
-    def _flops(self) -> int:
-        return call_flops(self.trainer)
 
     def _measure(self) -> None:
         if self._journal is not None and isinstance(self._outcome, ImageModel):

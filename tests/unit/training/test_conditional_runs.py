@@ -228,9 +228,9 @@ def test_a_run_ends_with_a_model_that_declares_its_conditions_and_a_sheet_that_n
     assert config.conditions == recipe.conditions
     assert config.training["recipe"] == json.loads(json.dumps(recipe.record))
     with Image.open(faces / "run" / "sheets" / "00000004.png") as sheet:
-        assert sheet.height == 8 * (8 + 3 * LINE + GAP) + GAP
+        assert sheet.height == 8 * (8 + 2 * LINE + GAP) + GAP
         text = np.asarray(sheet.convert("L"))[GAP + 8 :, :]
-    lines = [text[row * (8 + 3 * LINE + GAP) :][: 3 * LINE] for row in range(8)]
+    lines = [text[row * (8 + 2 * LINE + GAP) :][: 2 * LINE] for row in range(8)]
     assert [bool((line < 128).any()) for line in lines] == [True] * 7 + [False]  # the last row has no conditions
     with Image.open(faces / "run" / "model" / "sheet.png") as sheet:
         assert sheet.size == 2 * (8 * (8 + GAP) + GAP,)
