@@ -146,7 +146,7 @@ def test_weight_decay_shrinks_what_no_gradient_moves(tmp_path: Path) -> None:
     it = trainer(classifier(tmp_path / "guided", "learning_rate=0.01", "warmup_steps=0"))
     weight = it.network.get_parameter("pool.positional_embedding")
     before = weight.detach().clone()
-    weight.register_hook(torch.zeros_like)
+    weight.register_hook(torch.zeros_like)  # type: ignore[no-untyped-call]
     for _ in islice(it.steps(), 3):
         pass
     assert torch.allclose(weight, before * (1 - 0.01 * 0.05) ** 3, rtol=1e-5)
