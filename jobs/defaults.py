@@ -13,8 +13,8 @@ from difuso.model.plans.settings import INTERVAL
 from .catalog import ModelInfo
 from .conditions import Values, check_size, read_values
 from .errors import RequestRefused
-from .params import SamplingParams
-from .per_image import per_image
+from .params import MAX_IMAGES, SamplingParams
+from .per_image import ALL, classes_of, draw_seed, image_count, label_in_turn, one_or_several
 from .queries import SamplingQuery
 
 
@@ -45,26 +45,24 @@ def fill_in(
     config, chosen = model.config, query.chosen
     if values is None:
         values = read_values(query.conditions, config.conditions, model=model.name)
-    images = per_image(
-        query.seed,
-        query.label,
-        n=query.n,
-        classes=config.classes,
-        count=config.num_labels,
-        model=model.name,
-        values={name: len(each) for name, each in values.items()},
-    )
-    if images.label is None and model.label_required:
+    turns = classes_of(query.label, config.classes, count=config.num_labels, model=model.name)
+    sizes = {name: len(each) for name, each in values.items()}
+    n = image_count(query.seed, query.label, n=query.n, turns=len(turns), values=sizes)
+    if n > MAX_IMAGES:
+        raise RequestRefused("n", f"Label {ALL} needs n: {model.name} has {n} classes, more than {MAX_IMAGES}")
+    seed, label = one_or_several(query.seed or draw_seed()), label_in_turn(turns, range(n))
+    if label is None and model.label_required:
         raise RequestRefused("label", f"{model.name} needs a label: name a class")
     # Whether images of conditions come is seen later, by `Kind`.
     examples = config.examples if with_examples else ()
     named = {*values, *examples, *(name for name, condition in config.conditions.items() if condition.is_image)}
-    check_guidance(chosen, query.guide, model, given=named if images.label is None else {"label", *named})
-    chosen.setdefault("classifier_scale", float(config.classes is None and images.label is not None))
+    check_guidance(chosen, query.guide, model, given=named if label is None else {"label", *named})
+    chosen.setdefault("classifier_scale", float(config.classes is None and label is not None))
     settings = config.settle(plan=query.plan, start=start, **chosen)
     plan = config.plan_of(model.schedule, settings, start=start)
     guide = query.guide and tuple(dict.fromkeys(query.guide))
-    return Filled(SamplingParams(**images._asdict(), conditions=values, guide=guide, **vars(settings)), plan)
+    params = SamplingParams(n=n, seed=seed, label=label, conditions=values, guide=guide, **vars(settings))
+    return Filled(params, plan)
 
 
 def check_guidance(

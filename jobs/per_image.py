@@ -3,42 +3,11 @@
 import secrets
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
 
 from .errors import RequestRefused
-from .params import MAX_IMAGES
 
 ALL = "all"  # the label that stands for all classes in turn, unless the model has a class of this name
 DRAWN_SEEDS = 2**32  # enough that equal seeds are unlikely, and short enough to read out
-
-
-class PerImage(NamedTuple):
-    """The number of images, their seeds and their classes, as `SamplingParams` has them."""
-
-    n: int
-    seed: int | tuple[int, ...]
-    label: int | tuple[int, ...] | None
-
-
-def per_image(
-    seeds: Sequence[int] | None,
-    labels: Sequence[str] | None,
-    *,
-    n: int | None,
-    classes: Sequence[str] | None,
-    count: int,
-    model: str,
-    values: Mapping[str, int] = MappingProxyType({}),
-) -> PerImage:
-    """Completes what a request says about its images, where None is left out; draws the seed if there is none.
-
-    Raises RequestRefused like `classes_of` and `image_count`.
-    """
-    turns = classes_of(labels, classes, count=count, model=model)
-    n = image_count(seeds, labels, n=n, turns=len(turns), values=values)
-    if n > MAX_IMAGES:
-        raise RequestRefused("n", f"Label {ALL} needs n: {model} has {n} classes, more than {MAX_IMAGES}")
-    return PerImage(n, one_or_several(seeds or draw_seed()), label_in_turn(turns, range(n)))
 
 
 def draw_seed() -> list[int]:
@@ -71,8 +40,8 @@ def image_count(
 ) -> int:
     """Returns the number of images: `n`, or that of several seeds, labels or values of a condition, or of classes.
 
-    The images take `turns` classes in turn, and `values` is the number of values of each condition. Raises
-    RequestRefused if the numbers contradict each other.
+    Seeds and labels are those of a request; None where it has none. The images take `turns` classes in turn, and
+    `values` is the number of values of each condition. Raises RequestRefused if the numbers contradict each other.
     """
     numbers = {"seeds": len(seeds or ()), "labels": len(labels or ())}
     lists = {name: number for name, number in numbers.items() if number > 1}

@@ -127,8 +127,6 @@ HTTP: dict[int, ProblemType] = {
 
 OTHER = ProblemType(400, "http-error", "HTTP error", "The server refused the request; see the status.")
 
-TYPES = {kind.slug: kind for kind in (*PROBLEMS.values(), *HTTP.values(), QUEUE_FULL, MALFORMED, OTHER)}
-
 # The description of all errors; `app.openapi` corrects the media type that FastAPI gives them.
 RESPONSES: dict[int | str, dict[str, Any]] = {
     "default": {

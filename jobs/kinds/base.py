@@ -129,12 +129,11 @@ class Kind(Generic[Query]):
     summary: str  # one line for the documentation
     query: type[Query]
     task: type[Task]
-    # makes a complete request, except the parts common to all kinds; raises RequestRefused or PlanError
+    # makes a complete request, except the parts common to all kinds; raises RequestRefused, PlanError or ImageRefused
     complete: Callable[[Query, ModelInfo, Images], Prepared]
     # returns the functions that fit the images of a request, by part; without it each required part gets the shape of
     # the model's condition, or of its images
     own_fits: Callable[[Query, ModelInfo], dict[str, Fit]] | None = None
-    match: Callable[[Images], None] = lambda images: None  # raises ImageRefused if the images do not match each other
     # returns the model of a query, and any other model that the query names; raises RequestRefused
     choose: Callable[[Query, Catalog], ModelInfo] = lambda query, catalog: catalog.choose(
         query.model, version=query.version
@@ -175,7 +174,6 @@ class Kind(Generic[Query]):
         if query.bits == "16" and shape.channels == 3:
             name = (model.upscaler or model).name
             raise RequestRefused("bits", f"Input should be 8: {name} makes RGB images, whose PNGs have 8 bits here")
-        self.match(images)
         named = (*self.required, *self.optional)
         whole = replace(
             prepared,

@@ -57,6 +57,9 @@ class Restoring(Task):
 def complete(query: RestoreQuery, model: ModelInfo, images: Images) -> Prepared:
     factor: Literal[2, 4] = 4 if query.factor == "4" else 2
     _check(query, model, factor)
+    image, mask = images.get("image"), images.get("mask")
+    if image and mask and (mask.width, mask.height) != (image.width, image.height):
+        raise ImageRefused(f"The mask should have the size of the image, {image.width}x{image.height}", part="mask")
     query.only("sampler", "ddim", "/restore")
     query.only("eta", RESTORATION_ETA, "/restore")
     query.only("classifier_scale", 0.0, "/restore")
@@ -93,13 +96,6 @@ def _check(query: RestoreQuery, model: ModelInfo, factor: int) -> None:
         raise RequestRefused("width", "Input should be an odd number from 3 to 31 for a uniform blur")
 
 
-def match(images: Images) -> None:
-    """Checks that the mask, if there is one, has the size of the image, whose pixels it marks."""
-    image, mask = images.get("image"), images.get("mask")
-    if image and mask and (mask.width, mask.height) != (image.width, image.height):
-        raise ImageRefused(f"The mask should have the size of the image, {image.width}x{image.height}", part="mask")
-
-
 KIND = Kind(
     "restore",
     "Restore a degraded image",
@@ -107,7 +103,6 @@ KIND = Kind(
     Restoring,
     complete,
     fits,
-    match=match,
     required=("image",),
     optional=("mask",),
     description="`inpaint` needs a part `mask`, white where the image is missing.",

@@ -13,9 +13,9 @@ import openapi_spec_validator
 import pytest
 from PIL import Image
 
-from difuso.app.http.problems import TYPES
 from difuso.app.main import create_app
 from difuso.app.settings import ApiSettings
+from difuso.client.errors import ERRORS
 from difuso.jobs.kinds import KINDS
 from tests.app_server import keys_file, running
 from tests.pictures import saved
@@ -145,4 +145,4 @@ def test_the_examples_of_headers_are_applied(api: httpx.Client, schema: dict[str
 def test_the_documentation_lists_the_same_types_of_problems() -> None:
     section = (ROOT / "docs" / "http-api.md").read_text("utf-8").partition("## Problems")[2]
     rows = re.findall(r"^\| ((?:`[\w-]+`(?:, )?)+) \|", section, re.MULTILINE)
-    assert {name for row in rows for name in re.findall(r"`([\w-]+)`", row)} == set(TYPES)
+    assert {name for row in rows for name in re.findall(r"`([\w-]+)`", row)} == set(ERRORS)

@@ -28,7 +28,7 @@ from difuso.errors import UserError
 from difuso.evaluation.image_sets import from_path
 from difuso.jobs.images.npz import NpzWriter
 from difuso.jobs.params import MAX_IMAGES, MAX_SEED, SamplingParams
-from difuso.jobs.per_image import per_image
+from difuso.jobs.per_image import classes_of, draw_seed, image_count, label_in_turn, one_or_several
 from difuso.jobs.queries import SamplingQuery
 from difuso.model.conditions import Conditions, Number, Vector
 from difuso.model.folders.config import SamplerDefaults
@@ -57,10 +57,10 @@ class Painter(DrawingModel):
         self._error = error or UserError("the server is gone")
 
     def settle(self, query: SamplingQuery) -> SamplingParams:
-        images = per_image(
-            query.seed, query.label, n=query.n, classes=self.class_names, count=self.labels, model=self.name
-        )
-        return PARAMS.model_copy(update={**images._asdict(), "steps": query.chosen.get("steps", 5)})
+        turns = classes_of(query.label, self.class_names, count=self.labels, model=self.name)
+        n = image_count(query.seed, query.label, n=query.n, turns=len(turns))
+        images = {"n": n, "seed": one_or_several(query.seed or draw_seed()), "label": label_in_turn(turns, range(n))}
+        return PARAMS.model_copy(update={**images, "steps": query.chosen.get("steps", 5)})
 
     def draw(self, runs: Iterable[SamplingParams], keep: Callable[[int, list[bytes]], None]) -> None:
         for number, run in enumerate(runs):

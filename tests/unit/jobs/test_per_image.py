@@ -13,7 +13,7 @@ from difuso.jobs.catalog import ModelInfo
 from difuso.jobs.defaults import fill_in
 from difuso.jobs.errors import RequestRefused
 from difuso.jobs.params import MAX_IMAGES, MAX_SEED, SamplingParams
-from difuso.jobs.per_image import ALL, DRAWN_SEEDS, per_image
+from difuso.jobs.per_image import ALL, DRAWN_SEEDS
 from difuso.jobs.queries import SamplingQuery
 from difuso.model.conditions import Choice
 from difuso.model.folders.config import ModelConfig
@@ -124,13 +124,11 @@ def test_every_image_has_its_own_seed_and_class_or_the_request_is_refused(
     lists = {len(values) for values in (seeds, labels or []) if len(values) > 1}
     implied = len(PETS) if labels == [ALL] else 1
     count = lists.copy().pop() if lists else n or implied
-    arguments: dict[str, Any] = {"n": n, "classes": PETS, "count": len(PETS), "model": "pets"}
+    query = SamplingQuery(n=n, seed=seeds, label=labels)
     if len(lists) > 1 or n not in (None, count):
         with pytest.raises(RequestRefused):
-            per_image(seeds, labels, **arguments)
+            fill_in(query, MODEL)
         return
-    found = per_image(seeds, labels, **arguments)
-    params = SamplingParams(**found._asdict(), steps=1, sampler="ddim", spacing="leading", eta=0)
     expected = []
     for i in range(count):
         seed = seeds[i] if len(seeds) > 1 else seeds[0] + i
@@ -141,7 +139,7 @@ def test_every_image_has_its_own_seed_and_class_or_the_request_is_refused(
         else:
             label = PETS.index(labels[i] if len(labels) > 1 else labels[0])
         expected.append((seed, label))
-    assert images(params) == expected
+    assert images(fill_in(query, MODEL).params) == expected
 
 
 def test_other_lists_are_other_requests() -> None:
