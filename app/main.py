@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from importlib.metadata import version
 
 import redis
@@ -128,9 +129,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
         stack.push_async_callback(listener.stop)
         queue = JobQueue(client, result_ttl=settings.result_ttl)
         following = [
-            _follow_models(follower, metrics),
-            _hear(follower, queue, metrics),
-            *([_follow_keys(keys)] if keys else []),
+            _every(LOOK_SECONDS, partial(_look, follower, metrics)),
+            _every(HEAR_SECONDS, partial(_hear, follower, queue, metrics)),
+            *([_every(KEYS_LOOK_SECONDS, keys.look)] if keys else []),
         ]
         for task in following:
             stack.callback(asyncio.create_task(task).cancel)
@@ -154,29 +155,26 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
         yield State(process=process, caller=None, is_head=False)
 
 
-async def _follow_models(follower: CatalogFollower, metrics: Metrics) -> None:
+async def _every(seconds: float, look: Callable[[], object]) -> None:
+    """Calls a function in a thread, again and again, for ever."""
     while True:
-        await asyncio.sleep(LOOK_SECONDS)
-        try:
-            if await to_thread.run_sync(follower.look):
-                metrics.know_models(follower.catalog)
-        except OSError as error:
-            log.warning("the models folder cannot be read: %s", error.strerror)
+        await asyncio.sleep(seconds)
+        await to_thread.run_sync(look)
 
 
-async def _hear(follower: CatalogFollower, queue: JobQueue, metrics: Metrics) -> None:
-    """Hears every second which versions of models the live workers hold, for ever."""
-    while True:
-        with suppress(RedisError):  # meanwhile they hold what they held
-            if follower.hear(held_refs(await to_thread.run_sync(queue.workers))):
-                metrics.know_models(follower.catalog)
-        await asyncio.sleep(HEAR_SECONDS)
+def _look(follower: CatalogFollower, metrics: Metrics) -> None:
+    try:
+        if follower.look():
+            metrics.know_models(follower.catalog)
+    except OSError as error:
+        log.warning("the models folder cannot be read: %s", error.strerror)
 
 
-async def _follow_keys(keys: KeyRing) -> None:
-    while True:
-        await asyncio.sleep(KEYS_LOOK_SECONDS)
-        await to_thread.run_sync(keys.look)
+def _hear(follower: CatalogFollower, queue: JobQueue, metrics: Metrics) -> None:
+    """Hears which versions of models the live workers hold."""
+    with suppress(RedisError):  # meanwhile they hold what they held
+        if follower.hear(held_refs(queue.workers())):
+            metrics.know_models(follower.catalog)
 
 
 def _redis(url: str) -> redis.Redis:

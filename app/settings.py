@@ -1,7 +1,6 @@
 """The settings of the API, from the environment."""
 
 import ipaddress
-import re
 from pathlib import Path
 from typing import Annotated
 
@@ -16,21 +15,16 @@ from pydantic import (
 )
 from pydantic_settings import NoDecode
 
-from difuso.jobs.settings import SharedSettings, listed
+from difuso.jobs.settings import SharedSettings, listed, matching
 
 from .http.api_keys import read_keys
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
-
 # As browsers write it: without a path, and without the default port.
-ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
-
-
-def _origin(text: str) -> str:
-    if not ORIGIN.fullmatch(text):
-        raise ValueError(f"must be origins without a path, such as https://pics.example, not {text!r}")
-    return text
+ORIGIN = matching(
+    r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", "origins without a path, such as https://pics.example"
+)
 
 
 def _readable_keys(path: Path) -> Path:
@@ -63,7 +57,7 @@ class ApiSettings(SharedSettings):
     """Port of /metrics, which needs no API key; by default /metrics is on the API's port, and guarded by the keys."""
     allowed_hosts: Annotated[frozenset[str], NoDecode] | None = None
     """Host names that requests may name; by default all, or loopback names for an API on loopback without keys."""
-    cors_origins: Annotated[frozenset[Annotated[str, AfterValidator(_origin)]], NoDecode] | None = None
+    cors_origins: Annotated[frozenset[Annotated[str, ORIGIN]], NoDecode] | None = None
     """Other origins whose pages may use the API, such as https://pics.example."""
     max_wait: PositiveFloat = 600
     """Longest wait for a turn, in seconds; a request that would wait longer is refused with 429."""

@@ -18,7 +18,17 @@ from difuso.model.plans.schedule import NoiseSchedule
 from difuso.model.shape import Shape
 
 from .errors import RequestRefused, VersionGone
-from .model_folders import Mark, ModelFiles, mark_of, model_folders, model_marks, newest_first, passed_over
+from .model_folders import (
+    FILES,
+    Mark,
+    find_document,
+    first_sentence,
+    mark_of,
+    model_folders,
+    model_marks,
+    newest_first,
+    passed_over,
+)
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +48,7 @@ class ModelInfo:
     # the model that a request names to enlarge the images of this one; None if it names none
     upscaler: ModelInfo | None = None
     about: str | None = None  # the first sentence of its card; None without one
-    documents: tuple[str, ...] = ()  # the names of the files that describe it, see `ModelFiles`
+    documents: tuple[str, ...] = ()  # the names of the files that describe it, see `model_folders`
 
     @property
     def ref(self) -> str:
@@ -195,15 +205,14 @@ def _with_earlier(found: Sequence[ModelInfo], before: Sequence[ModelInfo]) -> tu
 def _read(path: Path) -> ModelInfo:
     config = read_config(path)
     parameters = sum(map(math.prod, read_shapes(path, weights_of(path)).values()))
-    version, files = read_version(path, config), ModelFiles(path.parent, path.name)
     return ModelInfo(
         model_of(path.name),
         config,
         parameters,
-        version,
+        version=read_version(path, config),
         folder=path.name,
-        about=files.about,
-        documents=files.documents,
+        about=first_sentence(path),
+        documents=tuple(document for document in FILES if find_document(path, document)),
     )
 
 

@@ -1,5 +1,6 @@
 """The settings that front ends and workers share, read from the environment, and their default folders."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -38,6 +39,17 @@ def _redis_url(url: str) -> str:
 def listed(names: object) -> object:
     """Returns the names in a variable that separates them by commas or spaces, before they are checked."""
     return names.replace(",", " ").split() if isinstance(names, str) else names
+
+
+def matching(pattern: str, wanted: str) -> AfterValidator:
+    """Returns a check that a text has a pattern; the message of its ValueError says what is `wanted`."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"must be {wanted}, not {text!r}")
+        return text
+
+    return AfterValidator(check)
 
 
 class SharedSettings(BaseSettings):

@@ -1,16 +1,16 @@
 """The settings of a worker, read from the environment."""
 
-import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, PositiveInt, field_validator
+from pydantic import Field, PositiveInt, field_validator
 from pydantic_settings import NoDecode
 
-from difuso.jobs.settings import SharedSettings, listed
+from difuso.jobs.settings import SharedSettings, listed, matching
 from difuso.model.folders.config import Precision
 
-DEVICE = re.compile(r"auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?")
+DEVICE = matching(r"auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?", "auto, cpu, mps, cuda or cuda:N")
+MODULE = matching(r"[^\W\d]\w*(\.[^\W\d]\w*)*", "names of modules such as mylab.nets, separated by commas")
 
 # The last seconds of a worker, after those of its drain. It waits for Redis and the store, then gives up, and if even
 # that hangs is ended where it stands. One that has drained has a while for the threads that it no longer needs.
@@ -21,22 +21,10 @@ class DeviceMissing(Exception):
     """Torch cannot use the device of DIFUSO_DEVICE here; the message says what to do."""
 
 
-def _device(name: str) -> str:
-    if not DEVICE.fullmatch(name):
-        raise ValueError(f"must be auto, cpu, mps, cuda or cuda:N, not {name!r}")
-    return name
-
-
-def _module(name: str) -> str:
-    if not all(map(str.isidentifier, name.split("."))):
-        raise ValueError(f"must be names of modules such as mylab.nets, separated by commas, not {name!r}")
-    return name
-
-
 class WorkerSettings(SharedSettings):
     """The settings of `difuso worker`."""
 
-    device: Annotated[str, AfterValidator(_device)] = "auto"
+    device: Annotated[str, DEVICE] = "auto"
     """`cpu`, `cuda`, `cuda:1`, `mps`; `auto` takes the first GPU, else the CPU."""
     core_folder: Path | None = None
     """Folder in which two workers for two cores show each other when they have work; `difuso serve` sets it."""
@@ -53,7 +41,7 @@ class WorkerSettings(SharedSettings):
     """Seconds that a finished job waits for a result store that takes no files; then it fails."""
     version_wait: PositiveInt = 600
     """Seconds that a job waits for a version of its model, or of difuso, that no live worker has."""
-    networks: Annotated[frozenset[Annotated[str, AfterValidator(_module)]], NoDecode] = frozenset()
+    networks: Annotated[frozenset[Annotated[str, MODULE]], NoDecode] = frozenset()
     """Modules of other packages whose networks may be imported, with all modules below them: mylab.nets."""
     metrics_port: int | None = Field(None, ge=1, le=65535)
     """Port of the worker's own /metrics; none by default."""

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from difuso.jobs.catalog import ModelInfo
-from difuso.jobs.model_folders import ModelFiles
+from difuso.jobs.model_folders import find_document
 from difuso.jobs.redis.workers import WorkerReport, refusal, reports_on
 from difuso.jobs.values import Frozen
 from difuso.model.conditions import type_of
@@ -217,11 +217,11 @@ def get_model_figure(
 
 
 def _file(process: Process, name: str, document: str, *, known: str | None, media_type: str) -> Response:
-    """Returns a file of `ModelFiles`; raises HTTPException, 404, if there is none, or the disk fails."""
+    """Returns a file that describes a model; raises HTTPException, 404, if there is none, or the disk fails."""
     path = None
     with suppress(CheckpointUnreadable):
         model = process.catalog.models.get(name)
-        path = ModelFiles(process.settings.models_dir, model.folder).find(document) if model is not None else None
+        path = find_document(process.settings.models_dir / model.folder, document) if model is not None else None
     if path is None:
         raise HTTPException(404)
     return known_file(path, known=known, headers=HEADERS, media_type=media_type)

@@ -8,12 +8,13 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from difuso.model.plans.inversion import make_inversion
+from difuso.model.plans.plan import Plan
 from difuso.model.plans.samplers import SAMPLERS
 from difuso.model.plans.spacing import KARRAS
 
 from ..catalog import ModelInfo
 from ..conditions import Values, check_size, mixed, read_values
-from ..defaults import Filled, fill_in, fill_in_conditions
+from ..defaults import fill_in, fill_in_conditions
 from ..errors import RequestRefused
 from ..images.fitting import fit
 from ..params import MAX_IMAGES, MAX_TIMESTEP, SamplingParams, Seed
@@ -137,7 +138,8 @@ def _between_noises(query: InterpolateQuery, model: ModelInfo, depth: int) -> Pr
     if query.plan is None and not query.chooses_steps:
         least = min(max(LEAST_INVERTED, model.config.defaults.steps), depth + 1)
         query = query.model_copy(update={"steps": least})
-    params, plan = _without_noise(query, model, "mode ddim", start=depth)
+    params, plan = fill_in(_without_noise(query, model), model, start=depth)
+    _check_noise(query, plan, "mode ddim")
     if isinstance(params.label, tuple):
         raise RequestRefused("label", "Input should be one with mode ddim: both images are inverted with it")
     for name, values in params.conditions.items():
@@ -162,8 +164,9 @@ def _between_seeds(query: InterpolateQuery, model: ModelInfo) -> Prepared:
     seeds, shares = (first, second), tuple(query.shares)
     given = read_values(query.conditions, model.config.conditions, model=model.name)
     ends = [_values_at(end, given, len(shares)) for end in range(2)]
-    at_first = query.model_copy(update={"seed": [first]})
-    params, plan = _without_noise(at_first, model, TWO_SEEDS, values=ends[0], with_examples=True)
+    at_first = _without_noise(query, model).model_copy(update={"seed": [first]})
+    params, plan = fill_in(at_first, model, values=ends[0], with_examples=True)
+    _check_noise(query, plan, TWO_SEEDS)
     one, other = (
         fill_in_conditions(params.model_copy(update={"seed": (seed,) * params.n, "conditions": end}), model.config)
         for seed, end in zip(seeds, ends, strict=True)
@@ -182,25 +185,20 @@ def _values_at(end: int, given: Values, count: int) -> Values:
     return {name: values[end : end + 1] if len(values) == 2 != count else values for name, values in given.items()}
 
 
-def _without_noise(
-    query: InterpolateQuery,
-    model: ModelInfo,
-    where: str,
-    *,
-    start: int | None = None,
-    values: Values | None = None,
-    with_examples: bool = False,
-) -> Filled:
-    """Fills in a query with eta 0, and with ddim where the model's sampler draws noise all the same; not in a plan."""
-    if query.plan is None:
-        always_noisy = "sampler" not in query.chosen and SAMPLERS[model.config.defaults.sampler].always_noisy
-        query = query.model_copy(update={"eta": 0.0} | ({"sampler": "ddim"} if always_noisy else {}))
-    filled = fill_in(query, model, start=start, values=values, with_examples=with_examples)
-    if filled.plan.stochastic:
+def _without_noise(query: InterpolateQuery, model: ModelInfo) -> InterpolateQuery:
+    """Returns a query with eta 0, and with ddim where the model's sampler draws noise all the same; not in a plan."""
+    if query.plan is not None:
+        return query
+    always_noisy = "sampler" not in query.chosen and SAMPLERS[model.config.defaults.sampler].always_noisy
+    return query.model_copy(update={"eta": 0.0} | ({"sampler": "ddim"} if always_noisy else {}))
+
+
+def _check_noise(query: InterpolateQuery, plan: Plan, where: str) -> None:
+    """Raises RequestRefused if the run of a query draws noise on its way."""
+    if plan.stochastic:
         parameter = "sampler" if "sampler" in query.chosen else "plan"
         advice = f"omit {parameter}, or choose ddim or dpmpp with eta 0"
         raise RequestRefused(parameter, f"The run should draw no noise on its way with {where}: {advice}")
-    return filled
 
 
 def fits(query: InterpolateQuery, model: ModelInfo) -> dict[str, Fit]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from difuso.jobs.model_folders import ABOUT_LENGTH, ModelFiles
+from difuso.jobs.model_folders import ABOUT_LENGTH, find_document, first_sentence
 
 
 @pytest.mark.parametrize(
@@ -20,11 +20,10 @@ from difuso.jobs.model_folders import ABOUT_LENGTH, ModelFiles
     ],
 )
 def test_the_first_sentence(tmp_path: Path, card: str, about: str | None) -> None:
-    (tmp_path / "faces").mkdir()
-    (tmp_path / "faces" / "README.md").write_bytes(card.encode("utf-8", "surrogateescape"))
-    assert ModelFiles(tmp_path, "faces").about == about
+    (tmp_path / "README.md").write_bytes(card.encode("utf-8", "surrogateescape"))
+    assert first_sentence(tmp_path) == about
 
 
 def test_without_a_card_there_is_no_sentence(tmp_path: Path) -> None:
-    assert ModelFiles(tmp_path, "faces").about is None
-    assert ModelFiles(tmp_path, "faces").documents == ()
+    assert first_sentence(tmp_path) is None
+    assert find_document(tmp_path, "card") is None

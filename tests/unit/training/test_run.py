@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from difuso.jobs.model_folders import ModelFiles
+from difuso.jobs.model_folders import find_document, first_sentence
 from difuso.model import load_checkpoint, networks_of, sample
 from difuso.model.folders.config import SamplerDefaults, ScheduleConfig
 from difuso.model.networks.build import build_network
@@ -90,9 +90,10 @@ def test_a_run_leaves_a_model_that_loads_and_records_that_read(tmp_path: Path, t
     with Image.open(sheets[0]) as sheet:
         assert sheet.size == (82, 82)
     assert (out / "losses.png").stat().st_size > 1000
-    files = ModelFiles(out, "model")
-    assert files.documents == ("card", "sheet", "losses")
-    assert files.about == "Images of 8 x 8 pixels of 5 classes, from a network with 12,614 parameters."
+    assert all(find_document(out / "model", name) for name in ("card", "sheet", "losses"))
+    assert (
+        first_sentence(out / "model") == "Images of 8 x 8 pixels of 5 classes, from a network with 12,614 parameters."
+    )
     with Image.open(out / "model/sheet.png") as sheet, Image.open(sheets[-1]) as last:
         assert np.array_equal(np.asarray(sheet), np.asarray(last)), "without conditions there is no text below samples"
         samples = json.loads(sheet.info[PNG_KEY])["samples"]
