@@ -13,8 +13,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 
 from difuso.jobs.errors import ImageRefused
-from difuso.jobs.images.arrays import SentImage
-from difuso.jobs.images.fitting import read_image
+from difuso.jobs.images.fitting import SentImage, read_image
 
 from ..errors import BodyTooLarge, InvalidRequest, MalformedBody, NotMultipart, Overloaded, UploadRefused
 from ..formats import BINARY

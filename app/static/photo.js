@@ -3,7 +3,7 @@
 
 import { el } from "./dom.js";
 
-const MOST_PIXELS = 2048 * 2048; // that the server decodes: jobs/images/sizes.py
+const MOST_PIXELS = 2048 * 2048; // that the server decodes: jobs/images/fitting.py
 const MOST_SIDE = 8192;
 const MOST_BYTES = 2 ** 22; // two of them fit into a request
 const SMALLER = 2 ** 20; // pixels: many more than any model draws, and as a PNG few enough bytes

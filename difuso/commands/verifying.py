@@ -17,9 +17,8 @@ from pydantic import BaseModel, ValidationError
 from difuso.jobs.contract import Job
 from difuso.jobs.errors import ImageRefused, JobUnreadable
 from difuso.jobs.image_recipe import job_of
-from difuso.jobs.images.arrays import SentImage
 from difuso.jobs.images.containers import strip
-from difuso.jobs.images.fitting import FittedImage, How, fit, fit_mask
+from difuso.jobs.images.fitting import FittedImage, How, SentImage, fit, fit_mask
 from difuso.jobs.kinds.base import fit_of
 from difuso.model.folders.config import ModelConfig, Precision
 from difuso.model.shape import Shape

@@ -17,8 +17,7 @@ import numpy as np
 from difuso.jobs.conditions import split_image_conditions
 from difuso.jobs.contract import Job, new_job
 from difuso.jobs.errors import ImageRefused
-from difuso.jobs.images.arrays import SentImage
-from difuso.jobs.images.fitting import FittedImage, read_image
+from difuso.jobs.images.fitting import FittedImage, SentImage, read_image
 from difuso.jobs.images.npz import Array, encode_npz, pixels_of, with_labels
 from difuso.jobs.kinds.base import Kind, Parts, Task
 from difuso.jobs.params import SamplingParams

@@ -13,8 +13,7 @@ from ..cascade import Enlarging
 from ..catalog import Catalog, ModelInfo
 from ..defaults import check_guidance
 from ..errors import RequestRefused
-from ..images.arrays import SentImage
-from ..images.fitting import FittedImage, fit, fit_map
+from ..images.fitting import FittedImage, SentImage, fit, fit_map
 from ..moments import Trace, check_trace, trace_of
 from ..params import MAX_SEED, SamplingParams
 from ..queries import ImageQuery, SamplingQuery

@@ -1,4 +1,4 @@
-"""What one addition costs: a sampler is a function and a line, a kind of job two files, a setting a field."""
+"""What one addition costs: a sampler is a function and a line, a kind of job a file and a function, a setting a field."""
 
 from __future__ import annotations
 
@@ -66,22 +66,15 @@ def prepare(query, model, images):
 
 KIND = Kind("mirror", "Make mirrored images", MirrorQuery, Mirroring, prepare)
 '''
-WORKER_KIND = '''"""Images from noise that is mirrored."""
-
-from difuso.model.noise import draw_noise
-
-from .base import JobStart, WorkerKind, generators_of, plan_of, trajectories
-
-
-def begin(job, runner, images):
+ROWS = "WORKER_KINDS = {\n"
+BEGIN = """def _mirror(job, runner, images):
     generators = generators_of(job)
     noise = draw_noise(generators, runner.checkpoint.config.shape)
     mirrored = noise.flip({"rows": -2, "columns": -1}[job.task.axis])
     return JobStart(trajectories(runner, plan_of(job, runner), generators, mirrored))
 
 
-KIND = WorkerKind(begin)
-'''
+"""
 
 
 @pytest.fixture(scope="module")
@@ -90,19 +83,19 @@ def environment(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> d
     tree = tmp_path_factory.mktemp("tree")
     folder = tree / "difuso"
     shutil.copytree(ROOT / "difuso", folder, ignore=shutil.ignore_patterns("__pycache__"))
-    plans = folder / "model" / "plans"
+    plans = "model/plans"
     for name, old, new in (
-        ("samplers/__init__.py", ENTRIES, ENTRIES + '    "naive": Sampler(single_step.naive),\n'),
-        ("settings.py", NEXT, SETTING + NEXT),
-        ("plan.py", *USE),
+        (f"{plans}/samplers/__init__.py", ENTRIES, ENTRIES + '    "naive": Sampler(single_step.naive),\n'),
+        (f"{plans}/settings.py", NEXT, SETTING + NEXT),
+        (f"{plans}/plan.py", *USE),
+        ("worker/kinds.py", ROWS, BEGIN + ROWS + '    "mirror": WorkerKind(_mirror),\n'),
     ):
-        text = (plans / name).read_text("utf-8")
+        text = (folder / name).read_text("utf-8")
         assert text.count(old) == 1, name
-        (plans / name).write_text(text.replace(old, new), "utf-8")
-    with (plans / "samplers" / "single_step.py").open("a") as file:
+        (folder / name).write_text(text.replace(old, new), "utf-8")
+    with (folder / plans / "samplers" / "single_step.py").open("a") as file:
         file.write(SAMPLER)
     (folder / "jobs" / "kinds" / "mirror.py").write_text(KIND, "utf-8")
-    (folder / "worker" / "kinds" / "mirror.py").write_text(WORKER_KIND, "utf-8")
     return ENVIRONMENT | {"DIFUSO_MODELS_DIR": str(models_dir), "PYTHONPATH": str(tree)}
 
 

@@ -22,8 +22,7 @@ from difuso.app.http.middleware import RequestMiddleware
 from difuso.app.http.problems import install
 from difuso.app.requests import uploads
 from difuso.app.requests.uploads import Uploads
-from difuso.jobs.images.arrays import SentImage
-from difuso.jobs.images.fitting import fit, fit_mask, read_image
+from difuso.jobs.images.fitting import SentImage, fit, fit_mask, read_image
 from difuso.model.shape import Shape
 from tests.app_server import serving
 from tests.pictures import PNG_MAGIC, header, multipart, saved, with_scans

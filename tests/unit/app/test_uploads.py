@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from difuso.app.errors import BodyTooLarge, InvalidRequest, MalformedBody, NotMultipart, Overloaded, UploadRefused
 from difuso.app.requests.uploads import DECODERS, MAX_BODIES, MAX_WAITING, Uploads, read_form, request_body
 from difuso.jobs.errors import BadImage, ImageRefused, UnsupportedFormat
-from difuso.jobs.images.arrays import SentImage
+from difuso.jobs.images.fitting import SentImage
 from tests.pictures import multipart, saved
 
 TYPE = "multipart/form-data; boundary=b"
