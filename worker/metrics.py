@@ -50,15 +50,12 @@ class WorkerMetrics:
             buckets=(0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0),
         )
         self._image_steps = counter("difuso_image_steps_total", "Denoising steps times images", ["model"])
-        self._slots = gauge("difuso_slots", "Places in the running batches", ["state"])
         self._in_flight = gauge("difuso_jobs_in_flight", "Jobs claimed and not yet settled")
         self._main_busy = gauge("difuso_worker_main_busy_ratio", "Share of its time that the main thread computes")
         self._main_seen = time.monotonic(), time.thread_time()
         self.image_steps = 0
         for reason in ("drain", "lost"):
             self._retried.labels(reason)
-        for state in ("busy", "padding"):
-            self._slots.labels(state)
 
     def serve(self, port: int) -> None:
         """Serves /metrics on this port."""
@@ -73,8 +70,6 @@ class WorkerMetrics:
         def on_step(rows: int, bucket: int, seconds: float) -> None:
             self._step.labels(name, bucket).observe(seconds)
             self._occupancy.observe(rows / bucket)
-            self._slots.labels("busy").set(rows)
-            self._slots.labels("padding").set(bucket - rows)
             image_steps.inc(rows)
             self.image_steps += rows
 
@@ -88,9 +83,6 @@ class WorkerMetrics:
     def in_flight(self, jobs: int) -> None:
         """Sets the number of jobs in flight."""
         self._in_flight.set(jobs)
-        if not jobs:
-            self._slots.labels("busy").set(0)
-            self._slots.labels("padding").set(0)
 
     def beat(self) -> None:
         """Sets how busy the main thread, which calls this, was since the last call."""

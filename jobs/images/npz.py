@@ -4,7 +4,7 @@ import io
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image
@@ -17,26 +17,20 @@ IMAGES, LABELS = "arr_0", "arr_1"  # the names in ADM's files of samples
 Array = np.ndarray[Any, Any]
 
 
-class NpzWriter:
-    """A new .npz file, uncompressed as `numpy.savez` writes it; a context manager that closes it.
+class NpzWriter(zipfile.ZipFile):
+    """A new .npz file, uncompressed as `numpy.savez` writes it.
 
     Arrays are written piece by piece, so that none need fit into memory.
     """
 
     def __init__(self, file: Path | IO[bytes]) -> None:
-        self._archive = zipfile.ZipFile(file, "w", zipfile.ZIP_STORED)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._archive.close()
+        super().__init__(file, "w", zipfile.ZIP_STORED)
 
     def add(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], pieces: Iterable[Array]) -> None:
         """Adds an array in pieces along its first axis; raises ValueError if they do not have its shape and type."""
         header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
         rows = 0
-        with self._archive.open(zipfile.ZipInfo(f"{name}.npy", EPOCH), "w", force_zip64=True) as file:
+        with self.open(zipfile.ZipInfo(f"{name}.npy", EPOCH), "w", force_zip64=True) as file:
             np.lib.format.write_array_header_1_0(file, header)
             for piece in pieces:
                 if piece.shape[1:] != shape[1:] or piece.dtype != dtype:

@@ -1,4 +1,4 @@
-"""What one addition costs: a sampler is a function and a line, a kind of job a file and a function, a setting a field."""
+"""What one addition costs: a sampler is a function and a line, a kind a file and a function, a setting a field."""
 
 from __future__ import annotations
 
