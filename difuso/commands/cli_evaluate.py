@@ -186,7 +186,6 @@ def bpd(
     ] = "faces64",
     images: Annotated[int, typer.Option(min=1, help="Number of images.")] = 16,
     steps: Annotated[int | None, typer.Option(help="Steps of the chain; by default all that the model has.")] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Images in one network call.")] = 8,
     seed: Annotated[int, typer.Option(help="Seed of image 0's noise; image i has seed + i.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for bpd.json and bpd.png.")] = OUT,
 ) -> None:
@@ -201,7 +200,6 @@ def bpd(
         data=data,
         count=images,
         steps=steps,
-        batch_size=batch,
         seed=seed,
         settings=read_settings(WorkerSettings, models_dir=models_dir),
     )

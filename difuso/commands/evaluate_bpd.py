@@ -18,6 +18,7 @@ from ..errors import UserError, user_errors
 from ..models_folder import find_model
 from ..progress import progress
 
+BATCH = 8  # images in one network call
 PARTS = {"prior": "L_T (prior)", "terms": "sum of L_{t-1}", "decoder": "L_0 (decoder)", "vlb": "vlb"}
 
 
@@ -28,7 +29,6 @@ def evaluate_bpd(
     data: str,
     count: int,
     steps: int | None,
-    batch_size: int,
     seed: int,
     settings: WorkerSettings,
 ) -> list[Path]:
@@ -52,7 +52,7 @@ def evaluate_bpd(
         with progress(f"{info.name}, {len(images)} images, {len(levels.timesteps)} steps") as report:
             device = pick_device(settings.device)
             result = variational_bound(
-                checkpoint, images, levels, batch_size=batch_size, seed=seed, device=device, report=report
+                checkpoint, images, levels, batch_size=BATCH, seed=seed, device=device, report=report
             )
     found = summary(result)
     _print(result, found, checkpoint)

@@ -62,6 +62,7 @@ def test_a_dry_run_of_a_recipe_prints_what_it_needs(tmp_path: Path, monkeypatch:
     settings = [word for change in changes for word in ("--set", change)]
     lines = difuso("train", "smoke", "--dry-run", *settings).splitlines()
     assert [line.split()[0] for line in lines] == ["network", "batch", "memory", "step", "the"]
+    assert re.fullmatch(r"network  [\d,]+ parameters, .* GFLOP an image and call, .*, in (float32|bf16)", lines[0])
     assert "2 x 3 x 8 x 8" in lines[1]
     assert [path.name for path in tmp_path.iterdir()] == ["images.npz"]
     with pytest.raises(UserError, match="2 images do not fill one batch of 4"):

@@ -20,7 +20,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from difuso.jobs.model_folders import find_document, first_sentence
 from difuso.model import load_checkpoint, networks_of, sample
 from difuso.model.folders.config import SamplerDefaults, ScheduleConfig
-from difuso.model.networks.build import build_network
 from difuso.model.networks.configs import DiTConfig
 from difuso.model.png import PNG_KEY
 from difuso.training.data.batches import Batches
@@ -28,7 +27,7 @@ from difuso.training.data.dataset import first_images
 from difuso.training.errors import Diverged, RecipeError
 from difuso.training.recipe import Recipe
 from difuso.training.recipe_reading import load_recipe
-from difuso.training.run.dry_run import call_flops, dry_run
+from difuso.training.run.dry_run import call_flops
 from difuso.training.run.journal import read_metrics
 from difuso.training.run.run import train
 from difuso.training.run.state import STATE, alone_in, load_state, save_state
@@ -214,19 +213,6 @@ def test_kid_is_measured_on_the_way_against_the_training_images(tmp_path: Path, 
     logged = {entry["step"]: entry for entry in read_metrics(out / "metrics.jsonl")}
     assert {step: entry["kid"] for step, entry in logged.items() if "kid" in entry} == {3: 98.0, 6: 97.0}
     assert "loss" in logged[6], "one step, one entry"
-
-
-def test_a_dry_run_measures_and_writes_nothing(tmp_path: Path, tiny: Callable[..., Recipe]) -> None:
-    recipe = tiny("max_steps=2", "network.num_classes=5", "label_drop=0.1")
-    before = sorted(tmp_path.rglob("*"))
-    network, batch, *others = dry_run(recipe)
-    assert sorted(tmp_path.rglob("*")) == before
-    count = sum(each.numel() for each in build_network(recipe.model_config({}).network).parameters())
-    assert network.startswith(f"network  {count:,} parameters")
-    assert network.endswith("in float32")
-    assert batch == "batch    4 x 3 x 8 x 8, 5 classes: 0, 1, 2, 3, 4"
-    assert [line.split()[0] for line in others] == ["memory", "step", "the"]
-    assert re.search(r"in (float32|bf16)$", dry_run(tiny("max_steps=2", "precision=auto"))[0])
 
 
 def test_a_pixel_transformer_on_a_flow_is_counted_trained_and_drawn_with(
