@@ -173,7 +173,7 @@ def read_catalog(folder: Path, default: str | None = None, *, before: Catalog | 
         try:
             model = _read(paths[name])
         except Exception as error:  # a fault of one folder must not stop the others
-            passes, unforeseen = may_pass(error), not isinstance(error, ModelError)
+            passes, unforeseen = may_pass(error), not isinstance(error, ModelError | OSError)
             may_improve |= passes
             if unforeseen or (passes and kept):  # of which clients do not hear
                 log.error("model %s cannot be read: %s", name, reason_of(error), exc_info=unforeseen)

@@ -5,7 +5,6 @@ from contextlib import suppress
 from os.path import realpath
 from pathlib import Path
 
-from difuso.model.errors import unreadable
 from difuso.model.folders.files import CARD, LOSSES, SHEET, is_file, model_of
 from difuso.model.formats.folders import holds_config
 
@@ -74,15 +73,12 @@ def find_document(folder: Path, document: str) -> Path | None:
 
     A link in the folder of a stranger may lead anywhere else; a file outside the folder counts as missing.
 
-    Raises CheckpointUnreadable if the disk does not say.
+    Raises OSError if the disk does not say.
     """
     file, most = FILES[document]
     folder = Path(realpath(folder))  # `Path.resolve` fails at a link to itself
     path = Path(realpath(folder / file))
-    try:
-        is_usable = path.is_relative_to(folder) and is_file(path) and path.stat().st_size <= most
-    except OSError as error:
-        raise unreadable(path.name, error) from error
+    is_usable = path.is_relative_to(folder) and is_file(path) and path.stat().st_size <= most
     return path if is_usable else None
 
 
@@ -99,8 +95,6 @@ def first_sentence(folder: Path) -> str | None:
             text = file.read(HEAD_BYTES).decode("utf-8", "replace").replace("\r", "")
     except PermissionError:
         return None
-    except OSError as error:
-        raise unreadable(path.name, error) from error
     blocks = (block.strip("\n") for block in FRONT_MATTER.sub("", text).split("\n\n"))
     first = next((block for block in blocks if block and not NO_PARAGRAPH.match(block)), "")
     sentence = re.split(r"(?<=[.!?])\s", " ".join(MARKUP.sub(r"\1", first).split()))[0]

@@ -1,12 +1,17 @@
 """The errors of this package.
 
 ModelError
-├── PlanError                 a sampling run that does not exist (also a ValueError)
-├── CheckpointError           a folder that cannot be served
-│   ├── CheckpointUnreadable  a folder that cannot be read at the moment
-│   └── ForeignError          code of another package that fails
-└── NonFiniteSample           the network produced NaN or infinity
+├── PlanError            a sampling run that does not exist (also a ValueError)
+├── CheckpointError      a folder that cannot be served
+│   └── ForeignError     code of another package that fails
+└── NonFiniteSample      the network produced NaN or infinity
+
+A folder that cannot be read at the moment is an OSError.
 """
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 
 class ModelError(Exception):
@@ -37,10 +42,6 @@ class CheckpointError(ModelError):
     """The checkpoint folder is incomplete, damaged or of an unknown kind; the message names file and reason."""
 
 
-class CheckpointUnreadable(CheckpointError):
-    """A file of the folder is there but cannot be read at the moment, so its content is unknown."""
-
-
 class ForeignError(CheckpointError):
     """Code of another package failed, which a config or a recipe names; the error that it raised is the cause."""
 
@@ -52,17 +53,24 @@ class NonFiniteSample(ModelError):
 MAX_REASON = 300  # characters
 
 
-def unreadable(name: str, error: OSError) -> CheckpointUnreadable:
-    """Returns the error for a file that cannot be read."""
-    return CheckpointUnreadable(f"{name} cannot be read: {error.strerror or error}")
-
-
 def may_pass(error: Exception) -> bool:
     """Returns whether the same files may load later, because the disk or the memory was at fault."""
-    return isinstance(error, CheckpointUnreadable | OSError | MemoryError)
+    return isinstance(error, OSError | MemoryError)
 
 
 def reason_of(error: Exception) -> str:
     """Returns why a folder is refused, as clients may see it: of an unexpected error only the class."""
-    text = str(error) if isinstance(error, ModelError) else f"it cannot be loaded ({type(error).__name__})"
+    if isinstance(error, OSError) and error.filename is not None:
+        text = f"{Path(str(error.filename)).name} cannot be read: {error.strerror}"
+    else:
+        text = str(error) if isinstance(error, ModelError) else f"it cannot be loaded ({type(error).__name__})"
     return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text[:MAX_REASON])
+
+
+@contextmanager
+def refused(complaint: str) -> Iterator[None]:
+    """Turns the errors of values that describe no model or network into CheckpointError, with this complaint."""
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, RuntimeError, ArithmeticError) as error:
+        raise CheckpointError(f"{complaint}: {error}") from error

@@ -14,7 +14,6 @@ from difuso.jobs.model_folders import find_document
 from difuso.jobs.redis.workers import WorkerReport, refusal, reports_on
 from difuso.jobs.values import Frozen
 from difuso.model.conditions import type_of
-from difuso.model.errors import CheckpointUnreadable
 from difuso.model.folders.config import Precision, SamplerDefaults
 
 from ..formats import BINARY
@@ -219,7 +218,7 @@ def get_model_figure(
 def _file(process: Process, name: str, document: str, *, known: str | None, media_type: str) -> Response:
     """Returns a file that describes a model; raises HTTPException, 404, if there is none, or the disk fails."""
     path = None
-    with suppress(CheckpointUnreadable):
+    with suppress(OSError):
         model = process.catalog.models.get(name)
         path = find_document(process.settings.models_dir / model.folder, document) if model is not None else None
     if path is None:

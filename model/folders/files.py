@@ -1,6 +1,7 @@
 """Reads the small files of a checkpoint folder, which may be hostile. It needs no torch: front ends read them too.
 
-Every read has a limit, and none can block: a pipe in the place of a file is refused.
+Every read has a limit, and none can block: a pipe in the place of a file is refused. A file that cannot be
+read at the moment is an OSError.
 
 The version of a model is one SHA-256 over the files that decide what it draws, which a shell can make, too:
 
@@ -21,7 +22,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter
 from pydantic_core import from_json
 
-from ..errors import CheckpointError, unreadable
+from ..errors import CheckpointError
 
 CONFIG, WEIGHTS, SUMS = "config.json", "model.safetensors", "SHA256SUMS"
 CLASSIFIER, WEAKER = "classifier.safetensors", "weaker.safetensors"  # of networks that guide the model
@@ -46,12 +47,12 @@ HEADER = TypeAdapter(dict[str, _Entry])
 
 
 def is_file(path: Path) -> bool:
-    """Returns whether a path leads to a regular file; raises CheckpointUnreadable if the disk does not say."""
+    """Returns whether a path leads to a regular file; raises OSError if the disk does not say."""
     return stat.S_ISREG(_mode(path))
 
 
 def is_folder(path: Path) -> bool:
-    """Returns whether a path leads to a folder; raises CheckpointUnreadable if the disk does not say."""
+    """Returns whether a path leads to a folder; raises OSError if the disk does not say."""
     return stat.S_ISDIR(_mode(path))
 
 
@@ -62,7 +63,7 @@ def _mode(path: Path) -> int:
     except OSError as error:
         if error.errno in NOTHING_THERE:
             return 0
-        raise unreadable(path.name, error) from error
+        raise
 
 
 def require_file(folder: Path, name: str) -> None:
@@ -103,14 +104,12 @@ def read_shapes(folder: Path, name: str) -> dict[str, tuple[int, ...]]:
     Raises CheckpointError if the file is missing, not in this format, or longer than its tensors can be.
     """
     require_file(folder, name)
+    with (folder / name).open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = file.read(length) if length <= MAX_HEADER else b""
+    size = (folder / name).stat().st_size
     try:
-        with (folder / name).open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = file.read(length) if length <= MAX_HEADER else b""
-        size = (folder / name).stat().st_size
         entries = HEADER.validate_json(header)
-    except OSError as error:
-        raise unreadable(name, error) from error
     except ValueError as error:
         raise CheckpointError(f"{name} is not a safetensors file, or its header is too long") from error
     shapes = {tensor: entry.shape for tensor, entry in entries.items() if entry.shape is not None}
@@ -120,25 +119,19 @@ def read_shapes(folder: Path, name: str) -> dict[str, tuple[int, ...]]:
 
 
 def read_bytes(folder: Path, name: str) -> bytes:
-    """Reads a short file as a whole; raises CheckpointError if it is missing or too long, or CheckpointUnreadable."""
+    """Reads a short file as a whole; raises CheckpointError if it is missing or too long."""
     require_file(folder, name)
-    try:
-        with (folder / name).open("rb") as file:
-            content = file.read(MAX_FILE + 1)
-    except OSError as error:
-        raise unreadable(name, error) from error
+    with (folder / name).open("rb") as file:
+        content = file.read(MAX_FILE + 1)
     if len(content) > MAX_FILE:
         raise CheckpointError(f"{name} must have at most {MAX_FILE} bytes")
     return content
 
 
 def file_sha256(path: Path) -> str:
-    """Returns the hexadecimal SHA-256 of a file; raises CheckpointUnreadable if it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise unreadable(path.name, error) from error
+    """Returns the hexadecimal SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def version_of(digests: Mapping[str, str]) -> str:

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..errors import CheckpointError, unreadable
+from ..errors import CheckpointError
 from .config import ModelConfig
 from .files import SUMS, file_sha256, read_bytes, read_sums, require_file
 
@@ -46,18 +46,11 @@ def checked_sums(folder: Path, names: Iterable[str]) -> dict[str, str]:
 
 
 def read_safetensors(folder: Path, name: str) -> dict[str, Tensor]:
-    """Reads the tensors in a file, by name.
-
-    Raises:
-        CheckpointError: if it is not a safetensors file.
-        CheckpointUnreadable: if it cannot be read; safetensors says that it is missing, whatever the reason is.
-    """
+    """Reads the tensors in a file, by name; raises CheckpointError if it is not a safetensors file."""
     try:
         return load_file(folder / name)
     except SafetensorError as error:
         raise CheckpointError(f"{name} is not a safetensors file: {error}") from error
-    except OSError as error:
-        raise unreadable(name, error) from error
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import re
 from functools import lru_cache
 from pathlib import Path
 
-from ..errors import CheckpointError, unreadable
+from ..errors import CheckpointError
 from ..folders.config import ModelConfig
 from ..folders.config_json import config_from_json
 from ..folders.files import (
@@ -71,10 +71,7 @@ def _summed(sums: dict[str, str], name: str) -> str:
 
 
 def _digest(path: Path) -> str:
-    try:
-        facts = path.stat()
-    except OSError as error:
-        raise unreadable(path.name, error) from error
+    facts = path.stat()
     return _sha256(path, facts.st_size, facts.st_mtime_ns)
 
 

@@ -187,7 +187,7 @@ class ModelFollower:
             now = Folder(mark, held, Refused(reason_of(error), version), _next_try(error, started))
             if before is None or (before.mark, before.refused) != (mark, now.refused):
                 how = "refused" if now.again_at == math.inf else "refused for now"
-                ours = isinstance(error, ModelError) and not isinstance(error, ForeignError)
+                ours = isinstance(error, ModelError | OSError) and not isinstance(error, ForeignError)
                 level = logging.ERROR if holds_config(path) else logging.DEBUG  # it was not meant to be a model
                 log.log(level, "model %s is %s: %s", name, how, reason_of(error), exc_info=not ours)
         else:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from difuso.model.errors import CheckpointError, CheckpointUnreadable
+from difuso.model.errors import CheckpointError
 from difuso.model.folders.config import ModelConfig
 from difuso.model.folders.config_json import FORMAT, config_from_json
 from difuso.model.folders.files import is_file, is_folder, read_json, require_file
@@ -22,13 +22,11 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 def is_diffusers(folder: Path) -> bool:
-    """Returns whether a folder is one of diffusers; raises CheckpointUnreadable if the disk does not say."""
+    """Returns whether a folder is one of diffusers; raises OSError if the disk does not say."""
     if is_file(folder / INDEX) or is_file(folder / "unet" / CONFIG):
         return True
     try:
         return "_class_name" in read_json(folder, CONFIG)
-    except CheckpointUnreadable:
-        raise
     except CheckpointError:
         return False
 
