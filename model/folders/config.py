@@ -187,15 +187,6 @@ class ModelConfig:
             return not settings.classifier_scale
         return label < self.num_labels
 
-    def defaults_of(self, plan: str | None = None) -> SamplerDefaults:
-        """Returns the settings of a plan, or those of no plan; raises PlanError if there is no such plan."""
-        if plan is None:
-            return self.defaults
-        if plan not in self.plans:
-            known = f"must be one of {', '.join(self.plans)}" if self.plans else "must be omitted: this model has none"
-            raise PlanError(known, "plan")
-        return self.plans[plan]
-
     def settle(self, *, plan: str | None = None, start: int | None = None, **choices: Any) -> Settings:
         """Completes the chosen settings of a run; see `plans.settings.settle`.
 
@@ -207,9 +198,13 @@ class ModelConfig:
             start: the timestep of the image where the run begins; None for a run that begins with noise, at T-1.
             choices: the settings that a request chooses.
 
-        Raises PlanError if the choices contradict each other or the model.
+        Raises PlanError if there is no such plan, or if the choices contradict each other or the model.
         """
-        own = Settings(**vars(self.defaults_of(plan)), variance=self.variance, clip=self.clip.mode)
+        if plan is not None and plan not in self.plans:
+            known = f"must be one of {', '.join(self.plans)}" if self.plans else "must be omitted: this model has none"
+            raise PlanError(known, "plan")
+        defaults = self.defaults if plan is None else self.plans[plan]
+        own = Settings(**vars(defaults), variance=self.variance, clip=self.clip.mode)
         if start is None:
             return settle(choices, own, timesteps=self.schedule.num_train_timesteps)
         return settle(choices, replace(own, eta=min(own.eta, 1.0), guidance_scale=1.0), timesteps=start + 1)

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
@@ -22,7 +22,7 @@ from ..conditions import (
     type_of,
     vector_size,
 )
-from ..errors import CheckpointError
+from ..errors import CheckpointError, refused
 from ..foreign.names import is_foreign
 from ..networks.configs import NETWORKS, ForeignConfig, network_to_json
 from ..networks.network_config import MAX_PLANES, MAX_VECTOR, NetworkConfig
@@ -42,6 +42,8 @@ RESERVED = {  # names that no condition may have, each with the reason
 
 DEFAULTS = TypeAdapter(SamplerDefaults)
 NETWORK_SECTIONS = ("network", "weaker")
+
+Kind = TypeVar("Kind")
 
 
 def config_to_json(config: ModelConfig) -> dict[str, Any]:
@@ -66,6 +68,7 @@ def config_to_text(content: Mapping[str, Any]) -> str:
     return re.sub(r"\[[^\[\]{}]*\]", lambda found: re.sub(r"\n\s+", " ", found[0]), text)
 
 
+@refused("config.json")
 def config_from_json(content: Mapping[str, Any]) -> ModelConfig:
     """Reads the content of config.json; the reverse of `config_to_json`.
 
@@ -75,19 +78,16 @@ def config_from_json(content: Mapping[str, Any]) -> ModelConfig:
     if content.get("format") != FORMAT:
         raise CheckpointError(f"config.json has format {content.get('format')!r}; this version reads format {FORMAT}")
     fields = {name: value for name, value in content.items() if name not in ("format", "parameters")}
-    try:
-        if "schedule" not in fields:
-            raise ValueError("schedule is missing")
-        fields["conditions"] = read_conditions(fields.get("conditions") or {})
-        fields["examples"] = _examples(fields.get("examples") or {}, fields["conditions"])
-        for name in NETWORK_SECTIONS:
-            if fields.get(name) is not None:
-                fields[name] = _network(name, fields[name], fields)
-        fields["plans"] = read_plans({} if fields.get("plans") is None else fields["plans"])
-        config = parse(ModelConfig, fields)
-        _check(config)
-    except (TypeError, ValueError, LookupError, ArithmeticError) as error:
-        raise CheckpointError(f"config.json: {error}") from error
+    if "schedule" not in fields:
+        raise ValueError("schedule is missing")
+    fields["conditions"] = read_conditions(fields.get("conditions") or {})
+    fields["examples"] = _examples(fields.get("examples") or {}, fields["conditions"])
+    for name in NETWORK_SECTIONS:
+        if fields.get(name) is not None:
+            fields[name] = _network(name, fields[name], fields)
+    fields["plans"] = read_plans({} if fields.get("plans") is None else fields["plans"])
+    config = parse(ModelConfig, fields)
+    _check(config)
     return config
 
 
@@ -109,15 +109,17 @@ def _tables(name: str, content: Any, most: int) -> Mapping[str, Mapping[str, Any
 def _network(name: str, content: Any, model: Mapping[str, Any]) -> NetworkConfig:
     if not isinstance(content, Mapping):
         raise ValueError(f"{name} must be a table, got {shown(content)}")
-    fields = dict(content)
-    if is_foreign(fields.get("type")):
-        return parse(ForeignConfig, {**_implied(model), **fields}, f"{name}.")
-    kind = fields.pop("type", None)
-    if not isinstance(kind, str) or kind not in NETWORKS:
-        raise ValueError(
-            f"{name}.type must be one of {', '.join(NETWORKS)}, got {shown(kind)}; or yours, package.module:Class"
-        )
-    return parse(NETWORKS[kind], fields, f"{name}.")
+    if is_foreign(content.get("type")):
+        return parse(ForeignConfig, {**_implied(model), **content}, f"{name}.")
+    return _typed(NETWORKS, content, f"{name}.", own="; or yours, package.module:Class")
+
+
+def _typed(kinds: Mapping[str, type[Kind]], content: Mapping[str, Any], prefix: str, own: str = "") -> Kind:
+    """Parses a table whose `type` is one of these; raises ValueError."""
+    kind = content.get("type")
+    if not isinstance(kind, str) or kind not in kinds:
+        raise ValueError(f"{prefix}type must be one of {', '.join(kinds)}, got {shown(kind)}{own}")
+    return parse(kinds[kind], {name: value for name, value in content.items() if name != "type"}, prefix)
 
 
 def _implied(model: Mapping[str, Any]) -> dict[str, Any]:
@@ -136,13 +138,8 @@ def read_conditions(content: Any) -> dict[str, Condition]:
 
     Raises ValueError if a field is missing, unknown or impossible; the message names it.
     """
-    conditions = {}
-    for name, table in _tables("conditions", content, MAX_CONDITIONS).items():
-        prefix, fields = f"conditions.{name[:32]}.", dict(table)
-        kind = fields.pop("type", None)
-        if not isinstance(kind, str) or kind not in CONDITIONS:
-            raise ValueError(f"{prefix}type must be one of {', '.join(CONDITIONS)}, got {shown(kind)}")
-        conditions[name] = parse(CONDITIONS[kind], fields, prefix)
+    tables = _tables("conditions", content, MAX_CONDITIONS)
+    conditions = {name: _typed(CONDITIONS, table, f"conditions.{name[:32]}.") for name, table in tables.items()}
     _check_conditions(conditions)
     return conditions
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, refused
 from ..folders.config import ModelConfig, SamplerDefaults, ScheduleConfig
 from ..networks import song_unet, unet
 from ..networks.build import unfilled
@@ -20,7 +20,7 @@ from ..networks.sigma_configs import Filter, SongUNetConfig
 from ..plans.clipping import Clipping
 from ..plans.prediction import Preconditioning
 from .facts import EDMFacts, class_names
-from .naming import Weights, adopt, refused, renamed, reorder_attention, tensor_of
+from .naming import Weights, adopt, renamed, reorder_attention, tensor_of
 
 SIGMA_MIN, SIGMA_MAX = 0.002, 80.0  # where the authors' sampler begins and ends, unless the network says otherwise
 TIMESTEPS = 1000
@@ -60,13 +60,13 @@ def diffusion(facts: EDMFacts, calls: int = CALLS) -> dict[str, Any]:
     low, high = facts.sigma_min or 0.0, math.inf if facts.sigma_max is None else facts.sigma_max
     match facts.precond:
         case "VPPrecond":
-            _require(facts, M=TIMESTEPS)
+            require(facts, M=TIMESTEPS)
             ends = facts.beta_min / TIMESTEPS, (facts.beta_min + facts.beta_d) / TIMESTEPS
             schedule, kind = ScheduleConfig("continuous_linear", TIMESTEPS, *ends), Preconditioning("vp")
         case "VEPrecond":
             schedule, kind = _geometric(low, high), Preconditioning("ve")
         case "iDDPMPrecond":  # a network of ADM, called at its own timesteps
-            _require(facts, C_1=0.001, C_2=0.008)
+            require(facts, C_1=0.001, C_2=0.008)
             defaults = SamplerDefaults(steps=min(SamplerDefaults.steps, facts.M))
             return {"schedule": ScheduleConfig("cosine", facts.M), "variance": "learned_range", "defaults": defaults}
         case _:
@@ -81,7 +81,8 @@ def _geometric(low: float, high: float) -> ScheduleConfig:
     return ScheduleConfig("geometric", TIMESTEPS, sigma_min=low, sigma_max=high)
 
 
-def _require(facts: EDMFacts, **known: float) -> None:
+def require(facts: EDMFacts, **known: Any) -> None:
+    """Raises CheckpointError unless the facts have these values."""
     for name, value in known.items():
         if getattr(facts, name) != value:
             raise CheckpointError(f"the facts give {name} {getattr(facts, name)}; only {name} {value} can be served")

@@ -5,10 +5,11 @@ here once (equations 47 and 66). The estimate of the uncertainty, which sampling
 """
 
 import math
+from typing import Any
 
 from torch import Tensor, nn
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, refused
 from ..folders.config import ModelConfig
 from ..networks.build import unfilled
 from ..networks.edm2_unet import (
@@ -21,9 +22,9 @@ from ..networks.edm2_unet import (
     Attention,
 )
 from ..networks.sigma_configs import EDM2UNetConfig
-from .edm import NOT_SERVED, common, diffusion, layer_name
+from .edm import NOT_SERVED, common, diffusion, layer_name, require
 from .facts import EDMFacts, class_names
-from .naming import Weights, adopt, refused, renamed, reorder_attention, tensor_of
+from .naming import Weights, adopt, renamed, reorder_attention, tensor_of
 
 CALLS = 63  # of 32 steps by Heun's method, the defaults of the authors' generate_images.py
 RGB = "StandardRGBEncoder"
@@ -35,7 +36,7 @@ BLOCK = {
     "attention.qkv": "attn_qkv",
     "attention.proj": "attn_proj",
 }
-KNOWN = {
+KNOWN: dict[str, Any] = {
     "label_balance": LABEL_BALANCE,
     "concat_balance": CONCAT_BALANCE,
     "res_balance": RESIDUAL_BALANCE,
@@ -53,9 +54,7 @@ def read_unet(weights: Weights, facts: EDMFacts) -> tuple[ModelConfig, nn.Module
             f"this is a latent model: it draws {facts.img_channels} channels that an autoencoder turns into an image, "
             "but difuso works on pixels, as the EDM2 models for 64x64 pixels do"
         )
-    for name, value in KNOWN.items():
-        if getattr(facts, name) != value:
-            raise CheckpointError(f"the facts give {name} {getattr(facts, name)}; only {value} can be served")
+    require(facts, **KNOWN)
     config = _config(facts)
     network = unfilled(config)
     names = {"": "unet.emb_fourier", "emb_noise": "unet.emb_noise", "label_emb": "unet.emb_label"}

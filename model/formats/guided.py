@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from torch import nn
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, refused
 from ..folders.config import ModelConfig
 from ..networks.build import unfilled
 from ..networks.classifier import Classifier
@@ -16,7 +16,7 @@ from ..networks.configs import ClassifierConfig, UNetConfig
 from ..networks.network_config import multiple
 from ..networks.unet import Attention
 from .facts import ClassifierFacts, GuidedFacts, class_names, schedule_of
-from .naming import ATTENTION, Weights, adopt, count, refused, renamed, reorder_attention, size_of
+from .naming import ATTENTION, Weights, adopt, count, renamed, reorder_attention, size_of
 
 BLOCK = {
     "norm1": "in_layers.0",

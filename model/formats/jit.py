@@ -4,12 +4,13 @@ import math
 
 from torch import nn
 
+from ..errors import refused
 from ..folders.config import ModelConfig, SamplerDefaults, ScheduleConfig
 from ..networks.build import unfilled
 from ..networks.configs import DiTConfig
 from ..plans.clipping import Clipping
 from .facts import JiTFacts, class_names
-from .naming import Weights, adopt, count, refused, renamed, size_of
+from .naming import Weights, adopt, count, renamed, size_of
 
 PREFIX = "net."  # of the network in their Denoiser
 BLOCK = {

@@ -1,7 +1,6 @@
 """Weights under foreign names: the functions that the foreign layouts of the U-Net share."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -54,15 +53,6 @@ def reorder_attention(network: nn.Module, kind: type[nn.Module], *, axis: int) -
             for parameter in module.get_submodule("qkv").parameters():
                 parts = torch.unflatten(parameter.data, 0, sizes)
                 parameter.data = parts.movedim(axis, 0).flatten(0, 2).contiguous()
-
-
-@contextmanager
-def refused(complaint: str) -> Iterator[None]:
-    """Turns the errors of configs that describe no network into CheckpointError, with this complaint."""
-    try:
-        yield
-    except (ValueError, ArithmeticError) as error:
-        raise CheckpointError(f"{complaint}: {error}") from error
 
 
 def tensor_of(weights: Weights, name: str) -> Tensor:

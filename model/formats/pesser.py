@@ -3,12 +3,13 @@
 import torch
 from torch import Tensor, nn
 
+from ..errors import refused
 from ..folders.config import ModelConfig, ScheduleConfig
 from ..networks.build import unfilled
 from ..networks.configs import UNetConfig
 from ..networks.network_config import multiple
 from .facts import HoFacts
-from .naming import ATTENTION, Weights, adopt, count, refused, renamed, size_of, tensor_of
+from .naming import ATTENTION, Weights, adopt, count, renamed, size_of, tensor_of
 
 BLOCK = {
     "norm1": "norm1",

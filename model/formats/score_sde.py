@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, refused
 from ..folders.config import ModelConfig, SamplerDefaults, ScheduleConfig
 from ..networks.build import unfilled
 from ..networks.sigma_configs import Decoder, Encoder, SongUNetConfig
@@ -14,7 +14,7 @@ from ..plans.clipping import Clipping
 from ..plans.prediction import Preconditioning
 from .edm import CALLS, NOT_SERVED
 from .facts import ScoreSDEFacts
-from .naming import Weights, adopt, refused, renamed, size_of, tensor_of
+from .naming import Weights, adopt, renamed, size_of, tensor_of
 
 PREFIX = "all_modules"
 ENCODERS: dict[str, Encoder] = {"none": "standard", "input_skip": "skip", "residual": "residual"}

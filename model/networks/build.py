@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import CheckpointError, ForeignError
+from ..errors import ForeignError, refused
 from ..foreign.code import foreign_code, load
 from .configs import ClassifierConfig, ForeignConfig, kind_of
 from .layers import Convolution, RowLinear
@@ -27,6 +27,7 @@ def build_network(config: NetworkConfig | ClassifierConfig) -> nn.Module:
     return network
 
 
+@refused("the config describes a network that cannot be built")
 def unfilled(config: NetworkConfig | ClassifierConfig) -> nn.Module:
     """Builds a network without memory for its weights, so that a huge config costs nothing before it is checked.
 
@@ -34,11 +35,8 @@ def unfilled(config: NetworkConfig | ClassifierConfig) -> nn.Module:
 
     Raises CheckpointError if the network cannot be built.
     """
-    try:
-        with nullcontext() if isinstance(config, ForeignConfig) else torch.device("meta"):
-            return build_network(config)
-    except (ValueError, TypeError, LookupError, RuntimeError, ArithmeticError) as error:
-        raise CheckpointError(f"the config describes a network that cannot be built: {error}") from error
+    with nullcontext() if isinstance(config, ForeignConfig) else torch.device("meta"):
+        return build_network(config)
 
 
 class Guarded(nn.Module):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from difuso.model.errors import CheckpointError
+from difuso.model.errors import CheckpointError, refused
 from difuso.model.folders.parsing import parse
 from difuso.model.networks.configs import UNetConfig
 from difuso.model.networks.network_config import Blocks, Channels, Classes, Groups, Heads, Share, multiple
@@ -68,24 +68,22 @@ RESAMPLE = {"conv": "conv", "resnet": "resblock"}
 TIME_INJECTION = {"default": "add", "scale_shift": "scale_shift"}
 
 
+@refused("config.json cannot be used")
 def network_from_diffusers(content: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the fields of the `UNetConfig` that gives the same network as a UNet2DModel's config.json.
 
     Raises CheckpointError if there is no such network of ours; the message names the field at fault.
     """
     if content.get("_class_name") != CLASS:
-        raise _refusal(f"it describes {content.get('_class_name')!r}; only {CLASS} is supported")
-    try:
-        said = parse(UNet2D, {name: value for name, value in content.items() if not name.startswith("_")})
-    except ValueError as error:
-        raise _refusal(str(error)) from error
+        raise ValueError(f"it describes {content.get('_class_name')!r}; only {CLASS} is supported")
+    said = parse(UNet2D, {name: value for name, value in content.items() if not name.startswith("_")})
     widths = said.block_out_channels
     if said.time_embedding_dim not in (None, 4 * widths[0]):
-        raise _refusal(f"time_embedding_dim must be 4 times the first width, not {said.time_embedding_dim}")
+        raise ValueError(f"time_embedding_dim must be 4 times the first width, not {said.time_embedding_dim}")
     if said.attn_norm_num_groups is None and said.resnet_time_scale_shift == "scale_shift":
-        raise _refusal("without attn_norm_num_groups the attention in the middle has no normalisation")
+        raise ValueError("without attn_norm_num_groups the attention in the middle has no normalisation")
     if said.attn_norm_num_groups not in (None, said.norm_num_groups):
-        raise _refusal("attn_norm_num_groups differs from norm_num_groups")
+        raise ValueError("attn_norm_num_groups differs from norm_num_groups")
     attention_levels, resample = _read_blocks(said)
     head_channels = said.attention_head_dim
     return {
@@ -156,16 +154,16 @@ def _read_blocks(said: UNet2D) -> tuple[tuple[int, ...], str]:
     for side, known in BLOCKS.items():
         kinds = getattr(said, f"{side}_block_types")[:: 1 if side == "down" else -1]
         if unknown := set(kinds) - known.keys():
-            raise _refusal(f"{side}_block_types has {min(unknown)!r}; supported are {', '.join(known)}")
+            raise ValueError(f"{side}_block_types has {min(unknown)!r}; supported are {', '.join(known)}")
         if len(kinds) != levels:
-            raise _refusal(f"{side}_block_types has {len(kinds)} entries, but block_out_channels has {levels}")
+            raise ValueError(f"{side}_block_types has {len(kinds)} entries, but block_out_channels has {levels}")
         attention[side] = tuple(level for level, kind in enumerate(kinds) if known[kind][0])
         resampling = kinds[:-1] if side == "down" else kinds[1:]
         resample |= {known[kind][1] or RESAMPLE[getattr(said, f"{side}sample_type")] for kind in resampling}
     if attention["up"] != attention["down"]:
-        raise _refusal("up_block_types and down_block_types must have attention at the same levels")
+        raise ValueError("up_block_types and down_block_types must have attention at the same levels")
     if len(resample) > 1:
-        raise _refusal("all blocks must resample in the same way: by convolution or by residual blocks")
+        raise ValueError("all blocks must resample in the same way: by convolution or by residual blocks")
     return attention["down"], min(resample, default="conv")
 
 
@@ -191,7 +189,3 @@ def _head_channels(config: UNetConfig) -> int | None:
 
 def _inverse(table: Mapping[str, Any]) -> dict[Any, str]:
     return {value: name for name, value in table.items()}
-
-
-def _refusal(reason: str) -> CheckpointError:
-    return CheckpointError(f"config.json cannot be used: {reason}")

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from difuso.model.errors import CheckpointError
+from difuso.model.errors import CheckpointError, refused
 from difuso.model.folders.config import ModelConfig
 from difuso.model.folders.parsing import parse
 from difuso.model.networks.network_config import Share
@@ -103,6 +103,7 @@ class Scheduler:
     sample_max_value: Limit = 1.0
 
 
+@refused("scheduler_config.json cannot be used")
 def scheduler_from_diffusers(content: Mapping[str, Any]) -> dict[str, Any]:
     """Translates a scheduler_config.json to schedule, prediction, variance, clip and defaults of `ModelConfig`.
 
@@ -110,16 +111,13 @@ def scheduler_from_diffusers(content: Mapping[str, Any]) -> dict[str, Any]:
     """
     kind = content.get("_class_name")
     if kind not in (*SCHEDULERS, FLOW):
-        raise _refusal(f"{kind!r} is not supported; supported are {', '.join((*SCHEDULERS, FLOW))}")
+        raise ValueError(f"{kind!r} is not supported; supported are {', '.join((*SCHEDULERS, FLOW))}")
     if content.get("predict_epsilon") is False:
-        raise _refusal("predict_epsilon is false, which diffusers ignores; write prediction_type sample instead")
+        raise ValueError("predict_epsilon is false, which diffusers ignores; write prediction_type sample instead")
     if content.get("timestep_type", "discrete") != "discrete":  # diffusers then calls the network with ln(sigma) / 4
-        raise _refusal(f"timestep_type must be discrete, not {content['timestep_type']!r}")
+        raise ValueError(f"timestep_type must be discrete, not {content['timestep_type']!r}")
     names = [field.name for field in dataclasses.fields(Scheduler) if content.get(field.name) is not None]
-    try:
-        said = parse(Scheduler, {name: content[name] for name in names})
-    except ValueError as error:
-        raise _refusal(str(error)) from error
+    said = parse(Scheduler, {name: content[name] for name in names})
     if kind == FLOW:
         return _flow_from_diffusers(content, said)
     defaults = _defaults(content, said)
@@ -191,10 +189,10 @@ def _flow_from_diffusers(content: Mapping[str, Any], said: Scheduler) -> dict[st
     """Returns what `scheduler_from_diffusers` does, with the timesteps that the scheduler visits by default."""
     for name, value in FLOW_FIELDS.items():
         if content.get(name, value) != value:
-            raise _refusal(f"{name} must be {value}, not {content[name]!r}")
+            raise ValueError(f"{name} must be {value}, not {content[name]!r}")
     total, shift = said.num_train_timesteps, said.shift
     if shift < 1:
-        raise _refusal(f"shift must be at least 1, not {shift}")
+        raise ValueError(f"shift must be at least 1, not {shift}")
     last = shift / (1 + (shift - 1) / total) - 1
     timesteps = np.linspace(last, total - 1, min(FLOW_STEPS, total))
     spacing = "at:" + ",".join(f"{t:.6f}" for t in timesteps)
@@ -229,9 +227,9 @@ def _clipping(said: Scheduler, *, clip_sample: bool) -> dict[str, Any]:
 def _defaults(content: Mapping[str, Any], said: Scheduler) -> dict[str, Any]:
     kind, spacing, total = content["_class_name"], said.timestep_spacing, said.num_train_timesteps
     if kind in (DDPM, DDIM) and spacing == "leading" and said.steps_offset != 0:
-        raise _refusal(f"steps_offset must be 0, not {said.steps_offset}")
+        raise ValueError(f"steps_offset must be 0, not {said.steps_offset}")
     if kind == DDIM and not said.set_alpha_to_one:
-        raise _refusal("set_alpha_to_one must not be false: the last step would leave noise in the image")
+        raise ValueError("set_alpha_to_one must not be false: the last step would leave noise in the image")
     for sampler, eta, name, fields in MULTISTEP:
         if kind == name and all(content.get(field, value) == value for field, value in fields.items()):
             # diffusers' multistep schedulers never visit timestep 0, where a step of higher order overshoots. Of our
@@ -242,7 +240,3 @@ def _defaults(content: Mapping[str, Any], said: Scheduler) -> dict[str, Any]:
     if kind == DDPM:
         return {"sampler": "ddpm", "steps": total, "spacing": spacing}
     return {"sampler": "ddim", "steps": min(50, total), "spacing": spacing}
-
-
-def _refusal(reason: str) -> CheckpointError:
-    return CheckpointError(f"scheduler_config.json cannot be used: {reason}")

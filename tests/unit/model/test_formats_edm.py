@@ -101,7 +101,7 @@ def test_the_config_survives_json(name: str) -> None:
     ("name", "changes", "reason"),
     [
         ("edm2", {"encoder": "StabilityVAEEncoder"}, "this is a latent model"),
-        ("edm2", {"res_balance": 0.5}, "the facts give res_balance 0.5; only 0.3 can be served"),
+        ("edm2", {"res_balance": 0.5}, "the facts give res_balance 0.5; only res_balance 0.3 can be served"),
         ("edm_vp", {"M": 4000}, "the facts give M 4000; only M 1000 can be served"),
         ("edm_ncsnpp", {"sigma_max": None}, "which are not a range of sigmas"),
         ("edm_ncsnpp", {"resample_filter": (1, 4, 4, 1)}, "resample_filter [1, 4, 4, 1], which cannot be served"),
