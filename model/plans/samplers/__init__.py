@@ -19,13 +19,12 @@ class Sampler:
     levels: Callable[[int], int] = lambda steps: steps  # how many levels a run of so many network calls visits
     spacing: str | None = None  # the spacing that suits it best; None for the model's own
     most_eta: float = 0.0  # the largest stochasticity that it can be asked for; 0 if it has none
-    has_variance: bool = False  # whether it uses the variance of ancestral sampling
-    always_noisy: bool = False  # whether it draws noise on its way with any settings
+    has_variance: bool = False  # whether it is ancestral sampling, which always draws noise, of this variance
     from_pure_noise: bool = True  # whether it can begin where nothing is left of the image
 
 
 SAMPLERS: dict[str, Sampler] = {
-    "ddpm": Sampler(single_step.ddpm, has_variance=True, always_noisy=True),
+    "ddpm": Sampler(single_step.ddpm, has_variance=True),
     "ddim": Sampler(single_step.ddim, most_eta=1.0),
     # In few calls the last of trailing lies in much noise, T / steps, where the finest details cannot be seen.
     "dpmpp": Sampler(multistep.dpmpp, spacing="exponential", most_eta=MOST_ETA),

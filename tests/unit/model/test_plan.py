@@ -135,7 +135,7 @@ def test_only_stochastic_runs_draw_noise() -> None:
     assert noisy(sampler="ddim", eta=0.1)
     assert noisy(sampler="dpmpp", eta=0.1)
     for sampler, facts in SAMPLERS.items():
-        assert noisy(sampler=sampler) is make_plan(LINEAR, sampler=sampler).stochastic is facts.always_noisy
+        assert noisy(sampler=sampler) is make_plan(LINEAR, sampler=sampler).stochastic is facts.has_variance
 
 
 @pytest.mark.parametrize("spacing", GRIDS)
