@@ -203,8 +203,7 @@ def _stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _fill(network: nn.Module, weights: Mapping[str, Tensor], file: str, device: torch.device | str) -> None:
-    """Checks that the weights fit and are finite, gives them to a network and makes it ready to serve on the device."""
-    check_shapes(network, {name: tuple(tensor.shape) for name, tensor in weights.items()}, file)
+    """Checks that the weights are finite, gives them to a network and makes it ready to serve on the device."""
     _check_finite(weights, file)
     # Copied, because the tensors may be the mapped file itself, which another program can change.
     state = {

@@ -63,9 +63,9 @@ class Guidance:
     def weights(self, sigmas: NDArray[np.float64]) -> NDArray[np.float64]:
         """Returns w at noise levels, shape of `sigmas`, which may hold infinity."""
         sigmas = np.minimum(sigmas, MOST_SIGMA)
-        above = True if self.low is None else sigmas > self.low * (1 + ROUNDING)
-        below = True if self.high is None else sigmas <= self.high * (1 + ROUNDING)
-        return np.where(np.logical_and(above, below), np.full_like(sigmas, self.scale), 1.0)
+        low, high = (-np.inf if self.low is None else self.low), (np.inf if self.high is None else self.high)
+        acts = (sigmas > low * (1 + ROUNDING)) & (sigmas <= high * (1 + ROUNDING))
+        return np.where(acts, self.scale, 1.0)
 
 
 UNGUIDED = Guidance()

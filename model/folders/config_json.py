@@ -187,12 +187,13 @@ def _check(config: ModelConfig) -> None:
     networks = [config.network, *filter(None, [config.weaker])]
     if config.preconditioning is not None and any(each.out_channels != config.channels for each in networks):
         raise ValueError(f"with a preconditioning a network needs out_channels {config.channels}")
-    multiple, shape = config.network.size_multiple, config.shape
-    if any(side % multiple for side in (shape.height, shape.width)):
-        size = f"{shape.height}x{shape.width}"
-        raise ValueError(
-            f"image_size must be a multiple of {multiple} in height and width, the network's size_multiple, not {size}"
-        )
+    shape = config.shape
+    for multiple in (each.size_multiple for each in networks):
+        if shape.height % multiple or shape.width % multiple:
+            raise ValueError(
+                f"image_size must be a multiple of {multiple} in height and width, the network's size_multiple, not "
+                f"{shape.in_pixels}"
+            )
     if config.network.num_classes != (None if config.classes is None else len(config.classes)):
         raise ValueError("classes and the network's num_classes disagree")
     _check_condition(config)
@@ -255,9 +256,6 @@ def _check_weaker(config: ModelConfig) -> None:
             raise ValueError(f"weaker.{name} must be the network's, {wanted}")
     if config.weaker.out_channels < config.channels:
         raise ValueError(f"weaker.out_channels must be at least {config.channels}")
-    multiple = config.weaker.size_multiple
-    if any(side % multiple for side in (config.shape.height, config.shape.width)):
-        raise ValueError(f"with this weaker network image_size must be a multiple of {multiple}")
 
 
 def _check_defaults(config: ModelConfig) -> None:
