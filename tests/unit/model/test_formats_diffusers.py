@@ -56,7 +56,7 @@ OUR_FLOW: dict[str, Any] = {"prediction": "flow", "schedule": ScheduleConfig("fl
         ("down_block_types", ["AttnDownBlock2D"], "down_block_types has 1 entries, but block_out_channels has 2"),
         ("encoder_hid_dim", 3, "unknown key encoder_hid_dim"),
         ("sample_size", None, "sample_size must be a number, or height and width, not None"),
-        ("sample_size", [8, 9], "image_size must be a multiple of 2, in height and width"),
+        ("sample_size", [8, 9], "image_size must be a multiple of 2 in height and width"),
         ("out_channels", 4, "needs out_channels 3 or 6"),
         ("out_channels", 6, "variance_type must be learned_range, because the network learned"),
         ("block_out_channels", [9, 18], "channels must be even"),
