@@ -122,11 +122,7 @@ class Clients:
             errand.surprises.append(_describe(answer))
 
     async def _cancel(self, errand: Errand, job_id: str) -> None:
-        while True:
-            answer = await self._ask("DELETE", f"/jobs/{job_id}")
-            if answer is not None and answer.status_code not in NOT_NOW:
-                break
-            await asyncio.sleep(PAUSE_SECONDS)
+        answer = await self._insist("DELETE", f"/jobs/{job_id}")
         if answer.is_success:
             errand.cancelled_at = time.time()
         elif answer.status_code != 404:  # a missing job shows below
@@ -157,9 +153,7 @@ class Clients:
 
     async def _look(self, errand: Errand, job_id: str) -> bool:
         """Reads the job; returns whether there is nothing more to wait for."""
-        answer = await self._ask("GET", f"/jobs/{job_id}")
-        if answer is None or answer.status_code in NOT_NOW:
-            return False
+        answer = await self._insist("GET", f"/jobs/{job_id}")
         if not answer.is_success:
             errand.lost = errand.lost or answer.status_code == 404
             errand.surprises.append(_describe(answer))
@@ -172,17 +166,18 @@ class Clients:
         return errand.is_over
 
     async def _fetch(self, errand: Errand, job_id: str) -> None:
-        headers = {"Accept": "application/zip"}
-        while True:
-            answer = await self._ask("GET", f"/jobs/{job_id}/image", headers=headers)
-            if answer is not None and answer.is_success:
-                errand.pictures = _unzip(answer.content)
-                return
-            if answer is not None and answer.status_code not in NOT_NOW:
-                errand.lost = answer.status_code in (404, 410)
-                errand.surprises.append(_describe(answer))
-                return
+        answer = await self._insist("GET", f"/jobs/{job_id}/image", headers={"Accept": "application/zip"})
+        if answer.is_success:
+            errand.pictures = _unzip(answer.content)
+        else:
+            errand.lost = answer.status_code in (404, 410)
+            errand.surprises.append(_describe(answer))
+
+    async def _insist(self, method: str, path: str, **more: Any) -> httpx.Response:
+        """Asks one front end after the other until one answers other than "not now"."""
+        while (answer := await self._ask(method, path, **more)) is None or answer.status_code in NOT_NOW:
             await asyncio.sleep(PAUSE_SECONDS)
+        return answer
 
     async def _ask(self, method: str, path: str, **more: Any) -> httpx.Response | None:
         """Returns the answer of the next front end, None if it is cut off or there is none."""

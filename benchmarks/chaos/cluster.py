@@ -62,7 +62,6 @@ class Member:
     ends: list[End] = field(default_factory=list)
     process: subprocess.Popen[bytes] | None = None
     log: Path = Path()
-    kept_down: bool = False
     _asked: signal.Signals | None = None
     _noted: bool = False
     _starts_at: float = 0.0
@@ -103,7 +102,7 @@ class Member:
             self._noted = True
             self.ends.append(End(self.log, time.time(), self._asked, status))
             self._starts_at = time.monotonic() + PAUSE_SECONDS
-        if not self.kept_down and time.monotonic() >= self._starts_at:
+        if time.monotonic() >= self._starts_at:
             self.start(children)
 
     @property
@@ -209,20 +208,13 @@ class Cluster:
         self._redis = self._server.start()
 
     def stop(self, members: Sequence[Member]) -> None:
-        """Asks processes to end and waits until they have ended."""
+        """Asks processes to end, and notes when they have ended; a later `revive` starts them again."""
         for member in members:
-            member.kept_down = True
             member.send(signal.SIGTERM)
         for member in members:
             assert member.process is not None
             member.process.wait(START_SECONDS)
         self.revive()
-
-    def resume(self, members: Sequence[Member]) -> None:
-        """Starts stopped processes again."""
-        for member in members:
-            member.kept_down = False
-            member.revive(self._children)
 
 
 @contextmanager

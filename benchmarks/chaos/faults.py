@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,30 +42,17 @@ class Saboteur:
         Args:
             begin: the beginning of the run, on the monotonic clock.
         """
-        ways: Mapping[Break, Callable[[Fault], Awaitable[None]]] = {
-            Break.KILL: self._kill_worker,
-            Break.TERM: self._end_worker,
-            Break.FREEZE: self._freeze_worker,
-            Break.API_KILL: self._kill_api,
-            Break.REDIS_KILL: self._kill_redis,
-            Break.REDIS_FREEZE: self._freeze_redis,
-            Break.REDIS_PAUSE: self._pause_redis,
-            Break.VERSION: self._change_version,
-            Break.STORE_FULL: self._fill_store,
-            Break.STORE_FULL_LONG: self._fill_store,
-            Break.STORE_READ_ONLY: self._protect_store,
-        }
 
         async def carry_out(fault: Fault) -> None:
             await asyncio.sleep(begin + fault.at - time.monotonic())
             began = time.time()
             say(f"{fault.at:6.1f} s  {fault.kind}{f' for {fault.seconds:.1f} s' if fault.seconds else ''}")
-            await ways[fault.kind](fault)
+            await self._break(fault)
             self.done.append((fault, began, time.time()))
 
         async with asyncio.TaskGroup() as group:
             for fault in faults:
-                if fault.kind in ways:  # poison comes by post
+                if fault.kind is not Break.POISON:  # which comes by post
                     group.create_task(carry_out(fault))
 
     def away(self, kinds: Collection[Break]) -> list[tuple[float, float]]:
@@ -76,55 +63,52 @@ class Saboteur:
         """Returns when the process of this log could not hand its jobs back, in seconds since the epoch."""
         return self.away((*REDIS, *STORE)) + [(began, ended) for frozen, began, ended in self.frozen if frozen == log]
 
-    async def _kill_worker(self, fault: Fault) -> None:
-        _pick(self.cluster.workers, fault).send(signal.SIGKILL)
+    async def _break(self, fault: Fault) -> None:
+        """Breaks a thing, and mends it when the fault is over; what was killed is started again by the cluster."""
+        workers, apis = self.cluster.workers, self.cluster.apis
+        match fault.kind:
+            case Break.KILL:
+                _pick(workers, fault).send(signal.SIGKILL)
+            case Break.TERM:
+                _pick(workers, fault).send(signal.SIGTERM)
+            case Break.FREEZE:
+                worker, began = _pick(workers, fault), time.time()
+                process, log = worker.send(signal.SIGSTOP), worker.log
+                await asyncio.sleep(fault.seconds)
+                process.send_signal(signal.SIGCONT)  # does nothing if the process was killed meanwhile
+                self.frozen.append((log, began, time.time()))
+            case Break.API_KILL:
+                _pick(apis, fault).send(signal.SIGKILL)
+            case Break.REDIS_KILL:
+                self.cluster.signal_redis(signal.SIGKILL)
+                await asyncio.sleep(fault.seconds)
+                await asyncio.to_thread(self.cluster.restart_redis)
+            case Break.REDIS_FREEZE:
+                self.cluster.signal_redis(signal.SIGSTOP)
+                await asyncio.sleep(fault.seconds)
+                self.cluster.signal_redis(signal.SIGCONT)
+            case Break.REDIS_PAUSE:
+                self.cluster.client.client_pause(round(1000 * fault.seconds))
+                await asyncio.sleep(fault.seconds)
+            case Break.VERSION:
+                member = _pick((*workers, *apis), fault)
+                self.versions[member.name] = 1 - self.versions.get(member.name, 0)
+                await asyncio.to_thread(member.take, self.cluster.models[self.versions[member.name]])
+            case Break.STORE_READ_ONLY:
+                await asyncio.to_thread(self.disk.protect)
+                await asyncio.sleep(fault.seconds)
+                await asyncio.to_thread(self.disk.unprotect)
+            case Break.STORE_FULL | Break.STORE_FULL_LONG:
+                await self._fill_store(fault.seconds)
 
-    async def _end_worker(self, fault: Fault) -> None:
-        _pick(self.cluster.workers, fault).send(signal.SIGTERM)
-
-    async def _freeze_worker(self, fault: Fault) -> None:
-        worker, began = _pick(self.cluster.workers, fault), time.time()
-        process, log = worker.send(signal.SIGSTOP), worker.log
-        await asyncio.sleep(fault.seconds)
-        process.send_signal(signal.SIGCONT)  # does nothing if the process was killed meanwhile
-        self.frozen.append((log, began, time.time()))
-
-    async def _kill_api(self, fault: Fault) -> None:
-        _pick(self.cluster.apis, fault).send(signal.SIGKILL)
-
-    async def _kill_redis(self, fault: Fault) -> None:
-        self.cluster.signal_redis(signal.SIGKILL)
-        await asyncio.sleep(fault.seconds)
-        await asyncio.to_thread(self.cluster.restart_redis)
-
-    async def _freeze_redis(self, fault: Fault) -> None:
-        self.cluster.signal_redis(signal.SIGSTOP)
-        await asyncio.sleep(fault.seconds)
-        self.cluster.signal_redis(signal.SIGCONT)
-
-    async def _pause_redis(self, fault: Fault) -> None:
-        self.cluster.client.client_pause(round(1000 * fault.seconds))
-        await asyncio.sleep(fault.seconds)
-
-    async def _change_version(self, fault: Fault) -> None:
-        """Gives one process, of the front ends too, the version of the model that it does not have."""
-        member = _pick((*self.cluster.workers, *self.cluster.apis), fault)
-        self.versions[member.name] = 1 - self.versions.get(member.name, 0)
-        await asyncio.to_thread(member.take, self.cluster.models[self.versions[member.name]])
-
-    async def _fill_store(self, fault: Fault) -> None:
+    async def _fill_store(self, seconds: float) -> None:
         await asyncio.to_thread(self.disk.fill)
         began = time.time()
-        while time.time() < began + fault.seconds:
+        while time.time() < began + seconds:
             await asyncio.sleep(REFILL_SECONDS)
             await asyncio.to_thread(self.disk.fill)
         self.full.append((began, time.time()))
         await asyncio.to_thread(self.disk.free)
-
-    async def _protect_store(self, fault: Fault) -> None:
-        await asyncio.to_thread(self.disk.protect)
-        await asyncio.sleep(fault.seconds)
-        await asyncio.to_thread(self.disk.unprotect)
 
 
 def _pick(members: Sequence[Member], fault: Fault) -> Member:

@@ -146,7 +146,6 @@ def _sweep(cluster: Cluster) -> None:
     """Lets new workers sweep at their start and stops them; whatever is left then stays for ever."""
     members = (*cluster.workers, *cluster.apis)
     cluster.stop(members)
-    cluster.resume(members)
     cluster.wait_until_served()
     time.sleep(MARGIN_SECONDS)
     cluster.stop(members)

@@ -83,8 +83,8 @@ def draw_faults(seconds: float, seed: int, habits: Mapping[Break, Habit] = HABIT
     """
     draw = random.Random(f"faults {seed}")
     drawn = {kind: [_fault(draw, kind, habit) for _ in range(_count(seconds, habit))] for kind, habit in habits.items()}
-    redis = _apart(draw, _mixed(draw, drawn, REDIS), seconds, REDIS_GAP_SECONDS)
-    store = _apart(draw, _mixed(draw, drawn, STORE), seconds, STORE_GAP_SECONDS)
+    redis = _apart(draw, [fault for kind in REDIS for fault in drawn.get(kind, ())], seconds, REDIS_GAP_SECONDS)
+    store = _apart(draw, [fault for kind in STORE for fault in drawn.get(kind, ())], seconds, STORE_GAP_SECONDS)
     alone = [faults for kind, faults in drawn.items() if kind not in (*REDIS, *STORE)]
     others = [fault for faults in alone for fault in _spread(draw, faults, seconds)]
     return sorted([*redis, *store, *others], key=lambda fault: fault.at)
@@ -98,16 +98,9 @@ def _fault(draw: random.Random, kind: Break, habit: Habit) -> Fault:
     return Fault(kind, target=draw.randrange(1000), seconds=draw.uniform(habit.shortest, habit.longest))
 
 
-def _mixed(draw: random.Random, drawn: Mapping[Break, Sequence[Fault]], kinds: Sequence[Break]) -> list[Fault]:
-    """Returns the faults of these kinds in a random order."""
-    faults = [fault for kind in kinds for fault in drawn.get(kind, ())]
+def _apart(draw: random.Random, faults: list[Fault], seconds: float, gap: float) -> list[Fault]:
+    """Places faults in a random order, with at least `gap` between the end of one and the beginning of the next."""
     draw.shuffle(faults)
-    return faults
-
-
-def _apart(draw: random.Random, faults: Sequence[Fault], seconds: float, gap: float) -> list[Fault]:
-    """Places faults one after the other, with at least `gap` between the end of one and the beginning of the next."""
-    faults = list(faults)
     while faults and (spare := seconds - sum(f.seconds for f in faults) - gap * (len(faults) - 1)) < 0:
         faults.pop()
     if not faults:

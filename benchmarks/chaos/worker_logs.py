@@ -6,6 +6,7 @@ A log line is one JSON object. Only whole lines count: kill -9 may cut off the l
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -94,9 +95,5 @@ def waits(killed: Sequence[tuple[list[Line], float]], logs: Iterable[Sequence[Li
 
 def ended_more_than_once(logs: Iterable[Sequence[Line]]) -> list[str]:
     """Returns the jobs whose end was written twice."""
-    seen: dict[str, int] = {}
-    for log in logs:
-        for line in log:
-            if line.event == ENDED:
-                seen[line.job_id] = seen.get(line.job_id, 0) + 1
+    seen = Counter(line.job_id for log in logs for line in log if line.event == ENDED)
     return [job_id for job_id, times in seen.items() if times > 1]

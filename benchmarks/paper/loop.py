@@ -18,11 +18,9 @@ MAGNIFIED = 32
 def draw(out: Path) -> None:
     """Ends the right chain as the printed loop does, at i = 1 and without noise there, and shows the difference."""
     chain = right_chain()
-    alpha, abar, beta = 1 - LINEAR.betas[1], LINEAR.alphas_cumprod[1], LINEAR.betas[1]
-    eps = load_faces().eps(chain[2], 1)
-    silent = torch.zeros_like(eps)
+    alpha, abar = float(1 - LINEAR.betas[1]), float(LINEAR.alphas_cumprod[1])
     # The noise of i = 1 is silent, so the line without the term is the whole line.
-    stopped = without_factor(chain[2], eps, alpha=float(alpha), abar=float(abar), beta=float(beta), noise=silent)
+    stopped = without_factor(chain[2], load_faces().eps(chain[2], 1), alpha, abar)
     difference = stopped - chain[0]
     rows = [
         Row("t = 999 … 1", to_images(stopped)),

@@ -56,10 +56,9 @@ def load_faces() -> Faces:
     return Faces(networks_of(checkpoint)["denoiser"], checkpoint.config.prediction, levels)
 
 
-def starts() -> tuple[Tensor, list[torch.Generator]]:
-    """Draws x_999 of each seed, and returns the generators for what `sample` would draw after it."""
-    generators = [image_generator(seed) for seed in SEEDS]
-    return draw_noise(generators, SHAPE), generators
+def starts() -> Tensor:
+    """Draws x_999 of each seed."""
+    return draw_noise([image_generator(seed) for seed in SEEDS], SHAPE)
 
 
 @cache

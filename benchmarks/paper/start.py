@@ -17,12 +17,11 @@ from .shipped import SEEDS, SHAPE, load_faces, right_chain, starts
 def draw(out: Path) -> None:
     """Starts DDIM, which keeps its start, and the chain of 1000 steps, which forgets it, from both kinds of noise."""
     faces = load_faces()
-    normal, _ = starts()
     uniform = torch.cat([torch.rand((1, *SHAPE), generator=image_generator(seed)) for seed in SEEDS])
     ddim = faces.plan(sampler="ddim", steps=50, spacing="linspace", start=999, clip="none")
     ddpm = faces.plan(sampler="ddpm", steps=1000, spacing="linspace", variance="fixed_large", start=999, clip="none")
     made = {
-        "DDIM, 50\nrandn": sample(ddim, faces, shape=SHAPE, seeds=SEEDS, x_start=normal),
+        "DDIM, 50\nrandn": sample(ddim, faces, shape=SHAPE, seeds=SEEDS, x_start=starts()),
         "DDIM, 50\nrand": sample(ddim, faces, shape=SHAPE, seeds=SEEDS, x_start=uniform),
         "DDPM, 1000\nrandn": right_chain()[0],
         "DDPM, 1000\nrand": sample(ddpm, faces, shape=SHAPE, seeds=SEEDS, x_start=uniform),

@@ -3,48 +3,37 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from difuso.model.noise import draw_noise
-
 from ..report import show
 from .sheets import Row, save_sheet, to_images
-from .shipped import LINEAR, SHAPE, load_faces, right_chain, starts
+from .shipped import LINEAR, load_faces, right_chain, starts
 
 SHOWN = (0, 1, 2, 4, 6, 7)  # steps of the printed chain, which is NaN from 7 on
 
 
-class Update(Protocol):
-    """One step of the loop of Fig. 6: from x_i, the predicted noise, and alpha_i, abar_i, beta_i and z."""
-
-    def __call__(self, x: Tensor, eps: Tensor, *, alpha: float, abar: float, beta: float, noise: Tensor) -> Tensor: ...
-
-
-def printed(x: Tensor, eps: Tensor, *, alpha: float, abar: float, beta: float, noise: Tensor) -> Tensor:
-    """The printed line, which makes `beta` and `noise` and does not use them."""
+def printed(x: Tensor, eps: Tensor, alpha: float, abar: float) -> Tensor:
+    """The printed line: from x_i, the predicted noise, alpha_i and abar_i; beta_i and z are made and not used."""
     return x / math.sqrt(alpha) * (x - ((1 - alpha) / math.sqrt(1 - abar)) * eps)
 
 
-def without_factor(x: Tensor, eps: Tensor, *, alpha: float, abar: float, beta: float, noise: Tensor) -> Tensor:
+def without_factor(x: Tensor, eps: Tensor, alpha: float, abar: float) -> Tensor:
     """The line with 1 in the place of the factor x; the term is still missing."""
     return 1 / math.sqrt(alpha) * (x - ((1 - alpha) / math.sqrt(1 - abar)) * eps)
 
 
 @torch.inference_mode()
-def chain(update: Update) -> Iterator[Tensor]:
+def chain(update: Callable[[Tensor, Tensor, float, float], Tensor]) -> Iterator[Tensor]:
     """Yields x_999 and then the result of each step of the loop of Fig. 6."""
     faces = load_faces()
-    x, generators = starts()
+    x = starts()
     yield x
     for i in reversed(range(1, LINEAR.num_train_timesteps)):
-        alpha, abar, beta = 1 - LINEAR.betas[i], LINEAR.alphas_cumprod[i], LINEAR.betas[i]
-        noise = draw_noise(generators, SHAPE) if i > 1 else torch.zeros_like(x)
-        x = update(x, faces.eps(x, i), alpha=float(alpha), abar=float(abar), beta=float(beta), noise=noise)
+        x = update(x, faces.eps(x, i), float(1 - LINEAR.betas[i]), float(LINEAR.alphas_cumprod[i]))
         yield x
 
 
