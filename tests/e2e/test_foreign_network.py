@@ -87,15 +87,3 @@ def test_its_images_are_verified(
     with on_the_path(lab):
         result = CliRunner().invoke(cli.app, arguments)
     assert (result.exit_code, "equal in every pixel" in result.output) == (0, True), result.output
-
-
-def test_the_list_of_models_says_why_one_is_refused(lab: Path, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DIFUSO_NETWORKS", PACKAGE)
-    with on_the_path(lab):
-        result = CliRunner().invoke(
-            cli.app, ["models", "--verify", "--models-dir", str(models)], env={"COLUMNS": "300"}
-        )
-    assert result.exit_code == 1
-    lines = {line.split()[0]: line.rstrip() for line in result.output.splitlines()}
-    assert lines["mine"].endswith("ok")
-    assert f"refused: {ELSEWHERE}.nets:Denoiser is code of another package" in lines["theirs"]

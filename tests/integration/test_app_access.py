@@ -132,15 +132,6 @@ def test_an_operator_sees_and_ends_the_jobs_of_all(api: httpx.Client, worker: Fa
     assert api.get(f"/jobs/{done['id']}/image", headers=ALICE).status_code == 410
 
 
-def test_jobs_of_an_operator_are_its_own(api: httpx.Client) -> None:
-    """It is one more owner: nobody else sees its jobs, and its Idempotency-Keys meet nobody's."""
-    key = {**ASYNC, "Idempotency-Key": "shared"}
-    alices, mine = (api.post("/generate", headers=key | who).json() for who in (ALICE, OPERATOR))
-    assert alices["id"] != mine["id"]
-    assert mine["owner"] == "oscar"
-    assert api.get(mine["links"]["self"], headers=ALICE).status_code == 404
-
-
 def test_each_caller_has_idempotency_keys_of_its_own(api: httpx.Client) -> None:
     key = {**ASYNC, "Idempotency-Key": "mine"}
     first = api.post("/generate?n=2", headers=key | ALICE)

@@ -110,12 +110,6 @@ def test_an_image_of_a_condition_is_a_part_or_in_a_json_body(api: httpx.Client) 
     assert refusal(api.post("/generate", params=query, json=twice, headers=ASYNC))["parameter"] == "condition"
 
 
-def test_a_vector_in_a_json_body_may_be_a_long_text(api: httpx.Client) -> None:
-    asked = {"style": f"0.5{300 * '0'},-1", "layout": in_base64(LAYOUT)}
-    job = api.post("/generate", json={"conditions": asked}, headers=ASYNC).json()
-    assert job["params"]["conditions"]["style"] == [[0.5, -1.0]]
-
-
 def test_an_image_for_a_model_without_images_is_refused(api: httpx.Client) -> None:
     body = {"model": "plain", "conditions": {"sketch": in_base64(SKETCH + bytes(300))}}
     error = refusal(api.post("/generate", json=body))

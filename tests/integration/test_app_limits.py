@@ -108,31 +108,10 @@ def test_a_share_comes_back_however_a_job_ends(api: httpx.Client, worker: FakeWo
     assert post(api, 100).status_code == 202
 
 
-def test_a_job_whose_worker_died_keeps_its_share(api: httpx.Client, worker: FakeWorker) -> None:
-    job = post(api, 100).json()["id"]
-    worker.start(job)  # and nothing more is heard of it
-    refused(post(api, 1), "unfinished")
-
-
 def test_many_requests_at_once_cannot_take_more_than_there_is(api: httpx.Client) -> None:
     with ThreadPoolExecutor(20) as pool:
         codes = list(pool.map(lambda _: post(api, 30).status_code, range(20)))
     assert sorted(codes) == [202] * 3 + [429] * 17
-
-
-def test_of_many_at_once_one_takes_the_last_share(redis_url: str) -> None:
-    """Each from a connection of its own, as from as many front ends."""
-
-    def submit(_: int) -> bool | limits.Refusal:
-        with redis.Redis.from_url(redis_url) as client:
-            return queue_of(client).submit(
-                job_of(60), request_hash="", cost=Cost(60, 0), limits=limits.Limits(unfinished=100)
-            )
-
-    with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(submit, range(8)))
-    assert answers.count(True) == 1
-    assert [each for each in answers if each is not True] == [limits.Refusal("unfinished", 60)] * 7
 
 
 def test_a_request_that_could_never_be_let_in_learns_so(api: httpx.Client) -> None:
@@ -302,13 +281,6 @@ def test_a_job_is_accepted_and_paid_once_though_the_reply_was_lost(client: redis
     assert used.room == pytest.approx(920, abs=10)
     assert client.lrange("rq:queue:difuso.tiny@.1.3", 0, -1) == [job.id.encode()]
     assert client.hgetall(keys.backlog("tiny@")) == {job.id.encode(): b"6"}
-
-
-def test_who_is_refused_hears_so_though_the_reply_was_lost(client: redis.Redis) -> None:
-    queue, limit = queue_of(cast(redis.Redis, LosesReply(client))), limits.Limits(unfinished=10)
-    refusal = queue.submit(job_of(11), request_hash="h", cost=Cost(11, 0), limits=limit)
-    assert refusal == limits.Refusal("unfinished", 0)
-    assert client.keys() == []
 
 
 def test_a_request_with_the_key_of_another_pays_nothing_and_goes_nowhere(client: redis.Redis) -> None:

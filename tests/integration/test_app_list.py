@@ -187,14 +187,6 @@ def test_whoever_repeats_a_request_does_not_move_its_job(api: httpx.Client) -> N
     assert listed(api) == [second, first]
 
 
-def test_a_job_whose_key_is_used_again_after_its_time_is_new(api: httpx.Client, worker: FakeWorker) -> None:
-    first = accept(api, **{"Idempotency-Key": "k"})
-    second = accept(api)
-    worker.client.delete(f"rq:job:{first}")
-    assert accept(api, **{"Idempotency-Key": "k"}) == first
-    assert listed(api) == [first, second]
-
-
 def test_an_entry_whose_job_is_missing_is_removed_however_young_it_is(worker: FakeWorker, queue: JobQueue) -> None:
     """A job and its entries are written together; one that is submitted again is listed again."""
     job = Job(id=str(uuid.uuid4()), model="tiny", params=PARAMS, accepted_at=time.time(), timeout=1)

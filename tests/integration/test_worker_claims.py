@@ -178,22 +178,6 @@ def test_jobs_are_claimed_together_once_though_the_reply_was_lost(
     assert claims.take([QUEUE], []) == [], "each is claimed once"
 
 
-def test_a_claim_that_failed_is_repeated_by_the_next_one(client: redis.Redis, queue: JobQueue, worker: RqBase) -> None:
-    """Whatever has come meanwhile is claimed later, and nothing twice."""
-    ids = [submit(queue) for _ in range(3)]
-    claims = claims_of(LosesReply(client), worker)
-    with pytest.raises(redis.TimeoutError):
-        claims.take([QUEUE], [])
-    later = submit(queue)
-    again = claims.take([QUEUE], [])
-    assert [claim.record.id for claim in again] == ids
-    assert len({claim.execution for claim in again}) == 1
-    assert all(claim.record.started_at for claim in again)
-    assert [claim.record.id for claim in claims.take([QUEUE], [])] == [later]
-    assert worker.beat(again) == []
-    assert [end(worker, claim) for claim in again] == [True] * 3
-
-
 @pytest.mark.parametrize("served", [["a@", REF], ["a@", "b@", REF, "z@"], ["a@"]], ids="-".join)
 def test_a_claim_that_failed_is_repeated_though_other_models_are_served_since(
     client: redis.Redis, queue: JobQueue, worker: RqBase, served: list[str]

@@ -153,8 +153,6 @@ def test_mistakes_with_pictures_are_explained(
     ("arguments", "message"),
     [
         (["sample", "--steps", "0"], "--steps: Input should be greater than or equal to 1"),
-        (["sample", "--steps", "1001"], "steps must lie between 1 and 1000, got 1001"),
-        (["sample", "--model", "nobody"], "model: Input should be one of tiny"),
         (["sample", "--spacing", "foo"], r"^--spacing: cannot be 'foo' \(choice of the timesteps: linspace, "),
         (["sample", "--out", f"{__file__}/x.npz"], "test_cli.py is not a folder"),
         (

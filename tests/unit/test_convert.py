@@ -92,14 +92,6 @@ def test_a_trainers_file_of_jit(tmp_path: Path) -> None:
     assert_equal(network(x, time, labels=torch.tensor(JIT_LABELS)), read.outputs["called"])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["improved", LEGACY])
-def test_other_layouts(tmp_path: Path, name: str) -> None:
-    convert(write(tmp_path, name), "--out", tmp_path / "model")
-    t = torch.tensor([13, 3001]) if name == "improved" else T
-    assert_equal(load_checkpoint(tmp_path / "model").network(X, t), reference(name).outputs["out"])
-
-
 def test_a_config_may_name_a_network_of_ours_and_the_folder_is_named_after_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -106,11 +106,6 @@ def test_prefer_says_how_long_to_wait(prefer: str | None, seconds: float, applie
     assert (preference.seconds, preference.applied) == (seconds, applied)
 
 
-@pytest.mark.parametrize(("prefer", "seconds"), [(None, 0), ("respond-async", 0), ("wait=5", 5), ("wait=-1", 0)])
-def test_whoever_asks_about_a_job_waits_only_if_it_says_so(prefer: str | None, seconds: float) -> None:
-    assert read_preference(prefer, longest=300, otherwise=0).seconds == seconds
-
-
 @pytest.mark.timeout(5)
 @pytest.mark.parametrize(
     "header",

@@ -151,17 +151,6 @@ def test_all_is_one_image_of_each_class_and_lists_are_one_image_each(tmp_path: P
     assert np.array_equal(several["arr_0"], [pixels(9, 2, 3), pixels(7, 0, 3)])
 
 
-def test_parts_with_several_seeds_are_not_those_of_a_drawn_one(tmp_path: Path) -> None:
-    out, seeds = tmp_path / "samples.npz", [*range(40, 0, -1)]
-    with pytest.raises(UserError):
-        make_file(out, query(seed=seeds), Painter(runs=1))
-    with pytest.raises(UserError, match="of another request"):
-        make_file(out, query(40), Painter())
-    second = Painter()
-    make_file(out, query(seed=seeds), second)
-    assert second.drawn == seeds[CHUNK:]
-
-
 def test_one_class_and_none_and_grey(tmp_path: Path) -> None:
     one = read(make_file(tmp_path / "one.npz", query(5, seed=1, label="2"), Painter()))
     assert one["arr_1"].tolist() == [2] * 5

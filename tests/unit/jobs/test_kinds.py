@@ -353,7 +353,6 @@ def test_a_weaker_network_guides_by_default_what_is_drawn_from_noise_alone() -> 
         (lambda: interpolate(**{"lambda": [0.5, 1.1]}), "lambda"),
         (lambda: interpolate(**{"lambda": [0.5, 0.6]}, n=3), "n"),
         (lambda: interpolate(t=1000), "t"),
-        (lambda: interpolate(mode="ddim", sampler="ddpm"), "sampler"),
         (lambda: denoise(sigma=1.0, t=5), "t"),
         (lambda: denoise(sigma=1.0, strength=0.5), "strength"),
         (lambda: denoise(t=1000), "t"),

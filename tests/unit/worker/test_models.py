@@ -111,20 +111,6 @@ def test_a_folder_that_is_passed_over_is_reported(settings: WorkerSettings, capl
     assert f"the folder {settings.models_dir / 'A'} is passed over: the name of a model has at most" in caplog.text
 
 
-def test_models_are_loaded_with_all_cores(settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And measured with those that the engine has."""
-    monkeypatch.setattr(models_of_a_worker, "use_all_cores", lambda: torch.set_num_threads(3))
-    used = []
-
-    def load(folder: Path, **_: Any) -> Checkpoint:
-        used.append(torch.get_num_threads())
-        return load_checkpoint(folder)
-
-    monkeypatch.setattr(models_of_a_worker, "load_checkpoint", load)
-    following(settings)
-    assert used == [3]
-
-
 def test_the_others_come_one_by_one(settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 

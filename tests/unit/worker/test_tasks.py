@@ -416,19 +416,6 @@ def test_what_was_measured_comes_out_of_the_restored_picture(runner: Runner) -> 
     assert_rounded_alike(coloured.mean(0, keepdim=True), GREY, steps=SHAPE[1] * SHAPE[2])
 
 
-# Ends
-
-
-def test_a_preview_waits_for_the_inversions(runner: Runner) -> None:
-    active = start(runner, ARC, [A, B], n=3)
-    bench = Bench(active)
-    bench.engine.step()
-    active.preview = True
-    bench.engine.step()
-    assert not active.preview
-    assert not bench.events
-
-
 # What comes with the job
 
 

@@ -21,7 +21,7 @@ import trio
 from PIL import Image
 
 from difuso import AsyncClient, Client
-from difuso.client import AsyncJob, DifusoError, Ended, Job, Preview, Price, Progress, Unauthorized
+from difuso.client import AsyncJob, DifusoError, Ended, Job, Preview, Price, Progress
 from tests.pictures import saved
 
 ID = "5f0c0000-0000-0000-0000-000000000000"
@@ -129,14 +129,6 @@ def test_an_upload_is_sent_again_whole(ask: Ask, pauses: list[float]) -> None:
         boundary = request.headers["Content-Type"].partition("boundary=")[2].encode()
         assert request.content.count(boundary) == 2
         assert b"\r\n\r\n\x89PNG\r\n" in request.content
-
-
-def test_a_wrong_key_is_an_error_at_once(ask: Ask, pauses: list[float]) -> None:
-    content = {"type": "/problems/unauthorized", "title": "T", "status": 401, "detail": "No"}
-    answer = httpx.Response(401, json=content, headers={"Content-Type": "application/problem+json"})
-    with pytest.raises(Unauthorized, match="No"):
-        ask(Script(answer), lambda client: client.models())
-    assert pauses == []
 
 
 def test_a_redirect_is_not_followed_so_that_the_key_goes_nowhere_else(ask: Ask) -> None:
