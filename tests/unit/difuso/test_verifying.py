@@ -266,15 +266,3 @@ def test_versions_are_printed_without_torch() -> None:
     from importlib.metadata import version
 
     assert difuso("--version") == (0, f"difuso {version('difuso')}, torch {version('torch')}\n")
-
-
-def test_a_clone_that_is_not_installed_names_the_other_versions(monkeypatch: pytest.MonkeyPatch) -> None:
-    from importlib import metadata
-
-    def version(name: str) -> str:
-        if name == "difuso":
-            raise metadata.PackageNotFoundError(name)
-        return metadata.version(name)
-
-    monkeypatch.setattr("difuso.cli.version", version)
-    assert difuso("--version") == (0, f"torch {metadata.version('torch')}\n")
