@@ -164,6 +164,8 @@ def _check_crop(recipe: Recipe) -> None:
         0 <= recipe.crop <= most and recipe.crop % multiple == 0,
         f"crop must be a multiple of {multiple} up to image_size, {most}, or 0, not {recipe.crop}",
     )
+    paired = ENLARGED in recipe.data.condition_paths
+    _require(not paired or recipe.data.source != "faces", "drawn faces are made smaller: leave condition_paths out")
 
 
 def _check_bits(recipe: Recipe) -> None:
