@@ -154,6 +154,7 @@ class Job(Frozen):
     def needs(self) -> set[str]:
         """What a worker has to know to run it: its kind, its sampler, its settings and its other fields."""
         return {
+            *(["list of sigmas"] if "@" in self.params.spacing else []),
             f"kind {self.kind}",
             f"sampler {self.params.sampler}",
             *(f"setting {name}" for name in self.params.model_dump(include={*SETTINGS})),

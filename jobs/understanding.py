@@ -15,9 +15,12 @@ from difuso.model.plans.settings import SETTINGS
 
 from .values import Reported
 
-CONTRACT = 1
-# What came after contract 1, as `Job.needs` writes it, with its number: {"sampler unipc": 2}.
-SINCE: Mapping[str, int] = {}
+CONTRACT = 2
+# What came after contract 1, as `Job.needs` writes it, with its number.
+SINCE: Mapping[str, int] = {
+    **{f"sampler {name}": 2 for name in ("lms", "plms", "deis", "deis_3", "dpm2", "dpm2_ancestral", "dpmpp_2s")},
+    "list of sigmas": 2,
+}
 
 _NAMED = ("kind", "sampler", "setting")  # what workers report by names
 

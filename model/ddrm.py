@@ -24,7 +24,7 @@ from .plans.prediction import Prediction
 from .plans.samplers.transition import Transition
 from .plans.schedule import FloatTable, NoiseSchedule
 from .plans.settings import RESTORATION_ETA as ETA
-from .plans.spacing import visit_levels
+from .plans.spacing import ends_at_noise, visit_levels
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,9 +94,10 @@ def make_restoration(
 
     Raises PlanError if no such run exists.
     """
-    levels = visit_levels(schedule, spacing, steps)
+    ends = ends_at_noise(spacing)  # and not at an image
+    levels = visit_levels(schedule, spacing, steps + ends)
     transitions = []
-    for i in reversed(range(steps)):
+    for i in reversed(range(int(ends), steps + ends)):
         abar, abar_prev = float(levels.chain.alphas_cumprod[i]), float(levels.chain.alphas_cumprod_prev[i])
         spread = math.sqrt(1.0 - abar_prev)
         a = math.sqrt(1.0 - ETA**2) * spread / math.sqrt(1.0 - abar)
@@ -105,7 +106,8 @@ def make_restoration(
     plan = tabulate(levels, transitions, prediction=prediction, clipping=clipping, guidance=guidance)
     values = operator.singular_values
     noise = torch.where(values > 0, sigma / values, torch.inf)
-    return Restoration(plan, operator, operator.read(y), noise, np.append(levels.chain.sigmas[::-1], 0.0))
+    sigmas = np.append(levels.chain.sigmas[::-1], [] if ends else 0.0)
+    return Restoration(plan, operator, operator.read(y), noise, sigmas)
 
 
 def _abar(sigma: float) -> float:

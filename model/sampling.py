@@ -15,7 +15,7 @@ from .network_inputs import inputs_of
 from .networks.classifier import log_prob_gradient
 from .noise import draw_noise, image_generator
 from .plans.plan import Column, Plan
-from .step import advance
+from .step import advance, remembered
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """A network, or a formula in its place: from (x_t (B, C, H, W), t (B,)) to the prediction, shape of x_t.
@@ -154,7 +154,7 @@ def sample(
     generators = [image_generator(seed) for seed in seeds]
     noise = draw_noise(generators, shape)
     x = (noise if x_start is None else x_start).to(device, dtype)
-    x0 = x0_previous = torch.zeros_like(x)
+    kept = (torch.zeros_like(x),) * 3
     table = torch.from_numpy(plan.table.copy()).to(dtype)
     for row, t, scale in zip(table, plan.timesteps, plan.scales, strict=True):
         stochastic = bool(row[Column.S] != 0)
@@ -166,7 +166,10 @@ def sample(
             guided = guided_output(out[:, :channels], base(x, times)[:, :channels], scale)
             out = torch.cat([guided, out[:, channels:]], dim=1)
         gradient = guide(x, times) if guide is not None and plan.by_classifier else None
-        x0_previous, x0_before = x0, x0_previous
-        x, x0 = advance(x, x0_previous, out, z, row.expand(len(seeds), -1), gradient, x0_before)
+        rows = row.expand(len(seeds), -1)
+        x_next, x0 = advance(x, kept[0], out, z, rows, gradient, *kept[1:])
+        if row[[Column.KEEP_X, Column.KEEP_X0]].any():
+            kept = (remembered(x, x0, rows), *kept[:2])
+        x = x_next
         on_step(t, x, x0)
     return x

@@ -9,25 +9,25 @@ from .plans.plan import Column
 
 def advance(
     x: Tensor,
-    x0_previous: Tensor,
+    kept_1: Tensor,
     out: Tensor,
     z: Tensor,
     rows: Tensor,
     gradient: Tensor | None = None,
-    x0_before: Tensor | None = None,
+    kept_2: Tensor | None = None,
+    kept_3: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Applies one row of a plan to each image; returns the next x_t and the predicted clean image, shape of x.
 
     Args:
         x: x_t, shape (B, C, H, W), float32.
-        x0_previous: the x0 predicted by the previous call, shape of x; any finite numbers at a plan's first row.
+        kept_1: what was kept last (`remembered`), shape of x; any finite numbers where nothing was.
         out: the network's output at x_t, guided by W already; shape of x, or (B, 2C, H, W) if the network learned its
             variance.
         z: standard normal noise where a row has S, 0 elsewhere; shape of x.
-        rows: rows of `Plan.table`, shape (B, 13), on the CPU: their values are known without asking the device.
+        rows: rows of `Plan.table`, shape (B, 16), on the CPU: their values are known without asking the device.
         gradient: the gradient of log p(y | x_t) where a row has G, 0 elsewhere; shape of x. None if no row has G.
-        x0_before: the x0 predicted by the call before the previous one, shape of x; any finite numbers at a plan's
-            first two rows. None if no row has D.
+        kept_2, kept_3: what was kept before that, likewise. None if no row has D, or H.
     """
     on_device = upload(rows.to(x.dtype), x.device)
     columns = on_device[:, :, None, None, None]
@@ -43,11 +43,22 @@ def advance(
     # Added even where OUT is 0: clipping would turn an infinite output into a black or white image, but 0 * infinity is
     # NaN, which reaches the end.
     x_next = x_next + columns[:, Column.OUT] * predicted
-    x_next = x_next + columns[:, Column.C] * x0_previous
-    if x0_before is not None:
-        x_next = x_next + columns[:, Column.D] * x0_before
+    x_next = x_next + columns[:, Column.C] * kept_1
+    if kept_2 is not None:
+        x_next = x_next + columns[:, Column.D] * kept_2
+    if kept_3 is not None:
+        x_next = x_next + columns[:, Column.H] * kept_3
     x_next = x_next + columns[:, Column.S] * widening * z
     return x_next, x0
+
+
+def remembered(x: Tensor, x0: Tensor, rows: Tensor) -> Tensor:
+    """Returns what rows that keep something keep of x_t and the predicted x0, shape of x: x0 itself unless KEEP_X."""
+    if not rows[:, Column.KEEP_X].any():
+        return x0
+    columns = upload(rows.to(x.dtype), x.device)[:, :, None, None, None]
+    kept = columns[:, Column.KEEP_X] * x + columns[:, Column.KEEP_X0] * x0
+    return torch.where(columns[:, Column.KEEP_X] != 0, kept, x0)
 
 
 def _clip(x0: Tensor, rows: Tensor, bound: Tensor) -> Tensor:

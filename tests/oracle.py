@@ -61,15 +61,19 @@ class Outcome(NamedTuple):
 
 
 def follow(plan: Plan, s: float, schedule: NoiseSchedule = LINEAR, prediction: Prediction = "eps") -> Outcome:
-    """Follows a plan to its end, in float64, by mean and covariance of (x, x0_previous, x0_before)."""
+    """Follows a plan to its end, in float64, by mean and covariance of x and what was kept of the last three calls."""
     one = torch.ones((1, 1, 1, 1), dtype=torch.float64)
     denoiser = GaussianDenoiser(schedule, s, prediction)
-    mean, covariance = np.array([1.0, 0.0, 0.0]), np.diag([1.0, 0.0, 0.0])
+    mean, covariance = np.array([1.0, 0.0, 0.0, 0.0]), np.diag([1.0, 0.0, 0.0, 0.0])
     for row, t in zip(plan.table, plan.timesteps, strict=True):
         out = float(denoiser(one, torch.tensor([t], dtype=None if isinstance(t, int) else torch.float32)))
         x0 = row[Column.X0_X] + row[Column.X0_OUT] * out
         x = row[Column.A] + row[Column.B] * x0 + row[Column.OUT] * out
-        step = np.array([[x, row[Column.C], row[Column.D]], [x0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+        step = np.eye(4, k=-1)
+        step[0] = x, row[Column.C], row[Column.D], row[Column.H]
+        step[1] = row[Column.KEEP_X] + row[Column.KEEP_X0] * x0, 0.0, 0.0, 0.0
+        if not step[1].any():  # nothing is kept, and what was kept stays
+            step[1:] = np.eye(4)[1:]
         mean, covariance = step @ mean, step @ covariance @ step.T
         covariance[0, 0] += row[Column.S] ** 2
     return Outcome(float(mean[0]), math.sqrt(covariance[0, 0]))

@@ -107,7 +107,7 @@ def trajectories(
 ) -> list[Trajectory]:
     """Makes a trajectory at its first row for each generator and starting x_t, shape (C, H, W)."""
     beginnings = zip(generators, (upload(start.float(), runner.device) for start in starts), strict=True)
-    return [Trajectory(plan, generator, x, x, x, 0, restoration, ready) for generator, x in beginnings]
+    return [Trajectory(plan, generator, x, x, (x, x, x), 0, restoration, ready) for generator, x in beginnings]
 
 
 def _generate(job: Job, runner: Runner, images: Sequence[Tensor]) -> JobStart:

@@ -189,7 +189,7 @@ def _without_noise(query: InterpolateQuery, model: ModelInfo) -> InterpolateQuer
     """Returns a query with eta 0, and with ddim where the model's sampler draws noise all the same; not in a plan."""
     if query.plan is not None:
         return query
-    always_noisy = "sampler" not in query.chosen and SAMPLERS[model.config.defaults.sampler].has_variance
+    always_noisy = "sampler" not in query.chosen and SAMPLERS[model.config.defaults.sampler].always_noisy
     return query.model_copy(update={"eta": 0.0} | ({"sampler": "ddim"} if always_noisy else {}))
 
 

@@ -4,16 +4,18 @@ The network is called at the row's timestep t. Then, with `out` the network's ou
 
     out = base + W (out - base)                                    only where W is not 1
     x0  = clip(X0_X x_t + X0_OUT out)  +  G w^2 gradient           w = exp(V (out_v + 1) / 2)
-    x'  = A x_t + B x0 + OUT out + C x0_previous + D x0_before + S w z      z is drawn only where S is not 0
+    x'  = A x_t + B x0 + OUT out + C kept_1 + D kept_2 + H kept_3 + S w z   z is drawn only where S is not 0
+    kept = KEEP_X x_t + KEEP_X0 x0                                          nothing is kept where both are 0
 
 The first line is guidance without a classifier, see `model.guidance`; the second converts the prediction to x0 and adds
-the guidance of a classifier; the third is the sampler. x0_previous is the x0 of the call before, and x0_before that of
-the call before it. If a network learned its variance, out_v is the second half of its output; otherwise w is 1.
+the guidance of a classifier; the others are the sampler. kept_1 is what was kept last, kept_2 what was kept before it,
+and kept_3 what was kept before that: most samplers keep x0, and linear multistep solvers keep the noise. If a network
+learned its variance, out_v is the second half of its output; otherwise w is 1.
 Samplers differ only in these numbers, so a batch may mix rows of any plans.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import cached_property, lru_cache
 from itertools import accumulate
@@ -29,7 +31,7 @@ from .samplers import SAMPLERS, Sampler
 from .samplers.transition import Options, Transition, Variance, eps_guidance
 from .schedule import FloatTable, NoiseSchedule
 from .settings import SETTINGS, Settings, check_names
-from .spacing import KARRAS, Levels, timesteps_from, visit_levels
+from .spacing import KARRAS, Levels, ends_at_noise, timesteps_from, visit_levels
 
 # Ancestral sampling with variance beta adds far too much noise on a coarse chain: FID 46 at 100 steps, where
 # fixed_small has 11 (CIFAR-10). With fewer steps than this it is refused.
@@ -56,6 +58,9 @@ class Column(IntEnum):
     S = 10
     V = 11
     W = 12  # the scale of guidance without a classifier; where it is 1 there is no base
+    H = 13
+    KEEP_X = 14
+    KEEP_X0 = 15
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +70,7 @@ class Plan:
     Attributes:
         timesteps: the timesteps at which the network is called, in order, shape (K,); fractional only on a grid of
             sigma and in a list.
-        table: the coefficients, float64, shape (K, 13), one row per call; see `Column`.
+        table: the coefficients, float64, shape (K, 16), one row per call; see `Column`.
 
     Examples:
         >>> plan = make_plan(NoiseSchedule.linear(), sampler="ddim", steps=4)
@@ -75,6 +80,9 @@ class Plan:
 
     timesteps: tuple[float, ...]
     table: FloatTable
+    # timestep and alphas_cumprod of x_t after each call, shape (2, K), if the spacing lists noise levels; None if they
+    # follow from the timesteps
+    after: FloatTable | None = None
 
     def __post_init__(self) -> None:
         self.table.flags.writeable = False
@@ -159,7 +167,9 @@ def _plan(
             f"{'spacing karras' if schedule.continuous else 'ddim'} for this model",
             "sampler",
         )
-    levels = visit_levels(schedule, settings.spacing, sampler.levels(steps), start=start)
+    # A run that ends at a level of noise is one to an image, without the last call.
+    calls = steps + ends_at_noise(settings.spacing)
+    levels = visit_levels(schedule, settings.spacing, sampler.levels(calls), start=start)
     fewest = min(FIXED_LARGE_MIN_STEPS, most)
     if sampler.has_variance and settings.variance == "fixed_large" and steps < fewest:
         raise PlanError(
@@ -168,15 +178,20 @@ def _plan(
             "steps",
             got=steps,
         )
-    options = Options(settings.eta, settings.variance, clipping.keep_eps, even=steps % 2 == 0)
-    return tabulate(
+    options = Options(settings.eta, settings.variance, clipping.keep_eps, even=calls % 2 == 0)
+    transitions = sampler.transitions(levels.chain, options)
+    plan = tabulate(
         levels,
-        sampler.transitions(levels.chain, options),
+        transitions[:steps],
         prediction=prediction,
         clipping=clipping,
         guidance=settings.guidance,
         classifier_scale=settings.classifier_scale,
     )
+    if "@" not in settings.spacing:
+        return plan
+    reached = [(levels.timesteps[t.level], levels.chain.alphas_cumprod[t.level]) for t in transitions[1:]]
+    return replace(plan, after=np.array([*reached, (CLEAN, 1.0)][:steps]).T)
 
 
 def _check_noise(settings: Settings, sampler: Sampler) -> None:
@@ -210,6 +225,7 @@ def tabulate(
         row[Column.G] = classifier_scale * (eps_guidance(abar) if t.g is None else t.g)
         row[Column.A], row[Column.B], row[Column.OUT] = t.a + t.e * eps_x, t.b, t.e * eps_out
         row[Column.C], row[Column.D], row[Column.S], row[Column.V] = t.c, t.d, t.s, t.v
+        row[Column.H], (row[Column.KEEP_X], row[Column.KEEP_X0]) = t.h, t.keep
     return Plan(tuple(levels.timesteps[t.level] for t in transitions), table)
 
 
@@ -218,8 +234,11 @@ def levels_after(plan: Plan, schedule: NoiseSchedule, calls: Sequence[int]) -> t
     (len(calls),).
 
     After a call x_t is at the timestep of the next one. After the last it is an image: timestep CLEAN, alphas_cumprod
-    1.
+    1, but for runs that end at a noise level.
     """
+    if plan.after is not None:
+        timesteps, alphas_cumprod = plan.after[:, np.array(calls) - 1]
+        return timesteps, alphas_cumprod
     timesteps = np.array([*plan.timesteps, CLEAN])[list(calls)]
     between = 1.0 / (1.0 + schedule.sigma_at(timesteps) ** 2)
     whole = schedule.alphas_cumprod[timesteps.astype(int)]

@@ -20,7 +20,7 @@ from ..guidance import MOST_SIGMA, Guidance
 from .clipping import ClipMode
 from .samplers import MOST_ETA, SAMPLERS
 from .samplers.transition import Variance
-from .spacing import LISTED, RULES, listed_timesteps
+from .spacing import LISTED, RULES, ends_at_noise, listed_timesteps
 
 MOST_STEPS = 10_000  # as many as a schedule may have timesteps
 
@@ -161,8 +161,10 @@ def settle(choices: Mapping[str, Any], own: Settings, *, timesteps: int) -> Sett
     if settings.variance != own.variance and not SAMPLERS[name].has_variance:
         raise PlanError(f"is not a parameter of {name}", "variance")
     if (listed := listed_timesteps(settings.spacing)) is not None:
-        _check_list(settings, len(listed), chosen.get("steps"), timesteps)
-        return replace(settings, steps=len(listed))
+        ends = ends_at_noise(settings.spacing)
+        steps = SAMPLERS[name].calls(len(listed) + ends) - ends
+        _check_list(len(listed), steps, chosen.get("steps"), timesteps)
+        return replace(settings, steps=steps)
     return settings if "steps" in chosen else replace(settings, steps=min(own.steps, timesteps))
 
 
@@ -182,11 +184,10 @@ def _spacing_of(sampler: str, own: Settings, steps: object, timesteps: int) -> s
     return SAMPLERS[sampler].spacing or (own.spacing if listed is None else "trailing")
 
 
-def _check_list(settings: Settings, length: int, steps: object, timesteps: int) -> None:
+def _check_list(length: int, steps: int, chosen: object, timesteps: int) -> None:
     """Checks the number of steps that a list has by itself."""
-    if SAMPLERS[settings.sampler].levels(length) != length:
-        raise PlanError(f"cannot be a list of calls: {settings.sampler} makes two at a level", "spacing")
     if length > timesteps:
         raise PlanError(f"must list at most {timesteps} timesteps", "spacing", got=length)
-    if steps not in (None, length):
-        raise PlanError(f"must be {length}, the length of the list", "steps", got=steps)
+    if chosen not in (None, steps):
+        calls = "the length of the list" if steps == length else "the calls of this sampler at these timesteps"
+        raise PlanError(f"must be {steps}, {calls}", "steps", got=chosen)

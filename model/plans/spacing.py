@@ -21,8 +21,9 @@ EXPONENTIAL = "exponential"
 # Where an exponential grid ends, and where all but its first level begin at most. Below sigma = 0.02 a step changes two
 # or three grey levels, which no eye sees; above 40 hardly anything of an image is left.
 EXPONENTIAL_SIGMAS = (0.02, 40.0)
-_TIMESTEP = r"[0-9]{1,6}(\.[0-9]{1,6})?"
-LISTED = re.compile(rf"at:{_TIMESTEP}(,{_TIMESTEP}){{0,99}}")
+_SIGMA = r"@[0-9]{1,6}(\.[0-9]{1,10})?"
+_CALL = rf"[0-9]{{1,6}}(\.[0-9]{{1,6}})?({_SIGMA})?"
+LISTED = re.compile(rf"at:(end{_SIGMA},)?{_CALL}(,{_CALL}){{0,99}}")
 
 
 class Levels(NamedTuple):
@@ -38,7 +39,8 @@ def visit_levels(schedule: NoiseSchedule, spacing: str, count: int, *, start: in
     Args:
         schedule: that of the network's training.
         spacing: see `space_timesteps`; or `exponential` or `karras`, whose levels lie between timesteps; or all
-            timesteps, which may be fractional, as in `at:12.5,160,999`.
+            timesteps, which may be fractional, as in `at:12.5,160,999`. There a timestep may have a noise level of its
+            own, as in `at:12.5@0.07,160,999`, and the run one to end at: `at:end@0.02,12.5@0.07,160,999`.
         count: 1..T, or 1..start+1. A single one is the noisiest, whatever the spacing.
         start: the noisiest timestep instead of T-1, visited whatever the spacing.
 
@@ -52,7 +54,7 @@ def visit_levels(schedule: NoiseSchedule, spacing: str, count: int, *, start: in
     if spacing == KARRAS:
         return _karras_levels(schedule, count, total - 1)
     if (listed := listed_timesteps(spacing)) is not None:
-        return _listed_levels(schedule, listed, count, start)
+        return _listed_levels(schedule, spacing, listed, count, start)
     timesteps = space_timesteps(spacing, count, total)
     if start is not None or count == 1:  # pure noise is an x_t of the last timestep alone
         timesteps = (*timesteps[:-1], total - 1)
@@ -129,24 +131,41 @@ def listed_timesteps(spacing: str) -> tuple[float, ...] | None:
     """Returns the timesteps of a list; None for the name of a rule."""
     if not LISTED.fullmatch(spacing):
         return None
-    return tuple(float(text) for text in spacing.removeprefix("at:").split(","))
+    calls = spacing.removeprefix("at:").split(",")[ends_at_noise(spacing) :]
+    return tuple(float(call.partition("@")[0]) for call in calls)
 
 
-def _listed_levels(schedule: NoiseSchedule, timesteps: tuple[float, ...], count: int, start: int | None) -> Levels:
-    """The levels of a list; with a start this is the noisiest one, and the others must lie below it."""
+def ends_at_noise(spacing: str) -> bool:
+    """Returns whether a run over a list of levels ends at a noise level, and not at an image without noise."""
+    return spacing.startswith("at:end")
+
+
+def _listed_levels(
+    schedule: NoiseSchedule, spacing: str, timesteps: tuple[float, ...], count: int, start: int | None
+) -> Levels:
+    """The levels of a list, and below them the one where it ends.
+
+    A call is at the noise level of its timestep, or at the sigma after its @. With a start this is the noisiest level,
+    and the others must lie below it.
+    """
+    ends = ends_at_noise(spacing)
+    listed = [float(entry.partition("@")[2] or "nan") for entry in spacing.removeprefix("at:").split(",")]
     if start is not None:
-        timesteps = (*timesteps[:-1], float(start))
+        timesteps, listed = (*timesteps[:-1], float(start)), [*listed[:-1], math.nan]
     last = schedule.num_train_timesteps - 1
-    if len(timesteps) != count:
-        raise PlanError(f"must list the {count} noise levels of the run", "spacing", got=len(timesteps))
-    if any(a >= b for a, b in itertools.pairwise(timesteps)) or timesteps[-1] > last:
-        raise PlanError(f"must list rising timesteps between 0 and {last if start is None else start}", "spacing")
-    if not schedule.alphas_cumprod[-1] and not schedule.continuous:
+    if len(listed) != count:
+        raise PlanError(f"must list the {count - ends} noise levels of the run", "spacing", got=len(timesteps))
+    sigmas = np.array(listed)
+    if ends:
+        timesteps = (float(schedule.timestep_at(sigmas[:1])[0]), *timesteps)
+    if math.isnan(listed[-1]) and not schedule.alphas_cumprod[-1] and not schedule.continuous:
         raise PlanError(
             "in a list needs a little of the image at the noisy end of the schedule; choose trailing for this model",
             "spacing",
         )
-    sigmas = schedule.sigma_at(np.array(timesteps))
+    sigmas = np.where(np.isnan(sigmas), schedule.sigma_at(np.array(timesteps)), sigmas)
+    if any(a >= b for a, b in itertools.pairwise(sigmas)) or max(timesteps) > last:
+        raise PlanError(f"must list rising timesteps between 0 and {last if start is None else start}", "spacing")
     return Levels(timesteps, NoiseSchedule.from_alphas_cumprod(1.0 / (1.0 + sigmas**2)))
 
 

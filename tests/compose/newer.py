@@ -3,8 +3,8 @@
 from difuso.__main__ import main
 from difuso.jobs import understanding
 
-understanding.CONTRACT = 2
-understanding.SINCE = {"sampler unipc": 2}
+understanding.CONTRACT = 3
+understanding.SINCE = {"sampler unipc": 3}
 
 if __name__ == "__main__":
     main()

@@ -191,7 +191,7 @@ def _begin_cascade(job: Job, first: JobStart, upscaler: Runner | None) -> JobSta
     plan = config.plan_of(checkpoint.schedule, stage.settings)
     generators = [image_generator(enlarging_seed(job.params.seed_of(index))) for index in range(job.params.n)]
     answers = [
-        Trajectory(plan, generator, x, x, x, ready=False, weight=stage.weight)
+        Trajectory(plan, generator, x, x, (x, x, x), ready=False, weight=stage.weight)
         for generator, x in zip(generators, upload(draw_noise(generators, config.shape), upscaler.device), strict=True)
     ]
     for answer in answers:

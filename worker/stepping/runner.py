@@ -18,7 +18,7 @@ from difuso.model.networks.classifier import Classifier, log_prob_gradient
 from difuso.model.networks.configs import ForeignConfig
 from difuso.model.noise import draw_noise
 from difuso.model.plans.plan import Column
-from difuso.model.step import advance
+from difuso.model.step import advance, remembered
 
 from ..device.calls import CallTimer, Network, by_position, computing, example_batch, precision_on, prepare
 from ..device.cores import Core, ParallelNetwork
@@ -175,11 +175,15 @@ class Runner:
         states = [generator.get_state() for generator in generators]
         try:
             z = self._noise(x, generators, stochastic)
-            x0 = torch.stack([t.x0 for t in trajectories])
-            # The x0 of the calls before the previous ones.
-            x0_before = torch.stack([t.x0_before for t in trajectories]) if rows[:, Column.D].any() else None
-            x, x0 = advance(x, x0, out, z, rows, gradient, x0_before)
-            outcomes = [t.outcome(x[i], x0[i], z[i]) for i, t in enumerate(trajectories)]
+            kept_2, kept_3 = _kept(1, trajectories, rows[:, Column.D]), _kept(2, trajectories, rows[:, Column.H])
+            kept_1 = torch.stack([t.kept[0] for t in trajectories])
+            x_next, x0 = advance(x, kept_1, out, z, rows, gradient, kept_2, kept_3)
+            keeps = remembered(x, x0, rows)
+            other = None if keeps is x0 else keeps
+            outcomes = [
+                t.outcome(x_next[i], x0[i], z[i], None if other is None else other[i])
+                for i, t in enumerate(trajectories)
+            ]
         except Exception:
             for generator, state in zip(generators, states, strict=True):
                 generator.set_state(state)
@@ -244,6 +248,11 @@ class Runner:
                 self.rate = 1 / (mean + 0.05 * (min(seconds / rows, SLOWEST_CALL * mean) - mean))
             self.on_step(rows, bucket, seconds)
         self._timer.over.clear()
+
+
+def _kept(index: int, trajectories: Sequence[Trajectory], weights: Tensor) -> Tensor | None:
+    """Returns what trajectories kept so many rows before the last, shape (B, C, H, W); None if nothing of it weighs."""
+    return torch.stack([t.kept[index] for t in trajectories]) if weights.any() else None
 
 
 def _example(checkpoint: Checkpoint, size: int, device: torch.device) -> list[Tensor]:

@@ -13,9 +13,9 @@ from difuso.jobs.moments import film_size
 from difuso.model.ddrm import Restoration
 from difuso.model.memory import download, upload
 from difuso.model.network_inputs import NetworkInputs
-from difuso.model.plans.plan import Plan
+from difuso.model.plans.plan import Column, Plan
 
-SNAPSHOT_FORMAT = 1  # another one with each change: a worker of another version then begins the job anew
+SNAPSHOT_FORMAT = 2  # another one with each change: a worker of another version then begins the job anew
 
 
 class Moment(NamedTuple):
@@ -33,8 +33,8 @@ class Trajectory:
     plan: Plan  # the plan that the trajectory follows
     generator: torch.Generator  # random generator of this image alone, on the CPU
     x: Tensor  # x_t, shape (C, H, W), float32. Replaced at each step, never changed in place.
-    x0: Tensor  # the last predicted clean image, shape of x
-    x0_before: Tensor  # the one predicted before it
+    x0: Tensor  # the last predicted clean image, shape of x; after a snapshot what was kept last stands in for it
+    kept: tuple[Tensor, ...]  # what its last three rows that keep something kept, the last one first; shape of x
     row: int = 0  # index of the next row of the plan; len(plan) when finished
     restoration: Restoration | None = None  # the measurement that the image has to agree with, if there is one
     ready: bool = True  # whether it can step; it cannot as long as other trajectories have to end first
@@ -58,6 +58,11 @@ class Trajectory:
         return self.plan.scales[self.row]
 
     @property
+    def keeps_nothing(self) -> bool:
+        """Whether its next row keeps nothing, so that what was kept stays."""
+        return not self.plan.table[self.row, [Column.KEEP_X, Column.KEEP_X0]].any()
+
+    @property
     def cost(self) -> int:
         """Number of slots that its next step takes in a batch: one for each network call that the step needs."""
         return self.plan.costs[self.row]
@@ -77,25 +82,29 @@ class Trajectory:
         """x_t and x0 of each moment of the trace."""
         return [(moment.x, moment.x0) for moment in self.moments if moment.x is not None]
 
-    def outcome(self, x: Tensor, x0: Tensor, z: Tensor) -> tuple[Tensor, Tensor, tuple[Moment, ...]]:
-        """Returns the outcome of its row, x' and x0 in agreement with its measurement, and the moments up to it.
+    def outcome(
+        self, x: Tensor, x0: Tensor, z: Tensor, kept: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...], tuple[Moment, ...]]:
+        """Returns the outcome of its row: x' in agreement with its measurement, x0, what is kept, and the moments.
 
         Copied: a view of one image would keep its whole batch alive for as long as that image waits.
 
         Args:
             x, x0: the x' and x0 of the row, shape (C, H, W).
             z: the noise that the row drew, shape (C, H, W).
+            kept: what the row keeps, if it keeps something, shape (C, H, W); None for x0.
         """
         if self.restoration is not None:
             x = self.restoration.agree(self.row, x, x0, z)
         x, x0, call = x.clone(), x0.clone(), self.row + 1
+        memory = self.kept if self.keeps_nothing else (x0 if kept is None else kept.clone(), *self.kept[:2])
         if (is_traced := self.keeps.get(call)) is None:
-            return x, x0, self.moments
-        return x, x0, (*self.moments, Moment(call, x0, x) if is_traced else Moment(call, in_film_size(x0)))
+            return x, x0, memory, self.moments
+        return x, x0, memory, (*self.moments, Moment(call, x0, x) if is_traced else Moment(call, in_film_size(x0)))
 
-    def advance(self, x: Tensor, x0: Tensor, moments: tuple[Moment, ...]) -> None:
+    def advance(self, x: Tensor, x0: Tensor, kept: tuple[Tensor, ...], moments: tuple[Moment, ...]) -> None:
         """Goes to the next row, with the outcome of this one. It cannot fail, because it makes no tensor."""
-        self.x, self.x0, self.x0_before, self.moments = x, x0, self.x0, moments
+        self.x, self.x0, self.kept, self.moments = x, x0, kept, moments
         self.row += 1
 
 
@@ -109,7 +118,7 @@ class Snapshot(NamedTuple):
     """The states of a job's trajectories at one moment between two steps."""
 
     rows: tuple[int, ...]
-    # of each trajectory x, x0 and x0_before, and x and x0 of each traced moment: shape (C, H, W)
+    # of each trajectory x and what it kept, and x and x0 of each traced moment: shape (C, H, W)
     tensors: tuple[list[Tensor], ...]
     generators: tuple[Tensor, ...]  # their states
     seconds: float  # that the steps took so far
@@ -119,14 +128,14 @@ def take_snapshot(trajectories: Sequence[Trajectory], *, seconds: float = 0.0) -
     """Takes a snapshot. It is cheap: only the generators' states are copied, because steps replace the tensors."""
     return Snapshot(
         tuple(t.row for t in trajectories),
-        tuple([t.x, t.x0, t.x0_before, *(each for x, x0 in t.traced for each in (x, x0))] for t in trajectories),
+        tuple([t.x, *t.kept, *(each for x, x0 in t.traced for each in (x, x0))] for t in trajectories),
         tuple(t.generator.get_state() for t in trajectories),
         seconds,
     )
 
 
 def encode_snapshot(snapshot: Snapshot, run_sha256: str) -> bytes:
-    """Returns the bytes for the result store: 150 kB for a 64x64 image, and 100 kB for each moment of its trace."""
+    """Returns the bytes for the result store: 200 kB for a 64x64 image, and 100 kB for each moment of its trace."""
     return save(
         {
             "run": torch.frombuffer(bytearray.fromhex(run_sha256), dtype=torch.uint8),
@@ -151,8 +160,9 @@ def restore_snapshot(data: bytes, trajectories: Sequence[Trajectory], run_sha256
         return None
     for index, trajectory in enumerate(trajectories):
         # Cloned, because a view into the file's bytes is not aligned.
-        kept = [upload(each.clone(), trajectory.x.device) for each in tensors[str(index)]]
-        trajectory.x, trajectory.x0, trajectory.x0_before, *traced = kept
+        read = [upload(each.clone(), trajectory.x.device) for each in tensors[str(index)]]
+        trajectory.x, *kept = read[:4]
+        trajectory.x0, trajectory.kept, traced = kept[0], tuple(kept), read[4:]
         trajectory.generator.set_state(tensors["generators"][index].clone())
         trajectory.row = int(tensors["rows"][index])
         trajectory.ready = trajectory.ready or trajectory.row > 0

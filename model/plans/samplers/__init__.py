@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from ..schedule import NoiseSchedule
-from . import multistep, single_step
+from . import linear_multistep, multistep, single_step, two_stage
 from .transition import Options, Transition
 
 MOST_ETA = 10.0  # of any sampler; far more noise than has helped a network yet
@@ -17,14 +18,19 @@ class Sampler:
     # from a chain, least noisy level first, to one transition per network call, in the order of the calls
     transitions: Callable[[NoiseSchedule, Options], list[Transition]]
     levels: Callable[[int], int] = lambda steps: steps  # how many levels a run of so many network calls visits
+    calls: Callable[[int], int] = lambda levels: levels  # how many network calls a run over so many levels makes
     spacing: str | None = None  # the spacing that suits it best; None for the model's own
     most_eta: float = 0.0  # the largest stochasticity that it can be asked for; 0 if it has none
-    has_variance: bool = False  # whether it is ancestral sampling, which always draws noise, of this variance
+    has_variance: bool = False  # whether it uses the variance of ancestral sampling
+    always_noisy: bool = False  # whether it draws noise on its way with any settings
     from_pure_noise: bool = True  # whether it can begin where nothing is left of the image
 
 
+# levels and calls of a sampler that calls at all levels but the noisiest twice
+TWICE = (lambda steps: steps // 2 + 1, lambda levels: 2 * levels - 1)
+
 SAMPLERS: dict[str, Sampler] = {
-    "ddpm": Sampler(single_step.ddpm, has_variance=True),
+    "ddpm": Sampler(single_step.ddpm, has_variance=True, always_noisy=True),
     "ddim": Sampler(single_step.ddim, most_eta=1.0),
     # In few calls the last of trailing lies in much noise, T / steps, where the finest details cannot be seen.
     "dpmpp": Sampler(multistep.dpmpp, spacing="exponential", most_eta=MOST_ETA),
@@ -32,6 +38,21 @@ SAMPLERS: dict[str, Sampler] = {
     "unipc": Sampler(multistep.unipc, spacing="exponential"),
     # In sigma, DDIM without noise is Euler's method (Song et al. 2021, eq. 14); the grid is that of Karras et al. 2022.
     "euler": Sampler(single_step.ddim, spacing="karras"),
-    # All levels but the last are called at twice.
-    "heun": Sampler(single_step.heun, lambda steps: steps // 2 + 1, spacing="karras", from_pure_noise=False),
+    "heun": Sampler(single_step.heun, *TWICE, spacing="karras", from_pure_noise=False),
+    "lms": Sampler(linear_multistep.lms, spacing="karras", from_pure_noise=False),
+    # The second level is called at twice.
+    "plms": Sampler(
+        linear_multistep.plms,
+        lambda steps: max(steps - 1, min(steps, 2)),
+        lambda levels: levels + (levels > 1),
+        spacing="karras",
+        from_pure_noise=False,
+    ),
+    "deis": Sampler(linear_multistep.deis, spacing="karras", from_pure_noise=False),
+    "deis_3": Sampler(partial(linear_multistep.deis, order=3), spacing="karras", from_pure_noise=False),
+    "dpm2": Sampler(two_stage.dpm2, spacing="karras", from_pure_noise=False),
+    "dpm2_ancestral": Sampler(
+        two_stage.dpm2_ancestral, *TWICE, spacing="karras", always_noisy=True, from_pure_noise=False
+    ),
+    "dpmpp_2s": Sampler(two_stage.dpmpp_2s, spacing="karras", from_pure_noise=False),
 }

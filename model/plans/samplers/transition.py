@@ -14,13 +14,15 @@ LEAST_ABAR = 1e-6  # the image has a thousandth of the amplitude of the noise
 class Transition(NamedTuple):
     """One network call, at a level of the chain, and what follows from it:
 
-    x0 += g gradient;   x' = a x_t + b x0 + e eps + c x0_previous + d x0_before + s exp(v f) z
+    x0 += g gradient;   x' = a x_t + b x0 + e eps + c kept_1 + d kept_2 + h kept_3 + s exp(v f) z
+
+    Then k_x x_t + k_x0 x0 is kept, with keep = (k_x, k_x0): by default x0. A row with keep = (0, 0) keeps nothing.
     """
 
     level: int  # index into the chain, where the network is called
     a: float
     b: float
-    # c, d: weights of the x0 of the call before, and of the one before that
+    # c, d, h: weights of what was kept last, of what was kept before that, and of what was kept first
     c: float = 0.0
     d: float = 0.0
     e: float = 0.0  # weight of the noise as the network predicted it, untouched by clipping and guidance
@@ -30,6 +32,8 @@ class Transition(NamedTuple):
     # of classifier guidance with scale 1; the gradient is that of log p(y | x_t). Multiplied by exp(2 v f). None
     # means that of `eps_guidance`
     g: float | None = None
+    h: float = 0.0
+    keep: tuple[float, float] = (0.0, 1.0)
 
 
 LAST = Transition(0, a=0.0, b=1.0)  # to sigma = 0, where x' = x0

@@ -21,8 +21,8 @@ LINEAR = NoiseSchedule.linear(1000)
 GRIDS = [*SPACINGS, EXPONENTIAL, KARRAS]
 FLAWS: list[tuple[dict[str, Any], str]] = [
     (
-        {"sampler": "plms"},
-        "sampler 'plms' is not known: choose one of ddpm, ddim, dpmpp, dpmpp_3m, unipc, euler, heun",
+        {"sampler": "dpm"},
+        "sampler 'dpm' is not known: choose one of ddpm, ddim, dpmpp, dpmpp_3m, unipc, euler, heun, lms, plms, deis",
     ),
     (
         {"spacing": "cubic"},
@@ -66,7 +66,7 @@ FLAWS: list[tuple[dict[str, Any], str]] = [
 def test_a_plan_has_one_row_per_step(data: st.DataObject, total: int, sampler: str) -> None:
     """Whatever is asked for: `steps` rows of finite numbers, at falling timesteps of the schedule.
 
-    Strictly falling, but for heun: it calls at most levels twice, as the end of one step and the begin of the next.
+    Strictly falling, but for samplers that call at a level twice, as the end of one step and the begin of the next.
     """
     start = data.draw(st.none() | st.integers(0, total - 1))
     steps = data.draw(st.integers(1, total if start is None else start + 1))
@@ -75,7 +75,7 @@ def test_a_plan_has_one_row_per_step(data: st.DataObject, total: int, sampler: s
     assert len(plan) == steps
     assert plan.table.shape == (steps, len(Column))
     assert np.isfinite(plan.table).all()
-    twice = 2 if sampler == "heun" else 1
+    twice = 2 if sampler in ("heun", "plms", "dpm2_ancestral") else 1
     assert all(len(list(calls)) <= twice for _, calls in itertools.groupby(plan.timesteps))
     assert list(plan.timesteps) == sorted(plan.timesteps, reverse=True)
     assert plan.timesteps[-1] >= 0
@@ -108,7 +108,7 @@ def test_start_at_the_last_timestep_is_the_whole_run(sampler: str) -> None:
     assert np.array_equal(whole.table, started.table)
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name not in ("lms", "plms")])
 def test_the_last_row_is_the_clean_image_and_draws_no_noise(sampler: str) -> None:
     eta = SAMPLERS[sampler].most_eta
     runs: list[tuple[int, Any, bool]] = [(1, "fixed_small", False), (2, "learned", True), (30, "learned_range", False)]
@@ -126,6 +126,7 @@ def test_the_first_rows_need_no_x0_of_calls_before_them(sampler: str) -> None:
         table = make_plan(LINEAR, sampler=sampler, steps=steps).table
         assert table[0, Column.C] == 0
         assert not table[:2, Column.D].any()
+        assert not table[:3, Column.H].any()
 
 
 def test_only_stochastic_runs_draw_noise() -> None:
@@ -135,7 +136,8 @@ def test_only_stochastic_runs_draw_noise() -> None:
     assert noisy(sampler="ddim", eta=0.1)
     assert noisy(sampler="dpmpp", eta=0.1)
     for sampler, facts in SAMPLERS.items():
-        assert noisy(sampler=sampler) is make_plan(LINEAR, sampler=sampler).stochastic is facts.has_variance
+        assert make_plan(LINEAR, sampler=sampler).stochastic is facts.always_noisy
+        assert noisy(sampler=sampler) is (facts.always_noisy and sampler != "dpm2_ancestral")  # one of two calls
 
 
 @pytest.mark.parametrize("spacing", GRIDS)
@@ -212,3 +214,11 @@ def test_a_correction_does_not_change_the_level() -> None:
     assert timesteps[0] == timesteps[1] == plan.timesteps[1]
     assert timesteps[2] == timesteps[3] == plan.timesteps[3] == 0
     assert timesteps[4] == CLEAN
+
+
+@pytest.mark.parametrize(("spacing", "sigma"), [("at:end@0.25,40@0.5,500@3", 0.25), ("at:40@0.5,500@3", 0.0)])
+def test_the_levels_after_calls_are_those_of_a_list(spacing: str, sigma: float) -> None:
+    """An entry's own sigma, not that of its timestep, and the level where the run ends."""
+    timesteps, left = levels_after(make_plan(LINEAR, spacing=spacing, steps=2), LINEAR, (1, 2))
+    assert list(timesteps) == [40, LINEAR.timestep_at(np.array(sigma)) if sigma else CLEAN]
+    assert left == pytest.approx([1 / (1 + 0.5**2), 1 / (1 + sigma**2)], rel=1e-9)

@@ -143,9 +143,17 @@ def test_a_known_image_is_returned(sampler: str) -> None:
     """If every prediction is the same x0, the run ends at x0, wherever it began."""
     for steps, spacing in itertools.product((1, 2, 7, 50), GRIDS):
         plan = make_plan(LINEAR, sampler=sampler, spacing=spacing, steps=steps)
-        x, x0 = -2.0, 0.25
+        x, x0, kept = -2.0, 0.25, [0.0, 0.0, 0.0]
         for row in plan.table:
-            x = row[Column.A] * x + row[Column.B] * x0 + row[Column.C] * x0 + row[Column.S] * 1.0
+            keep = row[Column.KEEP_X], row[Column.KEEP_X0]
+            now = keep[0] * x + keep[1] * x0
+            x = (
+                row[Column.A] * x
+                + row[Column.B] * x0
+                + row[[Column.C, Column.D, Column.H]] @ kept
+                + row[Column.S] * 1.0
+            )
+            kept = [now, *kept[:2]] if any(keep) else kept
         assert x == pytest.approx(x0, abs=1e-12), (steps, spacing)
 
 

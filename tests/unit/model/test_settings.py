@@ -96,20 +96,14 @@ def test_a_run_has_at_most_as_many_steps_as_there_are_timesteps() -> None:
     [
         (
             DDIM,
-            {"sampler": "plms"},
+            {"sampler": "dpm"},
             "sampler",
-            "'plms' is not known: choose one of ddpm, ddim, dpmpp, dpmpp_3m, unipc, euler, heun",
+            "'dpm' is not known: choose one of ddpm, ddim, dpmpp, dpmpp_3m, unipc, euler, heun, lms, plms, deis",
         ),
         (DDIM, {"variance": "fixed_large"}, "variance", "is not a parameter of ddim"),
         (DDIM, {"sampler": "ddpm", "variance": "learned"}, "variance", "learned was not learned by this model, whose"),
         (LEARNED, {"sampler": "ddpm", "variance": "learned"}, "variance", "whose own variance is learned_range"),
         (DDIM, {"spacing": "at:9,50", "steps": 3}, "steps", "must be 2, the length of the list, got 3"),
-        (
-            DDIM,
-            {"sampler": "heun", "spacing": "at:9,50,90"},
-            "spacing",
-            "cannot be a list of calls: heun makes two at a level",
-        ),
     ],
 )
 def test_choices_that_contradict_are_refused_by_name(
@@ -119,3 +113,16 @@ def test_choices_that_contradict_are_refused_by_name(
         config.plan(config.schedule.build(), **choices)
     assert caught.value.parameter == parameter
     assert reason in str(caught.value)
+
+
+def test_a_list_has_as_many_steps_as_its_sampler_makes_calls() -> None:
+    """Heun's method calls at all levels but the noisiest twice, and none is made where a run ends at a noise level."""
+    for sampler, spacing, calls in (
+        ("ddim", "at:9,50,90", 3),
+        ("heun", "at:9,50,90", 5),
+        ("plms", "at:9,50,90", 4),
+        ("ddim", "at:end@0.01,9@0.05,50,90", 3),
+        ("plms", "at:end@0.01,9@0.05,50,90", 4),
+    ):
+        assert DDIM.settle(sampler=sampler, spacing=spacing).steps == calls
+        assert len(DDIM.plan(DDIM.schedule.build(), sampler=sampler, spacing=spacing)) == calls

@@ -175,13 +175,13 @@ def test_a_list_needs_a_finite_noise_level() -> None:
 
 @pytest.mark.parametrize(
     ("sampler", "schedule"),
-    [(name, Flow.of(1000)) for name in SAMPLERS if name != "heun"]  # it begins at less noise
+    [(name, Flow.of(1000)) for name in SAMPLERS if SAMPLERS[name].from_pure_noise]
     + [(name, ContinuousLinear.of(4000)) for name in SAMPLERS],
 )
 def test_two_levels_beside_the_end_are_a_run(sampler: str, schedule: NoiseSchedule) -> None:
     """Where less than an eps of the image is left, and then nothing."""
     last = schedule.num_train_timesteps - 1
-    steps = 5 if sampler == "heun" else 3
+    steps = SAMPLERS[sampler].calls(3)
     plan = make_plan(
         schedule, sampler=sampler, steps=steps, spacing=f"at:99,{last - 1}.999999,{last}", prediction="v", clip="static"
     )

@@ -56,7 +56,7 @@ def unseen(runner: Runner, count: int, *, operator: Operator | None = None, **as
         restoration = make_restoration(checkpoint.schedule, operator, y, sigma=0.1, steps=5).to(META)
         plan = restoration.plan
     x = torch.empty(SHAPE, device=META)
-    return [Trajectory(plan, image_generator(seed), x, x, x, restoration=restoration) for seed in range(count)]
+    return [Trajectory(plan, image_generator(seed), x, x, (x, x, x), restoration=restoration) for seed in range(count)]
 
 
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpmpp", "dpmpp_3m", "unipc", "heun"])
