@@ -74,5 +74,11 @@ def print_summary(out: Path, checkpoint: Checkpoint) -> None:
     guides = " and ".join(name for name, network in networks.items() if network is not None)
     facts = f"{parameters:,} parameters, {checkpoint.config.shape.in_pixels} pixels{guides and f', with {guides}'}"
     typer.echo(f"{out}: {facts}; it can be loaded and called")
+    if checkpoint.config.instead_of is not None:
+        typer.echo(
+            f"its images are others: {checkpoint.config.defaults.sampler} draws instead of "
+            f"{checkpoint.config.instead_of}",
+            err=True,
+        )
     typer.echo(f"serve it:   difuso serve --models-dir {out.parent}")
     typer.echo(f"or sample:  difuso sample --models-dir {out.parent} --model {out.name}")

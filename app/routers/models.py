@@ -65,7 +65,8 @@ class ModelView(Frozen):
     """A model and what its live workers report; an unknown value is absent.
 
     `state` is `ready`, `refused` with a `reason`, or `unknown` until a worker has reported on it; with another state,
-    `reason` says why the folder is refused. `image_size` is a side, or height and width. `condition` is the image that
+    `reason` says why the folder is refused. `instead_of` names what the model's defaults replace, and how they differ
+    from it. `image_size` is a side, or height and width. `condition` is the image that
     it draws from. `conditions` are all its conditions, its classes as `label`. `about` begins its card.
     """
 
@@ -85,6 +86,7 @@ class ModelView(Frozen):
     variance: str | None = None
     clip: str | None = None
     defaults: SamplerDefaults | None = None
+    instead_of: str | None = None
     plans: Mapping[str, SamplerDefaults] | None = None
     condition: EnlargedView | None = None
     conditions: Mapping[str, ConditionView] = {}
@@ -122,6 +124,7 @@ class ModelView(Frozen):
             variance=config.variance,
             clip=config.clip.mode,
             defaults=config.defaults,
+            instead_of=config.instead_of,
             plans=config.plans,
             condition=enlarged,
             conditions={

@@ -67,6 +67,8 @@ class ModelConfig:
         precision: the number format in which workers compute the networks (`model.networks.layers`); `tf32` is float32
             with products of 11 bits on a GPU, and float32 on a CPU. The steps between the calls are always float32.
         training: how the model was trained; free JSON, for people.
+        instead_of: for people, what its defaults replace without drawing the same, and why; None if they replace
+            nothing.
 
     Examples:
         >>> from difuso.model.networks.configs import UNetConfig
@@ -93,6 +95,7 @@ class ModelConfig:
     plans: Mapping[PlanName, SamplerDefaults] = field(default_factory=dict)
     precision: Precision = "float32"
     training: Mapping[str, Any] = field(default_factory=dict)
+    instead_of: str | None = None
 
     @property
     def shape(self) -> Shape:

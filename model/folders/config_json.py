@@ -58,6 +58,8 @@ def config_to_json(config: ModelConfig) -> dict[str, Any]:
     }
     content["defaults"] = DEFAULTS.dump_python(config.defaults)
     content["plans"] = {name: DEFAULTS.dump_python(plan) for name, plan in config.plans.items()}
+    if config.instead_of is None:
+        del content["instead_of"]
     return {"format": FORMAT, **content}
 
 

@@ -205,6 +205,8 @@ class ModelFollower:
             core.leave()
         how = f"batches of {','.join(map(str, runner.buckets))} in {runner.precision}"
         log.info("model %s is warm on %s: %s, %.0f image-steps/s", folder.name, self._device, how, runner.rate)
+        if (replaced := checkpoint.config.instead_of) is not None:
+            log.warning("model %s draws by %s instead of %s", folder.name, checkpoint.config.defaults.sampler, replaced)
         return runner
 
     def _give_way(self) -> None:

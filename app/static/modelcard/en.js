@@ -1,6 +1,7 @@
 // The texts of a model's card in English. es.js has the same keys.
 
 export default {
+  cardInsteadOf: "Draws instead of",
   cardSamples: "What it draws",
   cardSamplesHint: "The samples of its training. Press one to draw it again.",
   cardBy: "Arranged by",

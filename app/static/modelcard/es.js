@@ -1,6 +1,7 @@
 // Los textos de la ficha de un modelo en español. en.js tiene las mismas claves.
 
 export default {
+  cardInsteadOf: "Dibuja en lugar de",
   cardSamples: "Qué dibuja",
   cardSamplesHint: "Las muestras de su entrenamiento. Pulsa una para dibujarla de nuevo.",
   cardBy: "Ordenadas por",

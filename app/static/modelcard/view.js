@@ -19,6 +19,7 @@ export async function openModelCard(name) {
     predicts: model.prediction,
     class: model.classes?.join(", "),
     sampler: `${model.defaults.sampler}, ${model.defaults.steps}`,
+    cardInsteadOf: model.instead_of,
     numberFormat: model.precision,
     version: model.version.slice(0, 12),
   };

@@ -21,8 +21,9 @@ from difuso.model.networks.configs import UNetConfig
 
 from ..naming import Weights, tensor_of
 from .config import CONFIG, INDEX, SCHEDULER, WEIGHTS, deciding_files, find_weights, read_diffusers_config
+from .in_sigma import FLOW
 from .network import network_to_diffusers
-from .scheduler import FLOW, scheduler_to_diffusers
+from .scheduler import scheduler_to_diffusers
 
 VERSION = "0.27.0"  # the oldest release that has all the fields we write
 

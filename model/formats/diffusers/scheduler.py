@@ -5,35 +5,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-import numpy as np
 from pydantic import Field
 
 from difuso.model.errors import CheckpointError, refused
 from difuso.model.folders.config import ModelConfig
 from difuso.model.folders.parsing import parse
 from difuso.model.networks.network_config import Share
-from difuso.model.plans.schedule_config import Beta, Factor
+from difuso.model.plans.schedule_config import Beta, Factor, ScheduleConfig
 from difuso.model.plans.settings import MOST_STEPS
+from difuso.model.plans.spacing import listed_timesteps, space_timesteps
 
-# All of these train on x_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) eps with the same fields. We have the samplers of the
-# first two, and of the next two with the fields of MULTISTEP; models with any other scheduler are sampled by DDIM.
-DDPM, DDIM, DPM, UNIPC = "DDPMScheduler", "DDIMScheduler", "DPMSolverMultistepScheduler", "UniPCMultistepScheduler"
-SCHEDULERS = (
-    *(DDPM, DDIM, DPM, UNIPC, "DEISMultistepScheduler", "DPMSolverSDEScheduler", "DPMSolverSinglestepScheduler"),
-    *("EulerAncestralDiscreteScheduler", "EulerDiscreteScheduler", "HeunDiscreteScheduler"),
-    *("KDPM2AncestralDiscreteScheduler", "KDPM2DiscreteScheduler", "LMSDiscreteScheduler", "PNDMScheduler"),
-)
-# Of flow matching, with a UNet2DModel that predicts the velocity. Its other fields must have the values of FLOW_FIELDS.
-FLOW, FLOW_STEPS = "FlowMatchEulerDiscreteScheduler", 28
-FLOW_FIELDS: dict[str, Any] = {
-    "use_dynamic_shifting": False,
-    "invert_sigmas": False,
-    "shift_terminal": None,
-    "use_karras_sigmas": False,
-    "use_exponential_sigmas": False,
-    "use_beta_sigmas": False,
-    "stochastic_sampling": False,
-}
+from .in_sigma import EDM, FLOW, FLOWS, edm_from_diffusers, flow_from_diffusers
+from .levels import as_list, steps_meet, timesteps_of
+from .solvers import PNDM, SOLVERS, own_fields, solver_defaults
+
+# All of these, and those of SOLVERS, train on x_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) eps with the same fields.
+DDPM, DDIM, HEUN = "DDPMScheduler", "DDIMScheduler", "HeunDiscreteScheduler"
+SCHEDULERS = (DDPM, DDIM, *SOLVERS)
+K_DIFFUSION = (HEUN, "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "DPMSolverSDEScheduler")
 BETA_SCHEDULES = {"linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine"}
 PREDICTIONS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
 SPACINGS = ("leading", "linspace", "trailing")
@@ -45,38 +34,6 @@ VARIANCES = {
     "fixed_large": "fixed_large",
     "learned_range": "learned_range",
 }
-
-ON_TIMESTEPS: dict[str, Any] = {
-    "use_karras_sigmas": False,
-    "use_exponential_sigmas": False,
-    "use_beta_sigmas": False,
-    "use_lu_lambdas": False,
-    "use_flow_sigmas": False,
-    "final_sigmas_type": "zero",
-}
-MIDPOINT: dict[str, Any] = {"solver_type": "midpoint", **ON_TIMESTEPS}
-
-# Our samplers, with their eta, that are a scheduler of diffusers with these fields. For sde-dpmsolver++ ours
-# has another weight of the slope.
-MULTISTEP: tuple[tuple[str, float, str, dict[str, Any]], ...] = (
-    ("dpmpp", 0.0, DPM, {"algorithm_type": "dpmsolver++", "solver_order": 2, **MIDPOINT}),
-    ("dpmpp", 1.0, DPM, {"algorithm_type": "sde-dpmsolver++", "solver_order": 2, **MIDPOINT}),
-    ("dpmpp_3m", 0.0, DPM, {"algorithm_type": "dpmsolver++", "solver_order": 3, **MIDPOINT}),
-    (
-        "unipc",
-        0.0,
-        UNIPC,
-        {
-            "solver_order": 2,
-            "solver_type": "bh2",
-            "predict_x0": True,
-            "disable_corrector": [],
-            "solver_p": None,
-            "lower_order_final": True,
-            **ON_TIMESTEPS,
-        },
-    ),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,25 +67,36 @@ def scheduler_from_diffusers(content: Mapping[str, Any]) -> dict[str, Any]:
     Raises CheckpointError if we have no such scheduler; the message names the field at fault.
     """
     kind = content.get("_class_name")
-    if kind not in (*SCHEDULERS, FLOW):
-        raise ValueError(f"{kind!r} is not supported; supported are {', '.join((*SCHEDULERS, FLOW))}")
+    if kind in EDM:
+        return edm_from_diffusers(content)
+    if kind not in (*SCHEDULERS, *FLOWS):
+        raise ValueError(f"{kind!r} is not supported; supported are {', '.join((*SCHEDULERS, *EDM, *FLOWS))}")
     if content.get("predict_epsilon") is False:
         raise ValueError("predict_epsilon is false, which diffusers ignores; write prediction_type sample instead")
     if content.get("timestep_type", "discrete") != "discrete":  # diffusers then calls the network with ln(sigma) / 4
         raise ValueError(f"timestep_type must be discrete, not {content['timestep_type']!r}")
-    names = [field.name for field in dataclasses.fields(Scheduler) if content.get(field.name) is not None]
-    said = parse(Scheduler, {name: content[name] for name in names})
-    if kind == FLOW:
-        return _flow_from_diffusers(content, said)
-    defaults = _defaults(content, said)
+    missing = _missing_of(kind)
+    given = own_fields(kind, content)
+    names = [field.name for field in dataclasses.fields(Scheduler)]
+    said = parse(Scheduler, {name: value for name, value in {**missing, **given}.items() if name in names})
+    if kind in FLOWS:
+        return flow_from_diffusers(content, total=said.num_train_timesteps, shift=said.shift)
+    schedule = _schedule(said)
+    if kind in SOLVERS:
+        built = ScheduleConfig(**schedule).build()
+        defaults, instead_of = solver_defaults(
+            kind, given, built, spacing=said.timestep_spacing, offset=said.steps_offset
+        )
+    else:
+        defaults, instead_of = _defaults(content, said)
     clips = said.clip_sample and content.get("clip_sample", True) is not None  # to diffusers null is false
     return {
-        "schedule": _schedule(said),
+        "schedule": schedule,
         "prediction": PREDICTIONS[said.prediction_type],
         "variance": VARIANCES[said.variance_type],
-        # Of these schedulers of diffusers those of MULTISTEP have no clip_sample.
-        "clip": _clipping(said, clip_sample=defaults["sampler"] in ("ddpm", "ddim") and clips),
+        "clip": _clipping(said, clip_sample=kind in (DDPM, DDIM, HEUN) and clips, keep_eps=kind in (DDPM, DDIM)),
         "defaults": defaults,
+        "instead_of": instead_of and f"{kind}: {instead_of}",
     }
 
 
@@ -158,7 +126,8 @@ def scheduler_to_diffusers(config: ModelConfig) -> dict[str, Any]:
         raise CheckpointError(
             f"diffusers has no equivalent of prediction {config.prediction} with a schedule of the type {schedule.type}"
         )
-    if defaults.spacing not in SPACINGS:
+    spacing = defaults.spacing if listed_timesteps(defaults.spacing) is None else "trailing"
+    if spacing not in SPACINGS:
         raise CheckpointError(f"diffusers has no equivalent of spacing {defaults.spacing}")
     noisy = defaults.sampler == "ddpm" or (defaults.sampler == "dpmpp" and defaults.eta > 0)
     ancestral = noisy or config.variance != "fixed_small"
@@ -171,7 +140,7 @@ def scheduler_to_diffusers(config: ModelConfig) -> dict[str, Any]:
         "thresholding": clip.mode == "dynamic",
         "dynamic_thresholding_ratio": clip.quantile,
         "sample_max_value": NO_LIMIT if clip.bound is None else clip.bound,
-        "timestep_spacing": defaults.spacing,
+        "timestep_spacing": spacing,
         "rescale_betas_zero_snr": schedule.zero_terminal_snr,
         **({"variance_type": config.variance} if ancestral else {}),
     }
@@ -185,26 +154,6 @@ def scheduler_to_diffusers(config: ModelConfig) -> dict[str, Any]:
     return content
 
 
-def _flow_from_diffusers(content: Mapping[str, Any], said: Scheduler) -> dict[str, Any]:
-    """Returns what `scheduler_from_diffusers` does, with the timesteps that the scheduler visits by default."""
-    for name, value in FLOW_FIELDS.items():
-        if content.get(name, value) != value:
-            raise ValueError(f"{name} must be {value}, not {content[name]!r}")
-    total, shift = said.num_train_timesteps, said.shift
-    if shift < 1:
-        raise ValueError(f"shift must be at least 1, not {shift}")
-    last = shift / (1 + (shift - 1) / total) - 1
-    timesteps = np.linspace(last, total - 1, min(FLOW_STEPS, total))
-    spacing = "at:" + ",".join(f"{t:.6f}" for t in timesteps)
-    return {
-        "schedule": {"type": "flow", "num_train_timesteps": total, "shift": shift},
-        "prediction": "flow",
-        "variance": "fixed_small",
-        "clip": {"mode": "none"},
-        "defaults": {"sampler": "euler", "steps": len(timesteps), "spacing": spacing},
-    }
-
-
 def _schedule(said: Scheduler) -> dict[str, Any]:
     common = {"num_train_timesteps": said.num_train_timesteps, "zero_terminal_snr": said.rescale_betas_zero_snr}
     if said.trained_betas is not None:
@@ -214,29 +163,45 @@ def _schedule(said: Scheduler) -> dict[str, Any]:
     return {"type": kind, **common, **({} if kind == "cosine" else ends)}
 
 
-def _clipping(said: Scheduler, *, clip_sample: bool) -> dict[str, Any]:
-    # diffusers clips x0 and keeps the predicted noise.
+def _missing_of(kind: str) -> dict[str, Any]:
+    """Returns the values that a scheduler takes for missing fields, where they are not those of DDPMScheduler."""
+    if kind in (DDPM, DDIM):
+        return {}
+    missing: dict[str, Any] = {"clip_sample": False}
+    if kind != PNDM:
+        missing["timestep_spacing"] = "linspace"
+    return missing | ({"beta_start": 0.00085, "beta_end": 0.012} if kind in K_DIFFUSION else {})
+
+
+def _clipping(said: Scheduler, *, clip_sample: bool, keep_eps: bool) -> dict[str, Any]:
+    # DDPM and DDIM of diffusers clip x0 and keep the predicted noise.
     if said.thresholding:
         limits = {"bound": said.sample_max_value, "quantile": said.dynamic_thresholding_ratio}
-        return {"mode": "dynamic", **limits, "keep_eps": True}
+        return {"mode": "dynamic", **limits, "keep_eps": keep_eps}
     if clip_sample:
-        return {"mode": "static", "bound": said.clip_sample_range, "keep_eps": True}
+        return {"mode": "static", "bound": said.clip_sample_range, "keep_eps": keep_eps}
     return {"mode": "none", "keep_eps": True}
 
 
-def _defaults(content: Mapping[str, Any], said: Scheduler) -> dict[str, Any]:
+def _defaults(content: Mapping[str, Any], said: Scheduler) -> tuple[dict[str, Any], str | None]:
+    """Returns the defaults of a DDPMScheduler or a DDIMScheduler, and why they do not draw what it draws."""
     kind, spacing, total = content["_class_name"], said.timestep_spacing, said.num_train_timesteps
-    if kind in (DDPM, DDIM) and spacing == "leading" and said.steps_offset != 0:
-        raise ValueError(f"steps_offset must be 0, not {said.steps_offset}")
-    if kind == DDIM and not said.set_alpha_to_one:
-        raise ValueError("set_alpha_to_one must not be false: the last step would leave noise in the image")
-    for sampler, eta, name, fields in MULTISTEP:
-        if kind == name and all(content.get(field, value) == value for field, value in fields.items()):
-            # diffusers' multistep schedulers never visit timestep 0, where a step of higher order overshoots. Of our
-            # spacings only trailing leaves it out.
-            return {"sampler": sampler, "steps": min(25, total), "spacing": "trailing", "eta": eta}
     if said.rescale_betas_zero_snr and spacing == "leading":
         spacing = "trailing"  # begins at T-1, as every run must if nothing of the image is left there
     if kind == DDPM:
-        return {"sampler": "ddpm", "steps": total, "spacing": spacing}
-    return {"sampler": "ddim", "steps": min(50, total), "spacing": spacing}
+        if spacing == "leading" and said.steps_offset != 0:
+            raise ValueError(f"steps_offset must be 0, not {said.steps_offset}")
+        return {"sampler": "ddpm", "steps": total, "spacing": spacing}, None
+    steps = min(50, total)
+    if not steps_meet(spacing, steps, total):
+        difference = "its steps do not end where the next ones begin"
+        return {"sampler": "ddim", "steps": steps, "spacing": spacing}, difference
+    timesteps = timesteps_of(spacing, steps, total, offset=said.steps_offset, above_first=False)
+    if said.set_alpha_to_one and tuple(timesteps) == space_timesteps(spacing, steps, total):
+        return {"sampler": "ddim", "steps": steps, "spacing": spacing}, None
+    if not said.set_alpha_to_one and timesteps[0] == 0 and (said.clip_sample or said.thresholding):
+        raise ValueError("set_alpha_to_one must not be false with steps_offset 0: the last step would only clip")
+    schedule = ScheduleConfig(**_schedule(said)).build()
+    end = None if said.set_alpha_to_one else float(schedule.sigmas[0])
+    listed = as_list(schedule, timesteps, schedule.sigmas[timesteps.astype(int)], end)
+    return {"sampler": "ddim", "steps": len(listed_timesteps(listed) or ()), "spacing": listed}, None
