@@ -151,7 +151,6 @@ def test_what_is_asked_for_decides_the_rest(asked: dict[str, Any], expected: dic
         ({"guidance_scale": 2.0}, PLAIN, "guidance_scale"),
         ({"guidance_scale": 2.0}, MODEL, "guidance_scale"),
         ({"spacing": "at:20,30", "steps": 3}, MODEL, "steps"),
-        ({"spacing": "at:10,20,30", "sampler": "heun"}, MODEL, "spacing"),
         ({"variance": "fixed_large"}, MODEL, "variance"),
         ({"variance": "learned_range", "sampler": "ddpm"}, MODEL, "variance"),
         ({"sampler": "heun"}, ZERO_SNR, "sampler"),
