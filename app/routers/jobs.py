@@ -17,7 +17,7 @@ from difuso.jobs.params import MODEL_NAME, TAG
 from difuso.jobs.redis.index import EVERYBODY, Cursor, Wanted
 from difuso.jobs.values import Frozen
 
-from ..errors import InvalidRequest, NotReady
+from ..errors import InvalidRequest, NotReady, Overloaded
 from ..formats import BINARY, CONTENT, FORMATS, FilmFormat, Format
 from ..http.api_keys import NAME, ApiKey
 from ..http.headers import (
@@ -37,6 +37,9 @@ from ..requests.watching import ClientGone, is_delivered, job_events
 
 router = APIRouter(tags=["jobs"])
 linked_router = APIRouter(tags=["jobs"])  # lets signed links pass
+
+MAX_WAITING = 64  # requests that may wait for their lists
+RETRY_SECONDS = 2
 
 Index = Annotated[int, Path(ge=0, description="number of the image, from 0 on")]
 Timesteps = Annotated[bool, Query(description="whether to show the timestep at each network call")]
@@ -102,6 +105,8 @@ async def list_jobs(query: Annotated[JobsQuery, Query()], process: ProcessDep, k
 
     While there is a `next`, more jobs may follow, even if there are fewer than `limit`.
     """
+    if process.listers.statistics().tasks_waiting >= MAX_WAITING:
+        raise Overloaded("Too many requests are waiting for their lists of jobs.", retry_after=RETRY_SECONDS)
     return await run_sync(_list, query, process, key, limiter=process.listers)
 
 
