@@ -89,7 +89,7 @@ def judge(evidence: Evidence, *, claim_seconds: float, repeated: float) -> Verdi
         *_circumstances(evidence),
         *((what, _count(found)) for what, found in broken.items()),
         ("repeated steps", f"{100 * share:.1f} % of {evidence.executed:.0f}"),
-        ("steps by a version that went", f"{void_steps(evidence)}"),
+        ("steps by a version that went", f"{void_steps(evidence).total()}"),
         ("kill -9 to next claim, median and max", _seconds(clear)),
         ("the same, where Redis was away meanwhile", _seconds(disturbed)),
     ]
@@ -140,7 +140,7 @@ def repeated_share(evidence: Evidence) -> float:
 
     A job that succeeded needed all of its steps, and every other job those of its last report. So up to a second of a
     cancelled job's steps counts as repeated, although it is not. Steps of a job before it was bound to another version
-    do not count: no worker could have gone on from them.
+    do not count if it succeeded: no worker could have gone on from them.
     """
     sizes = {
         line.job_id: line.facts.get("image_steps", 0) for log in evidence.apis for line in log if line.event == ACCEPTED
@@ -154,13 +154,17 @@ def repeated_share(evidence: Evidence) -> float:
     }
     needed = sum(sizes.get(job_id, done.get(job_id, 0)) for job_id in succeeded)
     needed += sum(steps for job_id, steps in done.items() if job_id not in succeeded)
-    needed += void_steps(evidence)
+    void = void_steps(evidence)
+    needed += sum(void[job_id] for job_id in succeeded)
     return max(0.0, evidence.executed - needed) / evidence.executed if evidence.executed else 0.0
 
 
-def void_steps(evidence: Evidence) -> int:
-    """Returns the image-steps that jobs had behind them when they were bound to another version, and began again."""
-    return sum(line.facts["image_steps"] for log in evidence.workers for line in log if line.event == BOUND)
+def void_steps(evidence: Evidence) -> Counter[str]:
+    """Returns by job the image-steps behind it when it was bound to another version, and began again."""
+    void = Counter[str]()
+    for line in (line for log in evidence.workers for line in log if line.event == BOUND):
+        void[line.job_id] += line.facts["image_steps"]
+    return void
 
 
 def _ignored(errand: Errand, redis_away: Spans) -> bool:
