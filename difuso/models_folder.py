@@ -57,11 +57,8 @@ def check_name(name: str) -> None:
         raise UserError(f"{name!r} is not a name for a model: it may have a-z, 0-9, dots, dashes and underscores")
 
 
-def print_summary(out: Path, checkpoint: Checkpoint) -> None:
-    """Calls the network of a folder that was loaded, as a worker does, and prints its facts and how to use it.
-
-    Raises ForeignError if the call fails.
-    """
+def call_once(checkpoint: Checkpoint) -> None:
+    """Calls the network of a model as a worker does; raises ForeignError if that fails."""
     import torch
 
     from difuso.worker.device.calls import by_position, example_batch
@@ -69,6 +66,10 @@ def print_summary(out: Path, checkpoint: Checkpoint) -> None:
     x, t, inputs = example_batch(checkpoint.config, 1)
     with torch.inference_mode():
         by_position(checkpoint, torch.device("cpu"))(x, t, *inputs.values())
+
+
+def print_summary(out: Path, checkpoint: Checkpoint) -> None:
+    """Prints the facts of a folder that was loaded and called, and how to use it."""
     parameters = sum(parameter.numel() for parameter in checkpoint.network.parameters())
     networks = {"a classifier": checkpoint.classifier, "a weaker network": checkpoint.weaker}
     guides = " and ".join(name for name, network in networks.items() if network is not None)

@@ -12,7 +12,7 @@ from difuso.model.folders.config import Precision
 from difuso.model.guidance import UNGUIDED, Guidance
 
 from ..errors import UserError, user_errors
-from ..models_folder import check_name, name_from, print_summary
+from ..models_folder import call_once, check_name, name_from, print_summary
 from ..options import NewModelsDir, read_settings
 
 
@@ -86,7 +86,9 @@ def convert(
         write(checkpoint, out, to=to, half=half)
         del checkpoint  # frees gigabytes before the folder is loaded
         try:
-            print_summary(out, load_checkpoint(out, networks=networks))
+            checkpoint = load_checkpoint(out, networks=networks)
+            call_once(checkpoint)
         except CheckpointError:  # nobody could draw with it
             shutil.rmtree(out)
             raise
+    print_summary(out, checkpoint)

@@ -26,7 +26,7 @@ from difuso.model.formats.diffusers.config import (
 )
 
 from ..errors import UserError, user_errors
-from ..models_folder import check_name, name_from, print_summary
+from ..models_folder import call_once, check_name, name_from, print_summary
 from ..options import NewModelsDir
 
 if TYPE_CHECKING:
@@ -78,7 +78,9 @@ def _install(snapshot: Path, files: Sequence[str], out: Path) -> Checkpoint:
             if (snapshot / file).is_file():
                 (fresh / file).parent.mkdir(exist_ok=True)
                 shutil.copyfile(snapshot / file, fresh / file)  # the cache has links
-        return load_checkpoint(fresh)
+        checkpoint = load_checkpoint(fresh)
+        call_once(checkpoint)
+        return checkpoint
 
 
 def _download(repository: str, revision: str | None, files: Sequence[str]) -> Path:
