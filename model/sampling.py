@@ -156,7 +156,7 @@ def sample(
     x = (noise if x_start is None else x_start).to(device, dtype)
     kept = (torch.zeros_like(x),) * 3
     table = torch.from_numpy(plan.table.copy()).to(dtype)
-    for row, t, scale in zip(table, plan.timesteps, plan.scales, strict=True):
+    for row, t, scale, keeps in zip(table, plan.timesteps, plan.scales, plan.keeps, strict=True):
         stochastic = bool(row[Column.S] != 0)
         z = draw_noise(generators, shape).to(x) if stochastic else torch.zeros_like(x)
         times = torch.full((len(seeds),), t, device=device)
@@ -168,7 +168,7 @@ def sample(
         gradient = guide(x, times) if guide is not None and plan.by_classifier else None
         rows = row.expand(len(seeds), -1)
         x_next, x0 = advance(x, kept[0], out, z, rows, gradient, *kept[1:])
-        if row[[Column.KEEP_X, Column.KEEP_X0]].any():
+        if keeps:
             kept = (remembered(x, x0, rows), *kept[:2])
         x = x_next
         on_step(t, x, x0)

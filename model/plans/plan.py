@@ -106,6 +106,17 @@ class Plan:
         return tuple(1 + (scale != 1.0) + self.by_classifier for scale in self.scales)
 
     @cached_property
+    def keeps(self) -> tuple[bool, ...]:
+        """Whether each row keeps something; where it does not, what was kept stays."""
+        return tuple(bool(row[[Column.KEEP_X, Column.KEEP_X0]].any()) for row in self.table)
+
+    @cached_property
+    def memory(self) -> int:
+        """How many of the last things kept its rows weigh, from 1 to 3; the last one counts always."""
+        used = (self.table[:, column].any() for column in (Column.H, Column.D))
+        return 3 - [*used, True].index(True)
+
+    @cached_property
     def spent(self) -> tuple[int, ...]:
         """The network calls that the rows before each row take, and at the end those of all rows."""
         return tuple(accumulate(self.costs, initial=0))

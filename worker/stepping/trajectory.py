@@ -13,7 +13,7 @@ from difuso.jobs.moments import film_size
 from difuso.model.ddrm import Restoration
 from difuso.model.memory import download, upload
 from difuso.model.network_inputs import NetworkInputs
-from difuso.model.plans.plan import Column, Plan
+from difuso.model.plans.plan import Plan
 
 SNAPSHOT_FORMAT = 2  # another one with each change: a worker of another version then begins the job anew
 
@@ -58,11 +58,6 @@ class Trajectory:
         return self.plan.scales[self.row]
 
     @property
-    def keeps_nothing(self) -> bool:
-        """Whether its next row keeps nothing, so that what was kept stays."""
-        return not self.plan.table[self.row, [Column.KEEP_X, Column.KEEP_X0]].any()
-
-    @property
     def cost(self) -> int:
         """Number of slots that its next step takes in a batch: one for each network call that the step needs."""
         return self.plan.costs[self.row]
@@ -97,7 +92,9 @@ class Trajectory:
         if self.restoration is not None:
             x = self.restoration.agree(self.row, x, x0, z)
         x, x0, call = x.clone(), x0.clone(), self.row + 1
-        memory = self.kept if self.keeps_nothing else (x0 if kept is None else kept.clone(), *self.kept[:2])
+        memory = self.kept
+        if self.plan.keeps[self.row]:
+            memory = (x0 if kept is None else kept.clone(), *self.kept[:2])
         if (is_traced := self.keeps.get(call)) is None:
             return x, x0, memory, self.moments
         return x, x0, memory, (*self.moments, Moment(call, x0, x) if is_traced else Moment(call, in_film_size(x0)))
@@ -118,7 +115,7 @@ class Snapshot(NamedTuple):
     """The states of a job's trajectories at one moment between two steps."""
 
     rows: tuple[int, ...]
-    # of each trajectory x and what it kept, and x and x0 of each traced moment: shape (C, H, W)
+    # of each trajectory x and what its plan needs of what it kept, and x and x0 of each traced moment: shape (C, H, W)
     tensors: tuple[list[Tensor], ...]
     generators: tuple[Tensor, ...]  # their states
     seconds: float  # that the steps took so far
@@ -128,14 +125,14 @@ def take_snapshot(trajectories: Sequence[Trajectory], *, seconds: float = 0.0) -
     """Takes a snapshot. It is cheap: only the generators' states are copied, because steps replace the tensors."""
     return Snapshot(
         tuple(t.row for t in trajectories),
-        tuple([t.x, *t.kept, *(each for x, x0 in t.traced for each in (x, x0))] for t in trajectories),
+        tuple([t.x, *t.kept[: t.plan.memory], *(each for x, x0 in t.traced for each in (x, x0))] for t in trajectories),
         tuple(t.generator.get_state() for t in trajectories),
         seconds,
     )
 
 
 def encode_snapshot(snapshot: Snapshot, run_sha256: str) -> bytes:
-    """Returns the bytes for the result store: 200 kB for a 64x64 image, and 100 kB for each moment of its trace."""
+    """Returns the bytes for the result store: 100 to 200 kB for a 64x64 image, and 100 kB for each traced moment."""
     return save(
         {
             "run": torch.frombuffer(bytearray.fromhex(run_sha256), dtype=torch.uint8),
@@ -161,8 +158,10 @@ def restore_snapshot(data: bytes, trajectories: Sequence[Trajectory], run_sha256
     for index, trajectory in enumerate(trajectories):
         # Cloned, because a view into the file's bytes is not aligned.
         read = [upload(each.clone(), trajectory.x.device) for each in tensors[str(index)]]
-        trajectory.x, *kept = read[:4]
-        trajectory.x0, trajectory.kept, traced = kept[0], tuple(kept), read[4:]
+        memory = trajectory.plan.memory
+        trajectory.x, *kept = read[: 1 + memory]
+        trajectory.x0, traced = kept[0], read[1 + memory :]
+        trajectory.kept = (*kept, *kept[-1:] * (3 - memory))
         trajectory.generator.set_state(tensors["generators"][index].clone())
         trajectory.row = int(tensors["rows"][index])
         trajectory.ready = trajectory.ready or trajectory.row > 0

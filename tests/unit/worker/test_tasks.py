@@ -554,6 +554,24 @@ def test_a_trace_has_the_same_bytes_after_a_hand_over_at_every_step(runner: Runn
     assert encode_npz(trace_arrays(active)) == encode_npz(trace_arrays(whole))
 
 
+@pytest.mark.parametrize("sampler", ["ddim", "dpmpp", "heun", "unipc", "dpmpp_3m", "lms", "plms", "deis_3", "dpm2"])
+def test_what_a_sampler_remembers_survives_a_hand_over_at_every_step(runner: Runner, sampler: str) -> None:
+    job = make_job(n=2, sampler=sampler, spacing="karras")
+    run(whole := activate(job, runner))
+    active, sizes = activate(job, runner), []
+    while True:
+        bench = Bench(active)
+        bench.engine.step()
+        if bench.errors:
+            break
+        sizes.append(len(snapshot := snapshot_of(active)))
+        active = activate(job, runner, snapshot=snapshot)
+    assert encode_images(active) == encode_images(whole)
+    kept = {"unipc": 2, "lms": 3, "plms": 2, "deis_3": 2}.get(sampler, 1)  # in four calls
+    state = 4 * math.prod(SHAPE) + kept * 4 * math.prod(SHAPE) + len(torch.Generator().get_state())
+    assert sizes == pytest.approx([2 * state] * len(sizes), abs=600)  # and their names
+
+
 @main_kinds
 def test_the_last_moment_is_the_image_before_it_is_rounded(runner: Runner, kind: str) -> None:
     task, sent, params = KINDS[kind]
@@ -580,7 +598,7 @@ def test_the_last_moment_is_the_image_before_it_is_rounded(runner: Runner, kind:
     assert trace_arrays(plain_one) == {}
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "ddpm", "dpmpp", "heun", "unipc"])
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm", "dpmpp", "heun", "unipc", "lms", "plms", "dpm2_ancestral"])
 def test_a_trace_holds_what_the_plain_loop_has_after_each_call(runner: Runner, sampler: str) -> None:
     job = traced(make_job(n=2, sampler=sampler, spacing="trailing"))
     run(active := activate(job, runner))
