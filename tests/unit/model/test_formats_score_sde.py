@@ -29,8 +29,7 @@ CONTINUOUS = [name for name in SCORE_SDE if SCORE_SDE[name]["continuous"]]
 
 
 def facts_of(name: str, **changes: Any) -> ScoreSDEFacts:
-    facts = {**reference(name).about["facts"], **changes}
-    return parse(ScoreSDEFacts, {key: value for key, value in facts.items() if key != "embedding_type"})
+    return parse(ScoreSDEFacts, {**reference(name).about["facts"], **changes})
 
 
 def weights_of(name: str) -> dict[str, Tensor]:
