@@ -234,6 +234,65 @@ def absolute(network, x0, t, noise, schedule):
 
 def one(network, x0, t, noise, schedule):
     return absolute(network, x0, t, noise, schedule).mean()
+
+
+def late(count, generator, total):
+    return torch.randint(total // 2, total, (count,), generator=generator)
+
+
+def too_late(count, generator, total):
+    return late(count, generator, total) + total
+
+
+def falling(schedule, factor=1.0):
+    return factor * (1 - np.arange(schedule.num_train_timesteps) / schedule.num_train_timesteps)
+
+
+def negative(schedule):
+    return -falling(schedule)
+
+
+def momentum(parameters, learning_rate, weight_decay, kind=torch.optim.SGD):
+    """Biases and norms learn slowly, and do not decay."""
+    slow = {"params": [each for each in parameters if each.ndim < 2], "lr": learning_rate / 10, "weight_decay": 0}
+    quick = {"params": [each for each in parameters if each.ndim > 1], "weight_decay": weight_decay}
+    return kind([quick, slow], lr=learning_rate, momentum=0.9)
+
+
+class Stumbling(torch.optim.SGD):
+    def step(self):
+        raise OSError("/home/me/secret")
+
+
+class Hoarding(torch.optim.SGD):
+    def step(self):
+        self.param_groups[0]["function"] = late
+
+
+def stumbling(*args):
+    return momentum(*args, Stumbling)
+
+
+def hoarding(*args):
+    return momentum(*args, Hoarding)
+
+
+def no_optimizer(parameters, learning_rate, weight_decay):
+    return parameters
+
+
+def brighter(image, generator):
+    """The left half becomes white, and more, but for a little noise."""
+    image[:, :, : image.shape[2] // 2] += 3
+    return image + torch.randn(image.shape, generator=generator) / 10
+
+
+def halved(image, generator):
+    return image[:, ::2]
+
+
+def endless(image, generator):
+    return image / 0
 '''
 SCRIPT = "import sys\nsys.exit('usage: train.py DATA')\n"
 INCOMPLETE = "import a_package_that_nobody_has\n"

@@ -1,14 +1,11 @@
 """The choices that recipes make by name, and their modules, which are not imported: checking a recipe needs none.
 
-In place of a source or a loss of ours, `package.module:function` names one of another package.
+In place of one of ours, `package.module:function` names a function of another package.
 """
 
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from pydantic import AfterValidator
-from pydantic_core import PydanticCustomError
-
-from difuso.model.foreign.names import check_name, is_foreign
+from difuso.model.foreign.names import Own, is_foreign
 
 from .objective.weightings import WEIGHTINGS
 
@@ -65,19 +62,10 @@ def loss_of(name: str) -> LossChoice:
     return LossChoice("") if is_foreign(name) else LOSSES[name]
 
 
-def _own(name: str) -> str:
-    if not is_foreign(name):
-        raise PydanticCustomError("own", "yours, package.module:function")
-    check_name(name)
-    return name
-
-
 # Types that check recipes. For mypy, which cannot see the tables, they are plain strings.
 if TYPE_CHECKING:
     SourceName = str
     LossName = str
     WeightingName = str
 else:
-    Own = Annotated[str, AfterValidator(_own)]
-    SourceName, LossName = (Literal[tuple(names)] | Own for names in (SOURCES, LOSSES))
-    WeightingName = Literal[tuple(WEIGHTINGS)]
+    SourceName, LossName, WeightingName = (Literal[tuple(names)] | Own for names in (SOURCES, LOSSES, WEIGHTINGS))

@@ -10,7 +10,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from difuso.model.conditions import MAX_EXAMPLES, Condition, Conditions, Image, plane_count, type_of
 from difuso.model.folders.config import ConditionConfig, ModelConfig, PlanName, SamplerDefaults, ScheduleConfig
-from difuso.model.foreign.names import is_foreign, module_of
+from difuso.model.foreign.names import Own, is_foreign, module_of
 from difuso.model.networks.configs import ClassifierConfig, network_to_json
 from difuso.model.networks.network_config import NetworkConfig
 from difuso.model.plans.plan import Prediction, Variance
@@ -20,8 +20,8 @@ from difuso.model.shape import ImageSize, Shape
 from .choices import LossName, SourceName, WeightingName
 from .errors import RecipeError
 
-Timesteps = Literal["uniform", "stratified", "logit_normal"]
-Optimizer = Literal["adamw", "muon"]
+Timesteps = Literal["uniform", "stratified", "logit_normal"] | Own
+Optimizer = Literal["adamw", "muon"] | Own
 Precision = Literal["float32", "bf16"]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -40,6 +40,8 @@ class Data:
     classes: tuple[str, ...] = ()  # the names of the classes, for sets that only number them
     # whether half of the images are mirrored; `dihedral` shows each in one of the eight symmetries of a square
     flip: bool | Literal["dihedral"] = False
+    # a function of another package that changes an image each time that it is shown, see `training.data.augmentation`
+    augment: Literal[""] | Own = ""
     # the folder, file or pattern with the files of each map and image among the recipe's `conditions`, by its name; an
     # image to enlarge, `image`, is without one the training image made smaller
     condition_paths: Mapping[str, str] = field(default_factory=dict)
@@ -74,7 +76,9 @@ class Recipe:
     # `simple`, `hybrid` or `vlb`, see `training.objective.losses.Objective`; `distillation` of `init`'s checkpoint;
     # `cross_entropy` of a classifier; or a function of another package, see `training.objective.objectives`
     loss: LossName = "simple"
-    weighting: WeightingName = "uniform"  # the weighting of the simple loss, see `training.objective.weightings`
+    # the weighting of the simple loss, see `training.objective.weightings`; or a function of another package, see
+    # `training.objective.losses`
+    weighting: WeightingName = "uniform"
     gamma: float | None = None  # the parameter of the weighting; None is the published one
     # guidance_scale, guidance_low, guidance_high: of the teacher in a distillation; None is its own default
     guidance_scale: Scale | None = None
@@ -82,7 +86,8 @@ class Recipe:
     guidance_high: float | None = None
     # the steps of the teacher that the student learns to do in one, with DDIM; 1 is the prediction
     teacher_calls: PositiveInt = 1
-    timesteps: Timesteps = "uniform"  # their distribution, see `training.objective.objectives`
+    # their distribution, or a function of another package that draws them, see `training.objective.objectives`
+    timesteps: Timesteps = "uniform"
     label_drop: Share = 0.0  # the share of images shown without their class, which guidance needs
     condition_drop: Share = 0.0  # the share without a condition that may be left out, each by a chance of its own
     drop_all: Share = 0.0  # the share without all that may be left out, class and conditions
@@ -92,7 +97,8 @@ class Recipe:
     batch_size: PositiveInt = 32  # the number of images in one optimiser step, over all processes and parts
     # the number of parts that each process cuts its share of a batch into, to need less memory
     accumulate: PositiveInt = 1
-    # `adamw`; or `muon` for the matrices of the network, with AdamW for all else, see `training.run.optimizers`
+    # `adamw`; `muon` for the matrices of the network, with AdamW for all else; or a function of another package that
+    # makes an optimiser, see `training.run.optimizers`
     optimizer: Optimizer = "adamw"
     max_steps: PositiveInt = 10_000  # the number of optimiser steps
     learning_rate: PositiveFloat = 2e-4
@@ -163,9 +169,10 @@ class Recipe:
 
     @property
     def own_code(self) -> list[str]:
-        """The names of its classes and functions of other packages: network, sources and loss."""
+        """The names of its classes and functions of other packages."""
         held_out, network = getattr(self.held_out, "source", None), getattr(self.network, "type", None)
-        names = (self.loss, self.data.source, held_out, network)
+        of_data = (self.data.source, self.data.augment, held_out)
+        names = (network, *of_data, self.loss, self.weighting, self.timesteps, self.optimizer)
         return [name for name in names if is_foreign(name)]
 
     @property

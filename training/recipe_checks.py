@@ -38,6 +38,10 @@ def check(recipe: Recipe, guided: ModelConfig | None) -> None:
     except CheckpointError as error:
         message = str(error).replace("config.json", "the recipe").replace("classifier.", "network.")
         raise RecipeError(message) from error
+    _require(
+        not (recipe.data.augment and recipe.seen),
+        f"data.augment changes training images, and {listed([*recipe.seen])} would no longer fit them: leave it out",
+    )
     faces = recipe.data.source == "faces"
     _require(not faces or recipe.channels == 3, "the drawn faces are coloured: channels must be 3")
     turns = recipe.data.flip == "dihedral" and not recipe.crop
@@ -54,7 +58,7 @@ def _check_loss(recipe: Recipe) -> None:
     _require(classifies == recipe.trains_classifier, "loss cross_entropy is there for a network of type classifier")
     _check_distillation(recipe)
     learned = recipe.variance.startswith("learned") and not classifies  # of the guided model it does not matter
-    loss, weighting = loss_of(recipe.loss), WEIGHTINGS[recipe.weighting]
+    loss = loss_of(recipe.loss)
     able = ", or ".join(name for name, other in LOSSES.items() if other.has_bound)
     _require(
         not learned or loss.has_bound or is_foreign(recipe.loss),
@@ -65,8 +69,9 @@ def _check_loss(recipe: Recipe) -> None:
         loss.weighted or recipe.weighting == "uniform",
         f"loss {recipe.loss} has its own weights: it cannot have {recipe.weighting}",
     )
-    if recipe.gamma is None:
+    if recipe.gamma is None or is_foreign(recipe.weighting):
         return
+    weighting = WEIGHTINGS[recipe.weighting]
     parametric = " or ".join(name for name, other in WEIGHTINGS.items() if other.of_eps)
     _require(weighting.of_eps is not None, f"gamma belongs to weighting {parametric}")
     _require(weighting.any_gamma or recipe.gamma > 0, f"gamma of weighting {recipe.weighting} must be greater than 0")
@@ -200,7 +205,8 @@ def _check_held_out(recipe: Recipe) -> None:
     if other is None:
         return
     chooses = source_of(other.source).halves or other.reserved > 0
-    same = replace(other, split=other.split if chooses else trained.split, flip=trained.flip) == trained
+    split = other.split if chooses else trained.split
+    same = replace(other, split=split, flip=trained.flip, augment=trained.augment) == trained
     _require(not same, "held_out are the images of data: name others, or keep some from training by data.reserved")
 
 

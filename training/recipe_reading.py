@@ -31,7 +31,7 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = (), *, networks: C
     """Reads a recipe that ships (by name) or a TOML file, and applies overrides like `batch_size=16`, `data.count=100`.
 
     Args:
-        networks: the modules of other packages whose networks, sources and losses may be imported.
+        networks: the modules of other packages whose networks and functions may be imported.
 
     Raises RecipeError if there is none, a key or value is wrong, or it names code that is not allowed.
     """

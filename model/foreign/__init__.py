@@ -1,1 +1,1 @@
-"""Networks, sources of images and losses of the operator's own packages, which configs and recipes name."""
+"""Networks and functions of the operator's own packages, which configs and recipes name."""

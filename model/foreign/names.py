@@ -1,12 +1,15 @@
 """The names of classes and functions of other packages, such as `mylab.nets:Denoiser`, and those that may be imported.
 
 A config or a recipe may come from anybody, and an import runs code. So nothing is imported unless the operator has
-allowed its module. This module imports nothing, and front ends read it too.
+allowed its module. Front ends read this module too.
 """
 
 import re
 from collections.abc import Collection
-from typing import Any, TypeGuard
+from typing import Annotated, Any, TypeAlias, TypeGuard
+
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
 
 from ..errors import CheckpointError
 
@@ -28,6 +31,17 @@ def check_name(name: str) -> None:
     """Checks a name; raises ValueError if it is not `package.module:Name`."""
     if len(name) > MAX_NAME or not NAME.fullmatch(name):
         raise ValueError(f"{name[:MAX_NAME]!r} must be package.module:Name, such as mylab.nets:Denoiser")
+
+
+def _own(name: str) -> str:
+    if not is_foreign(name):
+        raise PydanticCustomError("own", "yours, package.module:function")
+    check_name(name)
+    return name
+
+
+Own: TypeAlias = Annotated[str, AfterValidator(_own)]
+"""The type of a function's name in configs and recipes."""
 
 
 def check_allowed(name: str, allowed: Collection[str]) -> None:

@@ -17,16 +17,20 @@ from torch import Tensor
 
 from difuso.model.conditions import Image
 from difuso.model.images import from_levels
-from difuso.model.network_inputs import Column, augment, inputs_of_columns
+from difuso.model.network_inputs import Column, inputs_of_columns
+from difuso.model.network_inputs import augment as add_noise
 
 from ..objective.objectives import DrawTimesteps
 from ..recipe import ENLARGED, Recipe
+from .augmentation import Augment
 from .conditions import Columns, some_of
 from .dataset import Dataset
 
 # The ways in which a square lies on itself: four turns, each mirrored or not (the dihedral group of order 8).
 SYMMETRIES = 8
 MIRRORED = 1  # the number of the symmetry that changes left and right
+
+MOST_SEED = 2**63 - 1  # of an augmentation, not included
 
 
 class Seeds(NamedTuple):
@@ -88,6 +92,7 @@ class Batches:
 class Drawn:
     """The random choices for the B images of a batch, or of a part of it."""
 
+    augmentations: Tensor | None  # the seed of each image's augmentation, shape (B,), int64; None without any
     symmetries: Tensor  # the number of each image's symmetry, see `turned`, shape (B,), int64
     t: Tensor  # timesteps, shape (B,), int64, on the CPU
     nameless: Tensor  # images that are shown without their class, shape (B,), bool
@@ -119,6 +124,9 @@ class Draws:
     def next(self, timesteps: DrawTimesteps) -> Drawn:
         """Draws for the next batch. Nothing is drawn for what the recipe does not have."""
         recipe, count = self._recipe, self._recipe.batch_size
+        augmentations = None
+        if recipe.data.augment:
+            augmentations = torch.randint(0, MOST_SEED, (count,), generator=self._generator)
         symmetries = self._symmetries(count)
         t = timesteps(count, self._generator)
         nameless = self._chance(recipe.label_drop, count)
@@ -138,7 +146,7 @@ class Draws:
             dropped[:, place] = self._chance(drop, count) & ~everything | nothing & recipe.conditions[name].null
         if recipe.label_drop:
             nameless = nameless | nothing
-        return Drawn(symmetries, t, nameless, noise, corners, levels, condition_noise, dropped)
+        return Drawn(augmentations, symmetries, t, nameless, noise, corners, levels, condition_noise, dropped)
 
     def _symmetries(self, count: int) -> Tensor:
         if self._recipe.data.flip == "dihedral":
@@ -170,11 +178,12 @@ class Draws:
 
 
 def network_inputs(
-    recipe: Recipe, batch: Batch, drawn: Drawn, rows: slice, device: torch.device
+    recipe: Recipe, batch: Batch, drawn: Drawn, rows: slice, device: torch.device, *, augment: Augment | None = None
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Returns some images of a batch, cropped and turned, with their classes and conditions as chance decided.
+    """Returns some images of a batch, with their classes and conditions as chance decided.
 
-    The images x_0 are in [-1, 1], shape (B, C, H, W). The others are the network's arguments besides x_t and t.
+    The images x_0 are in [-1, 1], shape (B, C, H, W): augmented, then cropped, then turned. The others are the
+    network's arguments besides x_t and t.
     """
     drawn = drawn.part(rows)
     inputs = {}
@@ -186,14 +195,19 @@ def network_inputs(
         columns[name] = columns[name]._replace(present=columns[name].present & ~dropped)
     if recipe.condition is not None:
         assert drawn.condition_noise is not None
-        noisy = augment(columns[ENLARGED].values, drawn.levels, drawn.condition_noise)
+        noisy = add_noise(columns[ENLARGED].values, drawn.levels, drawn.condition_noise)
         columns[ENLARGED] = columns[ENLARGED]._replace(values=noisy)
         inputs["level"] = drawn.levels.to(device)
     inputs |= inputs_of_columns(recipe.all_conditions, columns, (recipe.shape.height, recipe.shape.width))
     if "planes" in inputs:
         # Made as a whole before they are cropped, because bicubic values near an edge depend on what lies beyond.
         inputs["planes"] = _as_drawn(inputs["planes"], recipe.crop, drawn)
-    return _as_drawn(from_levels(batch.pixels[rows].to(device)), recipe.crop, drawn), inputs
+    pixels = batch.pixels[rows]
+    if augment is None or drawn.augmentations is None:
+        images = from_levels(pixels.to(device))
+    else:
+        images = augment(from_levels(pixels), drawn.augmentations).to(device)
+    return _as_drawn(images, recipe.crop, drawn), inputs
 
 
 def prepared(recipe: Recipe, columns: Columns, device: torch.device) -> dict[str, Column]:

@@ -214,7 +214,7 @@ def _named(recipe: Recipe, found: _Found, source: Source) -> tuple[NDArray[np.in
 def _identity(recipe: Recipe) -> dict[str, Any]:
     """Returns the settings that decide about the images, as JSON gives them back."""
     data = dataclasses.asdict(recipe.data)
-    del data["flip"]  # training does this
+    del data["flip"], data["augment"]  # training does this
     shape = {key: getattr(recipe, key) for key in ("image_size", "channels", "num_classes")}
     shape["seen"] = {name: each.hwc for name, each in recipe.seen.items()}
     if recipe.conditions:

@@ -6,16 +6,20 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from difuso.model.errors import ForeignError
+from difuso.model.foreign.code import foreign_code, load
+from difuso.model.foreign.names import is_foreign
 from difuso.model.likelihood import decoder_bits, kl_bits
 from difuso.model.noise import q_sample
 from difuso.model.plans.plan import Prediction, Variance
 from difuso.model.plans.prediction import x0_from_output
 from difuso.model.plans.samplers.single_step import deviation_at
-from difuso.model.plans.schedule import NoiseSchedule
+from difuso.model.plans.schedule import FloatTable, NoiseSchedule
 
 from ..recipe import Recipe
 from .weightings import weights
@@ -63,7 +67,9 @@ class Objective:
         self._schedule = schedule
         self._prediction = prediction
         self._loss = loss
-        self._weights = torch.from_numpy(weights(schedule, prediction, weighting, gamma)).float()
+        own = is_foreign(weighting)
+        table = _own_weights(schedule, weighting, gamma) if own else weights(schedule, prediction, weighting, gamma)
+        self._weights = torch.tensor(table).float()
         self._bound = None if loss == "simple" else VariationalTerms(schedule, prediction, variance)
 
     def __call__(self, network: Network, x0: Tensor, t: Tensor, noise: Tensor) -> Losses:
@@ -86,6 +92,22 @@ class Objective:
             return Losses.of_prediction(vlb, mse, vlb)
         vlb = steps * self._bound(x0, t, noise, predicted.detach(), learned)
         return Losses.of_prediction(simple + HYBRID_SHARE * vlb, mse, vlb)
+
+
+def _own_weights(schedule: NoiseSchedule, name: str, gamma: float | None) -> FloatTable:
+    """Returns the factors that a function of another package gives, shape (T,).
+
+    The function is called as function(schedule), and as function(schedule, gamma) if the recipe has a gamma. Each
+    factor multiplies the squared error of the quantity that the network predicts.
+
+    Raises ForeignError if the function fails, or returns anything but T finite numbers of at least 0.
+    """
+    function, total = load(name), schedule.num_train_timesteps
+    with foreign_code(name, "be called"):
+        table = np.asarray(function(schedule) if gamma is None else function(schedule, gamma), dtype=np.float64)
+    if table.shape != (total,) or not np.isfinite(table).all() or (table < 0).any():
+        raise ForeignError(f"{name} must return {total} factors, one for each timestep, finite and at least 0")
+    return table
 
 
 class VariationalTerms:

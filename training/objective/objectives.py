@@ -13,7 +13,7 @@ from difuso.model.foreign.names import is_foreign
 from difuso.model.plans.schedule import NoiseSchedule
 
 from ..choices import LOSSES
-from ..recipe import Recipe, Timesteps
+from ..recipe import Recipe
 from .losses import Losses, Network
 
 DrawTimesteps = Callable[[int, Generator], Tensor]  # from the number of images to their timesteps, shape (count,)
@@ -74,7 +74,7 @@ def listed(count: int, generator: Generator, *, timesteps: Sequence[float]) -> T
     return torch.tensor(timesteps, dtype=torch.int64)[drawn]
 
 
-TIMESTEPS: dict[Timesteps, Callable[..., Tensor]] = {
+TIMESTEPS: dict[str, Callable[..., Tensor]] = {
     "uniform": uniform,
     "stratified": stratified,
     "logit_normal": logit_normal,
@@ -82,7 +82,28 @@ TIMESTEPS: dict[Timesteps, Callable[..., Tensor]] = {
 
 
 def timesteps_of(recipe: Recipe, schedule: NoiseSchedule) -> DrawTimesteps:
-    """Returns the function that draws timesteps as a recipe says; those of a student of few steps are of its plan."""
+    """Returns the function that draws timesteps as a recipe says; those of a student of few steps are of its plan.
+
+    A function of another package is called as function(count, generator, total). Drawing raises ForeignError if the
+    function fails, or returns anything but `count` whole numbers from 0 to total - 1, int64.
+    """
     if recipe.teacher_calls > 1:
         return partial(listed, timesteps=recipe.model_config({}).plan(schedule).timesteps)
-    return partial(TIMESTEPS[recipe.timesteps], total=schedule.num_train_timesteps)
+    total = schedule.num_train_timesteps
+    if is_foreign(recipe.timesteps):
+        return _own_timesteps(recipe.timesteps, total)
+    return partial(TIMESTEPS[recipe.timesteps], total=total)
+
+
+def _own_timesteps(name: str, total: int) -> DrawTimesteps:
+    function = load(name)
+
+    def draw(count: int, generator: Generator) -> Tensor:
+        with foreign_code(name, "be called"):
+            t = function(count, generator, total)
+        whole = isinstance(t, Tensor) and t.shape == (count,) and t.dtype == torch.int64
+        if not whole or t.min() < 0 or t.max() >= total:
+            raise ForeignError(f"{name} must return {count} timesteps from 0 to {total - 1}, a tensor of int64")
+        return t.cpu()
+
+    return draw

@@ -11,6 +11,7 @@ from difuso.model.memory import move
 from difuso.model.networks.build import build_network
 from difuso.model.networks.preconditioned import denoiser_of
 
+from ..data.augmentation import augment_of
 from ..data.batches import Batch, Batches, Drawn, Draws, Seeds, network_inputs
 from ..errors import Diverged, RecipeError
 from ..objective.distillation import Teacher
@@ -19,7 +20,7 @@ from ..objective.objectives import objective_of, timesteps_of
 from ..recipe import Precision, Recipe
 from .calls import DTYPES, compiled, fastest
 from .initial import seeds_of, take_over
-from .optimizers import Ema, MatrixMuon, optimizers_of
+from .optimizers import Ema, MatrixMuon, code_of, optimizers_of, rates_of, state_of, step
 from .processes import ALONE, Processes, unsynchronised
 from .progress import StepFacts
 
@@ -70,7 +71,9 @@ class Trainer:
         self._forward = compiled(called) if recipe.compile else called
         self.ema = Ema(self.network, recipe.ema_decay)
         self._objective, self._timesteps = objective_of(recipe, self.schedule), timesteps_of(recipe, self.schedule)
+        self._augment = augment_of(recipe.data.augment)
         self.optimizers = optimizers_of(recipe, self.network)
+        self._rates = [*map(rates_of, self.optimizers)]  # those of this recipe, also if the run goes on from another's
         distils, classes = recipe.loss == "distillation", batches.dataset.classes
         self._teacher = Teacher(recipe, classes, self.device) if distils else None
         self._draws = Draws(recipe, self.seeds, self.device)
@@ -113,10 +116,9 @@ class Trainer:
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), most)
         if torch.isfinite(norm):
             self._bad_in_a_row = 0
-            for optimizer in self.optimizers:
-                for group in optimizer.param_groups:
-                    group["lr"], group["weight_decay"] = learning_rate(recipe, self.step), recipe.weight_decay
-                optimizer.step()
+            for optimizer, rates in zip(self.optimizers, self._rates, strict=True):
+                with code_of(recipe.optimizer, "take a step"):
+                    step(optimizer, rates, rate_factor(recipe, self.step))
             self.ema.update(self.network)
         else:
             self._skip()
@@ -127,7 +129,7 @@ class Trainer:
 
     def _backward(self, batch: Batch, drawn: Drawn, rows: slice) -> Losses:
         """Adds the gradient of some of a batch's images."""
-        x0, inputs = network_inputs(self.recipe, batch, drawn, rows, self.device)
+        x0, inputs = network_inputs(self.recipe, batch, drawn, rows, self.device, augment=self._augment)
         extra: tuple[Any, ...] = ()
         if self.recipe.trains_classifier:
             extra = (inputs.pop("labels"),)
@@ -204,7 +206,7 @@ class Trainer:
             "position": self.batches.position,
             "network": self.network.state_dict(),
             "ema": {"updates": self.ema.updates, "network": self.ema.network.state_dict()},
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "optimizers": [state_of(optimizer, self.recipe.optimizer) for optimizer in self.optimizers],
             "precision": self.precision,
             "draws": self._draws.state(),
             "dropout": self.processes.gather_states(dropout),
@@ -217,8 +219,9 @@ class Trainer:
         self.network.load_state_dict(state["network"])
         self.ema.updates = state["ema"]["updates"]
         self.ema.network.load_state_dict(state["ema"]["network"])
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+        with code_of(self.recipe.optimizer, "be resumed"):
+            for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
         if self.recipe.precision == "auto":
             self.precision = state["precision"]
         self._draws.load(state["draws"])
@@ -237,7 +240,12 @@ def check_parts(recipe: Recipe, processes: Processes) -> None:
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
-    """Rises linearly over the warm-up, then stays, and falls linearly at the end."""
+    """Returns the learning rate of a step."""
+    return recipe.learning_rate * rate_factor(recipe, step)
+
+
+def rate_factor(recipe: Recipe, step: int) -> float:
+    """Returns the factor of the learning rates: it rises linearly over the warm-up, stays, and falls at the end."""
     warmup = (step + 1) / max(1, recipe.warmup_steps)
     decay = (recipe.max_steps - step) / recipe.decay_steps if recipe.decay_steps else 1.0
-    return recipe.learning_rate * min(1.0, warmup, decay)
+    return min(1.0, warmup, decay)

@@ -1,7 +1,8 @@
-"""Recipes with a network, a source of images and a loss of another package."""
+"""Recipes with a network and functions of another package."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,19 @@ from difuso.evaluation.real_images import real_images
 from difuso.model.checkpoint import load_checkpoint
 from difuso.model.errors import ForeignError
 from difuso.model.shape import Shape
+from difuso.training.data.augmentation import augment_of
+from difuso.training.data.batches import Batches, Draws, Seeds, network_inputs
 from difuso.training.data.dataset import first_images
 from difuso.training.data.source_images import open_source
 from difuso.training.errors import RecipeError
-from difuso.training.objective.objectives import objective_of
+from difuso.training.objective.objectives import objective_of, timesteps_of
 from difuso.training.recipe import Recipe
 from difuso.training.recipe_reading import load_recipe
+from difuso.training.run.processes import Processes
 from difuso.training.run.run import train
+from difuso.training.run.state import load_state, save_state
+from difuso.training.run.trainer import Trainer
+from tests.states import assert_equal
 from tests.strangers import PACKAGE, on_the_path, write_package
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -59,6 +66,15 @@ num_train_timesteps = 100
 sampler = "ddim"
 steps = 2
 """
+OWN = f"{PACKAGE}.training:"
+SIMPLE = ("loss=simple", "warmup_steps=4", "data.flip=true")
+CPU = torch.device("cpu")
+EACH = {
+    "timesteps": f"timesteps={OWN}late",
+    "weighting": f"weighting={OWN}falling",
+    "optimizer": f"optimizer={OWN}momentum",
+    "augment": f"data.augment={OWN}brighter",
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -79,6 +95,20 @@ def recipe(tmp_path: Path) -> Callable[..., Recipe]:
     return read
 
 
+def run(recipe: Recipe, steps: int, state: dict[str, Any] | None = None) -> Trainer:
+    """Trains a few steps, from a state if there is one."""
+    trainer = Trainer(recipe, Batches(first_images(recipe), recipe.batch_size, seed=0))
+    if state is not None:
+        trainer.load(state)
+    for _ in islice(trainer.steps(), steps):
+        pass
+    return trainer
+
+
+def rates(state: dict[str, Any]) -> list[tuple[float, float]]:
+    return [(group["lr"], group["weight_decay"]) for group in state["optimizers"][0]["param_groups"]]
+
+
 def test_a_recipe_of_own_code_trains_a_model_that_can_be_served(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     """Its averaged network has the buffers of the newest, and a resumed run ends with the same numbers."""
     assert train(recipe(), tmp_path / "whole") == 6
@@ -92,6 +122,93 @@ def test_a_recipe_of_own_code_trains_a_model_that_can_be_served(recipe: Callable
     assert (
         json.loads((tmp_path / "whole" / "recipe.json").read_text())["network"]["type"] == f"{PACKAGE}.nets:Conditional"
     )
+
+
+@pytest.mark.parametrize("key", EACH)
+def test_a_resumed_run_is_bit_equal_to_one_that_never_stopped(
+    recipe: Callable[..., Recipe], tmp_path: Path, key: str
+) -> None:
+    """With each function: weights and their average, the state of the optimiser, and the generators."""
+    chosen = recipe(*SIMPLE, EACH[key], "max_steps=10")
+    straight = run(chosen, 10)
+    save_state(tmp_path, run(chosen, 5).state())
+    assert_equal(run(chosen, 5, load_state(tmp_path)).state(), straight.state())
+
+
+def test_timesteps_are_those_that_the_function_draws(recipe: Callable[..., Recipe]) -> None:
+    chosen = recipe(EACH["timesteps"])
+    draw = timesteps_of(chosen, chosen.schedule.build())
+    t, again = (draw(200, torch.Generator().manual_seed(0)) for _ in range(2))
+    assert torch.equal(t, again)
+    assert (int(t.min()), int(t.max())) == (50, 99)
+
+
+def test_the_weighting_is_of_what_the_network_predicts(recipe: Callable[..., Recipe]) -> None:
+    """Here of x_0: each factor multiplies the mean squared error as it is, and gamma is passed on."""
+    t, x0 = torch.tensor([0, 25, 99]), torch.full((3, 3, 8, 8), 0.5)
+    for gamma, changes in ((1.0, ()), (4.0, ("gamma=4.0",))):
+        chosen = recipe("loss=simple", EACH["weighting"], *changes)
+        objective = objective_of(chosen, chosen.schedule.build())
+        losses = objective(lambda x, t: torch.zeros_like(x), x0, t, torch.randn_like(x0))
+        assert torch.allclose(losses.loss, gamma * torch.tensor([1.0, 0.75, 0.01]) * 0.25)
+        assert torch.allclose(losses.error, torch.tensor(0.25))
+
+
+def test_the_learning_rate_of_each_group_follows_the_recipe(recipe: Callable[..., Recipe]) -> None:
+    """Also the rate of another recipe with which the run goes on."""
+    changes = (*SIMPLE, EACH["optimizer"], "weight_decay=0.25")
+    state = run(recipe(*changes, "learning_rate=0.01"), 2).state()
+    assert rates(state) == [(0.005, 0.25), (0.0005, 0)]
+    later = run(recipe(*changes, "learning_rate=0.1"), 1, state)
+    assert np.allclose(rates(later.state()), [(0.075, 0.25), (0.0075, 0)])
+
+
+def test_images_are_augmented_then_cropped_then_turned(recipe: Callable[..., Recipe]) -> None:
+    """Each with random numbers of its own, the same on any number of processes; levels are clamped."""
+    chosen = recipe(*SIMPLE, EACH["augment"], "crop=6", "seed=3")
+    images = first_images(chosen)
+    found = []
+    for count in (1, 2):
+        parts = []
+        for rank in range(count):
+            share = Processes(rank, count).share(8)
+            drawn = Draws(chosen, Seeds(3), CPU).next(timesteps_of(chosen, chosen.schedule.build())).part(share)
+            batch = next(iter(Batches(images, 8, seed=0, share=share)))
+            augment = augment_of(chosen.data.augment)
+            parts.append(network_inputs(chosen, batch, drawn, slice(None), CPU, augment=augment)[0])
+            for image, turned in zip(parts[-1], drawn.symmetries, strict=True):
+                assert (image[:, :, -1 if turned else 0] == 1).all()
+        found.append(torch.cat(parts))
+    assert torch.equal(*found)
+    assert len({*found[0].std(dim=(2, 3)).flatten().tolist()}) == 24
+
+
+def test_images_that_others_must_fit_are_not_augmented(recipe: Callable[..., Recipe]) -> None:
+    sketch = ("conditions.sketch={type='image', channels=1, size=8}", "data.condition_paths.sketch=x")
+    assert recipe(*sketch).seen
+    with pytest.raises(
+        RecipeError, match=r"data\.augment changes training images, and sketch would no longer fit them"
+    ):
+        recipe(*sketch, EACH["augment"])
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        ("timesteps", "too_late must return 8 timesteps from 0 to 99, a tensor of int64"),
+        ("weighting", "negative must return 100 factors, one for each timestep, finite and at least 0"),
+        ("optimizer", "no_optimizer must return a torch.optim.Optimizer whose groups have a learning rate, lr"),
+        ("optimizer", "stumbling cannot take a step: its code raised OSError: …"),
+        ("optimizer", "hoarding: the state of its optimiser must be tensors, numbers and texts, to be saved"),
+        ("data.augment", "halved must return floats of shape (3, 8, 8), that of its image"),
+        ("data.augment", "endless returned NaN or infinity: levels must lie between -1 and 1"),
+    ],
+)
+def test_a_function_that_is_wrong_is_named(recipe: Callable[..., Recipe], key: str, reason: str) -> None:
+    chosen = recipe(*SIMPLE, f"{key}={OWN}{reason.split(':')[0].split()[0]}")
+    with pytest.raises(ForeignError) as raised:
+        run(chosen, 1).state()
+    assert str(raised.value) == OWN + reason
 
 
 @pytest.mark.slow
@@ -150,6 +267,11 @@ def test_a_loss_that_is_not_one_for_each_image_is_named(recipe: Callable[..., Re
         ("data.source=elsewhere:images", "elsewhere:images is code of another package, which is not allowed here"),
         ("network.type=elsewhere:Net", "elsewhere:Net is code of another package"),
         ("weighting=min_snr", "has its own weights: it cannot have min_snr"),
+        (f"weighting={OWN}falling", "has its own weights: it cannot have"),
+        *((f"{key}=elsewhere:f", "elsewhere:f is code of another package") for key in ("timesteps", "optimizer")),
+        ("data.augment=elsewhere:f", "elsewhere:f is code of another package, which is not allowed here"),
+        ("optimizer=lion", "or yours, package.module:function"),
+        ("optimizer=lab:", "'lab:' must be package.module:Name"),
         ("network.type=nowhere", "or yours, package.module:Class"),
     ],
 )

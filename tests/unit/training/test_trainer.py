@@ -26,6 +26,7 @@ from difuso.training.run.outcomes import ImageModel
 from difuso.training.run.processes import ALONE, Processes
 from difuso.training.run.state import load_state, save_state
 from difuso.training.run.trainer import MAX_BAD_STEPS, Trainer
+from tests.states import assert_equal
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -78,22 +79,6 @@ def trainer(recipe: Recipe, images: ImageArray = NOISE, processes: Processes = A
     dataset = Dataset(images, np.arange(len(images)) % 5 if inputs else None, tuple("abcde") if inputs else None)
     share = processes.share(recipe.batch_size)
     return Trainer(recipe, Batches(dataset, recipe.batch_size, seed=recipe.seed, share=share), processes=processes)
-
-
-def assert_equal(one: Any, other: Any) -> None:
-    """Bit for bit, through dicts and lists of tensors."""
-    if isinstance(one, dict):
-        assert one.keys() == other.keys()
-        for key in one:
-            assert_equal(one[key], other[key])
-    elif isinstance(one, list):
-        assert len(one) == len(other)
-        for left, right in zip(one, other, strict=True):
-            assert_equal(left, right)
-    elif isinstance(one, torch.Tensor):
-        assert torch.equal(one, other)
-    else:
-        assert one == other
 
 
 def run(recipe: Recipe, steps: int, folder: Path | None = None) -> Trainer:
