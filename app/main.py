@@ -23,6 +23,7 @@ from difuso.jobs.redis.workers import held_refs
 from difuso.jobs.settings import with_password
 from difuso.jobs.store.result_store import ResultStore
 from difuso.jobs.telemetry import start_tracing
+from difuso.model.plans.plugins import plug_in
 
 from .http.access import Guard, LinkGuard
 from .http.api_keys import KEYS_LOOK_SECONDS, KeyRing
@@ -62,7 +63,11 @@ def serve(settings: ApiSettings, fd: int | None = None) -> None:
 
 
 def create_app(settings: ApiSettings) -> FastAPI:
-    """Returns the application, which connects to nothing before its lifespan begins."""
+    """Returns the application, which connects to nothing before its lifespan begins.
+
+    Raises ForeignError if a plug-in cannot be imported.
+    """
+    plug_in(settings.plugins)
     app = FastAPI(
         title="difuso",
         version=version("difuso"),

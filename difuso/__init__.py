@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .client import AsyncClient, Client
-    from .model import NoiseSchedule, Plan, load_checkpoint, make_plan, networks_of, sample, save_checkpoint
+    from .model import (
+        NoiseSchedule,
+        Plan,
+        PlanError,
+        Sampler,
+        Transition,
+        load_checkpoint,
+        make_plan,
+        networks_of,
+        plug_in,
+        sample,
+        save_checkpoint,
+    )
 
 CLIENT = ("AsyncClient", "Client")
 __all__ = [
@@ -16,9 +28,13 @@ __all__ = [
     "Client",
     "NoiseSchedule",
     "Plan",
+    "PlanError",
+    "Sampler",
+    "Transition",
     "load_checkpoint",
     "make_plan",
     "networks_of",
+    "plug_in",
     "sample",
     "save_checkpoint",
 ]

@@ -4,16 +4,23 @@ import inspect
 from collections.abc import Callable, Collection
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from difuso.model.errors import ForeignError
+from difuso.model.plans.plugins import plug_in
+
 from .errors import UserError
 
+if TYPE_CHECKING:
+    from difuso.jobs.settings import SharedSettings
+
 Value = TypeVar("Value", bound=BaseModel)
+Settings = TypeVar("Settings", bound="SharedSettings")
 ModelsDir = Annotated[
     Path | None,
     typer.Option(
@@ -46,7 +53,7 @@ def takes(
     Required parameters become arguments, which come first. If the request has `files`, the command gets those by name.
     """
     fields = {name: field for name, field in kind.model_fields.items() if name not in but}
-    hints = {**get_type_hints(kind), "conditions": list[str] | None}  # each as NAME:VALUE
+    hints = {**get_type_hints(kind), "conditions": list[str] | None, "sampler": str | None}  # NAME:VALUE
     added = [_parameter(name, field, hints[name]) for name, field in fields.items()]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -89,10 +96,18 @@ def _said(kind: type[BaseModel], problem: ErrorDetails) -> str:
     return problem["msg"]
 
 
-def read_settings(kind: type[Value], *, models_dir: Path | None = None) -> Value:
-    """Reads settings from the environment, except a given folder of models; raises UserError if one is wrong."""
+def read_settings(kind: type[Settings], *, models_dir: Path | None = None) -> Settings:
+    """Reads settings from the environment, except a given folder of models, and imports the plug-ins that they name.
+
+    Raises UserError if a setting is wrong.
+    """
     given = {} if models_dir is None else {"models_dir": models_dir}
-    return checked(kind, given, lambda field: field if field.isupper() else f"DIFUSO_{field.upper()}")
+    settings = checked(kind, given, lambda field: field if field.isupper() else f"DIFUSO_{field.upper()}")
+    try:
+        plug_in(settings.plugins)
+    except ForeignError as error:
+        raise UserError(f"DIFUSO_PLUGINS: {error}") from error
+    return settings
 
 
 def option(field: str) -> str:

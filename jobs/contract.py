@@ -18,6 +18,7 @@ from pydantic_core import from_json
 
 from difuso.model.folders.config import Precision
 from difuso.model.folders.files import VERSION, ref_of
+from difuso.model.plans.plugins import NOT_PLUGGED_IN
 from difuso.model.plans.settings import MOST_STEPS, SETTINGS
 
 from . import understanding
@@ -171,12 +172,14 @@ class Job(Frozen):
     def decode(cls, content: Any) -> Self:
         """Reads a job that `model_dump(mode="json")` wrote.
 
-        Raises JobIsNewer if it needs a newer contract, and JobUnreadable if the content is not a job.
+        Raises JobIsNewer if it needs a newer contract or a plug-in, and JobUnreadable if the content is not a job.
         """
         check_contract(content)
         try:
             return cls.model_validate(content)
         except ValidationError as error:
+            if any(each["type"] == NOT_PLUGGED_IN for each in error.errors()):
+                raise JobIsNewer("the sampler of the job is a plug-in's, which this process lacks") from error
             raise JobUnreadable("the queued job is damaged") from error
 
     def bound_to(self, versions: tuple[str, ...]) -> Self:

@@ -77,7 +77,7 @@ class JobUnreadable(JobsError):
 
 
 class JobIsNewer(JobUnreadable):
-    """The job was accepted by a newer version of difuso; only such a version can read it."""
+    """The job was accepted by a newer version of difuso, or names a plug-in's sampler; only such a process reads it."""
 
 
 class IdempotencyConflict(JobsError):

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from platformdirs import user_state_path
-from pydantic import AfterValidator, Field, FilePath, PositiveInt
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, Field, FilePath, PositiveInt, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from difuso.model.formats.folders import holds_config
 
@@ -52,6 +52,9 @@ def matching(pattern: str, wanted: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+MODULE = matching(r"[^\W\d]\w*(\.[^\W\d]\w*)*", "names of modules such as mylab.nets, separated by commas")
+
+
 class SharedSettings(BaseSettings):
     """The settings of every process of one installation. Except for REDIS_URL, a variable is DIFUSO_ and the name."""
 
@@ -75,10 +78,14 @@ class SharedSettings(BaseSettings):
     """Folder or fsspec URL of images, manifests and snapshots; the same for every process."""
     result_ttl: PositiveInt = 86400
     """Time that images are kept, in seconds."""
+    plugins: Annotated[tuple[Annotated[str, MODULE], ...], NoDecode] = ()
+    """Modules of other packages with samplers and schedules, which every process imports at its start: mylab.rows."""
     log_format: Literal["text", "json"] = "text"
     """Format of log lines: text for people, or one JSON object per line."""
     log_level: Literal["debug", "info", "warning"] = "info"
     """Lowest level of log lines that are written; `debug` includes requests that only read and succeed."""
+
+    _split_plugins = field_validator("plugins", mode="before")(listed)
 
 
 def with_password(url: str, file: Path | None) -> str:

@@ -11,6 +11,9 @@ from .errors import CheckpointError, ModelError, NonFiniteSample, PlanError
 from .folders.config import ModelConfig
 from .guidance import Guidance
 from .plans.plan import Plan, make_plan
+from .plans.plugins import plug_in
+from .plans.samplers import Sampler
+from .plans.samplers.transition import Transition
 from .plans.schedule import NoiseSchedule
 
 if TYPE_CHECKING:
@@ -27,9 +30,12 @@ __all__ = [
     "NonFiniteSample",
     "Plan",
     "PlanError",
+    "Sampler",
+    "Transition",
     "load_checkpoint",
     "make_plan",
     "networks_of",
+    "plug_in",
     "sample",
     "save_checkpoint",
 ]

@@ -99,6 +99,20 @@ def redis_url(redis_server: RedisServer) -> str:
     return redis_server.url
 
 
+@pytest.fixture
+def plugin() -> Iterator[str]:
+    """Plugs in a module of samplers and schedules for one test, and returns its name."""
+    from difuso.model.plans.plugins import PLUGGED, plug_in
+    from difuso.model.plans.samplers import SAMPLERS
+
+    before, name = dict(SAMPLERS), "tests.plugged"
+    plug_in([name])
+    yield name
+    for table, kept in ((SAMPLERS, before), (PLUGGED, {})):
+        table.clear()
+        table.update(kept)
+
+
 @pytest.fixture(scope="session")
 def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns a models folder with one checkpoint `tiny`: 16x16 RGB, T = 1000, the same random weights each time.

@@ -15,6 +15,7 @@ from redis.retry import Retry
 from difuso.jobs.settings import with_password
 from difuso.jobs.store.result_store import ResultStore
 from difuso.jobs.telemetry import start_tracing
+from difuso.model.plans.plugins import plug_in
 
 from .device.cores import use_one_core
 from .engine.engine import EngineStalled
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 def run(settings: WorkerSettings) -> int:
     """Serves until SIGTERM or SIGINT. Returns the exit status: 0 after a drain, 1 if the process must be replaced."""
     use_one_core()
+    plug_in(settings.plugins)
     follower = ModelFollower(settings)
     follower.load_first()
     runners = follower.models.runners.values()

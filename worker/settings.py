@@ -6,11 +6,10 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt, field_validator
 from pydantic_settings import NoDecode
 
-from difuso.jobs.settings import SharedSettings, listed, matching
+from difuso.jobs.settings import MODULE, SharedSettings, listed, matching
 from difuso.model.folders.config import Precision
 
 DEVICE = matching(r"auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?", "auto, cpu, mps, cuda or cuda:N")
-MODULE = matching(r"[^\W\d]\w*(\.[^\W\d]\w*)*", "names of modules such as mylab.nets, separated by commas")
 
 # The last seconds of a worker, after those of its drain. It waits for Redis and the store, then gives up, and if even
 # that hangs is ended where it stands. One that has drained has a while for the threads that it no longer needs.

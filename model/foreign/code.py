@@ -1,18 +1,16 @@
 """Imports and runs code of other packages, whose errors become ours."""
 
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
-import torch
-
 from ..errors import ForeignError
 from .names import module_of
 
 PATH = re.compile(r"""[^\s'"]*[/\\][^\s'"]*""")  # left out of what clients may read
-OURS_TO_HANDLE = (ForeignError, MemoryError, torch.OutOfMemoryError, torch.AcceleratorError)
 
 
 @contextmanager
@@ -24,7 +22,7 @@ def foreign_code(name: str, wanted: str) -> Iterator[None]:
     """
     try:
         yield
-    except OURS_TO_HANDLE:
+    except _ours_to_handle():
         raise
     except ModuleNotFoundError as error:
         raise ForeignError(
@@ -32,9 +30,19 @@ def foreign_code(name: str, wanted: str) -> Iterator[None]:
             "its folder in PYTHONPATH"
         ) from error
     except (Exception, SystemExit) as error:  # a script that is imported may end its process
-        said = PATH.sub("…", str(error).strip().partition("\n")[0])
-        raised = f"{type(error).__name__}{said and ': '}{said}"
-        raise ForeignError(f"{name} cannot {wanted}: its code raised {raised}") from error
+        raise ForeignError(f"{name} cannot {wanted}: {raised_by(error)}") from error
+
+
+def raised_by(error: BaseException) -> str:
+    """Returns what another package's code raised, as clients may read it."""
+    said = PATH.sub("…", str(error).strip().partition("\n")[0])
+    return f"its code raised {type(error).__name__}{said and ': '}{said}"
+
+
+def _ours_to_handle() -> tuple[type[BaseException], ...]:
+    torch = sys.modules.get("torch")  # which front ends never import
+    of_devices = () if torch is None else (torch.OutOfMemoryError, torch.AcceleratorError)
+    return (ForeignError, MemoryError, *of_devices)
 
 
 def load(name: str) -> Any:

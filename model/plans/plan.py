@@ -191,6 +191,8 @@ def _plan(
         )
     options = Options(settings.eta, settings.variance, clipping.keep_eps, even=calls % 2 == 0)
     transitions = sampler.transitions(levels.chain, options)
+    if len(transitions) < steps:
+        raise PlanError(f"{settings.sampler} makes {len(transitions)} rows for {steps} calls", "sampler")
     plan = tabulate(
         levels,
         transitions[:steps],

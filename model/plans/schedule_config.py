@@ -1,12 +1,17 @@
 """The noise schedule of a config, by name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
 
+from ..errors import ForeignError
+from ..foreign.code import foreign_code
+from ..foreign.names import Own, is_foreign
+from .plugins import plugged
 from .schedule import ContinuousLinear, Flow, NoiseSchedule
 from .settings import MOST_STEPS
 
@@ -34,6 +39,20 @@ SCHEDULES: dict[str, tuple[Callable[..., NoiseSchedule], tuple[str, ...]]] = {
 }
 
 
+def _own(name: str) -> tuple[Callable[..., NoiseSchedule], tuple[str, ...]]:
+    """Returns what an entry of SCHEDULES has, for a plug-in's function."""
+    function = plugged(name)
+
+    def make(num_train_timesteps: int, args: Mapping[str, Any] = MappingProxyType({})) -> NoiseSchedule:
+        with foreign_code(name, "be called"):
+            schedule = function(num_train_timesteps, **args)
+        if not isinstance(schedule, NoiseSchedule) or schedule.num_train_timesteps != num_train_timesteps:
+            raise ForeignError(f"{name} must return a NoiseSchedule of {num_train_timesteps} timesteps")
+        return schedule
+
+    return make, ("args",)
+
+
 COMMON = ("type", "num_train_timesteps", "zero_terminal_snr")  # the fields of every type
 
 
@@ -41,8 +60,10 @@ COMMON = ("type", "num_train_timesteps", "zero_terminal_snr")  # the fields of e
 class ScheduleConfig:
     """A noise schedule, by name or by its betas."""
 
-    # name of the schedule
-    type: Literal["linear", "scaled_linear", "cosine", "listed", "geometric", "continuous_linear", "flow"] = "linear"
+    # name of the schedule; or a plug-in's function from the number of timesteps and `args` to a NoiseSchedule
+    type: Literal["linear", "scaled_linear", "cosine", "listed", "geometric", "continuous_linear", "flow"] | Own = (
+        "linear"
+    )
     num_train_timesteps: Annotated[int, Field(ge=1, le=MOST_STEPS)] = 1000  # number of timesteps T
     # beta_start, beta_end: first and last beta of the linear kinds; None for the default, and for the others
     beta_start: Beta | None = None
@@ -56,11 +77,12 @@ class ScheduleConfig:
     # shift, noise_scale: of the type `flow`, see `Flow`; None for 1, and for the others
     shift: Factor | None = None
     noise_scale: Factor | None = None
+    args: Mapping[str, Any] | None = None  # arguments of a plug-in's function, by name; None for the others
 
     def build(self) -> NoiseSchedule:
         """Makes the schedule; raises ValueError if it does not exist with these betas or this number of timesteps."""
         given = {name: value for name, value in vars(self).items() if name not in COMMON and value is not None}
-        make, parameters = SCHEDULES[self.type]
+        make, parameters = _own(self.type) if is_foreign(self.type) else SCHEDULES[self.type]
         if foreign := [name for name in given if name not in parameters]:
             raise ValueError(
                 f"a {self.type} schedule has no {' and no '.join(foreign)}: leave out {', '.join(foreign)}"

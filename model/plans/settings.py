@@ -11,13 +11,14 @@ worker and the recipe in its PNG keeps its bytes. So its default must be the beh
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from ..errors import PlanError
 from ..guidance import MOST_SIGMA, Guidance
 from .clipping import ClipMode
+from .plugins import KnownSampler
 from .samplers import MOST_ETA, SAMPLERS
 from .samplers.transition import Variance
 from .spacing import LISTED, RULES, ends_at_noise, listed_timesteps
@@ -30,11 +31,11 @@ RESTORATION_ETA = 0.85
 
 Scale = Annotated[float, Field(ge=0, le=100)]  # of guidance of either kind
 
-# A type that validates requests. For mypy, which cannot see the registry, it is a plain string.
+# A type that validates names. For mypy it is a plain string.
 if TYPE_CHECKING:
     SamplerName = str
 else:
-    SamplerName = Literal[tuple(SAMPLERS)]
+    SamplerName = KnownSampler
 
 SPACING = rf"^({'|'.join(RULES)}|{LISTED.pattern})$"  # the name of a rule, or a list of timesteps
 
@@ -43,7 +44,9 @@ SPACING = rf"^({'|'.join(RULES)}|{LISTED.pattern})$"  # the name of a rule, or a
 class Run:
     """The settings of every run, also of the second stage of a cascade."""
 
-    sampler: Annotated[SamplerName, Field(description="sampler; by default the model's")] = "ddim"
+    sampler: Annotated[
+        SamplerName, Field(description=f"sampler: {', '.join(SAMPLERS)}, or a plug-in's; by default the model's")
+    ] = "ddim"
     steps: Annotated[
         int,
         Field(ge=1, le=MOST_STEPS, examples=[50], description="network calls for each image, at most the model's T"),

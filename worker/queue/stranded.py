@@ -18,6 +18,7 @@ from rq.job import JobStatus as RqStatus
 
 from difuso.jobs import understanding
 from difuso.jobs.contract import FailureCode, Job
+from difuso.jobs.errors import JobIsNewer
 from difuso.jobs.redis.job_records import VERSIONS, JobRecord
 from difuso.jobs.redis.keys import QueueName, known_queues, queue_key, queues_of, running_key
 from difuso.jobs.redis.queued import bind_queued, drop_unreadable, end_queued, wake
@@ -110,7 +111,7 @@ class Stranded:
                 yield record
 
     def _jobs(self, name: QueueName) -> Iterator[tuple[JobRecord, Job | None]]:
-        """Yields the jobs of a queue; None in place of one that only a newer difuso can read."""
+        """Yields the jobs of a queue; None in place of one that this worker cannot read and another may."""
         entries: Any = self._client.lrange(queue_key(name), 0, LOOKAHEAD - 1)
         for entry, fields in self._records(entries):
             try:
@@ -118,6 +119,8 @@ class Stranded:
                 if record.queue != name:
                     continue  # another worker has just bound it
                 job = None if name.contract > understanding.CONTRACT else decode(record)
+            except JobIsNewer:
+                yield record, None
             except Exception as error:  # of whatever kind: it is no job
                 drop_unreadable(self._client, entry, error, "LREM", queue_key(name), 1, entry)
             else:

@@ -13,9 +13,18 @@ MOST_ETA = 10.0  # of any sampler; far more noise than has helped a network yet
 
 @dataclass(frozen=True)
 class Sampler:
-    """A publication's way through a chain."""
+    """A publication's way through a chain, or one of your own; see `model.plans.plugins`.
 
-    # from a chain, least noisy level first, to one transition per network call, in the order of the calls
+    Examples:
+        >>> def rows(chain, options):  # to the clean image of each call, noised anew as at the level before
+        ...     signal, spread = chain.alphas_cumprod_prev**0.5, (1 - chain.alphas_cumprod_prev) ** 0.5
+        ...     return [Transition(i, a=0.0, b=signal[i], e=spread[i]) for i in reversed(range(len(signal)))]
+        >>> [row.level for row in Sampler(rows).transitions(NoiseSchedule.linear(3), Options())]
+        [2, 1, 0]
+    """
+
+    # from a chain, least noisy level first, to one transition per network call, in the order of the calls. It follows
+    # from its arguments alone, and raises PlanError, or any other error, where it has none
     transitions: Callable[[NoiseSchedule, Options], list[Transition]]
     levels: Callable[[int], int] = lambda steps: steps  # how many levels a run of so many network calls visits
     calls: Callable[[int], int] = lambda levels: levels  # how many network calls a run over so many levels makes
