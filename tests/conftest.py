@@ -100,17 +100,18 @@ def redis_url(redis_server: RedisServer) -> str:
 
 
 @pytest.fixture
-def plugin() -> Iterator[str]:
-    """Plugs in a module of samplers and schedules for one test, and returns its name."""
+def plugin(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Plugs in a module of samplers and schedules, tests/plugged.py, for one test, and returns its name."""
     from difuso.model.plans.plugins import PLUGGED, plug_in
     from difuso.model.plans.samplers import SAMPLERS
 
-    before, name = dict(SAMPLERS), "tests.plugged"
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    before, name = dict(SAMPLERS), "plugged"
     plug_in([name])
     yield name
-    for table, kept in ((SAMPLERS, before), (PLUGGED, {})):
-        table.clear()
-        table.update(kept)
+    PLUGGED.clear()
+    SAMPLERS.clear()
+    SAMPLERS.update(before)
 
 
 @pytest.fixture(scope="session")

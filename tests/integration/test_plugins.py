@@ -26,7 +26,8 @@ def pixels(png: bytes) -> Any:
 
 
 def post(api: httpx.Client, headers: dict[str, str], **params: Any) -> httpx.Response:
-    return api.post("/generate", params={"spacing": "trailing", "seed": 3} | params, headers=headers)
+    params = {"spacing": "trailing", "seed": 3} | params
+    return api.post("/generate", params=params, headers=headers)
 
 
 @pytest.mark.timeout(180)
@@ -39,7 +40,8 @@ def test_a_plugged_in_sampler_draws_resumes_and_is_verified(
     A worker that lacks the plug-in leaves its jobs to the other.
     """
     theirs, store = f"{plugin}:mine", str(tmp_path / "store")
-    worker = stack.start_worker(plugins=plugin)
+    found = f"import sys; sys.path.append({str(Path(__file__).parents[1])!r})"
+    worker = stack.start_worker(found, plugins=plugin)
     settings = ApiSettings(redis_url=redis_url, models_dir=models_dir, store_url=store, plugins=(plugin,))
     with running(settings) as api:
         wait_until(lambda: post(api, WAIT, sampler="ddim", steps=2).status_code == 200, 60, "a worker draws")
@@ -56,7 +58,7 @@ def test_a_plugged_in_sampler_draws_resumes_and_is_verified(
         job_id = post(api, {"Prefer": "respond-async"}, sampler=theirs, steps=400).headers["X-Job-Id"]
         wait_until(lambda: is_running(stack, [job_id]), 20, "the job runs")
         worker.kill()
-        stack.start_worker(plugins=plugin)
+        stack.start_worker(found, plugins=plugin)
         wait_until(lambda: stack.states([job_id]) == {JobState.SUCCEEDED}, RECOVERY_SECONDS + 60, "the job is done")
         again = post(api, WAIT, sampler="ddim", steps=400).content
         assert np.array_equal(pixels(stack.images(job_id)[0]), pixels(again))

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,11 +14,18 @@ from difuso.model.folders.config_json import config_from_json, config_to_json
 from difuso.model.plans.settings import SamplerName
 
 pytestmark = pytest.mark.usefixtures("plugin")
-PLUGIN = "tests.plugged"
+PLUGIN = "plugged"
 
 
 def content(schedule: dict[str, object] | None = None, **defaults: object) -> dict[str, object]:
-    network = {"type": "unet", "channels": 32, "channel_mult": [1], "num_res_blocks": 1, "attention_levels": []}
+    network = {
+        "type": "unet",
+        "channels": 32,
+        "channel_mult": [1],
+        "num_res_blocks": 1,
+        "attention_levels": [],
+        "head_channels": 32,
+    }
     schedule = {"type": "linear"} if schedule is None else schedule
     return {"format": 1, "network": network, "image_size": 8, "schedule": schedule, "defaults": defaults}
 
@@ -42,13 +50,13 @@ def test_a_plugged_in_sampler_plans_like_one_of_ours() -> None:
         ("picky", "steps must be at least 3"),
         (
             "failing",
-            "sampler tests.plugged:failing cannot plan this run: its code raised FileNotFoundError: … is missing",
+            "sampler plugged:failing cannot plan this run: its code raised FileNotFoundError: … is missing",
         ),
-        ("short", "sampler tests.plugged:short makes 1 rows for 2 calls"),
+        ("short", "sampler plugged:short makes 1 rows for 2 calls"),
         ("infinite", "cannot plan this run: a level is not on its chain, or a number is not finite"),
         ("beside", "cannot plan this run: a level is not on its chain"),
         ("pairs", "cannot plan this run: its code raised TypeError"),
-        ("absent", "'tests.plugged:absent' is not known: choose one of ddpm, ddim"),
+        ("absent", "'plugged:absent' is not known: choose one of ddpm, ddim"),
     ],
 )
 def test_a_plan_that_a_plugin_cannot_make_is_refused_with_its_name(name: str, reason: str) -> None:
@@ -71,12 +79,12 @@ def test_a_model_names_a_sampler_and_a_schedule_of_a_plugin() -> None:
 @pytest.mark.parametrize(
     ("schedule", "reason"),
     [
-        ({"type": f"{PLUGIN}:too_short"}, "tests.plugged:too_short must return a NoiseSchedule of 1000 timesteps"),
+        ({"type": f"{PLUGIN}:too_short"}, "plugged:too_short must return a NoiseSchedule of 1000 timesteps"),
         (
             {"type": f"{PLUGIN}:levels", "args": {"speed": 2}},
-            "tests.plugged:levels cannot be called: its code raised",
+            "plugged:levels cannot be called: its code raised",
         ),
-        ({"type": f"{PLUGIN}:none"}, "tests.plugged:none cannot be found: its code raised AttributeError"),
+        ({"type": f"{PLUGIN}:none"}, "plugged:none cannot be found: its code raised AttributeError"),
         ({"type": "linear", "args": {}}, "a linear schedule has no args: leave out args"),
         (
             {"type": "antigravity:fly"},
@@ -107,14 +115,15 @@ def test_clients_see_the_names_of_all_samplers() -> None:
     names = TypeAdapter(SamplerName).json_schema()["enum"]
     assert names[:2] == ["ddpm", "ddim"]
     assert f"{PLUGIN}:mine" in names
-    with pytest.raises(ValidationError, match=r"Input should be 'ddpm', .*'tests.plugged:mine'"):
+    with pytest.raises(ValidationError, match=r"Input should be 'ddpm', .*'plugged:mine'"):
         TypeAdapter(SamplerName).validate_python("dpm")
 
 
 def test_a_plugin_and_its_plans_need_no_torch() -> None:
     script = (
-        "import sys; from difuso import NoiseSchedule, make_plan, plug_in; plug_in(['tests.plugged']); "
-        "print(len(make_plan(NoiseSchedule.linear(), sampler='tests.plugged:mine', steps=7)), 'torch' in sys.modules)"
+        "import sys; from difuso import NoiseSchedule, make_plan, plug_in; plug_in(['plugged']); "
+        "print(len(make_plan(NoiseSchedule.linear(), sampler='plugged:mine', steps=7)), 'torch' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    beside = {"PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", script], env=beside, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["7", "False"]
