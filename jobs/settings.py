@@ -78,7 +78,7 @@ class SharedSettings(BaseSettings):
     """Folder or fsspec URL of images, manifests and snapshots; the same for every process."""
     result_ttl: PositiveInt = 86400
     """Time that images are kept, in seconds."""
-    plugins: Annotated[tuple[Annotated[str, MODULE], ...], NoDecode] = ()
+    plugins: Annotated[frozenset[Annotated[str, MODULE]], NoDecode] = frozenset()
     """Modules of other packages with samplers and schedules, which every process imports at its start: mylab.rows."""
     log_format: Literal["text", "json"] = "text"
     """Format of log lines: text for people, or one JSON object per line."""

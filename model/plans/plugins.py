@@ -35,7 +35,7 @@ def plug_in(modules: Iterable[str]) -> None:
 
     Raises ForeignError if one cannot be imported.
     """
-    for name in modules:
+    for name in sorted(modules):
         with foreign_code(name, "be imported"):
             PLUGGED[name] = import_module(name)
         for attribute, sampler in vars(PLUGGED[name]).items():

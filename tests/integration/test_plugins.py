@@ -26,8 +26,8 @@ def pixels(png: bytes) -> Any:
 
 
 def post(api: httpx.Client, headers: dict[str, str], **params: Any) -> httpx.Response:
-    params = {"spacing": "trailing", "seed": 3} | params
-    return api.post("/generate", params=params, headers=headers)
+    sent: dict[str, Any] = {"spacing": "trailing", "seed": 3} | params
+    return api.post("/generate", params=sent, headers=headers)
 
 
 @pytest.mark.timeout(180)
@@ -42,7 +42,7 @@ def test_a_plugged_in_sampler_draws_resumes_and_is_verified(
     theirs, store = f"{plugin}:mine", str(tmp_path / "store")
     found = f"import sys; sys.path.append({str(Path(__file__).parents[1])!r})"
     worker = stack.start_worker(found, plugins=plugin)
-    settings = ApiSettings(redis_url=redis_url, models_dir=models_dir, store_url=store, plugins=(plugin,))
+    settings = ApiSettings(redis_url=redis_url, models_dir=models_dir, store_url=store, plugins=frozenset([plugin]))
     with running(settings) as api:
         wait_until(lambda: post(api, WAIT, sampler="ddim", steps=2).status_code == 200, 60, "a worker draws")
         assert post(api, {}, sampler=theirs, steps=20, n=2, dry_run="true").json()["image_steps"] == 40
