@@ -5,7 +5,7 @@ bounds of a config lie above every published model of this family, and below siz
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -17,13 +17,14 @@ MAX_ENTRIES = 65_536  # of a list
 Value = TypeVar("Value")
 
 
-def parse(kind: type[Value], content: Any, prefix: str = "") -> Value:
+def parse(kind: type[Value], content: Any, prefix: str = "", *, beside: Collection[str] = ()) -> Value:
     """Makes a dataclass from a table. Types are strict, but lists become tuples, and whole numbers become floats.
 
     The value of a field that is a dataclass may be an instance of it, or the table that makes one.
 
     Args:
         prefix: prefix of the keys in messages, such as `network.`.
+        beside: the keys of the table that holds this one, in which an unknown key may belong.
 
     Raises ValueError if a key is unknown or missing, or a value does not fit its field; the message names the key.
     """
@@ -32,6 +33,8 @@ def parse(kind: type[Value], content: Any, prefix: str = "") -> Value:
         raise ValueError(f"{prefix.rstrip('.')} must be a table of {', '.join(types)}, got {shown(content)}")
     values = {}
     for key, value in content.items():
+        if key not in types and key in beside:
+            raise ValueError(f"unknown key {prefix}{key}: {key} belongs beside {prefix.rstrip('.')}, not into it")
         if key not in types:
             known = ", ".join(prefix + name for name in types)
             raise ValueError(f"unknown key {prefix}{key[:64]}: known are {known}")
@@ -39,7 +42,7 @@ def parse(kind: type[Value], content: Any, prefix: str = "") -> Value:
         if isinstance(value, list) and len(value) > MAX_ENTRIES:
             raise ValueError(f"{prefix}{key} must have at most {MAX_ENTRIES} entries, not {len(value)}")
         if table is not None and value is not None and not dataclasses.is_dataclass(value):
-            value = parse(table, value, f"{prefix}{key}.")
+            value = parse(table, value, f"{prefix}{key}.", beside=types)
         try:
             values[key] = adapter.validate_python(tuple(value) if isinstance(value, list) else value, strict=True)
         except ValidationError as error:

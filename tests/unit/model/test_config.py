@@ -121,6 +121,7 @@ def test_a_classifier_needs_the_squares_that_it_was_trained_on() -> None:
             "network.type must be one of unet, paper_unet, song_unet, edm2_unet, dit, got 'mlp'",
         ),
         ({"network": {"type": "unet", "depth": 3}}, "unknown key network.depth: known are"),
+        ({"defaults": {"clip": {}}}, "unknown key defaults.clip: clip belongs beside defaults, not into it"),
         ({"network": {"type": "unet", "groups": 7}}, "groups 7 does not divide the 128 channels"),
         ({"network": {"type": "unet", "channel_mult": []}}, "config.json: "),
         (
