@@ -1,17 +1,21 @@
-"""`difuso init` writes a network, a source, a recipe and a test, which work as they are."""
+"""`difuso init` writes one of each that a recipe may name, a recipe and a test, which work as they are."""
 
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
 
 from difuso import cli
 from difuso.errors import UserError
+from difuso.model import plug_in
+from difuso.model.folders.config import ScheduleConfig
 from difuso.model.networks.build import build_network
 from difuso.training.data.source_images import open_source
 from difuso.training.recipe_reading import load_recipe
@@ -31,13 +35,15 @@ def init(name: str) -> str:
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     yield
-    sys.modules.pop(NAME, None)
+    for name in (NAME, f"{NAME}_plan"):
+        sys.modules.pop(name, None)
 
 
-def test_the_recipe_finds_its_network_and_its_images(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_recipe_finds_its_network_its_images_and_its_plan(monkeypatch: pytest.MonkeyPatch, plugin: str) -> None:
     said = init(NAME)
-    assert f"train it:  cd {NAME}; PYTHONPATH=. DIFUSO_NETWORKS={NAME} difuso train {NAME}.toml" in said
+    assert f"cd {NAME}; export PYTHONPATH=. DIFUSO_NETWORKS={NAME} DIFUSO_PLUGINS={NAME}_plan\n" in said
     monkeypatch.syspath_prepend(NAME)
+    plug_in([f"{NAME}_plan"])
     recipe = load_recipe(f"{NAME}/{NAME}.toml", networks=[NAME])
     x, t, vector = torch.randn(2, *recipe.shape), torch.tensor([0, 999]), torch.randn(2, 2)
     assert build_network(recipe.network)(x, t, vector=vector).shape == x.shape
@@ -46,6 +52,12 @@ def test_the_recipe_finds_its_network_and_its_images(monkeypatch: pytest.MonkeyP
     radii = [item.values["radius"] for item in items]
     assert 2 <= min(radii) < 3
     assert 5 < max(radii) <= 6
+    plans = [
+        config.plan(config.schedule.build(), sampler=sampler, spacing="trailing", steps=15)
+        for config in (recipe.model_config({}), replace(recipe.model_config({}), schedule=ScheduleConfig("cosine")))
+        for sampler in (f"{NAME}_plan:mine", "dpmpp")
+    ]
+    assert all(np.allclose(plan.table, plans[-1].table) for plan in plans)
 
 
 @pytest.mark.parametrize(
@@ -74,9 +86,9 @@ def test_its_test_is_found_below_a_project_that_has_tests_of_its_own() -> None:
     )
     init(NAME)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--collect-only"]
-    environment = {**ENVIRONMENT, "DIFUSO_NETWORKS": NAME}
+    environment = {**ENVIRONMENT, "DIFUSO_NETWORKS": NAME, "DIFUSO_PLUGINS": f"{NAME}_plan"}
     found = subprocess.run(command, cwd=NAME, env=environment, capture_output=True, text=True, timeout=50)
-    assert (found.returncode, "2 tests collected" in found.stdout) == (0, True), found.stdout
+    assert (found.returncode, "3 tests collected" in found.stdout) == (0, True), found.stdout
 
 
 @pytest.mark.slow
@@ -84,7 +96,8 @@ def test_its_test_is_found_below_a_project_that_has_tests_of_its_own() -> None:
 def test_it_is_tested_trained_checked_and_drawn_as_it_says() -> None:
     """Each command as its user gives it, but with fewer steps."""
     init(NAME)
-    environment = ENVIRONMENT | {"PYTHONPATH": ".", "DIFUSO_NETWORKS": NAME, "DIFUSO_DEVICE": "cpu"}
+    environment = ENVIRONMENT | {"PYTHONPATH": ".", "DIFUSO_DEVICE": "cpu"}
+    environment |= {"DIFUSO_NETWORKS": NAME, "DIFUSO_PLUGINS": f"{NAME}_plan"}
 
     def run(*words: str) -> str:
         result = subprocess.run(
@@ -93,7 +106,7 @@ def test_it_is_tested_trained_checked_and_drawn_as_it_says() -> None:
         assert result.returncode == 0, result.stdout + result.stderr
         return result.stdout
 
-    assert "2 passed" in run("pytest", "-q", "-p", "no:cacheprovider")
+    assert "3 passed" in run("pytest", "-q", "-p", "no:cacheprovider")
     few = ("--set", "data.count=64", "--set", "max_steps=4", "--set", "decay_steps=0", "--set", "sheet_every=4")
     run("difuso", "train", f"{NAME}.toml", *few)
     models = ("--models-dir", f"var/runs/{NAME}")
