@@ -41,7 +41,7 @@ class WorkerSettings(SharedSettings):
     version_wait: PositiveInt = 600
     """Seconds that a job waits for a version of its model, or of difuso, that no live worker has."""
     networks: Annotated[frozenset[Annotated[str, MODULE]], NoDecode] = frozenset()
-    """Modules of other packages whose networks may be imported, with all modules below them: mylab.nets."""
+    """Modules of other packages whose networks and training functions may be imported, with all below: mylab.nets."""
     metrics_port: int | None = Field(None, ge=1, le=65535)
     """Port of the worker's own /metrics; none by default."""
 
