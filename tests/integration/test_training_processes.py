@@ -17,6 +17,8 @@ from difuso.model import load_checkpoint
 from difuso.training.recipe_reading import load_recipe
 from difuso.training.run.run import train
 from difuso.training.run.state import load_state
+from tests.states import assert_equal
+from tests.strangers import PACKAGE, on_the_path, write_package
 from tests.waiting import wait_until
 
 TINY = (
@@ -26,6 +28,10 @@ TINY = (
     *("network.num_classes=5", "label_drop=0.3", "data.source=npz", "data.flip=true"),
 )
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "DIFUSO_DEVICE": "cpu"}
+OWN = (
+    *(f"timesteps={PACKAGE}.training:late", f"weighting={PACKAGE}.training:falling"),
+    *(f"optimizer={PACKAGE}.training:momentum", f"data.augment={PACKAGE}.training:brighter"),
+)
 SAVER = Path(__file__).parents[1] / "saving.py"
 DIFUSO = ("-m", "difuso", "train", "smoke")
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
@@ -144,6 +150,30 @@ def test_sigterm_saves_and_exits_with_0(tmp_path: Path, changes: list[str]) -> N
     steps = state(out)["step"]
     assert load_checkpoint(out / "model").config.training["steps"] == steps
     assert json.loads(metrics.read_text().splitlines()[-1])["step"] == steps
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.timeout(120)
+@pytest.mark.slow
+def test_a_run_of_own_functions_goes_on_as_if_it_had_not_stopped(tmp_path: Path, changes: list[str]) -> None:
+    """After kill -9, bit for bit; and after two processes, up to rounding."""
+    own, environment = [*changes, *OWN, "save_every=2"], {**ENVIRONMENT, "DIFUSO_NETWORKS": PACKAGE}
+    environment["PYTHONPATH"] = str(write_package(tmp_path / "lab"))
+    killed, by_two, whole = tmp_path / "killed", tmp_path / "two", tmp_path / "whole"
+    subprocess.run(command(*TORCHRUN, out=by_two, changes=[*own, "max_steps=4"]), env=environment, check=True)
+    process = subprocess.Popen(command(out=killed, changes=[*own, "max_steps=1000000"]), env=environment)
+    try:
+        wait_until(lambda: load_state(killed) is not None, 60, "a save")
+    finally:
+        process.kill()
+        process.wait()
+    steps = int(str(state(killed)["step"])) + 4
+    with on_the_path(tmp_path / "lab"):
+        for out in (killed, by_two, whole):
+            train(load_recipe("smoke", [*own, f"max_steps={steps}"], networks=[PACKAGE]), out)
+    assert_equal(state(killed), state(whole))
+    for key, tensor in state(whole)["network"].items():  # type: ignore[attr-defined]
+        torch.testing.assert_close(state(by_two)["network"][key], tensor, rtol=1e-3, atol=1e-4)  # type: ignore[index]
 
 
 def in_the_middle(out: Path) -> bool:
