@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict, overload
 
 import torch
 from torch import Tensor, nn
@@ -108,6 +108,40 @@ def _for_each(argument: Tensor, x: Tensor) -> Tensor:
     return argument.to(x.device).expand(len(x), *argument.shape[1:])
 
 
+@overload
+def sample(
+    plan: Plan,
+    denoiser: Denoiser,
+    *,
+    shape: tuple[int, int, int],
+    seeds: Sequence[int],
+    device: torch.device | str = ...,
+    dtype: torch.dtype = ...,
+    noise: Tensor | None = ...,
+    return_noise: Literal[False] = ...,
+    base: Denoiser | None = ...,
+    guide: Guide | None = ...,
+    on_step: Callable[[float, Tensor, Tensor], object] = ...,
+) -> Tensor: ...
+
+
+@overload
+def sample(
+    plan: Plan,
+    denoiser: Denoiser,
+    *,
+    shape: tuple[int, int, int],
+    seeds: Sequence[int],
+    device: torch.device | str = ...,
+    dtype: torch.dtype = ...,
+    noise: Tensor | None = ...,
+    return_noise: Literal[True],
+    base: Denoiser | None = ...,
+    guide: Guide | None = ...,
+    on_step: Callable[[float, Tensor, Tensor], object] = ...,
+) -> tuple[Tensor, Tensor]: ...
+
+
 @torch.inference_mode()
 def sample(
     plan: Plan,
@@ -117,12 +151,13 @@ def sample(
     seeds: Sequence[int],
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
-    x_start: Tensor | None = None,
+    noise: Tensor | None = None,
+    return_noise: bool = False,
     base: Denoiser | None = None,
     guide: Guide | None = None,
     on_step: Callable[[float, Tensor, Tensor], object] = lambda timestep, x, x0: None,
-) -> Tensor:
-    """Runs a plan to images, shape (len(seeds), C, H, W).
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Runs a plan to images, shape (len(seeds), C, H, W); with `return_noise` returns them and the x_t where it began.
 
     Args:
         plan: the plan of `make_plan`.
@@ -131,14 +166,17 @@ def sample(
         seeds: one seed per image; image i of a request with seed s has the seed s + i.
         device: the device of the state.
         dtype: the dtype of the state, and so of the denoiser's input.
-        x_start: the x_t from which a plan with a `start` begins, shape (len(seeds), C, H, W); None for pure noise. The
-            first draw of each seed is skipped then: it is the noise for `q_sample`, which no later step may repeat.
+        noise: the x_t from which the run begins, shape (len(seeds), C, H, W): pure noise x_T, or that of a plan with a
+            `start`; None for the noise of the seeds. The first draw of each seed is skipped then: it is the noise for
+            `q_sample`, which no later step may repeat.
+        return_noise: whether to return `noise` too, or what was drawn in its place, in the device and dtype of the
+            state.
         base: the network that a plan with guidance moves away from: the weaker network, or the denoiser without label;
             called only where the plan is guided.
         guide: the guidance of a plan with a classifier scale.
         on_step: called after each network call with its timestep, x_t after the step and the predicted x0.
 
-    Raises PlanError if the plan needs a base or a guide, and there is none.
+    Raises PlanError if the plan needs a base or a guide, and there is none; or if the noise has another shape.
 
     Examples:
         >>> from difuso.model import NoiseSchedule, make_plan
@@ -152,8 +190,10 @@ def sample(
     if base is None and any(scale != 1.0 for scale in plan.scales):
         raise PlanError("this plan has a guidance scale, so it needs a base: a weaker network, or one without label")
     generators = [image_generator(seed) for seed in seeds]
-    noise = draw_noise(generators, shape)
-    x = (noise if x_start is None else x_start).to(device, dtype)
+    drawn = draw_noise(generators, shape)
+    if noise is not None and noise.shape != drawn.shape:
+        raise PlanError(f"must have the shape {tuple(drawn.shape)}", "noise", got=tuple(noise.shape))
+    x = begun = (drawn if noise is None else noise).to(device, dtype)
     kept = (torch.zeros_like(x),) * 3
     table = torch.from_numpy(plan.table.copy()).to(dtype)
     for row, t, scale, keeps in zip(table, plan.timesteps, plan.scales, plan.keeps, strict=True):
@@ -172,4 +212,4 @@ def sample(
             kept = (remembered(x, x0, rows), *kept[:2])
         x = x_next
         on_step(t, x, x0)
-    return x
+    return (x, begun) if return_noise else x

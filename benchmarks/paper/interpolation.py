@@ -31,7 +31,7 @@ def draw(out: Path) -> None:
         t = torch.tensor([T])
         a_t, b_t = q_sample(LINEAR, a, t, noise_a), q_sample(LINEAR, b, t, noise_b)
         x_start = torch.cat([mix(a_t, b_t, share) for share in SHARES])
-        return sample(plan, faces, shape=SHAPE, seeds=[SEED] * len(SHARES), x_start=x_start)
+        return sample(plan, faces, shape=SHAPE, seeds=[SEED] * len(SHARES), noise=x_start)
 
     rows = [
         Row("(1−λ) x₀ + λ x₀′", to_images(torch.cat([mix(a, b, share) for share in SHARES]))),

@@ -21,10 +21,10 @@ def draw(out: Path) -> None:
     ddim = faces.plan(sampler="ddim", steps=50, spacing="linspace", start=999, clip="none")
     ddpm = faces.plan(sampler="ddpm", steps=1000, spacing="linspace", variance="fixed_large", start=999, clip="none")
     made = {
-        "DDIM, 50\nrandn": sample(ddim, faces, shape=SHAPE, seeds=SEEDS, x_start=starts()),
-        "DDIM, 50\nrand": sample(ddim, faces, shape=SHAPE, seeds=SEEDS, x_start=uniform),
+        "DDIM, 50\nrandn": sample(ddim, faces, shape=SHAPE, seeds=SEEDS, noise=starts()),
+        "DDIM, 50\nrand": sample(ddim, faces, shape=SHAPE, seeds=SEEDS, noise=uniform),
         "DDPM, 1000\nrandn": right_chain()[0],
-        "DDPM, 1000\nrand": sample(ddpm, faces, shape=SHAPE, seeds=SEEDS, x_start=uniform),
+        "DDPM, 1000\nrand": sample(ddpm, faces, shape=SHAPE, seeds=SEEDS, noise=uniform),
     }
     save_sheet([Row(label, to_images(x)) for label, x in made.items()], out)
     show(

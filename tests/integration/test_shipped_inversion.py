@@ -25,9 +25,9 @@ def test_inverted_faces_are_noise_from_which_they_come_back() -> None:
     inversion = make_inversion(model.schedule, steps=STEPS, prediction=model.config.prediction)
     weak = draw_noise([image_generator(seed) for seed in range(FACES)], shape)
     start = inversion.signal * faces + inversion.spread * weak
-    noise = sample(inversion.plan, **networks_of(model), shape=shape, seeds=range(FACES), x_start=start)
+    noise = sample(inversion.plan, **networks_of(model), shape=shape, seeds=range(FACES), noise=start)
     assert noise.std().item() == pytest.approx(1, abs=0.05)
     assert (noise.flatten(1).std(dim=1) - 1).abs().max() < 0.1
     plan = make_plan(model.schedule, sampler="dpmpp", steps=STEPS, spacing="karras", prediction=model.config.prediction)
-    back = sample(plan, **networks_of(model), shape=shape, seeds=range(FACES), x_start=noise)
+    back = sample(plan, **networks_of(model), shape=shape, seeds=range(FACES), noise=noise)
     assert (back - faces).square().mean() < 0.02

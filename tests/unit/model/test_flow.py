@@ -150,7 +150,7 @@ def test_inversion_leads_to_noise_from_which_the_image_is_drawn() -> None:
     inversion = make_inversion(FLOW, steps=200, prediction="flow")
     weak = torch.randn(images.shape, generator=torch.Generator().manual_seed(2))
     start = inversion.signal * images + inversion.spread * weak
-    noise = sample(inversion.plan, denoiser, shape=shape, seeds=range(4), x_start=start)
+    noise = sample(inversion.plan, denoiser, shape=shape, seeds=range(4), noise=start)
     assert 0.7 < noise.std() < 1.3
     back = make_plan(FLOW, sampler="dpmpp", steps=200, spacing="karras", prediction="flow", clip="none")
-    assert (sample(back, denoiser, shape=shape, seeds=range(4), x_start=noise) - images).std() < FIRST_SIGMA
+    assert (sample(back, denoiser, shape=shape, seeds=range(4), noise=noise) - images).std() < FIRST_SIGMA

@@ -84,7 +84,7 @@ def test_a_run_by_heun_s_method_is_that_of_the_reference(name: str) -> None:
         out: Tensor = checkpoint.denoiser(x, t, **({} if labels is None else {"labels": labels}))
         return out
 
-    mine = sample(plan, denoiser, shape=config.shape, seeds=SEEDS, x_start=start)
+    mine = sample(plan, denoiser, shape=config.shape, seeds=SEEDS, noise=start)
     assert theirs.std() > 0.01
     assert_rounded_alike(mine, theirs, steps=len(plan) * layers(checkpoint.denoiser))
 

@@ -121,7 +121,7 @@ def test_a_run_is_the_closed_form_of_two_gaussians(guidance: Guidance) -> None:
     network, base = GaussianDenoiser(s=0.5), GaussianDenoiser(s=0.9)
     plan = make_plan(LINEAR, sampler="ddim", steps=20, clip="none", **guidance.settings)
     start = torch.randn((1, *SHAPE), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    found = sample(plan, network, shape=SHAPE, seeds=[0], dtype=torch.float64, x_start=start, base=base)
+    found = sample(plan, network, shape=SHAPE, seeds=[0], dtype=torch.float64, noise=start, base=base)
 
     expected = 1.0
     abars = [*abar_at(LINEAR, plan.timesteps), 1.0]

@@ -66,7 +66,7 @@ def test_the_true_noise_leads_to_the_true_x_t(arguments: dict[str, Any], predict
 
     inversion = make_inversion(LINEAR, prediction=prediction, **arguments)
     start = entered(inversion)
-    steps = steps_of(inversion.plan, knowing, shape=SHAPE, seeds=[0], dtype=torch.float64, x_start=start)
+    steps = steps_of(inversion.plan, knowing, shape=SHAPE, seeds=[0], dtype=torch.float64, noise=start)
     for _, x, x0 in steps:  # noqa: B007 - the last x is compared below
         assert torch.allclose(x0, IMAGE, rtol=0, atol=1e-5)  # t is float32
     abar = LINEAR.alphas_cumprod[arguments.get("start", 999)]
@@ -114,7 +114,7 @@ def test_diffusers_inverts_alike() -> None:
     scheduler.timesteps = torch.from_numpy(t)
     scheduler.sigmas = torch.from_numpy(np.append(sigmas, min(LINEAR.sigmas[999], KARRAS_SIGMA_MAX)))
     theirs = start = entered(inversion)
-    mine = steps_of(inversion.plan, network, shape=SHAPE, seeds=[0], dtype=torch.float64, x_start=start)
+    mine = steps_of(inversion.plan, network, shape=SHAPE, seeds=[0], dtype=torch.float64, noise=start)
     for index, (at, x, _) in enumerate(mine):
         scheduler._step_index = index
         theirs = scheduler.step(network(theirs, torch.tensor([at], dtype=torch.float32)), at, theirs).prev_sample

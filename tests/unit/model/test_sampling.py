@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from difuso.model import NoiseSchedule, Plan, make_plan, sample
+from difuso.model.errors import PlanError
 from difuso.model.noise import draw_noise, image_generator
 from difuso.model.plans.plan import Prediction
 from difuso.model.plans.samplers import SAMPLERS
@@ -132,20 +133,30 @@ def test_a_run_shows_the_way() -> None:
 
 
 def test_a_start_takes_the_first_draw_all_the_same() -> None:
-    """The noise that made x_start is the first draw of its seed, so no later step repeats it."""
+    """The noise of a start is the first draw of its seed, so no later step repeats it."""
     plan = make_plan(LINEAR, sampler="ddpm", steps=5, start=600)
     noise = draw_noise([image_generator(1), image_generator(2)], SHAPE)
-    started = sample(plan, GaussianDenoiser(), shape=SHAPE, seeds=[1, 2], x_start=noise)
+    started = sample(plan, GaussianDenoiser(), shape=SHAPE, seeds=[1, 2], noise=noise)
     assert torch.equal(started, sample(plan, GaussianDenoiser(), shape=SHAPE, seeds=[1, 2]))
 
 
+def test_the_noise_of_a_run_is_returned_and_draws_it_again() -> None:
+    plan = make_plan(LINEAR, sampler="ddpm", steps=5)
+    images, noise = sample(plan, GaussianDenoiser(), shape=SHAPE, seeds=[1, 2], return_noise=True)
+    assert torch.equal(noise, draw_noise([image_generator(1), image_generator(2)], SHAPE))
+    assert torch.equal(images, sample(plan, GaussianDenoiser(), shape=SHAPE, seeds=[1, 2], noise=noise))
+    assert not torch.equal(images, sample(plan, GaussianDenoiser(), shape=SHAPE, seeds=[1, 2], noise=noise.flip(0)))
+    with pytest.raises(PlanError, match=r"noise must have the shape \(2, .*, got \(1, "):
+        sample(plan, GaussianDenoiser(), shape=SHAPE, seeds=[1, 2], noise=noise[:1])
+
+
 def test_sampling_leaves_no_trace() -> None:
-    """Global random state, x_start and plan stay as they were; what comes back carries no graph."""
+    """Global random state, noise and plan stay as they were; what comes back carries no graph."""
     plan: Plan = make_plan(LINEAR, sampler="ddpm", steps=3, start=500)
-    x_start, weight = torch.ones(1, *SHAPE), torch.ones((), requires_grad=True)
+    noise, weight = torch.ones(1, *SHAPE), torch.ones((), requires_grad=True)
     state, table = torch.get_rng_state(), plan.table.copy()
-    image = sample(plan, lambda x, t: weight * x, shape=SHAPE, seeds=[0], x_start=x_start)
+    image = sample(plan, lambda x, t: weight * x, shape=SHAPE, seeds=[0], noise=noise)
     assert torch.equal(torch.get_rng_state(), state)
-    assert (x_start == 1).all()
+    assert (noise == 1).all()
     assert (plan.table == table).all()
     assert not image.requires_grad

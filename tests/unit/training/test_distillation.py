@@ -186,7 +186,7 @@ def test_a_student_without_error_arrives_where_the_teachers_steps_do(prediction:
     x_t = q_sample(SCHEDULE, x0, t, noise)
     for i, first in enumerate(mine.timesteps.index(timestep) for timestep in t.tolist()):
         start, row = x_t[i : i + 1], mine.table[first]
-        run: dict[str, Any] = {"shape": (3, 8, 8), "seeds": [0], "x_start": start, "dtype": torch.float64}
+        run: dict[str, Any] = {"shape": (3, 8, 8), "seeds": [0], "noise": start, "dtype": torch.float64}
         arrived = sample(_part(others, calls * first, calls), teacher, **run)
         given = ((arrived - row[Column.A] * start) / row[Column.B] - row[Column.X0_X] * start) / row[Column.X0_OUT]
 

@@ -93,7 +93,7 @@ def test_the_engine_agrees_with_the_plain_loop(upscaler: Runner) -> None:
         lambda x_t, t: checkpoint.network(x_t, t, planes=condition, level=level),
         shape=(3, 16, 16),
         seeds=[5, 6, 7],
-        x_start=x_start,
+        noise=x_start,
     )
     assert_rounded_alike(drawn(active), expected, steps=5 * layers(checkpoint.network))
 
