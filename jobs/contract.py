@@ -27,7 +27,7 @@ from .kinds import AnyTask
 from .kinds.base import Prepared
 from .kinds.generate import Generation
 from .moments import Trace
-from .params import MODEL_NAME, TAG, SamplingParams
+from .params import MAX_IMAGES, MODEL_NAME, TAG, SamplingParams
 from .values import Bits, Frozen, Planes, Reported
 
 # The only function name in the queue. Workers compare it and never import it, so that nobody who can write to Redis
@@ -75,7 +75,7 @@ class FailureCode(StrEnum):
 
 
 class Picture(Frozen):
-    """An image that came with the request, fitted to the model and kept as a PNG in the result store.
+    """An image that came with the request, fitted to the model and kept in the result store; or the noise of an image.
 
     Its width and height are those of the image as it was sent, in pixels.
     """
@@ -98,7 +98,8 @@ class Job(Frozen):
     params: SamplingParams
     # the number of steps of an image that are guided, where guidance acts in some only; else None
     guided_steps: int | None = Field(default=None, ge=0, le=MOST_STEPS, exclude_if=lambda value: value is None)
-    pictures: tuple[Picture, ...] = Field(default=(), max_length=2)  # the images that came with the request
+    # the images that came with the request; of `generate` the noise of all its images, or of each
+    pictures: tuple[Picture, ...] = Field(default=(), max_length=MAX_IMAGES)
     urgency: int = Field(default=DEFAULT_URGENCY, ge=0, le=7)  # 0 (first) to 7 (last)
     accepted_at: float = Field(ge=0)  # the time of acceptance, in seconds since the epoch
     timeout: int = Field(gt=0)  # the time limit for its run, in seconds
@@ -155,6 +156,7 @@ class Job(Frozen):
     def needs(self) -> set[str]:
         """What a worker has to know to run it: its kind, its sampler, its settings and its other fields."""
         return {
+            *([f"pictures of {self.kind}"] if self.pictures else []),
             *(["list of sigmas"] if "@" in self.params.spacing else []),
             f"kind {self.kind}",
             f"sampler {self.params.sampler}",

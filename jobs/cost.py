@@ -11,6 +11,7 @@ from .moments import film_bytes, trace_bytes
 
 # The most bytes in addition to the numbers, each several times the largest size ever seen.
 TEXT_BYTES = 4096  # the description of a job in an image or a manifest, in addition to the parts counted here
+PICTURE_BYTES = 160  # of a picture of a request in its job
 NUMBER_BYTES = 24  # a timestep, a seed or a class, as text
 ARRAYS_BYTES = 4096  # names and headers of the arrays of a trace
 BASE64 = 4 / 3  # in which small images and films are stored
@@ -42,10 +43,14 @@ def cost_of(request: Prepared, model: ModelInfo) -> Cost:
     of_images = sum(params.n // len(values) * sizes[name] for name, values in params.conditions.items())
     film = 0 if shape.planes > 1 else BASE64 * film_bytes(params.steps, shape)
     images = answers * int(_png_bytes(model.final_shape, request.bits) + film + text)
-    trace = moments * (MOMENT_FACTS + params.n * trace_bytes(shape))
-    uploads = sum(len(image.png) for image in request.uploads)
-    stored = uploads + images + text + int((1 + BASE64) * of_images) + trace + (ARRAYS_BYTES if moments else 0)
-    record = text + sum(sizes.values())
+    state = params.n * trace_bytes(shape) // 2  # x_t of all images
+    trace = moments * (MOMENT_FACTS + 2 * state) + (state if moments else 0)
+    uploads = sum(len(each.file) for each in request.uploads)
+    pictures = PICTURE_BYTES * len(request.images)
+    stored = (
+        uploads + images + text + pictures + int((1 + BASE64) * of_images) + trace + (ARRAYS_BYTES if moments else 0)
+    )
+    record = text + pictures + sum(sizes.values())
     return Cost(weight * request.image_steps, stored + KEPT_TWICE * record)
 
 

@@ -31,6 +31,7 @@ def fill_in(
     *,
     start: int | None = None,
     values: Values | None = None,
+    noises: int = 0,
     with_examples: bool = False,
 ) -> Filled:
     """Fills in all parameters that a request omits, draws the seed, and plans the run.
@@ -38,6 +39,7 @@ def fill_in(
     Args:
         start: the timestep at which the run begins; None for T-1.
         values: the values of conditions; None for those of the query.
+        noises: the number of images whose noise the request has sent.
         with_examples: whether the model's examples fill in conditions that are left out, see `fill_in_conditions`.
 
     Raises RequestRefused or PlanError if the model cannot run the request.
@@ -47,7 +49,7 @@ def fill_in(
         values = read_values(query.conditions, config.conditions, model=model.name)
     turns = classes_of(query.label, config.classes, count=config.num_labels, model=model.name)
     sizes = {name: len(each) for name, each in values.items()}
-    n = image_count(query.seed, query.label, n=query.n, turns=len(turns), values=sizes)
+    n = image_count(query.seed, query.label, n=query.n, turns=len(turns), noises=noises, values=sizes)
     if n > MAX_IMAGES:
         raise RequestRefused("n", f"Label {ALL} needs n: {model.name} has {n} classes, more than {MAX_IMAGES}")
     seed, label = one_or_several(query.seed or draw_seed()), label_in_turn(turns, range(n))

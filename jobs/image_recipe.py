@@ -8,7 +8,7 @@ from difuso.model.plans.settings import SETTINGS
 
 from .cascade import UNGUIDED
 from .contract import Job, Timesteps, new_job
-from .images.fitting import FittedImage
+from .images.fitting import Fitted
 from .kinds import KINDS
 from .kinds.base import Prepared
 from .kinds.generate import Generation
@@ -62,7 +62,7 @@ def recipe(
     return facts
 
 
-def job_of(facts: Mapping[str, Any], images: Sequence[FittedImage] = ()) -> Job:
+def job_of(facts: Mapping[str, Any], images: Sequence[Fitted] = ()) -> Job:
     """Returns the job that makes the image of a recipe, whose request came with these images in this order.
 
     Raises pydantic.ValidationError if the facts are not those of a recipe.

@@ -75,7 +75,7 @@ def film_size(height: int, width: int) -> tuple[int, int]:
 
 
 def trace_bytes(shape: tuple[int, int, int]) -> int:
-    """Returns the bytes of one traced moment of one image of shape (C, H, W): x_t and the prediction, in float32."""
+    """Returns the bytes of a traced moment of an image of shape (C, H, W), x_t and x0 in float32; x_start has half."""
     return 2 * 4 * math.prod(shape)
 
 

@@ -36,17 +36,20 @@ def image_count(
     *,
     n: int | None,
     turns: int,
+    noises: int = 0,
     values: Mapping[str, int] = MappingProxyType({}),
 ) -> int:
-    """Returns the number of images: `n`, or that of several seeds, labels or values of a condition, or of classes.
+    """Returns the number of images: `n`, or that of several seeds, labels, noises, values of a condition, or classes.
 
     Seeds and labels are those of a request; None where it has none. The images take `turns` classes in turn, and
     `values` is the number of values of each condition. Raises RequestRefused if the numbers contradict each other.
     """
-    numbers = {"seeds": len(seeds or ()), "labels": len(labels or ())}
+    numbers = {"seeds": len(seeds or ()), "labels": len(labels or ()), "noises": noises}
     lists = {name: number for name, number in numbers.items() if number > 1}
-    if len({*lists.values()}) > 1:
-        raise RequestRefused("label", f"Input should be one, or one for each of the {lists['seeds']} seeds")
+    for name, number in lists.items():
+        first, many = next(iter(lists.items()))
+        if number != many:
+            raise RequestRefused(name.removesuffix("s"), f"Input should be one, or one for each of the {many} {first}")
     for name, number in lists.items():
         if n not in (None, number):
             raise RequestRefused("n", f"Input should be the number of {name}, {number}, or omitted")

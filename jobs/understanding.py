@@ -15,11 +15,12 @@ from difuso.model.plans.settings import SETTINGS
 
 from .values import Reported
 
-CONTRACT = 2
+CONTRACT = 3
 # What came after contract 1, as `Job.needs` writes it, with its number.
 SINCE: Mapping[str, int] = {
     **{f"sampler {name}": 2 for name in ("lms", "plms", "deis", "deis_3", "dpm2", "dpm2_ancestral", "dpmpp_2s")},
     "list of sigmas": 2,
+    "pictures of generate": 3,  # its noise
 }
 
 _NAMED = ("kind", "sampler", "setting")  # what workers report by names

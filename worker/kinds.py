@@ -69,7 +69,8 @@ class JobStart:
 class WorkerKind:
     """The worker's part of a kind of job."""
 
-    # makes the trajectories of a job from its uploaded images, each of shape (C, H, W) in [-1, 1]. Raises PlanError if
+    # makes the trajectories of a job from its uploaded images, each of shape (C, H, W) in [-1, 1], or from noise, each
+    # of shape (H, W, C). Raises PlanError if
     # the model has no such run, and JobUnreadable if the images do not fit.
     begin: Callable[[Job, Runner, Sequence[Tensor]], JobStart]
     # makes the images of the answer from the final x of the answers, each of shape (C, H, W)
@@ -111,10 +112,13 @@ def trajectories(
 
 
 def _generate(job: Job, runner: Runner, images: Sequence[Tensor]) -> JobStart:
-    """Draws images from pure noise."""
-    plan, generators = plan_of(job, runner), generators_of(job)
-    noise = draw_noise(generators, runner.checkpoint.config.shape)
-    return JobStart(trajectories(runner, plan, generators, noise))
+    """Draws images from pure noise: that of the request, or the first draw of each seed, which is made anyway."""
+    plan, generators, shape = plan_of(job, runner), generators_of(job), runner.checkpoint.config.shape
+    drawn = draw_noise(generators, shape)
+    if len(images) not in (0, 1, job.params.n) or any(tuple(noise.shape) != shape.hwc for noise in images):
+        raise JobUnreadable(f"the noise must be that of one image, or of all {job.params.n}, of shape {shape.hwc}")
+    starts = [images[index % len(images)].permute(2, 0, 1) for index in range(job.params.n)] if images else drawn
+    return JobStart(trajectories(runner, plan, generators, starts))
 
 
 def _upscale(job: Job, runner: Runner, images: Sequence[Tensor]) -> JobStart:

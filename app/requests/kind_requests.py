@@ -21,14 +21,13 @@ from difuso.jobs.kinds.base import Kind
 from ..errors import InvalidRequest, UploadRefused
 from ..http.problems import MAX_NAME
 from .deps import list_parameters, refuse_repeated
-from .uploads import JSON, Uploads
+from .uploads import JSON, Uploads, about_part
 
 # More than any request has: 80,000 numbers fit into the conditions of a job, and most parameters are their values.
 MAX_VALUES = 100_000
 MAX_PARAMETERS = 4096  # of which `condition` may be most
 MAX_PARAMETER = 4096  # characters of one that is not a condition; the longest list of timesteps has a third
 
-IMAGE = {"type": "string", "contentEncoding": "base64", "description": "PNG or JPEG, or an array as .npy, in base64"}
 VALUE = {"anyOf": [{"type": "string"}, {"type": "number"}]}
 CONDITIONS = {
     "type": "object",
@@ -96,7 +95,9 @@ def query_parameters(query: type[BaseModel]) -> list[dict[str, Any]]:
 def json_schema(kind: Kind[Any], query: type[BaseModel]) -> dict[str, Any]:
     """Returns the schema of a kind's JSON bodies; `query` has its parameters."""
     schema = query.model_json_schema()
-    images = dict.fromkeys((*kind.required, *kind.optional), IMAGE)
+    encoded = {"type": "string", "contentEncoding": "base64"}
+    names = (*kind.required, *kind.optional)
+    images = {name: {**encoded, "description": f"{about_part(name)}, in base64"} for name in names}
     schema["properties"] = {**images, **schema["properties"], "conditions": CONDITIONS}
     schema["required"] = [*([] if kind.instead else kind.required), *schema.get("required", [])]
     return schema

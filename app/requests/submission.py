@@ -177,8 +177,8 @@ class Submission:
             rate = self._admit(job, cost)
             if prepared.uploads:
                 self._check_share(job, cost, rate)  # so that a request that is refused stores nothing
-            for image in prepared.uploads:  # before the job, so that no queued job lacks them
-                self.process.store.write_upload(job.id, image.sha256, image.png)
+            for each in prepared.uploads:  # before the job, so that no queued job lacks them
+                self.process.store.write_upload(job.id, each.sha256, each.file)
         new = self.process.queue.submit(
             job, request_hash=request_hash, cost=cost, limits=self._limits, listener=listener
         )

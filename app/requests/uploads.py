@@ -3,7 +3,7 @@
 The content of a form is read here, too (multipart/form-data, RFC 7578).
 """
 
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Set
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 
 from difuso.jobs.errors import ImageRefused
-from difuso.jobs.images.fitting import SentImage, read_image
+from difuso.jobs.images.fitting import Sent, read_file
 
 from ..errors import BodyTooLarge, InvalidRequest, MalformedBody, NotMultipart, Overloaded, UploadRefused
 from ..formats import BINARY
@@ -28,6 +28,7 @@ RETRY_SECONDS = 2
 BUSY = "Too many images are being read."
 
 JSON = "application/json"
+MEDIA_TYPE = b"multipart/form-data"
 
 T = TypeVar("T")
 
@@ -44,13 +45,13 @@ class Uploads:
     async def read(
         self,
         request: Request,
-        parts: Mapping[str, Callable[[SentImage], T]],
+        parts: Mapping[str, Callable[[Sent], T]],
         *,
         sent: Mapping[str, bytes] | None = None,
-        optional: Collection[str] = (),
+        optional: Set[str] = frozenset(),
         instead: str = "",
     ) -> dict[str, T]:
-        """Reads the named parts of a request, each an image, and converts them in a thread.
+        """Reads the named parts of a request, each an image or an array, and converts them in a thread.
 
         Args:
             parts: the function that converts each image, such as a `partial` of `fit`, by the name of its part. Without
@@ -62,7 +63,7 @@ class Uploads:
         Raises UploadRefused or ImageRefused if a part or the body is wrong, InvalidRequest if a body should be
         absent, and Overloaded if too many images are being read.
         """
-        if not parts and sent is None:
+        if sent is None and (not parts or (optional >= parts.keys() and not _is_form(request))):
             await _expect_nothing(request, instead)
             return {}
         async with self._receive(request, parts, sent) as files:
@@ -125,40 +126,48 @@ class Uploads:
         finally:
             self._held -= held
 
-    async def _prepare(self, name: str, file: bytes, prepare: Callable[[SentImage], T]) -> T:
+    async def _prepare(self, name: str, file: bytes, prepare: Callable[[Sent], T]) -> T:
         if self._decoders.statistics().tasks_waiting >= MAX_WAITING:
             raise Overloaded(BUSY, retry_after=RETRY_SECONDS)
         try:
-            return await to_thread.run_sync(lambda: prepare(read_image(file)), limiter=self._decoders)
+            return await to_thread.run_sync(lambda: prepare(read_file(file)), limiter=self._decoders)
         except ImageRefused as error:
             error.part = name
             raise
 
 
+def _is_form(request: Request) -> bool:
+    return parse_options_header(request.headers.get("content-type"))[0] == MEDIA_TYPE
+
+
 async def _expect_nothing(request: Request, instead: str) -> None:
     async for chunk in request.stream():
         if chunk:
-            wanted = f"Send images or {instead}, not both" if instead else f"The body should be empty, or {JSON}"
+            forms = f"{MEDIA_TYPE.decode()} or {JSON}"
+            wanted = f"Send images or {instead}, not both" if instead else f"The body should be empty, {forms}"
             raise InvalidRequest("pointer", "", wanted)
+
+
+def about_part(name: str) -> str:
+    """Returns what a part holds, for the OpenAPI description."""
+    return "noise x_T, an array of float32 as .npy" if name == "noise" else "PNG or JPEG, or an array as .npy"
 
 
 def request_body(
     *required: str, json: dict[str, Any], optional: Collection[str] = (), instead: str = ""
 ) -> dict[str, Any]:
     """Returns the OpenAPI description of the body that `Uploads.read` reads; `json` is the schema of a JSON body."""
-    part = {**BINARY, "description": "PNG or JPEG, or an array as .npy"}
     schema = {
         "type": "object",
-        "properties": dict.fromkeys([*required, *optional], part),
+        "properties": {name: {**BINARY, "description": about_part(name)} for name in (*required, *optional)},
         "required": [*required],
-        "additionalProperties": {**part, "description": "an image that the model sees, by its name"},
+        "additionalProperties": {**BINARY, "description": "an image that the model sees, by its name"},
     }
     content = {"multipart/form-data": {"schema": schema}, JSON: {"schema": json}}
     words = {"description": f"needed without {instead}"} if instead else {}
     return {"requestBody": {**words, "required": bool(required) and not instead, "content": content}}
 
 
-MEDIA_TYPE = b"multipart/form-data"
 MAX_HEAD = 8192  # bytes of a part before its content
 
 

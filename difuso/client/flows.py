@@ -21,7 +21,7 @@ from urllib.parse import urlencode
 import httpx
 
 from .errors import DifusoError, TimedOut, Unreachable, error_of
-from .images import file_of, is_image
+from .images import file_of, is_image, noise_file
 from .options import IMAGES, KindName
 from .results import ENDED, Facts, Price, Result, understood
 
@@ -171,7 +171,8 @@ def posting(kind: KindName, images: tuple[Any, ...], options: Mapping[str, Any])
     if "urgency" in given:
         headers["Priority"] = f"u={given.pop('urgency')}"
     conditions = {name: value for name, value in given.pop("conditions", {}).items() if value is not None}
-    files = {name: file_of(given.pop(name)) for name in IMAGES[kind] if name in given}
+    parts = {name: given.pop(name) for name in IMAGES[kind] if name in given}
+    files = {name: noise_file(part) if name == "noise" else file_of(part) for name, part in parts.items()}
     seen = {name: file_of(conditions.pop(name)) for name, value in [*conditions.items()] if is_image(value)}
     query = _query({**given, "condition": [f"{name}:{_text(value)}" for name, value in conditions.items()]})
     if len(urlencode(query)) <= LONGEST_QUERY:

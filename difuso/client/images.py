@@ -10,6 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 
 ImageLike = str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[Any]
+NoiseLike = str | os.PathLike[str] | bytes | npt.ArrayLike
 
 MAX_CHANNELS = 8  # of a model's images
 PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"})
@@ -44,6 +45,22 @@ def file_of(image: ImageLike) -> bytes:
             return _from_array(np.asarray(image).astype(np.uint16))
         return _png(image if image.mode in PNG_MODES else image.convert("RGB"))
     raise TypeError(f"an image must be a path, bytes, a Pillow image or an array, not {type(image).__name__}")
+
+
+def noise_file(noise: NoiseLike) -> bytes:
+    """Returns noise as a file that the server reads: a path or the bytes of a .npy file, or an array of floats.
+
+    Raises OSError if there is no such file.
+
+    Examples:
+        >>> noise_file(np.zeros((8, 8, 3)))[1:6]
+        b'NUMPY'
+    """
+    if isinstance(noise, bytes | str | os.PathLike):
+        return file_of(noise)
+    file = io.BytesIO()
+    np.save(file, np.asarray(noise, np.float32))
+    return file.getvalue()
 
 
 def is_image(value: object) -> bool:

@@ -7,7 +7,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Literal, Required, TypedDict
 
-from .images import ImageLike
+from .images import ImageLike, NoiseLike
 from .results import State
 
 # Without `from __future__ import annotations`: Python 3.11 does not see Required in a string.
@@ -17,7 +17,7 @@ KindName = Literal["denoise", "generate", "interpolate", "restore", "upscale"]
 # The images of each kind, by the names of their parts; those of a method's signature come first.
 IMAGES: dict[KindName, tuple[str, ...]] = {
     "denoise": ("image",),
-    "generate": (),
+    "generate": ("noise",),
     "interpolate": ("image_a", "image_b"),
     "restore": ("image", "mask"),
     "upscale": ("image",),
@@ -40,7 +40,8 @@ class Sampling(Headers, total=False):
     """Parameters of every kind of job; one that is absent or None has the default of the model."""
 
     sampler: str | None
-    """Sampler; by default the model's."""
+    """Sampler: ddpm, ddim, dpmpp, dpmpp_3m, unipc, euler, heun, lms, plms, deis, deis_3, dpm2, dpm2_ancestral,
+    dpmpp_2s, or a plug-in's; by default the model's."""
     steps: int | None
     """Network calls for each image, at most the model's T."""
     spacing: str | None
@@ -115,6 +116,8 @@ class Generate(Sampling, total=False):
     """Network calls of that model for each image; by default its own."""
     upscale_augmentation: float | None
     """Noise that is added to the images first; by default that model's."""
+    noise: NoiseLike | None
+    """Noise x_T, (H, W, C) for all images or (N, H, W, C) for each; by default that of the seeds."""
 
 
 class Interpolate(WithImages, total=False):

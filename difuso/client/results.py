@@ -37,7 +37,7 @@ class Result(Sequence[Image.Image]):
         manifest: everything needed to make the images again.
         facts: the job as GET /jobs/{id} shows it.
         trace: the floats of the moments that `trace` named, as numpy arrays by name; empty if it named none. `x_t` and
-            `x_0` have the shape (N, K, H, W, C), and `timesteps` and `alphas_cumprod` (K,).
+            `x_0` have the shape (N, K, H, W, C), `x_start` (N, H, W, C), and `timesteps` and `alphas_cumprod` (K,).
 
     Examples:
         >>> with open("docs/images/faces.png", "rb") as file:

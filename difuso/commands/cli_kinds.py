@@ -61,10 +61,14 @@ class SampleQuery(GenerateQuery):
     )
 
 
-@takes(SampleQuery)
+Noise = typer.Option(help="Noise x_T, a .npy file, for all images or for each; by default that of the seeds.")
+
+
+@takes(SampleQuery, files=[named("noise", Annotated[Path | None, Noise], None)])
 def _sample(
     *,
     query: SampleQuery,
+    files: Mapping[str, Path | None],
     out: Annotated[Path, SampleTarget] = OUT,
     server: Server = None,
     models_dir: ModelsDir = None,
@@ -74,17 +78,17 @@ def _sample(
     from ..drawing.sampling import NPZ, Request
 
     log_lines("sample")
-    if out.suffix == NPZ and not query.trace and query.bits == "8":
+    if out.suffix == NPZ and not query.trace and query.bits == "8" and not files["noise"]:
         if query.upscale is not None:
             raise UserError("--upscale draws into a folder; leave out --out FILE.npz")
         model = find_drawing_model(query.model, server, models_dir=models_dir, tag=query.tag)
         typer.echo(make_file(out, query, model))
         return
     if query.n is not None and query.n > MAX_IMAGES:
-        otherwise = "with --trace or --bits 16" if out.suffix == NPZ else "unless --out is an .npz file"
+        otherwise = "with --trace, --noise or --bits 16" if out.suffix == NPZ else "unless --out is an .npz file"
         raise UserError(f"-n must be at most {MAX_IMAGES}, not {query.n}, {otherwise}")
     one_job = checked(GenerateQuery, query.model_dump(exclude_unset=True), option)
-    run(Request(GENERATE, one_job), out=out, server=server, models_dir=models_dir)
+    run(Request(GENERATE, one_job, files), out=out, server=server, models_dir=models_dir)
 
 
 def _command(kind: Kind[Any], name: str) -> Callable[..., None]:

@@ -1,9 +1,11 @@
 """`difuso verify`: makes an image again from its recipe, and compares."""
 
 import io
+import itertools
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,15 +20,16 @@ from difuso.jobs.contract import Job
 from difuso.jobs.errors import ImageRefused, JobUnreadable
 from difuso.jobs.image_recipe import job_of
 from difuso.jobs.images.containers import strip
-from difuso.jobs.images.fitting import FittedImage, How, SentImage, fit, fit_mask
-from difuso.jobs.kinds.base import fit_of
+from difuso.jobs.images.fitting import Fitted, How, Sent, fit, fit_mask
+from difuso.jobs.images.noise import fit_noise, noises_in
+from difuso.jobs.kinds.base import Fit, fit_of
 from difuso.model.folders.config import ModelConfig, Precision
 from difuso.model.shape import Shape
 from difuso.worker.settings import WorkerSettings
 from difuso.worker.stepping.runner import Runner
 
 from ..drawing.drawing import load_runner
-from ..drawing.sampling import draw, open_image, slots_of
+from ..drawing.sampling import draw, open_file, slots_of
 from ..errors import UserError, user_errors
 from ..models_folder import find_model
 from ..terminal import printable
@@ -39,7 +42,7 @@ HOW: tuple[How, ...] = ("cover", "contain")
 def verify_image(file: Path, uploads: Sequence[Path], settings: WorkerSettings) -> bool:
     """Makes the image of a PNG again, and prints how the two differ; returns whether they are equal.
 
-    `uploads` are the image files of the request, in any order.
+    `uploads` are the files of the request, in any order.
 
     Raises UserError if this cannot be done, for example with other weights than those of the recipe.
     """
@@ -105,7 +108,7 @@ def _make_again(
             _at_version(file, job, name, version, settings.model_copy(update={"precision": precision}))
             for name, (version, precision) in zip(job.models, versions, strict=False)
         )
-        return runner, draw(runner, job, [image.png for image in (*images, *seen)], *more).pngs[0]
+        return runner, draw(runner, job, [each.file for each in (*images, *seen)], *more).pngs[0]
     except (JobUnreadable, ValidationError) as error:
         raise UserError(f"the recipe in {file} is damaged or of another version of difuso") from error
 
@@ -121,28 +124,29 @@ def _at_version(file: Path, job: Job, name: str, version: str, settings: WorkerS
     return load_runner(model.folder, settings, slots=slots_of(job))
 
 
-def _fitted(files: Sequence[Path], hashes: Sequence[str], config: ModelConfig) -> list[FittedImage]:
-    """Returns the fitted images of a request by their SHA-256, in this order.
+def _fitted(files: Sequence[Path], hashes: Sequence[str], config: ModelConfig) -> list[Fitted]:
+    """Returns the fitted files of a request by their SHA-256, in this order.
 
     A recipe does not say how they were fitted, so each file is fitted in every way that a request can ask for.
     """
-    found = {fitted.sha256: fitted for file in files for fitted in _every_fit(open_image(file), config)}
+    found = {fitted.sha256: fitted for file in files for fitted in _every_fit(open_file(file), config)}
     if missing := sum(each not in found for each in hashes):
         raise UserError(
-            f"the picture was made from uploaded images: --upload is needed for {missing} of {len(hashes)}, with the "
+            f"the picture was made from uploaded files: --upload is needed for {missing} of {len(hashes)}, with the "
             "files as they were sent"
         )
     return [found[each] for each in hashes]
 
 
-def _every_fit(image: SentImage, config: ModelConfig) -> Iterator[FittedImage]:
-    for shape in _shapes(config):
-        for how in HOW:
-            yield from (fit(image, shape=shape, how=how), fit_mask(image, shape=shape, how=how))
-    for condition in config.conditions.values():
-        if condition.is_image:
-            with suppress(ImageRefused):  # a photo is no map
-                yield fit_of(condition, config.shape)(image)
+def _every_fit(sent: Sent, config: ModelConfig) -> Iterator[Fitted]:
+    of_kinds = itertools.product((fit, fit_mask), _shapes(config), HOW)
+    fits: list[Fit] = [partial(each, shape=shape, how=how) for each, shape, how in of_kinds]
+    fits += [fit_of(each, config.shape) for each in config.conditions.values() if each.is_image]
+    for each in fits:
+        with suppress(ImageRefused):  # a photo is no map
+            yield each(sent)
+    with suppress(ImageRefused):
+        yield from noises_in(fit_noise(sent, shape=config.shape))
 
 
 def _shapes(config: ModelConfig) -> set[Shape]:

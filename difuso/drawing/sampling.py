@@ -17,7 +17,7 @@ import numpy as np
 from difuso.jobs.conditions import split_image_conditions
 from difuso.jobs.contract import Job, new_job
 from difuso.jobs.errors import ImageRefused
-from difuso.jobs.images.fitting import FittedImage, SentImage, read_image
+from difuso.jobs.images.fitting import Fitted, Sent, read_file
 from difuso.jobs.images.npz import Array, encode_npz, pixels_of, with_labels
 from difuso.jobs.kinds.base import Kind, Parts, Task
 from difuso.jobs.params import SamplingParams
@@ -64,7 +64,7 @@ def make_images(request: Request, out: Path, settings: WorkerSettings) -> list[P
 
 
 def read_job(request: Request, settings: WorkerSettings) -> tuple[Job, list[bytes]]:
-    """Returns the job of a request, and the PNGs of its fitted images; raises UserError like `make_images`."""
+    """Returns the job of a request, and its fitted files; raises UserError like `make_images`."""
     kind, query, files = request
     with user_errors():
         model = kind.choose(query, usable_models(settings.models_dir))
@@ -72,7 +72,7 @@ def read_job(request: Request, settings: WorkerSettings) -> tuple[Job, list[byte
         query = query.model_copy(update={"conditions": conditions})
         named = {**files, **{name: Path(file) for name, file in images.items()}}
         prepared = kind.prepare(query, model, _read_files(kind, named, kind.parts(query, model)))
-        return new_job(model.name, prepared, versions=model.versions), [image.png for image in prepared.uploads]
+        return new_job(model.name, prepared, versions=model.versions), [each.file for each in prepared.uploads]
 
 
 def write_images(
@@ -147,29 +147,29 @@ def slots_of(job: Job) -> int:
 
 
 def draw(runner: Runner, job: Job, sent: Sequence[bytes], upscaler: Runner | None = None) -> Drawn:
-    """Runs a job on the PNGs of its fitted images; returns its images and its trace.
+    """Runs a job on its fitted files; returns its images and its trace.
 
     The upscaler is the model of the second stage of a cascade.
     """
-    from difuso.model.images import from_png
+    from difuso.model.images import from_file
     from difuso.worker.engine.local import run_job
 
     with progress(title_of(job.model, job.params.seed)) as show:
-        return run_job(runner, job, [from_png(png) for png in sent], upscaler=upscaler, show=show)
+        return run_job(runner, job, [from_file(each) for each in sent], upscaler=upscaler, show=show)
 
 
-def open_image(file: Path) -> SentImage:
-    """Decodes an image file of a request; raises UserError if it cannot be read."""
+def open_file(file: Path) -> Sent:
+    """Decodes a file of a request; raises UserError if it cannot be read."""
     try:
-        return read_image(file.read_bytes())
+        return read_file(file.read_bytes())
     except OSError as error:
         raise UserError(f"{file}: {error.strerror}") from error
     except ImageRefused as error:
         raise UserError(f"{file}: {error.detail or f'{error.title}. {error.advice}'}") from error
 
 
-def _read_files(kind: Kind[Any], files: Mapping[str, Path | None], parts: Parts) -> dict[str, FittedImage]:
-    """Returns the fitted images of a request, which needs a file for each of its parts and no other."""
+def _read_files(kind: Kind[Any], files: Mapping[str, Path | None], parts: Parts) -> dict[str, Fitted]:
+    """Returns the fitted files of a request, which needs a file for each of its parts and no other."""
     given = {name: file for name, file in files.items() if file is not None}
     for name in parts.fits.keys() - given.keys() - parts.optional:
         hint = f"; name {' and '.join(kind.required)}, or give {kind.instead}" if kind.instead else ""
@@ -177,4 +177,4 @@ def _read_files(kind: Kind[Any], files: Mapping[str, Path | None], parts: Parts)
         raise UserError(f"{name if name in kind.required else option} is missing{hint}")
     for name in given.keys() - parts.fits.keys():
         raise UserError(f"{name} should be omitted with {kind.instead or 'these parameters'}")
-    return {name: parts.fits[name](open_image(file)) for name, file in given.items()}
+    return {name: parts.fits[name](open_file(file)) for name, file in given.items()}

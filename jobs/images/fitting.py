@@ -3,7 +3,7 @@
 Every image becomes sRGB on a white ground, of 8 bits, or 16 for deep grey. It is encoded as a new PNG, which holds its
 pixels and nothing else of the file; equal pixels give equal bytes. An image of other than 1 or 3 channels becomes grey
 planes in one PNG (`Shape.planes`). It comes as a .npy file, of which NumPy reads only the header: its own reader would
-unpickle objects, and allocate whatever a header states.
+unpickle objects, and allocate whatever a header states. Noise comes as a .npy file of floats.
 """
 
 import hashlib
@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
@@ -29,10 +30,13 @@ MAX_BYTES = 8 * MAX_PIXELS  # of the numbers of one image: four channels of 16 b
 
 NPY_MAGIC = b"\x93NUMPY"
 MAX_HEADER = 4096  # bytes before the pixels
+FLOATS = ("f2", "f4", "f8")
+MAX_SIDES = 4  # of an array
 MAX_EXTENT = 2**53  # of a shape; Python refuses to print integers of thousands of digits
 
 # An image as it was sent: grey of 8 or 16 bits, RGB, or the grey planes of any other number of channels.
 SentImage = Image.Image | tuple[Image.Image, ...]
+Sent = SentImage | NDArray[np.floating]  # an image, or an array of float16, float32 or float64
 
 GROUND = "white"  # behind transparent pixels and around an image that does not fill its place
 DEEP, DEEP_WHITE = "I;16", 65535  # Pillow's mode of 16-bit grey, whose white it does not know by name
@@ -53,21 +57,21 @@ How = Literal["cover", "contain"]
 
 
 @dataclass(frozen=True)
-class FittedImage:
-    """An image fitted to a model."""
+class Fitted:
+    """What a request sent, fitted to a model; equal contents give equal bytes."""
 
-    png: bytes  # the fitted image as a PNG without metadata
-    # width, height: the size of the image before it was fitted, in pixels
+    file: bytes  # the fitted image as a PNG without metadata, or noise as .npy
+    # width, height: of an image before it was fitted, in pixels
     width: int
     height: int
 
     @cached_property
     def sha256(self) -> str:
-        return hashlib.sha256(self.png).hexdigest()
+        return hashlib.sha256(self.file).hexdigest()
 
 
-def read_image(data: bytes) -> SentImage:
-    """Decodes a PNG or JPEG, as RGB or grey of 16 bits, or a .npy file; returns its image upright and opaque.
+def read_file(data: bytes) -> Sent:
+    """Decodes a PNG or JPEG, as RGB or grey of 16 bits, or a .npy file; returns an image upright and opaque.
 
     Raises ImageRefused if it cannot be used; the subclass says why.
     """
@@ -90,20 +94,23 @@ def check_size(width: int, height: int, *, bytes_per_pixel: int = 1) -> None:
         raise ImageTooLarge(f"The image should have at most {limit}, not {width}x{height}")
 
 
-def read_array(content: bytes) -> SentImage:
-    """Decodes one image, a .npy file of uint8 or uint16 of shape (H, W) or (H, W, C); RGB of 16 bits becomes RGB of 8.
+def read_array(content: bytes) -> Sent:
+    """Decodes a .npy file: floats of any shape, or one image of uint8 or uint16 of shape (H, W) or (H, W, C).
+
+    RGB of 16 bits becomes RGB of 8.
 
     Raises ImageRefused if it cannot be used; the subclass says why.
     """
     shape, fortran, dtype, start = _header(content)
-    if (dtype.kind, dtype.itemsize) not in (("u", 1), ("u", 2)):
-        raise ImageRefused(f"The array should be of uint8 or uint16, not {str(dtype)[:20]}")
-    height, width, channels = _image_shape(shape)
-    check_size(width, height, bytes_per_pixel=channels * dtype.itemsize)
-    if len(content) - start != math.prod(shape) * dtype.itemsize:
+    if dtype.str[1:] not in ("u1", "u2", *FLOATS):
+        raise ImageRefused(f"The array should be of uint8, uint16, float16, float32 or float64, not {str(dtype)[:20]}")
+    if dtype.kind == "u":
+        height, width, channels = _image_shape(shape)
+        check_size(width, height, bytes_per_pixel=channels * dtype.itemsize)
+    if len(shape) > MAX_SIDES or min(shape, default=0) < 0 or len(content) - start != math.prod(shape) * dtype.itemsize:
         raise BadImage
-    pixels = np.frombuffer(content, dtype, offset=start).reshape(shape, order="F" if fortran else "C")
-    return _as_image(pixels.reshape(height, width, channels))
+    numbers = np.frombuffer(content, dtype, offset=start).reshape(shape, order="F" if fortran else "C")
+    return _as_image(numbers.reshape(height, width, channels)) if dtype.kind == "u" else numbers
 
 
 def _header(content: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
@@ -124,7 +131,7 @@ def _image_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
     sides = (*shape, 1) if len(shape) == 2 else shape
     if len(sides) != 3 or min(sides) < 1 or sides[2] > MAX_CHANNELS:
         found = str(shape)[:40]
-        raise ImageRefused(f"Send one image, of shape (H, W) or (H, W, C), C 1 to 8, not {found}")
+        raise ImageRefused(f"Send one image, of shape (H, W) or (H, W, C), C 1 to {MAX_CHANNELS}, not {found}")
     height, width, channels = sides
     return height, width, channels
 
@@ -137,7 +144,7 @@ def _as_image(pixels: np.ndarray[Any, Any]) -> SentImage:
     return planes[0] if len(planes) == 1 else planes
 
 
-def fit(image: SentImage, *, shape: Shape, how: How = "cover") -> FittedImage:
+def fit(image: Sent, *, shape: Shape, how: How = "cover") -> Fitted:
     """Returns the image as a PNG of a model's shape: grey (ITU-R 601 luma; 16 bits stay 16), RGB, or planes.
 
     The filter is Lanczos, as in training: it keeps more detail than the others, and Pillow widens its support with the
@@ -148,11 +155,12 @@ def fit(image: SentImage, *, shape: Shape, how: How = "cover") -> FittedImage:
 
     Raises ImageRefused if the image has another number of channels and cannot be converted.
     """
+    image = _image(image)
     planes = [_place(plane, shape, how, Image.Resampling.LANCZOS) for plane in _planes(image, shape)]
     return _fitted(image, planes[0] if len(planes) == 1 else _stacked(planes))
 
 
-def fit_mask(mask: SentImage, *, shape: Shape, how: How = "cover") -> FittedImage:
+def fit_mask(mask: Sent, *, shape: Shape, how: How = "cover") -> Fitted:
     """Returns the mask as a PNG of 1 bit with the height and width of a shape: white where pixels are missing.
 
     Missing are bright pixels (from MASK_THRESHOLD), transparent pixels, and the margin that `contain` adds. If the mask
@@ -160,6 +168,7 @@ def fit_mask(mask: SentImage, *, shape: Shape, how: How = "cover") -> FittedImag
 
     Raises ImageRefused if it has neither 1 nor 3 channels.
     """
+    mask = _image(mask)
     if isinstance(mask, tuple):
         raise ImageRefused(f"The image should be grey or RGB, without {len(mask)} channels")
     missing = in_eight_bits(mask).convert("L").point(lambda level: 255 if level >= MASK_THRESHOLD else 0)
@@ -167,11 +176,12 @@ def fit_mask(mask: SentImage, *, shape: Shape, how: How = "cover") -> FittedImag
     return _fitted(mask, placed.point(lambda level: 255 if level else 0, "1"))
 
 
-def fit_map(image: SentImage, *, shape: Shape, levels: int, expected: str) -> FittedImage:
+def fit_map(image: Sent, *, shape: Shape, levels: int, expected: str) -> Fitted:
     """Returns a map as a grey PNG with the height and width of a shape; each pixel is the nearest of the image.
 
     Raises ImageRefused, which names the `expected` image, if it is not grey, or has a pixel from `levels` on.
     """
+    image = _image(image)
     pixels = np.zeros(0) if isinstance(image, tuple) else np.asarray(image)
     if pixels.ndim == 3 and (pixels == pixels[:, :, :1]).all():
         pixels = pixels[:, :, 0]
@@ -181,9 +191,23 @@ def fit_map(image: SentImage, *, shape: Shape, levels: int, expected: str) -> Fi
     return _fitted(image, placed)
 
 
+def encode_npy(array: NDArray[Any]) -> bytes:
+    """Returns an array as an .npy file; equal arrays give equal bytes."""
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
 def in_eight_bits(image: Image.Image) -> Image.Image:
     """Returns an image with 16-bit grey scaled to 8 bits, where Pillow would clip it."""
     return image.convert("I").point(lambda level: level / 257 + 0.5).convert("L") if image.mode == DEEP else image
+
+
+def _image(sent: Sent) -> SentImage:
+    """Returns what was sent if it is an image; raises ImageRefused for an array of floats."""
+    if isinstance(sent, np.ndarray):
+        raise ImageRefused(f"The array should be of uint8 or uint16, not {sent.dtype}")
+    return sent
 
 
 def _planes(image: SentImage, shape: Shape) -> tuple[Image.Image, ...]:
@@ -237,9 +261,9 @@ def _place(image: Image.Image, shape: Shape, how: How, filter_: Image.Resampling
     return ground
 
 
-def _fitted(sent: SentImage, fitted: Image.Image) -> FittedImage:
+def _fitted(sent: SentImage, fitted: Image.Image) -> Fitted:
     original = sent[0] if isinstance(sent, tuple) else sent
     fitted.info.clear()
     file = io.BytesIO()
     fitted.save(file, "PNG")
-    return FittedImage(file.getvalue(), original.width, original.height)
+    return Fitted(file.getvalue(), original.width, original.height)

@@ -13,7 +13,7 @@ from ..cascade import Enlarging
 from ..catalog import Catalog, ModelInfo
 from ..defaults import check_guidance
 from ..errors import RequestRefused
-from ..images.fitting import FittedImage, SentImage, fit, fit_map
+from ..images.fitting import Fitted, Sent, fit, fit_map
 from ..moments import Trace, check_trace, trace_of
 from ..params import MAX_SEED, SamplingParams
 from ..queries import ImageQuery, SamplingQuery
@@ -76,8 +76,8 @@ class Prepared:
 
     params: SamplingParams  # the sampling parameters, all filled in
     task: Task  # the kind of the job, and the parameters of this kind only
-    images: tuple[FittedImage, ...] = ()  # the fitted images of the request, in the worker's order
-    condition_images: tuple[FittedImage, ...] = ()  # those of its conditions, in the order of `SamplingParams.uploads`
+    images: tuple[Fitted, ...] = ()  # the fitted images of the request, in the worker's order
+    condition_images: tuple[Fitted, ...] = ()  # those of its conditions, in the order of `SamplingParams.uploads`
     filled_in: frozenset[str] = frozenset()  # the names of the conditions that `jobs.defaults` has filled in
     plan: Plan | None = None  # the plan of an image's run; None if nobody asks for the cost
     trace: Trace = ()  # the network calls after which the state of each image is kept
@@ -85,7 +85,7 @@ class Prepared:
     planes: int = 1  # the number of planes of each image in the answer; see `Shape.planes`
 
     @property
-    def uploads(self) -> tuple[FittedImage, ...]:
+    def uploads(self) -> tuple[Fitted, ...]:
         """All images that the worker reads, in its order."""
         return (*self.images, *self.condition_images)
 
@@ -108,8 +108,8 @@ class Prepared:
         return self.task.image_steps(self.params, self.guided_steps)
 
 
-Fit = Callable[[SentImage], FittedImage]
-Images = Mapping[str, FittedImage]
+Fit = Callable[[Sent], Fitted]
+Images = Mapping[str, Fitted]
 Query = TypeVar("Query", bound=SamplingQuery)
 
 
@@ -139,6 +139,7 @@ class Kind(Generic[Query]):
     )
     required: tuple[str, ...] = ()  # the parts that a request must have
     optional: tuple[str, ...] = ()  # the parts that it may have
+    needless: frozenset[str] = frozenset()  # those of them that it may lack wherever `own_fits` has them
     instead: str = ""  # what it may have instead of the required parts, for messages: "two seeds"
     description: str = ""  # more for the documentation
     command: str = ""  # the name of its command, if it is not `name`
@@ -148,7 +149,7 @@ class Kind(Generic[Query]):
         """Returns the images that a request needs: those of the kind, and those of the model's conditions."""
         seen = {name: each for name, each in model.config.conditions.items() if each.is_image}
         fits = {**self._fits(query, model), **{name: fit_of(each, model.config.shape) for name, each in seen.items()}}
-        return Parts(fits, frozenset(name for name, each in seen.items() if each.null))
+        return Parts(fits, self.needless.union(name for name, each in seen.items() if each.null))
 
     def _fits(self, query: Query, model: ModelInfo) -> dict[str, Fit]:
         if self.own_fits is not None:
@@ -176,7 +177,7 @@ class Kind(Generic[Query]):
         named = (*self.required, *self.optional)
         whole = replace(
             prepared,
-            images=tuple(images[name] for name in named if name in images),
+            images=prepared.images or tuple(images[name] for name in named if name in images),
             trace=trace,
             bits=16 if query.bits == "16" else 8,
             planes=shape.planes,

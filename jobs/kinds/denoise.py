@@ -66,7 +66,7 @@ def complete(query: DenoiseQuery, model: ModelInfo, images: Images) -> Prepared:
     given = [name for name in ("sigma", "t", "strength") if getattr(query, name) is not None]
     if len(given) > 1:
         raise RequestRefused(given[1], f"Input cannot be combined with {given[0]}")
-    sigma = query.sigma if given else estimate_sigma(images["image"].png, planes=model.config.shape.planes)
+    sigma = query.sigma if given else estimate_sigma(images["image"].file, planes=model.config.shape.planes)
     depth, sigma = _entry(query, model, sigma)
     task = Denoising(sigma=sigma, estimated=not given, depth=depth, mode=query.mode, average=query.average)
     if task.estimated and (steps := query.chosen.get("steps")):  # the client could not know the depth, and so the most

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 from pydantic import Field
@@ -10,9 +11,10 @@ from ..cascade import Enlarging, enlarging
 from ..catalog import Catalog, ModelInfo
 from ..defaults import fill_in, fill_in_conditions
 from ..errors import RequestRefused
+from ..images.noise import fit_noise, noises_in
 from ..params import SamplingParams
 from ..queries import SamplingQuery
-from .base import Images, Kind, Prepared, Task
+from .base import Fit, Images, Kind, Prepared, Task
 
 
 class GenerateQuery(SamplingQuery):
@@ -52,7 +54,8 @@ class Generation(Task):
         return super().image_steps(params, guided_steps) + enlarging
 
     def facts(self, params: SamplingParams, index: int, images: Sequence[str]) -> dict[str, Any]:
-        return {"kind": self.kind, "upscale": self.upscale.facts} if self.upscale else {}
+        cascade = {"kind": self.kind, "upscale": self.upscale.facts} if self.upscale else {}
+        return {**cascade, "pictures": [images[index % len(images)]]} if images else cascade
 
     def file_stem(self, params: SamplingParams, index: int) -> str:
         return self.seed_and_class(params, index)
@@ -67,10 +70,16 @@ def choose(query: GenerateQuery, catalog: Catalog) -> ModelInfo:
 
 
 def complete(query: GenerateQuery, model: ModelInfo, images: Images) -> Prepared:
-    params, plan = fill_in(query, model, with_examples=True)
+    noises = noises_in(images["noise"]) if "noise" in images else ()
+    params, plan = fill_in(query, model, noises=len(noises), with_examples=True)
     whole = fill_in_conditions(params, model.config)
     filled_in = frozenset(whole.conditions).difference(params.conditions)
-    return Prepared(whole, Generation(upscale=_upscale(query, model)), plan=plan, filled_in=filled_in)
+    return Prepared(whole, Generation(upscale=_upscale(query, model)), noises, plan=plan, filled_in=filled_in)
+
+
+def fits(query: GenerateQuery, model: ModelInfo) -> dict[str, Fit]:
+    """Returns the fit of the noise x_T, in which the images begin that are not drawn from the noise of their seeds."""
+    return {"noise": partial(fit_noise, shape=model.config.shape)}
 
 
 def _upscale(query: GenerateQuery, model: ModelInfo) -> Enlarging | None:
@@ -86,4 +95,16 @@ def _upscale(query: GenerateQuery, model: ModelInfo) -> Enlarging | None:
     )
 
 
-KIND = Kind("generate", "Generate images", GenerateQuery, Generation, complete, choose=choose, command="sample")
+KIND = Kind(
+    "generate",
+    "Generate images",
+    GenerateQuery,
+    Generation,
+    complete,
+    fits,
+    choose=choose,
+    optional=("noise",),
+    needless=frozenset({"noise"}),
+    description="A part `noise` is x_T, a .npy file of float32, for all images or for each.",
+    command="sample",
+)

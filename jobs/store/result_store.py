@@ -5,7 +5,7 @@
     results/<aa>/<job id>/<attempt>/films.npz        the films of its images, if they are large
     results/<aa>/<job id>/manifest.json              the commit point, with small images; the first writer wins
     snapshots/<aa>/<job id>                          the state from which another worker continues
-    uploads/<aa>/<job id>/<sha256>.png               the fitted images of the request
+    uploads/<aa>/<job id>/<sha256>                   the fitted files of the request
     checks/<id>                                      written and deleted at once, to see whether that works
 
 A job may be finished twice, if its worker seemed dead but was not. Each attempt writes into its own folder, and only
@@ -131,9 +131,9 @@ class ResultStore:
             raise ResultExpired
         return npz
 
-    def write_upload(self, job_id: str, sha256: str, png: bytes) -> None:
+    def write_upload(self, job_id: str, sha256: str, file: bytes) -> None:
         """Stores a fitted image of a request, whose SHA-256 is known already."""
-        self._write(self._upload(job_id, sha256), png)
+        self._write(self._upload(job_id, sha256), file)
 
     def upload(self, job_id: str, sha256: str) -> bytes | None:
         """Returns a fitted image of a request as PNG; None if it was deleted."""
@@ -219,7 +219,7 @@ class ResultStore:
         return self._root / "results" / job_id[:2] / job_id
 
     def _upload(self, job_id: str, sha256: str) -> PurePosixPath:
-        return self._root / "uploads" / job_id[:2] / job_id / f"{sha256}.png"
+        return self._root / "uploads" / job_id[:2] / job_id / sha256
 
     def _snapshot(self, job_id: str) -> PurePosixPath:
         return self._root / "snapshots" / job_id[:2] / job_id

@@ -37,7 +37,7 @@ MAX_PLANS = 64
 RESERVED = {  # names that no condition may have, each with the reason
     "label": "write the names of its values as `classes`",
     "image": "write the image to enlarge as the table `condition`, and give another image another name",
-    **dict.fromkeys(("image_a", "image_b", "mask"), "kinds of jobs name an upload so; choose another name"),
+    **dict.fromkeys(("image_a", "image_b", "mask", "noise"), "kinds of jobs name an upload so; choose another name"),
 }
 
 DEFAULTS = TypeAdapter(SamplerDefaults)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import io
 import re
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from difuso import cli
+from difuso import Client, cli
 from difuso.errors import UserError
 from difuso.jobs.moments import film_calls
 from tests.pictures import saved
@@ -45,7 +47,7 @@ def test_a_traced_job_has_arrays_of_what_it_kept_and_the_image_of_any_other(api:
     job = f"/jobs/{answer.headers['X-Job-Id']}"
     assert answer.headers["Content-Disposition"].endswith('.npz"')
     found = arrays_of(answer.content)
-    assert [*found] == ["arr_0", "timesteps", "alphas_cumprod", "x_t", "x_0"]
+    assert [*found] == ["arr_0", "timesteps", "alphas_cumprod", "x_t", "x_0", "x_start"]
     png = api.get(f"{job}/images/0").content
     assert np.array_equal(found["arr_0"][0], np.asarray(Image.open(io.BytesIO(png))))
     assert found["x_t"].shape == found["x_0"].shape == (2, len(KEPT), SIZE, SIZE, 3)
@@ -59,6 +61,71 @@ def test_a_traced_job_has_arrays_of_what_it_kept_and_the_image_of_any_other(api:
     assert traced.headers["ETag"] == calm.headers["ETag"]
     assert "trace" not in api.get(calm.headers["Content-Location"].removesuffix("/image")).json()
     assert arrays_of(api.get(calm.headers["Content-Location"], headers=NPZ).content).keys() == {"arr_0"}
+
+
+def npy(array: np.ndarray[Any, Any]) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def test_the_start_of_a_trace_draws_its_images_again_everywhere(
+    difuso: Difuso, api: httpx.Client, small_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a part, as base64, by the client and by the command here and there; and a picture of it can be verified."""
+    run = f"model=tiny&sampler=ddpm&steps={STEPS}&trace=all"
+    whole = arrays_of(post(api, f"generate?{run}&seed=7&n=2", **NPZ).content)
+    noise = whole["x_start"]
+    sent = api.post(f"/generate?{run}&seed=7", files={"noise": npy(noise)}, headers=NPZ).raise_for_status()
+    found = arrays_of(sent.content)
+    assert all(np.array_equal(array, found[name]) for name, array in whole.items())
+    facts = api.get(f"/jobs/{sent.headers['X-Job-Id']}").json()
+    assert [each["sha256"] for each in facts["pictures"]] == [hashlib.sha256(npy(each)).hexdigest() for each in noise]
+    body = {"model": "tiny", "sampler": "ddpm", "steps": STEPS, "seed": 8}
+    encoded = base64.b64encode(npy(noise[1].astype(np.float64))).decode()
+    one = api.post("/generate", json={**body, "noise": encoded}, headers=NPZ).raise_for_status()
+    assert np.array_equal(arrays_of(one.content)["arr_0"][0], whole["arr_0"][1])
+
+    options: dict[str, Any] = {"model": "tiny", "sampler": "ddpm", "steps": STEPS, "seed": 7}
+    with Client(difuso.url) as client:
+        made = client.generate(**options, noise=noise)
+        assert client.price("generate", **options, noise=noise).images == 2
+        assert np.array_equal(client.submit("generate", noise, **options).images().pixels, whole["arr_0"])
+    assert np.array_equal(made.pixels, whole["arr_0"])
+
+    monkeypatch.setenv("DIFUSO_MODELS_DIR", str(small_models))
+    monkeypatch.setenv("DIFUSO_DEVICE", "cpu")
+    monkeypatch.chdir(tmp_path)
+    Path("noise.npy").write_bytes(npy(noise))
+    command = ["sample", "--model", "tiny", "--sampler", "ddpm", "--steps", str(STEPS), "--seed", "7"]
+    for place, where in (("here", []), ("there", ["--server", difuso.url])):
+        CliRunner().invoke(cli.app, [*command, "--noise", "noise.npy", *where, "--out", place], catch_exceptions=False)
+        assert [Path(place, f"tiny-{seed}.png").read_bytes() for seed in (7, 8)] == [*made.pngs]
+    CliRunner().invoke(cli.app, [*command, "--noise", "noise.npy", "--out", "all.npz"], catch_exceptions=False)
+    assert np.array_equal(arrays_of(Path("all.npz").read_bytes())["arr_0"], whole["arr_0"])
+    verify = ["verify", "here/tiny-8.png"]
+    assert CliRunner().invoke(cli.app, [*verify, "--upload", "noise.npy"], catch_exceptions=False).exit_code == 0
+    with pytest.raises(UserError, match="--upload is needed"):
+        CliRunner().invoke(cli.app, verify, catch_exceptions=False)
+
+
+def test_noise_is_a_part_of_what_a_key_stands_for_and_is_checked(api: httpx.Client) -> None:
+    query, headers = "/generate?model=tiny&steps=2&seed=7", {"Prefer": "respond-async", "Idempotency-Key": "noisy"}
+    noise = np.zeros((SIZE, SIZE, 3), np.float32)
+    first = api.post(query, files={"noise": npy(noise)}, headers=headers)
+    again = api.post(query, files={"noise": npy(noise[None])}, headers=headers)
+    assert first.headers["Location"] == again.headers["Location"]
+    for other in ({"noise": npy(noise + 1)}, None):
+        assert api.post(query, files=other, headers=headers).json()["type"].endswith("idempotency-conflict")
+    for wrong, said in ((noise * np.nan, "finite"), (noise + 300, "unit variance"), (noise[1:], "shape")):
+        (error,) = api.post(f"{query}&dry_run=true", files={"noise": npy(wrong)}).json()["errors"]
+        assert error["part"] == "noise"
+        assert said in error["detail"]
+    cascade = api.post(
+        "/generate?model=tiny&steps=2&seed=7&upscale=tiny-up&upscale_steps=2", files={"noise": npy(noise)}
+    )
+    assert Image.open(io.BytesIO(cascade.content)).size == (2 * SIZE, 2 * SIZE)
+    assert api.post("/upscale?model=tiny-up", files={"image": SENT, "noise": npy(noise)}).status_code == 422
 
 
 def test_mistakes_of_a_command_are_explained(

@@ -15,7 +15,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
-from difuso.jobs.images.fitting import fit, read_image
+from difuso.jobs.images.fitting import fit, read_file
 from difuso.model.shape import Shape
 from tests.studio import Studio, at_both_widths
 from tests.waiting import wait_until
@@ -157,8 +157,8 @@ def test_a_photograph_of_a_phone_is_made_smaller_and_fitted_as_the_server_would(
     for how in ("cover", "contain"):
         wanted = ImageOps.exif_transpose(Image.open(path))
         fitted = [
-            pixels(fit(each, shape=Shape(3, SIZE, SIZE), how=how).png).astype(int)
-            for each in (wanted.convert("RGB"), read_image(sent))
+            pixels(fit(each, shape=Shape(3, SIZE, SIZE), how=how).file).astype(int)
+            for each in (wanted.convert("RGB"), read_file(sent))
         ]
         assert np.abs(fitted[0] - fitted[1]).max() <= 3
 

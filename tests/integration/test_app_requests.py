@@ -114,7 +114,9 @@ def test_a_body_of_more_values_than_any_request_has_is_refused_in_a_line(
 def test_a_body_that_is_not_json_is_refused(api: httpx.Client) -> None:
     for content in (bytes(100_000), iter([bytes(50_000)] * 2)):
         found = problem(api.post("/generate", content=content), 422, "invalid-request")
-        assert found["errors"] == [{"detail": "The body should be empty, or application/json", "pointer": ""}]
+        assert found["errors"] == [
+            {"detail": "The body should be empty, multipart/form-data or application/json", "pointer": ""}
+        ]
 
 
 def test_no_error_is_anything_but_a_problem(api: httpx.Client) -> None:

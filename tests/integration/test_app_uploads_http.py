@@ -22,7 +22,7 @@ from difuso.app.http.middleware import RequestMiddleware
 from difuso.app.http.problems import install
 from difuso.app.requests import uploads
 from difuso.app.requests.uploads import Uploads
-from difuso.jobs.images.fitting import SentImage, fit, fit_mask, read_image
+from difuso.jobs.images.fitting import Sent, fit, fit_mask, read_file
 from difuso.model.shape import Shape
 from tests.app_server import serving
 from tests.pictures import PNG_MAGIC, header, multipart, saved, with_scans
@@ -136,12 +136,12 @@ def test_other_requests_are_answered_while_pictures_are_decoded(
 ) -> None:
     begun, answered = threading.Event(), threading.Event()
 
-    def decode(file: bytes) -> SentImage:
+    def decode(file: bytes) -> Sent:
         begun.set()
         assert answered.wait(30)
-        return read_image(file)
+        return read_file(file)
 
-    monkeypatch.setattr(uploads, "read_image", decode)
+    monkeypatch.setattr(uploads, "read_file", decode)
     with ThreadPoolExecutor(10) as pool:
         answers = [pool.submit(api.post, "/pictures", files={"image": PNG}) for _ in range(10)]
         assert begun.wait(30)

@@ -94,7 +94,8 @@ def trace_arrays(active: ActiveJob) -> dict[str, Array]:
     """Returns the trace of a finished job; empty if it has none.
 
     `timesteps` and `alphas_cumprod`, float64 of shape (K,), say how noisy x_t is at each moment (`levels_after`).
-    `x_t` and `x_0`, float32 of shape (N, K, H, W, C), are the states and the predicted clean images of each image.
+    `x_t` and `x_0`, float32 of shape (N, K, H, W, C), are the states and the predicted clean images of each image, and
+    `x_start`, of shape (N, H, W, C), is the x_t at which its run began.
     """
     calls = active.job.trace
     if not calls:
@@ -105,6 +106,7 @@ def trace_arrays(active: ActiveJob) -> dict[str, Array]:
         "alphas_cumprod": alphas_cumprod,
         "x_t": _stacked([[x for x, _ in each.traced] for each in active.answers]),
         "x_0": _stacked([[x0 for _, x0 in each.traced] for each in active.answers]),
+        "x_start": _stacked([[each.x_start] for each in active.answers if each.x_start is not None])[:, 0],
     }
 
 

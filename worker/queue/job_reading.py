@@ -10,7 +10,7 @@ from difuso.jobs.errors import JobUnreadable
 from difuso.jobs.redis.job_records import JobRecord
 from difuso.jobs.store.result_store import ResultStore
 from difuso.model.conditions import SHA256
-from difuso.model.images import from_png
+from difuso.model.images import from_file
 
 from ..engine.active import ActiveJob, activate
 from ..engine.models import Models
@@ -95,8 +95,8 @@ def known_job(record: JobRecord) -> Job | None:
 
 
 def _sent(job: Job, sha256: str, store: ResultStore) -> Tensor:
-    """Returns an uploaded image, shape (C, H, W)."""
-    png = store.upload(job.id, sha256) if re.fullmatch(SHA256, sha256) else None
-    if png is None or hashlib.sha256(png).hexdigest() != sha256:
-        raise JobUnreadable("an uploaded image is missing or damaged")
-    return from_png(png)
+    """Returns an uploaded image, shape (C, H, W), or noise, shape (H, W, C)."""
+    file = store.upload(job.id, sha256) if re.fullmatch(SHA256, sha256) else None
+    if file is None or hashlib.sha256(file).hexdigest() != sha256:
+        raise JobUnreadable("an uploaded file is missing or damaged")
+    return from_file(file)

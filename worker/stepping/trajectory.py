@@ -15,7 +15,7 @@ from difuso.model.memory import download, upload
 from difuso.model.network_inputs import NetworkInputs
 from difuso.model.plans.plan import Plan
 
-SNAPSHOT_FORMAT = 2  # another one with each change: a worker of another version then begins the job anew
+SNAPSHOT_FORMAT = 3  # another one with each change: a worker of another version then begins the job anew
 
 
 class Moment(NamedTuple):
@@ -47,6 +47,7 @@ class Trajectory:
     # the moments after those of them that are done. Replaced when one is added, never changed in place. Snapshots hold
     # those of the trace only.
     moments: tuple[Moment, ...] = ()
+    x_start: Tensor | None = None  # the x_t at which it began, once it has left it, if it is traced; shape of x
 
     @property
     def finished(self) -> bool:
@@ -71,6 +72,10 @@ class Trajectory:
     def left(self) -> int:
         """Number of network calls that its steps to come take."""
         return self.plan.spent[-1] - self.spent
+
+    @property
+    def is_traced(self) -> bool:
+        return any(self.keeps.values())
 
     @property
     def traced(self) -> list[tuple[Tensor, Tensor]]:
@@ -101,6 +106,8 @@ class Trajectory:
 
     def advance(self, x: Tensor, x0: Tensor, kept: tuple[Tensor, ...], moments: tuple[Moment, ...]) -> None:
         """Goes to the next row, with the outcome of this one. It cannot fail, because it makes no tensor."""
+        if self.row == 0 and self.is_traced:
+            self.x_start = self.x
         self.x, self.x0, self.kept, self.moments = x, x0, kept, moments
         self.row += 1
 
@@ -115,7 +122,8 @@ class Snapshot(NamedTuple):
     """The states of a job's trajectories at one moment between two steps."""
 
     rows: tuple[int, ...]
-    # of each trajectory x and what its plan needs of what it kept, and x and x0 of each traced moment: shape (C, H, W)
+    # of each trajectory x and what its plan needs of what it kept, x_start if it has one, and x and x0 of each traced
+    # moment: shape (C, H, W)
     tensors: tuple[list[Tensor], ...]
     generators: tuple[Tensor, ...]  # their states
     seconds: float  # that the steps took so far
@@ -125,10 +133,15 @@ def take_snapshot(trajectories: Sequence[Trajectory], *, seconds: float = 0.0) -
     """Takes a snapshot. It is cheap: only the generators' states are copied, because steps replace the tensors."""
     return Snapshot(
         tuple(t.row for t in trajectories),
-        tuple([t.x, *t.kept[: t.plan.memory], *(each for x, x0 in t.traced for each in (x, x0))] for t in trajectories),
+        tuple(map(_tensors, trajectories)),
         tuple(t.generator.get_state() for t in trajectories),
         seconds,
     )
+
+
+def _tensors(t: Trajectory) -> list[Tensor]:
+    start = [] if t.x_start is None else [t.x_start]
+    return [t.x, *t.kept[: t.plan.memory], *start, *(each for x, x0 in t.traced for each in (x, x0))]
 
 
 def encode_snapshot(snapshot: Snapshot, run_sha256: str) -> bytes:
@@ -160,10 +173,12 @@ def restore_snapshot(data: bytes, trajectories: Sequence[Trajectory], run_sha256
         read = [upload(each.clone(), trajectory.x.device) for each in tensors[str(index)]]
         memory = trajectory.plan.memory
         trajectory.x, *kept = read[: 1 + memory]
-        trajectory.x0, traced = kept[0], read[1 + memory :]
+        trajectory.x0, rest = kept[0], read[1 + memory :]
         trajectory.kept = (*kept, *kept[-1:] * (3 - memory))
         trajectory.generator.set_state(tensors["generators"][index].clone())
         trajectory.row = int(tensors["rows"][index])
+        has_start = trajectory.row > 0 and trajectory.is_traced
+        trajectory.x_start, traced = (rest[0], rest[1:]) if has_start else (None, rest)
         trajectory.ready = trajectory.ready or trajectory.row > 0
         calls = sorted(call for call, is_traced in trajectory.keeps.items() if is_traced)
         trajectory.moments = tuple(map(Moment, calls, traced[1::2], traced[::2]))

@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from difuso.app.errors import BodyTooLarge, InvalidRequest, MalformedBody, NotMultipart, Overloaded, UploadRefused
 from difuso.app.requests.uploads import DECODERS, MAX_BODIES, MAX_WAITING, Uploads, read_form, request_body
 from difuso.jobs.errors import BadImage, ImageRefused, UnsupportedFormat
-from difuso.jobs.images.fitting import SentImage
+from difuso.jobs.images.fitting import Sent
 from tests.pictures import multipart, saved
 
 TYPE = "multipart/form-data; boundary=b"
@@ -24,12 +24,12 @@ PNG = saved(Image.new("RGB", (3, 2)), "PNG")
 JPEG = saved(Image.new("RGB", (8, 8)), "JPEG")
 
 
-def size(picture: SentImage) -> tuple[int, int]:
+def size(picture: Sent) -> tuple[int, int]:
     assert isinstance(picture, Image.Image)
     return picture.size
 
 
-Parts = dict[str, Callable[[SentImage], tuple[int, int]]]
+Parts = dict[str, Callable[[Sent], tuple[int, int]]]
 ONE: Parts = {"image": size}
 PARTS: Parts = {"image": size, "mask": size}
 
@@ -227,7 +227,7 @@ def test_few_pictures_are_decoded_at_once_and_not_too_many_wait() -> None:
     async def scenario() -> None:
         uploads, go, running = Uploads(10_000), threading.Event(), []
 
-        def hold(picture: SentImage) -> int:
+        def hold(picture: Sent) -> int:
             running.append(picture)
             go.wait(10)
             return len(running)

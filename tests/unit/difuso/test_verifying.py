@@ -180,7 +180,7 @@ def test_pictures_made_from_uploads_are_made_again_from_them(uploads: tuple[Path
     picture = printed.split()[-1]
     given = [word for file in reversed(uploads) for word in ("--upload", file)]
     assert difuso("verify", picture, *given)[0] == 0
-    with pytest.raises(CannotVerify, match=r"made from uploaded images: --upload is needed for \d of \d"):
+    with pytest.raises(CannotVerify, match=r"made from uploaded files: --upload is needed for \d of \d"):
         difuso("verify", picture)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -17,7 +18,7 @@ from PIL import Image
 from difuso.jobs.catalog import ModelInfo
 from difuso.jobs.contract import new_job
 from difuso.jobs.cost import KEPT_TWICE, cost_of
-from difuso.jobs.images.fitting import fit, read_image
+from difuso.jobs.images.fitting import fit, read_file
 from difuso.jobs.kinds import KINDS
 from difuso.jobs.kinds.base import Prepared
 from difuso.jobs.moments import film_size
@@ -25,7 +26,7 @@ from difuso.jobs.store.result_store import ResultStore
 from difuso.model.checkpoint import Checkpoint
 from difuso.model.conditions import Vector
 from difuso.model.folders.config import SamplerDefaults
-from difuso.model.images import from_png
+from difuso.model.images import from_file
 from difuso.model.networks.configs import UNetConfig
 from difuso.model.shape import Shape
 from difuso.worker.engine.active import activate
@@ -49,13 +50,17 @@ def info_of(checkpoint: Checkpoint) -> ModelInfo:
     return ModelInfo("tiny", checkpoint.config, parameters=1, version="0" * 64)
 
 
-def prepared(checkpoint: Checkpoint, kind: str, **query: Any) -> Prepared:
+def prepared(checkpoint: Checkpoint, kind: str, noises: int = 0, **query: Any) -> Prepared:
     info, found = info_of(checkpoint), KINDS[kind]
     asked = found.query(**query)
     noise = Image.effect_noise((16, 16), 90)
     file = io.BytesIO()
     noise.save(file, "PNG")
-    images = {name: make(read_image(file.getvalue())) for name, make in found.parts(asked, info).fits.items()}
+    fits = dict(found.parts(asked, info).fits)
+    drawn = np.random.default_rng(0).standard_normal((noises, *info.config.shape.hwc))
+    sent = {"noise": fits["noise"](drawn)} if noises else {}
+    fits.pop("noise", None)
+    images = sent | {name: make(read_file(file.getvalue())) for name, make in fits.items()}
     return found.prepare(asked, info, images)
 
 
@@ -64,6 +69,7 @@ def prepared(checkpoint: Checkpoint, kind: str, **query: Any) -> Prepared:
     [
         (SQUARE, "generate", {"steps": 1}),
         (SQUARE, "generate", {"steps": 900, "n": 2}),
+        (SQUARE, "generate", {"steps": 1, "noises": 64}),
         (SQUARE, "generate", {"steps": 4, "n": 3, "trace": ["all"], "seed": [2**52, 1, 2**52 + 1]}),
         (
             SQUARE,
@@ -85,12 +91,12 @@ def test_a_job_stores_at_most_what_its_price_says_and_not_much_less(
     request = prepared(checkpoint, kind, **query)
     store, job = ResultStore(str(tmp_path)), new_job("tiny", request, id=str(uuid.uuid4()))
     for image in request.images:
-        store.write_upload(job.id, image.sha256, image.png)
+        store.write_upload(job.id, image.sha256, image.file)
     runner: Any = SimpleNamespace(checkpoint=checkpoint, device=torch.device("cpu"), precision="float32")
-    active = activate(job, runner, sent=[from_png(image.png) for image in request.images], attempt=uuid.uuid4().hex)
+    active = activate(job, runner, sent=[from_file(image.file) for image in request.images], attempt=uuid.uuid4().hex)
     generator = torch.Generator().manual_seed(0)
     for trajectory in active.trajectories:
-        trajectory.x = torch.rand(trajectory.x.shape, generator=generator) * 2 - 1
+        trajectory.x = trajectory.x_start = torch.rand(trajectory.x.shape, generator=generator) * 2 - 1
         size = (len(trajectory.x), *film_size(*trajectory.x.shape[1:]))
         noise = torch.randint(0, 2, (len(trajectory.keeps), *size), generator=generator) * 2.0 - 1
         trajectory.moments = tuple(

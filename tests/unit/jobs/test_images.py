@@ -19,7 +19,7 @@ from PIL import Image, ImageOps
 
 from difuso.jobs.errors import AnimatedImage, BadImage, ImageRefused, ImageTooComplex, ImageTooLarge, UnsupportedFormat
 from difuso.jobs.images.containers import MAX_CHUNKS, MAX_SCANS, MAX_SEGMENTS
-from difuso.jobs.images.fitting import How, fit, fit_mask, in_eight_bits, read_image
+from difuso.jobs.images.fitting import How, fit, fit_mask, in_eight_bits, read_file
 from difuso.model.shape import Shape
 from tests.pictures import (
     GREY,
@@ -49,15 +49,15 @@ PROGRESSIVE = saved(BLOCKS, "JPEG", progressive=True)
 ZEROS = zlib.compress(bytes(80_000_000), 9)
 
 
-def read_file(data: bytes) -> Image.Image:
+def image_of(data: bytes) -> Image.Image:
     """The image of a file that is no array."""
-    image = read_image(data)
+    image = read_file(data)
     assert isinstance(image, Image.Image)
     return image
 
 
 def pixels(data: bytes) -> list[tuple[int, ...]]:
-    return [tuple(pixel) for pixel in in_eight_bits(read_file(data)).convert("RGB").get_flattened_data()]  # type: ignore[arg-type]
+    return [tuple(pixel) for pixel in in_eight_bits(image_of(data)).convert("RGB").get_flattened_data()]  # type: ignore[arg-type]
 
 
 OTHER_FORMATS = {
@@ -75,7 +75,7 @@ OTHER_FORMATS = {
 @pytest.mark.parametrize("name", OTHER_FORMATS)
 def test_what_is_neither_png_nor_jpeg_is_refused_by_its_first_bytes(name: str) -> None:
     with pytest.raises(UnsupportedFormat):
-        read_image(OTHER_FORMATS[name])
+        read_file(OTHER_FORMATS[name])
 
 
 TOO_LARGE = {
@@ -91,14 +91,14 @@ TOO_LARGE = {
 def test_too_many_pixels_are_refused(name: str) -> None:
     data = TOO_LARGE[name]
     with pytest.raises(ImageTooLarge):
-        read_image(data if data.endswith((b"IEND\xaeB`\x82", b"\xff\xd9")) else data + EMPTY_END)
+        read_file(data if data.endswith((b"IEND\xaeB`\x82", b"\xff\xd9")) else data + EMPTY_END)
 
 
 EMPTY_END = chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
 def test_the_largest_picture_is_read() -> None:
-    assert read_file(black_png(2048, 2048, bits=1, colour=GREY)).size == (2048, 2048)
+    assert image_of(black_png(2048, 2048, bits=1, colour=GREY)).size == (2048, 2048)
 
 
 BAD = {
@@ -116,7 +116,7 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_damaged_pictures_are_refused_without_a_word_of_the_decoder(name: str) -> None:
     with pytest.raises(BadImage) as caught:
-        read_image(BAD[name])
+        read_file(BAD[name])
     assert caught.value.detail is None
 
 
@@ -124,7 +124,7 @@ def test_damaged_pictures_are_refused_without_a_word_of_the_decoder(name: str) -
 def test_a_picture_that_breaks_off_anywhere_is_refused(data: bytes) -> None:
     for end in range(len(data)):
         with pytest.raises((BadImage, UnsupportedFormat)):
-            read_image(data[:end])
+            read_file(data[:end])
 
 
 @pytest.mark.filterwarnings("error")
@@ -134,7 +134,7 @@ def test_broken_files_give_a_picture_or_a_refusal_and_nothing_else(data: bytes, 
     for _ in range(draw.draw(st.integers(1, 4))):
         damaged[draw.draw(st.integers(0, len(data) - 1))] = draw.draw(st.integers(0, 255))
     with suppress(ImageRefused):
-        assert read_file(bytes(damaged)).mode == "RGB"
+        assert image_of(bytes(damaged)).mode == "RGB"
 
 
 TOO_COMPLEX = {
@@ -150,7 +150,7 @@ TOO_COMPLEX = {
 @pytest.mark.parametrize("name", TOO_COMPLEX)
 def test_files_that_are_made_to_take_long_are_refused(name: str) -> None:
     with pytest.raises(ImageTooComplex):
-        read_image(TOO_COMPLEX[name])
+        read_file(TOO_COMPLEX[name])
 
 
 def test_as_many_scans_as_are_allowed_are_read() -> None:
@@ -163,7 +163,7 @@ def test_animations_are_refused() -> None:
     mpo = saved(frames[0], "MPO", save_all=True, append_images=frames[1:])
     for data in (apng, mpo):
         with pytest.raises(AnimatedImage):
-            read_image(data)
+            read_file(data)
     assert pixels(png([[7]], colour=GREY, extra=chunk(b"acTL", struct.pack(">II", 1, 0)))) == [(7, 7, 7)]
 
 
@@ -263,9 +263,9 @@ def test_pictures_are_turned_as_exif_says(orientation: int) -> None:
     as_jpeg = with_segments(SMALL_JPEG, segment(0xE1, b"Exif\0\0" + message))
     for data in (as_png, as_jpeg):
         expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
-        assert read_file(data).tobytes() == expected.tobytes()
-        assert read_file(data).size == expected.size
-    fitted = fit(read_image(as_png), shape=Shape.of(4, 3))
+        assert image_of(data).tobytes() == expected.tobytes()
+        assert image_of(data).size == expected.size
+    fitted = fit(read_file(as_png), shape=Shape.of(4, 3))
     assert (fitted.width, fitted.height) == ((2, 3) if orientation in (5, 6, 7, 8) else (3, 2))
 
 
@@ -277,11 +277,11 @@ def decoded(png: bytes) -> Image.Image:
 
 @given(st.binary(min_size=192, max_size=192), st.sampled_from(["cover", "contain"]))
 def test_a_picture_of_the_right_size_keeps_its_pixels(content: bytes, how: How) -> None:
-    colour = read_image(saved(Image.frombytes("RGB", (8, 8), content), "PNG"))
-    grey = read_image(saved(Image.frombytes("L", (8, 8), content[:64]), "PNG"))
-    assert decoded(fit(colour, shape=Shape.of(8, 3), how=how).png).tobytes() == content
-    assert decoded(fit(grey, shape=Shape.of(8, 1), how=how).png).tobytes() == content[:64]
-    mask = decoded(fit_mask(grey, shape=Shape.of(8, 1), how=how).png).convert("L").tobytes()
+    colour = read_file(saved(Image.frombytes("RGB", (8, 8), content), "PNG"))
+    grey = read_file(saved(Image.frombytes("L", (8, 8), content[:64]), "PNG"))
+    assert decoded(fit(colour, shape=Shape.of(8, 3), how=how).file).tobytes() == content
+    assert decoded(fit(grey, shape=Shape.of(8, 1), how=how).file).tobytes() == content[:64]
+    mask = decoded(fit_mask(grey, shape=Shape.of(8, 1), how=how).file).convert("L").tobytes()
     assert mask == bytes(255 if level > 127 else 0 for level in content[:64])
 
 
@@ -293,13 +293,13 @@ def stripes(width: int, height: int) -> bytes:
 
 
 def test_cover_cuts_the_same_off_both_sides() -> None:
-    fitted = fit(read_image(stripes(36, 12)), shape=Shape.of(12, 3), how="cover")
-    assert set(decoded(fitted.png).get_flattened_data()) == {GREEN}
+    fitted = fit(read_file(stripes(36, 12)), shape=Shape.of(12, 3), how="cover")
+    assert set(decoded(fitted.file).get_flattened_data()) == {GREEN}
     assert (fitted.width, fitted.height) == (36, 12)
 
 
 def test_contain_shows_all_in_the_middle_of_white() -> None:
-    image = decoded(fit(read_image(stripes(36, 12)), shape=Shape.of(36, 3), how="contain").png)
+    image = decoded(fit(read_file(stripes(36, 12)), shape=Shape.of(36, 3), how="contain").file)
     assert [image.getpixel((6, y)) for y in (11, 12, 23, 24)] == [WHITE, RED, RED, WHITE]
     assert [image.getpixel((x, 18)) for x in (0, 12, 35)] == [RED, GREEN, BLUE]
 
@@ -309,20 +309,20 @@ def test_contain_shows_all_in_the_middle_of_white() -> None:
     [((1, 1), "cover", 1), ((1, 7), "contain", 3), ((8192, 1), "cover", 3), ((1, 8192), "contain", 1)],
 )
 def test_any_shape_becomes_the_models(size: tuple[int, int], how: How, channels: int) -> None:
-    picture = read_image(saved(Image.new("RGB", size, "black"), "PNG"))
+    picture = read_file(saved(Image.new("RGB", size, "black"), "PNG"))
     fitted = fit(picture, shape=Shape.of(64, channels), how=how)
-    image = decoded(fitted.png)
+    image = decoded(fitted.file)
     assert (image.size, image.mode) == ((64, 64), "L" if channels == 1 else "RGB")
     assert image.getpixel((31, 31)) in (0, BLACK)
     assert (fitted.width, fitted.height) == size
-    assert decoded(fit_mask(picture, shape=Shape.of(64, 1), how=how).png).size == (64, 64)
+    assert decoded(fit_mask(picture, shape=Shape.of(64, 1), how=how).file).size == (64, 64)
 
 
 def test_colours_become_luma_and_grey_stays_itself() -> None:
-    picture = read_image(png([[RED, GREEN], [BLUE, (90, 90, 90)]]))
-    grey = decoded(fit(picture, shape=Shape.of(2, 1)).png)
+    picture = read_file(png([[RED, GREEN], [BLUE, (90, 90, 90)]]))
+    grey = decoded(fit(picture, shape=Shape.of(2, 1)).file)
     assert list(grey.get_flattened_data()) == [76, 150, 29, 90]  # .299 R + .587 G + .114 B
-    assert set(decoded(fit(read_image(png([[9]], colour=GREY)), shape=Shape.of(4, 3)).png).get_flattened_data()) == {
+    assert set(decoded(fit(read_file(png([[9]], colour=GREY)), shape=Shape.of(4, 3)).file).get_flattened_data()) == {
         (9, 9, 9)
     }
 
@@ -332,29 +332,29 @@ def test_what_is_made_holds_nothing_but_pixels_and_is_always_the_same() -> None:
     as_png = saved(CORNERS, "PNG", dpi=(300, 300), icc_profile=b"profile")
     keyed = png([[5, 6]], colour=GREY, extra=chunk(b"tRNS", b"\0\5"))
     for data in (jpeg, as_png, keyed):
-        for make in (fit(read_image(data), shape=Shape.of(16, 1)), fit_mask(read_image(data), shape=Shape.of(16, 1))):
+        for make in (fit(read_file(data), shape=Shape.of(16, 1)), fit_mask(read_file(data), shape=Shape.of(16, 1))):
             kinds, position = [], 8
-            while position < len(make.png):
-                kinds.append(make.png[position + 4 : position + 8])
-                position += 12 + int.from_bytes(make.png[position : position + 4], "big")
+            while position < len(make.file):
+                kinds.append(make.file[position + 4 : position + 8])
+                position += 12 + int.from_bytes(make.file[position : position + 4], "big")
             assert kinds == [b"IHDR", b"IDAT", b"IEND"]
-            assert make.sha256 == hashlib.sha256(make.png).hexdigest()
-        assert fit(read_image(data), shape=Shape.of(16, 3)) == fit(read_image(data), shape=Shape.of(16, 3))
+            assert make.sha256 == hashlib.sha256(make.file).hexdigest()
+        assert fit(read_file(data), shape=Shape.of(16, 3)) == fit(read_file(data), shape=Shape.of(16, 3))
 
 
 def test_a_mask_is_one_bit_and_a_pixel_is_missing_if_part_of_it_is() -> None:
     mask = Image.new("L", (64, 64))
     mask.paste(255, (9, 0, 10, 64))  # a scratch of one pixel
-    small = decoded(fit_mask(read_image(saved(mask, "PNG")), shape=Shape.of(8, 1)).png)
+    small = decoded(fit_mask(read_file(saved(mask, "PNG")), shape=Shape.of(8, 1)).file)
     assert small.mode == "1"
     assert [small.getpixel((x, 3)) for x in range(4)] == [0, 255, 0, 0]
-    large = decoded(fit_mask(read_image(saved(mask.crop((8, 0, 12, 4)), "PNG")), shape=Shape.of(8, 1)).png)
+    large = decoded(fit_mask(read_file(saved(mask.crop((8, 0, 12, 4)), "PNG")), shape=Shape.of(8, 1)).file)
     assert [large.getpixel((x, 3)) for x in range(8)] == [0, 0, 255, 255, 0, 0, 0, 0]
 
 
 def test_transparent_pixels_and_what_contain_adds_are_missing() -> None:
     clear = png([[(0, 0, 0, 0), (0, 0, 0, 255)]], colour=RGBA)
-    small = decoded(fit_mask(read_image(clear), shape=Shape.of(2, 1), how="contain").png)
+    small = decoded(fit_mask(read_file(clear), shape=Shape.of(2, 1), how="contain").file)
     assert [small.getpixel((x, 0)) for x in (0, 1)] == [255, 0]
     assert [small.getpixel((x, 1)) for x in (0, 1)] == [255, 255]
 
@@ -364,7 +364,7 @@ import re, sys
 from contextlib import suppress
 from pathlib import Path
 from difuso.jobs.errors import ImageRefused
-from difuso.jobs.images.fitting import fit, read_image
+from difuso.jobs.images.fitting import fit, read_file
 from difuso.model.shape import Shape
 
 def peak():
@@ -373,7 +373,7 @@ def peak():
 before = peak()
 for path in sorted(Path(sys.argv[1]).iterdir()):
     with suppress(ImageRefused):
-        fit(read_image(path.read_bytes()), shape=Shape.of(64, 3))
+        fit(read_file(path.read_bytes()), shape=Shape.of(64, 3))
 print(peak() - before)
 """
 

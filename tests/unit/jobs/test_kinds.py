@@ -16,7 +16,7 @@ from difuso.jobs.contract import new_job
 from difuso.jobs.cost import cost_of
 from difuso.jobs.errors import ImageRefused, RequestRefused
 from difuso.jobs.image_recipe import job_of, recipe
-from difuso.jobs.images.fitting import FittedImage
+from difuso.jobs.images.fitting import Fitted
 from difuso.jobs.kinds import KINDS
 from difuso.jobs.kinds.denoise import DenoiseQuery
 from difuso.jobs.kinds.interpolate import InterpolateQuery
@@ -47,11 +47,11 @@ ODD = model(image_size=10)
 CLASSIFIED = model(classes=None, classifier=ClassifierConfig(num_classes=3))
 LARGE = model(variance="fixed_large")
 ZERO_SNR = model(prediction="v", schedule=ScheduleConfig(num_train_timesteps=10, zero_terminal_snr=True))
-IMAGE = FittedImage(saved(Image.new("RGB", (16, 16), "red"), "PNG"), 30, 20)
-OTHER = FittedImage(saved(Image.new("RGB", (16, 16), "blue"), "PNG"), 40, 20)
+IMAGE = Fitted(saved(Image.new("RGB", (16, 16), "red"), "PNG"), 30, 20)
+OTHER = Fitted(saved(Image.new("RGB", (16, 16), "blue"), "PNG"), 40, 20)
 
 
-def asked(kind: str, model: ModelInfo, sent: dict[str, Any], **images: FittedImage) -> tuple[SamplingParams, Any]:
+def asked(kind: str, model: ModelInfo, sent: dict[str, Any], **images: Fitted) -> tuple[SamplingParams, Any]:
     prepared = KINDS[kind].prepare(KINDS[kind].query.model_validate(sent), model, images)
     return prepared.params, prepared.task
 
@@ -430,7 +430,7 @@ def test_a_denoising_can_be_sent_as_its_job_shows_it(sent: dict[str, Any]) -> No
 def test_what_comes_with_a_request_keeps_its_place_however_it_was_sent() -> None:
     mixed = KINDS["interpolate"].prepare(InterpolateQuery(), MODEL, {"image_b": OTHER, "image_a": IMAGE})
     assert mixed.images == (IMAGE, OTHER)
-    mask = FittedImage(OTHER.png, IMAGE.width, IMAGE.height)
+    mask = Fitted(OTHER.file, IMAGE.width, IMAGE.height)
     filled = KINDS["restore"].prepare(RestoreQuery(task="inpaint"), MODEL, {"mask": mask, "image": IMAGE})
     assert filled.images == (IMAGE, mask)
 
@@ -449,7 +449,7 @@ def test_the_noise_is_measured_in_the_picture_that_was_sent() -> None:
 @pytest.mark.parametrize(
     ("kind", "sent", "parts"),
     [
-        ("generate", {}, set()),
+        ("generate", {}, {"noise"}),
         ("interpolate", {}, {"image_a", "image_b"}),
         ("denoise", {}, {"image"}),
         ("denoise", {"sigma": 5}, {"image"}),

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from difuso.jobs.errors import BadImage, ImageRefused, ImageTooLarge
-from difuso.jobs.images.fitting import How, fit, fit_mask, read_image
+from difuso.jobs.images.fitting import How, fit, fit_mask, read_file
 from difuso.jobs.images.noise_estimate import estimate_sigma
 from difuso.jobs.images.npz import pixels_of
 from difuso.model.shape import Shape
@@ -40,7 +40,7 @@ def decoded(data: bytes) -> Pixels:
 @pytest.mark.parametrize("how", ["cover", "contain"])
 def test_16_bits_of_this_size_stay_as_they_are(how: How) -> None:
     sent = saved(Image.fromarray(DEEP), "PNG")
-    fitted = decoded(fit(read_image(sent), shape=GREY_SHAPE, how=how).png)
+    fitted = decoded(fit(read_file(sent), shape=GREY_SHAPE, how=how).file)
     assert fitted.dtype == np.uint16
     assert np.array_equal(fitted, DEEP)
 
@@ -48,19 +48,19 @@ def test_16_bits_of_this_size_stay_as_they_are(how: How) -> None:
 def test_16_bits_are_scaled_in_between_the_levels_of_8() -> None:
     """A ramp of less than one level of 8 bits stays a ramp, and white margins are white."""
     ramp = np.tile(np.linspace(30_000, 30_200, 24).astype(np.uint16), (16, 1))
-    fitted = decoded(fit(read_image(saved(Image.fromarray(ramp), "PNG")), shape=GREY_SHAPE).png)
+    fitted = decoded(fit(read_file(saved(Image.fromarray(ramp), "PNG")), shape=GREY_SHAPE).file)
     assert (np.diff(fitted[4].astype(int)) > 0).all()
     assert np.abs(fitted.mean() - ramp.mean()) < 2
-    framed = decoded(fit(read_image(saved(Image.fromarray(ramp), "PNG")), shape=Shape(1, 12, 12), how="contain").png)
+    framed = decoded(fit(read_file(saved(Image.fromarray(ramp), "PNG")), shape=Shape(1, 12, 12), how="contain").file)
     assert (framed[:2] == 65535).all()
     assert (framed[2:10] < 31_000).all()
 
 
 def test_16_bits_are_8_for_a_model_of_colours_and_for_a_mask() -> None:
-    image = read_image(saved(Image.fromarray(DEEP), "PNG"))
+    image = read_file(saved(Image.fromarray(DEEP), "PNG"))
     expected = np.floor(DEEP / 257 + 0.5)
-    assert np.array_equal(decoded(fit(image, shape=Shape(3, 8, 12)).png), np.repeat(expected[..., None], 3, axis=2))
-    assert np.array_equal(decoded(fit_mask(image, shape=GREY_SHAPE).png), expected >= 128)
+    assert np.array_equal(decoded(fit(image, shape=Shape(3, 8, 12)).file), np.repeat(expected[..., None], 3, axis=2))
+    assert np.array_equal(decoded(fit_mask(image, shape=GREY_SHAPE).file), expected >= 128)
 
 
 @pytest.mark.parametrize("sigma", [0.3, 20.0])
@@ -80,19 +80,19 @@ def test_an_array_of_a_models_channels_becomes_planes(channels: int, dtype: str)
     shape = Shape(channels, 8, 12)
     pixels = RNG.integers(0, 256, shape.hwc).astype(dtype)
     for sent in (npy(pixels), npy(np.asfortranarray(pixels))):
-        fitted = fit(read_image(sent), shape=shape)
+        fitted = fit(read_file(sent), shape=shape)
         assert (fitted.width, fitted.height) == (12, 8)
-        assert decoded(fitted.png).shape == (channels * 8, 12)
-        assert np.array_equal(pixels_of(fitted.png, planes=channels), pixels)
+        assert decoded(fitted.file).shape == (channels * 8, 12)
+        assert np.array_equal(pixels_of(fitted.file, planes=channels), pixels)
 
 
 def test_an_array_of_grey_or_colours_is_an_image() -> None:
     grey, colours = RNG.integers(0, 256, (8, 12), dtype=np.uint8), RNG.integers(0, 256, (8, 12, 3), dtype=np.uint8)
-    assert np.array_equal(decoded(fit(read_image(npy(grey)), shape=GREY_SHAPE).png), grey)
-    assert np.array_equal(decoded(fit(read_image(npy(colours)), shape=Shape(3, 8, 12)).png), colours)
-    assert np.array_equal(decoded(fit(read_image(npy(DEEP)), shape=GREY_SHAPE).png), DEEP)
+    assert np.array_equal(decoded(fit(read_file(npy(grey)), shape=GREY_SHAPE).file), grey)
+    assert np.array_equal(decoded(fit(read_file(npy(colours)), shape=Shape(3, 8, 12)).file), colours)
+    assert np.array_equal(decoded(fit(read_file(npy(DEEP)), shape=GREY_SHAPE).file), DEEP)
     wide = colours.astype(np.uint16) * 257
-    assert np.array_equal(decoded(fit(read_image(npy(wide)), shape=Shape(3, 8, 12)).png), colours)
+    assert np.array_equal(decoded(fit(read_file(npy(wide)), shape=Shape(3, 8, 12)).file), colours)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_an_array_of_grey_or_colours_is_an_image() -> None:
 )
 def test_other_channels_and_numbers_are_refused(data: bytes, shape: Shape, detail: str) -> None:
     with pytest.raises(ImageRefused, match=detail):
-        fit(read_image(data), shape=shape)
+        fit(read_file(data), shape=shape)
 
 
 HEAD = npy(np.zeros((8, 12, 4), np.uint8))
@@ -132,4 +132,4 @@ def header(shape: str) -> bytes:
 )
 def test_arrays_that_cannot_be_used_are_refused(data: bytes, error: type[ImageRefused]) -> None:
     with pytest.raises(error):
-        read_image(data)
+        read_file(data)

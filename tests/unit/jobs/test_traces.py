@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from difuso.jobs.catalog import ModelInfo
 from difuso.jobs.contract import new_job
 from difuso.jobs.errors import RequestRefused
-from difuso.jobs.images.fitting import FittedImage
+from difuso.jobs.images.fitting import Fitted
 from difuso.jobs.kinds import KINDS
 from difuso.jobs.moments import MAX_BYTES, MAX_MOMENTS, check_trace, trace_of
 from difuso.jobs.queries import SamplingQuery
@@ -108,6 +108,6 @@ def test_an_estimated_depth_decides_which_calls_there_are() -> None:
     query = found.query.model_validate({"trace": ["last"]})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("difuso.jobs.kinds.denoise.estimate_sigma", lambda png, planes: 2.0)
-        prepared = found.prepare(query, MODEL, {"image": FittedImage(b"", 1, 1)})
+        prepared = found.prepare(query, MODEL, {"image": Fitted(b"", 1, 1)})
     assert prepared.trace == (prepared.params.steps,)
     assert prepared.params.steps < 10

@@ -18,6 +18,7 @@ from difuso.model.operators import Colorization
 from difuso.model.plans.inversion import make_inversion
 from difuso.model.plans.samplers import SAMPLERS
 from difuso.model.plans.schedule import FloatTable
+from difuso.model.sampling import Denoiser
 from tests.oracle import LINEAR, GaussianDenoiser, abar_at
 
 SCALE, LOW, HIGH = 2.5, 0.2, 3.0
@@ -141,10 +142,10 @@ def test_a_learned_variance_is_not_guided() -> None:
     plan = make_plan(LINEAR, sampler="ddpm", steps=8, variance="learned_range", **INTERVAL.settings)
     network, base = GaussianDenoiser(s=0.5), GaussianDenoiser(s=0.9)
 
-    def widened(denoiser: GaussianDenoiser, second: float) -> object:
+    def widened(denoiser: GaussianDenoiser, second: float) -> Denoiser:
         return lambda x, t: torch.cat([denoiser(x, t), torch.full_like(x, second)], dim=1)
 
     def run(second: float) -> Tensor:
-        return sample(plan, widened(network, 0.3), base=widened(base, second), shape=SHAPE, seeds=[1])  # type: ignore[arg-type]
+        return sample(plan, widened(network, 0.3), base=widened(base, second), shape=SHAPE, seeds=[1])
 
     assert torch.equal(run(0.3), run(-5.0))

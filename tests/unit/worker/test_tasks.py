@@ -188,7 +188,7 @@ def plain(runner: Runner, x_start: Tensor | None, *, seeds: list[int], **params:
     filled: dict[str, Any] = {"sampler": "ddim", "steps": STEPS, "spacing": "leading", "eta": 0.0, "clip": "none"}
     filled |= params
     plan = runner.checkpoint.config.plan(runner.checkpoint.schedule, **filled)
-    return sample(plan, denoiser_of(runner), shape=SHAPE, seeds=seeds, x_start=x_start)
+    return sample(plan, denoiser_of(runner), shape=SHAPE, seeds=seeds, noise=x_start)
 
 
 def assert_alike(runner: Runner, found: Tensor, expected: Tensor) -> None:
@@ -270,7 +270,7 @@ def test_an_arc_is_inverted_bent_and_decoded(runner: Runner) -> None:
     weak = image_generator(SEED)
     noises = torch.cat([draw_noise([weak], SHAPE) for _ in "ab"])
     begun = inversion.signal * torch.stack([A, B]) + inversion.spread * noises
-    ends = sample(inversion.plan, denoiser_of(runner), shape=SHAPE, seeds=[0, 0], x_start=begun)
+    ends = sample(inversion.plan, denoiser_of(runner), shape=SHAPE, seeds=[0, 0], noise=begun)
     starts = torch.stack([slerp(ends[0], ends[1], share) for share in ARC.shares])
     assert_alike(runner, found, plain(runner, starts, seeds=[0] * 3, start=DEPTH))
 
@@ -470,7 +470,7 @@ def test_a_queued_job_is_opened_with_its_pictures(runner: Runner, tmp_path: Path
 def test_a_picture_that_is_gone_or_damaged_makes_the_job_unreadable(runner: Runner, tmp_path: Path) -> None:
     store = ResultStore(str(tmp_path))
     job, record = queued(store, "inpaint")
-    upload = tmp_path / "uploads" / job.id[:2] / job.id / f"{job.pictures[1].sha256}.png"
+    upload = tmp_path / "uploads" / job.id[:2] / job.id / job.pictures[1].sha256
     upload.write_bytes(to_png(-MASK))
     with pytest.raises(JobUnreadable, match="missing or damaged"):
         read_job(record, Models({"m@": runner}), store, attempt="one")
@@ -585,8 +585,10 @@ def test_the_last_moment_is_the_image_before_it_is_rounded(runner: Runner, kind:
         "alphas_cumprod": np.float64,
         "x_t": np.float32,
         "x_0": np.float32,
+        "x_start": np.float32,
     }
     assert arrays["x_t"].shape == arrays["x_0"].shape == (n, steps, 8, 8, 3)
+    assert arrays["x_start"].shape == (n, 8, 8, 3)
     assert arrays["timesteps"].shape == arrays["alphas_cumprod"].shape == (steps,)
     assert (arrays["timesteps"][-1], arrays["alphas_cumprod"][-1]) == (-1, 1)
     ends = WORKER_KINDS[job.kind].finish(job, images_of(arrays["x_t"][:, -1]))
@@ -631,9 +633,9 @@ def test_only_the_named_moments_are_kept_and_snapshots_grow_by_them_alone(runner
         assert np.array_equal(trace_arrays(some)[name], trace_arrays(every)[name][:, [1, -1]])
     assert np.array_equal(trace_arrays(some)["timesteps"], trace_arrays(every)["timesteps"][[1, -1]])
     sizes = [len(encode_snapshot(take_snapshot(each.trajectories), "00" * 32)) for each in (none, some, every)]
-    single = 2 * 4 * math.prod(SHAPE)
-    assert sizes[1] - sizes[0] == pytest.approx(2 * 2 * single, abs=200)  # and their names
-    assert sizes[2] - sizes[0] == pytest.approx(2 * STEPS * single, abs=200)
+    single = 2 * 4 * math.prod(SHAPE)  # the start has half
+    assert sizes[1] - sizes[0] == pytest.approx(2 * 2.5 * single, abs=200)  # and their names
+    assert sizes[2] - sizes[0] == pytest.approx(2 * (STEPS + 0.5) * single, abs=200)
 
 
 def test_a_trace_is_stored_with_its_result_and_deleted_with_it(runner: Runner, tmp_path: Path) -> None:

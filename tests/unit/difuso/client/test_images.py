@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from difuso.client.images import file_of
-from difuso.jobs.images.fitting import fit, fit_mask, read_image
+from difuso.jobs.images.fitting import fit, fit_mask, read_file
 from difuso.jobs.images.npz import pixels_of
 from difuso.model.shape import Shape
 
@@ -31,8 +31,8 @@ def test_an_array_arrives_pixel_by_pixel(shape: tuple[int, ...]) -> None:
 def test_an_array_of_any_channels_and_bits_is_what_a_model_of_them_gets(shape: tuple[int, ...], dtype: Any) -> None:
     pixels = RNG.integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
     channels = shape[2] if len(shape) == 3 else 1
-    fitted = fit(read_image(file_of(pixels)), shape=Shape(channels, 5, 4))
-    assert np.array_equal(pixels_of(fitted.png, planes=channels), pixels.reshape(5, 4, -1))
+    fitted = fit(read_file(file_of(pixels)), shape=Shape(channels, 5, 4))
+    assert np.array_equal(pixels_of(fitted.file, planes=channels), pixels.reshape(5, 4, -1))
 
 
 def test_16_bits_of_either_order_arrive() -> None:
@@ -43,14 +43,14 @@ def test_16_bits_of_either_order_arrive() -> None:
 
 def test_an_array_of_bool_is_a_mask() -> None:
     mask = RNG.random((8, 8)) < 0.5
-    fitted = fit_mask(read_image(file_of(mask)), shape=Shape.of(8, 1))
-    assert np.array_equal(np.asarray(Image.open(io.BytesIO(fitted.png))), mask)
+    fitted = fit_mask(read_file(file_of(mask)), shape=Shape.of(8, 1))
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(fitted.file))), mask)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "CMYK", "YCbCr"])
 def test_a_pillow_image_of_any_mode_is_a_file_that_the_server_reads(mode: str) -> None:
     image = Image.new(mode, (3, 2))
-    read = read_image(file_of(image))
+    read = read_file(file_of(image))
     assert isinstance(read, Image.Image)
     assert read.size == (3, 2)
 

@@ -32,7 +32,13 @@ TYPES = {
     "state": "State | None",
     "kind": "KindName | None",
 }
-MASK = "image of the image's size, white where the image is missing; inpaint only"
+OPTIONAL_PARTS = {
+    "mask": ("ImageLike | None", "image of the image's size, white where the image is missing; inpaint only"),
+    "noise": (
+        "NoiseLike | None",
+        "noise x_T, (H, W, C) for all images or (N, H, W, C) for each; by default that of the seeds",
+    ),
+}
 CONDITIONS = (
     "conditions",
     "Mapping[str, ConditionValue | Sequence[ConditionValue] | None] | None",
@@ -47,7 +53,7 @@ HEAD = '''"""The parameters of requests, for editors and type checkers; docs/htt
 from collections.abc import Mapping, Sequence
 from typing import Literal, Required, TypedDict
 
-from .images import ImageLike
+from .images import ImageLike, NoiseLike
 from .results import State
 
 # Without `from __future__ import annotations`: Python 3.11 does not see Required in a string.
@@ -95,8 +101,8 @@ def written() -> str:
     ]
     for name, kind in KINDS.items():
         base = ImageQuery if issubclass(kind.query, ImageQuery) else SamplingQuery
-        masks = [(part, "ImageLike | None", MASK) for part in kind.optional]
-        own = [*entries(kind.query, but=base.model_fields), *masks]
+        parts_of_kind = [(part, *OPTIONAL_PARTS[part]) for part in kind.optional]
+        own = [*entries(kind.query, but=base.model_fields), *parts_of_kind]
         parent = "WithImages" if base is ImageQuery else "Sampling"
         parts.append(_class(f"{name.title()}({parent}, total=False)", f"Parameters of POST /{name}.", own))
     filters = entries(JobsQuery, but=("limit", "cursor"))
