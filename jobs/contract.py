@@ -20,6 +20,7 @@ from difuso.model.folders.config import Precision
 from difuso.model.folders.files import VERSION, ref_of
 from difuso.model.plans.plugins import NOT_PLUGGED_IN
 from difuso.model.plans.settings import MOST_STEPS, SETTINGS
+from difuso.model.shape import Shown
 
 from . import understanding
 from .errors import JobIsNewer, JobUnreadable
@@ -98,8 +99,7 @@ class Job(Frozen):
     params: SamplingParams
     # the number of steps of an image that are guided, where guidance acts in some only; else None
     guided_steps: int | None = Field(default=None, ge=0, le=MOST_STEPS, exclude_if=lambda value: value is None)
-    # the images that came with the request; of `generate` the noise of all its images, or of each
-    pictures: tuple[Picture, ...] = Field(default=(), max_length=MAX_IMAGES)
+    pictures: tuple[Picture, ...] = Field(default=(), max_length=MAX_IMAGES)  # of the request: its images, or its noise
     urgency: int = Field(default=DEFAULT_URGENCY, ge=0, le=7)  # 0 (first) to 7 (last)
     accepted_at: float = Field(ge=0)  # the time of acceptance, in seconds since the epoch
     timeout: int = Field(gt=0)  # the time limit for its run, in seconds
@@ -109,9 +109,10 @@ class Job(Frozen):
     tag: str | None = Field(default=None, pattern=TAG)
     # the network calls after which x_t and the predicted image are kept, from 1 on; they change no image
     trace: Trace = ()
-    # bits, planes: of each image in the answer; `Shape.planes`, as the front end knew the model
+    # bits, planes, shown: of each image in the answer; `Shape.planes` and `ModelConfig.shown` of its model
     bits: Bits = 8
     planes: Planes = 1
+    shown: Shown | None = Field(default=None, exclude_if=lambda value: value is None)
     # the id of the HTTP request, for the logs of all processes
     request_id: str | None = Field(default=None, max_length=64)
     # the span of the HTTP request, as in W3C Trace Context; None unless it is traced
@@ -217,6 +218,7 @@ def new_job(
         trace=prepared.trace,
         bits=prepared.bits,
         planes=prepared.planes,
+        shown=prepared.shown,
         **facts,
     )
     return job.model_copy(update={"contract": understanding.number_of(job.needs)})

@@ -21,6 +21,7 @@ SINCE: Mapping[str, int] = {
     **{f"sampler {name}": 2 for name in ("lms", "plms", "deis", "deis_3", "dpm2", "dpm2_ancestral", "dpmpp_2s")},
     "list of sigmas": 2,
     "pictures of generate": 3,  # its noise
+    "field shown": 3,
 }
 
 _NAMED = ("kind", "sampler", "setting")  # what workers report by names

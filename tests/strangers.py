@@ -16,6 +16,7 @@ from difuso.model.folders.files import CONFIG, SUMS, file_sha256
 from difuso.model.networks.build import build_network
 from difuso.model.networks.configs import ForeignConfig
 from difuso.model.plans.prediction import Preconditioning
+from difuso.model.shape import Shown
 
 PACKAGE = "strangerlab"
 CANARY = "imported"  # a file beside the package, in which each process that imports it writes its number
@@ -67,6 +68,19 @@ class Slices(Denoiser):
 
     def forward(self, x, t, **inputs):
         return super().forward(self.volume(x[:, None])[:, 0], t)
+
+
+class Stack(nn.Module):
+    """Its channels are the slices of a volume, which it sees through convolutions in three dimensions."""
+
+    def __init__(self, width=4):
+        super().__init__()
+        self.first, self.last = nn.Conv3d(1, width, 3, padding=1), nn.Conv3d(width, 1, 3, padding=1)
+        self.time = nn.Linear(1, width)
+
+    def forward(self, x, t, **inputs):
+        h = self.first(x.unsqueeze(1)) + self.time(t[:, None] / 1000)[:, :, None, None, None]
+        return self.last(nn.functional.silu(h)).squeeze(1)
 
 
 class Steep(Denoiser):
@@ -209,6 +223,13 @@ def greys(data, shape):
         yield {"image": np.full(shape.hwc, 16 * (level % 16), np.uint8), "label": level % 3, "bright": level % 16 / 15}
 
 
+def stacks(data, shape):
+    """Arrays of any number of channels."""
+    draw = np.random.default_rng(0)
+    for _ in range(data.count):
+        yield draw.integers(0, 256, shape.hwc, dtype=np.uint8)
+
+
 def bare(data, shape):
     for level in range(16):
         yield np.full(shape.hwc, level, np.uint8)
@@ -326,13 +347,17 @@ def config_of(
     classes: tuple[str, ...] | None = None,
     conditions: Conditions | None = None,
     preconditioning: Preconditioning | None = None,
+    channels: int = 3,
+    shown: Shown | None = None,
 ) -> ModelConfig:
-    """The config of a model of 8x8 RGB images with one of the package's networks."""
+    """The config of a model of 8x8 images, usually RGB, with one of the package's networks."""
     inputs, count = conditions or {}, None if classes is None else len(classes)
     args = {"classes": count, "vector": vector_size(inputs)}
     network = ForeignConfig(
         type=f"{PACKAGE}.nets:{kind}",
         args={name: value for name, value in args.items() if value},
+        in_channels=channels,
+        out_channels=channels,
         size_multiple=4,
         num_classes=count,
         vector_size=vector_size(inputs),
@@ -341,6 +366,8 @@ def config_of(
     return ModelConfig(
         network,
         image_size=8,
+        channels=channels,
+        shown=shown,
         prediction="v" if preconditioning is None else "x0",
         preconditioning=preconditioning,
         classes=classes,

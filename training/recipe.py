@@ -15,7 +15,7 @@ from difuso.model.networks.configs import ClassifierConfig, network_to_json
 from difuso.model.networks.network_config import NetworkConfig
 from difuso.model.plans.plan import Prediction, Variance
 from difuso.model.plans.settings import GUIDANCE, Scale
-from difuso.model.shape import ImageSize, Shape
+from difuso.model.shape import ImageSize, Shape, Shown
 
 from .choices import LossName, SourceName, WeightingName
 from .errors import RecipeError
@@ -70,6 +70,7 @@ class Recipe:
     image_size: ImageSize = 64  # side of the square images in pixels, or (height, width)
     crop: int = 0  # the height and width of the random crops that the network is trained on; 0 for whole images
     channels: int = 3
+    shown: Shown | None = None  # the channels that pictures show as red, green and blue, see `model.pictures`
     prediction: Prediction = "eps"  # what the network predicts: `eps`, `x0`, `v` or `flow`
     # of ancestral sampling; a learned one needs twice the `out_channels`, and the loss `hybrid` or `vlb`
     variance: Variance = "fixed_small"
@@ -196,6 +197,7 @@ class Recipe:
             network=self.network,
             image_size=self.image_size,
             channels=self.channels,
+            shown=self.shown,
             schedule=self.schedule,
             prediction=self.prediction,
             variance=self.variance,

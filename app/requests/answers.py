@@ -9,9 +9,10 @@ from starlette.responses import Response
 
 from difuso.jobs.contract import JobState, JobStatus, Manifest
 from difuso.jobs.errors import ResultExpired
+from difuso.jobs.images.npz import picture_of, pixels_of
 from difuso.jobs.store.result_store import ResultStore
 
-from ..errors import JobCancelled, JobFailed, NoFilm, NotAcceptable, NotReady
+from ..errors import JobCancelled, JobFailed, NoFilm, NotReady
 from ..formats import CONTENT, FORMATS, FilmFormat, Format, Result, rendered_film
 from ..http.api_keys import ApiKey
 from ..http.headers import Accept, matches
@@ -119,16 +120,19 @@ async def images(
 
 
 def image(status: JobStatus, store: ResultStore, index: int, *, known: str | None = None) -> Response:
-    """Returns one image of a job as PNG. Blocks; raises like `images`, but never Overloaded."""
-    manifest = finished(status, store)
-    if status.job.planes > 1:
-        raise NotAcceptable(f"Images of {status.job.planes} channels are not PNGs: get all of them as {Format.NPZ}.")
+    """Returns one image of a job as PNG, or a picture of it if it is not one. Blocks; raises like `images`, but never
+    Overloaded.
+    """
+    manifest, job = finished(status, store), status.job
     tag = f'"{manifest.images[index].sha256}"'
     headers = _image_headers(status, tag, f"images/{index}")
     if matches(known, tag):
         return Response(status_code=304, headers=headers)
     headers["Content-Disposition"] = f'inline; filename="{status.job.id}-{index}.png"'
-    return Response(store.image(manifest, index), headers=headers, media_type=Format.PNG)
+    png = store.image(manifest, index)
+    if job.planes > 1:
+        png = picture_of(pixels_of(png, planes=job.planes), job.shown)
+    return Response(png, headers=headers, media_type=Format.PNG)
 
 
 def film(status: JobStatus, store: ResultStore, index: int, form: FilmFormat, *, known: str | None = None) -> Response:

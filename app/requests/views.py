@@ -44,15 +44,16 @@ class Failure(Frozen):
 class Links(Frozen):
     """Paths of a job, its events and its images; those of the images are absent unless there are images.
 
-    `images` and `signed` are absent also if the images are not PNGs, because they have other than 1 or 3 channels.
+    `pictures` take the place of `images` if these are not PNGs, because they have other than 1 or 3 channels.
 
-    `signed` are paths of the images that work without an API key; they are absent if the server has no keys.
+    `signed` are paths of either that work without an API key; they are absent if the server has no keys.
     """
 
     self: str
     events: str
     image: str | None = None
     images: list[str] | None = None
+    pictures: list[str] | None = None
     signed: list[str] | None = None
 
 
@@ -213,11 +214,10 @@ def _links(status: JobStatus, key: ApiKey | None) -> Links:
     path, expires_at = f"/jobs/{status.job.id}", status.expires_at
     if expires_at is None or time.time() >= expires_at:
         return Links(self=path, events=f"{path}/events")
-    if status.job.planes > 1:
-        return Links(self=path, events=f"{path}/events", image=f"{path}/image")
-    images = [f"{path}/images/{index}" for index in range(status.job.answers)]
-    signed = [signed_path(key, image, int(expires_at)) for image in images] if key else None
-    return Links(self=path, events=f"{path}/events", image=f"{path}/image", images=images, signed=signed)
+    each = [f"{path}/images/{index}" for index in range(status.job.answers)]
+    signed = [signed_path(key, one, int(expires_at)) for one in each] if key else None
+    named = {"images" if status.job.planes == 1 else "pictures": each}
+    return Links(self=path, events=f"{path}/events", image=f"{path}/image", **named, signed=signed)
 
 
 def _failure(status: JobStatus) -> Failure | None:

@@ -231,7 +231,7 @@ async def get_film(
     "/jobs/{job_id}/images/{index}",
     summary="Get one image of a job",
     response_class=Response,
-    responses=cached("The image", {Format.PNG: {"schema": BINARY}}),
+    responses=cached("The image; if it has other than 1 or 3 channels, a picture", {Format.PNG: {"schema": BINARY}}),
 )
 async def get_image(
     status: ResultStatusDep,

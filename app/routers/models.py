@@ -15,6 +15,7 @@ from difuso.jobs.redis.workers import WorkerReport, refusal, reports_on
 from difuso.jobs.values import Frozen
 from difuso.model.conditions import type_of
 from difuso.model.folders.config import Precision, SamplerDefaults
+from difuso.model.shape import Shown
 
 from ..formats import BINARY
 from ..http.headers import IfNoneMatchHeader, cached, known_file
@@ -66,8 +67,8 @@ class ModelView(Frozen):
 
     `state` is `ready`, `refused` with a `reason`, or `unknown` until a worker has reported on it; with another state,
     `reason` says why the folder is refused. `instead_of` names what the model's defaults replace, and how they differ
-    from it. `image_size` is a side, or height and width. `condition` is the image that
-    it draws from. `conditions` are all its conditions, its classes as `label`. `about` begins its card.
+    from it. `image_size` is a side, or height and width. `shown` are the channels in pictures. `condition` is the image
+    that it draws from. `conditions` are all its conditions, its classes as `label`. `about` begins its card.
     """
 
     name: str
@@ -77,6 +78,7 @@ class ModelView(Frozen):
     workers: int = 0
     image_size: int | list[int] | None = None
     channels: int | None = None
+    shown: Shown | None = None
     classes: tuple[str, ...] | None = None
     num_train_timesteps: int | None = None
     label_required: bool | None = None
@@ -115,6 +117,7 @@ class ModelView(Frozen):
             name=model.name,
             image_size=size if isinstance(size, int) else [*size],
             channels=config.channels,
+            shown=config.shown,
             classes=config.classes,
             num_train_timesteps=config.schedule.num_train_timesteps,
             label_required=model.label_required,

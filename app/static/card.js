@@ -3,7 +3,7 @@
 import { deleteJob, deleteWords, saveAs, useSettings } from "./actions.js";
 import { ask } from "./api.js";
 import { sizeFor } from "./density.js";
-import { addressOf, countOf, labelOf, metaOf, nameOf, rowsOf, seedOf, stepsOf, titleOf } from "./describe.js";
+import { addressOf, countOf, labelOf, metaOf, nameOf, rowsOf, seedOf, shownOf, stepsOf, titleOf } from "./describe.js";
 import { complain, el } from "./dom.js";
 import { unwatch, watch } from "./follow.js";
 import { className, drawnBy, sizeOf } from "./models.js";
@@ -67,8 +67,7 @@ export class Card {
       return watch(job.id);
     }
     unwatch(job.id);
-    if (job.links.images) this.element.append(this.#pictures());
-    else if (job.state === "succeeded") this.element.append(el("p", { className: "hint", textContent: `${titleOf(job)}: .npz` }));
+    if (job.links.images || job.links.pictures) this.element.append(this.#pictures());
     else this.element.append(el("p", { className: "state", textContent: t(job.state) }), this.#previews.size ? this.#pictures() : "");
     if (job.failure) complain(this.alarm, new Error(t("failures")[job.failure.code] ?? job.failure.detail));
     this.element.append(this.#tools());
@@ -118,10 +117,16 @@ export class Card {
     const { job } = this;
     const source = addressOf(job, index);
     const figure = source ? tileOf(job, index, source) : el("figure", { dataset: { index } });
-    if (!source) figure.append(this.#unfinished(index, figure));
+    if (!source) figure.append(this.#seen(index) ?? this.#unfinished(index, figure));
     figure.classList.toggle("favourite", isFavourite(job.id, index));
     figure.append(el("figcaption", { textContent: caption }));
     return figure;
+  }
+
+  // The picture of an image that is not a PNG: it can be looked at, and is no image of the model.
+  #seen(index) {
+    const source = shownOf(this.job, index);
+    return source && el("a", { href: source, target: "_blank" }, el("img", { src: source, alt: t("pictureAlt", nameOf(this.job, index)) }));
   }
 
   #unfinished(index, figure) {

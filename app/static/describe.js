@@ -104,7 +104,10 @@ export function queryOf(job, index) {
 export const fileName = (job, index) => `difuso-${job.model}-${nameOf(job, index).replace(/[^\p{L}\p{N}.]+/gu, "-")}.png`;
 
 // The address of a picture; with API keys it is signed, so that an <img> can load it.
-export const addressOf = (job, index) => (job.links.signed ?? job.links.images)?.[index];
+export const addressOf = (job, index) => job.links.images && (job.links.signed ?? job.links.images)[index];
+
+// The address of the picture that stands for an image which is not a PNG, of other than 1 or 3 channels.
+export const shownOf = (job, index) => job.links.pictures && (job.links.signed ?? job.links.pictures)[index];
 
 // Returns the indices of each class if the same seeds were asked of several classes; else undefined.
 export function rowsOf(job) {

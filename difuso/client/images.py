@@ -12,7 +12,7 @@ from PIL import Image
 ImageLike = str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[Any]
 NoiseLike = str | os.PathLike[str] | bytes | npt.ArrayLike
 
-MAX_CHANNELS = 8  # of a model's images
+MAX_CHANNELS = 64  # of a model's images
 PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"})
 
 

@@ -9,6 +9,9 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image
 
+from difuso.model.pictures import as_pictures
+from difuso.model.shape import Shown
+
 from ..params import SamplingParams
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip archive can hold
@@ -28,17 +31,22 @@ class NpzWriter(zipfile.ZipFile):
 
     def add(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], pieces: Iterable[Array]) -> None:
         """Adds an array in pieces along its first axis; raises ValueError if they do not have its shape and type."""
-        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-        rows = 0
         with self.open(zipfile.ZipInfo(f"{name}.npy", EPOCH), "w", force_zip64=True) as file:
-            np.lib.format.write_array_header_1_0(file, header)
-            for piece in pieces:
-                if piece.shape[1:] != shape[1:] or piece.dtype != dtype:
-                    raise ValueError(f"{name} is {dtype} of shape {shape}, and a piece is {piece.dtype}, {piece.shape}")
-                file.write(piece.tobytes())
-                rows += len(piece)
-        if rows != shape[0]:
-            raise ValueError(f"{name} is of shape {shape}, and its pieces have {rows} rows")
+            write_npy(file, shape, dtype, pieces)
+
+
+def write_npy(file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any], pieces: Iterable[Array]) -> None:
+    """Writes a .npy file in pieces along the first axis; raises ValueError if they do not have its shape and type."""
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    rows = 0
+    for piece in pieces:
+        if piece.shape[1:] != shape[1:] or piece.dtype != dtype:
+            raise ValueError(f"the array is {dtype} of shape {shape}, and a piece is {piece.dtype}, {piece.shape}")
+        file.write(piece.tobytes())
+        rows += len(piece)
+    if rows != shape[0]:
+        raise ValueError(f"the array is of shape {shape}, and its pieces have {rows} rows")
 
 
 def encode_npz(*files: Mapping[str, Array]) -> bytes:
@@ -68,6 +76,16 @@ def pixels_of(png: bytes, *, planes: int = 1) -> Array:
     if planes > 1:
         return np.stack(np.split(pixels, planes), axis=-1)
     return pixels.reshape(*pixels.shape[:2], -1)
+
+
+def picture_of(pixels: Array, shown: Shown | None) -> bytes:
+    """Returns a PNG of 8 bits that shows an image, uint8 or uint16 of shape (H, W, C); see `as_pictures`."""
+    if pixels.dtype == np.uint16:
+        pixels = (pixels / 257 + 0.5).astype(np.uint8)
+    (picture,) = as_pictures(pixels[None], shown)
+    file = io.BytesIO()
+    Image.fromarray(picture.squeeze(-1) if picture.shape[-1] == 1 else picture).save(file, "PNG", compress_level=1)
+    return file.getvalue()
 
 
 def image_arrays(pngs: Sequence[bytes], params: SamplingParams, *, planes: int = 1) -> dict[str, Array]:

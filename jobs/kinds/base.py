@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from difuso.model.conditions import Condition, Image, ImageMap, Value
 from difuso.model.plans.plan import Plan
-from difuso.model.shape import Shape
+from difuso.model.shape import Shape, Shown
 
 from ..cascade import Enlarging
 from ..catalog import Catalog, ModelInfo
@@ -83,6 +83,7 @@ class Prepared:
     trace: Trace = ()  # the network calls after which the state of each image is kept
     bits: Bits = 8  # the bits of each pixel in the answer, 8 or 16
     planes: int = 1  # the number of planes of each image in the answer; see `Shape.planes`
+    shown: Shown | None = None  # the channels that a picture of each shows, see `model.pictures`
 
     @property
     def uploads(self) -> tuple[Fitted, ...]:
@@ -181,6 +182,7 @@ class Kind(Generic[Query]):
             trace=trace,
             bits=16 if query.bits == "16" else 8,
             planes=shape.planes,
+            shown=model.config.shown,
         )
         if any(condition.is_image for condition in model.config.conditions.values()):
             of_conditions = {name: image for name, image in images.items() if name not in named}

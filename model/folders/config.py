@@ -19,7 +19,7 @@ from ..plans.schedule import NoiseSchedule
 from ..plans.schedule_config import ScheduleConfig as ScheduleConfig
 from ..plans.settings import SamplerDefaults as SamplerDefaults
 from ..plans.settings import Settings, settle
-from ..shape import MAX_CHANNELS, ImageSize, Shape, Side
+from ..shape import MAX_CHANNELS, ImageSize, Shape, Shown, Side
 
 Precision = Literal["float32", "bfloat16", "tf32"]
 PLAN_NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
@@ -51,6 +51,8 @@ class ModelConfig:
             "Guiding a Diffusion Model with a Bad Version of Itself"); None for guidance by labels.
         image_size: side of the square images in pixels, or (height, width).
         channels: number of channels of an image, 1 to MAX_CHANNELS.
+        shown: the channels that pictures of an image of other than 1 or 3 channels show as red, green and blue, counted
+            from 0; None for a grid of all as grey slices.
         schedule: the noise schedule of training.
         prediction: the quantity that the network predicts.
         preconditioning: how a network is called that was trained on noise levels and not on timesteps; None for others.
@@ -80,6 +82,7 @@ class ModelConfig:
     network: NetworkConfig
     image_size: ImageSize = 64
     channels: Annotated[int, Field(ge=1, le=MAX_CHANNELS)] = 3
+    shown: Shown | None = None
     schedule: ScheduleConfig = ScheduleConfig()
     prediction: Prediction = "eps"
     preconditioning: Preconditioning | None = None

@@ -58,8 +58,9 @@ def config_to_json(config: ModelConfig) -> dict[str, Any]:
     }
     content["defaults"] = DEFAULTS.dump_python(config.defaults)
     content["plans"] = {name: DEFAULTS.dump_python(plan) for name, plan in config.plans.items()}
-    if config.instead_of is None:
-        del content["instead_of"]
+    for name in ("instead_of", "shown"):
+        if content[name] is None:
+            del content[name]
     return {"format": FORMAT, **content}
 
 
@@ -181,6 +182,12 @@ def _examples(content: Any, conditions: Conditions) -> dict[str, tuple[Value, ..
 def _check(config: ModelConfig) -> None:
     if config.network.in_channels != config.channels:
         raise ValueError("channels must equal the network's in_channels")
+    if config.shown is not None and (config.shape.planes == 1 or max(config.shown) >= config.channels):
+        raise ValueError(
+            f"shown must name three of {config.channels} channels, from 0 on"
+            if config.shape.planes > 1
+            else f"shown must be left out: images of {config.channels} channels are shown as they are"
+        )
     with_variance = 2 * config.channels
     allowed = (with_variance,) if config.variance.startswith("learned") else (config.channels, with_variance)
     if config.network.out_channels not in allowed:

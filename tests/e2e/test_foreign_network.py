@@ -1,11 +1,13 @@
 """A network of another package is served like one of ours: in shared batches, guided, after kill -9, and verified."""
 
+import io
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -36,6 +38,7 @@ def models(lab: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with on_the_path(lab):
         save_model(folder / "mine", "Conditional", classes=CLASSES, conditions=CONDITIONS)
         save_model(folder / "theirs", classes=CLASSES)
+        save_model(folder / "stack", "Stack", channels=16)
     change(folder / "theirs", type=f"{ELSEWHERE}.nets:Denoiser")
     (lab / PACKAGE / CANARY).unlink()
     return folder
@@ -73,6 +76,17 @@ def test_what_is_not_allowed_is_refused_and_never_imported(served: Difuso, lab: 
     assert theirs()["classes"] == list(CLASSES)
     assert not (lab / ELSEWHERE / CANARY).exists()
     assert set((lab / PACKAGE / CANARY).read_text().split()) == {str(served.pid("worker"))}
+
+
+def test_a_stack_of_sixteen_slices_has_the_same_pixels_alone_and_in_a_batch(served: Difuso) -> None:
+    headers = {"Accept": "application/x-npy"}
+    params: dict[str, Any] = {"model": "stack", "steps": 4, "sampler": "ddpm"}
+    batch, alone = (
+        np.load(io.BytesIO(httpx.post(f"{served.url}/generate", params=params | each, headers=headers).content))
+        for each in ({"seed": 7, "n": 4}, {"seed": 9, "n": 1})
+    )
+    assert batch.shape == (4, 8, 8, 16)
+    assert np.array_equal(batch[2], alone[0])
 
 
 def test_its_images_are_verified(

@@ -85,9 +85,15 @@ def test_images_of_four_channels_are_arrays(api: httpx.Client) -> None:
     assert np.array_equal(levels, found["arr_0"])
     job = api.get(f"/jobs/{answer.headers['X-Job-Id']}").json()
     assert "images" not in job["links"]
+    for index, path in enumerate(job["links"]["pictures"]):
+        grid = np.asarray(opened(api.get(path)))
+        assert grid.shape == (2 * 9 - 1, 2 * 13 - 1)
+        assert np.array_equal(grid[9:, :12], found["arr_0"][index, :, :, 2])
     again = api.get(job["links"]["image"])
     assert again.content == answer.content
     assert api.get(job["links"]["image"], headers={"If-None-Match": again.headers["ETag"]}).status_code == 304
+    plain = api.get(job["links"]["image"], headers={"Accept": "application/x-npy"})
+    assert np.array_equal(np.load(io.BytesIO(plain.content)), found["arr_0"])
     deep = arrays(api.post(f"/generate?{FOUR}&n=2&bits=16"))["arr_0"]
     assert deep.dtype == np.uint16
     assert np.abs(deep / 257 - found["arr_0"]).max() < 0.51
@@ -97,9 +103,8 @@ def test_what_a_shape_cannot_be_is_refused_before_anything_is_drawn(api: httpx.C
     done, before = api.post(f"/generate?{FOUR}").headers["X-Job-Id"], newest(api)
     for form in ("image/png", "image/apng", "application/zip"):
         answer = api.post(f"/generate?{FOUR}", headers={"Accept": form})
-        assert "Images of 4 channels are not PNGs: accept application/x-npz or application/json" in detail(answer, 406)
+        assert "are not PNGs: accept application/x-npz or application/x-npy or application/json" in detail(answer, 406)
         assert "not PNGs" in detail(api.get(f"/jobs/{done}/image", headers={"Accept": form}), 406)
-    assert "not PNGs" in detail(api.get(f"/jobs/{done}/images/0"), 406)
     answer = api.post(f"/denoise?sigma=10&{FOUR}", files={"image": A})
     assert ".npy file of shape (H, W, 4)" in detail(answer, 422)
     assert "bits: Input should be 8: wide makes RGB images" in detail(api.post(f"/generate?{WIDE}&bits=16"), 422)
@@ -128,6 +133,18 @@ def test_a_command_writes_four_channels_into_one_file(
         assert newest(api) == before
     many = CliRunner().invoke(cli.app, [*sample, "-n", "2", "-o", str(tmp_path / "many.npz"), "--server", difuso.url])
     assert "without --server only" in str(many.exception)
+    monkeypatch.setenv("DIFUSO_DEVICE", "cpu")
+    drawn = []
+    for name, more in {
+        "one.npy": ["--bits", "16"],
+        "many.npy": [],
+        "served.npy": ["--bits", "16", "--server", difuso.url],
+    }.items():
+        CliRunner().invoke(cli.app, [*sample, "-n", "2", "-o", str(tmp_path / name), *more], catch_exceptions=False)
+        drawn.append(np.load(tmp_path / name))
+    assert np.array_equal(drawn[0], drawn[2])
+    assert (drawn[1].dtype, drawn[1].shape) == (np.uint8, (2, 8, 12, 4))
+    assert np.abs(drawn[0] / 257 - drawn[1]).max() < 0.51
 
 
 def test_sheets_strips_and_arrays_have_16_bits_too(api: httpx.Client) -> None:

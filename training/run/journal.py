@@ -18,8 +18,9 @@ from torch.utils.tensorboard import SummaryWriter
 
 from difuso.model.folders.files import LOSSES, SHEET
 from difuso.model.images import to_uint8
+from difuso.model.pictures import as_pictures
 from difuso.model.png import PNG_KEY
-from difuso.model.shape import Shape
+from difuso.model.shape import Shown
 
 from ..replacing import replace_text
 
@@ -55,17 +56,25 @@ class Journal:
         for key, value in metrics.items():
             self._board.add_scalar(key, value, step)
 
-    def sheet(self, step: int, images: Tensor, captions: Captions = (), samples: Samples = ()) -> None:
+    def sheet(
+        self,
+        step: int,
+        images: Tensor,
+        captions: Captions = (),
+        samples: Samples = (),
+        *,
+        shown: Shown | None = None,
+    ) -> None:
         """Writes a sheet of images in [-1, 1], shape (N, C, H, W), with lines of text below each.
 
         The same without text is sheet.png, which holds how its samples were drawn, for programs, if that is known.
         """
         (self._folder / "sheets").mkdir(exist_ok=True)
-        tile_images(images, captions).save(self._folder / "sheets" / f"{step:08d}.png")
+        tile_images(images, captions, shown=shown).save(self._folder / "sheets" / f"{step:08d}.png")
         text = PngInfo()
         if samples:
             text.add_itxt(PNG_KEY, json.dumps({"samples": samples}))
-        tile_images(images).save(self._folder / SHEET, pnginfo=text)
+        tile_images(images, shown=shown).save(self._folder / SHEET, pnginfo=text)
 
     def documents(self) -> dict[str, Path]:
         """Returns what the run has to say about its model so far: the log, the curve and the last sheet."""
@@ -141,14 +150,15 @@ def smoothed(values: NDArray[Any]) -> NDArray[Any]:
     return np.array([values[i - r : i + r + 1].mean() for i, r in enumerate(reach)])
 
 
-def tile_images(images: Tensor, captions: Captions = (), *, columns: int | None = None) -> Image.Image:
+def tile_images(
+    images: Tensor, captions: Captions = (), *, columns: int | None = None, shown: Shown | None = None
+) -> Image.Image:
     """Puts images of shape (N, C, H, W) side by side on white, in a grid of columns, or one that is nearly square.
 
-    Channels that are neither grey nor RGB are placed one below the other, and below each image the lines of its
+    Images that are neither grey nor RGB are shown as `as_pictures` does, and below each image stand the lines of its
     caption, if there are captions.
     """
-    height = Shape(*images.shape[1:]).planes * images.shape[2]
-    pixels = np.asarray(to_uint8(images.cpu().reshape(len(images), -1, height, images.shape[3])))
+    pixels = as_pictures(np.asarray(to_uint8(images.cpu())), shown)
     if any(captions):
         pixels = _captioned(pixels, captions)
     columns = columns or math.ceil(math.sqrt(len(pixels)))

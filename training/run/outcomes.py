@@ -84,7 +84,7 @@ class ImageModel:
             }
             for seed, each in zip(seeds, values, strict=True)
         ]
-        journal.sheet(step, self.sheet(), list(map(words, values)), () if recipe.seen else samples)
+        journal.sheet(step, self.sheet(), list(map(words, values)), () if recipe.seen else samples, shown=recipe.shown)
 
     def measure(self, step: int, journal: Journal) -> None:
         """Enters the KID of images."""

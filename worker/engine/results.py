@@ -15,7 +15,7 @@ from torch import Tensor
 
 from difuso.jobs.contract import ImageFile, Job, Manifest, Timesteps
 from difuso.jobs.image_recipe import recipe
-from difuso.jobs.images.npz import Array, encode_npz, packed
+from difuso.jobs.images.npz import Array, encode_npz, packed, picture_of
 from difuso.jobs.moments import film_calls
 from difuso.jobs.store.result_store import ResultStore
 from difuso.model.errors import NonFiniteSample
@@ -153,9 +153,9 @@ def store_result(store: ResultStore, active: ActiveJob, encoded: Encoded) -> Spe
 
 
 def preview_message(active: ActiveJob, index: int, x0: Tensor) -> str:
-    """Returns a preview as JSON: the unfinished image x0, shape (C, H, W), as a PNG in base64."""
-    png = base64.b64encode(to_png(x0.clamp(-1, 1))).decode()
-    return json.dumps({"index": index, "image_steps": active.image_steps, "png": png})
+    """Returns a preview as JSON: a picture of the unfinished image x0, shape (C, H, W), as a PNG in base64."""
+    png = picture_of(to_uint8(x0[None].cpu())[0].numpy(), active.job.shown)
+    return json.dumps({"index": index, "image_steps": active.image_steps, "png": base64.b64encode(png).decode()})
 
 
 def encode_films(active: ActiveJob) -> list[bytes]:

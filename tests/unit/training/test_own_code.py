@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from difuso.evaluation.real_images import real_images
 from difuso.model.checkpoint import load_checkpoint
 from difuso.model.errors import ForeignError
+from difuso.model.networks.build import build_network
 from difuso.model.shape import Shape
 from difuso.training.data.augmentation import augment_of
 from difuso.training.data.batches import Batches, Draws, Seeds, network_inputs
@@ -77,6 +79,13 @@ EACH = {
 }
 
 
+STACK = (
+    *("channels=16", "shown=[5,0,15]", "prediction=v", "loss=simple", "max_steps=10", "sheet_every=10"),
+    *("label_drop=0", "conditions={}", f"data.source={PACKAGE}.training:stacks"),
+    f'network={{type="{PACKAGE}.nets:Stack",in_channels=16,out_channels=16}}',
+)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with on_the_path(write_package(tmp_path_factory.mktemp("lab"))):
@@ -107,6 +116,18 @@ def run(recipe: Recipe, steps: int, state: dict[str, Any] | None = None) -> Trai
 
 def rates(state: dict[str, Any]) -> list[tuple[float, float]]:
     return [(group["lr"], group["weight_decay"]) for group in state["optimizers"][0]["param_groups"]]
+
+
+def test_a_stack_of_sixteen_slices_is_trained_ten_steps(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    assert train(recipe(*STACK), tmp_path / "run") == 10
+    model = load_checkpoint(tmp_path / "run" / "model", networks=[PACKAGE])
+    assert (model.config.channels, model.config.shown) == (16, (5, 0, 15))
+    with Image.open(tmp_path / "run" / "sheet.png") as sheet:
+        assert sheet.mode == "RGB"
+    first = build_network(model.config.network).state_dict()["first.weight"]
+    assert model.network.state_dict()["first.weight"].shape == first.shape == (4, 1, 3, 3, 3)
+    with pytest.raises(RecipeError, match="shown must name three of 16 channels, from 0 on"):
+        recipe(*STACK, "shown=[5,0,16]")
 
 
 def test_a_recipe_of_own_code_trains_a_model_that_can_be_served(recipe: Callable[..., Recipe], tmp_path: Path) -> None:

@@ -1,20 +1,26 @@
 """Networks of other packages in a worker: the batches that they get, and their faults, which are those of one model."""
 
+import base64
+import dataclasses
+import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from difuso.jobs.contract import FailureCode
+from difuso.jobs.images.npz import pixels_of
 from difuso.model.checkpoint import load_checkpoint
+from difuso.model.images import to_uint8
 from difuso.worker.engine.active import ActiveJob, activate
 from difuso.worker.engine.failures import failure_code
 from difuso.worker.engine.models import ModelFollower
-from difuso.worker.engine.results import encode_images
+from difuso.worker.engine.results import encode_images, preview_message
 from difuso.worker.settings import WorkerSettings
 from difuso.worker.stepping.batched_network import alike_anywhere
 from difuso.worker.stepping.runner import Runner
@@ -61,6 +67,28 @@ def test_an_image_has_the_same_bytes_alone_and_among_others(tmp_path: Path) -> N
     run(*together)
     assert [encode_images(active) for active in together] == alone
     assert len({*alone[0], *alone[1], *alone[2]}) == 4
+
+
+def test_a_stack_of_sixteen_slices_has_the_same_bytes_alone_and_among_others(tmp_path: Path) -> None:
+    """Of a network that convolves in three dimensions. A preview shows all slices, or the three that a job names."""
+    runner = runner_of(tmp_path, "Stack", channels=16)
+    alone = []
+    for seed in (1, 2, 3):
+        run(active := start(runner, seed=seed, planes=16))
+        alone += encode_images(active)
+    run(together := start(runner, seed=1, n=3, planes=16))
+    assert encode_images(together) == alone
+    (pixels,) = to_uint8(together.answers[0].x0[None]).numpy()
+    assert np.array_equal(pixels_of(alone[0], planes=16), pixels)
+    shown = preview_message(together, 0, together.answers[0].x0)
+    slices = pixels_of(base64.b64decode(json.loads(shown)["png"]))[:, :, 0]
+    assert slices.shape == (4 * 9 - 1, 4 * 9 - 1)
+    for channel in range(16):
+        row, column = divmod(channel, 4)
+        assert np.array_equal(slices[9 * row : 9 * row + 8, 9 * column : 9 * column + 8], pixels[:, :, channel])
+    coloured = dataclasses.replace(together, job=together.job.model_copy(update={"shown": (9, 0, 15)}))
+    shown = preview_message(coloured, 0, together.answers[0].x0)
+    assert np.array_equal(pixels_of(base64.b64decode(json.loads(shown)["png"])), pixels[:, :, [9, 0, 15]])
 
 
 def test_a_network_that_mixes_images_gets_one_at_a_time(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_files_are_sent_as_they_are(tmp_path: Path) -> None:
     ("image", "message"),
     [
         (np.zeros((4, 4, 3)), "uint8"),
-        (np.zeros((4, 4, 9), np.uint8), r"C 1 to 8, not \(4, 4, 9\)"),
+        (np.zeros((4, 4, 65), np.uint8), r"C 1 to 64, not \(4, 4, 65\)"),
         (np.zeros(4, np.uint8), r"not \(4,\)"),
         (Image.new("I", (4, 4)), "mode I have 32"),
         (Image.new("F", (4, 4)), "mode F have 32"),
