@@ -18,7 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from difuso.jobs.contract import Manifest
 from difuso.jobs.images.fitting import DEEP, DEEP_WHITE, in_eight_bits
-from difuso.jobs.images.npz import encode_npz, image_arrays
+from difuso.jobs.images.npz import IMAGES, encode_npz, image_arrays
 from difuso.jobs.moments import film_size
 from difuso.model.png import PNG_KEY
 
@@ -154,6 +154,13 @@ def arrays(made: Result) -> bytes:
         return encode_npz(images, kept)
 
 
+def array(made: Result) -> bytes:
+    """Returns a .npy file of the images alone."""
+    file = io.BytesIO()
+    np.save(file, image_arrays(made.pngs, made.manifest.job.params, planes=made.manifest.job.planes)[IMAGES])
+    return file.getvalue()
+
+
 class Format(StrEnum):
     """A media type and its encoder. If an Accept header prefers several equally, the last of them here is chosen."""
 
@@ -177,6 +184,7 @@ class Format(StrEnum):
         return form
 
     # A `*` leads to the last, so that this one is sent to those who name it.
+    NPY = "application/x-npy", "npy", "the images, as one NumPy array", array
     NPZ = "application/x-npz", "npz", "the images and the trace, as NumPy arrays", arrays
     # Browsers list image/apng among all that they can show, without asking for an animation.
     APNG = "image/apng", "png", "an animation of the images", animation, False
@@ -187,7 +195,7 @@ class Format(StrEnum):
     @classmethod
     def offered(cls, planes: int) -> list[Format]:
         """Returns the formats that can hold images of so many planes (`Shape.planes`); the last is the default."""
-        return [*cls] if planes == 1 else [cls.JSON, cls.NPZ]
+        return [*cls] if planes == 1 else [cls.JSON, cls.NPY, cls.NPZ]
 
     @property
     def shows_trace(self) -> bool:

@@ -29,12 +29,15 @@ OUT = Path("pictures")
 DRAWING = "Images"  # the title of these commands in the help
 File = typer.Argument(help="PNG, JPEG or .npy file.")
 OptionalFile = typer.Option(help="PNG, JPEG or .npy file, where one is needed.")
-Target = typer.Option("--out", "-o", help="Folder for the images, or an .npz file for all of them and their trace.")
-SampleTarget = typer.Option("--out", "-o", help="Folder for the images, or an .npz file for all of them.")
+Target = typer.Option(
+    "--out", "-o", help="Folder for the images, or an .npz or .npy file for all of them; .npz has their trace."
+)
+SampleTarget = typer.Option("--out", "-o", help="Folder for the images, or an .npz or .npy file for all of them.")
 
 SAMPLE = (
     f"{GENERATE.summary} as POST /{GENERATE.name} does, without a server, or on --server URL.\n\n"
-    "With --out FILE.npz any number of images goes into one file, which ADM's evaluator reads. If the command is "
+    "With --out FILE.npz any number of images goes into one file, which ADM's evaluator reads, and with --out FILE.npy "
+    "into one array. If the command is "
     "interrupted, the same command continues. A server draws them in many jobs of the lowest urgency.\n\n"
     f"With --trace the file holds at most {MAX_IMAGES} images, and the floats of the named network calls."
 )
@@ -56,8 +59,8 @@ class SampleQuery(GenerateQuery):
     n: int | None = Field(
         default=None,
         ge=1,
-        description=f"number of images, at most {MAX_IMAGES} without an .npz file or with a trace; by default 1, or as "
-        "many as there are seeds or labels",
+        description=f"number of images, at most {MAX_IMAGES} without such a file, or with a trace or noise; "
+        "by default 1, or as many as there are seeds or labels",
     )
 
 
@@ -75,17 +78,19 @@ def _sample(
 ) -> None:
     from ..drawing.bulk import make_file
     from ..drawing.places import find_drawing_model
-    from ..drawing.sampling import NPZ, Request
+    from ..drawing.sampling import FILES, Request
 
     log_lines("sample")
-    if out.suffix == NPZ and not query.trace and query.bits == "8" and not files["noise"]:
+    if out.suffix in FILES and not query.trace and query.bits == "8" and not files["noise"]:
         if query.upscale is not None:
-            raise UserError("--upscale draws into a folder; leave out --out FILE.npz")
+            raise UserError(f"--upscale draws into a folder; leave out --out {out.name}")
         model = find_drawing_model(query.model, server, models_dir=models_dir, tag=query.tag)
         typer.echo(make_file(out, query, model))
         return
     if query.n is not None and query.n > MAX_IMAGES:
-        otherwise = "with --trace, --noise or --bits 16" if out.suffix == NPZ else "unless --out is an .npz file"
+        otherwise = (
+            "with --trace, --noise or --bits 16" if out.suffix in FILES else "unless --out is an .npz or .npy file"
+        )
         raise UserError(f"-n must be at most {MAX_IMAGES}, not {query.n}, {otherwise}")
     one_job = checked(GenerateQuery, query.model_dump(exclude_unset=True), option)
     run(Request(GENERATE, one_job, files), out=out, server=server, models_dir=models_dir)
@@ -120,7 +125,7 @@ def run(request: "Request", *, out: Path, server: str | None, models_dir: Path |
     """Runs one job, writes its images and prints the paths of its files.
 
     Args:
-        out: a folder, or an .npz file.
+        out: a folder, or an .npz or .npy file.
         server: the address of the server that makes them; None makes them here.
         models_dir: the folder of models of this machine; None means that of the settings.
 
@@ -128,11 +133,11 @@ def run(request: "Request", *, out: Path, server: str | None, models_dir: Path |
     """
     from difuso.worker.settings import WorkerSettings
 
-    from ..drawing.sampling import NPZ, make_images
+    from ..drawing.sampling import FILES, NPZ, make_images
 
     if request.query.trace and out.suffix != NPZ:
-        raise UserError("--trace needs --out FILE.npz: PNGs hold no floats")
-    if out.suffix == NPZ and out.exists():
+        raise UserError("--trace needs --out FILE.npz: no other file holds its floats")
+    if out.suffix in FILES and out.exists():
         raise UserError(f"{out} exists: delete it, or name another file")
     if server is None:
         paths = make_images(request, out, read_settings(WorkerSettings, models_dir=models_dir))

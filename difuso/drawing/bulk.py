@@ -1,6 +1,6 @@
-"""Many images in one .npz file, as ADM's evaluator reads it.
+"""Many images in one file: .npz, as ADM's evaluator reads it, or .npy without their classes.
 
-    query ─▶ Bulk ─▶ chunks, one run each ─▶ parts, one file each ─▶ the .npz file
+    query ─▶ Bulk ─▶ chunks, one run each ─▶ parts, one file each ─▶ the file
 
 Each chunk is either on disk or still to be drawn, so an interrupted command continues. The seed and the class of image
 i depend on i only, so the file is the same however often the command was interrupted.
@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from difuso.jobs.conditions import read_values
-from difuso.jobs.images.npz import IMAGES, LABELS, NpzWriter, pixels_of
+from difuso.jobs.images.npz import IMAGES, LABELS, NpzWriter, pixels_of, write_npy
 from difuso.jobs.params import MAX_SEED, SamplingParams
 from difuso.jobs.per_image import classes_of, draw_seed, image_count, label_in_turn, one_or_several
 from difuso.jobs.queries import SamplingQuery
@@ -27,7 +27,7 @@ from difuso.jobs.queries import SamplingQuery
 from ..errors import UserError, user_errors
 from ..progress import progress, title_of
 from .drawing import DrawingModel
-from .sampling import check_place, write_whole
+from .sampling import NPY, check_place, write_whole
 
 CHUNK = 32  # images of a part: a full batch on a GPU
 REQUEST = "request.json"  # in the folder of the parts
@@ -124,14 +124,19 @@ class Parts:
         np.save(file, np.stack([pixels_of(png, planes=model.shape.planes).reshape(model.shape.hwc) for png in pngs]))
         write_whole(self.path(chunk), file.getvalue())
 
-    def write_npz(self, out: Path, bulk: Bulk) -> None:
-        """Writes the .npz file of all chunks, and deletes the parts."""
-        whole = self.folder / out.name
-        with NpzWriter(whole) as file:
-            pieces = (np.load(self.path(chunk)) for chunk in bulk.chunks)
-            file.add(IMAGES, (bulk.count, *bulk.model.shape.hwc), np.dtype(np.uint8), pieces)
-            if (labels := bulk.label_array()) is not None:
-                file.add(LABELS, labels.shape, labels.dtype, [labels])
+    def write(self, out: Path, bulk: Bulk) -> None:
+        """Writes the file of all chunks, and deletes the parts."""
+        whole = self.folder / f"whole{out.suffix}"
+        pieces = (np.load(self.path(chunk)) for chunk in bulk.chunks)
+        images = (bulk.count, *bulk.model.shape.hwc), np.dtype(np.uint8), pieces
+        if out.suffix == NPY:
+            with whole.open("wb") as plain:
+                write_npy(plain, *images)
+        else:
+            with NpzWriter(whole) as file:
+                file.add(IMAGES, *images)
+                if (labels := bulk.label_array()) is not None:
+                    file.add(LABELS, labels.shape, labels.dtype, [labels])
         with whole.open("rb") as written:
             os.fsync(written.fileno())  # before its parts are deleted
         whole.replace(out)
@@ -139,7 +144,7 @@ class Parts:
 
 
 def make_file(out: Path, query: SamplingQuery, model: DrawingModel) -> Path:
-    """Draws all images of a query into an .npz file, or those of them that are missing; returns its path.
+    """Draws all images of a query into a file, or those of them that are missing; returns its path.
 
     Raises UserError if the model cannot draw them, the file exists or cannot be written, or the parts next to it are of
     another request.
@@ -154,7 +159,7 @@ def make_file(out: Path, query: SamplingQuery, model: DrawingModel) -> Path:
 
 
 def draw_file(out: Path, bulk: Bulk) -> Path:
-    """Draws all images into an .npz file, or those of them that are missing; returns its path.
+    """Draws all images into a file, or those of them that are missing; returns its path.
 
     Raises UserError if the model cannot draw them, the file cannot be written, or the parts are of another request.
     """
@@ -163,7 +168,7 @@ def draw_file(out: Path, bulk: Bulk) -> Path:
         parts.begin(bulk.facts())
         with user_errors():
             _draw_missing(bulk, parts)
-        parts.write_npz(out, bulk)
+        parts.write(out, bulk)
     except OSError as error:  # the disk is full, or nobody may write there
         raise UserError(f"{out}: {error.strerror}") from error
     return out

@@ -17,7 +17,7 @@ import numpy as np
 from difuso.jobs.conditions import split_image_conditions
 from difuso.jobs.contract import Job, new_job
 from difuso.jobs.errors import ImageRefused
-from difuso.jobs.images.fitting import Fitted, Sent, read_file
+from difuso.jobs.images.fitting import Fitted, Sent, encode_npy, read_file
 from difuso.jobs.images.npz import Array, encode_npz, pixels_of, with_labels
 from difuso.jobs.kinds.base import Kind, Parts, Task
 from difuso.jobs.params import SamplingParams
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from difuso.worker.engine.local import Drawn
     from difuso.worker.stepping.runner import Runner
 
-NPZ = ".npz"  # the suffix of a file, where any other name is that of a folder
+NPZ, NPY = ".npz", ".npy"  # the suffixes of a file, where any other name is that of a folder
+FILES = (NPZ, NPY)
 
 
 class Request(NamedTuple):
@@ -88,8 +89,9 @@ def write_images(
     """Writes the images of a job; returns the paths of its files.
 
     Args:
-        out: an .npz file for the images and the trace, as with `Accept: application/x-npz`; or a folder for the images,
-            which are named by model and seed, and numbered where another image has the name.
+        out: an .npz file for the images and the trace, as with `Accept: application/x-npz`, or a .npy file for the
+            images alone; or a folder for the images, which are named by model and seed, and numbered where another
+            image has the name.
         pngs: the images; none if they are not PNGs.
         pixels: the same images, shape (N, H, W, C).
         trace: the arrays of the moments that the job kept.
@@ -97,9 +99,10 @@ def write_images(
     Raises UserError if they cannot be written, or a folder cannot hold the images.
     """
     try:
-        if out.suffix == NPZ:
+        if out.suffix in FILES:
             out.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(out, encode_npz(with_labels(pixels, params), trace))
+            content = encode_npz(with_labels(pixels, params), trace) if out.suffix == NPZ else encode_npy(pixels)
+            write_whole(out, content)
             return [out]
         if not pngs:
             check_holds_planes(out, pixels.shape[-1])
@@ -127,7 +130,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 def check_place(out: Path) -> None:
     """Raises UserError unless images can be written there, before any time is spent on drawing them."""
-    folder = out.parent if out.suffix == NPZ else out
+    folder = out.parent if out.suffix in FILES else out
     there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
     if not there.is_dir():
         raise UserError(f"{there} is not a folder: name another place with --out")
@@ -137,8 +140,10 @@ def check_place(out: Path) -> None:
 
 def check_holds_planes(out: Path, planes: int) -> None:
     """Raises UserError if images of so many planes cannot be written there: those of several are no PNGs."""
-    if planes > 1 and out.suffix != NPZ:
-        raise UserError(f"images of {planes} channels are not PNGs: name a file for them, with --out FILE.npz")
+    if planes > 1 and out.suffix not in FILES:
+        raise UserError(
+            f"images of {planes} channels are not PNGs: name a file for them, with --out FILE.npz or FILE.npy"
+        )
 
 
 def slots_of(job: Job) -> int:

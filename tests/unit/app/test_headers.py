@@ -61,6 +61,7 @@ def test_a_long_accept_is_refused_unread(monkeypatch: pytest.MonkeyPatch) -> Non
         ("image/png, */*;q=0.1", Format.NPZ),
         ("application/*", Format.NPZ),
         ("application/json", Format.JSON),
+        ("application/x-npy", Format.NPY),
         ("application/json, application/x-npz;q=0.5", Format.JSON),
     ],
 )
