@@ -167,7 +167,7 @@ def verify(
     picture: Annotated[Path, typer.Argument(metavar="PICTURE", help="PNG of a single image that difuso wrote.")],
     uploads: Annotated[
         list[Path] | None,
-        typer.Option("--upload", help="Image that the picture was made from; may be repeated."),
+        typer.Option("--upload", help="File that the picture was made from; may be repeated."),
     ] = None,
     models_dir: ModelsDir = None,
 ) -> None:

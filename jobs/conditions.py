@@ -55,7 +55,7 @@ GivenConditions: TypeAlias = Annotated[
 
 
 def read_values(given: GivenConditions | None, conditions: Conditions, *, model: str) -> Values:
-    """Returns the values of a request's conditions that are not images.
+    """Returns the values of a request's conditions that are no files.
 
     Raises RequestRefused if a condition is unknown or missing, or takes no such value, or all are too long for a job.
     """
@@ -76,7 +76,7 @@ def read_values(given: GivenConditions | None, conditions: Conditions, *, model:
                 "condition", f"{name}: Input should be one, or one for each of 1 to {MAX_IMAGES} images"
             )
     for name, condition in conditions.items():
-        if name not in found and not condition.null and not condition.is_image:
+        if name not in found and not condition.null and not condition.is_file:
             raise RequestRefused("condition", f"{name}: {model} needs this: {condition.expected}")
     check_size(found)
     return found
@@ -101,19 +101,23 @@ def _too_long(size: str) -> RequestRefused:
     return RequestRefused("condition", f"{most}, not {size}: draw fewer images")
 
 
-def split_image_conditions(
+def split_files(
     given: GivenConditions | None, conditions: Conditions
-) -> tuple[GivenConditions, dict[str, str]]:
-    """Splits the conditions of a request into those that are not images, and the one text for each image."""
-    rest, images = {}, {}
+) -> tuple[GivenConditions, dict[str, str | list[Any]]]:
+    """Splits the conditions of a request into values, and what stands for each file: a text, or lists of numbers."""
+    rest: dict[str, tuple[Any, ...]] = {}
+    files: dict[str, str | list[Any]] = {}
     for name, values in (given or {}).items():
-        if name not in conditions or not conditions[name].is_image:
+        condition = conditions.get(name)
+        if condition is None or not condition.is_file:
             rest[name] = values
-        elif len(values) == 1 and isinstance(values[0], str):
-            images[name] = values[0]
+        elif len(values) == 1 and isinstance(values[0], str if condition.planes else str | list):
+            files[name] = values[0]
         else:
-            raise RequestRefused("condition", f"{name}: Input should be one image for all")
-    return rest, images
+            raise RequestRefused(
+                "condition", f"{name}: Input should be one {'image' if condition.planes else 'sequence'} for all"
+            )
+    return rest, files
 
 
 def mixed(first: Mapping[str, Value], second: Mapping[str, Value], share: float) -> dict[str, Value]:

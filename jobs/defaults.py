@@ -55,9 +55,9 @@ def fill_in(
     seed, label = one_or_several(query.seed or draw_seed()), label_in_turn(turns, range(n))
     if label is None and model.label_required:
         raise RequestRefused("label", f"{model.name} needs a label: name a class")
-    # Whether images of conditions come is seen later, by `Kind`.
+    # Whether files of conditions come is seen later, by `Kind`.
     examples = config.examples if with_examples else ()
-    named = {*values, *examples, *(name for name, condition in config.conditions.items() if condition.is_image)}
+    named = {*values, *examples, *(name for name, condition in config.conditions.items() if condition.is_file)}
     check_guidance(chosen, query.guide, model, given=named if label is None else {"label", *named})
     chosen.setdefault("classifier_scale", float(config.classes is None and label is not None))
     settings = config.settle(plan=query.plan, start=start, **chosen)

@@ -75,9 +75,9 @@ class SamplingParams(Frozen, Settings):
         return {name: values[index % len(values)] for name, values in self.conditions.items()}
 
     def uploads(self, config: ModelConfig) -> list[str]:
-        """Returns the SHA-256 of the images among the conditions, each once, in a fixed order."""
+        """Returns the SHA-256 of the files among the conditions, each once, in a fixed order."""
         declared = config.conditions
-        names = sorted(name for name in self.conditions if name in declared and declared[name].is_image)
+        names = sorted(name for name in self.conditions if name in declared and declared[name].is_file)
         return list(dict.fromkeys(str(value) for name in names for value in self.conditions[name]))
 
     @property

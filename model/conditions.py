@@ -1,11 +1,12 @@
 """The conditions of a model, each with a name, which its network sees beside x_t and t. The declarations need no torch.
 
-A network sees them in at most four arguments, which `model.network_inputs` makes:
+A network sees them in these arguments, which `model.network_inputs` makes:
 
     labels   the index of a class, (B,): the names in a model's `classes`
     vector   choices, numbers and vectors, (B, V)
     planes   images and maps, beside x_t, (B, P, H, W); that which an upscaler enlarges is the first of them
     level    the standard deviation of the noise in the image that an upscaler enlarges, (B,)
+    sequence, sequence_mask   a sequence of vectors, (B, L, D), and which of them are there, (B, L)
 
 The parts of `vector` and `planes` stand in the alphabetical order of the names, because tables of JSON have no order.
 """
@@ -15,9 +16,12 @@ import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from .shape import ImageSize, Shape
@@ -34,7 +38,7 @@ Text = Annotated[str, Field(max_length=MAX_TEXT)]
 Names = Annotated[tuple[Text, ...], Field(max_length=65_536)]
 
 Value: TypeAlias = str | float | tuple[float, ...]
-"""The value of a condition, for one image: a choice's name, a number, a vector's entries, or an image's SHA-256."""
+"""The value of a condition, for one image: a choice's name, a number, a vector's entries, or a file's SHA-256."""
 
 
 Example: TypeAlias = Text | Annotated[float, Field(ge=-MAX_NUMBER, le=MAX_NUMBER)]
@@ -63,8 +67,8 @@ class Condition(ABC):
         return 0
 
     @property
-    def is_image(self) -> bool:
-        """Whether it is an image and not a value."""
+    def is_file(self) -> bool:
+        """Whether it comes as a file and not as a value."""
         return self.planes > 0
 
     def read(self, value: Any) -> Value:
@@ -79,7 +83,7 @@ class Condition(ABC):
 
     def takes(self, value: Value) -> bool:
         """Returns whether a value that a job holds is one of this condition."""
-        if self.is_image:
+        if self.is_file:
             return isinstance(value, str) and re.fullmatch(SHA256, value) is not None
         try:
             return self.read(value) == value
@@ -217,6 +221,31 @@ class Image(Condition):
         return self.channels + self.null
 
 
+@dataclass(frozen=True)
+class VectorSequence(Condition):
+    """A sequence of vectors, such as the embedding of a text, which networks of other packages see as it is."""
+
+    width: Annotated[int, Field(ge=1, le=4096)]  # the numbers in each vector
+    most: Annotated[int, Field(ge=1, le=1024)]  # the largest number of vectors
+
+    @property
+    def expected(self) -> str:
+        return f"1 to {self.most} vectors of {self.width} numbers from -{MAX_ENTRY:g} to {MAX_ENTRY:g}"
+
+    @property
+    def is_file(self) -> bool:
+        return True
+
+    def array(self, value: Any) -> NDArray[np.float32]:
+        """Returns lists, or an array, as float32 of shape (l, width); ValueError says what the condition takes."""
+        with suppress(TypeError, ValueError, OverflowError), np.errstate(over="ignore"):
+            found = np.array(value, np.float32, order="C") + np.float32(0)  # so that -0 is the 0 that it equals
+            fits = found.shape[1:] == (self.width,) and 1 <= len(found) <= self.most
+            if fits and (np.abs(found) <= MAX_ENTRY).all():  # which NaN is not
+                return found
+        raise ValueError(f"must be {self.expected}")
+
+
 # By the types that config.json and recipes name.
 CONDITIONS: dict[str, type[Condition]] = {
     "choice": Choice,
@@ -224,6 +253,7 @@ CONDITIONS: dict[str, type[Condition]] = {
     "vector": Vector,
     "map": ImageMap,
     "image": Image,
+    "sequence": VectorSequence,
 }
 Conditions: TypeAlias = Mapping[str, Condition]
 
@@ -241,6 +271,11 @@ def vector_size(conditions: Conditions) -> int:
 def plane_count(conditions: Conditions) -> int:
     """Returns the number P of planes that a network with these conditions sees; 0 for none."""
     return sum(condition.planes for condition in conditions.values())
+
+
+def sequences_in(conditions: Conditions) -> dict[str, VectorSequence]:
+    """Returns the sequences among conditions; a model has one at most."""
+    return {name: each for name, each in conditions.items() if isinstance(each, VectorSequence)}
 
 
 def listed(names: tuple[str, ...] | list[str], most: int = 20) -> str:

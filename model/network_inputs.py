@@ -7,19 +7,37 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .conditions import Choice, Condition, Conditions, Image, ImageMap, Number, Value, Vector
+from .conditions import (
+    Choice,
+    Condition,
+    Conditions,
+    Image,
+    ImageMap,
+    Number,
+    Value,
+    Vector,
+    VectorSequence,
+    sequences_in,
+)
 
 NetworkInputs: TypeAlias = dict[str, Tensor]
-"""The arguments `labels`, `vector`, `planes` and `level` of a network by name, those of them that it takes."""
+"""The arguments of a network beside x_t and t by name, those that it takes; `model.conditions` lists them."""
 
 
 class Column(NamedTuple):
     """One condition of each image of a batch."""
 
     # indices of a choice's values, int64, shape (B,); numbers, float32, shape (B,); vectors, float32, shape (B, size);
-    # maps of indices, integers, shape (B, h, w); images in [-1, 1], float32, shape (B, C, h, w)
+    # maps of indices, integers, shape (B, h, w); images in [-1, 1], float32, shape (B, C, h, w); sequences, float32,
+    # shape (B, most, width)
     values: Tensor
-    present: Tensor  # whether an image has the condition, bool, shape (B,). Where it has not, the value has no effect.
+    # whether an image has the condition, bool, shape (B,); how many vectors of a sequence it has, int64. Where it has
+    # nothing, the value has no effect.
+    present: Tensor
+
+    def without(self, lost: Tensor) -> "Column":
+        """Returns the column where images lose the condition, bool, shape (B,)."""
+        return self._replace(present=self.present * ~lost)
 
 
 def column(condition: Condition, values: Sequence[Value | Tensor | None]) -> Column:
@@ -33,6 +51,13 @@ def column(condition: Condition, values: Sequence[Value | Tensor | None]) -> Col
             return Column(torch.stack(filled), present)
         case Choice(values=names):
             return Column(torch.tensor([0 if each is None else names.index(str(each)) for each in values]), present)
+        case VectorSequence(width=width, most=most):
+            padded = torch.zeros(len(values), most, width)
+            lengths = [len(each) if isinstance(each, Tensor) else 0 for each in values]
+            for row, length, each in zip(padded, lengths, values, strict=True):
+                if isinstance(each, Tensor):
+                    row[:length] = each
+            return Column(padded, torch.tensor(lengths))
         case Vector(size=size):
             nothing = [0.0] * size
             return Column(torch.tensor([nothing if value is None else value for value in values]), present)
@@ -43,7 +68,7 @@ def column(condition: Condition, values: Sequence[Value | Tensor | None]) -> Col
 def inputs_of(
     conditions: Conditions, values: Sequence[Mapping[str, Value | Tensor]], size: tuple[int, int]
 ) -> NetworkInputs:
-    """Returns the inputs `vector` and `planes` of images of a size (H, W), those of them that the network takes.
+    """Returns the inputs of images of a size (H, W) by their conditions, see `inputs_of_columns`.
 
     The `values` of each image are by name, as `column` takes them; a condition that an image lacks is absent.
     """
@@ -52,39 +77,50 @@ def inputs_of(
 
 
 def inputs_of_columns(conditions: Conditions, columns: Mapping[str, Column], size: tuple[int, int]) -> NetworkInputs:
-    """Returns the inputs `vector` and `planes` of images, those of them that the network takes, float32.
+    """Returns the inputs `vector`, `planes`, `sequence` and `sequence_mask` of images, those that the network takes.
 
-    The vectors have the shape (B, vector_size(conditions)), and the planes (B, plane_count(conditions), *size). The
-    parts of both follow each other in the order of the conditions' names:
+    All but the mask, which is bool, are float32. The vectors have the shape (B, vector_size(conditions)), and the
+    planes (B, plane_count(conditions), *size). The parts of both follow each other in the order of the conditions'
+    names:
 
     - a choice's one-hot vector, a number from -1 to 1, the entries of a vector, and after each part 0. Where a
       condition is absent its part is 0, and after it stands 1;
     - a plane of 0 and 1 for each value of a map; the channels of an image, and after them a plane of 0 if it may be
       left out. Where a condition is absent its planes are 0, but that last one of an image is 1.
 
+    A sequence has the shape (B, most, width). It is 0 where its mask, of shape (B, most), is false: after its vectors,
+    and everywhere if it is absent.
+
     Args:
         columns: the columns of all conditions, by name, on one device.
         size: height and width of x_t.
     """
     parts: dict[str, list[Tensor]] = {"vector": [], "planes": []}
+    whole: NetworkInputs = {}
     for name, condition in sorted(conditions.items()):
         values, present = columns[name]
-        if condition.is_image:
+        if isinstance(condition, VectorSequence):
+            mask = torch.arange(condition.most, device=values.device) < present[:, None]
+            whole = {"sequence": torch.where(mask[..., None], values, 0), "sequence_mask": mask}
+        elif condition.planes:
             shown = present.view(-1, 1, 1, 1)
             parts["planes"].append(_planes(condition, values, size) * shown)
             if isinstance(condition, Image) and condition.null:
                 parts["planes"].append((~shown).expand(-1, 1, *size))
         else:
             parts["vector"] += [torch.where(present[:, None], _entries(condition, values), 0), ~present[:, None]]
-    return {name: torch.cat([part.float() for part in each], dim=1) for name, each in parts.items() if each}
+    return {name: torch.cat([part.float() for part in each], dim=1) for name, each in parts.items() if each} | whole
 
 
 def without_optional(conditions: Conditions, inputs: NetworkInputs) -> NetworkInputs:
     """Returns the inputs of a network without the conditions that may be left out; others do not change."""
     ordered, nothing = sorted(conditions.items()), inputs_of(conditions, [{}], (1, 1))
+    sequence = torch.tensor(any(one.null for one in sequences_in(conditions).values()))
     may = {
         "vector": torch.tensor([one.null for _, one in ordered for _ in range(one.entries)]),
         "planes": torch.tensor([one.null for _, one in ordered for _ in range(one.planes)]).view(-1, 1, 1),
+        "sequence": sequence,
+        "sequence_mask": sequence,
     }
     left = {
         name: torch.where(may[name].to(inputs[name].device), blank.to(inputs[name]), inputs[name])

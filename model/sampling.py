@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .checkpoint import Checkpoint
-from .conditions import Conditions, Value
+from .conditions import Conditions, Value, VectorSequence
 from .errors import PlanError
 from .guidance import guided_output
 from .network_inputs import inputs_of
@@ -46,8 +46,8 @@ def networks_of(
     Args:
         checkpoint: a model that draws from noise alone.
         label: index of the class; None for images without a class.
-        conditions: the values of the model's conditions by name; a map is a tensor of indices, shape (h, w), and an
-            image one in [-1, 1], shape (C, h, w).
+        conditions: the values of the model's conditions by name; a map is a tensor of indices, shape (h, w), an image
+            one in [-1, 1], shape (C, h, w), and a sequence a list, an array or a tensor, shape (l, width).
 
     Raises PlanError if the model draws from an image, or if the class or a value is unknown or missing; at their calls
     for images of another shape.
@@ -96,8 +96,13 @@ def _values(conditions: Conditions, given: Mapping[str, Any]) -> dict[str, Value
             raise PlanError(f"{name} is needed by this model: give it {condition.expected}")
     read: dict[str, Value | Tensor] = {}
     for name, value in given.items():
+        condition = conditions[name]
         try:
-            read[name] = value if isinstance(value, Tensor) else conditions[name].read(value)
+            if isinstance(condition, VectorSequence):
+                array = value.detach().float().cpu().numpy() if isinstance(value, Tensor) else value
+                read[name] = torch.from_numpy(condition.array(array))
+            else:
+                read[name] = value if isinstance(value, Tensor) else condition.read(value)
         except ValueError as error:
             raise PlanError(str(error), f"the condition {name}") from error
     return read

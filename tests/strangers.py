@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from difuso.model.checkpoint import save_checkpoint
-from difuso.model.conditions import Conditions, vector_size
+from difuso.model.conditions import Conditions, sequences_in, vector_size
 from difuso.model.folders.config import ModelConfig, SamplerDefaults
 from difuso.model.folders.files import CONFIG, SUMS, file_sha256
 from difuso.model.networks.build import build_network
@@ -108,6 +108,40 @@ class Conditional(Denoiser):
 
     def forward(self, x, t, *, vector, labels=None):
         return super().forward(self.norm(x) + self.vector(vector)[:, :, None, None], t, labels=labels)
+
+
+class Attentive(Denoiser):
+    """Its pixels attend to the vectors of a sequence that are there, and to one of its own."""
+
+    def __init__(self, width=16, classes=0, text=0, vector=0):
+        super().__init__(width, classes)
+        self.query, self.key, self.value = nn.Linear(3, 8), nn.Linear(text, 8), nn.Linear(text, 8)
+        self.out = nn.Linear(8, 3)
+        self.nothing = nn.Parameter(torch.ones(1, 1, text))
+
+    def vectors(self, sequence, sequence_mask):
+        there = torch.cat([torch.ones_like(sequence_mask[:, :1]), sequence_mask], dim=1)
+        return torch.cat([self.nothing.expand(len(sequence), -1, -1), sequence], dim=1), there
+
+    def forward(self, x, t, *, sequence, sequence_mask, labels=None, vector=None):
+        vectors, there = self.vectors(sequence, sequence_mask)
+        query, key, value = self.query(x.flatten(2).transpose(1, 2)), self.key(vectors), self.value(vectors)
+        seen = self.attend(query[:, None], key[:, None], value[:, None], there[:, None, None])
+        return super().forward(x + self.out(seen[:, 0]).transpose(1, 2).reshape(x.shape), t, labels=labels)
+
+    def attend(self, query, key, value, there):
+        return nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=there)
+
+
+class AttendsToNothing(Attentive):
+    """It has no vector of its own, and divides by 0 where none is there."""
+
+    def vectors(self, sequence, sequence_mask):
+        return sequence, sequence_mask
+
+    def attend(self, query, key, value, there):
+        scores = (query @ key.transpose(2, 3)).masked_fill(~there, -math.inf)
+        return torch.softmax(scores, dim=3) @ value
 
 
 class Plain(nn.Module):
@@ -221,6 +255,13 @@ def greys(data, shape):
     for level in range(data.count):
         SEEN.append((data.path, tuple(shape)))
         yield {"image": np.full(shape.hwc, 16 * (level % 16), np.uint8), "label": level % 3, "bright": level % 16 / 15}
+
+
+def described(data, shape):
+    """The same with a sequence of 0 to 3 vectors, which has no length where it is absent."""
+    for number, item in enumerate(greys(data, shape)):
+        text = np.full((number % 4, 5), item["bright"], np.float16)
+        yield {**item, "text": text} if len(text) else item
 
 
 def stacks(data, shape):
@@ -352,7 +393,8 @@ def config_of(
 ) -> ModelConfig:
     """The config of a model of 8x8 images, usually RGB, with one of the package's networks."""
     inputs, count = conditions or {}, None if classes is None else len(classes)
-    args = {"classes": count, "vector": vector_size(inputs)}
+    text = sum(each.width for each in sequences_in(inputs).values())
+    args = {"classes": count, "vector": vector_size(inputs), "text": text}
     network = ForeignConfig(
         type=f"{PACKAGE}.nets:{kind}",
         args={name: value for name, value in args.items() if value},

@@ -154,7 +154,7 @@ class Recipe:
     @property
     def seen(self) -> dict[str, Shape]:
         """The shape (C, h, w) of each image that the network sees with x_t, by its name; a map has one channel."""
-        seen = {name: condition for name, condition in self.all_conditions.items() if condition.is_image}
+        seen = {name: condition for name, condition in self.all_conditions.items() if condition.planes}
         of_maps = Shape(1, self.shape.height, self.shape.width)
         return {name: each.shape if isinstance(each, Image) else of_maps for name, each in seen.items()}
 

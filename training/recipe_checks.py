@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from difuso.model.conditions import Choice, ImageMap, Number, listed
+from difuso.model.conditions import Choice, ImageMap, Number, listed, sequences_in
 from difuso.model.errors import CheckpointError
 from difuso.model.folders.config import ModelConfig
 from difuso.model.folders.config_json import config_from_json, config_to_json
@@ -144,7 +144,7 @@ def _check_conditions(recipe: Recipe) -> None:
         recipe.examples == 0 or (has_examples and recipe.num_classes is None),
         "examples are of choices and numbers that may be left out, of a network without classes: leave examples out",
     )
-    seen = tuple(name for name, condition in conditions.items() if condition.is_image)
+    seen = tuple(name for name, condition in conditions.items() if condition.planes)
     _require(
         data.condition_paths.keys() - ({ENLARGED} if recipe.condition else set()) == set(seen),
         f"data.condition_paths must name files for the conditions that are maps and images: {listed(seen) or 'none'}",
@@ -153,6 +153,10 @@ def _check_conditions(recipe: Recipe) -> None:
     _require(
         data.source in FILES or not (maps or data.table),
         f"maps and data.table are for the sources {' and '.join(FILES)}, whose images have paths",
+    )
+    _require(
+        not sequences_in(conditions) or source_of(data.source).has_conditions,
+        "tables hold no sequences: they come with the images of a source of your own, package.module:function",
     )
     _require(
         len(conditions) == len(seen) or bool(data.table) or source_of(data.source).has_conditions,

@@ -11,11 +11,13 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 
+from difuso.jobs.images.fitting import encode_npy
 from difuso.jobs.kinds.base import Kind
 
 from ..errors import InvalidRequest, UploadRefused
@@ -29,11 +31,12 @@ MAX_PARAMETERS = 4096  # of which `condition` may be most
 MAX_PARAMETER = 4096  # characters of one that is not a condition; the longest list of timesteps has a third
 
 VALUE = {"anyOf": [{"type": "string"}, {"type": "number"}]}
+LISTED = {"anyOf": [*VALUE["anyOf"], {"type": "array", "items": {**VALUE}}]}
 CONDITIONS = {
     "type": "object",
-    "description": "values of the model's conditions by name: a choice, a number, the numbers of a vector, an image in "
-    "base64, or a list with one for each image",
-    "additionalProperties": {"anyOf": [*VALUE["anyOf"], {"type": "array", "items": {**VALUE}}, {"type": "null"}]},
+    "description": "values of the model's conditions by name: a choice, a number, the numbers of a vector, the vectors "
+    "of a sequence, a file in base64, or a list with one for each image",
+    "additionalProperties": {"anyOf": [*VALUE["anyOf"], {"type": "array", "items": LISTED}, {"type": "null"}]},
     "examples": [{"age": 33, "glasses": ["none", "round"]}],
 }
 
@@ -103,12 +106,15 @@ def json_schema(kind: Kind[Any], query: type[BaseModel]) -> dict[str, Any]:
     return schema
 
 
-def decoded(text: str, name: str) -> bytes:
-    """Returns the bytes of an image in base64; raises UploadRefused, which names it, for another text."""
+def decoded(content: str | list[Any], name: str) -> bytes:
+    """Returns a file that is in base64, or lists of a sequence as .npy; raises UploadRefused, which names it."""
     try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise UploadRefused("Input should be an image in base64", part=name[:MAX_NAME]) from error
+        if isinstance(content, list):
+            return encode_npy(np.array(content, np.float64))
+        return base64.b64decode(content, validate=True)
+    except (binascii.Error, ValueError, TypeError, OverflowError) as error:
+        wanted = "a file in base64" if isinstance(content, str) else "lists of equally many numbers"
+        raise UploadRefused(f"Input should be {wanted}", part=name[:MAX_NAME]) from error
 
 
 def _read(body: bytearray, kind: Kind[Any]) -> Body:
@@ -137,7 +143,7 @@ def _read(body: bytearray, kind: Kind[Any]) -> Body:
 def _content(body: bytearray) -> dict[str, Any]:
     """Returns the object of a body; raises InvalidRequest for anything else."""
     if sum(map(body.count, (b",", b"[", b"{"))) > MAX_VALUES:  # one of them precedes each value but the first
-        raise InvalidRequest("pointer", "", f"The body should have at most {MAX_VALUES} values")
+        raise InvalidRequest("pointer", "", f"The body should have at most {MAX_VALUES} values: send sequences as .npy")
     try:
         content = json.loads(body or b"{}", object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:

@@ -56,7 +56,7 @@ class Uploads:
         Args:
             parts: the function that converts each image, such as a `partial` of `fit`, by the name of its part. Without
                 parts the request should have no body.
-            sent: the images of a JSON body by name, whose memory `read_whole` counts; None if the body is a form.
+            sent: the files of a JSON body by name, whose memory `read_whole` counts; None if the body is a form.
             optional: the names of those that may be absent.
             instead: what the request may have instead of parts, for messages; empty if nothing.
 
@@ -161,7 +161,7 @@ def request_body(
         "type": "object",
         "properties": {name: {**BINARY, "description": about_part(name)} for name in (*required, *optional)},
         "required": [*required],
-        "additionalProperties": {**BINARY, "description": "an image that the model sees, by its name"},
+        "additionalProperties": {**BINARY, "description": "an image or sequence that the model sees, by its name"},
     }
     content = {"multipart/form-data": {"schema": schema}, JSON: {"schema": json}}
     words = {"description": f"needed without {instead}"} if instead else {}

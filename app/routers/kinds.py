@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import Field, create_model
 from starlette.concurrency import run_in_threadpool
 
-from difuso.jobs.conditions import split_image_conditions
+from difuso.jobs.conditions import split_files
 from difuso.jobs.errors import RequestRefused
 from difuso.jobs.kinds import KINDS
 from difuso.jobs.kinds.base import Kind
@@ -33,13 +33,13 @@ def _post(kind: Kind[Any], query_type: type[Any]) -> Callable[..., Awaitable[Res
         async with received(request, kind, query_type, process.uploads) as (query, sent):
             model = kind.choose(query, process.catalog)
             submission.accept.choose(model.final_shape.planes)  # refuses before an image is read
-            conditions, texts = split_image_conditions(query.conditions, model.config.conditions)
-            for name, text in texts.items():  # images in base64
+            conditions, files = split_files(query.conditions, model.config.conditions)
+            for name, content in files.items():
                 if sent is None:
-                    detail = f"{name}: Input should be one image, in a form or in a JSON body"
+                    detail = f"{name}: Input should be one file, in a form or in a JSON body"
                     raise RequestRefused("condition", detail)
-                sent[name] = decoded(text, name)
-            if texts:
+                sent[name] = decoded(content, name)
+            if files:
                 query = query.model_copy(update={"conditions": conditions})
             parts = kind.parts(query, model)
             images = await process.uploads.read(

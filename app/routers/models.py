@@ -41,7 +41,7 @@ class ConditionView(Frozen):
 
     A `choice` has `values`, a `number` the ends `low` and `high` of its range and maybe a `unit`, and a `vector` a
     `size`. A `map` has the `values` whose indices its pixels are. An `image` has `channels`, and as `size` a side, or
-    height and width.
+    height and width. A `sequence` has `most` vectors, each of `width` numbers.
     """
 
     type: str
@@ -52,6 +52,8 @@ class ConditionView(Frozen):
     unit: str | None = None
     size: int | tuple[int, int] | None = None
     channels: int | None = None
+    width: int | None = None
+    most: int | None = None
 
 
 class VersionView(Frozen):

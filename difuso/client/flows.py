@@ -21,7 +21,7 @@ from urllib.parse import urlencode
 import httpx
 
 from .errors import DifusoError, TimedOut, Unreachable, error_of
-from .images import file_of, is_image, noise_file
+from .images import condition_file, file_of, is_file, noise_file
 from .options import IMAGES, KindName
 from .results import ENDED, Facts, Price, Result, understood
 
@@ -173,9 +173,9 @@ def posting(kind: KindName, images: tuple[Any, ...], options: Mapping[str, Any])
     conditions = {name: value for name, value in given.pop("conditions", {}).items() if value is not None}
     parts = {name: given.pop(name) for name in IMAGES[kind] if name in given}
     files = {name: noise_file(part) if name == "noise" else file_of(part) for name, part in parts.items()}
-    seen = {name: file_of(conditions.pop(name)) for name, value in [*conditions.items()] if is_image(value)}
+    seen = {name: condition_file(conditions.pop(name)) for name, value in [*conditions.items()] if is_file(value)}
     query = _query({**given, "condition": [f"{name}:{_text(value)}" for name, value in conditions.items()]})
-    if len(urlencode(query)) <= LONGEST_QUERY:
+    if len(urlencode(query)) <= LONGEST_QUERY and not any(map(_is_nested, conditions.values())):
         return Call("POST", f"/{kind}", query, headers, files | seen)
     table: dict[str, Any] = {name: [text for other, text in query if other == name] for name, _ in query}
     in_base64 = {name: base64.b64encode(file).decode() for name, file in (files | seen).items()}
@@ -183,6 +183,11 @@ def posting(kind: KindName, images: tuple[Any, ...], options: Mapping[str, Any])
     table.pop("condition", None)
     body = json.dumps({**table, **in_base64}, default=_listed).encode()
     return Call("POST", f"/{kind}", (), {**headers, "Content-Type": "application/json"}, body=body)
+
+
+def _is_nested(value: Any) -> bool:
+    """Returns whether the value of a condition is a list of lists, which may be a sequence: a query holds none."""
+    return isinstance(value, list | tuple) and any(isinstance(each, list | tuple) for each in value)
 
 
 def _text(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The images of a request, in the forms that a program has them."""
+"""The images and sequences of a request, in the forms that a program has them."""
 
 import io
 import os
@@ -58,17 +58,21 @@ def noise_file(noise: NoiseLike) -> bytes:
     """
     if isinstance(noise, bytes | str | os.PathLike):
         return file_of(noise)
-    file = io.BytesIO()
-    np.save(file, np.asarray(noise, np.float32))
-    return file.getvalue()
+    return _npy(np.asarray(noise, np.float32))
 
 
-def is_image(value: object) -> bool:
-    """Returns whether the value of a condition is an image: a path, bytes, a Pillow image or an array of two or more
+def condition_file(value: Any) -> bytes:
+    """Returns the file of a condition: that of an image, or an array of floats, which is a sequence, as .npy."""
+    is_sequence = isinstance(value, np.ndarray) and value.dtype.kind == "f"
+    return _npy(value) if is_sequence else file_of(value)
+
+
+def is_file(value: object) -> bool:
+    """Returns whether the value of a condition is a file: a path, bytes, a Pillow image or an array of two or more
     dimensions. A text is the name of a choice.
 
     Examples:
-        >>> is_image(Path("layout.png")), is_image("round"), is_image(np.zeros(16))
+        >>> is_file(Path("layout.png")), is_file("round"), is_file(np.zeros(16))
         (True, False, False)
     """
     return isinstance(value, bytes | os.PathLike | Image.Image) or (isinstance(value, np.ndarray) and value.ndim > 1)
@@ -85,8 +89,12 @@ def _from_array(pixels: npt.NDArray[Any]) -> bytes:
         pixels = pixels.astype(np.uint8) * 255
     if pixels.dtype == np.uint8 and (pixels.ndim == 2 or pixels.shape[2] in (3, 4)):
         return _png(Image.fromarray(np.ascontiguousarray(pixels)))
+    return _npy(pixels)
+
+
+def _npy(array: npt.NDArray[Any]) -> bytes:
     file = io.BytesIO()
-    np.save(file, pixels)
+    np.save(file, array)
     return file.getvalue()
 
 

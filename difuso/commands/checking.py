@@ -9,6 +9,7 @@ import typer
 from torch import Tensor, nn
 
 from difuso.model import Checkpoint, load_checkpoint
+from difuso.model.conditions import sequences_in
 from difuso.model.errors import ModelError
 from difuso.model.networks.build import build_network
 from difuso.model.networks.preconditioned import denoiser_of
@@ -84,7 +85,13 @@ def _conditions(checkpoint: Checkpoint, settings: WorkerSettings) -> Iterator[Fi
     """Changes one argument after the other, and tries labels that the config allows."""
     call, batch = _call(checkpoint, settings)
     out, classes = call(batch), checkpoint.config.classes
-    changed = {name: value + 1 for name, value in batch.items() if name not in ("x", "labels")}
+    changed = {name: value + 1 for name, value in batch.items() if name not in ("x", "labels", "sequence_mask")}
+    for name, sequence in sequences_in(checkpoint.config.conditions).items():
+        # A normalisation of each vector would undo an addition.
+        changed |= {"sequence": -batch["sequence"], "sequence_mask": torch.ones_like(batch["sequence_mask"])}
+        nothing = {each: torch.zeros_like(batch[each]) for each in ("sequence", "sequence_mask")}
+        if sequence.null and not torch.isfinite(call(batch | nothing)).all():
+            yield Finding("fails", f"without {name} the output has NaN or infinity: sequence_mask is false everywhere")
     if classes is not None:
         changed["labels"] = torch.full_like(batch["labels"], len(classes) - 1)
         if checkpoint.config.network.null_class:

@@ -141,7 +141,7 @@ def _fitted(files: Sequence[Path], hashes: Sequence[str], config: ModelConfig) -
 def _every_fit(sent: Sent, config: ModelConfig) -> Iterator[Fitted]:
     of_kinds = itertools.product((fit, fit_mask), _shapes(config), HOW)
     fits: list[Fit] = [partial(each, shape=shape, how=how) for each, shape, how in of_kinds]
-    fits += [fit_of(each, config.shape) for each in config.conditions.values() if each.is_image]
+    fits += [fit_of(each, config.shape) for each in config.conditions.values() if each.is_file]
     for each in fits:
         with suppress(ImageRefused):  # a photo is no map
             yield each(sent)

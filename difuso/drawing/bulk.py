@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ class Bulk:
     # conditions params.conditions_of(i)
     params: SamplingParams
     labels: tuple[int, ...]  # image i has the class labels[i % len(labels)]; empty if none has a class
+    files: Mapping[str, bytes] = field(default_factory=dict)  # of the conditions, by their SHA-256
 
     @property
     def chunks(self) -> range:
@@ -186,8 +187,8 @@ def bulk_of(query: SamplingQuery, model: DrawingModel, *, kept_seed: Any = None)
     seeds = query.seed or ([kept_seed] if isinstance(kept_seed, int) else draw_seed())
     labels = classes_of(query.label, model.class_names, count=model.labels, model=model.name)
     given = read_values(query.conditions, model.conditions, model=model.name)
-    if missing := model.needed_images:
-        raise UserError(f"{model.name} needs images, {', '.join(missing)}: draw at most 64 images, into a folder")
+    if missing := model.needed_files:
+        raise UserError(f"{model.name} needs files, {', '.join(missing)}: draw at most 64 images, into a folder")
     values = {name: len(each) for name, each in given.items()}
     count = image_count(seeds, query.label, n=query.n, turns=len(labels), values=values)
     if len(seeds) == 1 and seeds[0] + count - 1 > MAX_SEED:
@@ -211,7 +212,7 @@ def _draw_missing(bulk: Bulk, parts: Parts) -> None:
     title = f"{title_of(bulk.model.name, bulk.params.seed)}, {bulk.count} images"
     with progress(title, there=there / bulk.count) as show:
         try:
-            bulk.model.draw(map(bulk.run, missing), keep)
+            bulk.model.draw(map(bulk.run, missing), keep, bulk.files)
         except UserError as error:
             if not there:
                 shutil.rmtree(parts.folder)

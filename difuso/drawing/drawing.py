@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -45,9 +45,9 @@ class DrawingModel(ABC):
     defaults: SamplerDefaults  # the model's own settings
 
     @property
-    def needed_images(self) -> list[str]:
-        """The names of the conditions that are images and cannot be left out. Each request has to send them."""
-        return [name for name, each in self.conditions.items() if each.is_image and not each.null]
+    def needed_files(self) -> list[str]:
+        """The names of the conditions that are files and cannot be left out. Each request has to send them."""
+        return [name for name, each in self.conditions.items() if each.is_file and not each.null]
 
     @property
     @abstractmethod
@@ -59,12 +59,15 @@ class DrawingModel(ABC):
         """Fills in what a query leaves open; raises RequestRefused, PlanError or UserError if it is impossible."""
 
     @abstractmethod
-    def draw(self, runs: Iterable[SamplingParams], keep: Callable[[int, list[bytes]], None]) -> None:
+    def draw(
+        self, runs: Iterable[SamplingParams], keep: Callable[[int, list[bytes]], None], files: Mapping[str, bytes]
+    ) -> None:
         """Draws the images of several runs, in any order.
 
         Args:
             runs: taken one by one when there is room for another; all images of one are drawn together.
             keep: called with the number of each run, counted from 0, and the PNGs of its images.
+            files: the fitted files of their conditions, by their SHA-256.
 
         Raises UserError if a run cannot be drawn. Those before it were kept.
         """
@@ -93,13 +96,17 @@ class LocalModel(DrawingModel):
     def settle(self, query: SamplingQuery) -> SamplingParams:
         return fill_in(query, self._info, with_examples=True).params
 
-    def draw(self, runs: Iterable[SamplingParams], keep: Callable[[int, list[bytes]], None]) -> None:
+    def draw(
+        self, runs: Iterable[SamplingParams], keep: Callable[[int, list[bytes]], None], files: Mapping[str, bytes]
+    ) -> None:
+        from difuso.model.images import from_file
         from difuso.worker.engine.local import run_job
 
         for number, run in enumerate(runs):
             with user_errors(self.name):
                 job = new_job(self.name, Prepared(fill_in_conditions(run, self._info.config), Generation()))
-                pngs = run_job(self._runner, job).pngs
+                sent = [from_file(files[each]) for each in run.uploads(self._info.config)]
+                pngs = run_job(self._runner, job, sent).pngs
             keep(number, pngs)
 
 

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from difuso.evaluation.image_sets import ImageSet, from_array, from_path
 from difuso.evaluation.real_images import FACES, real_images
+from difuso.jobs.images.sequences import fit_sequence
 from difuso.jobs.queries import SamplingQuery
-from difuso.model.conditions import Value
+from difuso.model.conditions import Value, sequences_in
 from difuso.training.data.conditions import by_value, complete_column, some_of, values_at
 from difuso.training.data.dataset import Dataset, load, scan
 from difuso.training.recipe import Recipe
@@ -39,13 +40,20 @@ class ImageConditions(NamedTuple):
 
     conditions: Sequence[Mapping[str, Value]] = ()
     labels: Sequence[int] = ()
+    files: Mapping[str, bytes] = {}  # those of sequences, by their SHA-256
 
 
 def conditions_of(recipe: Recipe, real: Dataset, rows: NDArray[np.int64]) -> ImageConditions:
     """Returns the values of conditions, and the classes, of some of a recipe's real images."""
-    conditions = by_value(recipe.conditions)
     labels = real.columns[LABEL].values.numpy()[rows].tolist() if LABEL in real.columns else []
-    return ImageConditions([values_at(conditions, real.columns, row) for row in rows] if conditions else [], labels)
+    values, files = [values_at(recipe.conditions, real.columns, row) for row in rows], dict[str, bytes]()
+    for name, condition in sequences_in(recipe.conditions).items():
+        padded, lengths = real.columns[name]
+        for row, of_image in zip(rows, values, strict=True):
+            if lengths[row]:
+                fitted = fit_sequence(padded[row, : lengths[row]].numpy(), condition=condition)
+                of_image[name], files[fitted.sha256] = fitted.sha256, fitted.file
+    return ImageConditions(values if any(values) else [], labels, files)
 
 
 @contextmanager
@@ -73,7 +81,8 @@ def real_images_of(recipe: Recipe, folder: Path, *, split: Literal["train", "tes
     data = replace(recipe.data, split=read)
     if data.source == FACES:
         data = replace(data, count=faces)
-    plain = replace(recipe, data=data, condition=None, conditions=by_value(recipe.conditions))
+    conditions = {**by_value(recipe.conditions), **sequences_in(recipe.conditions)}
+    plain = replace(recipe, data=data, condition=None, conditions=conditions)
     scan(plain, folder / read)
     found = load(plain, folder / read)
     labels = {} if found.labels is None else {LABEL: complete_column(found.labels)}
@@ -150,22 +159,23 @@ class ImageSources:
         Raises UserError if the model does not take these settings or conditions, or figures are not of its images.
         """
         model = self.model
-        if missing := model.needed_images:
-            raise UserError(f"{title}: {model.name} needs images, {', '.join(missing)}, and cannot be measured")
+        names = given.conditions[0] if given.conditions else {}
+        if missing := [name for name in model.needed_files if name not in names]:
+            raise UserError(f"{title}: {model.name} needs files, {', '.join(missing)}, and cannot be measured")
         if model.shape.planes > 1:
             raise UserError(
                 f"figures are of grey or RGB images, and {model.name} makes {model.shape.channels} channels"
             )
-        names = given.conditions[0] if given.conditions else {}
         label = model.class_names[0] if model.class_names else None  # any will do here; each image gets its own
-        first = {name: (value,) for name, value in names.items()} or None
-        sent = {**settings, "condition": first, "seed": self.seed, "label": label, **self.chosen}
+        files = [name for name, each in model.conditions.items() if each.is_file]
+        of_values = {name: (value,) for name, value in names.items() if name not in files}
+        sent = {**settings, "condition": of_values or None, "seed": self.seed, "label": label, **self.chosen}
         query = checked(SamplingQuery, {key: value for key, value in sent.items() if value is not None}, str)
         with user_errors(title):
             params = model.settle(query)
         of_all = {name: tuple(each[name] for each in given.conditions) for name in names}
         labels = given.labels or ([0] if model.class_names else [])
-        bulk = Bulk(model, count, params.model_copy(update={"conditions": of_all}), tuple(labels))
+        bulk = Bulk(model, count, params.model_copy(update={"conditions": of_all}), tuple(labels), given.files)
 
         @cache
         def images() -> ImageSet:

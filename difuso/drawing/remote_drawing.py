@@ -9,7 +9,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import httpx
 from pydantic import BaseModel, Field, ValidationError
 
-from difuso.jobs.conditions import split_image_conditions
+from difuso.jobs.conditions import split_files
 from difuso.jobs.contract import URGENCIES
 from difuso.jobs.kinds import KINDS
 from difuso.jobs.params import MODEL_NAME, SamplingParams
@@ -146,7 +146,7 @@ def connected(url: str) -> Iterator[Client]:
 
 
 def arguments(request: Request, model: ServedView | None) -> dict[str, Any]:
-    """Returns a request for a model as the client's methods take it; images of conditions are paths.
+    """Returns a request for a model as the client's methods take it; files of conditions are paths.
 
     Raises UserError if there are several for one condition.
     """
@@ -154,9 +154,9 @@ def arguments(request: Request, model: ServedView | None) -> dict[str, Any]:
     sent = query.model_dump(mode="json", by_alias=True, exclude_unset=True)
     if sent.pop("condition", None):
         with user_errors():
-            given, images = split_image_conditions(query.conditions, {} if model is None else model.declared)
+            given, named = split_files(query.conditions, {} if model is None else model.declared)
         values = {name: each[0] if len(each) == 1 else list(each) for name, each in given.items()}
-        sent["conditions"] = values | {name: Path(file) for name, file in images.items()}
+        sent["conditions"] = values | {name: Path(str(file)) for name, file in named.items()}
     return sent | {name: str(file) for name, file in files.items() if file is not None}
 
 
@@ -200,7 +200,11 @@ class ServedModel(DrawingModel):
         given = {name: values for name, values in params.conditions.items() if name in (query.conditions or {})}
         return params.model_copy(update={"conditions": given})
 
-    def draw(self, runs: Iterable[SamplingParams], keep: Callable[[int, list[bytes]], None]) -> None:
+    def draw(
+        self, runs: Iterable[SamplingParams], keep: Callable[[int, list[bytes]], None], files: Mapping[str, bytes]
+    ) -> None:
+        if files:
+            raise UserError(f"{self._url}: images of a sequence each are drawn without --server only")
         try:
             asyncio.run(self._draw(enumerate(runs), keep))
         except DifusoError as error:

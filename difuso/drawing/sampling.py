@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from difuso.jobs.conditions import split_image_conditions
+from difuso.jobs.conditions import split_files
 from difuso.jobs.contract import Job, new_job
 from difuso.jobs.errors import ImageRefused
 from difuso.jobs.images.fitting import Fitted, Sent, encode_npy, read_file
@@ -69,9 +69,9 @@ def read_job(request: Request, settings: WorkerSettings) -> tuple[Job, list[byte
     kind, query, files = request
     with user_errors():
         model = kind.choose(query, usable_models(settings.models_dir))
-        conditions, images = split_image_conditions(query.conditions, model.config.conditions)
+        conditions, given = split_files(query.conditions, model.config.conditions)
         query = query.model_copy(update={"conditions": conditions})
-        named = {**files, **{name: Path(file) for name, file in images.items()}}
+        named = {**files, **{name: Path(str(file)) for name, file in given.items()}}
         prepared = kind.prepare(query, model, _read_files(kind, named, kind.parts(query, model)))
         return new_job(model.name, prepared, versions=model.versions), [each.file for each in prepared.uploads]
 

@@ -3,7 +3,7 @@
 Every image becomes sRGB on a white ground, of 8 bits, or 16 for deep grey. It is encoded as a new PNG, which holds its
 pixels and nothing else of the file; equal pixels give equal bytes. An image of other than 1 or 3 channels becomes grey
 planes in one PNG (`Shape.planes`). It comes as a .npy file, of which NumPy reads only the header: its own reader would
-unpickle objects, and allocate whatever a header states. Noise comes as a .npy file of floats.
+unpickle objects, and allocate whatever a header states. Noise and sequences come as .npy files of floats.
 """
 
 import hashlib
@@ -60,8 +60,8 @@ How = Literal["cover", "contain"]
 class Fitted:
     """What a request sent, fitted to a model; equal contents give equal bytes."""
 
-    file: bytes  # the fitted image as a PNG without metadata, or noise as .npy
-    # width, height: of an image before it was fitted, in pixels
+    file: bytes  # the fitted image as a PNG without metadata, or noise or a sequence as .npy
+    # width, height: of an image before it was fitted, in pixels; of a sequence its width and its length
     width: int
     height: int
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
-from difuso.model.conditions import Condition, Image, ImageMap, Value
+from difuso.model.conditions import Condition, Image, ImageMap, Value, VectorSequence
 from difuso.model.plans.plan import Plan
 from difuso.model.shape import Shape, Shown
 
@@ -14,6 +14,7 @@ from ..catalog import Catalog, ModelInfo
 from ..defaults import check_guidance
 from ..errors import RequestRefused
 from ..images.fitting import Fitted, Sent, fit, fit_map
+from ..images.sequences import fit_sequence
 from ..moments import Trace, check_trace, trace_of
 from ..params import MAX_SEED, SamplingParams
 from ..queries import ImageQuery, SamplingQuery
@@ -77,7 +78,7 @@ class Prepared:
     params: SamplingParams  # the sampling parameters, all filled in
     task: Task  # the kind of the job, and the parameters of this kind only
     images: tuple[Fitted, ...] = ()  # the fitted images of the request, in the worker's order
-    condition_images: tuple[Fitted, ...] = ()  # those of its conditions, in the order of `SamplingParams.uploads`
+    condition_files: tuple[Fitted, ...] = ()  # those of its conditions, in the order of `SamplingParams.uploads`
     filled_in: frozenset[str] = frozenset()  # the names of the conditions that `jobs.defaults` has filled in
     plan: Plan | None = None  # the plan of an image's run; None if nobody asks for the cost
     trace: Trace = ()  # the network calls after which the state of each image is kept
@@ -87,8 +88,8 @@ class Prepared:
 
     @property
     def uploads(self) -> tuple[Fitted, ...]:
-        """All images that the worker reads, in its order."""
-        return (*self.images, *self.condition_images)
+        """All files that the worker reads, in its order."""
+        return (*self.images, *self.condition_files)
 
     @property
     def sent_values(self) -> dict[str, tuple[Value, ...]]:
@@ -115,7 +116,7 @@ Query = TypeVar("Query", bound=SamplingQuery)
 
 
 class Parts(NamedTuple):
-    """The images that a request comes with."""
+    """The files that a request comes with."""
 
     fits: dict[str, Fit]  # the functions that fit them, by part
     optional: frozenset[str]  # the names of those that may be absent
@@ -147,8 +148,8 @@ class Kind(Generic[Query]):
     implied: tuple[str, ...] = ()  # parameters that follow from others, so that the command does not have them
 
     def parts(self, query: Query, model: ModelInfo) -> Parts:
-        """Returns the images that a request needs: those of the kind, and those of the model's conditions."""
-        seen = {name: each for name, each in model.config.conditions.items() if each.is_image}
+        """Returns the files that a request needs: the images of the kind, and the files of the model's conditions."""
+        seen = {name: each for name, each in model.config.conditions.items() if each.is_file}
         fits = {**self._fits(query, model), **{name: fit_of(each, model.config.shape) for name, each in seen.items()}}
         return Parts(fits, self.needless.union(name for name, each in seen.items() if each.null))
 
@@ -184,26 +185,28 @@ class Kind(Generic[Query]):
             planes=shape.planes,
             shown=model.config.shown,
         )
-        if any(condition.is_image for condition in model.config.conditions.values()):
+        if any(condition.is_file for condition in model.config.conditions.values()):
             of_conditions = {name: image for name, image in images.items() if name not in named}
-            whole = _with_condition_images(whole, of_conditions, model)
+            whole = _with_condition_files(whole, of_conditions, model)
         return whole
 
 
 def fit_of(condition: Condition, shape: Shape) -> Fit:
-    """Returns the function that fits the image of a condition to a model that draws images of a shape."""
+    """Returns the function that fits the file of a condition to a model that draws images of a shape."""
+    if isinstance(condition, VectorSequence):
+        return partial(fit_sequence, condition=condition)
     if isinstance(condition, ImageMap):
         return partial(fit_map, shape=shape, levels=len(condition.values), expected=condition.expected)
     assert isinstance(condition, Image)
     return partial(fit, shape=condition.shape)
 
 
-def _with_condition_images(prepared: Prepared, images: Images, model: ModelInfo) -> Prepared:
-    """Adds the images of the conditions to a request; raises RequestRefused if guidance needs one that is absent."""
+def _with_condition_files(prepared: Prepared, images: Images, model: ModelInfo) -> Prepared:
+    """Adds the files of the conditions to a request; raises RequestRefused if guidance needs one that is absent."""
     params, named = prepared.params, {name: (image.sha256,) for name, image in images.items()}
     params = params.model_copy(update={"conditions": {**params.conditions, **named}})
     labels = () if params.label is None else ("label",)
     check_guidance({"guidance_scale": params.guidance_scale}, params.guide, model, given={*params.conditions, *labels})
     by_hash = {image.sha256: image for image in images.values()}
     uploads = tuple(by_hash[each] for each in params.uploads(model.config))
-    return replace(prepared, params=params, condition_images=uploads)
+    return replace(prepared, params=params, condition_files=uploads)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ..conditions import Choice, Condition, Conditions, Example, Image, Names, Value, plane_count
+from ..conditions import Choice, Condition, Conditions, Example, Image, Names, Value, plane_count, sequences_in
 from ..errors import PlanError
 from ..networks.configs import ClassifierConfig
 from ..networks.network_config import NetworkConfig
@@ -140,6 +140,7 @@ class ModelConfig:
             "vector": bool(self.network.vector_size),
             "planes": bool(self.network.condition_channels),
             "level": self.condition is not None,
+            **dict.fromkeys(("sequence", "sequence_mask"), bool(sequences_in(self.conditions))),
         }
         return tuple(name for name, takes in inputs.items() if takes)
 

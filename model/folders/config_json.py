@@ -19,6 +19,7 @@ from ..conditions import (
     Number,
     Value,
     plane_count,
+    sequences_in,
     type_of,
     vector_size,
 )
@@ -157,6 +158,8 @@ def _check_conditions(conditions: Conditions) -> None:
     for count, most, what in ((vector_size, MAX_VECTOR, "entries"), (plane_count, MAX_PLANES, "planes")):
         if count(conditions) > most:
             raise ValueError(f"conditions have {count(conditions)} {what}, more than {most}")
+    if len(sequences := sequences_in(conditions)) > 1:
+        raise ValueError(f"conditions have {len(sequences)} sequences, more than one: {', '.join(sequences)}")
 
 
 def _examples(content: Any, conditions: Conditions) -> dict[str, tuple[Value, ...]]:
@@ -225,6 +228,9 @@ def _check_condition(config: ModelConfig) -> None:
     network, entries, planes = config.network, vector_size(config.conditions), plane_count(config.conditions)
     if network.vector_size != entries:
         raise ValueError(f"network.vector_size must be {entries}, as `conditions` have it, got {network.vector_size}")
+    for name in sequences_in(config.conditions):
+        if not all(isinstance(each, ForeignConfig) for each in (network, config.weaker or network)):
+            raise ValueError(f"conditions.{name}: only your own network, package.module:Class, takes a sequence")
     channels = network.condition_channels - planes
     if config.condition is None:
         if channels:

@@ -1,6 +1,8 @@
 """Conditions over HTTP, as a query with parts and as JSON: the jobs that they make, and how wrong ones are refused."""
 
 import base64
+import hashlib
+import io
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,11 @@ from PIL import Image
 
 from difuso.app.settings import ApiSettings
 from difuso.model.checkpoint import save_checkpoint
-from difuso.model.conditions import Choice
+from difuso.model.conditions import Choice, VectorSequence
 from difuso.model.networks.configs import UNetConfig
 from tests.pictures import saved
 from tests.small_models import NETWORK, checkpoint_of, conditional_checkpoint
+from tests.strangers import on_the_path, save_model, write_package
 
 ASYNC = {"Prefer": "respond-async"}
 LAYOUT = saved(Image.fromarray((np.arange(64).reshape(8, 8) % 2).astype(np.uint8)), "PNG")
@@ -33,6 +36,9 @@ def conditional_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     for name, model in {"conditional": conditional_checkpoint(), "plain": plain, "twins": twins}.items():
         save_checkpoint(folder / name, model.config, model.network)
+    with on_the_path(write_package(tmp_path_factory.mktemp("lab"))):
+        for name, null in (("reader", False), ("maybe", True)):
+            save_model(folder / name, "Attentive", conditions={"text": VectorSequence(3, 4, null=null)})
     return folder
 
 
@@ -102,7 +108,7 @@ def test_an_image_of_a_condition_is_a_part_or_in_a_json_body(api: httpx.Client) 
     for files in (PARTS, {"layout": LAYOUT}):
         error = refusal(generate(api, sketch, files=files))
         assert error["parameter"] == "condition"
-        assert error["detail"] == "sketch: Input should be one image, in a form or in a JSON body"
+        assert error["detail"] == "sketch: Input should be one file, in a form or in a JSON body"
     asked = {"style": [0.5, -1], "layout": in_base64(LAYOUT)}
     query = {"condition": sketch}
     assert api.post("/generate", params=query, json={"conditions": asked}, headers=ASYNC).status_code == 202
@@ -127,6 +133,73 @@ def test_a_price_and_an_idempotency_key_work_with_json(api: httpx.Client) -> Non
     assert api.post("/generate", params=query, files=parts, headers=key).json()["id"] == first
     other = api.post("/generate", json=body | {"seed": 4}, headers=key)
     assert other.status_code == 422
+
+
+TEXT = [[0.5, -1.0, 0.0], [2.0, 0.25, 1.0]]
+
+
+def npy(array: Any, dtype: Any = np.float32) -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.array(array, dtype))
+    return file.getvalue()
+
+
+def read(api: httpx.Client, text: Any, **query: Any) -> httpx.Response:
+    """Asks for an image of a sequence: as a part if it is bytes, else in JSON."""
+    headers = ASYNC | {name: query.pop(name) for name in ["Idempotency-Key"] if name in query}
+    params = {"model": "reader", **query}
+    body: dict[str, Any] = (
+        {"files": {"text": text}} if isinstance(text, bytes) else {"json": {"conditions": {"text": text}}}
+    )
+    return api.post("/generate", params=params, headers=headers, **body)
+
+
+def test_a_sequence_is_the_same_as_lists_as_a_part_and_in_base64(api: httpx.Client, folder: Path) -> None:
+    """It is stored once, by its content, whatever its type was; another one is another request."""
+    shown = {"type": "sequence", "null": False, "width": 3, "most": 4}
+    assert api.get("/models/reader").json()["conditions"]["text"] == shown
+    key = {"Idempotency-Key": '"read-once"', "seed": 3}
+    forms = [TEXT, npy(TEXT), npy(TEXT, np.float16), in_base64(npy(TEXT, np.float64))]
+    answers = [read(api, each, **key) for each in forms]
+    assert {each.status_code for each in answers} == {202}, answers[0].text
+    assert len({each.json()["id"] for each in answers}) == 1
+    ((sha256,),) = answers[0].json()["params"]["conditions"].values()
+    (file,) = (folder / "store" / "uploads").rglob(sha256)
+    assert sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert np.load(file).tolist() == TEXT
+    assert read(api, TEXT[:1], **key).status_code == 422
+    priced = read(api, TEXT[:1], seed=3, dry_run=True).json()
+    assert priced["params"]["conditions"]["text"] != [sha256]
+
+
+@pytest.mark.parametrize(
+    ("text", "detail"),
+    [
+        ([[1, 2]], "1 to 4 vectors of 3 numbers"),
+        (TEXT * 3, "and its shape is (6, 3)"),
+        ([], "and its shape is (0,)"),
+        ([[1, 2, None]], "1 to 4 vectors of 3 numbers"),
+        ([[1, 2, 3], [4]], "Input should be lists of equally many numbers"),
+        ([["a", 2, 3]], "Input should be lists of equally many numbers"),
+        (npy([[1, 2, np.nan]]), "1 to 4 vectors of 3 numbers"),
+        (npy([[1, 2, 3]], np.int64), "float16, float32 or float64, not int64"),
+        (LAYOUT, "The file should be an array as .npy"),
+        ("text!", "Input should be a file in base64"),
+        ("", "The part is missing"),
+    ],
+    ids=str,
+)
+def test_a_wrong_sequence_is_refused_by_name(api: httpx.Client, text: Any, detail: str) -> None:
+    error = refusal(read(api, text))
+    assert error["part"] == "text"
+    assert detail in error["detail"]
+
+
+def test_guidance_may_leave_a_sequence_out(api: httpx.Client) -> None:
+    assert refusal(read(api, TEXT, guidance_scale=2))["parameter"] == "guidance_scale"
+    assert read(api, TEXT, guidance_scale=2, model="maybe").status_code == 202
+    error = refusal(api.post("/generate", params={"model": "maybe", "guidance_scale": 2}))
+    assert error["detail"] == "This needs a condition text"
 
 
 def test_what_is_filled_in_does_not_make_a_repeated_request_another(api: httpx.Client) -> None:
@@ -182,7 +255,7 @@ def test_a_condition_that_the_model_needs_is_named(api: httpx.Client) -> None:
         ),
         ({"layout": saved(Image.new("RGB", (8, 8), "red"), "PNG")}, "layout", "The image should be a grey image"),
         ({"layout": b"no image"}, "layout", ""),
-        ({"layout": LAYOUT, "hat": LAYOUT}, "hat", "The part is unknown; send only layout, sketch"),
+        ({"layout": LAYOUT, "hat": LAYOUT}, "hat", "The part is unknown; send only noise, layout, sketch"),
     ],
 )
 def test_a_wrong_image_of_a_condition_is_refused_by_name(

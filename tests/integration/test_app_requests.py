@@ -98,8 +98,8 @@ def test_two_idempotency_keys_are_none(api: httpx.Client) -> None:
 @pytest.mark.parametrize(
     ("body", "detail"),
     [
-        ({"seed": [1] * 1_000_000}, "The body should have at most 100000 values"),
-        ({"a": [{}] * 100_000}, "The body should have at most 100000 values"),
+        ({"seed": [1] * 1_000_000}, "The body should have at most 100000 values: send sequences as .npy"),
+        ({"a": [{}] * 100_000}, "The body should have at most 100000 values: send sequences as .npy"),
         ({str(name): 0 for name in range(90_000)}, "The body should have at most 4096 parameters"),
     ],
 )

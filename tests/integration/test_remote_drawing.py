@@ -64,7 +64,7 @@ def draw(model: ServedModel, runs: Sequence[SamplingParams]) -> dict[int, int]:
     def keep(number: int, pngs: Sequence[bytes]) -> None:
         kept[runs[number].seed_of(0)] = len(pngs)
 
-    model.draw(runs, keep)
+    model.draw(runs, keep, {})
     return kept
 
 

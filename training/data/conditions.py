@@ -1,6 +1,6 @@
 """The conditions of training images: the images themselves made smaller, files of the same names, and values."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path, PurePath
@@ -11,7 +11,18 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from difuso.model.conditions import Choice, Condition, Conditions, Example, ImageMap, Number, Value, listed
+from difuso.model.conditions import (
+    Choice,
+    Condition,
+    Conditions,
+    Example,
+    ImageMap,
+    Number,
+    Value,
+    listed,
+    sequences_in,
+)
+from difuso.model.folders.parsing import shown
 from difuso.model.network_inputs import Column, column
 from difuso.model.shape import Shape
 
@@ -75,42 +86,62 @@ def _stem(item: SourceImage) -> PurePath:
 
 def check_columns(conditions: Conditions, source: Source) -> None:
     """Raises RecipeError if a source has no values for a condition."""
-    for name in by_value(conditions):
+    for name in (*by_value(conditions), *sequences_in(conditions)):
         if source.columns is not None and name not in source.columns:
             known = listed(source.columns) or "none"
             raise RecipeError(f"the images have no column for the condition {name}: their columns are {known}")
 
 
 def by_value(conditions: Conditions) -> dict[str, Condition]:
-    """Returns the conditions that have values, and no images."""
-    return {name: condition for name, condition in conditions.items() if not condition.is_image}
+    """Returns the conditions that have values, and no files."""
+    return {name: condition for name, condition in conditions.items() if not condition.is_file}
 
 
 def values_of(conditions: Conditions, item: SourceImage) -> dict[str, Value]:
     """Returns the values of an image's conditions by name; RecipeError for a missing or wrong one names the row."""
-    values = {}
-    for name, condition in by_value(conditions).items():
+    reads = {name: condition.read for name, condition in by_value(conditions).items()}
+    return _read(conditions, item, reads)
+
+
+def sequences_of(conditions: Conditions, item: SourceImage) -> list[NDArray[np.float32]]:
+    """Returns an image's sequences, each of shape (l, width), l = 0 without one; otherwise like `values_of`."""
+    sequences = sequences_in(conditions)
+    found = _read(conditions, item, {name: each.array for name, each in sequences.items()})
+    return [found.get(name, np.empty((0, each.width), np.float32)) for name, each in sequences.items()]
+
+
+def _read(conditions: Conditions, item: SourceImage, reads: Mapping[str, Callable[[Any], Any]]) -> dict[str, Any]:
+    found = {}
+    for name, read in reads.items():
         value = item.values.get(name)
         place = f"{item.place or item.name}, column {name}"
         if value is None:
-            if not condition.null:
+            if not conditions[name].null:
                 raise RecipeError(f"{place} is empty: fill it, or declare the condition with null = true")
             continue
         try:
-            values[name] = condition.read(value)
+            found[name] = read(value)
         except ValueError as error:
-            raise RecipeError(f"{place} {error}, not {value!r}") from error
-    return values
+            raise RecipeError(f"{place} {error}, not {shown(value)}") from error
+    return found
 
 
-# The conditions of the images of a run, or of some of them, by name. Images and maps are as they are
-# stored: uint8 of shape (N, h, w, c), which may be mapped from a file.
+# The conditions of the images of a run, or of some of them, by name. Images, maps and sequences are as they are
+# stored, which may be in a file that is mapped: uint8 of shape (N, h, w, c), or float32 of shape (N, most, width).
 Columns = Mapping[str, Column]
 
 
 def complete_column(values: NDArray[Any]) -> Column:
     """Returns the column of a condition that every image has."""
     return Column(torch.from_numpy(values), torch.ones(len(values), dtype=torch.bool))
+
+
+def sequence_columns(
+    conditions: Conditions, padded: Iterable[NDArray[np.float32]], lengths: NDArray[np.int64]
+) -> dict[str, Column]:
+    """Returns the columns of sequences, each padded to shape (N, most, width), with their lengths, shape (N, K)."""
+    parts = zip(sequences_in(conditions), padded, lengths.T, strict=True)
+    return {name: Column(torch.from_numpy(values), torch.from_numpy(present)) for name, values, present in parts}
 
 
 def some_of(columns: Columns, rows: NDArray[np.int64] | slice) -> dict[str, Column]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from difuso.model.checkpoint import Checkpoint
+from difuso.model.conditions import sequences_in
 from difuso.model.folders.config import ModelConfig, Precision
 from difuso.model.memory import move
 from difuso.model.networks.configs import ForeignConfig
@@ -83,11 +84,15 @@ def example_batch(config: ModelConfig, size: int) -> tuple[Tensor, Tensor, dict[
     x = torch.randn((size, *config.shape), generator=generator)
     timesteps = torch.randint(0, config.schedule.num_train_timesteps, (size,), generator=generator).float()
     seen = (size, config.network.condition_channels, *x.shape[2:])
+    most, width = next(((each.most, each.width) for each in sequences_in(config.conditions).values()), (0, 0))
+    mask = torch.arange(most) <= torch.arange(size)[:, None] % max(most, 1)  # of 1, 2, … vectors
     examples = {
         "labels": lambda: torch.zeros(size, dtype=torch.int64),
         "vector": lambda: torch.randn((size, config.network.vector_size), generator=generator),
         "planes": lambda: torch.randn(seen, generator=generator),
         "level": lambda: torch.zeros(size),
+        "sequence": lambda: torch.randn((size, most, width), generator=generator) * mask[..., None],
+        "sequence_mask": lambda: mask,
     }
     return x, timesteps, {name: examples[name]() for name in config.input_names}
 

@@ -142,8 +142,8 @@ def activate(
 
     Args:
         upscaler: the model of the second stage of a cascade, if there is one and this worker has it.
-        sent: the uploaded images, each of shape (C, H, W) in [-1, 1]; after those of its kind, those that
-            `SamplingParams.uploads` names.
+        sent: the uploaded images, each of shape (C, H, W) in [-1, 1]; after those of its kind, the images and sequences
+            that `SamplingParams.uploads` names.
         attempt: unique name of this try; the images are stored under it.
         snapshot: what an earlier worker stored with `encode_snapshot`.
 

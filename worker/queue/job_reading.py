@@ -95,7 +95,7 @@ def known_job(record: JobRecord) -> Job | None:
 
 
 def _sent(job: Job, sha256: str, store: ResultStore) -> Tensor:
-    """Returns an uploaded image, shape (C, H, W), or noise, shape (H, W, C)."""
+    """Returns an uploaded image, shape (C, H, W), noise, shape (H, W, C), or a sequence, shape (l, width)."""
     file = store.upload(job.id, sha256) if re.fullmatch(SHA256, sha256) else None
     if file is None or hashlib.sha256(file).hexdigest() != sha256:
         raise JobUnreadable("an uploaded file is missing or damaged")

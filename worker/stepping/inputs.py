@@ -9,7 +9,7 @@ from torch import Tensor
 from difuso.jobs.contract import Job
 from difuso.jobs.errors import JobUnreadable
 from difuso.jobs.params import SamplingParams
-from difuso.model.conditions import Image, Value
+from difuso.model.conditions import Image, Value, VectorSequence
 from difuso.model.folders.config import ModelConfig
 from difuso.model.images import to_uint8
 from difuso.model.memory import upload
@@ -46,17 +46,17 @@ def check_accepted(job: Job, config: ModelConfig) -> None:
 
 
 def add_inputs(
-    params: SamplingParams, config: ModelConfig, trajectories: Sequence[Trajectory], images: Sequence[Tensor]
+    params: SamplingParams, config: ModelConfig, trajectories: Sequence[Trajectory], files: Sequence[Tensor]
 ) -> None:
     """Gives the trajectories of a job their classes and conditions; each gets those of the image of its index.
 
     Args:
         params: the parameters of the job, whose values the model accepts.
-        images: the images that `params.uploads` names, each of shape (C, H, W) in [-1, 1].
+        files: what `params.uploads` names: images of shape (C, H, W) in [-1, 1], and sequences of shape (l, width).
 
-    Raises JobUnreadable if an image does not fit.
+    Raises JobUnreadable if one does not fit.
     """
-    sent = dict(zip(params.uploads(config), images, strict=True))
+    sent = dict(zip(params.uploads(config), files, strict=True))
 
     @cache
     def inputs(label: int | None, values: frozenset[tuple[str, Value]]) -> NetworkInputs:
@@ -75,15 +75,15 @@ def add_inputs(
 def inputs_of_image(
     config: ModelConfig, label: int | None, values: Mapping[str, Value | Tensor], device: torch.device
 ) -> NetworkInputs:
-    """Returns the inputs of one image, planes on a device: shapes (), (V,) and (P, H, W).
+    """Returns the inputs of one image, large ones on a device: shapes (), (V,), (P, H, W), (L, D) and (L,).
 
     Args:
         label: the index of its class; None for none.
         values: the values of its conditions, as `model.network_inputs.inputs_of` takes them.
     """
     made = {name: each[0] for name, each in inputs_of(config.conditions, [values], config.shape[1:]).items()}
-    if "planes" in made:
-        made["planes"] = upload(made["planes"], device)
+    for name in made.keys() & {"planes", "sequence"}:
+        made[name] = upload(made[name], device)
     return {**made, "labels": torch.tensor(len(config.classes or ()) if label is None else label)}
 
 
@@ -94,8 +94,13 @@ def joined(enlarged: NetworkInputs, others: NetworkInputs) -> NetworkInputs:
 
 
 def _tensor(config: ModelConfig, name: str, image: Tensor) -> Tensor:
-    """Returns the image of a condition, shape (C, h, w), or the indices of a map, shape (H, W)."""
+    """Returns the image of a condition, shape (C, h, w), the indices of a map, (H, W), or a sequence, (l, width)."""
     condition = config.conditions[name]
+    if isinstance(condition, VectorSequence):
+        try:
+            return torch.from_numpy(condition.array(image.numpy()))
+        except ValueError as error:
+            raise JobUnreadable(f"the sequence {name} {error}") from error
     shape = tuple(condition.shape) if isinstance(condition, Image) else (1, *config.shape[1:])
     if tuple(image.shape) != shape:
         raise JobUnreadable(f"the image of {name} must have the shape {shape}, not {tuple(image.shape)}")

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tracemalloc
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,9 @@ class Painter(DrawingModel):
         images = {"n": n, "seed": one_or_several(query.seed or draw_seed()), "label": label_in_turn(turns, range(n))}
         return PARAMS.model_copy(update={**images, "steps": query.chosen.get("steps", 5)})
 
-    def draw(self, runs: Iterable[SamplingParams], keep: Callable[[int, list[bytes]], None]) -> None:
+    def draw(
+        self, runs: Iterable[SamplingParams], keep: Callable[[int, list[bytes]], None], files: Mapping[str, bytes]
+    ) -> None:
         for number, run in enumerate(runs):
             if not self._left:
                 raise self._error

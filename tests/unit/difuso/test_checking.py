@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from difuso import cli
 from difuso.errors import UserError
+from difuso.model.conditions import VectorSequence
 from difuso.model.plans.prediction import Preconditioning
 from tests.strangers import CLASSES, PACKAGE, on_the_path, save_model, write_package
 
@@ -18,6 +19,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with on_the_path(write_package(tmp_path_factory.mktemp("lab"))):
         yield
+
+
+TEXT = {"text": VectorSequence(5, 4, null=True)}
 
 
 def check(models: Path, name: str, allowed: str = PACKAGE, device: str = "cpu") -> tuple[int, str]:
@@ -47,10 +51,18 @@ def test_a_sound_network_has_no_faults(tmp_path: Path) -> None:
     assert "fails" not in said
 
 
+def test_a_sequence_and_its_mask_are_heeded(tmp_path: Path) -> None:
+    save_model(tmp_path / "mine", "Attentive", conditions=TEXT)
+    status, said = check(tmp_path, "mine")
+    assert (status, "called with x, t, sequence, sequence_mask" in said) == (0, True), said
+    assert {"ok    it heeds sequence", "ok    it heeds sequence_mask"} <= {*said.splitlines()}
+
+
 @pytest.mark.parametrize(
     ("kind", "status", "line"),
     [
         ("Mixing", 0, "note  an image gets other bits in any larger batch, so that images are drawn one at a time"),
+        ("AttendsToNothing", 1, "fails without text the output has NaN or infinity: sequence_mask is false everywhere"),
         ("Nan", 1, "fails the output has NaN or infinity"),
         ("Rewriting", 1, "fails a call changes first.weight, which workers prepare once: call torch.nn.functional"),
         ("Flat", 1, f"fails {PACKAGE}.nets:Flat must return floats of shape (2, 3, 8, 8), and returned"),
@@ -58,7 +70,7 @@ def test_a_sound_network_has_no_faults(tmp_path: Path) -> None:
     ],
 )
 def test_a_fault_is_named(tmp_path: Path, kind: str, status: int, line: str) -> None:
-    save_model(tmp_path / "mine", kind)
+    save_model(tmp_path / "mine", kind, conditions=TEXT if "Attend" in kind else None)
     found, said = check(tmp_path, "mine")
     assert any(each.startswith(line) for each in said.splitlines()), said
     assert found == status

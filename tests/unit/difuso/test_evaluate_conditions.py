@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -25,6 +26,7 @@ from difuso.training.data.images import ImageArray
 from difuso.training.recipe_reading import load_recipe
 from tests.colours import Colours
 from tests.small_models import awake
+from tests.strangers import PACKAGE, on_the_path, write_package
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -133,6 +135,46 @@ def test_the_images_whose_quality_is_measured_have_the_conditions_of_real_ones(
     for i, (each, drawn) in enumerate(zip(of_real[:9], from_path(file).load(), strict=False)):
         plain = sample(plan, **networks_of(model, conditions=each), shape=(3, 16, 16), seeds=[5 + i])
         assert np.abs(drawn.astype(int) - to_uint8(plain)[0].numpy()).max() <= 1
+
+
+READER = f"""
+name = "reader"
+image_size = 8
+prediction = "v"
+drop_all = 0.1
+network = {{ type = "{PACKAGE}.nets:Attentive", args = {{ text = 5 }}, size_multiple = 4 }}
+conditions.text = {{ type = "sequence", width = 5, most = 4, null = true }}
+schedule = {{ type = "cosine" }}
+defaults = {{ sampler = "ddim", steps = 2, spacing = "trailing" }}
+data = {{ source = "{PACKAGE}.training:described", count = 80 }}
+"""
+
+
+def test_a_drawn_image_has_the_sequence_of_a_real_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate_quality, "EfficientNetLite0", lambda device: Colours())
+    monkeypatch.setenv("DIFUSO_NETWORKS", PACKAGE)
+    path = tmp_path / "reader.toml"
+    path.write_text(READER, encoding="utf-8")
+    with on_the_path(write_package(tmp_path / "lab")):
+        recipe = load_recipe(str(path), networks=[PACKAGE])
+        save_checkpoint(
+            tmp_path / "models" / "reader",
+            recipe.model_config({}),
+            awake(build_network(recipe.network)),
+            dtype=torch.float32,
+        )
+        run(path, "ddim:3", "--reference", path, "--images", 30, "--seed", 5, command="quality")
+        (file,) = (tmp_path / "out/pictures").glob("reader-*/ddim-trailing-3-*.npz")
+        held_out = real_images_of(recipe, tmp_path / "again", split="test", faces=1)
+        padded, lengths = held_out.columns["text"]
+        rows = np.flatnonzero(lengths)[:3]
+        assert len({int(lengths[row]) for row in rows}) > 1
+        model = load_checkpoint(tmp_path / "models/reader", networks=[PACKAGE])
+        plan = model.config.plan(model.schedule, steps=3)
+        for i, (row, drawn) in enumerate(zip(rows, from_path(file).load(), strict=False)):
+            text = padded[row, : lengths[row]]
+            plain = sample(plan, **networks_of(model, conditions={"text": text}), shape=(3, 8, 8), seeds=[5 + i])
+            assert np.abs(drawn.astype(int) - to_uint8(plain)[0].numpy()).max() <= 1
 
 
 def test_real_images_have_the_conditions_that_the_table_has_now(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,7 +88,7 @@ def test_the_shipped_model_beside_drawn_faces_with_more_and_fewer_steps(tmp_path
 def test_a_model_that_needs_an_image_cannot_be_measured(tmp_path: Path) -> None:
     needed = conditional_checkpoint()
     save_checkpoint(tmp_path / "conditional", needed.config, needed.network)
-    with pytest.raises(UserError, match="ddim:2: conditional needs images, layout, and cannot be measured"):
+    with pytest.raises(UserError, match="ddim:2: conditional needs files, layout, and cannot be measured"):
         difuso("evaluate", "quality", "ddim:2", "--models-dir", tmp_path, "--out", tmp_path / "out")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -23,7 +24,9 @@ from difuso.jobs.catalog import read_catalog
 from difuso.jobs.contract import ImageFile, Manifest, new_job
 from difuso.jobs.kinds.generate import KIND, GenerateQuery
 from difuso.model.checkpoint import load_checkpoint, save_checkpoint
+from difuso.model.conditions import VectorSequence
 from difuso.model.png import PNG_KEY
+from tests.strangers import PACKAGE, on_the_path, save_model, write_package
 
 runner = CliRunner()
 
@@ -182,6 +185,24 @@ def test_pictures_made_from_uploads_are_made_again_from_them(uploads: tuple[Path
     assert difuso("verify", picture, *given)[0] == 0
     with pytest.raises(CannotVerify, match=r"made from uploaded files: --upload is needed for \d of \d"):
         difuso("verify", picture)
+
+
+def test_a_picture_of_a_sequence_is_made_again_from_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of whatever type its numbers are; others are not what it was made from."""
+    monkeypatch.setenv("DIFUSO_NETWORKS", PACKAGE)
+    monkeypatch.setenv("DIFUSO_MODELS_DIR", "mine")
+    text = np.linspace(-2, 2, 15, dtype=np.float16).reshape(3, 5)
+    for name, array in (("text", text), ("same", text.astype(np.float64)), ("other", text[:2])):
+        np.save(f"{name}.npy", array)
+    with on_the_path(write_package(tmp_path / "lab")):
+        save_model(Path("mine/reader"), "Attentive", conditions={"text": VectorSequence(5, 4)})
+        _, printed = difuso("sample", "--condition", "text:text.npy", "--steps", 4, "-o", "out")
+        picture = printed.split()[-1]
+        assert difuso("verify", picture, "--upload", "same.npy")[0] == 0
+        with pytest.raises(CannotVerify, match="--upload is needed for 1 of 1"):
+            difuso("verify", picture, "--upload", "other.npy")
+        with pytest.raises(UserError, match="--condition text:FILE is missing"):
+            difuso("sample", "--steps", 4, "-o", "out")
 
 
 def test_pictures_between_two_seeds_are_made_again_from_their_recipe() -> None:

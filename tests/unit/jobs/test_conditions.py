@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 
 from difuso.app.formats import describe
-from difuso.jobs.conditions import GivenConditions, Values, read_values, split_image_conditions
+from difuso.jobs.conditions import GivenConditions, Values, read_values, split_files
 from difuso.jobs.contract import ImageFile, Job, Manifest, new_job
 from difuso.jobs.errors import RequestRefused
 from difuso.jobs.kinds.base import Prepared
 from difuso.jobs.kinds.generate import Generation
 from difuso.jobs.params import SamplingParams
 from difuso.jobs.queries import SamplingQuery
+from difuso.model.conditions import VectorSequence
 from tests.small_models import CONDITIONS, conditional_checkpoint
 
 NAMES = {"layout": "a" * 64, "sketch": "b" * 64}
@@ -59,14 +60,22 @@ def test_vectors_are_lists_themselves(sent: list[str]) -> None:
 
 def test_images_are_separated_from_values() -> None:
     sent = given("age:33", "layout:city.png", "style:1,2", "sketch:a:b.png")
-    assert split_image_conditions(sent, CONDITIONS) == (
+    assert split_files(sent, CONDITIONS) == (
         {"age": ("33",), "style": ("1,2",)},
         {"layout": "city.png", "sketch": "a:b.png"},
     )
-    assert split_image_conditions(None, CONDITIONS) == ({}, {})
-    for wrong in (given("layout:a", "layout:b"), {"layout": (3,)}):
+    assert split_files(None, CONDITIONS) == ({}, {})
+    for wrong in (given("layout:a", "layout:b"), {"layout": (3,)}, given("layout:[[1]]")):
         with pytest.raises(RequestRefused, match="layout: Input should be one image for all"):
-            split_image_conditions(wrong, CONDITIONS)
+            split_files(wrong, CONDITIONS)
+
+
+def test_a_sequence_is_a_file_or_lists_and_one_for_all() -> None:
+    conditions = {"text": VectorSequence(2, 3)}
+    assert split_files(given("text:a.npy"), conditions) == ({}, {"text": "a.npy"})
+    assert split_files(given("text:[[1,2],[3,4]]"), conditions) == ({}, {"text": [[1, 2], [3, 4]]})
+    with pytest.raises(RequestRefused, match="text: Input should be one sequence for all"):
+        split_files(given("text:a.npy", "text:b.npy"), conditions)
 
 
 def test_the_images_of_a_job_have_a_fixed_order() -> None:

@@ -14,6 +14,9 @@ from difuso.jobs.errors import BadImage, ImageRefused, ImageTooLarge
 from difuso.jobs.images.fitting import How, fit, fit_mask, read_file
 from difuso.jobs.images.noise_estimate import estimate_sigma
 from difuso.jobs.images.npz import pixels_of
+from difuso.jobs.images.sequences import fit_sequence
+from difuso.model.conditions import VectorSequence
+from difuso.model.images import from_file
 from difuso.model.shape import Shape
 from tests.pictures import saved
 
@@ -110,6 +113,33 @@ def test_other_channels_and_numbers_are_refused(data: bytes, shape: Shape, detai
         fit(read_file(data), shape=shape)
 
 
+def test_equal_sequences_are_equal_bytes_whatever_their_type_and_order() -> None:
+    text, values = VectorSequence(4, 3), np.array([[0.5, -1, 0, 2], [8, 0.25, -0.0, 1]])
+    forms = [*(values.astype(kind) for kind in ("<f2", ">f4", "<f8")), np.asfortranarray(values), values + 0]
+    first, *others = (fit_sequence(read_file(npy(each)), condition=text) for each in forms)
+    assert (first.width, first.height) == (4, 2)
+    assert others == [first] * 4
+    read = from_file(first.file).numpy()
+    assert read.dtype == np.float32
+    assert np.array_equal(read, values)
+
+
+@pytest.mark.parametrize(
+    ("data", "detail"),
+    [
+        (npy(np.zeros((4, 4))), r"1 to 3 vectors of 4 numbers .*, and its shape is \(4, 4\)"),
+        (npy(np.zeros((2, 5))), "1 to 3 vectors of 4 numbers"),
+        (npy(np.full((2, 4), np.inf, np.float16)), "1 to 3 vectors of 4 numbers"),
+        (npy(np.zeros((2, 4), np.int64)), "float16, float32 or float64, not int64"),
+        (npy(np.zeros((2, 4), np.uint8)), "The file should be an array as .npy, 1 to 3 vectors of 4 numbers"),
+        (saved(Image.new("L", (4, 2)), "PNG"), "The file should be an array as .npy"),
+    ],
+)
+def test_what_is_no_sequence_is_refused(data: bytes, detail: str) -> None:
+    with pytest.raises(ImageRefused, match=detail):
+        fit_sequence(read_file(data), condition=VectorSequence(4, 3))
+
+
 HEAD = npy(np.zeros((8, 12, 4), np.uint8))
 
 
@@ -128,6 +158,8 @@ def header(shape: str) -> bytes:
         (HEAD.replace(b"{'descr'", b"[[[[[[[["), BadImage),
         (header("(True, True, 3)") + bytes(3), BadImage),
         (header(f"(0x1{'0' * 3800}, 2, 3)"), BadImage),
+        (header("(-1, -4)").replace(b"|u1", b"<f4") + bytes(16), BadImage),
+        (header(f"({'1,' * 100})").replace(b"|u1", b"<f4") + bytes(4), BadImage),
     ],
 )
 def test_arrays_that_cannot_be_used_are_refused(data: bytes, error: type[ImageRefused]) -> None:

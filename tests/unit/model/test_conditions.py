@@ -16,14 +16,15 @@ from difuso.model.conditions import (
     ImageMap,
     Number,
     Vector,
+    VectorSequence,
     plane_count,
     vector_size,
 )
 from difuso.model.errors import CheckpointError
 from difuso.model.folders.config import ModelConfig
 from difuso.model.folders.config_json import config_from_json, config_to_json
-from difuso.model.network_inputs import Column, column, inputs_of_columns
-from difuso.model.networks.configs import UNetConfig
+from difuso.model.network_inputs import Column, column, inputs_of, inputs_of_columns, without_optional
+from difuso.model.networks.configs import ForeignConfig, UNetConfig
 from difuso.model.networks.unet import UNet
 from tests.small_models import CONDITION, CONDITIONAL, NETWORK, awake
 
@@ -96,6 +97,46 @@ def test_a_map_takes_the_pixel_below_each_centre_as_pillow_does(there: int, want
     planes = inputs_of_columns({"layout": SCENE["layout"]}, columns, (wanted, wanted))["planes"]
     resized = Pillow.fromarray(indices[0].numpy()).resize((wanted, wanted), Pillow.Resampling.NEAREST)
     assert planes.argmax(dim=1)[0].flatten().tolist() == list(resized.tobytes())
+
+
+TEXT = VectorSequence(2, 3, null=True)
+READING = ModelConfig(ForeignConfig(type="lab.nets:Net"), image_size=8, conditions={"text": TEXT})
+
+
+def test_a_sequence_is_padded_with_zeros_and_its_mask_says_what_is_there() -> None:
+    two, three = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.ones(3, 2)
+    inputs = inputs_of({"text": TEXT}, [{"text": two}, {}, {"text": three}], (8, 8))
+    assert inputs["sequence"].tolist() == [[[1, 2], [3, 4], [0, 0]], [[0, 0]] * 3, [[1, 1]] * 3]
+    assert inputs["sequence_mask"].tolist() == [[True, True, False], [False] * 3, [True] * 3]
+    lost = column(TEXT, [two, None, three]).without(torch.tensor([True, False, False]))
+    assert not inputs_of_columns({"text": TEXT}, {"text": lost}, (8, 8))["sequence_mask"][:2].any()
+    left = without_optional({"text": TEXT}, inputs)
+    assert not left["sequence"].any()
+    assert (left["sequence_mask"].dtype, bool(left["sequence_mask"].any())) == (torch.bool, False)
+    needed = {"text": dataclasses.replace(TEXT, null=False)}
+    assert torch.equal(without_optional(needed, inputs)["sequence"], inputs["sequence"])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [[[1, 2, 3]], [[1, 2]] * 4, [], [1, 2], [[1, 2], [3]], [[1, float("nan")]], [[1, 1e7]], [[1, 1e300]], "text"],
+)
+def test_what_is_no_sequence_of_the_condition_is_refused(value: object) -> None:
+    with pytest.raises(ValueError, match=r"^must be 1 to 3 vectors of 2 numbers from -1e\+06 to 1e\+06$"):
+        TEXT.array(value)
+
+
+def test_only_a_network_of_another_package_takes_a_sequence_and_only_one() -> None:
+    assert config_from_json(json.loads(json.dumps(config_to_json(READING)))) == READING
+    assert READING.input_names == ("sequence", "sequence_mask")
+    ours = UNetConfig(**NETWORK)
+    for other, message in (
+        (dataclasses.replace(READING, network=ours), "conditions.text: only your own network, package.module:Class"),
+        (dataclasses.replace(READING, weaker=ours), "conditions.text: only your own network, package.module:Class"),
+        (dataclasses.replace(READING, conditions={"a": TEXT, "b": TEXT}), "2 sequences, more than one: a, b"),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            config_from_json(config_to_json(other))
 
 
 def test_a_network_sees_its_vector_and_its_planes_whatever_the_size_of_the_batch() -> None:

@@ -190,7 +190,7 @@ def test_the_classifier_guides_images_to_its_class(trained: Path, sampler: str, 
     def keep(number: int, pngs: list[bytes]) -> None:
         shade[runs[number]] = float(np.mean([np.asarray(Image.open(BytesIO(png))) for png in pngs]))
 
-    model.draw(params, keep)
+    model.draw(params, keep, {})
     assert shade[0, 0.0] == shade[1, 0.0], "without a scale the label says nothing"
     assert shade[0, 8.0] + 3 < shade[0, 0.0] < shade[1, 8.0] - 3
 

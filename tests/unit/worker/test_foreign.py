@@ -14,9 +14,12 @@ import torch
 from torch import Tensor
 
 from difuso.jobs.contract import FailureCode
+from difuso.jobs.errors import JobUnreadable
 from difuso.jobs.images.npz import pixels_of
 from difuso.model.checkpoint import load_checkpoint
+from difuso.model.conditions import VectorSequence
 from difuso.model.images import to_uint8
+from difuso.model.sampling import networks_of, sample
 from difuso.worker.engine.active import ActiveJob, activate
 from difuso.worker.engine.failures import failure_code
 from difuso.worker.engine.models import ModelFollower
@@ -25,7 +28,7 @@ from difuso.worker.settings import WorkerSettings
 from difuso.worker.stepping.batched_network import alike_anywhere
 from difuso.worker.stepping.runner import Runner
 from tests.small_models import checkpoint_of
-from tests.stepping import end, run, usual_job
+from tests.stepping import drawn, end, run, snapshot_of, stepping, usual_job
 from tests.strangers import CLASSES, PACKAGE, config_of, on_the_path, save_model, write_package
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -89,6 +92,48 @@ def test_a_stack_of_sixteen_slices_has_the_same_bytes_alone_and_among_others(tmp
     coloured = dataclasses.replace(together, job=together.job.model_copy(update={"shown": (9, 0, 15)}))
     shown = preview_message(coloured, 0, together.answers[0].x0)
     assert np.array_equal(pixels_of(base64.b64decode(json.loads(shown)["png"])), pixels[:, :, [9, 0, 15]])
+
+
+TEXT = VectorSequence(8, 4, null=True)
+VECTORS = [torch.randn((length, 8), generator=torch.Generator().manual_seed(length)) for length in (1, 2, 4)]
+
+
+def reading(runner: Runner, vectors: Tensor | None, snapshot: bytes | None = None, **params: Any) -> ActiveJob:
+    """Begins a job with a sequence."""
+    usual: dict[str, Any] = {"steps": 4, "sampler": "ddpm", "spacing": "linspace", "seed": 1}
+    asked: dict[str, Any] = {} if vectors is None else {"conditions": {"text": (f"{len(vectors):064}",)}}
+    job = usual_job(**usual | params | asked)
+    return activate(job, runner, sent=[] if vectors is None else [vectors], snapshot=snapshot)
+
+
+def test_an_image_with_a_sequence_has_the_same_bytes_alone_and_beside_other_lengths(tmp_path: Path) -> None:
+    """Guided or not, after a snapshot, and as the plain loop draws it."""
+    runner = runner_of(tmp_path, "Attentive", conditions={"text": TEXT})
+    assert len(runner.buckets) > 1
+    scales = dict(zip(VECTORS, (1.0, 1.0, 3.0), strict=True))
+    jobs = [reading(runner, vectors, guidance_scale=scale) for vectors, scale in scales.items()]
+    run(*jobs, unread := reading(runner, None))
+    assert len({encode_images(each)[0] for each in (*jobs, unread)}) == 4
+    for (vectors, scale), together in zip(scales.items(), jobs, strict=True):
+        alone = reading(runner, vectors, guidance_scale=scale)
+        next(stepping(alone))
+        run(resumed := reading(runner, vectors, snapshot_of(alone), guidance_scale=scale))
+        assert resumed.resumed_at > 0
+        assert encode_images(resumed) == encode_images(together)
+        networks = networks_of(runner.checkpoint, conditions={"text": vectors.tolist()})
+        plain = sample(alone.answers[0].plan, **networks, shape=(3, 8, 8), seeds=[1])
+        assert torch.allclose(drawn(resumed), plain, atol=1e-4)
+
+
+@pytest.mark.parametrize("vectors", [torch.zeros(5, 8), torch.zeros(2, 4), torch.full((1, 8), torch.nan)])
+def test_a_sequence_that_its_condition_does_not_take_is_refused(vectors: Tensor) -> None:
+    runner = Runner(
+        checkpoint_of(config_of("Attentive", conditions={"text": TEXT}).network, conditions={"text": TEXT}),
+        device=CPU,
+        slots=2,
+    )
+    with pytest.raises(JobUnreadable, match="the sequence text must be 1 to 4 vectors of 8 numbers"):
+        reading(runner, vectors)
 
 
 def test_a_network_that_mixes_images_gets_one_at_a_time(tmp_path: Path) -> None:

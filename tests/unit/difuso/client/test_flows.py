@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from typing import Any
 
@@ -238,6 +239,15 @@ def test_a_query_too_long_for_an_address_is_sent_as_json() -> None:
     assert read_values(query.conditions, {"style": Vector(4096)}, model="m") == {"style": (tuple(style),)}
     assert flows.posting("generate", (), {"conditions": {"style": style[:16]}}).body is None
     assert flows.posting("generate", (), {"seed": [*range(10**15, 10**15 + 4096)]}).body is not None
+
+
+def test_a_sequence_is_sent_as_an_array_or_as_lists_in_json() -> None:
+    text = np.array([[0.5, -1], [2, 0.25]])
+    (file,) = flows.posting("generate", (), {"conditions": {"text": text}}).files.values()
+    assert np.array_equal(np.load(io.BytesIO(file)), text)
+    body = flows.posting("generate", (), {"conditions": {"text": text.tolist()}}).body
+    assert body is not None
+    assert json.loads(body)["conditions"] == {"text": text.tolist()}
 
 
 def test_wrong_arguments_are_refused_before_anything_is_sent() -> None:
