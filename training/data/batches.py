@@ -192,7 +192,7 @@ def network_inputs(
         inputs["labels"] = batch.labels[rows].masked_fill(drawn.nameless, recipe.num_classes).to(device)
     columns = prepared(recipe, some_of(batch.columns, rows), device)
     for name, dropped in zip(recipe.condition_drops, drawn.dropped.T.to(device), strict=True):
-        columns[name] = columns[name]._replace(present=columns[name].present & ~dropped)
+        columns[name] = columns[name].without(dropped)
     if recipe.condition is not None:
         assert drawn.condition_noise is not None
         noisy = add_noise(columns[ENLARGED].values, drawn.levels, drawn.condition_noise)

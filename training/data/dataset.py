@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from difuso.model.conditions import Value, listed
+from difuso.model.conditions import Value, listed, sequences_in
 
 from ..errors import RecipeError, check_classes
 from ..recipe import Recipe
@@ -29,6 +29,8 @@ from .conditions import (
     load_columns,
     open_with_conditions,
     save_columns,
+    sequence_columns,
+    sequences_of,
     values_of,
 )
 from .images import ImageArray
@@ -36,7 +38,7 @@ from .source_images import Source, SourceImage
 
 log = logging.getLogger(__name__)
 
-VALUES, LABELS, REPORT = "values.npz", "labels.npy", "report.json"
+VALUES, LABELS, LENGTHS, REPORT = "values.npz", "labels.npy", "lengths.npy", "report.json"
 IMAGES = "images"  # a file of their bytes, as those of conditions by their names
 HELD = 256  # images that a network that sees images is not trained on, or a tenth of them if these are fewer
 NO_ROWS = np.empty(0, dtype=np.int64)
@@ -78,11 +80,12 @@ def scan(recipe: Recipe, folder: Path) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     (folder / REPORT).unlink(missing_ok=True)
-    source = open_with_conditions(recipe)
+    source, sequences = open_with_conditions(recipe), sequences_in(recipe.conditions)
     found = _Found(recipe)
     items = found.readable(track(source.items, description="reading images", total=source.total))
     with ExitStack() as files:
-        opened = [files.enter_context(_bytes_of(folder, name).open("wb")) for name in (IMAGES, *recipe.seen)]
+        names = (IMAGES, *recipe.seen, *sequences)
+        opened = [files.enter_context(_bytes_of(folder, name).open("wb")) for name in names]
         for item in items:
             for file, image in zip(opened, item, strict=True):
                 file.write(image.tobytes())
@@ -99,6 +102,9 @@ def scan(recipe: Recipe, folder: Path) -> None:
     if recipe.conditions:
         save_columns(folder / VALUES, columns := columns_of(recipe.conditions, found.values))
         report["conditions"] = {name: int(column.present.sum()) for name, column in columns.items()}
+    if sequences:
+        np.save(folder / LENGTHS, lengths := np.array(found.lengths, dtype=np.int64))
+        report["conditions"] |= dict(zip(sequences, (lengths > 0).sum(0).tolist(), strict=True))
     if recipe.seen:
         report["held"] = _spread(len(found.labels)).tolist()
     replace_text(folder / REPORT, json.dumps(report, indent=2) + "\n")
@@ -120,9 +126,17 @@ def load(recipe: Recipe, folder: Path) -> Dataset:
             name: complete_column(_mapped(folder, name, (report["images"], *shape.hwc)))
             for name, shape in recipe.seen.items()
         }
-    values = load_columns(folder / VALUES, recipe.conditions) if recipe.conditions else {}
+        padded = [
+            _mapped(folder, name, (report["images"], each.most, each.width), np.float32)
+            for name, each in sequences_in(recipe.conditions).items()
+        ]
+        values = load_columns(folder / VALUES, recipe.conditions) if recipe.conditions else {}
+        if padded:
+            values |= sequence_columns(recipe.conditions, padded, np.load(folder / LENGTHS))
     return Dataset(
-        _mapped(folder, IMAGES, (report["images"], *recipe.shape.hwc), bits=recipe.data.bits),
+        _mapped(
+            folder, IMAGES, (report["images"], *recipe.shape.hwc), np.uint8 if recipe.data.bits == 8 else np.uint16
+        ),
         np.load(folder / LABELS) if named else None,
         (of_guided or tuple(report["classes"])) if named else None,
         {**values, **seen},
@@ -134,9 +148,9 @@ def _bytes_of(folder: Path, name: str) -> Path:
     return folder / f"{name}.bytes"
 
 
-def _mapped(folder: Path, name: str, shape: tuple[int, ...], *, bits: int = 8) -> ImageArray:
-    """Returns the images of a file, which are read when they are used."""
-    return np.memmap(_bytes_of(folder, name), np.uint8 if bits == 8 else np.uint16, "r", shape=shape)
+def _mapped(folder: Path, name: str, shape: tuple[int, ...], dtype: type[np.generic] = np.uint8) -> NDArray[Any]:
+    """Returns the images or sequences of a file, which are read when they are used."""
+    return np.memmap(_bytes_of(folder, name), dtype, "r", shape=shape)
 
 
 def _spread(count: int) -> NDArray[np.int64]:
@@ -161,9 +175,11 @@ def first_images(recipe: Recipe) -> Dataset:
     if len(items) < recipe.batch_size:
         raise RecipeError(f"{len(items)} images do not fill one batch of {recipe.batch_size}")
     labels, classes = (None, None) if recipe.num_classes is None else _named(recipe, found, source)
-    images, *seen = (np.stack(each) for each in zip(*items, strict=True))
+    images, *files = (np.stack(each) for each in zip(*items, strict=True))
+    seen, padded = files[: len(recipe.seen)], files[len(recipe.seen) :]
     columns = columns_of(recipe.conditions, found.values)
     columns |= {name: complete_column(each) for name, each in zip(recipe.seen, seen, strict=True)}
+    columns |= sequence_columns(recipe.conditions, padded, np.array(found.lengths, dtype=np.int64))
     return Dataset(images, labels, classes, columns)
 
 
@@ -173,18 +189,23 @@ class _Found:
 
     recipe: Recipe
     values: list[Mapping[str, Value]] = field(default_factory=list)
+    lengths: list[list[int]] = field(default_factory=list)  # of the sequences of each
     labels: list[tuple[str, int | None]] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
 
-    def readable(self, items: Iterable[SourceImage]) -> Iterator[tuple[ImageArray, ...]]:
-        """Yields each image that can be read, with those that the network sees with it."""
+    def readable(self, items: Iterable[SourceImage]) -> Iterator[tuple[NDArray[Any], ...]]:
+        """Yields each image that can be read, with those that the network sees with it, and its padded sequences."""
         for item in items:
             if item.image is None:
                 self.unreadable[item.name] = item.reason
             else:
                 self.labels.append((item.name, item.label))
                 self.values.append(values_of(self.recipe.conditions, item))
-                yield item.image, *(item.seen[name] for name in self.recipe.seen)
+                sequences = sequences_of(self.recipe.conditions, item)
+                self.lengths.append([len(each) for each in sequences])
+                most = [each.most for each in sequences_in(self.recipe.conditions).values()]
+                padded = (np.pad(each, ((0, m - len(each)), (0, 0))) for each, m in zip(sequences, most, strict=True))
+                yield item.image, *(item.seen[name] for name in self.recipe.seen), *padded
 
 
 def _named(recipe: Recipe, found: _Found, source: Source) -> tuple[NDArray[np.int64], Classes]:

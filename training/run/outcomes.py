@@ -76,6 +76,7 @@ class ImageModel:
         seeds = IMAGE_SHEET_SEEDS if recipe.seen else SHEET_SEEDS
         columns = self._columns(seeds)
         values = [values_at(recipe.conditions, columns, row) for row in range(len(seeds))]
+        has_files = any(condition.is_file for condition in recipe.all_conditions.values())
         samples = [
             {
                 "seed": seed,
@@ -84,7 +85,7 @@ class ImageModel:
             }
             for seed, each in zip(seeds, values, strict=True)
         ]
-        journal.sheet(step, self.sheet(), list(map(words, values)), () if recipe.seen else samples, shown=recipe.shown)
+        journal.sheet(step, self.sheet(), list(map(words, values)), () if has_files else samples, shown=recipe.shown)
 
     def measure(self, step: int, journal: Journal) -> None:
         """Enters the KID of images."""
@@ -132,7 +133,7 @@ class ImageModel:
         if recipe.drop_all:
             without = torch.tensor([seed in DROPPED_SEEDS for seed in seeds], device=trainer.device)
             for name, condition in recipe.conditions.items():
-                columns[name] = columns[name]._replace(present=columns[name].present & ~(without & condition.null))
+                columns[name] = columns[name].without(without & condition.null)
         return columns
 
     def _config(self, facts: dict[str, Any]) -> ModelConfig:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from difuso.model.conditions import plane_count, vector_size
+from difuso.model.conditions import plane_count, sequences_in, vector_size
 from difuso.model.memory import move
 from difuso.model.networks.build import build_network
 from difuso.model.networks.preconditioned import denoiser_of
@@ -179,6 +179,9 @@ class Trainer:
             inputs["vector"] = x_t.new_zeros(count, size)
         if planes := plane_count(recipe.all_conditions):
             inputs["planes"] = x_t.new_zeros(count, planes, *shape[1:])
+        for each in sequences_in(recipe.conditions).values():
+            inputs["sequence"] = x_t.new_zeros(count, each.most, each.width)
+            inputs["sequence_mask"] = torch.ones(count, each.most, dtype=torch.bool, device=self.device)
         return x_t, t, inputs
 
     def _forget_gradients(self) -> None:

@@ -232,6 +232,40 @@ def test_a_function_that_is_wrong_is_named(recipe: Callable[..., Recipe], key: s
     assert str(raised.value) == OWN + reason
 
 
+READING = (
+    f"network.type={PACKAGE}.nets:Attentive",
+    "network.args.text=5",
+    "conditions.text={type = 'sequence', width = 5, most = 4, null = true}",
+    f"data.source={PACKAGE}.training:described",
+    "condition_drop=0.2",
+    "drop_all=0.1",
+)
+
+
+def test_a_network_is_trained_with_sequences(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    """They are stored once, of any length, and a resumed run ends with the same numbers."""
+    chosen = recipe(*READING, "max_steps=10")
+    columns = first_images(chosen).columns["text"]
+    assert columns.present.tolist() == [0, 1, 2, 3] * 2
+    assert columns.values.shape == (8, 4, 5)
+    assert columns.values[2, :, 0].tolist() == [float(np.float32(np.float16(2 / 15)))] * 2 + [0, 0]
+    assert train(chosen, tmp_path / "whole") == 10
+    assert train(recipe(*READING, "max_steps=4"), tmp_path / "parts") == 4
+    assert train(chosen, tmp_path / "parts") == 10
+    whole, parts = (load_checkpoint(tmp_path / run / "model", networks=[PACKAGE]) for run in ("whole", "parts"))
+    assert whole.config.input_names == ("labels", "vector", "sequence", "sequence_mask")
+    assert not torch.equal(whole.network.key.weight, torch.zeros_like(whole.network.key.weight))  # type: ignore[union-attr, arg-type]
+    for name, value in whole.network.state_dict().items():
+        assert torch.equal(value, parts.network.state_dict()[name]), name
+    said = json.loads(next((tmp_path / "whole").rglob("report.json")).read_text())
+    assert said["conditions"] == {"bright": 40, "text": 30}
+
+
+def test_tables_hold_no_sequences(recipe: Callable[..., Recipe]) -> None:
+    with pytest.raises(RecipeError, match="tables hold no sequences: they come with the images of a source"):
+        recipe(*READING, "data.source=folder", "data.table=a.csv")
+
+
 @pytest.mark.slow
 def test_a_run_may_begin_from_its_own_model(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     assert train(recipe("max_steps=2"), tmp_path / "first") == 2
