@@ -1,10 +1,10 @@
-// Fields for the conditions of the chosen model: a menu, a slider, a line of numbers or a picture each.
+// Fields for the conditions of the chosen model: a menu, a slider, a line of numbers or a file each.
 
 import { $, el, takeAny } from "./dom.js";
-import { dressInputs } from "./inputs.js";
+import { ARRAY, dressInputs } from "./inputs.js";
 import { classesOf, models } from "./models.js";
 import { number, t, translate } from "./texts.js";
-import { conditionsIn, conditionsOf, isPicture } from "./values.js";
+import { conditionsIn, conditionsOf, isFile } from "./values.js";
 
 const PREFIX = "condition:"; // of the names of fields, which no parameter has
 const STEPS = 100; // of a slider
@@ -23,11 +23,11 @@ export function showConditions(model) {
   place.replaceChildren(...conditions.map(([name, condition]) => (MAKERS[condition.type] ?? lineOf)(name, condition)));
   dressInputs(place);
   place.hidden = !conditions.length;
-  $("surprise").hidden = !conditions.some(([, each]) => !isPicture(each)) && !classesOf(models.get(model)).length;
+  $("surprise").hidden = !conditions.some(([, each]) => !isFile(each)) && !classesOf(models.get(model)).length;
   translate(place);
 }
 
-const MAKERS = { choice: menuOf, number: sliderOf, vector: lineOf, map: pictureOf, image: pictureOf };
+const MAKERS = { choice: menuOf, number: sliderOf, vector: lineOf, map: fileOf, image: fileOf, sequence: fileOf };
 
 function menuOf(name, { values, null: free }) {
   const select = el("select", { name: PREFIX + name, required: !free });
@@ -58,8 +58,9 @@ function lineOf(name, { size, null: free }) {
   return el("label", {}, wordsOf(name), input);
 }
 
-function pictureOf(name, { null: free }) {
-  return el("label", { dataset: { part: name } }, wordsOf(name), el("input", { name: PREFIX + name, type: "file", required: !free }));
+function fileOf(name, { type, null: free }) {
+  const accept = type === "sequence" ? ARRAY : "";
+  return el("label", { dataset: { part: name } }, wordsOf(name), el("input", { name: PREFIX + name, type: "file", accept, required: !free }));
 }
 
 document.addEventListener("language", () => {
@@ -87,7 +88,7 @@ export function fillConditions(query) {
   }
   for (const [name, condition] of conditionsOf(shown)) {
     const field = fieldOf(name);
-    if (isPicture(condition)) continue;
+    if (isFile(condition)) continue;
     const box = boxOf(field);
     if (box) box.checked = given.has(name);
     if (given.has(name)) {
@@ -99,7 +100,7 @@ export function fillConditions(query) {
   }
 }
 
-// Puts the file of a condition's picture into its field.
+// Returns the field of a condition.
 export const conditionField = name => fieldOf(name);
 
 // Fills in anything: a random class, choices and numbers.

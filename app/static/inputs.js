@@ -1,4 +1,4 @@
-// Fields for pictures: a thumbnail of what was chosen, dropping, pasting, and the camera of a phone.
+// Fields for files: a thumbnail of what was chosen, dropping, pasting, and the camera of a phone.
 
 import { request } from "./api.js";
 import { $, complain, el } from "./dom.js";
@@ -8,7 +8,7 @@ import { t, translate } from "./texts.js";
 
 export const ADDRESS = "application/x-difuso"; // the type of a picture of the page that is dragged
 const TYPES = ["image/png", "image/jpeg"];
-const ARRAY = ".npy"; // which the server reads, too
+export const ARRAY = ".npy"; // which the server reads, too; a field that accepts nothing else is for no picture
 const shrinking = new Set(); // promises of photographs that are made smaller
 
 // Resolves when the files of all fields are as they will be sent.
@@ -20,13 +20,13 @@ export function dressInputs(form) {
 }
 
 function dress(input) {
-  input.accept = [...TYPES, ARRAY].join();
+  input.accept ||= [...TYPES, ARRAY].join();
   input.classList.add("dressed");
   const zone = el("span", { className: "drop" });
   const words = el("span", { className: "drop-words", dataset: { t: "choose" } });
   const picture = el("img", { alt: "", hidden: true });
   const remove = el("button", { type: "button", className: "small", hidden: true, dataset: { t: "remove" } });
-  const camera = el("button", { type: "button", className: "small camera", dataset: { t: "camera" } });
+  const camera = el("button", { type: "button", className: "small camera", hidden: input.accept === ARRAY, dataset: { t: "camera" } });
   const shot = el("input", { type: "file", accept: "image/*", hidden: true, capture: "environment" });
   camera.addEventListener("click", () => shot.click());
   shot.addEventListener("change", () => shot.files[0] && setFile(input, shot.files[0]));
@@ -125,7 +125,7 @@ export function placesOf(form) {
 
 // The first visible field that wants a picture and has none.
 export const emptyInput = form =>
-  [...form.querySelectorAll("input.dressed")].find(input => !input.matches(":disabled") && !input.files.length);
+  [...form.querySelectorAll("input.dressed")].find(input => !input.matches(":disabled") && !input.files.length && input.accept !== ARRAY);
 
 // Offers a brush for the mask as soon as there is a picture, and explains a missing mask.
 export function startMask(form) {

@@ -4,7 +4,7 @@ import { models } from "./models.js";
 import { recall } from "./saved.js";
 import { shown } from "./texts.js";
 
-const PICTURES = ["image", "map"]; // types of conditions that are files
+const FILES = ["image", "map", "sequence"]; // types of conditions that are files
 const MOST = 80; // characters of a value: a vector may have thousands of numbers
 
 // The conditions of a model that have fields of their own, as pairs of a name and what the server says of it.
@@ -13,10 +13,10 @@ export function conditionsOf(model) {
   return Object.entries(conditions).filter(([name]) => name !== "label" && !(condition && name === "image"));
 }
 
-export const isPicture = ({ type }) => PICTURES.includes(type);
+export const isFile = ({ type }) => FILES.includes(type);
 
 // Returns the names of the conditions that are files.
-export const filesOf = model => conditionsOf(model).filter(([, each]) => isPicture(each)).map(([name]) => name);
+export const filesOf = model => conditionsOf(model).filter(([, each]) => isFile(each)).map(([name]) => name);
 
 // Resolves to the files of a job's conditions, as pairs of a name and a file, if this browser sent them.
 export async function filesSent(job) {
@@ -31,7 +31,7 @@ export const valuesOf = ({ params }, index) =>
 // Returns the words for a value, which may be a list of numbers.
 export const textOf = value => [value].flat().map(shown).join(", ").slice(0, MOST);
 
-// Makes a query ask for conditions, of one picture or without an index of all; those that are pictures are sent as files.
+// Makes a query ask for conditions, of one picture or without an index of all; those that are files are sent as such.
 export function askConditions(query, { model, conditions = {} }, index) {
   const files = filesOf(model);
   for (const [name, values] of Object.entries(conditions)) {
