@@ -21,7 +21,7 @@ from ..cost import NOTHING, Cost
 from . import keys
 from .events import ANNOUNCE, status_channel
 from .index import ENTER, description, indices, listed_seconds
-from .job_records import LISTENER, MAX_RETRIES, RESUMED_AT, VERSIONS
+from .job_records import DEATHS, LISTENER, MAX_RETRIES, RESUMED_AT, VERSIONS
 from .keys import NAMES, QueueName, queue_key
 from .limits import Ledger, Refusal
 
@@ -71,7 +71,8 @@ _BIND = """
 if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 0 then return nil end
 redis.call('HSET', KEYS[2], 'origin', ARGV[2], ARGV[3], ARGV[4])
 redis.call('HDEL', KEYS[2], ARGV[7])
-redis.call('RPUSH', KEYS[5], ARGV[1])
+local deaths = tonumber(redis.call('HGET', KEYS[2], ARGV[8]) or 0)
+redis.call(deaths > 0 and 'LPUSH' or 'RPUSH', KEYS[5], ARGV[1])
 redis.call('SADD', KEYS[6], KEYS[5])
 local progress = redis.call('GETDEL', KEYS[7])
 redis.call('HDEL', KEYS[3], ARGV[1])
@@ -165,7 +166,8 @@ def drop_unreadable(client: Any, job_id: bytes, error: Exception, remove: str, k
 def bind_queued(client: Any, job: Job, queue: QueueName) -> int | None:
     """Moves a job that waits in this queue to that of its `versions`; returns None if it does not wait there.
 
-    What earlier workers have done of it is void, so that all its image-steps are to do. Returns how many had been done.
+    It goes to the end there, and to the front if a worker has died running it: it has waited long enough. What earlier
+    workers have done of it is void, so that all its image-steps are to do. Returns how many had been done.
     """
     target = QueueName(job.ref, queue.contract, queue.urgency)
     names = (
@@ -177,6 +179,6 @@ def bind_queued(client: Any, job: Job, queue: QueueName) -> int | None:
         NAMES,
         keys.progress(job.id),
     )
-    facts = job.id, str(target), VERSIONS, json.dumps(job.versions), job.image_steps, status_channel(job.id), RESUMED_AT
-    void: int | None = client.eval(_BIND, len(names), *names, *facts)
+    bound = job.id, str(target), VERSIONS, json.dumps(job.versions), job.image_steps, status_channel(job.id)
+    void: int | None = client.eval(_BIND, len(names), *names, *bound, RESUMED_AT, DEATHS)
     return void

@@ -85,7 +85,9 @@ def holding(client: redis.Redis, name: str, **versions: str) -> None:
 def test_a_job_is_bound_once_with_its_place_its_work_and_no_steps(
     client: redis.Redis, queue: JobQueue, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """One whose worker died goes to the front: it has waited long enough."""
     caplog.set_level("INFO")
+    there = submit(queue, version=HERE).id.encode()
     jobs = [submit(queue), submit(queue, urgency=1), submit(queue)]
     client.hset(f"rq:job:{jobs[0].id}", mapping={"resumed_at": 7, "deaths": 1})
     client.set(keys.progress(jobs[0].id), Progress(image_steps=7).model_dump_json())
@@ -96,7 +98,7 @@ def test_a_job_is_bound_once_with_its_place_its_work_and_no_steps(
     waiting = {
         urgency: client.lrange(queue_key(QueueName(ref_of("tiny", HERE), 1, urgency)), 0, -1) for urgency in (1, 3)
     }
-    assert waiting == {1: [jobs[1].id.encode()], 3: [jobs[0].id.encode(), jobs[2].id.encode()]}
+    assert waiting == {1: [jobs[1].id.encode()], 3: [jobs[0].id.encode(), there, jobs[2].id.encode()]}
     assert [vars(line)["image_steps"] for line in caplog.records if "bound" in line.message] == [0, 7, 0]  # are void
     for job in jobs:
         status = queue.status(job.id)
