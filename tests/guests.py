@@ -171,11 +171,11 @@ def sample_dpmpp_2m(inner: Network, x: Tensor) -> Tensor:
     raise AssertionError
 
 
-def monai_ddim(network: Network, x: Tensor) -> Tensor:
+def monai_ddim(network: Network, x: Tensor, times: list[int]) -> Tensor:
     """DDIMScheduler with 50 of 1000 steps, linear_beta and clip_sample."""
     abar = linear_abar()
-    for time in range(980, -1, -20):
-        here, there = abar[time], abar[time - 20] if time else torch.tensor(1.0)
+    for time in times:
+        here, there = abar[time], abar[time - 20] if time >= 20 else torch.tensor(1.0)
         eps = network(x, torch.full((len(x),), time))
         x0 = ((x - (1 - here).sqrt() * eps) / here.sqrt()).clamp(-1, 1)
         x = there.sqrt() * x0 + (1 - there).sqrt() * eps

@@ -74,7 +74,8 @@ def theirs(name: str, row: str, call: Callable[..., Any], x: Tensor, noise: Call
         case "Monai" if "DDPM" in row:
             return guests.monai_ddpm(call, x, noise)
         case "Monai":
-            return guests.monai_ddim(call, x)
+            evenly = torch.linspace(999, 0, 50).round().long().tolist()
+            return guests.monai_ddim(call, x, evenly if "1.6" in row else [*range(980, -1, -20)])
         case "Conditional":
             return by_diffusers(lambda x, t, y: call(x, t, encoder_hidden_states=None, class_labels=y).sample, x)
         case "Transformer":
