@@ -117,7 +117,7 @@ def test_mistakes_are_explained_and_leave_nothing(difuso: Difuso, small_models: 
         for place in ((), ("--server", difuso.url)):
             with pytest.raises(UserError, match=message):
                 run("sample", "-n", 100, *arguments, *place, "--out", tmp_path / "a.npz")
-    with pytest.raises(UserError, match=r"-n must be at most 64, not 65, unless --out is an \.npz file"):
+    with pytest.raises(UserError, match=r"-n must be at most 64, not 65, unless --out is an \.npz or \.npy file"):
         run("sample", "-n", 65, "--out", tmp_path / "folder")
     assert [*tmp_path.iterdir()] == []
 

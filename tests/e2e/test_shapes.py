@@ -10,6 +10,7 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
+from selenium import webdriver
 from typer.testing import CliRunner
 
 from difuso import Client, cli
@@ -17,6 +18,8 @@ from difuso.app.formats import SHEET_GAP
 from difuso.errors import UserError
 from tests.pictures import saved
 from tests.serving import Difuso
+from tests.studio import Studio
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -97,6 +100,20 @@ def test_images_of_four_channels_are_arrays(api: httpx.Client) -> None:
     deep = arrays(api.post(f"/generate?{FOUR}&n=2&bits=16"))["arr_0"]
     assert deep.dtype == np.uint16
     assert np.abs(deep / 257 - found["arr_0"]).max() < 0.51
+
+
+@pytest.mark.slow
+def test_the_page_shows_images_of_four_channels_as_pictures(
+    difuso: Difuso, api: httpx.Client, driver: webdriver.Chrome
+) -> None:
+    job = api.post(f"/generate?{FOUR}&n=2").headers["X-Job-Id"]
+    studio = Studio(driver, difuso.url, "desktop")
+    studio.open()
+    seen = "return [...document.querySelectorAll(arguments[0])].map(each => [each.naturalWidth, each.naturalHeight])"
+    sizes = [[2 * 13 - 1, 2 * 9 - 1]] * 2
+    wait_until(lambda: driver.execute_script(seen, f"#job-{job} figure a img") == sizes, 15, "the grids are seen")
+    studio.see(f"#job-{job} .saveArrays")
+    assert studio.errors() == []
 
 
 def test_what_a_shape_cannot_be_is_refused_before_anything_is_drawn(api: httpx.Client) -> None:
