@@ -26,7 +26,7 @@ from .containers import PNG_MAGIC, Container, strip
 
 MAX_PIXELS = 2048 * 2048  # of one image; decoded it takes 16 MB, and its conversion a few times that
 MAX_SIDE = 8192  # pixels
-MAX_BYTES = 8 * MAX_PIXELS  # of the numbers of one image: four channels of 16 bits at the most pixels
+MAX_BYTES = 2 * MAX_CHANNELS * 1024**2  # of the numbers of one image: the largest of a model, of 16 bits
 
 NPY_MAGIC = b"\x93NUMPY"
 MAX_HEADER = 4096  # bytes before the pixels
