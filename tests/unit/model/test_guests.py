@@ -43,6 +43,8 @@ ARGS: dict[str, dict[str, Any]] = {
     "Transformer": {**DIT, "num_embeds_ada_norm": 4},
     "Segmenter": {"encoder_name": "resnet18", "encoder_weights": None, "in_channels": 4, "classes": 3},
 }
+OF_TEXTS = {"mid_block_type": "UNetMidBlock2DCrossAttn", "cross_attention_dim": 768, "num_class_embeds": None}
+TEXT = torch.randn(5, 768, generator=torch.Generator().manual_seed(1))
 WITH_CLASSES = ("Lucidrains", "Conditional", "Transformer")
 
 
@@ -76,6 +78,15 @@ def theirs(name: str, row: str, call: Callable[..., Any], x: Tensor, noise: Call
         case "Monai":
             evenly = torch.linspace(999, 0, 50).round().long().tolist()
             return guests.monai_ddim(call, x, evenly if "1.6" in row else [*range(980, -1, -20)])
+        case "Conditional" if "texts" in row:
+            padded = torch.cat([TEXT, torch.zeros(72, 768)]).double().expand(len(x), -1, -1)
+            there = (torch.arange(77) < 5).expand(len(x), -1)
+
+            def network(x: Tensor, t: Tensor, y: Tensor) -> Any:
+                given = (y == LABEL)[:, None]
+                return call(x, t, padded * given[..., None], encoder_attention_mask=there & given).sample
+
+            return by_diffusers(network, x)
         case "Conditional":
             return by_diffusers(lambda x, t, y: call(x, t, encoder_hidden_states=None, class_labels=y).sample, x)
         case "Transformer":
@@ -96,16 +107,23 @@ def by_diffusers(network: Callable[..., Tensor], x: Tensor, **scheduler: Any) ->
     return x
 
 
+def in_float64(network: Any, args: tuple[Any, ...], inputs: dict[str, Tensor]) -> tuple[Any, dict[str, Tensor]]:
+    return args, {name: each.double() if each.is_floating_point() else each for name, each in inputs.items()}
+
+
 @pytest.mark.parametrize(("row", "name", "keys"), ROWS, ids=[f"{name}{i}" for i, (_, name, _) in enumerate(ROWS)])
 def test_a_config_draws_what_their_sampler_draws(row: str, name: str, keys: str) -> None:
-    content = {"format": 1, "image_size": 8, "network": {"type": f"mynets:{name}", "args": ARGS[name]}}
-    guided = name in WITH_CLASSES
-    classes = {"classes": ["a", "b", "c", "d"]} if guided else {}
+    of_texts = "texts" in row
+    args = {**ARGS[name], **(OF_TEXTS if of_texts else {})}
+    content = {"format": 1, "image_size": 8, "network": {"type": f"mynets:{name}", "args": args}}
+    named = name in WITH_CLASSES and not of_texts
+    classes = {"classes": ["a", "b", "c", "d"]} if named else {}
     config = config_from_json({**content, **classes, **json.loads(f"{{{keys}}}")})
     torch.manual_seed(0)
     model = Checkpoint("theirs", config, build_network(config.network).double().eval(), config.schedule.build(), "")
-    plan = config.plan(model.schedule, guidance_scale=SCALE if guided else None)
-    networks = networks_of(model, LABEL if guided else None)
+    model.network.register_forward_pre_hook(in_float64, with_kwargs=True)
+    plan = config.plan(model.schedule, guidance_scale=SCALE if named or of_texts else None)
+    networks = networks_of(model, LABEL if named else None, {"text": TEXT} if of_texts else {})
     ours = sample(plan, shape=SHAPE, seeds=SEEDS, dtype=torch.float64, **networks)
     own: Any = type(model.network).__mro__[3]  # the project's class, beyond our guard and the wrapper
     call = partial(own.forward, model.network)
