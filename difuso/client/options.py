@@ -24,7 +24,7 @@ IMAGES: dict[KindName, tuple[str, ...]] = {
 }
 
 ConditionValue = str | float | Sequence[float] | ImageLike
-"""The value of a condition: the name of a choice, a number, the numbers of a vector, or an image or a map."""
+"""The value of a condition: the name of a choice, a number, the numbers of a vector, an image, a map or a sequence."""
 
 
 class Headers(TypedDict, total=False):

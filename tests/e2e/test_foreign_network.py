@@ -9,13 +9,15 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from selenium import webdriver
 from typer.testing import CliRunner
 
-from difuso import cli
-from difuso.model.conditions import Number, Vector
+from difuso import Client, cli
+from difuso.model.conditions import Number, Vector, VectorSequence
 from tests.forking import Command
 from tests.serving import ENVIRONMENT, Difuso, running
 from tests.strangers import CANARY, CLASSES, PACKAGE, change, on_the_path, save_model, write_package
+from tests.studio import Studio
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.slow]
@@ -39,6 +41,7 @@ def models(lab: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         save_model(folder / "mine", "Conditional", classes=CLASSES, conditions=CONDITIONS)
         save_model(folder / "theirs", classes=CLASSES)
         save_model(folder / "stack", "Stack", channels=16)
+        save_model(folder / "reader", "Attentive", conditions={"text": VectorSequence(8, 4, null=True)})
     change(folder / "theirs", type=f"{ELSEWHERE}.nets:Denoiser")
     (lab / PACKAGE / CANARY).unlink()
     return folder
@@ -101,3 +104,24 @@ def test_its_images_are_verified(
     with on_the_path(lab):
         result = CliRunner().invoke(cli.app, arguments)
     assert (result.exit_code, "equal in every pixel" in result.output) == (0, True), result.output
+
+
+def test_the_page_sends_the_file_of_a_sequence(served: Difuso, driver: webdriver.Chrome, tmp_path: Path) -> None:
+    """Its picture is that of the client, which sends the same numbers as lists, in a batch with other lengths."""
+    text = np.linspace(-2, 2, 24).reshape(3, 8).astype(np.float16)
+    np.save(tmp_path / "text.npy", text)
+    studio = Studio(driver, served.url, "desktop")
+    studio.open()
+    studio.fill("model", "reader")
+    field = studio.one("[name='condition:text']")
+    assert (field.get_attribute("type"), field.get_attribute("accept")) == ("file", ".npy")
+    studio.fill("condition:text", str(tmp_path / "text.npy"))
+    job_id = studio.made(1, seed="7")
+    shown = httpx.get(f"{served.url}/jobs/{job_id}/images/0").content
+    asked: dict[str, Any] = {"model": "reader", "steps": 3, "seed": 7}
+    with Client(served.url) as client:
+        others = [client.submit("generate", **asked, conditions={"text": each}) for each in (text[:1], text[:2], None)]
+        lists = client.generate(**asked, conditions={"text": text.tolist()})
+        assert list(lists.pngs) == [shown]
+        assert len({shown, *(job.images().pngs[0] for job in others)}) == 4
+    assert studio.errors() == []
