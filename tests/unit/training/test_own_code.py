@@ -336,6 +336,14 @@ def test_a_recipe_that_cannot_be_used_says_why(recipe: Callable[..., Recipe], ch
     assert reason in str(error.value)
 
 
+def test_checking_a_recipe_imports_nothing(recipe: Callable[..., Recipe]) -> None:
+    """A module that does not exist is not missed."""
+    nowhere = [f"{change.partition('=')[0]}={PACKAGE}.nowhere:function" for change in EACH.values()]
+    assert [name for name in recipe("loss=simple", *nowhere).own_code if "nowhere" in name] == 4 * [
+        f"{PACKAGE}.nowhere:function"
+    ]
+
+
 def test_nothing_is_allowed_by_default(recipe: Callable[..., Recipe]) -> None:
     with pytest.raises(RecipeError, match="not allowed here: if you trust it, set DIFUSO_NETWORKS"):
         recipe(networks=())
