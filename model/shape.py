@@ -7,7 +7,7 @@ from typing import Annotated, NamedTuple
 from pydantic import Field
 
 MAX_CHANNELS = 64
-Channel = Annotated[int, Field(ge=0, lt=MAX_CHANNELS)]  # its index
+Channel = Annotated[int, Field(ge=0, le=MAX_CHANNELS - 1)]  # its index
 Shown = tuple[Channel, Channel, Channel]  # the channels that a picture of an image shows as red, green and blue
 Side = Annotated[int, Field(ge=1, le=1024)]  # in pixels
 ImageSize = Side | Annotated[tuple[Side, Side], Field(max_length=2)]  # of a square, or (height, width)
