@@ -228,23 +228,23 @@ def test_a_key_stores_no_more_than_it_may_and_learns_when_there_is_room(
     redis_url: str, models_dir: Path, tmp_path: Path
 ) -> None:
     """However few image-steps it takes: a trace of 64 calls is a hundred times its image."""
-    limited = settings(redis_url, models_dir, tmp_path, "stored=900000")
+    limited = settings(redis_url, models_dir, tmp_path, "stored=920000")
     with running(limited) as api, redis.Redis.from_url(redis_url) as client:
         traced = "/generate?steps=64&trace=all"
         price = api.post(f"{traced}&dry_run=true", headers=ALICE)
         most = price.json()["stored_bytes"]
-        assert 64 * 2 * 4 * 3 * 16 * 16 < most < 900_000 / 2
-        assert left(price) == {"stored": {"r": 900_000}}
-        assert price.headers["RateLimit-Policy"] == '"stored";q=900000;qu="stored-bytes";w=86400'
+        assert 64 * 2 * 4 * 3 * 16 * 16 < most < 920_000 / 2
+        assert left(price) == {"stored": {"r": 920_000}}
+        assert price.headers["RateLimit-Policy"] == '"stored";q=920000;qu="stored-bytes";w=86400'
         for accepted in (1, 2):
             answer = api.post(traced, headers={**ASYNC, **ALICE})
             assert answer.status_code == 202
-            assert left(answer)["stored"]["r"] == pytest.approx(900_000 - accepted * most, abs=1000)
+            assert left(answer)["stored"]["r"] == pytest.approx(920_000 - accepted * most, abs=1000)
         for more in ("", "&dry_run=true"):
             late = api.post(traced + more, headers={**ASYNC, **ALICE})
             refused(late, f"may store {most} bytes")
             missing = most - left(late)["stored"]["r"]
-            assert int(late.headers["Retry-After"]) == pytest.approx(missing * 86_400 / 900_000, rel=0.01)
+            assert int(late.headers["Retry-After"]) == pytest.approx(missing * 86_400 / 920_000, rel=0.01)
         assert post(api, 64).status_code == 202, "without a trace it takes little"
         at = float(client.hget(keys.room("alice"), "at") or 0)
         client.hset(keys.room("alice"), "at", str(at - 86_400))
@@ -252,7 +252,7 @@ def test_a_key_stores_no_more_than_it_may_and_learns_when_there_is_room(
         assert 0 < client.ttl(keys.room("alice")) <= 86_402
         large = api.post("/generate?n=3&steps=64&trace=all", headers={**ASYNC, **ALICE})
         assert (large.status_code, large.json()["errors"][0]["parameter"]) == (422, "n")
-        assert "900000" in large.json()["detail"]
+        assert "920000" in large.json()["detail"]
         assert api.post("/generate?n=3&steps=64&trace=all", headers={**ASYNC, **BOB}).status_code == 202
 
 

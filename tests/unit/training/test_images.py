@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from difuso.model import load_checkpoint
+from difuso.model.pictures import as_pictures
 from difuso.model.shape import Shape
 from difuso.training.data import dataset
 from difuso.training.data.faces import draw_face, draw_faces
@@ -171,9 +172,8 @@ def test_a_run_draws_what_it_was_trained_on(tmp_path: Path, shape: Shape, bits: 
     config = load_checkpoint(tmp_path / "run" / "model").config
     assert (config.shape, config.image_size) == (shape, shape.image_size)
     with Image.open(tmp_path / "run" / "sheets" / "00000002.png") as sheet:
-        columns, rows = 8, 8
-        assert sheet.size[0] == columns * (shape.width + GAP) + GAP
-        assert sheet.size[1] == rows * (shape.planes * shape.height + GAP) + GAP
+        height, width = as_pictures(images[:1]).shape[1:3]
+        assert sheet.size == (8 * (width + GAP) + GAP, 8 * (height + GAP) + GAP)
 
 
 @pytest.mark.parametrize(("size", "left", "top"), [((40, 16), 8, 0), ((24, 32), 0, 8), ((24, 16), 0, 0)])
