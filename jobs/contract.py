@@ -23,7 +23,7 @@ from difuso.model.plans.settings import MOST_STEPS, SETTINGS
 from difuso.model.shape import Shown
 
 from . import understanding
-from .errors import JobIsNewer, JobUnreadable
+from .errors import JobIsNewer, JobUnreadable, PluginMissing
 from .kinds import AnyTask
 from .kinds.base import Prepared
 from .kinds.generate import Generation
@@ -175,14 +175,14 @@ class Job(Frozen):
     def decode(cls, content: Any) -> Self:
         """Reads a job that `model_dump(mode="json")` wrote.
 
-        Raises JobIsNewer if it needs a newer contract or a plug-in, and JobUnreadable if the content is not a job.
+        Raises JobIsNewer or PluginMissing if it needs a newer contract or a plug-in, and JobUnreadable if it is no job.
         """
         check_contract(content)
         try:
             return cls.model_validate(content)
         except ValidationError as error:
             if any(each["type"] == NOT_PLUGGED_IN for each in error.errors()):
-                raise JobIsNewer("the sampler of the job is a plug-in's, which this process lacks") from error
+                raise PluginMissing("the sampler of the job is a plug-in's, which this process lacks") from error
             raise JobUnreadable("the queued job is damaged") from error
 
     def bound_to(self, versions: tuple[str, ...]) -> Self:

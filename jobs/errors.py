@@ -77,7 +77,11 @@ class JobUnreadable(JobsError):
 
 
 class JobIsNewer(JobUnreadable):
-    """The job was accepted by a newer version of difuso, or names a plug-in's sampler; only such a process reads it."""
+    """The job was accepted by a newer version of difuso; only such a version can read it."""
+
+
+class PluginMissing(JobIsNewer):
+    """The job names a sampler of a plug-in that this process lacks; one that has it can read the job."""
 
 
 class IdempotencyConflict(JobsError):

@@ -14,7 +14,7 @@ import torch
 from rq.job import Job as RqJob
 
 from difuso.jobs.contract import Job
-from difuso.jobs.errors import JobIsNewer, StoreUnavailable
+from difuso.jobs.errors import PluginMissing, StoreUnavailable
 from difuso.jobs.redis import keys
 from difuso.jobs.redis.job_records import PUT_OFF_AT, PUT_OFFS
 from difuso.jobs.store.result_store import ResultStore
@@ -34,7 +34,7 @@ THREADS = 4
 MIN_PUT_OFFS = 3
 # Errors that another try, or another worker, may not meet, and the seconds without claims after them. A missing store
 # concerns all jobs, a missing model or plug-in only the job that goes to the end of its queue.
-OF_THE_MOMENT = {StoreUnavailable: 2.0, ModelIsMissing: 0.2, JobIsNewer: 0.2}
+OF_THE_MOMENT = {StoreUnavailable: 2.0, ModelIsMissing: 0.2, PluginMissing: 0.2}
 
 
 @dataclass(frozen=True, eq=False)

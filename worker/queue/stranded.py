@@ -18,7 +18,7 @@ from rq.job import JobStatus as RqStatus
 
 from difuso.jobs import understanding
 from difuso.jobs.contract import FailureCode, Job
-from difuso.jobs.errors import JobIsNewer
+from difuso.jobs.errors import PluginMissing
 from difuso.jobs.redis.job_records import VERSIONS, JobRecord
 from difuso.jobs.redis.keys import QueueName, known_queues, queue_key, queues_of, running_key
 from difuso.jobs.redis.queued import bind_queued, drop_unreadable, end_queued, wake
@@ -119,7 +119,7 @@ class Stranded:
                 if record.queue != name:
                     continue  # another worker has just bound it
                 job = None if name.contract > understanding.CONTRACT else decode(record)
-            except JobIsNewer:
+            except PluginMissing:
                 yield record, None
             except Exception as error:  # of whatever kind: it is no job
                 drop_unreadable(self._client, entry, error, "LREM", queue_key(name), 1, entry)
