@@ -17,7 +17,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from difuso.jobs.contract import Manifest
-from difuso.jobs.images.fitting import DEEP, DEEP_WHITE, in_eight_bits
+from difuso.jobs.images.fitting import DEEP, DEEP_WHITE, encode_npy, in_eight_bits
 from difuso.jobs.images.npz import IMAGES, encode_npz, image_arrays
 from difuso.jobs.moments import film_size
 from difuso.model.png import PNG_KEY
@@ -156,9 +156,8 @@ def arrays(made: Result) -> bytes:
 
 def array(made: Result) -> bytes:
     """Returns a .npy file of the images alone."""
-    file = io.BytesIO()
-    np.save(file, image_arrays(made.pngs, made.manifest.job.params, planes=made.manifest.job.planes)[IMAGES])
-    return file.getvalue()
+    job = made.manifest.job
+    return encode_npy(image_arrays(made.pngs, job.params, planes=job.planes)[IMAGES])
 
 
 class Format(StrEnum):
