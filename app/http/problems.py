@@ -72,6 +72,13 @@ PROBLEMS: dict[type[Exception], ProblemType] = {
         "A newer version of difuso accepted this job, and it is kept; ask again when such a server is back.",
         30,
     ),
+    jobs_errors.PluginMissing: ProblemType(
+        503,
+        "plugin-missing",
+        "The job needs a plug-in",
+        "This server lacks the plug-in with the sampler of this job, which is kept; ask its operator for it.",
+        30,
+    ),
     jobs_errors.VersionGone: ProblemType(
         409,
         "version-gone",

@@ -154,6 +154,7 @@ ERRORS: dict[str, type[DifusoError]] = {
     "result-expired": ResultExpired,
     "job-unreadable": ResultExpired,
     "job-is-newer": Unavailable,
+    "plugin-missing": Unavailable,
     "version-gone": VersionGone,
     "not-understood": Unavailable,
     "model-unavailable": ModelUnavailable,

@@ -343,6 +343,7 @@ export default {
     "content-too-large": ["Demasiado grande", "Lo enviado supera lo que admite este servidor."],
     "job-not-found": ["No existe ese trabajo", "Nunca existió, o se olvidó después de su tiempo."],
     "job-unreadable": ["No se puede leer el trabajo", "Su registro está dañado; envíalo de nuevo."],
+    "plugin-missing": ["El trabajo necesita un complemento", "Este servidor no tiene el complemento con el muestreador del trabajo, que se conserva; vuelve a pedirlo cuando su operador lo arregle."],
     "job-is-newer": ["El trabajo necesita un servidor más nuevo", "Lo aceptó una versión más nueva de difuso y se conserva; vuelve a pedirlo más tarde."],
     "queue-unavailable": ["La cola no responde", "No se aceptó nada; inténtalo más tarde."],
     "result-expired": ["Las imágenes se eliminaron", "Envía el trabajo de nuevo con la misma semilla."],
