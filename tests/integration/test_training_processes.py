@@ -154,7 +154,7 @@ def test_sigterm_saves_and_exits_with_0(tmp_path: Path, changes: list[str]) -> N
 
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.timeout(120)
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_of_own_functions_goes_on_as_if_it_had_not_stopped(tmp_path: Path, changes: list[str]) -> None:
     """After kill -9, bit for bit; and after two processes, up to rounding."""
     own, environment = [*changes, *OWN, "save_every=2"], {**ENVIRONMENT, "DIFUSO_NETWORKS": PACKAGE}
@@ -170,7 +170,8 @@ def test_a_run_of_own_functions_goes_on_as_if_it_had_not_stopped(tmp_path: Path,
     steps = int(str(state(killed)["step"])) + 4
     with on_the_path(tmp_path / "lab"):
         for out in (killed, by_two, whole):
-            train(load_recipe("smoke", [*own, f"max_steps={steps}"], networks=[PACKAGE]), out)
+            rest = [f"max_steps={steps}", f"save_every={steps}"]
+            train(load_recipe("smoke", [*own, *rest], networks=[PACKAGE]), out)
     assert_equal(state(killed), state(whole))
     for key, tensor in state(whole)["network"].items():  # type: ignore[attr-defined]
         torch.testing.assert_close(state(by_two)["network"][key], tensor, rtol=1e-3, atol=1e-4)  # type: ignore[index]
