@@ -1,5 +1,6 @@
 """The processes that train together, as torchrun starts them; a single process is a group of one."""
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -87,7 +88,10 @@ def unsynchronised(network: nn.Module, really: bool) -> AbstractContextManager[N
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[tuple[Processes, torch.device]]:
-    """Yields the processes that torchrun started, by gloo on CPUs, or this one alone, and the device of this one."""
+    """Yields the processes that torchrun started, by gloo on CPUs, or this one alone, and the device of this one.
+
+    Whatever has wrapped a network by then must be forgotten before the context ends.
+    """
     if not dist.is_torchelastic_launched():
         yield ALONE, device
         return
@@ -98,4 +102,7 @@ def joined(device: torch.device) -> Iterator[tuple[Processes, torch.device]]:
     try:
         yield Processes(dist.get_rank(), dist.get_world_size()), device
     finally:
+        # A wrapped network that is freed after the group has the last reference to it, and then waits for the group's
+        # threads while it holds Python's lock, which these may need.
+        gc.collect()
         dist.destroy_process_group()

@@ -27,7 +27,7 @@ from .card import card
 from .initial import check_initial, seeds_of
 from .journal import Journal, plot_run
 from .outcomes import Distance, GuidedModel, ImageModel, Outcome
-from .processes import joined
+from .processes import Processes, joined
 from .progress import Window
 from .state import STATE, alone_in, load_state, save_state
 from .trainer import Trainer, check_parts, learning_rate
@@ -40,9 +40,10 @@ STOPPING = "stopping after this step, to save it; another Ctrl-C ends at once an
 STOPPED = "stopped at step %d of %d; %s holds the state and the model so far; the same command continues from there"
 
 
-def train(
-    recipe: Recipe, out: Path, *, device: str = "cpu", kid_from: Callable[[ImageArray], Distance] | None = None
-) -> int:
+KIDFrom = Callable[[ImageArray], Distance]  # makes the KID to the images of training
+
+
+def train(recipe: Recipe, out: Path, *, device: str = "cpu", kid_from: KIDFrom | None = None) -> int:
     """Runs a recipe in a folder, or resumes where earlier processes stopped; returns the step reached.
 
     docs/training.md describes the folder. Only the first of several processes writes. SIGTERM and SIGINT save and end
@@ -59,23 +60,28 @@ def train(
         check_initial(recipe)
     keep_freed_memory()
     with joined(torch.device(device)) as (processes, own_device), alone_in(out) if processes.first else nullcontext():
-        check_parts(recipe, processes)
-        out.mkdir(parents=True, exist_ok=True)
-        state = load_state(out)
-        if processes.first:
-            _prepare(recipe, out, resumed=state is not None)
-        processes.wait()
-        share, images = processes.share(recipe.batch_size), dataset.load_for_training(recipe, out / DATA)
-        seeds = seeds_of(recipe) if state is None else Seeds(**state["trainer"]["seeds"])
-        batches = Batches(images, recipe.batch_size, seed=seeds.of("order"), share=share)
-        trainer = Trainer(recipe, batches, own_device, processes, seeds=seeds, initial=state is None)
-        outcome = _outcome(trainer, out, kid_from) if processes.first else None
-        if state is not None:
-            trainer.load(state["trainer"])
-            log.info("resuming at step %d", trainer.step)
-        with closing(Run(trainer, out, outcome, earlier_seconds=state["seconds"] if state else 0.0)) as run:
-            run.train()
-        return trainer.step
+        return _train(recipe, out, processes, own_device, kid_from)
+
+
+def _train(recipe: Recipe, out: Path, processes: Processes, device: torch.device, kid_from: KIDFrom | None) -> int:
+    """Does what `train` says in one process of a group, and keeps nothing: see `joined`."""
+    check_parts(recipe, processes)
+    out.mkdir(parents=True, exist_ok=True)
+    state = load_state(out)
+    if processes.first:
+        _prepare(recipe, out, resumed=state is not None)
+    processes.wait()
+    share, images = processes.share(recipe.batch_size), dataset.load_for_training(recipe, out / DATA)
+    seeds = seeds_of(recipe) if state is None else Seeds(**state["trainer"]["seeds"])
+    batches = Batches(images, recipe.batch_size, seed=seeds.of("order"), share=share)
+    trainer = Trainer(recipe, batches, device, processes, seeds=seeds, initial=state is None)
+    outcome = _outcome(trainer, out, kid_from) if processes.first else None
+    if state is not None:
+        trainer.load(state["trainer"])
+        log.info("resuming at step %d", trainer.step)
+    with closing(Run(trainer, out, outcome, earlier_seconds=state["seconds"] if state else 0.0)) as run:
+        run.train()
+    return trainer.step
 
 
 def _prepare(recipe: Recipe, out: Path, *, resumed: bool) -> None:
@@ -95,7 +101,7 @@ def _held_out(recipe: Recipe) -> Recipe | None:
     return None if recipe.held_out is None else dataclasses.replace(recipe, data=recipe.held_out)
 
 
-def _outcome(trainer: Trainer, out: Path, kid_from: Callable[[ImageArray], Distance] | None) -> Outcome:
+def _outcome(trainer: Trainer, out: Path, kid_from: KIDFrom | None) -> Outcome:
     recipe = trainer.recipe
     if recipe.trains_classifier:
         held_out = _held_out(recipe)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import re
 import shutil
 import signal
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +30,10 @@ from difuso.training.data.dataset import first_images
 from difuso.training.errors import Diverged, RecipeError
 from difuso.training.recipe import Recipe
 from difuso.training.recipe_reading import load_recipe
+from difuso.training.run import run as runs
 from difuso.training.run.dry_run import call_flops
 from difuso.training.run.journal import read_metrics
+from difuso.training.run.processes import ALONE, Processes
 from difuso.training.run.run import train
 from difuso.training.run.state import STATE, alone_in, load_state, save_state
 from difuso.training.run.trainer import MAX_BAD_STEPS, Trainer
@@ -289,3 +294,26 @@ def test_a_run_whose_state_is_damaged_does_not_silently_start_again(tmp_path: Pa
     (tmp_path / STATE).write_bytes(damage)
     with pytest.raises(RecipeError, match="cannot be read"):
         load_state(tmp_path)
+
+
+def test_nothing_that_trained_outlives_the_group(
+    tiny: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wrapped network that is freed later waits for the group's threads with Python's lock, which they may need."""
+    made: list[weakref.ref[Trainer]] = []
+
+    class Watched(Trainer):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            made.append(weakref.ref(self))
+
+    @contextmanager
+    def group(device: torch.device) -> Iterator[tuple[Processes, torch.device]]:
+        yield ALONE, device
+        gc.collect()
+        assert [trainer() for trainer in made] == [None]
+
+    monkeypatch.setattr(runs, "Trainer", Watched)
+    monkeypatch.setattr(runs, "joined", group)
+    assert train(tiny("max_steps=1"), tmp_path / "run") == 1
+    assert made
