@@ -525,7 +525,7 @@ def test_several_jobs_end_at_once_each_by_itself(
     worker.hand_back(second)
     client.set(keys.progress(ids[0]), "{}")
     ends = [
-        End(first, JobState.SUCCEEDED, {"images": 1}),
+        End(first, JobState.SUCCEEDED, {"images": 1}, versions=("e" * 64,)),
         End(second, JobState.FAILED, "broken"),
         End(third, JobState.CANCELLED, "Cancelled()", '{"image_steps": 7}'),
     ]
@@ -533,6 +533,7 @@ def test_several_jobs_end_at_once_each_by_itself(
     states = [queue.status(job_id).state for job_id in ids]
     assert states == [JobState.SUCCEEDED, JobState.QUEUED, JobState.CANCELLED]
     assert queue.status(ids[2]).progress.image_steps == 7
+    assert queue.status(ids[0]).job.versions == ("e" * 64,)
     assert client.hkeys(keys.backlog(REF)) == [ids[1].encode()]
 
 

@@ -56,7 +56,7 @@ class Stage(NamedTuple):
 class ActiveJob:
     """One job that this worker has claimed."""
 
-    job: Job  # the job as it was accepted
+    job: Job  # the job as it was accepted; at its end for the versions that drew what is stored
     runner: Runner  # the job's model, in the version that the job began with; see `stepping`
     start: JobStart  # the trajectories that become images, in the order of the answer, and those that they wait for
     attempt: str = ""  # unique name of this try; the images are stored under it

@@ -41,6 +41,7 @@ class Spent:
     store_seconds: float
     ended_at: float
     manifest: bytes | None  # the result as it was stored, if it is this attempt's
+    versions: tuple[str, ...] = ()  # those of the models that drew the result in the store; see `Job.versions`
 
     @property
     def seconds(self) -> float:
@@ -149,7 +150,9 @@ def store_result(store: ResultStore, active: ActiveJob, encoded: Encoded) -> Spe
         finished_at=time.time(),
     )
     stored = store.commit(manifest)
-    return Spent(encoded.ended - encoded.started, time.perf_counter() - encoded.ended, time.time(), stored)
+    there = store.manifest(job.id) if stored is None else manifest
+    versions = (there or manifest).job.versions
+    return Spent(encoded.ended - encoded.started, time.perf_counter() - encoded.ended, time.time(), stored, versions)
 
 
 def preview_message(active: ActiveJob, index: int, x0: Tensor) -> str:

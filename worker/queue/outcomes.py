@@ -73,7 +73,11 @@ class Outcomes:
     def _end_of(self, running: RunningJob, event: Finished | Stored | Released, *, at: float) -> End:
         """Returns the end of a job whose images are stored, or that failed or was cancelled."""
         result: Mapping[str, int] | str
+        versions: tuple[str, ...] = ()
         if isinstance(event, Stored) and event.spent is not None:
+            if event.spent.versions != running.active.job.versions:  # another attempt was first, before it was bound
+                versions = event.spent.versions
+                running.active.job = running.active.job.bound_to(versions)
             state, result = JobState.SUCCEEDED, {"images": running.active.job.answers}
             ending = self._reporter.ending(running, state, at=at, encode_seconds=event.spent.seconds)
         else:
@@ -90,6 +94,7 @@ class Outcomes:
             timesteps=None if running.active.is_announced else timesteps_of(running.active),
             message=ending.model_dump_json(),
             manifest=_answer(running, event),
+            versions=versions,
         )
 
     def release(self, claim: Claim) -> str:

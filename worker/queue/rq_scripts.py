@@ -40,7 +40,7 @@ from rq.utils import utcformat
 from difuso.jobs.contract import JobState
 from difuso.jobs.redis import keys
 from difuso.jobs.redis.events import ANNOUNCE
-from difuso.jobs.redis.job_records import DEATHS, ENDED_BY, MAX_DEATHS, PUT_OFF_AT, PUT_OFFS
+from difuso.jobs.redis.job_records import DEATHS, ENDED_BY, MAX_DEATHS, PUT_OFF_AT, PUT_OFFS, VERSIONS
 from difuso.jobs.redis.keys import QueueName, failed_key, finished_key, queue_key, running_key
 
 from ..engine.held_jobs import Claim
@@ -97,6 +97,7 @@ for i = 1, #ARGV / 2 do
     redis.call('XADD', results, '*', unpack(job.result))
     redis.call('EXPIRE', results, job.ttl)
     redis.call('HDEL', backlog, job.id)
+    if job.versions then redis.call('HSET', record, '{VERSIONS}', job.versions) end
     if job.progress then redis.call('SET', progress, job.progress, 'EX', job.ttl) end
     if job.timesteps then redis.call('SET', timesteps, job.timesteps, 'EX', job.ttl) end
     announce(record, job.id, job.message, manifest ~= '' and job.message .. '\\n' .. manifest)
@@ -166,6 +167,7 @@ class End:
         timesteps: those of the job as JSON.
         message: what the clients that wait hear.
         manifest: what the request that waits hears besides, if the result is small.
+        versions: those of the models that drew the result; none leave those of before.
     """
 
     claim: Claim
@@ -175,6 +177,7 @@ class End:
     timesteps: str | None = None
     message: str = "{}"
     manifest: bytes | None = None
+    versions: tuple[str, ...] = ()
 
 
 def beat(client: Any, claims: Sequence[Claim]) -> list[Answer]:
@@ -202,7 +205,8 @@ def end(client: Any, ends: Sequence[End], worker: str, *, at: float) -> list[Ans
             "result": _result(each.result, worker, claim.execution),
             "message": each.message,
         }
-        known = {"progress": each.progress, "timesteps": each.timesteps}
+        versions = json.dumps(each.versions) if each.versions else None
+        known = {"progress": each.progress, "timesteps": each.timesteps, "versions": versions}
         facts.append(json.dumps(fact | {name: text for name, text in known.items() if text is not None}))
         facts.append(each.manifest or b"")
     return list(map(Answer, client.eval(_END, len(names), *names, *facts)))

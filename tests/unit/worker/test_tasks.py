@@ -658,6 +658,17 @@ def test_a_trace_is_stored_with_its_result_and_deleted_with_it(runner: Runner, t
     assert not list(tmp_path.rglob("*.npz"))
 
 
+def test_whoever_stores_second_learns_the_versions_of_the_first(runner: Runner, tmp_path: Path) -> None:
+    store, job = ResultStore(str(tmp_path)), make_job()
+    first, second = (activate(job.bound_to((digit * 64,)), runner, attempt=digit) for digit in "ab")
+    found = []
+    for active in (first, second):
+        run(active)
+        found.append(store_result(store, active, encode_result(active)))
+    assert [spent.manifest is None for spent in found] == [False, True]
+    assert [spent.versions for spent in found] == [("a" * 64,)] * 2
+
+
 SEVERAL: dict[str, Any] = {"n": 3, "seed": [9, SEED, 9], "label": [2, 0, 1]}
 
 
