@@ -17,8 +17,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from difuso.jobs.contract import Manifest
-from difuso.jobs.images.fitting import DEEP, DEEP_WHITE, encode_npy, in_eight_bits
-from difuso.jobs.images.npz import IMAGES, encode_npz, image_arrays
+from difuso.jobs.images.fitting import DEEP, DEEP_WHITE, in_eight_bits
+from difuso.jobs.images.npz import IMAGES, encode_npy, encode_npz, image_arrays
 from difuso.jobs.moments import film_size
 from difuso.model.png import PNG_KEY
 

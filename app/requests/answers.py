@@ -9,8 +9,9 @@ from starlette.responses import Response
 
 from difuso.jobs.contract import JobState, JobStatus, Manifest
 from difuso.jobs.errors import ResultExpired
-from difuso.jobs.images.npz import picture_of, pixels_of
+from difuso.jobs.images.npz import pixels_of
 from difuso.jobs.store.result_store import ResultStore
+from difuso.model.pictures import picture_of
 
 from ..errors import JobCancelled, JobFailed, NoFilm, NotReady
 from ..formats import CONTENT, FORMATS, FilmFormat, Format, Result, rendered_film

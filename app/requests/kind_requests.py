@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 
-from difuso.jobs.images.fitting import encode_npy
+from difuso.jobs.images.npz import encode_npy
 from difuso.jobs.kinds.base import Kind
 
 from ..errors import InvalidRequest, UploadRefused

@@ -17,8 +17,8 @@ import numpy as np
 from difuso.jobs.conditions import split_files
 from difuso.jobs.contract import Job, new_job
 from difuso.jobs.errors import ImageRefused
-from difuso.jobs.images.fitting import Fitted, Sent, encode_npy, read_file
-from difuso.jobs.images.npz import Array, encode_npz, pixels_of, with_labels
+from difuso.jobs.images.fitting import Fitted, Sent, read_file
+from difuso.jobs.images.npz import Array, encode_npy, encode_npz, pixels_of, with_labels
 from difuso.jobs.kinds.base import Kind, Parts, Task
 from difuso.jobs.params import SamplingParams
 from difuso.jobs.queries import SamplingQuery

@@ -191,13 +191,6 @@ def fit_map(image: Sent, *, shape: Shape, levels: int, expected: str) -> Fitted:
     return _fitted(image, placed)
 
 
-def encode_npy(array: NDArray[Any]) -> bytes:
-    """Returns an array as an .npy file; equal arrays give equal bytes."""
-    file = io.BytesIO()
-    np.save(file, array)
-    return file.getvalue()
-
-
 def in_eight_bits(image: Image.Image) -> Image.Image:
     """Returns an image with 16-bit grey scaled to 8 bits, where Pillow would clip it."""
     return image.convert("I").point(lambda level: level / 257 + 0.5).convert("L") if image.mode == DEEP else image

@@ -6,7 +6,8 @@ from difuso.model.shape import Shape
 
 from ..errors import ImageRefused
 from ..params import MAX_IMAGES
-from .fitting import Fitted, Sent, encode_npy, read_array
+from .fitting import Fitted, Sent, read_array
+from .npz import encode_npy
 
 # Noise of unit variance stays below it: NumPy's generator of doubles, whose tails are the longest, reaches
 # 3.7 + sqrt(2 * 53 * ln 2) = 12.2. Noise in units of sigma, and pixels of 0..255, lie beyond it.

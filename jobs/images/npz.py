@@ -1,4 +1,4 @@
-"""Writing .npz files, in which equal arrays give equal bytes; and the arrays of a finished job."""
+"""Writing .npy and .npz files, in which equal arrays give equal bytes; and the arrays of a finished job."""
 
 import io
 import zipfile
@@ -8,9 +8,6 @@ from typing import IO, Any
 
 import numpy as np
 from PIL import Image
-
-from difuso.model.pictures import as_pictures
-from difuso.model.shape import Shown
 
 from ..params import SamplingParams
 
@@ -49,6 +46,13 @@ def write_npy(file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any], pie
         raise ValueError(f"the array is of shape {shape}, and its pieces have {rows} rows")
 
 
+def encode_npy(array: Array) -> bytes:
+    """Returns an array as an .npy file; equal arrays give equal bytes."""
+    buffer = io.BytesIO()
+    write_npy(buffer, array.shape, array.dtype, [array])
+    return buffer.getvalue()
+
+
 def encode_npz(*files: Mapping[str, Array]) -> bytes:
     """Returns an .npz file with the arrays of several mappings, which must have different names."""
     buffer = io.BytesIO()
@@ -76,16 +80,6 @@ def pixels_of(png: bytes, *, planes: int = 1) -> Array:
     if planes > 1:
         return np.stack(np.split(pixels, planes), axis=-1)
     return pixels.reshape(*pixels.shape[:2], -1)
-
-
-def picture_of(pixels: Array, shown: Shown | None) -> bytes:
-    """Returns a PNG of 8 bits that shows an image, uint8 or uint16 of shape (H, W, C); see `as_pictures`."""
-    if pixels.dtype == np.uint16:
-        pixels = (pixels / 257 + 0.5).astype(np.uint8)
-    (picture,) = as_pictures(pixels[None], shown)
-    file = io.BytesIO()
-    Image.fromarray(picture.squeeze(-1) if picture.shape[-1] == 1 else picture).save(file, "PNG", compress_level=1)
-    return file.getvalue()
 
 
 def image_arrays(pngs: Sequence[bytes], params: SamplingParams, *, planes: int = 1) -> dict[str, Array]:

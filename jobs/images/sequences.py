@@ -5,7 +5,8 @@ import numpy as np
 from difuso.model.conditions import VectorSequence
 
 from ..errors import ImageRefused
-from .fitting import Fitted, Sent, encode_npy
+from .fitting import Fitted, Sent
+from .npz import encode_npy
 
 
 def fit_sequence(sent: Sent, *, condition: VectorSequence) -> Fitted:

@@ -15,12 +15,13 @@ from torch import Tensor
 
 from difuso.jobs.contract import ImageFile, Job, Manifest, Timesteps
 from difuso.jobs.image_recipe import recipe
-from difuso.jobs.images.npz import Array, encode_npz, packed, picture_of
+from difuso.jobs.images.npz import Array, encode_npz, packed
 from difuso.jobs.moments import film_calls
 from difuso.jobs.store.result_store import ResultStore
 from difuso.model.errors import NonFiniteSample
 from difuso.model.images import to_png, to_uint8
 from difuso.model.memory import download
+from difuso.model.pictures import picture_of
 from difuso.model.plans.plan import levels_after
 from difuso.model.png import PNG_KEY
 

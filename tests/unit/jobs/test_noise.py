@@ -13,8 +13,9 @@ from difuso.jobs.catalog import ModelInfo
 from difuso.jobs.contract import Job, new_job
 from difuso.jobs.errors import ImageRefused, RequestRefused
 from difuso.jobs.image_recipe import job_of, recipe
-from difuso.jobs.images.fitting import encode_npy, fit, read_file
+from difuso.jobs.images.fitting import fit, read_file
 from difuso.jobs.images.noise import MAX_NOISE, fit_noise, noises_in
+from difuso.jobs.images.npz import encode_npy
 from difuso.jobs.kinds import KINDS
 from difuso.model.folders.config import ModelConfig
 from difuso.model.networks.configs import UNetConfig
