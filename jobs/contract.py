@@ -163,7 +163,7 @@ class Job(Frozen):
             f"sampler {self.params.sampler}",
             *(f"setting {name}" for name in self.params.model_dump(include={*SETTINGS})),
             *(f"field {name}" for name in self.model_dump(exclude={"params", "task", "pictures"})),
-            *(f"field {self.kind}.{name}" for name in self.task.model_dump()),
+            *self.task.needs(self.params),
         }
 
     @property

@@ -15,13 +15,14 @@ from difuso.model.plans.settings import SETTINGS
 
 from .values import Reported
 
-CONTRACT = 3
+CONTRACT = 4
 # What came after contract 1, as `Job.needs` writes it, with its number.
 SINCE: Mapping[str, int] = {
     **{f"sampler {name}": 2 for name in ("lms", "plms", "deis", "deis_3", "dpm2", "dpm2_ancestral", "dpmpp_2s")},
     "list of sigmas": 2,
     "pictures of generate": 3,  # its noise
     "field shown": 3,
+    "noise between seeds": 4,
 }
 
 _NAMED = ("kind", "sampler", "setting")  # what workers report by names

@@ -15,9 +15,39 @@ def image_generator(seed: int) -> torch.Generator:
     return torch.Generator("cpu").manual_seed(seed)
 
 
-def draw_noise(generators: Sequence[torch.Generator], shape: tuple[int, int, int]) -> Tensor:
-    """Draws normal float32 noise, (len(generators), C, H, W) on the CPU; once from each, as diffusers does."""
-    return torch.cat([torch.randn((1, *shape), generator=generator) for generator in generators])
+class Arc:
+    """Draws from the arc between the noises of two seeds, in the place of a generator (Song et al. 2021, section 5.3).
+
+    At the shares 0 and 1 it draws what the generator of that seed draws.
+    """
+
+    def __init__(self, seeds: tuple[int, int], share: float) -> None:
+        self._ends = [image_generator(seed) for seed in seeds]
+        self._share = share
+
+    def draw(self, shape: tuple[int, ...]) -> Tensor:
+        first, second = (torch.randn(shape, generator=end) for end in self._ends)
+        return slerp(first, second, self._share)
+
+    def get_state(self) -> Tensor:
+        """Returns the states of both generators, shape (2, bytes)."""
+        return torch.stack([end.get_state() for end in self._ends])
+
+    def set_state(self, state: Tensor) -> None:
+        for end, each in zip(self._ends, state, strict=True):
+            end.set_state(each.clone())
+
+
+Source = torch.Generator | Arc
+
+
+def draw_noise(sources: Sequence[Source], shape: tuple[int, int, int]) -> Tensor:
+    """Draws normal float32 noise, (len(sources), C, H, W) on the CPU; once from each, as diffusers does."""
+    return torch.cat([_drawn(source, (1, *shape)) for source in sources])
+
+
+def _drawn(source: Source, shape: tuple[int, ...]) -> Tensor:
+    return source.draw(shape) if isinstance(source, Arc) else torch.randn(shape, generator=source)
 
 
 def q_sample(schedule: NoiseSchedule, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from difuso.jobs.kinds.restore import Restoring
 from difuso.jobs.kinds.upscale import Upscaling
 from difuso.model.ddrm import Restoration, make_restoration
 from difuso.model.memory import upload
-from difuso.model.noise import draw_noise, enter, image_generator, mix, q_sample, slerp
+from difuso.model.noise import Arc, Source, draw_noise, enter, image_generator, mix, q_sample, slerp
 from difuso.model.operators import (
     Blur,
     Colorization,
@@ -100,7 +100,7 @@ def generators_of(job: Job) -> list[torch.Generator]:
 def trajectories(
     runner: Runner,
     plan: Plan,
-    generators: list[torch.Generator],
+    generators: Sequence[Source],
     starts: Iterable[Tensor],
     *,
     restoration: Restoration | None = None,
@@ -233,13 +233,12 @@ def _mixed(job: Job, task: Interpolation, runner: Runner, a: Tensor, b: Tensor) 
 def _between_seeds(job: Job, shares: Sequence[float], seeds: tuple[int, int], runner: Runner) -> JobStart:
     """Draws images from the arc between the noises of two seeds (Song et al. 2021, section 5.3).
 
-    They are the noises of `generate`, so the shares 0 and 1 give its images of these seeds. No sampler of these jobs
-    draws noise of its own.
+    They are the noises of `generate`, also those that a sampler draws on the way, so the shares 0 and 1 give its images
+    of these seeds.
     """
-    first, second = draw_noise([image_generator(seed) for seed in seeds], runner.checkpoint.config.shape)
-    starts = [slerp(first, second, share) for share in shares]
-    generators = [image_generator(seeds[0]) for _ in shares]
-    return JobStart(trajectories(runner, plan_of(job, runner), generators, starts))
+    arcs = [Arc(seeds, share) for share in shares]
+    starts = [*draw_noise(arcs, runner.checkpoint.config.shape)]
+    return JobStart(trajectories(runner, plan_of(job, runner), arcs, starts))
 
 
 def _inverted(job: Job, task: Interpolation, runner: Runner, a: Tensor, b: Tensor) -> JobStart:

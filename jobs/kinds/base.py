@@ -45,6 +45,10 @@ class Task(Frozen):
         """How another model enlarges the images; None if none does."""
         return None
 
+    def needs(self, params: SamplingParams) -> set[str]:
+        """Returns what a worker has to know of the task to run it; see `Job.needs`."""
+        return {f"field {self.kind}.{name}" for name in self.model_dump()}
+
     def answers(self, params: SamplingParams) -> int:
         """Returns the number of images in the result."""
         return params.n

@@ -8,7 +8,6 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from difuso.model.plans.inversion import make_inversion
-from difuso.model.plans.plan import Plan
 from difuso.model.plans.samplers import SAMPLERS
 from difuso.model.plans.spacing import KARRAS
 
@@ -63,7 +62,7 @@ class Interpolation(Task):
 
     Attributes:
         depth: the timestep to which both images are noised or inverted; None between two seeds, whose noises are mixed
-            where every run begins.
+            where every run begins, and wherever it draws noise on its way.
         mode: `ddpm` noises both images, mixes them, and runs the reverse chain; `ddim` inverts both, follows the arc
             between their noises, and draws from it without noise.
         noise: the noise of `ddpm`: `shared` by both; `independent`, whose mixture has too small a variance; `rescaled`,
@@ -85,6 +84,10 @@ class Interpolation(Task):
             return drawn
         inversion = params.model_copy(update={"classifier_scale": 0.0, "steps": params.steps - 1})
         return drawn + 2 * inversion.calls(None if guided_steps is None else min(guided_steps, inversion.steps))
+
+    def needs(self, params: SamplingParams) -> set[str]:
+        is_noisy = params.eta > 0 or SAMPLERS[params.sampler].always_noisy
+        return super().needs(params) | ({"noise between seeds"} if self.seeds is not None and is_noisy else set())
 
     def seed(self, params: SamplingParams, index: int) -> int:
         """Returns the seed of all images, which is the same so that they change smoothly; the first of two."""
@@ -139,7 +142,10 @@ def _between_noises(query: InterpolateQuery, model: ModelInfo, depth: int) -> Pr
         least = min(max(LEAST_INVERTED, model.config.defaults.steps), depth + 1)
         query = query.model_copy(update={"steps": least})
     params, plan = fill_in(_without_noise(query, model), model, start=depth)
-    _check_noise(query, plan, "mode ddim")
+    if plan.stochastic:
+        parameter = "sampler" if "sampler" in query.chosen else "plan"
+        advice = f"omit {parameter}, or choose ddim or dpmpp with eta 0"
+        raise RequestRefused(parameter, f"The run should draw no noise on its way with mode ddim: {advice}")
     if isinstance(params.label, tuple):
         raise RequestRefused("label", "Input should be one with mode ddim: both images are inverted with it")
     for name, values in params.conditions.items():
@@ -158,15 +164,13 @@ def _task(query: InterpolateQuery, depth: int) -> Interpolation:
 def _between_seeds(query: InterpolateQuery, model: ModelInfo) -> Prepared:
     for name in OF_IMAGES:
         query.only(name, InterpolateQuery.model_fields[name].default, TWO_SEEDS)
-    query.only("eta", 0.0, TWO_SEEDS)
     assert query.seed is not None
     first, second = query.seed
     seeds, shares = (first, second), tuple(query.shares)
     given = read_values(query.conditions, model.config.conditions, model=model.name)
     ends = [_values_at(end, given, len(shares)) for end in range(2)]
-    at_first = _without_noise(query, model).model_copy(update={"seed": [first]})
-    params, plan = fill_in(at_first, model, values=ends[0], with_examples=True)
-    _check_noise(query, plan, TWO_SEEDS)
+    asked = query if query.chosen.get("eta") else _without_noise(query, model)
+    params, plan = fill_in(asked.model_copy(update={"seed": [first]}), model, values=ends[0], with_examples=True)
     one, other = (
         fill_in_conditions(params.model_copy(update={"seed": (seed,) * params.n, "conditions": end}), model.config)
         for seed, end in zip(seeds, ends, strict=True)
@@ -191,14 +195,6 @@ def _without_noise(query: InterpolateQuery, model: ModelInfo) -> InterpolateQuer
         return query
     always_noisy = "sampler" not in query.chosen and SAMPLERS[model.config.defaults.sampler].always_noisy
     return query.model_copy(update={"eta": 0.0} | ({"sampler": "ddim"} if always_noisy else {}))
-
-
-def _check_noise(query: InterpolateQuery, plan: Plan, where: str) -> None:
-    """Raises RequestRefused if the run of a query draws noise on its way."""
-    if plan.stochastic:
-        parameter = "sampler" if "sampler" in query.chosen else "plan"
-        advice = f"omit {parameter}, or choose ddim or dpmpp with eta 0"
-        raise RequestRefused(parameter, f"The run should draw no noise on its way with {where}: {advice}")
 
 
 def fits(query: InterpolateQuery, model: ModelInfo) -> dict[str, Fit]:

@@ -3,8 +3,8 @@
 from difuso.__main__ import main
 from difuso.jobs import understanding
 
-understanding.CONTRACT = 4
-understanding.SINCE = {"sampler unipc": 4}
+understanding.CONTRACT = 5
+understanding.SINCE = {"sampler unipc": 5}
 
 if __name__ == "__main__":
     main()

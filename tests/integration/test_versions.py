@@ -237,7 +237,7 @@ def test_a_job_of_a_model_that_every_worker_refuses_fails_with_their_reason(
 
 
 # Versions of difuso. The newer one has a sampler that the older one lacks.
-NEWER = "from difuso.jobs import understanding as it; it.CONTRACT = 4; it.SINCE = {'sampler unipc': 4}"
+NEWER = "from difuso.jobs import understanding as it; it.CONTRACT = 5; it.SINCE = {'sampler unipc': 5}"
 OLDER = (
     "from difuso.jobs import understanding as it; it.SAMPLERS = {n: s for n, s in it.SAMPLERS.items() if n != 'unipc'}"
 )
@@ -247,8 +247,8 @@ NEW_FEATURE = {"sampler": "unipc", "steps": 4}
 @pytest.fixture
 def newer_here(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """This process, and so the front ends of the tests, are of the newer version until it is undone."""
-    monkeypatch.setattr(understanding, "CONTRACT", 4)
-    monkeypatch.setattr(understanding, "SINCE", {"sampler unipc": 4})
+    monkeypatch.setattr(understanding, "CONTRACT", 5)
+    monkeypatch.setattr(understanding, "SINCE", {"sampler unipc": 5})
     return monkeypatch
 
 
@@ -299,7 +299,7 @@ def test_after_a_rollback_a_job_that_needs_the_newer_version_waits_for_it(
         assert answer.headers["Retry-After"]
         assert [job["id"] for job in api.get("/jobs").json()["jobs"]] == others[::-1]
     fleet.start_worker(NEWER)
-    newer_here.setattr(understanding, "CONTRACT", 4)
+    newer_here.setattr(understanding, "CONTRACT", 5)
     fleet.finish([job_id], 60)
     roll_back(newer_here)
     with front_end(redis_url, versions.older, tmp_path) as api:
@@ -316,6 +316,6 @@ def test_a_job_that_no_worker_will_ever_read_ends_when_its_time_is_over(
     assert QueueName(job.ref, 4, job.urgency) in known_queues(fleet.client)
     roll_back(newer_here)
     fleet.start_worker(OLDER, version_wait=2)
-    newer_here.setattr(understanding, "CONTRACT", 4)
+    newer_here.setattr(understanding, "CONTRACT", 5)
     wait_until(lambda: fleet.states([job_id]) == {JobState.FAILED}, 60, "it has failed")
     assert fleet.queue.status(job_id).failure is FailureCode.UNSUPPORTED

@@ -16,7 +16,7 @@ from difuso.model.guidance import guided_output
 from difuso.model.memory import keep_freed_memory, upload
 from difuso.model.networks.classifier import Classifier, log_prob_gradient
 from difuso.model.networks.configs import ForeignConfig
-from difuso.model.noise import draw_noise
+from difuso.model.noise import Source, draw_noise
 from difuso.model.plans.plan import Column
 from difuso.model.step import advance, remembered
 
@@ -191,7 +191,7 @@ class Runner:
         for trajectory, outcome in zip(trajectories, outcomes, strict=True):
             trajectory.advance(*outcome)
 
-    def _noise(self, x: Tensor, generators: Sequence[torch.Generator], indices: Tensor) -> Tensor:
+    def _noise(self, x: Tensor, generators: Sequence[Source], indices: Tensor) -> Tensor:
         """Draws z for the images at some indices, each from a generator of its own; 0 for the others. Shape of x."""
         if not generators:
             return torch.zeros_like(x)

@@ -13,9 +13,10 @@ from difuso.jobs.moments import film_size
 from difuso.model.ddrm import Restoration
 from difuso.model.memory import download, upload
 from difuso.model.network_inputs import NetworkInputs
+from difuso.model.noise import Source
 from difuso.model.plans.plan import Plan
 
-SNAPSHOT_FORMAT = 3  # another one with each change: a worker of another version then begins the job anew
+SNAPSHOT_FORMAT = 4  # another one with each change: a worker of another version then begins the job anew
 
 
 class Moment(NamedTuple):
@@ -31,7 +32,7 @@ class Trajectory:
     """The state of one image."""
 
     plan: Plan  # the plan that the trajectory follows
-    generator: torch.Generator  # random generator of this image alone, on the CPU
+    generator: Source  # of the noise of this image alone, on the CPU
     x: Tensor  # x_t, shape (C, H, W), float32. Replaced at each step, never changed in place.
     x0: Tensor  # the last predicted clean image, shape of x; after a snapshot what was kept last stands in for it
     kept: tuple[Tensor, ...]  # what its last three rows that keep something kept, the last one first; shape of x

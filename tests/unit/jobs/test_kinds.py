@@ -207,7 +207,7 @@ def test_two_seeds_are_the_ends_of_ordinary_runs() -> None:
         (PLANS, {"plan": "noisy", "eta": 0}, ("ddim", 8, "leading")),
     ],
 )
-def test_the_sampler_between_two_seeds_draws_no_noise(
+def test_the_sampler_between_two_seeds_draws_no_noise_unless_it_is_asked_for(
     model: ModelInfo, sent: dict[str, Any], expected: tuple[str, int, str]
 ) -> None:
     params, _ = between(model, **sent)
@@ -217,12 +217,17 @@ def test_the_sampler_between_two_seeds_draws_no_noise(
 
 
 @pytest.mark.parametrize(
+    "sent", [{"sampler": "ddpm", "steps": 1000}, {"sampler": "ddim", "eta": 0.5}, {"plan": "noisy"}]
+)
+def test_noise_between_two_seeds_that_is_asked_for_needs_a_worker_that_knows_it(sent: dict[str, Any]) -> None:
+    params, task = between(PLANS, **sent)
+    assert PLANS.config.plan_of(PLANS.schedule, params).stochastic
+    assert "noise between seeds" in task.needs(params)
+
+
+@pytest.mark.parametrize(
     ("sent", "message"),
     [
-        ({"sampler": "ddpm", "steps": 1000}, "sampler: The run should draw no noise on its way with two seeds"),
-        ({"sampler": "ddim", "eta": 0.5}, "eta: Input should be 0.0 with two seeds"),
-        ({"eta": 1}, "eta: Input should be 0.0 with two seeds"),
-        ({"plan": "noisy"}, "plan: The run should draw no noise on its way with two seeds"),
         ({"t": 0}, "t: Input should be omitted with two seeds"),
         ({"mode": "ddim"}, "mode: Input should be ddpm with two seeds"),
         ({"noise": "rescaled"}, "noise: Input should be shared with two seeds"),

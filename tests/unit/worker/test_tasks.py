@@ -84,6 +84,7 @@ KINDS: dict[str, tuple[Task | None, list[Tensor], dict[str, Any]]] = {
     "independent": (MIXED.model_copy(update={"noise": "independent"}), [A, B], {"n": 3, "eta": 1.0}),
     "arc": (ARC, [A, B], {"n": 3}),
     "seeds": (SEEDS, [], {"n": 3}),
+    "seeds with noise": (SEEDS, [], {"n": 3, "sampler": "ddpm"}),
     "guided seeds": (
         SEEDS,
         [],
@@ -111,7 +112,7 @@ CHECKPOINT = checkpoint_of(UNetConfig(num_classes=3, **NETWORK), classes=CLASSES
 MODEL = ModelInfo(CHECKPOINT.name, CHECKPOINT.config, parameters=0, version="0" * 64)
 
 # Where a snapshot of each kind goes on: one of each task, and guidance.
-MAIN = ("generate", "guided seeds", "arc guided in part", "average", "inpaint")
+MAIN = ("generate", "seeds with noise", "guided seeds", "arc guided in part", "average", "inpaint")
 main_kinds = pytest.mark.parametrize(
     "kind", [kind if kind in MAIN else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
 )
@@ -312,6 +313,8 @@ GUIDED: dict[str, Any] = {"guidance_scale": 2.0, "classifier_scale": 1.0}
         {"sampler": "dpmpp", "spacing": "trailing"},
         {"sampler": "unipc", "spacing": "trailing", "label": 1, **GUIDED},
         {"sampler": "ddim", "label": (2, 0, 1), **GUIDED},
+        {"sampler": "ddim", "eta": 1.0},
+        {"sampler": "ddpm"},
     ],
 )
 def test_the_ends_between_two_seeds_are_the_images_of_the_seeds(runner: Runner, params: dict[str, Any]) -> None:
