@@ -3,6 +3,7 @@
 The OpenAPI description of Accept and Authorization is missing: media types and security schemes stand for them.
 """
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,6 +58,22 @@ def matches(known: str | None, tag: str) -> bool:
     """Returns whether an If-None-Match header names the tag."""
     tags = [found.strip().removeprefix("W/") for found in (known or "").split(",")]
     return "*" in tags or tag in tags
+
+
+def entity_tag(content: str | bytes) -> str:
+    """Returns the entity tag of an answer, which changes whenever anything in it does."""
+    data = content.encode() if isinstance(content, str) else content
+    return f'"{hashlib.sha256(data).hexdigest()[:32]}"'
+
+
+def known_content(
+    content: str | bytes, *, known: str | None, headers: dict[str, str], media_type: str, code: int = 200
+) -> Response:
+    """Returns an answer with its entity tag, or 304; `known` is the If-None-Match header."""
+    headers = {**headers, "ETag": entity_tag(content)}
+    if matches(known, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    return Response(content, code, headers, media_type=media_type)
 
 
 def known_file(path: Path, *, known: str | None, headers: dict[str, str], media_type: str | None = None) -> Response:

@@ -52,8 +52,9 @@ SHARED_METHODS = ("DELETE", "GET", "HEAD", "POST")
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 OWN = frozenset({b"same-origin", b"none"})  # from this server's page, or from the address bar
 
-PAGES = frozenset({"/", "/docs", "/openapi.json"})
+PAGES = frozenset({"/", "/docs", "/openapi.json", "/models"})
 FILES = "/static/"
+LISTS = "/jobs"
 
 
 class RequestMiddleware:
@@ -153,14 +154,16 @@ class Failures:
 class Compression(GZipMiddleware):
     """Compresses the answers that are the same for everybody, those of PAGES and FILES, where the client accepts gzip.
 
-    Others are sent uncompressed: images and archives are compressed already, events must not wait, and the length of a
-    compressed answer can reveal its content.
+    So are lists of jobs without an API key, which the page reads again and again. Others are sent uncompressed: images
+    and archives are compressed already, events must not wait, and the length of a compressed answer can reveal its
+    content: with a key, a list has signed links beside the tags of others.
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")
-        chosen = super().__call__ if path in PAGES or path.startswith(FILES) else self.app
-        await chosen(scope, receive, send)
+        is_public = path in PAGES or path.startswith(FILES)
+        is_list = path == LISTS and all(name != b"authorization" for name, _ in scope["headers"])
+        await (super().__call__ if is_public or is_list else self.app)(scope, receive, send)
 
 
 def share(app: FastAPI, origins: Collection[str]) -> None:

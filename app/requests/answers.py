@@ -16,7 +16,7 @@ from difuso.model.pictures import picture_of
 from ..errors import JobCancelled, JobFailed, NoFilm, NotReady
 from ..formats import CONTENT, FORMATS, FilmFormat, Format, Result, rendered_film
 from ..http.api_keys import ApiKey
-from ..http.headers import Accept, matches
+from ..http.headers import Accept, known_content, matches
 from .deps import Process
 from .views import JobView, Price, job_text, timings
 
@@ -67,20 +67,11 @@ def job_json(
 
     In all functions here `key` is the API key of the caller, if the server has keys, and `known` is If-None-Match.
     """
-    text = job_text(status, key)
-    tag = job_tag(text)
     path = f"/jobs/{status.job.id}{'' if status.timesteps is None else '?timesteps=true'}"
-    shared = {"X-Job-Id": status.job.id, "Content-Location": path, "ETag": tag, **(headers or {})}
+    shared = {"X-Job-Id": status.job.id, "Content-Location": path, **(headers or {})}
     if not status.state.is_terminal:
         shared["Retry-After"] = str(poll_seconds(status))
-    if matches(known, tag):
-        return Response(status_code=304, headers=shared)
-    return Response(text, code, shared, media_type=Format.JSON)
-
-
-def job_tag(text: str) -> str:
-    """Returns the entity tag of a job as JSON, which changes whenever anything about the job does."""
-    return f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
+    return known_content(job_text(status, key), known=known, headers=shared, media_type=Format.JSON, code=code)
 
 
 def accepted(status: JobStatus, key: ApiKey | None) -> Response:

@@ -26,6 +26,8 @@ from ..http.headers import (
     PatienceHeader,
     cached,
     choose_format,
+    entity_tag,
+    known_content,
     matches,
     read_preference,
 )
@@ -79,7 +81,7 @@ async def get_job(
         status = await run_in_threadpool(process.queue.status, status.job.id, timesteps=True)
 
     def is_news(status: JobStatus) -> bool:
-        return if_none_match is not None and not matches(if_none_match, answers.job_tag(job_text(status, key)))
+        return if_none_match is not None and not matches(if_none_match, entity_tag(job_text(status, key)))
 
     if patience.seconds:
         try:
@@ -97,9 +99,15 @@ async def get_job(
     "/jobs",
     summary="List your jobs",
     response_model=JobList,
+    responses=cached("The jobs", {}),
     dependencies=[single_parameters(JobsQuery)],
 )
-async def list_jobs(query: Annotated[JobsQuery, Query()], process: ProcessDep, key: CallerDep) -> Response:
+async def list_jobs(
+    query: Annotated[JobsQuery, Query()],
+    process: ProcessDep,
+    key: CallerDep,
+    if_none_match: IfNoneMatchHeader = None,
+) -> Response:
     """Lists the caller's jobs, or for an operator all jobs, newest first; queued ones without `position` and
     `eta_seconds`.
 
@@ -107,15 +115,15 @@ async def list_jobs(query: Annotated[JobsQuery, Query()], process: ProcessDep, k
     """
     if process.listers.statistics().tasks_waiting >= MAX_WAITING:
         raise Overloaded("Too many requests are waiting for their lists of jobs.", retry_after=RETRY_SECONDS)
-    return await run_sync(_list, query, process, key, limiter=process.listers)
+    return await run_sync(_list, query, process, key, if_none_match, limiter=process.listers)
 
 
-def _list(query: JobsQuery, process: Process, key: ApiKey | None) -> Response:
+def _list(query: JobsQuery, process: Process, key: ApiKey | None, known: str | None) -> Response:
     owner = _listed_owner(key, query.owner)
     after = None if query.cursor is None else Cursor.decode(query.cursor)
     wanted = Wanted(state=query.state, kind=query.kind, model=query.model, tag=query.tag)
     page = process.queue.page(owner, wanted, most=query.limit, after=after)
-    return Response(list_text(page, key), media_type=Format.JSON)
+    return known_content(list_text(page, key), known=known, headers={}, media_type=Format.JSON)
 
 
 def _listed_owner(key: ApiKey | None, asked: str | None) -> str | None:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Literal, Self
 
 from fastapi import APIRouter
@@ -18,7 +19,8 @@ from difuso.model.folders.config import Precision, SamplerDefaults
 from difuso.model.shape import Shown
 
 from ..formats import BINARY
-from ..http.headers import IfNoneMatchHeader, cached, known_file
+from ..glance import glance
+from ..http.headers import IfNoneMatchHeader, cached, known_content, known_file
 from ..requests.deps import Process, ProcessDep
 
 router = APIRouter(tags=["models"])
@@ -214,21 +216,37 @@ def get_model_card(name: str, process: ProcessDep, if_none_match: IfNoneMatchHea
     "/models/{name}/figures/{figure}",
     summary="Get a figure about a model",
     response_class=Response,
-    responses=cached("The figure", {"image/png": {"schema": BINARY}}),
+    responses=cached("The figure", {each: {"schema": BINARY} for each in ("image/png", "image/webp")}),
 )
 def get_model_figure(
-    name: str, figure: Literal["sheet", "losses"], process: ProcessDep, if_none_match: IfNoneMatchHeader = None
+    name: str,
+    figure: Literal["sheet", "losses", "glance"],
+    process: ProcessDep,
+    if_none_match: IfNoneMatchHeader = None,
 ) -> Response:
-    """Returns the sheet of samples or the curve of losses, where the model's folder has it."""
-    return _file(process, name, figure, known=if_none_match, media_type="image/png")
+    """Returns the sheet of samples or the curve of losses, where the model's folder has it.
+
+    `glance` is the first eight samples of the sheet, as WebP.
+    """
+    if figure != "glance":
+        return _file(process, name, figure, known=if_none_match, media_type="image/png")
+    path = _path(process, name, "sheet")
+    with suppress(OSError, ValueError, LookupError):
+        made = glance(path, path.stat().st_mtime_ns, process.catalog.models[name].config.shape)
+        return known_content(made, known=if_none_match, headers=HEADERS, media_type="image/webp")
+    raise HTTPException(404)
 
 
 def _file(process: Process, name: str, document: str, *, known: str | None, media_type: str) -> Response:
-    """Returns a file that describes a model; raises HTTPException, 404, if there is none, or the disk fails."""
+    return known_file(_path(process, name, document), known=known, headers=HEADERS, media_type=media_type)
+
+
+def _path(process: Process, name: str, document: str) -> Path:
+    """Returns the path of a file about a model; raises HTTPException, 404, if there is none, or the disk fails."""
     path = None
     with suppress(OSError):
         model = process.catalog.models.get(name)
         path = find_document(process.settings.models_dir / model.folder, document) if model is not None else None
     if path is None:
         raise HTTPException(404)
-    return known_file(path, known=known, headers=HEADERS, media_type=media_type)
+    return path

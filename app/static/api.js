@@ -2,7 +2,7 @@
 
 import { $ } from "./dom.js";
 import { Problem, problemOf } from "./problems.js";
-import { t } from "./texts.js";
+import { imported, t } from "./texts.js";
 import { createParser } from "./vendor/eventsource-parser.js";
 
 const KEY = "difuso-key";
@@ -23,7 +23,7 @@ export const isLost = () => lost;
 
 export const hasKey = () => sessionStorage.getItem(KEY) !== null;
 
-// Resolves to a successful response; asks the user for an API key if the server needs one.
+// Resolves to a successful response, or to 304 where the caller knows the answer; asks the user for an API key if the server needs one.
 export async function request(path, { headers, ...rest } = {}) {
   const key = sessionStorage.getItem(KEY);
   const authorized = { ...headers, ...(key && { Authorization: `Bearer ${key}` }) };
@@ -33,13 +33,22 @@ export async function request(path, { headers, ...rest } = {}) {
   const isAnswered = response && !isOfProxy(response);
   note(!isAnswered);
   if (!isAnswered) throw new Problem(t("noAnswer"), "unreachable");
-  if (response.ok) return response;
+  if (response.ok || response.status === 304) return response;
   if (response.status === 401) {
     if (key === sessionStorage.getItem(KEY)) await (entered ??= enterKey(key)); // or another one was entered meanwhile
     return request(path, { headers, ...rest });
   }
   throw await problemOf(response);
 }
+
+// Resolves as a promise of modules does; a server that is away is named as after any other request.
+export const answered = modules => modules.catch(() => {
+  note(true);
+  throw new Problem(t("noAnswer"), "unreachable");
+});
+
+// Resolves to a module that is loaded when it is used; its path begins in this folder.
+export const loaded = path => answered(imported(path));
 
 // Whether an error says that there is no such job any more; or none that this version of the server can read.
 export const isForgotten = error => ["job-not-found", "job-unreadable"].includes(error.type);

@@ -1,7 +1,7 @@
 // Keeps the unfinished jobs up to date. Visible ones are followed by events, at most two at once: browsers open six
 // connections to a server, for all tabs together. All others are read from lists.
 
-import { ask, events, isForgotten, isLost, request } from "./api.js";
+import { events, isForgotten, isLost, request } from "./api.js";
 import { isEnded, jobs } from "./store.js";
 
 const STREAMS = 2;
@@ -13,6 +13,7 @@ const RECONNECT = 3000;
 const FORGOTTEN = 8; // jobs that have left the lists, looked up one by one at each look
 
 const visible = new Set();
+const lists = new Map(); // of jobs by path, each with its tag
 const streams = new Map(); // the AbortController of each followed job
 let next; // the timer of the next look
 let due = 0; // its time
@@ -66,13 +67,21 @@ async function follow(id) {
   choose();
 }
 
+// Resolves to the jobs of a list, which the server sends only if they have changed.
+async function listed(path) {
+  const before = lists.get(path);
+  const response = await request(path, { headers: before && { "If-None-Match": before.tag } });
+  if (response.status !== 304) lists.set(path, { tag: response.headers.get("ETag"), jobs: (await response.json()).jobs });
+  return lists.get(path).jobs;
+}
+
 async function look() {
   const before = jobs.unfinished.map(job => job.id);
   const seen = new Set();
   const paths = ["/jobs?limit=24"];
   if (before.length) paths.push("/jobs?state=queued&limit=100", "/jobs?state=running&limit=100");
   for (const path of paths) {
-    for (const job of (await ask("GET", path)).jobs) {
+    for (const job of await listed(path)) {
       seen.add(job.id);
       jobs.put(streams.has(job.id) ? job : { position: undefined, eta_seconds: undefined, ...job }); // lists do not know a place
     }

@@ -1,4 +1,4 @@
-// The sheets of the models: samples that show at a glance what each draws.
+// The sheets of the models: samples that show what each draws; and the first of them, which show it at a glance.
 
 import { request } from "./api.js";
 import { el } from "./dom.js";
@@ -7,19 +7,27 @@ import { readRecipe } from "./png.js";
 import { t } from "./texts.js";
 
 const GAP = 2; // pixels between the pictures of a sheet
-const found = new Map(); // a promise of each model's sheet
+const GLANCE = [4, 2]; // its columns and rows: app/glance.py
+const found = new Map(); // a promise of each figure, by its path
 
-async function read(name) {
-  const blob = await (await request(`/models/${name}/figures/sheet`)).blob();
-  const [bitmap, recipe] = await Promise.all([createImageBitmap(blob), readRecipe(blob)]);
-  return { bitmap, samples: recipe?.samples };
-}
+const read = {
+  glance: createImageBitmap,
+  sheet: async blob => {
+    const [bitmap, recipe] = await Promise.all([createImageBitmap(blob), readRecipe(blob)]);
+    return { bitmap, samples: recipe?.samples };
+  },
+};
 
-// Resolves to the sheet of a model as {bitmap, samples}, where the sheet says how its samples were drawn; undefined without one.
-function sheetOf(name) {
+// Resolves to a model's `glance`, a bitmap, or to its `sheet` as {bitmap, samples}, where the sheet says how its samples were
+// drawn; undefined without one.
+function figureOf(name, figure) {
   if (!models.get(name)?.documents?.includes("sheet")) return Promise.resolve();
-  if (!found.has(name)) found.set(name, read(name).catch(() => void found.delete(name)));
-  return found.get(name);
+  const path = `/models/${name}/figures/${figure}`;
+  if (!found.has(path)) {
+    const asked = request(path).then(response => response.blob()).then(read[figure]);
+    found.set(path, asked.catch(() => void found.delete(path)));
+  }
+  return found.get(path);
 }
 
 // Returns where the pictures of a sheet begin, and how many there are: {from, columns, rows}. Some sheets have a margin.
@@ -33,25 +41,22 @@ function layoutOf(sheet, name) {
   return layouts.find(({ columns, rows }) => Number.isInteger(columns) && Number.isInteger(rows));
 }
 
-// Returns a canvas with the first pictures of a model's sheet; of a model without one it stays blank.
+// Returns a canvas with the first pictures of a model's sheet, at most 4×2; of a model without one it stays blank.
 export function samplesOf(name, columns, rows) {
   const [across, down] = sidesOf(name);
   const canvas = el("canvas", { className: "samples", role: "img", "aria-label": t("samples", name) });
-  canvas.width = columns * (across + GAP) - GAP;
-  canvas.height = rows * (down + GAP) - GAP;
-  sheetOf(name).then(sheet => {
-    const from = (sheet && layoutOf(sheet.bitmap, name)?.from) ?? 0;
-    if (sheet) canvas.getContext("2d").drawImage(sheet.bitmap, -from, -from);
-  });
+  const sizeOf = (columns, rows) => [columns * (across + GAP) - GAP, rows * (down + GAP) - GAP];
+  [canvas.width, canvas.height] = sizeOf(columns, rows);
+  figureOf(name, "glance").then(bitmap => bitmap && canvas.getContext("2d").drawImage(bitmap, 0, 0, ...sizeOf(...GLANCE)));
   return canvas;
 }
 
 // Resolves to how the samples of a model's sheet were drawn, each as {seed, label, conditions}; undefined if it does not say.
-export const samplingOf = async name => (await sheetOf(name))?.samples;
+export const samplingOf = async name => (await figureOf(name, "sheet"))?.samples;
 
 // Resolves to the first pictures of a model's sheet, each as a canvas of the model's size; none if it is not of such pictures.
 export async function cellsOf(name, most) {
-  const sheet = (await sheetOf(name))?.bitmap;
+  const sheet = (await figureOf(name, "sheet"))?.bitmap;
   const layout = sheet && layoutOf(sheet, name);
   if (!layout) return [];
   const [width, height] = sidesOf(name);

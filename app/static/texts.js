@@ -5,6 +5,7 @@ const LANGUAGES = ["en", "es"];
 
 const folders = ["texts"]; // where the texts are: one module for each language
 const styles = new Map(); // a promise of each part's
+const failures = new Map(); // how often each module could not be loaded
 
 export let language = pick();
 let texts = await read(language);
@@ -14,26 +15,36 @@ function pick() {
   return wanted.find(each => LANGUAGES.includes(each)) ?? LANGUAGES[0];
 }
 
+// Imports a module; after a failure by another address, because browsers remember that of the first.
+export async function imported(path) {
+  const times = failures.get(path) ?? 0;
+  try {
+    return await import(times ? `${path}?${times}` : path);
+  } catch (error) {
+    failures.set(path, times + 1);
+    throw error;
+  }
+}
+
 async function read(chosen) {
-  const modules = await Promise.all(folders.map(folder => import(`./${folder}/${chosen}.js`)));
+  const modules = await Promise.all(folders.map(folder => imported(`./${folder}/${chosen}.js`)));
   return Object.assign({}, ...modules.map(module => module.default));
 }
 
 // Adds the texts and the style of a part of the page that is loaded when it is opened.
 export async function addPart(folder) {
-  if (!folders.includes(folder)) {
-    folders.push(folder);
-    styles.set(folder, styled(folder));
-  }
+  if (!folders.includes(folder)) folders.push(folder);
+  if (!styles.has(folder)) styles.set(folder, styled(folder));
   const asked = language;
   const [found] = await Promise.all([read(asked), styles.get(folder)]);
   if (asked === language) texts = found;
 }
 
 function styled(folder) {
-  return new Promise(resolve => {
+  return new Promise((resolve, reject) => {
     const link = document.createElement("link");
-    Object.assign(link, { rel: "stylesheet", href: `/static/${folder}/${folder}.css`, onload: resolve, onerror: resolve });
+    const fail = () => (link.remove(), styles.delete(folder), reject(new Error(folder))); // the next visit tries again
+    Object.assign(link, { rel: "stylesheet", href: `/static/${folder}/${folder}.css`, onload: resolve, onerror: fail });
     document.head.append(link);
   });
 }
@@ -56,6 +67,9 @@ export function number(value, digits = 0) {
 
 // Returns a value as a reader takes it in: a number in a few digits, a word as it is.
 export const shown = value => (typeof value === "number" ? value.toLocaleString(language, { maximumSignificantDigits: 4 }) : value);
+
+// Lets a long name break where its words meet: HerbaceousVegetation.
+export const breakable = name => name.replace(/(?<=\p{Ll})(?=\p{Lu})/gu, "\u200b");
 
 export function moment(text) {
   const date = new Date(text);

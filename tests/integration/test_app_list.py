@@ -71,6 +71,28 @@ def test_jobs_are_listed_newest_first_as_they_are_shown_alone(api: httpx.Client,
     assert "next" not in answer.json()
 
 
+def test_a_list_is_small_and_is_sent_again_only_if_it_has_changed(api: httpx.Client, worker: FakeWorker) -> None:
+    accept(api)
+    job_id = accept(api)
+    first = api.get("/jobs")
+    assert first.headers["Content-Encoding"] == "gzip"
+    known = {"If-None-Match": first.headers["ETag"]}
+    same = api.get("/jobs", headers=known)
+    assert (same.status_code, same.content) == (304, b"")
+    worker.start(job_id, done=1)
+    assert api.get("/jobs", headers=known).json()["jobs"][0]["state"] == "running"
+
+
+def test_a_list_with_signed_links_is_not_compressed(settings: ApiSettings, tmp_path: Path) -> None:
+    with running(settings.model_copy(update={"api_keys_file": keys_file(tmp_path)})) as guarded:
+        for _ in range(3):
+            accept(guarded, **ALICE)
+        answer = guarded.get("/jobs", headers=ALICE)
+        assert "Content-Encoding" not in answer.headers
+        known = {"If-None-Match": answer.headers["ETag"]}
+        assert guarded.get("/jobs", headers=ALICE | known).status_code == 304
+
+
 def test_each_filter_leaves_what_it_names(api: httpx.Client, worker: FakeWorker) -> None:
     plain, tagged, failed, cancelled, other = (accept(api, query) for query in ("", "?tag=a b", "", "?tag=a", ""))
     worker.start(tagged)

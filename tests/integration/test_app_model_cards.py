@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from PIL import Image
 
 from difuso.app.settings import ApiSettings
 from difuso.jobs.catalog import read_catalog
@@ -57,6 +59,17 @@ def test_a_model_with_a_description_shows_it(api: httpx.Client) -> None:
         assert api.get(f"/models/tiny/{path}", headers=ALICE | known).status_code == 304
 
 
+def test_a_glance_at_a_sheet_is_a_small_picture(api: httpx.Client, folder: Path) -> None:
+    Image.new("RGB", (142, 142), "teal").save(
+        folder / "tiny" / "sheet.png"
+    )  # 8 x 8 images of 16, with gaps of 2 pixels
+    found = api.get("/models/tiny/figures/glance", headers=ALICE)
+    assert found.headers["content-type"] == "image/webp"
+    assert Image.open(io.BytesIO(found.content)).size == (70, 34)
+    known = {"If-None-Match": found.headers["ETag"]}
+    assert api.get("/models/tiny/figures/glance", headers=ALICE | known).status_code == 304
+
+
 def test_a_model_shows_its_noise_schedule(api: httpx.Client, models_dir: Path) -> None:
     shown = api.get("/models/tiny/schedule", headers=ALICE).json()
     assert shown == {"alphas_cumprod": read_config(models_dir / "tiny").schedule.build().alphas_cumprod.tolist()}
@@ -67,6 +80,8 @@ def test_a_model_shows_its_noise_schedule(api: httpx.Client, models_dir: Path) -
     ("path", "status"),
     [
         ("/models/tiny/figures/losses", 404),
+        ("/models/tiny/figures/glance", 404),  # its sheet is no picture
+        ("/models/bare/figures/glance", 404),
         ("/models/bare/card", 404),
         ("/models/broken/card", 404),
         ("/models/none/card", 404),
