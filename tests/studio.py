@@ -57,6 +57,7 @@ class Studio:
     def _go(self, path: str) -> None:
         self.driver.get(f"{self.url}/{path}")
         wait_until(lambda: self.all("#form [name=sampler] option + option"), 15, "the form is filled")
+        wait_until(lambda: self.all("#live > span"), 15, "and all that stands beside it is there")
         self.form = self.one("#form")
 
     def one(self, selector: str) -> WebElement:

@@ -5,8 +5,9 @@ import { conditionField, conditionOf, fillConditions, showConditions, chosenCond
 import { $, offer, option, takeAny } from "./dom.js";
 import { showGuidance } from "./guidance.js";
 import { clearFiles, setFile } from "./inputs.js";
-import { classesOf, defaultModel, enlargersOf, factsOf, fromPicture, models } from "./models.js";
+import { classesOf, defaultModel, enlargersOf, fromPicture, models } from "./models.js";
 import { samplesOf } from "./sheets.js";
+import { showFacts } from "./summary.js";
 import { translate } from "./texts.js";
 
 export const form = $("form");
@@ -41,6 +42,7 @@ export function showKind() {
   $("plans").hidden = (form.elements.plan.disabled = kind === "restore" || guess) || form.elements.plan.options.length < 2; // no plan is for these
   $("stops").disabled = kind !== "interpolate" || form.elements.lambda.value !== "";
   $("strength-shown").textContent = Number(form.elements.strength.value).toFixed(2);
+  showFacts(form);
 }
 
 // Offers the models that draw from a picture, or those that draw from noise, and chooses the one that was chosen before.
@@ -70,16 +72,9 @@ export function showModels() {
   field.dispatchEvent(new Event("change", { bubbles: true }));
 }
 
-// What is known of the chosen model, in the language of the page.
-export function showFacts() {
-  const model = models.get(form.elements.model.value);
-  if (model?.defaults) $("facts").textContent = factsOf(model);
-}
-
 export function showModel() {
   const model = models.get(form.elements.model.value);
   if (!model?.defaults) return;
-  showFacts();
   $("pick").replaceChildren(samplesOf(model.name, 1, 1));
   form.elements.steps.max = model.num_train_timesteps;
   form.elements.plan.replaceChildren(option("asModel", ""), ...Object.keys(model.plans).map(name => new Option(name)));

@@ -1,7 +1,6 @@
 // The models of the server, from GET /models.
 
 import { ask } from "./api.js";
-import { number, t } from "./texts.js";
 
 export const models = new Map();
 export let defaultModel;
@@ -55,9 +54,4 @@ export const enlargersOf = ({ image_size: size, channels }) =>
 
 export function className(model, index) {
   return models.get(model)?.classes?.[index] ?? String(index);
-}
-
-export function factsOf({ name, defaults, rate, reason }) {
-  const speed = rate ? t("speed", number(rate)) : (reason ?? t("noWorker"));
-  return t("modelFacts", sidesOf(name).join("×"), defaults.sampler, defaults.steps, speed);
 }

@@ -1,44 +1,25 @@
-// The page at /: starts its parts and joins them. All that they know comes from the HTTP API.
+// The page at /: makes the form usable, and then loads what stands beside it. All that both know comes from the HTTP API.
 
-import { ask } from "./api.js";
+import { answered, ask, loaded } from "./api.js";
 import { surprise } from "./conditions.js";
 import { $, complain } from "./dom.js";
 import { startDraft } from "./draft.js";
-import { start as startFollowing } from "./follow.js";
-import { fillFormFrom, form, readForm, showFacts, showKind, showModel, showModels } from "./form.js";
-import { reveal, startGallery } from "./gallery.js";
+import { form, readForm, showKind, showModel, showModels } from "./form.js";
 import { dressInputs, settled, startMask } from "./inputs.js";
-import { showKeys, startKeys } from "./keys.js";
 import { addKinds } from "./kinds.js";
-import { startLive } from "./live.js";
 import { make } from "./making.js";
 import { loadModels, models } from "./models.js";
-import { startNews } from "./news.js";
-import { closePicture, openPicture } from "./opening.js";
 import { startPrice } from "./price.js";
 import { fieldOf } from "./problems.js";
-import { startQueue } from "./queue.js";
-import { startRecipes } from "./recipe.js";
-import { routeOf } from "./routes.js";
-import { startSelection } from "./selection.js";
 import { language, speak, translate } from "./texts.js";
-import { openPicker, tilesOf } from "./tiles.js";
 
 const RETRY = 3000; // milliseconds until a server that has not answered is asked again
 const LOOK = 10_000; // milliseconds between looks at models that no worker runs yet
 const RARE_LOOK = 60_000; // milliseconds between looks when there is a worker for each
 
-// Views that few visits show; their modules are loaded then.
-const LATER = {
-  grid: async value => (await import("./grid.js")).openGrid(value),
-  learn: async value => (await import("./learn/view.js")).openLearn(value),
-  like: async value => (await import("./like.js")).openLike(value),
-  walk: async value => (await import("./walk.js")).openWalk(value),
-  compare: async value => (await import("./comparing.js")).openComparison(value),
-};
-
 const button = form.querySelector("button[type=submit]");
 const alarm = error => complain($("error"), error);
+let views; // a promise of the module
 const pause = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds));
 
 async function submit(event) {
@@ -49,7 +30,7 @@ async function submit(event) {
     await settled();
     const job = await make(readForm());
     alarm(null);
-    await reveal(job);
+    (await views).reveal(job);
   } catch (error) {
     alarm(error);
     point(fieldOf(error.field));
@@ -63,31 +44,6 @@ function point(field) {
   if (folded) folded.open = true;
   field?.focus({ preventScroll: true });
   field?.scrollIntoView({ block: "nearest" });
-}
-
-let place = 0; // how far the reader has scrolled in the gallery
-
-function showView() {
-  const { name, value, query } = routeOf(location.hash);
-  if (name === "picture" && value) return void openPicture(value).catch(alarm);
-  closePicture();
-  if (name === "make") {
-    fillFormFrom(query);
-    history.replaceState(null, "", "#gallery"); // so that a reload shows what the reader has changed since
-  }
-  const isComplete = value || name === "grid" || name === "learn"; // the others show pictures that the address names
-  const view = LATER[name] && isComplete ? name : "gallery";
-  const wasSeen = !$("gallery").hidden;
-  if (wasSeen && view !== "gallery") place = scrollY;
-  for (const each of ["gallery", ...Object.keys(LATER)]) $(each).hidden = each !== view;
-  document.body.classList.toggle("learning", view === "learn");
-  if (!wasSeen && view === "gallery") scrollTo(0, place);
-  button.classList.toggle("main", view !== "grid"); // the grid has one of its own
-  for (const link of document.querySelectorAll("nav a")) {
-    if (link.hash === `#${view}`) link.ariaCurrent = "page";
-    else link.removeAttribute("aria-current");
-  }
-  LATER[view]?.(value).catch(alarm);
 }
 
 // Says that the server is lost, and takes that back everywhere when it answers again.
@@ -117,11 +73,8 @@ async function awaitWorkers() {
     if (document.hidden) continue;
     await loadModels().catch(() => {}); // the next look may succeed
     showKind();
-    showFacts();
   }
 }
-
-const openCard = async () => (await import("./modelcard/view.js")).openModelCard(form.elements.model.value);
 
 async function begin() {
   history.scrollRestoration = "manual"; // closing a picture by Back moves nothing
@@ -137,14 +90,8 @@ async function begin() {
   form.addEventListener("input", () => alarm(null)); // what was wrong may be right now; the price says so
   form.addEventListener("submit", submit);
   form.addEventListener("invalid", ({ target }) => target.closest("details")?.setAttribute("open", ""), true);
-  $("help").addEventListener("click", showKeys);
-  $("language").addEventListener("change", ({ target }) => speak(target.value).then(showFacts).catch(alarm));
+  $("language").addEventListener("change", ({ target }) => answered(speak(target.value)).then(showKind).catch(alarm));
   $("surprise").addEventListener("click", () => surprise(form));
-  $("pick").addEventListener("click", openPicker);
-  $("about").addEventListener("click", () => openCard().catch(alarm));
-  document.addEventListener("favourite", ({ detail: { job, index, set } }) => {
-    document.querySelector(`#job-${job.id} figure[data-index="${index}"]`)?.classList.toggle("favourite", set);
-  });
   const description = await load();
   addKinds(form, description);
   dressInputs(form);
@@ -154,18 +101,10 @@ async function begin() {
   button.disabled = false;
   document.body.classList.remove("waiting");
   startMask(form);
-  startGallery(tilesOf);
-  startSelection();
-  startQueue();
-  startRecipes();
-  startKeys();
   startPrice();
-  startNews();
-  startLive();
-  startFollowing();
   awaitWorkers();
-  addEventListener("hashchange", showView);
-  showView();
+  views = loaded("./views.js");
+  (await views).startViews();
 }
 
 begin().catch(alarm);

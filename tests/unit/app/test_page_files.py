@@ -33,10 +33,22 @@ def test_both_languages_have_the_same_texts(folder: str) -> None:
     assert english == spanish
 
 
+def test_large_pictures_are_shown_in_the_sizes_of_small_ones() -> None:
+    script = (
+        "const { grainOf } = await import('./dom.js'); console.log([16, 64, 100, 128, 130, 256].map(grainOf).join())"
+    )
+    run = subprocess.run(
+        ["node", "--input-type=module", "-e", script], cwd=STATIC, capture_output=True, text=True, check=False
+    )
+    if run.returncode:
+        pytest.skip(f"node is not there or fails: {run.stderr[:200]}")
+    assert run.stdout.strip() == "16,64,100,64,65,64"
+
+
 def test_every_text_is_used_and_every_used_text_exists() -> None:
     texts = "".join((STATIC / folder / "en.js").read_text("utf-8") for folder in ("texts", *PARTS))
     keys = set(re.findall(r"^  (\w+):", texts, re.MULTILINE))
-    code = "".join(path.read_text("utf-8") for path in [*MODULES, STATIC / "index.html"])
+    code = "".join([*(path.read_text("utf-8") for path in MODULES), index()])
     named = set(re.findall(r'data-t(?:-\w+)?="(\w+)"', code)) | set(re.findall(r'\bt\("(\w+)"', code))
     assert named <= keys
     prefixes = tuple(re.findall(r"`(\w+_)\$\{", code))
@@ -46,12 +58,34 @@ def test_every_text_is_used_and_every_used_text_exists() -> None:
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
     """Neither at once nor later: a module that others import knows none of them."""
-    imports = re.compile(r"""(?:from |import\()["'](\.[^"'$]+)""")
+    imports = re.compile(r"""(?:from |loaded\()["'](\.[^"'$]+)""")
     graph = {
         path: {(path.parent / name).resolve() for name in imports.findall(path.read_text("utf-8"))} for path in MODULES
     }
-    assert len(graph[STATIC / "page.js"]) > 20
+    assert len(graph[STATIC / "views.js"]) > 15
     TopologicalSorter(graph).prepare()  # raises for a circle
+
+
+def imported(path: Path, found: dict[Path, None]) -> dict[Path, None]:
+    """Adds a module and all that it loads with it."""
+    if path not in found:
+        found[path] = None
+        for name in re.findall(r'^(?:import|export) [^;]*?from "(\.[^"]+)"', path.read_text("utf-8"), re.MULTILINE):
+            imported((path.parent / name).resolve(), found)
+    return found
+
+
+def test_the_page_preloads_what_the_form_needs_and_after_it_what_stands_beside_it() -> None:
+    links = re.findall(r'<link rel="modulepreload" href="/static/([^"]+)"( fetchpriority="low")?>', index())
+    first = imported(STATIC / "page.js", {})
+    second = imported(STATIC / "views.js", {}).keys() - first.keys()
+    assert {STATIC / name for name, low in links if not low} == first.keys() - {STATIC / "page.js"}
+    assert {STATIC / name for name, low in links if low} == second
+    assert len(links) == len({*links})
+
+
+def index() -> str:
+    return (STATIC / "index.html").read_text("utf-8")
 
 
 def test_modules_are_short_and_made_here() -> None:

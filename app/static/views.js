@@ -1,0 +1,75 @@
+// What stands beside the form: the gallery, and the views that addresses name. It is loaded once the form can be used.
+
+import { loaded } from "./api.js";
+import { $, complain } from "./dom.js";
+import { start as startFollowing } from "./follow.js";
+import { fillFormFrom, form } from "./form.js";
+import { startGallery } from "./gallery.js";
+import { showKeys, startKeys } from "./keys.js";
+import { startLive } from "./live.js";
+import { startNews } from "./news.js";
+import { closePicture, openPicture } from "./opening.js";
+import { startQueue } from "./queue.js";
+import { startRecipes } from "./recipe.js";
+import { routeOf } from "./routes.js";
+import { startSelection } from "./selection.js";
+import { openPicker, tilesOf } from "./tiles.js";
+
+export { reveal } from "./gallery.js";
+
+// Views that few visits show; their modules are loaded then.
+const LATER = {
+  grid: async value => (await loaded("./grid.js")).openGrid(value),
+  learn: async value => (await loaded("./learn/view.js")).openLearn(value),
+  like: async value => (await loaded("./like.js")).openLike(value),
+  walk: async value => (await loaded("./walk.js")).openWalk(value),
+  compare: async value => (await loaded("./comparing.js")).openComparison(value),
+};
+
+const button = form.querySelector("button[type=submit]");
+const alarm = error => complain($("error"), error);
+let place = 0; // how far the reader has scrolled in the gallery
+
+function showView() {
+  const { name, value, query } = routeOf(location.hash);
+  if (name === "picture" && value) return void openPicture(value).catch(alarm);
+  closePicture();
+  if (name === "make") {
+    fillFormFrom(query);
+    history.replaceState(null, "", "#gallery"); // so that a reload shows what the reader has changed since
+  }
+  const isComplete = value || name === "grid" || name === "learn"; // the others show pictures that the address names
+  const view = LATER[name] && isComplete ? name : "gallery";
+  const isOther = $(view).hidden;
+  if (!$("gallery").hidden && isOther) place = scrollY;
+  for (const each of ["gallery", ...Object.keys(LATER)]) $(each).hidden = each !== view;
+  document.body.classList.toggle("learning", view === "learn");
+  if (isOther) scrollTo(0, view === "gallery" ? place : 0);
+  button.classList.toggle("main", view !== "grid"); // the grid has one of its own
+  for (const link of document.querySelectorAll("nav a")) {
+    if (link.hash === `#${view}`) link.ariaCurrent = "page";
+    else link.removeAttribute("aria-current");
+  }
+  LATER[view]?.(value).catch(alarm);
+}
+
+const openCard = async () => (await loaded("./modelcard/view.js")).openModelCard(form.elements.model.value);
+
+export function startViews() {
+  $("help").addEventListener("click", showKeys);
+  $("pick").addEventListener("click", openPicker);
+  $("about").addEventListener("click", () => openCard().catch(alarm));
+  document.addEventListener("favourite", ({ detail: { job, index, set } }) => {
+    document.querySelector(`#job-${job.id} figure[data-index="${index}"]`)?.classList.toggle("favourite", set);
+  });
+  startGallery(tilesOf);
+  startSelection();
+  startQueue();
+  startRecipes();
+  startKeys();
+  startNews();
+  startLive();
+  startFollowing();
+  addEventListener("hashchange", showView);
+  showView();
+}
