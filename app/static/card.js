@@ -1,17 +1,17 @@
 // The card of a job in the gallery. It is filled only near the window: outside it keeps its height and nothing else.
 
 import { deleteJob, deleteWords, saveAs, useSettings } from "./actions.js";
-import { ask } from "./api.js";
+import { ask, loaded } from "./api.js";
 import { sizeFor } from "./density.js";
 import { addressOf, countOf, labelOf, metaOf, nameOf, rowsOf, seedOf, shownOf, stepsOf, titleOf } from "./describe.js";
-import { complain, el } from "./dom.js";
+import { complain, el, once } from "./dom.js";
 import { unwatch, watch } from "./follow.js";
 import { className, drawnBy, sizeOf } from "./models.js";
 import { enterPicture } from "./routes.js";
 import { isFavourite } from "./saved.js";
 import { isEnded, jobs } from "./store.js";
 import { stripOf } from "./strip.js";
-import { duration, t } from "./texts.js";
+import { breakable, duration, t } from "./texts.js";
 import { tileOf } from "./tile.js";
 
 const FOLD = 16; // pictures that a card shows without being asked for more
@@ -93,7 +93,10 @@ export class Card {
     const rows = rowsOf(job);
     const isFolded = !rows && wanted.length > FOLD && !this.#isUnfolded;
     const seen = isFolded ? wanted.slice(0, FOLDED) : wanted;
-    pictures.style.setProperty("--tile", `${sizeFor(sizeOf(drawnBy(job)), rows ? FOLD : seen.length)}px`);
+    const side = sizeOf(drawnBy(job));
+    const size = sizeFor(side, rows ? FOLD : seen.length);
+    pictures.style.setProperty("--tile", `${size}px`);
+    pictures.classList.toggle("smooth", size % side !== 0);
     if (rows && !this.#onlyFavourites()) pictures.append(...rows.flatMap(row => this.#row(row)));
     else pictures.append(...seen.map(index => this.#tile(index, nameOf(job, index))));
     if (!isFolded) return pictures;
@@ -110,7 +113,7 @@ export class Card {
   #row(indices) {
     const name = className(this.job.model, labelOf(this.job, indices[0]));
     const tiles = indices.map(index => this.#tile(index, `${t("seed")} ${seedOf(this.job, index)}`));
-    return [el("div", { className: "class-row" }, el("h4", { textContent: name }), el("div", { className: "row-pictures" }, ...tiles))];
+    return [el("div", { className: "class-row" }, el("h4", { textContent: breakable(name) }), el("div", { className: "row-pictures" }, ...tiles))];
   }
 
   #tile(index, caption) {
@@ -147,7 +150,7 @@ export class Card {
     const tools = el("div", { className: "tools" });
     const button = (key, action, text = t(key)) => {
       const made = el("button", { type: "button", className: `small ${key}`, textContent: text });
-      made.addEventListener("click", () => this.#try(action));
+      made.addEventListener("click", event => once(event, () => this.#try(action)));
       tools.append(made);
     };
     if (!isEnded(job)) {
@@ -161,7 +164,7 @@ export class Card {
       button("saveZip", () => saveAs(job, "application/zip", "zip"));
       button("saveSheet", () => saveAs(job, "image/png", "png"));
     }
-    if (job.links.image) button("command", async () => (await import("./command.js")).showCommand(job, tools));
+    if (job.links.image) button("command", async () => (await loaded("./command.js")).showCommand(job, tools));
     button("delete", () => deleteJob(job), deleteWords(job));
     return tools;
   }

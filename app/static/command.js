@@ -11,6 +11,7 @@ const KEY = "difuso-snippet"; // the language that was chosen last
 export async function copy(text, button, element) {
   try {
     await navigator.clipboard.writeText(text);
+    button.style.minWidth = `${button.offsetWidth}px`; // a narrower one would let the next button slide under the pointer
     button.textContent = t("copied");
   } catch {
     element.hidden = false;

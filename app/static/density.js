@@ -1,6 +1,6 @@
 // How large the pictures of the gallery are: as the reader wants, and larger where the row of a job has room.
 
-import { $, multiple } from "./dom.js";
+import { $, grainOf, multiple } from "./dom.js";
 
 const KEY = "difuso-density";
 const SIZES = [64, 96, 128, 192, 256]; // CSS pixels, about
@@ -10,12 +10,14 @@ const [GAP, PADDING] = [12, 42]; // pixels between the pictures of a card, and a
 const slider = $("density");
 let width = 0; // of a card
 
-// Returns the size in which pictures are shown, a whole multiple of the longer side, so that `count` of them fill the row.
+// Returns the size in which pictures are shown, so that `count` of them fill the row: a whole multiple of the longer side, or
+// of a half or a quarter of it where that has pixels enough not to need it.
 export function sizeFor(side, count) {
   width ||= $("jobs").clientWidth;
-  const wanted = multiple(side, SIZES[slider.valueAsNumber]);
+  const grain = grainOf(side);
+  const wanted = multiple(grain, SIZES[slider.valueAsNumber]);
   const room = (width - PADDING + GAP) / count - GAP;
-  const fitting = side * Math.floor(Math.min(room, LARGEST * wanted) / side);
+  const fitting = grain * Math.floor(Math.min(room, LARGEST * wanted) / grain);
   return Math.max(wanted, fitting);
 }
 

@@ -23,6 +23,8 @@ export function offer(menu, ...options) {
   if (options.some(each => each.value === value)) menu.value = value;
 }
 
+const LARGE = 128; // pixels
+
 export const $ = id => document.getElementById(id);
 
 // Shows an error in an element, or hides it if there is none.
@@ -31,6 +33,9 @@ export function complain(element, error) {
   element.hidden = !error;
   element.dataset.type = error?.type ?? ""; // a server that is back takes back that it was lost
 }
+
+// Runs what a button does, but not for the second click of a double click: by then another button may lie under the pointer.
+export const once = (event, action) => (event.detail < 2 ? action() : undefined);
 
 // Saves a blob under a name, as a click on a download link does.
 export function save(blob, name) {
@@ -42,6 +47,14 @@ export function save(blob, name) {
 // Returns the whole multiple of a picture's size that comes next to a wanted size, so that pixels stay sharp.
 export function multiple(size, wanted) {
   return size * Math.max(1, Math.round(wanted / size));
+}
+
+// Returns the step between the sizes in which a picture is shown: its own side, or of a large one, which may be smoothed, a
+// half or a quarter of it.
+export function grainOf(side) {
+  let grain = side;
+  while (grain >= LARGE && grain % 2 === 0) grain /= 2;
+  return grain;
 }
 
 // Opens a dialog of this content. Escape, the button and a click outside it close it; then it is gone.

@@ -1,8 +1,11 @@
-// The film of a picture: a dozen predictions x̂_0 that its job kept, from the first call to the last.
+// The film of a picture: the noise of its seed, if it began there, and a dozen predictions x̂_0 that its job kept, from the
+// first call to the last.
 
-import { request } from "./api.js";
+import { loaded, request } from "./api.js";
+import { seedOf } from "./describe.js";
 import { el } from "./dom.js";
-import { drawnBy, sidesOf } from "./models.js";
+import { drawnBy, models, sidesOf } from "./models.js";
+import { paint } from "./pixels.js";
 import { jobs } from "./store.js";
 import { t } from "./texts.js";
 
@@ -13,12 +16,13 @@ const films = new Map(); // a promise of each, by the path of its picture
 
 export const hasFilm = job => job.links.images && job.params.steps > 1;
 
-// Resolves to a film as {count, draw}: `draw` shows a moment in a context of the film's own size. Undefined if there is none.
+// Resolves to a film as {count, draw, noises}: `draw` shows a moment in a context of the film's own size, and the first `noises`
+// moments are noise alone. Undefined if there is none.
 export function filmOf(job, index) {
   const path = `${job.links.images[index]}/film`;
   if (!films.has(path)) {
     if (films.size >= MOST) films.delete(films.keys().next().value);
-    films.set(path, read(path, job).catch(() => films.delete(path) && undefined));
+    films.set(path, read(path, job, index).catch(() => films.delete(path) && undefined));
   }
   return films.get(path);
 }
@@ -30,13 +34,29 @@ export function momentSize(sides) {
   return sides.map(side => Math.max(1, rounded(side * scale)));
 }
 
-async function read(path, job) {
+async function read(path, job, index) {
+  const noise = await noiseOf(job, index);
+  const noises = noise ? 1 : 0;
   const strip = await createImageBitmap(await (await request(path)).blob());
   const [across, down] = momentSize(sidesOf(drawnBy(job)));
   const height = strip.height;
   const width = (height * across) / down; // `across`, but in a cascade, which films a smaller square
-  const draw = (context, moment) => context.drawImage(strip, moment * width, 0, width, height, 0, 0, context.canvas.width, context.canvas.height);
-  return { count: Math.round(strip.width / width), width, height, draw };
+  const draw = (context, moment) => {
+    const [source, from, size] = moment < noises ? [noise, 0, [noise.width, noise.height]] : [strip, (moment - noises) * width, [width, height]];
+    context.drawImage(source, from, 0, ...size, 0, 0, context.canvas.width, context.canvas.height);
+  };
+  return { count: Math.round(strip.width / width) + noises, width, height, draw, noises };
+}
+
+// Resolves to a canvas with the noise that a picture was drawn from; undefined if it was drawn from anything else.
+async function noiseOf(job, index) {
+  const { channels } = models.get(job.model) ?? {};
+  if (job.kind !== "generate" || job.pictures || ![1, 3].includes(channels)) return undefined; // a request may send its noise
+  const { noiseOf: drawn } = await loaded("./learn/noise.js");
+  const [width, height] = sidesOf(job.model);
+  const canvas = el("canvas", { width, height });
+  paint(canvas.getContext("2d"), drawn(seedOf(job, index), [channels, height, width]), channels);
+  return canvas;
 }
 
 // Gives the picture of a tile a slider that runs from noise to the finished picture.

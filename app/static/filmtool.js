@@ -29,6 +29,6 @@ export async function filmToolOf(job, index) {
       notify(error.message, { error: true });
     }
   });
-  const words = moment => (moment === film.count ? t("finished") : `${moment + 1} / ${film.count}`);
+  const words = moment => (moment === film.count ? t("finished") : moment < film.noises ? t("noiseAlone") : `${moment + 1 - film.noises} / ${film.count - film.noises}`);
   return playheadOf([{ canvas, draw, caption: t("prediction") }], film.count + 1, words, button);
 }

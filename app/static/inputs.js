@@ -1,7 +1,8 @@
 // Fields for files: a thumbnail of what was chosen, dropping, pasting, and the camera of a phone.
 
-import { request } from "./api.js";
+import { loaded, request } from "./api.js";
 import { $, complain, el } from "./dom.js";
+import { sidesOf } from "./models.js";
 import { notify } from "./notice.js";
 import { shrunk } from "./photo.js";
 import { t, translate } from "./texts.js";
@@ -137,7 +138,10 @@ export function startMask(form) {
     button.dataset.t = mask.files.length ? "repaint" : "paint";
     button.textContent = t(button.dataset.t);
   };
-  const paint = async () => (await import("./mask.js")).openMask(image.files[0], file => setFile(mask, file));
+  const paint = async () => {
+    const sides = form.elements.fit.value === "cover" ? sidesOf(form.elements.model.value) : undefined;
+    await (await loaded("./mask.js")).openMask(image.files[0], sides, file => setFile(mask, file));
+  };
   form.addEventListener("picture", show);
   button.addEventListener("click", () => paint().catch(error => complain($("error"), error)));
   mask.addEventListener("invalid", () => mask.setCustomValidity(mask.files.length ? "" : t("maskNeeded")));

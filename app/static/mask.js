@@ -7,20 +7,30 @@ const ROOM = 512; // CSS pixels, at most
 
 const painted = new WeakMap(); // the strokes over each picture
 
-// Opens the brush for a picture, and calls `use` with the file of the mask.
-export async function openMask(picture, use) {
+// Opens the brush for a picture, and calls `use` with the file of the mask. `sides` are those of the shape to which the
+// picture will be cropped, if it will be.
+export async function openMask(picture, sides, use) {
   const bitmap = await createImageBitmap(picture).catch(() => {
     throw new Error(t("notPicture"));
   });
   if (!painted.has(picture)) painted.set(picture, []);
-  new Brush(bitmap, use, painted.get(picture));
+  new Brush(bitmap, sides && keptOf(bitmap, sides), use, painted.get(picture));
+}
+
+// Returns what the server keeps of a picture, [x, y, width, height]: the largest part of this shape, in the middle; undefined
+// if that is nearly all.
+function keptOf({ width, height }, [across, down]) {
+  const scale = Math.min(width / across, height / down);
+  const [x, y] = [(width - across * scale) / 2, (height - down * scale) / 2];
+  return Math.max(x, y) < 1 ? undefined : [x, y, across * scale, down * scale];
 }
 
 class Brush {
   #strokes; // each is {erase, points: [x, y, width]}, in pixels of the picture
   #erase = false;
 
-  constructor(bitmap, use, strokes) {
+  constructor(bitmap, kept, use, strokes) {
+    this.kept = kept;
     this.use = use;
     this.#strokes = strokes;
     const { width, height } = bitmap;
@@ -38,7 +48,7 @@ class Brush {
     const done = el("button", { type: "button", className: "main", textContent: t("useMask"), onclick: () => this.#done() });
     const size = el("label", { className: "size" }, el("span", { textContent: t("brushSize") }), this.size);
     const tools = el("div", { className: "tools" }, this.brush, this.eraser, size, tool("undo", () => this.#undo()), tool("clear", () => this.#clear()));
-    const help = el("p", { className: "hint", textContent: t("maskHelp") });
+    const help = el("p", { className: "hint", textContent: [kept && t("maskCropped"), t("maskHelp")].filter(Boolean).join(" ") });
     this.dialog = openDialog("mask", t("paint"), t("close"), el("h2", { textContent: t("paint") }), this.canvas, tools, help, done);
     this.canvas.addEventListener("pointerdown", event => this.#down(event));
     this.canvas.addEventListener("pointermove", event => this.#move(event));
@@ -125,6 +135,12 @@ class Brush {
     view.drawImage(this.bitmap, 0, 0);
     view.globalAlpha = 0.75;
     view.drawImage(this.#tinted(), 0, 0);
+    if (this.kept) {
+      view.beginPath();
+      view.rect(0, 0, this.canvas.width, this.canvas.height);
+      view.rect(...this.kept);
+      view.fill("evenodd");
+    }
     view.globalAlpha = 1;
     if (this.keys) {
       view.strokeStyle = "#4338ca";

@@ -1,5 +1,6 @@
 // Opening and closing a picture, as its address comes and goes.
 
+import { loaded } from "./api.js";
 import { fillFormFrom } from "./form.js";
 import { jobOf, tellMissing } from "./missing.js";
 import { leave, routeOf } from "./routes.js";
@@ -14,7 +15,7 @@ export async function openPicture(address) {
   if (routeOf(location.hash).value !== address) return; // the reader has gone on
   closePicture();
   if (job.error) return tellMissing(job.error, () => fillFormFrom(routeOf(location.hash).query));
-  const { Viewer } = await import("./viewer.js"); // the largest part of the page, which a first look does not need
+  const { Viewer } = await loaded("./viewer.js"); // the largest part of the page, which a first look does not need
   if (routeOf(location.hash).value !== address) return;
   closePicture(); // by a double click it was opened meanwhile
   shown = new Viewer(job, Number(address.split("/")[1]), closed);

@@ -1,6 +1,7 @@
 // Several pictures at once: chosen by a box on each or by a key, and then saved, marked, compared or deleted together.
 
 import { deleteJobs } from "./actions.js";
+import { loaded } from "./api.js";
 import { addressOf, countOf, fileName, labelOf } from "./describe.js";
 import { $, el, refill, save } from "./dom.js";
 import { fetchFile } from "./inputs.js";
@@ -76,7 +77,7 @@ function canWalk() {
 }
 
 async function walk() {
-  const { makeWalk } = await import("./walk.js");
+  const { makeWalk } = await loaded("./walk.js");
   await go(`#walk=${await makeWalk(pictures())}`);
 }
 
@@ -84,7 +85,7 @@ async function walk() {
 async function saveAll() {
   const files = await Promise.all(pictures().map(([job, index]) => fetchFile(addressOf(job, index), fileName(job, index))));
   if (files.length === 1) return save(files[0], files[0].name);
-  const { zipOf } = await import("./zip.js");
+  const { zipOf } = await loaded("./zip.js");
   const named = files.map((file, index) => new File([file], `${index + 1}-${file.name}`));
   save(await zipOf(named), "difuso-pictures.zip");
 }

@@ -1,10 +1,11 @@
 // One picture, as large as whole multiples allow, with its facts, its tools, and what can be made of it.
 
 import { deleteJob, deleteWords, useFile, useSettings } from "./actions.js";
+import { loaded } from "./api.js";
 import { copy, snippetsView } from "./command.js";
 import { comparable, compareOf } from "./compare.js";
 import { addressOf, countOf, fileName, metaOf, nameOf, queryOf, titleOf } from "./describe.js";
-import { complain, el, openDialog, refill, save } from "./dom.js";
+import { complain, el, grainOf, once, openDialog, refill, save } from "./dom.js";
 import { factsOf } from "./facts.js";
 import { filmToolOf } from "./filmtool.js";
 import { form } from "./form.js";
@@ -55,13 +56,13 @@ export class Viewer {
       onwards, factsOf(job, index), code);
     this.tabs = [["asIs", () => this.#picture()]];
     if (this.canCompare) this.tabs.push(["compare", () => compareOf(job, index)]);
-    this.tabs.push(["watch", async () => (job.trace ? (await import("./denoising.js")).denoisingOf(job, index) : filmToolOf(job, index))]);
+    this.tabs.push(["watch", async () => (job.trace ? (await loaded("./denoising.js")).denoisingOf(job, index) : filmToolOf(job, index))]);
     this.#showTab(this.tabs.some(([key]) => key === this.tab) ? this.tab : "asIs");
   }
 
   #button(key, action, text = t(key)) {
     const button = el("button", { type: "button", className: `small ${key}`, textContent: text });
-    button.addEventListener("click", () => this.#try(action));
+    button.addEventListener("click", event => once(event, () => this.#try(action)));
     return button;
   }
 
@@ -87,10 +88,13 @@ export class Viewer {
 
   #picture() {
     const { job, index } = this;
-    const size = sizeOf(drawnBy(job));
+    const side = sizeOf(drawnBy(job));
+    const grain = grainOf(side);
     const room = Math.min(innerWidth - (innerWidth > 768 ? 480 : 64), innerHeight - 220);
     const image = el("img", { src: addressOf(job, index), alt: t("pictureAlt", nameOf(job, index)), className: "large" });
-    image.style.width = `${sidesOf(drawnBy(job))[0] * Math.max(1, Math.floor(room / size))}px`;
+    const size = grain * Math.max(1, Math.floor(room / grain));
+    image.style.width = `${(sidesOf(drawnBy(job))[0] * size) / side}px`;
+    image.classList.toggle("smooth", size % side !== 0);
     return image;
   }
 

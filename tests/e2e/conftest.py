@@ -49,6 +49,8 @@ A network of **random** weights, with `seed` 0. See [Open Peeps](https://www.ope
 | 10 calls | \u22120.2 | 0.6 |
 | 500 other images | 0.8 | 0.7 |
 
+    curl -X POST 'http://127.0.0.1:8000/generate' -o image.png
+
 **Licence.** CC0 1.0 <img src=x>
 
 ![Loss](losses.png)

@@ -12,6 +12,7 @@ from selenium.webdriver import ActionChains
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
+from difuso.model.noise import draw_noise, image_generator
 from tests.studio import Studio, at_both_widths
 from tests.waiting import wait_until
 
@@ -39,8 +40,9 @@ def test_a_slider_runs_a_picture_from_noise_to_finished(studio: Studio) -> None:
     if not studio.is_phone:  # where the slider is always there
         ActionChains(studio.driver).move_to_element(figure).perform()
     slider = studio.see(f"#job-{job['id']} figure[data-index='1'] .scrub")
-    moments = moments_of(studio, job, 1)
-    for moment in (0, 5, MOMENTS - 1):
+    noise = draw_noise([image_generator(61)], (3, SIZE, SIZE))[0].permute(1, 2, 0).numpy()
+    moments = [((noise + 1) * 127.5).clip(0, 255), *moments_of(studio, job, 1)]
+    for moment in (0, 1, 6, MOMENTS):
         studio.slide(slider, moment)
         canvas = studio.see(f"#job-{job['id']} .frame")
 
@@ -65,13 +67,13 @@ def test_an_open_picture_shows_its_film_and_saves_it(studio: Studio, tmp_path: P
     studio.view(job["id"])
     studio.press("Denoising", "dialog.viewer")
     studio.slide(studio.see(".denoising input"), 2)
-    assert studio.text(".denoising output") == f"3 / {MOMENTS}"
+    assert studio.text(".denoising output") == f"2 / {MOMENTS}"
     shown = drawn(studio, studio.one(".denoising .both canvas"))
-    assert np.abs(shown - moments_of(studio, job, 0)[2]).max() <= 1
+    assert np.abs(shown - moments_of(studio, job, 0)[1]).max() <= 1
     strips = studio.one(".denoising .strips")
-    middle_of_first = strips.size["width"] // (2 * (MOMENTS + 1)) - strips.size["width"] // 2
+    middle_of_first = strips.size["width"] // (2 * (MOMENTS + 2)) - strips.size["width"] // 2
     ActionChains(studio.driver, duration=20).move_to_element_with_offset(strips, middle_of_first, 0).click().perform()
-    assert studio.text(".denoising output") == f"1 / {MOMENTS}", "a click moves the playhead"
+    assert studio.text(".denoising output") == "the noise of the seed", "a click moves the playhead"
     studio.press("Play", "dialog.viewer")
     wait_until(lambda: "no noise left" in studio.text(".denoising output"), 10, "it plays to the end")
     studio.downloads(tmp_path)

@@ -22,7 +22,8 @@ export function curveOf(alphas, choose) {
   const lines = [line("of-picture", alphas.map(Math.sqrt)), line("of-noise", alphas.map(alpha => Math.sqrt(1 - alpha)))];
   const plot = svg("svg", { viewBox: `0 0 ${last} 1`, preserveAspectRatio: "none", "aria-hidden": "true" }, ...lines);
   const marks = el("div", { className: "marks", "aria-hidden": "true" });
-  const area = el("div", { className: choose ? "plot live" : "plot" }, plot, marks);
+  const ticks = [["most", 1], ["none", 0], ["least", 0], ["longest", last]].map(([name, value]) => el("span", { className: `tick ${name}`, textContent: value }));
+  const area = el("div", { className: choose ? "plot live" : "plot" }, plot, marks, ...ticks);
   const legend = el("p", { className: "legend hint" }, el("span", { className: "of-picture", textContent: t("learnSignal") }),
     el("span", { className: "of-noise", textContent: t("learnNoise") }), el("span", { textContent: `t = 0 … ${last}` }));
   if (choose) {

@@ -1,5 +1,6 @@
 // How it works, to be looked at and shown to a class: noise is put into a picture and taken out of it again.
 
+import { answered } from "../api.js";
 import { $, complain, el } from "../dom.js";
 import { form } from "../form.js";
 import { isMissing, jobOf, tellMissing } from "../missing.js";
@@ -21,7 +22,7 @@ document.addEventListener("language", () => scene && addPart("learn").then(build
 
 // Shows the lesson; `wanted`, as JOB/INDEX, is a picture of the gallery.
 export async function openLearn(wanted) {
-  await addPart("learn");
+  await answered(addPart("learn"));
   if (scene && shown === wanted) return;
   shown = wanted;
   const model = form.elements.model.value;

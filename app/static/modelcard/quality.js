@@ -40,6 +40,9 @@ export async function qualityOf(model, tables, close) {
     return point;
   };
   const plot = el("div", { className: "scatter" }, ...places.map(pointOf));
+  const tick = (className, text) => el("span", { className: `tick ${className}`, textContent: text });
+  const costOf = cost => (isTimed ? duration(cost) : number(cost));
+  plot.append(tick("most", number(most, 1)), tick("none", number(0)), tick("least", costOf(Math.exp(least))), tick("longest", costOf(Math.exp(longest))));
   const axes = el("p", { className: "row hint" }, el("span", { textContent: `↑ ${rows[0].figure}` }), el("span", { textContent: `${isTimed ? t("cardSeconds") : t("steps")} →` }));
   return [axes, plot, words];
 }

@@ -9,7 +9,7 @@ import { make } from "../making.js";
 import { fromPicture, labelFor } from "../models.js";
 import { notify } from "../notice.js";
 import { cellsOf, samplingOf } from "../sheets.js";
-import { t } from "../texts.js";
+import { breakable, t } from "../texts.js";
 import { askConditions } from "../values.js";
 
 const COUNT = 64;
@@ -29,7 +29,7 @@ export async function samplesOf({ name, classes, conditions }, close) {
   const rowsOf = (values, valueOf) =>
     values.flatMap(value => {
       const found = buttons.filter((_, index) => valueOf(samples[index]) === value);
-      return found.length ? [el("h4", { textContent: value ?? t("anyClass") }), row(found)] : [];
+      return found.length ? [el("h4", { textContent: value ? breakable(value) : t("anyClass") }), row(found)] : [];
     });
   const choices = Object.entries(conditions ?? {}).filter(([key, { type }]) => type === "choice" && samples.some(each => each.conditions?.[key]));
   const ways = new Map([
@@ -54,7 +54,7 @@ export async function figureOf(name, figure, alt) {
   const blob = await (await request(`/models/${name}/figures/${figure}`)).blob();
   const image = el("img", { src: URL.createObjectURL(blob), alt });
   image.addEventListener("load", () => URL.revokeObjectURL(image.src));
-  return [el("figure", {}, image)];
+  return [el("figure", { className: figure }, image)];
 }
 
 const row = buttons => el("div", { className: "sample-row" }, ...buttons);

@@ -1,7 +1,7 @@
 // What is known of a model, as a story: its samples, how good it is and how long that takes, how it was trained, and its
 // own description.
 
-import { request } from "../api.js";
+import { answered, request } from "../api.js";
 import { el, openDialog } from "../dom.js";
 import { termsOf } from "../facts.js";
 import { markdown } from "../markdown.js";
@@ -10,8 +10,10 @@ import { addPart, number, t } from "../texts.js";
 import { qualityOf } from "./quality.js";
 import { figureOf, samplesOf } from "./samples.js";
 
+const USUAL = "http://127.0.0.1:8000"; // where examples of cards expect the server
+
 export async function openModelCard(name) {
-  await addPart("modelcard");
+  await answered(addPart("modelcard"));
   const model = models.get(name);
   const facts = {
     size: [...sidesOf(name), model.channels].join("×"),
@@ -49,7 +51,7 @@ async function fill(part, content) {
 
 async function describe(name, element, isThere) {
   const text = isThere ? await (await request(`/models/${name}/card`)).text() : "";
-  const blocks = markdown(text);
+  const blocks = markdown(text.replaceAll(USUAL, location.origin));
   if (blocks[0]?.textContent === name) blocks.shift();
   if (!blocks.length) blocks.push(el("p", { className: "hint", textContent: t("cardMissing") }));
   for (const block of blocks) element.append(block); // all at once would be too many arguments of one call
