@@ -40,8 +40,8 @@ class Sampling(Headers, total=False):
     """Parameters of every kind of job; one that is absent or None has the default of the model."""
 
     sampler: str | None
-    """Sampler: ddpm, ddim, dpmpp, dpmpp_3m, unipc, euler, heun, lms, plms, deis, deis_3, dpm2, dpm2_ancestral,
-    dpmpp_2s, or a plug-in's; by default the model's."""
+    """Sampler: ddpm, ddim, dpmpp, dpmpp_sde, dpmpp_3m, dpmpp_3m_full, unipc, euler, heun, heun_flow, lcm, lms, plms,
+    ipndm, deis, deis_3, dpm2, dpm2_ancestral, dpmpp_2s, or a plug-in's; by default the model's."""
     steps: int | None
     """Network calls for each image, at most the model's T."""
     spacing: str | None

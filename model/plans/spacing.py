@@ -158,9 +158,10 @@ def _listed_levels(
     sigmas = np.array(listed)
     if ends:
         timesteps = (float(schedule.timestep_at(sigmas[:1])[0]), *timesteps)
-    if math.isnan(listed[-1]) and not schedule.alphas_cumprod[-1] and not schedule.continuous:
+    below = math.isnan(listed[-1]) and timesteps[-1] < last
+    if below and not schedule.alphas_cumprod[-1] and not schedule.continuous:
         raise PlanError(
-            "in a list needs a little of the image at the noisy end of the schedule; choose trailing for this model",
+            f"must end its list at {last}, where this model's noise leaves nothing of the image; or choose trailing",
             "spacing",
         )
     sigmas = np.where(np.isnan(sigmas), schedule.sigma_at(np.array(timesteps)), sigmas)

@@ -83,7 +83,7 @@ def _translate(network: Mapping[str, Any], scheduler: Mapping[str, Any]) -> dict
     classes = None if ours["num_classes"] is None else [str(i) for i in range(ours["num_classes"])]
     return {
         "format": FORMAT,
-        "network": {"type": "unet", **ours},
+        "network": {"type": "unet", **ours, **fields.pop("network", {})},
         "image_size": Shape(ours["in_channels"], *sides).image_size,
         "channels": ours["in_channels"],
         "classes": classes,

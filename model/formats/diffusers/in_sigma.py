@@ -1,4 +1,4 @@
-"""Translates the schedulers of diffusers that know noise levels and no betas: flow matching and EDM (0.42)."""
+"""Translates the schedulers of diffusers that know noise levels and no betas: flow matching, EDM and IPNDM (0.42)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,20 +8,22 @@ import numpy as np
 from difuso.model.plans.schedule import NoiseSchedule
 
 from .levels import as_list, grid_of
+from .solvers import FEW
 
 FLOW, FLOW_HEUN = "FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler"
 FLOWS = (FLOW, FLOW_HEUN)
 FLOW_STEPS = 28
 # The values that the fields of a flow's scheduler must have: others are settings of a call, or of other networks.
 FLOW_FIELDS = {"use_dynamic_shifting": False, "invert_sigmas": False, "stochastic_sampling": False}
-HEUN_STEPS = 55  # of `heun`, as many calls as the 28 steps of FlowMatchHeunDiscreteScheduler
 
 # Ours by `solver_order` from 1 on, and the number of steps.
 EDM: dict[str, tuple[tuple[str, ...], int]] = {
     "EDMEulerScheduler": (("euler",), 50),
-    "EDMDPMSolverMultistepScheduler": (("euler", "dpmpp", "dpmpp_3m"), 25),
+    "EDMDPMSolverMultistepScheduler": (("euler", "dpmpp", "dpmpp_3m_full"), 25),
 }
 EDM_FIELDS = {"algorithm_type": "dpmsolver++", "solver_type": "midpoint", "euler_at_final": False}
+IPNDM, IPNDM_STEPS = "IPNDMScheduler", 100
+UNCLIPPED = {"variance": "fixed_small", "clip": {"mode": "none"}}
 
 
 def flow_from_diffusers(content: Mapping[str, Any], *, total: int, shift: float) -> dict[str, Any]:
@@ -31,26 +33,24 @@ def flow_from_diffusers(content: Mapping[str, Any], *, total: int, shift: float)
             raise ValueError(f"{name} must be {value}, not {content[name]!r}")
     if shift < 1:
         raise ValueError(f"shift must be at least 1, not {shift}")
-    model = {
-        "schedule": {"type": "flow", "num_train_timesteps": total, "shift": shift},
-        "prediction": "flow",
-        "variance": "fixed_small",
-        "clip": {"mode": "none"},
-    }
-    if content["_class_name"] == FLOW_HEUN:
-        defaults = {"sampler": "heun", "steps": min(HEUN_STEPS, total), "spacing": "karras"}
-        return {**model, "defaults": defaults, "instead_of": f"{FLOW_HEUN}: its steps are straight in time"}
-    steps = min(FLOW_STEPS, total)
+    heun = content["_class_name"] == FLOW_HEUN
+    count = (min(2 * FLOW_STEPS, total) + 1) // 2 if heun else min(FLOW_STEPS, total)
     # The shift applies to the ends of the times, and then to each of them.
-    s = np.linspace(shift / (shift + total - 1), 1.0, steps)
+    s = np.linspace(shift / (shift + total - 1), 1.0, count)
     s = shift * s / (1 + (shift - 1) * s)
-    if terminal := content.get("shift_terminal"):
+    if (terminal := content.get("shift_terminal")) and not heun:
         s = 1 - (1 - s) / ((1 - s[0]) / (1 - terminal))
-    grid = grid_of(content, float(s[0]), float(s[-1]), steps)
+    grid = None if heun else grid_of(content, float(s[0]), float(s[-1]), count)
     s = s if grid is None else grid
     timesteps = total * s / (shift - (shift - 1) * s) - 1
     spacing = "at:" + ",".join(f"{max(t, 0.0):.6f}" for t in timesteps)
-    return {**model, "defaults": {"sampler": "euler", "steps": steps, "spacing": spacing}, "instead_of": None}
+    sampler, steps = ("heun_flow", 2 * count - 1) if heun else ("euler", count)
+    return {
+        "schedule": {"type": "flow", "num_train_timesteps": total, "shift": shift},
+        "prediction": "flow",
+        "defaults": {"sampler": sampler, "steps": steps, "spacing": spacing},
+        **UNCLIPPED,
+    }
 
 
 def edm_from_diffusers(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,18 +79,42 @@ def edm_from_diffusers(content: Mapping[str, Any]) -> dict[str, Any]:
     spacing = as_list(built, built.timestep_at(sigmas), sigmas, end)
     differs = next((name for name, value in EDM_FIELDS.items() if content.get(name, value) != value), None)
     reason = f"its {differs} {content[differs]} is not known here" if differs else None
-    if order == 3:
-        reason = "its last step but one is of third order"
+    if steps < FEW and (order == 3 or (order == 2 and end is not None)):
+        reason = f"in fewer than {FEW} steps its last ones are of lower order"
     return {
         "schedule": schedule,
         "prediction": "x0",
         "preconditioning": {"kind": "edm", "sigma_data": content.get("sigma_data", 0.5)},
-        "variance": "fixed_small",
-        "clip": {"mode": "none"},
         "defaults": {
             "sampler": samplers[order - 1],
             "steps": spacing.count(",") + (end is None),
             "spacing": spacing,
         },
         "instead_of": reason and f"{kind}: {reason}",
+        **UNCLIPPED,
+    }
+
+
+def ipndm_from_diffusers(content: Mapping[str, Any], *, total: int) -> dict[str, Any]:
+    """Returns what `scheduler_from_diffusers` does, and the scale of the timesteps: the network knows 0 to 1.
+
+    At the time u, x_t = cos(pi u / 2) x0 + sin(pi u / 2) eps. The square of an even grid's sines is that of the calls.
+    """
+    if content.get("trained_betas") is not None or total < 2:
+        raise ValueError("trained_betas must be null, and num_train_timesteps at least 2")
+    times = np.linspace(0, 1, total)
+    times[0] = times[1] / 2  # no timestep is without noise
+    abar = np.append(np.cos(np.pi / 2 * times[:-1]) ** 2, 0.0)
+    schedule = NoiseSchedule.from_alphas_cumprod(abar)
+    steps = min(IPNDM_STEPS, total // 2)
+    spread = np.sin(np.linspace(0, np.pi / 2, steps + 1)[1:]) ** 2
+    with np.errstate(divide="ignore"):
+        sigmas = spread / np.sqrt(1 - spread**2)
+    spacing = as_list(schedule, (total - 1) * np.arcsin(spread) / (np.pi / 2), sigmas, None)
+    return {
+        "network": {"timestep_scale": 1 / (total - 1)},
+        "schedule": {"type": "listed", "num_train_timesteps": total, "betas": tuple(schedule.betas.tolist())},
+        "prediction": "v",
+        "defaults": {"sampler": "ipndm", "steps": steps, "spacing": spacing},
+        **UNCLIPPED,
     }

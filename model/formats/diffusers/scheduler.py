@@ -11,29 +11,24 @@ from difuso.model.errors import CheckpointError, refused
 from difuso.model.folders.config import ModelConfig
 from difuso.model.folders.parsing import parse
 from difuso.model.networks.network_config import Share
+from difuso.model.plans.samplers import SAMPLERS
 from difuso.model.plans.schedule_config import Beta, Factor, ScheduleConfig
 from difuso.model.plans.settings import MOST_STEPS
 from difuso.model.plans.spacing import listed_timesteps, space_timesteps
 
-from .in_sigma import EDM, FLOW, FLOWS, edm_from_diffusers, flow_from_diffusers
+from .in_sigma import EDM, FLOW, FLOWS, IPNDM, edm_from_diffusers, flow_from_diffusers, ipndm_from_diffusers
 from .levels import as_list, steps_meet, timesteps_of
-from .solvers import PNDM, SOLVERS, own_fields, solver_defaults
+from .solvers import HEUN, LCM, MISSING, SOLVERS, own_fields, solver_defaults
 
 # All of these, and those of SOLVERS, train on x_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) eps with the same fields.
-DDPM, DDIM, HEUN = "DDPMScheduler", "DDIMScheduler", "HeunDiscreteScheduler"
+DDPM, DDIM = "DDPMScheduler", "DDIMScheduler"
 SCHEDULERS = (DDPM, DDIM, *SOLVERS)
-K_DIFFUSION = (HEUN, "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "DPMSolverSDEScheduler")
 BETA_SCHEDULES = {"linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine"}
 PREDICTIONS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
 SPACINGS = ("leading", "linspace", "trailing")
+DIFFERENT = {"clip_sample": False, "timestep_spacing": "linspace"}  # for missing fields, but of DDPM and DDIM
 NO_LIMIT = 1e30  # stands for infinity, which JSON cannot hold
 Limit = Annotated[float, Field(ge=0, le=NO_LIMIT)]
-VARIANCES = {
-    "fixed_small": "fixed_small",
-    "fixed_small_log": "fixed_small",  # the same variance, computed as a logarithm
-    "fixed_large": "fixed_large",
-    "learned_range": "learned_range",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +43,7 @@ class Scheduler:
     rescale_betas_zero_snr: bool = False
     shift: Factor = 1.0
     prediction_type: Literal["epsilon", "sample", "v_prediction"] = "epsilon"
-    # diffusers has `fixed_large_log` and `learned` too, and computes both wrongly
+    # `fixed_small_log` is the same one; diffusers has `fixed_large_log` and `learned` too, and computes both wrongly
     variance_type: Literal["fixed_small", "fixed_small_log", "fixed_large", "learned_range"] = "fixed_small"
     timestep_spacing: Literal["leading", "linspace", "trailing"] = "leading"
     steps_offset: int = 0
@@ -64,23 +59,27 @@ class Scheduler:
 def scheduler_from_diffusers(content: Mapping[str, Any]) -> dict[str, Any]:
     """Translates a scheduler_config.json to schedule, prediction, variance, clip and defaults of `ModelConfig`.
 
+    Fields of the network stand below `network`.
+
     Raises CheckpointError if we have no such scheduler; the message names the field at fault.
     """
     kind = content.get("_class_name")
     if kind in EDM:
         return edm_from_diffusers(content)
-    if kind not in (*SCHEDULERS, *FLOWS):
-        raise ValueError(f"{kind!r} is not supported; supported are {', '.join((*SCHEDULERS, *EDM, *FLOWS))}")
+    if kind not in (*SCHEDULERS, *FLOWS, IPNDM):
+        raise ValueError(f"{kind!r} is not supported; supported are {', '.join((*SCHEDULERS, *EDM, *FLOWS, IPNDM))}")
     if content.get("predict_epsilon") is False:
         raise ValueError("predict_epsilon is false, which diffusers ignores; write prediction_type sample instead")
     if content.get("timestep_type", "discrete") != "discrete":  # diffusers then calls the network with ln(sigma) / 4
         raise ValueError(f"timestep_type must be discrete, not {content['timestep_type']!r}")
-    missing = _missing_of(kind)
+    missing = {} if kind in (DDPM, DDIM) else {**DIFFERENT, **MISSING.get(kind, {})}
     given = own_fields(kind, content)
     names = [field.name for field in dataclasses.fields(Scheduler)]
     said = parse(Scheduler, {name: value for name, value in {**missing, **given}.items() if name in names})
     if kind in FLOWS:
         return flow_from_diffusers(content, total=said.num_train_timesteps, shift=said.shift)
+    if kind == IPNDM:
+        return ipndm_from_diffusers(given, total=said.num_train_timesteps)
     schedule = _schedule(said)
     if kind in SOLVERS:
         built = ScheduleConfig(**schedule).build()
@@ -93,8 +92,8 @@ def scheduler_from_diffusers(content: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "schedule": schedule,
         "prediction": PREDICTIONS[said.prediction_type],
-        "variance": VARIANCES[said.variance_type],
-        "clip": _clipping(said, clip_sample=kind in (DDPM, DDIM, HEUN) and clips, keep_eps=kind in (DDPM, DDIM)),
+        "variance": said.variance_type.removesuffix("_log"),
+        "clip": _clipping(said, clip_sample=kind in (DDPM, DDIM, HEUN, LCM) and clips, keep_eps=kind in (DDPM, DDIM)),
         "defaults": defaults,
         "instead_of": instead_of and f"{kind}: {instead_of}",
     }
@@ -111,7 +110,7 @@ def scheduler_to_diffusers(config: ModelConfig) -> dict[str, Any]:
     Raises CheckpointError if diffusers cannot use the model; the message names the field at fault.
     """
     defaults, schedule, clip = config.defaults, config.schedule, config.clip
-    if config.variance not in VARIANCES:
+    if config.variance == "learned":
         raise CheckpointError(f"diffusers has no equivalent of variance {config.variance}")
     if config.network.out_channels != config.channels and config.variance != "learned_range":
         raise CheckpointError(f"diffusers has no equivalent of variance {config.variance} with a learned variance")
@@ -129,7 +128,7 @@ def scheduler_to_diffusers(config: ModelConfig) -> dict[str, Any]:
     spacing = defaults.spacing if listed_timesteps(defaults.spacing) is None else "trailing"
     if spacing not in SPACINGS:
         raise CheckpointError(f"diffusers has no equivalent of spacing {defaults.spacing}")
-    noisy = defaults.sampler == "ddpm" or (defaults.sampler == "dpmpp" and defaults.eta > 0)
+    noisy = SAMPLERS[defaults.sampler].always_noisy or (defaults.sampler == "dpmpp" and defaults.eta > 0)
     ancestral = noisy or config.variance != "fixed_small"
     content = {
         "_class_name": DDPM if ancestral else DDIM,
@@ -161,16 +160,6 @@ def _schedule(said: Scheduler) -> dict[str, Any]:
     kind = BETA_SCHEDULES[said.beta_schedule]
     ends = {"beta_start": said.beta_start, "beta_end": said.beta_end}
     return {"type": kind, **common, **({} if kind == "cosine" else ends)}
-
-
-def _missing_of(kind: str) -> dict[str, Any]:
-    """Returns the values that a scheduler takes for missing fields, where they are not those of DDPMScheduler."""
-    if kind in (DDPM, DDIM):
-        return {}
-    missing: dict[str, Any] = {"clip_sample": False}
-    if kind != PNDM:
-        missing["timestep_spacing"] = "linspace"
-    return missing | ({"beta_start": 0.00085, "beta_end": 0.012} if kind in K_DIFFUSION else {})
 
 
 def _clipping(said: Scheduler, *, clip_sample: bool, keep_eps: bool) -> dict[str, Any]:

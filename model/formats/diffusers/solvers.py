@@ -17,10 +17,12 @@ from .levels import GRIDS, as_list, grid_of, steps_meet, timesteps_of
 EULER, ANCESTRAL, PNDM = "EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "PNDMScheduler"
 DEIS, DPM, SINGLESTEP = "DEISMultistepScheduler", "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler"
 UNIPC, KDPM2A, SDE = "UniPCMultistepScheduler", "KDPM2AncestralDiscreteScheduler", "DPMSolverSDEScheduler"
+LCM, HEUN, KDPM2 = "LCMScheduler", "HeunDiscreteScheduler", "KDPM2DiscreteScheduler"
 
 # alphas_cumprod of the last timestep where a schedule with `rescale_betas_zero_snr` would leave nothing of the image
 LEAST_ABAR = 2.0**-24
 FEW = 15  # below so many steps the last ones of the multistep solvers are of lower order
+LCM_LOWEST = 50  # below this timestep LCM's c_skip is more than 1e-6
 
 
 class Solver(NamedTuple):
@@ -53,31 +55,37 @@ SOLVERS: dict[str, Solver] = {
     EULER: Solver(("euler",), 50, fields=OF_TIMESTEPS),
     # In x_t, the ancestral step of Euler's method is that of DDIM with eta 1.
     ANCESTRAL: Solver(("ddim",), 50, eta=1.0),
-    "HeunDiscreteScheduler": Solver(("heun",), 50),
+    HEUN: Solver(("heun",), 50),
     "LMSDiscreteScheduler": Solver(("lms",), 50),
-    "KDPM2DiscreteScheduler": Solver(("dpm2",), 50, rounds_karras=True),
+    KDPM2: Solver(("dpm2",), 50, rounds_karras=True),
     KDPM2A: Solver(("dpm2_ancestral",), 50, rounds_karras=True),
     PNDM: Solver(("plms",), 50, fields={"skip_prk_steps": True}),
     DEIS: Solver(("ddim", "deis", "deis_3"), 25, whole=True, rounds_karras=True),
-    DPM: Solver(("ddim", "dpmpp", "dpmpp_3m"), 25, 0.0, True, True, MIDPOINT),
+    DPM: Solver(("ddim", "dpmpp", "dpmpp_3m_full"), 25, 0.0, True, True, MIDPOINT),
     SINGLESTEP: Solver(("ddim", "dpmpp_2s", "dpmpp_2s"), 25, 0.0, True, True, MIDPOINT),
     UNIPC: Solver(("unipc", "unipc", "unipc"), 25, 0.0, True, True, PREDICTOR_CORRECTOR),
     SDE: Solver(("dpmpp",), 50, eta=1.0),
+    LCM: Solver(("lcm",), 4, fields={"timestep_scaling": 10.0}),
 }
+# Ours, and eta, where the algorithm of DPM-Solver is `sde-dpmsolver++`.
+WITH_NOISE = {"ddim": ("ddim", 1.0), "dpmpp": ("dpmpp_sde", 0.0)}
 LIMITS = ("sigma_min", "sigma_max")  # fields with the ends of a grid
-# The values for missing fields that make a scheduler another one than ours; DEIS has no such field and ends there.
+# The values for missing fields that are not those of others; DEIS has no such field and ends there.
+BETAS = {"beta_start": 0.00085, "beta_end": 0.012}
 MISSING: dict[str, Mapping[str, Any]] = {
-    PNDM: {"skip_prk_steps": False, "set_alpha_to_one": False},
+    PNDM: {"skip_prk_steps": False, "set_alpha_to_one": False, "timestep_spacing": "leading"},
     DEIS: {"final_sigmas_type": "sigma_min"},
+    **dict.fromkeys((HEUN, KDPM2, KDPM2A, SDE), BETAS),
+    LCM: {"beta_schedule": "scaled_linear", **BETAS},
 }
 # The schedulers that have a field, where others do not: a config may keep the fields of one that it was made from.
 OWNERS: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(GRIDS, tuple(SOLVERS.keys() - {PNDM, ANCESTRAL})),
+    **dict.fromkeys(GRIDS, tuple(SOLVERS.keys() - {PNDM, ANCESTRAL, LCM})),
     "use_lu_lambdas": (DPM,),
     "final_sigmas_type": (EULER, DPM, SINGLESTEP, UNIPC),
     "lambda_min_clipped": (DPM, SINGLESTEP),
-    "rescale_betas_zero_snr": ("DDPMScheduler", "DDIMScheduler", EULER, ANCESTRAL, DPM, UNIPC),
-    "thresholding": ("DDPMScheduler", "DDIMScheduler", DEIS, DPM, SINGLESTEP, UNIPC),
+    "rescale_betas_zero_snr": ("DDPMScheduler", "DDIMScheduler", EULER, ANCESTRAL, DPM, UNIPC, LCM),
+    "thresholding": ("DDPMScheduler", "DDIMScheduler", DEIS, DPM, SINGLESTEP, UNIPC, LCM),
     "set_alpha_to_one": ("DDIMScheduler", PNDM),
     "timestep_spacing": ("DDPMScheduler", "DDIMScheduler", *(SOLVERS.keys() - {SINGLESTEP})),
 }
@@ -106,11 +114,16 @@ def solver_defaults(
     order = content.get("solver_order", 2) if len(solver.samplers) > 1 else 1
     if not isinstance(order, int) or not 1 <= order <= len(solver.samplers):
         raise ValueError(f"solver_order must be 1 to 3, not {order!r}")
-    sampler = solver.samplers[order - 1]
-    eta = 1.0 if str(content.get("algorithm_type")).startswith("sde") and sampler == "dpmpp" else solver.eta
-    sigmas = np.append(schedule.sigmas[:-1], np.sqrt(1 / (schedule.alphas_cumprod[-1] or LEAST_ABAR) - 1))
     count = max(1, min(solver.steps, schedule.num_train_timesteps // 2))
-    timesteps, levels = _levels(kind, content, sigmas, count, spacing=spacing, offset=offset)
+    sampler, eta = solver.samplers[order - 1], solver.eta
+    if kind == DPM and str(content.get("algorithm_type")).startswith("sde"):
+        sampler, eta = WITH_NOISE.get(sampler, (sampler, eta))
+    sigmas = np.append(schedule.sigmas[:-1], np.sqrt(1 / (schedule.alphas_cumprod[-1] or LEAST_ABAR) - 1))
+    if kind == LCM:
+        timesteps = _lcm_timesteps(content.get("original_inference_steps", 50), count, len(sigmas))
+        levels = schedule.sigmas[timesteps.astype(int)]
+    else:
+        timesteps, levels = _levels(kind, content, sigmas, count, spacing=spacing, offset=offset)
     if sampler == "dpm2":
         timesteps, levels = _with_middles(sigmas, timesteps, levels)
     ends_low = content.get("final_sigmas_type") == "sigma_min" or not content.get("set_alpha_to_one", True)
@@ -120,7 +133,17 @@ def solver_defaults(
     listed = as_list(schedule, timesteps, levels, end)
     calls = SAMPLERS[sampler].calls(listed.count(",") + 1) - ends_at_noise(listed)
     defaults = {"sampler": sampler, "steps": calls, "spacing": listed, "eta": eta}
+    if kind == LCM and timesteps[0] < LCM_LOWEST:
+        return defaults, f"its c_skip is not 0 at timestep {timesteps[0]:g}"
     return defaults, _difference(kind, content, order, count, end is not None, spacing)
+
+
+def _lcm_timesteps(known: int, count: int, total: int) -> FloatTable:
+    """Returns the timesteps of an LCMScheduler, rising: some of the `known` ones of the distillation."""
+    if not 1 <= known <= total:
+        raise ValueError(f"original_inference_steps must lie between 1 and {total}, not {known!r}")
+    left_out = np.linspace(0, known, min(count, known), endpoint=False, dtype=np.float64)
+    return np.flip((known - np.floor(left_out)) * (total // known) - 1)
 
 
 def _levels(
@@ -160,7 +183,8 @@ def _difference(
 ) -> str | None:
     """Returns how the sampler differs from the scheduler; None if it does not."""
     for name, value in SOLVERS[kind].fields.items():
-        if content.get(name, value) not in (value, *ALIASES.get(str(value), ())):
+        known = value, *ALIASES.get(str(value), ()), *(["sde-dpmsolver++"] if kind == DPM and order < 3 else [])
+        if content.get(name, value) not in known:
             return f"its {name} {content[name]} is not known here"
     few = count < FEW and (ends_low or order == 3)
     match kind:
@@ -172,8 +196,6 @@ def _difference(
             return "it extrapolates v"
         case "PNDMScheduler" if not steps_meet(spacing, count, content.get("num_train_timesteps", 1000)):
             return "its steps do not end where the next ones begin"
-        case "DPMSolverMultistepScheduler" if order == 3:
-            return "its last step but one is of third order"
         case "DPMSolverSinglestepScheduler" if order == 3 or (ends_low and count % 2 == 0):
             return f"its steps are of order {order}, in other places"
         case "UniPCMultistepScheduler" if order != 2:

@@ -43,11 +43,15 @@ SAMPLERS: dict[str, Sampler] = {
     "ddim": Sampler(single_step.ddim, most_eta=1.0),
     # In few calls the last of trailing lies in much noise, T / steps, where the finest details cannot be seen.
     "dpmpp": Sampler(multistep.dpmpp, spacing="exponential", most_eta=MOST_ETA),
+    "dpmpp_sde": Sampler(multistep.dpmpp_sde, spacing="exponential", always_noisy=True),
     "dpmpp_3m": Sampler(multistep.dpmpp_3m, spacing="exponential"),
+    "dpmpp_3m_full": Sampler(partial(multistep.dpmpp_3m, last=3), spacing="exponential"),
     "unipc": Sampler(multistep.unipc, spacing="exponential"),
     # In sigma, DDIM without noise is Euler's method (Song et al. 2021, eq. 14); the grid is that of Karras et al. 2022.
     "euler": Sampler(single_step.ddim, spacing="karras"),
     "heun": Sampler(single_step.heun, *TWICE, spacing="karras", from_pure_noise=False),
+    "heun_flow": Sampler(single_step.heun_flow, *TWICE, spacing="trailing"),
+    "lcm": Sampler(single_step.lcm, spacing="trailing", always_noisy=True),
     "lms": Sampler(linear_multistep.lms, spacing="karras", from_pure_noise=False),
     # The second level is called at twice.
     "plms": Sampler(
@@ -57,6 +61,7 @@ SAMPLERS: dict[str, Sampler] = {
         spacing="karras",
         from_pure_noise=False,
     ),
+    "ipndm": Sampler(linear_multistep.ipndm, spacing="karras"),
     "deis": Sampler(linear_multistep.deis, spacing="karras", from_pure_noise=False),
     "deis_3": Sampler(partial(linear_multistep.deis, order=3), spacing="karras", from_pure_noise=False),
     "dpm2": Sampler(two_stage.dpm2, spacing="karras", from_pure_noise=False),

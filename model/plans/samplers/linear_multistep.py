@@ -1,4 +1,4 @@
-"""Linear multistep solvers, whose steps extrapolate the noise eps from the calls before: lms, plms and deis.
+"""Linear multistep solvers, whose steps extrapolate the noise eps from the calls before: lms, plms, ipndm and deis.
 
 With y = x / alpha the probability flow is dy/dsigma = eps (Karras et al. 2022, eq. 1), so a step is a sum over the
 last calls:
@@ -60,13 +60,29 @@ def plms(chain: NoiseSchedule, options: Options) -> list[Transition]:
     sigmas, rows = chain.sigmas, []
     noisiest = chain.num_train_timesteps - 1
     for i in reversed(range(chain.num_train_timesteps)):
-        step = _next(sigmas, i) - sigmas[i]
-        weights = EVEN[min(noisiest - i + 1, 4)]
-        rows.append(_row(chain, i, [step * weight for weight in weights]))
+        rows.append(_even(chain, i))
         if i == noisiest > 0 and not (i == 1 and options.even):
             # The start of the step cancels, as for `heun`.
+            step = sigmas[i - 1] - sigmas[i]
             rows.append(_row(chain, i - 1, [step / 2, -step / 2], to=i - 1)._replace(keep=(0.0, 0.0)))
     return rows
+
+
+def ipndm(chain: NoiseSchedule, options: Options) -> list[Transition]:
+    """`plms` without the second call of its first step, as v-diffusion and diffusers have it.
+
+    Where nothing is left of the image, x_t is the noise, and the step from there leaves x0 out.
+    """
+    last = chain.num_train_timesteps - 1
+    rows = [_even(chain, i) for i in reversed(range(last + 1)) if chain.alphas_cumprod[i]]
+    start = Transition(last, a=math.sqrt(1 - chain.alphas_cumprod_prev[last]), b=0.0, keep=(1.0, 0.0))
+    return rows if chain.alphas_cumprod[last] else [start, *rows]
+
+
+def _even(chain: NoiseSchedule, i: int) -> Transition:
+    """Returns the row of the call at level i, as the calls before it were on an even grid."""
+    step = _next(chain.sigmas, i) - chain.sigmas[i]
+    return _row(chain, i, [step * weight for weight in EVEN[min(chain.num_train_timesteps - i, 4)]])
 
 
 def _next(sigmas: FloatTable, i: int) -> float:

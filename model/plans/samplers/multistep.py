@@ -1,6 +1,8 @@
-"""Multistep solvers, whose steps extrapolate from the predictions of the calls before: dpmpp, dpmpp_3m and unipc."""
+"""Multistep solvers, whose steps extrapolate from the predictions of the calls before: dpmpp and its kin, and unipc."""
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -8,7 +10,19 @@ from ..schedule import NoiseSchedule
 from .transition import LAST, Options, Transition, log_snr
 
 
-def dpmpp(chain: NoiseSchedule, options: Options) -> list[Transition]:
+def _slope_weight(n: float) -> float:
+    """Returns k = (e^-n - 1 + n) / n^2, which is the integral of u e^-n(1-u) over u from 0 to 1; 1/2 without noise.
+
+    n is eta times the step before, in lambda. Of the change between two calls, noise that entered x on the way is a
+    part, and only e^-n of that is left a step later. So the change up to u counts by the share that is left at the
+    step's end.
+    """
+    return (math.expm1(-n) + n) / n**2 if n > 1e-5 else 0.5 - n / 6
+
+
+def dpmpp(
+    chain: NoiseSchedule, options: Options, slope_weight: Callable[[float], float] = _slope_weight
+) -> list[Transition]:
     """x' = (sigma'/sigma) e^-n x_t + alpha' (1 - e^-(h + n)) ((1 + k/r) x0 - (k/r) x0_previous) + sigma' s z.
 
     DPM-Solver++(2M): the second-order solver in data prediction (Lu et al. 2022), without noise and with. h is the step
@@ -26,7 +40,7 @@ def dpmpp(chain: NoiseSchedule, options: Options) -> list[Transition]:
         before = math.inf if i == noisiest else lam[i] - lam[i + 1]  # infinite where nothing was left of the image
         n = eta * h if eta else 0.0  # h may be infinite, too
         gain = -alpha[i - 1] * math.expm1(-h - n)
-        slope = h / before * _slope_weight(eta * before) if math.isfinite(before) else 0.0
+        slope = h / before * slope_weight(eta * before) if math.isfinite(before) else 0.0
         rows.append(
             Transition(
                 level=i,
@@ -39,30 +53,25 @@ def dpmpp(chain: NoiseSchedule, options: Options) -> list[Transition]:
     return [*rows, LAST]
 
 
-def _slope_weight(n: float) -> float:
-    """Returns k = (e^-n - 1 + n) / n^2, which is the integral of u e^-n(1-u) over u from 0 to 1; 1/2 without noise.
-
-    n is eta times the step before, in lambda. Of the change between two calls, noise that entered x on the way is a
-    part, and only e^-n of that is left a step later. So the change up to u counts by the share that is left at the
-    step's end.
-    """
-    return (math.expm1(-n) + n) / n**2 if n > 1e-5 else 0.5 - n / 6
+def dpmpp_sde(chain: NoiseSchedule, options: Options) -> list[Transition]:
+    """SDE-DPM-Solver++(2M) as its authors have it (Lu et al. 2022, appendix): `dpmpp` with eta 1 and k = 1/2."""
+    return dpmpp(chain, replace(options, eta=1.0), lambda n: 0.5)
 
 
-def dpmpp_3m(chain: NoiseSchedule, options: Options) -> list[Transition]:
+def dpmpp_3m(chain: NoiseSchedule, options: Options, *, last: int = 2) -> list[Transition]:
     """x' = (sigma'/sigma) x_t + alpha' ((1 - e^-h) x0 + ((e^-h - 1) / h + 1) D1 - ((e^-h - 1 + h) / h^2 - 1/2) D2).
 
     DPM-Solver++(3M), of third order (Lu et al. 2022, appendix B). h is the step in lambda. From the x0 of three calls,
     D1 is the first derivative of x0 in lambda times h, and D2 half the second one times h^2, with the weights of the
-    authors' code and diffusers. The first step is of first order. The second one and that before the last are of second
-    order, in the form of DPM-Solver++(2M). The last one ends at sigma = 0, where x' = x0.
+    authors' code and diffusers. The first step is of first order. The second one, and with `last` 2 that before the
+    last, are of second order, in the form of DPM-Solver++(2M). The last one ends at sigma = 0, where x' = x0.
     """
     alpha, sigma, lam = levels = log_snr(chain)
     rows = []
     for i in range(chain.num_train_timesteps - 1, 0, -1):
         h = lam[i - 1] - lam[i]
         weights = np.array([-math.expm1(-h), 0.0, 0.0])  # of x0, x0_previous and x0_before
-        order = levels.order(i, 3)
+        order = levels.order(i, 3 if i > 1 else last)
         if order > 1:
             r0 = (lam[i] - lam[i + 1]) / h
             slope = np.array([1.0, -1.0, 0.0]) / r0

@@ -1,9 +1,11 @@
-"""Samplers whose steps look at their own calls only: ddpm, ddim and heun."""
+"""Samplers whose steps look at their own calls only: ddpm, ddim, lcm, heun and heun_flow."""
 
 import math
 from dataclasses import replace
 
-from ..schedule import NoiseSchedule
+import numpy as np
+
+from ..schedule import FloatTable, NoiseSchedule
 from .transition import Options, Transition, Variance, eps_guidance
 
 
@@ -71,6 +73,18 @@ def ddim(chain: NoiseSchedule, options: Options) -> list[Transition]:
     return rows
 
 
+def lcm(chain: NoiseSchedule, options: Options) -> list[Transition]:
+    """x' = sqrt(abar') x0 + sqrt(1 - abar') z: to the clean image of each call, which is noised anew.
+
+    For distilled networks, whose x0 is an image (Song et al. 2023, "Consistency Models", algorithm 1; Luo et al. 2023).
+    The factors c_skip and c_out of x_t and x0 are left out: with those of diffusers they are 0 and 1, to 1e-6, from
+    timestep 50 on.
+    """
+    abar = chain.alphas_cumprod_prev
+    signal, spread = np.sqrt(abar).tolist(), np.sqrt(1 - abar).tolist()
+    return [Transition(i, a=0.0, b=signal[i], s=spread[i]) for i in reversed(range(len(abar)))]
+
+
 def heun(chain: NoiseSchedule, options: Options) -> list[Transition]:
     """An Euler step, which is DDIM's, and where there is a level to stand on a second call that corrects it.
 
@@ -83,13 +97,24 @@ def heun(chain: NoiseSchedule, options: Options) -> list[Transition]:
     The last step, to sigma = 0, has no slope at its end. An even number of calls leaves out one correction more: that
     of the first step, where the path is straightest.
     """
-    sigmas = chain.sigmas
+    return _heun(chain, options, np.sqrt(chain.alphas_cumprod), chain.sigmas)
+
+
+def heun_flow(chain: NoiseSchedule, options: Options) -> list[Transition]:
+    """`heun` for rectified flow, whose steps are straight in its time s: y = x / (sqrt(abar) + sqrt(1 - abar))."""
+    spread = np.sqrt(1 - chain.alphas_cumprod)
+    scale = np.sqrt(chain.alphas_cumprod) + spread
+    return _heun(chain, options, scale, spread / scale)
+
+
+def _heun(chain: NoiseSchedule, options: Options, scale: FloatTable, noise: FloatTable) -> list[Transition]:
+    """Returns the rows of steps that are straight in the noise of y = x / scale."""
     rows = []
     for step in ddim(chain, replace(options, keep_eps=False)):
         i = step.level
         rows.append(step)
         left_out = i == chain.num_train_timesteps - 1 and options.even
         if i > 0 and not left_out:
-            weight = 0.5 * math.sqrt(chain.alphas_cumprod[i - 1]) * (sigmas[i] / sigmas[i - 1] - 1)
+            weight = float(0.5 * scale[i - 1] * (noise[i] / noise[i - 1] - 1))
             rows.append(Transition(i - 1, a=1.0, b=weight, c=-weight))
     return rows

@@ -67,12 +67,9 @@ class LogSnr(NamedTuple):
     lam: list[float]  # lambda = ln(alpha / sigma); minus infinity where nothing is left of the image
 
     def order(self, level: int, highest: int) -> int:
-        """Returns the order of the step that leaves a level: one more than the calls before it that give a slope.
-
-        It is at most one more than the calls that follow, as the last steps are the longest in lambda.
-        """
+        """Returns the order of the step that leaves a level: one more than the calls before it that give a slope."""
         before = sum(math.isfinite(lam) for lam in self.lam[level + 1 : level + highest])
-        return min(highest, before + 1, level + 1)
+        return min(highest, before + 1)
 
 
 def log_snr(chain: NoiseSchedule) -> LogSnr:

@@ -137,7 +137,7 @@ def outcome(schedule: Flow, sampler: str, steps: int, prediction: Prediction = "
     return end.std if plan.stochastic else end.multiplier
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", sorted(SAMPLERS.keys() - {"lcm"}))  # which is for networks that predict images
 def test_every_sampler_ends_at_the_spread_of_the_images(sampler: str) -> None:
     """From pure noise to N(0, S^2), extrapolated from 200 and 400 steps, as an error of first order halves."""
     coarse, fine = (outcome(SHIFTED, sampler, steps) for steps in (200, 400))

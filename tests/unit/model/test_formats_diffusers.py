@@ -120,9 +120,9 @@ def test_a_scheduler_that_cannot_be_had_is_refused_by_name(folder: Path, changes
         ),
         (
             diffusers.DPMSolverMultistepScheduler(algorithm_type="sde-dpmsolver++"),
-            {"defaults": ("dpmpp", 25, "at"), "eta": 1.0, "clip": Clipping("none", keep_eps=True)},
+            {"defaults": ("dpmpp_sde", 25, "at"), "eta": 0.0, "clip": Clipping("none", keep_eps=True)},
         ),
-        (diffusers.DPMSolverMultistepScheduler(solver_order=3), {"defaults": ("dpmpp_3m", 25, "at")}),
+        (diffusers.DPMSolverMultistepScheduler(solver_order=3), {"defaults": ("dpmpp_3m_full", 25, "at")}),
         (diffusers.PNDMScheduler(), {"defaults": ("plms", 50, "at"), "clip": Clipping("none", keep_eps=True)}),
         (diffusers.EulerDiscreteScheduler(), {"defaults": ("euler", 50, "at")}),
         (

@@ -168,9 +168,11 @@ def test_lists_that_cannot_be(spacing: str, steps: int, start: int | None, messa
     assert caught.value.parameter == "spacing"
 
 
-def test_a_list_needs_a_finite_noise_level() -> None:
-    with pytest.raises(PlanError, match="spacing in a list needs a little of the image"):
-        visit_levels(LINEAR.rescale_zero_terminal_snr(), "at:10,998", 2)
+def test_where_nothing_is_left_of_the_image_a_list_ends_there() -> None:
+    schedule = LINEAR.rescale_zero_terminal_snr()
+    assert np.array_equal(visit_levels(schedule, "at:10,999", 2).chain.alphas_cumprod == 0, [False, True])
+    with pytest.raises(PlanError, match="spacing must end its list at 999, where"):
+        visit_levels(schedule, "at:10,998", 2)
 
 
 @pytest.mark.parametrize(
