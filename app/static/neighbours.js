@@ -9,7 +9,7 @@ import { conditionsOf, filesSent, textOf, valuesOf } from "./values.js";
 
 const STRENGTHS = [0.2, 0.4, 0.6]; // of redraws
 const SHARES = [0.12, 0.25, 0.4]; // of the other seed
-export const NOISY = "ddpm"; // the sampler that always draws noise on the way
+export const NOISY = ["ddpm", "dpmpp_sde", "lcm", "dpm2_ancestral"]; // samplers that always draw noise on the way
 export const AROUND = 8; // pictures
 const ALONG = [0.06, 0.12, 0.25, 0.4, 0.6]; // how far to go on the way between two seeds
 export const ELSEWHERE = ["n", "seed", "lambda", "upscale", "upscale_steps", "upscale_augmentation"]; // what neighbours have of their own
@@ -36,7 +36,7 @@ export async function neighboursOf(job, index) {
 }
 
 // Whether chance has a part in a run beyond its beginning.
-export const drawsNoise = ({ params }) => params.sampler === NOISY || params.eta > 0;
+export const drawsNoise = ({ params }) => NOISY.includes(params.sampler) || params.eta > 0;
 
 const asking = (query, lists) => new URLSearchParams([...query, ...Object.entries(lists).flatMap(([name, values]) => values.map(value => [name, value]))]);
 

@@ -33,7 +33,7 @@ export async function makeWalk(pictures) {
   if (drawsNoise(job)) {
     same.set("eta", 0);
     same.delete("variance");
-    if (job.params.sampler === NOISY) {
+    if (NOISY.includes(job.params.sampler)) {
       same.set("sampler", "ddim");
       same.delete("spacing"); // that of the other sampler
     }
