@@ -1,7 +1,7 @@
 // What can be done with a job that has ended, and with its pictures.
 
 import { request } from "./api.js";
-import { countOf, queryOf } from "./describe.js";
+import { countOf, fromNoise, queryOf } from "./describe.js";
 import { save } from "./dom.js";
 import { chooseKind, chooseModel, fillForm, form } from "./form.js";
 import { setFile } from "./inputs.js";
@@ -50,6 +50,7 @@ export async function useSettings(job, index) {
   const query = queryOf(job, index);
   if (sent) query.set("fit", sent.fit);
   fillForm(job.kind, query, sent?.files);
+  if (fromNoise(job)) notify(t("noiseSent"));
 }
 
 // Saves all images of a job in one file of this media type.

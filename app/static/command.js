@@ -1,5 +1,6 @@
 // What makes pictures again elsewhere, with a tab for each language, and copying to the clipboard.
 
+import { fromNoise } from "./describe.js";
 import { el } from "./dom.js";
 import { recall } from "./saved.js";
 import { snippetsOf } from "./snippets.js";
@@ -41,7 +42,7 @@ export async function snippetsView(job, index) {
   }
   button.addEventListener("click", () => copy(texts[chosen], button, code));
   show();
-  return el("div", { className: "terminal" }, bar, code, button);
+  return el("div", { className: "terminal" }, bar, code, button, fromNoise(job) && el("p", { className: "hint", textContent: t("noiseSent") }));
 }
 
 // Shows them below the tools of a card, or hides them again.

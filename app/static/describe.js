@@ -101,6 +101,9 @@ export function queryOf(job, index) {
   return query;
 }
 
+// Whether the pictures began in noise that came with the request; the page has no field for it.
+export const fromNoise = ({ kind = "generate", pictures }) => kind === "generate" && Boolean(pictures?.length);
+
 export const fileName = (job, index) => `difuso-${job.model}-${nameOf(job, index).replace(/[^\p{L}\p{N}.]+/gu, "-")}.png`;
 
 // The address of a picture; with API keys it is signed, so that an <img> can load it.

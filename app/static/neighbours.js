@@ -1,7 +1,7 @@
 // The eight neighbours of a picture: requests for pictures that are like it, and words for how each differs.
 
 import { randomSeed } from "./classes.js";
-import { addressOf, fileName, labelOf, nameOf, queryOf, seedOf } from "./describe.js";
+import { addressOf, fileName, fromNoise, labelOf, nameOf, queryOf, seedOf } from "./describe.js";
 import { fetchFile } from "./inputs.js";
 import { className, labelFor, models } from "./models.js";
 import { number, t } from "./texts.js";
@@ -22,7 +22,7 @@ export async function neighboursOf(job, index) {
   const same = queryOf(job, index);
   for (const name of ELSEWHERE) same.delete(name);
   const onTheWay = drawsNoise(job) ? [] : job.kind === "generate" ? ofSeed(job, index, same) : ofTwoSeeds(job, index, same);
-  const others = [...onTheWay, ...ofOthers(job, index, same)];
+  const others = fromNoise(job) ? [] : [...onTheWay, ...ofOthers(job, index, same)]; // which begin in the noise of its seed
   const left = AROUND - others.reduce((sum, { count }) => sum + count, 0);
   const redraws = STRENGTHS.map((strength, each) => {
     const n = Math.floor((left + each) / STRENGTHS.length); // the sum of the three is what is left

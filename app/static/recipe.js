@@ -1,7 +1,7 @@
 // Pictures that are dropped or pasted anywhere: one of ours shows how it was made, and makes it again.
 
 import { useFile } from "./actions.js";
-import { taskQuery } from "./describe.js";
+import { fromNoise, taskQuery } from "./describe.js";
 import { $, complain, el, openDialog } from "./dom.js";
 import { settingsOf, termsOf } from "./facts.js";
 import { fillForm, form } from "./form.js";
@@ -79,7 +79,7 @@ async function recipeOf(recipe, button) {
     if (model.versions.some(({ version, workers }) => version === recipe.version && workers)) query.set("version", recipe.version);
     else notes.push(t("otherVersion"));
   }
-  if (!request) notes.push(t("needsFiles"));
+  if (!request) notes.push(t(fromNoise(recipe) ? "noiseSent" : "needsFiles"));
   else if (request.fit) query.set("fit", request.fit);
   const again = button(t("makeAgain"), () => make({ kind, query, files: request.files }).then(reveal), "main");
   again.disabled = !model?.defaults || !request;

@@ -2,7 +2,7 @@
 
 import { deleteJobs } from "./actions.js";
 import { loaded } from "./api.js";
-import { addressOf, countOf, fileName, labelOf } from "./describe.js";
+import { addressOf, countOf, fileName, fromNoise, labelOf } from "./describe.js";
 import { $, el, refill, save } from "./dom.js";
 import { fetchFile } from "./inputs.js";
 import { notify } from "./notice.js";
@@ -72,7 +72,7 @@ function canWalk() {
     const files = filesOf(job.model);
     return JSON.stringify([job.model, labelOf(job, index), valuesOf(job, index).map(([name, value]) => [name, files.includes(name) && value])]);
   };
-  const isSeeded = ([job]) => job.kind === "generate" && !job.task?.upscale;
+  const isSeeded = ([job]) => job.kind === "generate" && !job.task?.upscale && !fromNoise(job);
   return all.length > 1 && all.length <= MOST_WALKED && all.every(isSeeded) && new Set(all.map(signatureOf)).size === 1;
 }
 

@@ -1,13 +1,15 @@
 // A request as text that makes its pictures elsewhere: for curl, for Python, and for the command line of difuso.
 
 import { hasKey } from "./api.js";
-import { queryOf } from "./describe.js";
+import { fromNoise, queryOf } from "./describe.js";
 import { conditionsIn, conditionsOf, filesOf } from "./values.js";
 
 const quote = text => `'${text.replaceAll("'", "'\\''")}'`;
 const quoted = text => (/^[\w.,:-]+$/.test(text) ? text : quote(text)); // where a shell needs it
 const isNumber = text => /^-?\d+(\.\d+)?(e[+-]?\d+)?$/.test(text);
 const grouped = query => [...new Set(query.keys())].map(name => [name, query.getAll(name)]);
+
+const NOISE = [["noise", { name: "noise.npy" }]]; // stands for the noise, which only its sender has
 
 // Returns the value of a condition as Python writes it.
 function valueOf(model, name, text) {
@@ -17,7 +19,7 @@ function valueOf(model, name, text) {
 
 // Returns the texts by name. `files` are pairs of a part's name and its file, if they are known; `fit` is how they were
 // fitted; without an index they are of all pictures. The command line has no picture as a condition.
-export function snippetsOf(job, { files = [], fit } = {}, index) {
+export function snippetsOf(job, { files = fromNoise(job) ? NOISE : [], fit } = {}, index) {
   const query = queryOf(job, index);
   if (fit && job.kind !== "generate") query.set("fit", fit);
   const sorted = Object.groupBy(files, ([name]) => (filesOf(job.model).includes(name) ? "seen" : "parts"));
@@ -52,7 +54,7 @@ function python({ kind, model }, query, { seen: pictures = [], parts = [] }) {
 }
 
 function command({ kind }, query, files) {
-  const optional = ["mask"]; // whose parts are options; all others are arguments
+  const optional = ["mask", "noise"]; // whose parts are options; all others are arguments
   const option = name => (name === "n" ? "-n" : `--${name.replaceAll("_", "-")}`);
   const shown = grouped(query).filter(([name]) => name !== "task");
   const options = shown.flatMap(([name, all]) => all.map(value => (value === "true" ? option(name) : `${option(name)} ${quoted(value)}`)));

@@ -4,7 +4,7 @@ import { deleteJob, deleteWords, useFile, useSettings } from "./actions.js";
 import { loaded } from "./api.js";
 import { copy, snippetsView } from "./command.js";
 import { comparable, compareOf } from "./compare.js";
-import { addressOf, countOf, fileName, metaOf, nameOf, queryOf, titleOf } from "./describe.js";
+import { addressOf, countOf, fileName, fromNoise, metaOf, nameOf, queryOf, titleOf } from "./describe.js";
 import { complain, el, grainOf, once, openDialog, refill, save } from "./dom.js";
 import { factsOf } from "./facts.js";
 import { filmToolOf } from "./filmtool.js";
@@ -74,7 +74,7 @@ export class Viewer {
       tab.addEventListener("click", () => this.#showTab(name));
       bar.append(tab);
     }
-    if (key === "watch" && !this.job.trace && this.job.kind === "generate" && !this.job.task?.upscale) bar.append(this.#button("remakeTrace", () => this.#remake()));
+    if (key === "watch" && !this.job.trace && this.job.kind === "generate" && !this.job.task?.upscale && !fromNoise(this.job)) bar.append(this.#button("remakeTrace", () => this.#remake()));
     const { job, index } = this;
     let content;
     try {

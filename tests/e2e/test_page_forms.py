@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable
 
+import httpx
+import numpy as np
 import pytest
 from selenium.webdriver.common.by import By
 
@@ -88,6 +91,26 @@ def test_generated_pictures_are_enlarged_in_the_same_job(studio: Studio) -> None
     assert "upscale=tiny-up&upscale_steps=2&upscale_augmentation=0.25" in studio.see(f"#job-{job_id} pre").text
     studio.fill("model", "with-classes")
     assert not studio.form.find_element(By.NAME, "upscale").is_displayed(), "no model enlarges pictures of this size"
+
+
+def test_noise_that_came_with_a_request_is_not_left_out_in_silence(studio: Studio) -> None:
+    noise = io.BytesIO()
+    np.save(noise, np.zeros((SIZE, SIZE, 3), np.float32))
+    query, files = "model=tiny&steps=3&seed=7", {"noise": noise.getvalue()}
+    job_id = httpx.post(f"{studio.url}/generate?{query}", files=files).raise_for_status().headers["X-Job-Id"]
+    studio.load()
+    studio.press("Code", f"#job-{job_id}")
+    code = studio.see(f"#job-{job_id} .terminal")
+    for name, part in (
+        ("curl", "-F 'noise=@noise.npy'"),
+        ("Python", 'noise="noise.npy"'),
+        ("difuso", "--noise noise.npy"),
+    ):
+        studio.press(name, f"#job-{job_id} .terminal")
+        assert part in code.text
+    assert "began in noise that came with the request" in code.text
+    studio.press("Use these settings", f"#job-{job_id}")
+    wait_until(lambda: "give it again, as part noise" in studio.text("#notices"), 5, "the form says so too")
 
 
 # The server lists its models without those in `gone`, and with another.

@@ -271,6 +271,7 @@ export default {
   sheetRecipe: "It is a sheet of several pictures. Drop one of them to make it again.",
   otherVersion: "This server has another version of that model, so the picture will differ.",
   noModel: name => `This server has no model ${name}.`,
+  noiseSent: "These pictures began in noise that came with the request, and only its sender has it: give it again, as part noise.",
   needsFiles: "The pictures that it was made from are not on this device. “Use these settings” fills the form; add them there.",
   makeAgain: "Make it again",
   notPicture: "Only PNG and JPEG pictures can be used.",

@@ -271,6 +271,7 @@ export default {
   sheetRecipe: "Es una hoja con varias imágenes. Suelta una de ellas para crearla de nuevo.",
   otherVersion: "Este servidor tiene otra versión de ese modelo, así que la imagen será distinta.",
   noModel: name => `Este servidor no tiene el modelo ${name}.`,
+  noiseSent: "Estas imágenes partieron de un ruido que llegó con la petición y que solo tiene quien lo envió: dalo de nuevo, como parte noise.",
   needsFiles: "Las imágenes de las que salió no están en este dispositivo. «Usar estos ajustes» rellena el formulario; añádelas allí.",
   makeAgain: "Crearla de nuevo",
   notPicture: "Solo se pueden usar imágenes PNG y JPEG.",
