@@ -111,9 +111,7 @@ class NotAcceptable(AppError):
 
 
 class NoFilm(AppError):
-    problem = ProblemType(
-        404, "no-film", "The image has no film", "Only a PNG has one, of a run of several network calls."
-    )
+    problem = ProblemType(404, "no-film", "The image has no film", "Only a run of several network calls has one.")
 
 
 class Overloaded(AppError):

@@ -18,9 +18,11 @@ from PIL.PngImagePlugin import PngInfo
 
 from difuso.jobs.contract import Manifest
 from difuso.jobs.images.fitting import DEEP, DEEP_WHITE, in_eight_bits
-from difuso.jobs.images.npz import IMAGES, encode_npy, encode_npz, image_arrays
+from difuso.jobs.images.npz import IMAGES, encode_npy, encode_npz, image_arrays, pixels_of
 from difuso.jobs.moments import film_size
+from difuso.model.pictures import as_pictures, picture_of
 from difuso.model.png import PNG_KEY
+from difuso.model.shape import Shown
 
 SHEET_GAP = 2  # pixels
 FRAME_MILLISECONDS = 200
@@ -216,18 +218,20 @@ class FilmFormat(StrEnum):
     WEBP = "image/webp"
 
 
-def rendered_film(film: bytes, png: bytes, form: FilmFormat) -> bytes:
+def rendered_film(film: bytes, png: bytes, form: FilmFormat, *, planes: int = 1, shown: Shown | None = None) -> bytes:
     """Returns a film, stored as its moments side by side in WebP, in a format; an animation ends with the image, `png`.
 
-    Its pixels and those of the moments become squares of equal size there.
+    Images of several planes are pictures in it. Their pixels and those of moments become squares of equal size there.
     """
     if form is FilmFormat.WEBP:
         return film
-    image = in_eight_bits(Image.open(io.BytesIO(png)))
+    pixels = pixels_of(png, planes=planes)
+    image = in_eight_bits(Image.open(io.BytesIO(png if planes == 1 else picture_of(pixels, shown))))
     strip = Image.open(io.BytesIO(film)).convert(image.mode)
     factor = -(-FILM_WIDE // max(image.size))
     size = (image.width * factor, image.height * factor)
-    high, wide = film_size(image.height, image.width)
+    moment = np.zeros((1, *film_size(*pixels.shape[:2]), pixels.shape[2]), np.uint8)
+    high, wide = as_pictures(moment, shown).shape[1:3]
     across = strip.height * wide // high  # `wide`, but in a cascade, which films a smaller square
     moments = [strip.crop((left, 0, left + across, strip.height)) for left in range(0, strip.width, across)]
     frames = [each.resize(size, Image.Resampling.NEAREST) for each in (*moments, image)]

@@ -41,7 +41,7 @@ def cost_of(request: Prepared, model: ModelInfo) -> Cost:
     sizes = {name: len(json.dumps(values)) for name, values in params.conditions.items()}
     # in the images, and in the manifest; a condition has one value for all images, or one for each
     of_images = sum(params.n // len(values) * sizes[name] for name, values in params.conditions.items())
-    film = 0 if shape.planes > 1 else BASE64 * film_bytes(params.steps, shape)
+    film = BASE64 * film_bytes(params.steps, shape)
     images = answers * int(_png_bytes(model.final_shape, request.bits) + film + text)
     state = params.n * trace_bytes(shape) // 2  # x_t of all images
     trace = moments * (MOMENT_FACTS + 2 * state) + (state if moments else 0)

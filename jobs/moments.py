@@ -11,6 +11,7 @@ from typing import Annotated
 from pydantic import Field
 
 from difuso.model.plans.settings import MOST_STEPS
+from difuso.model.shape import Shape
 
 from .errors import RequestRefused
 
@@ -79,10 +80,11 @@ def trace_bytes(shape: tuple[int, int, int]) -> int:
     return 2 * 4 * math.prod(shape)
 
 
-def film_bytes(steps: int, shape: Sequence[int]) -> int:
+def film_bytes(steps: int, shape: Shape) -> int:
     """Returns the most bytes of the film of an image of shape (C, H, W).
 
     A lossy WebP of random black and white in each channel has 1.7 bytes a pixel (`tests/unit/worker/test_films.py`).
     """
-    height, width = film_size(*shape[1:])
-    return 512 + 2 * len(film_calls(steps)) * height * width
+    height, width = film_size(shape.height, shape.width)
+    line = shape.planes > 1
+    return 512 + 2 * len(film_calls(steps)) * shape.planes * (height + line) * (width + line)

@@ -139,7 +139,9 @@ def film(status: JobStatus, store: ResultStore, index: int, form: FilmFormat, *,
         return Response(status_code=304, headers=headers)
     name = f"{status.job.id}-{index}-film.{form.removeprefix('image/')}"
     headers["Content-Disposition"] = f'inline; filename="{name}"'
-    return Response(rendered_film(strip, store.image(manifest, index), form), headers=headers, media_type=form)
+    job, png = status.job, store.image(manifest, index)
+    body = rendered_film(strip, png, form, planes=job.planes, shown=job.shown)
+    return Response(body, headers=headers, media_type=form)
 
 
 def finished(status: JobStatus, store: ResultStore) -> Manifest:

@@ -57,6 +57,7 @@ A network of **random** weights, with `seed` 0. See [Open Peeps](https://www.ope
 """
 
 SHAPES = {"wide": Shape(3, 16, 24), "four": Shape(4, 8, 12), "grey": Shape(1, 8, 12)}
+SHAPES |= {"two": Shape(2, 8, 12), "five": Shape(5, 8, 12), "sixteen": Shape(16, 8, 12)}
 
 # The machine may have no way out, and chromium's own requests would show as errors of the page.
 QUIET = ("--headless=new", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
@@ -71,6 +72,7 @@ def small_models(cascade_models_dir: Path, tmp_path_factory: pytest.TempPathFact
     `traits`: three classes and conditions of every type, 8x8 RGB,
     `examples`: glasses, and three examples of them, 8x8 RGB,
     `wide`, `four`, `grey`: 16x24 RGB, and 8x12 of four channels and of one,
+    `two`, `five`, `sixteen`: 8x12 of so many channels,
     `flow`: a pixel transformer on a flow, 16x24 RGB.
     """
     folder = tmp_path_factory.mktemp("small") / "models"
@@ -161,8 +163,9 @@ def second_driver() -> Iterator[webdriver.Chrome]:
 @pytest.fixture(scope="session")
 def studio_server(cascade_models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Difuso]:
     """Serves seven models: `tiny`, with a card and a sheet; `tiny-up`, which enlarges its images; `wide` of 16x24
-    pixels; `with-classes` of three classes, with a sheet; `with-guide`, which has a weaker network; `traits`, which
-    needs some of its conditions; and `with-glasses`, which may have one, with a sheet that names its samples.
+    pixels, which draws instead of something; `with-classes` of three classes, with a sheet; `with-guide`, which has a
+    weaker network; `traits`, which needs some of its conditions; and `with-glasses`, which may have one, with a sheet
+    that names its samples.
     """
     folder = tmp_path_factory.mktemp("page")
     models = folder / "models"
@@ -188,7 +191,8 @@ def studio_server(cascade_models_dir: Path, tmp_path_factory: pytest.TempPathFac
     text.add_itxt(PNG_KEY, json.dumps({"samples": [{"seed": seed} | worn[seed % 3] for seed in range(64)]}))
     Image.new("RGB", (82, 82), "teal").save(models / "with-glasses" / "sheet.png", pnginfo=text)
     wide = checkpoint_of_shape(Shape(3, 16, 24))
-    save_checkpoint(models / "wide", wide.config, wide.network)
+    named = dataclasses.replace(wide.config, instead_of="DPMSolverSDEScheduler: its noise is another")
+    save_checkpoint(models / "wide", named, wide.network)
     with running(folder, ENVIRONMENT | {"DIFUSO_MODELS_DIR": str(models)}) as difuso:
         yield difuso
 

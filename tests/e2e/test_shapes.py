@@ -102,6 +102,18 @@ def test_images_of_four_channels_are_arrays(api: httpx.Client) -> None:
     assert np.abs(deep / 257 - found["arr_0"]).max() < 0.51
 
 
+@pytest.mark.parametrize(("name", "size"), [("two", (12, 17)), ("five", (25, 26)), ("sixteen", (38, 53))])
+def test_pictures_and_films_of_any_channels_are_grids(api: httpx.Client, name: str, size: tuple[int, int]) -> None:
+    answer = api.post(f"/generate?model={name}&steps=3&seed=7&n=2&bits=16")
+    assert arrays(answer)["arr_0"].shape[:3] == (2, 8, 12)
+    (_, path) = api.get(f"/jobs/{answer.headers['X-Job-Id']}").json()["links"]["pictures"]
+    assert opened(api.get(path)).size == size
+    assert opened(api.get(f"{path}/film")).size == (3 * size[0], size[1])
+    moving = opened(api.get(f"{path}/film", headers=APNG))
+    factor = -(-256 // max(size))
+    assert (moving.size, getattr(moving, "n_frames", 1)) == ((factor * size[0], factor * size[1]), 4)
+
+
 @pytest.mark.slow
 def test_the_page_shows_images_of_four_channels_as_pictures(
     difuso: Difuso, api: httpx.Client, driver: webdriver.Chrome

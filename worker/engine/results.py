@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -21,9 +22,10 @@ from difuso.jobs.store.result_store import ResultStore
 from difuso.model.errors import NonFiniteSample
 from difuso.model.images import to_png, to_uint8
 from difuso.model.memory import download
-from difuso.model.pictures import picture_of
+from difuso.model.pictures import as_pictures, picture_of
 from difuso.model.plans.plan import levels_after
 from difuso.model.png import PNG_KEY
+from difuso.model.shape import Shown
 
 from ..kinds import WORKER_KINDS
 from ..stepping.runner import Runner
@@ -163,28 +165,27 @@ def preview_message(active: ActiveJob, index: int, x0: Tensor) -> str:
 
 
 def encode_films(active: ActiveJob) -> list[bytes]:
-    """Returns the film of each image of the answer, a WebP of its moments side by side.
+    """Returns the film of each image of the answer, a WebP of pictures of its moments side by side.
 
-    It is empty for images that are not PNGs and for runs of a single call. The film of a job that another worker has
-    begun shows what came after that.
+    It is empty for runs of a single call. The film of a job that another worker has begun shows what came after that.
     """
     filmed = [{moment.call: moment.x0 for moment in each.moments} for each in active.start.drawn]
     calls = [call for call in film_calls(len(active.start.plan)) if all(call in each for each in filmed)]
-    if active.job.planes > 1 or not calls:
+    if not calls:
         return []
     pixels = download([in_film_size(each[call]) for call in calls for each in filmed])
     shown = [  # of each moment the images of the answer
         WORKER_KINDS[active.job.kind].finish(active.job, [*moment])
         for moment in zip(*[iter(pixels)] * len(filmed), strict=True)
     ]
-    return [_encode(torch.cat(film, dim=-1)) for film in zip(*shown, strict=True)]
+    return [_encode(film, active.job.shown) for film in zip(*shown, strict=True)]
 
 
-def _encode(strip: torch.Tensor) -> bytes:
-    """Returns the WebP of an image of shape (C, H, W) in [-1, 1]."""
-    levels = to_uint8(strip[None])[0].numpy()
+def _encode(film: Sequence[Tensor], shown: Shown | None) -> bytes:
+    """Returns the WebP of moments of shape (C, H, W) in [-1, 1]."""
+    strip = np.concatenate([*as_pictures(to_uint8(torch.stack([*film])).numpy(), shown)], axis=1)
     file = io.BytesIO()
-    Image.fromarray(levels.squeeze(-1) if levels.shape[-1] == 1 else levels).save(
+    Image.fromarray(strip.squeeze(-1) if strip.shape[-1] == 1 else strip).save(
         file, "WEBP", quality=QUALITY, method=METHOD
     )
     return file.getvalue()
