@@ -37,6 +37,7 @@ ARGS: dict[str, dict[str, Any]] = {
     "Lucidrains": {"dim": 8, "num_classes": 4},
     "Rectified": {"dim": 8},
     "Matching": {"dim": [3, 8, 8], "num_channels": 8, "num_res_blocks": 1},
+    "ZeroToOne": {"dim": [3, 8, 8], "num_channels": 8, "num_res_blocks": 1},
     "Karras": {"c_in": 3, "feats_in": 8},
     "Monai": {"spatial_dims": 2, "in_channels": 3, "out_channels": 3},
     "Conditional": {**UNET, "in_channels": 3, "out_channels": 3, "num_class_embeds": 5},
@@ -71,6 +72,8 @@ def theirs(name: str, row: str, call: Callable[..., Any], x: Tensor, noise: Call
             return guests.odeint(call, x, [i / 15 for i in range(16)], middle=True)
         case "Matching":
             return guests.odeint(lambda y, t: call(t, y), x, [i / 100 for i in range(101)], middle=False)
+        case "ZeroToOne":
+            return 2 * guests.odeint(lambda y, t: call(t, y), x, [i / 100 for i in range(101)], middle=False) - 1
         case "Karras":
             return guests.sample_dpmpp_2m(call, x * (1 + 80**2) ** 0.5)
         case "Monai" if "DDPM" in row:
