@@ -142,6 +142,13 @@ def test_the_card_of_a_model_shows_what_its_folder_says(studio: Studio) -> None:
     assert links == ["https://www.openpeeps.com/"]
 
 
+def test_the_card_names_what_its_model_draws_instead_of(studio: Studio) -> None:
+    studio.fill("model", "wide")
+    studio.click("#about")
+    card = studio.see("dialog.model-card dl")
+    assert "Draws instead of\nDPMSolverSDEScheduler: its noise is another" in card.text
+
+
 @at_both_widths
 def test_a_sample_of_the_card_is_drawn_again(studio: Studio) -> None:
     """Class by class; the seeds are those of training."""
