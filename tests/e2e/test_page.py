@@ -191,7 +191,7 @@ def test_a_model_is_picked_by_what_it_draws_and_draws_at_once(studio: Studio) ->
     assert "A network of random weights, with seed 0." in tile.text, "the first sentence of its card"
 
     def is_teal() -> bool:
-        return studio.driver.execute_script(COLOUR, tile) == pytest.approx(TEAL, abs=4)  # by a lossy picture
+        return bool(studio.driver.execute_script(COLOUR, tile) == pytest.approx(TEAL, abs=4))  # by a lossy picture
 
     wait_until(is_teal, 5, "its sheet is shown")
     studio.press("Choose", "dialog.picker .tile[data-model='with-classes']")

@@ -312,8 +312,8 @@ def test_a_job_that_no_worker_will_ever_read_ends_when_its_time_is_over(
 ) -> None:
     job_id = fleet.submit(sampler="unipc", spacing="trailing", steps=4)
     job = fleet.queue.status(job_id).job
-    assert job.contract == 4
-    assert QueueName(job.ref, 4, job.urgency) in known_queues(fleet.client)
+    assert job.contract == 5
+    assert QueueName(job.ref, 5, job.urgency) in known_queues(fleet.client)
     roll_back(newer_here)
     fleet.start_worker(OLDER, version_wait=2)
     newer_here.setattr(understanding, "CONTRACT", 5)
