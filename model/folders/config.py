@@ -20,6 +20,7 @@ from ..plans.schedule_config import ScheduleConfig as ScheduleConfig
 from ..plans.settings import SamplerDefaults as SamplerDefaults
 from ..plans.settings import Settings, settle
 from ..shape import MAX_CHANNELS, ImageSize, Shape, Shown, Side
+from .never import Never
 
 Precision = Literal["float32", "bfloat16", "tf32"]
 PLAN_NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
@@ -64,6 +65,8 @@ class ModelConfig:
         conditions: the other conditions of the network, by name (`model.conditions`).
         examples: the values of some images of the training, by the names of conditions, each a column. They fill in
             these conditions in requests that leave them out; without examples nothing is filled in.
+        never: the choices that its training had, but never together (`model.folders.never`). Requests for them are
+            drawn, with a warning.
         defaults: sampler settings for requests that name none.
         plans: sampler settings by name, for requests that name them instead.
         precision: the number format in which workers compute the networks (`model.networks.layers`); `tf32` is float32
@@ -93,6 +96,7 @@ class ModelConfig:
     condition: ConditionConfig | None = None
     conditions: Conditions = field(default_factory=dict)
     examples: Mapping[str, tuple[Example, ...]] = field(default_factory=dict)
+    never: Never = ()
     weaker: NetworkConfig | None = None
     defaults: SamplerDefaults = field(default_factory=SamplerDefaults)
     plans: Mapping[PlanName, SamplerDefaults] = field(default_factory=dict)

@@ -30,6 +30,7 @@ from ..networks.network_config import MAX_PLANES, MAX_VECTOR, NetworkConfig
 from ..plans.settings import INTERVAL
 from ..shape import Shape
 from .config import ModelConfig, SamplerDefaults
+from .never import read_never
 from .parsing import parse, shown
 
 FORMAT = 1
@@ -59,8 +60,8 @@ def config_to_json(config: ModelConfig) -> dict[str, Any]:
     }
     content["defaults"] = DEFAULTS.dump_python(config.defaults)
     content["plans"] = {name: DEFAULTS.dump_python(plan) for name, plan in config.plans.items()}
-    for name in ("instead_of", "shown"):
-        if content[name] is None:
+    for name in ("instead_of", "never", "shown"):
+        if content[name] in (None, ()):
             del content[name]
     return {"format": FORMAT, **content}
 
@@ -86,6 +87,7 @@ def config_from_json(content: Mapping[str, Any]) -> ModelConfig:
         raise ValueError("schedule is missing")
     fields["conditions"] = read_conditions(fields.get("conditions") or {})
     fields["examples"] = _examples(fields.get("examples") or {}, fields["conditions"])
+    fields["never"] = read_never(fields.get("never", ()), fields["conditions"], fields["examples"])
     for name in NETWORK_SECTIONS:
         if fields.get(name) is not None:
             fields[name] = _network(name, fields[name], fields)

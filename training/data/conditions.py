@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import zip_longest
+from itertools import combinations, zip_longest
 from pathlib import Path, PurePath
 from typing import Any, cast
 
@@ -22,6 +22,7 @@ from difuso.model.conditions import (
     listed,
     sequences_in,
 )
+from difuso.model.folders.never import MAX_NEVER, Never
 from difuso.model.folders.parsing import shown
 from difuso.model.network_inputs import Column, column
 from difuso.model.shape import Shape
@@ -32,6 +33,10 @@ from .image_files import open_maps
 from .images import ImageArray, centre_crop
 from .source_images import Source, SourceImage, open_source
 from .tables import with_table
+
+LEAST_EXPECTED = 10  # images: fewer that are missing may be chance
+MOST_ENTRIES = 32  # of two conditions: people read no more
+MAX_CELLS = 1_000_000  # of a table of two conditions
 
 
 def open_with_conditions(recipe: Recipe) -> Source:
@@ -190,6 +195,43 @@ def examples_of(conditions: Conditions, columns: Columns, count: int) -> dict[st
     chosen = np.random.default_rng(0).permutation(rows)[:count]
     rows_of_values = [values_at(kept, columns, row) for row in chosen]
     return {name: tuple(cast(Example, each[name]) for each in rows_of_values) for name in kept}
+
+
+def never_together(conditions: Conditions, columns: Columns) -> Never:
+    """Returns the values of two choices that no image has together, where that says something about the images.
+
+    It does where at least LEAST_EXPECTED images would have both if the two were independent: by chance none has both
+    with a probability of exp(-10), 1 in 22,000. Images that lack one of the two do not count. Values to which the same
+    values are missing share an entry. Left out are conditions with more than MAX_CELLS combinations or MOST_ENTRIES
+    entries, and those for which MAX_NEVER leaves no room.
+    """
+    choices = {name: each.values for name, each in conditions.items() if isinstance(each, Choice)}
+    never: list[dict[str, tuple[str, ...]]] = []
+    for (one, its), (other, others) in combinations(choices.items(), 2):
+        if len(its) * len(others) > MAX_CELLS:
+            continue
+        both = columns[one].present & columns[other].present
+        cells = (columns[one].values * len(others) + columns[other].values)[both].numpy()
+        counts = np.bincount(cells, minlength=len(its) * len(others)).reshape(len(its), len(others))
+        expected = np.outer(counts.sum(1), counts.sum(0)) / max(1, len(cells))
+        missing = (counts == 0) & (expected >= LEAST_EXPECTED)
+        by_column = [(rows, column) for column, rows in _blocks(missing.T)]
+        entries = [
+            {one: tuple(its[row] for row in rows), other: tuple(others[column] for column in missed)}
+            for rows, missed in min(_blocks(missing), by_column, key=len)
+        ]
+        room = MAX_NEVER - sum(len(values) for entry in never for values in entry.values())
+        if len(entries) <= MOST_ENTRIES and sum(len(values) for entry in entries for values in entry.values()) <= room:
+            never += entries
+    return tuple(never)
+
+
+def _blocks(missing: NDArray[np.bool_]) -> list[tuple[list[int], list[int]]]:
+    """Returns the rows of a table that are true in the same columns, with these columns, for all rows that have any."""
+    blocks: dict[tuple[int, ...], list[int]] = {}
+    for row in np.flatnonzero(missing.any(1)).tolist():
+        blocks.setdefault(tuple(np.flatnonzero(missing[row]).tolist()), []).append(row)
+    return [(rows, [*columns]) for columns, rows in blocks.items()]
 
 
 def words(values: Mapping[str, Value]) -> list[str]:

@@ -25,7 +25,7 @@ from difuso.model.plans.schedule import NoiseSchedule
 from difuso.model.sampling import sample
 
 from ..data.batches import prepared
-from ..data.conditions import examples_of, some_of, values_at, words
+from ..data.conditions import examples_of, never_together, some_of, values_at, words
 from ..data.dataset import Dataset
 from ..data.images import ImageArray
 from ..errors import RecipeError, checkpoint_errors
@@ -58,6 +58,7 @@ class ImageModel:
         self._trainer = trainer
         self._distance = distance
         recipe, columns = trainer.recipe, trainer.batches.dataset.columns
+        self._never = never_together(recipe.conditions, columns)
         self._examples: dict[str, tuple[Example, ...]] = {}  # of conditions, which the model carries
         if recipe.examples:
             self._examples = examples_of(recipe.conditions, columns, recipe.examples)
@@ -138,7 +139,7 @@ class ImageModel:
 
     def _config(self, facts: dict[str, Any]) -> ModelConfig:
         config = self._trainer.recipe.model_config(facts, self._trainer.batches.dataset.classes)
-        return replace(config, examples=self._examples)
+        return replace(config, examples=self._examples, never=self._never)
 
 
 def _check_length(config: ModelConfig) -> None:

@@ -170,6 +170,19 @@ def test_examples_survive_json_and_are_refused_where_classes_are() -> None:
         config_from_json(config_to_json(dataclasses.replace(model, network=classes, classes=("cat", "dog"))))
 
 
+def test_what_was_never_seen_together_survives_json_and_may_be_one_value() -> None:
+    conditions = {**FACE, "hat": Choice(("none", "cap"), null=True)}
+    network = dataclasses.replace(SEEING, vector_size=12, condition_channels=0)
+    model = ModelConfig(network, conditions=conditions, never=({"glasses": ("round", "square"), "hat": ("cap",)},))
+    content = json.loads(json.dumps(config_to_json(model)))
+    assert config_from_json(content) == model
+    assert config_from_json(content | {"never": [{"glasses": ["round", "square"], "hat": "cap"}]}) == model
+    assert "never" not in config_to_json(MODEL)
+    examples = {"hat": ["none", "cap"], "glasses": ["round", "square"]}
+    with pytest.raises(CheckpointError, match="contradict each other: glasses square with hat cap is among the examp"):
+        config_from_json(content | {"examples": examples})
+
+
 def test_classes_and_the_image_of_an_upscaler_are_two_conditions() -> None:
     network = dataclasses.replace(CONDITIONAL, num_classes=2, null_class=False, condition_channels=6, vector_size=3)
     model = ModelConfig(
@@ -205,6 +218,12 @@ def test_classes_and_the_image_of_an_upscaler_are_two_conditions() -> None:
         ("examples", {"age": [30], "glasses": ["none", "none"]}, "examples: all conditions must have equally many"),
         ("examples", {"style": [[0, 0]]}, "examples.style must be left out: examples are of choices"),
         ("examples", {"age": 30}, "examples must be a table of lists"),
+        ("never", {"glasses": "round"}, "never must be a list of tables, such as"),
+        ("never", [{"glasses": "round"}], r"never\[0\] must name two conditions or more"),
+        ("never", [{"glasses": "round", "hat": "cap"}], r"never\[0\].hat is no condition: known are style, glasses"),
+        ("never", [{"glasses": "round", "age": 20}], r"never\[0\].age must be left out: it is a number, and no choice"),
+        ("never", [{"glasses": ["oval"], "age": 20}], r"never\[0\].glasses: each value must be one of none, round"),
+        ("never", [{"glasses": [], "age": 20}], r"never\[0\].glasses must have a value"),
     ],
 )
 def test_conditions_that_no_network_has_are_refused_by_name(path: str, value: object, message: str) -> None:

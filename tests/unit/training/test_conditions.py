@@ -11,11 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
+from difuso.model.conditions import Choice, Condition, Number
 from difuso.model.images import from_levels
 from difuso.model.network_inputs import Column, enlarge
 from difuso.model.shape import Shape
 from difuso.training.data.batches import Batches, Draws, Seeds, network_inputs
-from difuso.training.data.conditions import complete_column, smaller
+from difuso.training.data.conditions import columns_of, complete_column, never_together, smaller
 from difuso.training.data.dataset import Dataset, first_images, load, scan
 from difuso.training.data.images import ImageArray
 from difuso.training.errors import RecipeError
@@ -207,3 +208,38 @@ def test_an_image_without_a_partner_is_named(pairs: tuple[Path, Path], tmp_path:
 def test_a_recipe_that_cannot_be_trained_is_refused(change: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         tiny(change)
+
+
+HEADS: dict[str, Condition] = {
+    "hair": Choice(("bald", "hat", "afro", "bun", "long", "short"), null=True),
+    "colour": Choice(("none", "black", "red", "blond"), null=True),
+    "age": Number(0, 100, null=True),
+}
+
+
+def never_in(*rows: tuple[str | None, str | None], times: int) -> list[dict[str, tuple[str, ...]]]:
+    values = [{k: v for k, v in zip(HEADS, (*row, 30.0), strict=True) if v is not None} for row in rows] * times
+    return [dict(entry) for entry in never_together(HEADS, columns_of(HEADS, values))]
+
+
+def test_what_never_comes_together_is_declared_in_as_few_entries_as_say_it() -> None:
+    rows = [("bald", "none"), ("hat", "none"), ("afro", "black"), ("bun", "black")]
+    rows += [(hair, colour) for hair in ("long", "short") for colour in ("black", "red", "blond")]
+    assert never_in(*rows, times=100) == [
+        {"hair": ("bald", "hat"), "colour": ("black", "red", "blond")},
+        {"hair": ("afro", "bun"), "colour": ("none", "red", "blond")},
+        {"hair": ("long", "short"), "colour": ("none",)},
+    ]
+    assert never_in(("bald", "none"), ("afro", "black"), ("long", "black"), times=100) == [
+        {"hair": ("bald",), "colour": ("black",)},
+        {"hair": ("afro", "long"), "colour": ("none",)},
+    ]
+
+
+def test_absence_says_nothing_where_few_are_expected_or_one_condition_is_unknown() -> None:
+    """Of 40 images, half bald and half red, ten would be both; of 38 fewer. One without a colour does not count."""
+    halves = [("bald", "black"), ("long", "red")]
+    assert len(never_in(*halves, times=20)) == 2
+    assert never_in(*halves, times=19) == []
+    assert never_in(*halves, ("bald", None), (None, "red"), times=19) == []
+    assert never_in(("bald", None), times=99) == []
