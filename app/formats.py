@@ -47,7 +47,7 @@ class Result:
 
 
 def describe(manifest: Manifest) -> dict[str, Any]:
-    """Returns what is needed to make the images again, and nothing else, so that equal requests get equal bytes."""
+    """Returns what is needed to make the images again, and the warnings: equal requests get equal bytes."""
     job = manifest.job
     images = [
         {
@@ -69,6 +69,7 @@ def describe(manifest: Manifest) -> dict[str, Any]:
         **({"bits": job.bits} if job.bits != 8 else {}),
         "params": job.params.model_dump(),
         "timesteps": manifest.timesteps,
+        **({"warnings": [each.model_dump() for each in job.warnings]} if job.warnings else {}),
         "images": images,
     }
 

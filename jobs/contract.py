@@ -28,6 +28,7 @@ from .kinds import AnyTask
 from .kinds.base import Prepared
 from .kinds.generate import Generation
 from .moments import Trace
+from .never_seen import JobWarning
 from .params import MAX_IMAGES, MODEL_NAME, TAG, SamplingParams
 from .values import Bits, Frozen, Planes, Reported
 
@@ -103,20 +104,18 @@ class Job(Frozen):
     urgency: int = Field(default=DEFAULT_URGENCY, ge=0, le=7)  # 0 (first) to 7 (last)
     accepted_at: float = Field(ge=0)  # the time of acceptance, in seconds since the epoch
     timeout: int = Field(gt=0)  # the time limit for its run, in seconds
-    # the name of the API key of the request; None if the server has no keys
-    owner: str | None = Field(default=None, max_length=64)
-    # the client's own word, by which it finds its jobs again; it changes no image
-    tag: str | None = Field(default=None, pattern=TAG)
+    owner: str | None = Field(default=None, max_length=64)  # the name of the request's API key; None without keys
+    tag: str | None = Field(default=None, pattern=TAG)  # the client's own word, by which it finds its jobs again
     # the network calls after which x_t and the predicted image are kept, from 1 on; they change no image
     trace: Trace = ()
     # bits, planes, shown: of each image in the answer; `Shape.planes` and `ModelConfig.shown` of its model
     bits: Bits = 8
     planes: Planes = 1
     shown: Shown | None = Field(default=None, exclude_if=lambda value: value is None)
+    warnings: tuple[JobWarning, ...] = Field(default=(), exclude_if=lambda value: not value)  # for the client
     # the id of the HTTP request, for the logs of all processes
     request_id: str | None = Field(default=None, max_length=64)
-    # the span of the HTTP request, as in W3C Trace Context; None unless it is traced
-    traceparent: str | None = Field(default=None, max_length=64)
+    traceparent: str | None = Field(default=None, max_length=64)  # its span, as in W3C Trace Context, if it is traced
 
     @property
     def kind(self) -> str:
@@ -219,6 +218,7 @@ def new_job(
         bits=prepared.bits,
         planes=prepared.planes,
         shown=prepared.shown,
+        warnings=prepared.warnings,
         **facts,
     )
     return job.model_copy(update={"contract": understanding.number_of(job.needs)})

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from difuso.model.conditions import Choice, Value
 from difuso.model.folders.config import ModelConfig
+from difuso.model.folders.never import combinations_in
 from difuso.model.plans.plan import Plan
 from difuso.model.plans.settings import INTERVAL
 
@@ -104,7 +105,8 @@ def fill_in_conditions(params: SamplingParams, config: ModelConfig) -> SamplingP
 
     The seed of an image chooses an example, so that the same seed gets the same values. A value that in no example
     comes with one of the choices that the image has, such as a colour of hair with a hat, is taken from another
-    example, which agrees with them. So where the values of a choice take turns, all else stays that can stay.
+    example, which agrees with them. So where the values of a choice take turns, all else stays that can stay. If that
+    makes a combination that the model declares never seen, all values are taken from an example that does not.
 
     Raises RequestRefused if all values together are too long for a job.
     """
@@ -117,17 +119,27 @@ def fill_in_conditions(params: SamplingParams, config: ModelConfig) -> SamplingP
     agreeing = cache(partial(_agreeing, [examples[name] for name in given], len(examples[left_out[0]])))
     found: dict[str, list[Value]] = {name: [] for name in left_out}
     for index in range(params.n):
-        values = tuple(params.conditions_of(index)[name] for name in given)
-        lot = _lot(params.seed_of(index))
-        for name, column in found.items():
-            value = examples[name][lot % len(examples[name])]
+        own = params.conditions_of(index)
+        values, lot = tuple(own[name] for name in given), _lot(params.seed_of(index))
+        filled = {name: examples[name][lot % len(examples[name])] for name in left_out}
+        for name, value in filled.items():
             if not all(value in beside(one, each)[name] for one, each in zip(given, values, strict=True)):
                 rows = agreeing(values)
-                value = examples[name][rows[lot % len(rows)]]
-            column.append(value)
+                filled[name] = examples[name][rows[lot % len(rows)]]
+        if _contradicts(config, own, filled):
+            others = ({name: examples[name][row] for name in left_out} for row in agreeing(values))
+            fitting = [each for each in others if not _contradicts(config, own, each)] or [filled]
+            filled = fitting[lot % len(fitting)]
+        for name, value in filled.items():
+            found[name].append(value)
     conditions = {**params.conditions, **{name: tuple(column) for name, column in found.items()}}
     check_size(conditions)
     return params.model_copy(update={"conditions": conditions})
+
+
+def _contradicts(config: ModelConfig, own: Mapping[str, Value], filled: Mapping[str, Value]) -> bool:
+    """Returns whether filled-in values make a combination that the model has never seen, with others or among them."""
+    return any(not each.keys() <= own.keys() for each in combinations_in(config.never, {**own, **filled}))
 
 
 def _given_choices(params: SamplingParams, config: ModelConfig) -> list[str]:

@@ -23,6 +23,7 @@ SINCE: Mapping[str, int] = {
     "pictures of generate": 3,  # its noise
     "field shown": 3,
     "noise between seeds": 4,
+    "field warnings": 4,
     **{f"sampler {name}": 4 for name in ("dpmpp_sde", "dpmpp_3m_full", "heun_flow", "lcm", "ipndm")},
 }
 

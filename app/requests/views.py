@@ -8,6 +8,7 @@ from typing import Any, Self
 from difuso.jobs.contract import FailureCode, Job, JobState, JobStatus, Picture
 from difuso.jobs.cost import Cost
 from difuso.jobs.kinds import AnyTask
+from difuso.jobs.never_seen import JobWarning
 from difuso.jobs.params import SamplingParams
 from difuso.jobs.redis.backlog import Forecast
 from difuso.jobs.redis.index import Page
@@ -84,6 +85,7 @@ class JobView(Outlook):
     version: str
     owner: str | None = None
     params: SamplingParams
+    warnings: tuple[JobWarning, ...] | None = None
     tag: str | None = None
     trace: tuple[int, ...] | None = None
     bits: int | None = None
@@ -168,6 +170,7 @@ class Price(Frozen):
     eta_seconds: float | None
     params: SamplingParams
     task: AnyTask | None = None
+    warnings: tuple[JobWarning, ...] | None = None
 
     @classmethod
     def of(cls, job: Job, cost: Cost, forecast: Forecast) -> Self:
@@ -202,8 +205,14 @@ def timings(status: JobStatus) -> Timings:
 
 def _request(job: Job) -> dict[str, Any]:
     """Returns what a job and a price have in common."""
-    task = job.task if job.task.has_parameters else None
-    return {"kind": job.kind, "model": job.model, "version": job.version, "params": job.params, "task": task}
+    return {
+        "kind": job.kind,
+        "model": job.model,
+        "version": job.version,
+        "params": job.params,
+        "task": job.task if job.task.has_parameters else None,
+        "warnings": job.warnings or None,
+    }
 
 
 def _rounded(seconds: float | None) -> float | None:

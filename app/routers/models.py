@@ -16,6 +16,7 @@ from difuso.jobs.redis.workers import WorkerReport, refusal, reports_on
 from difuso.jobs.values import Frozen
 from difuso.model.conditions import type_of
 from difuso.model.folders.config import Precision, SamplerDefaults
+from difuso.model.folders.never import Never
 from difuso.model.shape import Shown
 
 from ..formats import BINARY
@@ -72,7 +73,8 @@ class ModelView(Frozen):
     `state` is `ready`, `refused` with a `reason`, or `unknown` until a worker has reported on it; with another state,
     `reason` says why the folder is refused. `instead_of` names what the model's defaults replace, and how they differ
     from it. `image_size` is a side, or height and width. `shown` are the channels in pictures. `condition` is the image
-    that it draws from. `conditions` are all its conditions, its classes as `label`. `about` begins its card.
+    that it draws from. `conditions` are all its conditions, its classes as `label`. In each entry of `never` the values
+    of one condition were never seen with those of another. `about` begins its card.
     """
 
     name: str
@@ -96,6 +98,7 @@ class ModelView(Frozen):
     plans: Mapping[str, SamplerDefaults] | None = None
     condition: EnlargedView | None = None
     conditions: Mapping[str, ConditionView] = {}
+    never: Never | None = None
     parameters: int | None = None
     version: str | None = None
     about: str | None = None
@@ -137,6 +140,7 @@ class ModelView(Frozen):
             conditions={
                 name: ConditionView(type=type_of(each), **vars(each)) for name, each in config.declared.items()
             },
+            never=config.never or None,
             parameters=model.parameters,
             about=model.about,
             documents=model.documents or None,

@@ -71,6 +71,11 @@ class Result(Sequence[Image.Image]):
             manifest = json.loads(files.read("manifest.json"))
             return cls([files.read(image["file"]) for image in manifest["images"]], manifest, facts, trace)
 
+    @property
+    def warnings(self) -> list[dict[str, str]]:
+        """What the server warns of, such as values that the model has never seen together: `code` and `detail` each."""
+        return list(self.facts.get("warnings", ()))
+
     @cached_property
     def images(self) -> list[Image.Image]:
         """The images, decoded when they are first asked for; TypeError if they are not PNGs."""
@@ -118,6 +123,7 @@ class Price:
         version: the version of the model that would draw it.
         cost: its share of an API key's limits, in image-steps.
         stored_bytes: the most bytes that it leaves in the server's store and, counted twice, in its Redis.
+        warnings: what the server warns of, like `Result.warnings`.
     """
 
     kind: str
@@ -131,6 +137,7 @@ class Price:
     version: str | None = None
     cost: int | None = None
     stored_bytes: int | None = None
+    warnings: Sequence[dict[str, str]] = ()
 
     @classmethod
     def read(cls, answer: dict[str, Any]) -> Self:

@@ -8,6 +8,7 @@ i depend on i only, so the file is the same however often the command was interr
 
 import io
 import json
+import logging
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ import numpy.typing as npt
 
 from difuso.jobs.conditions import read_values
 from difuso.jobs.images.npz import IMAGES, LABELS, NpzWriter, pixels_of, write_npy
+from difuso.jobs.never_seen import never_seen
 from difuso.jobs.params import MAX_SEED, SamplingParams
 from difuso.jobs.per_image import classes_of, draw_seed, image_count, label_in_turn, one_or_several
 from difuso.jobs.queries import SamplingQuery
@@ -28,6 +30,8 @@ from ..errors import UserError, user_errors
 from ..progress import progress, title_of
 from .drawing import DrawingModel
 from .sampling import NPY, check_place, write_whole
+
+log = logging.getLogger(__name__)
 
 CHUNK = 32  # images of a part: a full batch on a GPU
 REQUEST = "request.json"  # in the folder of the parts
@@ -156,6 +160,8 @@ def make_file(out: Path, query: SamplingQuery, model: DrawingModel) -> Path:
     parts = _parts_of(out)
     with user_errors():
         bulk = bulk_of(query, model, kept_seed=parts.request().get("seed"))
+    for warning in never_seen([bulk.params.conditions], model.never, model=model.name):
+        log.warning(warning.detail)
     return draw_file(out, bulk)
 
 

@@ -17,6 +17,7 @@ from difuso.jobs.params import SamplingParams
 from difuso.jobs.queries import SamplingQuery
 from difuso.model.conditions import Conditions
 from difuso.model.folders.config import Precision, SamplerDefaults
+from difuso.model.folders.never import Never
 from difuso.model.shape import Shape
 from difuso.worker.settings import WorkerSettings
 
@@ -42,6 +43,7 @@ class DrawingModel(ABC):
     class_names: Sequence[str] | None  # classes of the network; None if it knows none
     labels: int  # number of classes that a label may name: those of the network, or else of its classifier
     conditions: Conditions  # conditions of the network, by name
+    never: Never  # the choices that it declares never seen together
     defaults: SamplerDefaults  # the model's own settings
 
     @property
@@ -82,7 +84,7 @@ class LocalModel(DrawingModel):
         self.name = info.name
         self.shape = info.config.shape
         self.class_names, self.labels = info.config.classes, info.config.num_labels
-        self.conditions = info.config.conditions
+        self.conditions, self.never = info.config.conditions, info.config.never
         self.defaults = info.config.defaults
 
     @cached_property

@@ -26,6 +26,7 @@ from difuso.model.conditions import Conditions
 from difuso.model.folders.config import Precision, SamplerDefaults
 from difuso.model.folders.config_json import RESERVED, read_conditions
 from difuso.model.folders.files import VERSION
+from difuso.model.folders.never import Never
 from difuso.model.shape import ImageSize, Shape
 
 from ..client import (
@@ -47,6 +48,8 @@ from ..progress import progress, title_of
 from .drawing import DrawingModel, Loaded
 from .sampling import Request, check_holds_planes, check_place, write_images
 
+log = logging.getLogger(__name__)
+
 CONNECT_SECONDS = 5.0  # for the first answer of a server
 IN_FLIGHT = 2  # jobs for each worker: one that it draws, and one that waits
 
@@ -61,6 +64,7 @@ class ServedView(BaseModel):
     classes: tuple[str, ...] | None = None
     classifier_classes: int = 0
     conditions: dict[str, dict[str, Any]] = {}
+    never: Never = ()
     defaults: SamplerDefaults = SamplerDefaults()
     version: Annotated[str, Field(pattern=VERSION)] = ""  # a part of the names of folders
     precision: Precision = "float32"
@@ -81,12 +85,19 @@ class ServedView(BaseModel):
         return tuple(self.conditions.get("label", {}).get("values", ())) or self.classes
 
 
+class ServedWarning(BaseModel):
+    """What the server warns of."""
+
+    detail: str
+
+
 class ServedJob(BaseModel):
-    """The entries of a job that the names of its files are made of."""
+    """The entries of a job that the names of its files are made of, and its warnings."""
 
     model: str = Field(pattern=MODEL_NAME)
     params: SamplingParams
     task: dict[str, Any] = {}
+    warnings: tuple[ServedWarning, ...] = ()
 
 
 def ask_server(url: str, request: Request, out: Path) -> list[Path]:
@@ -102,6 +113,8 @@ def ask_server(url: str, request: Request, out: Path) -> list[Path]:
             check_holds_planes(out, model.shape.planes)
         job = client.submit(kind, **arguments(request, model))
         shown = ServedJob.model_validate(job.facts)
+        for warning in shown.warnings:
+            log.warning(warning.detail)
         params, task = shown.params, request.kind.task.model_validate(shown.task)
         try:
             with progress(title_of(shown.model, params.seed)) as show:
@@ -183,7 +196,7 @@ class ServedModel(DrawingModel):
         self.shape = view.shape
         self.class_names = view.class_names
         self.labels = view.classifier_classes if self.class_names is None else len(self.class_names)
-        self.conditions = view.declared
+        self.conditions, self.never = view.declared, view.never
         self.defaults = view.defaults
 
     @property

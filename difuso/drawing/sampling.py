@@ -6,6 +6,7 @@ The same code reads the request and the same engine runs it, so the images are t
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from difuso.worker.engine.local import Drawn
     from difuso.worker.stepping.runner import Runner
 
+log = logging.getLogger(__name__)
+
 NPZ, NPY = ".npz", ".npy"  # the suffixes of a file, where any other name is that of a folder
 FILES = (NPZ, NPY)
 
@@ -51,6 +54,8 @@ def make_images(request: Request, out: Path, settings: WorkerSettings) -> list[P
     Raises UserError if the model cannot do what is asked, or a file cannot be read.
     """
     job, sent = read_job(request, settings)
+    for warning in job.warnings:
+        log.warning(warning.detail)
     check_holds_planes(out, job.planes)
     check_place(out)
     found = (

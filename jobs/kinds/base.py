@@ -11,11 +11,13 @@ from difuso.model.shape import Shape, Shown
 
 from ..cascade import Enlarging
 from ..catalog import Catalog, ModelInfo
+from ..conditions import Values
 from ..defaults import check_guidance
 from ..errors import RequestRefused
 from ..images.fitting import Fitted, Sent, fit, fit_map
 from ..images.sequences import fit_sequence
 from ..moments import Trace, check_trace, trace_of
+from ..never_seen import JobWarning, never_seen
 from ..params import MAX_SEED, SamplingParams
 from ..queries import ImageQuery, SamplingQuery
 from ..values import Bits, Frozen
@@ -84,6 +86,8 @@ class Prepared:
     images: tuple[Fitted, ...] = ()  # the fitted images of the request, in the worker's order
     condition_files: tuple[Fitted, ...] = ()  # those of its conditions, in the order of `SamplingParams.uploads`
     filled_in: frozenset[str] = frozenset()  # the names of the conditions that `jobs.defaults` has filled in
+    asked: tuple[Values, ...] = ()  # the conditions of both ends, where images have others; empty for those of params
+    warnings: tuple[JobWarning, ...] = ()  # what the client should know about the images
     plan: Plan | None = None  # the plan of an image's run; None if nobody asks for the cost
     trace: Trace = ()  # the network calls after which the state of each image is kept
     bits: Bits = 8  # the bits of each pixel in the answer, 8 or 16
@@ -181,8 +185,10 @@ class Kind(Generic[Query]):
             name = (model.upscaler or model).name
             raise RequestRefused("bits", f"Input should be 8: {name} makes RGB images, whose PNGs have 8 bits here")
         named = (*self.required, *self.optional)
+        asked = prepared.asked or (prepared.params.conditions,)
         whole = replace(
             prepared,
+            warnings=never_seen(asked, model.config.never, model=model.name),
             images=prepared.images or tuple(images[name] for name in named if name in images),
             trace=trace,
             bits=16 if query.bits == "16" else 8,

@@ -181,7 +181,8 @@ def _between_seeds(query: InterpolateQuery, model: ModelInfo) -> Prepared:
     check_size(conditions)
     params = params.model_copy(update={"conditions": conditions})
     task = Interpolation(shares=shares, depth=None, seeds=seeds)
-    return Prepared(params, task, plan=plan, filled_in=frozenset(conditions).difference(given))
+    filled_in = frozenset(conditions).difference(given)
+    return Prepared(params, task, plan=plan, filled_in=filled_in, asked=(one.conditions, other.conditions))
 
 
 def _values_at(end: int, given: Values, count: int) -> Values:

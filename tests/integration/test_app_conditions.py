@@ -30,10 +30,11 @@ PARTS = {"layout": LAYOUT, "sketch": SKETCH}
 def conditional_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     twins = checkpoint_of(UNetConfig(num_classes=2, **NETWORK), classes=("x", "x"))
-    conditions = {"glasses": Choice(("none", "round"), null=True)}
-    plain = checkpoint_of(
-        UNetConfig(vector_size=3, **NETWORK), conditions=conditions, examples={"glasses": ("none", "round")}
-    )
+    conditions = {"glasses": Choice(("none", "round"), null=True), "beard": Choice(("none", "full"), null=True)}
+    examples = {"glasses": ("none", "round"), "beard": ("full", "none")}
+    never = ({"glasses": ("round",), "beard": ("full",)},)
+    network = UNetConfig(vector_size=6, **NETWORK)
+    plain = checkpoint_of(network, conditions=conditions, examples=examples, never=never)
     for name, model in {"conditional": conditional_checkpoint(), "plain": plain, "twins": twins}.items():
         save_checkpoint(folder / name, model.config, model.network)
     with on_the_path(write_package(tmp_path_factory.mktemp("lab"))):
@@ -102,6 +103,20 @@ def test_a_job_holds_its_conditions(api: httpx.Client) -> None:
     assert "guide" not in params
 
 
+def test_what_was_never_seen_together_is_shown_and_warned_of(api: httpx.Client) -> None:
+    assert api.get("/models/plain").json()["never"] == [{"glasses": ["round"], "beard": ["full"]}]
+    assert "never" not in api.get("/models/conditional").json()
+    asked: dict[str, Any] = {"model": "plain", "condition": ["glasses:round", "beard:full"]}
+    said = "plain has never seen glasses round with beard full: the images may show something else"
+    job = api.post("/generate", params=asked, headers=ASYNC).json()
+    price = api.post("/generate", params=asked | {"dry_run": True}).json()
+    for answer in (job, api.get(f"/jobs/{job['id']}").json(), price):
+        assert answer["warnings"] == [{"code": "never-seen-together", "detail": said}]
+    seen = api.post("/generate", params=asked | {"condition": "glasses:round"}, headers=ASYNC).json()
+    assert seen["params"]["conditions"]["beard"] == ["none"]
+    assert "warnings" not in seen
+
+
 def test_an_image_of_a_condition_is_a_part_or_in_a_json_body(api: httpx.Client) -> None:
     """Beside the parts of a form, one in the query would be taken in their place, and they would be dropped."""
     sketch = f"sketch:{in_base64(SKETCH)}"
@@ -119,7 +134,7 @@ def test_an_image_of_a_condition_is_a_part_or_in_a_json_body(api: httpx.Client) 
 def test_an_image_for_a_model_without_images_is_refused(api: httpx.Client) -> None:
     body = {"model": "plain", "conditions": {"sketch": in_base64(SKETCH + bytes(300))}}
     error = refusal(api.post("/generate", json=body))
-    assert error == {"parameter": "condition", "detail": "sketch: Input should be one of glasses"}
+    assert error == {"parameter": "condition", "detail": "sketch: Input should be one of glasses, beard"}
 
 
 def test_a_price_and_an_idempotency_key_work_with_json(api: httpx.Client) -> None:

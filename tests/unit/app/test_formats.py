@@ -16,6 +16,7 @@ from difuso.app.http.headers import matches
 from difuso.jobs.contract import ImageFile, Job, Manifest, Picture
 from difuso.jobs.images.npz import encode_npz
 from difuso.jobs.kinds.interpolate import Interpolation
+from difuso.jobs.never_seen import JobWarning
 from difuso.jobs.params import SamplingParams
 
 SIZE = 8
@@ -77,8 +78,14 @@ def test_a_zip_holds_the_pictures_and_the_manifest() -> None:
     body = render(Format.ZIP, manifest, pngs)
     with zipfile.ZipFile(io.BytesIO(body)) as archive:
         assert [archive.read(f"{index}.png") for index in range(3)] == pngs
-        images = json.loads(archive.read("manifest.json"))["images"]
-    assert [image["seed"] for image in images] == [7, 8, 9]
+        shown = json.loads(archive.read("manifest.json"))
+    assert [image["seed"] for image in shown["images"]] == [7, 8, 9]
+    assert "warnings" not in shown
+    warned = manifest.job.model_copy(update={"warnings": (JobWarning(detail="never seen"),)})
+    assert describe(manifest.model_copy(update={"job": warned})) == {
+        **describe(manifest),
+        "warnings": [{"code": "never-seen-together", "detail": "never seen"}],
+    }
 
 
 def frames(body: bytes) -> list[int]:

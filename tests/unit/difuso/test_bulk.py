@@ -30,14 +30,20 @@ from difuso.jobs.images.npz import NpzWriter
 from difuso.jobs.params import MAX_IMAGES, MAX_SEED, SamplingParams
 from difuso.jobs.per_image import classes_of, draw_seed, image_count, label_in_turn, one_or_several
 from difuso.jobs.queries import SamplingQuery
-from difuso.model.conditions import Conditions, Number, Vector
+from difuso.model.conditions import Choice, Conditions, Number, Vector
 from difuso.model.folders.config import SamplerDefaults
+from difuso.model.folders.never import Never
 from difuso.model.shape import Shape
 from difuso.training.data.images import ImageArray
 
 PARAMS = SamplingParams(n=1, steps=5, sampler="ddim", spacing="leading", eta=0.0, seed=100)
 SIZE = 4
-CONDITIONS: Conditions = {"age": Number(0, 100, null=True), "style": Vector(2, null=True)}
+CONDITIONS: Conditions = {
+    "age": Number(0, 100, null=True),
+    "style": Vector(2, null=True),
+    **{name: Choice(("none", "red"), null=True) for name in ("hair", "hat")},
+}
+NEVER: Never = ({"hair": ("red",), "hat": ("red",)},)
 
 
 class Painter(DrawingModel):
@@ -46,7 +52,7 @@ class Painter(DrawingModel):
     name = "painter"
     loaded = Loaded(version="ab" * 32, precision="float32")
     class_names = ("a", "b", "c")
-    conditions = CONDITIONS
+    conditions, never = CONDITIONS, NEVER
     labels = 3
     defaults = SamplerDefaults()
 
@@ -240,6 +246,12 @@ def test_what_is_there_is_never_overwritten(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"request\.json cannot be read"):
         make_file(out, query(3), Painter())
     assert (folder / "mine.txt").read_text() == "notes"
+
+
+def test_what_was_never_seen_together_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    query = SampleQuery.model_validate({"n": 70, "seed": [1], "condition": ["hair:red", "hat:red"]})
+    make_file(tmp_path / "all.npz", query, Painter())
+    assert caplog.messages == ["painter has never seen hair red with hat red: the images may show something else"]
 
 
 def test_a_full_disk_ends_the_command_and_keeps_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

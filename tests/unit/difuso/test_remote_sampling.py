@@ -19,6 +19,7 @@ from difuso.jobs.queries import SamplingQuery
 
 ID = "5f0c0000-0000-0000-0000-000000000000"
 SKETCH = {"type": "image", "null": True, "channels": 1, "size": 4}
+PARAMS = {"n": 1, "steps": 1, "sampler": "ddim", "spacing": "leading", "eta": 0, "seed": 7}
 STYLE = {"type": "vector", "null": True, "size": 2}
 MODELS = {
     "default": "vectors",
@@ -66,9 +67,14 @@ def test_an_image_that_is_given_twice_is_refused() -> None:
 
 
 def test_names_of_a_server_that_would_be_paths_are_refused() -> None:
-    params = {"n": 1, "steps": 1, "sampler": "ddim", "spacing": "leading", "eta": 0, "seed": 7}
     for name in ("../evil", "/evil", ""):
         with pytest.raises(ValidationError):
-            ServedJob.model_validate({"model": name, "params": params})
+            ServedJob.model_validate({"model": name, "params": PARAMS})
         with pytest.raises(ValidationError):
             ServedView.model_validate({"name": name})
+
+
+def test_the_warnings_of_a_job_are_read_whatever_a_newer_server_adds() -> None:
+    warning = {"code": "tomorrow", "detail": "never seen", "more": 1}
+    job = ServedJob.model_validate({"model": "m", "params": PARAMS, "warnings": [warning]})
+    assert [each.detail for each in job.warnings] == ["never seen"]

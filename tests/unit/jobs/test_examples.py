@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from difuso.jobs.catalog import ModelInfo
 from difuso.jobs.errors import RequestRefused
+from difuso.jobs.kinds import KINDS
 from difuso.jobs.kinds.base import Prepared
 from difuso.jobs.kinds.generate import GenerateQuery, complete
 from difuso.jobs.kinds.interpolate import InterpolateQuery
@@ -205,3 +206,46 @@ def test_more_than_a_job_holds_is_refused() -> None:
     complete(GenerateQuery(n=32), large, {})
     with pytest.raises(RequestRefused, match=r"at most 400000 characters as JSON, .*: draw fewer images"):
         complete(GenerateQuery(n=64), large, {})
+
+
+NEVER = ({"colour": ("none", "red"), "hair": ("afro",)}, {"colour": ("black", "red"), "hair": ("hat", "bald")})
+DECLARING = model(never=NEVER)
+
+
+def warned(kind: str, *asked: str, model: ModelInfo = DECLARING, **query: Any) -> list[str]:
+    made = KINDS[kind].query.model_validate({"condition": list(asked) or None, **query})
+    return [each.detail for each in KINDS[kind].prepare(made, model, {}).warnings]
+
+
+def test_what_was_never_seen_together_is_drawn_with_a_warning_that_names_it() -> None:
+    said = "faces has never seen colour red with hair afro: the images may show something else"
+    assert warned("generate", "hair:afro", "colour:red") == [said]
+    assert warned("generate", "hair:afro", "hair:short", "hair:hat", "colour:red") == [
+        said,
+        said.replace("afro", "hat"),
+    ]
+    assert warned("generate", "hair:afro", "colour:red", model=MODEL) == []
+    assert warned("generate", "hair:afro", "colour:black") == warned("generate") == []
+
+
+def test_between_two_seeds_the_ends_count_and_not_the_way() -> None:
+    """On the way from an afro to a hat there are images of both."""
+    between: dict[str, Any] = {"seed": [1, 2], "lambda": [0.1, 0.5, 0.9]}
+    assert warned("interpolate", "hair:afro", "hair:hat", "colour:black", "colour:none", **between) == []
+    ends = warned("interpolate", "hair:afro", "hair:hat", "colour:black", "colour:red", **between)
+    assert ends == ["faces has never seen colour red with hair hat: the images may show something else"]
+
+
+@given(seed=st.integers(0, MAX_SEED), hair=st.sampled_from(HAIR))
+def test_what_is_filled_in_contradicts_nothing(seed: int, hair: str) -> None:
+    """No example has a hat, and a beard has the colour of hair, which may come from another example than the beard."""
+    conditions = {**CONDITIONS, "beard": Choice(("none", "black", "red"), null=True)}
+    rows = [row for row in ROWS if row[2] != "hat"]
+    names = dict(zip(CONDITIONS, zip(*rows, strict=True), strict=True))
+    beards = tuple(colour if colour == "red" else "black" for colour in names["colour"])
+    never = (*NEVER, {"beard": ("red",), "colour": ("none", "black")}, {"beard": ("black",), "colour": ("red",)})
+    network = UNetConfig(vector_size=vector_size(conditions))
+    examples = {**names, "beard": beards}
+    whole = ModelConfig(network, conditions=conditions, examples=examples, never=never)
+    info = ModelInfo("faces", whole, parameters=1, version="0" * 64)
+    assert warned("generate", f"hair:{hair}", model=info, seed=[seed]) == []

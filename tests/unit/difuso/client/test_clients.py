@@ -21,7 +21,7 @@ import trio
 from PIL import Image
 
 from difuso import AsyncClient, Client
-from difuso.client import AsyncJob, DifusoError, Ended, Job, Preview, Price, Progress
+from difuso.client import AsyncJob, DifusoError, Ended, Job, Preview, Price, Progress, Result
 from tests.pictures import saved
 
 ID = "5f0c0000-0000-0000-0000-000000000000"
@@ -104,11 +104,15 @@ def test_a_call_pauses_as_asked_and_returns_images(ask: Ask, pauses: list[float]
     assert [image.getpixel((0, 0)) for image in result] == [(1, 0, 0), (2, 0, 0), (3, 0, 0)]
     assert result[-1] is result.images[2]
     assert result[:2] == result.images[:2]
+    assert result.warnings == []
+    assert Result(PNGS, {}, {"id": ID, "warnings": [{"code": "c", "detail": "d"}]}).warnings == [
+        {"code": "c", "detail": "d"}
+    ]
 
 
 def test_a_price_is_a_value_and_makes_no_job(ask: Ask, pauses: list[float]) -> None:
     facts: dict[str, Any] = {"kind": "generate", "model": "tiny", "image_steps": 100, "images": 2}
-    facts |= {"seconds": 1.5, "eta_seconds": 4.0}
+    facts |= {"seconds": 1.5, "eta_seconds": 4.0, "warnings": [{"code": "c", "detail": "d"}]}
     script = Script(httpx.Response(200, json=facts | {"params": {"seed": 7}}))
     price = ask(script, lambda client: client.price("generate", n=2, steps=50))
     assert price == Price(**facts, params={"seed": 7})
