@@ -4,7 +4,7 @@ import { $, el, takeAny } from "./dom.js";
 import { ARRAY, dressInputs } from "./inputs.js";
 import { classesOf, models } from "./models.js";
 import { number, t, translate } from "./texts.js";
-import { conditionsIn, conditionsOf, isFile } from "./values.js";
+import { conditionsIn, conditionsOf, isFile, neverWith } from "./values.js";
 
 const PREFIX = "condition:"; // of the names of fields, which no parameter has
 const STEPS = 100; // of a slider
@@ -25,14 +25,29 @@ export function showConditions(model) {
   place.hidden = !conditions.length;
   $("surprise").hidden = !conditions.some(([, each]) => !isFile(each)) && !classesOf(models.get(model)).length;
   translate(place);
+  greyOut();
 }
+
+// Greys out what the model has never seen with what the other menus say, and says with what. What is chosen stays.
+function greyOut() {
+  const menus = [...place.querySelectorAll("select")];
+  const chosen = Object.fromEntries(menus.map(({ name, value }) => [conditionOf(name), value]));
+  for (const menu of menus)
+    for (const option of [...menu.options].filter(({ value }) => value)) {
+      const others = neverWith(shown, conditionOf(menu.name), option.value, chosen);
+      option.disabled = Boolean(others) && !option.selected;
+      option.textContent = others ? t("neverWith", option.value, others.join(", ")) : option.value;
+    }
+}
+
+place.addEventListener("change", greyOut);
 
 const MAKERS = { choice: menuOf, number: sliderOf, vector: lineOf, map: fileOf, image: fileOf, sequence: fileOf };
 
 function menuOf(name, { values, null: free }) {
   const select = el("select", { name: PREFIX + name, required: !free });
   if (free) select.append(el("option", { value: "", dataset: { t: "anyClass" } }));
-  select.append(...values.map(value => new Option(value)));
+  select.append(...values.map(value => new Option(value, value)));
   return el("label", {}, wordsOf(name), select);
 }
 
@@ -66,6 +81,7 @@ function fileOf(name, { type, null: free }) {
 document.addEventListener("language", () => {
   for (const slider of place.querySelectorAll("[type=range]")) slider.dispatchEvent(new Event("filled"));
   for (const [name, { type, size }] of conditionsOf(shown)) if (type === "vector") fieldOf(name).placeholder = t("numbers", size ?? 1);
+  greyOut();
 });
 
 // Parts a field's name: the name of its condition; undefined if it is the field of a parameter.
@@ -98,20 +114,23 @@ export function fillConditions(query) {
     box?.dispatchEvent(new Event("change"));
     field.dispatchEvent(new Event("filled"));
   }
+  greyOut();
 }
 
 // Returns the field of a condition.
 export const conditionField = name => fieldOf(name);
 
-// Fills in anything: a random class, choices and numbers.
+// Fills in anything that the model has seen together: a random class, choices and numbers.
 export function surprise(form) {
   const any = all => all[Math.floor(Math.random() * all.length)];
   const { label } = form.elements;
   const names = classesOf(models.get(shown));
   if (names.length) label.value = any(names);
   const query = new URLSearchParams();
+  const chosen = {};
+  const seen = (name, values) => values.filter(value => !neverWith(shown, name, value, chosen));
   for (const [name, { type, values, low, high, size }] of conditionsOf(shown)) {
-    const value = { choice: () => any(values), number: () => +(low + Math.random() * (high - low)).toPrecision(3), vector: () => Array.from({ length: size }, () => (Math.random() * 2 - 1).toFixed(2)) }[type]?.();
+    const value = { choice: () => (chosen[name] = any(seen(name, values)) ?? any(values)), number: () => +(low + Math.random() * (high - low)).toPrecision(3), vector: () => Array.from({ length: size }, () => (Math.random() * 2 - 1).toFixed(2)) }[type]?.();
     if (value !== undefined) query.append("condition", `${name}:${value}`);
   }
   fillConditions(query);

@@ -24,6 +24,12 @@ export async function filesSent(job) {
   return names.length ? ((await recall(job.id))?.files ?? []).filter(([name]) => names.includes(name)) : [];
 }
 
+// Returns the chosen values with which a model has never seen a value of a condition; undefined if it has seen all.
+export function neverWith(model, name, value, chosen) {
+  const entry = models.get(model)?.never?.find(entry => Object.entries(entry).every(([each, values]) => values.includes(each === name ? value : chosen[each])) && name in entry);
+  return entry && Object.keys(entry).filter(each => each !== name).map(each => chosen[each]);
+}
+
 // Returns pairs of a name and the value of one picture.
 export const valuesOf = ({ params }, index) =>
   Object.entries(params.conditions ?? {}).map(([name, values]) => [name, values[index % values.length]]);

@@ -64,6 +64,45 @@ def test_each_condition_has_a_field_of_its_type(studio: Studio, layout: str) -> 
     assert studio.done(again)["params"]["conditions"] == studio.job(job_id)["params"]["conditions"]
 
 
+# The server's model with glasses has beards, too, and has never seen one with an eye patch.
+NEVER = """
+const original = window.fetch;
+window.fetch = async (path, options) => {
+  if (path !== "/models") return original(path, options);
+  const list = await (await original(path, options)).json();
+  const model = list.models.find(each => each.name === "with-glasses");
+  model.conditions.beard = { type: "choice", null: true, values: ["none", "full"] };
+  model.never = [{ glasses: ["eye patch"], beard: ["full"] }];
+  return Response.json(list);
+};
+import("/static/models.js").then(it => it.loadModels()).then(arguments[0]);
+"""
+
+
+@pytest.mark.slow
+def test_what_was_never_seen_together_is_not_offered_and_the_menu_says_why(studio: Studio) -> None:
+    def offered(name: str) -> list[tuple[str, bool]]:
+        values = "[...menu.options].slice(1).map(each => [each.text, !each.disabled])"
+        script = f"const menu = document.querySelector(`[name='condition:${{arguments[0]}}']`); return {values}"
+        return [(text, free) for text, free in studio.driver.execute_script(script, name)]
+
+    studio.driver.execute_async_script(NEVER)
+    studio.fill("model", "with-glasses")
+    assert offered("beard") == [("none", True), ("full", True)]
+    studio.fill("condition:glasses", "eye patch")
+    assert offered("beard") == [("none", True), ("full (never seen with eye patch)", False)]
+    studio.fill("condition:glasses", "none")
+    studio.fill("condition:beard", "full")
+    assert offered("glasses") == [("none", True), ("eye patch (never seen with full)", False)]
+    for _ in range(8):
+        studio.press("Surprise me", "#form")
+        assert all(free for _, free in offered("glasses")) or offered("beard")[1] == ("full", True)
+    url = "#make?kind=generate&model=with-glasses&condition=glasses:eye%20patch&condition=beard:full"
+    studio.driver.execute_script("location.hash = arguments[0]", url)
+    both = [("none", True), ("full (never seen with eye patch)", True)]
+    wait_until(lambda: offered("beard") == both, 10, "an address may ask for both")
+
+
 @pytest.mark.slow
 def test_guidance_acts_on_what_the_form_names(studio: Studio, layout: str) -> None:
     fill_in(studio, layout)

@@ -90,6 +90,7 @@ export default {
   plan: "Plan",
   class: "Class",
   anyClass: "any",
+  neverWith: (value, others) => `${value} (never seen with ${others})`,
   inTurn: "all in turn",
   inRows: "a row of each",
   guidance_scale: "Guidance",

@@ -90,6 +90,7 @@ export default {
   plan: "Plan",
   class: "Clase",
   anyClass: "cualquiera",
+  neverWith: (value, others) => `${value} (nunca visto con ${others})`,
   inTurn: "todas por turno",
   inRows: "una fila de cada una",
   guidance_scale: "Guía",
