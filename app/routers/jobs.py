@@ -54,6 +54,7 @@ class JobsQuery(Frozen):
     kind: Literal[tuple(KINDS)] | None = Field(default=None, description="only jobs of this kind")  # type: ignore[valid-type]
     model: str | None = Field(default=None, pattern=MODEL_NAME, description="only jobs of this model")
     tag: str | None = Field(default=None, pattern=TAG, description="only jobs with this tag")
+    without_tag: str | None = Field(default=None, pattern=TAG, description="only jobs without this tag")
     owner: str | None = Field(default=None, pattern=NAME, description="only jobs of this owner, for operators")
     limit: int = Field(default=20, ge=1, le=100, description="largest number of jobs in the answer")
     cursor: str | None = Field(default=None, max_length=200, description="the `next` of the answer before")
@@ -121,7 +122,7 @@ async def list_jobs(
 def _list(query: JobsQuery, process: Process, key: ApiKey | None, known: str | None) -> Response:
     owner = _listed_owner(key, query.owner)
     after = None if query.cursor is None else Cursor.decode(query.cursor)
-    wanted = Wanted(state=query.state, kind=query.kind, model=query.model, tag=query.tag)
+    wanted = Wanted(**query.model_dump(include={"state", "kind", "model", "tag", "without_tag"}))
     page = process.queue.page(owner, wanted, most=query.limit, after=after)
     return known_content(list_text(page, key), known=known, headers={}, media_type=Format.JSON)
 

@@ -168,5 +168,7 @@ class Filters(TypedDict, total=False):
     """Only jobs of this model."""
     tag: str | None
     """Only jobs with this tag."""
+    without_tag: str | None
+    """Only jobs without this tag."""
     owner: str | None
     """Only jobs of this owner, for operators."""

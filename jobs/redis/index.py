@@ -55,17 +55,17 @@ _FIND = (
     _LOOK
     + """
 local index, most, examined = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
-local ttl, bytes, last, last_at, states, kind, model, tag = unpack(ARGV, 3)
+local ttl, bytes, last, last_at, states, kind, model, tag, without = unpack(ARGV, 3)
 
 local function field(id, name) return redis.call('HGET', records .. id, name) or '' end
 local function matches(id)
   if states ~= '' and not string.find(states, ' ' .. field(id, 'status') .. ' ', 1, true) then return false end
-  if kind .. model .. tag == '' then return true end
+  if kind .. model .. tag .. without == '' then return true end
   local words = {string.match(field(id, 'description'), '^(%S+) (%S+) ?(.*)$')}
   for i, wanted in ipairs({kind, model, tag}) do
     if wanted ~= '' and wanted ~= words[i] then return false end
   end
-  return true
+  return without == '' or without ~= words[3]
 end
 
 local start = 0
@@ -104,6 +104,7 @@ class Wanted:
     kind: str | None = None
     model: str | None = None
     tag: str | None = None
+    without_tag: str | None = None  # the tag of jobs that it does not show
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,7 @@ def _find(
     names = [name for name, state in STATES.items() if state is wanted.state]
     states = f" {' '.join(names)} " if names else ""
     place = ("", "") if after is None else (after.job_id, repr(after.at))
-    asked = (states, wanted.kind or "", wanted.model or "", wanted.tag or "")
+    asked = (states, wanted.kind or "", wanted.model or "", wanted.tag or "", wanted.without_tag or "")
     examined = EXAMINED if any(asked) else most + FORGOTTEN
     facts = (most, examined, ttl, PAGE_BYTES, *place, *asked)
     found, last = client.eval(_FIND, 1, keys.index(owner), *facts)
