@@ -74,7 +74,8 @@ class ModelView(Frozen):
     `reason` says why the folder is refused. `instead_of` names what the model's defaults replace, and how they differ
     from it. `image_size` is a side, or height and width. `shown` are the channels in pictures. `condition` is the image
     that it draws from. `conditions` are all its conditions, its classes as `label`. In each entry of `never` the values
-    of one condition were never seen with those of another. `about` begins its card.
+    of one condition were never seen with those of another. `examples` is the number of those that fill in what is left
+    out. `about` begins its card.
     """
 
     name: str
@@ -99,6 +100,7 @@ class ModelView(Frozen):
     condition: EnlargedView | None = None
     conditions: Mapping[str, ConditionView] = {}
     never: Never | None = None
+    examples: int | None = None
     parameters: int | None = None
     version: str | None = None
     about: str | None = None
@@ -141,6 +143,7 @@ class ModelView(Frozen):
                 name: ConditionView(type=type_of(each), **vars(each)) for name, each in config.declared.items()
             },
             never=config.never or None,
+            examples=len(next(iter(config.examples.values()), ())) or None,
             parameters=model.parameters,
             about=model.about,
             documents=model.documents or None,

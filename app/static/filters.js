@@ -5,7 +5,7 @@ import { labelOf, metaOf, titleOf } from "./describe.js";
 import { $, debounced, offer } from "./dom.js";
 import { className, models } from "./models.js";
 import { favouriteJobs } from "./saved.js";
-import { isGone } from "./store.js";
+import { isGone, UNLISTED } from "./store.js";
 
 const PAGE = 12; // jobs: few enough that their cards are filled within a frame
 const MOST = 100; // jobs of one answer, in which words are looked for
@@ -35,7 +35,7 @@ export function matches(job) {
 // Resolves to the next part of the jobs, as {found, next}; `next` is where the one after it begins, undefined after the last.
 export async function readPart(cursor, signal) {
   if (onlyFavourites()) return favouritePart(cursor ?? 0);
-  const query = new URLSearchParams({ limit: words().length ? MOST : PAGE });
+  const query = new URLSearchParams({ limit: words().length ? MOST : PAGE, without_tag: UNLISTED });
   for (const { name, value } of selects()) if (value) query.set(name, value);
   const found = [];
   for (let next = cursor; ; ) {

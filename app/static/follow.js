@@ -2,7 +2,7 @@
 // connections to a server, for all tabs together. All others are read from lists.
 
 import { events, isForgotten, isLost, request } from "./api.js";
-import { isEnded, jobs } from "./store.js";
+import { isEnded, jobs, UNLISTED } from "./store.js";
 
 const STREAMS = 2;
 const BUSY = 2500; // milliseconds between looks at the lists while something is unfinished
@@ -78,7 +78,7 @@ async function listed(path) {
 async function look() {
   const before = jobs.unfinished.map(job => job.id);
   const seen = new Set();
-  const paths = ["/jobs?limit=24"];
+  const paths = [`/jobs?limit=24&without_tag=${UNLISTED}`];
   if (before.length) paths.push("/jobs?state=queued&limit=100", "/jobs?state=running&limit=100");
   for (const path of paths) {
     for (const job of await listed(path)) {

@@ -1,11 +1,11 @@
-// The jobs of one grid in the gallery, or of the rings of one picture, or of a walk, as one card. Their tag names the grid,
+// The jobs of one grid in the gallery, or of the rings or the changes of one picture, or of a walk, as one card. Their tag names the grid,
 // `grid:` and the parameter of its columns, or the picture, `like:` and its address, or the walk.
 
 import { AXES, axisName } from "./axes.js";
 import { addressOf, countOf, metaOf, nameOf } from "./describe.js";
 import { el, multiple } from "./dom.js";
 import { drawnBy, sizeOf } from "./models.js";
-import { isEnded } from "./store.js";
+import { editedFrom, isEnded } from "./store.js";
 import { t } from "./texts.js";
 
 const TILE = 64; // CSS pixels, about
@@ -15,7 +15,7 @@ const TAG = new RegExp(`^grid:(${Object.keys(AXES).join("|")}|condition:[a-z0-9_
 const WALK = /^walk:[0-9a-f]+$/;
 const RING = /^like:([0-9a-f-]{36}\/[0-9]{1,2})$/;
 
-export const gridOf = job => ([TAG, RING, WALK].some(each => each.test(job.tag ?? "")) ? job.tag : undefined);
+export const gridOf = job => ([TAG, RING, WALK].some(each => each.test(job.tag ?? "")) || editedFrom(job) ? job.tag : undefined);
 export const centreOf = tag => RING.exec(tag)?.[1];
 export const axisOf = tag => TAG.exec(tag)?.[1];
 
@@ -59,12 +59,13 @@ export class GridCard {
 
   get #title() {
     if (centreOf(this.grid)) return t("like");
+    if (editedFrom({ tag: this.grid })) return t("changes");
     return WALK.test(this.grid) ? t("walk") : t("gridOf", axisName(axisOf(this.grid)));
   }
 
   get #link() {
-    const centre = centreOf(this.grid);
-    const [href, words] = centre ? [`#like=${centre}`, "likeOpen"] : WALK.test(this.grid) ? [`#walk=${this.grid}`, "walkOpen"] : [`#grid=${this.grid}`, "gridOpen"];
+    const [centre, edited] = [centreOf(this.grid), editedFrom({ tag: this.grid })];
+    const [href, words] = edited ? ["", "changesOpen"] : centre ? [`#like=${centre}`, "likeOpen"] : WALK.test(this.grid) ? [`#walk=${this.grid}`, "walkOpen"] : [`#grid=${this.grid}`, "gridOpen"];
     return el("a", { href, className: "button small", textContent: t(words) });
   }
 
@@ -72,6 +73,7 @@ export class GridCard {
   #fill() {
     const all = [...this.#jobs.values()].sort((a, b) => a.accepted_at.localeCompare(b.accepted_at));
     const shown = all.flatMap(job => Array.from({ length: countOf(job) }, (_, index) => [job, index]));
+    if (editedFrom({ tag: this.grid })) this.element.querySelector("a").href = `#picture=${(all.findLast(job => addressOf(job, 0)) ?? all[0]).id}/0`;
     this.#meta.textContent = `${metaOf(all[0]).split(" · ")[0]} · ${all.filter(isEnded).length} / ${all.length}`;
     this.#pictures.style.setProperty("--tile", `${multiple(sizeOf(drawnBy(all[0])), TILE)}px`);
     this.#pictures.replaceChildren(...shown.slice(0, MOST).map(picture => this.#pictureOf(...picture)));

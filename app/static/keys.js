@@ -18,7 +18,7 @@ import { t } from "./texts.js";
 const LIST = [
   ["?", "key_help"], ["Ctrl Enter", "key_make"], ["1 – 9", "key_kinds"], ["N", "key_form"], ["/", "key_filter"], ["G", "key_views"],
   ["← → ↑ ↓", "key_arrows"], ["Enter", "key_open"], ["F", "key_favourite"], ["S", "key_select"], ["D", "key_save"], ["U", "key_settings"], ["W", "key_film"], ["M", "key_like"],
-  ["C", "key_compare"], ["X", "key_delete"], ["Z", "key_note"], ["Esc", "key_close"],
+  ["C", "key_compare"], ["B", "key_before"], ["Ctrl Z", "key_undo"], ["X", "key_delete"], ["Z", "key_note"], ["Esc", "key_close"],
 ];
 
 export function showKeys() {

@@ -1,9 +1,9 @@
 // Sending requests for jobs.
 
-import { ask } from "./api.js";
+import { ask, request } from "./api.js";
 import { models, sidesOf } from "./models.js";
 import { remember } from "./saved.js";
-import { jobs } from "./store.js";
+import { isEnded, jobs } from "./store.js";
 
 const MOMENTS = 16; // network calls of a run that are kept to look through it
 const TRACE_BYTES = 2 ** 26; // the server's limit on the floats of a job: docs/http-api.md
@@ -35,6 +35,19 @@ export async function make({ kind, query, files = [], urgency, trace = false }) 
   made.add(job.id);
   jobs.put(job);
   return job;
+}
+
+// Draws at once: resolves to the answer in the format of `accept` when the job has succeeded. An abort cancels the job, as the
+// server cancels one whose request is closed.
+export async function drawNow({ kind, query, files }, accept, signal) {
+  const headers = { Accept: accept };
+  const response = await request(`/${kind}?${query}`, { method: "POST", headers, body: bodyOf(files), signal });
+  if (response.status !== 202) return response;
+  let job = await response.json(); // a request may not wait longer; from here on the job outlives it
+  const { self } = job.links;
+  signal.addEventListener("abort", () => ask("DELETE", self).catch(() => {}));
+  while (!isEnded(job)) job = await ask("GET", self, { headers: { Prefer: "wait=60" }, signal });
+  return request(`${self}/image`, { headers, signal });
 }
 
 function momentsOf({ n, steps }, { name, channels }) {

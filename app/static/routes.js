@@ -29,9 +29,9 @@ export function enterPicture(id, index) {
   dispatchEvent(new HashChangeEvent("hashchange"));
 }
 
-// Names another picture in the address of the open one.
-export function turnPicture(id, index) {
-  if (routeOf(location.hash).name === "picture") history.replaceState(history.state, "", addressOf(id, index));
+// Names another picture in the address of the open one, with a query how it is made again.
+export function turnPicture(job, index, query) {
+  if (routeOf(location.hash).name === "picture") history.replaceState(history.state, "", query ? linkOf(job, index, query) : addressOf(job.id, index));
 }
 
 // Leaves an address for the view under it, or else for the gallery. Back does not return to it.

@@ -3,13 +3,18 @@
 
 const ENDS = ["succeeded", "failed", "cancelled"];
 
-export const LESSON = "page:learn"; // the tag of jobs whose images are deleted as soon as the lesson has read them
+export const UNLISTED = "page:unlisted"; // the tag of jobs that no list shows: those of the lesson, and sketches to choose from
+
+const EDITED = /^edit:([0-9a-f-]{36}\/[0-9]{1,2})$/;
+
+// The picture from which a job was changed, as JOB/INDEX, if it was.
+export const editedFrom = ({ tag }) => EDITED.exec(tag ?? "")?.[1];
 
 export const isEnded = job => ENDS.includes(job.state);
 
-// Whether there is nothing left to see: the images were or will be deleted, or their time is over.
+// Whether there is nothing left to see: the images were or will be deleted, their time is over, or another change came before them.
 export function isGone(job) {
-  return jobs.isHidden(job.id) || isOver(job) || job.tag === LESSON;
+  return jobs.isHidden(job.id) || isOver(job) || job.tag === UNLISTED || (job.state === "cancelled" && Boolean(editedFrom(job)));
 }
 
 const isOver = job => isEnded(job) && job.expires_at !== undefined && Date.parse(job.expires_at) <= Date.now();

@@ -5,14 +5,15 @@ import { loaded } from "./api.js";
 import { copy, snippetsView } from "./command.js";
 import { comparable, compareOf } from "./compare.js";
 import { addressOf, countOf, fileName, fromNoise, metaOf, nameOf, queryOf, titleOf } from "./describe.js";
-import { complain, el, grainOf, once, openDialog, refill, save } from "./dom.js";
+import { complain, el, once, openDialog, refill, save } from "./dom.js";
 import { factsOf } from "./facts.js";
 import { filmToolOf } from "./filmtool.js";
 import { form } from "./form.js";
 import { beside, readOn, reveal } from "./gallery.js";
 import { fetchFile, placesOf } from "./inputs.js";
+import { largeOf } from "./large.js";
 import { make } from "./making.js";
-import { drawnBy, fromPicture, sidesOf, sizeOf, teachable } from "./models.js";
+import { fromPicture, teachable } from "./models.js";
 import { go, linkOf, turnPicture } from "./routes.js";
 import { isFavourite, toggleFavourite } from "./saved.js";
 import { t } from "./texts.js";
@@ -21,43 +22,39 @@ import { filesSent } from "./values.js";
 export class Viewer {
   // `closed` is called when the reader has closed it.
   constructor(job, index, closed) {
-    this.job = job;
-    this.index = index;
-    this.stage = el("div", { className: "stage" });
-    this.side = el("div", { className: "side" });
+    const [stage, side] = ["stage", "side"].map(className => el("div", { className }));
+    Object.assign(this, { job, index, stage, side, root: { job, index } }); // the root is what was opened, before changes in place
     this.dialog = openDialog("viewer", titleOf(job), t("close"), this.stage, this.side);
-    this.dialog.addEventListener("close", () => closed(this));
+    this.dialog.addEventListener("close", () => (this.#leave(), closed(this)));
     this.#lookUp();
     this.show();
   }
 
   show() {
+    this.#describe();
+    const watch = async ({ job, index }) => (job.trace ? (await loaded("./denoising.js")).denoisingOf(job, index) : filmToolOf(job, index));
+    this.tabs = [["asIs", () => this.#picture()], ["compare", () => compareOf(this.job, this.index)], ["watch", () => watch(this)]];
+    if (!this.canCompare) this.tabs.splice(1, 1);
+    this.#showTab(this.tabs.some(([key]) => key === this.tab) ? this.tab : "asIs");
+  }
+
+  // Says what the picture is, and offers what can be made of it.
+  #describe() {
     const { job, index } = this;
     this.alarm = el("p", { className: "error", role: "alert", hidden: true });
-    const favourite = this.#button("favourite", () => this.favourite());
-    favourite.textContent = "★";
-    favourite.ariaLabel = t("favourite");
-    favourite.ariaPressed = String(isFavourite(job.id, index));
+    const favourite = this.#button("favourite", () => this.favourite(), "★");
+    Object.assign(favourite, { ariaLabel: t("favourite"), ariaPressed: String(isFavourite(job.id, index)) });
     const link = el("p", { className: "link", hidden: true, textContent: linkOf(job, index, queryOf(job, index)) });
     const share = this.#button("copyLink", () => copy(link.textContent, share, link));
     const tools = el("div", { className: "tools" }, favourite, !fromPicture(job.model) && this.#button("like", () => this.like()), this.#button("savePicture", () => this.save()),
       share, this.#button("useSettings", () => this.settings()), this.#button("delete", () => this.delete(), deleteWords(job)));
     const code = el("details", {}, el("summary", { textContent: t("command") }));
     code.addEventListener("toggle", async () => code.childElementCount > 1 || code.append(await snippetsView(job, index)));
-    const places = placesOf(form).map(place => {
-      const button = el("button", { type: "button", className: "small", textContent: place.text });
-      button.addEventListener("click", () => this.#try(() => this.#useFor(place)));
-      return button;
-    });
+    const places = placesOf(form).map(place => this.#button("", () => this.#useFor(place), place.text));
     const lesson = teachable().some(({ name }) => name === job.model) && !job.task?.upscale && el("a", { className: "button small", href: `#learn=${job.id}/${index}`, textContent: t("learn") });
     const onwards = el("section", {}, el("h3", { textContent: t("useFor") }), el("div", { className: "tools" }, ...places, lesson));
-    const title = el("h2", { textContent: nameOf(job, index) });
-    refill(this.side, title, el("p", { className: "hint", textContent: `${titleOf(job)} · ${metaOf(job)}` }), tools, link, this.alarm,
+    refill(this.side, el("h2", { textContent: nameOf(job, index) }), el("p", { className: "hint", textContent: `${titleOf(job)} · ${metaOf(job)}` }), tools, link, this.alarm,
       onwards, factsOf(job, index), code);
-    this.tabs = [["asIs", () => this.#picture()]];
-    if (this.canCompare) this.tabs.push(["compare", () => compareOf(job, index)]);
-    this.tabs.push(["watch", async () => (job.trace ? (await loaded("./denoising.js")).denoisingOf(job, index) : filmToolOf(job, index))]);
-    this.#showTab(this.tabs.some(([key]) => key === this.tab) ? this.tab : "asIs");
   }
 
   #button(key, action, text = t(key)) {
@@ -87,15 +84,25 @@ export class Viewer {
   }
 
   #picture() {
-    const { job, index } = this;
-    const side = sizeOf(drawnBy(job));
-    const grain = grainOf(side);
-    const room = Math.min(innerWidth - (innerWidth > 768 ? 480 : 64), innerHeight - 220);
-    const image = el("img", { src: addressOf(job, index), alt: t("pictureAlt", nameOf(job, index)), className: "large" });
-    const size = grain * Math.max(1, Math.floor(room / grain));
-    image.style.width = `${(sidesOf(drawnBy(job))[0] * size) / side}px`;
-    image.classList.toggle("smooth", size % side !== 0);
-    return image;
+    if (this.frame) return this.frame;
+    const frame = largeOf(this.job, this.index);
+    if (!frame.matches(".editing")) return frame;
+    this.editing = loaded("./editing/view.js").then(({ editingOf }) => editingOf(frame, this));
+    this.#try(() => this.editing);
+    return (this.frame = frame);
+  }
+
+  // Takes a picture for this one, which was changed into it where it stands.
+  turn({ job, index }) {
+    Object.assign(this, { job, index });
+    turnPicture(job, index, queryOf(job, index));
+    this.#describe();
+    if (this.tab !== "asIs") this.#showTab(this.tab); // another tool was opened while it was drawn
+  }
+
+  #leave() {
+    this.editing?.then(editing => editing?.stop(), () => {});
+    this.frame = this.editing = undefined;
   }
 
   #steps() {
@@ -113,16 +120,17 @@ export class Viewer {
 
   // The picture before or after this one, of the same job or the one beside it in the gallery.
   #next(by) {
-    const index = this.index + by;
-    return index >= 0 && index < countOf(this.job) ? { job: this.job, index } : beside(this.job, by);
+    const { job, index } = this.root;
+    return index + by >= 0 && index + by < countOf(job) ? { job, index: index + by } : beside(job, by);
   }
 
   move(by) {
     const next = this.#next(by);
     if (!next) return;
     const { job } = this;
-    Object.assign(this, next);
-    turnPicture(this.job.id, this.index);
+    this.#leave();
+    Object.assign(this, next, { root: next });
+    turnPicture(this.job, this.index);
     if (this.job !== job) this.#lookUp();
     this.show();
   }
@@ -131,14 +139,12 @@ export class Viewer {
   async #lookUp() {
     const { job } = this;
     this.canCompare = false;
-    if (!(await comparable(job)) || job !== this.job) return;
-    this.canCompare = true;
-    this.show();
+    const isThere = await comparable(job);
+    if (isThere && job === this.job) (this.canCompare = true), this.show();
   }
 
   nextTab() {
-    const at = this.tabs.findIndex(([key]) => key === this.tab);
-    this.#showTab(this.tabs[(at + 1) % this.tabs.length][0]);
+    this.#showTab(this.tabs[(this.tabs.findIndex(([key]) => key === this.tab) + 1) % this.tabs.length][0]);
   }
 
   favourite() {
@@ -148,8 +154,7 @@ export class Viewer {
   }
 
   like() {
-    if (fromPicture(this.job.model)) return false;
-    return go(`#like=${this.job.id}/${this.index}`);
+    return fromPicture(this.job.model) ? false : go(`#like=${this.job.id}/${this.index}`);
   }
 
   async save() {

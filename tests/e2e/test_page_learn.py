@@ -56,7 +56,7 @@ def asked(studio: Studio, **query: str | float) -> dict[str, np.ndarray]:
 
 def lessons(studio: Studio) -> dict[str, datetime]:
     """Returns the jobs that lessons have made, each with the end of its images' time."""
-    jobs = httpx.get(f"{studio.url}/jobs", params={"tag": "page:learn", "limit": "100"}).json()["jobs"]
+    jobs = httpx.get(f"{studio.url}/jobs", params={"tag": "page:unlisted", "limit": "100"}).json()["jobs"]
     return {each["id"]: datetime.fromisoformat(each["expires_at"]) for each in jobs if "expires_at" in each}
 
 

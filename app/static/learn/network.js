@@ -3,7 +3,7 @@
 import { request } from "../api.js";
 import { leastOf, models } from "../models.js";
 import { readNpz } from "../npz.js";
-import { LESSON } from "../store.js";
+import { UNLISTED } from "../store.js";
 import { t } from "../texts.js";
 
 const SAMPLERS = { ddim: { eta: 0 }, ddpm: { variance: "fixed_small" } };
@@ -13,7 +13,7 @@ const SAMPLERS = { ddim: { eta: 0 }, ddpm: { variance: "fixed_small" } };
 export async function run(model, picture, { timestep, seed, steps = 1, sampler = "ddim" }) {
   const { num_train_timesteps: total } = models.get(model);
   const query = new URLSearchParams({
-    ...{ model, seed, steps, sampler, ...SAMPLERS[sampler], spacing: "linspace", trace: "all", tag: LESSON },
+    ...{ model, seed, steps, sampler, ...SAMPLERS[sampler], spacing: "linspace", trace: "all", tag: UNLISTED },
     strength: (timestep + 1) / total,
     ...leastOf(model),
   });

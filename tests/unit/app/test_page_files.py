@@ -13,8 +13,8 @@ import pytest
 from difuso.model.plans.samplers import SAMPLERS
 
 STATIC = Path(__file__).parents[3] / "app" / "static"
-PARTS = ["learn", "modelcard"]  # folders that are loaded when they are opened
-OWN = (path for part in PARTS for path in STATIC.glob(f"{part}/*.js") if path.stem not in ("en", "es"))
+PARTS = ["learn", "modelcard"]  # folders with texts of their own
+OWN = (path for part in (*PARTS, "editing") for path in STATIC.glob(f"{part}/*.js") if path.stem not in ("en", "es"))
 MODULES = [*STATIC.glob("*.js"), *OWN]
 
 

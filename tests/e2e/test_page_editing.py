@@ -1,0 +1,174 @@
+"""A picture that is changed in place: choices, sliders, undo, before and after, and the link of what came of it."""
+
+import logging
+import statistics
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+from selenium.webdriver import ActionChains
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+
+from tests.studio import Studio
+from tests.waiting import wait_until
+
+log = logging.getLogger(__name__)
+
+pytestmark = pytest.mark.slow
+
+SKETCHES = "page:unlisted"
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Path:
+    path = tmp_path / "layout.png"
+    Image.fromarray((np.arange(64).reshape(8, 8) % 2).astype(np.uint8)).save(path)
+    return path
+
+
+def opened(studio: Studio, layout: Path) -> str:
+    """Opens a picture of `traits` in the page; returns its job."""
+    studio.fill("model", "traits")
+    studio.fill("condition:style", "0.5, -1")
+    studio.fill("condition:layout", str(layout))
+    job_id = studio.made(2, label="star", seed="3")
+    studio.view(job_id, 1)
+    studio.see("dialog.viewer .chip")
+    return job_id
+
+
+def chips(studio: Studio) -> dict[str, str]:
+    return dict(each.split("\n") for each in studio.texts("dialog.viewer .chip"))
+
+
+def chip(studio: Studio, words: str) -> WebElement:
+    return next(each for each in studio.all("dialog.viewer .chip") if each.text.startswith(words))
+
+
+def choose(studio: Studio, words: str, value: str) -> str:
+    """Chooses a value of a chip by its picture; returns the job that this makes."""
+    studio.click(chip(studio, words))
+    tiles = "dialog.viewer .value"
+    wait_until(lambda: len(studio.all(f"{tiles} img")) == len(studio.all(tiles)), 15, "each value is drawn")
+    before = shown(studio)
+    tile = next(each for each in studio.all(tiles) if each.text == value)
+    studio.click(tile)
+    wait_until(lambda: shown(studio) not in (before, "") and chips(studio)[words] == value, 15, f"{value} is drawn")
+    return shown(studio)
+
+
+def shown(studio: Studio) -> str:
+    """Returns the job of the open picture, as its address says it."""
+    address: str = studio.driver.execute_script("return location.hash")
+    return address.removeprefix("#picture=").split("/")[0]
+
+
+def edits(studio: Studio, address: str) -> list[dict[str, Any]]:
+    jobs: list[dict[str, Any]] = httpx.get(f"{studio.url}/jobs?tag=edit:{address}").json()["jobs"]
+    return jobs
+
+
+def test_a_visitor_changes_two_things_goes_back_and_sends_the_link(studio: Studio, layout: Path) -> None:
+    job_id = opened(studio, layout)
+    assert chips(studio) == {"Class": "star", "age": "any", "glasses": "any", "style": "0.5, -1", "Guidance": "1.0"}
+    with_glasses = choose(studio, "glasses", "round")
+    tiles = httpx.get(f"{studio.url}/jobs?tag={SKETCHES}").json()["jobs"]
+    assert sorted(each["params"]["n"] for each in tiles) == [1, 2], "both values at once, and what is left out"
+    assert all(set(np.ravel(each["params"]["seed"])) == {4} for each in tiles), "the same seed"
+    square = choose(studio, "Class", "square")
+    assert [each["id"] for each in edits(studio, f"{job_id}/1")] == [square, with_glasses]
+    before = studio.job(job_id)["params"]
+    changed = {"n": 1, "seed": 4, "label": 1, "conditions": before["conditions"] | {"glasses": ["round"]}}
+    assert studio.job(square)["params"] == before | changed, "all else stays"
+
+    old, new = "dialog.viewer .old img", "dialog.viewer .new .large"
+    source = "return document.querySelector(arguments[0]).src"
+    assert studio.driver.execute_script(source, old).endswith(f"/jobs/{with_glasses}/images/0")
+    actions = ActionChains(studio.driver)
+    actions.key_down(Keys.CONTROL).send_keys("z").key_up(Keys.CONTROL).perform()
+    assert (shown(studio), chips(studio)["Class"]) == (with_glasses, "star")
+    assert studio.driver.execute_script(source, new).endswith(f"/jobs/{with_glasses}/images/0")
+    assert studio.driver.execute_script(source, old).endswith(f"/jobs/{job_id}/images/1")
+    studio.press("Redo", "dialog.viewer")
+    assert shown(studio) == square
+
+    visible = "return getComputedStyle(document.querySelector('dialog.viewer .veil')).visibility"
+    hold = studio.button("Hold to compare", "dialog.viewer")
+    actions.click_and_hold(hold).perform()
+    assert studio.driver.execute_script(visible) == "visible"
+    actions.release().perform()
+    assert studio.driver.execute_script(visible) == "hidden"
+    actions.key_down("b").perform()
+    assert studio.driver.execute_script(visible) == "visible"
+    actions.key_up("b").perform()
+    assert studio.driver.execute_script(visible) == "hidden"
+
+    studio.press("Copy link", "dialog.viewer")
+    link = studio.driver.execute_script("return document.querySelector('dialog.viewer .link').textContent")
+    assert link == studio.driver.current_url, "the address is the link"
+    studio.load(link.removeprefix(f"{studio.url}/"))
+    picture = studio.see("dialog.viewer .new .large").get_attribute("src")
+    assert picture == f"{studio.url}/jobs/{square}/images/0"
+    wait_until(lambda: studio.all("dialog.viewer .old:not([hidden])"), 5, "the picture before is known, too")
+    query = [pair for pair in parse_qsl(urlsplit(link).fragment.split("?")[1]) if pair[0] != "kind"]
+    again = httpx.post(f"{studio.url}/generate", params=query, files={"layout": layout.read_bytes()}, timeout=30)
+    assert again.content == httpx.get(str(picture)).content, "and it makes the same bytes"
+
+    studio.keys(Keys.ESCAPE)
+    studio.click("nav a[href='#gallery']")
+    cards = studio.texts("#jobs > article h3")
+    assert cards.count("Changed in place") == 1, "both changes share a card"
+    assert not [each for each in tiles if studio.all(f"#job-{each['id']}")], "sketches are in no list"
+
+
+# Moves a slider once a frame, and resolves to the milliseconds from each picture's move to its picture.
+SLIDE = """
+const [selector, moves, done] = arguments;
+const slider = document.querySelector(selector);
+const picture = document.querySelector("dialog.viewer .new .large");
+const [moved, times, asked] = [new Map(), [], []];
+let flying = 0, most = 0;
+const plain = window.fetch;
+window.fetch = async (path, options) => {
+  if (options.method !== "POST") return plain(path, options);
+  most = Math.max(most, ++flying);
+  asked.push(new URL(path, location).searchParams.getAll("condition").find(each => each.startsWith("age:")));
+  return plain(path, options).finally(() => flying--);
+};
+new MutationObserver(() => {
+  if (!picture.src.startsWith("blob:")) return;
+  const at = Number(picture.alt.match(/age: ([0-9.]+)/)[1]);
+  times.push(performance.now() - moved.get(at));
+}).observe(picture, { attributeFilter: ["src"] });
+for (let each = 0; each < moves; each++) {
+  slider.value = Number(slider.min) + 1 + each;
+  moved.set(slider.valueAsNumber, performance.now());
+  slider.dispatchEvent(new Event("input", { bubbles: true }));
+  await new Promise(requestAnimationFrame);
+}
+await new Promise(resolve => setTimeout(resolve, 2000));
+window.fetch = plain;
+done({ times, most, asked: asked.length, last: asked.at(-1) });
+"""
+
+
+def test_a_slider_redraws_while_it_moves_and_keeps_where_it_rests(studio: Studio, layout: Path) -> None:
+    job_id = opened(studio, layout)
+    studio.click(chip(studio, "age"))
+    studio.see("dialog.viewer .sliders input")
+    studio.driver.set_script_timeout(30)
+    script = f"(async (...arguments) => {{{SLIDE}}})(...arguments)"
+    found = studio.driver.execute_async_script(script, "dialog.viewer .sliders input", 60)
+    times = found["times"]
+    log.info(f"from move to picture: median {statistics.median(times):.0f} ms of {len(times)} pictures")
+    assert found["most"] == 1, "one request at a time"
+    assert 0 < len(times) <= found["asked"] < 60, "some values are passed over"
+    assert found["last"] == "age:60", "the last one is drawn"
+    (kept,) = edits(studio, f"{job_id}/1")
+    assert kept["params"]["conditions"]["age"] == [60.0]
+    assert chips(studio)["age"] == "60 years"
