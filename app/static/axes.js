@@ -1,7 +1,7 @@
 // The columns of a grid: values of a setting, or of a condition of the model.
 
 import { el } from "./dom.js";
-import { t } from "./texts.js";
+import { t, word } from "./texts.js";
 import { conditionsIn, conditionsOf } from "./values.js";
 
 export const AXES = { steps: "5, 10, 20, 50", guidance_scale: "1, 2, 4, 8", eta: "0, 0.5, 1" }; // with values to begin with
@@ -10,7 +10,7 @@ const STOPS = [0, 0.25, 0.5, 0.75, 1]; // of a number's range
 
 // The condition that an axis names, if it names one.
 export const sweptBy = axis => (axis.startsWith(PREFIX) ? axis.slice(PREFIX.length) : undefined);
-export const axisName = axis => sweptBy(axis)?.replaceAll("_", " ") ?? t(`gridOf_${axis}`);
+export const axisName = axis => (sweptBy(axis) ? word(sweptBy(axis)) : t(`gridOf_${axis}`));
 const conditionOf = (axis, model) => Object.fromEntries(conditionsOf(model))[sweptBy(axis)];
 export const isChoice = (axis, model) => conditionOf(axis, model)?.type === "choice";
 
@@ -19,7 +19,7 @@ export function offerAxes(menu, model) {
   const chosen = menu.value;
   menu.querySelectorAll("[data-condition]").forEach(each => each.remove());
   const swept = conditionsOf(model).filter(([, { type }]) => ["choice", "number"].includes(type));
-  menu.append(...swept.map(([name]) => el("option", { value: PREFIX + name, textContent: name.replaceAll("_", " "), dataset: { condition: name } })));
+  menu.append(...swept.map(([name]) => el("option", { value: PREFIX + name, textContent: word(name), dataset: { condition: name, word: name } })));
   menu.value = [...menu.options].some(({ value }) => value === chosen) ? chosen : "steps";
   return menu.value === chosen;
 }

@@ -1,6 +1,6 @@
 // The classes of a model in the form, and several in one request: all in turn, or a row of the same seeds for each.
 
-import { $, option } from "./dom.js";
+import { $, el, option } from "./dom.js";
 import { classesOf, models } from "./models.js";
 import { t } from "./texts.js";
 
@@ -14,7 +14,7 @@ export function showClasses(form, model) {
   const some = model.label_required ? [] : [option("anyClass", "")];
   const all = names.length > 1 ? [option("inRows", ROWS), ...(names.includes("all") ? [] : [option("inTurn", "all")])] : [];
   $("class").hidden = !names.length;
-  form.elements.label.replaceChildren(...some, ...names.map(name => new Option(name)), ...all);
+  form.elements.label.replaceChildren(...some, ...names.map(name => el("option", { value: name, dataset: { word: name } })), ...all);
 }
 
 // Offers a row of each class, or takes it away where a request has classes of its own.

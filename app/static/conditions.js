@@ -1,10 +1,12 @@
 // Fields for the conditions of the chosen model: a menu, a slider, a line of numbers or a file each.
 
+import { randomSeed } from "./classes.js";
 import { $, el, takeAny } from "./dom.js";
 import { ARRAY, dressInputs } from "./inputs.js";
-import { classesOf, models } from "./models.js";
-import { number, t, translate } from "./texts.js";
-import { conditionsIn, conditionsOf, isFile, neverWith } from "./values.js";
+import { priceOf } from "./making.js";
+import { classesOf, fromPicture, leastOf, models } from "./models.js";
+import { number, t, translate, word } from "./texts.js";
+import { askConditions, conditionsIn, conditionsOf, isFile, neverWith } from "./values.js";
 
 const PREFIX = "condition:"; // of the names of fields, which no parameter has
 const STEPS = 100; // of a slider
@@ -13,7 +15,7 @@ let shown; // the model whose conditions are there
 
 const boxOf = field => field.closest(".optional")?.querySelector("[type=checkbox]"); // that says whether a number is sent, if it may be left out
 const fieldOf = name => place.querySelector(`[name="${PREFIX}${CSS.escape(name)}"]`);
-const wordsOf = name => el("span", { textContent: `${name[0].toUpperCase()}${name.slice(1).replaceAll("_", " ")}` });
+const wordsOf = name => el("span", { dataset: { word: name } });
 
 // Shows the conditions of a model; their values stay while the model does.
 export function showConditions(model) {
@@ -36,7 +38,7 @@ function greyOut() {
     for (const option of [...menu.options].filter(({ value }) => value)) {
       const others = neverWith(shown, conditionOf(menu.name), option.value, chosen);
       option.disabled = Boolean(others) && !option.selected;
-      option.textContent = others ? t("neverWith", option.value, others.join(", ")) : option.value;
+      option.textContent = others ? t("neverWith", word(option.value), others.map(word).join(", ")) : word(option.value);
     }
 }
 
@@ -120,19 +122,39 @@ export function fillConditions(query) {
 // Returns the field of a condition.
 export const conditionField = name => fieldOf(name);
 
-// Fills in anything that the model has seen together: a random class, choices and numbers.
-export function surprise(form) {
-  const any = all => all[Math.floor(Math.random() * all.length)];
-  const { label } = form.elements;
-  const names = classesOf(models.get(shown));
-  if (names.length) label.value = any(names);
+// Resolves to the conditions of one example of a model, as a query; undefined if it has none. They are those that the server
+// fills in for a seed where a request leaves all out.
+async function exampleOf(model) {
+  const conditions = conditionsOf(model);
+  if (!conditions.length || fromPicture(model) || conditions.some(([, each]) => !each.null)) return undefined;
+  const query = new URLSearchParams({ model, seed: randomSeed(), ...leastOf(model) });
+  const { params } = await priceOf({ kind: "generate", query, files: [] });
+  if (!Object.keys(params.conditions ?? {}).length) return undefined;
+  askConditions(query, { model, conditions: params.conditions });
+  return query;
+}
+
+const any = all => all[Math.floor(Math.random() * all.length)];
+
+// Returns random choices and numbers, as far as the model has seen them together.
+function anything(model) {
   const query = new URLSearchParams();
   const chosen = {};
-  const seen = (name, values) => values.filter(value => !neverWith(shown, name, value, chosen));
-  for (const [name, { type, values, low, high, size }] of conditionsOf(shown)) {
+  const seen = (name, values) => values.filter(value => !neverWith(model, name, value, chosen));
+  for (const [name, { type, values, low, high, size }] of conditionsOf(model)) {
     const value = { choice: () => (chosen[name] = any(seen(name, values)) ?? any(values)), number: () => +(low + Math.random() * (high - low)).toPrecision(3), vector: () => Array.from({ length: size }, () => (Math.random() * 2 - 1).toFixed(2)) }[type]?.();
     if (value !== undefined) query.append("condition", `${name}:${value}`);
   }
+  return query;
+}
+
+// Fills in one example of the model as it is, or of a model without examples anything; and a random class.
+export async function surprise(form) {
+  const model = shown;
+  const query = (await exampleOf(model)) ?? anything(model);
+  if (model !== shown) return; // another was chosen meanwhile
+  const names = classesOf(models.get(model));
+  if (names.length) form.elements.label.value = any(names);
   fillConditions(query);
   form.dispatchEvent(new Event("change"));
 }

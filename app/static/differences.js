@@ -3,7 +3,7 @@
 import { nameOf, queryOf } from "./describe.js";
 import { el } from "./dom.js";
 import { className } from "./models.js";
-import { known, t } from "./texts.js";
+import { known, t, word } from "./texts.js";
 import { conditionsIn } from "./values.js";
 
 // The words for parameters that the page calls otherwise than the API.
@@ -24,7 +24,7 @@ export function differencesOf(pictures) {
   const names = [...new Set(columns.flatMap(column => [...column.keys()]))].filter(name => new Set(columns.map(column => column.get(name))).size > 1);
   if (!names.length) return el("p", { className: "hint", textContent: t("sameRecipe") });
   const head = el("tr", {}, el("td"), ...pictures.map(({ job, index }) => el("th", { scope: "col", textContent: nameOf(job, index) })));
-  const wordsOf = name => (name.startsWith(PREFIX) ? name.slice(PREFIX.length).replaceAll("_", " ") : known(TERMS[name] ?? name, name));
+  const wordsOf = name => (name.startsWith(PREFIX) ? word(name.slice(PREFIX.length)) : known(TERMS[name] ?? name, name));
   const rows = names.map(name => el("tr", {}, el("th", { scope: "row", textContent: wordsOf(name) }), ...columns.map(column => el("td", { textContent: column.get(name) ?? "–" }))));
   const table = el("table", {}, el("caption", { textContent: t("differs") }), el("thead", {}, head), el("tbody", {}, ...rows));
   return el("div", { className: "grid-table", tabIndex: 0, role: "region", "aria-label": t("differs") }, table);

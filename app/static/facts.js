@@ -4,7 +4,7 @@ import { labelOf } from "./describe.js";
 import { el } from "./dom.js";
 import { settings } from "./kinds.js";
 import { className } from "./models.js";
-import { known, number, shown, t } from "./texts.js";
+import { known, number, shown, t, word } from "./texts.js";
 import { textOf, valuesOf } from "./values.js";
 
 const ALWAYS = ["sampler", "steps", "spacing"];
@@ -20,7 +20,7 @@ export function factsOf({ model, params, kind, task }, index) {
   const label = labelOf({ params }, index);
   const facts = [[t("model"), model]];
   if (label !== undefined) facts.push([t("class"), className(model, label)]);
-  facts.push(...valuesOf({ params }, index).map(([name, value]) => [name.replaceAll("_", " "), textOf(value)]));
+  facts.push(...valuesOf({ params }, index).map(([name, value]) => [word(name), textOf(value)]));
   facts.push(...settingsOf(params));
   if (kind === "restore" && task.sigma) facts.push([t("noise"), number(task.sigma, 1)]);
   return el("dl", {}, ...termsOf(facts));

@@ -2,7 +2,7 @@
 // first call to the last.
 
 import { loaded, request } from "./api.js";
-import { seedOf } from "./describe.js";
+import { fromNoise, seedOf } from "./describe.js";
 import { el } from "./dom.js";
 import { drawnBy, models, sidesOf } from "./models.js";
 import { paint } from "./pixels.js";
@@ -51,7 +51,7 @@ async function read(path, job, index) {
 // Resolves to a canvas with the noise that a picture was drawn from; undefined if it was drawn from anything else.
 async function noiseOf(job, index) {
   const { channels } = models.get(job.model) ?? {};
-  if (job.kind !== "generate" || job.pictures || ![1, 3].includes(channels)) return undefined; // a request may send its noise
+  if (job.kind !== "generate" || fromNoise(job) || ![1, 3].includes(channels)) return undefined;
   const { noiseOf: drawn } = await loaded("./learn/noise.js");
   const [width, height] = sidesOf(job.model);
   const canvas = el("canvas", { width, height });

@@ -3,7 +3,7 @@
 
 import { ask } from "./api.js";
 import { addressOf, countOf, nameOf } from "./describe.js";
-import { $, complain, el, multiple } from "./dom.js";
+import { $, complain, el, grainOf } from "./dom.js";
 import { unwatch, watch } from "./follow.js";
 import { centreOf } from "./gridcard.js";
 import { make } from "./making.js";
@@ -15,7 +15,7 @@ import { isEnded, isGone, jobs } from "./store.js";
 import { t } from "./texts.js";
 
 const MOST_CRUMBS = 12;
-const TILE = 150; // CSS pixels, about
+const [GAP, NARROW] = [16, 600]; // CSS pixels between the pictures, and of a window where two stand in a row instead of four
 const section = $("like");
 let centre; // {job, index, tag} of the ring that is shown
 let ring = new Map(); // its jobs by id
@@ -61,6 +61,7 @@ function leaveLike() {
 }
 
 addEventListener("hashchange", () => section.hidden && leaveLike());
+addEventListener("resize", () => centre && !section.hidden && show());
 
 // Resolves to the jobs of the last ring with this tag.
 async function drawn(tag) {
@@ -74,7 +75,7 @@ async function drawn(tag) {
   return last;
 }
 
-// Makes the jobs of a ring: the picture redrawn, what lies on the way to other seeds, and the same seed of other classes.
+// Makes the jobs of a ring.
 async function draw({ job, index, tag }) {
   for (const { kind, query, files } of await neighboursOf(job, index)) {
     query.set("tag", tag);
@@ -119,16 +120,19 @@ function show() {
   parts.lead.textContent = t("likeLead");
   parts.again.textContent = t("likeAgain");
   parts.back.textContent = t("gallery");
-  parts.grid.style.setProperty("--tile", `${multiple(sizeOf(drawnBy(job)), TILE)}px`);
+  const columns = section.clientWidth < NARROW ? 2 : 4;
+  const grain = grainOf(sizeOf(drawnBy(job)));
+  const tile = grain * Math.max(1, Math.floor(((section.clientWidth + GAP) / columns - GAP) / grain));
+  parts.grid.style.setProperty("--tile", `${tile}px`);
   const around = [...ring.values()].sort((a, b) => a.accepted_at.localeCompare(b.accepted_at));
   const tiles = around.flatMap(each => Array.from({ length: countOf(each) }, (_, at) => tileOf(each, at))).slice(-AROUND);
   while (tiles.length < AROUND) tiles.push({ key: "", make: () => [el("div", { className: "blank" })] });
-  tiles.splice(AROUND / 2, 0, centreTile(job, index));
+  tiles.unshift(centreTile(job, index));
   parts.tiles = tiles;
   tiles.forEach(({ key, make }, at) => {
     const before = parts.grid.children[at];
     if (before?.dataset.key === key) return; // what stays keeps its focus, and the click that is on its way
-    const figure = el("figure", { dataset: { key } }, ...make());
+    const figure = el("figure", { className: at ? "" : "middle", dataset: { key } }, ...make());
     before ? before.replaceWith(figure) : parts.grid.append(figure);
   });
 }

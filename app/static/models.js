@@ -1,6 +1,7 @@
 // The models of the server, from GET /models.
 
 import { ask } from "./api.js";
+import { word } from "./texts.js";
 
 export const models = new Map();
 export let defaultModel;
@@ -53,5 +54,5 @@ export const enlargersOf = ({ image_size: size, channels }) =>
   [...models.values()].filter(({ condition: to }) => String(to?.size) === String(size) && to.channels === channels);
 
 export function className(model, index) {
-  return models.get(model)?.classes?.[index] ?? String(index);
+  return word(models.get(model)?.classes?.[index] ?? String(index));
 }

@@ -1,55 +1,56 @@
-// The eight neighbours of a picture: requests for pictures that are like it, and words for how each differs.
+// The eight neighbours of a picture, which a person tells apart at a glance, and words for how each differs.
 
 import { randomSeed } from "./classes.js";
 import { addressOf, fileName, fromNoise, labelOf, nameOf, queryOf, seedOf } from "./describe.js";
 import { fetchFile } from "./inputs.js";
 import { className, labelFor, models } from "./models.js";
-import { number, t } from "./texts.js";
-import { conditionsOf, filesSent, textOf, valuesOf } from "./values.js";
+import { number, t, word } from "./texts.js";
+import { conditionsOf, filesSent, neverWith, textOf, valuesOf } from "./values.js";
 
-const STRENGTHS = [0.2, 0.4, 0.6]; // of redraws
-const SHARES = [0.12, 0.25, 0.4]; // of the other seed
-export const NOISY = ["ddpm", "dpmpp_sde", "lcm", "dpm2_ancestral"]; // samplers that always draw noise on the way
 export const AROUND = 8; // pictures
-const ALONG = [0.06, 0.12, 0.25, 0.4, 0.6]; // how far to go on the way between two seeds
+const CHANGED = 5; // of them with another value of a condition, or another class
+const SEEDS = 2; // of them from other seeds
+const STRENGTHS = [0.7, 0.8, 0.9]; // of redraws: with less noise a picture looks the same
+const ALONG = [0.12, 0.25, 0.4, 0.6]; // how far to go on the way between two seeds
 export const ELSEWHERE = ["n", "seed", "lambda", "upscale", "upscale_steps", "upscale_augmentation"]; // what neighbours have of their own
 
-// Resolves to requests for eight pictures in all: its seed with two other classes, if there are any; if no noise was drawn on
-// the way, what lies towards another seed, or more of the way between its two seeds; and for the rest the picture redrawn.
+// Resolves to requests for eight pictures in all: its seed with one condition changed in each, two other seeds with the same
+// conditions, more of the way if it lies between two seeds, and for the rest the picture redrawn, the nearest first.
 export async function neighboursOf(job, index) {
   const file = await fetchFile(addressOf(job, index), fileName(job, index));
   const sent = await filesSent(job);
   const same = queryOf(job, index);
   for (const name of ELSEWHERE) same.delete(name);
-  const onTheWay = drawsNoise(job) ? [] : job.kind === "generate" ? ofSeed(job, index, same) : ofTwoSeeds(job, index, same);
-  const others = fromNoise(job) ? [] : [...onTheWay, ...ofOthers(job, index, same)]; // which begin in the noise of its seed
+  const ways = { generate: () => [...ofOthers(job, index, same), ofSeeds(same)], interpolate: () => ofTwoSeeds(job, index, same) };
+  const others = fromNoise(job) ? [] : (ways[job.kind]?.() ?? []); // which begin in the noise of a seed
   const left = AROUND - others.reduce((sum, { count }) => sum + count, 0);
-  const redraws = STRENGTHS.map((strength, each) => {
-    const n = Math.floor((left + each) / STRENGTHS.length); // the sum of the three is what is left
+  const strengths = STRENGTHS.slice(0, left);
+  const redraws = strengths.map((strength, each) => {
+    const n = Math.floor((left + each) / strengths.length); // the sum is what is left
     const query = new URLSearchParams({ model: job.model, strength, n, seed: randomSeed() });
     const label = labelOf(job, index);
     if (label !== undefined) query.set("label", labelFor(job.model, label));
     for (const each of same.getAll("condition")) query.append("condition", each);
     return { kind: "denoise", query, files: [["image", file], ...sent] };
   });
-  return [...redraws, ...others.map(each => ({ ...each, files: sent }))];
+  return [...others.map(each => ({ ...each, files: sent })), ...redraws];
 }
-
-// Whether chance has a part in a run beyond its beginning.
-export const drawsNoise = ({ params }) => NOISY.includes(params.sampler) || params.eta > 0;
 
 const asking = (query, lists) => new URLSearchParams([...query, ...Object.entries(lists).flatMap(([name, values]) => values.map(value => [name, value]))]);
 
-// The same seed with one condition changed: the class, or a choice or a number.
+const some = (all, most) => all.map(each => [Math.random(), each]).sort(([a], [b]) => a - b).slice(0, most).map(([, each]) => each);
+
+// The same seed with one condition changed, another one each time, to a value that the model has seen with the others; or of
+// a model without conditions with another class.
 function ofOthers(job, index, same) {
-  if (job.kind !== "generate") return [];
+  const now = Object.fromEntries(valuesOf(job, index));
   const changed = conditionsOf(job.model).flatMap(([name, { type, values, low, high }]) => {
-    const all = { choice: () => values, number: () => [low, high, (low + high) / 2] }[type]?.() ?? [];
-    return all.filter(value => !same.getAll("condition").includes(`${name}:${value}`)).map(value => [name, value]);
-  }).sort(() => Math.random() - 0.5).slice(0, 2);
-  if (changed.length) return changed.map(([name, value]) => ({ kind: "generate", query: changing(same, name, value, seedOf(job, index)), count: 1 }));
-  const classes = models.get(job.model)?.classes ?? [];
-  const label = classes.map((_, each) => each).filter(each => each !== labelOf(job, index)).sort(() => Math.random() - 0.5).slice(0, 2);
+    const all = { choice: () => values.filter(value => !neverWith(job.model, name, value, now)), number: () => [low, high] }[type]?.() ?? [];
+    return some(all.filter(value => value !== now[name]), 1).map(value => [name, value]);
+  });
+  if (changed.length) return some(changed, CHANGED).map(([name, value]) => ({ kind: "generate", query: changing(same, name, value, seedOf(job, index)), count: 1 }));
+  const classes = [...(models.get(job.model)?.classes ?? []).keys()].filter(each => each !== labelOf(job, index));
+  const label = some(classes, CHANGED);
   const query = asking([...same].filter(([name]) => name !== "label"), { label: labelFor(job.model, label), seed: label.map(() => seedOf(job, index)) });
   return label.length ? [{ kind: "generate", query, count: label.length }] : [];
 }
@@ -59,15 +60,14 @@ function changing(same, name, value, seed) {
   return new URLSearchParams([...kept, ["condition", `${name}:${value}`], ["seed", seed]]);
 }
 
-function ofSeed(job, index, same) {
-  const query = asking(same, { seed: [seedOf(job, index), randomSeed()], lambda: SHARES });
-  return [{ kind: "interpolate", query, count: SHARES.length }];
+function ofSeeds(same) {
+  return { kind: "generate", query: asking(same, { seed: Array.from({ length: SEEDS }, randomSeed) }), count: SEEDS };
 }
 
 function ofTwoSeeds({ task }, index, same) {
   if (!task?.seeds) return [];
   const here = task.shares[index];
-  const around = ALONG.flatMap(by => [here - by, here + by]).filter(share => share >= 0 && share <= 1).slice(0, 5);
+  const around = ALONG.flatMap(by => [here - by, here + by]).filter(share => share >= 0 && share <= 1).slice(0, CHANGED);
   const lambda = around.sort((a, b) => a - b).map(share => +share.toFixed(4));
   return [{ kind: "interpolate", query: asking(same, { seed: task.seeds, lambda }), count: lambda.length }];
 }
@@ -75,11 +75,15 @@ function ofTwoSeeds({ task }, index, same) {
 // Says how a picture differs from the centre.
 export function differenceOf(job, index, centre) {
   const { task } = job;
+  if (task?.kind === "denoise") {
+    const strength = (task.depth + 1) / (models.get(job.model)?.num_train_timesteps ?? 1000);
+    return t("likeRedrawn", STRENGTHS.filter(each => each < strength - 0.01).length);
+  }
+  if (task?.shares) return t("likeBetween", number(100 * task.shares[index]));
   const before = new Map(valuesOf(centre.job, centre.index));
-  const changed = valuesOf(job, index).filter(([name, value]) => typeof value !== "object" && value !== before.get(name)).map(([, value]) => textOf(value));
-  if (task?.kind === "denoise") return t("likeRedrawn", number((task.depth + 1) / (models.get(job.model)?.num_train_timesteps ?? 1000), 1));
-  if (task?.shares) return t("likeTowards", number(100 * task.shares[index]), task.seeds?.[1]);
-  if (changed.length) return changed.join(", ");
+  const changed = valuesOf(job, index).filter(([name, value]) => typeof value !== "object" && value !== before.get(name));
+  if (changed.length) return changed.map(([name, value]) => `${word(name)}: ${textOf(value)}`).join(", ");
   const label = labelOf(job, index);
-  return typeof label === "number" ? className(job.model, label) : nameOf(job, index);
+  if (typeof label === "number" && label !== labelOf(centre.job, centre.index)) return className(job.model, label);
+  return seedOf(job, index) === seedOf(centre.job, centre.index) ? nameOf(job, index) : t("likeSeed");
 }

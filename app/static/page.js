@@ -91,7 +91,7 @@ async function begin() {
   form.addEventListener("submit", submit);
   form.addEventListener("invalid", ({ target }) => target.closest("details")?.setAttribute("open", ""), true);
   $("language").addEventListener("change", ({ target }) => answered(speak(target.value)).then(showKind).catch(alarm));
-  $("surprise").addEventListener("click", () => surprise(form));
+  $("surprise").addEventListener("click", () => surprise(form).catch(alarm));
   const description = await load();
   addKinds(form, description);
   dressInputs(form);

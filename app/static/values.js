@@ -2,7 +2,7 @@
 
 import { models } from "./models.js";
 import { recall } from "./saved.js";
-import { shown } from "./texts.js";
+import { shown, word } from "./texts.js";
 
 const FILES = ["image", "map", "sequence"]; // types of conditions that are files
 const MOST = 80; // characters of a value: a vector may have thousands of numbers
@@ -35,7 +35,7 @@ export const valuesOf = ({ params }, index) =>
   Object.entries(params.conditions ?? {}).map(([name, values]) => [name, values[index % values.length]]);
 
 // Returns the words for a value, which may be a list of numbers.
-export const textOf = value => [value].flat().map(shown).join(", ").slice(0, MOST);
+export const textOf = value => [value].flat().map(each => (typeof each === "string" ? word(each) : shown(each))).join(", ").slice(0, MOST);
 
 // Makes a query ask for conditions, of one picture or without an index of all; those that are files are sent as such.
 export function askConditions(query, { model, conditions = {} }, index) {

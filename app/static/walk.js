@@ -6,7 +6,7 @@ import { $, complain, el, multiple, save } from "./dom.js";
 import { make } from "./making.js";
 import { tellMissing } from "./missing.js";
 import { drawnBy, sidesOf, sizeOf } from "./models.js";
-import { drawsNoise, ELSEWHERE, NOISY } from "./neighbours.js";
+import { ELSEWHERE } from "./neighbours.js";
 import { routeOf } from "./routes.js";
 import { isEnded, isGone, jobs } from "./store.js";
 import { number, t } from "./texts.js";
@@ -23,21 +23,13 @@ let frames; // promises of bitmaps by the address of each picture
 let parts;
 let timer;
 
-// Asks for the frames between pictures, each [job, index]; resolves to the tag of the walk. Noise on the way would make each
-// frame another picture, so the run draws none.
+// Asks for the frames between pictures, each [job, index]; resolves to the tag of the walk. All have the settings of the first
+// one, whose noise on the way is mixed too, so that the walk passes through the pictures themselves.
 export async function makeWalk(pictures) {
   const name = `walk:${Math.floor(Math.random() * 2 ** 32).toString(16)}`;
   const [job, index] = pictures[0];
   const [same, files] = [queryOf(job, index), await filesSent(job)];
   for (const each of ELSEWHERE) same.delete(each);
-  if (drawsNoise(job)) {
-    same.set("eta", 0);
-    same.delete("variance");
-    if (NOISY.includes(job.params.sampler)) {
-      same.set("sampler", "ddim");
-      same.delete("spacing"); // that of the other sampler
-    }
-  }
   same.delete("condition");
   const ways = pictures.slice(1).map((picture, each) => [pictures[each], picture]);
   const count = Math.floor(FRAMES / ways.length);

@@ -166,6 +166,28 @@ def test_a_surprise_is_sent_and_differs(studio: Studio, layout: str) -> None:
     assert 0 <= conditions_of(studio, job_id)["age"][0] <= 100
 
 
+# The server fills in conditions that are left out, as for a model with examples.
+FILLING = """
+const original = window.fetch;
+window.fetch = async (path, options) => {
+  if (!/^\\/generate.*dry_run=true/.test(path)) return original(path, options);
+  const price = await (await original(path, options)).json();
+  return Response.json({ ...price, params: { ...price.params, conditions: { glasses: ["eye patch"] } } });
+};
+"""
+
+
+@pytest.mark.slow
+def test_a_surprise_is_one_example_of_a_model_that_has_some(studio: Studio) -> None:
+    studio.fill("model", "with-glasses")
+    studio.driver.execute_script(FILLING)
+    chosen = "return document.querySelector('#conditions select').value"
+    for _ in range(3):
+        studio.fill("condition:glasses", "none")
+        studio.press("Surprise me", "#form")
+        wait_until(lambda: studio.driver.execute_script(chosen) == "eye patch", 5, "it is what the server fills in")
+
+
 @pytest.mark.slow
 def test_the_grid_sweeps_a_condition(studio: Studio, layout: str) -> None:
     fill_in(studio, layout)

@@ -46,7 +46,7 @@ def test_a_stranger_draws_with_one_press_and_shows_it_to_a_friend(
         studio.see(".denoising .strips canvas")
         studio.press("More like this", "dialog.viewer")
         wait_until(lambda: len(studio.all("#like .ring a.picture")) == 9, 30, "eight neighbours are drawn")
-        neighbour = studio.one("#like .ring figure:first-child a")
+        neighbour = studio.one("#like .ring figure:nth-child(2) a")
         address = str(neighbour.get_attribute("href")).split("=")[1]
         studio.click(neighbour)
         centre = f"#like .centre[href$='{address}']"

@@ -13,6 +13,8 @@ from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
+SIZE = 16
+
 
 def ring_of(studio: Studio, address: str) -> list[dict[str, Any]]:
     jobs: list[dict[str, Any]] = httpx.get(f"{studio.url}/jobs", params={"tag": f"like:{address}"}).json()["jobs"]
@@ -31,33 +33,57 @@ def test_one_press_draws_eight_neighbours_and_any_of_them_is_the_next_centre(stu
     studio.press("More like this", "dialog.viewer")
     wait_until(lambda: len(studio.all("#like .ring a.picture")) == 9, 30, "eight neighbours are drawn")
     jobs = ring_of(studio, address)
-    assert Counter(each["kind"] for each in jobs) == {"denoise": 3, "interpolate": 1, "generate": 1}
-    by_kind = {each["kind"]: each for each in jobs}
-    assert by_kind["interpolate"]["task"]["seeds"][0] == 71, "on the way from the picture's own seed"
-    assert by_kind["generate"]["params"]["seed"] == [71, 71]
-    assert sorted(by_kind["generate"]["params"]["label"]) == [0, 1], "both other classes"
-    assert sorted(each["task"]["depth"] for each in jobs if each["kind"] == "denoise") == [199, 399, 599]
+    assert Counter(each["kind"] for each in jobs) == {"denoise": 3, "generate": 2}
+    drawn = {each["params"]["seed"][0] == 71: each["params"] for each in jobs if each["kind"] == "generate"}
+    assert drawn[True]["seed"] == [71, 71]
+    assert sorted(drawn[True]["label"]) == [0, 1], "both other classes"
+    assert (len({*drawn[False]["seed"]}), drawn[False]["label"]) == (2, job["params"]["label"]), "two other seeds"
+    assert sorted(each["task"]["depth"] for each in jobs if each["kind"] == "denoise") == [699, 799, 899]
+    words = Counter(studio.texts("#like figcaption"))
+    assert words["Another seed"] == 2
+    assert words["Redrawn a little"] == 1
     wide = "return document.documentElement.scrollWidth - innerWidth"
     assert studio.driver.execute_script(wide) <= 0
-    next_one = studio.one("#like .ring figure:nth-child(4) a")
+    widths = "return [...document.querySelectorAll('#like, .ring img')].map(each => each.getBoundingClientRect().width)"
+    whole, middle, *around = studio.driver.execute_script(widths)
+    columns = 2 if studio.is_phone else 4
+    assert middle == 2 * around[0], "the picture in the middle is as large as four of the others"
+    assert columns * (around[0] + SIZE + 16) >= whole, "they fill the page, as far as whole multiples do"
+    next_one = studio.one("#like .ring figure:nth-child(2) a")
     following = str(next_one.get_attribute("href")).split("=")[1]
     studio.click(next_one)
     wait_until(lambda: is_shown(studio, following), 5, "it is the centre")
     wait_until(lambda: len(studio.all("#like .crumbs li")) == 2, 5, "the way is shown")
     wait_until(lambda: len(studio.all("#like .ring a.picture")) == 9, 30, "its neighbours are drawn")
-    between = next(each for each in ring_of(studio, following) if each["kind"] == "interpolate")
-    assert between["task"]["seeds"] == by_kind["interpolate"]["task"]["seeds"], "it lies on the way between two seeds"
-    assert len(between["task"]["shares"]) == 5
     studio.driver.back()
     wait_until(lambda: is_shown(studio, address), 5, "Back shows the first again")
     studio.load(f"#like={following}")
     wait_until(lambda: len(studio.all("#like .ring a.picture")) == 9, 10, "a reload shows the same ring")
-    assert (len(ring_of(studio, address)), len(ring_of(studio, following))) == (5, 4), "and nothing is drawn twice"
+    assert (len(ring_of(studio, address)), len(ring_of(studio, following))) == (5, 5), "and nothing is drawn twice"
     studio.click("nav a[href='#gallery']")
     studio.see("#jobs > article")
     studio.driver.execute_script("document.querySelector('#jobs').scrollIntoView()")
     one = f"#jobs a[href='#like={address}']"
     wait_until(lambda: len(studio.all(one)) == 1, 5, "a ring is one card")
+
+
+def test_a_neighbour_has_one_condition_changed_and_says_which(studio: Studio) -> None:
+    job_id = studio.made(1, model="with-glasses", seed="75", **{"condition:glasses": "none"})
+    studio.view(job_id)
+    studio.press("More like this", "dialog.viewer")
+    wait_until(lambda: len(studio.all("#like .ring a.picture")) == 9, 30, "eight neighbours are drawn")
+    assert studio.texts("#like figcaption").count("Glasses: eye patch") == 1
+    other = next(each for each in ring_of(studio, f"{job_id}/0") if each["params"].get("seed") == 75)
+    assert other["params"]["conditions"] == {"glasses": ["eye patch"]}
+
+
+def test_between_two_seeds_neighbours_lie_on_the_same_way(studio: Studio) -> None:
+    seeds = {"seed": ["3", "9"], "lambda": ["0.25", "0.5"], "steps": "3", "model": "tiny"}
+    job_id = httpx.post(f"{studio.url}/interpolate", params=seeds, headers={"Prefer": "wait=30"}).headers["X-Job-Id"]
+    studio.load(f"#like={job_id}/1")
+    wait_until(lambda: len(studio.all("#like .ring a.picture")) == 9, 30, "eight neighbours are drawn")
+    between = next(each for each in ring_of(studio, f"{job_id}/1") if each["kind"] == "interpolate")
+    assert (between["task"]["seeds"], len(between["task"]["shares"])) == ([3, 9], 5)
 
 
 def test_a_link_opens_its_picture_and_fills_the_form_once_it_is_gone(studio: Studio) -> None:

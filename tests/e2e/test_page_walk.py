@@ -69,6 +69,17 @@ def test_a_walk_leads_from_the_conditions_of_one_picture_to_those_of_the_other(s
     assert job["params"]["conditions"] == {"glasses": ["none"] * 30 + ["eye patch"] * 30}
 
 
+def test_a_walk_passes_through_the_pictures_that_were_chosen(studio: Studio) -> None:
+    """To the last bit, although their run draws noise on its way."""
+    (job,) = walk(studio, 53, 54, sampler=["ddim"] * 2, eta=["1"] * 2)
+    assert (job["params"]["sampler"], job["params"]["eta"]) == ("ddim", 1)
+    for frame, seed in ((0, 53), (59, 54)):
+        query = {"seed": str(seed), "sampler": "ddim", "eta": "1", "steps": "3", "model": job["model"]}
+        chosen = httpx.post(f"{studio.url}/generate", params=query, headers={"Prefer": "wait=30"}).headers["X-Job-Id"]
+        shown = studio.pixels(job["links"]["images"][frame])
+        assert shown.tobytes() == studio.pixels(f"/jobs/{chosen}/images/0").tobytes(), frame
+
+
 def test_a_walk_is_saved_as_a_video(studio: Studio, tmp_path: Path) -> None:
     walk(studio, 800, 900)
     studio.downloads(tmp_path)

@@ -9,8 +9,8 @@ import { make } from "../making.js";
 import { fromPicture, labelFor } from "../models.js";
 import { notify } from "../notice.js";
 import { cellsOf, samplingOf } from "../sheets.js";
-import { breakable, t } from "../texts.js";
-import { askConditions } from "../values.js";
+import { breakable, t, word } from "../texts.js";
+import { askConditions, textOf } from "../values.js";
 
 const COUNT = 64;
 
@@ -20,8 +20,8 @@ export async function samplesOf({ name, classes, conditions }, close) {
   if (cells.length < COUNT) return figureOf(name, "sheet", t("samples", name));
   const samples = (await samplingOf(name)) ?? cells.map((_, seed) => ({ seed, label: classes && seed % classes.length }));
   const buttons = samples.map((sample, index) => {
-    const conditions = Object.entries(sample.conditions ?? {}).map(([key, value]) => `${key.replaceAll("_", " ")} ${value}`);
-    const words = [`${t("seed")} ${sample.seed}`, classes?.[sample.label], ...conditions].filter(Boolean).join(", ");
+    const conditions = Object.entries(sample.conditions ?? {}).map(([key, value]) => `${word(key)} ${textOf(value)}`);
+    const words = [`${t("seed")} ${sample.seed}`, classes && word(classes[sample.label] ?? ""), ...conditions].filter(Boolean).join(", ");
     const button = el("button", { type: "button", className: "sample", title: words, "aria-label": words }, cells[index]);
     button.addEventListener("click", () => (close(), draw(name, sample)));
     return button;
@@ -29,7 +29,7 @@ export async function samplesOf({ name, classes, conditions }, close) {
   const rowsOf = (values, valueOf) =>
     values.flatMap(value => {
       const found = buttons.filter((_, index) => valueOf(samples[index]) === value);
-      return found.length ? [el("h4", { textContent: value ? breakable(value) : t("anyClass") }), row(found)] : [];
+      return found.length ? [el("h4", { textContent: value ? breakable(word(value)) : t("anyClass") }), row(found)] : [];
     });
   const choices = Object.entries(conditions ?? {}).filter(([key, { type }]) => type === "choice" && samples.some(each => each.conditions?.[key]));
   const ways = new Map([
@@ -43,7 +43,7 @@ export async function samplesOf({ name, classes, conditions }, close) {
   };
   const [first] = ways.keys();
   show(first);
-  const menu = el("select", {}, ...[...ways.keys()].map(way => el("option", { value: way, textContent: way.replaceAll("_", " ") })));
+  const menu = el("select", {}, ...[...ways.keys()].map(way => el("option", { value: way, textContent: word(way) })));
   menu.addEventListener("change", () => show(menu.value));
   const label = el("label", { hidden: ways.size === 1 }, t("cardBy"), " ", menu);
   return [el("p", { className: "hint", textContent: t("cardSamplesHint") }), label, place];

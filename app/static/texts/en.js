@@ -261,8 +261,9 @@ export default {
   changes: "Changed in place",
   changesOpen: "Open the change",
   likePath: "The way to this picture",
-  likeRedrawn: strength => `redrawn from noise ${strength}`,
-  likeTowards: (percent, seed) => `${percent} % towards seed ${seed}`,
+  likeRedrawn: more => ["redrawn a little", "redrawn", "redrawn a lot"][more] ?? "redrawn",
+  likeBetween: percent => `${percent} % of the way to the other`,
+  likeSeed: "another seed",
   copyLink: "Copy link",
   noPictureFilled: "That picture is no longer there. The form has its settings.",
   watch: "Denoising",
@@ -331,6 +332,7 @@ export default {
   key_delete: "delete it, with all pictures of its job",
   key_note: "press the button of the newest message",
   key_close: "close",
+  words: {}, // names of conditions and their values
   // The server's own words are English: its sentences, its problems as [title, detail], and why jobs failed.
   details: [],
   problems: {},

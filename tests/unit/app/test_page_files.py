@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from difuso.model.plans.samplers import SAMPLERS
-
 STATIC = Path(__file__).parents[3] / "app" / "static"
 PARTS = ["learn", "modelcard"]  # folders with texts of their own
 OWN = (path for part in (*PARTS, "editing") for path in STATIC.glob(f"{part}/*.js") if path.stem not in ("en", "es"))
@@ -56,11 +54,6 @@ def test_every_text_is_used_and_every_used_text_exists() -> None:
     prefixes = tuple(re.findall(r"`(\w+_)\$\{", code))
     unused = {key for key in keys - set(re.findall(r"\w+", code)) if not key.startswith(prefixes)}
     assert {key.removesuffix("Hint") for key in unused} <= {"empty", "noMatch", "noFavourites"}
-
-
-def test_the_page_knows_the_samplers_that_always_draw_noise() -> None:
-    (listed,) = re.findall(r"NOISY = (\[.*\])", (STATIC / "neighbours.js").read_text("utf-8"))
-    assert set(json.loads(listed)) == {name for name, sampler in SAMPLERS.items() if sampler.always_noisy}
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
