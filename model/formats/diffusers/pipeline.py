@@ -59,12 +59,9 @@ def write_diffusers(folder: Path, config: ModelConfig, model: nn.Module) -> None
     """
     if not isinstance(config.network, UNetConfig):
         raise CheckpointError(f"diffusers has no equivalent of a {type(model).__name__}")
-    if config.weaker is not None:
-        raise CheckpointError("a diffusers folder has no place for the weaker network that guides this model")
-    if config.classifier is not None:
-        raise CheckpointError("a diffusers folder has no place for the classifier that guides this model")
-    if config.preconditioning is not None:
-        raise CheckpointError("diffusers has no UNet2DModel that is preconditioned on noise levels")
+    for part in ("weaker network", "classifier", "preconditioning"):
+        if getattr(config, part.partition(" ")[0]) is not None:
+            raise CheckpointError(f"a diffusers folder has no place for the {part} of this model")
     network = {**network_to_diffusers(config.network), "sample_size": config.shape.image_size}
     scheduler = scheduler_to_diffusers(config)
     state = weights_to_diffusers(config.network, model.state_dict())

@@ -68,8 +68,7 @@ class LogSnr(NamedTuple):
 
     def order(self, level: int, highest: int) -> int:
         """Returns the order of the step that leaves a level: one more than the calls before it that give a slope."""
-        before = sum(math.isfinite(lam) for lam in self.lam[level + 1 : level + highest])
-        return min(highest, before + 1)
+        return 1 + sum(map(math.isfinite, self.lam[level + 1 : level + highest]))
 
 
 def log_snr(chain: NoiseSchedule) -> LogSnr:
