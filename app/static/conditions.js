@@ -34,12 +34,15 @@ export function showConditions(model) {
 function greyOut() {
   const menus = [...place.querySelectorAll("select")];
   const chosen = Object.fromEntries(menus.map(({ name, value }) => [conditionOf(name), value]));
-  for (const menu of menus)
+  for (const menu of menus) {
     for (const option of [...menu.options].filter(({ value }) => value)) {
       const others = neverWith(shown, conditionOf(menu.name), option.value, chosen);
       option.disabled = Boolean(others) && !option.selected;
-      option.textContent = others ? t("neverWith", word(option.value), others.map(word).join(", ")) : word(option.value);
+      option.title = others ? t("neverWith", word(option.value), others.map(word).join(", ")) : "";
+      option.textContent = option.title || word(option.value);
     }
+    menu.title = menu.selectedOptions[0]?.title ?? ""; // a closed menu may be too narrow for it
+  }
 }
 
 place.addEventListener("change", greyOut);

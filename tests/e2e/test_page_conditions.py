@@ -101,6 +101,7 @@ def test_what_was_never_seen_together_is_not_offered_and_the_menu_says_why(studi
     studio.driver.execute_script("location.hash = arguments[0]", url)
     both = [("none", True), ("full (never seen with eye patch)", True)]
     wait_until(lambda: offered("beard") == both, 10, "an address may ask for both")
+    assert studio.one("[name='condition:beard']").get_attribute("title") == "full (never seen with eye patch)"
 
 
 @pytest.mark.slow
