@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 # The operations, and the request headers that they read.
 HEADERS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(KINDS, ("Prefer", "Priority", "Idempotency-Key")),
-    "list_jobs": (),
+    "list_jobs": ("If-None-Match",),
     "get_job": ("Prefer", "If-None-Match"),
     "cancel_job": (),
     "follow_job": ("Last-Event-ID",),
