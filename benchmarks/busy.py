@@ -3,8 +3,6 @@
 Windows begin and end where a network call ends. A call may take seconds, and half a call would falsify the share.
 """
 
-from __future__ import annotations
-
 import re
 import time
 from collections.abc import Iterator

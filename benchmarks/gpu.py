@@ -4,8 +4,6 @@ For each network it measures a busy worker in each number format, the image-step
 the network, and the capacity over HTTP compared with the peers'.
 """
 
-from __future__ import annotations
-
 import tempfile
 import time
 from collections.abc import Callable, Mapping

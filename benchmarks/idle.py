@@ -1,7 +1,5 @@
 """A network alone, and an idle server: how much memory it holds, how soon after its start it gives an image."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 import sys

@@ -1,7 +1,5 @@
 """The load: a seeded mix of short and long requests, and two ways to send it."""
 
-from __future__ import annotations
-
 import asyncio
 import math
 import random

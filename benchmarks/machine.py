@@ -1,7 +1,5 @@
 """The machine that figures belong to: the cores in use, the load of other programs."""
 
-from __future__ import annotations
-
 import math
 import os
 import platform

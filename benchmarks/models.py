@@ -1,7 +1,5 @@
 """The networks that are measured. Their weights are random: speed does not depend on what a network has learned."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What difuso costs in addition to its network: time of a busy worker, a lone image, memory, start."""
 
-from __future__ import annotations
-
 import statistics
 import tempfile
 from collections.abc import Callable, Mapping

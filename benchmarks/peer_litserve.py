@@ -4,8 +4,6 @@ A pipeline runs one number of steps at a time. So the requests of a batch with t
 groups follow each other. LitServe's loop answers all requests when the last group is done.
 """
 
-from __future__ import annotations
-
 import sys
 from collections import defaultdict
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The first peer: a diffusers pipeline behind FastAPI and a lock, the obvious first attempt."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from threading import Lock

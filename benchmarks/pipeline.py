@@ -1,7 +1,5 @@
 """Our checkpoint inside diffusers' own DDIM pipeline, which the peers run."""
 
-from __future__ import annotations
-
 import io
 import math
 import os

@@ -1,7 +1,5 @@
 """The report of a run: tables and bars for the terminal, one JSON file for programs."""
 
-from __future__ import annotations
-
 import json
 import math
 import sys

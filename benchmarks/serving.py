@@ -6,8 +6,6 @@ time that short and long requests take when they arrive at random, at 70 % of th
 one after the other.
 """
 
-from __future__ import annotations
-
 import asyncio
 import io
 import itertools

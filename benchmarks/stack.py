@@ -1,7 +1,5 @@
 """The servers under test as processes. None of them is left behind, however a run ends."""
 
-from __future__ import annotations
-
 import os
 import socket
 import subprocess

@@ -1,7 +1,5 @@
 """`python -m benchmarks.chaos`: the program; `make chaos` runs it for twenty minutes."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

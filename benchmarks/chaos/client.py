@@ -1,7 +1,5 @@
 """Clients: they post, wait, cancel and fetch as good clients do, and note what they see."""
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import io

@@ -1,7 +1,5 @@
 """The processes under attack: a Redis, front ends and workers, each started again whenever it has ended."""
 
-from __future__ import annotations
-
 import asyncio
 import shutil
 import signal

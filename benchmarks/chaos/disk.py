@@ -4,8 +4,6 @@ It is a small file system in memory that only the processes of this run see: `en
 list of mounts, without root where the system has user namespaces. Elsewhere the faults of the store are left out.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import shutil

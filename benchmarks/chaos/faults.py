@@ -1,7 +1,5 @@
 """How each thing is broken and mended."""
 
-from __future__ import annotations
-
 import asyncio
 import signal
 import time

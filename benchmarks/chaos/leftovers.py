@@ -1,7 +1,5 @@
 """What is left when everything has expired: keys in Redis without an expiry, and files in the store."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The requests of clients: a few dozen recipes of every kind of job, and who sends which, when and how."""
 
-from __future__ import annotations
-
 import io
 import random
 import uuid

@@ -1,7 +1,5 @@
 """One run: the reference, the attack, the time until everything has ended and expired, the verdict."""
 
-from __future__ import annotations
-
 import asyncio
 import shutil
 import signal

@@ -1,7 +1,5 @@
 """Which fault comes when: drawn from a seed before the run begins, so that a run can be repeated."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """The table: the results of the run, and the promises."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field

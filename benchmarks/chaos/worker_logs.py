@@ -3,8 +3,6 @@
 A log line is one JSON object. Only whole lines count: kill -9 may cut off the last.
 """
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,5 @@
 """Draws the figures of docs/paper.md: all of them, or the named ones."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 from typing import Annotated

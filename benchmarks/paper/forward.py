@@ -1,7 +1,5 @@
 """Fig. 1 and equations 1 and 2: an image on its way into noise."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Fig. 11: images between two images, with shared and with independent noise (errata E16 and E17)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

@@ -1,7 +1,5 @@
 """Fig. 6, its loop: `reversed(range(1, T))` stops before index 0 (errata C4 and E13)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

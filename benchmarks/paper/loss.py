@@ -1,7 +1,5 @@
 """Equation 6, the loss: bars are missing (erratum E8)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Sheets of small images, enlarged pixel by pixel, as PNG files that are the same in every run."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """faces64, the network that ships, on the paper's linear schedule."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The start of sampling: `torch.rand` in the text, `torch.randn` in the code (erratum E11)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

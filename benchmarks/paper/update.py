@@ -1,7 +1,5 @@
 """Fig. 6, its update: the factor x and the term sqrt(beta) z (erratum C3)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
