@@ -104,6 +104,22 @@ def test_samples_are_named_by_seed_and_the_same_alone(
     assert (out / "tiny-102.png").read_bytes() == together
 
 
+def test_what_a_model_has_never_seen_is_drawn_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    from difuso.model.checkpoint import save_checkpoint
+    from difuso.model.conditions import Choice, vector_size
+    from difuso.model.networks.configs import UNetConfig
+    from tests.small_models import NETWORK, checkpoint_of
+
+    heads = {name: Choice(("none", "red"), null=True) for name in ("hair", "hat")}
+    network = UNetConfig(vector_size=vector_size(heads), **NETWORK)
+    made = checkpoint_of(network, conditions=heads, never=({"hair": ("red",), "hat": ("red",)},))
+    save_checkpoint(tmp_path / "models" / "heads", made.config, made.network)
+    asked = ("--condition", "hair:red", "--condition", "hat:red", "--steps", "1", "--seed", "1")
+    drawn = difuso("sample", "--models-dir", str(tmp_path / "models"), "--out", str(tmp_path / "pictures"), *asked)
+    assert drawn.splitlines()[-1].endswith("heads-1.png")
+    assert "heads has never seen hair red with hat red: the images may show something else" in caplog.messages
+
+
 def test_the_help_of_a_command_is_that_of_the_api() -> None:
     shown = difuso("interpolate", "--help")
     for option in ("--lambda", "--noise", "--guidance-scale", "shared|independent|rescaled", "default: (0.5)", "-o"):

@@ -3,12 +3,16 @@
 import json
 import re
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from difuso.model.conditions import Choice
+from difuso.model.folders.config_json import config_from_json
+from difuso.model.folders.files import CONFIG, read_json
+from difuso.model.folders.never import combinations_in
 from difuso.model.shape import Shape
 from difuso.training.data import face_attributes as names
 from difuso.training.data.face_attributes import ATTRIBUTES, NONE, attributes_of
@@ -73,6 +77,13 @@ def test_the_colours_of_a_face_are_in_its_image(faces: list[SourceImage]) -> Non
             colours.add(names.CHOICES["hair_colour"][face.values["hair_colour"]])
         for colour in colours:
             assert tuple(int(part, 16) for part in re.findall("..", colour[1:])) in pixels, (face.name, face.values)
+
+
+def test_faces64_has_seen_every_face_that_is_drawn(faces: list[SourceImage]) -> None:
+    folder = Path(__file__).parents[3] / "checkpoints" / "faces64"
+    never = config_from_json(read_json(folder, CONFIG)).never
+    assert combinations_in(never, {"hair": "afro", "hair_colour": "red"})
+    assert not any(combinations_in(never, face.values) for face in faces)
 
 
 def test_glasses_beards_and_masks_are_drawn_as_often_as_they_are_named(faces: list[SourceImage]) -> None:
