@@ -109,7 +109,7 @@ class Recipe:
     decay_steps: NonNegativeInt = 0
     clip_norm: NonNegativeFloat = 1.0  # the largest norm of the gradient; 0 turns clipping off
     ema_decay: Share = 0.9995  # the decay of the averaged weights that are served
-    # the number format of the network's calls (autocast); `auto` is float32 or bf16, whichever is faster here
+    # the number format of the network's calls (autocast); `auto` is float32 or bf16, see `training.calls.format_of`
     precision: Precision | Literal["auto"] = "auto"
     compile: bool = False  # whether to use torch.compile, which needs a C++ compiler and a minute before the first step
     seed: NonNegativeInt = 0

@@ -41,7 +41,7 @@ def card(trainer: Trainer, seconds: float) -> str:
         "data": f"{len(data.trained):,} images, source `{recipe.record['data']['source']}`",
         "begun from": recipe.record["init"],
         "training": f"{trainer.step:,} steps of {recipe.batch_size}, {trainer.step * recipe.batch_size:,} images",
-        "time": f"{time} on {_device(trainer)}",
+        "time": f"{time} in {trainer.precision} on {place(trainer)}",
         "average": f"decay {recipe.ema_decay}",
         "defaults": f"`{recipe.defaults.sampler}`, {recipe.defaults.steps} steps",
     }
@@ -54,7 +54,8 @@ def card(trainer: Trainer, seconds: float) -> str:
     )
 
 
-def _device(trainer: Trainer) -> str:
+def place(trainer: Trainer) -> str:
+    """Returns the processors of a run, for people."""
     count = trainer.processes.count
     if trainer.device.type == "cuda":
         return f"{count} x {torch.cuda.get_device_name(trainer.device)}"

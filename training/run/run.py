@@ -23,7 +23,7 @@ from ..data.images import ImageArray
 from ..errors import check_classes
 from ..recipe import Recipe
 from ..replacing import replace_text
-from .card import card
+from .card import card, place
 from .initial import check_initial, seeds_of
 from .journal import Journal, plot_run
 from .outcomes import Distance, GuidedModel, ImageModel, Outcome
@@ -135,6 +135,9 @@ class Run:
         """Trains to the end of the recipe, or until a signal stops the run."""
         trainer, recipe = self.trainer, self.trainer.recipe
         window = Window(trainer.schedule.num_train_timesteps)
+        if self._journal is not None:
+            what = recipe.name, f"{trainer.parameters:,}", trainer.precision, place(trainer)
+            log.info("training %s: %s parameters, in %s on %s", *what)
         begun, stops = trainer.step, False
         with _signals() as received:
             for facts in trainer.steps():

@@ -11,14 +11,14 @@ from difuso.model.memory import move
 from difuso.model.networks.build import build_network
 from difuso.model.networks.preconditioned import denoiser_of
 
+from ..calls import autocast, compiled, format_of
 from ..data.augmentation import augment_of
 from ..data.batches import Batch, Batches, Drawn, Draws, Seeds, network_inputs
 from ..errors import Diverged, RecipeError
 from ..objective.distillation import Teacher
 from ..objective.losses import Losses, Network
 from ..objective.objectives import objective_of, timesteps_of
-from ..recipe import Precision, Recipe
-from .calls import DTYPES, compiled, fastest
+from ..recipe import Recipe
 from .initial import seeds_of, take_over
 from .optimizers import Ema, MatrixMuon, code_of, optimizers_of, rates_of, state_of, step
 from .processes import ALONE, Processes, unsynchronised
@@ -37,8 +37,7 @@ class Trainer:
     Attributes:
         step, skipped: the number of optimiser steps so far, and of those whose gradient was not finite, nor applied.
         ema: the average, which is served.
-        precision: the number format of the network's calls. If the recipe leaves it open, it is None until the first
-            step of the run, which finds the fastest.
+        precision: the number format of the network's calls.
 
     Raises RecipeError if the checkpoint to begin from cannot be used.
     """
@@ -77,7 +76,7 @@ class Trainer:
         distils, classes = recipe.loss == "distillation", batches.dataset.classes
         self._teacher = Teacher(recipe, classes, self.device) if distils else None
         self._draws = Draws(recipe, self.seeds, self.device)
-        self.precision: Precision | None = None if recipe.precision == "auto" else recipe.precision
+        self.precision = format_of(recipe.precision, self.network, self.device)
         torch.manual_seed(self.seeds.of(f"dropout of process {processes.rank}"))
         self.step = 0
         self.skipped = 0
@@ -92,8 +91,6 @@ class Trainer:
         """Trains until `max_steps`, yielding the facts of each step; raises Diverged after many gradients that are not
         finite.
         """
-        if self.precision is None:
-            self.precision = self._fastest()
         batches = iter(self.batches)
         # The step is counted before a batch is taken: one taken in vain would be missing from a longer run.
         while self.step < self.recipe.max_steps:
@@ -144,30 +141,11 @@ class Trainer:
         """Returns a network with fixed further arguments."""
 
         def network(x_t: Tensor, t: Tensor) -> Tensor:
-            assert self.precision is not None
-            with self._autocast(self.precision):
+            with autocast(self.precision, self.device):
                 out = call(x_t, t.to(self.device), **inputs)
             return out.float()
 
         return network
-
-    def _autocast(self, precision: Precision) -> torch.autocast:
-        dtype = DTYPES[precision]
-        return torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32)
-
-    def _fastest(self) -> Precision:
-        """Returns the format in which passes forwards and backwards, which train nothing here, take the least time."""
-        parts = self.processes.count * self.recipe.accumulate
-        x_t, t, inputs = self.blank(self.recipe.batch_size // parts)  # as many images as a call has
-
-        def call(precision: Precision) -> None:
-            with self._autocast(precision):
-                out = self.network(x_t, t, **inputs)
-            torch.autograd.backward(out.float().mean())
-            self._forget_gradients()
-
-        with torch.random.fork_rng():  # dropout draws, and is to draw the same in the run, whatever was tried before it
-            return fastest(call, self.device, self.processes)
 
     def blank(self, count: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Returns arguments of a call with so many blank images, to measure its cost."""

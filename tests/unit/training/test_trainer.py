@@ -15,13 +15,13 @@ from torch import Tensor
 from difuso.model import Checkpoint, sample, save_checkpoint
 from difuso.model.networks.build import build_network
 from difuso.model.networks.layers import RowLinear
+from difuso.training.calls import compiled, format_of
 from difuso.training.data.batches import Batches
 from difuso.training.data.dataset import Dataset
 from difuso.training.data.images import ImageArray
 from difuso.training.errors import Diverged
-from difuso.training.recipe import Precision, Recipe
+from difuso.training.recipe import Recipe
 from difuso.training.recipe_reading import load_recipe
-from difuso.training.run.calls import compiled
 from difuso.training.run.outcomes import ImageModel
 from difuso.training.run.processes import ALONE, Processes
 from difuso.training.run.state import load_state, save_state
@@ -137,26 +137,40 @@ def test_weight_decay_shrinks_what_no_gradient_moves(tmp_path: Path) -> None:
     assert torch.allclose(weight, before * (1 - 0.01 * 0.05) ** 3, rtol=1e-5)
 
 
-def test_a_run_measures_the_formats_once_and_a_recipe_can_still_say_another(
+@pytest.mark.parametrize(
+    ("channels", "able", "chosen"),
+    [
+        (64, {"avx512_bf16": True}, "bf16"),
+        (32, {"amx_bf16": True}, "bf16"),
+        (16, {"avx512_bf16": True}, "float32"),
+        (64, {"avx512_bf16": False, "avx512_f": True}, "float32"),
+        (64, {"bf16": True}, "float32"),  # on ARM
+    ],
+)
+def test_wide_networks_are_trained_in_bf16_where_the_processor_multiplies_it(
+    monkeypatch: pytest.MonkeyPatch, channels: int, able: dict[str, bool], chosen: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    network = build_network(tiny(f"network.channels={channels}", "network.head_channels=8").network)
+    assert format_of("auto", network, torch.device("cpu")) == chosen
+    assert format_of("float32", network, torch.device("cpu")) == "float32"
+
+
+def test_a_run_keeps_its_format_and_a_recipe_can_still_say_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The fastest may be another one on the day of the resume; neither that nor the trial passes must be seen."""
-    trials: list[str] = []
-
-    def fastest(call: Callable[[Precision], None], *rest: object) -> Precision:
-        call("bf16")
-        trials.append("bf16")
-        return "bf16"
-
-    monkeypatch.setattr("difuso.training.run.trainer.fastest", fastest)
-    straight = run(tiny("max_steps=100", "precision=auto"), 10)
+    """The processor may be another one on the day of the resume."""
+    monkeypatch.setattr(
+        "difuso.training.run.trainer.format_of", lambda wanted, *_: "bf16" if wanted == "auto" else wanted
+    )
     half = run(tiny("max_steps=100", "precision=auto"), 5)
-    assert len(trials) == 2
     save_state(tmp_path, half.state())
-    assert_equal(run(tiny("max_steps=100", "precision=auto"), 5, tmp_path).state(), straight.state())
-    assert_equal(run(tiny("max_steps=100", "precision=bf16"), 10).state(), straight.state())
+    monkeypatch.setattr("difuso.training.run.trainer.format_of", lambda *_: "float32")
+    resumed = run(tiny("max_steps=100", "precision=auto"), 5, tmp_path)
+    assert resumed.precision == "bf16"
+    monkeypatch.undo()
+    assert_equal(resumed.state(), run(tiny("max_steps=100", "precision=bf16"), 10).state())
     assert run(tiny("max_steps=100", "precision=float32"), 1, tmp_path).precision == "float32"
-    assert len(trials) == 2
 
 
 @pytest.mark.slow
