@@ -14,9 +14,6 @@ from .recipe import Precision
 # float32 with 32 channels, and 1.7 times with 48 and 64, where products take more of the time.
 WIDE = 32
 
-DTYPES: dict[Precision, torch.dtype] = {"float32": torch.float32, "bf16": torch.bfloat16}
-MULTIPLIERS = ("avx512_bf16", "amx_bf16")  # of processors that multiply bfloat16 by themselves
-
 
 def format_of(precision: Precision | Literal["auto"], network: nn.Module, device: torch.device) -> Precision:
     """Returns the number format of a network's calls on a device: that of a recipe, or for `auto` the faster one.
@@ -34,19 +31,18 @@ def _multiplies_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     able: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of torch cannot say
-    return device.type == "cpu" and any(able.get(name) for name in MULTIPLIERS)
+    return device.type == "cpu" and any(able.get(name) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def autocast(precision: Precision, device: torch.device) -> torch.autocast:
     """Returns the context in which a network is called in a number format."""
-    dtype = DTYPES[precision]
-    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def compiled(network: nn.Module) -> Any:
     """Returns a network compiled, whose gradients have the number formats of those of the plain network.
 
     The trainer goes backward without autocast. A compiler that takes the format of the way forward would round
-    gradients.
+    gradients. All batches have one size, also where a teacher of the same class was compiled for another.
     """
-    return functorch.patch(backward_pass_autocast="off")(torch.compile(network))
+    return functorch.patch(backward_pass_autocast="off")(torch.compile(network, dynamic=False))

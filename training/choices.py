@@ -9,6 +9,8 @@ from difuso.model.foreign.names import Own, is_foreign
 
 from .objective.weightings import WEIGHTINGS
 
+TEACHER = "teacher"  # the source of images that a model draws from known noise, see `training.data.pairs`
+
 
 class SourceChoice(NamedTuple):
     """A source of images."""
@@ -29,6 +31,7 @@ SOURCES = {
     "npz": SourceChoice("array_files"),
     "idx": SourceChoice("array_files", halves=True),
     "huggingface": SourceChoice("huggingface", halves=True, has_conditions=True),
+    TEACHER: SourceChoice("pairs", has_conditions=True),
 }
 
 
@@ -48,6 +51,7 @@ LOSSES = {
     "hybrid": LossChoice("losses", weighted=True, has_bound=True),
     "vlb": LossChoice("losses", has_bound=True),
     "distillation": LossChoice("distillation"),
+    "regression": LossChoice("regression"),
     "cross_entropy": LossChoice("losses"),
 }
 

@@ -49,6 +49,9 @@ class Data:
     # source has them itself, or there are none
     table: str = ""
     bits: Literal[8, 16] = 8  # the bits of each pixel, 8, or 16 for images that are not RGB
+    # of images that a teacher draws: its settings, and the share without class and conditions that may be left out
+    settings: SamplerDefaults = field(default_factory=SamplerDefaults)
+    free: Share = 0.0
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,8 @@ class Recipe:
     # of ancestral sampling; a learned one needs twice the `out_channels`, and the loss `hybrid` or `vlb`
     variance: Variance = "fixed_small"
     # `simple`, `hybrid` or `vlb`, see `training.objective.losses.Objective`; `distillation` of `init`'s checkpoint;
-    # `cross_entropy` of a classifier; or a function of another package, see `training.objective.objectives`
+    # `regression` onto what a teacher draws; `cross_entropy` of a classifier; or a function of another package, see
+    # `training.objective.objectives`
     loss: LossName = "simple"
     # the weighting of the simple loss, see `training.objective.weightings`; or a function of another package, see
     # `training.objective.losses`
@@ -184,7 +188,7 @@ class Recipe:
     def check_continues(self, earlier: dict[str, Any]) -> None:
         """Raises RecipeError if one of `FIXED` differs from the recipe, as JSON, that began a folder's run."""
         mine = json.loads(json.dumps(self.as_json))
-        for key in FIXED + (FIXED_OF_STUDENTS if self.loss == "distillation" else ()):
+        for key in FIXED + (FIXED_OF_STUDENTS if self.loss in ("distillation", "regression") else ()):
             if earlier.get(key) != mine[key]:
                 raise RecipeError(f"this folder holds a run with another {key}: give a new folder, or undo the change")
 

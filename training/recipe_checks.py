@@ -4,13 +4,13 @@ from dataclasses import replace
 
 from difuso.model.conditions import Choice, ImageMap, Number, listed, sequences_in
 from difuso.model.errors import CheckpointError
-from difuso.model.folders.config import ModelConfig
+from difuso.model.folders.config import ModelConfig, SamplerDefaults
 from difuso.model.folders.config_json import config_from_json, config_to_json
 from difuso.model.foreign.names import is_foreign
 from difuso.model.networks.configs import ClassifierConfig
 from difuso.model.plans.settings import GUIDANCE
 
-from .choices import LOSSES, SOURCES, loss_of, source_of
+from .choices import LOSSES, SOURCES, TEACHER, loss_of, source_of
 from .errors import RecipeError
 from .objective.weightings import WEIGHTINGS
 from .recipe import ENLARGED, Recipe
@@ -23,6 +23,7 @@ RESERVING = [name for name, source in SOURCES.items() if source.reserves]
 def check(recipe: Recipe, guided: ModelConfig | None) -> None:
     """Raises RecipeError if fields contradict each other, or the model of the run, or with `guided`, is refused."""
     _check_loss(recipe)
+    _check_pairs(recipe)
     _check_classes(recipe)
     _check_conditions(recipe)
     _check_crop(recipe)
@@ -89,17 +90,45 @@ def _check_distillation(recipe: Recipe) -> None:
     _require_one_output(recipe)
     if calls == 1:
         return
+    _require_few_calls(recipe, "with teacher_calls above 1 a student")
+    _require(
+        defaults.steps * calls <= recipe.schedule.num_train_timesteps,
+        f"the teacher would take defaults.steps times teacher_calls, {defaults.steps * calls} steps: T must be as many",
+    )
+
+
+def _require_few_calls(recipe: Recipe, student: str) -> None:
+    defaults = recipe.defaults
     _require(
         recipe.prediction != "eps",
         "a student of few steps must predict v or x0: in its first one an error of eps is a thousandfold one of x0",
     )
     _require(
         (defaults.sampler, defaults.eta, defaults.spacing) == ("ddim", 0, "trailing"),
-        "with teacher_calls above 1 a student learns ddim: set defaults.sampler to ddim, defaults.spacing to trailing",
+        f"{student} learns ddim: set defaults.sampler to ddim, defaults.spacing to trailing",
     )
+
+
+def _check_pairs(recipe: Recipe) -> None:
+    data, paired = recipe.data, recipe.data.source == TEACHER
+    if recipe.loss == "regression":
+        _require(paired, "loss regression learns what a model draws from known noise: set data.source to teacher")
+        _require(recipe.timesteps == "uniform", "loss regression has timesteps of its own: leave timesteps out")
+        _require_one_output(recipe)
+        _require_few_calls(recipe, "with loss regression a network")
+    sources = {getattr(images, "source", "") for images in (data, recipe.held_out)}
+    _require(not recipe.trains_classifier or TEACHER not in sources, "a classifier needs images of another source")
+    if not paired:
+        own = data.settings != SamplerDefaults() or data.free
+        _require(not own, "data.settings and data.free are of a model that draws: set data.source to teacher")
+        return
+    files = recipe.seen or sequences_in(recipe.conditions)
+    _require(not files, "a teacher has no examples of images, maps and sequences: name one that draws without them")
+    changed = recipe.crop or data.flip or data.augment or data.bits == 16
+    _require(not changed, "a drawn image belongs to its noise as it is: leave crop, flip, augment and bits out")
     _require(
-        defaults.steps * calls <= recipe.schedule.num_train_timesteps,
-        f"the teacher would take defaults.steps times teacher_calls, {defaults.steps * calls} steps: T must be as many",
+        not (recipe.label_drop or recipe.condition_drop or recipe.drop_all or recipe.keep_all),
+        "a drawn image belongs to its conditions: set data.free, the share drawn without any, in place of the drops",
     )
 
 
@@ -122,9 +151,9 @@ def _check_classes(recipe: Recipe) -> None:
     named = recipe.data.classes
     _require(len(set(named)) == len(named), "data.classes must differ from each other")
     if recipe.network.null_class:
-        _require(
-            recipe.label_drop > 0, "this network can be asked without a class: set label_drop, say 0.1, to train it"
-        )
+        key = "data.free" if recipe.data.source == TEACHER else "label_drop"
+        asked = recipe.label_drop + recipe.data.free > 0
+        _require(asked, f"this network can be asked without a class: set {key}, say 0.1, to train it")
     else:
         _require(recipe.label_drop == 0, "label_drop needs network.null_class = true")
 
@@ -136,7 +165,7 @@ def _check_conditions(recipe: Recipe) -> None:
     _require(together < 1, f"drop_all and keep_all must be less than 1 together, not {together:g}")
     _require(bool(optional) or not (recipe.condition_drop or together), NOTHING_OPTIONAL)
     _require(
-        not optional or recipe.condition_drop + recipe.drop_all > 0,
+        not optional or recipe.condition_drop + recipe.drop_all > 0 or data.source == TEACHER,
         f"the conditions {listed(optional)} may be left out: set condition_drop, say 0.1, or drop_all, to train it so",
     )
     has_examples = any(isinstance(condition, Choice | Number) and condition.null for condition in conditions.values())

@@ -13,12 +13,14 @@ from difuso.model.folders.config import ConditionConfig, SamplerDefaults, Schedu
 from difuso.model.folders.config_json import read_conditions, read_plans
 from difuso.model.folders.parsing import parse, shown
 from difuso.model.foreign.names import check_allowed, is_foreign
+from difuso.model.formats.folders import read_config
 from difuso.model.networks.configs import NETWORK_KINDS, ClassifierConfig, ForeignConfig
 from difuso.model.networks.network_config import NetworkConfig
 
 from . import recipe_names
+from .choices import TEACHER
 from .data.face_attributes import ATTRIBUTES
-from .errors import RecipeError
+from .errors import RecipeError, checkpoint_errors
 from .guided import complete
 from .recipe import Data, Recipe
 from .recipe_checks import check
@@ -80,8 +82,16 @@ def _text(name_or_path: str) -> str:
 
 
 def _conditions(content: dict[str, Any]) -> dict[str, Condition]:
-    """Parses the conditions; choices of the drawn faces have the faces' values unless they name some."""
-    tables = content.get("conditions", {})
+    """Parses the conditions; choices of the drawn faces have the faces' values unless they name some.
+
+    A recipe of what a teacher draws has the teacher's.
+    """
+    tables, folder = content.get("conditions", {}), str(content["data"].get("path", ""))
+    if content["data"].get("source") == TEACHER:
+        if tables:
+            raise ValueError("the conditions are those of the teacher, data.path: leave them out")
+        with checkpoint_errors("data.path", folder):
+            return dict(read_config(Path(folder)).conditions)
     if isinstance(tables, dict) and content["data"].get("source", Data.source) == "faces":
         for name, table in tables.items():
             if name not in ATTRIBUTES:

@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 import torch
 
-from difuso.model import load_checkpoint
+from difuso.model import load_checkpoint, save_checkpoint
+from difuso.model.networks.build import build_network
 from difuso.training.recipe_reading import load_recipe
 from difuso.training.run.run import train
 from difuso.training.run.state import load_state
+from tests.small_models import awake
 from tests.states import assert_equal
 from tests.strangers import PACKAGE, on_the_path, write_package
 from tests.waiting import wait_until
@@ -172,6 +174,48 @@ def test_a_run_of_own_functions_goes_on_as_if_it_had_not_stopped(tmp_path: Path,
         for out in (killed, by_two, whole):
             rest = [f"max_steps={steps}", f"save_every={steps}"]
             train(load_recipe("smoke", [*own, *rest], networks=[PACKAGE]), out)
+    assert_equal(state(killed), state(whole))
+    for key, tensor in state(whole)["network"].items():  # type: ignore[attr-defined]
+        torch.testing.assert_close(state(by_two)["network"][key], tensor, rtol=1e-3, atol=1e-4)  # type: ignore[index]
+
+
+TEACHING = ("data.source=npz", "data.path=none", "data.settings={}")
+PAIRED = (
+    *("loss=regression", "data.source=teacher", "data.count=4500", "prediction=v"),
+    *("image_size=8", "batch_size=8", "precision=float32", "warmup_steps=0", "log_every=1", "max_steps=4"),
+    *("network.channels=8", "network.channel_mult=[1]", "network.groups=4", "network.head_channels=8"),
+    *(
+        "data.settings.sampler=unipc",
+        "data.settings.steps=20",
+        "defaults.sampler=ddim",
+        "defaults.steps=2",
+        "defaults.spacing=trailing",
+    ),
+)
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.timeout(900)
+@pytest.mark.long
+def test_a_teachers_images_are_the_same_after_kill_9_and_by_two_processes(tmp_path: Path) -> None:
+    """And what is trained on them is too: bit for bit, and of two processes up to rounding."""
+    teacher, killed, by_two, whole = (tmp_path / name for name in ("teacher", "killed", "two", "whole"))
+    of_teacher = load_recipe("smoke", [*PAIRED[3:], *TEACHING]).model_config({})
+    save_checkpoint(teacher, of_teacher, awake(build_network(of_teacher.network)))
+    changes = [*PAIRED, f"data.path={teacher}"]
+    process = subprocess.Popen(command(out=killed, changes=changes), env=ENVIRONMENT)
+    try:
+        wait_until(lambda: any((killed / "data").rglob("*.npy")), 120, "the first images")
+    finally:
+        process.kill()
+        process.wait()
+    assert load_state(killed) is None
+    assert 1 <= len([*(killed / "data").rglob("*.npy")]) < 5
+    for before, out in (((), killed), ((), whole), (TORCHRUN, by_two)):
+        subprocess.run(command(*before, out=out, changes=changes), env=ENVIRONMENT, check=True, timeout=200)
+    images = [(out / "data" / "images.bytes").read_bytes() for out in (killed, by_two, whole)]
+    assert len(images[0]) == 4500 * 8 * 8 * 3
+    assert images[0] == images[1] == images[2]
     assert_equal(state(killed), state(whole))
     for key, tensor in state(whole)["network"].items():  # type: ignore[attr-defined]
         torch.testing.assert_close(state(by_two)["network"][key], tensor, rtol=1e-3, atol=1e-4)  # type: ignore[index]

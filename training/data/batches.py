@@ -25,6 +25,7 @@ from ..recipe import ENLARGED, Recipe
 from .augmentation import Augment
 from .conditions import Columns, some_of
 from .dataset import Dataset
+from .pairs import noise_of
 
 # The ways in which a square lies on itself: four turns, each mirrored or not (the dihedral group of order 8).
 SYMMETRIES = 8
@@ -56,6 +57,7 @@ class Batch(NamedTuple):
     labels: Tensor | None  # class indices, shape (B,), int64; None for a network without classes
     # the conditions by name; images and maps are uint8, (B, h, w, c)
     columns: Mapping[str, Column] = {}
+    noise: Tensor | None = None  # from which a teacher drew each image, (B, C, H, W); None for other images
 
 
 class Batches:
@@ -80,11 +82,12 @@ class Batches:
             for batch in range(offset, self._per_epoch):
                 rows = order[batch * self._batch_size : (batch + 1) * self._batch_size][self._share]
                 self.position += 1
-                labels = self.dataset.labels
+                pixels, labels = self.dataset.images[rows], self.dataset.labels
                 yield Batch(
-                    pixels=torch.from_numpy(self.dataset.images[rows]),
+                    pixels=torch.from_numpy(pixels),
                     labels=None if labels is None else torch.from_numpy(labels[rows]),
                     columns=some_of(self.dataset.columns, rows),
+                    noise=noise_of(rows, pixels) if self.dataset.paired else None,
                 )
 
 

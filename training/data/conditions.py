@@ -27,10 +27,12 @@ from difuso.model.folders.parsing import shown
 from difuso.model.network_inputs import Column, column
 from difuso.model.shape import Shape
 
+from ..choices import TEACHER
 from ..errors import RecipeError
 from ..recipe import Recipe
 from .image_files import open_maps
 from .images import ImageArray, centre_crop
+from .pairs import Pairs
 from .source_images import Source, SourceImage, open_source
 from .tables import with_table
 
@@ -39,13 +41,17 @@ MOST_ENTRIES = 32  # of two conditions: people read no more
 MAX_CELLS = 1_000_000  # of a table of two conditions
 
 
-def open_with_conditions(recipe: Recipe) -> Source:
+def open_with_conditions(recipe: Recipe, drawn: Path | None = None) -> Source:
     """Opens a recipe's images with their conditions; one with an unreadable image or map counts as unreadable.
 
+    A teacher's images come from the folder where `Pairs.keep` has `drawn` them; for None it draws them on the CPU.
     Raises RecipeError if there are no images, or nothing gives a condition's values; from the items, if an image and
     its condition have different names.
     """
-    data, source = recipe.data, open_source(recipe.data, recipe.shape)
+    data = recipe.data
+    if data.source == TEACHER and (drawn is None or drawn.is_dir()):
+        return Pairs(recipe, torch.device("cpu")).source(drawn)
+    source = open_source(data, recipe.shape)
     if data.table:
         source = with_table(source, Path(data.table), data.classes)
     check_columns(recipe.conditions, source)
@@ -192,7 +198,7 @@ def examples_of(conditions: Conditions, columns: Columns, count: int) -> dict[st
     rows = np.flatnonzero(np.all([columns[name].present.numpy() for name in kept], axis=0))
     if not len(rows):
         raise RecipeError("examples need images that have all choices and numbers: leave examples out")
-    chosen = np.random.default_rng(0).permutation(rows)[:count]
+    chosen = np.sort(np.random.default_rng(0).permutation(rows)[:count])
     rows_of_values = [values_at(kept, columns, row) for row in chosen]
     return {name: tuple(cast(Example, each[name]) for each in rows_of_values) for name in kept}
 

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from rich.progress import track
 
 from difuso.model.conditions import Value, listed, sequences_in
 
+from ..choices import TEACHER
 from ..errors import RecipeError, check_classes
 from ..recipe import Recipe
 from ..replacing import replace_text
@@ -34,11 +36,13 @@ from .conditions import (
     values_of,
 )
 from .images import ImageArray
+from .pairs import Pairs
 from .source_images import Source, SourceImage
 
 log = logging.getLogger(__name__)
 
 VALUES, LABELS, LENGTHS, REPORT = "values.npz", "labels.npy", "lengths.npy", "report.json"
+PARTS = "parts"  # the folder of what a teacher has drawn so far
 IMAGES = "images"  # a file of their bytes, as those of conditions by their names
 HELD = 256  # images that a network that sees images is not trained on, or a tenth of them if these are fewer
 NO_ROWS = np.empty(0, dtype=np.int64)
@@ -56,6 +60,7 @@ class Dataset:
     columns: Columns = field(default_factory=dict)  # the conditions of the images, by name
     # indices of the images that are not trained on, int64
     held: NDArray[np.int64] = field(default_factory=NO_ROWS.copy)
+    paired: bool = False  # whether a teacher has drawn the images, each from noise of its own, see `pairs.noise_of`
 
     @cached_property
     def trained(self) -> NDArray[np.int64]:
@@ -68,6 +73,17 @@ class Dataset:
         return self.held if len(self.held) else np.random.default_rng(0).permutation(_spread(len(self.images)))
 
 
+def draw(recipe: Recipe, folder: Path, device: torch.device, *, process: int = 0, processes: int = 1) -> None:
+    """Has the teacher of a recipe, if it has one, draw the share of a process in the images for `scan`."""
+    if recipe.data.source == TEACHER and not _is_read(recipe, folder):
+        Pairs(recipe, device).keep(folder / PARTS, process=process, processes=processes)
+
+
+def _is_read(recipe: Recipe, folder: Path) -> bool:
+    report = folder / REPORT
+    return report.is_file() and json.loads(report.read_text("utf-8"))["data"] == _identity(recipe)
+
+
 def scan(recipe: Recipe, folder: Path) -> None:
     """Reads all images of a recipe into a folder, unless they are there already.
 
@@ -75,12 +91,11 @@ def scan(recipe: Recipe, folder: Path) -> None:
 
     Raises RecipeError if there are no images, or their classes are not those of the recipe.
     """
-    wanted = _identity(recipe)
-    if (folder / REPORT).is_file() and json.loads((folder / REPORT).read_text("utf-8"))["data"] == wanted:
+    if _is_read(recipe, folder):
         return
     folder.mkdir(parents=True, exist_ok=True)
     (folder / REPORT).unlink(missing_ok=True)
-    source, sequences = open_with_conditions(recipe), sequences_in(recipe.conditions)
+    source, sequences = open_with_conditions(recipe, folder / PARTS), sequences_in(recipe.conditions)
     found = _Found(recipe)
     items = found.readable(track(source.items, description="reading images", total=source.total))
     with ExitStack() as files:
@@ -91,13 +106,13 @@ def scan(recipe: Recipe, folder: Path) -> None:
                 file.write(image.tobytes())
     if not found.labels:
         raise RecipeError(f"none of the images can be read, such as {listed([*found.unreadable], 3)}")
-    report: dict[str, Any] = {"data": wanted, "images": len(found.labels), "unreadable": found.unreadable}
+    report: dict[str, Any] = {"data": _identity(recipe), "images": len(found.labels), "unreadable": found.unreadable}
     if recipe.num_classes is not None:
         labels, classes = _named(recipe, found, source)
         np.save(folder / LABELS, labels)
         counts = np.bincount(labels, minlength=len(classes)).tolist()
         report["classes"] = Counter()  # classes of a guided model may share a name
-        for name, count in zip(classes, counts, strict=True):
+        for name, count in zip(classes, counts, strict=False):  # which may end with pairs without a class
             report["classes"][name] += count
     if recipe.conditions:
         save_columns(folder / VALUES, columns := columns_of(recipe.conditions, found.values))
@@ -141,6 +156,7 @@ def load(recipe: Recipe, folder: Path) -> Dataset:
         (of_guided or tuple(report["classes"])) if named else None,
         {**values, **seen},
         np.array(report["held"], dtype=np.int64) if seen else NO_ROWS,
+        recipe.data.source == TEACHER,
     )
 
 
@@ -180,7 +196,7 @@ def first_images(recipe: Recipe) -> Dataset:
     columns = columns_of(recipe.conditions, found.values)
     columns |= {name: complete_column(each) for name, each in zip(recipe.seen, seen, strict=True)}
     columns |= sequence_columns(recipe.conditions, padded, np.array(found.lengths, dtype=np.int64))
-    return Dataset(images, labels, classes, columns)
+    return Dataset(images, labels, classes, columns, paired=recipe.data.source == TEACHER)
 
 
 @dataclass
@@ -227,7 +243,7 @@ def _named(recipe: Recipe, found: _Found, source: Source) -> tuple[NDArray[np.in
     for name, label in found.labels:
         if label is None:
             raise RecipeError(f"{name} has no class: give it a label in the table, or without one a folder")
-        if not first <= label < first + num_classes:
+        if not first <= label < first + num_classes + bool(recipe.data.free):  # whose last one is none
             raise RecipeError(f"{name} has class {label}, but network.num_classes is {num_classes}")
     return np.array([label for _, label in found.labels], dtype=np.int64) - first, classes
 

@@ -14,7 +14,7 @@ from difuso.model.checkpoint import load_checkpoint
 from difuso.model.errors import PlanError
 from difuso.model.folders.config import ModelConfig
 from difuso.model.guidance import Guidance, guided_output
-from difuso.model.network_inputs import without_optional
+from difuso.model.network_inputs import NetworkInputs, without_optional
 from difuso.model.noise import q_sample
 from difuso.model.plans.plan import Column, Plan
 from difuso.model.plans.schedule import NoiseSchedule
@@ -43,11 +43,8 @@ class Teacher:
         # A compiled network takes batches of one size, and looking for the guided images makes a GPU's host wait.
         self._whole = recipe.compile or not guidance.limited
         self._weights = torch.from_numpy(guidance.weights(checkpoint.schedule.sigmas)).to(device, torch.float32)
-        by_itself = checkpoint.config.weaker is None
-        self._null = recipe.num_classes if by_itself and checkpoint.config.network.null_class else None
-        self._conditions = recipe.all_conditions if by_itself else {}
-        self._network, weaker = checkpoint.denoiser, checkpoint.weaker_version
-        self._base = self._network if weaker is None else weaker.denoiser
+        self._config, self._network = checkpoint.config, checkpoint.denoiser
+        self._base = (checkpoint.weaker_version or checkpoint).denoiser
         if recipe.compile:
             for network in {self._network, self._base}:
                 # Of static shapes: two networks of other widths would be taken for one of any width, and fail.
@@ -63,13 +60,20 @@ class Teacher:
         rows = torch.arange(len(out), device=scale.device) if self._whole else (scale != 1.0).nonzero().flatten()
         if not len(rows):
             return out
-        inputs = {name: values[rows] for name, values in inputs.items()}
-        if self._null is not None:
-            inputs["labels"] = torch.full_like(inputs["labels"], self._null)
-        inputs = without_optional(self._conditions, inputs)
+        inputs = base_inputs(self._config, {name: values[rows] for name, values in inputs.items()})
         base: Tensor = self._base(x_t[rows], t[rows], **inputs)[:, : x_t.shape[1]]
         guided = guided_output(out[rows], base, scale[rows].view(-1, 1, 1, 1))
         return out.index_copy(0, rows, guided.to(out.dtype))
+
+
+def base_inputs(config: ModelConfig, inputs: NetworkInputs) -> NetworkInputs:
+    """Returns the inputs of the base: those of a weaker network, or else none of what may be left out."""
+    if config.weaker is not None:
+        return inputs
+    if config.classes is not None and config.network.null_class:
+        inputs = inputs | {"labels": torch.full_like(inputs["labels"], len(config.classes))}
+    conditions = {name: each for name, each in config.declared.items() if name != "label"}
+    return without_optional(conditions, inputs)
 
 
 def check_teacher(recipe: Recipe, teacher: ModelConfig) -> None:
@@ -79,7 +83,9 @@ def check_teacher(recipe: Recipe, teacher: ModelConfig) -> None:
         if getattr(student, key) != getattr(teacher, key):
             raise RecipeError(f"loss distillation needs the {key} of the teacher, {recipe.init!r}: it differs")
     record = teacher.training.get("recipe")
-    learned = isinstance(record, Mapping) and record.get("teacher_calls", 1) != 1
+    learned = isinstance(record, Mapping) and (
+        record.get("teacher_calls", 1) != 1 or record.get("loss") == "regression"
+    )
     asked = recipe.defaults.steps * recipe.teacher_calls
     if learned and (recipe.teacher_calls == 1 or asked != teacher.defaults.steps):
         raise RecipeError(

@@ -16,6 +16,8 @@ from ..choices import LOSSES
 from ..recipe import Recipe
 from .losses import Losses, Network
 
+REFINING = 8  # one image in so many is shown to the calls of a run after its first, which have less to learn
+
 DrawTimesteps = Callable[[int, Generator], Tensor]  # from the number of images to their timesteps, shape (count,)
 
 
@@ -74,6 +76,14 @@ def listed(count: int, generator: Generator, *, timesteps: Sequence[float]) -> T
     return torch.tensor(timesteps, dtype=torch.int64)[drawn]
 
 
+def of_a_run(count: int, generator: Generator, *, timesteps: Sequence[float]) -> Tensor:
+    """Draws the first timestep of a run, and for one image in `REFINING` any of the others."""
+    first, *others = timesteps
+    refining = -(-count // REFINING) if others else 0
+    most = torch.full((count - refining,), int(first))
+    return torch.cat([most, listed(refining, generator, timesteps=others)]) if others else most
+
+
 TIMESTEPS: dict[str, Callable[..., Tensor]] = {
     "uniform": uniform,
     "stratified": stratified,
@@ -87,8 +97,9 @@ def timesteps_of(recipe: Recipe, schedule: NoiseSchedule) -> DrawTimesteps:
     A function of another package is called as function(count, generator, total). Drawing raises ForeignError if the
     function fails, or returns anything but `count` whole numbers from 0 to total - 1, int64.
     """
-    if recipe.teacher_calls > 1:
-        return partial(listed, timesteps=recipe.model_config({}).plan(schedule).timesteps)
+    if recipe.loss == "regression" or recipe.teacher_calls > 1:
+        draw = of_a_run if recipe.loss == "regression" else listed
+        return partial(draw, timesteps=recipe.model_config({}).plan(schedule).timesteps)
     total = schedule.num_train_timesteps
     if is_foreign(recipe.timesteps):
         return _own_timesteps(recipe.timesteps, total)

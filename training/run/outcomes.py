@@ -61,6 +61,8 @@ class ImageModel:
         self._never = never_together(recipe.conditions, columns)
         self._examples: dict[str, tuple[Example, ...]] = {}  # of conditions, which the model carries
         if recipe.examples:
+            if trainer.batches.dataset.paired:  # the first pairs have their teacher's examples, and others repeat them
+                columns = some_of(columns, slice(recipe.examples))
             self._examples = examples_of(recipe.conditions, columns, recipe.examples)
             _check_length(self._config({}))
 

@@ -71,6 +71,14 @@ def _train(recipe: Recipe, out: Path, processes: Processes, device: torch.device
     if processes.first:
         _prepare(recipe, out, resumed=state is not None)
     processes.wait()
+    dataset.draw(recipe, out / DATA, device, process=processes.rank, processes=processes.count)
+    processes.wait()
+    if processes.first:
+        dataset.scan(recipe, out / DATA)
+        shutil.rmtree(out / DATA / dataset.PARTS, ignore_errors=True)
+        if (held_out := _held_out(recipe)) is not None:
+            dataset.scan(held_out, out / HELD_OUT)
+    processes.wait()
     share, images = processes.share(recipe.batch_size), dataset.load_for_training(recipe, out / DATA)
     seeds = seeds_of(recipe) if state is None else Seeds(**state["trainer"]["seeds"])
     batches = Batches(images, recipe.batch_size, seed=seeds.of("order"), share=share)
@@ -91,9 +99,6 @@ def _prepare(recipe: Recipe, out: Path, *, resumed: bool) -> None:
     replace_text(out / RECIPE, json.dumps(recipe.as_json, indent=2) + "\n")
     for left in out.glob(f".{MODEL}*"):  # left by a process that was killed while it saved
         shutil.rmtree(left, ignore_errors=True)
-    dataset.scan(recipe, out / DATA)
-    if (held_out := _held_out(recipe)) is not None:
-        dataset.scan(held_out, out / HELD_OUT)
 
 
 def _held_out(recipe: Recipe) -> Recipe | None:

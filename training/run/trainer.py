@@ -133,7 +133,8 @@ class Trainer:
         elif self._teacher is not None:
             extra = (self._with_inputs(self._teacher, inputs),)
         part = drawn.part(rows)
-        losses = self._objective(self._with_inputs(self._forward, inputs), x0, part.t, part.noise, *extra)
+        noise = part.noise if batch.noise is None else batch.noise[rows].to(self.device)
+        losses = self._objective(self._with_inputs(self._forward, inputs), x0, part.t, noise, *extra)
         torch.autograd.backward(losses.loss.mean() / self.recipe.accumulate)
         return Losses(*(values.detach() for values in losses))
 

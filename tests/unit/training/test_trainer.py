@@ -278,7 +278,7 @@ def test_layers_kept_in_float32_have_gradients_in_float32(monkeypatch: pytest.Mo
         return found
 
     torch_compile = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda network: torch_compile(network, backend="aot_eager"))
+    monkeypatch.setattr(torch, "compile", lambda network, **_: torch_compile(network, backend="aot_eager"))
     torch.manual_seed(1)
     layer, x = RowLinear(48, 48), torch.randn(32, 48)
     assert torch.equal(gradient(compiled(layer)), gradient(layer))
