@@ -1,7 +1,7 @@
 // What stands beside the form: the gallery, and the views that addresses name. It is loaded once the form can be used.
 
 import { loaded } from "./api.js";
-import { $, complain } from "./dom.js";
+import { $, complain, el } from "./dom.js";
 import { start as startFollowing } from "./follow.js";
 import { fillFormFrom, form } from "./form.js";
 import { startGallery } from "./gallery.js";
@@ -13,6 +13,7 @@ import { startQueue } from "./queue.js";
 import { startRecipes } from "./recipe.js";
 import { routeOf } from "./routes.js";
 import { startSelection } from "./selection.js";
+import { t } from "./texts.js";
 import { openPicker, tilesOf } from "./tiles.js";
 
 export { reveal } from "./gallery.js";
@@ -50,7 +51,14 @@ function showView() {
     if (link.hash === `#${view}`) link.ariaCurrent = "page";
     else link.removeAttribute("aria-current");
   }
-  LATER[view]?.(value).catch(alarm);
+  if (LATER[view]) awaited($(view), LATER[view](value));
+}
+
+// Says that a view is on its way while it shows nothing.
+function awaited(section, opened) {
+  const words = !section.childElementCount && el("p", { className: "hint", role: "status", textContent: t("loading") });
+  if (words) section.append(words);
+  opened.catch(alarm).finally(() => words && words.remove());
 }
 
 const openCard = async () => (await loaded("./modelcard/view.js")).openModelCard(form.elements.model.value);

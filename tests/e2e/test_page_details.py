@@ -80,6 +80,18 @@ def test_views_open_at_their_top_and_the_gallery_where_it_was(studio: Studio) ->
         wait_until(lambda: studio.driver.execute_script(scrolled) == 300, 5, "the gallery is where it was")
 
 
+def test_a_view_that_is_on_its_way_says_so(studio: Studio) -> None:
+    studio.driver.execute_cdp_cmd("Network.enable", {})
+    studio.driver.execute_cdp_cmd("Network.emulateNetworkConditions", OFFLINE | {"offline": False, "latency": 600})
+    try:
+        studio.click("nav a[href='#learn']")
+        wait_until(lambda: studio.text("#learn") == "Loading \u2026", 5, "the page says so")
+    finally:
+        studio.driver.execute_cdp_cmd("Network.emulateNetworkConditions", OFFLINE | {"offline": False})
+    studio.see("#learn h2")
+    wait_until(lambda: "Loading" not in studio.text("#learn"), 10, "and takes it back")
+
+
 def test_a_part_that_a_lost_server_cannot_send_is_named_as_that_and_comes_later(studio: Studio) -> None:
     studio.driver.execute_cdp_cmd("Network.enable", {})
     studio.driver.execute_cdp_cmd("Network.emulateNetworkConditions", OFFLINE)

@@ -4,7 +4,7 @@ import { fromNoise, labelOf, queryOf } from "../describe.js";
 import { classesOf, labelFor, models } from "../models.js";
 import { recall } from "../saved.js";
 import { UNLISTED } from "../store.js";
-import { number, t } from "../texts.js";
+import { number, t, word } from "../texts.js";
 import { conditionsOf, isFile, textOf, valuesOf } from "../values.js";
 
 const FEW = 8; // steps of a sketch where the model has no plan
@@ -22,7 +22,7 @@ export function partsOf(job, index) {
   };
   const setting = (name, facts) => ({ ...facts, name, ask: asking(key => key === name, value => [name, value]) });
   const parts = conditionsOf(job.model).filter(([, each]) => !isFile(each)).map(([name, facts]) => ({
-    ...facts, name, words: name.replaceAll("_", " "), free: facts.null && !model.examples, value: values.get(name),
+    ...facts, name, words: word(name), free: facts.null && !model.examples, value: values.get(name),
     ask: asking((key, value) => key === "condition" && value.startsWith(`${name}:`), value => ["condition", `${name}:${value}`]),
   }));
   const own = label === undefined ? undefined : labelFor(job.model, label)[0];
