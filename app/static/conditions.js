@@ -128,11 +128,9 @@ export const conditionField = name => fieldOf(name);
 // Resolves to the conditions of one example of a model, as a query; undefined if it has none. They are those that the server
 // fills in for a seed where a request leaves all out.
 async function exampleOf(model) {
-  const conditions = conditionsOf(model);
-  if (!conditions.length || fromPicture(model) || conditions.some(([, each]) => !each.null)) return undefined;
+  if (!models.get(model).examples || fromPicture(model) || conditionsOf(model).some(([, each]) => !each.null)) return undefined;
   const query = new URLSearchParams({ model, seed: randomSeed(), ...leastOf(model) });
   const { params } = await priceOf({ kind: "generate", query, files: [] });
-  if (!Object.keys(params.conditions ?? {}).length) return undefined;
   askConditions(query, { model, conditions: params.conditions });
   return query;
 }

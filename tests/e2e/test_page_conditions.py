@@ -175,13 +175,14 @@ window.fetch = async (path, options) => {
   const price = await (await original(path, options)).json();
   return Response.json({ ...price, params: { ...price.params, conditions: { glasses: ["eye patch"] } } });
 };
+import("/static/models.js").then(it => { it.models.get("with-glasses").examples = 3; arguments[0](); });
 """
 
 
 @pytest.mark.slow
 def test_a_surprise_is_one_example_of_a_model_that_has_some(studio: Studio) -> None:
     studio.fill("model", "with-glasses")
-    studio.driver.execute_script(FILLING)
+    studio.driver.execute_async_script(FILLING)
     chosen = "return document.querySelector('#conditions select').value"
     for _ in range(3):
         studio.fill("condition:glasses", "none")
