@@ -1,6 +1,6 @@
 // What can be changed of a picture where it is shown, and the requests that change it.
 
-import { fromNoise, labelOf, queryOf } from "../describe.js";
+import { fromNoise, labelOf } from "../describe.js";
 import { classesOf, labelFor, models } from "../models.js";
 import { recall } from "../saved.js";
 import { UNLISTED } from "../store.js";
@@ -46,13 +46,6 @@ export const isEditable = (job, index) =>
 export async function sentWith(job) {
   const hasFiles = job.pictures?.length || conditionsOf(job.model).some(([name, each]) => isFile(each) && name in (job.params.conditions ?? {}));
   return (await recall(job.id)) ?? (hasFiles ? undefined : { files: [] });
-}
-
-// Returns the query of a picture, of which `fit` is how its files were fitted.
-export function queryFrom(job, index, { fit }) {
-  const query = queryOf(job, index);
-  if (fit && job.kind !== "generate") query.set("fit", fit);
-  return query;
 }
 
 // Returns a query for one picture of each value of a part, with all else the same.

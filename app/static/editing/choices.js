@@ -3,25 +3,28 @@
 import { addressOf } from "../describe.js";
 import { el } from "../dom.js";
 import { drawNow } from "../making.js";
+import { t } from "../texts.js";
+import { conditionsIn, neverWith } from "../values.js";
 import { sketchOf, withEach, wordsFor } from "./changes.js";
 
 const MOST = 32; // pictures of one request; further ones are drawn when they come near
 
 // Returns {element, take, stop}: `take` marks the present value, and `stop` cancels what is being drawn. `choose` is called with the
-// value that is chosen and its picture, if there is one, and `fail` with an error.
+// value that is chosen and {source, words}, its picture if there is one, and `fail` with an error.
 export function choicesOf(part, { query, ...request }, { choose, fail }) {
-  const controller = new AbortController();
+  const [controller, chosen] = [new AbortController(), Object.fromEntries(conditionsIn(query))];
   const tiles = [...part.values, ...(part.free ? [undefined] : [])].map(value => {
-    const radio = el("input", { type: "radio", name: "edited", className: "unseen", checked: value === part.value });
+    const [words, others] = [wordsFor(part, value), neverWith(query.get("model"), part.name, value, chosen)];
+    const title = others ? t("neverWith", words, others.join(", ")) : words; // it can still be drawn
+    const radio = el("input", { type: "radio", name: "edited", className: "unseen", "aria-label": title, checked: value === part.value });
     const picture = el("span", { className: "blank" });
-    radio.addEventListener("change", () => choose(value, picture.firstChild?.src));
-    return { value, radio, picture, element: el("label", { className: "value" }, radio, picture, el("span", { textContent: wordsFor(part, value) })) };
+    radio.addEventListener("change", () => choose(value, { source: picture.firstChild?.src, words: title }));
+    return { value, radio, picture, element: el("label", { className: others ? "value never" : "value", title }, radio, picture, el("span", { textContent: words })) };
   });
   const element = el("fieldset", {}, el("legend", { className: "unseen", textContent: part.words }), el("div", { className: "values" }, ...tiles.map(each => each.element)));
-  const asked = new Set();
 
   async function draw(some) {
-    some.forEach(tile => asked.add(tile));
+    some.forEach(tile => (tile.isAsked = true));
     const values = some.map(({ value }) => value).filter(value => value !== undefined);
     try {
       const sketch = sketchOf({ ...request, query: withEach(query, part, values) });
@@ -33,11 +36,10 @@ export function choicesOf(part, { query, ...request }, { choose, fail }) {
   }
 
   const near = new IntersectionObserver(entries => {
-    const seen = new Set(entries.filter(({ isIntersecting }) => isIntersecting).map(({ target }) => target));
-    for (const [from, tile] of tiles.entries()) {
-      if (!seen.has(tile.element) || asked.has(tile)) continue;
-      const next = Map.groupBy(tiles.slice(from, from + MOST).filter(each => !asked.has(each)), ({ value }) => value === undefined);
-      next.forEach(some => draw(some)); // a list of values has no word for what is left out
+    for (const { target } of entries.filter(({ isIntersecting }) => isIntersecting)) {
+      const from = tiles.findIndex(({ element, isAsked }) => element === target && !isAsked);
+      const next = tiles.slice(from, from + MOST).filter(({ isAsked }) => from >= 0 && !isAsked);
+      Map.groupBy(next, ({ value }) => value === undefined).forEach(some => draw(some)); // a list of values has no word for what is left out
     }
   });
   for (const tile of tiles) near.observe(tile.element);

@@ -2,21 +2,20 @@
 // value that was wanted last.
 
 export class Newest {
-  #options;
   #wanted; // {value} that comes after the one on its way
   #flight; // {value, since, controller, timer} of the one on its way
 
   // `send(value, signal)` resolves to an answer, which `show(answer, value)` gets, or `fail(error)` the error. Once a newer value
   // waits, a request is cancelled when it has taken `patience(value)` milliseconds; one that is faster is shown on the way.
   constructor(options) {
-    this.#options = options;
+    Object.assign(this, options);
   }
 
   want(value) {
     this.#wanted = { value };
     if (!this.#flight) return void this.#run();
     const { value: older, since, controller } = this.#flight;
-    const left = since + this.#options.patience(older) - performance.now();
+    const left = since + this.patience(older) - performance.now();
     if (left <= 0) controller.abort();
     else this.#flight.timer ??= setTimeout(() => controller.abort(), left);
   }
@@ -28,12 +27,11 @@ export class Newest {
   }
 
   async #run() {
-    const { send, show, fail } = this.#options;
     while (this.#wanted) {
       const [{ value }, controller] = [this.#wanted, new AbortController()];
       this.#wanted = undefined;
       this.#flight = { value, since: performance.now(), controller };
-      const end = await send(value, controller.signal).then(answer => () => show(answer, value), error => () => fail(error));
+      const end = await this.send(value, controller.signal).then(answer => () => this.show(answer, value), error => () => this.fail(error));
       clearTimeout(this.#flight.timer);
       this.#flight = undefined;
       if (!controller.signal.aborted) end();

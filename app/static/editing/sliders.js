@@ -4,7 +4,6 @@ import { el, takeAny } from "../dom.js";
 import { number, t } from "../texts.js";
 import { wordsFor } from "./changes.js";
 
-const MOST = 16; // sliders of a vector
 const STEPS = 100; // of a slider
 const USUAL = 2; // how far a vector's numbers are from 0, if none is further
 const REST = 300; // milliseconds without a move, after which a value is meant
@@ -15,9 +14,8 @@ export function slidersOf(part, request, { move, choose }) {
   const isVector = part.type === "vector";
   const wanted = () => (isVector ? [...numbers] : numbers[0]);
   const settle = () => ((timer = clearTimeout(timer)), choose(wanted()));
-  let numbers; // all of a vector, also those beyond the sliders
-  let timer;
-  const sliders = Array.from({ length: isVector ? Math.min(part.size, MOST) : 1 }, (_, at) => {
+  let [numbers, timer] = [];
+  const sliders = Array.from({ length: isVector ? part.size : 1 }, (_, at) => {
     const [slider, output, name] = [el("input", { type: "range" }), el("output"), isVector ? `${part.words} ${number(at + 1)}` : part.words];
     const say = value => (output.textContent = wordsFor({ ...part, type: "number" }, value));
     slider.addEventListener("input", () => {
@@ -44,8 +42,7 @@ export function slidersOf(part, request, { move, choose }) {
   }
 
   take(part.value);
-  const leave = part.free && el("button", { type: "button", className: "small", textContent: t("editLeave"), onclick: () => choose(undefined) });
-  const more = part.size > MOST && el("p", { className: "hint", textContent: t("editMore", part.size - MOST) });
-  const element = el("fieldset", { className: "sliders" }, el("legend", { className: "unseen", textContent: part.words }), ...sliders.map(each => each.element), leave, more);
+  const leave = part.free && el("button", { type: "button", className: "small", textContent: t("anyClass"), onclick: () => choose(undefined) });
+  const element = el("fieldset", { className: "sliders" }, el("legend", { className: "unseen", textContent: part.words }), ...sliders.map(each => each.element), leave);
   return { element, take, stop: () => timer && settle() };
 }

@@ -1,13 +1,13 @@
 // The open picture, changed in place: what it was drawn with stands under it, and a change is drawn beside the picture before.
 
-import { addressOf, nameOf } from "../describe.js";
+import { addressOf, nameOf, queryOf } from "../describe.js";
 import { complain, el } from "../dom.js";
 import { drawNow } from "../making.js";
 import { jobOf } from "../missing.js";
 import { remember } from "../saved.js";
 import { editedFrom, jobs } from "../store.js";
 import { t } from "../texts.js";
-import { partsOf, queryFrom, sentWith, sketchOf, wordsFor } from "./changes.js";
+import { partsOf, sentWith, sketchOf, wordsFor } from "./changes.js";
 import { choicesOf } from "./choices.js";
 import { Newest } from "./newest.js";
 import { slidersOf } from "./sliders.js";
@@ -20,7 +20,7 @@ export async function editingOf(frame, viewer) {
   const { job, index } = viewer;
   const [id, at] = editedFrom(job)?.split("/") ?? [];
   const [origin, sent] = await Promise.all([id && jobOf(`${id}/${at}`).catch(() => undefined), sentWith(job)]);
-  const past = [...(origin ? [{ job: origin, index: Number(at) }] : []), { job, index }];
+  const past = [...(origin ? [[origin, Number(at)]] : []), [job, index]].map(([job, index]) => ({ job, index, words: nameOf(job, index) }));
   if (sent) return new Editing(frame, viewer, past, sent);
   return void frame.append(el("p", { className: "hint", textContent: t("needsFiles") }));
 }
@@ -44,6 +44,9 @@ class Editing {
     patience: ({ isSketch }) => (isSketch ? PATIENCE : 0),
   });
 
+  // Shows the picture before in place of this one until the pointer or the key is let go.
+  hold = () => this.frame.classList.toggle("held", !this.old.hidden);
+
   constructor(frame, viewer, past, sent) {
     const [{ job, index }] = past;
     const tag = editedFrom(job) ? job.tag : `edit:${job.id}/${index}`;
@@ -61,7 +64,7 @@ class Editing {
     this.values = el("div");
     this.state = el("p", { className: "hint", role: "status" });
     frame.append(el("div", { className: "tools history" }, ...this.tools), this.chips, this.alarm, this.values, this.state);
-    for (const target of [this.image, this.tools[2]]) target.addEventListener("pointerdown", ({ button }) => button === 0 && this.hold());
+    for (const each of [this.image, this.tools[2]]) each.addEventListener("pointerdown", ({ button }) => button === 0 && this.hold());
     this.image.addEventListener("contextmenu", event => event.pointerType === "touch" && event.preventDefault());
     this.tools[2].addEventListener("keydown", ({ key }) => [" ", "Enter"].includes(key) && this.hold());
     viewer.dialog.addEventListener("keydown", event => this.#onKey(event), this.#end);
@@ -81,12 +84,13 @@ class Editing {
 
   // Shows the picture of now and what it was drawn with; what is on its way is not awaited any more.
   show() {
-    const { job, index } = this.past[this.at];
+    const { job, index, words } = this.past[this.at];
     this.#draws.stop();
     this.#isAhead = false;
-    this.#query = queryFrom(job, index, this.sent);
+    this.#query = queryOf(job, index);
+    if (this.sent.fit && job.kind !== "generate") this.#query.set("fit", this.sent.fit);
     this.#parts = partsOf(job, index);
-    this.#see(addressOf(job, index), nameOf(job, index));
+    this.#see(addressOf(job, index), words);
     for (const [at, part] of this.#parts.entries()) this.#chip(at).replaceChildren(el("span", { textContent: part.words }), el("b", { textContent: wordsFor(part, part.value) }));
     while (this.chips.childElementCount > this.#parts.length) this.chips.lastChild.remove();
     const { at, base, take } = this.#open ?? {};
@@ -109,9 +113,12 @@ class Editing {
     const before = this.past[this.#isAhead ? this.at : this.at - 1];
     if (source) URL.revokeObjectURL(this.image.src), Object.assign(this.image, { src: source, alt: t("pictureAlt", words) }); // a sketch's
     this.image.draggable = !before;
-    if (before) Object.assign(this.earlier, { src: addressOf(before.job, before.index), alt: t("pictureAlt", nameOf(before.job, before.index)) });
+    if (before && before !== this.before) {
+      Object.assign(this.earlier, { src: addressOf(before.job, before.index), alt: t("pictureAlt", before.words) });
+      this.veil.src = this.earlier.src;
+    }
+    this.before = before;
     this.old.hidden = !before;
-    this.veil.src = this.earlier.src;
     const held = document.activeElement;
     const usable = [before, this.past[this.at + 1] && !this.#isAhead, before];
     this.tools.forEach((button, each) => (button.disabled = !usable[each]));
@@ -127,7 +134,7 @@ class Editing {
     this.close();
     const part = this.#parts[at];
     const shown = (part.type === "choice" ? choicesOf : slidersOf)(part, this.#request, {
-      choose: (value, source) => this.#change(part, value, { source }),
+      choose: (value, seen) => this.#change(part, value, seen),
       move: value => this.#change(part, value, { isSketch: true }),
       fail: error => complain(this.alarm, error),
     });
@@ -149,8 +156,8 @@ class Editing {
   }
 
   // Asks for a change: a sketch of it, or the picture itself, until which `source` is shown.
-  #change(part, value, { isSketch = false, source } = {}) {
-    const words = `${part.words}: ${wordsFor(part, value)}`;
+  #change(part, value, { isSketch = false, source, words: own = wordsFor(part, value) } = {}) {
+    const words = `${part.words}: ${own}`;
     this.#query = part.ask(this.#query, value === undefined ? [] : [value]);
     this.#isAhead = true;
     complain(this.alarm, null);
@@ -166,25 +173,20 @@ class Editing {
     if (this.sent.files.length) remember(job, this.sent.files, this.sent.fit);
     jobs.put(job);
     this.past = [...this.past.slice(0, this.at + 1), { job, index: 0, words }];
-    this.#goTo(this.at + 1, t("editNow", words));
+    this.#goTo(this.at + 1);
   }
 
   // Goes back or forth. Back from what is on its way is where it began.
   move(by) {
     const next = this.#isAhead ? by < 0 && this.past[this.at] : this.past[this.at + by];
-    if (next) this.#goTo(this.past.indexOf(next), by < 0 ? t("editUndone") : t("editNow", next.words));
+    if (next) this.#goTo(this.past.indexOf(next));
   }
 
-  #goTo(at, words) {
+  #goTo(at) {
     this.at = at;
     this.show();
-    this.state.textContent = words;
+    this.state.textContent = t("editNow", this.past[at].words);
     this.viewer.turn(this.past[at]);
-  }
-
-  // Shows the picture before in place of this one until the pointer or the key is let go.
-  hold() {
-    if (!this.old.hidden) this.frame.classList.add("held");
   }
 
   stop() {
