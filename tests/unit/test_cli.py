@@ -148,7 +148,7 @@ def pictures(tmp_path: Path) -> dict[str, str]:
         (["interpolate", "{a}", "{b}", "--seed", "1", "--seed", "2"], "image_. should be omitted with two seeds"),
         (["interpolate", "{a}"], "image_b is missing; name image_a and image_b, or give two seeds"),
         (
-            ["interpolate", "--seed", "1", "--seed", "2", "--sampler", "ddpm"],
+            ["interpolate", "{a}", "{b}", "--mode", "ddim", "--sampler", "ddpm"],
             "sampler: The run should draw no noise on its way",
         ),
         (["denoise", "{a}", "--sigma", "1", "--t", "5"], "t: Input cannot be combined with sigma"),
