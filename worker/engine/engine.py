@@ -23,7 +23,6 @@ log = logging.getLogger(__name__)
 
 SNAPSHOT_SECONDS = 1.0  # time between two snapshots, and the most work that kill -9 costs a job
 IDLE_SECONDS = 0.2  # how long an idle engine waits for a job before it reports that it lives
-PATIENCE = 0.25  # of a step, for which jobs that have not begun wait for others
 
 
 class EngineStalled(Exception):
@@ -39,7 +38,6 @@ class StepEngine:
 
     Attributes:
         last_step: time on the monotonic clock at which the engine last finished a step or had nothing to do.
-        gathers: whether the jobs in hand wait for others.
         fatal: the error that ended `run`, if any; the process must be replaced then.
     """
 
@@ -53,7 +51,6 @@ class StepEngine:
         self._turn = 0
         self._stopped = False
         self.last_step = time.monotonic()
-        self.gathers = False
         self.fatal: BaseException | None = None
 
     def submit(self, *actives: ActiveJob) -> None:
@@ -70,8 +67,7 @@ class StepEngine:
         try:
             while not self._stopped:
                 self._hold_core()
-                self._take(wait=0.0 if self._jobs else IDLE_SECONDS)
-                self._gather()
+                self._take(wait=not self._jobs)
                 self.step()
         except BaseException as error:
             self.fatal = error
@@ -79,7 +75,7 @@ class StepEngine:
 
     def step(self) -> None:
         """Makes one step of every runner that has jobs, for as many trajectories as it has slots."""
-        self._take(wait=0.0)
+        self._take(wait=False)
         self._hold_core()
         begun, image_steps = time.perf_counter(), dict[Runner, int]()
         for runner, jobs in list(self._jobs.items()):
@@ -98,35 +94,18 @@ class StepEngine:
         self.last_step = time.monotonic()
         self._turn += 1
 
-    def _take(self, *, wait: float) -> None:
-        """Adds the submitted jobs to those of their runners; waits up to `wait` seconds for the first."""
+    def _take(self, *, wait: bool) -> None:
+        """Adds the submitted jobs to those of their runners; `wait` waits up to IDLE_SECONDS for the first."""
         while True:
             try:
-                actives = self._incoming.get(block=wait > 0, timeout=wait or None)
+                actives = self._incoming.get(block=wait, timeout=IDLE_SECONDS if wait else None)
             except queue.Empty:
                 return
-            wait = 0.0
+            wait = False
             if actives is None:
                 self._stopped = True
             for active in actives or ():
                 self._jobs.setdefault(active.stepping, []).append(active)
-
-    def _gather(self) -> None:
-        """Lets jobs that have not begun wait a moment for as many others as shared a step lately.
-
-        A call takes much less than twice as long for twice the images. Clients of short jobs ask again when they are
-        answered, one by one, and the first would otherwise begin alone each time. A lone client never waits.
-        """
-        jobs = next(iter(self._jobs.values()), [])
-        if not jobs or any(active.network_calls for active in jobs):
-            return
-        runner = jobs[0].stepping
-        wanted = min(runner.company.most, runner.slots)
-        until = time.monotonic() + PATIENCE * max(wanted / runner.rate, runner.step_seconds)
-        self.gathers = True
-        while len(self._jobs) == 1 and len(jobs) < wanted and (left := until - time.monotonic()) > 0:
-            self._take(wait=left)
-        self.gathers = False
 
     def _hold_core(self) -> None:
         """Takes the core when there is work, and leaves it when there is none."""
@@ -150,8 +129,8 @@ class StepEngine:
         chosen = share_slots(jobs, runner.slots, self._turn, since_background=since_background)
         if not chosen:
             return 0
-        in_background = any(active.job.urgency == BACKGROUND for active, _ in chosen)
-        self._since_background[runner] = 0 if in_background else since_background + 1
+        shared = any(active.job.urgency == BACKGROUND for active, _ in chosen)
+        self._since_background[runner] = 0 if shared else since_background + 1
         calls = sum(trajectory.cost for _, trajectory in chosen)
         started = time.perf_counter()
         try:
@@ -162,9 +141,7 @@ class StepEngine:
             log.warning("a batch failed (%s); stepping its jobs one by one", error)
             self._step_alone(runner, jobs, chosen)
         seconds = time.perf_counter() - started
-        shared = {active for active, _ in chosen}
-        runner.company.note(len(shared))
-        for active in shared:
+        for active in {active for active, _ in chosen}:
             active.denoise_seconds += seconds
             active.network_calls += 1
         return calls

@@ -55,7 +55,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.02  # how often a busy worker looks for new and cancelled jobs
-GATHERING_SECONDS = 0.004  # the same, while the jobs in hand wait for others
 IDLE_SECONDS = 1  # how long an idle worker blocks
 PROGRESS_SECONDS = 1.0
 TRIM_SECONDS = 60.0
@@ -206,7 +205,7 @@ class EngineWorker(RqBase):
 
         While claims are put off, it only looks for jobs that were cancelled.
         """
-        if self._held and not self._engine.gathers and not self._pacer.is_due("poll", POLL_SECONDS):
+        if self._held and not self._pacer.is_due("poll", POLL_SECONDS):
             return
         if put_off := not self._pacer.is_due("claim", 0.0):
             queues = []
@@ -284,10 +283,10 @@ class EngineWorker(RqBase):
             self._inbox.put(event)
 
     def _read_inbox(self) -> None:
-        """Handles the events that have arrived; a worker that holds jobs waits for the first until it has to look."""
-        events, busy = [], GATHERING_SECONDS if self._engine.gathers else POLL_SECONDS
+        """Handles the events that have arrived; a worker that holds jobs waits up to POLL_SECONDS for the first."""
+        events = []
         with suppress(queue.Empty):
-            events.append(self._inbox.get(timeout=busy if self._held else 0.001))
+            events.append(self._inbox.get(timeout=POLL_SECONDS if self._held else 0.001))
             while True:
                 events.append(self._inbox.get_nowait())
         over = {self._running.pop(event.active): event for event in events if not isinstance(event, JobRead)}

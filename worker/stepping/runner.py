@@ -31,10 +31,10 @@ from .batched_network import (
     powers_of_two,
     useful_size,
 )
-from .observed import Company, Slowness
 from .trajectory import Trajectory
 
 CPU_SLOTS, GPU_SLOTS = 16, 32
+KEPT_SLOWNESS = 0.95  # of what earlier steps showed, after each step: the last twenty decide
 SLOWEST_CALL = 4  # times the mean, as which a longer call counts: a process that was stopped is no slow network
 
 
@@ -55,6 +55,27 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+class Slowness:
+    """Compares the time of one model's steps with that alone, on an idle machine, in full batches.
+
+    They take longer while other programs run, while the worker also steps other models, and in partial batches.
+    """
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+        self._expected = 0.0
+
+    def note(self, seconds: float, *, expected: float) -> None:
+        """Notes a step that took some seconds, and how many were expected."""
+        self._seconds = KEPT_SLOWNESS * self._seconds + seconds
+        self._expected = KEPT_SLOWNESS * self._expected + expected
+
+    @property
+    def factor(self) -> float:
+        """The seconds that a step takes for each expected one; 1 before the first step."""
+        return self._seconds / self._expected if self._expected else 1.0
+
+
 class Runner:
     """A model that is warm.
 
@@ -73,7 +94,6 @@ class Runner:
         rate: image-steps per second in full batches, kept up to date.
         step_seconds: seconds that a step of a lone image takes, on all cores that it may have; measured at warm-up.
         slowness: how much longer steps take now than by `rate` and `step_seconds`; the engine notes it.
-        company: how many jobs share a step; the engine notes it.
         on_step: function that is called after each call of a network, on a GPU after the next one (`CallTimer`), with
             the rows, the bucket and the seconds.
 
@@ -92,7 +112,7 @@ class Runner:
     ) -> None:
         self.checkpoint = checkpoint
         self.device, self.precision = device, precision_on(device, checkpoint.config)
-        self.slowness, self.company = Slowness(), Company()
+        self.slowness = Slowness()
         self.on_step: Callable[[int, int, float], None] = lambda rows, bucket, seconds: None
         self._input_names = checkpoint.config.input_names
         if device.type == "cpu":

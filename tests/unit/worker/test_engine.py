@@ -9,7 +9,6 @@ import uuid
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from threading import Thread
 
 import pytest
 import torch
@@ -27,11 +26,9 @@ from difuso.worker.engine.fairness import BACKGROUND_PAUSE, share_slots
 from difuso.worker.engine.local import run_job
 from difuso.worker.engine.results import encode_images
 from difuso.worker.stepping.batched_network import most_agreeing, useful_size
-from difuso.worker.stepping.observed import Company, Slowness
-from difuso.worker.stepping.runner import CPU_SLOTS, Runner
+from difuso.worker.stepping.runner import CPU_SLOTS, Runner, Slowness
 from tests.rounding import assert_rounded_alike, layers
 from tests.stepping import calls_of
-from tests.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -75,13 +72,9 @@ def run(*actives: ActiveJob) -> list[EngineEvent]:
     engine = StepEngine(events.append)
     for active in actives:
         engine.submit(active)
-    while ended(events) < len(actives):
+    while sum(isinstance(event, Finished) for event in events) < len(actives):
         engine.step()
     return events
-
-
-def ended(events: list[EngineEvent]) -> int:
-    return sum(isinstance(event, Finished) for event in events)
 
 
 def test_the_engine_notes_how_much_slower_steps_are_than_at_warm_up(
@@ -115,32 +108,6 @@ def test_jobs_of_any_length_share_their_network_calls(runner: Runner, start: Cal
         run(*[start(steps=count, seed=i) for i, count in enumerate(steps)])
     assert len(calls) < 1.3 * max(max(steps), sum(steps) / runner.slots)
     assert len(calls) < sum(steps) / 5
-
-
-def test_jobs_that_begin_wait_for_as_many_as_shared_a_step_lately(
-    runner: Runner, start: Callable[..., ActiveJob], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """They wait no longer than that, and neither a lone job nor one that has begun waits at all."""
-    monkeypatch.setattr(runner, "rate", 1e-3)  # with which whoever waits in vain waits for minutes
-    monkeypatch.setattr(runner, "company", Company())
-    monkeypatch.setattr("difuso.worker.stepping.observed.LATELY_SECONDS", 60.0)
-    events: list[EngineEvent] = []
-    engine = StepEngine(events.append)
-    thread = Thread(target=engine.run, daemon=True)
-    thread.start()
-    try:
-        engine.submit(start(steps=2))
-        wait_until(lambda: ended(events) == 1, 60, "the lone job has ended")
-        runner.company.note(2)
-        with calls_of(runner) as calls:
-            engine.submit(start(steps=2))
-            wait_until(lambda: engine.gathers, 30, "the first job waits")
-            engine.submit(start(steps=4))
-            wait_until(lambda: ended(events) == 3, 60, "both have ended")
-        assert calls == [2, 2, 1, 1]
-    finally:
-        engine.stop()
-        thread.join(timeout=30)
 
 
 @pytest.mark.parametrize(

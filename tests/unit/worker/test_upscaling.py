@@ -29,8 +29,7 @@ from difuso.worker.engine.active import ActiveJob, EngineEvent, Previewed, activ
 from difuso.worker.engine.engine import StepEngine
 from difuso.worker.engine.fairness import forecast
 from difuso.worker.engine.results import encode_images
-from difuso.worker.stepping.observed import Slowness
-from difuso.worker.stepping.runner import Runner
+from difuso.worker.stepping.runner import Runner, Slowness
 from tests.rounding import assert_rounded_alike, layers
 from tests.small_models import CLASSES, CONDITIONAL, NETWORK, checkpoint_of, upscaler_of
 from tests.stepping import drawn, run, snapshot_of, stepping, usual_job
