@@ -125,8 +125,22 @@ class Studio:
     def keys(self, *keys: str) -> None:
         ActionChains(self.driver).send_keys(*keys).perform()
 
+    def show_form(self) -> None:
+        """Opens the form where it is a sheet."""
+        if self.is_phone and not self.form.is_displayed():
+            self.click("#open")
+            is_up = "return document.querySelector('dialog.sheet')?.getBoundingClientRect().bottom <= innerHeight"
+            wait_until(lambda: self.driver.execute_script(is_up), 15, "it has come up")
+
+    def hide_form(self) -> None:
+        """Closes the form where it is a sheet."""
+        if self.is_phone and self.form.is_displayed():
+            self.keys(Keys.ESCAPE)
+            wait_until(lambda: not self.all("dialog.sheet"), 5, "the sheet closes")
+
     def fill(self, name: str, value: str) -> None:
         """Types into the enabled field of this name, or chooses an option; unfolds the form where it must."""
+        self.show_form()
         field = next(each for each in self.form.find_elements(By.NAME, name) if each.is_enabled())
         if not field.is_displayed():
             self.unfold()
@@ -140,10 +154,12 @@ class Studio:
 
     def unfold(self) -> None:
         """Opens the part of the form with all other settings."""
+        self.show_form()
         if not self.all("#form details[open]"):
             self.click("#form summary")
 
     def choose(self, kind: str) -> None:
+        self.show_form()
         self.pick(self.one("#kind"), kind)
 
     def pick(self, select: WebElement, value: str) -> None:
@@ -169,6 +185,7 @@ class Studio:
         return self.newest()
 
     def make(self) -> str:
+        self.show_form()
         return self.after(lambda: self.click("#form button[type=submit]"))
 
     def job(self, job_id: str) -> dict[str, Any]:

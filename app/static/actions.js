@@ -3,6 +3,7 @@
 import { request } from "./api.js";
 import { countOf, fromNoise, queryOf } from "./describe.js";
 import { save } from "./dom.js";
+import { showForm } from "./drawer.js";
 import { chooseKind, chooseModel, fillForm, form } from "./form.js";
 import { setFile } from "./inputs.js";
 import { notify } from "./notice.js";
@@ -60,12 +61,12 @@ export async function saveAs(job, type, ending) {
 }
 
 // Puts a picture into a field of the form, and shows it.
-export function useFile({ kind, input }, file, model) {
-  go("#gallery");
+export async function useFile({ kind, input }, file, model) {
+  await go("#gallery");
   if (kind === "interpolate") form.querySelector('[data-switch="interpolate"]').value = "pictures";
   chooseKind(kind);
   if (model && [...form.elements.model.options].some(option => option.value === model && !option.disabled)) chooseModel(model);
   setFile(input, file);
-  form.scrollIntoView({ block: "start" });
+  await showForm();
   input.focus();
 }

@@ -3,6 +3,7 @@
 import { allowRows, askRows, choiceOf, randomSeed, ROWS, showClasses } from "./classes.js";
 import { conditionField, conditionOf, fillConditions, showConditions, chosenConditions } from "./conditions.js";
 import { $, offer, option, takeAny } from "./dom.js";
+import { showForm } from "./drawer.js";
 import { showGuidance } from "./guidance.js";
 import { clearFiles, setFile } from "./inputs.js";
 import { classesOf, defaultModel, enlargersOf, fromPicture, models } from "./models.js";
@@ -168,7 +169,7 @@ export function fillForm(kind, query, files = []) {
   form.querySelector("details").open = true; // so that all that was filled in is seen
   showKind();
   form.dispatchEvent(new Event("change"));
-  form.scrollIntoView({ block: "start" });
+  showForm();
 }
 
 function fillField(name, values) {

@@ -145,7 +145,6 @@ export function cardOf(id) {
 // Brings the card of a job into view; if the filters hide it, says so.
 export async function reveal(job) {
   await go("#gallery");
-  if ($("gallery").hidden) await new Promise(resolve => addEventListener("hashchange", resolve, { once: true }));
   await part; // of the list, where it is still on its way
   const element = cards.get(job.id)?.element;
   if (!element) return void notify(t("filteredAway"), { button: t("showAll"), press: showAll });

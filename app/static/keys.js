@@ -3,6 +3,7 @@
 import { deleteJob, useSettings } from "./actions.js";
 import { fileName } from "./describe.js";
 import { $, complain, el, openDialog, save } from "./dom.js";
+import { showForm } from "./drawer.js";
 import { focusFilm } from "./film.js";
 import { chooseKind, form } from "./form.js";
 import { fetchFile } from "./inputs.js";
@@ -63,7 +64,7 @@ function withPicture(action) {
 // What keys do in the gallery, and while a picture is open; each returns false if it does nothing here.
 const PAGE = {
   "?": showKeys,
-  n: () => $("kind").focus(),
+  n: () => showForm().then(() => $("kind").focus()),
   "/": () => $("filters").querySelector("[type=search]").focus(),
   g: () => (location.hash = location.hash.startsWith("#grid") ? "#gallery" : "#grid"),
   f: () => withPicture((job, index) => void document.dispatchEvent(new CustomEvent("favourite", { detail: { job, index, set: toggleFavourite(job.id, index) } }))),
@@ -95,7 +96,7 @@ export function startKeys() {
   document.addEventListener("keydown", event => {
     if (event.repeat && !event.key.startsWith("Arrow")) return; // a key that is held would delete, or make the same again
     const open = [...document.querySelectorAll("dialog[open]")].at(-1);
-    const isElsewhere = open || (event.target.form ?? form) !== form;
+    const isElsewhere = (open && !open.contains(form)) || (event.target.form ?? form) !== form;
     if ((event.ctrlKey || event.metaKey) && event.key === "Enter") return isElsewhere ? undefined : form.requestSubmit();
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
     if (event.target.matches("input, select, textarea, canvas")) return;

@@ -45,7 +45,6 @@ export async function openLike(address) {
   centre = { job, index: Number(index), tag };
   ring = new Map();
   show();
-  if (section.getBoundingClientRect().top > innerHeight / 2) section.scrollIntoView(); // on a phone it lies below the form
   showPath(centre);
   try {
     for (const each of await drawn(tag)) put(each);

@@ -4,6 +4,7 @@ import { answered, ask, loaded } from "./api.js";
 import { surprise } from "./conditions.js";
 import { $, complain } from "./dom.js";
 import { startDraft } from "./draft.js";
+import { alarm, hideForm, startDrawer } from "./drawer.js";
 import { form, readForm, showKind, showModel, showModels } from "./form.js";
 import { dressInputs, settled, startMask } from "./inputs.js";
 import { addKinds } from "./kinds.js";
@@ -18,7 +19,6 @@ const LOOK = 10_000; // milliseconds between looks at models that no worker runs
 const RARE_LOOK = 60_000; // milliseconds between looks when there is a worker for each
 
 const button = form.querySelector("button[type=submit]");
-const alarm = error => complain($("error"), error);
 let views; // a promise of the module
 const pause = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds));
 
@@ -30,6 +30,7 @@ async function submit(event) {
     await settled();
     const job = await make(readForm());
     alarm(null);
+    hideForm();
     (await views).reveal(job);
   } catch (error) {
     alarm(error);
@@ -84,6 +85,7 @@ async function begin() {
   translate(document);
   dressInputs(form);
   showKind();
+  startDrawer();
   form.elements.model.addEventListener("change", showModel);
   form.addEventListener("change", showKind);
   form.addEventListener("input", showKind); // at once, too: a form that changes when a field is left moves the button away

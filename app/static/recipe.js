@@ -83,7 +83,10 @@ async function recipeOf(recipe, button) {
   else if (request.fit) query.set("fit", request.fit);
   const again = button(t("makeAgain"), () => make({ kind, query, files: request.files }).then(reveal), "main");
   again.disabled = !model?.defaults || !request;
-  const fill = () => (form.checkVisibility() || go("#gallery"), fillForm(kind, query, request?.files)); // the lesson hides it
+  const fill = async () => {
+    if (document.body.matches(".learning")) await go("#gallery"); // the lesson hides the form
+    fillForm(kind, query, request?.files);
+  };
   const use = button(t("useSettings"), fill, "");
   use.disabled = !model?.defaults;
   return [el("dl", {}, ...termsOf(facts)), ...notes.map(text => el("p", { className: "hint", textContent: text })), el("div", { className: "tools" }, again, use)];
@@ -111,7 +114,7 @@ export function startRecipes() {
     const file = await fileOf(event.clipboardData).catch(alarm);
     if (!file) return;
     const input = emptyInput(form);
-    if (input && form.checkVisibility() && !document.querySelector("dialog[open]")) setFile(input, file);
+    if (input && form.checkVisibility() && !document.querySelector("dialog[open]:not(.sheet)")) setFile(input, file);
     else show(file);
   });
 }

@@ -1,5 +1,6 @@
 // Addresses of what the page shows: #gallery, #grid, #grid=TAG, #like=JOB/INDEX, and #picture=JOB/INDEX, which lies over one of
-// the others. #make?QUERY fills in the form; after a picture the query is what the form gets if the picture is gone.
+// the others, as does #make, the form of a narrow window. #make?QUERY fills in the form; after a picture the query is what the
+// form gets if the picture is gone.
 
 let leaving; // a promise while the browser goes back
 
@@ -9,10 +10,12 @@ export function routeOf(hash) {
   return { name: name ?? "gallery", value, query: new URLSearchParams(query) };
 }
 
-// Goes to a view, as a link to it would.
+// Goes to a view, as a link to it would; resolves when it is shown.
 export async function go(hash) {
   await leaving;
-  if (location.hash !== hash) location.hash = hash;
+  if (location.hash === hash) return;
+  location.hash = hash;
+  await new Promise(resolve => addEventListener("hashchange", resolve, { once: true }));
 }
 
 const addressOf = (id, index) => `#picture=${id}/${index}`;
@@ -22,11 +25,18 @@ export function linkOf({ id, kind }, index, query) {
   return `${location.origin}${location.pathname}${addressOf(id, index)}?${new URLSearchParams([["kind", kind], ...query])}`;
 }
 
-// Puts the address of a picture over that of the view, so that Back closes it.
-export function enterPicture(id, index) {
-  const address = addressOf(id, index);
+// Puts an address over that of the view, so that Back closes what it opens.
+function enter(address) {
   if (location.hash !== address) history.pushState({ over: true }, "", address); // once, by a double click
   dispatchEvent(new HashChangeEvent("hashchange"));
+}
+
+export const enterPicture = (id, index) => enter(addressOf(id, index));
+
+export async function enterForm() {
+  await Promise.resolve(); // whoever leaves another address does so first
+  await leaving;
+  enter("#make");
 }
 
 // Names another picture in the address of the open one, with a query how it is made again.

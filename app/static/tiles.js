@@ -2,6 +2,7 @@
 // dialog in which a model is chosen.
 
 import { el, openDialog } from "./dom.js";
+import { hideForm } from "./drawer.js";
 import { chooseModel, form } from "./form.js";
 import { reveal } from "./gallery.js";
 import { make } from "./making.js";
@@ -33,6 +34,7 @@ async function draw(button, request) {
   try {
     const job = await make(request);
     if (!request.query.has("upscale")) chooseModel(request.query.get("model"));
+    hideForm();
     await reveal(job);
   } catch (error) {
     notify(error.message, { error: true });

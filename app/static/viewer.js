@@ -175,7 +175,7 @@ export class Viewer {
   async #useFor(place) {
     const file = await fetchFile(addressOf(this.job, this.index), fileName(this.job, this.index));
     this.dialog.close();
-    useFile(place, file, this.job.model);
+    await useFile(place, file, this.job.model);
   }
 
   async #remake() {

@@ -1,7 +1,8 @@
 // What stands beside the form: the gallery, and the views that addresses name. It is loaded once the form can be used.
 
 import { loaded } from "./api.js";
-import { $, complain, el } from "./dom.js";
+import { $, el } from "./dom.js";
+import { alarm, sheet } from "./drawer.js";
 import { start as startFollowing } from "./follow.js";
 import { fillFormFrom, form } from "./form.js";
 import { startGallery } from "./gallery.js";
@@ -28,19 +29,21 @@ const LATER = {
 };
 
 const button = form.querySelector("button[type=submit]");
-const alarm = error => complain($("error"), error);
+let shown = "gallery"; // the view
 let place = 0; // how far the reader has scrolled in the gallery
 
 function showView() {
   const { name, value, query } = routeOf(location.hash);
   if (name === "picture" && value) return void openPicture(value).catch(alarm);
   closePicture();
-  if (name === "make") {
+  const isForm = name === "make" && sheet; // which lies over the view
+  if (name === "make" && !isForm) {
     fillFormFrom(query);
     history.replaceState(null, "", "#gallery"); // so that a reload shows what the reader has changed since
   }
   const isComplete = value || name === "grid" || name === "learn"; // the others show pictures that the address names
-  const view = LATER[name] && isComplete ? name : "gallery";
+  const view = isForm ? shown : LATER[name] && isComplete ? name : "gallery";
+  shown = view;
   const isOther = $(view).hidden;
   if (!$("gallery").hidden && isOther) place = scrollY;
   for (const each of ["gallery", ...Object.keys(LATER)]) $(each).hidden = each !== view;
@@ -51,7 +54,7 @@ function showView() {
     if (link.hash === `#${view}`) link.ariaCurrent = "page";
     else link.removeAttribute("aria-current");
   }
-  if (LATER[view]) awaited($(view), LATER[view](value));
+  if (LATER[view] && !isForm) awaited($(view), LATER[view](value));
 }
 
 // Says that a view is on its way while it shows nothing.

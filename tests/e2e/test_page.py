@@ -186,6 +186,7 @@ def test_settings_of_a_picture_fill_the_form_and_make_it_again(studio: Studio) -
 
 @at_both_widths
 def test_a_model_is_picked_by_what_it_draws_and_draws_at_once(studio: Studio) -> None:
+    studio.show_form()
     studio.click("#pick")
     tile = studio.see("dialog.picker .tile[data-model='tiny']")
     assert "A network of random weights, with seed 0." in tile.text, "the first sentence of its card"

@@ -50,6 +50,7 @@ def test_each_condition_has_a_field_of_its_type(studio: Studio, layout: str) -> 
     }
     job_id = studio.made(1, label="star", seed="3")
     assert conditions_of(studio, job_id) == {"style": [[0.5, -1.0]]}, "what may be left out was left out"
+    studio.show_form()
     studio.slide(studio.one("#conditions [type=range]"), 33)
     assert studio.one("#conditions .optional [type=checkbox]").is_selected(), "whoever moves it means it"
     assert "33 years" in studio.text("#conditions .optional output")

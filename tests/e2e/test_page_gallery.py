@@ -116,7 +116,7 @@ def test_a_result_out_of_view_is_announced(studio: Studio) -> None:
     wait_until(lambda: "Done: 1 picture" in studio.text("#notices"), 20, "its end is reported")
     studio.press("Show all", "#notices")
     wait_until(lambda: len(cards(studio)) >= 2, 10, "it is shown")
-    if studio.is_phone:  # the form lies above the gallery
+    if studio.is_phone:
         studio.driver.execute_script("scrollTo(0, 0)")
         job_id = studio.make()
         place = "return arguments[0].getBoundingClientRect().top"

@@ -63,6 +63,7 @@ def lessons(studio: Studio) -> dict[str, datetime]:
 def opened(studio: Studio) -> NoiseSchedule:
     """Opens the lesson with the first picture of tiny's sheet, all teal; returns its schedule."""
     studio.fill("model", "tiny")
+    studio.hide_form()
     studio.click("nav a[href='#learn']")
     studio.see("#learn .backward")
     alphas = httpx.get(f"{studio.url}/models/tiny/schedule").json()["alphas_cumprod"]

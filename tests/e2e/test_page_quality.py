@@ -42,9 +42,10 @@ def test_the_language_is_the_readers_and_a_choice_stays(studio: Studio) -> None:
 
 @at_both_widths
 def test_every_form_and_what_the_server_refuses_is_spanish(studio: Studio) -> None:
+    studio.made()  # so that there is something to filter
     studio.pick(studio.one("#language"), "es")
-    wait_until(lambda: studio.button("Crear imágenes").is_displayed(), 5, "the form is Spanish")
     studio.unfold()
+    wait_until(lambda: studio.button("Crear imágenes").is_displayed(), 5, "the form is Spanish")
     studio.pick(studio.one("#form [name=sampler]"), "unipc")
     studio.fill("steps", "900")
     studio.driver.execute_script("document.querySelector('#form [name=steps]').removeAttribute('max')")

@@ -1,0 +1,45 @@
+"""A phone: pictures come first, and the form is a sheet from below."""
+
+import pytest
+from selenium.webdriver.common.keys import Keys
+
+from tests.studio import Studio
+from tests.waiting import wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.parametrize("studio", ["phone"], indirect=True)]
+
+SMALL = """
+const all = [...document.querySelectorAll("a, button, input, select, summary")].filter(each => each.checkVisibility());
+return all.map(each => {
+  const { width, height } = (each.matches("[type=checkbox]") && each.closest("label") || each).getBoundingClientRect();
+  return [each.outerHTML.slice(0, 80), width, height];
+}).filter(([, width, height]) => Math.min(width, height) < 44);
+"""
+WIDE = "return document.documentElement.scrollWidth - innerWidth"
+OUTSIDE = "return [document.activeElement].filter(each => !each.closest('dialog') && each !== document.body)"
+BUTTON = "return document.querySelector('#form [type=submit]').getBoundingClientRect().bottom"
+
+
+def test_the_form_is_a_sheet_that_holds_the_focus_and_back_closes_it(studio: Studio) -> None:
+    first = studio.see("#gallery .tile .draw, #jobs a.picture")
+    assert first.rect["y"] < 844, "what can be drawn, or was, comes first"
+    studio.show_form()
+    assert studio.driver.execute_script(WIDE) <= 0
+    assert studio.driver.execute_script(SMALL) == []
+    for _ in range(12):
+        studio.keys(Keys.TAB)
+        assert studio.driver.execute_script(OUTSIDE) == [], "the focus stays in it, or goes to the browser's own"
+    studio.unfold()
+    small = {"width": 390, "height": 400, "deviceScaleFactor": 1, "mobile": True}
+    studio.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", small)
+    wait_until(lambda: studio.driver.execute_script(BUTTON) <= 400, 5, "a keyboard does not hide the button")
+    studio.driver.back()
+    wait_until(lambda: not studio.form.is_displayed(), 5, "Back closes it")
+    assert studio.driver.execute_script("return [location.hash, document.activeElement.id]") == ["", "open"]
+    studio.load("#make")
+    wait_until(studio.form.is_displayed, 5, "its address opens it")
+    studio.keys(Keys.ESCAPE)
+    wait_until(lambda: not studio.form.is_displayed(), 5, "Escape closes it")
+    studio.shown(studio.make(), 4)
+    assert not studio.form.is_displayed(), "pictures are seen"
+    assert studio.driver.execute_script("return location.hash") in ("", "#gallery")
