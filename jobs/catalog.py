@@ -29,6 +29,7 @@ from .model_folders import (
     newest_first,
     passed_over,
 )
+from .nearest import Probe, probes_of
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +70,11 @@ class ModelInfo:
     def schedule(self) -> NoiseSchedule:
         """The noise schedule that the network was trained on."""
         return self.config.schedule.build()
+
+    @cached_property
+    def probes(self) -> tuple[Probe, ...]:
+        """The values by which a worker finds the conditions of a picture; none if the model has no examples."""
+        return probes_of(self.config)
 
     @property
     def label_required(self) -> bool:

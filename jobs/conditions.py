@@ -21,10 +21,12 @@ Values: TypeAlias = Mapping[str, tuple[Value, ...]]
 def _given(sent: Any) -> dict[str, tuple[Any, ...]]:
     """Reads conditions from NAME:VALUE, from a table, or from a list of both.
 
-    In NAME:VALUE a list of JSON means what it means in a table.
+    In NAME:VALUE a list of JSON means what it means in a table. An empty text or table names no condition.
     """
     found: dict[str, list[Any]] = {}
     for each in [sent] if isinstance(sent, str | Mapping) else sent:
+        if each == "":
+            continue
         if isinstance(each, Mapping):
             for name, values in each.items():
                 found.setdefault(name, []).extend(values if isinstance(values, tuple) else [values])

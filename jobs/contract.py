@@ -6,6 +6,7 @@ in and the seed is drawn before it is queued, so that every worker makes the sam
 
 import time
 import uuid
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -16,6 +17,7 @@ from typing import Annotated, Any, Self
 from pydantic import ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
+from difuso.model.conditions import Value
 from difuso.model.folders.config import Precision
 from difuso.model.folders.files import VERSION, ref_of
 from difuso.model.plans.plugins import NOT_PLUGGED_IN
@@ -23,6 +25,7 @@ from difuso.model.plans.settings import MOST_STEPS, SETTINGS
 from difuso.model.shape import Shown
 
 from . import understanding
+from .conditions import Values
 from .errors import JobIsNewer, JobUnreadable, PluginMissing
 from .kinds import AnyTask
 from .kinds.base import Prepared
@@ -184,6 +187,15 @@ class Job(Frozen):
                 raise PluginMissing("the sampler of the job is a plug-in's, which this process lacks") from error
             raise JobUnreadable("the queued job is damaged") from error
 
+    def found_with(self, conditions: Values) -> Self:
+        """Returns the job with the conditions that a worker has found for its picture; none leave it as it is."""
+        whole = {**self.params.conditions, **conditions}
+        return (
+            self.model_copy(update={"params": self.params.model_copy(update={"conditions": whole})})
+            if conditions
+            else self
+        )
+
     def bound_to(self, versions: tuple[str, ...]) -> Self:
         """Returns the job as these versions of its models are to draw it; none leave it as it is."""
         return self.model_copy(update={"versions": versions}) if versions else self
@@ -238,6 +250,8 @@ class Progress(Reported):
     # more about the failure, for clients; None if the code says all
     reason: str | None = None
     resumed_at: int = 0  # the image-steps that earlier workers had done when this one began
+    # the conditions that the worker has found for the picture of the request (`jobs.nearest`); none until it has
+    found: Mapping[str, tuple[Value, ...]] = Field(default={}, exclude_if=lambda value: not value)
 
 
 @dataclass(frozen=True, kw_only=True)

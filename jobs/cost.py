@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from .cascade import weight_of
 from .catalog import ModelInfo
-from .kinds.base import Prepared
+from .kinds.base import FromPicture, Prepared
 from .moments import film_bytes, trace_bytes
 
 # The most bytes in addition to the numbers, each several times the largest size ever seen.
@@ -38,9 +38,12 @@ def cost_of(request: Prepared, model: ModelInfo) -> Cost:
     answers, moments = request.task.answers(params), len(request.trace)
     weight = weight_of(model.config) if request.task.enlarges else 1
     text = TEXT_BYTES + len(params.spacing) + NUMBER_BYTES * (params.steps + 2 * params.n)
-    sizes = {name: len(json.dumps(values)) for name, values in params.conditions.items()}
+    probes = model.probes if isinstance(request.task, FromPicture) and request.task.probes else ()
+    longest = {name: (value,) for name, value in sorted(probes, key=lambda probe: len(json.dumps(probe)))}
+    conditions = params.conditions or longest  # that a worker may find
+    sizes = {name: len(json.dumps(values)) for name, values in conditions.items()}
     # in the images, and in the manifest; a condition has one value for all images, or one for each
-    of_images = sum(params.n // len(values) * sizes[name] for name, values in params.conditions.items())
+    of_images = sum(params.n // len(values) * sizes[name] for name, values in conditions.items())
     film = BASE64 * film_bytes(params.steps, shape)
     images = answers * int(_png_bytes(model.final_shape, request.bits) + film + text)
     state = params.n * trace_bytes(shape) // 2  # x_t of all images

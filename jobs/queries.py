@@ -125,7 +125,7 @@ class SamplingQuery(Choices):
         """
         sent = {"kind": kind, **self.model_dump(exclude_unset=True), "pictures": list(images)}
         sent.pop("condition", None)
-        if conditions:
+        if conditions or self.conditions is not None:
             sent["condition"] = dict(conditions)
         return hashlib.sha256(json.dumps(sent, sort_keys=True).encode()).hexdigest()
 

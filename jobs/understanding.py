@@ -15,7 +15,7 @@ from difuso.model.plans.settings import SETTINGS
 
 from .values import Reported
 
-CONTRACT = 4
+CONTRACT = 5
 # What came after contract 1, as `Job.needs` writes it, with its number.
 SINCE: Mapping[str, int] = {
     **{f"sampler {name}": 2 for name in ("lms", "plms", "deis", "deis_3", "dpm2", "dpm2_ancestral", "dpmpp_2s")},
@@ -25,6 +25,7 @@ SINCE: Mapping[str, int] = {
     "noise between seeds": 4,
     "field warnings": 4,
     **{f"sampler {name}": 4 for name in ("dpmpp_sde", "dpmpp_3m_full", "heun_flow", "lcm", "ipndm")},
+    **{f"field {kind}.probes": 5 for kind in ("denoise", "restore")},
 }
 
 _NAMED = ("kind", "sampler", "setting")  # what workers report by names

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +14,8 @@ from difuso.jobs.kinds.denoise import Denoising
 from difuso.jobs.kinds.interpolate import Interpolation
 from difuso.jobs.kinds.restore import Restoring
 from difuso.jobs.kinds.upscale import Upscaling
+from difuso.jobs.nearest import least_depth
+from difuso.model.conditions import Value
 from difuso.model.ddrm import Restoration, make_restoration
 from difuso.model.memory import upload
 from difuso.model.noise import Arc, Source, draw_noise, enter, image_generator, mix, q_sample, slerp
@@ -28,11 +31,21 @@ from difuso.model.operators import (
 from difuso.model.plans.inversion import make_inversion
 from difuso.model.plans.noise_level import GREY_LEVEL, noise_level
 from difuso.model.plans.plan import Plan
+from difuso.model.plans.schedule import NoiseSchedule
 from difuso.model.shape import Shape
 
 from .stepping.inputs import enlarged_inputs
 from .stepping.runner import Runner
 from .stepping.trajectory import Trajectory
+
+
+class Seen(NamedTuple):
+    """The picture of a request as the network sees it, on its device, by which conditions can be found."""
+
+    timestep: int
+    x: Tensor  # x_t of the picture, shape (C, H, W)
+    y: Tensor  # what is known of the picture, shape of x
+    measure: Callable[[Tensor], Tensor] = lambda image: image  # returns the same of any image
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +56,9 @@ class JobStart:
     waited_for: Sequence[Trajectory] = ()  # the trajectories that have to end first, if there are any
     begin_answers: Callable[[], None] = lambda: None  # starts the answers from the ends of those; may be called again
     upscaler: Runner | None = None  # the model that steps the answers, if it is not the job's
+    seen: Seen | None = None  # of the kinds that begin at a picture
+    # the conditions that the trajectories before the answers have found, as a job holds them
+    found: dict[str, tuple[Value, ...]] = field(default_factory=dict)
 
     def begin_if_ready(self) -> None:
         """Starts the answers once the trajectories that they wait for are finished. May be called again."""
@@ -150,7 +166,8 @@ def _denoise(job: Job, runner: Runner, images: Sequence[Tensor]) -> JobStart:
         if task.mode == "mmse":
             noise = torch.zeros_like(noise)  # added noise would only make a single estimate worse
         starts = torch.stack([enter(level, image, z) for z in noise])
-    return JobStart(trajectories(runner, plan, generators, starts))
+    answers = trajectories(runner, plan, generators, starts)
+    return JobStart(answers, seen=Seen(task.depth, answers[0].x, upload(image, runner.device)))
 
 
 def _averaged(job: Job, images: list[Tensor]) -> list[Tensor]:
@@ -176,9 +193,20 @@ def _restore(job: Job, runner: Runner, images: Sequence[Tensor]) -> JobStart:
         guidance=params.guidance,
     )
     generators = generators_of(job)
-    starts = [restoration.begin(z) for z in draw_noise(generators, checkpoint.config.shape)]
+    noise = draw_noise(generators, checkpoint.config.shape)
+    starts = [restoration.begin(z) for z in noise]
     restoration = restoration.to(runner.device)
-    return JobStart(trajectories(runner, restoration.plan, generators, starts, restoration=restoration))
+    seen = _seen(checkpoint.schedule, restoration, upload(noise[0], runner.device)) if task.probes else None
+    return JobStart(trajectories(runner, restoration.plan, generators, starts, restoration=restoration), seen=seen)
+
+
+def _seen(schedule: NoiseSchedule, restoration: Restoration, noise: Tensor) -> Seen:
+    """Returns what is known of the restored picture, with 0 for the rest, at the level where pictures are probed."""
+    operator, is_measured = restoration.operator, torch.isfinite(restoration.noise)
+    known = operator.from_coordinates(restoration.measured)
+    depth = min(least_depth(schedule), schedule.num_train_timesteps - 1)
+    x = q_sample(schedule, known[None], torch.tensor([depth]), noise[None])[0]
+    return Seen(depth, x, known, lambda image: operator.from_coordinates(operator.to_coordinates(image) * is_measured))
 
 
 def _measured(task: Restoring, shape: tuple[int, int, int], images: Sequence[Tensor]) -> tuple[Operator, Tensor]:

@@ -6,7 +6,7 @@ The query string is a shorthand: each of its values is a text, and a condition i
 import base64
 import binascii
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, NamedTuple
@@ -45,7 +45,7 @@ class Body(NamedTuple):
     """What a JSON body holds: texts as in a query string, values of conditions, and images by name."""
 
     texts: list[tuple[str, str]]
-    conditions: dict[str, Any]
+    tables: list[dict[str, Any]]  # of conditions by name, of which there is one at most; it may be empty
     images: dict[str, bytes]
 
 
@@ -65,10 +65,10 @@ async def received(
         yield _parsed(query, texts), None
         return
     async with uploads.read_whole(request, partial(_read, kind=kind)) as body:
-        yield _parsed(query, [*texts, *body.texts], body.conditions), body.images
+        yield _parsed(query, [*texts, *body.texts], body.tables), body.images
 
 
-def _parsed(query: type[BaseModel], texts: list[tuple[str, str]], conditions: Mapping[str, Any] | None = None) -> Any:
+def _parsed(query: type[BaseModel], texts: list[tuple[str, str]], tables: Sequence[Mapping[str, Any]] = ()) -> Any:
     refuse_repeated(query, texts)
     lists, sent = list_parameters(query), dict[str, Any]()
     for name, text in texts:
@@ -76,8 +76,8 @@ def _parsed(query: type[BaseModel], texts: list[tuple[str, str]], conditions: Ma
             sent.setdefault(name, []).append(text)
         else:
             sent[name] = text
-    if conditions:
-        sent.setdefault("condition", []).append(conditions)
+    if tables:
+        sent.setdefault("condition", []).extend(tables)
     try:
         return query.model_validate(sent)
     except ValidationError as error:
@@ -119,7 +119,7 @@ def decoded(content: str | list[Any], name: str) -> bytes:
 
 def _read(body: bytearray, kind: Kind[Any]) -> Body:
     """Reads the content of a JSON body; raises InvalidRequest or UploadRefused if it is wrong."""
-    read = Body([], {}, {})
+    read = Body([], [], {})
     for name, value in _content(body).items():
         if value is None:
             continue
@@ -128,7 +128,7 @@ def _read(body: bytearray, kind: Kind[Any]) -> Body:
         elif name == "conditions":
             if not isinstance(value, dict):
                 raise InvalidRequest("pointer", "/conditions", "Input should be a table of the conditions by name")
-            read.conditions.update((each, values) for each, values in value.items() if values is not None)
+            read.tables.append({each: values for each, values in value.items() if values is not None})
         else:
             texts = [_text(each, name) for each in (value if isinstance(value, list) else [value])]
             if name != "condition" and max(map(len, texts), default=0) > MAX_PARAMETER:

@@ -98,6 +98,7 @@ export function queryOf(job, index) {
     for (const each of [value].flat()) if (each !== undefined && each !== null) query.append(name, each);
   }
   askConditions(query, { model: job.model, conditions }, alone ? index : undefined);
+  if (job.pictures && models.get(job.model)?.examples && !query.has("condition")) query.set("condition", ""); // none is to be found
   return query;
 }
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
+from pydantic import Field
+
 from difuso.model.conditions import Condition, Image, ImageMap, Value, VectorSequence
 from difuso.model.plans.plan import Plan
 from difuso.model.shape import Shape, Shown
@@ -17,6 +19,7 @@ from ..errors import RequestRefused
 from ..images.fitting import Fitted, Sent, fit, fit_map
 from ..images.sequences import fit_sequence
 from ..moments import Trace, check_trace, trace_of
+from ..nearest import MOST_PROBES
 from ..never_seen import JobWarning, never_seen
 from ..params import MAX_SEED, SamplingParams
 from ..queries import ImageQuery, SamplingQuery
@@ -75,6 +78,24 @@ class Task(Frozen):
         """Returns the seed of an image, with its class and number where images differ by class or condition."""
         named = f"-class{params.label_of(index)}" if isinstance(params.label, tuple) else ""
         return f"{self.seed(params, index)}{named}{f'-{index}' if params.conditions_differ else ''}"
+
+
+class FromPicture(Task):
+    """A task that begins at a picture of the request.
+
+    Attributes:
+        probes: the network calls by which a worker finds the conditions of the picture, see `jobs.nearest`; 0 if the
+            request says which there are.
+    """
+
+    probes: int = Field(default=0, ge=0, le=MOST_PROBES, exclude_if=lambda value: not value)
+
+    def image_steps(self, params: SamplingParams, guided_steps: int | None = None) -> int:
+        return super().image_steps(params, guided_steps) + self.probes
+
+    def facts(self, params: SamplingParams, index: int, images: Sequence[str]) -> dict[str, Any]:
+        """Returns the facts of a picture whose conditions the request has named: their PNGs have the same bytes."""
+        return {name: each for name, each in super().facts(params, index, images).items() if name != "probes"}
 
 
 @dataclass(frozen=True)
@@ -201,6 +222,12 @@ class Kind(Generic[Query]):
         return whole
 
 
+def probes_for(query: SamplingQuery, model: ModelInfo, images: Images) -> int:
+    """Returns the network calls that find the conditions of a picture: none if the request says which there are."""
+    is_told = query.conditions is not None or images.keys() & model.config.conditions.keys()
+    return 0 if is_told else len(model.probes)
+
+
 def fit_of(condition: Condition, shape: Shape) -> Fit:
     """Returns the function that fits the file of a condition to a model that draws images of a shape."""
     if isinstance(condition, VectorSequence):
@@ -215,8 +242,13 @@ def _with_condition_files(prepared: Prepared, images: Images, model: ModelInfo) 
     """Adds the files of the conditions to a request; raises RequestRefused if guidance needs one that is absent."""
     params, named = prepared.params, {name: (image.sha256,) for name, image in images.items()}
     params = params.model_copy(update={"conditions": {**params.conditions, **named}})
-    labels = () if params.label is None else ("label",)
-    check_guidance({"guidance_scale": params.guidance_scale}, params.guide, model, given={*params.conditions, *labels})
+    is_probed = isinstance(prepared.task, FromPicture) and prepared.task.probes
+    given = {
+        *params.conditions,
+        *(model.config.examples if is_probed else ()),
+        *(() if params.label is None else ("label",)),
+    }
+    check_guidance({"guidance_scale": params.guidance_scale}, params.guide, model, given=given)
     by_hash = {image.sha256: image for image in images.values()}
     uploads = tuple(by_hash[each] for each in params.uploads(model.config))
     return replace(prepared, params=params, condition_files=uploads)

@@ -11,9 +11,10 @@ from ..catalog import ModelInfo
 from ..defaults import Filled, fill_in
 from ..errors import RequestRefused
 from ..images.noise_estimate import estimate_sigma
+from ..nearest import least_depth
 from ..params import MAX_TIMESTEP, SamplingParams
 from ..queries import ImageQuery
-from .base import Images, Kind, Prepared, Task
+from .base import FromPicture, Images, Kind, Prepared, probes_for
 
 MAX_SIGMA = 25_500.0  # grey levels; a hundred times the range of an image
 
@@ -36,7 +37,7 @@ class DenoiseQuery(ImageQuery):
     average: bool = Field(default=False, description="return the mean of the n samples")
 
 
-class Denoising(Task):
+class Denoising(FromPicture):
     """Removing the noise of an image, or redrawing a clean image.
 
     Attributes:
@@ -68,7 +69,11 @@ def complete(query: DenoiseQuery, model: ModelInfo, images: Images) -> Prepared:
         raise RequestRefused(given[1], f"Input cannot be combined with {given[0]}")
     sigma = query.sigma if given else estimate_sigma(images["image"].file, planes=model.config.shape.planes)
     depth, sigma = _entry(query, model, sigma)
-    task = Denoising(sigma=sigma, estimated=not given, depth=depth, mode=query.mode, average=query.average)
+    # The expectation of `mmse` is over all conditions.
+    is_open = sigma is None and depth >= least_depth(model.schedule)
+    probes = probes_for(query, model, images) if is_open else 0
+    own = query.model_dump(include={"mode", "average"})
+    task = Denoising(sigma=sigma, estimated=not given, depth=depth, probes=probes, **own)
     if task.estimated and (steps := query.chosen.get("steps")):  # the client could not know the depth, and so the most
         query = query.model_copy(update={"steps": min(steps, depth + 1)})
     params, plan = _filled(query, model, task)
@@ -93,7 +98,7 @@ def _entry(query: DenoiseQuery, model: ModelInfo, sigma: float | None) -> tuple[
 
 def _filled(query: DenoiseQuery, model: ModelInfo, task: Denoising) -> Filled:
     if task.mode == "sample":
-        return fill_in(query, model, start=task.depth)
+        return fill_in(query, model, start=task.depth, with_examples=task.probes > 0)
     if task.sigma is None:
         raise RequestRefused("mode", "Input should be sample with strength: a clean image has no noise to remove")
     for name, only in (("n", 1), ("steps", 1), ("sampler", "ddim"), ("plan", None)):

@@ -13,9 +13,10 @@ from ..defaults import fill_in
 from ..errors import ImageRefused, RequestRefused
 from ..images.fitting import fit, fit_mask
 from ..queries import ImageQuery
-from .base import Fit, Images, Kind, Prepared, Task
+from .base import Fit, FromPicture, Images, Kind, Prepared, probes_for
 
 STEPS = 20  # as in the publication; 50 restore details better by half a decibel at most, and colours worse
+OPEN = ("inpaint", "colorize")  # what leaves open which conditions a picture has, and improves by them
 Degradation = Literal["inpaint", "superres", "colorize", "deblur"]
 
 
@@ -35,7 +36,7 @@ class RestoreQuery(ImageQuery):
     )
 
 
-class Restoring(Task):
+class Restoring(FromPicture):
     """Restoring a degraded image.
 
     Attributes:
@@ -69,8 +70,10 @@ def complete(query: RestoreQuery, model: ModelInfo, images: Images) -> Prepared:
         chosen["guidance_scale"] = 1.0  # the measurement guides already
     if not query.chooses_steps:
         chosen["steps"] = min(STEPS, model.schedule.num_train_timesteps)
-    params, plan = fill_in(query.model_copy(update=chosen), model)
-    task = Restoring(task=query.degradation, factor=factor, blur=query.blur, width=query.width, sigma=query.sigma)
+    probes = probes_for(query, model, images) if query.degradation in OPEN else 0
+    params, plan = fill_in(query.model_copy(update=chosen), model, with_examples=probes > 0)
+    own = query.model_dump(include={"blur", "width", "sigma"})
+    task = Restoring(task=query.degradation, factor=factor, probes=probes, **own)
     return Prepared(params, task, plan=plan)
 
 

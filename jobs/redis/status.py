@@ -135,6 +135,7 @@ def _complete(status: JobStatus, result_ttl: int, *, expired: float | None = Non
         expires_at = expired if expires_at is None else min(expires_at, expired)
     return replace(
         status,
+        job=status.job.found_with(progress.found),
         progress=progress,
         expires_at=expires_at,
         failure=(progress.failure or FailureCode.WORKER_LOST) if state is JobState.FAILED else None,

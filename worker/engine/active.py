@@ -11,12 +11,15 @@ from torch import Tensor
 from difuso.jobs.cascade import enlarging_seed
 from difuso.jobs.contract import Job
 from difuso.jobs.errors import JobUnreadable
+from difuso.jobs.kinds.base import FromPicture
 from difuso.jobs.moments import kept_calls
+from difuso.jobs.nearest import probes_of
 from difuso.model.images import from_levels, to_uint8
 from difuso.model.memory import upload
 from difuso.model.noise import draw_noise, image_generator
 
 from ..kinds import WORKER_KINDS, JobStart
+from ..probing import begin_with_probes
 from ..stepping.inputs import add_inputs, check_accepted, enlarged_inputs, inputs_of_image, joined
 from ..stepping.runner import Runner
 from ..stepping.trajectory import SNAPSHOT_FORMAT, Snapshot, Trajectory, restore_snapshot
@@ -75,6 +78,11 @@ class ActiveJob:
     cancel: bool = False
     release: bool = False
     preview: bool = False
+
+    @property
+    def drawn_job(self) -> Job:
+        """The job as its images are drawn: with the conditions that were found for its picture, if any were."""
+        return self.job.found_with(self.start.found)
 
     @property
     def answers(self) -> list[Trajectory]:
@@ -152,7 +160,9 @@ def activate(
         JobUnreadable: if the class is unknown or missing, or if the job's images or its second stage do not fit.
     """
     params, config = job.params, runner.checkpoint.config
-    check_accepted(job, config)
+    is_told = not isinstance(job.task, FromPicture) or not job.task.probes or params.conditions
+    probes = () if is_told else probes_of(config)
+    check_accepted(job.found_with({name: each[:1] for name, each in config.examples.items()} if probes else {}), config)
     if config.enlarges is not job.task.enlarges:
         only = "from noise" if job.task.enlarges else "from an image"
         raise JobUnreadable(f"{job.model} draws {only} only")
@@ -162,6 +172,8 @@ def activate(
         add_inputs(params, config, trajectories, sent[count:])
     for answer in start.answers:
         answer.keeps = kept_calls(job.trace, len(answer.plan))
+    if probes:
+        start = begin_with_probes(job, runner, start, probes)
     if job.task.second_stage is not None:
         start = _begin_cascade(job, start, upscaler)
     active = ActiveJob(job, runner, start, attempt)

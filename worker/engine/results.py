@@ -85,7 +85,7 @@ def encode_images(active: ActiveJob) -> list[bytes]:
 
     Raises NonFiniteSample if NaN or infinity reached the end of a trajectory, which must not become an image.
     """
-    job, ends = active.job, download([trajectory.x for trajectory in active.trajectories])
+    job, ends = active.drawn_job, download([trajectory.x for trajectory in active.trajectories])
     if not all(bool(torch.isfinite(end).all()) for end in ends):
         raise NonFiniteSample("the network produced NaN or infinity")
     images = WORKER_KINDS[job.kind].finish(job, ends[: len(active.answers)])
@@ -135,7 +135,7 @@ def store_result(store: ResultStore, active: ActiveJob, encoded: Encoded) -> Spe
 
     Raises StoreUnavailable if the store does not answer, or has no room.
     """
-    job, files = active.job, []
+    job, files = active.drawn_job, []
     pngs, films, trace = encoded.pngs, encoded.films, encoded.trace
     are_small = sum(map(len, pngs + films)) <= SMALL_BYTES
     for index, (png, film) in enumerate(zip_longest(pngs, films)):

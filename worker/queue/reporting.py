@@ -70,6 +70,7 @@ class Reporter:
             image_steps=active.image_steps,
             denoise_seconds=active.denoise_seconds,
             resumed_at=active.resumed_at,
+            found=active.start.found,
             **facts,
         )
 
