@@ -105,7 +105,7 @@ def _too_long(size: str) -> RequestRefused:
 
 def split_files(
     given: GivenConditions | None, conditions: Conditions
-) -> tuple[GivenConditions, dict[str, str | list[Any]]]:
+) -> tuple[GivenConditions | None, dict[str, str | list[Any]]]:
     """Splits the conditions of a request into values, and what stands for each file: a text, or lists of numbers."""
     rest: dict[str, tuple[Any, ...]] = {}
     files: dict[str, str | list[Any]] = {}
@@ -119,7 +119,7 @@ def split_files(
             raise RequestRefused(
                 "condition", f"{name}: Input should be one {'image' if condition.planes else 'sequence'} for all"
             )
-    return rest, files
+    return None if given is None else rest, files
 
 
 def mixed(first: Mapping[str, Value], second: Mapping[str, Value], share: float) -> dict[str, Value]:

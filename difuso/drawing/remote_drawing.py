@@ -165,10 +165,10 @@ def arguments(request: Request, model: ServedView | None) -> dict[str, Any]:
     """
     _, query, files = request
     sent = query.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    if sent.pop("condition", None):
+    if sent.pop("condition", None) is not None:
         with user_errors():
             given, named = split_files(query.conditions, {} if model is None else model.declared)
-        values = {name: each[0] if len(each) == 1 else list(each) for name, each in given.items()}
+        values = {name: each[0] if len(each) == 1 else list(each) for name, each in (given or {}).items()}
         sent["conditions"] = values | {name: Path(str(file)) for name, file in named.items()}
     return sent | {name: str(file) for name, file in files.items() if file is not None}
 

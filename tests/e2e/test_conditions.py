@@ -1,6 +1,7 @@
 """A model with conditions, served: what its images say of them, and what is left to chance."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from difuso import cli
+from difuso import Client, cli
 from difuso.errors import UserError
 from difuso.model.png import PNG_KEY
 from tests.pictures import saved
@@ -31,6 +32,12 @@ def here(small_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     for name, png in PARTS.items():
         Path(f"{name}.png").write_bytes(png)
     return tmp_path
+
+
+@pytest.fixture
+def client(api: httpx.Client) -> Iterator[Client]:
+    with Client(str(api.base_url)) as client:
+        yield client
 
 
 def command(*arguments: object) -> str:
@@ -80,6 +87,34 @@ def test_what_is_left_to_chance_is_named_and_made_again_whoever_draws(api: httpx
             glasses[served.index(drawn[0].read_bytes())]
         ]
     assert "equal" in command("verify", drawn[0])
+
+
+@pytest.mark.parametrize(
+    "query", [{"kind": "denoise", "strength": 0.9}, {"kind": "restore", "task": "colorize"}], ids=str
+)
+def test_what_is_found_for_a_picture_is_shown_and_made_again_whoever_draws(
+    client: Client, here: Path, query: dict[str, Any]
+) -> None:
+    picture = Image.fromarray(np.indices((8, 8, 3)).sum(0).astype(np.uint8) * 14)
+    picture.save("face.png")
+    options = {"model": "examples", "steps": 3, "seed": 7, "n": 2, **query}
+    kind = options.pop("kind")
+    price = client.price(kind, picture, **options)
+    assert (price.image_steps, (price.task or {})["probes"]) == (2 * 3 + 3, 3)
+    job = client.submit(kind, picture, **options).wait()
+    images, found = job.images(), job.facts["params"]["conditions"]
+    assert images.manifest["params"]["conditions"] == images.facts["params"]["conditions"] == found
+    assert job.facts["steps"] == {"done": 9, "total": 9}
+    named = getattr(client, kind)(picture, conditions=found, **options)
+    assert named.pngs == images.pngs
+    nothing = getattr(client, kind)(picture, conditions={}, **options)
+    assert "conditions" not in nothing.facts["params"]
+    assert nothing.pngs != images.pngs
+    Path("found.png").write_bytes(images.pngs[0])
+    assert "equal" in command("verify", "found.png", "--upload", "face.png")
+    texts = [f"--{name}={value}" for name, value in options.items() if name not in ("n", "task")]
+    command(kind, *([options["task"]] if "task" in options else []), "face.png", *texts, "-n", 2, "-o", "drawn")
+    assert sorted(path.read_bytes() for path in Path("drawn").iterdir()) == sorted(images.pngs)
 
 
 def test_a_file_that_is_missing_is_named(here: Path) -> None:
