@@ -50,7 +50,7 @@ function showView() {
   document.body.classList.toggle("learning", view === "learn");
   if (isOther) scrollTo(0, view === "gallery" ? place : 0);
   button.classList.toggle("main", view !== "grid"); // the grid has one of its own
-  for (const link of document.querySelectorAll("nav a")) {
+  for (const link of document.querySelectorAll("header nav a")) {
     if (link.hash === `#${view}`) link.ariaCurrent = "page";
     else link.removeAttribute("aria-current");
   }

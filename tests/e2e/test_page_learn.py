@@ -60,21 +60,23 @@ def lessons(studio: Studio) -> dict[str, datetime]:
     return {each["id"]: datetime.fromisoformat(each["expires_at"]) for each in jobs if "expires_at" in each}
 
 
-def opened(studio: Studio) -> NoiseSchedule:
-    """Opens the lesson with the first picture of tiny's sheet, all teal; returns its schedule."""
-    studio.fill("model", "tiny")
-    studio.hide_form()
-    studio.click("nav a[href='#learn']")
-    studio.see("#learn .backward")
-    alphas = httpx.get(f"{studio.url}/models/tiny/schedule").json()["alphas_cumprod"]
+def opened(studio: Studio, screen: str, model: str = "tiny") -> NoiseSchedule:
+    """Opens a screen of the lesson with the first picture of the model, all teal; returns the model's schedule."""
+    studio.click("header nav a[href='#learn']")
+    studio.see("#learn article")
+    studio.pick(studio.one("#learn .controls select"), model)
+    studio.see(f"#learn [data-model={model}]")
+    studio.driver.execute_script("location.hash = `#learn=${arguments[0]}`", screen)
+    studio.see(f"#learn [data-screen={screen}]")
+    alphas = httpx.get(f"{studio.url}/models/{model}/schedule").json()["alphas_cumprod"]
     return NoiseSchedule.from_alphas_cumprod(np.array(alphas))
 
 
-def move(studio: Studio, timestep: int) -> None:
-    """Moves the slider of t, and waits until the network has looked."""
+def move(studio: Studio, place: int) -> None:
+    """Moves the slider of the screen, and waits until the pictures are those of its place."""
     script = "const [slider, value] = arguments; slider.value = value; slider.dispatchEvent(new Event('input'))"
-    studio.driver.execute_script(script, studio.one("#learn input[type=range]"), timestep)
-    wait_until(lambda: not studio.all("#learn .late"), 15, "the network has looked at it")
+    studio.driver.execute_script(script, studio.one("#learn input[type=range]"), place)
+    wait_until(lambda: not studio.all("#learn .late"), 15, "the server has answered")
 
 
 @pytest.mark.parametrize(
@@ -88,46 +90,34 @@ def test_the_noise_of_a_seed_is_that_of_the_server(studio: Studio, seed: int, sh
 
 
 def test_a_picture_is_noised_and_the_network_looks_at_it_once(studio: Studio) -> None:
-    schedule = opened(studio)
+    schedule = opened(studio, "noise")
     teal = torch.tensor([0.0, 128.0, 128.0]).view(1, 3, 1, 1).expand(1, 3, 16, 16) / 127.5 - 1
     noise = draw_noise([image_generator(0)], (3, 16, 16))
     for timestep in (0, 300, 999):
         move(studio, timestep)
         expected = q_sample(schedule, teal, torch.tensor([timestep]), noise)
         assert np.abs(pixels(studio, "xt") - levels(expected)).max() <= 0.51, "rounded"
-        (x0,) = asked(studio, strength=(timestep + 1) / 1000, seed=0, steps=1, trace="last")["x_0"][0]
-        assert np.abs(pixels(studio, "guess") - ((x0 + 1) * 127.5).clip(0, 255)).max() <= 0.51
     before = pixels(studio, "noise")
     studio.press("Other noise", "#learn")
-    assert (pixels(studio, "noise") != before).any()
+    wait_until(lambda: (pixels(studio, "noise") != before).any(), 5, "the noise is another")
+    opened(studio, "prediction", "tiny")
+    move(studio, 300)
+    (x0,) = asked(studio, strength=0.301, seed=1, steps=1, trace="last")["x_0"][0]
+    assert np.abs(pixels(studio, "guess") - ((x0 + 1) * 127.5).clip(0, 255)).max() <= 0.51
 
 
 @at_both_widths
 def test_the_chain_is_followed_step_by_step(studio: Studio) -> None:
-    """With the keyboard alone, from where the slider is; no job of it stays in the gallery."""
+    """From where the slider of t was; no job of it stays in the gallery."""
     earlier = lessons(studio).keys()
-    opened(studio)
+    opened(studio, "noise")
     move(studio, 600)
-    before = pixels(studio, "state")
-    studio.pick(studio.one("#learn .backward select"), "4")
-    run = asked(studio, strength=0.601, seed=0, steps=4, trace="all")
-    button = studio.button("One step", "#learn")
-
-    def said(words: str) -> bool:
-        return words in studio.text("#learn .backward")
-
+    opened(studio, "step")
+    run = asked(studio, strength=0.601, seed=0, steps=8, trace="all")
     for step, state in enumerate(run["x_t"][0], start=1):
-        button.send_keys(Keys.ENTER)
-        wait_until(partial(said, f"Step {step} of 4"), 15, "a step is made")
+        move(studio, step)
         assert np.abs(pixels(studio, "state") - ((state + 1) * 127.5).clip(0, 255)).max() <= 0.51
-        assert len(studio.all("#learn .path li")) == step
-    assert "no noise left" in studio.text("#learn .backward")
-    assert not button.is_enabled()
-    studio.press("Back to the start", "#learn")
-    assert (pixels(studio, "state") == before).all()
-    studio.pick(studio.all("#learn .backward select")[1], "ddpm")
-    studio.press("All the way", "#learn")
-    wait_until(lambda: len(studio.all("#learn .path li")) == 4, 15, "it goes all the way by itself")
+    assert "no noise left" in studio.text("#learn output")
     wide = "return document.documentElement.scrollWidth - innerWidth"
     assert studio.driver.execute_script(wide) <= 0
 
@@ -135,25 +125,58 @@ def test_the_chain_is_followed_step_by_step(studio: Studio) -> None:
         return all(end <= datetime.now(UTC) for job_id, end in lessons(studio).items() if job_id not in earlier)
 
     wait_until(are_over, 10, "their results are deleted")
-    studio.click("nav a[href='#gallery']")
+    studio.click("header nav a[href='#gallery']")
     cards = ", ".join(f"#job-{job_id}" for job_id in lessons(studio).keys() - earlier)
     assert not studio.all(cards), "nor do they have cards"
+
+
+def test_the_arrow_keys_lead_through_a_story_on_whose_screens_one_thing_moves(studio: Studio) -> None:
+    opened(studio, "noise", "with-classes")
+    seen = []
+
+    def is_left(screen: str) -> bool:
+        return not studio.all(f"#learn [data-screen={screen}]")
+
+    for _ in range(8):
+        screen = str(studio.one("#learn [data-screen]").get_attribute("data-screen"))
+        seen.append(screen)
+        assert len(studio.all("#learn article input, #learn article select")) == 1
+        assert studio.text("#learn .progress [aria-current]")
+        assert "Modelo bayesiano" in str(studio.one("#learn details a").get_property("textContent"))
+        wait_until(lambda: not studio.all("#learn .late"), 30, "its pictures are drawn")
+        assert studio.text("#learn .error") == ""
+        if screen == "sampler":
+            assert (pixels(studio, "ddim") == pixels(studio, "ddpm")).all(), "both begin with the same noise"
+            move(studio, 20)
+            assert (pixels(studio, "ddim") != pixels(studio, "ddpm")).any()
+        if screen in ("guidance", "conditions", "calls"):
+            before = pixels(studio, "drawn-0")
+            move(studio, 2)
+            assert (pixels(studio, "drawn-0") != before).any()
+        studio.driver.execute_script("document.activeElement.blur()")
+        studio.keys(Keys.ARROW_RIGHT)
+        if screen != "calls":
+            wait_until(partial(is_left, screen), 5, "the next one comes")
+    assert seen == ["noise", "prediction", "step", "schedule", "sampler", "guidance", "conditions", "calls"]
+    studio.keys(Keys.ARROW_LEFT)
+    studio.see("#learn [data-screen=conditions]")
+    assert studio.driver.execute_script("return location.hash") == "#learn=conditions"
 
 
 def test_a_picture_of_the_gallery_is_looked_at_and_the_lesson_is_spanish(studio: Studio) -> None:
     job_id = studio.made(2, model="with-classes", label="square")
     studio.view(job_id, 1)
     studio.click("dialog.viewer a[href^='#learn=']")
-    studio.see("#learn .backward")
+    studio.see("#learn article")
     assert not studio.all("dialog.viewer")
     drawn = np.asarray(studio.pixels(studio.job(job_id)["links"]["images"][1]))
     assert (pixels(studio, "x0") == drawn).all()
-    studio.pick(studio.one("#language"), "es")
-    wait_until(lambda: "Cómo funciona" in studio.text("#learn h2"), 10, "the lesson is Spanish")
-    assert (pixels(studio, "x0") == drawn).all(), "it goes on with the same picture"
     link = studio.driver.execute_script("return location.hash")
-    studio.pick(studio.one("#learn select"), "tiny")
+    studio.pick(studio.one("#language"), "es")
+    wait_until(lambda: "se pierde en el ruido" in studio.text("#learn h2"), 10, "the lesson is Spanish")
+    assert (pixels(studio, "x0") == drawn).all(), "it goes on with the same picture"
+    studio.pick(studio.one("#learn .controls select"), "tiny")
     wait_until(lambda: pixels(studio, "x0").shape != drawn.shape, 10, "another model has other pictures")
-    studio.click("nav a[href='#gallery']")
+    studio.click("header nav a[href='#gallery']")
     studio.driver.execute_script("location.hash = arguments[0]", link)
     wait_until(lambda: pixels(studio, "x0").shape == drawn.shape, 10, "the picture is asked for again")

@@ -15,26 +15,15 @@ function svg(tag, attributes, ...children) {
 const line = (className, shares) =>
   svg("polyline", { class: className, points: shares.map((share, timestep) => `${timestep},${1 - share}`).join(" ") });
 
-// Returns {element, show}: `show` marks the timestep of a run and those that it has visited. `choose` hears the timestep that
-// is pointed at; without it the curve is only looked at.
-export function curveOf(alphas, choose) {
+// Returns {element, show}: `show` marks the timestep of a state and those that were visited before it.
+export function curveOf(alphas) {
   const last = alphas.length - 1;
   const lines = [line("of-picture", alphas.map(Math.sqrt)), line("of-noise", alphas.map(alpha => Math.sqrt(1 - alpha)))];
   const plot = svg("svg", { viewBox: `0 0 ${last} 1`, preserveAspectRatio: "none", "aria-hidden": "true" }, ...lines);
   const marks = el("div", { className: "marks", "aria-hidden": "true" });
   const ticks = [["most", 1], ["none", 0], ["least", 0], ["longest", last]].map(([name, value]) => el("span", { className: `tick ${name}`, textContent: value }));
-  const area = el("div", { className: choose ? "plot live" : "plot" }, plot, marks, ...ticks);
   const legend = el("p", { className: "legend hint" }, el("span", { className: "of-picture", textContent: t("learnSignal") }),
     el("span", { className: "of-noise", textContent: t("learnNoise") }), el("span", { textContent: `t = 0 … ${last}` }));
-  if (choose) {
-    const point = event => {
-      if (event.type === "pointermove" && !event.buttons) return;
-      const { left, width } = area.getBoundingClientRect();
-      choose(Math.max(0, Math.min(last, Math.round(((event.clientX - left) / width) * last))));
-    };
-    area.addEventListener("pointerdown", point);
-    area.addEventListener("pointermove", point);
-  }
   const markAt = (timestep, className) => {
     const mark = el("span", { className });
     mark.style.left = `${(timestep / last) * 100}%`;
@@ -45,5 +34,5 @@ export function curveOf(alphas, choose) {
     const places = [...visited.map(timestep => [timestep, "mark"]), [here, "mark here"]];
     marks.replaceChildren(...places.filter(([timestep]) => timestep >= 0).map(place => markAt(...place)));
   };
-  return { element: el("div", { className: "curve" }, area, legend), show };
+  return { element: el("div", { className: "curve" }, el("div", { className: "plot" }, plot, marks, ...ticks), legend), show };
 }

@@ -1,4 +1,4 @@
-// What the network sees in a noised picture: runs of the server that begin there, with all that they pass through.
+// What the lesson asks the server: runs whose states and predictions come as floats. They are no jobs of the gallery.
 
 import { request } from "../api.js";
 import { leastOf, models } from "../models.js";
@@ -6,29 +6,45 @@ import { readNpz } from "../npz.js";
 import { UNLISTED } from "../store.js";
 import { t } from "../texts.js";
 
-const SAMPLERS = { ddim: { eta: 0 }, ddpm: { variance: "fixed_small" } };
+export const SAMPLERS = { ddim: { sampler: "ddim", eta: 0 }, ddpm: { sampler: "ddpm", variance: "fixed_small" } };
+const asked = new Map(); // a promise of each answer, by what was asked; a picture counts by itself
 
-// Resolves to {states, predictions, timesteps} of a run from x_t: x_t after each call, the x̂_0 of each call, and the
-// timesteps after each call, of which the last is -1. The server noises the picture, a PNG, with the noise of the seed.
-export async function run(model, picture, { timestep, seed, steps = 1, sampler = "ddim" }) {
-  const { num_train_timesteps: total } = models.get(model);
-  const query = new URLSearchParams({
-    ...{ model, seed, steps, sampler, ...SAMPLERS[sampler], spacing: "linspace", trace: "all", tag: UNLISTED },
-    strength: (timestep + 1) / total,
-    ...leastOf(model),
-  });
-  const body = new FormData();
-  body.append("image", picture, "picture.png");
-  const response = await request(`/denoise?${query}`, { method: "POST", headers: { Accept: "application/x-npz" }, body });
+// Resolves to {states, predictions, timesteps}: x_t and x̂_0 after each call that the query traces, of one image after the other,
+// and the timesteps of the next calls, of which the last is -1.
+async function answerTo(path, query, picture) {
+  const body = picture && new FormData();
+  body?.append("image", picture, "picture.png");
+  const response = await request(`${path}?${query}`, { method: "POST", headers: { Accept: "application/x-npz" }, body });
   if (response.status !== 200) throw new Error(t("learnBusy"));
   const arrays = readNpz(await response.arrayBuffer());
   request(`/jobs/${response.headers.get("X-Job-Id")}/images`, { method: "DELETE", keepalive: true }).catch(() => {}); // they expire anyway
-  const split = ({ shape: [, moments], data }) => {
-    const size = data.length / moments;
-    return Array.from({ length: moments }, (_, moment) => data.subarray(moment * size, (moment + 1) * size));
+  const split = ({ shape: [images, moments], data }) => {
+    const size = data.length / images / moments;
+    return Array.from({ length: images * moments }, (_, part) => data.subarray(part * size, (part + 1) * size));
   };
   return { states: split(arrays.get("x_t")), predictions: split(arrays.get("x_0")), timesteps: [...arrays.get("timesteps").data] };
 }
+
+function once(path, query, picture) {
+  const key = `${path}?${query}`;
+  const known = asked.get(key);
+  if (known && known.picture === picture) return known.answer;
+  const answer = answerTo(path, query, picture);
+  answer.catch(() => asked.delete(key));
+  asked.set(key, { picture, answer });
+  return answer;
+}
+
+const queryOf = (model, rest) => new URLSearchParams([...Object.entries({ model, tag: UNLISTED, ...leastOf(model), ...rest })].flatMap(([name, value]) => [value].flat().map(each => [name, each])));
+
+// Runs DDIM from x_t of a scene's picture on; the server noises it with the noise of the seed.
+export function runFrom({ model, picture, seed, timestep }, steps) {
+  const strength = (timestep + 1) / models.get(model).num_train_timesteps;
+  return once("/denoise", queryOf(model, { seed, steps, strength, ...SAMPLERS.ddim, spacing: "linspace", trace: "all" }), picture);
+}
+
+// Draws from noise alone.
+export const draw = (model, settings) => once("/generate", queryOf(model, settings));
 
 // Resolves to a picture that the model draws, as a PNG; it stays in the gallery.
 export async function drawn(model) {

@@ -2,21 +2,26 @@
 
 import { ask } from "../api.js";
 import { el, multiple } from "../dom.js";
-import { models, sidesOf, sizeOf } from "../models.js";
+import { models, sidesOf, sizeOf, teachable } from "../models.js";
 import { floatsOf, paint } from "../pixels.js";
 import { language } from "../texts.js";
 import { noiseOf } from "./noise.js";
 
-const [WIDE, NARROW] = [224, 144]; // CSS pixels of a picture, about
+const [WIDE, NARROW] = [192, 144]; // CSS pixels of a picture, about
 const START = 0.35; // of all timesteps: much noise, and still much picture
 
 // Returns a number with three digits, as a formula shows it.
 export const digits = value => value.toLocaleString(language, { maximumSignificantDigits: 3 });
 
+const weightOf = ({ name, channels, parameters }) => sidesOf(name).reduce((a, b) => a * b, channels) * parameters;
+
+// Returns the name of the smallest model of the lesson that can do something; undefined if none can.
+export const smallest = (can = () => true) => teachable().filter(({ name }) => can(name)).toSorted((a, b) => weightOf(a) - weightOf(b))[0]?.name;
+
 export class Scene {
   seed = 0;
 
-  constructor(model, alphas) {
+  constructor(model, alphas = []) {
     this.model = model;
     this.alphas = alphas; // ᾱ of each timestep
     this.timestep = Math.round(START * (alphas.length - 1));
@@ -51,9 +56,14 @@ export class Scene {
     return [Math.sqrt(alpha), Math.sqrt(1 - alpha)];
   }
 
-  // x_t = √ᾱ_t x_0 + √(1−ᾱ_t) ε
   get noised() {
-    const { x0, noise, shares: [ofPicture, ofNoise] } = this;
+    return this.noisedBy(this.alphas);
+  }
+
+  // x_t = √ᾱ_t x_0 + √(1−ᾱ_t) ε
+  noisedBy(alphas) {
+    const { x0, noise, timestep } = this;
+    const [ofPicture, ofNoise] = [Math.sqrt(alphas[timestep]), Math.sqrt(1 - alphas[timestep])];
     return x0.map((value, index) => ofPicture * value + ofNoise * noise[index]);
   }
 

@@ -1,33 +1,52 @@
-// How it works, to be looked at and shown to a class: noise is put into a picture and taken out of it again.
+// How diffusion works, as one story of eight screens. On each one thing moves: a slider. #learn=SCREEN is the address of a
+// screen, and #learn=JOB/INDEX that of the first with a picture of the gallery.
 
 import { answered } from "../api.js";
 import { $, complain, el } from "../dom.js";
-import { form } from "../form.js";
 import { isMissing, jobOf, tellMissing } from "../missing.js";
 import { teachable } from "../models.js";
+import { go } from "../routes.js";
 import { addPart, t } from "../texts.js";
-import { backwardOf } from "./backward.js";
-import { forwardOf } from "./forward.js";
+import { calls, conditions, guidance } from "./drawing.js";
+import { noise, prediction, schedule } from "./looking.js";
 import { drawn } from "./network.js";
 import { canvasOf, picturesOf, read } from "./pictures.js";
-import { Scene } from "./scene.js";
+import { sampler, step } from "./running.js";
+import { Scene, smallest } from "./scene.js";
+
+const SCREENS = { noise, prediction, step, schedule, sampler, guidance, conditions, calls };
+const OF_PICTURE = ["noise", "prediction", "step", "schedule"]; // those that begin with a picture
+const NAMES = Object.keys(SCREENS);
+const PAPER = "Modelo bayesiano para la predicción de ruido iterativo en la generación de imágenes usando Python";
 
 const section = $("learn");
 let scene;
 let pictures = []; // canvases
-let shown; // what the address asked for
-let turn = 0; // of the last that was begun
+let screen = NAMES[0];
+let shown; // the picture that the address asked for
+let turn = 0; // of the last scene that was begun
 
 document.addEventListener("language", () => scene && addPart("learn").then(build));
+document.addEventListener("keydown", event => {
+  const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+  if (!by || section.hidden || event.defaultPrevented || event.altKey || event.ctrlKey || event.metaKey || document.querySelector("dialog[open]")) return;
+  const next = NAMES[NAMES.indexOf(screen) + by];
+  if (next && !event.target.matches("input, select")) go(`#learn=${next}`);
+});
 
-// Shows the lesson; `wanted`, as JOB/INDEX, is a picture of the gallery.
+// Shows a screen of the lesson, or the first one with a picture.
 export async function openLearn(wanted) {
   await answered(addPart("learn"));
-  if (scene && shown === wanted) return;
-  shown = wanted;
-  const model = form.elements.model.value;
-  const names = teachable().map(each => each.name);
-  await enter(scene?.model ?? (names.includes(model) ? model : names[0]), wanted);
+  const isPicture = wanted?.includes("/");
+  const before = screen;
+  screen = NAMES.includes(wanted) ? wanted : NAMES[0];
+  if (scene && (!isPicture || shown === wanted)) {
+    build();
+    if (screen !== before) (section.querySelector("h2").focus({ preventScroll: true }), scrollTo(0, 0));
+    return;
+  }
+  shown = isPicture ? wanted : undefined;
+  await enter(scene?.model ?? smallest(), shown);
 }
 
 // Begins with a model, or with a picture of a job and its model.
@@ -48,45 +67,43 @@ async function enter(model, wanted) {
     if (mine !== turn) return;
     scene = shown = undefined; // the next visit tries again
     if (wanted && isMissing(error)) return tellMissing(error);
-    section.replaceChildren(heading(), el("p", { className: "error", textContent: error.message }));
+    section.replaceChildren(el("h2", { textContent: t("learnTitle") }), el("p", { className: "error", textContent: error.message }));
   }
 }
 
-const heading = () => el("h2", { textContent: t("learnTitle") });
-
 function build() {
+  const at = NAMES.indexOf(screen);
   const alarm = el("p", { className: "error", role: "alert", hidden: true });
+  const link = (to, textContent, className = "") => el("a", { href: `#learn=${to}`, className, textContent });
+  const places = NAMES.map((name, index) => el("li", {}, Object.assign(link(name, t(`learn_name_${name}`)), { ariaCurrent: name === screen ? "step" : null, className: index < at ? "past" : "" })));
+  const progress = el("nav", { "aria-label": t("learnTitle") }, el("ol", { className: "progress" }, ...places));
+  const paper = el("a", { href: `https://scholar.google.com/scholar?q=${encodeURIComponent(`"${PAPER}"`)}`, rel: "noreferrer", target: "_blank", lang: "es", textContent: PAPER });
+  const errata = el("details", {}, el("summary", { textContent: t("learnErrata") }), el("p", { textContent: t(`learn_errata_${screen}`) }),
+    el("p", { className: "hint" }, `${t("learnPaper")} `, paper, `. ${t("learnSources")}`));
+  const needsPicture = OF_PICTURE.includes(screen) && !scene.canvas;
+  const content = needsPicture ? [drawButton(alarm)] : SCREENS[screen](scene);
+  const onwards = el("div", { className: "onwards" }, at > 0 && link(NAMES[at - 1], `← ${t("learnBack")}`, "button"), el("span", { className: "hint", textContent: `${at + 1} / ${NAMES.length}` }),
+    at < NAMES.length - 1 && link(NAMES[at + 1], `${t(`learn_name_${NAMES[at + 1]}`)} →`, "button"));
+  const article = el("article", { dataset: { screen, model: scene.model } }, el("h2", { tabIndex: -1, textContent: t(`learn_title_${screen}`) }), el("p", { textContent: t(`learn_text_${screen}`) }),
+    el("div", { className: "shown" }, ...content), alarm, errata);
+  section.replaceChildren(progress, article, onwards, chooser());
+}
+
+// What all screens are about: the model, its picture, and the noise.
+function chooser() {
   const field = el("select", {}, ...teachable().map(({ name }) => new Option(name, name, false, name === scene.model)));
   field.addEventListener("change", () => {
     shown = undefined; // what the address asked for can be asked for again
     enter(field.value);
   });
-  const head = el("div", { className: "intro" }, heading(), el("p", { textContent: t("learnLead") }));
-  const chooser = el("div", { className: "controls" }, el("label", {}, el("span", { textContent: t("model") }), field));
-  section.replaceChildren(head, chooser, alarm);
-  if (!scene.canvas) return chooser.append(drawButton(alarm));
-  const backward = backwardOf(scene);
-  const forward = forwardOf(scene, backward.reset);
-  const begin = () => {
-    forward.update();
-    backward.reset();
-  };
-  const tiles = pictures.map((canvas, index) => tileOf(canvas, index, begin));
-  const other = el("button", { type: "button", textContent: t("learnOtherNoise"), onclick: () => (scene.seed++, begin()) });
-  chooser.append(el("div", { className: "choice", role: "group", "aria-label": t("part_image") }, ...tiles), other);
-  section.append(forward.element, backward.element);
-  begin();
-}
-
-function tileOf(canvas, index, begin) {
-  const isChosen = () => String(canvas === scene.canvas);
-  const tile = el("button", { type: "button", className: "tile-button", "aria-label": `${t("part_image")} ${index + 1}`, "aria-pressed": isChosen() }, canvas);
-  tile.addEventListener("click", async () => {
-    await scene.choose(canvas);
-    for (const each of tile.parentElement.children) each.ariaPressed = String(each === tile);
-    begin();
+  const tiles = pictures.map((canvas, index) => {
+    const tile = el("button", { type: "button", className: "tile-button", "aria-label": `${t("part_image")} ${index + 1}`, "aria-pressed": String(canvas === scene.canvas) }, canvas);
+    tile.addEventListener("click", () => scene.choose(canvas).then(build));
+    return tile;
   });
-  return tile;
+  const other = el("button", { type: "button", textContent: t("learnOtherNoise"), onclick: () => (scene.seed++, build()) });
+  const choice = OF_PICTURE.includes(screen) && el("div", { className: "choice", role: "group", "aria-label": t("part_image") }, ...tiles);
+  return el("div", { className: "controls" }, el("label", {}, el("span", { textContent: t("model") }), field), other, choice);
 }
 
 // A model without a sheet of which nothing was drawn yet has no picture to begin with.
