@@ -45,11 +45,16 @@ class ModelInfo:
     config: ModelConfig
     parameters: int  # the number of weights of its network
     version: str  # see `model.folders.files`
-    folder: str = ""  # the name of its folder
+    path: Path = Path()  # its folder, when it was read
     # the model that a request names to enlarge the images of this one; None if it names none
     upscaler: ModelInfo | None = None
     about: str | None = None  # the first sentence of its card; None without one
     documents: tuple[str, ...] = ()  # the names of the files that describe it, see `model_folders`
+
+    @property
+    def folder(self) -> str:
+        """The name of its folder, which may be that of NAME@TAG."""
+        return self.path.name
 
     @property
     def ref(self) -> str:
@@ -216,7 +221,7 @@ def _read(path: Path) -> ModelInfo:
         config,
         parameters,
         version=read_version(path, config),
-        folder=path.name,
+        path=path,
         about=first_sentence(path),
         documents=tuple(document for document in FILES if find_document(path, document)),
     )

@@ -253,7 +253,7 @@ def _path(process: Process, name: str, document: str) -> Path:
     path = None
     with suppress(OSError):
         model = process.catalog.models.get(name)
-        path = find_document(process.settings.models_dir / model.folder, document) if model is not None else None
+        path = find_document(model.path, document) if model is not None else None
     if path is None:
         raise HTTPException(404)
     return path

@@ -42,7 +42,7 @@ def check_model(name: str, settings: WorkerSettings) -> bool:
     """
     info = find_model(name, settings.models_dir)
     with user_errors(info.name):
-        checkpoint = load_checkpoint(settings.models_dir / info.name, networks=settings.networks)
+        checkpoint = load_checkpoint(info.path, networks=settings.networks)
     typer.echo(
         printable(
             f"{info.name}: {info.parameters:,} weights, called with {', '.join(('x', 't', *info.config.input_names))}"

@@ -44,7 +44,7 @@ def evaluate_bpd(
             raise UserError("this model draws from an image, and bits per dimension are those of images alone")
         if not info.config.accepts(None):
             raise UserError("this model needs conditions, and these images come with none")
-        checkpoint = load_checkpoint(settings.models_dir / info.name, networks=settings.networks)
+        checkpoint = load_checkpoint(info.path, networks=settings.networks)
         total = checkpoint.schedule.num_train_timesteps
         levels = visit_levels(checkpoint.schedule, "linspace", total if steps is None else steps)
         with user_errors():  # the message names the image, not the model

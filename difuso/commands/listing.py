@@ -51,7 +51,7 @@ def _damaged(settings: WorkerSettings, catalog: Catalog) -> dict[str, str]:
     reasons: dict[str, str] = {}
     for model in (each for versions in catalog.versions.values() for each in versions):
         try:
-            load_checkpoint(settings.models_dir / model.folder, networks=settings.networks)
+            load_checkpoint(model.path, networks=settings.networks)
         except Exception as error:  # one bad folder must not hide the others
             reasons[model.folder] = reason_of(error)
     return reasons

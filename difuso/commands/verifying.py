@@ -118,10 +118,10 @@ def _at_version(file: Path, job: Job, name: str, version: str, settings: WorkerS
     model = find_model(name, settings.models_dir, version)
     if model.version != version:
         raise UserError(
-            f"{file} was made by version {version[:12]} of {name}, and {settings.models_dir / model.folder} holds "
+            f"{file} was made by version {version[:12]} of {name}, and {model.path} holds "
             f"{model.version[:12]}; put that version beside it as {name}@TAG, or name another folder with --models-dir"
         )
-    return load_runner(model.folder, settings, slots=slots_of(job))
+    return load_runner(model.path, settings, slots=slots_of(job))
 
 
 def _fitted(files: Sequence[Path], hashes: Sequence[str], config: ModelConfig) -> list[Fitted]:

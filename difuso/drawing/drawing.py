@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from difuso.jobs.catalog import ModelInfo
@@ -112,7 +113,7 @@ class LocalModel(DrawingModel):
             keep(number, pngs)
 
 
-def load_runner(folder: str, settings: WorkerSettings, *, slots: int | None = None) -> Runner:
+def load_runner(folder: Path, settings: WorkerSettings, *, slots: int | None = None) -> Runner:
     """Loads the model in a folder; `slots` is the size of the largest batch where the settings name none.
 
     Raises UserError if its checkpoint or the device cannot be used.
@@ -121,7 +122,7 @@ def load_runner(folder: str, settings: WorkerSettings, *, slots: int | None = No
     from difuso.worker.engine.models import make_runner
     from difuso.worker.stepping.runner import pick_device
 
-    with user_errors(folder):
-        checkpoint = load_checkpoint(settings.models_dir / folder, networks=settings.networks)
+    with user_errors(folder.name):
+        checkpoint = load_checkpoint(folder, networks=settings.networks)
     with user_errors(checkpoint.name):
         return make_runner(checkpoint, settings, device=pick_device(settings.device), slots=slots)

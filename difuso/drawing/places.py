@@ -32,4 +32,4 @@ def find_drawing_model(
     settings = read_settings(WorkerSettings, models_dir=models_dir)
     with user_errors():
         info = usable_models(settings.models_dir).choose(name)
-    return LocalModel(info, lambda: load_runner(info.folder, settings))
+    return LocalModel(info, lambda: load_runner(info.path, settings))

@@ -61,7 +61,7 @@ def make_images(request: Request, out: Path, settings: WorkerSettings) -> list[P
     found = (
         find_model(name, settings.models_dir, version) for name, version in zip(job.models, job.versions, strict=True)
     )
-    runner, *more = (load_runner(each.folder, settings, slots=slots_of(job)) for each in found)
+    runner, *more = (load_runner(each.path, settings, slots=slots_of(job)) for each in found)
     with user_errors(job.model):
         drawn = draw(runner, job, sent, *more)
     pixels = np.stack([pixels_of(png, planes=job.planes) for png in drawn.pngs])

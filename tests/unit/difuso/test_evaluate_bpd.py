@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,12 @@ def unplotted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("unplotted")
+def test_a_model_may_be_there_in_an_older_version_only(models_dir: Path, pictures: Path, tmp_path: Path) -> None:
+    shutil.copytree(models_dir / "tiny", tmp_path / "models" / "tiny@old")
+    _, content = evaluate(tmp_path / "models", tmp_path, "--data", pictures, "--steps", 4)
+    assert content["model"] == "tiny"
+
+
 def test_an_image_s_bound_is_the_same_alone_and_among_others(models_dir: Path, pictures: Path, tmp_path: Path) -> None:
     arguments = ("--data", pictures, "--steps", 4)
     _, together = evaluate(models_dir, tmp_path / "a", *arguments)

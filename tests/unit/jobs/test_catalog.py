@@ -100,7 +100,7 @@ def as_loaded(folder: Path) -> ModelInfo:
         checkpoint.config,
         parameters=sum(parameter.numel() for parameter in checkpoint.network.parameters()),
         version=checkpoint.version,
-        folder=folder.name,
+        path=folder,
     )
 
 
