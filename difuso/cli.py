@@ -8,7 +8,7 @@ import sys
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -197,9 +197,21 @@ def train(
     recipe: Annotated[
         str,
         typer.Argument(
-            metavar="RECIPE", help=f"Recipe that ships with difuso ({', '.join(recipe_names())}), or a .toml file."
+            metavar="RECIPE",
+            help=f"Recipe that ships with difuso ({', '.join(recipe_names())}), a .toml file, or a folder or a .zip of "
+            "pictures.",
         ),
     ],
+    preset: Annotated[
+        Literal["taste", "good", "best"],
+        typer.Option(help="For pictures: 32x32 in ten minutes, 64x64 in an hour, or 64x64 overnight."),
+    ] = "good",
+    minutes: Annotated[
+        float | None, typer.Option(min=1, help="For pictures: how long to train, if not as long as the preset says.")
+    ] = None,
+    table: Annotated[
+        Path | None, typer.Option(help="For pictures: .csv or .jsonl file with a column file_name, and conditions.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; by default var/runs/RECIPE.")] = None,
     changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting.")] = None,
     dry: Annotated[
@@ -209,11 +221,13 @@ def train(
     """Trains a model. The same command resumes an interrupted run."""
     from difuso.worker.settings import WorkerSettings
 
-    from .commands.training import print_dry_run, run_recipe
+    from .commands.training import print_dry_run, run_pictures, run_recipe
 
     log_lines("train")
     settings = read_settings(WorkerSettings)
-    if dry:
+    if (pictures := Path(recipe)).suffix == ".zip" or pictures.is_dir():
+        run_pictures(pictures, changes or (), out, settings, preset=preset, minutes=minutes, table=table, dry=dry)
+    elif dry:
         print_dry_run(recipe, changes or (), settings)
     else:
         run_recipe(recipe, changes or (), out, settings)

@@ -39,6 +39,13 @@ def open_maps(data: Data, shape: Shape, *, count: int) -> Source:
     return opened(data, partial(decode_map, shape=shape, count=count))
 
 
+def image_names(path: Path) -> list[PurePath]:
+    """Returns the names of all images below a folder, or in a zip archive; raises RecipeError if there are none."""
+    if path.is_dir():
+        return [image.relative_to(path) for image in list_images(path)]
+    return [*_stored(_archive(path))]
+
+
 def _folder(data: Data, decoded: Decode) -> Source:
     root = Path(data.path)
     paths = list_images(root)
@@ -46,17 +53,25 @@ def _folder(data: Data, decoded: Decode) -> Source:
 
 
 def _zip(data: Data, decoded: Decode) -> Source:
+    archive = _archive(Path(data.path))
+    stored = _stored(archive)
+    return _source(data, [*stored], lambda name: io.BytesIO(archive.read(stored[name])), decoded)
+
+
+def _archive(path: Path) -> zipfile.ZipFile:
     try:
-        archive = zipfile.ZipFile(data.path)
+        return zipfile.ZipFile(path)
     except (OSError, zipfile.BadZipFile) as error:
-        raise RecipeError(f"{data.path} cannot be read as a zip archive: {error}") from error
-    stored: dict[PurePath, str] = {
-        PurePosixPath(name): name for name in archive.namelist() if not name.startswith("__MACOSX/")
-    }
-    names = sorted(name for name in stored if name.suffix.lower() in SUFFIXES)  # the order of a folder
-    if not names:
-        raise RecipeError(f"there are no images in {data.path}: no file ends in {', '.join(sorted(SUFFIXES))}")
-    return _source(data, names, lambda name: io.BytesIO(archive.read(stored[name])), decoded)
+        raise RecipeError(f"{path} cannot be read as a zip archive: {error}") from error
+
+
+def _stored(archive: zipfile.ZipFile) -> dict[PurePath, str]:
+    """Returns the entries of an archive that are images, by their paths, in the order of a folder."""
+    names = {PurePosixPath(name): name for name in archive.namelist() if not name.startswith("__MACOSX/")}
+    stored: dict[PurePath, str] = {path: names[path] for path in sorted(names) if path.suffix.lower() in SUFFIXES}
+    if not stored:
+        raise RecipeError(f"there are no images in {archive.filename}: no file ends in {', '.join(sorted(SUFFIXES))}")
+    return stored
 
 
 def read_item(name: str, opened: Callable[[], Path | BinaryIO], label: int | None, *, decoded: Decode) -> SourceImage:

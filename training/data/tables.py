@@ -25,7 +25,7 @@ def with_table(source: Source, path: Path, classes: tuple[str, ...]) -> Source:
 
     Raises RecipeError if the table cannot be read, two rows name one image, or, from the items, no row names an image.
     """
-    rows, columns = _read(path)
+    rows, columns = read_table(path)
     labels = {str(values[LABEL]) for _, values in rows.values() if LABEL in values}
     if labels:  # the folders of the images are no classes then
         numbered = all(label.isdecimal() for label in labels)
@@ -59,8 +59,8 @@ def _label(place: str, value: Any, classes: tuple[str, ...] | None) -> int:
     raise RecipeError(f"{place}, column {LABEL}: {name} is not among the classes, {', '.join(classes or ())}")
 
 
-def _read(path: Path) -> tuple[Rows, tuple[str, ...]]:
-    """Reads a table; returns its rows and the names of its columns."""
+def read_table(path: Path) -> tuple[Rows, tuple[str, ...]]:
+    """Reads a table; returns its rows, and the names of its columns. Raises RecipeError if it cannot be read."""
     readers = {".csv": _csv_rows, ".jsonl": _json_rows}
     if path.suffix not in readers:
         raise RecipeError(f"data.table must be a file {' or '.join(readers)}, not {path}")

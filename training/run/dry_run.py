@@ -15,15 +15,19 @@ from ..data.batches import Batches
 from ..recipe import Recipe
 from .trainer import Trainer
 
-TIMED_STEPS = 3  # after one that warms up
+TIMED_STEPS = 10  # after one that warms up
 MIB = 2**20
 
 
-def dry_run(recipe: Recipe, *, device: str = "cpu") -> list[str]:
-    """Trains a few steps on the first images, and writes nothing; returns what it measured, as lines for people.
+def step_seconds(recipe: Recipe, *, device: str = "cpu") -> float:
+    """Trains a few steps on the first images, and writes nothing; returns the seconds that a step takes.
 
     Raises RecipeError or torch.OutOfMemoryError.
     """
+    return _measured(recipe, device)[1]
+
+
+def _measured(recipe: Recipe, device: str) -> tuple[Trainer, float]:
     longer = dataclasses.replace(recipe, max_steps=max(recipe.max_steps, 1 + TIMED_STEPS))
     trainer = Trainer(longer, Batches(dataset.first_images(recipe), recipe.batch_size, seed=recipe.seed), device)
     steps = trainer.steps()
@@ -31,7 +35,12 @@ def dry_run(recipe: Recipe, *, device: str = "cpu") -> list[str]:
     started = time.perf_counter()
     for _ in range(TIMED_STEPS):
         next(steps)  # its facts are on the CPU, so the device has finished it
-    seconds = (time.perf_counter() - started) / TIMED_STEPS
+    return trainer, (time.perf_counter() - started) / TIMED_STEPS
+
+
+def dry_run(recipe: Recipe, *, device: str = "cpu") -> list[str]:
+    """Trains a few steps as `step_seconds` does; returns what it measured, as lines for people."""
+    trainer, seconds = _measured(recipe, device)
     parameters, classes = trainer.parameters, trainer.batches.dataset.classes
     named = "" if classes is None else f", {len(classes)} classes: {', '.join(classes[:10])}"
     state = 4 * parameters * 5  # bytes, the same on any machine
