@@ -3,7 +3,7 @@
 import { deleteJob, deleteWords, saveAs, useSettings } from "./actions.js";
 import { ask, loaded } from "./api.js";
 import { sizeFor } from "./density.js";
-import { addressOf, countOf, labelOf, metaOf, nameOf, rowsOf, seedOf, shownOf, stepsOf, titleOf } from "./describe.js";
+import { addressOf, countOf, foundWords, labelOf, metaOf, nameOf, rowsOf, seedOf, shownOf, stepsOf, titleOf } from "./describe.js";
 import { complain, el, once } from "./dom.js";
 import { unwatch, watch } from "./follow.js";
 import { className, drawnBy, sizeOf } from "./models.js";
@@ -69,6 +69,7 @@ export class Card {
     unwatch(job.id);
     if (job.links.images || job.links.pictures) this.element.append(this.#pictures());
     else this.element.append(el("p", { className: "state", textContent: t(job.state) }), this.#previews.size ? this.#pictures() : "");
+    if (foundWords(job)) this.element.append(el("p", { className: "hint", textContent: foundWords(job) }));
     if (job.failure) complain(this.alarm, new Error(t("failures")[job.failure.code] ?? job.failure.detail));
     this.element.append(this.#tools());
   }

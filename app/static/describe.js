@@ -1,7 +1,7 @@
 // Words for jobs and their pictures, and the requests that make them again.
 
 import { className, labelFor, models } from "./models.js";
-import { duration, known, moment, number, t } from "./texts.js";
+import { duration, known, moment, number, t, word } from "./texts.js";
 import { askConditions, textOf } from "./values.js";
 
 export const countOf = job => (job.task?.average ? 1 : job.params.n);
@@ -106,6 +106,12 @@ export function queryOf(job, index) {
 export const fromNoise = ({ kind = "generate", pictures }) => kind === "generate" && Boolean(pictures?.length);
 
 export const fileName = (job, index) => `difuso-${job.model}-${nameOf(job, index).replace(/[^\p{L}\p{N}.]+/gu, "-")}.png`;
+
+// Returns the conditions that the server found for the picture of a job, in words; undefined if the job has none.
+export function foundWords({ params, task }) {
+  const found = Object.entries(params.conditions ?? {}).map(([name, [value]]) => `${word(name)}: ${textOf(value)}`);
+  return task?.probes && found.length ? t("foundFor", found.join(", ")) : undefined;
+}
 
 // The address of a picture; with API keys it is signed, so that an <img> can load it.
 export const addressOf = (job, index) => job.links.images && (job.links.signed ?? job.links.images)[index];

@@ -11,8 +11,12 @@ import { t } from "./texts.js";
 
 const MOST = 64; // films that are remembered
 const SIDE = 64; // pixels of a moment's longer side, at most
+const FRAME = 110; // milliseconds of a moment, where a film plays by itself
 const IS_TOUCH = matchMedia("(pointer: coarse)").matches;
 const films = new Map(); // a promise of each, by the path of its picture
+
+// The pictures, as JOB/INDEX, that come out of their noise once where they are first seen.
+export const premieres = new Set();
 
 export const hasFilm = job => job.links.images && job.params.steps > 1;
 
@@ -57,6 +61,20 @@ async function noiseOf(job, index) {
   const canvas = el("canvas", { width, height });
   paint(canvas.getContext("2d"), drawn(seedOf(job, index), [channels, height, width]), channels);
   return canvas;
+}
+
+// Plays the film of a tile's picture if this is its first showing; whoever wants less motion sees the picture at once.
+export async function playFirst(figure, job, index) {
+  if (!premieres.delete(`${job.id}/${index}`) || !hasFilm(job) || matchMedia("(prefers-reduced-motion: reduce)").matches) return;
+  const canvas = el("canvas", { className: "frame premiere" });
+  figure.querySelector(".picture").append(canvas); // the picture is not seen before
+  const film = await filmOf(job, index);
+  Object.assign(canvas, { width: film?.width, height: film?.height });
+  for (let moment = 0; moment < film?.count; moment++) {
+    film.draw(canvas.getContext("2d"), moment);
+    await new Promise(resolve => setTimeout(resolve, FRAME));
+  }
+  canvas.remove();
 }
 
 // Gives the picture of a tile a slider that runs from noise to the finished picture.

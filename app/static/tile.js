@@ -2,7 +2,7 @@
 
 import { fileName, nameOf } from "./describe.js";
 import { el } from "./dom.js";
-import { addFilm } from "./film.js";
+import { addFilm, playFirst } from "./film.js";
 import { ADDRESS } from "./inputs.js";
 import { enterPicture } from "./routes.js";
 import { addBox, isChosen } from "./selection.js";
@@ -29,5 +29,6 @@ export function tileOf(job, index, source) {
   };
   if (IS_TOUCH || isChosen(job, index)) dress();
   else figure.addEventListener("pointerenter", dress, { once: true }); // a thousand pictures need no thousand sliders
+  playFirst(figure, job, index);
   return figure;
 }

@@ -1,7 +1,9 @@
 // The models as tiles: what each draws, and a button that draws it at once. They stand in an empty gallery, and in the
 // dialog in which a model is chosen.
 
+import { countOf } from "./describe.js";
 import { el, openDialog } from "./dom.js";
+import { premieres } from "./film.js";
 import { hideForm } from "./drawer.js";
 import { chooseModel, form } from "./form.js";
 import { reveal } from "./gallery.js";
@@ -15,16 +17,19 @@ import { conditionsOf } from "./values.js";
 const COUNT = 4; // pictures of one press
 const [COLUMNS, ROWS] = [4, 2]; // of a sheet that are seen
 
+let isFirst = true; // whether nothing was drawn yet by one press
+
 const isUsable = model => model.defaults && model.state !== "refused";
 
-// The request of one press: four pictures by the plan with the fewest steps; a model that enlarges enlarges those of another.
+const needsNothing = model => !model.label_required && conditionsOf(model.name).every(([, each]) => each.null);
+
+// The request of one press: four pictures by the model's own settings, enlarged where a model enlarges them.
 function requestOf(model) {
   const first = fromPicture(model.name) ? [...models.values()].find(each => isUsable(each) && enlargersOf(each).includes(model)) : model;
   if (!first || conditionsOf(first.name).some(([, each]) => !each.null)) return undefined; // only the form can ask for what is needed
   const query = new URLSearchParams({ model: first.name, n: COUNT });
-  const [plan, { steps }] = Object.entries(first.plans).reduce((a, b) => (b[1].steps < a[1].steps ? b : a), ["", first.defaults]);
-  if (plan && steps < first.defaults.steps) query.set("plan", plan);
-  if (first !== model) query.set("upscale", model.name);
+  const enlarger = first === model ? enlargersOf(model).find(each => isUsable(each) && needsNothing(each)) : model;
+  if (enlarger) query.set("upscale", enlarger.name);
   if (first.label_required) query.set("label", "all");
   return { kind: "generate", query };
 }
@@ -33,7 +38,11 @@ async function draw(button, request) {
   button.disabled = true; // a second press on the way would make the same twice
   try {
     const job = await make(request);
-    if (!request.query.has("upscale")) chooseModel(request.query.get("model"));
+    if (isFirst) for (let index = 0; index < countOf(job); index++) premieres.add(`${job.id}/${index}`);
+    isFirst = false;
+    chooseModel(request.query.get("model"));
+    form.elements.upscale.value = request.query.get("upscale") ?? "";
+    form.dispatchEvent(new Event("change")); // what is made next is as large
     hideForm();
     await reveal(job);
   } catch (error) {

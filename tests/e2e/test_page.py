@@ -202,7 +202,7 @@ def test_a_model_is_picked_by_what_it_draws_and_draws_at_once(studio: Studio) ->
     assert chosen.text == "Choose"
     job = studio.done(studio.after(lambda: studio.press("Draw 4", "dialog.picker .tile[data-model='tiny']")))
     studio.shown(job["id"], 4)
-    assert (job["params"]["sampler"], job["params"]["steps"]) == ("ddim", 3), "its plan of the fewest steps"
+    assert (job["params"]["steps"], job["task"]["upscale"]["model"]) == (50, "tiny-up"), "as well as can be drawn"
     assert not studio.all("dialog.picker")
 
 

@@ -101,6 +101,14 @@ def test_axe_finds_nothing(studio: Studio, axe: str, tmp_path: Path, scheme: str
     studio.keys("s")
     studio.see("#selection")
     look("selection")
+    studio.driver.execute_script(
+        "arguments[0].closest('figure').nextElementSibling.querySelector('a').focus()", picture
+    )
+    studio.keys("s")
+    studio.press("Walk between", "#selection")
+    wait_until(lambda: "60 of 60" in studio.text("#walk output"), 60, "a walk is drawn")
+    look("walk")
+    studio.click("nav a[href='#gallery']")
     studio.press("Clear", "#selection")
     studio.press("Delete all 2", f"#job-{job_id}")
     studio.see("#notices .note")

@@ -210,6 +210,59 @@ def test_a_slider_redraws_while_it_moves_and_keeps_where_it_rests(studio: Studio
     assert chips(studio)["age"] == "60 years"
 
 
+# Chooses sixty values, one as soon as the one before is drawn; every tenth is a slip of two at once. Resolves to pairs
+# of the value that was chosen last and the picture that is shown for it, and the milliseconds in all.
+CLICK = """
+const [done, frame] = [arguments[0], () => new Promise(requestAnimationFrame)];
+const [picture, state] = [".new .large", "[role=status]"].map(each => document.querySelector(`.editing ${each}`));
+const tiles = () => [...document.querySelectorAll(".editing .value")].filter(each => !each.querySelector(":checked"));
+(async () => {
+  const [began, seen] = [performance.now(), []];
+  for (let each = 0; each < 60; each++) {
+    if (each % 10 === 9) tiles()[0].click();
+    const tile = tiles()[each % 2];
+    tile.click();
+    const value = tile.textContent;
+    while (!state.textContent.startsWith("Now") || !state.textContent.includes(`: ${value}.`)) await frame();
+    seen.push([value, picture.src]);
+  }
+  done([seen, performance.now() - began]);
+})();
+"""
+
+
+def click(studio: Studio) -> float:
+    """Clicks sixty times; returns the seconds. Each picture belongs to the last choice."""
+    studio.view(studio.made(1, model="with-classes", label="star"))
+    studio.click(studio.see("dialog.viewer .chip"))
+    wait_until(lambda: len(studio.all("dialog.viewer .value img")) == 3, 15, "each value is drawn")
+    studio.driver.set_script_timeout(150)
+    seen, milliseconds = studio.driver.execute_async_script(CLICK)
+    assert len({source for _, source in seen}) == 60, "each is a picture of its own"
+    labels = {f"{studio.url}{job['links']['images'][0]}": job["params"]["label"] for job in listed(studio)}
+    assert [(value, labels[source]) for value, source in seen] == [
+        (value, ["circle", "square", "star"].index(value)) for value, _ in seen
+    ]
+    return float(milliseconds) / 1000
+
+
+def listed(studio: Studio) -> list[dict[str, Any]]:
+    jobs: list[dict[str, Any]] = httpx.get(f"{studio.url}/jobs?state=succeeded&limit=100").json()["jobs"]
+    return jobs
+
+
+@pytest.mark.timeout(180)
+def test_of_sixty_choices_each_is_followed_by_its_own_picture(studio: Studio) -> None:
+    click(studio)
+
+
+@pytest.mark.long
+def test_one_person_draws_sixty_pictures_a_minute(studio: Studio) -> None:
+    seconds = click(studio)
+    log.info(f"sixty pictures by clicks: {seconds:.0f} s")
+    assert seconds < 60
+
+
 @pytest.mark.long
 def test_a_picture_follows_a_slider_within_150_ms(studio: Studio) -> None:
     studio.view(studio.made(1, model="with-classes", label="star"))

@@ -28,18 +28,37 @@ def test_a_model_that_enlarges_draws_what_it_enlarges(studio: Studio) -> None:
     assert (job["kind"], job["task"]["upscale"]["model"]) == ("generate", "tiny-up")
 
 
+# Counts the pictures that come out of their noise by themselves, and those that have.
+PREMIERES = """
+window.premieres = [0, 0];
+const within = node => (node.matches?.(".premiere") ? 1 : (node.querySelectorAll?.(".premiere").length ?? 0));
+new MutationObserver(records => {
+  for (const { addedNodes, removedNodes } of records) {
+    [addedNodes, removedNodes].forEach((nodes, each) => [...nodes].forEach(node => (premieres[each] += within(node))));
+  }
+}).observe(document.body, { childList: true, subtree: true });
+"""
+
+
+@pytest.mark.timeout(180)
 def test_a_stranger_draws_with_one_press_and_shows_it_to_a_friend(
-    driver: webdriver.Chrome, second_driver: webdriver.Chrome, models_dir: Path, tmp_path: Path
+    driver: webdriver.Chrome, second_driver: webdriver.Chrome, cascade_models_dir: Path, tmp_path: Path
 ) -> None:
     """Where nothing was drawn yet, models stand in place of pictures. From there on: one press, the film of a picture,
     more like it, a link, and the same picture in another browser."""
-    with running(tmp_path, ENVIRONMENT | {"DIFUSO_MODELS_DIR": str(models_dir)}) as difuso:
+    with running(tmp_path, ENVIRONMENT | {"DIFUSO_MODELS_DIR": str(cascade_models_dir)}) as difuso:
         studio = Studio(driver, difuso.url, "desktop")
         studio.open()
         tile = studio.see("#gallery .tile")
         assert not tile.find_elements("css selector", "[aria-pressed]"), "here a tile does nothing but draw"
+        studio.driver.execute_script(PREMIERES)
         job_id = studio.after(lambda: studio.press("Draw 4", "#gallery .tile[data-model='tiny']"))
         studio.shown(job_id, 4)
+        job = studio.job(job_id)
+        assert (job["task"]["upscale"]["model"], job["params"]["steps"]) == ("tiny-up", 50), "at its best"
+        wait_until(
+            lambda: studio.driver.execute_script("return premieres") == [4, 4], 15, "each comes out of its noise"
+        )
         assert not studio.all("#gallery .tile")
         studio.view(job_id, 2)
         studio.press("Denoising", "dialog.viewer")

@@ -59,6 +59,29 @@ def test_favourites_stay_and_are_found(studio: Studio) -> None:
     assert "seed" in studio.text(f"#job-{job_id} .favourite figcaption").lower()
 
 
+def test_somebody_who_returns_finds_all_as_it_was_left(studio: Studio) -> None:
+    """The language, the form, the favourite, the pictures; and one of them is made again to the last bit."""
+    studio.pick(studio.one("#language"), "es")
+    job_id = studio.made(2, model="with-classes", label="star", seed="77")
+    studio.view(job_id, 1)
+    studio.click("dialog.viewer button.favourite")
+    studio.keys(Keys.ESCAPE)
+    studio.fill("seed", "78")
+    studio.load()
+    assert studio.driver.execute_script("return document.documentElement.lang") == "es"
+    assert studio.one("#model").get_property("value") == "with-classes"
+    assert studio.one("#seeds input").get_property("value") == "78"
+    studio.shown(job_id, 2)
+    assert studio.all(f"#job-{job_id} figure.favourite[data-index='1']")
+    studio.load(f"#picture={job_id}/1")
+    again = studio.after(lambda: (studio.press("Usar estos ajustes", "dialog.viewer"), studio.make())[1])
+    first, second = (
+        studio.pixels(studio.job(each)["links"]["images"][at])
+        for each, at in ((job_id, 1), (studio.done(again)["id"], 0))
+    )
+    assert first == second
+
+
 def test_one_picture_and_all_are_saved(studio: Studio, tmp_path: Path) -> None:
     studio.downloads(tmp_path)
     job_id = studio.made(2, seed="70")

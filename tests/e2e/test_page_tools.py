@@ -10,6 +10,7 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
+from selenium import webdriver
 from selenium.webdriver import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -17,6 +18,7 @@ from selenium.webdriver.remote.webelement import WebElement
 
 from difuso.jobs.images.fitting import fit, read_file
 from difuso.model.shape import Shape
+from tests.serving import Difuso
 from tests.studio import Studio, at_both_widths
 from tests.waiting import wait_until
 
@@ -189,6 +191,40 @@ def marked(studio: Studio) -> np.ndarray:
     mask = pixels(file_of(studio, "mask"))
     assert mask.shape == (SIZE, SIZE, 3)
     return mask[:, :, 0] >= 128
+
+
+def test_somebody_with_a_photograph_is_drawn_as_what_was_found_and_changes_it(
+    driver: webdriver.Chrome, difuso: Difuso, tmp_path: Path
+) -> None:
+    """A photograph is dropped, redrawn told nothing, compared, and redrawn with another value than was found for it."""
+    studio = Studio(driver, difuso.url, "desktop")
+    studio.open()
+    photo = tmp_path / "me.jpg"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 40, 3), np.uint8)).resize((300, 400)).save(photo)
+    studio.drop(studio.one("#stage"), photo)
+    studio.press("Denoise or redraw", "dialog.recipe")
+    studio.fill("model", "examples")
+    studio.slide(studio.see("#form [name=strength]"), 0.9)
+    job_id = studio.made(2, seed="3")
+    job = studio.job(job_id)
+    (found,) = job["params"]["conditions"]["glasses"]
+    assert job["task"]["probes"] == 3
+    assert f"Filled in: glasses: {found}, from the example nearest to your picture." in studio.text(f"#job-{job_id}")
+    studio.view(job_id, 1)
+    assert studio.see("dialog.viewer .chip").text == f"glasses\n{found}"
+    studio.press("Before and after", "dialog.viewer")
+    studio.see(".compare")
+    studio.keys(Keys.ESCAPE)
+    studio.press("Use these settings", f"#job-{job_id}")
+    assert studio.one("[name='condition:glasses']").get_property("value") == found
+    other = next(each for each in ("none", "round", "square") if each != found)
+    again = studio.done(studio.after(lambda: (studio.fill("condition:glasses", other), studio.make())[0]))
+    assert again["params"]["conditions"] == {"glasses": [other]}
+    assert "probes" not in again["task"]
+    assert again["pictures"] == job["pictures"]
+    studio.fill("condition:glasses", found)
+    same = studio.done(studio.make())
+    assert studio.pixels(same["links"]["images"][1]) == studio.pixels(job["links"]["images"][1])
 
 
 @at_both_widths

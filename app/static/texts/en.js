@@ -173,6 +173,7 @@ export default {
   pictures: n => plural(n, "picture", "pictures"),
   betweenPictures: n => `${plural(n, "picture", "pictures")} between two`,
   betweenSeeds: n => `${plural(n, "picture", "pictures")} between two seeds`,
+  foundFor: words => `Filled in: ${words}, from the example nearest to your picture. “Use these settings” changes them.`,
   drawnAnew: n => `${plural(n, "picture", "pictures")} redrawn`,
   denoised: (sigma, estimated) => `Denoised, σ ${sigma}${estimated ? " (estimated)" : ""}`,
   restored: task => `Restored: ${task}`,

@@ -173,6 +173,7 @@ export default {
   pictures: n => plural(n, "imagen", "imágenes"),
   betweenPictures: n => `${plural(n, "imagen", "imágenes")} entre dos`,
   betweenSeeds: n => `${plural(n, "imagen", "imágenes")} entre dos semillas`,
+  foundFor: words => `Completado: ${words}, del ejemplo más cercano a tu imagen. «Usar estos ajustes» los cambia.`,
   drawnAnew: n => plural(n, "imagen redibujada", "imágenes redibujadas"),
   denoised: (sigma, estimated) => `Sin ruido, σ ${sigma}${estimated ? " (estimado)" : ""}`,
   restored: task => `Restaurada: ${task}`,
