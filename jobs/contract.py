@@ -189,12 +189,8 @@ class Job(Frozen):
 
     def found_with(self, conditions: Values) -> Self:
         """Returns the job with the conditions that a worker has found for its picture; none leave it as it is."""
-        whole = {**self.params.conditions, **conditions}
-        return (
-            self.model_copy(update={"params": self.params.model_copy(update={"conditions": whole})})
-            if conditions
-            else self
-        )
+        params = self.params.model_copy(update={"conditions": {**self.params.conditions, **conditions}})
+        return self.model_copy(update={"params": params}) if conditions else self
 
     def bound_to(self, versions: tuple[str, ...]) -> Self:
         """Returns the job as these versions of its models are to draw it; none leave it as it is."""

@@ -32,9 +32,12 @@ def least_depth(schedule: NoiseSchedule) -> int:
 def probes_of(config: ModelConfig) -> tuple[Probe, ...]:
     """Returns the values to try: of each condition all in the model's examples, or equally many of the commonest."""
     counts = {name: Counter(values) for name, values in config.examples.items()}
-    sizes = [len(each) for each in counts.values()]
-    fitting = (most for most in range(1, MOST_PROBES + 1) if sum(min(most, size) for size in sizes) <= MOST_PROBES)
-    most = max(fitting, default=1)
+    fits = [
+        most
+        for most in range(1, MOST_PROBES + 1)
+        if sum(min(most, len(each)) for each in counts.values()) <= MOST_PROBES
+    ]
+    most = max(fits, default=1)
     return tuple((name, value) for name, each in counts.items() for value, _ in each.most_common(most))
 
 

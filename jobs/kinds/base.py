@@ -68,7 +68,8 @@ class Task(Frozen):
 
     def facts(self, params: SamplingParams, index: int, images: Sequence[str]) -> dict[str, Any]:
         """Returns what the PNG of image `index` says in addition; `images` are the SHA-256 of the request's images."""
-        return {**self.model_dump(mode="json"), "pictures": list(images)}
+        told = self.model_dump(mode="json", exclude={"probes"})  # conditions that were named make the same bytes
+        return {**told, "pictures": list(images)}
 
     def file_stem(self, params: SamplingParams, index: int) -> str:
         """Returns a name of image `index` for its file, which no other image of the result has."""
@@ -92,10 +93,6 @@ class FromPicture(Task):
 
     def image_steps(self, params: SamplingParams, guided_steps: int | None = None) -> int:
         return super().image_steps(params, guided_steps) + self.probes
-
-    def facts(self, params: SamplingParams, index: int, images: Sequence[str]) -> dict[str, Any]:
-        """Returns the facts of a picture whose conditions the request has named: their PNGs have the same bytes."""
-        return {name: each for name, each in super().facts(params, index, images).items() if name != "probes"}
 
 
 @dataclass(frozen=True)

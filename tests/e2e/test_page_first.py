@@ -54,8 +54,8 @@ def test_a_stranger_draws_with_one_press_and_shows_it_to_a_friend(
         studio.driver.execute_script(PREMIERES)
         job_id = studio.after(lambda: studio.press("Draw 4", "#gallery .tile[data-model='tiny']"))
         studio.shown(job_id, 4)
-        job = studio.job(job_id)
-        assert (job["task"]["upscale"]["model"], job["params"]["steps"]) == ("tiny-up", 50), "at its best"
+        made = studio.job(job_id)
+        assert (made["task"]["upscale"]["model"], made["params"]["steps"]) == ("tiny-up", 50), "at its best"
         wait_until(
             lambda: studio.driver.execute_script("return premieres") == [4, 4], 15, "each comes out of its noise"
         )

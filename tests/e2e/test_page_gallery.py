@@ -74,11 +74,9 @@ def test_somebody_who_returns_finds_all_as_it_was_left(studio: Studio) -> None:
     studio.shown(job_id, 2)
     assert studio.all(f"#job-{job_id} figure.favourite[data-index='1']")
     studio.load(f"#picture={job_id}/1")
-    again = studio.after(lambda: (studio.press("Usar estos ajustes", "dialog.viewer"), studio.make())[1])
-    first, second = (
-        studio.pixels(studio.job(each)["links"]["images"][at])
-        for each, at in ((job_id, 1), (studio.done(again)["id"], 0))
-    )
+    studio.press("Usar estos ajustes", "dialog.viewer")
+    again = studio.done(studio.make())
+    first, second = (studio.pixels(job["links"]["images"][at]) for job, at in ((studio.job(job_id), 1), (again, 0)))
     assert first == second
 
 

@@ -218,7 +218,8 @@ def test_somebody_with_a_photograph_is_drawn_as_what_was_found_and_changes_it(
     studio.press("Use these settings", f"#job-{job_id}")
     assert studio.one("[name='condition:glasses']").get_property("value") == found
     other = next(each for each in ("none", "round", "square") if each != found)
-    again = studio.done(studio.after(lambda: (studio.fill("condition:glasses", other), studio.make())[0]))
+    studio.fill("condition:glasses", other)
+    again = studio.done(studio.make())
     assert again["params"]["conditions"] == {"glasses": [other]}
     assert "probes" not in again["task"]
     assert again["pictures"] == job["pictures"]

@@ -160,8 +160,9 @@ def activate(
         JobUnreadable: if the class is unknown or missing, or if the job's images or its second stage do not fit.
     """
     params, config = job.params, runner.checkpoint.config
-    is_told = not isinstance(job.task, FromPicture) or not job.task.probes or params.conditions
-    probes = () if is_told else probes_of(config)
+    probes = (
+        probes_of(config) if isinstance(job.task, FromPicture) and job.task.probes and not params.conditions else ()
+    )
     check_accepted(job.found_with({name: each[:1] for name, each in config.examples.items()} if probes else {}), config)
     if config.enlarges is not job.task.enlarges:
         only = "from noise" if job.task.enlarges else "from an image"
