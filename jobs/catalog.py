@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -13,6 +13,7 @@ from threading import Lock
 from difuso.model.errors import ModelError, may_pass, reason_of
 from difuso.model.folders.config import ModelConfig
 from difuso.model.folders.files import model_of, read_shapes, ref_of
+from difuso.model.folders.labels import Labels
 from difuso.model.formats.folders import read_config, read_version, weights_of
 from difuso.model.plans.schedule import NoiseSchedule
 from difuso.model.shape import Shape
@@ -23,6 +24,7 @@ from .model_folders import (
     Mark,
     find_document,
     first_sentence,
+    labels_of,
     mark_of,
     model_folders,
     model_marks,
@@ -49,6 +51,7 @@ class ModelInfo:
     # the model that a request names to enlarge the images of this one; None if it names none
     upscaler: ModelInfo | None = None
     about: str | None = None  # the first sentence of its card; None without one
+    labels: Labels = field(default_factory=dict)  # the words for its conditions in other languages
     documents: tuple[str, ...] = ()  # the names of the files that describe it, see `model_folders`
 
     @property
@@ -216,6 +219,11 @@ def _with_earlier(found: Sequence[ModelInfo], before: Sequence[ModelInfo]) -> tu
 def _read(path: Path) -> ModelInfo:
     config = read_config(path)
     parameters = sum(map(math.prod, read_shapes(path, weights_of(path)).values()))
+    labels: Labels = {}
+    try:
+        labels = labels_of(path, config)
+    except ValueError as error:  # words for people are no reason to refuse a model
+        log.warning("model %s is shown without its labels: %s", path.name, error)
     return ModelInfo(
         model_of(path.name),
         config,
@@ -223,6 +231,7 @@ def _read(path: Path) -> ModelInfo:
         version=read_version(path, config),
         path=path,
         about=first_sentence(path),
+        labels=labels,
         documents=tuple(document for document in FILES if find_document(path, document)),
     )
 

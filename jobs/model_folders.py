@@ -5,7 +5,11 @@ from contextlib import suppress
 from os.path import realpath
 from pathlib import Path
 
+from pydantic_core import from_json
+
+from difuso.model.folders.config import ModelConfig
 from difuso.model.folders.files import CARD, LOSSES, SHEET, is_file, model_of
+from difuso.model.folders.labels import LABELS, Labels, check_labels, read_labels
 from difuso.model.formats.folders import holds_config
 
 from .params import MODEL_NAME
@@ -16,7 +20,7 @@ NO_NAME = (
 )
 _FOLDER = re.compile(rf"(?P<name>{MODEL_NAME.strip('^$')})(?:@[a-z0-9][a-z0-9._-]{{0,31}})?")
 
-CARD_BYTES, FIGURE_BYTES = 1 << 20, 1 << 24  # at most
+CARD_BYTES, FIGURE_BYTES, LABELS_BYTES = 1 << 20, 1 << 24, 1 << 18  # at most
 FILES = {
     "card": (CARD, CARD_BYTES),
     "sheet": (SHEET, FIGURE_BYTES),
@@ -75,7 +79,21 @@ def find_document(folder: Path, document: str) -> Path | None:
 
     Raises OSError if the disk does not say.
     """
-    file, most = FILES[document]
+    return _within(folder, *FILES[document])
+
+
+def labels_of(folder: Path, config: ModelConfig) -> Labels:
+    """Returns the labels of a model; none without their file.
+
+    Raises ValueError, which names the place, if the file cannot be used, and else like `find_document`.
+    """
+    path = _within(folder, LABELS, LABELS_BYTES)
+    labels = {} if path is None else read_labels(from_json(path.read_bytes()))
+    check_labels(labels, config.declared)
+    return labels
+
+
+def _within(folder: Path, file: str, most: int) -> Path | None:
     folder = Path(realpath(folder))  # `Path.resolve` fails at a link to itself
     path = Path(realpath(folder / file))
     is_usable = path.is_relative_to(folder) and is_file(path) and path.stat().st_size <= most

@@ -10,6 +10,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from difuso.model.conditions import MAX_EXAMPLES, Condition, Conditions, Image, plane_count, type_of
 from difuso.model.folders.config import ConditionConfig, ModelConfig, PlanName, SamplerDefaults, ScheduleConfig
+from difuso.model.folders.labels import Labels
 from difuso.model.foreign.names import Own, is_foreign, module_of
 from difuso.model.networks.configs import ClassifierConfig, network_to_json
 from difuso.model.networks.network_config import NetworkConfig
@@ -68,6 +69,8 @@ class Recipe:
     init: str = ""  # the folder of a checkpoint to begin from, see `training.run.initial`
     condition: ConditionConfig | None = None  # the images that the network enlarges; None if it draws from noise
     conditions: Conditions = field(default_factory=dict)  # further conditions, by name, see `model.conditions`
+    # the words for conditions and their values by language, which the model's folder holds beside its config
+    labels: Labels = field(default_factory=dict)
     guides: str = ""  # the folder of the model that a classifier guides, and becomes a part of
     held_out: Data | None = None  # images that a classifier is measured on; None if there are none
     image_size: ImageSize = 64  # side of the square images in pixels, or (height, width)
@@ -221,8 +224,11 @@ class Recipe:
 
     @property
     def record(self) -> dict[str, Any]:
-        """The recipe as its model carries it, for others to read: of paths outside of the run only the last part."""
-        return _without_folders(self.as_json)
+        """The recipe as its model carries it, for others to read: of paths outside of the run only the last part.
+
+        Labels are not in it, since other words would make another version of the model.
+        """
+        return _without_folders({key: value for key, value in self.as_json.items() if key != "labels"})
 
 
 def _without_folders(value: Any) -> Any:

@@ -173,6 +173,9 @@ def _check_conditions(recipe: Recipe) -> None:
         recipe.examples == 0 or (has_examples and recipe.num_classes is None),
         "examples are of choices and numbers that may be left out, of a network without classes: leave examples out",
     )
+    labelled = {name for words in recipe.labels.values() for name in words}
+    strange = sorted(labelled - {*conditions, *([] if recipe.num_classes is None else ["label"])})
+    _require(not strange, f"labels must name conditions, or label for classes: {listed(strange)} is none of these")
     seen = tuple(name for name, condition in conditions.items() if condition.planes)
     _require(
         data.condition_paths.keys() - ({ENLARGED} if recipe.condition else set()) == set(seen),

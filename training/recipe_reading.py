@@ -11,6 +11,7 @@ from difuso.model.conditions import Condition, Conditions, plane_count, vector_s
 from difuso.model.errors import CheckpointError
 from difuso.model.folders.config import ConditionConfig, SamplerDefaults, ScheduleConfig
 from difuso.model.folders.config_json import read_conditions, read_plans
+from difuso.model.folders.labels import read_labels
 from difuso.model.folders.parsing import parse, shown
 from difuso.model.foreign.names import check_allowed, is_foreign
 from difuso.model.formats.folders import read_config
@@ -56,6 +57,7 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = (), *, networks: C
         for table, kind in {"schedule": ScheduleConfig, "defaults": SamplerDefaults, "data": Data}.items():
             content[table] = parse(kind, content.get(table, {}), f"{table}.")
         content["plans"] = read_plans(content.get("plans", {}))
+        content["labels"] = read_labels(content.get("labels", {}))
         if conditions:
             content["conditions"] = conditions
         if "condition" in content:

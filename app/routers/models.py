@@ -16,6 +16,7 @@ from difuso.jobs.redis.workers import WorkerReport, refusal, reports_on
 from difuso.jobs.values import Frozen
 from difuso.model.conditions import type_of
 from difuso.model.folders.config import Precision, SamplerDefaults
+from difuso.model.folders.labels import Labels
 from difuso.model.folders.never import Never
 from difuso.model.shape import Shown
 
@@ -74,7 +75,8 @@ class ModelView(Frozen):
     `reason` says why the folder is refused. `instead_of` names what the model's defaults replace, and how they differ
     from it. `image_size` is a side, or height and width. `shown` are the channels in pictures. `condition` is the image
     that it draws from. `conditions` are all its conditions, its classes as `label`. In each entry of `never` the values
-    of one condition were never seen with those of another. `examples` is the number of those that fill in what is left
+    of one condition were never seen with those of another. `labels` has for each language and condition the `name` and
+    the `values` to show in place of the plain ones. `examples` is the number of those that fill in what is left
     out. `about` begins its card.
     """
 
@@ -100,6 +102,7 @@ class ModelView(Frozen):
     condition: EnlargedView | None = None
     conditions: Mapping[str, ConditionView] = {}
     never: Never | None = None
+    labels: Labels | None = None
     examples: int | None = None
     parameters: int | None = None
     version: str | None = None
@@ -143,6 +146,7 @@ class ModelView(Frozen):
                 name: ConditionView(type=type_of(each), **vars(each)) for name, each in config.declared.items()
             },
             never=config.never or None,
+            labels=model.labels or None,
             examples=len(next(iter(config.examples.values()), ())) or None,
             parameters=model.parameters,
             about=model.about,

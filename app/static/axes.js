@@ -10,7 +10,7 @@ const STOPS = [0, 0.25, 0.5, 0.75, 1]; // of a number's range
 
 // The condition that an axis names, if it names one.
 export const sweptBy = axis => (axis.startsWith(PREFIX) ? axis.slice(PREFIX.length) : undefined);
-export const axisName = axis => (sweptBy(axis) ? word(sweptBy(axis)) : t(`gridOf_${axis}`));
+export const axisName = (axis, model) => (sweptBy(axis) ? word(model, sweptBy(axis)) : t(`gridOf_${axis}`));
 const conditionOf = (axis, model) => Object.fromEntries(conditionsOf(model))[sweptBy(axis)];
 export const isChoice = (axis, model) => conditionOf(axis, model)?.type === "choice";
 
@@ -19,7 +19,7 @@ export function offerAxes(menu, model) {
   const chosen = menu.value;
   menu.querySelectorAll("[data-condition]").forEach(each => each.remove());
   const swept = conditionsOf(model).filter(([, { type }]) => ["choice", "number"].includes(type));
-  menu.append(...swept.map(([name]) => el("option", { value: PREFIX + name, textContent: word(name), dataset: { condition: name, word: name } })));
+  menu.append(...swept.map(([name]) => el("option", { value: PREFIX + name, textContent: word(model, name), dataset: { condition: name, word: name, model } })));
   menu.value = [...menu.options].some(({ value }) => value === chosen) ? chosen : "steps";
   return menu.value === chosen;
 }

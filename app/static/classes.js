@@ -14,7 +14,7 @@ export function showClasses(form, model) {
   const some = model.label_required ? [] : [option("anyClass", "")];
   const all = names.length > 1 ? [option("inRows", ROWS), ...(names.includes("all") ? [] : [option("inTurn", "all")])] : [];
   $("class").hidden = !names.length;
-  form.elements.label.replaceChildren(...some, ...names.map(name => el("option", { value: name, dataset: { word: name } })), ...all);
+  form.elements.label.replaceChildren(...some, ...names.map(name => el("option", { value: name, dataset: { word: "label", value: name, model: model.name } })), ...all);
 }
 
 // Offers a row of each class, or takes it away where a request has classes of its own.

@@ -15,7 +15,7 @@ let shown; // the model whose conditions are there
 
 const boxOf = field => field.closest(".optional")?.querySelector("[type=checkbox]"); // that says whether a number is sent, if it may be left out
 const fieldOf = name => place.querySelector(`[name="${PREFIX}${CSS.escape(name)}"]`);
-const wordsOf = name => el("span", { dataset: { word: name } });
+const wordsOf = name => el("span", { dataset: { word: name, model: shown } });
 
 // Shows the conditions of a model; their values stay while the model does.
 export function showConditions(model) {
@@ -38,8 +38,8 @@ function greyOut() {
     for (const option of [...menu.options].filter(({ value }) => value)) {
       const others = neverWith(shown, conditionOf(menu.name), option.value, chosen);
       option.disabled = Boolean(others) && !option.selected;
-      option.title = others ? t("neverWith", word(option.value), others.map(word).join(", ")) : "";
-      option.textContent = option.title || word(option.value);
+      option.title = others ? t("neverWith", word(shown, conditionOf(menu.name), option.value), others.map(other => word(shown, ...other)).join(", ")) : "";
+      option.textContent = option.title || word(shown, conditionOf(menu.name), option.value);
     }
     menu.title = menu.selectedOptions[0]?.title ?? ""; // a closed menu may be too narrow for it
   }
@@ -62,7 +62,7 @@ function sliderOf(name, { low, high, unit, null: free }) {
   const output = el("output");
   const box = el("input", { type: "checkbox" });
   const show = () => {
-    box.ariaLabel = `${name}: ${t("send")}`;
+    box.ariaLabel = `${word(shown, name)}: ${t("send")}`;
     output.textContent = free && !box.checked ? t("anyClass") : `${number(slider.valueAsNumber, step % 1 || slider.valueAsNumber % 1 ? 2 : 0)} ${unit}`.trim();
   };
   slider.addEventListener("input", () => ((box.checked = true), show())); // whoever moves it means it

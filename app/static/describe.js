@@ -44,7 +44,8 @@ export function nameOf(job, index) {
 // Returns how the conditions of a picture differ from those of the other pictures of its seed.
 function conditionsApart(job, index) {
   const isTwin = each => seedOf(job, each) === seedOf(job, index);
-  const several = Object.values(job.params.conditions ?? {}).filter(values => values.length > 1).map(values => values.map(textOf));
+  const several = Object.entries(job.params.conditions ?? {}).filter(([, values]) => values.length > 1)
+    .map(([name, values]) => values.map(value => textOf(value, job.model, name)));
   return several.filter(texts => texts.some((text, each) => text !== texts[index] && isTwin(each))).map(texts => texts[index]);
 }
 

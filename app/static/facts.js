@@ -20,7 +20,7 @@ export function factsOf({ model, params, kind, task }, index) {
   const label = labelOf({ params }, index);
   const facts = [[t("model"), model]];
   if (label !== undefined) facts.push([t("class"), className(model, label)]);
-  facts.push(...valuesOf({ params }, index).map(([name, value]) => [word(name), textOf(value)]));
+  facts.push(...valuesOf({ params }, index).map(([name, value]) => [word(model, name), textOf(value, model, name)]));
   facts.push(...settingsOf(params));
   if (kind === "restore" && task.sigma) facts.push([t("noise"), number(task.sigma, 1)]);
   return el("dl", {}, ...termsOf(facts));

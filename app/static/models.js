@@ -1,7 +1,7 @@
 // The models of the server, from GET /models.
 
 import { ask } from "./api.js";
-import { word } from "./texts.js";
+import { labels, word } from "./texts.js";
 
 export const models = new Map();
 export let defaultModel;
@@ -12,7 +12,10 @@ export async function loadModels() {
   const before = [...models.keys()];
   defaultModel = list.default;
   models.clear();
-  for (const model of list.models) models.set(model.name, model);
+  for (const model of list.models) {
+    models.set(model.name, model);
+    labels.set(model.name, model.labels);
+  }
   if (`${before}` !== `${[...models.keys()]}`) document.dispatchEvent(new Event("models"));
 }
 
@@ -54,5 +57,5 @@ export const enlargersOf = ({ image_size: size, channels }) =>
   [...models.values()].filter(({ condition: to }) => String(to?.size) === String(size) && to.channels === channels);
 
 export function className(model, index) {
-  return word(models.get(model)?.classes?.[index] ?? String(index));
+  return word(model, "label", models.get(model)?.classes?.[index] ?? String(index));
 }

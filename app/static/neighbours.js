@@ -82,7 +82,7 @@ export function differenceOf(job, index, centre) {
   if (task?.shares) return t("likeBetween", number(100 * task.shares[index]));
   const before = new Map(valuesOf(centre.job, centre.index));
   const changed = valuesOf(job, index).filter(([name, value]) => typeof value !== "object" && value !== before.get(name));
-  if (changed.length) return changed.map(([name, value]) => `${word(name)}: ${textOf(value)}`).join(", ");
+  if (changed.length) return changed.map(([name, value]) => `${word(job.model, name)}: ${textOf(value, job.model, name)}`).join(", ");
   const label = labelOf(job, index);
   if (typeof label === "number" && label !== labelOf(centre.job, centre.index)) return className(job.model, label);
   return seedOf(job, index) === seedOf(centre.job, centre.index) ? nameOf(job, index) : t("likeSeed");

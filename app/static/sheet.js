@@ -26,7 +26,7 @@ export async function saveGrid(job, axis, { rows, columns }, cells) {
   context.font = `600 ${FONT}`;
   context.fillText(`${job.model} · ${t("seed")} ${[job.params.seed].flat()[0]}`, GAP, LINE);
   context.font = FONT;
-  columns.forEach((value, column) => context.fillText(`${axisName(axis)} ${value}`, left + column * (size + GAP), 3 * LINE));
+  columns.forEach((value, column) => context.fillText(`${axisName(axis, job.model)} ${value}`, left + column * (size + GAP), 3 * LINE));
   for (const [row, sampler] of rows.entries()) {
     const y = top + row * (size + LINE + GAP);
     context.fillText(sampler, GAP, y + size / 2);

@@ -68,8 +68,15 @@ export function number(value, digits = 0) {
 // Returns a value as a reader takes it in: a number in a few digits, a word as it is.
 export const shown = value => (typeof value === "number" ? value.toLocaleString(language, { maximumSignificantDigits: 4 }) : value);
 
-// Returns a name of a model's condition or one of its values in the reader's language, as far as the page knows it.
-export const word = name => (Object.hasOwn(texts.words, name) ? texts.words[name] : name.replaceAll("_", " "));
+export const labels = new Map(); // the words of each model for its conditions and their values, by language
+
+const own = (table, key) => (table && Object.hasOwn(table, key) ? table[key] : undefined);
+
+// Returns the name of a model's condition, or of one of its values, in the reader's language, or as it is if the model has no word.
+export function word(model, name, value) {
+  const words = own(own(labels.get(model), language), name);
+  return (value === undefined ? words?.name : own(words?.values, value)) ?? (value ?? name).replaceAll("_", " ");
+}
 
 // Lets a long name break where its words meet: HerbaceousVegetation.
 export const breakable = name => name.replace(/(?<=\p{Ll})(?=\p{Lu})/gu, "\u200b");
@@ -89,7 +96,7 @@ export function duration(seconds) {
 // Fills in the elements that name their text: `data-t` and `data-word` are the content, `data-t-label` and the others attributes.
 export function translate(root) {
   for (const element of root.querySelectorAll("[data-t]")) element.textContent = t(element.dataset.t);
-  for (const element of root.querySelectorAll("[data-word]")) element.textContent = word(element.dataset.word);
+  for (const element of root.querySelectorAll("[data-word]")) element.textContent = word(element.dataset.model, element.dataset.word, element.dataset.value);
   for (const element of root.querySelectorAll("[data-t-label]")) element.ariaLabel = t(element.dataset.tLabel);
   for (const element of root.querySelectorAll("[data-t-hint]")) element.placeholder = t(element.dataset.tHint);
   for (const element of root.querySelectorAll("[data-t-title]")) element.title = t(element.dataset.tTitle);

@@ -24,18 +24,19 @@ export async function filesSent(job) {
   return names.length ? ((await recall(job.id))?.files ?? []).filter(([name]) => names.includes(name)) : [];
 }
 
-// Returns the chosen values with which a model has never seen a value of a condition; undefined if it has seen all.
+// Returns the chosen values with which a model has never seen a value of a condition, as pairs of a name and a value; undefined if
+// it has seen all.
 export function neverWith(model, name, value, chosen) {
   const entry = models.get(model)?.never?.find(entry => Object.entries(entry).every(([each, values]) => values.includes(each === name ? value : chosen[each])) && name in entry);
-  return entry && Object.keys(entry).filter(each => each !== name).map(each => chosen[each]);
+  return entry && Object.keys(entry).filter(each => each !== name).map(each => [each, chosen[each]]);
 }
 
 // Returns pairs of a name and the value of one picture.
 export const valuesOf = ({ params }, index) =>
   Object.entries(params.conditions ?? {}).map(([name, values]) => [name, values[index % values.length]]);
 
-// Returns the words for a value, which may be a list of numbers.
-export const textOf = value => [value].flat().map(each => (typeof each === "string" ? word(each) : shown(each))).join(", ").slice(0, MOST);
+// Returns the words for a value of a model's condition, which may be a list of numbers.
+export const textOf = (value, model, name) => [value].flat().map(each => (typeof each === "string" ? word(model, name, each) : shown(each))).join(", ").slice(0, MOST);
 
 // Makes a query ask for conditions, of one picture or without an index of all; those that are files are sent as such.
 export function askConditions(query, { model, conditions = {} }, index) {

@@ -186,6 +186,8 @@ def studio_server(cascade_models_dir: Path, tmp_path_factory: pytest.TempPathFac
     glasses = {"glasses": Choice(("none", "eye patch"), null=True)}
     dressed = checkpoint_of(UNetConfig(vector_size=vector_size(glasses), **NETWORK), conditions=glasses)
     save_checkpoint(models / "with-glasses", dressed.config, dressed.network)
+    words = {"es": {"glasses": {"name": "gafas", "values": {"none": "ningunas", "eye patch": "parche"}}}}
+    (models / "with-glasses" / "labels.json").write_text(json.dumps(words))
     worn = [{"conditions": {"glasses": value}} for value in glasses["glasses"].values] + [{}]
     text = PngInfo()
     text.add_itxt(PNG_KEY, json.dumps({"samples": [{"seed": seed} | worn[seed % 3] for seed in range(64)]}))

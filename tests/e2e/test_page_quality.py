@@ -56,6 +56,9 @@ def test_every_form_and_what_the_server_refuses_is_spanish(studio: Studio) -> No
     assert len(set(filters)) == 3
     cut = "return [...document.querySelectorAll('#filters select')].map(each => each.offsetWidth)"
     assert min(studio.driver.execute_script(cut)) >= 90, "their words have room"
+    studio.fill("model", "with-glasses")
+    assert studio.texts("#conditions option") == ["cualquiera", "ningunas", "parche"], "in the words of the model"
+    assert studio.text("#conditions label").startswith("Gafas")
     studio.choose("upscale")
     assert "Ruido añadido antes" in studio.text("#form")
     assert [each.get_attribute("name") for each in studio.all("#form [name=fit]")] == ["fit"]

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from difuso.model.folders.files import CARD, LOSSES
+from difuso.model.folders.labels import ADAPTER, LABELS
 from difuso.model.memory import keep_freed_memory
 
 from ..data import dataset
@@ -200,7 +201,11 @@ class Run:
         if self._journal is None or self.trainer.recipe.trains_classifier:
             return {}
         replace_text(self._out / CARD, card(self.trainer, self.seconds))
-        return {CARD: self._out / CARD} | self._journal.documents()
+        documents = {CARD: self._out / CARD} | self._journal.documents()
+        if self.trainer.recipe.labels:
+            replace_text(self._out / LABELS, ADAPTER.dump_json(self.trainer.recipe.labels, indent=1).decode())
+            documents[LABELS] = self._out / LABELS
+        return documents
 
     def _measure(self) -> None:
         if self._journal is not None and isinstance(self._outcome, ImageModel):

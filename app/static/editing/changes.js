@@ -22,20 +22,20 @@ export function partsOf(job, index) {
   };
   const setting = (name, facts) => ({ ...facts, name, ask: asking(key => key === name, value => [name, value]) });
   const parts = conditionsOf(job.model).filter(([, each]) => !isFile(each)).map(([name, facts]) => ({
-    ...facts, name, words: word(name), free: facts.null && !model.examples, value: values.get(name),
+    ...facts, model: job.model, name, words: word(job.model, name), free: facts.null && !model.examples, value: values.get(name),
     ask: asking((key, value) => key === "condition" && value.startsWith(`${name}:`), value => ["condition", `${name}:${value}`]),
   }));
   const own = label === undefined ? undefined : labelFor(job.model, label)[0];
-  if (classes.length) parts.unshift(setting("label", { words: t("class"), type: "choice", values: classes, free: !model.label_required, value: own }));
+  if (classes.length) parts.unshift(setting("label", { words: t("class"), model: job.model, type: "choice", values: classes, free: !model.label_required, value: own }));
   const isGuided = model.weaker || ((values.size || own) && Object.values(model.conditions ?? {}).some(each => each.null));
   if (isGuided) parts.push(setting("guidance_scale", { words: t("guidance_scale"), type: "number", low: 0, high: Math.max(MOST_GUIDANCE, scale), step: 0.1, value: scale }));
   return parts;
 }
 
 // Returns the words for a value of a part.
-export function wordsFor({ type, unit = "", step = 1 }, value) {
+export function wordsFor({ type, model, name, unit = "", step = 1 }, value) {
   if (value === undefined) return t("anyClass");
-  return type === "number" ? `${number(value, step % 1 ? 1 : value % 1 ? 2 : 0)} ${unit}`.trim() : textOf(value);
+  return type === "number" ? `${number(value, step % 1 ? 1 : value % 1 ? 2 : 0)} ${unit}`.trim() : textOf(value, model, name);
 }
 
 // Whether a picture can be changed: one between two is of neither, a mean of no seed, and noise that was sent is not there.

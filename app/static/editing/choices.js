@@ -3,7 +3,7 @@
 import { addressOf } from "../describe.js";
 import { el } from "../dom.js";
 import { drawNow } from "../making.js";
-import { t } from "../texts.js";
+import { t, word } from "../texts.js";
 import { conditionsIn, neverWith } from "../values.js";
 import { sketchOf, withEach, wordsFor } from "./changes.js";
 
@@ -15,7 +15,7 @@ export function choicesOf(part, { query, ...request }, { choose, fail }) {
   const [controller, chosen] = [new AbortController(), Object.fromEntries(conditionsIn(query))];
   const tiles = [...part.values, ...(part.free ? [undefined] : [])].map(value => {
     const [words, others] = [wordsFor(part, value), neverWith(query.get("model"), part.name, value, chosen)];
-    const title = others ? t("neverWith", words, others.join(", ")) : words; // it can still be drawn
+    const title = others ? t("neverWith", words, others.map(other => word(part.model, ...other)).join(", ")) : words; // it can still be drawn
     const radio = el("input", { type: "radio", name: "edited", className: "unseen", "aria-label": title, checked: value === part.value });
     const picture = el("span", { className: "blank" });
     radio.addEventListener("change", () => choose(value, { source: picture.firstChild?.src, words: title }));

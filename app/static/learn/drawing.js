@@ -48,7 +48,7 @@ export function conditions(scene) {
   const model = modelFor(scene, each => choicesOf(each).length);
   if (!model) return nobody("learnNoConditions");
   const [name, { values }] = choicesOf(model).find(([, each]) => each.values.length > 8) ?? choicesOf(model)[0];
-  return drawing(scene, model, name === "label" ? t("class") : word(name), values, 0, word, value => ({ ...asQuery(name, value), ...fewOf(model) }));
+  return drawing(scene, model, name === "label" ? t("class") : word(model, name), values, 0, value => word(model, name, value), value => ({ ...asQuery(name, value), ...fewOf(model) }));
 }
 
 export function calls(scene) {

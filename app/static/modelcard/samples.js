@@ -20,21 +20,21 @@ export async function samplesOf({ name, classes, conditions }, close) {
   if (cells.length < COUNT) return figureOf(name, "sheet", t("samples", name));
   const samples = (await samplingOf(name)) ?? cells.map((_, seed) => ({ seed, label: classes && seed % classes.length }));
   const buttons = samples.map((sample, index) => {
-    const conditions = Object.entries(sample.conditions ?? {}).map(([key, value]) => `${word(key)} ${textOf(value)}`);
-    const words = [`${t("seed")} ${sample.seed}`, classes && word(classes[sample.label] ?? ""), ...conditions].filter(Boolean).join(", ");
+    const conditions = Object.entries(sample.conditions ?? {}).map(([key, value]) => `${word(name, key)} ${textOf(value, name, key)}`);
+    const words = [`${t("seed")} ${sample.seed}`, classes && word(name, "label", classes[sample.label] ?? ""), ...conditions].filter(Boolean).join(", ");
     const button = el("button", { type: "button", className: "sample", title: words, "aria-label": words }, cells[index]);
     button.addEventListener("click", () => (close(), draw(name, sample)));
     return button;
   });
-  const rowsOf = (values, valueOf) =>
+  const rowsOf = (key, values, valueOf) =>
     values.flatMap(value => {
       const found = buttons.filter((_, index) => valueOf(samples[index]) === value);
-      return found.length ? [el("h4", { textContent: value ? breakable(word(value)) : t("anyClass") }), row(found)] : [];
+      return found.length ? [el("h4", { textContent: value ? breakable(word(name, key, value)) : t("anyClass") }), row(found)] : [];
     });
   const choices = Object.entries(conditions ?? {}).filter(([key, { type }]) => type === "choice" && samples.some(each => each.conditions?.[key]));
   const ways = new Map([
-    classes ? [t("class"), () => rowsOf(classes, ({ label }) => classes[label])] : [t("cardInTurn"), () => [row(buttons)]],
-    ...choices.map(([key, { values }]) => [key, () => rowsOf([...values, undefined], each => each.conditions?.[key])]),
+    classes ? [t("class"), () => rowsOf("label", classes, ({ label }) => classes[label])] : [t("cardInTurn"), () => [row(buttons)]],
+    ...choices.map(([key, { values }]) => [key, () => rowsOf(key, [...values, undefined], each => each.conditions?.[key])]),
   ]);
   const place = el("div");
   const show = way => {
@@ -43,7 +43,7 @@ export async function samplesOf({ name, classes, conditions }, close) {
   };
   const [first] = ways.keys();
   show(first);
-  const menu = el("select", {}, ...[...ways.keys()].map(way => el("option", { value: way, textContent: word(way) })));
+  const menu = el("select", {}, ...[...ways.keys()].map(way => el("option", { value: way, textContent: word(name, way) })));
   menu.addEventListener("change", () => show(menu.value));
   const label = el("label", { hidden: ways.size === 1 }, t("cardBy"), " ", menu);
   return [el("p", { className: "hint", textContent: t("cardSamplesHint") }), label, place];

@@ -115,6 +115,10 @@ export default {
   make: "Make pictures",
   tooManyRows: (most, classes) => `A row of each of ${classes} classes has at most ${most} pictures.`,
   price: (steps, seconds, eta) => `${steps} steps${seconds ? ` · about ${seconds}` : ""}${eta ? ` · done in about ${eta}` : ""}`,
+  me: model => `My portrait by ${model}`,
+  meHint: model => `${model} knows only pictures like these, so it draws you as one of them.`,
+  meLooking: "Looking for what is most like you …",
+  meRight: "Is this right?",
   choose: "Choose, drop or paste",
   camera: "Camera",
   remove: "Remove",
@@ -330,7 +334,6 @@ export default {
   key_delete: "delete it, with all pictures of its job",
   key_note: "press the button of the newest message",
   key_close: "close",
-  words: {}, // names of conditions and their values
   // The server's own words are English: its sentences, its problems as [title, detail], and why jobs failed.
   details: [],
   problems: {},

@@ -72,12 +72,15 @@ def test_a_run_leaves_a_model_that_loads_and_records_that_read(tmp_path: Path, t
     out = tmp_path / "run"
     classes = ("network.num_classes=5", "label_drop=0.1", 'data.classes=["a", "b", "c", "d", "e"]')
     bound = ("loss=hybrid", "variance=learned_range", "network.out_channels=6")
-    changes = ("save_every=4", "sheet_every=4", *classes, *bound)
+    changes = ("save_every=4", "sheet_every=4", 'labels.es.label={name="letra", values={a="á"}}', *classes, *bound)
     assert train(tiny("max_steps=6", *changes), out) == 6
     checkpoint = load_checkpoint(out / "model")
     assert checkpoint.config.variance == "learned_range"
     assert checkpoint.config.classes == ("a", "b", "c", "d", "e")
     assert checkpoint.config.training["steps"] == 6
+    assert "labels" not in checkpoint.config.training["recipe"], "other words make no other version"
+    words = json.loads((out / "model/labels.json").read_text())
+    assert words == {"es": {"label": {"name": "letra", "values": {"a": "á"}}}}
     assert checkpoint.config.training["images"] == 24
     assert checkpoint.config.training["training_images"] == 10
     average = saved(out)["ema"]["network"]
