@@ -34,11 +34,11 @@ function drawing({ seed }, model, label, values, at, wordsOf, settingsOf) {
   return [el("div", { className: "equation" }, ...figures.map(each => each.element)), slider, el("p", { className: "hint", textContent: t("learnDrawnBy", model) }), alarm];
 }
 
-const nobody = key => [el("p", { className: "error", textContent: t(key) })];
+const nobody = () => [el("p", { className: "error", textContent: t("learnNoModel") })];
 
 export function guidance(scene) {
   const model = modelFor(scene, canGuide);
-  if (!model) return nobody("learnNoGuidance");
+  if (!model) return nobody();
   const [name, { values }] = choicesOf(model).find(([, each]) => each.null) ?? choicesOf(model)[0] ?? ["", { values: [] }];
   const asked = values.length ? asQuery(name, values[0]) : {};
   return drawing(scene, model, t("learnScale"), SCALES, 0, scale => `w = ${scale}`, scale => ({ ...asked, guidance_scale: scale, ...fewOf(model) }));
@@ -46,7 +46,7 @@ export function guidance(scene) {
 
 export function conditions(scene) {
   const model = modelFor(scene, each => choicesOf(each).length);
-  if (!model) return nobody("learnNoConditions");
+  if (!model) return nobody();
   const [name, { values }] = choicesOf(model).find(([, each]) => each.values.length > 8) ?? choicesOf(model)[0];
   return drawing(scene, model, name === "label" ? t("class") : word(model, name), values, 0, value => word(model, name, value), value => ({ ...asQuery(name, value), ...fewOf(model) }));
 }

@@ -71,20 +71,23 @@ async function enter(model, wanted) {
   }
 }
 
+const nameOf = name => t(`learn_${name}`)[0];
+
 function build() {
   const at = NAMES.indexOf(screen);
+  const [, title, text, errs] = t(`learn_${screen}`);
   const alarm = el("p", { className: "error", role: "alert", hidden: true });
   const link = (to, textContent, className = "") => el("a", { href: `#learn=${to}`, className, textContent });
-  const places = NAMES.map((name, index) => el("li", {}, Object.assign(link(name, t(`learn_name_${name}`)), { ariaCurrent: name === screen ? "step" : null, className: index < at ? "past" : "" })));
+  const places = NAMES.map((name, index) => el("li", {}, Object.assign(link(name, nameOf(name)), { ariaCurrent: name === screen ? "step" : null, className: index < at ? "past" : "" })));
   const progress = el("nav", { "aria-label": t("learnTitle") }, el("ol", { className: "progress" }, ...places));
   const paper = el("a", { href: `https://scholar.google.com/scholar?q=${encodeURIComponent(`"${PAPER}"`)}`, rel: "noreferrer", target: "_blank", lang: "es", textContent: PAPER });
-  const errata = el("details", {}, el("summary", { textContent: t("learnErrata") }), el("p", { textContent: t(`learn_errata_${screen}`) }),
+  const errata = el("details", {}, el("summary", { textContent: t("learnErrata") }), el("p", { textContent: errs }),
     el("p", { className: "hint" }, `${t("learnPaper")} `, paper, `. ${t("learnSources")}`));
   const needsPicture = OF_PICTURE.includes(screen) && !scene.canvas;
   const content = needsPicture ? [drawButton(alarm)] : SCREENS[screen](scene);
   const onwards = el("div", { className: "onwards" }, at > 0 && link(NAMES[at - 1], `← ${t("learnBack")}`, "button"), el("span", { className: "hint", textContent: `${at + 1} / ${NAMES.length}` }),
-    at < NAMES.length - 1 && link(NAMES[at + 1], `${t(`learn_name_${NAMES[at + 1]}`)} →`, "button"));
-  const article = el("article", { dataset: { screen, model: scene.model } }, el("h2", { tabIndex: -1, textContent: t(`learn_title_${screen}`) }), el("p", { textContent: t(`learn_text_${screen}`) }),
+    at < NAMES.length - 1 && link(NAMES[at + 1], `${nameOf(NAMES[at + 1])} →`, "button"));
+  const article = el("article", { dataset: { screen, model: scene.model } }, el("h2", { tabIndex: -1, textContent: title }), el("p", { textContent: text }),
     el("div", { className: "shown" }, ...content), alarm, errata);
   section.replaceChildren(progress, article, onwards, chooser());
 }
