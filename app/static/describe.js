@@ -109,8 +109,8 @@ export const fromNoise = ({ kind = "generate", pictures }) => kind === "generate
 export const fileName = (job, index) => `difuso-${job.model}-${nameOf(job, index).replace(/[^\p{L}\p{N}.]+/gu, "-")}.png`;
 
 // Returns the conditions that the server found for the picture of a job, in words; undefined if the job has none.
-export function foundWords({ params, task }) {
-  const found = Object.entries(params.conditions ?? {}).map(([name, [value]]) => `${word(name)}: ${textOf(value)}`);
+export function foundWords({ model, params, task }) {
+  const found = Object.entries(params.conditions ?? {}).map(([name, [value]]) => `${word(model, name)}: ${textOf(value, model, name)}`);
   return task?.probes && found.length ? t("foundFor", found.join(", ")) : undefined;
 }
 

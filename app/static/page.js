@@ -2,7 +2,7 @@
 
 import { answered, ask, loaded } from "./api.js";
 import { surprise } from "./conditions.js";
-import { $, complain } from "./dom.js";
+import { $, complain, el } from "./dom.js";
 import { startDraft } from "./draft.js";
 import { alarm, hideForm, startDrawer } from "./drawer.js";
 import { form, readForm, showKind, showModel, showModels } from "./form.js";
@@ -77,6 +77,13 @@ async function awaitWorkers() {
   }
 }
 
+// Takes a photograph, and asks about it; a camera opens only at once.
+function takePhoto() {
+  const camera = el("input", { type: "file", accept: "image/*", capture: "user" });
+  camera.addEventListener("change", () => loaded("./portrait.js").then(({ portray }) => portray(camera.files[0])).catch(alarm));
+  camera.click();
+}
+
 async function begin() {
   history.scrollRestoration = "manual"; // closing a picture by Back moves nothing
   document.addEventListener("server", showServer);
@@ -93,6 +100,7 @@ async function begin() {
   form.addEventListener("submit", submit);
   form.addEventListener("invalid", ({ target }) => target.closest("details")?.setAttribute("open", ""), true);
   $("language").addEventListener("change", ({ target }) => answered(speak(target.value)).then(showKind).catch(alarm));
+  $("me").addEventListener("click", takePhoto);
   $("surprise").addEventListener("click", () => surprise(form).catch(alarm));
   const description = await load();
   addKinds(form, description);

@@ -3,11 +3,14 @@
 import { $ } from "./dom.js";
 import { models, sidesOf } from "./models.js";
 import { number, t } from "./texts.js";
+import { conditionsOf } from "./values.js";
 
 export function showFacts(form) {
   const { model: { value: name }, plan, sampler, steps } = form.elements;
-  const { defaults, plans, rate, reason } = models.get(name) ?? {};
+  const { defaults, plans, rate, reason, channels } = models.get(name) ?? {};
   if (!defaults) return;
+  $("me").textContent = t("me", name);
+  $("me").hidden = channels !== 3 || !conditionsOf(name).some(([, each]) => each.type === "choice" && each.null);
   const { sampler: usual, steps: count } = (!plan.disabled && plans[plan.value]) || defaults;
   const speed = rate ? t("speed", number(rate)) : (reason ?? t("noWorker"));
   $("facts").textContent = t("modelFacts", sidesOf(name).join("×"), sampler.value || usual, steps.value || count, speed);

@@ -1,4 +1,6 @@
-"""A phone: pictures come first, and the form is a sheet from below."""
+"""A phone: pictures come first, the form is a sheet from below, and the camera makes a portrait."""
+
+from collections.abc import Callable
 
 import pytest
 from selenium.webdriver.common.keys import Keys
@@ -43,3 +45,23 @@ def test_the_form_is_a_sheet_that_holds_the_focus_and_back_closes_it(studio: Stu
     studio.shown(studio.make(), 4)
     assert not studio.form.is_displayed(), "pictures are seen"
     assert studio.driver.execute_script("return location.hash") in ("", "#gallery")
+
+
+def test_the_camera_makes_a_portrait_after_questions(studio: Studio, picture: Callable[[str], str]) -> None:
+    studio.fill("model", "with-glasses")
+    studio.choose("denoise")
+    # No driver answers a camera: its input is put where a test can fill it.
+    placed = "document.querySelector('dialog.sheet').append(this)"
+    studio.driver.execute_script(f"HTMLInputElement.prototype.click = function () {{ {placed}; }}")
+    studio.press("My portrait by with-glasses", "#form")
+    camera = studio.one("dialog.sheet > input[accept='image/*']")
+    assert camera.get_property("capture") == "user"
+    camera.send_keys(picture("teal"))
+    wait_until(lambda: "Is this right?" in studio.text("dialog.portrait"), 15, "the picture was looked at")
+    assert "with-glasses knows only pictures like these" in studio.text("dialog.portrait")
+    studio.pick(studio.one("dialog.portrait select"), "eye patch")
+    job = studio.done(studio.after(lambda: studio.press("Draw 4", "dialog.portrait")))
+    assert (job["kind"], job["params"]["n"], job["params"]["conditions"]) == ("denoise", 4, {"glasses": ["eye patch"]})
+    assert job["task"]["depth"] == 799, "strength 0.8"
+    studio.shown(job["id"], 4)
+    assert not studio.form.is_displayed()
