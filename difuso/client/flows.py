@@ -170,13 +170,13 @@ def posting(kind: KindName, images: tuple[Any, ...], options: Mapping[str, Any])
     headers = {"Prefer": "respond-async", "Idempotency-Key": f'"{key}"'}
     if "urgency" in given:
         headers["Priority"] = f"u={given.pop('urgency')}"
-    is_told = "conditions" in given  # whether a server is to find none, even if there are none
+    is_named = "conditions" in given  # whether a server is to find none, even if there are none
     conditions = {name: value for name, value in given.pop("conditions", {}).items() if value is not None}
     parts = {name: given.pop(name) for name in IMAGES[kind] if name in given}
     files = {name: noise_file(part) if name == "noise" else file_of(part) for name, part in parts.items()}
     seen = {name: condition_file(conditions.pop(name)) for name, value in [*conditions.items()] if is_file(value)}
     texts = [f"{name}:{_text(value)}" for name, value in conditions.items()]
-    query = _query({**given, "condition": texts or [""] * is_told})
+    query = _query({**given, "condition": texts or [""] * is_named})
     if len(urlencode(query)) <= LONGEST_QUERY and not any(map(_is_nested, conditions.values())):
         return Call("POST", f"/{kind}", query, headers, files | seen)
     table: dict[str, Any] = {name: [text for other, text in query if other == name] for name, _ in query}

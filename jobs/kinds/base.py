@@ -68,8 +68,8 @@ class Task(Frozen):
 
     def facts(self, params: SamplingParams, index: int, images: Sequence[str]) -> dict[str, Any]:
         """Returns what the PNG of image `index` says in addition; `images` are the SHA-256 of the request's images."""
-        told = self.model_dump(mode="json", exclude={"probes"})  # conditions that were named make the same bytes
-        return {**told, "pictures": list(images)}
+        own = self.model_dump(mode="json", exclude={"probes"})  # conditions that were named make the same bytes
+        return {**own, "pictures": list(images)}
 
     def file_stem(self, params: SamplingParams, index: int) -> str:
         """Returns a name of image `index` for its file, which no other image of the result has."""
@@ -221,8 +221,8 @@ class Kind(Generic[Query]):
 
 def probes_for(query: SamplingQuery, model: ModelInfo, images: Images) -> int:
     """Returns the network calls that find the conditions of a picture: none if the request says which there are."""
-    is_told = query.conditions is not None or images.keys() & model.config.conditions.keys()
-    return 0 if is_told else len(model.probes)
+    names_some = query.conditions is not None or images.keys() & model.config.conditions.keys()
+    return 0 if names_some else len(model.probes)
 
 
 def fit_of(condition: Condition, shape: Shape) -> Fit:

@@ -3,8 +3,8 @@
 from difuso.__main__ import main
 from difuso.jobs import understanding
 
-understanding.CONTRACT = 5
-understanding.SINCE = {"sampler unipc": 5}
+understanding.CONTRACT += 1
+understanding.SINCE = {"sampler unipc": understanding.CONTRACT}
 
 if __name__ == "__main__":
     main()

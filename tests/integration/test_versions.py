@@ -237,7 +237,8 @@ def test_a_job_of_a_model_that_every_worker_refuses_fails_with_their_reason(
 
 
 # Versions of difuso. The newer one has a sampler that the older one lacks.
-NEWER = "from difuso.jobs import understanding as it; it.CONTRACT = 5; it.SINCE = {'sampler unipc': 5}"
+NEXT = understanding.CONTRACT + 1
+NEWER = f"from difuso.jobs import understanding as it; it.CONTRACT = {NEXT}; it.SINCE = {{'sampler unipc': {NEXT}}}"
 OLDER = (
     "from difuso.jobs import understanding as it; it.SAMPLERS = {n: s for n, s in it.SAMPLERS.items() if n != 'unipc'}"
 )
@@ -247,8 +248,8 @@ NEW_FEATURE = {"sampler": "unipc", "steps": 4}
 @pytest.fixture
 def newer_here(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """This process, and so the front ends of the tests, are of the newer version until it is undone."""
-    monkeypatch.setattr(understanding, "CONTRACT", 5)
-    monkeypatch.setattr(understanding, "SINCE", {"sampler unipc": 5})
+    monkeypatch.setattr(understanding, "CONTRACT", NEXT)
+    monkeypatch.setattr(understanding, "SINCE", {"sampler unipc": NEXT})
     return monkeypatch
 
 
@@ -299,7 +300,7 @@ def test_after_a_rollback_a_job_that_needs_the_newer_version_waits_for_it(
         assert answer.headers["Retry-After"]
         assert [job["id"] for job in api.get("/jobs").json()["jobs"]] == others[::-1]
     fleet.start_worker(NEWER)
-    newer_here.setattr(understanding, "CONTRACT", 5)
+    newer_here.setattr(understanding, "CONTRACT", NEXT)
     fleet.finish([job_id], 60)
     roll_back(newer_here)
     with front_end(redis_url, versions.older, tmp_path) as api:
@@ -312,10 +313,10 @@ def test_a_job_that_no_worker_will_ever_read_ends_when_its_time_is_over(
 ) -> None:
     job_id = fleet.submit(sampler="unipc", spacing="trailing", steps=4)
     job = fleet.queue.status(job_id).job
-    assert job.contract == 5
-    assert QueueName(job.ref, 5, job.urgency) in known_queues(fleet.client)
+    assert job.contract == NEXT
+    assert QueueName(job.ref, NEXT, job.urgency) in known_queues(fleet.client)
     roll_back(newer_here)
     fleet.start_worker(OLDER, version_wait=2)
-    newer_here.setattr(understanding, "CONTRACT", 5)
+    newer_here.setattr(understanding, "CONTRACT", NEXT)
     wait_until(lambda: fleet.states([job_id]) == {JobState.FAILED}, 60, "it has failed")
     assert fleet.queue.status(job_id).failure is FailureCode.UNSUPPORTED

@@ -64,7 +64,7 @@ def test_images_are_separated_from_values() -> None:
         {"age": ("33",), "style": ("1,2",)},
         {"layout": "city.png", "sketch": "a:b.png"},
     )
-    assert split_files(None, CONDITIONS) == ({}, {})
+    assert split_files(None, CONDITIONS) == (None, {})
     for wrong in (given("layout:a", "layout:b"), {"layout": (3,)}, given("layout:[[1]]")):
         with pytest.raises(RequestRefused, match="layout: Input should be one image for all"):
             split_files(wrong, CONDITIONS)
