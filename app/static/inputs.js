@@ -4,7 +4,6 @@ import { loaded, request } from "./api.js";
 import { $, complain, el } from "./dom.js";
 import { sidesOf } from "./models.js";
 import { notify } from "./notice.js";
-import { shrunk } from "./photo.js";
 import { t, translate } from "./texts.js";
 
 export const ADDRESS = "application/x-difuso"; // the type of a picture of the page that is dragged
@@ -76,7 +75,8 @@ function dress(input) {
 
 // Puts a smaller file in the place of one that the server would refuse.
 function shrink(input, file) {
-  const work = shrunk(file)
+  const work = loaded("./photo.js")
+    .then(({ shrunk }) => shrunk(file))
     .then(smaller => smaller !== file && input.files[0] === file && setFile(input, smaller))
     .finally(() => shrinking.delete(work));
   shrinking.add(work);

@@ -2,7 +2,6 @@
 
 import { loaded } from "./api.js";
 import { fillFormFrom } from "./form.js";
-import { jobOf, tellMissing } from "./missing.js";
 import { leave, routeOf } from "./routes.js";
 
 let shown; // the open viewer
@@ -11,13 +10,12 @@ export const viewer = () => shown;
 
 // Opens the picture of an address, JOB/INDEX. Once it is gone, the address fills in the form.
 export async function openPicture(address) {
+  // The largest part of the page, which a first look does not need.
+  const [{ jobOf, tellMissing }, { Viewer }] = await Promise.all([loaded("./missing.js"), loaded("./viewer.js")]);
   const job = await jobOf(address).catch(error => ({ error }));
   if (routeOf(location.hash).value !== address) return; // the reader has gone on
   closePicture();
   if (job.error) return tellMissing(job.error, () => fillFormFrom(routeOf(location.hash).query));
-  const { Viewer } = await loaded("./viewer.js"); // the largest part of the page, which a first look does not need
-  if (routeOf(location.hash).value !== address) return;
-  closePicture(); // by a double click it was opened meanwhile
   shown = new Viewer(job, Number(address.split("/")[1]), closed);
 }
 

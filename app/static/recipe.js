@@ -1,4 +1,4 @@
-// Pictures that are dropped or pasted anywhere: one of ours shows how it was made, and makes it again.
+// What is shown of a picture that was dropped or pasted: one of ours says how it was made, and is made again.
 
 import { useFile } from "./actions.js";
 import { fromNoise, taskQuery } from "./describe.js";
@@ -6,7 +6,7 @@ import { $, complain, el, openDialog } from "./dom.js";
 import { settingsOf, termsOf } from "./facts.js";
 import { fillForm, form } from "./form.js";
 import { reveal } from "./gallery.js";
-import { emptyInput, fileOf, placesOf, setFile } from "./inputs.js";
+import { placesOf } from "./inputs.js";
 import { settings } from "./kinds.js";
 import { make } from "./making.js";
 import { labelFor, models } from "./models.js";
@@ -34,7 +34,7 @@ function isOurs({ kind = "generate", model, pictures = [], conditions = {}, upsc
 }
 
 // Returns the request of a recipe, as {kind, query}.
-export function requestOf(recipe) {
+function requestOf(recipe) {
   const { kind = "generate", model, seeds, conditions, ...rest } = recipe;
   const shared = ["n", "seed", "label", "bits", "guide", ...settings.keys()];
   const own = Object.fromEntries(Object.entries({ ...rest, seeds }).filter(([name]) => ![...shared, ...OF_PICTURE].includes(name)));
@@ -47,7 +47,7 @@ export function requestOf(recipe) {
   return { kind, query };
 }
 
-async function show(file) {
+export async function show(file) {
   if (!["image/png", "image/jpeg"].includes(file.type)) return void notify(t("notPicture"), { error: true });
   const found = await readRecipe(file).catch(() => undefined);
   const recipe = found && isOurs(found) ? found : undefined;
@@ -90,31 +90,4 @@ async function recipeOf(recipe, button) {
   const use = button(t("useSettings"), fill, "");
   use.disabled = !model?.defaults;
   return [el("dl", {}, ...termsOf(facts)), ...notes.map(text => el("p", { className: "hint", textContent: text })), el("div", { className: "tools" }, again, use)];
-}
-
-// Listens for pictures on the whole page.
-export function startRecipes() {
-  let depth = 0; // dragenter and dragleave come for every element on the way
-  const over = by => document.body.classList.toggle("dragging", (depth += by) > 0);
-  const ours = event => [...(event.dataTransfer?.types ?? [])].some(type => type === "Files" || type.includes("difuso"));
-  document.addEventListener("dragenter", event => ours(event) && over(1));
-  document.addEventListener("dragleave", event => ours(event) && over(-1));
-  document.addEventListener("dragover", event => ours(event) && event.preventDefault());
-  document.addEventListener("drop", () => over(-depth), true);
-  const alarm = error => void notify(error.message, { error: true });
-  document.addEventListener("drop", async event => {
-    if (!ours(event)) return; // but text
-    event.preventDefault();
-    const file = await fileOf(event.dataTransfer).catch(alarm);
-    if (file) show(file);
-  });
-  document.addEventListener("paste", async event => {
-    if (!event.clipboardData.files.length) return;
-    event.preventDefault();
-    const file = await fileOf(event.clipboardData).catch(alarm);
-    if (!file) return;
-    const input = emptyInput(form);
-    if (input && form.checkVisibility() && !document.querySelector("dialog[open]:not(.sheet)")) setFile(input, file);
-    else show(file);
-  });
 }

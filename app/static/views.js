@@ -3,6 +3,7 @@
 import { loaded } from "./api.js";
 import { $, el } from "./dom.js";
 import { alarm, sheet } from "./drawer.js";
+import { startDropping } from "./dropping.js";
 import { start as startFollowing } from "./follow.js";
 import { fillFormFrom, form } from "./form.js";
 import { startGallery } from "./gallery.js";
@@ -11,7 +12,6 @@ import { startLive } from "./live.js";
 import { startNews } from "./news.js";
 import { closePicture, openPicture } from "./opening.js";
 import { startQueue } from "./queue.js";
-import { startRecipes } from "./recipe.js";
 import { routeOf } from "./routes.js";
 import { startSelection } from "./selection.js";
 import { t } from "./texts.js";
@@ -76,7 +76,7 @@ export function startViews() {
   startGallery(tilesOf);
   startSelection();
   startQueue();
-  startRecipes();
+  startDropping();
   startKeys();
   startNews();
   startLive();

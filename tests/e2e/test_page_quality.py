@@ -17,7 +17,7 @@ from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
-WEIGHT = 130_000  # bytes
+WEIGHT = 120_000  # bytes
 
 
 def test_the_language_is_the_readers_and_a_choice_stays(studio: Studio) -> None:
