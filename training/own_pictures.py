@@ -33,13 +33,15 @@ class Preset(NamedTuple):
     minutes: float
     image_size: int
     batch_size: int
-    network: str  # the keys of its table that differ between presets
+    channels: int
+    channel_mult: list[int]
+    patch: int
 
 
 PRESETS: dict[str, Preset] = {
-    "taste": Preset(10, 32, 32, "channels = 48\nchannel_mult = [1, 2, 2]\nattention_levels = [2]\npatch = 2"),
-    "good": Preset(60, 64, 64, "channels = 64\nchannel_mult = [1, 2, 2]\nattention_levels = [2]\npatch = 4"),
-    "best": Preset(480, 64, 64, "channels = 48\nchannel_mult = [1, 2, 2, 3]\nattention_levels = [2, 3]\npatch = 2"),
+    "taste": Preset(10, 32, 32, channels=48, channel_mult=[1, 2, 2], patch=2),
+    "good": Preset(60, 64, 64, channels=64, channel_mult=[1, 2, 2], patch=4),
+    "best": Preset(480, 64, 64, channels=48, channel_mult=[1, 2, 2, 3], patch=2),
 }
 
 _RECIPE = """\
@@ -60,11 +62,14 @@ sheet_every = {sheet}
 log_every = {log}
 {dropout}
 [network]
-{network}
+channels = {channels}
+channel_mult = {channel_mult}
 num_res_blocks = 1
-head_channels = {head}
+attention_levels = {attention}
+head_channels = {channels}
 time_injection = "scale_shift"
 groups = 16
+patch = {patch}
 pixel_head = 16
 {classes}
 [schedule]
@@ -130,7 +135,9 @@ def _declared(column: str, cells: Sequence[Any]) -> tuple[str, str]:
     """Returns the declaration of a column's condition, or why it is none."""
     if not re.fullmatch(NAME, column):
         return "", "a condition's name has a-z, 0-9 and _ only"
-    counts = Counter(map(str, cells))
+    counts = Counter(
+        json.dumps(cell) if isinstance(cell, int) else str(cell) for cell in cells
+    )  # as a choice reads them
     numbers = [number for number in map(_number, cells) if number is not None]
     if len(numbers) == len(cells) and len(set(numbers)) > 2:
         low, high = math.floor(min(numbers)), math.ceil(max(numbers))
@@ -176,7 +183,6 @@ def recipe_text(
     return _RECIPE.format(
         command=command,
         name=json.dumps(name),
-        image_size=chosen.image_size,
         batch_size=batch,
         steps=steps,
         warmup=min(200, steps // 10),
@@ -184,10 +190,10 @@ def recipe_text(
         ema=round(1 - 1 / min(2000.0, max(10.0, steps / 20)), 5),
         sheet=max(1, steps // SHEETS),
         dropout="".join(f"{line}\n" for line in dropout),
-        network=chosen.network,
-        head=re.findall(r"\d+", chosen.network)[0],
+        attention=[level for level in range(len(chosen.channel_mult)) if level > 1],
         classes=f"num_classes = {len(pictures.classes)}\n" if pictures.classes else "",
         data="\n".join(data),
         conditions="\n".join(["\n[conditions]", *declared, ""]) if declared else "",
         **every,
+        **{key: value for key, value in chosen._asdict().items() if key not in ("minutes", "batch_size")},
     )

@@ -28,16 +28,21 @@ class Words:
 Labels: TypeAlias = Mapping[Language, Mapping[Text, Words]]
 """The words for each condition, by language (a tag of BCP 47) and by its plain name."""
 
-ADAPTER: TypeAdapter[Labels] = TypeAdapter(Labels)
+_ADAPTER: TypeAdapter[Labels] = TypeAdapter(Labels)
 
 
 def read_labels(content: Any) -> Labels:
     """Reads a table of this form; raises ValueError, which names the place, if it is of another form."""
     try:
-        return ADAPTER.validate_python(content)
+        return _ADAPTER.validate_python(content)
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"labels.{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+def labels_to_text(labels: Labels) -> str:
+    """Returns the content of the file."""
+    return _ADAPTER.dump_json(labels, indent=1).decode()
 
 
 def check_labels(labels: Labels, declared: Mapping[str, Condition]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from difuso.model.folders.files import CARD, LOSSES
-from difuso.model.folders.labels import ADAPTER, LABELS
+from difuso.model.folders.labels import LABELS, labels_to_text
 from difuso.model.memory import keep_freed_memory
 
 from ..data import dataset
@@ -203,7 +203,7 @@ class Run:
         replace_text(self._out / CARD, card(self.trainer, self.seconds))
         documents = {CARD: self._out / CARD} | self._journal.documents()
         if self.trainer.recipe.labels:
-            replace_text(self._out / LABELS, ADAPTER.dump_json(self.trainer.recipe.labels, indent=1).decode())
+            replace_text(self._out / LABELS, labels_to_text(self.trainer.recipe.labels))
             documents[LABELS] = self._out / LABELS
         return documents
 
