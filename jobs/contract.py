@@ -8,7 +8,6 @@ import time
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from itertools import zip_longest
@@ -189,8 +188,10 @@ class Job(Frozen):
 
     def found_with(self, conditions: Values) -> Self:
         """Returns the job with the conditions that a worker has found for its picture; none leave it as it is."""
+        if not conditions:
+            return self
         params = self.params.model_copy(update={"conditions": {**self.params.conditions, **conditions}})
-        return self.model_copy(update={"params": params}) if conditions else self
+        return self.model_copy(update={"params": params})
 
     def bound_to(self, versions: tuple[str, ...]) -> Self:
         """Returns the job as these versions of its models are to draw it; none leave it as it is."""
@@ -248,29 +249,6 @@ class Progress(Reported):
     resumed_at: int = 0  # the image-steps that earlier workers had done when this one began
     # the conditions that the worker has found for the picture of the request (`jobs.nearest`); none until it has
     found: Mapping[str, tuple[Value, ...]] = Field(default={}, exclude_if=lambda value: not value)
-
-
-@dataclass(frozen=True, kw_only=True)
-class JobStatus:
-    """A job and its state. It is never stored, so its values are not validated."""
-
-    job: Job
-    state: JobState
-    progress: Progress = field(default_factory=Progress)
-    # the timesteps of the network calls, in their order, as a JSON list; None until a worker has started, or if they
-    # were not asked for
-    timesteps: str | None = None
-    position: int | None = None  # the number of jobs that will be claimed before this one; None unless it is queued
-    attempts: int = 0  # number of workers that died running it, and of the one that runs it or ended it
-    eta_seconds: float | None = None  # the time until it is done; None if the speed is unknown
-    # started_at, ended_at: times in seconds since the epoch; None before
-    started_at: float | None = None
-    ended_at: float | None = None
-    # the time when its images are or were deleted, in seconds since the epoch; of a job that has not succeeded, only if
-    # the client had them deleted
-    expires_at: float | None = None
-    failure: FailureCode | None = None  # the reason why it failed; None unless it has
-    result: "Manifest | None" = None  # its small result, if that came with the news of its end
 
 
 class ImageFile(Reported):

@@ -7,9 +7,10 @@ from typing import Any
 
 from starlette.responses import Response
 
-from difuso.jobs.contract import JobState, JobStatus, Manifest
+from difuso.jobs.contract import JobState, Manifest
 from difuso.jobs.errors import ResultExpired
 from difuso.jobs.images.npz import pixels_of
+from difuso.jobs.redis.status import JobStatus
 from difuso.jobs.store.result_store import ResultStore
 from difuso.model.pictures import picture_of
 

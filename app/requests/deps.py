@@ -15,10 +15,11 @@ from redis import RedisError
 from starlette.concurrency import run_in_threadpool
 
 from difuso.jobs.catalog import Catalog, CatalogFollower
-from difuso.jobs.contract import JOB_ID, JobStatus
+from difuso.jobs.contract import JOB_ID
 from difuso.jobs.errors import JobNotFound
 from difuso.jobs.redis.events import Listener
 from difuso.jobs.redis.queue import JobQueue
+from difuso.jobs.redis.status import JobStatus
 from difuso.jobs.store.result_store import ResultStore
 
 from ..errors import InvalidRequest

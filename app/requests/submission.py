@@ -15,13 +15,14 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
 from difuso.jobs.catalog import ModelInfo
-from difuso.jobs.contract import Job, JobState, JobStatus, new_job
+from difuso.jobs.contract import Job, JobState, new_job
 from difuso.jobs.cost import Cost, cost_of
 from difuso.jobs.errors import JobNotFound, JobsError, StoreUnavailable
 from difuso.jobs.kinds.base import Prepared
 from difuso.jobs.queries import SamplingQuery
 from difuso.jobs.redis.events import Inbox
 from difuso.jobs.redis.limits import UNLIMITED, Limits, Refusal
+from difuso.jobs.redis.status import JobStatus
 from difuso.jobs.telemetry import traceparent
 
 from ..errors import AppError, InvalidRequest, Overloaded

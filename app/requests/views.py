@@ -5,13 +5,14 @@ import time
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from difuso.jobs.contract import FailureCode, Job, JobState, JobStatus, Picture
+from difuso.jobs.contract import FailureCode, Job, JobState, Picture
 from difuso.jobs.cost import Cost
 from difuso.jobs.kinds import AnyTask
 from difuso.jobs.never_seen import JobWarning
 from difuso.jobs.params import SamplingParams
 from difuso.jobs.redis.backlog import Forecast
 from difuso.jobs.redis.index import Page
+from difuso.jobs.redis.status import JobStatus
 from difuso.jobs.values import Frozen
 
 from ..http.access import signed_path

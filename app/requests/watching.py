@@ -15,9 +15,9 @@ from fastapi.sse import ServerSentEvent
 from redis import RedisError
 from starlette.types import Receive
 
-from difuso.jobs.contract import JobStatus
 from difuso.jobs.redis.events import Ending, Inbox, Listener, Preview, messages, preview_channel, status_channel
 from difuso.jobs.redis.queue import JobQueue
+from difuso.jobs.redis.status import JobStatus
 
 from ..errors import Unauthorized
 from ..http.api_keys import KEYS_LOOK_SECONDS, ApiKey, KeyRing

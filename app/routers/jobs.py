@@ -11,10 +11,11 @@ from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from difuso.jobs.contract import JobState, JobStatus
+from difuso.jobs.contract import JobState
 from difuso.jobs.kinds import KINDS
 from difuso.jobs.params import MODEL_NAME, TAG
 from difuso.jobs.redis.index import EVERYBODY, Cursor, Wanted
+from difuso.jobs.redis.status import JobStatus
 from difuso.jobs.values import Frozen
 
 from ..errors import InvalidRequest, NotReady, Overloaded

@@ -17,10 +17,10 @@ from typing import Self
 import redis
 from rq.job import Job as RqJob
 
-from ..contract import JOB_ID, Job, JobState, JobStatus
+from ..contract import JOB_ID, Job, JobState
 from ..errors import JobNotFound, JobUnreadable, RequestRefused
 from . import keys
-from .status import STATES, ask_statuses, read_status
+from .status import STATES, JobStatus, ask_statuses, read_status
 
 EVERYBODY = "*"  # stands for all owners; no owner has this name
 EXAMINED = 1000  # entries that one page examines, so that a filter that matches little keeps nobody waiting

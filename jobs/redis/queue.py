@@ -9,7 +9,7 @@ from rq.job import Job as RqJob
 from rq.job import JobStatus as RqStatus
 from rq.registry import FailedJobRegistry, FinishedJobRegistry, StartedJobRegistry
 
-from ..contract import URGENCIES, Job, JobState, JobStatus, Manifest
+from ..contract import URGENCIES, Job, JobState, Manifest
 from ..cost import NOTHING, Cost
 from ..errors import IdempotencyConflict
 from . import keys
@@ -21,7 +21,7 @@ from .keys import QueueName, known_queues, queue_key, queues_of
 from .limits import UNLIMITED, Ledger, Limits, Refusal, Usage
 from .queued import accept, end_queued
 from .refusals import takes_no_writes
-from .status import ask_statuses, read_status, request_hash_in, status_at_end, status_of_result
+from .status import JobStatus, ask_statuses, read_status, request_hash_in, status_at_end, status_of_result
 from .workers import WorkerReport, live_reports
 
 REGISTRIES = {"started": StartedJobRegistry, "finished": FinishedJobRegistry, "failed": FailedJobRegistry}

@@ -6,7 +6,7 @@ This is the most frequent request of clients. So RQ's own job object is avoided,
 import time
 import zlib
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -16,7 +16,7 @@ from pydantic_core import from_json
 from rq.job import Job as RqJob
 from rq.job import JobStatus as RqStatus
 
-from ..contract import FailureCode, Job, JobState, JobStatus, Manifest, Progress
+from ..contract import FailureCode, Job, JobState, Manifest, Progress
 from ..errors import JobNotFound, JobUnreadable
 from ..values import Reported
 from . import keys
@@ -34,6 +34,29 @@ STATES: dict[str, JobState] = {
 
 LONGEST_CACHED = 1 << 15  # bytes of a job as JSON; nearly all have less than a tenth
 _FIELDS = ("data", "status", "started_at", "ended_at", DEATHS, EXPIRED_AT, VERSIONS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobStatus:
+    """A job and its state. It is never stored, so its values are not validated."""
+
+    job: Job
+    state: JobState
+    progress: Progress = field(default_factory=Progress)
+    # the timesteps of the network calls, in their order, as a JSON list; None until a worker has started, or if they
+    # were not asked for
+    timesteps: str | None = None
+    position: int | None = None  # the number of jobs that will be claimed before this one; None unless it is queued
+    attempts: int = 0  # number of workers that died running it, and of the one that runs it or ended it
+    eta_seconds: float | None = None  # the time until it is done; None if the speed is unknown
+    # started_at, ended_at: times in seconds since the epoch; None before
+    started_at: float | None = None
+    ended_at: float | None = None
+    # the time when its images are or were deleted, in seconds since the epoch; of a job that has not succeeded, only if
+    # the client had them deleted
+    expires_at: float | None = None
+    failure: FailureCode | None = None  # the reason why it failed; None unless it has
+    result: Manifest | None = None  # its small result, if that came with the news of its end
 
 
 class _Meta(Reported):

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from rq.job import JobStatus as RqStatus
 
 from difuso.app.requests.views import JobView, job_text
-from difuso.jobs.contract import TASK, FailureCode, Job, JobState, JobStatus, Progress
+from difuso.jobs.contract import TASK, FailureCode, Job, JobState, Progress
 from difuso.jobs.errors import JobNotFound, JobUnreadable
 from difuso.jobs.params import SamplingParams
-from difuso.jobs.redis.status import read_status
+from difuso.jobs.redis.status import JobStatus, read_status
 
 ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 STARTED = "2026-11-25T00:29:36.250000Z"  # as RQ writes it
