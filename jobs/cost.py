@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from .cascade import weight_of
 from .catalog import ModelInfo
-from .kinds.base import FromPicture, Prepared
+from .kinds.base import Prepared, is_probed
 from .moments import film_bytes, trace_bytes
 
 # The most bytes in addition to the numbers, each several times the largest size ever seen.
@@ -38,7 +38,7 @@ def cost_of(request: Prepared, model: ModelInfo) -> Cost:
     answers, moments = request.task.answers(params), len(request.trace)
     weight = weight_of(model.config) if request.task.enlarges else 1
     text = TEXT_BYTES + len(params.spacing) + NUMBER_BYTES * (params.steps + 2 * params.n)
-    probes = model.probes if isinstance(request.task, FromPicture) and request.task.probes else ()
+    probes = model.probes if is_probed(request.task) else ()
     longest = {name: (value,) for name, value in sorted(probes, key=lambda probe: len(json.dumps(probe)))}
     conditions = params.conditions or longest  # that a worker may find
     sizes = {name: len(json.dumps(values)) for name, values in conditions.items()}

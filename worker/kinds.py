@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,7 +14,6 @@ from difuso.jobs.kinds.interpolate import Interpolation
 from difuso.jobs.kinds.restore import Restoring
 from difuso.jobs.kinds.upscale import Upscaling
 from difuso.jobs.nearest import least_depth
-from difuso.model.conditions import Value
 from difuso.model.ddrm import Restoration, make_restoration
 from difuso.model.memory import upload
 from difuso.model.noise import Arc, Source, draw_noise, enter, image_generator, mix, q_sample, slerp
@@ -34,51 +32,10 @@ from difuso.model.plans.plan import Plan
 from difuso.model.plans.schedule import NoiseSchedule
 from difuso.model.shape import Shape
 
+from .job_start import JobStart, Seen
 from .stepping.inputs import enlarged_inputs
 from .stepping.runner import Runner
 from .stepping.trajectory import Trajectory
-
-
-class Seen(NamedTuple):
-    """The picture of a request as the network sees it, on its device, by which conditions can be found."""
-
-    timestep: int
-    x: Tensor  # x_t of the picture, shape (C, H, W)
-    y: Tensor  # what is known of the picture, shape of x
-    measure: Callable[[Tensor], Tensor] = lambda image: image  # returns the same of any image
-
-
-@dataclass(frozen=True, eq=False)
-class JobStart:
-    """The trajectories of a job, at their first rows."""
-
-    answers: list[Trajectory]  # the trajectories that become images
-    waited_for: Sequence[Trajectory] = ()  # the trajectories that have to end first, if there are any
-    begin_answers: Callable[[], None] = lambda: None  # starts the answers from the ends of those; may be called again
-    upscaler: Runner | None = None  # the model that steps the answers, if it is not the job's
-    seen: Seen | None = None  # of the kinds that begin at a picture
-    # the conditions that the trajectories before the answers have found, as a job holds them
-    found: dict[str, tuple[Value, ...]] = field(default_factory=dict)
-
-    def begin_if_ready(self) -> None:
-        """Starts the answers once the trajectories that they wait for are finished. May be called again."""
-        if all(each.finished for each in self.waited_for):
-            self.begin_answers()
-
-    @property
-    def drawn(self) -> Sequence[Trajectory]:
-        """The trajectories of the job's model that show its images: in a cascade, those that are enlarged."""
-        return self.answers if self.upscaler is None else self.waited_for
-
-    @property
-    def previewed(self) -> Sequence[Trajectory]:
-        """The trajectories that show how far each answer is."""
-        return self.answers if self.answers[0].ready else self.drawn
-
-    @property
-    def plan(self) -> Plan:
-        """The plan that the parameters of the job describe."""
-        return self.drawn[0].plan
 
 
 @dataclass(frozen=True)
@@ -167,7 +124,8 @@ def _denoise(job: Job, runner: Runner, images: Sequence[Tensor]) -> JobStart:
             noise = torch.zeros_like(noise)  # added noise would only make a single estimate worse
         starts = torch.stack([enter(level, image, z) for z in noise])
     answers = trajectories(runner, plan, generators, starts)
-    return JobStart(answers, seen=Seen(task.depth, answers[0].x, upload(image, runner.device)))
+    seen = Seen(task.depth, answers[0].x, upload(image, runner.device)) if task.probes else None
+    return JobStart(answers, seen=seen)
 
 
 def _averaged(job: Job, images: list[Tensor]) -> list[Tensor]:

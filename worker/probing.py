@@ -9,7 +9,7 @@ from difuso.jobs.contract import Job
 from difuso.jobs.nearest import Probe, nearest
 from difuso.model.noise import image_generator
 
-from .kinds import JobStart, Seen
+from .job_start import JobStart, Seen
 from .stepping.inputs import add_inputs, inputs_of_image
 from .stepping.runner import Runner
 from .stepping.trajectory import Moment, Trajectory

@@ -68,8 +68,7 @@ class Task(Frozen):
 
     def facts(self, params: SamplingParams, index: int, images: Sequence[str]) -> dict[str, Any]:
         """Returns what the PNG of image `index` says in addition; `images` are the SHA-256 of the request's images."""
-        own = self.model_dump(mode="json", exclude={"probes"})  # conditions that were named make the same bytes
-        return {**own, "pictures": list(images)}
+        return {**self.model_dump(mode="json"), "pictures": list(images)}
 
     def file_stem(self, params: SamplingParams, index: int) -> str:
         """Returns a name of image `index` for its file, which no other image of the result has."""
@@ -93,6 +92,11 @@ class FromPicture(Task):
 
     def image_steps(self, params: SamplingParams, guided_steps: int | None = None) -> int:
         return super().image_steps(params, guided_steps) + self.probes
+
+    def facts(self, params: SamplingParams, index: int, images: Sequence[str]) -> dict[str, Any]:
+        facts = super().facts(params, index, images)
+        facts.pop("probes", None)  # conditions that were named make the same bytes
+        return facts
 
 
 @dataclass(frozen=True)
@@ -219,6 +223,11 @@ class Kind(Generic[Query]):
         return whole
 
 
+def is_probed(task: Task) -> bool:
+    """Returns whether a worker finds the conditions of the picture of a task."""
+    return isinstance(task, FromPicture) and task.probes > 0
+
+
 def probes_for(query: SamplingQuery, model: ModelInfo, images: Images) -> int:
     """Returns the network calls that find the conditions of a picture: none if the request says which there are."""
     names_some = query.conditions is not None or images.keys() & model.config.conditions.keys()
@@ -239,12 +248,8 @@ def _with_condition_files(prepared: Prepared, images: Images, model: ModelInfo) 
     """Adds the files of the conditions to a request; raises RequestRefused if guidance needs one that is absent."""
     params, named = prepared.params, {name: (image.sha256,) for name, image in images.items()}
     params = params.model_copy(update={"conditions": {**params.conditions, **named}})
-    is_probed = isinstance(prepared.task, FromPicture) and prepared.task.probes
-    given = {
-        *params.conditions,
-        *(model.config.examples if is_probed else ()),
-        *(() if params.label is None else ("label",)),
-    }
+    labels = () if params.label is None else ("label",)
+    given = {*params.conditions, *labels, *(model.config.examples if is_probed(prepared.task) else ())}
     check_guidance({"guidance_scale": params.guidance_scale}, params.guide, model, given=given)
     by_hash = {image.sha256: image for image in images.values()}
     uploads = tuple(by_hash[each] for each in params.uploads(model.config))

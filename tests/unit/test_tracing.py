@@ -22,7 +22,7 @@ from difuso.jobs.params import SamplingParams
 from difuso.jobs.telemetry import start_tracing
 from difuso.worker.engine.active import ActiveJob
 from difuso.worker.engine.results import Spent
-from difuso.worker.kinds import JobStart
+from difuso.worker.job_start import JobStart
 from difuso.worker.spans import JobSpans
 from difuso.worker.stepping.runner import Runner
 

@@ -11,14 +11,15 @@ from torch import Tensor
 from difuso.jobs.cascade import enlarging_seed
 from difuso.jobs.contract import Job
 from difuso.jobs.errors import JobUnreadable
-from difuso.jobs.kinds.base import FromPicture
+from difuso.jobs.kinds.base import is_probed
 from difuso.jobs.moments import kept_calls
 from difuso.jobs.nearest import probes_of
 from difuso.model.images import from_levels, to_uint8
 from difuso.model.memory import upload
 from difuso.model.noise import draw_noise, image_generator
 
-from ..kinds import WORKER_KINDS, JobStart
+from ..job_start import JobStart
+from ..kinds import WORKER_KINDS
 from ..probing import begin_with_probes
 from ..stepping.inputs import add_inputs, check_accepted, enlarged_inputs, inputs_of_image, joined
 from ..stepping.runner import Runner
@@ -160,9 +161,7 @@ def activate(
         JobUnreadable: if the class is unknown or missing, or if the job's images or its second stage do not fit.
     """
     params, config = job.params, runner.checkpoint.config
-    probes = (
-        probes_of(config) if isinstance(job.task, FromPicture) and job.task.probes and not params.conditions else ()
-    )
+    probes = probes_of(config) if is_probed(job.task) and not params.conditions else ()
     check_accepted(job.found_with({name: each[:1] for name, each in config.examples.items()} if probes else {}), config)
     if config.enlarges is not job.task.enlarges:
         only = "from noise" if job.task.enlarges else "from an image"

@@ -14,7 +14,7 @@ from difuso.jobs.contract import Job
 from difuso.jobs.params import SamplingParams
 from difuso.worker.engine.active import ActiveJob
 from difuso.worker.engine.fairness import BACKGROUND_PAUSE, forecast, share_slots
-from difuso.worker.kinds import JobStart
+from difuso.worker.job_start import JobStart
 from difuso.worker.stepping.runner import Runner, Slowness
 from difuso.worker.stepping.trajectory import Trajectory
 
