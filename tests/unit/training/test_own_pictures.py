@@ -109,6 +109,15 @@ def test_the_labels_of_a_table_are_classes_in_the_order_of_their_numbers(archive
     assert recipe.data.classes == tuple(map(str, range(2, 11)))
 
 
+def test_values_of_json_are_choices_by_their_text(archive: Archive, tmp_path: Path) -> None:
+    path, table = archive(folder=lambda index: ""), tmp_path / "pets.jsonl"
+    rows = [json.dumps({"file_name": f"{i}.png", "tame": i % 2 == 0, "legs": 3 + i % 2}) for i in range(60)]
+    table.write_text("\n".join(rows), encoding="utf-8")
+    recipe = loaded(path, table)
+    assert recipe.conditions == {"tame": Choice(("false", "true"), null=True), "legs": Choice(("3", "4"), null=True)}
+    assert recipe.conditions["tame"].read(True) == "true"
+
+
 @pytest.mark.slow
 def test_one_command_makes_a_model_and_resumes(
     archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
