@@ -127,9 +127,10 @@ class Studio:
 
     def show_form(self) -> None:
         """Opens the form where it is a sheet."""
-        if self.is_phone and not self.form.is_displayed():
-            self.click("#open")
-            is_up = "return document.querySelector('dialog.sheet')?.getBoundingClientRect().bottom <= innerHeight"
+        if self.is_phone:
+            if not self.form.is_displayed():
+                self.click("#open")
+            is_up = "return document.querySelector('dialog.sheet')?.getAnimations().length === 0"
             wait_until(lambda: self.driver.execute_script(is_up), 15, "it has come up")
 
     def hide_form(self) -> None:

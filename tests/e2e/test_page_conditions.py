@@ -61,7 +61,8 @@ def test_each_condition_has_a_field_of_its_type(studio: Studio, layout: str) -> 
     assert "age\n33" in facts
     assert "glasses\nround" in facts
     studio.press("Use these settings", "dialog.viewer")
-    again = studio.after(lambda: studio.click("#form button[type=submit]"))
+    wait_until(lambda: studio.form.is_displayed() and not studio.all("dialog.viewer"), 10, "the form is shown")
+    again = studio.make()
     assert studio.done(again)["params"]["conditions"] == studio.job(job_id)["params"]["conditions"]
 
 
