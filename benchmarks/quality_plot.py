@@ -46,14 +46,15 @@ def plot(records: dict[str, Any], milliseconds: dict[str, float], where: str) ->
         axes.plot(times, values, "o", color=colour, markerfacecolor=PAPER, markersize=7)
         axes.plot(times[0], values[0], "o", color=colour, markersize=7)
         for number, time, value in zip(calls, times, values, strict=True):
-            words = f"{number} call{'s' * (number > 1)}"
-            words = words if time != times[0] else f"{name}, {words}"
-            shift, align = ((9, -4), "left") if time == times[0] != times[-1] else ((0, 9), "center")
+            words, shift, align = f"{number} call{'s' * (number > 1)}", (-3, -14), "right"
+            if time == times[0]:
+                words = f"{name}, {words}"
+                shift, align = ((0, 9), "center") if len(times) == 1 else ((9, -4), "left")
             axes.annotate(words, (time, value), shift, textcoords="offset points", ha=align, color=colour)
         if real not in [each.get_text() for each in axes.texts]:
             axes.axhline(level, color=colour, linestyle=":", linewidth=2, clip_on=False)
             axes.annotate(real, (place, level), (0, 3), ("axes fraction", "data"), "offset points", color=colour)
-    axes.set(xscale="log", xlim=(8, 2500), ylim=(0, 75), xlabel=f"milliseconds an image, on one core of {where}")
+    axes.set(xscale="log", xlim=(5, 2500), ylim=(0, 75), xlabel=f"milliseconds an image, on one core of {where}")
     axes.set_ylabel("KID \u00d7 1000, less is better")
     for axis, ticks in TICKS.items():
         axes.set(**{f"{axis}ticks": ticks, f"{axis}ticklabels": ticks})
