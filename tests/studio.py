@@ -252,6 +252,16 @@ class Studio:
         for kind in ("dragOver", "dragOver", "drop"):
             drag(kind)
 
+    def hold(self, element: WebElement) -> None:
+        """Holds a finger on an element until the page has noticed."""
+        seen = "arguments[0].scrollIntoView({block: 'center'}); const box = arguments[0].getBoundingClientRect();"
+        seen += "return {x: box.x + box.width / 2, y: box.y + box.height / 2}"
+        place = self.driver.execute_script(seen, element)
+        self.driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [place]})
+        is_held = "return arguments[0].matches('.held')"
+        wait_until(lambda: self.driver.execute_script(is_held, element), 5, "it is held")
+        self.driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
     def downloads(self, folder: Path) -> None:
         """Saves downloads from now on in a folder."""
         where = {"behavior": "allow", "downloadPath": str(folder)}

@@ -2,7 +2,7 @@
 
 import { deleteJob, deleteWords, saveAs, useSettings } from "./actions.js";
 import { ask, loaded } from "./api.js";
-import { sizeFor } from "./density.js";
+import { isWall, ON_WALL, sizeFor } from "./density.js";
 import { addressOf, countOf, foundWords, labelOf, metaOf, nameOf, rowsOf, seedOf, shownOf, stepsOf, titleOf } from "./describe.js";
 import { complain, el, once } from "./dom.js";
 import { unwatch, watch } from "./follow.js";
@@ -27,6 +27,7 @@ export class Card {
     this.job = job;
     this.#onlyFavourites = onlyFavourites;
     this.element = el("article", { id: `job-${job.id}` });
+    this.element.style.setProperty("--span", Math.min(ON_WALL, countOf(job)));
   }
 
   show() {
@@ -85,29 +86,38 @@ export class Card {
 
   #pictures() {
     const { job } = this;
-    if (job.task?.shares && job.links.images && countOf(job) > 2 && !this.#onlyFavourites()) {
+    const onWall = isWall();
+    if (!onWall && job.task?.shares && job.links.images && countOf(job) > 2 && !this.#onlyFavourites()) {
       return stripOf(job, index => enterPicture(job.id, index));
     }
     const shown = Array.from({ length: countOf(job) }, (_, index) => index);
     const wanted = shown.filter(index => !this.#onlyFavourites() || isFavourite(job.id, index));
     const pictures = el("div", { className: "pictures" });
-    const rows = rowsOf(job);
-    const isFolded = !rows && wanted.length > FOLD && !this.#isUnfolded;
-    const seen = isFolded ? wanted.slice(0, FOLDED) : wanted;
-    const side = sizeOf(drawnBy(job));
-    const size = sizeFor(side, rows ? FOLD : seen.length);
-    pictures.style.setProperty("--tile", `${size}px`);
-    pictures.classList.toggle("smooth", size % side !== 0);
+    const rows = onWall ? undefined : rowsOf(job);
+    const [most, folded] = onWall ? [ON_WALL, ON_WALL - 1] : [FOLD, FOLDED];
+    const isFolded = !rows && wanted.length > most && !this.#isUnfolded;
+    const seen = isFolded ? wanted.slice(0, folded) : wanted;
+    if (onWall) this.element.style.setProperty("--span", Math.min(ON_WALL, wanted.length));
+    else this.#size(pictures, rows ? FOLD : seen.length);
     if (rows && !this.#onlyFavourites()) pictures.append(...rows.flatMap(row => this.#row(row)));
     else pictures.append(...seen.map(index => this.#tile(index, nameOf(job, index))));
     if (!isFolded) return pictures;
-    const more = el("button", { type: "button", className: "small", textContent: t("showPictures", wanted.length) });
+    const words = t("showPictures", wanted.length);
+    const more = el("button", { type: "button", className: "small", textContent: onWall ? `+${wanted.length - folded}` : words, ariaLabel: words });
     more.addEventListener("click", () => {
       this.#isUnfolded = true;
+      this.element.classList.add("unfolded");
       this.#fill();
-      this.element.querySelectorAll("a.picture")[FOLDED]?.focus();
+      this.element.querySelectorAll("a.picture")[folded]?.focus();
     });
     return el("div", { className: "folded" }, pictures, more);
+  }
+
+  #size(pictures, count) {
+    const side = sizeOf(drawnBy(this.job));
+    const size = sizeFor(side, count);
+    pictures.style.setProperty("--tile", `${size}px`);
+    pictures.classList.toggle("smooth", size % side !== 0);
   }
 
   // A row of one class, with its name in front.

@@ -4,6 +4,7 @@
 import { loaded, request } from "./api.js";
 import { fromNoise, seedOf } from "./describe.js";
 import { el } from "./dom.js";
+import { IS_TOUCH } from "./holding.js";
 import { drawnBy, models, sidesOf } from "./models.js";
 import { paint } from "./pixels.js";
 import { jobs } from "./store.js";
@@ -12,7 +13,6 @@ import { t } from "./texts.js";
 const MOST = 64; // films that are remembered
 const SIDE = 64; // pixels of a moment's longer side, at most
 const FRAME = 110; // milliseconds of a moment, where a film plays by itself
-const IS_TOUCH = matchMedia("(pointer: coarse)").matches;
 const films = new Map(); // a promise of each, by the path of its picture
 
 // The pictures, as JOB/INDEX, that come out of their noise once where they are first seen.

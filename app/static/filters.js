@@ -2,6 +2,7 @@
 
 import { ask, isForgotten } from "./api.js";
 import { labelOf, metaOf, titleOf } from "./describe.js";
+import { isWall } from "./density.js";
 import { $, debounced, offer } from "./dom.js";
 import { className, models } from "./models.js";
 import { favouriteJobs } from "./saved.js";
@@ -35,7 +36,7 @@ export function matches(job) {
 // Resolves to the next part of the jobs, as {found, next}; `next` is where the one after it begins, undefined after the last.
 export async function readPart(cursor, signal) {
   if (onlyFavourites()) return favouritePart(cursor ?? 0);
-  const query = new URLSearchParams({ limit: words().length ? MOST : PAGE, without_tag: UNLISTED });
+  const query = new URLSearchParams({ limit: words().length ? MOST : isWall() ? 4 * PAGE : PAGE, without_tag: UNLISTED });
   for (const { name, value } of selects()) if (value) query.set(name, value);
   const found = [];
   for (let next = cursor; ; ) {

@@ -2,6 +2,7 @@
 // `grid:` and the parameter of its columns, or the picture, `like:` and its address, or the walk.
 
 import { AXES, axisName } from "./axes.js";
+import { isWall, ON_WALL } from "./density.js";
 import { addressOf, countOf, metaOf, nameOf } from "./describe.js";
 import { el, multiple } from "./dom.js";
 import { drawnBy, sizeOf } from "./models.js";
@@ -35,7 +36,8 @@ export class GridCard {
     if (this.#shown) return;
     this.#shown = true;
     this.element.style.height = "";
-    this.element.replaceChildren(el("header", {}, el("h3", { textContent: this.#title }), this.#meta), this.#pictures, el("div", { className: "tools" }, this.#link));
+    const link = isWall() ? this.#link : el("div", { className: "tools" }, this.#link);
+    this.element.replaceChildren(el("header", {}, el("h3", { textContent: this.#title }), this.#meta), this.#pictures, link);
     this.#fill();
   }
 
@@ -75,8 +77,10 @@ export class GridCard {
     const shown = all.flatMap(job => Array.from({ length: countOf(job) }, (_, index) => [job, index]));
     if (editedFrom({ tag: this.grid })) this.element.querySelector("a").href = `#picture=${(all.findLast(job => addressOf(job, 0)) ?? all[0]).id}/0`;
     this.#meta.textContent = `${metaOf(all[0]).split(" · ")[0]} · ${all.filter(isEnded).length} / ${all.length}`;
-    this.#pictures.style.setProperty("--tile", `${multiple(sizeOf(drawnBy(all[0])), TILE)}px`);
-    this.#pictures.replaceChildren(...shown.slice(0, MOST).map(picture => this.#pictureOf(...picture)));
+    const most = isWall() ? ON_WALL - 1 : MOST;
+    this.element.style.setProperty("--span", Math.min(most, shown.length) + 1);
+    this.#pictures.style.setProperty("--tile", isWall() ? "" : `${multiple(sizeOf(drawnBy(all[0])), TILE)}px`);
+    this.#pictures.replaceChildren(...shown.slice(0, most).map(picture => this.#pictureOf(...picture)));
   }
 
   #pictureOf(job, index) {

@@ -3,6 +3,7 @@
 import { axisName } from "./axes.js";
 import { addressOf } from "./describe.js";
 import { el } from "./dom.js";
+import { holdable } from "./holding.js";
 import { enterPicture } from "./routes.js";
 import { addBox } from "./selection.js";
 import { duration, t } from "./texts.js";
@@ -25,6 +26,7 @@ function cellOf(cell) {
   const link = el("a", { href: source, className: "picture" }, image);
   link.addEventListener("click", event => (event.preventDefault(), enterPicture(cell.job.id, 0)));
   const found = el("td", {}, link, el("small", { textContent: duration(cell.job.timings.denoise) }));
+  holdable(found);
   addBox(found, cell.job, 0, 0); // two cells can be compared
   return found;
 }

@@ -3,23 +3,24 @@
 import { fileName, nameOf } from "./describe.js";
 import { el } from "./dom.js";
 import { addFilm, playFirst } from "./film.js";
+import { holdable, IS_TOUCH } from "./holding.js";
 import { ADDRESS } from "./inputs.js";
 import { enterPicture } from "./routes.js";
-import { addBox, isChosen } from "./selection.js";
+import { addBox, choose, isChosen } from "./selection.js";
 import { t } from "./texts.js";
-
-const IS_TOUCH = matchMedia("(pointer: coarse)").matches;
 
 // Returns the figure of a picture; `source` is its address.
 export function tileOf(job, index, source) {
-  const image = el("img", { src: source, alt: t("pictureAlt", nameOf(job, index)), decoding: "async", draggable: true });
-  const link = el("a", { href: source, className: "picture", dataset: { index } }, image);
+  const image = el("img", { src: source, alt: t("pictureAlt", nameOf(job, index)), decoding: "async", draggable: !IS_TOUCH });
+  const link = el("a", { href: source, className: "picture", draggable: !IS_TOUCH, dataset: { index } }, image);
   const figure = el("figure", { dataset: { index } }, link);
   link.addEventListener("click", event => {
     if (event.ctrlKey || event.metaKey || event.shiftKey) return; // the browser opens it elsewhere
     event.preventDefault();
+    if (IS_TOUCH && document.body.matches(".choosing")) return choose(job, index);
     enterPicture(job.id, index);
   });
+  holdable(figure);
   link.addEventListener("dragstart", event => {
     event.dataTransfer.setData(ADDRESS, JSON.stringify([source, fileName(job, index)]));
   });

@@ -37,7 +37,9 @@ def drawn(studio: Studio, canvas: WebElement) -> np.ndarray[Any, Any]:
 def test_a_slider_runs_a_picture_from_noise_to_finished(studio: Studio) -> None:
     job = studio.job(studio.made(2, steps=str(STEPS), seed="60"))
     figure = studio.one(f"#job-{job['id']} figure[data-index='1']")
-    if not studio.is_phone:  # where the slider is always there
+    if studio.is_phone:
+        studio.hold(figure)
+    else:
         ActionChains(studio.driver).move_to_element(figure).perform()
     slider = studio.see(f"#job-{job['id']} figure[data-index='1'] .scrub")
     noise = draw_noise([image_generator(61)], (3, SIZE, SIZE))[0].permute(1, 2, 0).numpy()

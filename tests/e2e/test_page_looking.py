@@ -25,7 +25,9 @@ WIDTH = "return document.querySelector(arguments[0])?.getBoundingClientRect().wi
 def select(studio: Studio, job_id: str, index: int) -> None:
     figure = studio.one(f"#job-{job_id} figure[data-index='{index}']")
     studio.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", figure)
-    if not studio.is_phone:
+    if studio.is_phone and not studio.all("body.choosing"):
+        studio.hold(figure)
+    elif not studio.is_phone:
         ActionChains(studio.driver).move_to_element(figure).perform()
     studio.see(f"#job-{job_id} figure[data-index='{index}'] .box").click()
 

@@ -223,6 +223,7 @@ export default {
   saveFilm: "Save as GIF",
   search: "Search",
   density: "Size of the pictures",
+  wall: "Wall",
   showPictures: n => `Show all ${n}`,
   selectPicture: "Select",
   selection: "Selected pictures",

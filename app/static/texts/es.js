@@ -223,6 +223,7 @@ export default {
   saveFilm: "Guardar como GIF",
   search: "Buscar",
   density: "Tamaño de las imágenes",
+  wall: "Mural",
   showPictures: n => `Mostrar las ${n}`,
   selectPicture: "Seleccionar",
   selection: "Imágenes seleccionadas",
