@@ -160,8 +160,7 @@ export class Card {
     const { job } = this;
     const tools = el("div", { className: "tools" });
     const button = (key, action, text = t(key)) => {
-      const made = el("button", { type: "button", className: `small ${key}`, textContent: text });
-      made.addEventListener("click", event => once(event, () => this.#try(action)));
+      const made = el("button", { type: "button", className: `small ${key}`, textContent: text, onclick: event => once(event, () => this.#try(action)) });
       tools.append(made);
     };
     if (!isEnded(job)) {

@@ -1,10 +1,6 @@
 // The page at /docs: the server's OpenAPI description, for people.
 
-function make(name, attributes, ...children) {
-  const element = Object.assign(document.createElement(name), attributes);
-  element.append(...children);
-  return element;
-}
+import { el as make } from "./dom.js";
 
 // Text with `code` between backticks.
 function prose(text = "") {

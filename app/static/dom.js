@@ -13,6 +13,14 @@ export function el(tag, properties = {}, ...children) {
   return element;
 }
 
+// Returns an element of a drawing; all of its properties are attributes.
+export function svg(tag, attributes, ...children) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
 // Returns an option of a menu whose words are in the language of the page.
 export const option = (text, value) => el("option", { value, dataset: { t: text } });
 
@@ -60,8 +68,7 @@ export function grainOf(side) {
 // Opens a dialog of this content. Escape, the button and a click outside it close it; then it is gone.
 export function openDialog(className, label, close, ...content) {
   const dialog = el("dialog", { className, "aria-label": label, tabIndex: -1 });
-  const button = el("button", { type: "button", className: "close", "aria-label": close, textContent: "✕" });
-  button.addEventListener("click", () => dialog.close());
+  const button = el("button", { type: "button", className: "close", "aria-label": close, textContent: "✕", onclick: () => dialog.close() });
   dialog.append(button, ...content);
   closeOutside(dialog);
   dialog.addEventListener("close", () => dialog.remove());

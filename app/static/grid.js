@@ -1,134 +1,136 @@
-// A grid of samplers by the values of one parameter, all from one seed, with the seconds that each picture took.
+// A grid of anything by anything. Cells that differ by seed, class or conditions alone are images of one job.
 
 import { ask } from "./api.js";
-import { askAt, AXES, isChoice, offerAxes, sweptBy, usualValues, valueAt, valuesIn } from "./axes.js";
-import { addressOf } from "./describe.js";
+import { axesOf, GridAxis, inOrder, isPerImage, MOST, newTag, sweptBy, valueAt } from "./axes.js";
+import { addressOf, countOf } from "./describe.js";
 import { $, complain, el, multiple } from "./dom.js";
 import { form, readForm } from "./form.js";
-import { axisOf } from "./gridcard.js";
-import { keyOf, tableOf } from "./gridtable.js";
+import { keyOf, saveGrid, tableOf } from "./gridtable.js";
 import { settings } from "./kinds.js";
 import { make } from "./making.js";
 import { tellMissing } from "./missing.js";
-import { drawnBy, fromPicture, sizeOf } from "./models.js";
+import { classesOf, drawnBy, fromPicture, models, sizeOf } from "./models.js";
 import { routeOf } from "./routes.js";
-import { saveGrid } from "./sheet.js";
 import { isEnded, isGone, jobs } from "./store.js";
 import { t, translate } from "./texts.js";
-import { conditionsOf } from "./values.js";
+import { conditionsIn, conditionsOf } from "./values.js";
 
 const OF_SAMPLER = ["sampler", "spacing", "eta", "variance"]; // settings that suit one sampler
-const MOST = 64; // pictures
-const NUMBERS = "[\\-0-9., ]+";
 const TILE = 96; // CSS pixels, about
 const LOOK = 1100; // milliseconds
 const section = $("grid");
-const cells = new Map(); // by sampler and value: a job, or the error of its request
+const cells = new Map(); // by the values of both axes: {asked, job, index}, or {asked, error} of its request
 let tag; // of the grid that is shown
 let parts;
-let offered; // the model whose conditions are columns
+let offered; // the model whose conditions are axes
 let turn = 0;
 
 function build() {
-  const samplers = [...form.elements.sampler.options].filter(option => option.value).map(({ value }) => {
-    const box = el("input", { type: "checkbox", value, checked: ["ddpm", "ddim", "dpmpp", "unipc"].includes(value) });
-    return el("label", { className: "check" }, box, el("span", { textContent: value }));
-  });
-  const axis = el("select", {}, ...Object.keys(AXES).map(value => el("option", { value, dataset: { t: `gridOf_${value}` } })));
-  const values = el("input", { value: AXES.steps, pattern: NUMBERS, required: true });
+  const [rows, columns] = [new GridAxis("gridRows", "sampler"), new GridAxis("gridColumns", "steps")];
   const seed = el("input", { inputMode: "numeric", pattern: "[0-9]+", value: "1", required: true });
   const draw = el("button", { type: "submit", className: "main" });
   const exported = el("button", { type: "button", disabled: true, dataset: { t: "gridExport" } });
   const alarm = el("p", { className: "error", role: "alert", hidden: true });
   const table = el("div", { className: "grid-table", tabIndex: 0, role: "region", dataset: { tLabel: "gridTitle" } });
-  const labelled = (key, control) => el("label", {}, el("span", { dataset: { t: key } }), control);
-  const choice = el("fieldset", { className: "samplers" }, el("legend", { dataset: { t: "gridRows" } }), ...samplers);
-  const controls = el("form", { className: "grid-form" }, el("h2", { dataset: { t: "gridTitle" } }),
-    el("p", { className: "hint", dataset: { t: "gridLead" } }), choice,
-    el("div", { className: "triple" }, labelled("gridColumns", axis), labelled("gridValues", values), labelled("gridSeed", seed)),
-    alarm, el("div", { className: "row" }, draw, exported));
+  const seeds = el("label", { className: "grid-seed" }, el("span", { dataset: { t: "gridSeed" } }), seed);
+  const controls = el("form", { className: "grid-form" }, el("h2", { dataset: { t: "gridTitle" } }), el("p", { className: "hint", dataset: { t: "gridLead" } }),
+    rows.element, columns.element, seeds, alarm, el("div", { className: "row" }, draw, exported));
   section.append(controls, table);
   translate(section);
-  parts = { samplers, axis, values, seed, draw, exported, alarm, table };
-  axis.addEventListener("change", () => (offerValues(), count()));
-  form.addEventListener("change", offer);
-  controls.addEventListener("input", count);
+  parts = { rows, columns, seed, seeds, draw, exported, alarm, table };
+  form.addEventListener("change", () => offer());
+  for (const event of ["input", "change"]) controls.addEventListener(event, count);
   controls.addEventListener("submit", event => (event.preventDefault(), drawGrid()));
-  exported.addEventListener("click", () => saveGrid(modelOfGrid(), parts.table.dataset.axis, layout(), cells).catch(error => complain(alarm, error)));
+  exported.addEventListener("click", () => saveGrid(jobOfGrid(), axesOf(tag), layout(), cells).catch(error => complain(alarm, error)));
   for (const event of ["job", "back"]) jobs.addEventListener(event, ({ detail }) => detail.tag && detail.tag === tag && (put(detail), show()));
-  document.addEventListener("language", () => (count(), show()));
+  document.addEventListener("language", () => (offer(true), show()));
 }
 
 const model = () => form.elements.model.value;
-// Offers the conditions of the chosen model as columns, too, with values of its own.
-function offer() {
-  if (offered === model()) return;
+
+// Offers the conditions of the chosen model as axes, too, with values of its own.
+function offer(again = false) {
+  if (offered === model() && !again) return;
   offered = model();
-  if (!offerAxes(parts.axis, offered) || sweptBy(parts.axis.value)) offerValues();
+  for (const axis of [parts.rows, parts.columns]) axis.offer(offered, again);
   count();
 }
 
-function offerValues() {
-  const { axis, values } = parts;
-  values.value = usualValues(axis.value, model());
-  values.pattern = isChoice(axis.value, model()) ? ".*" : NUMBERS;
+function count() {
+  const { rows, columns, draw, seeds } = parts;
+  rows.without(columns.axis);
+  columns.without(rows.axis);
+  seeds.hidden = [rows.axis, columns.axis].includes("seed");
+  draw.textContent = t("gridDraw", rows.values.length * columns.values.length);
 }
 
-const count = () => (parts.draw.textContent = t("gridDraw", chosen().length * listed().length));
-const chosen = () => parts.samplers.map(label => label.firstChild).filter(box => box.checked).map(box => box.value);
-const listed = () => valuesIn(parts.values.value, parts.axis.value, model());
-
-// Makes a job for each cell, and shows those that the server refuses as not possible.
+// Makes the jobs one after another, so that their seconds are their own, and shows those that the server refuses as not possible.
 async function drawGrid() {
-  const [rows, columns, axis] = [chosen(), listed(), parts.axis.value];
-  complain(parts.alarm, null);
-  if (fromPicture(model())) return complain(parts.alarm, new Error(t("gridFromPicture", model())));
-  if (!rows.length || !columns.length) return complain(parts.alarm, new Error(t("gridNothing")));
-  if (rows.length * columns.length > MOST) return complain(parts.alarm, new Error(t("gridTooLarge", MOST)));
+  const { rows, columns, alarm, draw } = parts;
+  const sizes = [rows, columns].map(({ values }) => values.length);
+  const refusal = fromPicture(model()) ? t("gridFromPicture", model()) : Math.min(...sizes) < 1 ? t("gridNothing") : Math.max(...sizes) > MOST && t("gridTooLarge", MOST);
   let request;
   try {
+    complain(alarm, null);
+    if (refusal) throw new Error(refusal);
     request = readForm();
   } catch (error) {
-    return complain(parts.alarm, error);
+    return complain(alarm, error);
   }
-  tag = `grid:${axis}:${Math.floor(Math.random() * 2 ** 32).toString(16)}`;
+  const axes = [rows.axis, columns.axis];
+  const drawn = (tag = newTag(axes));
   history.replaceState(null, "", `#grid=${tag}`);
   cells.clear();
-  parts.draw.disabled = true;
-  const { query: base, urgency } = request;
-  const files = request.files.filter(([name]) => conditionsOf(base.get("model")).some(([each]) => each === name)); // pictures of its conditions
-  const kept = ["model", "label", ...settings.keys()].filter(name => !OF_SAMPLER.includes(name) && base.getAll(name).length === 1);
-  const drawn = tag;
-  for (const sampler of rows) for (const value of columns) cells.set(keyOf(sampler, value), { asked: [sampler, value] });
-  drawing: for (const sampler of rows) {
-    for (const value of columns) {
-      const query = new URLSearchParams(kept.map(name => [name, base.get(name)]));
-      for (const [name, wanted] of Object.entries({ sampler, seed: parts.seed.value, n: 1, tag })) query.set(name, wanted);
-      askAt(query, axis, value, base);
-      try {
-        const job = await make({ kind: "generate", query, files, urgency });
-        if (drawn !== tag) break drawing; // another grid was opened meanwhile
-        put(job);
-        show();
-        await look(drawn); // one after another, so that the seconds are each picture's own
-      } catch (error) {
-        if (drawn !== tag) break drawing;
-        cells.set(keyOf(sampler, value), { asked: [sampler, value], error });
-        complain(parts.alarm, error); // of cells that are not possible, why the last one is not
-        if (error.type !== "invalid-request") break drawing;
-      }
-      if (drawn !== tag) break drawing;
+  draw.disabled = true;
+  const all = rows.values.flatMap(row => columns.values.map(column => [row, column]));
+  for (const asked of all) cells.set(keyOf(asked), { asked });
+  const groups = Map.groupBy(all, asked => keyOf(asked.filter((_, at) => !isPerImage(axes[at]))));
+  for (const group of groups.values()) {
+    try {
+      const job = await make(requestOf(group, axes, request));
+      if (drawn !== tag) break; // another grid was opened meanwhile
+      put(job);
       show();
+      await look(drawn);
+    } catch (error) {
+      if (drawn !== tag) break;
+      for (const asked of group) cells.set(keyOf(asked), { asked, error });
+      complain(alarm, error); // of cells that are not possible, why the last one is not
+      if (error.type !== "invalid-request") break;
     }
+    if (drawn !== tag) break;
+    show();
   }
-  parts.draw.disabled = false;
+  draw.disabled = false;
   if (drawn !== tag) look(tag);
 }
 
-// A job of this grid: its cell follows from its own parameters. Once the job is gone the cell is empty.
+// Returns the request for cells that one job can draw. What the form says holds too, where the model and the axes leave it.
+function requestOf(group, axes, { query: base, files, urgency }) {
+  const [whole] = group.map(asked => Object.fromEntries(asked.map((value, at) => [axes[at], value])));
+  const drawn = whole.model ?? base.get("model");
+  const replaced = axes.includes("plan") ? [...settings.keys(), "plan"] : axes.includes("sampler") || axes.includes("model") ? OF_SAMPLER : [];
+  const query = new URLSearchParams({ model: drawn, tag });
+  for (const name of ["plan", "guide", ...settings.keys()]) if (!axes.includes(name) && !replaced.includes(name) && base.getAll(name).length === 1) query.set(name, base.get(name));
+  const [label] = base.getAll("label");
+  if (label && !axes.includes("label") && (classesOf(models.get(drawn)).includes(label) || drawn === base.get("model"))) query.set("label", label);
+  const known = conditionsOf(drawn).map(([name]) => name);
+  for (const [name, value] of conditionsIn(base)) if (known.includes(name) && !axes.includes(`condition:${name}`)) query.append("condition", `${name}:${value}`);
+  axes.forEach((axis, at) => {
+    if (!isPerImage(axis)) return query.set(axis, group[0][at]);
+    for (const asked of group) query.append(sweptBy(axis) ? "condition" : axis, sweptBy(axis) ? `${sweptBy(axis)}:${asked[at]}` : asked[at]);
+  });
+  if (!axes.includes("seed")) for (const _ of group) query.append("seed", parts.seed.value);
+  return { kind: "generate", query, files: files.filter(([name]) => known.includes(name)), urgency };
+}
+
+// A job of this grid: its cells follow from its own parameters. Once the job is gone they are empty.
 function put(job) {
-  const asked = [job.params.sampler, valueAt(job, axisOf(job.tag))];
-  cells.set(keyOf(...asked), isGone(job) ? { asked } : { asked, job });
+  const [down, across] = axesOf(job.tag);
+  for (let index = 0; index < countOf(job); index++) {
+    const asked = [valueAt(job, index, down, across), valueAt(job, index, across, down)];
+    cells.set(keyOf(asked), isGone(job) ? { asked } : { asked, job, index });
+  }
 }
 
 // Reads the jobs of the grid again and again, until all that were made have ended: one request for all.
@@ -142,7 +144,7 @@ async function look(looked) {
         for (const job of page.jobs) (jobs.put(job), put(job));
         cursor = page.next;
       }
-      if (!modelOfGrid() && routeOf(location.hash).value === looked) {
+      if (!jobOfGrid() && routeOf(location.hash).value === looked) {
         tag = undefined;
         return tellMissing();
       }
@@ -159,7 +161,7 @@ async function look(looked) {
 export function openGrid(wanted) {
   if (!parts) build();
   offer();
-  if (wanted && axisOf(wanted) && wanted !== tag) {
+  if (axesOf(wanted) && wanted !== tag) {
     tag = wanted;
     cells.clear();
   }
@@ -167,22 +169,19 @@ export function openGrid(wanted) {
   show();
 }
 
-const modelOfGrid = () => [...cells.values()].find(({ job }) => job)?.job;
+const jobOfGrid = () => [...cells.values()].find(({ job }) => job)?.job;
 
 function layout() {
-  const asked = [...cells.values()].map(cell => cell.asked);
-  const order = [...form.elements.sampler.options].map(option => option.value);
-  const rows = [...new Set(asked.map(([sampler]) => sampler))].sort((a, b) => order.indexOf(a) - order.indexOf(b));
-  return { rows, columns: [...new Set(asked.map(([, value]) => value))].sort((a, b) => (typeof a === "number" ? a - b : 0)) };
+  const values = at => [...cells.values()].map(cell => cell.asked[at]);
+  const [rows, columns] = axesOf(tag).map((axis, at) => inOrder(values(at), axis, jobOfGrid()?.model ?? model()));
+  return { rows, columns };
 }
 
 function show() {
-  const { rows, columns } = layout();
-  const job = modelOfGrid();
-  parts.exported.disabled = !job || ![...cells.values()].some(cell => cell.job && addressOf(cell.job, 0));
-  if (!tag || !rows.length) return parts.table.replaceChildren();
-  const axis = (parts.table.dataset.axis = axisOf(tag));
-  const table = tableOf(rows, columns, axis, cells);
+  const job = jobOfGrid();
+  parts.exported.disabled = !job || ![...cells.values()].some(cell => cell.job && addressOf(cell.job, cell.index));
+  if (!tag || !cells.size) return parts.table.replaceChildren();
+  const table = tableOf(layout(), axesOf(tag), cells, job?.model ?? model());
   table.style.setProperty("--tile", `${multiple(sizeOf(job && drawnBy(job)), TILE)}px`);
   const held = [...parts.table.querySelectorAll("a, input")].indexOf(document.activeElement);
   parts.table.replaceChildren(table);

@@ -1,7 +1,7 @@
 // The jobs of one grid in the gallery, or of the rings or the changes of one picture, or of a walk, as one card. Their tag names the grid,
-// `grid:` and the parameter of its columns, or the picture, `like:` and its address, or the walk.
+// or the picture, `like:` and its address, or the walk.
 
-import { AXES, axisName } from "./axes.js";
+import { axesOf, axisName } from "./axes.js";
 import { isWall, ON_WALL } from "./density.js";
 import { addressOf, countOf, metaOf, nameOf } from "./describe.js";
 import { el, multiple } from "./dom.js";
@@ -11,14 +11,11 @@ import { t } from "./texts.js";
 
 const TILE = 64; // CSS pixels, about
 const MOST = 24; // thumbnails
-const TAG = new RegExp(`^grid:(${Object.keys(AXES).join("|")}|condition:[a-z0-9_]+):[0-9a-f]+$`);
-
 const WALK = /^walk:[0-9a-f]+$/;
 const RING = /^like:([0-9a-f-]{36}\/[0-9]{1,2})$/;
 
-export const gridOf = job => ([TAG, RING, WALK].some(each => each.test(job.tag ?? "")) || editedFrom(job) ? job.tag : undefined);
+export const gridOf = job => ([RING, WALK].some(each => each.test(job.tag ?? "")) || axesOf(job.tag) || editedFrom(job) ? job.tag : undefined);
 export const centreOf = tag => RING.exec(tag)?.[1];
-export const axisOf = tag => TAG.exec(tag)?.[1];
 
 export class GridCard {
   #shown = false;
@@ -62,7 +59,7 @@ export class GridCard {
   get #title() {
     if (centreOf(this.grid)) return t("like");
     if (editedFrom({ tag: this.grid })) return t("changes");
-    return WALK.test(this.grid) ? t("walk") : t("gridOf", axisName(axisOf(this.grid)));
+    return WALK.test(this.grid) ? t("walk") : t("gridOf", ...axesOf(this.grid).map(axis => axisName(axis, [...this.#jobs.values()][0].model)));
   }
 
   get #link() {
@@ -85,7 +82,6 @@ export class GridCard {
 
   #pictureOf(job, index) {
     const source = addressOf(job, index);
-    const alt = axisOf(this.grid) ? `${job.params.sampler}, ${job.params.steps}` : nameOf(job, index);
-    return source ? el("img", { src: source, alt, decoding: "async" }) : el("div", { className: "blank" });
+    return source ? el("img", { src: source, alt: nameOf(job, index), decoding: "async" }) : el("div", { className: "blank" });
   }
 }

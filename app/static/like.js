@@ -141,8 +141,7 @@ function centreTile(job, index) {
   const words = nameOf(job, index);
   const make = () => {
     const image = el("img", { src: addressOf(job, index), alt: t("pictureAlt", words) });
-    const link = el("a", { href: `#picture=${job.id}/${index}`, className: "picture centre" }, image);
-    link.addEventListener("click", event => (event.preventDefault(), enterPicture(job.id, index)));
+    const link = el("a", { href: `#picture=${job.id}/${index}`, className: "picture centre", onclick: event => (event.preventDefault(), enterPicture(job.id, index)) }, image);
     return [link, el("figcaption", { textContent: words })];
   };
   return { key: `${job.id}/${index} ${words}`, make };

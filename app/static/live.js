@@ -2,7 +2,7 @@
 // is made of what the page hears anyway. When the server is away it counts down to the next try.
 
 import { isLost } from "./api.js";
-import { $, el } from "./dom.js";
+import { $, el, svg } from "./dom.js";
 import { lookNow, nextLook } from "./follow.js";
 import { models } from "./models.js";
 import { jobs } from "./store.js";
@@ -10,7 +10,6 @@ import { number, t } from "./texts.js";
 
 const MINUTE = 60; // samples, one a second
 const WINDOW = 5; // seconds over which the steps are averaged: lists show them at most as often
-const SVG = "http://www.w3.org/2000/svg";
 const strip = $("live");
 const history = { rate: [], waiting: [] };
 const done = new Map(); // image-steps by job, as last heard
@@ -59,14 +58,7 @@ function draw(line, values) {
   if (line.getAttribute("points") !== points) line.setAttribute("points", points);
 }
 
-function curve() {
-  const plot = document.createElementNS(SVG, "svg");
-  plot.setAttribute("viewBox", `0 0 ${MINUTE - 1} 1`);
-  plot.setAttribute("preserveAspectRatio", "none");
-  plot.setAttribute("aria-hidden", "true");
-  plot.append(document.createElementNS(SVG, "polyline"));
-  return plot;
-}
+const curve = () => svg("svg", { viewBox: `0 0 ${MINUTE - 1} 1`, preserveAspectRatio: "none", "aria-hidden": "true" }, svg("polyline", {}));
 
 export function startLive() {
   parts = { workers: el("span"), rate: el("span"), waiting: el("span") };

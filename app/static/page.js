@@ -79,8 +79,7 @@ async function awaitWorkers() {
 
 // Takes a photograph, and asks about it; a camera opens only at once.
 function takePhoto() {
-  const camera = el("input", { type: "file", accept: "image/*", capture: "user" });
-  camera.addEventListener("change", () => loaded("./portrait.js").then(({ portray }) => portray(camera.files[0])).catch(alarm));
+  const camera = el("input", { type: "file", accept: "image/*", capture: "user", onchange: () => loaded("./portrait.js").then(({ portray }) => portray(camera.files[0])).catch(alarm) });
   camera.click();
 }
 

@@ -54,8 +54,7 @@ export async function show(file) {
   const image = el("img", { src: URL.createObjectURL(file), alt: file.name, className: "dropped" });
   const alarm = el("p", { className: "error", role: "alert", hidden: true });
   const button = (text, action, className = "small") => {
-    const made = el("button", { type: "button", className, textContent: text });
-    made.addEventListener("click", () => Promise.resolve().then(action).then(() => dialog.close(), error => complain(alarm, error)));
+    const made = el("button", { type: "button", className, textContent: text, onclick: () => Promise.resolve().then(action).then(() => dialog.close(), error => complain(alarm, error)) });
     return made;
   };
   const places = placesOf(form).map(place => button(place.text, () => useFile(place, file)));

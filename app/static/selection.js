@@ -24,8 +24,7 @@ export const isChosen = (job, index) => chosen.has(`${job.id}/${index}`);
 // Gives an element with a picture its box. In the gallery the key S does the same, so Tab passes the box over.
 export function addBox(element, job, index, tabIndex = -1) {
   const name = `${job.id}/${index}`;
-  const box = el("input", { type: "checkbox", className: "box", tabIndex, checked: chosen.has(name), dataset: { name }, "aria-label": t("selectPicture") });
-  box.addEventListener("change", () => choose(job, index, box.checked));
+  const box = el("input", { type: "checkbox", className: "box", tabIndex, checked: chosen.has(name), dataset: { name }, "aria-label": t("selectPicture"), onchange: () => choose(job, index, box.checked) });
   element.append(box);
 }
 

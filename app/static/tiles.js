@@ -59,14 +59,12 @@ export function tilesOf(choose) {
     const request = requestOf(model);
     const tools = el("div", { className: "tools" });
     if (request) {
-      const button = el("button", { type: "button", className: "main draw", textContent: t("drawSome", COUNT), "aria-label": `${t("drawSome", COUNT)}, ${name}` });
-      button.addEventListener("click", () => (choose?.(), draw(button, request)));
+      const button = el("button", { type: "button", className: "main draw", textContent: t("drawSome", COUNT), "aria-label": `${t("drawSome", COUNT)}, ${name}`, onclick: () => (choose?.(), draw(button, request)) });
       tools.append(button);
     }
     if (choose && (request || fromPicture(name))) {
       const chosen = name === form.elements.model.value;
-      const button = el("button", { type: "button", textContent: t("choose_model"), "aria-label": `${t("choose_model")}, ${name}`, "aria-pressed": String(chosen) });
-      button.addEventListener("click", () => choose(name));
+      const button = el("button", { type: "button", textContent: t("choose_model"), "aria-label": `${t("choose_model")}, ${name}`, "aria-pressed": String(chosen), onclick: () => choose(name) });
       tools.append(button);
     }
     const words = el("div", { className: "tile-words" }, el("h3", { textContent: name }), about && el("p", { textContent: about }),

@@ -58,8 +58,7 @@ export class Viewer {
   }
 
   #button(key, action, text = t(key)) {
-    const button = el("button", { type: "button", className: `small ${key}`, textContent: text });
-    button.addEventListener("click", event => once(event, () => this.#try(action)));
+    const button = el("button", { type: "button", className: `small ${key}`, textContent: text, onclick: event => once(event, () => this.#try(action)) });
     return button;
   }
 
@@ -67,8 +66,7 @@ export class Viewer {
     this.tab = key;
     const bar = el("div", { className: "tabs", role: "group", "aria-label": t("asIs") });
     for (const [name] of this.tabs) {
-      const tab = el("button", { type: "button", textContent: t(name), "aria-pressed": String(name === key), dataset: { tab: name } });
-      tab.addEventListener("click", () => this.#showTab(name));
+      const tab = el("button", { type: "button", textContent: t(name), "aria-pressed": String(name === key), dataset: { tab: name }, onclick: () => this.#showTab(name) });
       bar.append(tab);
     }
     if (key === "watch" && !this.job.trace && this.job.kind === "generate" && !this.job.task?.upscale && !fromNoise(this.job)) bar.append(this.#button("remakeTrace", () => this.#remake()));
@@ -108,8 +106,7 @@ export class Viewer {
   #steps() {
     const count = countOf(this.job);
     const step = (key, text, by) => {
-      const button = el("button", { type: "button", textContent: text, "aria-label": t(key), disabled: !this.#next(by) });
-      button.addEventListener("click", () => this.move(by));
+      const button = el("button", { type: "button", textContent: text, "aria-label": t(key), disabled: !this.#next(by), onclick: () => this.move(by) });
       return button;
     };
     const place = el("span", { className: "hint", textContent: `${this.index + 1} / ${count}` });

@@ -20,31 +20,39 @@ from tests.waiting import wait_until
 pytestmark = pytest.mark.slow
 
 
-def draw_grid(studio: Studio, samplers: set[str], values: str, *, axis: str = "steps") -> list[dict[str, Any]]:
-    """Draws a grid by its form; returns its jobs once all are shown."""
+def set_axis(studio: Studio, place: int, axis: str, values: set[str] | str) -> None:
+    """Chooses what the rows, 0, or the columns, 1, of a grid are: values by their boxes, or a text of numbers."""
+    fieldset = f"#grid .axis:nth-of-type({place + 1})"
+    studio.pick(studio.one(f"{fieldset} select"), axis)
+    if isinstance(values, str):
+        field = studio.one(f"{fieldset} .samplers input")
+        field.clear()
+        field.send_keys(values)
+        return
+    for box in studio.all(f"{fieldset} .samplers input"):
+        if box.is_selected() != (box.get_property("value") in values):
+            studio.click(box)
+
+
+def draw_grid(studio: Studio, rows: tuple[str, set[str] | str], columns: tuple[str, set[str] | str]) -> list[Any]:
+    """Draws a grid by its form; returns its jobs, the first first, once all are shown."""
     studio.click("nav a[href='#grid']")
     studio.see("#grid .grid-form")
-    for box in studio.all("#grid .samplers input"):
-        if box.is_selected() != (box.get_property("value") in samplers):
-            studio.click(box)
-    studio.pick(studio.one("#grid select"), axis)
-    field = studio.one("#grid .triple label:nth-child(2) input")
-    field.clear()
-    field.send_keys(values)
-    studio.press(f"Draw {len(samplers) * len(values.split(','))} pictures", "#grid")
+    for place, (axis, values) in enumerate((rows, columns)):
+        set_axis(studio, place, axis, values)
+    studio.click("#grid .main")
     wait_until(lambda: studio.all("#grid td img"), 20, "pictures are shown")
     wait_until(lambda: not studio.all("#grid td .blank"), 30, "all pictures are shown")
     tag = str(studio.driver.execute_script("return location.hash")).split("=")[1]
-    found: list[dict[str, Any]] = httpx.get(f"{studio.url}/jobs", params={"tag": tag, "limit": 100}).json()["jobs"]
-    return found
+    return list(reversed(httpx.get(f"{studio.url}/jobs", params={"tag": tag, "limit": 100}).json()["jobs"]))
 
 
 def test_a_grid_has_one_seed_and_is_exported_and_kept(studio: Studio, tmp_path: Path) -> None:
-    jobs = draw_grid(studio, {"ddim", "unipc"}, "2, 4, 6")
+    jobs = draw_grid(studio, ("sampler", {"ddim", "unipc"}), ("steps", "2, 4, 6"))
     params = [job["params"] for job in jobs]
     asked = {(each["sampler"], each["steps"], each["seed"], each["n"]) for each in params}
     assert asked == {(sampler, steps, 1, 1) for sampler in ("ddim", "unipc") for steps in (2, 4, 6)}
-    assert studio.texts("#grid thead th") == ["steps 2", "steps 4", "steps 6"]
+    assert studio.texts("#grid thead th") == ["Steps", "Sampler", "2", "4", "6"]
     assert studio.texts("#grid tbody th") == ["ddim", "unipc"]
     assert all(" s" in each for each in studio.texts("#grid td small"))
     studio.downloads(tmp_path)
@@ -58,10 +66,68 @@ def test_a_grid_has_one_seed_and_is_exported_and_kept(studio: Studio, tmp_path: 
     studio.load()
     studio.press("Open the grid")
     wait_until(lambda: len(studio.all("#grid td img")) == 6, 15, "the grid is there after a reload")
+    assert studio.texts("#grid thead th") == ["Steps", "Sampler", "2", "4", "6"]
+
+
+def shown_cells(studio: Studio) -> dict[tuple[str, str], str]:
+    """Returns the address of the picture in each cell, by the words of its row and column."""
+    columns = studio.texts("#grid thead tr:nth-child(2) th")[1:]
+    script = "return [...document.querySelectorAll('#grid tbody tr')].map(row =>"
+    script += "[row.querySelector('th').innerText, [...row.querySelectorAll('td')].map(cell => cell.querySelector('a')?.pathname)])"
+    return {
+        (row, column): address
+        for row, addresses in studio.driver.execute_script(script)
+        for column, address in zip(columns, addresses, strict=True)
+    }
+
+
+def test_what_images_of_a_job_can_differ_by_is_one_job(studio: Studio) -> None:
+    """A class and a seed; of other settings there is a job for each value. Each cell has the picture that it names."""
+    studio.fill("model", "with-classes")
+    studio.fill("steps", "2")
+    (job,) = draw_grid(studio, ("label", set(CLASSES)), ("seed", "4, 9"))
+    assert job["params"]["n"] == 6
+    assert job["params"]["steps"] == 2
+    cells = shown_cells(studio)
+    assert [*cells] == [(name, seed) for name in CLASSES for seed in ("4", "9")]
+    alone = {"model": "with-classes", "steps": "2", "label": "star", "seed": "9"}
+    other = httpx.post(f"{studio.url}/generate", params=alone, timeout=30).headers["X-Job-Id"]
+    assert studio.pixels(cells["star", "9"]) == studio.pixels(f"/jobs/{other}/images/0")
+    jobs = draw_grid(studio, ("guidance_scale", "1, 3"), ("label", {"star", "circle"}))
+    params = [each["params"] for each in jobs]
+    assert [(each["guidance_scale"], each["n"], each["seed"]) for each in params] == [(1, 2, [1, 1]), (3, 2, [1, 1])]
+    address = str(studio.driver.execute_script("return location.hash"))
+    cells = shown_cells(studio)
+    studio.load(address)
+    wait_until(lambda: len(studio.all("#grid td img")) == 4, 10, "its address shows it again")
+    assert shown_cells(studio) == cells
+    studio.load()
+    assert "Grid: Guidance × Class" in studio.see("#jobs article:not([id])").text
+
+
+def test_a_grid_of_models_has_a_job_for_each(studio: Studio) -> None:
+    names = {"tiny", "with-classes", "with-glasses"}
+    jobs = draw_grid(studio, ("model", names), ("seed", "1, 2"))
+    assert [(each["model"], each["params"]["seed"]) for each in jobs] == [(name, [1, 2]) for name in sorted(names)]
+    assert studio.texts("#grid tbody th") == sorted(names)
+    assert len(studio.all("#grid td img")) == 6
+
+
+def test_a_grid_has_at_most_eight_values_each_way_and_no_axis_twice(studio: Studio) -> None:
+    studio.click("nav a[href='#grid']")
+    studio.see("#grid .grid-form")
+    set_axis(studio, 1, "seed", "1, 2, 3, 4, 5, 6, 7, 8, 9")
+    assert not studio.all("#grid .grid-seed:not([hidden])"), "the seeds are those of the columns"
+    studio.click("#grid .main")
+    assert "at most 8" in studio.text("#grid .error")
+    script = (
+        "return [...document.querySelectorAll('#grid .axis:nth-of-type(1) option:disabled')].map(each => each.value)"
+    )
+    assert studio.driver.execute_script(script) == ["seed"]
 
 
 def test_cells_that_a_sampler_cannot_do_say_so(studio: Studio) -> None:
-    draw_grid(studio, {"ddim", "unipc"}, "0, 1", axis="eta")
+    draw_grid(studio, ("sampler", {"ddim", "unipc"}), ("eta", "0, 1"))
     (row,) = [each for each in studio.all("#grid tbody tr") if each.text.startswith("unipc")]
     assert "not possible" in row.text
     assert len(row.find_elements(By.TAG_NAME, "img")) == 1
@@ -71,21 +137,25 @@ def test_cells_that_a_sampler_cannot_do_say_so(studio: Studio) -> None:
     assert "422" in errors[0]
 
 
-def test_the_columns_of_a_grid_are_those_of_the_model_of_the_form(studio: Studio) -> None:
-    def axes() -> list[str]:
-        return studio.texts("#grid select option")
+def test_the_axes_of_a_grid_are_those_of_the_model_of_the_form(studio: Studio) -> None:
+    columns = "#grid .axis:nth-of-type(2)"
 
+    def axes() -> list[str]:
+        return studio.texts(f"{columns} option")
+
+    usual = ["Sampler", "Model", "Steps", "Guidance", "Eta (DDIM, DPM++)", "Seed"]
     studio.fill("model", "with-glasses")
     studio.click("nav a[href='#grid']")
-    studio.pick(studio.see("#grid select"), "condition:glasses")
+    studio.pick(studio.see(f"{columns} select"), "condition:glasses")
     studio.driver.execute_script("location.hash = '#make?kind=generate&model=traits'")
     studio.click("nav a[href='#grid']")
-    wait_until(lambda: axes() == ["steps", "guidance", "eta", "age", "glasses"], 5, "both of `traits` are offered")
-    values = studio.one("#grid .triple label:nth-child(2) input").get_property("value")
-    assert values == "none, round"
+    wait_until(lambda: axes()[-2:] == ["age", "glasses"], 5, "both of `traits` are offered")
+    assert {*usual} <= {*axes()}
+    assert studio.texts(f"{columns} .check") == ["none", "round"]
     studio.driver.execute_script("location.hash = '#make?kind=generate&model=tiny'")
     studio.click("nav a[href='#grid']")
-    wait_until(lambda: axes() == ["steps", "guidance", "eta"], 5, "tiny has no conditions")
+    wait_until(lambda: axes() == usual, 5, "tiny has no conditions")
+    assert studio.one(f"{columns} select").get_property("value") == "steps"
     studio.choose("upscale")
     studio.press("Draw 16 pictures", "#grid")
     assert "tiny-up draws from a picture." in studio.text("#grid .error")

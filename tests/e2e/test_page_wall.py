@@ -91,7 +91,7 @@ def test_nothing_lies_over_a_picture_of_the_wall_until_it_is_pointed_at(studio: 
     card = studio.one(f"#job-{job_id}")
     ActionChains(studio.driver).move_to_element(studio.one("#filters [type=search]")).perform()
     assert studio.driver.execute_script(OVER, card) == []
-    assert "Seed 41" in (card.get_property("textContent") or ""), "readers of the screen have the words"
+    assert "Seed 41" in str(card.get_property("textContent")), "readers of the screen have the words"
     assert card.find_element("css selector", "h3").get_property("textContent") == "4 pictures"
     figure = studio.one(f"#job-{job_id} figure[data-index='1']")
     ActionChains(studio.driver).move_to_element(figure).perform()
@@ -106,7 +106,9 @@ def test_nothing_lies_over_a_picture_of_the_wall_until_it_is_pointed_at(studio: 
     assert "1 selected" in studio.text("#selection")
     studio.press("Clear", "#selection")
     studio.driver.execute_script("arguments[0].querySelector('.tools button').focus()", card)
-    assert studio.see(f"#job-{job_id} .tools button").text == "Use these settings", "what a card can do is reached by Tab"
+    assert studio.see(f"#job-{job_id} .tools button").text == "Use these settings", (
+        "what a card can do is reached by Tab"
+    )
     studio.load()
     studio.shown(job_id, 4)
     assert studio.all("#jobs.wall"), "it stays the wall"

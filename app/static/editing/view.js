@@ -101,8 +101,7 @@ class Editing {
 
   #chip(at) {
     if (this.chips.children[at]) return this.chips.children[at];
-    const chip = el("button", { type: "button", className: "small chip", "aria-expanded": "false" });
-    chip.addEventListener("click", () => (this.#open?.at === at ? this.close() : this.#choose(at)));
+    const chip = el("button", { type: "button", className: "small chip", "aria-expanded": "false", onclick: () => (this.#open?.at === at ? this.close() : this.#choose(at)) });
     this.chips.append(chip);
     return chip;
   }

@@ -1,16 +1,7 @@
 // The curve of a noise schedule: the shares of the picture and of the noise in x_t over the timesteps, and places on it.
 
-import { el } from "../dom.js";
+import { el, svg } from "../dom.js";
 import { t } from "../texts.js";
-
-const SVG = "http://www.w3.org/2000/svg";
-
-function svg(tag, attributes, ...children) {
-  const element = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  element.append(...children);
-  return element;
-}
 
 const line = (className, shares) =>
   svg("polyline", { class: className, points: shares.map((share, timestep) => `${timestep},${1 - share}`).join(" ") });

@@ -70,7 +70,9 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 
 def test_the_page_preloads_what_the_form_needs_and_after_it_what_stands_beside_it() -> None:
     """Each once."""
-    links = re.findall(r'<link rel="modulepreload" href="/static/([^"]+)"( fetchpriority="low")?>', page_with_preloads())
+    links = re.findall(
+        r'<link rel="modulepreload" href="/static/([^"]+)"( fetchpriority="low")?>', page_with_preloads()
+    )
     first = [name for name, low in links if not low]
     second = [name for name, low in links if low]
     assert {"form.js", "models.js", "vendor/eventsource-parser.js"} <= {*first}
