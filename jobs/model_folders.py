@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic_core import from_json
 
 from difuso.model.folders.config import ModelConfig
-from difuso.model.folders.files import CARD, LOSSES, SHEET, is_file, model_of
+from difuso.model.folders.files import CARD, LOSSES, METRICS, SHEET, is_file, model_of
 from difuso.model.folders.labels import LABELS, Labels, check_labels, read_labels
 from difuso.model.formats.folders import holds_config
 
@@ -25,6 +25,7 @@ FILES = {
     "card": (CARD, CARD_BYTES),
     "sheet": (SHEET, FIGURE_BYTES),
     "losses": (LOSSES, FIGURE_BYTES),
+    "metrics": (METRICS, FIGURE_BYTES),
 }
 ABOUT_LENGTH = 160  # characters
 HEAD_BYTES = 4096  # of a card, in which its first sentence is looked for
@@ -73,7 +74,7 @@ def mark_of(folder: Path) -> Mark:
 
 
 def find_document(folder: Path, document: str) -> Path | None:
-    """Returns the path of a model's `card`, `sheet` or `losses`; None if there is no such file, or if it is too large.
+    """Returns the path of a file about a model, which FILES names; None if it is not there, or if it is too large.
 
     A link in the folder of a stranger may lead anywhere else; a file outside the folder counts as missing.
 

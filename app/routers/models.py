@@ -27,7 +27,7 @@ from ..requests.deps import Process, ProcessDep
 
 router = APIRouter(tags=["models"])
 
-CARD = "text/markdown"
+CARD, LOG = "text/markdown", "application/jsonl"
 HEADERS = {"Cache-Control": "private, no-cache"}
 
 
@@ -221,6 +221,17 @@ def get_model_schedule(name: str, process: ProcessDep) -> Schedule:
 def get_model_card(name: str, process: ProcessDep, if_none_match: IfNoneMatchHeader = None) -> Response:
     """Returns the README.md of the model's folder: its data, training, figures and licence."""
     return _file(process, name, "card", known=if_none_match, media_type=CARD)
+
+
+@router.get(
+    "/models/{name}/metrics",
+    summary="Get the log of a model's training",
+    response_class=Response,
+    responses=cached("JSON lines", {LOG: {"schema": {"type": "string"}}}),
+)
+def get_model_metrics(name: str, process: ProcessDep, if_none_match: IfNoneMatchHeader = None) -> Response:
+    """Returns the metrics.jsonl of the model's folder: the figures of its steps. Each stage counts them from 1."""
+    return _file(process, name, "metrics", known=if_none_match, media_type=LOG)
 
 
 @router.get(

@@ -3,15 +3,15 @@
 import { deleteJob, deleteWords, saveAs, useSettings } from "./actions.js";
 import { ask, loaded } from "./api.js";
 import { isWall, ON_WALL, sizeFor } from "./density.js";
-import { addressOf, countOf, foundWords, labelOf, metaOf, nameOf, rowsOf, seedOf, shownOf, stepsOf, titleOf } from "./describe.js";
+import { addressOf, countOf, foundWords, metaOf, nameOf, shownOf, stepsOf, titleOf } from "./describe.js";
 import { complain, el, once } from "./dom.js";
 import { unwatch, watch } from "./follow.js";
-import { className, drawnBy, sizeOf } from "./models.js";
+import { drawnBy, sizeOf } from "./models.js";
 import { enterPicture } from "./routes.js";
 import { isFavourite } from "./saved.js";
 import { isEnded, jobs } from "./store.js";
 import { stripOf } from "./strip.js";
-import { breakable, duration, t } from "./texts.js";
+import { duration, t } from "./texts.js";
 import { tileOf } from "./tile.js";
 
 const FOLD = 16; // pictures that a card shows without being asked for more
@@ -93,14 +93,12 @@ export class Card {
     const shown = Array.from({ length: countOf(job) }, (_, index) => index);
     const wanted = shown.filter(index => !this.#onlyFavourites() || isFavourite(job.id, index));
     const pictures = el("div", { className: "pictures" });
-    const rows = onWall ? undefined : rowsOf(job);
     const [most, folded] = onWall ? [ON_WALL, ON_WALL - 1] : [FOLD, FOLDED];
-    const isFolded = !rows && wanted.length > most && !this.#isUnfolded;
+    const isFolded = wanted.length > most && !this.#isUnfolded;
     const seen = isFolded ? wanted.slice(0, folded) : wanted;
     if (onWall) this.element.style.setProperty("--span", Math.min(ON_WALL, wanted.length));
-    else this.#size(pictures, rows ? FOLD : seen.length);
-    if (rows && !this.#onlyFavourites()) pictures.append(...rows.flatMap(row => this.#row(row)));
-    else pictures.append(...seen.map(index => this.#tile(index, nameOf(job, index))));
+    else this.#size(pictures, seen.length);
+    pictures.append(...seen.map(index => this.#tile(index)));
     if (!isFolded) return pictures;
     const words = t("showPictures", wanted.length);
     const more = el("button", { type: "button", className: "small", textContent: onWall ? `+${wanted.length - folded}` : words, ariaLabel: words });
@@ -120,20 +118,13 @@ export class Card {
     pictures.classList.toggle("smooth", size % side !== 0);
   }
 
-  // A row of one class, with its name in front.
-  #row(indices) {
-    const name = className(this.job.model, labelOf(this.job, indices[0]));
-    const tiles = indices.map(index => this.#tile(index, `${t("seed")} ${seedOf(this.job, index)}`));
-    return [el("div", { className: "class-row" }, el("h4", { textContent: breakable(name) }), el("div", { className: "row-pictures" }, ...tiles))];
-  }
-
-  #tile(index, caption) {
+  #tile(index) {
     const { job } = this;
     const source = addressOf(job, index);
     const figure = source ? tileOf(job, index, source) : el("figure", { dataset: { index } });
     if (!source) figure.append(this.#seen(index) ?? this.#unfinished(index, figure));
     figure.classList.toggle("favourite", isFavourite(job.id, index));
-    figure.append(el("figcaption", { textContent: caption }));
+    figure.append(el("figcaption", { textContent: nameOf(job, index) }));
     return figure;
   }
 

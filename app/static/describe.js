@@ -119,13 +119,3 @@ export const addressOf = (job, index) => job.links.images && (job.links.signed ?
 
 // The address of the picture that stands for an image which is not a PNG, of other than 1 or 3 channels.
 export const shownOf = (job, index) => job.links.pictures && (job.links.signed ?? job.links.pictures)[index];
-
-// Returns the indices of each class if the same seeds were asked of several classes; else undefined.
-export function rowsOf(job) {
-  const { label, seed } = job.params;
-  if (!Array.isArray(label) || !Array.isArray(seed)) return undefined;
-  const rows = Map.groupBy(label.keys(), index => label[index]);
-  const first = JSON.stringify([...rows.values()][0].map(index => seed[index]));
-  const equal = [...rows.values()].every(row => JSON.stringify(row.map(index => seed[index])) === first);
-  return rows.size > 1 && equal ? [...rows.values()] : undefined;
-}

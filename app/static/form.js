@@ -1,6 +1,6 @@
 // The form: which fields are shown, what it says as a request, and how it is filled in from a request.
 
-import { allowRows, askRows, choiceOf, randomSeed, ROWS, showClasses } from "./classes.js";
+import { choiceOf, randomSeed, showClasses } from "./classes.js";
 import { conditionField, conditionOf, fillConditions, showConditions, chosenConditions } from "./conditions.js";
 import { $, offer, option, takeAny } from "./dom.js";
 import { showForm } from "./drawer.js";
@@ -34,9 +34,8 @@ export function showKind() {
   const betweenSeeds = chosen.includes("seeds");
   $("seeds").hidden = $("seeds").disabled = betweenSeeds;
   const guess = field("mode")?.value === "mmse";
-  allowRows(form, kind !== "interpolate" && !guess);
   const several = !betweenSeeds && listed(field("seed")?.value ?? "").length > 1; // the number follows from the seeds
-  form.elements.n.disabled = kind === "interpolate" || guess || (several && form.elements.label.value !== ROWS);
+  form.elements.n.disabled = kind === "interpolate" || guess || several;
   form.elements.n.closest("label").hidden = kind === "interpolate"; // it has a number of its own
   form.elements.upscale_steps.disabled = form.elements.upscale_augmentation.disabled = !form.elements.upscale.value;
   $("mixed").hidden = form.elements.noise.disabled = field("mode")?.value === "ddim"; // which inverts both pictures
@@ -117,7 +116,6 @@ export function readForm() {
     for (const { value } of form.querySelectorAll('[data-when="seeds"] input')) query.append("seed", value || randomSeed());
   }
   for (const each of chosenConditions()) query.append("condition", each);
-  if (query.get("label") === ROWS) askRows(query);
   return { kind, query, files, urgency: $("urgency").value, trace: $("trace").checked };
 }
 
@@ -159,11 +157,6 @@ export function fillForm(kind, query, files = []) {
   if (query.has("upscale")) fillField("upscale", query.getAll("upscale")); // without it, its steps cannot be sent
   showKind();
   for (const name of new Set(query.keys())) fillField(name, query.getAll(name));
-  if (form.elements.label.value === ROWS) { // the seeds of one class are those of each
-    const seeds = [...new Set(query.getAll("seed"))];
-    field("seed").value = seeds.join(", ");
-    form.elements.n.value = seeds.length;
-  }
   fillConditions(query);
   for (const [name, file] of files) setFile(field(name) ?? conditionField(name), file);
   form.querySelector("details").open = true; // so that all that was filled in is seen

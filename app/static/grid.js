@@ -1,21 +1,20 @@
 // A grid of anything by anything. Cells that differ by seed, class or conditions alone are images of one job.
 
 import { ask } from "./api.js";
-import { axesOf, GridAxis, inOrder, isPerImage, MOST, newTag, sweptBy, valueAt } from "./axes.js";
+import { axesOf, newTag } from "./axes.js";
 import { addressOf, countOf } from "./describe.js";
 import { $, complain, el, multiple } from "./dom.js";
 import { form, readForm } from "./form.js";
+import { GridAxis, inOrder, isPerImage, MOST, valueAt } from "./gridaxis.js";
+import { filledIn, requestOf } from "./gridrequest.js";
 import { keyOf, saveGrid, tableOf } from "./gridtable.js";
-import { settings } from "./kinds.js";
 import { make } from "./making.js";
 import { tellMissing } from "./missing.js";
-import { classesOf, drawnBy, fromPicture, models, sizeOf } from "./models.js";
+import { drawnBy, fromPicture, sizeOf } from "./models.js";
 import { routeOf } from "./routes.js";
 import { isEnded, isGone, jobs } from "./store.js";
 import { t, translate } from "./texts.js";
-import { conditionsIn, conditionsOf } from "./values.js";
 
-const OF_SAMPLER = ["sampler", "spacing", "eta", "variance"]; // settings that suit one sampler
 const TILE = 96; // CSS pixels, about
 const LOOK = 1100; // milliseconds
 const section = $("grid");
@@ -84,10 +83,11 @@ async function drawGrid() {
   draw.disabled = true;
   const all = rows.values.flatMap(row => columns.values.map(column => [row, column]));
   for (const asked of all) cells.set(keyOf(asked), { asked });
+  show();
   const groups = Map.groupBy(all, asked => keyOf(asked.filter((_, at) => !isPerImage(axes[at]))));
   for (const group of groups.values()) {
     try {
-      const job = await make(requestOf(group, axes, request));
+      const job = await make(await filledIn(requestOf(group, axes, request, { tag, seed: parts.seed.value })));
       if (drawn !== tag) break; // another grid was opened meanwhile
       put(job);
       show();
@@ -103,25 +103,6 @@ async function drawGrid() {
   }
   draw.disabled = false;
   if (drawn !== tag) look(tag);
-}
-
-// Returns the request for cells that one job can draw. What the form says holds too, where the model and the axes leave it.
-function requestOf(group, axes, { query: base, files, urgency }) {
-  const [whole] = group.map(asked => Object.fromEntries(asked.map((value, at) => [axes[at], value])));
-  const drawn = whole.model ?? base.get("model");
-  const replaced = axes.includes("plan") ? [...settings.keys(), "plan"] : axes.includes("sampler") || axes.includes("model") ? OF_SAMPLER : [];
-  const query = new URLSearchParams({ model: drawn, tag });
-  for (const name of ["plan", "guide", ...settings.keys()]) if (!axes.includes(name) && !replaced.includes(name) && base.getAll(name).length === 1) query.set(name, base.get(name));
-  const [label] = base.getAll("label");
-  if (label && !axes.includes("label") && (classesOf(models.get(drawn)).includes(label) || drawn === base.get("model"))) query.set("label", label);
-  const known = conditionsOf(drawn).map(([name]) => name);
-  for (const [name, value] of conditionsIn(base)) if (known.includes(name) && !axes.includes(`condition:${name}`)) query.append("condition", `${name}:${value}`);
-  axes.forEach((axis, at) => {
-    if (!isPerImage(axis)) return query.set(axis, group[0][at]);
-    for (const asked of group) query.append(sweptBy(axis) ? "condition" : axis, sweptBy(axis) ? `${sweptBy(axis)}:${asked[at]}` : asked[at]);
-  });
-  if (!axes.includes("seed")) for (const _ of group) query.append("seed", parts.seed.value);
-  return { kind: "generate", query, files: files.filter(([name]) => known.includes(name)), urgency };
 }
 
 // A job of this grid: its cells follow from its own parameters. Once the job is gone they are empty.

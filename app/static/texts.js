@@ -87,8 +87,9 @@ export function moment(text) {
   return date.toLocaleString(language, { timeStyle: "short", ...(today ? {} : { dateStyle: "short" }) });
 }
 
-// Returns a duration for people: 0.8 s, 12 s, 3 min.
+// Returns a duration for people: 45 ms, 0.8 s, 12 s, 3 min.
 export function duration(seconds) {
+  if (seconds < 0.1) return `${number(Math.round(seconds * 1000))} ms`;
   if (seconds < 90) return `${number(seconds, seconds < 10 ? 1 : 0)} s`;
   return `${number(Math.round(seconds / 60))} min`;
 }

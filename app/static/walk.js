@@ -15,13 +15,14 @@ import { askConditions, filesSent, valuesOf } from "./values.js";
 const FRAMES = 60;
 const URGENCY = 7; // others go first
 const FRAME = 80; // milliseconds
+const FADE = 8; // frames in which one picture fades into the next where a choice changes
 const LOOK = 1500; // milliseconds between looks at the jobs of a walk
 const WIDE = 384; // CSS pixels, about
 const section = $("walk");
 let tag; // of the walk that is shown
 let frames; // promises of bitmaps by the address of each picture
 let parts;
-let timer;
+let run; // what plays
 
 // Asks for the frames between pictures, each [job, index]; resolves to the tag of the walk. All have the settings of the first
 // one, whose noise on the way is mixed too, so that the walk passes through the pictures themselves.
@@ -77,8 +78,8 @@ function build() {
   const slider = el("input", { type: "range", min: 0, step: 1, value: 0 });
   const [words, alarm] = [el("output"), el("p", { className: "error", role: "alert", hidden: true })];
   const [play, film] = ["button", "button"].map(tagName => el(tagName, { type: "button" }));
-  slider.addEventListener("input", draw);
-  play.addEventListener("click", () => (timer ? stop() : start()));
+  slider.addEventListener("input", () => draw(slider.valueAsNumber));
+  play.addEventListener("click", () => (run ? stop() : start()));
   film.addEventListener("click", () => record().catch(error => complain(alarm, error)));
   section.append(title, alarm, canvas, slider, el("div", { className: "row start" }, play, words, film));
   parts = { title, canvas, slider, words, alarm, play, film, addresses: [] };
@@ -90,7 +91,7 @@ function say() {
   parts.title.textContent = t("walk");
   parts.slider.ariaLabel = t("walkFrame");
   parts.canvas.ariaLabel = t("walk");
-  parts.play.textContent = t(timer ? "pause" : "play");
+  parts.play.textContent = t(run ? "pause" : "play");
   parts.film.textContent = t("saveVideo");
 }
 
@@ -98,6 +99,7 @@ async function show(all) {
   const [first] = all;
   const wanted = all.reduce((sum, job) => sum + countOf(job), 0);
   parts.addresses = all.flatMap(job => job.links.images ?? []);
+  parts.choices = all.flatMap(job => (job.links.images ?? []).map((_, index) => valuesOf(job, index).filter(([, value]) => typeof value === "string").join()));
   parts.words.textContent = t("walkFrames", parts.addresses.length, wanted);
   parts.slider.disabled = parts.play.disabled = parts.film.disabled = parts.addresses.length < 2;
   if (!first || !parts.addresses.length) return;
@@ -106,7 +108,7 @@ async function show(all) {
   if (parts.canvas.width !== across * scale) Object.assign(parts.canvas, { width: across * scale, height: down * scale });
   parts.slider.max = parts.addresses.length - 1;
   await Promise.all(parts.addresses.map(load));
-  await draw();
+  await draw(parts.slider.valueAsNumber);
 }
 
 function load(address) {
@@ -118,30 +120,49 @@ function load(address) {
   return frames.get(address);
 }
 
-async function draw() {
+// Draws a frame, or what lies between it and the one before: that one shows through as it fades.
+async function draw(at, before = at, share = 1) {
   const context = parts.canvas.getContext("2d");
-  const bitmap = await load(parts.addresses[parts.slider.valueAsNumber]);
+  const bitmaps = await Promise.all([before, at].map(each => load(parts.addresses[each])));
   context.imageSmoothingEnabled = false;
-  context.drawImage(bitmap, 0, 0, parts.canvas.width, parts.canvas.height);
-  parts.slider.setAttribute("aria-valuetext", `${number(parts.slider.valueAsNumber + 1)} / ${number(parts.addresses.length)}`);
+  for (const [each, bitmap] of bitmaps.entries()) {
+    context.globalAlpha = each ? share : 1;
+    context.drawImage(bitmap, 0, 0, parts.canvas.width, parts.canvas.height);
+  }
+  parts.slider.value = at;
+  parts.slider.setAttribute("aria-valuetext", `${number(at + 1)} / ${number(parts.addresses.length)}`);
 }
 
+// The moments of the walk there and back, from a frame on, as `draw` takes them.
+function* moments(first) {
+  const there = [...parts.addresses.keys()];
+  const around = [...there, ...there.slice(1, -1).reverse()];
+  let before = first;
+  for (const at of [...around.slice(first), ...around.slice(0, first), first]) {
+    const steps = parts.choices[at] === parts.choices[before] ? 1 : FADE;
+    for (let step = 1; step <= steps; step++) yield [at, before, step / steps];
+    before = at;
+  }
+}
+
+const pause = () => new Promise(resolve => setTimeout(resolve, FRAME));
+
 // There and back again, until it is stopped.
-function start() {
-  let by = 1;
-  timer = setInterval(() => {
-    const { slider } = parts;
-    if (section.hidden) return stop();
-    if (slider.valueAsNumber + by > Number(slider.max) || slider.valueAsNumber + by < 0) by = -by;
-    slider.value = slider.valueAsNumber + by;
-    draw();
-  }, FRAME);
+async function start() {
+  const mine = (run = {});
   say();
+  while (run === mine) {
+    for (const moment of moments(parts.slider.valueAsNumber)) {
+      if (run !== mine) return;
+      if (section.hidden) return stop();
+      await draw(...moment);
+      await pause();
+    }
+  }
 }
 
 function stop() {
-  clearInterval(timer);
-  timer = undefined;
+  run = undefined;
   say();
 }
 
@@ -154,11 +175,9 @@ async function record() {
   stop();
   parts.film.disabled = true;
   recorder.start();
-  const order = [...parts.addresses.keys()];
-  for (const at of [...order, ...order.toReversed()]) {
-    parts.slider.value = at;
-    await draw();
-    await new Promise(resolve => setTimeout(resolve, FRAME));
+  for (const moment of moments(0)) {
+    await draw(...moment);
+    await pause();
   }
   recorder.stop();
   await ended;

@@ -56,6 +56,13 @@ A network of **random** weights, with `seed` 0. See [Open Peeps](https://www.ope
 ![Loss](losses.png)
 """
 
+# Of two stages, of which the second counts its steps anew, and with a line that a killed process left.
+LOG = """{"step": 100, "loss": 1.0, "grad_norm": 2.5, "skipped": 0.0}
+{"step": 200, "loss": 0.1, "grad_norm": 2.0, "skipped": 0.0}
+{"step": 100, "loss": 0.01, "lr": 0.001}
+{"step": 150, "lo
+"""
+
 SHAPES = {"wide": Shape(3, 16, 24), "four": Shape(4, 8, 12), "grey": Shape(1, 8, 12)}
 SHAPES |= {"two": Shape(2, 8, 12), "five": Shape(5, 8, 12), "sixteen": Shape(16, 8, 12)}
 
@@ -162,16 +169,17 @@ def second_driver() -> Iterator[webdriver.Chrome]:
 
 @pytest.fixture(scope="session")
 def studio_server(cascade_models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Difuso]:
-    """Serves seven models: `tiny`, with a card and a sheet; `tiny-up`, which enlarges its images; `wide` of 16x24
-    pixels, which draws instead of something; `with-classes` of three classes, with a sheet; `with-guide`, which has a
-    weaker network; `traits`, which needs some of its conditions; and `with-glasses`, which may have one, with a sheet
-    that names its samples.
+    """Serves seven models: `tiny`, with a card, a sheet and a log; `tiny-up`, which enlarges its images; `wide` of
+    16x24 pixels, which draws instead of something; `with-classes` of three classes, with a sheet; `with-guide`, which
+    has a weaker network, and a log; `traits`, which needs some of its conditions; and `with-glasses`, which may have
+    one, with a sheet that names its samples.
     """
     folder = tmp_path_factory.mktemp("page")
     models = folder / "models"
     shutil.copytree(cascade_models_dir, models)
     (models / "tiny" / "README.md").write_text(CARD)
     Image.new("RGB", (142, 142), "teal").save(models / "tiny" / "sheet.png")  # 8 x 8 images, with gaps of 2 pixels
+    (models / "tiny" / "metrics.jsonl").write_text(LOG)
     made = checkpoint_of(UNetConfig(num_classes=len(CLASSES), **NETWORK), classes=CLASSES)
     save_checkpoint(models / "with-classes", made.config, made.network)
     Image.new("RGB", (82, 82), "teal").save(models / "with-classes" / "sheet.png")  # the same, and a margin
@@ -181,6 +189,7 @@ def studio_server(cascade_models_dir: Path, tmp_path_factory: pytest.TempPathFac
         defaults=SamplerDefaults(steps=3, guidance_scale=2.5),
     )
     save_checkpoint(models / "with-guide", guided.config, guided.network, weaker=guided.weaker)
+    (models / "with-guide" / "metrics.jsonl").write_text('{"step": 300, "loss": 0.5}\n{"step": 600, "loss": 0.25}\n')
     conditional = conditional_checkpoint()
     save_checkpoint(models / "traits", conditional.config, conditional.network)
     glasses = {"glasses": Choice(("none", "eye patch"), null=True)}

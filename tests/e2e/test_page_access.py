@@ -77,6 +77,7 @@ def test_axe_finds_nothing(studio: Studio, axe: str, tmp_path: Path, scheme: str
     studio.show_form()
     studio.click("#about")
     studio.see("dialog.model-card .sample")
+    studio.see("dialog.model-card polyline")
     look("model")
     studio.keys(Keys.ESCAPE)
     studio.click("#pick")

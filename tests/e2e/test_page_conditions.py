@@ -218,6 +218,33 @@ def test_the_grid_sweeps_a_condition(studio: Studio, layout: str) -> None:
     wait_until(lambda: len(studio.all("#grid td a.picture")) == 2, 10, "its address shows it again")
 
 
+# The server fills in an age, another one for each request.
+DEALT = """
+import("/static/models.js").then(it => { it.models.get("traits").examples = 3; arguments[0](); });
+const original = window.fetch;
+let age = 40;
+window.fetch = async (path, options) => {
+  if (!String(path).includes("dry_run=true")) return original(path, options);
+  const price = await (await original(path, options)).json();
+  price.params.conditions.age = [age++];
+  return Response.json(price);
+};
+"""
+
+
+@pytest.mark.slow
+def test_the_cells_of_a_grid_have_the_same_values_where_they_name_none(studio: Studio, layout: str) -> None:
+    fill_in(studio, layout)
+    studio.driver.execute_async_script(DEALT)
+    studio.click("nav a[href='#grid']")
+    studio.pick(studio.see("#grid .axis:nth-of-type(2) select"), "condition:glasses")
+    studio.pick(studio.one("#grid .axis:nth-of-type(1) select"), "seed")
+    studio.click("#grid .main")
+    wait_until(lambda: len(studio.all("#grid td img")) == 8, 30, "all cells are drawn")
+    (dealt,) = {*studio.job(studio.newest())["params"]["conditions"]["age"]}
+    assert dealt >= 40
+
+
 @pytest.mark.slow
 def test_the_code_of_a_picture_has_its_conditions(studio: Studio) -> None:
     studio.fill("model", "with-glasses")

@@ -11,32 +11,12 @@ import numpy as np
 import pytest
 from selenium.webdriver.common.by import By
 
-from tests.small_models import CLASSES
 from tests.studio import Studio
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
 SIZE = 16
-
-
-def test_rows_of_classes_have_the_same_seeds(studio: Studio) -> None:
-    studio.fill("model", "with-classes")
-    studio.fill("n", "2")
-    studio.fill("steps", "3")
-    studio.fill("seed", "40")
-    label = studio.one("#form [name=label]")
-    next(each for each in label.find_elements(By.TAG_NAME, "option") if each.text == "a row of each").click()
-    job_id = studio.make()
-    studio.shown(job_id, 6)
-    params = studio.job(job_id)["params"]
-    assert (params["label"], params["seed"]) == ([0, 0, 1, 1, 2, 2], [40, 41, 40, 41, 40, 41])
-    rows = studio.all(f"#job-{job_id} .class-row")
-    assert [row.find_element(By.TAG_NAME, "h4").text for row in rows] == list(CLASSES)
-    assert [len(row.find_elements(By.TAG_NAME, "img")) for row in rows] == [2, 2, 2]
-    studio.press("Use these settings", f"#job-{job_id}")
-    again = studio.job(studio.make())
-    assert again["params"] == params
 
 
 def test_a_plan_of_the_model_can_be_chosen(studio: Studio) -> None:

@@ -54,7 +54,7 @@ def test_a_grid_has_one_seed_and_is_exported_and_kept(studio: Studio, tmp_path: 
     assert asked == {(sampler, steps, 1, 1) for sampler in ("ddim", "unipc") for steps in (2, 4, 6)}
     assert studio.texts("#grid thead th") == ["Steps", "Sampler", "2", "4", "6"]
     assert studio.texts("#grid tbody th") == ["ddim", "unipc"]
-    assert all(" s" in each for each in studio.texts("#grid td small"))
+    assert all(each.endswith("s") for each in studio.texts("#grid td small"))
     studio.downloads(tmp_path)
     studio.press("Save as one picture", "#grid")
     sheet = np.asarray(Image.open(studio.downloaded(tmp_path, "difuso-grid-*.png")).convert("RGB"))
@@ -72,8 +72,8 @@ def test_a_grid_has_one_seed_and_is_exported_and_kept(studio: Studio, tmp_path: 
 def shown_cells(studio: Studio) -> dict[tuple[str, str], str]:
     """Returns the address of the picture in each cell, by the words of its row and column."""
     columns = studio.texts("#grid thead tr:nth-child(2) th")[1:]
-    script = "return [...document.querySelectorAll('#grid tbody tr')].map(row =>"
-    script += "[row.querySelector('th').innerText, [...row.querySelectorAll('td')].map(cell => cell.querySelector('a')?.pathname)])"
+    script = "return [...document.querySelectorAll('#grid tbody tr')].map(row => [row.querySelector('th').innerText,"
+    script += "[...row.querySelectorAll('td')].map(cell => cell.querySelector('a')?.pathname)])"
     return {
         (row, column): address
         for row, addresses in studio.driver.execute_script(script)
@@ -102,7 +102,7 @@ def test_what_images_of_a_job_can_differ_by_is_one_job(studio: Studio) -> None:
     wait_until(lambda: len(studio.all("#grid td img")) == 4, 10, "its address shows it again")
     assert shown_cells(studio) == cells
     studio.load()
-    assert "Grid: Guidance × Class" in studio.see("#jobs article:not([id])").text
+    assert "Grid: Guidance \u00d7 Class" in studio.see("#jobs article:not([id])").text
 
 
 def test_a_grid_of_models_has_a_job_for_each(studio: Studio) -> None:
@@ -267,3 +267,47 @@ def test_a_point_of_the_quality_is_used_as_settings(studio: Studio) -> None:
         for name in ("sampler", "steps", "spacing", "eta")
     }
     assert values == {"sampler": "ddim", "steps": "3", "spacing": "trailing", "eta": "0.5"}
+
+
+AT_STEP = """
+const plot = document.querySelector(".training").getBoundingClientRect();
+const [x, y] = [plot.left + plot.width * arguments[0], plot.top + plot.height / 2];
+const moved = new PointerEvent("pointermove", { clientX: x, clientY: y, bubbles: true });
+document.querySelector(".training").dispatchEvent(moved);
+"""
+HEIGHTS = """
+return document.querySelector(".training polyline").getAttribute("points").split(" ")
+  .map(each => each.split(",").map(Number));
+"""
+
+
+def test_the_curves_of_a_training_have_numbers_and_a_second_model(studio: Studio) -> None:
+    card = "dialog.model-card .cardTraining"
+    studio.click("#about")
+    studio.see(f"{card} polyline")
+    assert studio.texts(f"{card} select:first-of-type option")[:3] == ["loss", "grad_norm", "lr"], "skipped is no curve"
+    studio.slide(studio.one(f"{card} label [type=range]"), 0)
+    ticks = {name: studio.text(f"{card} .tick.{name}") for name in ("most", "half", "none", "least", "longest")}
+    assert ticks == {"most": "1", "half": "0.1", "none": "0.01", "least": "0", "longest": "300"}, "by powers of ten"
+    places = studio.driver.execute_script(HEIGHTS)
+    assert np.allclose(places, [(1 / 3, 0), (2 / 3, 0.5), (1, 1)]), "the second stage follows the first"
+    studio.driver.execute_script(AT_STEP, 0.7)
+    assert studio.text(f"{card} output") == "step 210 \u00b7 tiny 0.1"
+    studio.one(f"{card} .training input").send_keys(Keys.END)
+    wait_until(lambda: studio.text(f"{card} output") == "step 300 \u00b7 tiny 0.01", 5, "the keyboard reaches them")
+    studio.slide(studio.one(f"{card} label [type=range]"), 0.5)
+    first, second, third = 1, 0.3 / 0.75, 0.155 / 0.875  # averages whose weights are halved from step to step
+    expected = [(1 / 3, 0), (2 / 3, (first - second) / (first - third)), (1, 1)]
+    assert np.allclose(studio.driver.execute_script(HEIGHTS), expected), "and evenly where they are near each other"
+    other = studio.all(f"{card} select")[1]
+    Select(other).select_by_visible_text("with-guide")
+    wait_until(lambda: len(studio.all(f"{card} polyline")) == 2, 5, "both are shown")
+    assert studio.text(f"{card} .tick.longest") == "600"
+    assert "with-guide 0.333" in studio.text(f"{card} output")
+    studio.driver.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    )
+    stroke = "return getComputedStyle(document.querySelector('.training polyline')).stroke"
+    dark = studio.driver.execute_script(stroke)
+    studio.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    assert dark != studio.driver.execute_script(stroke), "it is drawn in the colours of the page"

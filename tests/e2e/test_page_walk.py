@@ -67,6 +67,23 @@ def test_a_walk_leads_from_seed_to_seed(studio: Studio) -> None:
 def test_a_walk_leads_from_the_conditions_of_one_picture_to_those_of_the_other(studio: Studio) -> None:
     (job,) = walk(studio, 51, 52, **{"model": ["with-glasses"] * 2, "condition:glasses": ["none", "eye patch"]})
     assert job["params"]["conditions"] == {"glasses": ["none"] * 30 + ["eye patch"] * 30}
+    studio.driver.execute_script(FADES)
+    studio.slide(studio.one("#walk input"), 28)
+    studio.press("Play", "#walk")
+    eighths = [share / 8 for share in range(1, 8)]
+    wait_until(lambda: studio.driver.execute_script("return fades")[:7] == eighths, 10, "one picture fades in")
+    studio.press("Pause", "#walk")
+
+
+# Collects how strongly pictures are drawn over others.
+FADES = """
+window.fades = [];
+const original = CanvasRenderingContext2D.prototype.drawImage;
+CanvasRenderingContext2D.prototype.drawImage = function (...parts) {
+  if (this.globalAlpha < 1) fades.push(this.globalAlpha);
+  return original.apply(this, parts);
+};
+"""
 
 
 def test_a_walk_passes_through_the_pictures_that_were_chosen(studio: Studio) -> None:

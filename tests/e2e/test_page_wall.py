@@ -20,7 +20,8 @@ const job = at => ({
   id: `${at}`.padStart(8, "0") + "-0000-4000-8000-000000000000", kind: "generate", model: "tiny", urgency: 3,
   state: at === 3 ? "failed" : "succeeded", accepted_at: new Date(Date.UTC(3000, 0, 1) - at * 1000).toISOString(),
   params: { n: 1 + at % 16, steps: 1, seed: at, sampler: "ddim", guidance_scale: 1 },
-  steps: { done: 1, total: 1 }, timings: { total: 1 }, ...(at === 3 && { failure: { code: "internal", detail: "No." } }),
+  steps: { done: 1, total: 1 }, timings: { total: 1 },
+  ...(at === 3 && { failure: { code: "internal", detail: "No." } }),
   links: { self: `/jobs/${at}`, ...(at !== 3 && { image, images: Array(1 + at % 16).fill(image) }) },
 });
 window.fetch = async (path, ...rest) => {

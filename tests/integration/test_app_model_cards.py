@@ -17,12 +17,13 @@ from difuso.jobs.catalog import read_catalog
 from difuso.model.formats.folders import read_config
 from tests.app_server import ALICE, keys_file, running
 
+LOG = '{"step": 1, "loss": 0.5}\n'
 CARD = "# tiny\n\nRandom weights: x\u0302.\n"
 
 
 @pytest.fixture
 def folder(models_dir: Path, tmp_path: Path) -> Path:
-    """A models folder: `tiny` has a description and a sheet, `bare` has neither, and `broken` is refused."""
+    """A models folder: `tiny` has a description, a sheet and a log, `bare` has neither, and `broken` is refused."""
     folder = tmp_path / "models"
     for name in ("tiny", "bare", "broken"):
         shutil.copytree(models_dir / "tiny", folder / name)
@@ -30,6 +31,7 @@ def folder(models_dir: Path, tmp_path: Path) -> Path:
     for name in ("tiny", "broken"):
         (folder / name / "README.md").write_text(CARD, "utf-8")
     (folder / "tiny" / "sheet.png").write_bytes(b"\x89PNG")
+    (folder / "tiny" / "metrics.jsonl").write_text(LOG, "utf-8")
     (folder / "README.md").write_text("about all of them")
     return folder
 
@@ -50,11 +52,14 @@ def test_a_model_with_a_description_shows_it(api: httpx.Client) -> None:
     sheet = api.get("/models/tiny/figures/sheet", headers=ALICE)
     assert sheet.content == b"\x89PNG"
     assert sheet.headers["content-type"] == "image/png"
+    log = api.get("/models/tiny/metrics", headers=ALICE)
+    assert log.text == LOG
+    assert log.headers["content-type"] == "application/jsonl"
     assert api.get("/models/tiny", headers=ALICE).json()["about"] == "Random weights: x\u0302."
-    assert api.get("/models/tiny", headers=ALICE).json()["documents"] == ["card", "sheet"]
+    assert api.get("/models/tiny", headers=ALICE).json()["documents"] == ["card", "sheet", "metrics"]
     assert not {"about", "documents"} & api.get("/models/bare", headers=ALICE).json().keys()
     assert api.head("/models/tiny/card", headers=ALICE).status_code == 200
-    for answer, path in ((card, "card"), (sheet, "figures/sheet")):
+    for answer, path in ((card, "card"), (sheet, "figures/sheet"), (log, "metrics")):
         known = {"If-None-Match": answer.headers["ETag"]}
         assert api.get(f"/models/tiny/{path}", headers=ALICE | known).status_code == 304
 
@@ -83,6 +88,7 @@ def test_a_model_shows_its_noise_schedule(api: httpx.Client, models_dir: Path) -
         ("/models/tiny/figures/glance", 404),  # its sheet is no picture
         ("/models/bare/figures/glance", 404),
         ("/models/bare/card", 404),
+        ("/models/bare/metrics", 404),
         ("/models/broken/card", 404),
         ("/models/none/card", 404),
         ("/models/%2e%2e/card", 404),
@@ -111,5 +117,5 @@ def test_a_folder_of_a_stranger_cannot_show_other_files(api: httpx.Client, folde
 
 
 def test_a_key_is_needed(api: httpx.Client) -> None:
-    for path in ("/models/tiny/card", "/models/tiny/figures/sheet"):
+    for path in ("/models/tiny/card", "/models/tiny/metrics", "/models/tiny/figures/sheet"):
         assert api.get(path).status_code == 401

@@ -16,7 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from difuso.model.folders.files import LOSSES, SHEET
+from difuso.model.folders.files import LOSSES, METRICS, SHEET
 from difuso.model.images import to_uint8
 from difuso.model.pictures import as_pictures
 from difuso.model.png import PNG_KEY
@@ -24,7 +24,6 @@ from difuso.model.shape import Shown
 
 from ..replacing import replace_text
 
-METRICS = "metrics.jsonl"
 WINDOW = 9  # lines of the log over which a smoothed loss is the mean
 GAP, LINE = 2, 12  # pixels between the images of a sheet, and for a line of text
 Captions = Sequence[Sequence[str]]  # lines of text for each image

@@ -12,4 +12,10 @@ export default {
   cardPoint: (settings, distance, time) => `${settings}: ${distance}, ${time}`,
   cardCalls: calls => `${calls} calls`,
   cardTraining: "How it was trained",
+  cardFigure: "Figure",
+  cardSmoothing: "Smoothing",
+  cardBeside: "Beside it",
+  cardNone: "none",
+  cardStep: "Step",
+  cardAtStep: step => `step ${step}`,
 };

@@ -12,4 +12,10 @@ export default {
   cardPoint: (settings, distance, time) => `${settings}: ${distance}, ${time}`,
   cardCalls: calls => `${calls} llamadas`,
   cardTraining: "Cómo se entrenó",
+  cardFigure: "Medida",
+  cardSmoothing: "Suavizado",
+  cardBeside: "Junto a",
+  cardNone: "ninguno",
+  cardStep: "Paso",
+  cardAtStep: step => `paso ${step}`,
 };

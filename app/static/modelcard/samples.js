@@ -17,7 +17,7 @@ const COUNT = 64;
 // Resolves to the elements; a sheet of another kind is shown as it is.
 export async function samplesOf({ name, classes, conditions }, close) {
   const cells = fromPicture(name) ? [] : await cellsOf(name, COUNT);
-  if (cells.length < COUNT) return figureOf(name, "sheet", t("samples", name));
+  if (cells.length < COUNT) return wholeSheet(name);
   const samples = (await samplingOf(name)) ?? cells.map((_, seed) => ({ seed, label: classes && seed % classes.length }));
   const buttons = samples.map((sample, index) => {
     const conditions = Object.entries(sample.conditions ?? {}).map(([key, value]) => `${word(name, key)} ${textOf(value, name, key)}`);
@@ -48,12 +48,11 @@ export async function samplesOf({ name, classes, conditions }, close) {
   return [el("p", { className: "hint", textContent: t("cardSamplesHint") }), label, place];
 }
 
-// Resolves to a figure of the model's folder.
-export async function figureOf(name, figure, alt) {
-  const blob = await (await request(`/models/${name}/figures/${figure}`)).blob();
-  const image = el("img", { src: URL.createObjectURL(blob), alt });
+async function wholeSheet(name) {
+  const blob = await (await request(`/models/${name}/figures/sheet`)).blob();
+  const image = el("img", { src: URL.createObjectURL(blob), alt: t("samples", name) });
   image.addEventListener("load", () => URL.revokeObjectURL(image.src));
-  return [el("figure", { className: figure }, image)];
+  return [el("figure", {}, image)];
 }
 
 const row = buttons => el("div", { className: "sample-row" }, ...buttons);

@@ -7,8 +7,9 @@ import { termsOf } from "../facts.js";
 import { markdown } from "../markdown.js";
 import { models, sidesOf } from "../models.js";
 import { addPart, number, t } from "../texts.js";
+import { curvesOf } from "./curves.js";
 import { qualityOf } from "./quality.js";
-import { figureOf, samplesOf } from "./samples.js";
+import { samplesOf } from "./samples.js";
 
 const USUAL = "http://127.0.0.1:8000"; // where examples of cards expect the server
 
@@ -36,7 +37,7 @@ export async function openModelCard(name) {
   await Promise.all([
     describe(name, text, has("card")).then(() => fill(parts.cardQuality, qualityOf(model, [...text.querySelectorAll("table")], close))),
     has("sheet") && fill(parts.cardSamples, samplesOf(model, close)),
-    has("losses") && fill(parts.cardTraining, figureOf(name, "losses", t("losses", name))),
+    has("metrics") && fill(parts.cardTraining, curvesOf(name)),
   ]);
 }
 

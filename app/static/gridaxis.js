@@ -1,0 +1,119 @@
+// The values along an axis of a grid, and how they are chosen.
+
+import { axisName, PREFIX, sweptBy } from "./axes.js";
+import { labelOf, seedOf } from "./describe.js";
+import { el } from "./dom.js";
+import { form } from "./form.js";
+import { classesOf, fromPicture, models } from "./models.js";
+import { shown, t, word } from "./texts.js";
+import { conditionsOf, valuesOf } from "./values.js";
+
+const NUMBERS = { steps: "5, 10, 20, 50", guidance_scale: "1, 2, 4, 8", eta: "0, 0.5, 1", seed: "1, 2, 3, 4" }; // with values to begin with
+const CHOICES = {
+  sampler: () => [...form.elements.sampler.options].map(({ value }) => value).filter(Boolean),
+  label: model => classesOf(models.get(model) ?? {}),
+  plan: model => Object.keys(models.get(model)?.plans ?? {}),
+  model: () => [...models.values()].filter(each => each.defaults && each.state !== "refused" && !fromPicture(each.name)).map(({ name }) => name),
+};
+const USUAL = ["ddpm", "ddim", "dpmpp", "unipc"]; // samplers to begin with
+export const MOST = 8; // values of an axis
+const PATTERN = "[\\-0-9., ]+"; // of a field for numbers
+const STOPS = [0, 0.25, 0.5, 0.75, 1]; // of a number's range
+
+const conditionOf = (axis, model) => Object.fromEntries(conditionsOf(model))[sweptBy(axis)];
+
+// Whether the images of one job can have several values of it.
+export const isPerImage = axis => axis === "seed" || axis === "label" || Boolean(sweptBy(axis));
+
+// Returns the words for a value.
+export function valueWords(value, axis, model) {
+  if (axis === "seed") return value;
+  const isWord = typeof value === "string" && (sweptBy(axis) || axis === "label");
+  return isWord ? word(model, sweptBy(axis) ?? axis, value) : shown(value);
+}
+
+// Returns the values that can be chosen at an axis; undefined if they are numbers.
+const choicesAt = (axis, model) => CHOICES[axis]?.(model) ?? conditionOf(axis, model)?.values;
+
+// Returns values to begin with, as a list of choices or as the text of numbers.
+function usualAt(axis, model) {
+  const choices = choicesAt(axis, model);
+  if (choices) return axis === "sampler" ? USUAL : choices.slice(0, MOST);
+  const { low, high } = conditionOf(axis, model) ?? {};
+  return NUMBERS[axis] ?? STOPS.map(share => +(low + share * (high - low)).toPrecision(4)).join(", ");
+}
+
+// Returns the options of a menu of axes: those of all models, then the conditions of this one.
+function axisOptions(model) {
+  const swept = conditionsOf(model).filter(([, { type }]) => ["choice", "number"].includes(type));
+  const names = [...Object.keys(CHOICES).filter(axis => choicesAt(axis, model).length > 1), ...Object.keys(NUMBERS)];
+  return [...names, ...swept.map(([name]) => PREFIX + name)].map(axis => el("option", { value: axis, textContent: axisName(axis, model) }));
+}
+
+// Returns the value of a picture at the first axis; the other one may have changed a plan.
+export function valueAt(job, index, axis, other) {
+  if (sweptBy(axis)) return Object.fromEntries(valuesOf(job, index))[sweptBy(axis)];
+  const plans = () => Object.entries(models.get(job.model)?.plans ?? {});
+  const isSame = ([name, value]) => name === other || value === null || job.params[name] === undefined || job.params[name] === value;
+  return {
+    seed: () => seedOf(job, index),
+    label: () => classesOf(models.get(job.model) ?? {})[labelOf(job, index)],
+    model: () => job.model,
+    plan: () => plans().find(([, plan]) => Object.entries(plan).every(isSame))?.[0],
+  }[axis]?.() ?? job.params[axis];
+}
+
+// Returns the values in their order: choices as the server lists them, and numbers by size.
+export function inOrder(values, axis, model) {
+  const all = choicesAt(axis, model);
+  return [...new Set(values)].sort((a, b) => (all ? all.indexOf(a) - all.indexOf(b) : a - b));
+}
+
+// One axis in the form of the grid: a menu of what it is, and its values, as boxes or as numbers.
+export class GridAxis {
+  #menu = el("select");
+  #place = el("div", { className: "samplers", role: "group" });
+  #model;
+
+  constructor(key, start) {
+    this.start = start;
+    this.element = el("fieldset", { className: "axis" }, el("label", {}, el("span", { dataset: { t: key } }), this.#menu), this.#place);
+    this.#menu.addEventListener("change", () => this.#offerValues());
+  }
+
+  get axis() {
+    return this.#menu.value;
+  }
+
+  // Those of numbers each once.
+  get values() {
+    const boxes = [...this.#place.querySelectorAll("[type=checkbox]")];
+    if (boxes.length) return boxes.filter(box => box.checked).map(box => box.value);
+    const text = this.#place.querySelector("input").value;
+    return [...new Set(text.split(/[\s,]+/).filter(Boolean).map(Number))].sort((a, b) => a - b);
+  }
+
+  // Offers what a model has. What was chosen stays while it is there, and so do its values.
+  offer(model, again = false) {
+    const chosen = this.axis || this.start;
+    const before = JSON.stringify(choicesAt(chosen, this.#model));
+    this.#menu.replaceChildren(...axisOptions(model));
+    this.#menu.value = [...this.#menu.options].some(({ value }) => value === chosen) ? chosen : this.start;
+    const isOther = this.axis !== chosen || !this.#model || before !== JSON.stringify(choicesAt(chosen, model)) || this.axis.includes(":");
+    this.#model = model;
+    if (isOther || again) this.#offerValues();
+  }
+
+  // An axis cannot be both ways.
+  without(other) {
+    for (const option of this.#menu.options) option.disabled = option.value === other;
+  }
+
+  #offerValues() {
+    const [choices, usual] = [choicesAt(this.axis, this.#model), usualAt(this.axis, this.#model)];
+    this.#place.ariaLabel = axisName(this.axis, this.#model);
+    if (!choices) return this.#place.replaceChildren(el("input", { value: usual, pattern: PATTERN, required: true, ariaLabel: `${axisName(this.axis, this.#model)}: ${t("gridValues")}` }));
+    const boxOf = value => el("label", { className: "check" }, el("input", { type: "checkbox", value, checked: usual.includes(value) }), el("span", { textContent: valueWords(value, this.axis, this.#model) }));
+    this.#place.replaceChildren(...choices.map(boxOf));
+  }
+}

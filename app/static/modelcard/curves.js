@@ -1,0 +1,95 @@
+// The curves of a training, from the log of its steps: one figure at a time, smoothed, and with that of a second model if wanted.
+
+import { request } from "../api.js";
+import { el, svg } from "../dom.js";
+import { models } from "../models.js";
+import { number, shown, t } from "../texts.js";
+
+const NO_FIGURES = ["step", "skipped"];
+const POINTS = 500; // of a line, at most
+const MOST = 0.99; // smoothing
+const WIDE = 10; // how many times as large as the least the greatest is, from which on the axis is logarithmic
+
+// Resolves to the elements; undefined for a log without steps.
+export async function curvesOf(name) {
+  const logs = new Map([[name, await logOf(name)]]);
+  const figures = [...new Set(logs.get(name).flatMap(Object.keys))].filter(figure => !NO_FIGURES.includes(figure));
+  if (!figures.length) return undefined;
+  const others = [...models.values()].filter(each => each.name !== name && each.documents?.includes("metrics")).map(each => each.name);
+  const [figure, other] = [figures, ["", ...others]].map(names => el("select", {}, ...names.map(each => new Option(each || t("cardNone"), each))));
+  const smoothing = el("input", { type: "range", min: 0, max: MOST, step: 0.01, value: 0.6 });
+  const place = el("input", { type: "range", min: 0, max: 1, step: "any", value: 1, "aria-label": t("cardStep") });
+  const [plot, words] = [el("div", { className: "training" }), el("output")];
+  const labelled = (key, field) => el("label", {}, t(key), field);
+  let lines = [];
+  const say = () => {
+    const step = place.valueAsNumber * Math.max(...lines.map(({ points }) => points.at(-1)[0]));
+    const said = lines.map(({ name, points }) => `${name} ${shown(points.reduce((a, b) => (Math.abs(b[0] - step) < Math.abs(a[0] - step) ? b : a))[1])}`);
+    words.textContent = [t("cardAtStep", number(Math.round(step))), ...said].join(" · ");
+    place.setAttribute("aria-valuetext", words.textContent);
+  };
+  const draw = async () => {
+    if (other.value && !logs.has(other.value)) logs.set(other.value, await logOf(other.value));
+    const names = [name, other.value].filter(Boolean);
+    const read = each => ({ name: each, points: smooth(logs.get(each).filter(row => Number.isFinite(row[figure.value])).map(row => [row.step, row[figure.value]]), smoothing.valueAsNumber) });
+    lines = names.map(read).filter(({ points }) => points.length);
+    plot.replaceChildren(...drawn(lines), place);
+    say();
+  };
+  const point = ({ clientX }) => {
+    const { left, width } = plot.getBoundingClientRect();
+    place.value = Math.min(1, Math.max(0, (clientX - left) / width));
+    say();
+  };
+  for (const menu of [figure, other]) menu.addEventListener("change", draw);
+  smoothing.addEventListener("input", draw);
+  plot.addEventListener("pointermove", point);
+  plot.addEventListener("pointerdown", point);
+  place.addEventListener("input", say);
+  await draw();
+  const fields = el("div", { className: "row start" }, labelled("cardFigure", figure), labelled("cardSmoothing", smoothing), others.length > 0 && labelled("cardBeside", other));
+  return [fields, plot, words];
+}
+
+// Resolves to the rows of a model's log. The steps of later stages of its training follow those of earlier ones.
+async function logOf(name) {
+  const text = await (await request(`/models/${name}/metrics`)).text();
+  const rows = text.split("\n").flatMap(line => {
+    try {
+      return Number.isFinite(JSON.parse(line)?.step) ? [JSON.parse(line)] : []; // NaN is not JSON
+    } catch {
+      return [];
+    }
+  });
+  let [before, earlier] = [0, 0];
+  return rows.map(({ step, ...figures }) => {
+    if (step < before) earlier += before;
+    before = step;
+    return { step: earlier + step, ...figures };
+  });
+}
+
+// Returns some of the points, smoothed by an exponential average that begins with the first value.
+function smooth(points, weight) {
+  let [sum, total] = [0, 0];
+  const all = points.map(([step, value]) => {
+    [sum, total] = [weight * sum + (1 - weight) * value, weight * total + (1 - weight)];
+    return [step, sum / total];
+  });
+  const each = Math.ceil(all.length / POINTS);
+  return all.filter((_, at) => at % each === 0 || at === all.length - 1);
+}
+
+// Returns the lines and the numbers at the axes.
+function drawn(lines) {
+  const values = lines.flatMap(({ points }) => points.map(([, value]) => value));
+  const [least, greatest] = [Math.min, Math.max].map(of => values.reduce((a, b) => of(a, b)));
+  const last = Math.max(...lines.map(({ points }) => points.at(-1)[0]));
+  const scale = least > 0 && greatest / least > WIDE ? Math.log : value => value;
+  const height = value => (scale(value) - scale(least)) / (scale(greatest) - scale(least) || 1);
+  const polyline = ({ points }, at) => svg("polyline", { class: at ? "second" : "first", points: points.map(([step, value]) => `${step / last},${1 - height(value)}`).join(" ") });
+  const tick = (className, value) => el("span", { className: `tick ${className}`, textContent: shown(value) });
+  const middle = scale === Math.log ? Math.sqrt(least * greatest) : (least + greatest) / 2;
+  return [svg("svg", { viewBox: "0 0 1 1", preserveAspectRatio: "none", "aria-hidden": "true" }, ...lines.map(polyline)), tick("most", greatest), tick("half", middle),
+    tick("none", least), tick("least", 0), tick("longest", last)];
+}
