@@ -18,4 +18,7 @@ export function axesOf(tag) {
   return columns && [rows ?? "sampler", columns];
 }
 
-export const axisName = (axis, model) => (sweptBy(axis) ? word(model, sweptBy(axis)) : axis === "label" ? t("class") : t(axis));
+export function axisName(axis, model) {
+  const name = sweptBy(axis) ? word(model, sweptBy(axis)) : t(axis === "label" ? "class" : axis);
+  return name[0].toUpperCase() + name.slice(1);
+}

@@ -5,7 +5,7 @@ import { isPerImage } from "./gridaxis.js";
 import { settings } from "./kinds.js";
 import { priceOf } from "./making.js";
 import { classesOf, models } from "./models.js";
-import { askConditions, conditionsIn, conditionsOf } from "./values.js";
+import { askConditions, conditionsIn, conditionsOf, neverWith } from "./values.js";
 
 const OF_SAMPLER = ["sampler", "spacing", "eta", "variance"]; // settings that suit one sampler
 
@@ -28,16 +28,26 @@ export function requestOf(group, axes, { query: base, files, urgency }, { tag, s
   return { kind: "generate", query, files: files.filter(([name]) => known.includes(name)), urgency };
 }
 
-// Fills in what a request for several conditions leaves out, as the server does for its first picture: all other things are equal.
+// Fills in what a request for several conditions leaves out, so that all other things are equal: as the server does for that one of
+// its pictures whose other conditions were seen with most of the rest.
 export async function filledIn(request) {
   const { query } = request;
-  const asked = Map.groupBy(conditionsIn(query), ([name]) => name);
-  if (!asked.size || !models.get(query.get("model")).examples) return request;
-  const first = new URLSearchParams([...query].filter(([name]) => !["condition", "seed", "label"].includes(name)));
-  for (const name of ["seed", "label"]) if (query.has(name)) first.set(name, query.get(name));
-  for (const [name, [[, value]]] of asked) first.append("condition", `${name}:${value}`);
-  const { model, params: { conditions } } = await priceOf({ ...request, query: first });
-  const others = Object.entries(conditions ?? {}).filter(([name]) => !asked.has(name));
-  askConditions(query, { model, conditions: Object.fromEntries(others) });
+  const [model, asked] = [query.get("model"), Map.groupBy(conditionsIn(query), ([name]) => name)];
+  if (!asked.size || !models.get(model).examples) return request;
+  const all = Array.from({ length: query.getAll("seed").length }, (_, at) => [...asked].map(([name, pairs]) => [name, pairs[at % pairs.length][1]]));
+  const firsts = [...new Map(all.map(each => [each[0][1], each])).values()]; // one for each value of the first condition
+  const dealt = await Promise.all(firsts.map(each => dealtTo(request, each)));
+  const unseen = values => all.filter(each => each.some(([name, value]) => neverWith(model, name, value, { ...values, ...Object.fromEntries(each) }))).length;
+  const [best] = dealt.sort((one, other) => unseen(one) - unseen(other));
+  askConditions(query, { model, conditions: Object.fromEntries(Object.entries(best).filter(([name]) => !asked.has(name)).map(([name, value]) => [name, [value]])) });
   return request;
+}
+
+// Resolves to the conditions of one picture, as the server fills them in.
+async function dealtTo(request, asked) {
+  const query = new URLSearchParams([...request.query].filter(([name]) => !["condition", "seed", "label"].includes(name)));
+  for (const name of ["seed", "label"]) if (request.query.has(name)) query.set(name, request.query.get(name));
+  for (const [name, value] of asked) query.append("condition", `${name}:${value}`);
+  const { params: { conditions = {} } } = await priceOf({ ...request, query });
+  return Object.fromEntries(Object.entries(conditions).map(([name, [value]]) => [name, value]));
 }

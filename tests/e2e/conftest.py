@@ -35,6 +35,8 @@ from tests.small_models import (
 )
 from tests.studio import Studio
 
+AXE = Path(__file__).parents[2] / ".venv" / "axe" / "axe_playwright_python" / "axe.min.js"
+
 CARD = """# tiny
 
 A network of **random** weights, with `seed` 0. See [Open Peeps](https://www.openpeeps.com/) and [ours](../here.md).
@@ -220,6 +222,17 @@ def studio(driver: webdriver.Chrome, studio_server: Difuso, request: pytest.Fixt
     studio.open()
     yield studio
     assert studio.errors() == []
+
+
+@pytest.fixture(scope="session")
+def axe() -> str:
+    """The program axe-core, which `make test` fetches."""
+    if not AXE.exists():
+        message = "there is no axe-core: run `make .venv/axe`, as `make test` does"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return AXE.read_text("utf-8")
 
 
 @pytest.fixture

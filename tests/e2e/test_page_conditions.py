@@ -199,14 +199,14 @@ def test_the_grid_sweeps_a_condition(studio: Studio, layout: str) -> None:
     studio.click("nav a[href='#grid']")
     axis = studio.see(".axis:nth-of-type(2) select")
     options = [each.text for each in axis.find_elements(By.TAG_NAME, "option")]
-    assert options[-2:] == ["age", "glasses"]
+    assert options[-2:] == ["Age", "Glasses"]
     studio.pick(axis, "condition:glasses")
     for box in studio.all(".axis:nth-of-type(1) .samplers input"):
         if box.is_selected() is not (box.get_attribute("value") == "ddim"):
             box.click()
     studio.press("Draw 2 pictures", "#grid")
     wait_until(lambda: len(studio.all("#grid td a.picture")) == 2, 30, "both are drawn")
-    assert studio.texts("#grid thead th") == ["glasses", "Sampler", "none", "round"]
+    assert studio.texts("#grid thead th") == ["Glasses", "Sampler", "none", "round"]
     jobs = [
         str(each.get_attribute("href")).split("/jobs/")[1].split("/")[0] for each in studio.all("#grid td a.picture")
     ]

@@ -47,7 +47,7 @@ def test_the_form_is_a_sheet_that_holds_the_focus_and_back_closes_it(studio: Stu
     assert studio.driver.execute_script("return location.hash") in ("", "#gallery")
 
 
-def test_the_camera_makes_a_portrait_after_questions(studio: Studio, picture: Callable[[str], str]) -> None:
+def test_the_camera_makes_a_portrait_after_questions(studio: Studio, picture: Callable[[str], str], axe: str) -> None:
     studio.fill("model", "with-glasses")
     studio.choose("denoise")
     # No driver answers a camera: its input is put where a test can fill it.
@@ -59,6 +59,7 @@ def test_the_camera_makes_a_portrait_after_questions(studio: Studio, picture: Ca
     camera.send_keys(picture("teal"))
     wait_until(lambda: "Is this right?" in studio.text("dialog.portrait"), 15, "the picture was looked at")
     assert "with-glasses knows only pictures like these" in studio.text("dialog.portrait")
+    assert studio.axe(axe) == []
     studio.pick(studio.one("dialog.portrait select"), "eye patch")
     job = studio.done(studio.after(lambda: studio.press("Draw 4", "dialog.portrait")))
     assert (job["kind"], job["params"]["n"], job["params"]["conditions"]) == ("denoise", 4, {"glasses": ["eye patch"]})

@@ -149,7 +149,7 @@ def test_the_axes_of_a_grid_are_those_of_the_model_of_the_form(studio: Studio) -
     studio.pick(studio.see(f"{columns} select"), "condition:glasses")
     studio.driver.execute_script("location.hash = '#make?kind=generate&model=traits'")
     studio.click("nav a[href='#grid']")
-    wait_until(lambda: axes()[-2:] == ["age", "glasses"], 5, "both of `traits` are offered")
+    wait_until(lambda: axes()[-2:] == ["Age", "Glasses"], 5, "both of `traits` are offered")
     assert {*usual} <= {*axes()}
     assert studio.texts(f"{columns} .check") == ["none", "round"]
     studio.driver.execute_script("location.hash = '#make?kind=generate&model=tiny'")

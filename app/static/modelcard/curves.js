@@ -3,11 +3,12 @@
 import { request } from "../api.js";
 import { el, svg } from "../dom.js";
 import { models } from "../models.js";
-import { number, shown, t } from "../texts.js";
+import { language, number, shown, t } from "../texts.js";
 
 const NO_FIGURES = ["step", "skipped"];
 const POINTS = 500; // of a line, at most
 const MOST = 0.99; // smoothing
+const DIGITS = 2; // of the numbers at an axis
 const WIDE = 10; // how many times as large as the least the greatest is, from which on the axis is logarithmic
 
 // Resolves to the elements; undefined for a log without steps.
@@ -88,8 +89,8 @@ function drawn(lines) {
   const scale = least > 0 && greatest / least > WIDE ? Math.log : value => value;
   const height = value => (scale(value) - scale(least)) / (scale(greatest) - scale(least) || 1);
   const polyline = ({ points }, at) => svg("polyline", { class: at ? "second" : "first", points: points.map(([step, value]) => `${step / last},${1 - height(value)}`).join(" ") });
-  const tick = (className, value) => el("span", { className: `tick ${className}`, textContent: shown(value) });
+  const tick = (className, value) => el("span", { className: `tick ${className}`, textContent: value.toLocaleString(language, { maximumSignificantDigits: DIGITS }) });
   const middle = scale === Math.log ? Math.sqrt(least * greatest) : (least + greatest) / 2;
   return [svg("svg", { viewBox: "0 0 1 1", preserveAspectRatio: "none", "aria-hidden": "true" }, ...lines.map(polyline)), tick("most", greatest), tick("half", middle),
-    tick("none", least), tick("least", 0), tick("longest", last)];
+    tick("none", least), tick("least", 0), el("span", { className: "tick longest", textContent: number(last) })];
 }
