@@ -64,6 +64,12 @@ class CrossOrigin(AppError):
     )
 
 
+class NotAllowed(AppError):
+    problem = ProblemType(
+        403, "not-allowed", "The API key may not do this", "Ask the server's operator for a key with may=train."
+    )
+
+
 class InvalidRequest(AppError):
     """One part of the request is wrong: a query parameter or a header of this name, or what a JSON pointer names."""
 

@@ -17,12 +17,14 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from difuso.jobs.catalog import LOOK_SECONDS, CatalogFollower
+from difuso.jobs.errors import StoreUnavailable
 from difuso.jobs.redis.events import Listener
 from difuso.jobs.redis.queue import JobQueue
 from difuso.jobs.redis.workers import held_refs
 from difuso.jobs.settings import with_password
 from difuso.jobs.store.result_store import ResultStore
 from difuso.jobs.telemetry import start_tracing
+from difuso.jobs.trainings.datasets import Datasets
 from difuso.model.plans.plugins import plug_in
 
 from .http.access import Guard, LinkGuard
@@ -31,10 +33,12 @@ from .http.metrics import Metrics, StackCollector
 from .http.middleware import UNADDRESSED, Compression, Failures, RequestMiddleware, share
 from .http.problems import RESPONSES, install
 from .http.server import run
-from .openapi import TAGS, describe
+from .openapi import TAGS, TRAINING, describe
+from .requests.dataset_uploads import DatasetUploads
 from .requests.deps import Process, State
 from .requests.uploads import Uploads
 from .requests.watching import Watcher
+from .routers import datasets as dataset_routes
 from .routers import health, jobs, kinds, models, page
 from .settings import ApiSettings
 from .store_access import Renderers, StoreProbe
@@ -43,6 +47,7 @@ log = logging.getLogger(__name__)
 
 REDIS_TIMEOUT = 2.0  # seconds
 HEAR_SECONDS = 1.0
+SWEEP_SECONDS = 600.0
 LISTERS = 4  # threads for lists of jobs, each of which may take tens of megabytes
 # While Redis hangs, each request holds a thread for REDIS_TIMEOUT. There are enough that none waits for another.
 THREADS = 100
@@ -74,7 +79,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         summary="Images from pixel-space diffusion models",
         license_info={"name": "Apache License 2.0", "identifier": "Apache-2.0"},
         servers=[{"url": "/", "description": "This server"}],
-        openapi_tags=TAGS,
+        openapi_tags=[*TAGS, TRAINING] if settings.training else TAGS,
         lifespan=_lifespan,
         responses=RESPONSES,
         docs_url=None,  # FastAPI's pages load scripts from other sites; ours is in app.routers.page
@@ -108,6 +113,8 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.include_router(jobs.linked_router, dependencies=linked)
     for module in (kinds, models):
         app.include_router(module.router, dependencies=guarded)
+    if settings.training:
+        app.include_router(dataset_routes.router, dependencies=guarded)
     if settings.api_metrics_port is None:
         app.include_router(health.metrics_router, dependencies=guarded)
     for module in (page, health):
@@ -140,7 +147,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
         ]
         for task in following:
             stack.callback(asyncio.create_task(task).cancel)
-        store = ResultStore(settings.store_url, metrics.observe_store)
+        store, datasets = ResultStore(settings.store_url, metrics.observe_store), Datasets(settings.store_url)
+        if settings.training:
+            stack.callback(asyncio.create_task(_every(SWEEP_SECONDS, partial(_sweep, datasets))).cancel)
         probe = StoreProbe(store)
         metrics.registry.register(StackCollector(queue, store, probe, follower, keys, metrics))
         process = Process(
@@ -152,6 +161,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
             probe=probe,
             listers=CapacityLimiter(LISTERS),
             uploads=Uploads(settings.max_upload),
+            dataset_uploads=DatasetUploads(settings.max_dataset, settings.dataset_ttl),
+            datasets=datasets,
             renderers=Renderers(store.readers),
             listener=listener,
             watcher=Watcher(queue, listener, app.state.draining, metrics, keys),
@@ -173,6 +184,11 @@ def _look(follower: CatalogFollower, metrics: Metrics) -> None:
             metrics.know_models(follower.catalog)
     except OSError as error:
         log.warning("the models folder cannot be read: %s", error.strerror)
+
+
+def _sweep(datasets: Datasets) -> None:
+    with suppress(StoreUnavailable):  # then later
+        datasets.sweep()
 
 
 def _hear(follower: CatalogFollower, queue: JobQueue, metrics: Metrics) -> None:

@@ -32,10 +32,16 @@ HEADERS: dict[str, tuple[str, ...]] = {
     "get_image": ("If-None-Match",),
     "get_images": ("If-None-Match",),
     "delete_images": (),
+    **dict.fromkeys(("create_dataset", "list_datasets", "get_dataset", "get_thumbnails", "delete_dataset"), ()),
     **dict.fromkeys(("list_models", "get_model", "get_model_schedule"), ()),
     **dict.fromkeys(("get_model_card", "get_model_figure"), ("If-None-Match",)),
     **dict.fromkeys(("health", "ready", "metrics"), ()),
 }
+
+
+@pytest.fixture
+def settings(settings: ApiSettings) -> ApiSettings:
+    return settings.model_copy(update={"training": True})
 
 
 @pytest.fixture
