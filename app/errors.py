@@ -142,6 +142,18 @@ class NotReady(AppError):
     problem = ProblemType(409, "not-ready", "The job is not finished", "Ask again when it has succeeded.", 1)
 
 
+class NameTaken(AppError):
+    problem = ProblemType(409, "name-taken", "The name is taken", "A model or a training has it; choose another.")
+
+
+class DatasetInUse(AppError):
+    problem = ProblemType(409, "dataset-in-use", "A training uses the dataset", "Stop or delete the training first.")
+
+
+class NotPossibleNow(AppError):
+    problem = ProblemType(409, "not-possible-now", "Not possible in this state", "See the state of the training.")
+
+
 class JobCancelled(AppError):
     problem = ProblemType(409, "job-cancelled", "The job was cancelled", "It has no images.")
 

@@ -25,6 +25,8 @@ from difuso.jobs.settings import with_password
 from difuso.jobs.store.result_store import ResultStore
 from difuso.jobs.telemetry import start_tracing
 from difuso.jobs.trainings.datasets import Datasets
+from difuso.jobs.trainings.records import Trainings
+from difuso.jobs.trainings.states import TrainingFiles
 from difuso.model.plans.plugins import plug_in
 
 from .http.access import Guard, LinkGuard
@@ -40,6 +42,7 @@ from .requests.uploads import Uploads
 from .requests.watching import Watcher
 from .routers import datasets as dataset_routes
 from .routers import health, jobs, kinds, models, page
+from .routers import trainings as training_routes
 from .settings import ApiSettings
 from .store_access import Renderers, StoreProbe
 
@@ -114,7 +117,8 @@ def create_app(settings: ApiSettings) -> FastAPI:
     for module in (kinds, models):
         app.include_router(module.router, dependencies=guarded)
     if settings.training:
-        app.include_router(dataset_routes.router, dependencies=guarded)
+        for module in (dataset_routes, training_routes):
+            app.include_router(module.router, dependencies=guarded)
     if settings.api_metrics_port is None:
         app.include_router(health.metrics_router, dependencies=guarded)
     for module in (page, health):
@@ -129,7 +133,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
     settings: ApiSettings = app.state.settings
     metrics: Metrics = app.state.metrics
     keys: KeyRing | None = app.state.keys
-    follower = await to_thread.run_sync(CatalogFollower, settings.models_dir, settings.default_model)
+    follower = await to_thread.run_sync(partial(CatalogFollower, *settings.models_dirs, default=settings.default_model))
     metrics.know_models(follower.catalog)
     redis_url = with_password(settings.redis_url, settings.redis_password_file)
     to_thread.current_default_thread_limiter().total_tokens = THREADS
@@ -148,8 +152,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
         for task in following:
             stack.callback(asyncio.create_task(task).cancel)
         store, datasets = ResultStore(settings.store_url, metrics.observe_store), Datasets(settings.store_url)
+        trainings = Trainings(client)
         if settings.training:
-            stack.callback(asyncio.create_task(_every(SWEEP_SECONDS, partial(_sweep, datasets))).cancel)
+            sweeping = _every(SWEEP_SECONDS, partial(_sweep, datasets, trainings))
+            stack.callback(asyncio.create_task(sweeping).cancel)
         probe = StoreProbe(store)
         metrics.registry.register(StackCollector(queue, store, probe, follower, keys, metrics))
         process = Process(
@@ -163,6 +169,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
             uploads=Uploads(settings.max_upload),
             dataset_uploads=DatasetUploads(settings.max_dataset, settings.dataset_ttl),
             datasets=datasets,
+            trainings=trainings,
+            training_files=TrainingFiles(settings.store_url),
             renderers=Renderers(store.readers),
             listener=listener,
             watcher=Watcher(queue, listener, app.state.draining, metrics, keys),
@@ -186,9 +194,9 @@ def _look(follower: CatalogFollower, metrics: Metrics) -> None:
         log.warning("the models folder cannot be read: %s", error.strerror)
 
 
-def _sweep(datasets: Datasets) -> None:
-    with suppress(StoreUnavailable):  # then later
-        datasets.sweep()
+def _sweep(datasets: Datasets, trainings: Trainings) -> None:
+    with suppress(StoreUnavailable, RedisError):  # then later
+        datasets.sweep({(each.owner, each.dataset) for each in trainings.all() if not each.is_over})
 
 
 def _hear(follower: CatalogFollower, queue: JobQueue, metrics: Metrics) -> None:

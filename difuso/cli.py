@@ -144,6 +144,21 @@ def worker(models_dir: ModelsDir = None) -> None:
 
 
 @app.command(rich_help_panel=SERVING)
+def trainer() -> None:
+    """Runs a process that trains what is sent to POST /trainings; needs the extra train."""
+    from difuso.worker.settings import WorkerSettings
+
+    from .supervisor.startup_checks import open_store
+    from .trainer.main import run
+
+    require("train", "matplotlib", "tensorboard")
+    settings = read_settings(WorkerSettings)
+    open_store(settings.store_url)
+    _log("trainer", settings)
+    run(settings)
+
+
+@app.command(rich_help_panel=SERVING)
 def key(name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the key's owner.")]) -> None:
     """Makes an API key: shows it on standard error, and prints its line for DIFUSO_API_KEYS_FILE."""
     from difuso.app.http.api_keys import new_key
@@ -207,7 +222,7 @@ def train(
         typer.Option(help="For pictures: 32x32 in ten minutes, 64x64 in an hour, or 64x64 overnight."),
     ] = "good",
     minutes: Annotated[
-        float | None, typer.Option(min=1, help="For pictures: how long to train, if not as long as the preset says.")
+        float | None, typer.Option(min=0.1, help="For pictures: how long to train, if not as long as the preset says.")
     ] = None,
     table: Annotated[
         Path | None, typer.Option(help="For pictures: .csv or .jsonl file with a column file_name, and conditions.")

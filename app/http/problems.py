@@ -17,6 +17,7 @@ from difuso.jobs.contract import FailureCode
 from difuso.jobs.redis.refusals import takes_no_writes
 from difuso.jobs.trainings.archives import DatasetRefused
 from difuso.jobs.trainings.datasets import DatasetNotFound
+from difuso.jobs.trainings.records import TrainingNotFound
 from difuso.model.errors import PlanError
 
 from .. import errors
@@ -66,6 +67,9 @@ PROBLEMS: dict[type[Exception], ProblemType] = {
     ),
     DatasetNotFound: ProblemType(
         404, "dataset-not-found", "No such dataset", "You have none of this name: it was deleted, or its time is over."
+    ),
+    TrainingNotFound: ProblemType(
+        404, "training-not-found", "No such training", "You have none of this id: it never existed, or was deleted."
     ),
     jobs_errors.JobUnreadable: ProblemType(
         410, "job-unreadable", "The job cannot be read", "Its record is damaged; submit it again."

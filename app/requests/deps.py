@@ -22,6 +22,8 @@ from difuso.jobs.redis.queue import JobQueue
 from difuso.jobs.redis.status import JobStatus
 from difuso.jobs.store.result_store import ResultStore
 from difuso.jobs.trainings.datasets import Datasets
+from difuso.jobs.trainings.records import Trainings
+from difuso.jobs.trainings.states import TrainingFiles
 
 from ..errors import InvalidRequest
 from ..http.api_keys import ApiKey, may_see
@@ -49,6 +51,8 @@ class Process:
     uploads: Uploads
     dataset_uploads: DatasetUploads
     datasets: Datasets
+    trainings: Trainings
+    training_files: TrainingFiles
     renderers: Renderers
     listener: Listener
     watcher: Watcher

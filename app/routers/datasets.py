@@ -11,7 +11,7 @@ from difuso.jobs.trainings.archives import DatasetRefused
 from difuso.jobs.trainings.datasets import Dataset
 from difuso.jobs.values import Frozen
 
-from ..errors import NotAllowed, UploadRefused
+from ..errors import DatasetInUse, NotAllowed, UploadRefused
 from ..formats import BINARY
 from ..http.api_keys import NAME, ApiKey
 from ..requests.deps import CallerDep, Process, ProcessDep
@@ -119,5 +119,8 @@ async def get_thumbnails(name: Name, process: ProcessDep, key: CallerDep, owner:
 
 @router.delete("/datasets/{name}", summary="Delete a dataset", status_code=204)
 def delete_dataset(name: Name, process: ProcessDep, key: CallerDep, owner: OwnerQuery = None) -> None:
-    """Deletes all bytes of the pictures. Models that learned from them stay."""
-    process.datasets.delete(owner_of(key, owner), name)
+    """Deletes all bytes of the pictures, unless a training uses them. Models that learned from them stay."""
+    wanted = owner_of(key, owner)
+    if any((each.owner, each.dataset) == (wanted, name) for each in process.trainings.all() if not each.is_over):
+        raise DatasetInUse
+    process.datasets.delete(wanted, name)

@@ -18,7 +18,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 
 # Not the user's own temporary folder: on macOS that is 50 characters long, and a socket's path may have 104 in all.
 TEMPORARY = "/tmp"
@@ -49,11 +49,22 @@ class ChildProcesses:
         env: Mapping[str, str] | None = None,
         pass_fds: Sequence[int] = (),
         processors: Collection[int] = (),
+        folder: Path | None = None,
+        log: BinaryIO | None = None,
     ) -> subprocess.Popen[bytes]:
-        """Starts a child, bound to these processors or to ours. It writes to our terminal and reads nothing."""
+        """Starts a child, in a folder or ours, bound to these processors or to ours.
+
+        It reads nothing, and writes to our terminal, or its log to a file.
+        """
         with _bound_to(processors):
             child = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, env=env, pass_fds=pass_fds, process_group=self._killer.pid
+                command,
+                stdin=subprocess.DEVNULL,
+                stderr=log,
+                cwd=folder,
+                env=env,
+                pass_fds=pass_fds,
+                process_group=self._killer.pid,
             )
         self._children = [*(known for known in self._children if known.poll() is None), child]
         return child

@@ -58,6 +58,10 @@ class Blobs:
         with temporary_file(Path(path), file, top=Path(self.root)) as temporary:
             temporary.replace(path)
 
+    def download(self, path: PurePosixPath, file: Path) -> None:
+        """Writes the content of a file, of any size, to a file of this machine; FileNotFoundError if there is none."""
+        self._fs.get_file(str(path), str(file))
+
     def create(self, path: PurePosixPath, data: bytes) -> bool:
         """Writes a new file; returns False if the file exists."""
         if self.is_local:

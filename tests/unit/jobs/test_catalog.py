@@ -133,7 +133,7 @@ def test_weights_whose_header_cannot_be_read(pipeline: Path, damage: Any, reason
 
 
 def test_a_folder_is_read_again_once_its_change_stands_still(folder: Path) -> None:
-    follower = CatalogFollower(folder, "newer")
+    follower = CatalogFollower(folder, default="newer")
     first = follower.catalog
     assert not follower.look()
     shutil.copytree(folder / "tiny", folder / "newer")

@@ -1,0 +1,159 @@
+"""The folder in which a trainer runs `difuso train`: what goes in, and what can be read of the run."""
+
+import fcntl
+import json
+import math
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from difuso.jobs.trainings.records import Progress, Training
+
+from ..supervisor.child_processes import DIFUSO
+
+RESTARTS_FROM = ("recipe.toml", "recipe.json", "metrics.jsonl", "state.pt")  # the state is the newest of them
+WINDOW = 9  # lines of the log, whose mean is a smoothed loss
+POINTS = 100
+LOG_BYTES = 4000
+FRESH_SECONDS = 60.0  # in which a new folder may not be locked yet
+
+
+@contextmanager
+def work_folder(parent: Path) -> Iterator[Path]:
+    """Yields a new folder, which is removed at the end; what killed trainers have left beside it is removed at once."""
+    parent.mkdir(parents=True, exist_ok=True)
+    for left in parent.iterdir():
+        if left.stat().st_mtime < time.time() - FRESH_SECONDS:
+            _remove_unless_locked(left)
+    folder = Path(tempfile.mkdtemp(dir=parent)).resolve()
+    lock = os.open(folder, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _remove_unless_locked(folder: Path) -> None:
+    with suppress(OSError):
+        lock = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(lock)
+
+
+class RunFolder:
+    """The files of one training in a work folder."""
+
+    def __init__(self, path: Path, training: Training) -> None:
+        self.path, self.run = path, path / "run"
+        self.run.mkdir()
+        self.pictures = path / f"{training.name}.zip"
+        self.model, self.log = self.run / "model", path / "train.log"
+        self._training = training
+        self._restored = 0  # when the state that was there first was written, in nanoseconds
+
+    def command(self, table: Path | None, learning_rate: float | None) -> list[str]:
+        """Returns the command, the same for every trainer: by its first line a recipe knows that it is its own."""
+        training = self._training
+        chosen = {"preset": training.preset, "minutes": training.minutes, "table": table and table.name}
+        words = [word for name, value in chosen.items() if value is not None for word in (f"--{name}", str(value))]
+        rate = () if learning_rate is None else (f"learning_rate={learning_rate}",)
+        changes = [word for change in (*training.changes, *rate) for word in ("--set", change)]
+        return [*DIFUSO, "train", self.pictures.name, *words, "--out", self.run.name, *changes]
+
+    def take_over(self) -> None:
+        """Takes over the restored files of a run, whose recipe names the folder in which it was made."""
+        self._restored = (self.run / "state.pt").stat().st_mtime_ns
+        before = str(Path(self._recipe()["data"]["path"]).parent)
+        for name in ("recipe.toml", "recipe.json"):
+            file = self.run / name
+            file.write_text(file.read_text(encoding="utf-8").replace(before, str(self.path)), encoding="utf-8")
+
+    @property
+    def learning_rate(self) -> float:
+        return float(self._recipe()["learning_rate"])
+
+    def recipe_text(self) -> str:
+        with suppress(FileNotFoundError):
+            return (self.run / "recipe.toml").read_text(encoding="utf-8")
+        return ""
+
+    def saved(self) -> tuple[int, int] | None:
+        """Returns the step of the last save, and a number that changes with it; None if there was none here."""
+        with suppress(OSError, ValueError, KeyError):  # while it is replaced
+            config = json.loads((self.model / "config.json").read_text(encoding="utf-8"))
+            if (mark := (self.run / "state.pt").stat().st_mtime_ns) != self._restored:  # which comes after the model
+                return int(config["training"]["steps"]), mark
+        return None
+
+    def state_files(self) -> dict[str, Path]:
+        return {name: self.run / name for name in reversed(RESTARTS_FROM)}
+
+    def sheets(self) -> dict[int, Path]:
+        """Returns the samples by their steps."""
+        return {int(path.stem): path for path in sorted((self.run / "sheets").glob("*.png"))}
+
+    def last_lines(self) -> str:
+        """Returns the end of the log, without the names of folders."""
+        if not self.log.exists():
+            return ""
+        with self.log.open("rb") as file:
+            file.seek(max(0, self.log.stat().st_size - LOG_BYTES))
+            text = file.read().decode(errors="replace")
+        return text.replace(f"{self.path}/", "")
+
+    def progress(self, before: Progress) -> Progress:
+        """Reads how far the run is; `before` is what was known of it."""
+        recipe, entries = self._recipe(), self._entries()
+        if not recipe:
+            return before
+        steps, batch = int(recipe["max_steps"]), int(recipe["batch_size"])
+        step = max(entries[-1]["step"] if entries else 0, (self.saved() or (0,))[0])
+        losses = [(int(each["step"]), float(each["loss"])) for each in entries if "loss" in each]
+        held_out = [each["held_out/loss"] for each in entries if "held_out/loss" in each]
+        speeds = [each["images_per_second"] for each in entries[-WINDOW:] if each.get("images_per_second")]
+        left = (steps - step) * batch
+        return Progress(
+            step=step,
+            steps=steps,
+            images=step * batch,
+            loss=_mean([loss for _, loss in losses[-WINDOW:]]) if losses else None,
+            held_out=held_out[-1] if held_out else None,
+            losses=_thinned(losses),
+            seconds_left=(round(left / max(speeds), 1), round(left / min(speeds), 1)) if speeds else None,
+            sheets=before.sheets,
+            served=before.served,
+        )
+
+    def _recipe(self) -> dict[str, Any]:
+        with suppress(FileNotFoundError):
+            found: dict[str, Any] = json.loads((self.run / "recipe.json").read_text(encoding="utf-8"))
+            return found
+        return {}
+
+    def _entries(self) -> list[dict[str, Any]]:
+        entries = []
+        with suppress(FileNotFoundError, json.JSONDecodeError):  # a line that is being written
+            for line in (self.run / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+                entries.append(json.loads(line))
+        return entries
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(f"{sum(values) / len(values):.4g}")
+
+
+def _thinned(points: Sequence[tuple[int, float]]) -> tuple[tuple[int, float], ...]:
+    """Returns the means of so many neighbours that POINTS are left at most, each with the last of their steps."""
+    size = max(1, math.ceil(len(points) / POINTS))
+    parts = [points[first : first + size] for first in range(0, len(points), size)]
+    return tuple((part[-1][0], _mean([loss for _, loss in part])) for part in parts)
