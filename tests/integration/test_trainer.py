@@ -237,7 +237,7 @@ def test_a_training_that_is_killed_again_and_again_loses_only_what_came_after_it
     assert [int(saved.partition(b"-")[0]) for saved in saves] == [1, 2], "each goes on from its own"
     assert all(int(saved.partition(b"-")[2]) % 20 == 0 for saved in saves)
     assert {path.name for path in (lab.store / "trainings" / order.id).iterdir()} == {"sheets"}
-    assert done.progress.sheets == (40, *range(80, 401, 40))
+    assert {280, 320, 360, 400} <= set(done.progress.sheets) <= {*range(40, 401, 40)}
     assert str(lab.folder) not in done.log
     config = json.loads((trained / "config.json").read_text())
     assert config["classes"] == ["circle", "square", "triangle"]
