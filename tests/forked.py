@@ -58,6 +58,7 @@ class Fork(subprocess.Popen[bytes]):
     def _begin(self, words: Sequence[str]) -> None:
         gc.freeze()  # what this process would collect may own a file, whose number is soon another's
         if (log := self._options["stderr"]) is not None:
+            os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
         os.chdir(self._options["cwd"] or ".")
         os.closerange(3, 4096)

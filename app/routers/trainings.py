@@ -50,6 +50,7 @@ class TrainingRequest(Frozen):
     name: str = Field(pattern=MODEL_NAME, description="of the model, for everybody who uses this server")
     preset: Preset | Settings = Field("good", description="how to train, see docs/training.md")
     minutes: float | None = Field(None, ge=0.1, le=10_000, description="if not as long as the preset says")
+    dry_run: bool = Field(False, description="whether only to measure some steps; the log says what the whole needs")
 
 
 class TrainingView(Training):
@@ -91,7 +92,7 @@ def create_training(body: TrainingRequest, process: ProcessDep, key: CallerDep, 
     """Waits for a trainer. The model is served under its name once a tenth of the training is done."""
     owner, catalog = owner_of(key, None), process.catalog
     process.datasets.get(owner, body.dataset)
-    if body.name in catalog.models or body.name in catalog.refused:
+    if not body.dry_run and (body.name in catalog.models or body.name in catalog.refused):
         raise NameTaken
     if sum(each.owner == owner and not each.is_over for each in process.trainings.all()) >= MAX_UNFINISHED:
         raise LimitReached(f"You have {MAX_UNFINISHED} trainings that have not ended.", retry_after=WAIT_SECONDS)
@@ -105,6 +106,7 @@ def create_training(body: TrainingRequest, process: ProcessDep, key: CallerDep, 
         preset=settings.preset,
         minutes=body.minutes,
         changes=tuple(f"{name}={value}" for name, value in changes.items()),
+        dry_run=body.dry_run,
         created_at=time.time(),
     )
     if not process.trainings.create(order):

@@ -54,12 +54,13 @@ class ChildProcesses:
     ) -> subprocess.Popen[bytes]:
         """Starts a child, in a folder or ours, bound to these processors or to ours.
 
-        It reads nothing, and writes to our terminal, or its log to a file.
+        It reads nothing, and writes to our terminal, or all of it to a log.
         """
         with _bound_to(processors):
             child = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
+                stdout=log,
                 stderr=log,
                 cwd=folder,
                 env=env,

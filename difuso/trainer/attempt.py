@@ -109,6 +109,8 @@ class Attempt:
         while not self._asked and not self._trainer.is_stopping():
             status = self._watch(folder, table)
             self._save(folder)
+            if status == 0 and self._training.dry_run:
+                return "succeeded"
             if status == 0 and self._progress.step >= self._progress.steps > 0:
                 self._publish(folder)
                 self._while_reporting(lambda: self._trainer.files.keep(self._training.id, None))

@@ -68,7 +68,8 @@ class RunFolder:
         words = [word for name, value in chosen.items() if value is not None for word in (f"--{name}", str(value))]
         rate = () if learning_rate is None else (f"learning_rate={learning_rate}",)
         changes = [word for change in (*training.changes, *rate) for word in ("--set", change)]
-        return [*DIFUSO, "train", self.pictures.name, *words, "--out", self.run.name, *changes]
+        dry = ["--dry-run"] * training.dry_run
+        return [*DIFUSO, "train", self.pictures.name, *words, "--out", self.run.name, *changes, *dry]
 
     def take_over(self) -> None:
         """Takes over the restored files of a run, whose recipe names the folder in which it was made."""

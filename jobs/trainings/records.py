@@ -37,7 +37,10 @@ class LeaseLost(Exception):
 
 
 class Order(Reported):
-    """What was ordered; `changes` are those of a recipe as the command line has them."""
+    """What was ordered; `changes` are those of a recipe as the command line has them.
+
+    A dry run measures some steps, says in its log what the whole would need, and makes no model.
+    """
 
     id: str
     owner: str | None = None
@@ -46,6 +49,7 @@ class Order(Reported):
     preset: str
     minutes: float | None = None
     changes: tuple[str, ...] = ()
+    dry_run: bool = False
     created_at: float
 
 
@@ -213,7 +217,7 @@ class Trainings:
 
     def create(self, order: Order) -> bool:
         """Accepts a training; returns False if another has the name of its model."""
-        return bool(self._run(_CREATE, order.id, order.name, repr(order.created_at), order.model_dump_json()))
+        return bool(self._run(_CREATE, order.id, _reserved(order), repr(order.created_at), order.model_dump_json()))
 
     def get(self, training_id: str) -> Training:
         """Returns a training; raises TrainingNotFound, also if it is being deleted."""
@@ -260,7 +264,12 @@ class Trainings:
 
     def forget(self, claim: Claim) -> None:
         """Deletes the record of a claimed training, whose files are gone."""
-        self._run(_FORGET, claim.training.id, claim.fence, claim.training.name)
+        self._run(_FORGET, claim.training.id, claim.fence, _reserved(claim.training))
 
     def _run(self, script: str, *arguments: object) -> Any:
         return self._client.eval(_SHARED + script, 0, *map(str, arguments))
+
+
+def _reserved(order: Order) -> str:
+    """Returns the name that an order keeps others from using: that of its model, if it makes one."""
+    return order.id if order.dry_run else order.name

@@ -11,8 +11,9 @@ import httpx
 import pytest
 from PIL import Image
 
+from difuso import Client
 from tests.forking import Command
-from tests.icons import icons, zipped
+from tests.icons import icons, write_icons, zipped
 from tests.serving import Difuso, running
 from tests.waiting import wait_until
 
@@ -60,3 +61,25 @@ def test_an_archive_of_icons_becomes_a_model_that_draws_each_of_their_classes(di
         assert "shapes" not in api.post("/generate", params={"steps": 2}, headers={"Accept": "application/json"}).text
         assert api.delete(path).status_code == 204
         wait_until(lambda: api.get("/models/shapes").status_code == 404, 60, "the model is gone")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.usefixtures("redis_server")
+def test_the_client_hears_a_price_and_a_training_outlives_a_kill_of_everything(
+    difuso: Difuso, environment: dict[str, str], tmp_path: Path
+) -> None:
+    pictures = write_icons(tmp_path / "shapes.zip")
+    with Client(difuso.url) as client:
+        priced = client.train(pictures, name="shapes", preset="taste", dry_run=True)
+        assert "steps would take" in priced["log"]
+        assert client.trainings() == {"trainings": []}
+        made = client.train(pictures, name="shapes", preset="taste", minutes=0.2)
+        wait_until(lambda: client.training(made["id"])["progress"]["steps"], 60, "it runs")
+    trainer = difuso.pid("trainer")
+    difuso.process.kill()
+    difuso.process.wait()
+    wait_until(lambda: not Path(f"/proc/{trainer}").exists(), 20, "the trainer has noticed")
+    with running(tmp_path, environment, start=prompt) as again, Client(again.url) as client:
+        wait_until(lambda: client.training(made["id"])["state"] == "succeeded", 180, "it has ended")
+        assert client.training(made["id"])["progress"]["served"]

@@ -105,7 +105,8 @@ def test_a_price_has_a_schema_of_its_own(schema: dict[str, Any]) -> None:
             assert [each["$ref"].rpartition("/")[2] for each in choices] == ["JobView", "Price"]
     price = schema["components"]["schemas"]["Price"]
     assert set(price["required"]) == set(price["properties"]) - {"task", "warnings"}
-    assert "dry_run" not in str(schema["components"]["schemas"])
+    of_jobs = {name: each for name, each in schema["components"]["schemas"].items() if "Training" not in name}
+    assert "dry_run" not in str(of_jobs)
 
 
 def test_every_reference_leads_somewhere(schema: dict[str, Any]) -> None:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import redis
+from typer.testing import CliRunner
 
+from difuso import Client, cli
 from difuso.app.settings import ApiSettings
-from difuso.jobs.trainings.records import Claim, Progress, Trainings
+from difuso.client import InvalidRequest, NotFound
+from difuso.errors import UserError
+from difuso.jobs.trainings.records import Claim, Progress, State, Trainings
 from difuso.jobs.trainings.states import TrainingFiles
 from tests.app_server import NAMES, OPERATOR, key_line
-from tests.icons import icons, png, zipped
+from tests.icons import icon, icons, png, write_icons, zipped
 from tests.waiting import wait_until
 
 ALICE, BOB, CAROL = ({"Authorization": f"Bearer {name}-key"} for name in ("alice", "bob", "carol"))
@@ -66,7 +72,7 @@ def test_a_training_is_queued_and_shown_as_far_as_it_is(api: httpx.Client, train
     assert claim.training.changes == ("image_size=48", "learning_rate=0.002")
     assert (claim.training.preset, claim.training.minutes, claim.training.owner) == ("taste", 3, "alice")
     sheet = folder / "sheet.png"
-    sheet.write_bytes(png(icons_sheet()))
+    sheet.write_bytes(png(icon("circle", 1)))
     TrainingFiles(str(folder / "store")).add_sheet(made["id"], 20, sheet)
     progress = Progress(step=20, steps=80, images=640, loss=0.1, seconds_left=(3, 5), sheets=(20,), served=20)
     trainings.report(claim, progress=progress.model_dump_json(), recipe="name = 1", log="step 20")
@@ -76,12 +82,6 @@ def test_a_training_is_queued_and_shown_as_far_as_it_is(api: httpx.Client, train
     assert api.get(shown["sheets"][0], headers=ALICE).content == sheet.read_bytes()
     assert api.get(shown["sheets"][0].replace("20", "21"), headers=ALICE).status_code == 404
     assert api.get("/trainings", headers=ALICE).json() == {"trainings": [shown]}
-
-
-def icons_sheet() -> Any:
-    from tests.icons import icon
-
-    return icon("circle", 1)
 
 
 def test_trainings_are_private_and_need_the_right(api: httpx.Client) -> None:
@@ -150,6 +150,74 @@ def test_events_tell_each_change_and_end_with_the_training(api: httpx.Client, tr
         assert json.loads(next(lines).removeprefix("data: "))["reason"] == "the disk is full"
         assert list(lines) == []
     wait_until(lambda: api.get(path, headers=ALICE).json()["state"] == "failed", 5, "it has failed")
+
+
+def test_the_client_sends_pictures_and_leaves_none_behind_if_it_is_refused(
+    api: httpx.Client, trainings: Trainings, tmp_path: Path
+) -> None:
+    pictures = write_icons(tmp_path / "icons.zip")
+    (table := tmp_path / "table.csv").write_text("file_name,age\ncircle/1.png,3\n")
+    with Client(str(api.base_url), api_key="carol-key") as client:
+        with pytest.raises(InvalidRequest, match="has it; choose another"):
+            client.train(pictures, name="tiny")
+        assert api.get("/datasets", headers=CAROL).json() == {"datasets": []}
+        made = client.train(pictures, name="kept", preset="taste", minutes=2, table=table)
+        assert (made["state"], made["dataset"], made["minutes"]) == ("queued", "kept", 2)
+        assert api.get("/datasets/kept", headers=CAROL).json()["summary"]["columns"] == {"age": 1}
+        assert client.training(made["id"], ask="pause")["state"] == "paused"
+        assert client.training(made["id"])["state"] == "paused"
+        assert [each["id"] for each in client.trainings()["trainings"]] == [made["id"]]
+        with pytest.raises(InvalidRequest, match="The training is paused"):
+            client.training(made["id"], ask="pause")
+        assert client.training(made["id"], ask="delete") == {}
+        with pytest.raises(NotFound):
+            client.training(made["id"])
+    api.delete("/datasets/kept", headers=CAROL)
+
+
+@contextmanager
+def acting(trainings: Trainings, state: State, **fields: Any) -> Iterator[None]:
+    """Acts as a trainer that takes the next training, and ends it after a line of its log and another."""
+
+    def act() -> None:
+        wait_until(trainings.all, 20, "a training has come")
+        wait_until(lambda: trainings.all()[0].state == "queued", 20, "it is the next one")
+        claim = claimed(trainings)
+        trainings.report(claim, log="step 1 of 2\n")
+        trainings.report(claim, state, log="step 1 of 2\nstep 2 of 2\n", **fields)
+
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(act)
+        yield
+        done.result()
+
+
+def test_the_command_follows_a_training_as_one_of_its_own(
+    api: httpx.Client, trainings: Trainings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DIFUSO_API_KEY", "carol-key")
+    pictures = write_icons(tmp_path / "my icons.zip")
+    command = ["train", "--server", str(api.base_url), str(pictures)]
+
+    def said(*more: str) -> str:
+        return CliRunner().invoke(cli.app, [*command, *more], catch_exceptions=False).output
+
+    with acting(trainings, "succeeded"):
+        output = said()
+    assert output.count("step 1 of 2") == output.count("step 2 of 2") == 1
+    assert "my-icons is succeeded" in output
+    with acting(trainings, "failed", reason="the disk is full"), pytest.raises(UserError, match="the disk is full"):
+        said("--name", "other")
+    with acting(trainings, "succeeded"):
+        assert "step 2 of 2" in said("--name", "priced", "--dry-run")
+    assert trainings.create(trainings.all()[0].model_copy(update={"id": "x", "name": "priced"}))
+    assert trainings.ask("x", "stop")
+    names = {each["name"] for each in api.get("/datasets", headers=CAROL).json()["datasets"]}
+    assert names == {"my-icons", "other"}
+    with pytest.raises(UserError, match="without --set and --out"):
+        said("--set", "batch_size=1")
+    for name in names:
+        assert api.delete(f"/datasets/{name}", headers=CAROL).status_code == 204
 
 
 def test_without_training_there_are_no_trainings(settings: ApiSettings) -> None:
