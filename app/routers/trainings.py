@@ -26,7 +26,7 @@ from ..requests.deps import CallerDep, Process, ProcessDep
 from ..requests.watching import Event, job_events, progress_event
 from .datasets import may_train, owner_of
 
-MAX_UNFINISHED = 4  # trainings of an owner
+MAX_UNFINISHED, MAX_KEPT = 4, 100  # trainings of an owner
 WAIT_SECONDS = 600  # after which one may have ended
 
 Preset = Literal["taste", "good", "best"]
@@ -94,7 +94,10 @@ def create_training(body: TrainingRequest, process: ProcessDep, key: CallerDep, 
     process.datasets.get(owner, body.dataset)
     if not body.dry_run and (body.name in catalog.models or body.name in catalog.refused):
         raise NameTaken
-    if sum(each.owner == owner and not each.is_over for each in process.trainings.all()) >= MAX_UNFINISHED:
+    mine = [each for each in process.trainings.all() if each.owner == owner]
+    if len(mine) >= MAX_KEPT:
+        raise LimitReached(f"You have {MAX_KEPT} trainings: delete one.", retry_after=WAIT_SECONDS)
+    if sum(not each.is_over for each in mine) >= MAX_UNFINISHED:
         raise LimitReached(f"You have {MAX_UNFINISHED} trainings that have not ended.", retry_after=WAIT_SECONDS)
     settings = body.preset if isinstance(body.preset, Settings) else Settings(preset=body.preset)
     changes = settings.model_dump(exclude={"preset"}, exclude_none=True)

@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 TICK_SECONDS = 0.5
 DRAIN_SECONDS = 60.0  # that a run has to finish its step and save
-MAX_DEATHS = 3
+MAX_DEATHS, MAX_LOST = 3, 20  # of a run's processes, and of trainers with them, without anything saved between
 SPARE_BYTES, LEAST_BYTES = 1 << 30, 1 << 28  # of the disk: before a run, besides its pictures; and during it
 WORTH = 10  # a model is worth serving after this part of the steps
 BETTER = 4 / 3  # and the next one after so many times the steps
@@ -67,7 +67,7 @@ class Attempt:
 
     def __init__(self, trainer: Trainer, claim: Claim) -> None:
         self._trainer, self._claim, self._training = trainer, claim, claim.training
-        self._asked, self._deaths = claim.asked, claim.deaths
+        self._asked, self._deaths = claim.asked, 0
         self._progress, self._rate = claim.training.progress, claim.training.learning_rate
         self._kept: tuple[int, int] | None = None  # the save that the store has
         self._pool = ThreadPoolExecutor(1, "trainer")
@@ -103,8 +103,8 @@ class Attempt:
 
     def _train(self, folder: RunFolder) -> State:
         """Runs the training, again after a death or a NaN; returns its new state."""
-        if self._deaths > MAX_DEATHS:
-            raise Failed(f"{self._deaths} processes died while they ran it; it may need more memory than there is")
+        if self._claim.lost > MAX_LOST:
+            raise Failed(f"{self._claim.lost} trainers died while they ran it; it may need more memory than there is")
         table = self._while_reporting(lambda: self._fetch(folder))
         while not self._asked and not self._trainer.is_stopping():
             status = self._watch(folder, table)
@@ -181,7 +181,7 @@ class Attempt:
                 update={"sheets": tuple(sorted({*self._progress.sheets, *shown}))}
             )
             self._deaths = 0
-            self._report(saved=state, deaths=0, recipe=folder.recipe_text())
+            self._report(saved=state, lost=0, recipe=folder.recipe_text())
             self._while_reporting(lambda: files.keep(training.id, state))
         except StoreUnavailable:
             log.warning("the store does not take step %d of %s; trying again", saved[0], training.name)
@@ -223,7 +223,6 @@ class Attempt:
 
     def _count_death(self, status: int) -> None:
         self._deaths += 1
-        self._report(deaths=self._deaths)
         if self._deaths > MAX_DEATHS:
             how = signal.Signals(-status).name
             raise Failed(f"its process was killed {self._deaths} times ({how}); it may need more memory than there is")

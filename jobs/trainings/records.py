@@ -104,7 +104,7 @@ class Claim(NamedTuple):
     fence: int
     asked: str  # `delete`, or empty
     saved: str  # the name of its last state in the store; empty if there is none
-    deaths: int  # of processes that ran it, since something was saved
+    lost: int  # the trainers that died with it since something was saved
 
 
 _SHARED = f"""
@@ -142,7 +142,7 @@ elseif wanted == 'resume' then
   elseif state == 'queued' or state == 'succeeded' then return 0
   else
     redis.call('HSET', record, 'state', 'queued')
-    redis.call('HDEL', record, 'reason', 'ended_at', 'deaths')
+    redis.call('HDEL', record, 'reason', 'ended_at', 'lost')
     wanted = ''
     wait()
   end
@@ -166,7 +166,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', time, 'LIMIT', 0, A
     redis.call('HSET', record, 'asked', '')
     announce(id)
   else
-    if state == 'running' then redis.call('HINCRBY', record, 'deaths', 1) end
+    if state == 'running' then redis.call('HINCRBY', record, 'lost', 1) end
     if asked ~= 'delete' then redis.call('HSET', record, 'state', 'running') end
     redis.call('HSETNX', record, 'started_at', time)
     redis.call('ZADD', due, time + ARGV[3], id)
@@ -248,8 +248,8 @@ class Trainings:
         if found is None:
             return None
         record: Any = self._client.hgetall(RECORD + found[0].decode())
-        asked, saved, deaths = (record.get(name, b"").decode() for name in (b"asked", b"saved", b"deaths"))
-        return Claim(Training.read(record), int(found[1]), asked, saved, int(deaths or 0))
+        asked, saved, lost = (record.get(name, b"").decode() for name in (b"asked", b"saved", b"lost"))
+        return Claim(Training.read(record), int(found[1]), asked, saved, int(lost or 0))
 
     def report(self, claim: Claim, state: State = "running", **fields: object) -> str:
         """Writes how far a claimed training is, and keeps it; returns what is asked, which is empty mostly.

@@ -10,6 +10,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +33,22 @@ from tests.icons import write_icons
 from tests.serving import ENVIRONMENT
 from tests.waiting import wait_until
 
+# Each trains for a while, on cores that other tests want too.
+pytestmark = pytest.mark.timeout(300)
+
 TINY = (
     *("network.channels=16", "network.channel_mult=[1]", "network.attention_levels=[]", "network.groups=4"),
     *("network.head_channels=16", "image_size=16", "network.patch=1", "batch_size=4", "log_every=1"),
     *("warmup_steps=0", "decay_steps=0", "ema_decay=0.9"),
 )
 # A trainer of the usual priority: the tests beside it would leave one of the lowest next to nothing.
-PROMPT = "import difuso.trainer.main as main; main.NICE = 0; from difuso.__main__ import main; main()"
+PROMPT = """
+import difuso.trainer.attempt as attempt, difuso.trainer.main as trainer
+from difuso.__main__ import main
+trainer.NICE = 0
+{first}
+main()
+"""
 
 
 @pytest.fixture
@@ -98,15 +108,15 @@ def test_a_silent_trainer_loses_its_training_and_writes_nothing_more(client: red
     assert trainings.claim() is None
     expire(client, order.id)
     second = claimed(trainings)
-    assert (second.saved, second.deaths, second.training.progress.step) == ("1-10", 1, 12)
+    assert (second.saved, second.lost, second.training.progress.step) == ("1-10", 1, 12)
     for state in ("running", "succeeded", "queued"):
         with pytest.raises(LeaseLost):
             trainings.report(first, state, saved="1-99")
     trainings.forget(first)
-    trainings.report(second, saved="2-20", deaths=0)
+    trainings.report(second, saved="2-20", lost=0)
     expire(client, order.id)
     third = claimed(trainings)
-    assert (third.saved, third.deaths) == ("2-20", 1)
+    assert (third.saved, third.lost) == ("2-20", 1)
 
 
 def state(trainings: Trainings, order: Order) -> str:
@@ -172,15 +182,24 @@ class Lab:
     def log(self) -> str:
         return "".join(path.read_text() for path in sorted(self.folder.glob("trainer*.log")))
 
-    def start(self) -> subprocess.Popen[bytes]:
-        """Starts a trainer on a machine of its own."""
+    def start(self, first: str = "") -> subprocess.Popen[bytes]:
+        """Starts a trainer on a machine of its own, which executes something first."""
         number = len(self.trainers)
         machine = self._environment | {"DIFUSO_STATE_DIR": str(self.folder / f"machine{number}")}
         with (self.folder / f"trainer{number}.log").open("wb") as log:
-            command = [sys.executable, "-P", "-c", PROMPT, "trainer"]
+            command = [sys.executable, "-P", "-c", PROMPT.format(first=first), "trainer"]
             trainer = subprocess.Popen(command, env=machine, cwd=self.folder, stdin=subprocess.DEVNULL, stderr=log)
         self.trainers.append(trainer)
         return trainer
+
+    def run_pid(self) -> int | None:
+        """Returns the process that trains in the folder of a machine; None if there is none."""
+        for path in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                is_ours = (path / "cwd").readlink().is_relative_to(self.folder)
+                if is_ours and b"cats.zip" in (path / "cmdline").read_bytes():
+                    return int(path.name)
+        return None
 
     def until(self, order: Order, condition: Callable[[Training], object], what: str) -> Training:
         def holds() -> bool:
@@ -288,6 +307,35 @@ def test_a_run_that_becomes_nan_goes_on_with_half_the_rate_and_fails_the_second_
     assert failed.learning_rate == 5e29
     assert failed.reason == "its loss became NaN, and again with the learning rate 5e+29: begin with a lower one"
     assert failed.log.count("lower the learning rate") == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", ["SPARE", "LEAST"])
+def test_a_full_disk_before_and_during_a_run_is_said_and_what_was_saved_is_kept(lab: Lab, limit: str) -> None:
+    order = tiny(lab, 60)
+    full = lab.start(f"attempt.{limit}_BYTES = 1 << 60")
+    failed = lab.until(order, lambda found: found.state == "failed", "it has failed")
+    assert failed.reason == "the disk of the trainer is full; resume the training when there is space"
+    assert not list(lab.folder.glob("machine0/training/*"))
+    full.terminate()
+    assert full.wait(20) == 0
+    assert lab.trainings.ask(order.id, "resume")
+    lab.start()
+    done = lab.until(order, lambda found: found.state == "succeeded", "there is space again")
+    assert done.progress.step == 60
+    assert done.reason is None
+
+
+@pytest.mark.slow
+def test_a_run_whose_process_is_killed_begins_again_a_few_times(lab: Lab) -> None:
+    order = tiny(lab, 100_000, save_every=100_000)
+    lab.start("attempt.MAX_DEATHS = 1")
+    for pid in (0, 1):
+        wait_until(lambda before=pid: lab.run_pid() not in (None, before), 60, "a process runs it")  # type: ignore[misc]
+        lab.until(order, lambda found: "step 2 of" in found.log.rpartition("training cats")[2], "it makes steps")
+        os.kill(lab.run_pid() or 0, signal.SIGKILL)
+    failed = lab.until(order, lambda found: found.state == "failed", "it is given up")
+    assert failed.reason == "its process was killed 2 times (SIGKILL); it may need more memory than there is"
 
 
 @pytest.mark.slow
