@@ -146,10 +146,6 @@ class NameTaken(AppError):
     problem = ProblemType(409, "name-taken", "The name is taken", "A model or a training has it; choose another.")
 
 
-class DatasetInUse(AppError):
-    problem = ProblemType(409, "dataset-in-use", "A training uses the dataset", "Stop or delete the training first.")
-
-
 class NotPossibleNow(AppError):
     problem = ProblemType(409, "not-possible-now", "Not possible in this state", "See the state of the training.")
 

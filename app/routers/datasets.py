@@ -11,7 +11,7 @@ from difuso.jobs.trainings.archives import DatasetRefused
 from difuso.jobs.trainings.datasets import Dataset
 from difuso.jobs.values import Frozen
 
-from ..errors import DatasetInUse, NotAllowed, UploadRefused
+from ..errors import NotAllowed, NotPossibleNow, UploadRefused
 from ..formats import BINARY
 from ..http.api_keys import NAME, ApiKey
 from ..requests.deps import CallerDep, Process, ProcessDep
@@ -122,5 +122,5 @@ def delete_dataset(name: Name, process: ProcessDep, key: CallerDep, owner: Owner
     """Deletes all bytes of the pictures, unless a training uses them. Models that learned from them stay."""
     wanted = owner_of(key, owner)
     if any((each.owner, each.dataset) == (wanted, name) for each in process.trainings.all() if not each.is_over):
-        raise DatasetInUse
+        raise NotPossibleNow("A training uses the dataset: stop or delete it first.")
     process.datasets.delete(wanted, name)

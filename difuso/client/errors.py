@@ -153,7 +153,6 @@ ERRORS: dict[str, type[DifusoError]] = {
     "training-not-found": NotFound,
     "not-ready": NotReady,
     "name-taken": InvalidRequest,
-    "dataset-in-use": InvalidRequest,
     "not-possible-now": InvalidRequest,
     "job-failed": JobFailed,
     "job-cancelled": JobCancelled,

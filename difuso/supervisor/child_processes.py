@@ -30,11 +30,15 @@ GRACE_SECONDS = 3.0  # for children whose parent is gone
 class ChildProcesses:
     """A context manager: children are spawned inside it, and none is left after it.
 
-    Its folder is private (mode 0700), has a short path for the children's sockets, and is deleted at the end.
+    Its folder is private (mode 0700), and is deleted at the end. It has a short path for the children's sockets, unless
+    a parent is given.
     """
 
+    def __init__(self, parent: Path = Path(TEMPORARY)) -> None:
+        self._parent = parent.resolve()
+
     def __enter__(self) -> Self:
-        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=TEMPORARY))
+        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=self._parent))
         self._lock = os.open(self.folder, os.O_RDONLY)
         fcntl.flock(self._lock, fcntl.LOCK_SH)  # systemd-tmpfiles removes what is old, but not from such a folder
         command = [sys.executable, "-P", "-m", "difuso.supervisor.child_processes", str(self.folder)]

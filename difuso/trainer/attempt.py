@@ -28,7 +28,7 @@ from difuso.model.folders.new_folder import new_folder
 from ..errors import RunDiverged
 from ..supervisor.child_processes import ChildProcesses
 from ..supervisor.machine import find_cores
-from .run_folder import RunFolder, work_folder
+from .run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,6 @@ class Trainer:
     datasets: Datasets
     files: TrainingFiles
     children: ChildProcesses
-    state_dir: Path
     trained_dir: Path
     is_stopping: Callable[[], bool]
 
@@ -80,9 +79,8 @@ class Attempt:
         log.info("training %s is mine", training.name, extra={"training_id": training.id, "fence": self._claim.fence})
         try:
             if self._asked != "delete":
-                with work_folder(self._trainer.state_dir / "training") as path:
-                    self._folder = RunFolder(path, training)
-                    self._end(self._train(self._folder))
+                self._folder = RunFolder(self._trainer.children.folder / training.id, training)
+                self._end(self._train(self._folder))
             if self._asked == "delete":
                 self._delete()
         except LeaseLost:  # or it was deleted
@@ -92,14 +90,15 @@ class Attempt:
         except StoreUnavailable:  # before the run began
             self._end("queued")
             time.sleep(DRAIN_SECONDS / 10)
-        except OSError as error:
+        except Exception as error:  # a fault of one training must not stop the others
             log.exception("training %s cannot go on", training.name)
-            self._end("failed", reason=f"the trainer has a fault: {error.strerror}")
+            self._end("failed", reason=f"the trainer has a fault, which its log tells ({type(error).__name__})")
         finally:
             if self._child is not None:
                 self._child.kill()
                 self._child.wait()
             self._pool.shutdown()
+            shutil.rmtree(self._trainer.children.folder / training.id, ignore_errors=True)
 
     def _train(self, folder: RunFolder) -> State:
         """Runs the training, again after a death or a NaN; returns its new state."""

@@ -1,7 +1,9 @@
 """The trainer process: takes one training after the other, at the lowest priority."""
 
+import fcntl
 import logging
 import os
+import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -31,13 +33,15 @@ def run(settings: WorkerSettings) -> None:
     """Trains until SIGTERM or SIGINT, or until the process that started it is gone; then what runs is saved."""
     parent, trainings = os.getppid(), Trainings(_connect(settings))
     _step_aside()
-    with stop_signals() as signals, ChildProcesses() as children:
+    work = settings.state_dir / "training"
+    work.mkdir(parents=True, exist_ok=True)
+    _sweep(work)
+    with stop_signals() as signals, ChildProcesses(work) as children:
         trainer = Trainer(
             trainings=trainings,
             datasets=Datasets(settings.store_url),
             files=TrainingFiles(settings.store_url),
             children=children,
-            state_dir=settings.state_dir,
             trained_dir=settings.trained_dir,
             is_stopping=lambda: bool(signals) or os.getppid() != parent,
         )
@@ -55,6 +59,18 @@ def _claimed(claim: Callable[[], Claim | None]) -> Claim | None:
     except redis.RedisError as error:
         log.warning("waiting for Redis (%s)", type(error).__name__)
         return None
+
+
+def _sweep(work: Path) -> None:
+    """Removes what other trainers have left that ended with their machine: nobody locks their folders."""
+    for left in work.iterdir():
+        with suppress(OSError):
+            lock = os.open(left, os.O_RDONLY)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(left)
+            finally:
+                os.close(lock)
 
 
 def _step_aside() -> None:

@@ -1,14 +1,9 @@
 """The folder in which a trainer runs `difuso train`: what goes in, and what can be read of the run."""
 
-import fcntl
 import json
 import math
-import os
-import shutil
-import tempfile
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,42 +15,14 @@ RESTARTS_FROM = ("recipe.toml", "recipe.json", "metrics.jsonl", "state.pt")  # t
 WINDOW = 9  # lines of the log, whose mean is a smoothed loss
 POINTS = 100
 LOG_BYTES = 4000
-FRESH_SECONDS = 60.0  # in which a new folder may not be locked yet
-
-
-@contextmanager
-def work_folder(parent: Path) -> Iterator[Path]:
-    """Yields a new folder, which is removed at the end; what killed trainers have left beside it is removed at once."""
-    parent.mkdir(parents=True, exist_ok=True)
-    for left in parent.iterdir():
-        if left.stat().st_mtime < time.time() - FRESH_SECONDS:
-            _remove_unless_locked(left)
-    folder = Path(tempfile.mkdtemp(dir=parent)).resolve()
-    lock = os.open(folder, os.O_RDONLY)
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(lock)
-
-
-def _remove_unless_locked(folder: Path) -> None:
-    with suppress(OSError):
-        lock = os.open(folder, os.O_RDONLY)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
-        finally:
-            os.close(lock)
 
 
 class RunFolder:
-    """The files of one training in a work folder."""
+    """The files of one training in a folder, which is new."""
 
     def __init__(self, path: Path, training: Training) -> None:
         self.path, self.run = path, path / "run"
-        self.run.mkdir()
+        self.run.mkdir(parents=True)
         self.pictures = path / f"{training.name}.zip"
         self.model, self.log = self.run / "model", path / "train.log"
         self._training = training
@@ -120,7 +87,6 @@ class RunFolder:
         steps, batch = int(recipe["max_steps"]), int(recipe["batch_size"])
         step = max(entries[-1]["step"] if entries else 0, (self.saved() or (0,))[0])
         losses = [(int(each["step"]), float(each["loss"])) for each in entries if "loss" in each]
-        held_out = [each["held_out/loss"] for each in entries if "held_out/loss" in each]
         speeds = [each["images_per_second"] for each in entries[-WINDOW:] if each.get("images_per_second")]
         left = (steps - step) * batch
         return Progress(
@@ -128,7 +94,6 @@ class RunFolder:
             steps=steps,
             images=step * batch,
             loss=_mean([loss for _, loss in losses[-WINDOW:]]) if losses else None,
-            held_out=held_out[-1] if held_out else None,
             losses=_thinned(losses),
             seconds_left=(round(left / max(speeds), 1), round(left / min(speeds), 1)) if speeds else None,
             sheets=before.sheets,

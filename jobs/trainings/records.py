@@ -20,7 +20,7 @@ DUE = "difuso:trainings:due"  # sorted set: id -> time, by the clock of Redis, f
 NAMES = "difuso:trainings:names"  # hash: name of a model -> id
 RECORD = "difuso:training:"  # and the id: hash, see `Training`
 
-LEASE_SECONDS = 15.0  # of silence, after which another trainer takes a training
+LEASE_SECONDS = 10.0  # of silence, after which another trainer takes a training
 LOOKED_AT = 100  # trainings in one claim
 
 Request = Literal["pause", "resume", "stop", "delete"]
@@ -64,7 +64,6 @@ class Progress(Reported):
     steps: int = 0
     images: int = 0
     loss: float | None = None
-    held_out: float | None = None
     losses: tuple[tuple[int, float], ...] = ()
     seconds_left: tuple[float, float] | None = None
     sheets: tuple[int, ...] = ()

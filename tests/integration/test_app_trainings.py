@@ -112,7 +112,7 @@ def test_what_cannot_be_trained_is_refused(api: httpx.Client, trainings: Trainin
 
 def test_a_dataset_is_kept_as_long_as_a_training_uses_it(api: httpx.Client, trainings: Trainings) -> None:
     path = f"/trainings/{train(api).json()['id']}"
-    assert problem(api.delete("/datasets/shapes", headers=ALICE)) == (409, "dataset-in-use")
+    assert problem(api.delete("/datasets/shapes", headers=ALICE)) == (409, "not-possible-now")
     trainings.report(claimed(trainings), "succeeded")
     assert api.delete("/datasets/shapes", headers=ALICE).status_code == 204
     assert api.get(path, headers=ALICE).json()["state"] == "succeeded"
