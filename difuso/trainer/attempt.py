@@ -41,6 +41,7 @@ SPARE_BYTES, LEAST_BYTES = 1 << 30, 1 << 28  # of the disk: before a run, beside
 WORTH = 10  # a model is worth serving after this part of the steps
 BETTER = 4 / 3  # and the next one after so many times the steps
 
+AS_ASKED: dict[str, State] = {"pause": "paused", "stop": "stopped"}
 NO_SPACE = "the disk of the trainer is full; resume the training when there is space"
 GONE = "the dataset is not there any more; send it again under its name, and resume the training"
 
@@ -122,7 +123,7 @@ class Attempt:
                 self._count_death(status)
         if self._asked in ("pause", "stop"):
             self._publish(folder)
-        return {"pause": "paused", "stop": "stopped"}.get(self._asked, "queued")  # type: ignore[return-value]
+        return AS_ASKED.get(self._asked, "queued")
 
     def _fetch(self, folder: RunFolder) -> Path | None:
         """Fills the folder from the store; returns where the table of the pictures is."""
@@ -261,6 +262,9 @@ class Attempt:
             try:
                 self._trainer.trainings.report(self._claim, state, progress=self._progress.model_dump_json(), **fields)
                 log.info("training %s is %s", self._training.name, state)
+                return
+            except LeaseLost:
+                log.warning("training %s is not mine any more", self._training.name)
                 return
             except redis.RedisError:
                 if self._trainer.is_stopping():
