@@ -316,9 +316,9 @@ def test_a_full_disk_before_and_during_a_run_is_said_and_what_was_saved_is_kept(
     full = lab.start(f"attempt.{limit}_BYTES = 1 << 60")
     failed = lab.until(order, lambda found: found.state == "failed", "it has failed")
     assert failed.reason == "the disk of the trainer is full; resume the training when there is space"
-    assert not list(lab.folder.glob("machine0/training/*/*"))
     full.terminate()
     assert full.wait(20) == 0
+    assert not list(lab.folder.glob("machine0/training/*"))
     assert lab.trainings.ask(order.id, "resume")
     lab.start()
     done = lab.until(order, lambda found: found.state == "succeeded", "there is space again")
