@@ -91,7 +91,7 @@ def _view(training: Training) -> TrainingView:
 def create_training(body: TrainingRequest, process: ProcessDep, key: CallerDep, response: Response) -> TrainingView:
     """Waits for a trainer. The model is served under its name once a tenth of the training is done."""
     owner, catalog = owner_of(key, None), process.catalog
-    process.datasets.get(owner, body.dataset)
+    dataset = process.datasets.get(owner, body.dataset)
     if not body.dry_run and (body.name in catalog.models or body.name in catalog.refused):
         raise NameTaken
     mine = [each for each in process.trainings.all() if each.owner == owner]
@@ -110,6 +110,7 @@ def create_training(body: TrainingRequest, process: ProcessDep, key: CallerDep, 
         minutes=body.minutes,
         changes=tuple(f"{name}={value}" for name, value in changes.items()),
         dry_run=body.dry_run,
+        advice=dataset.summary.advice,
         created_at=time.time(),
     )
     if not process.trainings.create(order):
@@ -120,8 +121,9 @@ def create_training(body: TrainingRequest, process: ProcessDep, key: CallerDep, 
 
 @router.get("/trainings", summary="List your trainings", response_model_exclude_none=True)
 def list_trainings(process: ProcessDep, key: CallerDep) -> TrainingList:
-    """Lists those of the caller; for an operator all."""
-    return TrainingList(trainings=[_view(each) for each in process.trainings.all() if may_see(key, each.owner)])
+    """Lists those of the caller, or for an operator all, without their recipes and logs."""
+    mine = (each for each in process.trainings.all() if may_see(key, each.owner))
+    return TrainingList(trainings=[_view(each.model_copy(update={"recipe": "", "log": ""})) for each in mine])
 
 
 @router.get("/trainings/{training_id}", summary="Get a training", response_model_exclude_none=True)

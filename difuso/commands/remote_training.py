@@ -26,6 +26,8 @@ def train_remotely(server: str, pictures: Path, name: str | None, **options: Any
         facts = next((each for each in mine if each["state"] not in OVER), None)
         if facts is None or options["dry_run"]:
             facts = client.train(pictures, name=name, **options)
+            if "advice" in facts:
+                typer.echo(printable(facts["advice"]), err=True)
         try:
             facts = _show(client, facts)
         except KeyboardInterrupt as error:

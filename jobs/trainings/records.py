@@ -50,6 +50,7 @@ class Order(Reported):
     minutes: float | None = None
     changes: tuple[str, ...] = ()
     dry_run: bool = False
+    advice: str | None = None  # what to expect of so few pictures
     created_at: float
 
 
@@ -118,7 +119,9 @@ local function rest(id, state, record)
   if state ~= 'paused' then redis.call('HSET', record, 'ended_at', now()) end
   redis.call('ZREM', due, id)
 end
-local function wait() redis.call('ZADD', due, redis.call('ZSCORE', all, ARGV[1]), ARGV[1]) end
+local function wait()  -- in the order of acceptance, but at once if the clock of the front end is ahead
+  redis.call('ZADD', due, math.min(redis.call('ZSCORE', all, ARGV[1]), now()), ARGV[1])
+end
 """
 _CREATE = """
 local name, created_at, order = unpack(ARGV, 2)

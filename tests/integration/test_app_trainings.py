@@ -68,6 +68,7 @@ def test_a_training_is_queued_and_shown_as_far_as_it_is(api: httpx.Client, train
     made = answer.json()
     assert answer.headers["location"] == f"/trainings/{made['id']}"
     assert made["state"] == "queued"
+    assert "remembers" in made["advice"]
     claim = claimed(trainings)
     assert claim.training.changes == ("image_size=48", "learning_rate=0.002")
     assert (claim.training.preset, claim.training.minutes, claim.training.owner) == ("taste", 3, "alice")
@@ -81,7 +82,7 @@ def test_a_training_is_queued_and_shown_as_far_as_it_is(api: httpx.Client, train
     assert not shown.keys() & {"asked", "saved", "deaths", "fence"}
     assert api.get(shown["sheets"][0], headers=ALICE).content == sheet.read_bytes()
     assert api.get(shown["sheets"][0].replace("20", "21"), headers=ALICE).status_code == 404
-    assert api.get("/trainings", headers=ALICE).json() == {"trainings": [shown]}
+    assert api.get("/trainings", headers=ALICE).json() == {"trainings": [shown | {"recipe": "", "log": ""}]}
 
 
 def test_trainings_are_private_and_need_the_right(api: httpx.Client) -> None:
@@ -206,6 +207,7 @@ def test_the_command_follows_a_training_as_one_of_its_own(
         output = said()
     assert output.count("step 1 of 2") == output.count("step 2 of 2") == 1
     assert "my-icons is succeeded" in output
+    assert "a model remembers them" in output
     with acting(trainings, "failed", reason="the disk is full"), pytest.raises(UserError, match="the disk is full"):
         said("--name", "other")
     with acting(trainings, "succeeded"):

@@ -85,6 +85,15 @@ def test_a_training_goes_to_one_trainer_and_the_first_ordered_goes_first(trainin
     assert {each.state for each in trainings.all()} == {"running"}
 
 
+def test_a_front_end_whose_clock_is_ahead_keeps_nobody_waiting(trainings: Trainings) -> None:
+    order = ordered(trainings).model_copy(
+        update={"id": str(uuid.uuid4()), "name": "b", "created_at": time.time() + 1000}
+    )
+    assert trainings.create(order)
+    claimed(trainings)
+    assert claimed(trainings).training.id == order.id
+
+
 def test_one_name_is_of_one_training_until_it_is_deleted(trainings: Trainings) -> None:
     order = ordered(trainings)
     again = order.model_copy(update={"id": str(uuid.uuid4())})
