@@ -120,7 +120,10 @@ class Attempt:
             elif status > 0:
                 raise Failed(folder.last_lines().strip().rpartition("\n")[2].removeprefix("difuso: "))
             elif status < 0 and not self._trainer.is_stopping():
-                self._count_death(status)
+                self._deaths += 1
+                if self._deaths > MAX_DEATHS:
+                    killed = f"its process was killed {self._deaths} times ({signal.Signals(-status).name})"
+                    raise Failed(f"{killed}; it may need more memory than there is")
         if self._asked in ("pause", "stop"):
             self._publish(folder)
         return AS_ASKED.get(self._asked, "queued")
@@ -220,12 +223,6 @@ class Attempt:
         self._rate = folder.learning_rate / 2
         self._report(learning_rate=self._rate)
         log.warning("training %s became NaN: from its last state on with half the rate", self._training.name)
-
-    def _count_death(self, status: int) -> None:
-        self._deaths += 1
-        if self._deaths > MAX_DEATHS:
-            how = signal.Signals(-status).name
-            raise Failed(f"its process was killed {self._deaths} times ({how}); it may need more memory than there is")
 
     def _delete(self) -> None:
         training, trained = self._training, self._trainer.trained_dir

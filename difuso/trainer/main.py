@@ -5,7 +5,6 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from redis.retry import Retry
 
 from difuso.jobs.settings import with_password
 from difuso.jobs.trainings.datasets import Datasets
-from difuso.jobs.trainings.records import Claim, Trainings
+from difuso.jobs.trainings.records import Trainings
 from difuso.jobs.trainings.states import TrainingFiles
 from difuso.worker.settings import WorkerSettings
 
@@ -47,18 +46,15 @@ def run(settings: WorkerSettings) -> None:
         )
         log.info("waiting for trainings; models go to %s", settings.trained_dir.absolute())
         while not trainer.is_stopping():
-            if (claim := _claimed(trainings.claim)) is not None:
+            try:
+                claim = trainings.claim()
+            except redis.RedisError as error:
+                log.warning("waiting for Redis (%s)", type(error).__name__)
+                claim = None
+            if claim is not None:
                 Attempt(trainer, claim).run()
             else:
                 time.sleep(IDLE_SECONDS)
-
-
-def _claimed(claim: Callable[[], Claim | None]) -> Claim | None:
-    try:
-        return claim()
-    except redis.RedisError as error:
-        log.warning("waiting for Redis (%s)", type(error).__name__)
-        return None
 
 
 def _sweep(work: Path) -> None:

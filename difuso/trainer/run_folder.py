@@ -11,7 +11,8 @@ from difuso.jobs.trainings.records import Progress, Training
 
 from ..supervisor.child_processes import DIFUSO
 
-RESTARTS_FROM = ("recipe.toml", "recipe.json", "metrics.jsonl", "state.pt")  # the state is the newest of them
+# As they are stored one after the other, the log may be newer than the state, but lacks none of its steps.
+STATE_FILES = ("state.pt", "metrics.jsonl", "recipe.json", "recipe.toml")
 WINDOW = 9  # lines of the log, whose mean is a smoothed loss
 POINTS = 100
 LOG_BYTES = 4000
@@ -64,7 +65,7 @@ class RunFolder:
         return None
 
     def state_files(self) -> dict[str, Path]:
-        return {name: self.run / name for name in reversed(RESTARTS_FROM)}
+        return {name: self.run / name for name in STATE_FILES}
 
     def sheets(self) -> dict[int, Path]:
         """Returns the samples by their steps."""
