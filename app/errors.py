@@ -64,6 +64,12 @@ class CrossOrigin(AppError):
     )
 
 
+class NotAllowed(AppError):
+    problem = ProblemType(
+        403, "not-allowed", "The API key may not do this", "Ask the server's operator for a key with may=train."
+    )
+
+
 class InvalidRequest(AppError):
     """One part of the request is wrong: a query parameter or a header of this name, or what a JSON pointer names."""
 
@@ -134,6 +140,14 @@ class NotUnderstood(AppError):
 
 class NotReady(AppError):
     problem = ProblemType(409, "not-ready", "The job is not finished", "Ask again when it has succeeded.", 1)
+
+
+class NameTaken(AppError):
+    problem = ProblemType(409, "name-taken", "The name is taken", "A model or a training has it; choose another.")
+
+
+class NotPossibleNow(AppError):
+    problem = ProblemType(409, "not-possible-now", "Not possible in this state", "See the state of the training.")
 
 
 class JobCancelled(AppError):

@@ -17,12 +17,16 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from difuso.jobs.catalog import LOOK_SECONDS, CatalogFollower
+from difuso.jobs.errors import StoreUnavailable
 from difuso.jobs.redis.events import Listener
 from difuso.jobs.redis.queue import JobQueue
 from difuso.jobs.redis.workers import held_refs
 from difuso.jobs.settings import with_password
 from difuso.jobs.store.result_store import ResultStore
 from difuso.jobs.telemetry import start_tracing
+from difuso.jobs.trainings.datasets import Datasets
+from difuso.jobs.trainings.records import Trainings
+from difuso.jobs.trainings.states import TrainingFiles
 from difuso.model.plans.plugins import plug_in
 
 from .http.access import Guard, LinkGuard
@@ -31,11 +35,14 @@ from .http.metrics import Metrics, StackCollector
 from .http.middleware import UNADDRESSED, Compression, Failures, RequestMiddleware, share
 from .http.problems import RESPONSES, install
 from .http.server import run
-from .openapi import TAGS, describe
+from .openapi import TAGS, TRAINING, describe
+from .requests.dataset_uploads import DatasetUploads
 from .requests.deps import Process, State
 from .requests.uploads import Uploads
 from .requests.watching import Watcher
+from .routers import datasets as dataset_routes
 from .routers import health, jobs, kinds, models, page
+from .routers import trainings as training_routes
 from .settings import ApiSettings
 from .store_access import Renderers, StoreProbe
 
@@ -43,6 +50,7 @@ log = logging.getLogger(__name__)
 
 REDIS_TIMEOUT = 2.0  # seconds
 HEAR_SECONDS = 1.0
+SWEEP_SECONDS = 600.0
 LISTERS = 4  # threads for lists of jobs, each of which may take tens of megabytes
 # While Redis hangs, each request holds a thread for REDIS_TIMEOUT. There are enough that none waits for another.
 THREADS = 100
@@ -74,7 +82,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         summary="Images from pixel-space diffusion models",
         license_info={"name": "Apache License 2.0", "identifier": "Apache-2.0"},
         servers=[{"url": "/", "description": "This server"}],
-        openapi_tags=TAGS,
+        openapi_tags=[*TAGS, TRAINING] if settings.training else TAGS,
         lifespan=_lifespan,
         responses=RESPONSES,
         docs_url=None,  # FastAPI's pages load scripts from other sites; ours is in app.routers.page
@@ -108,6 +116,9 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.include_router(jobs.linked_router, dependencies=linked)
     for module in (kinds, models):
         app.include_router(module.router, dependencies=guarded)
+    if settings.training:
+        for module in (dataset_routes, training_routes):
+            app.include_router(module.router, dependencies=guarded)
     if settings.api_metrics_port is None:
         app.include_router(health.metrics_router, dependencies=guarded)
     for module in (page, health):
@@ -122,7 +133,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
     settings: ApiSettings = app.state.settings
     metrics: Metrics = app.state.metrics
     keys: KeyRing | None = app.state.keys
-    follower = await to_thread.run_sync(CatalogFollower, settings.models_dir, settings.default_model)
+    follower = await to_thread.run_sync(partial(CatalogFollower, *settings.models_dirs, default=settings.default_model))
     metrics.know_models(follower.catalog)
     redis_url = with_password(settings.redis_url, settings.redis_password_file)
     to_thread.current_default_thread_limiter().total_tokens = THREADS
@@ -140,7 +151,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
         ]
         for task in following:
             stack.callback(asyncio.create_task(task).cancel)
-        store = ResultStore(settings.store_url, metrics.observe_store)
+        store, datasets = ResultStore(settings.store_url, metrics.observe_store), Datasets(settings.store_url)
+        trainings = Trainings(client)
+        if settings.training:
+            sweeping = _every(SWEEP_SECONDS, partial(_sweep, datasets, trainings))
+            stack.callback(asyncio.create_task(sweeping).cancel)
         probe = StoreProbe(store)
         metrics.registry.register(StackCollector(queue, store, probe, follower, keys, metrics))
         process = Process(
@@ -152,6 +167,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
             probe=probe,
             listers=CapacityLimiter(LISTERS),
             uploads=Uploads(settings.max_upload),
+            dataset_uploads=DatasetUploads(settings.max_dataset, settings.dataset_ttl),
+            datasets=datasets,
+            trainings=trainings,
+            training_files=TrainingFiles(settings.store_url),
             renderers=Renderers(store.readers),
             listener=listener,
             watcher=Watcher(queue, listener, app.state.draining, metrics, keys),
@@ -173,6 +192,11 @@ def _look(follower: CatalogFollower, metrics: Metrics) -> None:
             metrics.know_models(follower.catalog)
     except OSError as error:
         log.warning("the models folder cannot be read: %s", error.strerror)
+
+
+def _sweep(datasets: Datasets, trainings: Trainings) -> None:
+    with suppress(StoreUnavailable, RedisError):  # then later
+        datasets.sweep({(each.owner, each.dataset) for each in trainings.all() if not each.is_over})
 
 
 def _hear(follower: CatalogFollower, queue: JobQueue, metrics: Metrics) -> None:

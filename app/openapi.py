@@ -11,6 +11,7 @@ TAGS = [
     {"name": "models", "description": "The models and what they can do"},
     {"name": "health", "description": "Whether the process lives and can serve, and its metrics"},
 ]
+TRAINING = {"name": "training", "description": "Pictures to train on, and trainings"}
 
 
 def describe(app: FastAPI) -> None:

@@ -68,6 +68,13 @@ class ApiSettings(SharedSettings):
     max_upload: PositiveInt = 8388608
     """Most bytes of a request body."""
 
+    training: bool = False
+    """Whether the API takes datasets, pictures to train on."""
+    max_dataset: PositiveInt = 1 << 30
+    """Most bytes of a dataset that is sent; an owner may keep four times as many."""
+    dataset_ttl: PositiveInt = 2592000
+    """Seconds that a dataset is kept."""
+
     @field_validator("host")
     @classmethod
     def _is_guarded(cls, host: str, info: ValidationInfo) -> str:

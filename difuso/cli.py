@@ -144,6 +144,21 @@ def worker(models_dir: ModelsDir = None) -> None:
 
 
 @app.command(rich_help_panel=SERVING)
+def trainer() -> None:
+    """Runs a process that trains what is sent to POST /trainings; needs the extra train."""
+    from difuso.worker.settings import WorkerSettings
+
+    from .supervisor.startup_checks import open_store
+    from .trainer.main import run
+
+    require("train", "matplotlib", "tensorboard")
+    settings = read_settings(WorkerSettings)
+    open_store(settings.store_url)
+    _log("trainer", settings)
+    run(settings)
+
+
+@app.command(rich_help_panel=SERVING)
 def key(name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the key's owner.")]) -> None:
     """Makes an API key: shows it on standard error, and prints its line for DIFUSO_API_KEYS_FILE."""
     from difuso.app.http.api_keys import new_key
@@ -207,7 +222,7 @@ def train(
         typer.Option(help="For pictures: 32x32 in ten minutes, 64x64 in an hour, or 64x64 overnight."),
     ] = "good",
     minutes: Annotated[
-        float | None, typer.Option(min=1, help="For pictures: how long to train, if not as long as the preset says.")
+        float | None, typer.Option(min=0.1, help="For pictures: how long to train, if not as long as the preset says.")
     ] = None,
     table: Annotated[
         Path | None, typer.Option(help="For pictures: .csv or .jsonl file with a column file_name, and conditions.")
@@ -217,8 +232,21 @@ def train(
     dry: Annotated[
         bool, typer.Option("--dry-run", help="Train a few steps, print the memory and time needed, write nothing.")
     ] = False,
+    server: Annotated[
+        str | None, typer.Option(metavar="URL", help="For pictures in a .zip: address of a server that trains instead.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="With --server: name of the model, by default that of the .zip.")
+    ] = None,
 ) -> None:
     """Trains a model. The same command resumes an interrupted run."""
+    if server is not None:
+        if Path(recipe).suffix != ".zip" or changes or out:
+            raise UserError("with --server give pictures in a .zip, without --set and --out")
+        from .commands.remote_training import train_remotely
+
+        train_remotely(server, Path(recipe), name, preset=preset, minutes=minutes, table=table, dry_run=dry)
+        return
     from difuso.worker.settings import WorkerSettings
 
     from .commands.training import print_dry_run, run_pictures, run_recipe

@@ -34,6 +34,12 @@ class CannotVerify(UserError):
     status = 2
 
 
+class RunDiverged(UserError):
+    """A training run became NaN; what it saved before is good."""
+
+    status = 3
+
+
 @contextmanager
 def user_errors(about: str | None = None) -> Iterator[None]:
     """Turns the errors of models, recipes, requests, images and devices inside the block into UserError.

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from difuso.model import Checkpoint
 
 
-def usable_models(folder: Path) -> Catalog:
-    """Reads a folder of models, whose weights are checked when they are loaded; UserError if none can be used."""
-    catalog = read_catalog(folder)
+def usable_models(*folders: Path) -> Catalog:
+    """Reads folders of models, whose weights are checked when they are loaded; UserError if none can be used."""
+    catalog = read_catalog(*folders)
     if not catalog.models:
-        raise no_model(folder, catalog.refused)
+        raise no_model(folders[0], catalog.refused)
     return catalog
 
 

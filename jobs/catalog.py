@@ -48,6 +48,7 @@ class ModelInfo:
     parameters: int  # the number of weights of its network
     version: str  # see `model.folders.files`
     path: Path = Path()  # its folder, when it was read
+    trained_here: bool = False  # whether that is not in the first folder of models
     # the model that a request names to enlarge the images of this one; None if it names none
     upscaler: ModelInfo | None = None
     about: str | None = None  # the first sentence of its card; None without one
@@ -123,7 +124,8 @@ class Catalog:
     @property
     def default(self) -> str | None:
         """The model of a request without `model`; None if there is no model that draws from noise alone."""
-        return self.named or min(self.names(enlarging=False), default=None)
+        drawing = self.names(enlarging=False)
+        return self.named or min(drawing, key=lambda name: (self.models[name].trained_here, name), default=None)
 
     def names(self, *, enlarging: bool) -> list[str]:
         """Returns the names of the models that draw from an image, or of those that draw from noise alone."""
@@ -171,21 +173,22 @@ class Catalog:
         return self.models[name]
 
 
-def read_catalog(folder: Path, default: str | None = None, *, before: Catalog | None = None) -> Catalog:
-    """Reads the config file, SHA256SUMS and shapes of every model in a folder; workers check the weights.
+def read_catalog(*folders: Path, default: str | None = None, before: Catalog | None = None) -> Catalog:
+    """Reads the config file, SHA256SUMS and shapes of every model in some folders; workers check the weights.
 
-    A folder keeps the entry that it had `before` while it cannot be read. A model keeps the versions that its folder
-    had, as long as this is there: there may be workers that hold no other yet, and some may refuse the new one.
+    Requests that name no model get one of the first. A folder keeps the entry that it had `before` while it cannot be
+    read. A model keeps the versions that its folder had, as long as this is there: there may be workers that hold no
+    other yet, and some may refuse the new one.
     """
     before = before or Catalog({}, {})
-    refused, may_improve = passed_over(folder), False
+    refused, may_improve = passed_over(*folders), False
     found: dict[str, list[ModelInfo]] = {}
-    paths = {path.name: path for path in model_folders(folder)}
+    paths = {path.name: path for path in model_folders(*folders)}
     marks = {name: mark_of(path) if name != model_of(name) else () for name, path in paths.items()}
     for name in sorted(paths, key=lambda name: newest_first(name, marks[name])):
         kept = next((each for each in before.versions.get(model_of(name), ()) if each.folder == name), None)
         try:
-            model = _read(paths[name])
+            model = replace(_read(paths[name]), trained_here=paths[name].parent != folders[0])
         except Exception as error:  # a fault of one folder must not stop the others
             passes, unforeseen = may_pass(error), not isinstance(error, ModelError | OSError)
             may_improve |= passes
@@ -237,14 +240,14 @@ def _read(path: Path) -> ModelInfo:
 
 
 class CatalogFollower:
-    """Reads the `catalog` of a folder again when the folder has changed, or while a model in it cannot be read."""
+    """Reads the `catalog` of folders again when one of them has changed, or while a model in it cannot be read."""
 
-    def __init__(self, folder: Path, default: str | None = None) -> None:
-        self._folder, self._default = folder, default
+    def __init__(self, *folders: Path, default: str | None = None) -> None:
+        self._folders, self._default = folders, default
         self._read_of = self._seen = self._marks()
         self._held: frozenset[str] = frozenset()
         self._lock = Lock()
-        self._whole = self.catalog = read_catalog(folder, default)
+        self._whole = self.catalog = read_catalog(*folders, default=default)
 
     def hear(self, held: frozenset[str]) -> bool:
         """Orders the versions of the catalog by the refs that live workers hold; returns whether these have changed."""
@@ -262,11 +265,11 @@ class CatalogFollower:
         before, self._seen = self._seen, self._marks()
         if self._seen != before or (self._seen == self._read_of and not self._whole.may_improve):
             return False
-        whole = read_catalog(self._folder, self._default, before=self._whole)
+        whole = read_catalog(*self._folders, default=self._default, before=self._whole)
         with self._lock:
             self._whole, self.catalog = whole, whole.among(self._held)
         self._read_of = self._seen
         return True
 
     def _marks(self) -> dict[str, Mark]:
-        return model_marks(self._folder) | dict.fromkeys(passed_over(self._folder), ())
+        return model_marks(*self._folders) | dict.fromkeys(passed_over(*self._folders), ())

@@ -42,25 +42,32 @@ def newest_first(folder: str, mark: Mark) -> tuple[bool, int, str]:
     return folder != model_of(folder), -max((modified for _, _, modified in mark), default=0), folder
 
 
-def model_folders(folder: Path) -> list[Path]:
-    """Returns the folders that may be models, sorted by name. A request's model is looked up here, never in a path."""
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if path.is_dir() and _FOLDER.fullmatch(path.name))
+def model_folders(*folders: Path) -> list[Path]:
+    """Returns the folders that may be models, of each folder sorted by name; of two with one name the first.
+
+    A request's model is looked up here, never in a path.
+    """
+    found: dict[str, Path] = {}
+    for folder in filter(Path.is_dir, folders):
+        for path in sorted(folder.iterdir()):
+            if path.is_dir() and _FOLDER.fullmatch(path.name):
+                found.setdefault(path.name, path)
+    return [*found.values()]
 
 
-def passed_over(folder: Path) -> dict[str, str]:
+def passed_over(*folders: Path) -> dict[str, str]:
     """Returns the folders that hold a config but cannot be models by their name, each with the reason."""
-    if not folder.is_dir():
-        return {}
-    named = {path.name for path in model_folders(folder)}
-    others = sorted(path for path in folder.iterdir() if path.name not in named and not path.name.startswith("."))
-    return {path.name: NO_NAME for path in others if holds_config(path)}
+    found: dict[str, str] = {}
+    for folder in filter(Path.is_dir, folders):
+        named = {path.name for path in model_folders(folder)}
+        others = sorted(path for path in folder.iterdir() if path.name not in named and not path.name.startswith("."))
+        found |= {path.name: NO_NAME for path in others if holds_config(path)}
+    return found
 
 
-def model_marks(folder: Path) -> dict[str, Mark]:
+def model_marks(*folders: Path) -> dict[str, Mark]:
     """Returns the mark of each folder that may be a model, by name, without reading files."""
-    return {path.name: mark_of(path) for path in model_folders(folder)}
+    return {path.name: mark_of(path) for path in model_folders(*folders)}
 
 
 def mark_of(folder: Path) -> Mark:

@@ -72,6 +72,8 @@ class SharedSettings(BaseSettings):
     models_dir: Path = Field(default_factory=default_models_dir)
     """Folder of models: ./checkpoints, or without a model there that of the models that come with difuso. A worker
     serves all that it can load; the API reads their config files only."""
+    trained_dir: Path = Field(default_factory=lambda given: Path(given["state_dir"]) / "trained")
+    """Folder of the models that trainers make, which are served beside those of `models_dir`."""
     default_model: str | None = None
     """Model of requests that name none, by default the first by name that needs no image. A worker loads it first."""
     store_url: str = Field(default_factory=lambda given: str(given["state_dir"] / "store"))
@@ -84,6 +86,11 @@ class SharedSettings(BaseSettings):
     """Format of log lines: text for people, or one JSON object per line."""
     log_level: Literal["debug", "info", "warning"] = "info"
     """Lowest level of log lines that are written; `debug` includes requests that only read and succeed."""
+
+    @property
+    def models_dirs(self) -> tuple[Path, Path]:
+        """The folders of the models that are served."""
+        return self.models_dir, self.trained_dir
 
     _split_plugins = field_validator("plugins", mode="before")(listed)
 

@@ -35,7 +35,8 @@ from .folders.files import (
     read_shapes,
     version_of,
 )
-from .folders.folder import FolderContents, checked_sums, new_folder, read_safetensors
+from .folders.folder import FolderContents, checked_sums, read_safetensors
+from .folders.new_folder import new_folder
 from .formats.diffusers.config import is_diffusers
 from .formats.diffusers.pipeline import read_diffusers
 from .networks.build import unfilled

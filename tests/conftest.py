@@ -44,6 +44,7 @@ pytest.MonkeyPatch().setattr("typer.testing._get_command", cache(get_command))
 
 # What users keep between runs, tests neither read nor write.
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="difuso-tests-")
+os.environ["DIFUSO_TRAINED_DIR"] = os.environ["XDG_CACHE_HOME"] + "/trained"
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 

@@ -35,8 +35,8 @@ def become(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
 class Fork(subprocess.Popen[bytes]):
     """A child of `difuso serve` that runs one of our commands."""
 
-    def __init__(self, words: Sequence[str], environment: Mapping[str, str], group: int) -> None:
-        self._environment, self._group = environment, group
+    def __init__(self, words: Sequence[str], options: Mapping[str, Any]) -> None:
+        self._options = options
         super().__init__(words)
 
     def _execute_child(self, words: Sequence[str], *_: object) -> None:
@@ -57,19 +57,23 @@ class Fork(subprocess.Popen[bytes]):
 
     def _begin(self, words: Sequence[str]) -> None:
         gc.freeze()  # what this process would collect may own a file, whose number is soon another's
+        if (log := self._options["stderr"]) is not None:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+        os.chdir(self._options["cwd"] or ".")
         os.closerange(3, 4096)
-        os.setpgid(0, self._group)
+        os.setpgid(0, self._options["process_group"])
         for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
         if words[0] == "nice":
             os.nice(int(words[2]))
-        become(words[-1:], self._environment)
+        become(words[words.index("difuso") + 1 :], self._options["env"])
 
 
 def popen(words: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
     """Forks where `difuso serve` starts difuso, and executes all other programs."""
     if "difuso" in words:
-        return Fork(words, options["env"], options["process_group"])
+        return Fork(words, options)
     return subprocess.Popen(words, **options)
 
 

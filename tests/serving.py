@@ -22,6 +22,7 @@ ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "REDIS_
 ENVIRONMENT["DIFUSO_STATE_DIR"] = "var"  # of the folder where the process runs
 ENVIRONMENT["DIFUSO_WORKERS"] = "1"  # on two cores there would be two
 ENVIRONMENT["OMP_NUM_THREADS"] = "1"  # threads that have to share a core stall
+ENVIRONMENT["DIFUSO_TRAINING"] = "false"  # a trainer is one more process
 PORTS = range(10_000, 32_000)
 SERVE = [sys.executable, "-P", "-m", "difuso", "serve"]
 

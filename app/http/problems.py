@@ -15,6 +15,9 @@ from starlette.responses import Response
 from difuso.jobs import errors as jobs_errors
 from difuso.jobs.contract import FailureCode
 from difuso.jobs.redis.refusals import takes_no_writes
+from difuso.jobs.trainings.archives import DatasetRefused
+from difuso.jobs.trainings.datasets import DatasetNotFound
+from difuso.jobs.trainings.records import TrainingNotFound
 from difuso.model.errors import PlanError
 
 from .. import errors
@@ -62,6 +65,12 @@ PROBLEMS: dict[type[Exception], ProblemType] = {
     jobs_errors.JobNotFound: ProblemType(
         404, "job-not-found", "No such job", "No job has this id: it never existed, or it was forgotten after its time."
     ),
+    DatasetNotFound: ProblemType(
+        404, "dataset-not-found", "No such dataset", "You have none of this name: it was deleted, or its time is over."
+    ),
+    TrainingNotFound: ProblemType(
+        404, "training-not-found", "No such training", "You have none of this id: it never existed, or was deleted."
+    ),
     jobs_errors.JobUnreadable: ProblemType(
         410, "job-unreadable", "The job cannot be read", "Its record is damaged; submit it again."
     ),
@@ -102,6 +111,7 @@ PROBLEMS: dict[type[Exception], ProblemType] = {
     ),
     jobs_errors.RequestRefused: INVALID,
     jobs_errors.ImageRefused: INVALID,
+    DatasetRefused: INVALID,
     PlanError: INVALID,
     RequestValidationError: INVALID,
     jobs_errors.UnsupportedFormat: _of_image(jobs_errors.UnsupportedFormat, "unsupported-format", status=415),
@@ -181,7 +191,9 @@ def _wrong_parts(error: Exception, kind: ProblemType) -> list[dict[str, str]]:
         case PlanError():
             reason = error.reason[:1].upper() + error.reason[1:]
             return [{"detail": reason, "parameter": error.parameter or "model"}]
-        case errors.UploadRefused(part=str(part)) | jobs_errors.ImageRefused(part=str(part)):
+        case (
+            errors.UploadRefused(part=str(part)) | jobs_errors.ImageRefused(part=str(part)) | DatasetRefused(part=part)
+        ):
             return [{"detail": error.detail or kind.detail, "part": part}]
     return []
 

@@ -26,6 +26,7 @@ HEAD_BYTES = 16_384
 FREE_PIECES = 256
 PIECE_BYTES = 64
 MAX_PIPELINED = 64
+PATIENCE = "difuso.patience"  # an extension of ASGI: its `ask` gives a request more seconds than others have
 MAX_PATH = 256  # bytes of the path that an answer to a malformed request repeats
 
 
@@ -166,6 +167,7 @@ class DeadlineProtocol(HttpToolsProtocol, asyncio.BufferedProtocol):
         super().on_headers_complete()
         # An answer before the end of the request closes the connection, and says so in its head.
         self._keep_alive, self.cycle.keep_alive = self.cycle.keep_alive, False
+        self.scope["extensions"] = {PATIENCE: {"ask": self._be_patient}}
 
     def on_body(self, body: bytes) -> None:
         self._around -= len(body)
@@ -205,6 +207,11 @@ class DeadlineProtocol(HttpToolsProtocol, asyncio.BufferedProtocol):
     def _watch(self) -> None:
         if self._deadline is None:
             self._deadline = self.loop.call_later(RECEIVE_SECONDS, self.transport.abort)
+
+    def _be_patient(self, seconds: float) -> None:
+        if self._deadline is not None:
+            self._unwatch()
+            self._deadline = self.loop.call_later(seconds, self.transport.abort)
 
     def _unwatch(self) -> None:
         if self._deadline is not None:

@@ -21,6 +21,9 @@ from difuso.jobs.redis.events import Listener
 from difuso.jobs.redis.queue import JobQueue
 from difuso.jobs.redis.status import JobStatus
 from difuso.jobs.store.result_store import ResultStore
+from difuso.jobs.trainings.datasets import Datasets
+from difuso.jobs.trainings.records import Trainings
+from difuso.jobs.trainings.states import TrainingFiles
 
 from ..errors import InvalidRequest
 from ..http.api_keys import ApiKey, may_see
@@ -29,6 +32,7 @@ from ..http.metrics import Metrics
 from ..http.problems import MAX_NAME
 from ..settings import ApiSettings
 from ..store_access import Renderers, StoreProbe
+from .dataset_uploads import DatasetUploads
 from .uploads import Uploads
 from .watching import Watcher
 
@@ -45,6 +49,10 @@ class Process:
     probe: StoreProbe
     listers: CapacityLimiter
     uploads: Uploads
+    dataset_uploads: DatasetUploads
+    datasets: Datasets
+    trainings: Trainings
+    training_files: TrainingFiles
     renderers: Renderers
     listener: Listener
     watcher: Watcher

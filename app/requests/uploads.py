@@ -63,7 +63,7 @@ class Uploads:
         Raises UploadRefused or ImageRefused if a part or the body is wrong, InvalidRequest if a body should be
         absent, and Overloaded if too many images are being read.
         """
-        if sent is None and (not parts or (optional >= parts.keys() and not _is_form(request))):
+        if sent is None and (not parts or (optional >= parts.keys() and not is_form(request))):
             await _expect_nothing(request, instead)
             return {}
         async with self._receive(request, parts, sent) as files:
@@ -136,7 +136,7 @@ class Uploads:
             raise
 
 
-def _is_form(request: Request) -> bool:
+def is_form(request: Request) -> bool:
     return parse_options_header(request.headers.get("content-type"))[0] == MEDIA_TYPE
 
 

@@ -66,20 +66,21 @@ class Watcher:
         self._numbers = 0  # see MAX_NUMBERS
         self._drained: asyncio.Task[Any] | None = None  # ends when `draining` is set; all waits share it
 
-    async def follow(self, job_id: str, key: ApiKey | None) -> AsyncGenerator[Event, None]:
-        """Yields where the job stands at once, at every event and every few seconds, until it or this process ends.
-
-        It also ends when the key is withdrawn.
-
-        Its unfinished images come in between. The last event has the job as the owner of the `key` sees it. While the
-        queue does not answer, the wait continues, because the job was accepted.
+    def follow(self, job_id: str, key: ApiKey | None) -> AsyncGenerator[Event, None]:
+        """Follows a job; its unfinished images come in between. The last event has it as the owner of the key sees it.
 
         Raises JobNotFound if the job is unknown or was forgotten meanwhile.
         """
+        return self.follow_by(lambda: _event(self._queue.status(job_id), key), job_id, key)
 
-        def read() -> Event:
-            return _event(self._queue.status(job_id), key)
+    async def follow_by(
+        self, read: Callable[[], Event], job_id: str, key: ApiKey | None
+    ) -> AsyncGenerator[Event, None]:
+        """Yields what `read` says at once, at every event and every few seconds, until it is no progress.
 
+        It also ends with this process, or when the key is withdrawn. While the queue does not answer, the wait
+        continues, because the job, or training, was accepted.
+        """
         async with self._listener.listen(status_channel(job_id), preview_channel(job_id)) as news:
             while not self._draining.is_set() and self._is_valid(key):
                 event = await self._share((job_id, key and key.sha256), read)
@@ -239,5 +240,9 @@ async def job_events(news: AsyncIterator[Event], last_event_id: str | None) -> A
 def _event(status: JobStatus, key: ApiKey | None) -> Event:
     if status.state.is_terminal:
         return Event(status.state.value, job_text(status, key), status.state.value)
-    data = Outlook.of(status).model_dump_json(exclude_none=True)
+    return progress_event(Outlook.of(status).model_dump_json(exclude_none=True))
+
+
+def progress_event(data: str) -> Event:
+    """Returns the event of a job, or a training, that has not ended; equal data have the same id."""
     return Event(PROGRESS, data, hashlib.sha256(data.encode()).hexdigest()[:16])

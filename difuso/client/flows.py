@@ -47,7 +47,7 @@ class Call:
 
     Attributes:
         params: the query, by name; a name may be repeated.
-        files: the parts of a multipart body.
+        files: the parts of a multipart body: bytes, or as httpx has them a name and an open file.
         body: a body of JSON, instead of parts.
         seconds: how long the server may be silent.
         stream: whether the body is read bit by bit, by the caller.
@@ -57,7 +57,7 @@ class Call:
     path: str
     params: tuple[tuple[str, str], ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
-    files: Mapping[str, bytes] = field(default_factory=dict)
+    files: Mapping[str, Any] = field(default_factory=dict)
     body: bytes | None = None
     seconds: float = ANSWER_SECONDS
     stream: bool = False
@@ -101,8 +101,10 @@ class Patience:
         return Pause(seconds)
 
 
-def exchange(call: Call, patience: Patience) -> Flow[httpx.Response]:
-    """Returns the answer to a call, which is repeated while its failure may pass. The call must be safe to repeat.
+def exchange(call: Call, patience: Patience, *, repeats: bool = True) -> Flow[httpx.Response]:
+    """Returns the answer to a call, which is repeated while its failure may pass.
+
+    A call that is not safe to repeat `repeats` only what the server has refused.
 
     Raises the DifusoError that the server answers, or `Unreachable`.
     """
@@ -117,15 +119,15 @@ def exchange(call: Call, patience: Patience) -> Flow[httpx.Response]:
             failure = Unreachable(
                 f"the server has not answered {call.method} {call.path}: {str(reply) or type(reply).__name__}"
             )
-        if not (failure.may_pass or isinstance(reply, TRANSIENT)):
+        if not (failure.may_pass or (repeats and isinstance(reply, TRANSIENT))):
             raise failure
         yield patience.pause(failure, tries)
     raise AssertionError("the loop has no end")
 
 
-def ask(call: Call, patience: Patience, *entries: str) -> Flow[dict[str, Any]]:
+def ask(call: Call, patience: Patience, *entries: str, repeats: bool = True) -> Flow[dict[str, Any]]:
     """Returns the object of JSON that answers a call, and has these entries; otherwise like `exchange`."""
-    answer = yield from exchange(call, patience)
+    answer = yield from exchange(call, patience, repeats=repeats)
     with understood(f"The answer to {call.method} {call.path}"):
         found: dict[str, Any] = json.loads(answer.content)
         if missing := set(entries) - found.keys():

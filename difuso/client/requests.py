@@ -2,12 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Generic, TypeVar, Unpack
 
 import httpx
 
-from . import flows
-from .flows import Call, Flow, Patience
+from . import flows, trainings
+from .flows import Call, Flow, Patience, ask
 from .images import ImageLike
 from .options import Denoise, Generate, Interpolate, KindName, Restore, Upscale
 from .results import Facts, Result, State
@@ -94,6 +95,25 @@ class Requests(ABC, Generic[Images, Submitted, Priced, Models]):
         """Returns the answer of GET /models: the name of the `default`, and the facts of all `models`."""
         return self._run(flows.models(self._patience()))
 
+    def train(self, pictures: str | Path, *, name: str, **options: Any) -> Models:
+        """Sends a zip archive of pictures, has a model trained on them, and returns the training at once.
+
+        It is a dictionary, as GET /trainings/{id} shows it. The dataset has the name of the model.
+
+        Args:
+            options: `preset`, `minutes`, the path of a `table`, and `dry_run`, which waits until some steps are
+                measured: the `log` says what the whole would need, and nothing stays on the server.
+        """
+        return self._run(trainings.train(Path(pictures), name, options))
+
+    def training(self, id: str, ask: str | None = None) -> Models:
+        """Returns a training as it is now; `ask` is what it shall do first: `pause`, `resume`, `stop` or `delete`."""
+        return self._run(trainings.training(id, ask, self._patience()))
+
+    def trainings(self) -> Models:
+        """Returns the answer of GET /trainings: your `trainings`, the newest first."""
+        return self._run(ask(Call("GET", "/trainings"), self._patience(), "trainings"))
+
     @abstractmethod
     def _run(self, flow: Flow[Any]) -> Any:
         """Carries out the commands of a flow; returns its result, or a coroutine of it."""
@@ -175,6 +195,6 @@ def request_of(http: httpx.Client | httpx.AsyncClient, call: Call) -> httpx.Requ
         params=call.params,
         headers=call.headers,
         content=call.body,
-        files={name: (name, content) for name, content in call.files.items()},
+        files={name: part if isinstance(part, tuple) else (name, part) for name, part in call.files.items()},
         timeout=limits,
     )

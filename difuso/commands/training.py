@@ -17,6 +17,7 @@ import typer
 from torch import OutOfMemoryError
 
 from difuso.model.conditions import listed
+from difuso.training.errors import Diverged
 from difuso.training.own_pictures import FEW, Pictures, look_at, recipe_text
 from difuso.training.recipe import Recipe
 from difuso.training.recipe_reading import load_recipe
@@ -26,7 +27,7 @@ from difuso.training.run.run import train
 from difuso.worker.settings import WorkerSettings
 from difuso.worker.stepping.runner import pick_device
 
-from ..errors import UserError, user_errors
+from ..errors import RunDiverged, UserError, user_errors
 from ..models_folder import name_from
 
 RUNS = Path("var/runs")
@@ -129,5 +130,9 @@ def _training_errors() -> Iterator[None]:
     try:
         with user_errors():
             yield
+    except UserError as error:
+        if isinstance(error.__cause__, Diverged):
+            raise RunDiverged(str(error)) from error
+        raise
     except OutOfMemoryError as error:
         raise UserError("the device's memory is full: take a smaller batch_size, or a larger accumulate") from error

@@ -71,7 +71,7 @@ def pull(
 def _install(snapshot: Path, files: Sequence[str], out: Path) -> Checkpoint:
     """Copies those of these files that exist, loads the copy, and renames it to `out` if it can be served."""
     from difuso.model import load_checkpoint  # torch, for which a refusal before should not wait
-    from difuso.model.folders.folder import new_folder
+    from difuso.model.folders.new_folder import new_folder
 
     with new_folder(out) as fresh:
         for file in files:

@@ -18,7 +18,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 
 # Not the user's own temporary folder: on macOS that is 50 characters long, and a socket's path may have 104 in all.
 TEMPORARY = "/tmp"
@@ -30,11 +30,15 @@ GRACE_SECONDS = 3.0  # for children whose parent is gone
 class ChildProcesses:
     """A context manager: children are spawned inside it, and none is left after it.
 
-    Its folder is private (mode 0700), has a short path for the children's sockets, and is deleted at the end.
+    Its folder is private (mode 0700), and is deleted at the end. It has a short path for the children's sockets, unless
+    a parent is given.
     """
 
+    def __init__(self, parent: Path = Path(TEMPORARY)) -> None:
+        self._parent = parent.resolve()
+
     def __enter__(self) -> Self:
-        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=TEMPORARY))
+        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=self._parent))
         self._lock = os.open(self.folder, os.O_RDONLY)
         fcntl.flock(self._lock, fcntl.LOCK_SH)  # systemd-tmpfiles removes what is old, but not from such a folder
         command = [sys.executable, "-P", "-m", "difuso.supervisor.child_processes", str(self.folder)]
@@ -49,11 +53,23 @@ class ChildProcesses:
         env: Mapping[str, str] | None = None,
         pass_fds: Sequence[int] = (),
         processors: Collection[int] = (),
+        folder: Path | None = None,
+        log: BinaryIO | None = None,
     ) -> subprocess.Popen[bytes]:
-        """Starts a child, bound to these processors or to ours. It writes to our terminal and reads nothing."""
+        """Starts a child, in a folder or ours, bound to these processors or to ours.
+
+        It reads nothing, and writes to our terminal, or all of it to a log.
+        """
         with _bound_to(processors):
             child = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, env=env, pass_fds=pass_fds, process_group=self._killer.pid
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=folder,
+                env=env,
+                pass_fds=pass_fds,
+                process_group=self._killer.pid,
             )
         self._children = [*(known for known in self._children if known.poll() is None), child]
         return child

@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
+from importlib.util import find_spec
 from itertools import chain
 
 import redis
@@ -35,6 +36,7 @@ PORT = "--port or DIFUSO_PORT"
 # 20 polling clients on two cores a busy worker lost 6 % to an API of equal priority, and 4 % to one that yields.
 API_NICE = 10
 REDIS_DRAIN_SECONDS = 10.0
+TRAINER_DRAIN_SECONDS = 90.0  # of a trainer, whose training finishes its step and saves
 DRAIN_MARGIN_SECONDS = GIVE_UP_SECONDS + HANG_SECONDS + EXIT_SECONDS  # so that only a hung worker is killed
 
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy would look for our port at its own
@@ -53,7 +55,7 @@ def serve(api: ApiSettings, worker: WorkerSettings, workers: int | None) -> None
     url = os.environ.get("REDIS_URL")
     check_port(api.host, api.port, setting=PORT)
     check_port(api.host, api.api_metrics_port, setting="DIFUSO_API_METRICS_PORT")
-    usable_models(worker.models_dir)
+    usable_models(*worker.models_dirs)
     check_store(worker.store_url)
     check_device(worker.device)
     shares = share_out(this_machine(worker.device, os.environ), workers, threads_of(os.environ))
@@ -78,8 +80,14 @@ def serve(api: ApiSettings, worker: WorkerSettings, workers: int | None) -> None
         if api.front_ends > 1:
             shared = stack.enter_context(bind(api.host, port, setting=PORT))
             port = shared.getsockname()[1]
-        groups.append([*drawing, *front_ends(children, shared, api.front_ends, environment, nice=API_NICE)])
         later = [worker for worker, share in zip(drawing, shares, strict=True) if share.core]
+        if "DIFUSO_TRAINING" not in environment and find_spec("tensorboard"):  # of the extra train
+            environment["DIFUSO_TRAINING"] = "true"
+        if environment.get("DIFUSO_TRAINING") == "true" or api.training:
+            start = partial(children.spawn, [*DIFUSO, "trainer"], env=environment)
+            later.append(Service("trainer", start, drain_seconds=TRAINER_DRAIN_SECONDS, needed=False))
+        front = front_ends(children, shared, api.front_ends, environment, nice=API_NICE)
+        groups.append([*drawing, *(each for each in later if each not in drawing), *front])
         services = list(chain.from_iterable(groups))
         try:
             for service in services:

@@ -50,6 +50,18 @@ class Blobs:
         with temporary_file(Path(path), data, top=Path(self.root)) as temporary:
             temporary.replace(path)
 
+    def upload(self, path: PurePosixPath, file: Path) -> None:
+        """Writes a file, or replaces it, by the content of a file of this machine, of any size."""
+        if not self.is_local:
+            self._fs.put_file(str(file), str(path))
+            return
+        with temporary_file(Path(path), file, top=Path(self.root)) as temporary:
+            temporary.replace(path)
+
+    def download(self, path: PurePosixPath, file: Path) -> None:
+        """Writes the content of a file, of any size, to a file of this machine; FileNotFoundError if there is none."""
+        self._fs.get_file(str(path), str(file))
+
     def create(self, path: PurePosixPath, data: bytes) -> bool:
         """Writes a new file; returns False if the file exists."""
         if self.is_local:
@@ -100,12 +112,19 @@ class Blobs:
 
 
 @contextmanager
-def temporary_file(path: Path, data: bytes, *, top: Path) -> Iterator[Path]:
-    """Yields a complete, synced temporary file next to `path`; at the end deletes it, and empty folders below `top`."""
+def temporary_file(path: Path, data: bytes | Path, *, top: Path) -> Iterator[Path]:
+    """Yields a complete, synced temporary file next to `path`; at the end deletes it, and empty folders below `top`.
+
+    Its `data` are bytes, or the content of another file.
+    """
     temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
     try:
         with _opened(temporary) as file:
-            file.write(data)
+            if isinstance(data, Path):
+                with data.open("rb") as source:
+                    shutil.copyfileobj(source, file, 1 << 20)
+            else:
+                file.write(data)
             file.flush()
             os.fsync(file.fileno())
         yield temporary

@@ -51,6 +51,7 @@ def settings(redis_url: str, models_dir: Path, tmp_path: Path, caller: dict[str,
         store_url=str(tmp_path / "store"),
         sync_wait=1,
         max_jobs=100_000,
+        training=True,
         api_keys_file=keys_file(tmp_path) if caller else None,
     )
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from difuso.model.errors import CheckpointError
 from difuso.model.folders.files import CARD, LOSSES
 from difuso.model.folders.labels import LABELS, labels_to_text
 from difuso.model.memory import keep_freed_memory
@@ -21,7 +22,7 @@ from difuso.model.memory import keep_freed_memory
 from ..data import dataset
 from ..data.batches import Batches, Seeds
 from ..data.images import ImageArray
-from ..errors import check_classes
+from ..errors import Diverged, check_classes
 from ..recipe import Recipe
 from ..replacing import replace_text
 from .card import card, place
@@ -55,7 +56,7 @@ def train(recipe: Recipe, out: Path, *, device: str = "cpu", kid_from: KIDFrom |
 
     Raises:
         RecipeError: if the images cannot be used, or the folder holds a run of another recipe.
-        Diverged: if the gradients stay NaN or infinite.
+        Diverged: if the gradients stay NaN or infinite, or the weights become so.
     """
     if recipe.loss == "distillation" or not (out / STATE).exists():  # another run goes on without its beginning
         check_initial(recipe)
@@ -188,13 +189,17 @@ class Run:
         state = {"trainer": trainer.state(), "seconds": self.seconds}
         if self._outcome is None:
             return
-        save_state(self._out, state)
         facts: dict[str, Any] = {
             "steps": trainer.step,
             "images": trainer.step * trainer.recipe.batch_size,
             "training_images": len(trainer.batches.dataset.trained),
         }
-        self._outcome.save(self._out / MODEL, trainer.ema, facts | {"ema_decay": trainer.ema.decay}, self._documents())
+        facts["ema_decay"] = trainer.ema.decay
+        try:  # before the state, which stays one of finite numbers
+            self._outcome.save(self._out / MODEL, trainer.ema, facts, self._documents())
+        except CheckpointError as error:
+            raise Diverged(f"{error}: lower the learning rate") from error
+        save_state(self._out, state)
 
     def _documents(self) -> dict[str, Path]:
         """Returns the files about the model so far; none about one that only gets a classifier."""

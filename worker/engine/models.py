@@ -1,4 +1,4 @@
-"""The models of a folder: loads them, warms them up, and adds newer versions while the worker runs."""
+"""The models of some folders: loads them, warms them up, and adds newer versions while the worker runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from difuso.jobs.model_folders import Mark, model_marks, newest_first, passed_over
+from difuso.jobs.model_folders import Mark, mark_of, model_folders, newest_first, passed_over
 from difuso.model.checkpoint import Checkpoint, load_checkpoint
 from difuso.model.errors import ForeignError, ModelError, may_pass, reason_of
 from difuso.model.folders.files import model_of, ref_of
@@ -114,10 +114,11 @@ class ModelFollower:
 
     def load_first(self) -> None:
         """Loads the first model that can be loaded: the default model, or else the first by name."""
-        folder = self._settings.models_dir
-        for name, reason in passed_over(folder).items():
-            log.warning("the folder %s is passed over: %s", (folder / name).absolute(), reason)
-        self.models = Models(seen=model_marks(folder))  # a folder that changes from now on is left to the next look
+        for folder in self._settings.models_dirs:
+            for name, reason in passed_over(folder).items():
+                log.warning("the folder %s is passed over: %s", (folder / name).absolute(), reason)
+        # A folder that changes from now on is left to the next look.
+        self.models = Models(seen={name: mark_of(path) for name, path in self._paths().items()})
         for _ in self._load():
             if self.models.runners:
                 break
@@ -153,23 +154,28 @@ class ModelFollower:
     def _load(self) -> Iterator[None]:
         """Loads what is to be loaded, folder by folder."""
         try:
-            marks = model_marks(self._settings.models_dir)
+            paths = self._paths()
+            marks = {name: mark_of(path) for name, path in paths.items()}
         except OSError as error:
             log.warning("the models folder cannot be read: %s", error.strerror)
             return
         unchanged = [name for name, mark in marks.items() if mark == self.models.seen.get(name)]
         self.models = replace(self.models, seen=marks)
-        for name in sorted(unchanged, key=lambda name: (model_of(name) != self._settings.default_model, name)):
+        for name in sorted(unchanged, key=lambda name: model_of(name) != self._settings.default_model):
             before = self.models.folders.get(name)
             if self._closed:
                 return
             if before is None or before.mark != marks[name] or time.monotonic() >= before.again_at:
-                self._load_folder(name, marks[name], before)
+                self._load_folder(paths[name], marks[name], before)
                 yield
 
-    def _load_folder(self, name: str, mark: Mark, before: Folder | None) -> None:
+    def _paths(self) -> dict[str, Path]:
+        """Returns the folders that may be models, by name; those to be loaded first come first."""
+        return {path.name: path for path in model_folders(*self._settings.models_dirs)}
+
+    def _load_folder(self, path: Path, mark: Mark, before: Folder | None) -> None:
         """Loads or refuses a folder; `before` is what is known of it."""
-        path, started, runners = self._settings.models_dir / name, time.monotonic(), self.models.runners
+        name, started, runners = path.name, time.monotonic(), self.models.runners
         held, version = before.ref if before else None, _version(path)
         ref = ref_of(model_of(name), version or "")
         try:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from difuso.model.errors import CheckpointError
 from difuso.model.folders.config import ModelConfig
 from difuso.model.folders.files import SUMS, file_sha256, is_file, read_shapes
-from difuso.model.folders.folder import FolderContents, checked_sums, new_folder, read_safetensors
+from difuso.model.folders.folder import FolderContents, checked_sums, read_safetensors
+from difuso.model.folders.new_folder import new_folder
 from difuso.model.networks.build import unfilled
 from difuso.model.networks.configs import UNetConfig
 

@@ -133,7 +133,7 @@ def test_weights_whose_header_cannot_be_read(pipeline: Path, damage: Any, reason
 
 
 def test_a_folder_is_read_again_once_its_change_stands_still(folder: Path) -> None:
-    follower = CatalogFollower(folder, "newer")
+    follower = CatalogFollower(folder, default="newer")
     first = follower.catalog
     assert not follower.look()
     shutil.copytree(folder / "tiny", folder / "newer")
@@ -266,3 +266,19 @@ def test_the_version_of_before_counts_as_such_though_its_folder_has_a_tag_now(fo
     assert follower.catalog.choose("tiny").version == newer
     follower.hear(frozenset({before.ref}))
     assert follower.catalog.choose("tiny").version == before.version
+
+
+def test_a_model_that_was_trained_here_is_one_more_but_never_the_default(folder: Path, tmp_path: Path) -> None:
+    trained = tmp_path / "of trainers"
+    follower = CatalogFollower(folder, trained)
+    for name in ("a", "tiny"):
+        shutil.copytree(folder / "tiny", trained / name)
+    (trained / "tiny" / "config.json").write_text("{}")
+    assert [follower.look(), follower.look()] == [False, True]
+    assert set(follower.catalog.models) == {"a", "tiny"}
+    assert follower.catalog.default == "tiny"
+    assert not follower.catalog.refused, "the first folder's is meant"
+    assert follower.catalog.models["a"].path == trained / "a"
+    shutil.rmtree(trained / "a")
+    assert [follower.look(), follower.look()] == [False, True]
+    assert set(follower.catalog.models) == {"tiny"}

@@ -104,6 +104,18 @@ def test_the_first_that_can_be_loaded_is_served_first(settings: WorkerSettings) 
     assert (names(models), set(models.refused)) == ({"b"}, {"a"})
 
 
+def test_models_that_were_trained_here_are_loaded_after_the_others(settings: WorkerSettings, tmp_path: Path) -> None:
+    (trained := tmp_path / "of trainers").mkdir()
+    for name in "abc":
+        shutil.move(settings.models_dir / name, trained / {"a": "z", "b": "0", "c": "c"}[name])
+    shutil.copytree(trained / "z", settings.models_dir / "z")
+    (trained / "z" / "config.json").write_text("{}")
+    follower = following(settings.model_copy(update={"trained_dir": trained}))
+    assert names(follower.models) == {"z"}, "though 0 is the first by name"
+    assert look(follower) == {"z", "0", "c"}
+    assert not follower.models.refused
+
+
 def test_a_folder_that_is_passed_over_is_reported(settings: WorkerSettings, caplog: pytest.LogCaptureFixture) -> None:
     for name in "abc":
         (settings.models_dir / name).rename(settings.models_dir / name.upper())

@@ -1,0 +1,55 @@
+"""`difuso train --server`: a server trains, and this command shows what its trainer says."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from ..client import Client
+from ..client.trainings import LOOK_SECONDS, OVER
+from ..drawing.remote_drawing import connected
+from ..errors import UserError
+from ..models_folder import check_name, name_from
+from ..terminal import printable
+
+
+def train_remotely(server: str, pictures: Path, name: str | None, **options: Any) -> None:
+    """Sends pictures to a server, and shows their training until it has ended; one that runs there is only shown.
+
+    Raises UserError if the server refuses, or the training fails.
+    """
+    name = name or name_from(pictures.stem)
+    check_name(name)
+    with connected(server) as client:
+        mine = (each for each in client.trainings()["trainings"] if each["name"] == name)
+        facts = next((each for each in mine if each["state"] not in OVER), None)
+        if facts is None or options["dry_run"]:
+            facts = client.train(pictures, name=name, **options)
+            if "advice" in facts:
+                typer.echo(printable(facts["advice"]), err=True)
+        try:
+            facts = _show(client, facts)
+        except KeyboardInterrupt as error:
+            raise UserError(f"{name} is trained on; the same command shows it again") from error
+    if facts["state"] == "failed":
+        raise UserError(f"the training has failed: {facts['reason']}")
+    if not options["dry_run"]:
+        typer.echo(f"{name} is {facts['state']}; draw with it:  difuso sample --server {server} --model {name}")
+
+
+def _show(client: Client, facts: dict[str, Any]) -> dict[str, Any]:
+    """Prints the states of a training and the lines of its log as they come; returns it as it has ended."""
+    state, last = "", ""
+    while True:
+        if facts["state"] != state:
+            state = facts["state"]
+            typer.echo(f"the training is {state}", err=True)
+        lines = facts.get("log", "").splitlines()
+        for line in lines[lines.index(last) + 1 :] if last in lines else lines:
+            typer.echo(printable(line), err=state not in OVER)
+        last = lines[-1] if lines else last
+        if state in OVER:
+            return facts
+        time.sleep(LOOK_SECONDS)
+        facts = client.training(facts["id"])

@@ -1,0 +1,269 @@
+"""One trainer's attempt at one training: it fetches, runs, watches, saves and publishes, and gives back what it took.
+
+Everything that takes long runs in a thread, while this one goes on to report: a silent trainer loses its training.
+"""
+
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import redis
+
+from difuso.jobs.errors import StoreUnavailable
+from difuso.jobs.trainings.datasets import DatasetNotFound, Datasets
+from difuso.jobs.trainings.records import Claim, LeaseLost, State, Trainings
+from difuso.jobs.trainings.states import TrainingFiles
+from difuso.model.folders.files import SUMS
+from difuso.model.folders.new_folder import new_folder
+
+from ..errors import RunDiverged
+from ..supervisor.child_processes import ChildProcesses
+from ..supervisor.machine import find_cores
+from .run_folder import RunFolder
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+TICK_SECONDS = 0.5
+DRAIN_SECONDS = 60.0  # that a run has to finish its step and save
+MAX_DEATHS, MAX_LOST = 3, 20  # of a run's processes, and of trainers with them, without anything saved between
+SPARE_BYTES, LEAST_BYTES = 1 << 30, 1 << 28  # of the disk: before a run, besides its pictures; and during it
+WORTH = 10  # a model is worth serving after this part of the steps
+BETTER = 4 / 3  # and the next one after so many times the steps
+
+AS_ASKED: dict[str, State] = {"pause": "paused", "stop": "stopped"}
+NO_SPACE = "the disk of the trainer is full; resume the training when there is space"
+GONE = "the dataset is not there any more; send it again under its name, and resume the training"
+
+
+class Failed(Exception):
+    """The training cannot go on; the message is for people."""
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """What a trainer process has for all its attempts."""
+
+    trainings: Trainings
+    datasets: Datasets
+    files: TrainingFiles
+    children: ChildProcesses
+    trained_dir: Path
+    is_stopping: Callable[[], bool]
+
+
+class Attempt:
+    """An attempt at a training that was claimed."""
+
+    def __init__(self, trainer: Trainer, claim: Claim) -> None:
+        self._trainer, self._claim, self._training = trainer, claim, claim.training
+        self._asked, self._deaths = claim.asked, 0
+        self._progress, self._rate = claim.training.progress, claim.training.learning_rate
+        self._kept: tuple[int, int] | None = None  # the save that the store has
+        self._pool = ThreadPoolExecutor(1, "trainer")
+        self._child: subprocess.Popen[bytes] | None = None
+        self._folder: RunFolder | None = None
+
+    def run(self) -> None:
+        """Trains until the end, or until something else is asked of the training or of this process."""
+        training = self._training
+        log.info("training %s is mine", training.name, extra={"training_id": training.id, "fence": self._claim.fence})
+        try:
+            if self._asked != "delete":
+                self._folder = RunFolder(self._trainer.children.folder / training.id, training)
+                self._end(self._train(self._folder))
+            if self._asked == "delete":
+                self._delete()
+        except LeaseLost:  # or it was deleted
+            log.warning("training %s is not mine any more", training.name)
+        except Failed as error:
+            self._end("failed", reason=str(error))
+        except StoreUnavailable:  # before the run began
+            self._end("queued")
+            time.sleep(DRAIN_SECONDS / 10)
+        except Exception as error:  # a fault of one training must not stop the others
+            log.exception("training %s cannot go on", training.name)
+            self._end("failed", reason=f"the trainer has a fault, which its log tells ({type(error).__name__})")
+        finally:
+            if self._child is not None:
+                self._child.kill()
+                self._child.wait()
+            self._pool.shutdown()
+            shutil.rmtree(self._trainer.children.folder / training.id, ignore_errors=True)
+
+    def _train(self, folder: RunFolder) -> State:
+        """Runs the training, again after a death or a NaN; returns its new state."""
+        if self._claim.lost > MAX_LOST:
+            raise Failed(f"{self._claim.lost} trainers died while they ran it; it may need more memory than there is")
+        table = self._while_reporting(lambda: self._fetch(folder))
+        while not self._asked and not self._trainer.is_stopping():
+            status = self._watch(folder, table)
+            self._save(folder)
+            if status == 0 and self._training.dry_run:
+                return "succeeded"
+            if status == 0 and self._progress.step >= self._progress.steps > 0:
+                self._publish(folder)
+                self._while_reporting(lambda: self._trainer.files.keep(self._training.id, None))
+                return "succeeded"
+            if status == RunDiverged.status:
+                self._lower_rate(folder)
+            elif status > 0:
+                raise Failed(folder.last_lines().strip().rpartition("\n")[2].removeprefix("difuso: "))
+            elif status < 0 and not self._trainer.is_stopping():
+                self._deaths += 1
+                if self._deaths > MAX_DEATHS:
+                    killed = f"its process was killed {self._deaths} times ({signal.Signals(-status).name})"
+                    raise Failed(f"{killed}; it may need more memory than there is")
+        if self._asked in ("pause", "stop"):
+            self._publish(folder)
+        return AS_ASKED.get(self._asked, "queued")
+
+    def _fetch(self, folder: RunFolder) -> Path | None:
+        """Fills the folder from the store; returns where the table of the pictures is."""
+        training = self._training
+        try:
+            table = self._trainer.datasets.fetch(training.owner, training.dataset, folder.pictures)
+        except DatasetNotFound:
+            raise Failed(GONE) from None
+        if shutil.disk_usage(folder.path).free < 2 * folder.pictures.stat().st_size + SPARE_BYTES:
+            raise Failed(NO_SPACE)
+        if self._claim.saved:
+            self._trainer.files.restore(training.id, self._claim.saved, folder.run)
+            folder.take_over()
+        return table
+
+    def _watch(self, folder: RunFolder, table: Path | None) -> int:
+        """Runs one process to its end, or until it shall stop; returns its status."""
+        environment = {"OMP_NUM_THREADS": str(max(1, len(find_cores()) - 1)), **os.environ}
+        command = folder.command(table, self._rate)
+        with folder.log.open("ab") as lines:
+            child = self._trainer.children.spawn(command, env=environment, folder=folder.path, log=lines)
+        self._child = child
+        kill_at: float | None = None
+        while child.poll() is None:
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(TICK_SECONDS)
+            self._report()
+            self._save(folder)
+            if shutil.disk_usage(folder.path).free < LEAST_BYTES:
+                raise Failed(NO_SPACE)
+            if kill_at is not None:
+                if time.monotonic() > kill_at:
+                    child.kill()
+            elif (asked := self._asked) or self._trainer.is_stopping():
+                child.terminate()
+                kill_at = time.monotonic() + (0.0 if asked == "delete" else DRAIN_SECONDS)
+        self._report()
+        return child.returncode
+
+    def _save(self, folder: RunFolder) -> None:
+        """Stores what the run has saved, if it is new, and publishes its model if that is better enough."""
+        saved, training, files = folder.saved(), self._training, self._trainer.files
+        if saved is None or saved == self._kept or self._asked == "delete":
+            return
+        state, shown = f"{self._claim.fence}-{saved[0]}", folder.sheets()
+
+        def store() -> None:
+            for step in shown.keys() - set(self._progress.sheets):
+                files.add_sheet(training.id, step, shown[step])
+            files.save(training.id, state, folder.state_files())
+
+        try:
+            self._while_reporting(store)
+            self._progress = self._progress.model_copy(
+                update={"sheets": tuple(sorted({*self._progress.sheets, *shown}))}
+            )
+            self._deaths = 0
+            self._report(saved=state, lost=0, recipe=folder.recipe_text())
+            self._while_reporting(lambda: files.keep(training.id, state))
+        except StoreUnavailable:
+            log.warning("the store does not take step %d of %s; trying again", saved[0], training.name)
+            return
+        self._kept = saved
+        if saved[0] * WORTH >= self._progress.steps and saved[0] >= BETTER * (self._progress.served or 0):
+            self._publish(folder)
+
+    def _publish(self, folder: RunFolder) -> None:
+        """Serves the model of the run under its name, unless it is served already."""
+        saved = folder.saved()
+        if saved is None or saved[0] == self._progress.served:
+            return
+
+        def copy() -> None:
+            with new_folder(self._trainer.trained_dir / self._training.name) as fresh:
+                for path in folder.model.iterdir():
+                    if path.name != SUMS:
+                        shutil.copyfile(path, fresh / path.name)
+                if folder.saved() != saved:
+                    raise FileNotFoundError
+
+        try:
+            self._while_reporting(copy)
+        except FileNotFoundError:  # the run has just saved a newer one
+            return
+        self._progress = self._progress.model_copy(update={"served": saved[0]})
+        self._report()
+        log.info("model %s is served from step %d on", self._training.name, saved[0])
+
+    def _lower_rate(self, folder: RunFolder) -> None:
+        if self._rate is not None:
+            raise Failed(
+                f"its loss became NaN, and again with the learning rate {self._rate:g}: begin with a lower one"
+            )
+        self._rate = folder.learning_rate / 2
+        self._report(learning_rate=self._rate)
+        log.warning("training %s became NaN: from its last state on with half the rate", self._training.name)
+
+    def _delete(self) -> None:
+        training, trained = self._training, self._trainer.trained_dir
+        self._while_reporting(lambda: self._trainer.files.delete(training.id))
+        if training.progress.served is not None or self._progress.served is not None:
+            aside = trained / f".{training.name}-{training.id}"  # so that it goes at once
+            with suppress(FileNotFoundError):
+                (trained / training.name).rename(aside)
+            shutil.rmtree(aside, ignore_errors=True)
+        self._trainer.trainings.forget(self._claim)
+
+    def _while_reporting(self, work: Callable[[], T]) -> T:
+        future = self._pool.submit(work)
+        while not wait([future], timeout=TICK_SECONDS).done:
+            self._report()
+        return future.result()
+
+    def _report(self, **fields: str | float | None) -> None:
+        """Keeps the training, says how far it is, and hears what is asked; without Redis later. Raises LeaseLost."""
+        if self._folder is not None:
+            self._progress = self._folder.progress(self._progress)
+            fields = {"log": self._folder.last_lines(), **fields}
+        try:
+            progress = self._progress.model_dump_json()
+            self._asked = self._trainer.trainings.report(self._claim, "running", progress=progress, **fields)
+        except redis.RedisError as error:
+            log.warning("no report on training %s (%s)", self._training.name, type(error).__name__)
+
+    def _end(self, state: State, **fields: object) -> None:
+        """Gives the training back, as soon as Redis answers; if this process must end before, its lease expires."""
+        if self._asked == "delete":
+            return
+        while True:
+            try:
+                self._trainer.trainings.report(self._claim, state, progress=self._progress.model_dump_json(), **fields)
+                log.info("training %s is %s", self._training.name, state)
+                return
+            except LeaseLost:
+                log.warning("training %s is not mine any more", self._training.name)
+                return
+            except redis.RedisError:
+                if self._trainer.is_stopping():
+                    return
+                time.sleep(TICK_SECONDS)

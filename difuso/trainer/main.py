@@ -1,0 +1,88 @@
+"""The trainer process: takes one training after the other, at the lowest priority."""
+
+import fcntl
+import logging
+import os
+import shutil
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import redis
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+from difuso.jobs.settings import with_password
+from difuso.jobs.trainings.datasets import Datasets
+from difuso.jobs.trainings.records import Trainings
+from difuso.jobs.trainings.states import TrainingFiles
+from difuso.worker.settings import WorkerSettings
+
+from ..supervisor.child_processes import ChildProcesses
+from ..supervisor.service import stop_signals
+from .attempt import Attempt, Trainer
+
+log = logging.getLogger(__name__)
+
+IDLE_SECONDS = 1.0
+NICE = 19
+
+
+def run(settings: WorkerSettings) -> None:
+    """Trains until SIGTERM or SIGINT, or until the process that started it is gone; then what runs is saved."""
+    parent, trainings = os.getppid(), Trainings(_connect(settings))
+    _step_aside()
+    work = settings.state_dir / "training"
+    work.mkdir(parents=True, exist_ok=True)
+    _sweep(work)
+    with stop_signals() as signals, ChildProcesses(work) as children:
+        trainer = Trainer(
+            trainings=trainings,
+            datasets=Datasets(settings.store_url),
+            files=TrainingFiles(settings.store_url),
+            children=children,
+            trained_dir=settings.trained_dir,
+            is_stopping=lambda: bool(signals) or os.getppid() != parent,
+        )
+        log.info("waiting for trainings; models go to %s", settings.trained_dir.absolute())
+        while not trainer.is_stopping():
+            try:
+                claim = trainings.claim()
+            except redis.RedisError as error:
+                log.warning("waiting for Redis (%s)", type(error).__name__)
+                claim = None
+            if claim is not None:
+                Attempt(trainer, claim).run()
+            else:
+                time.sleep(IDLE_SECONDS)
+
+
+def _sweep(work: Path) -> None:
+    """Removes what other trainers have left that ended with their machine: nobody locks their folders."""
+    for left in work.iterdir():
+        with suppress(OSError):
+            lock = os.open(left, os.O_RDONLY)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(left)
+            finally:
+                os.close(lock)
+
+
+def _step_aside() -> None:
+    """Takes only the time of processors that nobody else on this machine wants, for this process and its children.
+
+    Linux may share time between sessions first, so a trainer that no terminal controls has one of its own.
+    """
+    os.nice(NICE)
+    if not os.isatty(0):
+        with suppress(OSError):  # it leads a group already
+            os.setsid()
+        with suppress(OSError):  # no Linux, or one without groups by session
+            Path("/proc/self/autogroup").write_text(str(NICE))
+
+
+def _connect(settings: WorkerSettings) -> redis.Redis:
+    url = with_password(settings.redis_url, settings.redis_password_file)
+    retry = Retry(ExponentialBackoff(cap=1, base=0.1), 2)
+    return redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5, retry=retry)

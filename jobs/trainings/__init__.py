@@ -1,0 +1,1 @@
+"""Trainings as jobs: their datasets, and their records. Nothing here trains or needs torch."""

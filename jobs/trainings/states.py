@@ -1,0 +1,64 @@
+"""What trainings keep in the store, so that any trainer goes on where another one was.
+
+trainings/<id>/states/<state>/…     the files of a state; the record of the training names the one that counts
+trainings/<id>/sheets/00000120.png  samples after so many steps
+"""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+
+from ..store.blobs import Blobs
+from .datasets import store_errors
+
+
+class TrainingFiles:
+    """Reads and writes the files of trainings below the URL of the store; its methods raise StoreUnavailable."""
+
+    def __init__(self, url: str) -> None:
+        self._blobs = Blobs(url)
+        self._root = self._blobs.root / "trainings"
+
+    def save(self, training_id: str, state: str, files: Mapping[str, Path]) -> None:
+        """Stores the files of a state, by their names."""
+        with store_errors():
+            for name, file in files.items():
+                self._blobs.upload(self._states(training_id) / state / name, file)
+
+    def restore(self, training_id: str, state: str, folder: Path) -> None:
+        """Writes the files of a state into a folder."""
+        with store_errors():
+            for path in self._blobs.find(self._states(training_id) / state):
+                self._blobs.download(path, folder / path.name)
+
+    def keep(self, training_id: str, state: str | None) -> None:
+        """Deletes all states but this one."""
+        with store_errors():
+            for path in self._blobs.find(self._states(training_id)):
+                if path.parent.name != state:
+                    self._delete(path)
+
+    def add_sheet(self, training_id: str, step: int, file: Path) -> None:
+        with store_errors():
+            self._blobs.upload(self._sheet(training_id, step), file)
+
+    def sheet(self, training_id: str, step: int) -> bytes:
+        """Returns a PNG; raises FileNotFoundError if there is none of this step."""
+        with store_errors():
+            return self._blobs.read(self._sheet(training_id, step))
+
+    def delete(self, training_id: str) -> None:
+        """Deletes all files of a training."""
+        with store_errors():
+            for path in self._blobs.find(self._root / training_id):
+                self._delete(path)
+
+    def _delete(self, path: PurePosixPath) -> None:
+        with suppress(FileNotFoundError):
+            self._blobs.delete(path, top=self._root)
+
+    def _states(self, training_id: str) -> PurePosixPath:
+        return self._root / training_id / "states"
+
+    def _sheet(self, training_id: str, step: int) -> PurePosixPath:
+        return self._root / training_id / "sheets" / f"{step:08d}.png"

@@ -1,0 +1,32 @@
+"""What trainings keep in a store, be it a folder or a bucket."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from difuso.jobs.trainings.states import TrainingFiles
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def files(request: pytest.FixtureRequest, tmp_path: Path) -> TrainingFiles:
+    return TrainingFiles(str(tmp_path / "store") if request.param == "folder" else f"memory://{tmp_path}")
+
+
+def test_a_state_comes_back_and_only_one_is_kept(files: TrainingFiles, tmp_path: Path) -> None:
+    (state := tmp_path / "state.pt").write_bytes(b"numbers")
+    (there := tmp_path / "there").mkdir()
+    for name in ("1-10", "1-20"):
+        files.save("id", name, {"state.pt": state})
+    files.keep("id", "1-20")
+    files.restore("id", "1-10", there)
+    assert not [*there.iterdir()]
+    files.restore("id", "1-20", there)
+    assert (there / "state.pt").read_bytes() == b"numbers"
+    files.add_sheet("id", 20, state)
+    files.keep("id", None)
+    assert files.sheet("id", 20) == b"numbers"
+    files.delete("id")
+    with pytest.raises(FileNotFoundError):
+        files.sheet("id", 20)
