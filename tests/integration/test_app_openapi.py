@@ -37,7 +37,7 @@ HEADERS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("ask_training", "delete_training"), ()),
     "follow_training": ("Last-Event-ID",),
     **dict.fromkeys(("list_models", "get_model", "get_model_schedule"), ()),
-    **dict.fromkeys(("get_model_card", "get_model_figure"), ("If-None-Match",)),
+    **dict.fromkeys(("get_model_card", "get_model_metrics", "get_model_figure"), ("If-None-Match",)),
     **dict.fromkeys(("health", "ready", "metrics"), ()),
 }
 
