@@ -27,7 +27,7 @@ from ..requests.deps import Process, ProcessDep
 
 router = APIRouter(tags=["models"])
 
-CARD, LOG = "text/markdown", "application/jsonl"
+CARD, LOG = "text/markdown", "text/plain"
 HEADERS = {"Cache-Control": "private, no-cache"}
 
 
@@ -227,7 +227,7 @@ def get_model_card(name: str, process: ProcessDep, if_none_match: IfNoneMatchHea
     "/models/{name}/metrics",
     summary="Get the log of a model's training",
     response_class=Response,
-    responses=cached("JSON lines", {LOG: {"schema": {"type": "string"}}}),
+    responses=cached("JSON, line by line", {LOG: {"schema": {"type": "string"}}}),
 )
 def get_model_metrics(name: str, process: ProcessDep, if_none_match: IfNoneMatchHeader = None) -> Response:
     """Returns the metrics.jsonl of the model's folder: the figures of its steps. Each stage counts them from 1."""

@@ -129,7 +129,6 @@ async function draw(at, before = at, share = 1) {
     context.globalAlpha = each ? share : 1;
     context.drawImage(bitmap, 0, 0, parts.canvas.width, parts.canvas.height);
   }
-  parts.slider.value = at;
   parts.slider.setAttribute("aria-valuetext", `${number(at + 1)} / ${number(parts.addresses.length)}`);
 }
 
@@ -145,7 +144,12 @@ function* moments(first) {
   }
 }
 
-const pause = () => new Promise(resolve => setTimeout(resolve, FRAME));
+// Moves the slider to a moment, and shows it for the time of a frame.
+async function pass(moment) {
+  [parts.slider.value] = moment;
+  await draw(...moment);
+  await new Promise(resolve => setTimeout(resolve, FRAME));
+}
 
 // There and back again, until it is stopped.
 async function start() {
@@ -155,8 +159,7 @@ async function start() {
     for (const moment of moments(parts.slider.valueAsNumber)) {
       if (run !== mine) return;
       if (section.hidden) return stop();
-      await draw(...moment);
-      await pause();
+      await pass(moment);
     }
   }
 }
@@ -176,8 +179,7 @@ async function record() {
   parts.film.disabled = true;
   recorder.start();
   for (const moment of moments(0)) {
-    await draw(...moment);
-    await pause();
+    await pass(moment);
   }
   recorder.stop();
   await ended;

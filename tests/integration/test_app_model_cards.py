@@ -54,7 +54,7 @@ def test_a_model_with_a_description_shows_it(api: httpx.Client) -> None:
     assert sheet.headers["content-type"] == "image/png"
     log = api.get("/models/tiny/metrics", headers=ALICE)
     assert log.text == LOG
-    assert log.headers["content-type"] == "application/jsonl"
+    assert log.headers["content-type"] == "text/plain; charset=utf-8"
     assert api.get("/models/tiny", headers=ALICE).json()["about"] == "Random weights: x\u0302."
     assert api.get("/models/tiny", headers=ALICE).json()["documents"] == ["card", "sheet", "metrics"]
     assert not {"about", "documents"} & api.get("/models/bare", headers=ALICE).json().keys()
