@@ -69,7 +69,7 @@ class ApiSettings(SharedSettings):
     """Most bytes of a request body."""
 
     training: bool = False
-    """Whether the API takes datasets, pictures to train on."""
+    """Whether the API takes datasets, pictures to train on, and trainings."""
     max_dataset: PositiveInt = 1 << 30
     """Most bytes of a dataset that is sent; an owner may keep four times as many."""
     dataset_ttl: PositiveInt = 2592000

@@ -42,7 +42,7 @@ from tests.serving import free_port
 from tests.waiting import wait_until
 
 NAMES = ("alice", "bob", "oscar")
-ALICE, BOB, OPERATOR = ({"Authorization": f"Bearer {name}-key"} for name in NAMES)
+ALICE, BOB, OPERATOR, CAROL = ({"Authorization": f"Bearer {name}-key"} for name in (*NAMES, "carol"))
 
 
 def keys_file(folder: Path, limits: str = "") -> Path:
@@ -50,6 +50,13 @@ def keys_file(folder: Path, limits: str = "") -> Path:
     alice, bob, oscar = map(key_line, NAMES)
     path = folder / "keys"
     path.write_text(f"{alice} {limits}\n{bob}\n{oscar} role=operator\n")
+    return path
+
+
+def training_keys_file(folder: Path) -> Path:
+    """Writes the same keys, of which alice and the operator may train, and that of carol, who may train, too."""
+    path = keys_file(folder, "may=train")
+    path.write_text(f"{path.read_text()}{key_line('carol')} may=train\n")
     return path
 
 

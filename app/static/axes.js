@@ -1,5 +1,6 @@
 // What a grid can be of: a setting, the seed, the class, the plan, the model, or a condition of the model.
 
+import { randomSeed } from "./classes.js";
 import { t, word } from "./texts.js";
 
 export const PREFIX = "condition:";
@@ -10,7 +11,7 @@ const TAG = new RegExp(`^grid:(?:(${AXIS}):)?(${AXIS}):[0-9a-f]+$`);
 export const sweptBy = axis => (axis.startsWith(PREFIX) ? axis.slice(PREFIX.length) : undefined);
 
 // The tag of a new grid. It is short: a tag has at most 64 characters.
-export const newTag = axes => `grid:${axes.join(":").replaceAll(PREFIX, "c:")}:${Math.floor(Math.random() * 2 ** 32).toString(16)}`;
+export const newTag = axes => `grid:${axes.join(":").replaceAll(PREFIX, "c:")}:${randomSeed().toString(16)}`;
 
 // Returns the axes of a grid by its tag, rows first; undefined if it is the tag of anything else. Earlier grids name their columns only.
 export function axesOf(tag) {

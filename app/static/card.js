@@ -150,10 +150,8 @@ export class Card {
   #tools() {
     const { job } = this;
     const tools = el("div", { className: "tools" });
-    const button = (key, action, text = t(key)) => {
-      const made = el("button", { type: "button", className: `small ${key}`, textContent: text, onclick: event => once(event, () => this.#try(action)) });
-      tools.append(made);
-    };
+    const button = (key, action, text = t(key)) =>
+      tools.append(el("button", { type: "button", className: `small ${key}`, textContent: text, onclick: event => once(event, () => this.#try(action)) }));
     if (!isEnded(job)) {
       button("cancel", async () => jobs.put(await ask("DELETE", job.links.self)));
       tools.append(this.state); // here, so that the card is as high at its end

@@ -170,10 +170,8 @@ function apart(a, b) {
 // Of more than two pictures, buttons that choose which one is compared with the first.
 function others(mode) {
   if (shown.pictures.length < 3 || !["divided", "difference"].includes(mode)) return [];
-  const buttons = shown.pictures.slice(1).map(({ job, index }, each) => {
-    const button = el("button", { type: "button", className: "small", textContent: nameOf(job, index), "aria-pressed": String(shown.other === each + 1), onclick: () => ((shown.other = each + 1), show()) });
-    return button;
-  });
+  const buttons = shown.pictures.slice(1).map(({ job, index }, each) =>
+    el("button", { type: "button", className: "small", textContent: nameOf(job, index), "aria-pressed": String(shown.other === each + 1), onclick: () => ((shown.other = each + 1), show()) }));
   return [el("div", { className: "tools", role: "group", "aria-label": t("compareWith") }, el("span", { className: "hint", textContent: t("compareWith") }), ...buttons)];
 }
 

@@ -1,6 +1,7 @@
 // A latent walk: from seed to seed in sixty frames, to move through, to loop, and to save as a film.
 
 import { ask, request } from "./api.js";
+import { randomSeed } from "./classes.js";
 import { countOf, queryOf, seedOf } from "./describe.js";
 import { $, complain, el, multiple, save } from "./dom.js";
 import { make } from "./making.js";
@@ -27,7 +28,7 @@ let run; // what plays
 // Asks for the frames between pictures, each [job, index]; resolves to the tag of the walk. All have the settings of the first
 // one, whose noise on the way is mixed too, so that the walk passes through the pictures themselves.
 export async function makeWalk(pictures) {
-  const name = `walk:${Math.floor(Math.random() * 2 ** 32).toString(16)}`;
+  const name = `walk:${randomSeed().toString(16)}`;
   const [job, index] = pictures[0];
   const [same, files] = [queryOf(job, index), await filesSent(job)];
   for (const each of ELSEWHERE) same.delete(each);

@@ -80,14 +80,14 @@ def serve(api: ApiSettings, worker: WorkerSettings, workers: int | None) -> None
         if api.front_ends > 1:
             shared = stack.enter_context(bind(api.host, port, setting=PORT))
             port = shared.getsockname()[1]
-        later = [worker for worker, share in zip(drawing, shares, strict=True) if share.core]
-        if "DIFUSO_TRAINING" not in environment and find_spec("tensorboard"):  # of the extra train
+        training = []
+        if api.training or ("DIFUSO_TRAINING" not in environment and find_spec("tensorboard")):  # of the extra train
             environment["DIFUSO_TRAINING"] = "true"
-        if environment.get("DIFUSO_TRAINING") == "true" or api.training:
             start = partial(children.spawn, [*DIFUSO, "trainer"], env=environment)
-            later.append(Service("trainer", start, drain_seconds=TRAINER_DRAIN_SECONDS, needed=False))
+            training.append(Service("trainer", start, drain_seconds=TRAINER_DRAIN_SECONDS, needed=False))
         front = front_ends(children, shared, api.front_ends, environment, nice=API_NICE)
-        groups.append([*drawing, *(each for each in later if each not in drawing), *front])
+        groups.append([*drawing, *training, *front])
+        later = [*(worker for worker, share in zip(drawing, shares, strict=True) if share.core), *training]
         services = list(chain.from_iterable(groups))
         try:
             for service in services:

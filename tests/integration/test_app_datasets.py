@@ -19,17 +19,13 @@ from PIL import Image
 
 from difuso.app.settings import ApiSettings
 from difuso.jobs.trainings.datasets import INCOMPLETE_SECONDS, Datasets
-from tests.app_server import NAMES, OPERATOR, key_line
+from tests.app_server import ALICE, BOB, CAROL, OPERATOR, training_keys_file
 from tests.icons import icon, icons, png, zipped
-
-ALICE, BOB, CAROL = ({"Authorization": f"Bearer {name}-key"} for name in ("alice", "bob", "carol"))
 
 
 @pytest.fixture
 def settings(settings: ApiSettings, folder: Path) -> ApiSettings:
-    keys = folder / "keys"
-    alice, bob, oscar = map(key_line, NAMES)
-    keys.write_text(f"{alice} may=train\n{bob}\n{oscar} role=operator\n{key_line('carol')} may=train\n")
+    keys = training_keys_file(folder)
     return settings.model_copy(update={"training": True, "api_keys_file": keys, "max_dataset": 4_000_000})
 
 

@@ -20,18 +20,14 @@ from difuso.client import InvalidRequest, NotFound
 from difuso.errors import UserError
 from difuso.jobs.trainings.records import Claim, Progress, State, Trainings
 from difuso.jobs.trainings.states import TrainingFiles
-from tests.app_server import NAMES, OPERATOR, key_line
+from tests.app_server import ALICE, BOB, CAROL, OPERATOR, training_keys_file
 from tests.icons import icon, icons, png, write_icons, zipped
 from tests.waiting import wait_until
-
-ALICE, BOB, CAROL = ({"Authorization": f"Bearer {name}-key"} for name in ("alice", "bob", "carol"))
 
 
 @pytest.fixture
 def settings(settings: ApiSettings, folder: Path) -> ApiSettings:
-    keys = folder / "keys"
-    alice, bob, oscar = map(key_line, NAMES)
-    keys.write_text(f"{alice} may=train\n{bob}\n{oscar} role=operator\n{key_line('carol')} may=train\n")
+    keys = training_keys_file(folder)
     return settings.model_copy(update={"training": True, "api_keys_file": keys})
 
 

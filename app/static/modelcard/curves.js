@@ -57,9 +57,9 @@ async function logOf(name) {
   const text = await (await request(`/models/${name}/metrics`)).text();
   const rows = text.split("\n").flatMap(line => {
     try {
-      return Number.isFinite(JSON.parse(line)?.step) ? [JSON.parse(line)] : []; // NaN is not JSON
+      return [JSON.parse(line)].filter(row => Number.isFinite(row?.step));
     } catch {
-      return [];
+      return []; // a line that a killed process left
     }
   });
   let [before, earlier] = [0, 0];

@@ -22,8 +22,7 @@ export async function samplesOf({ name, classes, conditions }, close) {
   const buttons = samples.map((sample, index) => {
     const conditions = Object.entries(sample.conditions ?? {}).map(([key, value]) => `${word(name, key)} ${textOf(value, name, key)}`);
     const words = [`${t("seed")} ${sample.seed}`, classes && word(name, "label", classes[sample.label] ?? ""), ...conditions].filter(Boolean).join(", ");
-    const button = el("button", { type: "button", className: "sample", title: words, "aria-label": words, onclick: () => (close(), draw(name, sample)) }, cells[index]);
-    return button;
+    return el("button", { type: "button", className: "sample", title: words, "aria-label": words, onclick: () => (close(), draw(name, sample)) }, cells[index]);
   });
   const rowsOf = (key, values, valueOf) =>
     values.flatMap(value => {
