@@ -112,7 +112,11 @@ def _require_few_calls(recipe: Recipe, student: str) -> None:
 def _check_pairs(recipe: Recipe) -> None:
     data, paired = recipe.data, recipe.data.source == TEACHER
     if recipe.loss == "regression":
-        _require(paired, "loss regression learns what a model draws from known noise: set data.source to teacher")
+        _require(
+            paired or recipe.condition is not None,
+            "loss regression learns what a model draws from known noise, or to enlarge: set data.source to teacher, or "
+            "give the recipe a [condition]",
+        )
         _require(recipe.timesteps == "uniform", "loss regression has timesteps of its own: leave timesteps out")
         _require_one_output(recipe)
         _require_few_calls(recipe, "with loss regression a network")
