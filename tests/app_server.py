@@ -22,6 +22,7 @@ from rq.job import JobStatus as RqStatus
 from rq.serializers import JSONSerializer
 from rq.utils import now
 
+from benchmarks.stack import free_port
 from difuso.app.http.protocol import DeadlineProtocol
 from difuso.app.main import create_app
 from difuso.app.settings import ApiSettings
@@ -38,7 +39,6 @@ from difuso.jobs.redis.workers import ModelReport, WorkerReport, publish_report
 from difuso.jobs.store.result_store import ResultStore
 from difuso.jobs.understanding import understood_here
 from tests.forking import Command
-from tests.serving import free_port
 from tests.waiting import wait_until
 
 NAMES = ("alice", "bob", "oscar")
