@@ -18,6 +18,7 @@ from redis.retry import Retry
 
 from difuso.jobs.catalog import LOOK_SECONDS, CatalogFollower
 from difuso.jobs.errors import StoreUnavailable
+from difuso.jobs.redis.addresses import connect
 from difuso.jobs.redis.events import Listener
 from difuso.jobs.redis.queue import JobQueue
 from difuso.jobs.redis.workers import held_refs
@@ -207,7 +208,7 @@ def _hear(follower: CatalogFollower, queue: JobQueue, metrics: Metrics) -> None:
 
 
 def _redis(url: str) -> redis.Redis:
-    return redis.Redis.from_url(
+    return connect(
         url,
         socket_timeout=REDIS_TIMEOUT,
         socket_connect_timeout=REDIS_TIMEOUT,

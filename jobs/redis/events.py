@@ -21,6 +21,7 @@ from redis.backoff import NoBackoff
 
 from ..contract import JobState, Progress
 from ..values import Reported
+from .addresses import connect_async
 from .job_records import LISTENER
 
 log = logging.getLogger(__name__)
@@ -121,7 +122,7 @@ class Listener:
         self.name = uuid.uuid4().hex[:12]
         # Without retries: a wait must not last longer because Redis is away. Without a socket timeout: redis-py
         # implements it by asyncio.wait_for, which can lose a cancellation on Python 3.11.
-        self._client = redis.asyncio.Redis.from_url(
+        self._client = connect_async(
             redis_url, socket_connect_timeout=2, socket_timeout=None, retry=Retry(NoBackoff(), 0)
         )
         self._pubsub = self._client.pubsub(ignore_subscribe_messages=True)
