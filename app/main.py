@@ -42,7 +42,7 @@ from .requests.deps import Process, State
 from .requests.uploads import Uploads
 from .requests.watching import Watcher
 from .routers import datasets as dataset_routes
-from .routers import health, jobs, kinds, models, page
+from .routers import fleet, health, jobs, kinds, models, page
 from .routers import trainings as training_routes
 from .settings import ApiSettings
 from .store_access import Renderers, StoreProbe
@@ -115,7 +115,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         guarded, linked = [Depends(Guard(keys))], [Depends(LinkGuard(keys))]
     app.include_router(jobs.router, dependencies=guarded)  # the most frequent routes are matched first
     app.include_router(jobs.linked_router, dependencies=linked)
-    for module in (kinds, models):
+    for module in (kinds, models, fleet):
         app.include_router(module.router, dependencies=guarded)
     if settings.training:
         for module in (dataset_routes, training_routes):

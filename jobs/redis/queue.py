@@ -15,6 +15,7 @@ from ..errors import IdempotencyConflict
 from . import keys
 from .backlog import Backlog, Forecast, read_backlog, read_forecast
 from .events import Ending
+from .holds import Held, Holds, hold, read_holds
 from .index import Cursor, Page, Wanted, read_page
 from .job_records import EXPIRED_AT, seconds_of
 from .keys import QueueName, known_queues, queue_key, queues_of
@@ -29,6 +30,12 @@ REGISTRIES = {"started": StartedJobRegistry, "finished": FinishedJobRegistry, "f
 
 # Without the check, a record that is forgotten at this moment would come back without an end.
 _EXPIRE = "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2]) end"
+
+
+_MOVE_FIRST = """
+if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 0 then return 0 end
+return redis.call('LPUSH', KEYS[1], ARGV[1])
+"""
 
 
 @dataclass(frozen=True)
@@ -136,9 +143,20 @@ class JobQueue:
         if status.state.is_terminal:
             return status
         self._client.set(keys.cancel(job_id), 1, ex=2 * self._result_ttl)
-        name = QueueName(status.job.ref, status.job.contract, status.job.urgency)
-        end_queued(self._client, job_id, name, RqStatus.CANCELED, ttl=2 * self._result_ttl)
+        end_queued(self._client, job_id, QueueName.of(status.job), RqStatus.CANCELED, ttl=2 * self._result_ttl)
         return self.status(job_id)
+
+    def move_first(self, job: Job) -> bool:
+        """Moves a job to the head of its queue; returns False if it does not wait there."""
+        return bool(self._client.eval(_MOVE_FIRST, 1, queue_key(QueueName.of(job)), job.id))
+
+    def holds(self) -> Holds:
+        """Returns what operators hold back."""
+        return read_holds(self._client)
+
+    def hold(self, held: Held, name: str, *, back: bool) -> None:
+        """Holds a model or a worker back, or lets it go. Is idempotent."""
+        hold(self._client, held, name, back=back)
 
     def expire(self, job_id: str) -> None:
         """Notes that the images of a job that has ended are deleted from now on. Is idempotent."""

@@ -102,7 +102,7 @@ def accept(
         ledger: the account of its owner's limits, from which the job takes its cost; None without limits.
         listener: the name of the front end whose request waits for the job, if it does.
     """
-    name = QueueName(job.ref, job.contract, job.urgency)
+    name = QueueName.of(job)
     fields = record_of(job, name, request_hash, result_ttl=result_ttl)
     if listener is not None:
         fields[LISTENER] = listener
