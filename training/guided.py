@@ -16,7 +16,7 @@ OF_IMAGE_MODELS = (
     *("loss", "weighting", "gamma", *GUIDANCE, "teacher_calls", "label_drop", "condition_drop", "drop_all"),
     *("keep_all", "examples", "kid_every", "condition", "conditions", "crop"),
 )
-ONLY_CLASSIFIERS = ("guides", "held_out")
+ONLY_CLASSIFIERS = ("guides",)
 
 
 def complete(content: dict[str, Any]) -> ModelConfig | None:

@@ -240,6 +240,8 @@ def _check_held_out(recipe: Recipe) -> None:
     trained, other = recipe.data, recipe.held_out
     if other is None:
         return
+    learns_images = recipe.condition is None and recipe.loss not in ("distillation", "regression")
+    _require(learns_images, "held_out are for classifiers, and networks that learn images from noise: leave them out")
     chooses = source_of(other.source).halves or other.reserved > 0
     split = other.split if chooses else trained.split
     same = replace(other, split=split, flip=trained.flip, augment=trained.augment) == trained

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -87,8 +87,8 @@ class RunFolder:
             return before
         steps, batch = int(recipe["max_steps"]), int(recipe["batch_size"])
         step = max(entries[-1]["step"] if entries else 0, (self.saved() or (0,))[0])
-        losses = [(int(each["step"]), float(each["loss"])) for each in entries if "loss" in each]
-        speeds = [each["images_per_second"] for each in entries[-WINDOW:] if each.get("images_per_second")]
+        losses, held_out = _points(entries, "loss"), _points(entries, "held_out/loss")
+        speeds = [each["images_per_second"] for each in entries if each.get("images_per_second")][-WINDOW:]
         left = (steps - step) * batch
         return Progress(
             step=step,
@@ -96,6 +96,7 @@ class RunFolder:
             images=step * batch,
             loss=_mean([loss for _, loss in losses[-WINDOW:]]) if losses else None,
             losses=_thinned(losses),
+            held_out=_thinned(held_out) or None,
             seconds_left=(round(left / max(speeds), 1), round(left / min(speeds), 1)) if speeds else None,
             sheets=before.sheets,
             served=before.served,
@@ -113,6 +114,10 @@ class RunFolder:
             for line in (self.run / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
                 entries.append(json.loads(line))
         return entries
+
+
+def _points(entries: Sequence[Mapping[str, Any]], key: str) -> list[tuple[int, float]]:
+    return [(int(each["step"]), float(each[key])) for each in entries if key in each]
 
 
 def _mean(values: Sequence[float]) -> float:

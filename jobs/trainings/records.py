@@ -57,8 +57,9 @@ class Order(Reported):
 class Progress(Reported):
     """How far a training is; `steps` is 0 until its recipe is made.
 
-    `loss` is smoothed, `losses` are up to a hundred such points (step, loss), `seconds_left` is a range, `sheets` are
-    the steps of which there are samples, and `served` is the step of the model that is served.
+    `loss` is smoothed, `losses` are up to a hundred such points (step, loss), and `held_out` the same of pictures that
+    are not trained on, if there are any. `seconds_left` is a range, `sheets` are the steps of which there are samples,
+    and `served` is the step of the model that is served.
     """
 
     step: int = 0
@@ -66,6 +67,7 @@ class Progress(Reported):
     images: int = 0
     loss: float | None = None
     losses: tuple[tuple[int, float], ...] = ()
+    held_out: tuple[tuple[int, float], ...] | None = None
     seconds_left: tuple[float, float] | None = None
     sheets: tuple[int, ...] = ()
     served: int | None = None

@@ -107,8 +107,8 @@ def _entries(path: Path) -> Iterator[dict[str, Any]]:
 def plot_run(folder: Path, out: Path) -> None:
     """Plots the losses in a folder's metrics.jsonl over the steps: of all timesteps, and of parts of them.
 
-    Each is smoothed, over a pale line of the logged values. On an axis of its own stands the KID, or the accuracy of a
-    classifier on held-out images.
+    Each is smoothed, over a pale line of the logged values; the loss on held-out images is not. On an axis of its own
+    stands the KID, or the accuracy of a classifier on held-out images.
     """
     entries = read_metrics(folder / METRICS)
     figure = Figure(figsize=(8, 4.5), layout="constrained")
@@ -119,6 +119,8 @@ def plot_run(folder: Path, out: Path) -> None:
         steps, values = np.array(_points(entries, key), dtype=float).reshape(-1, 2).T
         axes.plot(steps, values, color=f"C{place}", alpha=0.25, linewidth=0.8)
         axes.plot(steps, smoothed(values), color=f"C{place}", label=label)
+    if points := _points(entries, "held_out/loss"):
+        axes.plot(*zip(*points, strict=True), "k.-", linewidth=0.8, label="held-out images")
     classifies = any("accuracy" in entry for entry in entries)
     axes.set(xlabel="step", ylabel="cross-entropy" if classifies else "mean squared error")
     if axes.dataLim.y0 > 0:  # a loss of learned weights becomes negative

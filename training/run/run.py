@@ -109,15 +109,14 @@ def _held_out(recipe: Recipe) -> Recipe | None:
 
 
 def _outcome(trainer: Trainer, out: Path, kid_from: KIDFrom | None) -> Outcome:
-    recipe = trainer.recipe
+    recipe, held_out, own = trainer.recipe, _held_out(trainer.recipe), trainer.batches.dataset
+    images = None if held_out is None else dataset.load(held_out, out / HELD_OUT)
+    if images is not None:
+        check_classes("the held-out images", images.classes or (), "the set of training", own.classes or ())
     if recipe.trains_classifier:
-        held_out = _held_out(recipe)
-        images = None if held_out is None else dataset.load(held_out, out / HELD_OUT)
-        if images is not None:
-            own = trainer.batches.dataset.classes
-            check_classes("the held-out images", images.classes or (), "the set of training", own or ())
         return GuidedModel(trainer, images)
-    return ImageModel(trainer, kid_from(trainer.batches.dataset.images) if kid_from and recipe.kid_every else None)
+    distance = kid_from(own.images) if kid_from and recipe.kid_every else None
+    return ImageModel(trainer, distance, held_out=images)
 
 
 class Run:
@@ -154,6 +153,8 @@ class Run:
                     log.info("step %d of %d  loss %.4f", trainer.step, recipe.max_steps, facts.loss)
                 if trainer.step % recipe.log_every == 0:
                     self._log(window.close())
+                if trainer.step % recipe.save_every == 0 and not stops:
+                    self._measure_held_out()  # whose loss belongs to the log of the model
                 if trainer.step % recipe.save_every == 0 or stops:
                     self._save()
                 if stops:
@@ -212,6 +213,10 @@ class Run:
             documents[LABELS] = self._out / LABELS
         return documents
 
+    def _measure_held_out(self) -> None:
+        if self._journal is not None and isinstance(self._outcome, ImageModel):
+            self._outcome.measure_held_out(self.trainer.step, self._journal)
+
     def _measure(self) -> None:
         if self._journal is not None and isinstance(self._outcome, ImageModel):
             self._outcome.measure(self.trainer.step, self._journal)
@@ -219,6 +224,7 @@ class Run:
     def _show(self) -> None:
         if self._journal is not None and self._outcome is not None:
             self._outcome.show(self.trainer.step, self._journal)
+            self._measure_held_out()
             plot_run(self._out, self._out / LOSSES)
 
 
