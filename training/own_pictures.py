@@ -60,6 +60,7 @@ decay_steps = {decay}
 ema_decay = {ema}
 save_every = {save}
 sheet_every = {sheet}
+nearest = true
 log_every = {log}
 {dropout}
 [network]

@@ -127,6 +127,7 @@ class Recipe:
     log_every: PositiveInt = 50
     # the number of steps between two measurements of the KID to the training images; 0 is never
     kid_every: NonNegativeInt = 0
+    nearest: bool = False  # whether each sheet comes with the training images nearest to its samples
 
     @property
     def shape(self) -> Shape:

@@ -30,6 +30,7 @@ def check(recipe: Recipe, guided: ModelConfig | None) -> None:
     _check_bits(recipe)
     _check_reserved(recipe)
     _check_held_out(recipe)
+    _check_nearest(recipe)
     own = recipe.network
     try:
         model = (
@@ -246,6 +247,10 @@ def _check_held_out(recipe: Recipe) -> None:
     split = other.split if chooses else trained.split
     same = replace(other, split=split, flip=trained.flip, augment=trained.augment) == trained
     _require(not same, "held_out are the images of data: name others, or keep some from training by data.reserved")
+
+
+def _check_nearest(recipe: Recipe) -> None:
+    _require(not (recipe.nearest and recipe.seen), "nearest is for networks that see no images: leave it out")
 
 
 def _require(fine: bool, message: str) -> None:

@@ -174,15 +174,16 @@ class Attempt:
         state, shown = f"{self._claim.fence}-{saved[0]}", folder.sheets()
 
         def store() -> None:
-            for step in shown.keys() - set(self._progress.sheets):
-                files.add_sheet(training.id, step, shown[step])
+            for kind, by_step in shown.items():
+                for step in by_step.keys() - set(getattr(self._progress, kind)):
+                    files.add_sheet(training.id, kind, step, by_step[step])
             files.save(training.id, state, folder.state_files())
 
         try:
             self._while_reporting(store)
-            self._progress = self._progress.model_copy(
-                update={"sheets": tuple(sorted({*self._progress.sheets, *shown}))}
-            )
+            before = self._progress.model_dump()
+            there = {str(kind): tuple(sorted({*before[kind], *steps})) for kind, steps in shown.items()}
+            self._progress = self._progress.model_copy(update=there)
             self._deaths = 0
             self._report(saved=state, lost=0, recipe=folder.recipe_text())
             self._while_reporting(lambda: files.keep(training.id, state))

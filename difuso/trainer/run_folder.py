@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from difuso.jobs.trainings.records import Progress, Training
+from difuso.jobs.trainings.states import SHEETS, Sheet
 
 from ..supervisor.child_processes import DIFUSO
 
@@ -67,9 +68,9 @@ class RunFolder:
     def state_files(self) -> dict[str, Path]:
         return {name: self.run / name for name in STATE_FILES}
 
-    def sheets(self) -> dict[int, Path]:
-        """Returns the samples by their steps."""
-        return {int(path.stem): path for path in sorted((self.run / "sheets").glob("*.png"))}
+    def sheets(self) -> dict[Sheet, dict[int, Path]]:
+        """Returns the pictures of each kind by their steps."""
+        return {kind: {int(path.stem): path for path in (self.run / kind).glob("*.png")} for kind in SHEETS}
 
     def last_lines(self) -> str:
         """Returns the end of the log, without the names of folders."""
@@ -99,6 +100,8 @@ class RunFolder:
             held_out=_thinned(held_out) or None,
             seconds_left=(round(left / max(speeds), 1), round(left / min(speeds), 1)) if speeds else None,
             sheets=before.sheets,
+            nearest=before.nearest,
+            copies=next((each["copies"] for each in reversed(entries) if "copies" in each), None),
             served=before.served,
         )
 

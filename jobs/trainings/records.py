@@ -58,8 +58,9 @@ class Progress(Reported):
     """How far a training is; `steps` is 0 until its recipe is made.
 
     `loss` is smoothed, `losses` are up to a hundred such points (step, loss), and `held_out` the same of pictures that
-    are not trained on, if there are any. `seconds_left` is a range, `sheets` are the steps of which there are samples,
-    and `served` is the step of the model that is served.
+    are not trained on, if there are any. `seconds_left` is a range. `sheets` are the steps of which there are samples,
+    and `nearest` those with the pictures nearest to them; `copies` is the share of the last samples that are nearer to
+    such a picture than 95 % of those not trained on are. `served` is the step of the model that is served.
     """
 
     step: int = 0
@@ -70,6 +71,8 @@ class Progress(Reported):
     held_out: tuple[tuple[int, float], ...] | None = None
     seconds_left: tuple[float, float] | None = None
     sheets: tuple[int, ...] = ()
+    nearest: tuple[int, ...] = ()
+    copies: float | None = None
     served: int | None = None
 
 

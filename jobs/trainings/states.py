@@ -1,15 +1,20 @@
 """What trainings keep in the store, so that any trainer goes on where another one was.
 
-trainings/<id>/states/<state>/…     the files of a state; the record of the training names the one that counts
-trainings/<id>/sheets/00000120.png  samples after so many steps
+trainings/<id>/states/<state>/…      the files of a state; the record of the training names the one that counts
+trainings/<id>/sheets/00000120.png   samples after so many steps
+trainings/<id>/nearest/00000120.png  the same, each with the picture nearest to it
 """
 
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
+from typing import Literal, get_args
 
 from ..store.blobs import Blobs
 from .datasets import store_errors
+
+Sheet = Literal["sheets", "nearest"]
+SHEETS: tuple[Sheet, ...] = get_args(Sheet)
 
 
 class TrainingFiles:
@@ -38,14 +43,14 @@ class TrainingFiles:
                 if path.parent.name != state:
                     self._delete(path)
 
-    def add_sheet(self, training_id: str, step: int, file: Path) -> None:
+    def add_sheet(self, training_id: str, kind: Sheet, step: int, file: Path) -> None:
         with store_errors():
-            self._blobs.upload(self._sheet(training_id, step), file)
+            self._blobs.upload(self._sheet(training_id, kind, step), file)
 
-    def sheet(self, training_id: str, step: int) -> bytes:
+    def sheet(self, training_id: str, kind: Sheet, step: int) -> bytes:
         """Returns a PNG; raises FileNotFoundError if there is none of this step."""
         with store_errors():
-            return self._blobs.read(self._sheet(training_id, step))
+            return self._blobs.read(self._sheet(training_id, kind, step))
 
     def delete(self, training_id: str) -> None:
         """Deletes all files of a training."""
@@ -60,5 +65,5 @@ class TrainingFiles:
     def _states(self, training_id: str) -> PurePosixPath:
         return self._root / training_id / "states"
 
-    def _sheet(self, training_id: str, step: int) -> PurePosixPath:
-        return self._root / training_id / "sheets" / f"{step:08d}.png"
+    def _sheet(self, training_id: str, kind: Sheet, step: int) -> PurePosixPath:
+        return self._root / training_id / kind / f"{step:08d}.png"

@@ -19,7 +19,7 @@ from difuso.app.settings import ApiSettings
 from difuso.client import InvalidRequest, NotFound
 from difuso.errors import UserError
 from difuso.jobs.trainings.records import Claim, Progress, State, Trainings
-from difuso.jobs.trainings.states import TrainingFiles
+from difuso.jobs.trainings.states import SHEETS, TrainingFiles
 from tests.app_server import ALICE, BOB, CAROL, OPERATOR, training_keys_file
 from tests.icons import icon, icons, png, write_icons, zipped
 from tests.waiting import wait_until
@@ -70,14 +70,21 @@ def test_a_training_is_queued_and_shown_as_far_as_it_is(api: httpx.Client, train
     assert (claim.training.preset, claim.training.minutes, claim.training.owner) == ("taste", 3, "alice")
     sheet = folder / "sheet.png"
     sheet.write_bytes(png(icon("circle", 1)))
-    TrainingFiles(str(folder / "store")).add_sheet(made["id"], 20, sheet)
+    for kind in SHEETS:
+        TrainingFiles(str(folder / "store")).add_sheet(made["id"], kind, 20, sheet)
+    assert not made["progress"].keys() & {"held_out", "copies"}
     progress = Progress(step=20, steps=80, images=640, loss=0.1, seconds_left=(3, 5), sheets=(20,), served=20)
+    progress = progress.model_copy(update={"nearest": (20,), "copies": 0.25, "held_out": ((10, 0.2), (20, 0.1))})
     trainings.report(claim, progress=progress.model_dump_json(), recipe="name = 1", log="step 20")
     shown = api.get(f"/trainings/{made['id']}", headers=ALICE).json()
     assert (shown["state"], shown["progress"]["seconds_left"], shown["recipe"]) == ("running", [3, 5], "name = 1")
     assert not shown.keys() & {"asked", "saved", "deaths", "fence"}
     assert api.get(shown["sheets"][0], headers=ALICE).content == sheet.read_bytes()
     assert api.get(shown["sheets"][0].replace("20", "21"), headers=ALICE).status_code == 404
+    assert (shown["progress"]["held_out"], shown["progress"]["copies"]) == ([[10, 0.2], [20, 0.1]], 0.25)
+    assert shown["nearest"] == [f"/trainings/{made['id']}/nearest/20"]
+    assert api.get(shown["nearest"][0], headers=ALICE).content == sheet.read_bytes()
+    assert problem(api.get(shown["nearest"][0], headers=CAROL)) == (404, "training-not-found")
     assert api.get("/trainings", headers=ALICE).json() == {"trainings": [shown | {"recipe": "", "log": ""}]}
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from difuso.model.shape import Shown
 
 from ..replacing import replace_text
 
+COPIES = "copies"  # a metric, see `copies.Found`
 WINDOW = 9  # lines of the log over which a smoothed loss is the mean
 GAP, LINE = 2, 12  # pixels between the images of a sheet, and for a line of text
 Captions = Sequence[Sequence[str]]  # lines of text for each image
@@ -74,6 +76,19 @@ class Journal:
         if samples:
             text.add_itxt(PNG_KEY, json.dumps({"samples": samples}))
         tile_images(images, shown=shown).save(self._folder / SHEET, pnginfo=text)
+
+    def nearest(self, step: int, samples: Tensor, others: Tensor, *, shown: Shown | None = None) -> None:
+        """Writes samples and below each row the training images nearest to them; both of shape (N, C, H, W)."""
+        (self._folder / "nearest").mkdir(exist_ok=True)
+        columns = math.ceil(math.sqrt(len(samples)))
+        parts = [slice(first, first + columns) for first in range(0, len(samples), columns)]
+        rows = torch.cat([images[part] for part in parts for images in (samples, others)])
+        tile_images(rows, columns=columns, shown=shown).save(self._folder / "nearest" / f"{step:08d}.png")
+
+    def last(self, key: str) -> float | None:
+        """Returns the last value of a metric; None without any."""
+        values = [entry[key] for entry in _entries(self._folder / METRICS) if key in entry]
+        return values[-1] if values else None
 
     def documents(self) -> dict[str, Path]:
         """Returns what the run has to say about its model so far: the log, the curve and the last sheet."""

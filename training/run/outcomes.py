@@ -29,8 +29,9 @@ from ..data.dataset import Dataset
 from ..data.images import ImageArray
 from ..errors import RecipeError, checkpoint_errors
 from ..recipe import Recipe
+from .copies import find_nearest
 from .held_out import loss_on, recognition
-from .journal import Journal
+from .journal import COPIES, Journal
 from .optimizers import Ema
 from .progress import timestep_ranges
 from .trainer import Trainer
@@ -92,7 +93,20 @@ class ImageModel:
             }
             for seed, each in zip(seeds, values, strict=True)
         ]
-        journal.sheet(step, self.sheet(), list(map(words, values)), () if has_files else samples, shown=recipe.shown)
+        drawn = self.sheet()
+        journal.sheet(step, drawn, list(map(words, values)), () if has_files else samples, shown=recipe.shown)
+        if recipe.nearest:
+            self._compare(step, drawn.cpu(), journal)
+
+    def _compare(self, step: int, samples: Tensor, journal: Journal) -> None:
+        """Enters the training images nearest to samples, and the share of these that are copies."""
+        recipe, images = self._trainer.recipe, self._trainer.batches.dataset
+        others = None if self._held_out is None else self._held_out.images
+        found = find_nearest(samples, images, recipe.data, others)
+        nearest = from_levels(torch.from_numpy(images.images[found.nearest]))
+        journal.nearest(step, samples, nearest, shown=recipe.shown)
+        if found.copies is not None:
+            journal.write(step, {COPIES: found.copies})
 
     def measure_held_out(self, step: int, journal: Journal) -> None:
         """Enters the loss on the held-out images, if there are any, once for a step."""

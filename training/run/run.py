@@ -27,7 +27,7 @@ from ..recipe import Recipe
 from ..replacing import replace_text
 from .card import card, place
 from .initial import check_initial, seeds_of
-from .journal import Journal, plot_run
+from .journal import COPIES, Journal, plot_run
 from .outcomes import Distance, GuidedModel, ImageModel, Outcome
 from .processes import Processes, joined
 from .progress import Window
@@ -206,7 +206,7 @@ class Run:
         """Returns the files about the model so far; none about one that only gets a classifier."""
         if self._journal is None or self.trainer.recipe.trains_classifier:
             return {}
-        replace_text(self._out / CARD, card(self.trainer, self.seconds))
+        replace_text(self._out / CARD, card(self.trainer, self.seconds, self._journal.last(COPIES)))
         documents = {CARD: self._out / CARD} | self._journal.documents()
         if self.trainer.recipe.labels:
             replace_text(self._out / LABELS, labels_to_text(self.trainer.recipe.labels))

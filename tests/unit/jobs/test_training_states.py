@@ -24,9 +24,9 @@ def test_a_state_comes_back_and_only_one_is_kept(files: TrainingFiles, tmp_path:
     assert not [*there.iterdir()]
     files.restore("id", "1-20", there)
     assert (there / "state.pt").read_bytes() == b"numbers"
-    files.add_sheet("id", 20, state)
+    files.add_sheet("id", "sheets", 20, state)
     files.keep("id", None)
-    assert files.sheet("id", 20) == b"numbers"
+    assert files.sheet("id", "sheets", 20) == b"numbers"
     files.delete("id")
     with pytest.raises(FileNotFoundError):
-        files.sheet("id", 20)
+        files.sheet("id", "sheets", 20)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from difuso.training.errors import RecipeError
@@ -76,3 +78,26 @@ def test_the_loss_is_that_of_a_network_that_sees_class_and_conditions(
 def test_a_network_that_learns_from_another_cannot_have_them(recipe: Callable[..., Recipe]) -> None:
     with pytest.raises(RecipeError, match="held_out are for classifiers, and networks that learn images from noise"):
         recipe(HELD_OUT, "loss=distillation", "init=checkpoints/faces64")
+
+
+def test_each_sheet_comes_with_the_training_images_nearest_to_its_samples(
+    tmp_path: Path, recipe: Callable[..., Recipe]
+) -> None:
+    out = tmp_path / "run"
+    train(recipe(HELD_OUT, "max_steps=6", "nearest=true"), out)
+    assert [path.name for path in sorted((out / "nearest").iterdir())] == ["00000004.png", "00000006.png"]
+    with Image.open(out / "nearest/00000006.png") as pairs, Image.open(out / "model/sheet.png") as sheet:
+        rows = np.asarray(pairs)[:160].reshape(16, 10, 82, 3)
+        samples = np.asarray(sheet)[:80].reshape(8, 10, 82, 3)
+    assert np.array_equal(rows[::2], samples)
+    images = np.fromfile(out / "data/images.bytes", np.uint8).reshape(24, 8, 8, 3)
+    assert any(np.array_equal(rows[1, 2:, 2:10], image) for image in images)
+    shares = {entry["step"]: entry["copies"] for entry in read_metrics(out / "metrics.jsonl") if "copies" in entry}
+    assert shares.keys() == {4, 6}
+    card = (out / "model/README.md").read_text()
+    assert f"| copies | {100 * shares[6]:.0f} % of the samples are nearer to a training image than 95 %" in card
+
+
+def test_a_network_that_sees_images_has_no_nearest_ones() -> None:
+    with pytest.raises(RecipeError, match="nearest is for networks that see no images"):
+        load_recipe("faces64to128", ["nearest=true"])
