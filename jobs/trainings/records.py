@@ -57,10 +57,9 @@ class Order(Reported):
 class Progress(Reported):
     """How far a training is; `steps` is 0 until its recipe is made.
 
-    `loss` is smoothed, `losses` are up to a hundred such points (step, loss), and `held_out` the same of pictures that
-    are not trained on, if there are any. `seconds_left` is a range. `sheets` are the steps of which there are samples,
-    and `nearest` those with the pictures nearest to them; `copies` is the share of the last samples that are nearer to
-    such a picture than 95 % of those not trained on are. `served` is the step of the model that is served.
+    `loss` is smoothed, `losses` are up to a hundred such points (step, loss), and `held_out` the same of pictures not
+    trained on. `seconds_left` is a range. `sheets` are the steps with samples, `nearest` those with the pictures
+    nearest to them, and `copies` the share nearer than by chance. `served` is the step of the model that is served.
     """
 
     step: int = 0
@@ -123,6 +122,12 @@ local function rest(id, state, record)
   redis.call('HSET', record, 'state', state)
   if state ~= 'paused' then redis.call('HSET', record, 'ended_at', now()) end
   redis.call('ZREM', due, id)
+end
+local function forget(id, name, record)
+  if redis.call('HGET', names, name) == id then redis.call('HDEL', names, name) end
+  for _, set in ipairs({{all, due}}) do redis.call('ZREM', set, id) end
+  redis.call('DEL', record)
+  announce(id)
 end
 local function wait()  -- in the order of acceptance, but at once if the clock of the front end is ahead
   redis.call('ZADD', due, math.min(redis.call('ZSCORE', all, ARGV[1]), now()), ARGV[1])
@@ -206,13 +211,17 @@ if news then announce(ARGV[1]) end
 return asked or ''
 """
 _FORGET = """
-if redis.call('HGET', record, 'fence') ~= ARGV[2] then return 0 end
-if redis.call('HGET', names, ARGV[3]) == ARGV[1] then redis.call('HDEL', names, ARGV[3]) end
-redis.call('ZREM', all, ARGV[1])
-redis.call('ZREM', due, ARGV[1])
-redis.call('DEL', record)
-announce(ARGV[1])
-return 1
+if redis.call('HGET', record, 'fence') == ARGV[2] then forget(ARGV[1], ARGV[3], record) end
+"""
+_EXPIRE = """
+for _, id in ipairs(redis.call('ZRANGE', all, 0, -1)) do
+  local record = record .. id
+  local ended_at, asked, order = unpack(redis.call('HMGET', record, 'ended_at', 'asked', 'order'))
+  if ended_at and asked ~= 'delete' and ended_at + ARGV[2] < now() then
+    order = cjson.decode(order)
+    forget(id, order.dry_run and id or order.name, record)
+  end
+end
 """
 
 
@@ -272,6 +281,15 @@ class Trainings:
     def forget(self, claim: Claim) -> None:
         """Deletes the record of a claimed training, whose files are gone."""
         self._run(_FORGET, claim.training.id, claim.fence, _reserved(claim.training))
+
+    def expire(self, seconds: float) -> None:
+        """Deletes the records of the trainings that ended so long ago."""
+        self._run(_EXPIRE, "", seconds)
+
+    def ids(self) -> set[str]:
+        """Returns the ids of all trainings, those that are being deleted too."""
+        ids: Any = self._client.zrange(ALL, 0, -1)
+        return {each.decode() for each in ids}
 
     def _run(self, script: str, *arguments: object) -> Any:
         return self._client.eval(_SHARED + script, 0, *map(str, arguments))

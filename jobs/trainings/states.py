@@ -5,7 +5,7 @@ trainings/<id>/sheets/00000120.png   samples after so many steps
 trainings/<id>/nearest/00000120.png  the same, each with the picture nearest to it
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
@@ -57,6 +57,17 @@ class TrainingFiles:
         with store_errors():
             for path in self._blobs.find(self._root / training_id):
                 self._delete(path)
+
+    def sweep(self, before: float, known: Callable[[], Collection[str]]) -> None:
+        """Deletes the files of trainings that are not `known`, and of which nothing was written since `before`."""
+        with store_errors():
+            by_id: dict[str, list[PurePosixPath]] = {}
+            for path in self._blobs.find(self._root):
+                by_id.setdefault(path.relative_to(self._root).parts[0], []).append(path)
+            for training_id in by_id.keys() - set(known()):  # asked last, so that none is new
+                with suppress(FileNotFoundError):
+                    if max(map(self._blobs.written_at, by_id[training_id])) < before:
+                        self.delete(training_id)
 
     def _delete(self, path: PurePosixPath) -> None:
         with suppress(FileNotFoundError):

@@ -15,12 +15,13 @@ import redis
 from typer.testing import CliRunner
 
 from difuso import Client, cli
+from difuso.app import main
 from difuso.app.settings import ApiSettings
 from difuso.client import InvalidRequest, NotFound
 from difuso.errors import UserError
 from difuso.jobs.trainings.records import Claim, Progress, State, Trainings
 from difuso.jobs.trainings.states import SHEETS, TrainingFiles
-from tests.app_server import ALICE, BOB, CAROL, OPERATOR, training_keys_file
+from tests.app_server import ALICE, BOB, CAROL, OPERATOR, running, training_keys_file
 from tests.icons import icon, icons, png, write_icons, zipped
 from tests.waiting import wait_until
 
@@ -225,8 +226,25 @@ def test_the_command_follows_a_training_as_one_of_its_own(
         assert api.delete(f"/datasets/{name}", headers=CAROL).status_code == 204
 
 
-def test_without_training_there_are_no_trainings(settings: ApiSettings) -> None:
-    from tests.app_server import running
+def test_a_training_is_deleted_some_time_after_its_end_with_its_files(
+    settings: ApiSettings, trainings: Trainings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(main, "SWEEP_SECONDS", 0.1)
+    store = tmp_path / "store"
+    with running(settings.model_copy(update={"store_url": str(store), "dataset_ttl": 2})) as api:
+        sent = {"files": [("images", ("mine.zip", zipped(icons())))], "data": {"name": "shapes"}}
+        assert api.post("/datasets", headers=ALICE, **sent).status_code == 201  # type: ignore[arg-type]
+        made = train(api).json()
+        claim = claimed(trainings)
+        (sheet := tmp_path / "sheet.png").write_bytes(png(icon("circle", 1)))
+        TrainingFiles(str(store)).add_sheet(made["id"], "sheets", 20, sheet)
+        trainings.report(claim, "failed", reason="why")
+        assert api.get(f"/trainings/{made['id']}", headers=ALICE).json()["state"] == "failed"
+        wait_until(lambda: api.get(f"/trainings/{made['id']}", headers=ALICE).status_code == 404, 20, "it is forgotten")
+        wait_until(lambda: not [*store.glob("trainings/*")], 20, "its files are gone")
+        wait_until(lambda: not [*store.glob("datasets/*/*")], 20, "the dataset, which it used, too")
 
+
+def test_without_training_there_are_no_trainings(settings: ApiSettings) -> None:
     with running(settings.model_copy(update={"training": False})) as api:
         assert api.get("/trainings", headers=ALICE).status_code == 404

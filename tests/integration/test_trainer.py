@@ -168,6 +168,28 @@ def test_a_deletion_that_comes_while_a_training_ends_is_done_by_the_next_claim(t
     assert claimed(trainings).asked == "delete"
 
 
+def test_what_ended_long_ago_is_forgotten_and_its_name_is_free(client: redis.Redis, trainings: Trainings) -> None:
+    orders = {name: ordered(trainings, name) for name in ("done", "failed", "stopped", "deleted", "paused", "waits")}
+    priced = ordered(trainings, "done", dry_run=True)
+    for name in ("done", "failed"):
+        trainings.report(claimed(trainings), "succeeded" if name == "done" else "failed")
+    for name in ("stopped", "deleted"):
+        assert trainings.ask(orders[name].id, "stop")
+    trainings.ask(orders["deleted"].id, "delete")
+    assert trainings.ask(orders["paused"].id, "pause")
+    assert trainings.ask(priced.id, "stop")
+    trainings.expire(1000)
+    assert trainings.ids() == {each.id for each in (*orders.values(), priced)}
+    for each in trainings.ids():
+        if client.hexists(records.RECORD + each, "ended_at"):
+            client.hset(records.RECORD + each, "ended_at", time.time() - 2000)
+    trainings.expire(1000)
+    assert trainings.ids() == {orders[name].id for name in ("deleted", "paused", "waits")}, "a trainer deletes the one"
+    assert sorted(client.hkeys(records.NAMES)) == [b"deleted", b"paused", b"waits"]
+    assert not [*client.scan_iter(records.RECORD + priced.id)]
+    assert trainings.create(orders["done"])
+
+
 class Lab:
     """A store with a dataset, and trainers as processes of their own."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -30,3 +31,18 @@ def test_a_state_comes_back_and_only_one_is_kept(files: TrainingFiles, tmp_path:
     files.delete("id")
     with pytest.raises(FileNotFoundError):
         files.sheet("id", "sheets", 20)
+
+
+def test_what_nobody_knows_any_more_is_swept_once_it_is_old(files: TrainingFiles, tmp_path: Path) -> None:
+    (sheet := tmp_path / "sheet.png").write_bytes(b"pixels")
+    for training_id in ("known", "gone"):
+        files.add_sheet(training_id, "nearest", 20, sheet)
+        files.save(training_id, "1-20", {"state.pt": sheet})
+    files.sweep(time.time() - 100, lambda: {"known"})
+    assert files.sheet("gone", "nearest", 20), "another server of the same store may know it"
+    files.sweep(time.time() + 100, lambda: {"known"})
+    assert files.sheet("known", "nearest", 20)
+    with pytest.raises(FileNotFoundError):
+        files.sheet("gone", "nearest", 20)
+    files.restore("gone", "1-20", tmp_path)
+    assert not (tmp_path / "state.pt").exists()
