@@ -158,7 +158,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
             sweeping = _every(SWEEP_SECONDS, partial(_sweep, datasets, trainings, files, settings.dataset_ttl))
             stack.callback(asyncio.create_task(sweeping).cancel)
         probe = StoreProbe(store)
-        metrics.registry.register(StackCollector(queue, store, probe, follower, keys, metrics))
+        metrics.registry.register(
+            StackCollector(queue, store, probe, follower, keys, trainings if settings.training else None, metrics)
+        )
         process = Process(
             settings=settings,
             metrics=metrics,

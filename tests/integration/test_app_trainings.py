@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -87,6 +88,23 @@ def test_a_training_is_queued_and_shown_as_far_as_it_is(api: httpx.Client, train
     assert api.get(shown["nearest"][0], headers=ALICE).content == sheet.read_bytes()
     assert problem(api.get(shown["nearest"][0], headers=CAROL)) == (404, "training-not-found")
     assert api.get("/trainings", headers=ALICE).json() == {"trainings": [shown | {"recipe": "", "log": ""}]}
+
+
+def test_metrics_count_the_trainings_that_need_a_trainer(api: httpx.Client, trainings: Trainings) -> None:
+    def counts() -> dict[str, float]:
+        text = api.get("/metrics", headers=OPERATOR).text
+        return {
+            state: float(n) for state, n in re.findall(r'^difuso_trainings\{state="(\w+)"\} (\S+)$', text, re.MULTILINE)
+        }
+
+    none = dict.fromkeys(("queued", "running", "paused", "succeeded", "stopped", "failed", "deleting"), 0)
+    assert counts() == none
+    made = [train(api, name=f"model{number}").json()["id"] for number in range(3)]
+    claimed(trainings)
+    api.post(f"/trainings/{made[1]}/pause", headers=ALICE)
+    assert counts() == none | {"queued": 1, "running": 1, "paused": 1}
+    api.delete(f"/trainings/{made[1]}", headers=ALICE)
+    assert counts() == none | {"queued": 1, "running": 1, "deleting": 1}
 
 
 def test_trainings_are_private_and_need_the_right(api: httpx.Client) -> None:

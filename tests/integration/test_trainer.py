@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 import redis
 
-from difuso.jobs.trainings import records
 from difuso.jobs.trainings.checking import Summary
 from difuso.jobs.trainings.datasets import Dataset, Datasets
 from difuso.jobs.trainings.records import (
+    LEASE_SECONDS,
     Claim,
     LeaseLost,
     Order,
@@ -29,6 +29,7 @@ from difuso.jobs.trainings.records import (
     TrainingNotFound,
     Trainings,
 )
+from difuso.jobs.trainings.scripts import DUE, NAMES, RECORD
 from tests.icons import write_icons
 from tests.serving import ENVIRONMENT
 from tests.waiting import wait_until
@@ -75,7 +76,7 @@ def claimed(trainings: Trainings) -> Claim:
 
 
 def expire(client: redis.Redis, training_id: str) -> None:
-    client.zadd(records.DUE, {training_id: 1})
+    client.zadd(DUE, {training_id: 1})
 
 
 def test_a_training_goes_to_one_trainer_and_the_first_ordered_goes_first(trainings: Trainings) -> None:
@@ -112,8 +113,8 @@ def test_a_silent_trainer_loses_its_training_and_writes_nothing_more(client: red
     order = ordered(trainings)
     first = claimed(trainings)
     trainings.report(first, saved="1-10", progress=Progress(step=12).model_dump_json())
-    due: Any = client.zscore(records.DUE, order.id)
-    assert due > time.time() + records.LEASE_SECONDS / 2
+    due: Any = client.zscore(DUE, order.id)
+    assert due > time.time() + LEASE_SECONDS / 2
     assert trainings.claim() is None
     expire(client, order.id)
     second = claimed(trainings)
@@ -181,12 +182,12 @@ def test_what_ended_long_ago_is_forgotten_and_its_name_is_free(client: redis.Red
     trainings.expire(1000)
     assert trainings.ids() == {each.id for each in (*orders.values(), priced)}
     for each in trainings.ids():
-        if client.hexists(records.RECORD + each, "ended_at"):
-            client.hset(records.RECORD + each, "ended_at", time.time() - 2000)
+        if client.hexists(RECORD + each, "ended_at"):
+            client.hset(RECORD + each, "ended_at", time.time() - 2000)
     trainings.expire(1000)
     assert trainings.ids() == {orders[name].id for name in ("deleted", "paused", "waits")}, "a trainer deletes the one"
-    assert sorted(client.hkeys(records.NAMES)) == [b"deleted", b"paused", b"waits"]
-    assert not [*client.scan_iter(records.RECORD + priced.id)]
+    assert sorted(client.hkeys(NAMES)) == [b"deleted", b"paused", b"waits"]
+    assert not [*client.scan_iter(RECORD + priced.id)]
     assert trainings.create(orders["done"])
 
 
@@ -273,7 +274,7 @@ def test_a_training_that_is_killed_again_and_again_loses_only_what_came_after_it
             trainer.wait()
         else:
             trainer.send_signal(signal.SIGSTOP)  # it comes back when the training is another's
-        saves.append(client.hget(records.RECORD + order.id, "saved"))
+        saves.append(client.hget(RECORD + order.id, "saved"))
         expire(client, order.id)
     lab.start()
     lab.until(order, lambda found: found.progress.step > 150, "the third goes on")
