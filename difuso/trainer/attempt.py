@@ -27,7 +27,7 @@ from difuso.model.folders.new_folder import new_folder
 
 from ..errors import RunDiverged
 from ..supervisor.child_processes import ChildProcesses
-from ..supervisor.machine import find_cores
+from ..supervisor.machine import emptiest_gpu, find_cores
 from .run_folder import RunFolder
 
 log = logging.getLogger(__name__)
@@ -59,6 +59,7 @@ class Trainer:
     files: TrainingFiles
     children: ChildProcesses
     trained_dir: Path
+    device: str
     is_stopping: Callable[[], bool]
 
 
@@ -144,7 +145,8 @@ class Attempt:
 
     def _watch(self, folder: RunFolder, table: Path | None) -> int:
         """Runs one process to its end, or until it shall stop; returns its status."""
-        environment = {"OMP_NUM_THREADS": str(max(1, len(find_cores()) - 1)), **os.environ}
+        gpu = emptiest_gpu(self._trainer.device, os.environ)
+        environment = {"OMP_NUM_THREADS": str(max(1, len(find_cores()) - 1)), **os.environ, **gpu}
         command = folder.command(table, self._rate)
         with folder.log.open("ab") as lines:
             child = self._trainer.children.spawn(command, env=environment, folder=folder.path, log=lines)
