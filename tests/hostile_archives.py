@@ -140,6 +140,7 @@ LEFT_OUT: dict[str, tuple[Callable[[], bytes], str]] = {
     "a name that leads out": (lambda: with_entry("../../evil.png"), "leads out"),
     "an absolute name": (lambda: with_entry("/etc/evil.png"), "leads out"),
     "a drive": (lambda: with_entry("C:evil.png"), "characters"),
+    "backslashes": (lambda: with_entry("a\\evil.png"), "characters"),
     "a name of two lines": (lambda: with_entry("a\nb.png"), "characters"),
     "a name that is read backwards": (lambda: with_entry("a\u202egnp.png"), "characters"),
     "an endless name": (lambda: with_entry("a" * 5000 + ".png"), "too long"),

@@ -71,6 +71,7 @@ class Attempt:
         self._asked, self._deaths = claim.asked, 0
         self._progress, self._rate = claim.training.progress, claim.training.learning_rate
         self._kept: tuple[int, int] | None = None  # the save that the store has
+        self._state = claim.saved  # and its name there
         self._pool = ThreadPoolExecutor(1, "trainer")
         self._child: subprocess.Popen[bytes] | None = None
         self._folder: RunFolder | None = None
@@ -114,7 +115,7 @@ class Attempt:
                 return "succeeded"
             if status == 0 and self._progress.step >= self._progress.steps > 0:
                 self._publish(folder)
-                self._while_reporting(lambda: self._trainer.files.keep(self._training.id, None))
+                self._while_reporting(lambda: self._trainer.files.keep(self._training.id))
                 return "succeeded"
             if status == RunDiverged.status:
                 self._lower_rate(folder)
@@ -188,11 +189,12 @@ class Attempt:
             self._progress = self._progress.model_copy(update=there)
             self._deaths = 0
             self._report(saved=state, lost=0, recipe=folder.recipe_text())
-            self._while_reporting(lambda: files.keep(training.id, state))
+            # And the one before, which a Redis names again that has lost its last second with its machine.
+            self._while_reporting(lambda: files.keep(training.id, state, self._state))
         except StoreUnavailable:
             log.warning("the store does not take step %d of %s; trying again", saved[0], training.name)
             return
-        self._kept = saved
+        self._kept, self._state = saved, state
         if saved[0] * WORTH >= self._progress.steps and saved[0] >= BETTER * (self._progress.served or 0):
             self._publish(folder)
 

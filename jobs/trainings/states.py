@@ -36,11 +36,11 @@ class TrainingFiles:
             for path in self._blobs.find(self._states(training_id) / state):
                 self._blobs.download(path, folder / path.name)
 
-    def keep(self, training_id: str, state: str | None) -> None:
-        """Deletes all states but this one."""
+    def keep(self, training_id: str, *states: str) -> None:
+        """Deletes all states but these."""
         with store_errors():
             for path in self._blobs.find(self._states(training_id)):
-                if path.parent.name != state:
+                if path.parent.name not in states:
                     self._delete(path)
 
     def add_sheet(self, training_id: str, kind: Sheet, step: int, file: Path) -> None:

@@ -15,18 +15,18 @@ def files(request: pytest.FixtureRequest, tmp_path: Path) -> TrainingFiles:
     return TrainingFiles(str(tmp_path / "store") if request.param == "folder" else f"memory://{tmp_path}")
 
 
-def test_a_state_comes_back_and_only_one_is_kept(files: TrainingFiles, tmp_path: Path) -> None:
+def test_a_state_comes_back_and_only_those_named_are_kept(files: TrainingFiles, tmp_path: Path) -> None:
     (state := tmp_path / "state.pt").write_bytes(b"numbers")
     (there := tmp_path / "there").mkdir()
-    for name in ("1-10", "1-20"):
+    for name in ("1-10", "1-20", "1-30"):
         files.save("id", name, {"state.pt": state})
-    files.keep("id", "1-20")
+    files.keep("id", "1-20", "1-30")
     files.restore("id", "1-10", there)
     assert not [*there.iterdir()]
     files.restore("id", "1-20", there)
     assert (there / "state.pt").read_bytes() == b"numbers"
     files.add_sheet("id", "sheets", 20, state)
-    files.keep("id", None)
+    files.keep("id")
     assert files.sheet("id", "sheets", 20) == b"numbers"
     files.delete("id")
     with pytest.raises(FileNotFoundError):
