@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import tempfile
 import time
 import zipfile
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import httpx
 import pytest
 from PIL import Image
 
+from difuso.app.requests.dataset_uploads import LEFT_SECONDS, PREFIX, DatasetUploads
 from difuso.app.settings import ApiSettings
 from difuso.jobs.trainings.datasets import INCOMPLETE_SECONDS, Datasets
 from tests.app_server import ALICE, BOB, CAROL, OPERATOR, training_keys_file
@@ -165,6 +167,18 @@ def test_what_is_too_old_or_was_never_complete_is_swept(api: httpx.Client, folde
         os.utime(file, (time.time() - 2 * INCOMPLETE_SECONDS,) * 2)
     datasets.sweep()
     assert {each.name for each in home.iterdir()} == {"kept"}
+
+
+def test_what_a_dead_process_received_is_removed_by_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for name in ("old", "new"):
+        (folder := tmp_path / f"{PREFIX}{name}").mkdir()
+        (folder / "0").write_bytes(b"pixels")
+    os.utime(tmp_path / f"{PREFIX}old", (time.time() - 2 * LEFT_SECONDS,) * 2)
+    DatasetUploads(max_bytes=1, ttl=1)
+    assert [each.name for each in tmp_path.iterdir()] == [f"{PREFIX}new"]
 
 
 def test_without_training_there_are_no_datasets(new_settings: Callable[..., httpx.Client]) -> None:
