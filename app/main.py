@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
@@ -153,12 +154,14 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
         for task in following:
             stack.callback(asyncio.create_task(task).cancel)
         store, datasets = ResultStore(settings.store_url, metrics.observe_store), Datasets(settings.store_url)
-        trainings = Trainings(client)
+        trainings, files = Trainings(client), TrainingFiles(settings.store_url)
         if settings.training:
-            sweeping = _every(SWEEP_SECONDS, partial(_sweep, datasets, trainings))
+            sweeping = _every(SWEEP_SECONDS, partial(_sweep, datasets, trainings, files, settings.dataset_ttl))
             stack.callback(asyncio.create_task(sweeping).cancel)
         probe = StoreProbe(store)
-        metrics.registry.register(StackCollector(queue, store, probe, follower, keys, metrics))
+        metrics.registry.register(
+            StackCollector(queue, store, probe, follower, keys, trainings if settings.training else None, metrics)
+        )
         process = Process(
             settings=settings,
             metrics=metrics,
@@ -171,7 +174,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
             dataset_uploads=DatasetUploads(settings.max_dataset, settings.dataset_ttl),
             datasets=datasets,
             trainings=trainings,
-            training_files=TrainingFiles(settings.store_url),
+            training_files=files,
             renderers=Renderers(store.readers),
             listener=listener,
             watcher=Watcher(queue, listener, app.state.draining, metrics, keys),
@@ -195,8 +198,11 @@ def _look(follower: CatalogFollower, metrics: Metrics) -> None:
         log.warning("the models folder cannot be read: %s", error.strerror)
 
 
-def _sweep(datasets: Datasets, trainings: Trainings) -> None:
+def _sweep(datasets: Datasets, trainings: Trainings, files: TrainingFiles, ttl: int) -> None:
+    """Deletes what is too old of datasets, and of trainings that have ended, whose models stay."""
     with suppress(StoreUnavailable, RedisError):  # then later
+        trainings.expire(ttl)
+        files.sweep(time.time() - ttl, trainings.ids)
         datasets.sweep({(each.owner, each.dataset) for each in trainings.all() if not each.is_over})
 
 

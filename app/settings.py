@@ -73,7 +73,7 @@ class ApiSettings(SharedSettings):
     max_dataset: PositiveInt = 1 << 30
     """Most bytes of a dataset that is sent; an owner may keep four times as many."""
     dataset_ttl: PositiveInt = 2592000
-    """Seconds that a dataset is kept."""
+    """Seconds that a dataset is kept, and a training that has ended."""
 
     @field_validator("host")
     @classmethod

@@ -30,6 +30,7 @@ def check(recipe: Recipe, guided: ModelConfig | None) -> None:
     _check_bits(recipe)
     _check_reserved(recipe)
     _check_held_out(recipe)
+    _check_nearest(recipe)
     own = recipe.network
     try:
         model = (
@@ -244,10 +245,16 @@ def _check_held_out(recipe: Recipe) -> None:
     trained, other = recipe.data, recipe.held_out
     if other is None:
         return
+    learns_images = recipe.condition is None and recipe.loss not in ("distillation", "regression")
+    _require(learns_images, "held_out are for classifiers, and networks that learn images from noise: leave them out")
     chooses = source_of(other.source).halves or other.reserved > 0
     split = other.split if chooses else trained.split
     same = replace(other, split=split, flip=trained.flip, augment=trained.augment) == trained
     _require(not same, "held_out are the images of data: name others, or keep some from training by data.reserved")
+
+
+def _check_nearest(recipe: Recipe) -> None:
+    _require(not (recipe.nearest and recipe.seen), "nearest is for networks that see no images: leave it out")
 
 
 def _require(fine: bool, message: str) -> None:

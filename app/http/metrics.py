@@ -22,6 +22,7 @@ from difuso.jobs.redis.queue import JobQueue
 from difuso.jobs.redis.workers import WorkerReport
 from difuso.jobs.store.result_store import ResultStore
 from difuso.jobs.telemetry import add_store_metrics, add_versions
+from difuso.jobs.trainings.records import Trainings
 from difuso.model.folders.files import model_of
 
 from ..errors import UploadRefused
@@ -96,7 +97,7 @@ class ProcessesCollector(Collector):
 
 @dataclass(frozen=True)
 class StackCollector(Collector):
-    """The metrics of the keys, the queue, the workers, Redis and the store, which are read at each scrape.
+    """The metrics of keys, queue, workers, trainings, Redis and the store, which are read at each scrape.
 
     While Redis does not answer, its metrics are absent, so that no old value looks current.
     """
@@ -106,12 +107,13 @@ class StackCollector(Collector):
     probe: StoreProbe
     follower: CatalogFollower
     keys: KeyRing | None
+    trainings: Trainings | None
     metrics: Metrics
 
     def collect(self) -> Iterator[Metric]:
         try:
             reports = self.queue.workers()
-            yield from [*self._of_queue(reports), *self._of_workers(reports), *self._of_redis()]
+            yield from [*self._of_queue(reports), *self._of_workers(reports), *self._of_redis(), *self._of_trainings()]
         except RedisError:
             self.metrics.redis_errors.labels("metrics").inc()
         if self.keys is not None:
@@ -170,6 +172,17 @@ class StackCollector(Collector):
             serving.add_metric([model], sum(any(each.ready for each in of_worker) for of_worker in about))
             versions.add_metric([model], len({each.version for found in about for each in found if each.newest}))
         yield from (serving, versions)
+
+    def _of_trainings(self) -> Iterator[Metric]:
+        if self.trainings is not None:
+            metric = GaugeMetricFamily(
+                "difuso_trainings",
+                "Trainings by state; those that are queued, running or deleting need a trainer",
+                labels=["state"],
+            )
+            for state, count in self.trainings.counts().items():
+                metric.add_metric([state], count)
+            yield metric
 
     def _of_redis(self) -> Iterator[Metric]:
         health = self.queue.health()

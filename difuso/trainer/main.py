@@ -43,6 +43,7 @@ def run(settings: WorkerSettings) -> None:
             files=TrainingFiles(settings.store_url),
             children=children,
             trained_dir=settings.trained_dir,
+            device=settings.device,
             is_stopping=lambda: bool(signals) or os.getppid() != parent,
         )
         log.info("waiting for trainings; models go to %s", settings.trained_dir.absolute())
