@@ -17,6 +17,7 @@ from .. import understanding
 from ..contract import URGENCIES
 
 WORKERS = "difuso:workers"  # hash: worker name -> WorkerReport
+WEBHOOKS = "difuso:webhooks"  # sorted set: job id -> time, by the clock of Redis, to look at its webhook
 PROBE = "difuso:probe"  # string: written to see whether Redis takes writes, and gone a second later
 
 _REF = r"[a-z0-9][a-z0-9._-]{0,63}@[0-9a-f]{0,12}"
