@@ -22,6 +22,7 @@ from difuso.jobs.errors import StoreUnavailable
 from difuso.jobs.redis.addresses import connect
 from difuso.jobs.redis.events import Listener
 from difuso.jobs.redis.queue import JobQueue
+from difuso.jobs.redis.webhooks import Webhooks
 from difuso.jobs.redis.workers import held_refs
 from difuso.jobs.settings import with_password
 from difuso.jobs.store.result_store import ResultStore
@@ -42,6 +43,7 @@ from .requests.dataset_uploads import DatasetUploads
 from .requests.deps import Process, State
 from .requests.uploads import Uploads
 from .requests.watching import Watcher
+from .requests.webhooks import WebhookCaller
 from .routers import datasets as dataset_routes
 from .routers import fleet, health, jobs, kinds, models, page
 from .routers import trainings as training_routes
@@ -146,10 +148,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
         await listener.start()
         stack.push_async_callback(listener.stop)
         queue = JobQueue(client, result_ttl=settings.result_ttl)
+        webhooks = WebhookCaller(settings, Webhooks(client), queue, keys, metrics)
         following = [
             _every(LOOK_SECONDS, partial(_look, follower, metrics)),
             _every(HEAR_SECONDS, partial(_hear, follower, queue, metrics)),
             *([_every(KEYS_LOOK_SECONDS, keys.look)] if keys else []),
+            *([webhooks.run()] if settings.webhook_hosts else []),
         ]
         for task in following:
             stack.callback(asyncio.create_task(task).cancel)
@@ -159,8 +163,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
             sweeping = _every(SWEEP_SECONDS, partial(_sweep, datasets, trainings, files, settings.dataset_ttl))
             stack.callback(asyncio.create_task(sweeping).cancel)
         probe = StoreProbe(store)
+        counted = trainings if settings.training else None
         metrics.registry.register(
-            StackCollector(queue, store, probe, follower, keys, trainings if settings.training else None, metrics)
+            StackCollector(queue, webhooks.records, store, probe, follower, keys, counted, metrics)
         )
         process = Process(
             settings=settings,
@@ -177,6 +182,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
             training_files=files,
             renderers=Renderers(store.readers),
             listener=listener,
+            webhooks=webhooks,
             watcher=Watcher(queue, listener, app.state.draining, metrics, keys),
             draining=app.state.draining,
         )

@@ -19,6 +19,7 @@ from difuso.jobs.catalog import Catalog, CatalogFollower
 from difuso.jobs.errors import ImageRefused, StoreUnavailable
 from difuso.jobs.kinds import KINDS
 from difuso.jobs.redis.queue import JobQueue
+from difuso.jobs.redis.webhooks import Webhooks
 from difuso.jobs.redis.workers import WorkerReport
 from difuso.jobs.store.result_store import ResultStore
 from difuso.jobs.telemetry import add_store_metrics, add_versions
@@ -32,6 +33,8 @@ from .problems import PROBLEMS
 
 # Long ones too, for a POST may wait for its images.
 HTTP_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1200)
+
+WEBHOOK_OUTCOMES = ("delivered", "retried", "gone", "given_up")
 
 
 class Metrics:
@@ -66,7 +69,10 @@ class Metrics:
         self.uploads_rejected = counter(
             "difuso_uploads_rejected", "Requests whose images were refused, by problem", ["reason"]
         )
-        for op in ("metrics", "watch"):
+        self.webhooks = counter("difuso_webhooks", "Calls of webhooks, by what came of them", ["outcome"])
+        for outcome in WEBHOOK_OUTCOMES:
+            self.webhooks.labels(outcome)
+        for op in ("metrics", "watch", "webhooks"):
             self.redis_errors.labels(op)
         for error, problem in PROBLEMS.items():
             if issubclass(error, UploadRefused | ImageRefused):
@@ -103,6 +109,7 @@ class StackCollector(Collector):
     """
 
     queue: JobQueue
+    webhooks: Webhooks
     store: ResultStore
     probe: StoreProbe
     follower: CatalogFollower
@@ -161,6 +168,11 @@ class StackCollector(Collector):
         for labels, count in totals.items():
             jobs.add_metric(labels, count)
         yield jobs
+        yield GaugeMetricFamily(
+            "difuso_webhooks_waiting",
+            "Webhooks that are due, and that no front end has called for half a minute",
+            value=self.webhooks.waiting(),
+        )
 
     def _of_workers(self, reports: Sequence[WorkerReport]) -> Iterator[Metric]:
         serving = GaugeMetricFamily("difuso_workers", "Live workers that serve a model", labels=["model"])

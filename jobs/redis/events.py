@@ -22,7 +22,8 @@ from redis.backoff import NoBackoff
 from ..contract import JobState, Progress
 from ..values import Reported
 from .addresses import connect_async
-from .job_records import LISTENER
+from .job_records import LISTENER, WEBHOOK
+from .webhooks import CALL_IN
 
 log = logging.getLogger(__name__)
 
@@ -42,14 +43,19 @@ def listener_channel(name: str) -> str:
     return f"difuso:listeners:{name}"
 
 
-# Lua: announces a change of a job to all who follow it, and to the front end that waits for its end.
-ANNOUNCE = f"""
+# Lua: announces the end of a job to all who follow it, and to the front end that waits for it, and has its webhook
+# called. Every script that ends a job calls it.
+ANNOUNCE = (
+    CALL_IN
+    + f"""
 local function announce(record, id, message, answer)
   redis.call('PUBLISH', '{status_channel("")}' .. id, message)
-  local listener = redis.call('HGET', record, '{LISTENER}')
+  local listener, webhook = unpack(redis.call('HMGET', record, '{LISTENER}', '{WEBHOOK}'))
   if listener then redis.call('PUBLISH', '{listener_channel("")}' .. listener, id .. (answer or message)) end
+  if webhook then call_in(id, 0) end
 end
 """
+)
 
 
 def preview_channel(job_id: str) -> str:

@@ -18,6 +18,7 @@ from ..contract import URGENCIES, Job
 
 WORKERS = "difuso:workers"  # hash: worker name -> WorkerReport
 HOLDS = "difuso:holds"  # hash: `model NAME` or `worker NAME` -> since when an operator holds it back
+WEBHOOKS = "difuso:webhooks"  # sorted set: job id -> time, by the clock of Redis, to look at its webhook
 PROBE = "difuso:probe"  # string: written to see whether Redis takes writes, and gone a second later
 
 _REF = r"[a-z0-9][a-z0-9._-]{0,63}@[0-9a-f]{0,12}"

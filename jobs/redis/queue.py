@@ -85,19 +85,20 @@ class JobQueue:
         cost: Cost = NOTHING,
         limits: Limits = UNLIMITED,
         listener: str | None = None,
+        webhook: str | None = None,
     ) -> bool | Refusal:
         """Accepts a job, and returns whether it is new, or the limit of its owner that is reached.
 
         After it has returned whether it is new, the job is not lost. Its id is new, or made from an Idempotency-Key:
-        the same request may have been accepted before. The front end `listener` hears of the end on its own channel.
+        the same request may have been accepted before. The front end `listener` hears of the end on its own channel,
+        and the address `webhook` is called then.
 
         Raises IdempotencyConflict if the id belongs to a request with another hash.
         """
         ledger = self._ledger(job.owner, limits)
         ttl = self._result_ttl
-        call = partial(
-            accept, self._client, job, request_hash, result_ttl=ttl, ledger=ledger, cost=cost, listener=listener
-        )
+        accepted = partial(accept, self._client, job, request_hash, result_ttl=ttl, ledger=ledger, cost=cost)
+        call = partial(accepted, listener=listener, webhook=webhook)
         is_repeated = False
         try:
             answer = call()
@@ -125,9 +126,9 @@ class JobQueue:
         """Returns the forecast of a job, or of one that was not submitted, as if it were now. Nothing is written."""
         return read_forecast(self._client, job, queues_of(job.ref), is_queued=is_queued)
 
-    def status_at_end(self, job: Job, ending: Ending, manifest: bytes | None = None) -> JobStatus:
+    def status_at_end(self, before: JobStatus, ending: Ending, manifest: bytes | None = None) -> JobStatus:
         """Returns the status of a job whose end was announced, without its timesteps."""
-        return status_at_end(job, ending, manifest, result_ttl=self._result_ttl)
+        return status_at_end(before, ending, manifest, result_ttl=self._result_ttl)
 
     def status_of_result(self, manifest: Manifest) -> JobStatus:
         """Returns the status of a job by its result, without the times of its run; Redis is not asked."""
