@@ -30,15 +30,20 @@ def describe(app: FastAPI) -> None:
 def _complete(schema: dict[str, Any]) -> None:
     """Gives problems their media type, and says in OpenAPI 3.1 that an answer is a stream.
 
-    The page reads this description, so a parameter's description is not also in its schema.
+    The page reads this description, so it says nothing twice: a parameter's description is not also in its schema, and
+    no field has its name as title, too.
 
     FastAPI lists every model under the media type of the route, and describes the events of a stream by a word of 3.2.
     """
+    for described in schema["components"]["schemas"].values():
+        for field in described.get("properties", {}).values():
+            field.pop("title", None)
     for path in schema["paths"].values():
         for operation in path.values():
             operation.setdefault("security", [])  # said, and not left out: this route needs no key
             for parameter in operation.get("parameters", ()):
-                parameter["schema"].pop("description", None)
+                for said in ("description", "title"):
+                    parameter["schema"].pop(said, None)
             for code, response in operation["responses"].items():
                 if code == "default":
                     _, problem = response["content"].popitem()

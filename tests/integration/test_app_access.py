@@ -38,7 +38,7 @@ def test_every_route_but_the_open_ones_needs_a_key(api: httpx.Client) -> None:
         response = api.request(method, re.sub(r"{.*?}", "0", path))
         assert response.status_code == 401, (method, path)
         assert response.headers["WWW-Authenticate"] == 'Bearer realm="difuso"'
-        answer = api.request(method, re.sub(r"{.*?}", "0", path), headers=ALICE | {"Prefer": "respond-async"})
+        answer = api.request(method, re.sub(r"{.*?}", "0", path), headers=OPERATOR | {"Prefer": "respond-async"})
         assert answer.status_code not in (401, 403), (method, path)
 
 
