@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
@@ -18,8 +19,10 @@ from redis.retry import Retry
 
 from difuso.jobs.catalog import LOOK_SECONDS, CatalogFollower
 from difuso.jobs.errors import StoreUnavailable
+from difuso.jobs.redis.addresses import connect
 from difuso.jobs.redis.events import Listener
 from difuso.jobs.redis.queue import JobQueue
+from difuso.jobs.redis.webhooks import Webhooks
 from difuso.jobs.redis.workers import held_refs
 from difuso.jobs.settings import with_password
 from difuso.jobs.store.result_store import ResultStore
@@ -40,8 +43,9 @@ from .requests.dataset_uploads import DatasetUploads
 from .requests.deps import Process, State
 from .requests.uploads import Uploads
 from .requests.watching import Watcher
+from .requests.webhooks import WebhookCaller
 from .routers import datasets as dataset_routes
-from .routers import health, jobs, kinds, models, page
+from .routers import fleet, health, jobs, kinds, models, page
 from .routers import trainings as training_routes
 from .settings import ApiSettings
 from .store_access import Renderers, StoreProbe
@@ -114,7 +118,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         guarded, linked = [Depends(Guard(keys))], [Depends(LinkGuard(keys))]
     app.include_router(jobs.router, dependencies=guarded)  # the most frequent routes are matched first
     app.include_router(jobs.linked_router, dependencies=linked)
-    for module in (kinds, models):
+    for module in (kinds, models, fleet):
         app.include_router(module.router, dependencies=guarded)
     if settings.training:
         for module in (dataset_routes, training_routes):
@@ -144,20 +148,25 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
         await listener.start()
         stack.push_async_callback(listener.stop)
         queue = JobQueue(client, result_ttl=settings.result_ttl)
+        webhooks = WebhookCaller(settings, Webhooks(client), queue, keys, metrics)
         following = [
             _every(LOOK_SECONDS, partial(_look, follower, metrics)),
             _every(HEAR_SECONDS, partial(_hear, follower, queue, metrics)),
             *([_every(KEYS_LOOK_SECONDS, keys.look)] if keys else []),
+            *([webhooks.run()] if settings.webhook_hosts else []),
         ]
         for task in following:
             stack.callback(asyncio.create_task(task).cancel)
         store, datasets = ResultStore(settings.store_url, metrics.observe_store), Datasets(settings.store_url)
-        trainings = Trainings(client)
+        trainings, files = Trainings(client), TrainingFiles(settings.store_url)
         if settings.training:
-            sweeping = _every(SWEEP_SECONDS, partial(_sweep, datasets, trainings))
+            sweeping = _every(SWEEP_SECONDS, partial(_sweep, datasets, trainings, files, settings.dataset_ttl))
             stack.callback(asyncio.create_task(sweeping).cancel)
         probe = StoreProbe(store)
-        metrics.registry.register(StackCollector(queue, store, probe, follower, keys, metrics))
+        counted = trainings if settings.training else None
+        metrics.registry.register(
+            StackCollector(queue, webhooks.records, store, probe, follower, keys, counted, metrics)
+        )
         process = Process(
             settings=settings,
             metrics=metrics,
@@ -170,9 +179,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
             dataset_uploads=DatasetUploads(settings.max_dataset, settings.dataset_ttl),
             datasets=datasets,
             trainings=trainings,
-            training_files=TrainingFiles(settings.store_url),
+            training_files=files,
             renderers=Renderers(store.readers),
             listener=listener,
+            webhooks=webhooks,
             watcher=Watcher(queue, listener, app.state.draining, metrics, keys),
             draining=app.state.draining,
         )
@@ -194,8 +204,11 @@ def _look(follower: CatalogFollower, metrics: Metrics) -> None:
         log.warning("the models folder cannot be read: %s", error.strerror)
 
 
-def _sweep(datasets: Datasets, trainings: Trainings) -> None:
+def _sweep(datasets: Datasets, trainings: Trainings, files: TrainingFiles, ttl: int) -> None:
+    """Deletes what is too old of datasets, and of trainings that have ended, whose models stay."""
     with suppress(StoreUnavailable, RedisError):  # then later
+        trainings.expire(ttl)
+        files.sweep(time.time() - ttl, trainings.ids)
         datasets.sweep({(each.owner, each.dataset) for each in trainings.all() if not each.is_over})
 
 
@@ -207,7 +220,7 @@ def _hear(follower: CatalogFollower, queue: JobQueue, metrics: Metrics) -> None:
 
 
 def _redis(url: str) -> redis.Redis:
-    return redis.Redis.from_url(
+    return connect(
         url,
         socket_timeout=REDIS_TIMEOUT,
         socket_connect_timeout=REDIS_TIMEOUT,

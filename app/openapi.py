@@ -9,6 +9,7 @@ from .http.problems import MEDIA_TYPE
 TAGS = [
     {"name": "jobs", "description": "Asking for images, which submits a job; its state, its images and its end"},
     {"name": "models", "description": "The models and what they can do"},
+    {"name": "fleet", "description": "Workers and queues, for operators"},
     {"name": "health", "description": "Whether the process lives and can serve, and its metrics"},
 ]
 TRAINING = {"name": "training", "description": "Pictures to train on, and trainings"}

@@ -18,6 +18,8 @@ from pydantic_settings import NoDecode
 from difuso.jobs.settings import SharedSettings, listed, matching
 
 from .http.api_keys import read_keys
+from .http.webhook_secrets import read_secrets
+from .webhook_hosts import HOSTS
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
@@ -29,6 +31,11 @@ ORIGIN = matching(
 
 def _readable_keys(path: Path) -> Path:
     read_keys(path)
+    return path
+
+
+def _readable_secrets(path: Path) -> Path:
+    read_secrets(path)
     return path
 
 
@@ -68,12 +75,16 @@ class ApiSettings(SharedSettings):
     max_upload: PositiveInt = 8388608
     """Most bytes of a request body."""
 
+    webhook_hosts: Annotated[frozenset[Annotated[str, HOSTS]], NoDecode] = frozenset()
+    """Hosts that webhooks may call, such as *.example.com, and networks, such as 10.0.0.0/8; by default none."""
+    webhook_secret_file: Annotated[Path, AfterValidator(_readable_secrets)] | None = None
+    """File with the secret that signs webhooks, where the line of an API key has none."""
     training: bool = False
     """Whether the API takes datasets, pictures to train on, and trainings."""
     max_dataset: PositiveInt = 1 << 30
     """Most bytes of a dataset that is sent; an owner may keep four times as many."""
     dataset_ttl: PositiveInt = 2592000
-    """Seconds that a dataset is kept."""
+    """Seconds that a dataset is kept, and a training that has ended."""
 
     @field_validator("host")
     @classmethod
@@ -87,7 +98,7 @@ class ApiSettings(SharedSettings):
             "DIFUSO_API_KEYS_FILE, or set DIFUSO_INSECURE=true if a proxy or firewall protects this server"
         )
 
-    @field_validator("allowed_hosts", "cors_origins", mode="before")
+    @field_validator("allowed_hosts", "cors_origins", "webhook_hosts", mode="before")
     @classmethod
     def _split(cls, names: object) -> object:
         return listed(names.lower() if isinstance(names, str) else names)

@@ -6,9 +6,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from random import SystemRandom
 
 import httpx
 
@@ -21,6 +22,7 @@ from . import machine
 
 START_SECONDS = 180.0
 POLL_SECONDS = 0.05
+PORTS = range(10_000, 32_000)
 ROOT = Path(__file__).parent.parent
 # The developer's own settings must not influence a figure.
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "REDIS_URL" and not key.startswith("DIFUSO_")}
@@ -57,7 +59,7 @@ def difuso(model: Path, *, workers: int | None = 1, **settings: str) -> Iterator
     """
     here = this_machine(settings.get("DIFUSO_DEVICE", "cpu"), ENVIRONMENT)
     count = len(share_out(here, workers, threads_of(ENVIRONMENT)))
-    port, metrics_port = free_port(), free_port()
+    port, metrics_port = free_port(), free_port(count)
     metrics_urls = [f"http://127.0.0.1:{metrics_port + number}/metrics" for number in range(count)]
     with ChildProcesses() as children:
         environment = {
@@ -95,12 +97,17 @@ def peer(name: str, model: Path, *, device: str = "cpu") -> Iterator[System]:
         yield System(name, url, takes_json=name == "litserve")
 
 
-def free_port() -> int:
-    """Returns a port that no process uses at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def free_port(row: int = 1) -> int:
+    """Returns a free port, the first of so many in a row.
+
+    Systems give none of `PORTS` to outgoing connections, one of which could take it before a server does.
+    """
+    while True:
+        first = SystemRandom().choice(PORTS)
+        with ExitStack() as taken, suppress(OSError):
+            for port in range(first, first + row):
+                taken.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            return first
 
 
 def _await(ready: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:

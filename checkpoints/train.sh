@@ -29,12 +29,9 @@ train faces64to128
 
 clothes=var/runs/fashion32/model
 train fashion32
-quality fashion32 fashion32 --references 2000 dpmpp:50 dpmpp:25 plan:fast
-evaluate neighbours fashion32 --training fashion32 --eta 1.5 dpmpp:25
+quality fashion32 fashion32 --references 2000 unipc:12 plan:fast
+evaluate neighbours fashion32 --training fashion32
 train fashion32-classifier --set guides=$clothes
-train fashion32-8step --set init=$clothes
-train fashion32-fast
-quality fashion32-fast fashion32 --references 2000 ddim:4
 
 train satellite64
 train satellite64-distilled

@@ -17,6 +17,7 @@ from difuso.training import recipe_names
 from .commands.cli_convert import convert
 from .commands.cli_evaluate import evaluate
 from .commands.cli_kinds import DRAWING, add_commands
+from .commands.fleet import fleet
 from .commands.inspecting import inspect
 from .commands.listing import models
 from .commands.starting import init
@@ -174,6 +175,7 @@ def key(name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the ke
 
 
 add_commands(app)
+app.command(rich_help_panel=SERVING)(fleet)
 app.command(rich_help_panel=DRAWING)(inspect)
 
 

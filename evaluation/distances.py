@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from difuso.training.data.images import ImageArray
+from difuso.training.data.nearest import squared_distances
 
 from .features import EfficientNetLite0, FeatureArray, extract
 from .image_sets import from_array
@@ -214,15 +215,6 @@ def _squares(a: FeatureArray, b: FeatureArray) -> Iterator[tuple[slice, FeatureA
     for first in range(0, len(a), BLOCK):
         rows = slice(first, first + BLOCK)
         yield rows, squared_distances(a[rows], b)
-
-
-def squared_distances(a: FeatureArray, b: FeatureArray) -> FeatureArray:
-    """Computes the squared distances between all pairs, shape (N, M)."""
-    squares: FeatureArray = a @ b.T
-    squares *= -2
-    squares += np.square(a).sum(axis=1)[:, None]
-    squares += np.square(b).sum(axis=1)
-    return np.maximum(squares, 0, out=squares)
 
 
 def kid_from(real: ImageArray, *, device: torch.device | str = "cpu") -> Callable[[ImageArray], float]:

@@ -2,27 +2,21 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from itertools import islice
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from difuso.training.data.batches import turned
 from difuso.training.data.images import ImageArray
+from difuso.training.data.nearest import CHANCE, COMPARED, IndexArray, Nearest, scores, threshold
 
-from .distances import squared_distances
 from .errors import EvaluationError
 from .features import Extractor, FeatureArray, extract
 from .image_sets import from_array
 
-IndexArray = NDArray[np.int64]
-
-COMPARED = 20  # nearest training images that the nearest one is compared with
 SHOWN = 5  # of these, those of which the images are kept
 BLOCK = 512  # training images compared at a time
-CHANCE = 0.05  # share of the held-out images below the threshold
 SAME = 0.25  # grey levels: float32 shows no smaller differences
 PLANTED = 10.0  # grey levels: standard deviation of the noise in planted copies
 
@@ -31,12 +25,7 @@ PIXELS, FEATURES = "pixels", "features"
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:
-    """Distances between images and the training images nearest to them.
-
-    A distance alone does not say what is near: a photograph of the sea is near to many. So a score is the distance to
-    the nearest training image, relative to the mean of the COMPARED nearest (after Carlini et al. 2023, *Extracting
-    Training Data from Diffusion Models*, section 5.1). It is far below 1 for a copy.
-    """
+    """Distances between images and the training images nearest to them, and their `scores`."""
 
     order: IndexArray  # indices of the model's images by score, lowest first, shape (N,)
     scores: FeatureArray  # scores of the images of `order`, shape (N,)
@@ -53,7 +42,7 @@ class Neighbours:
     @property
     def threshold(self) -> float:
         """The score that CHANCE of the held-out images fall below."""
-        return float(np.quantile(self.held_out_scores, CHANCE))
+        return threshold(self.held_out_scores)
 
     @property
     def share_below(self) -> float:
@@ -108,7 +97,7 @@ def find_neighbours(
         PIXELS: _in_pixels,
         FEATURES: lambda some: extract(from_array("training images", some), extractor).pooled,
     }
-    nearest = {name: _Nearest([vectors(view) for view in views]) for name, vectors in measures.items()}
+    nearest = {name: Nearest([vectors(view) for view in views]) for name, vectors in measures.items()}
     kept: dict[int, ImageArray] = {}
     searched = 0
     for block in _blocks(training):
@@ -122,46 +111,22 @@ def find_neighbours(
         searched += len(block)
     if searched < COMPARED:
         raise EvaluationError(f"there are {searched} training images, and {COMPARED} at least are compared")
-    found = {name: each.neighbours(len(images), len(held_out)) for name, each in nearest.items()}
+    found = {name: _neighbours(each, len(images), len(held_out)) for name, each in nearest.items()}
     if np.quantile(found[PIXELS].held_out_distances, CHANCE) < SAME:
         raise EvaluationError("the held-out images are training images: give others, or reserve some (data.reserved)")
     return Search(found, kept, searched)
 
 
-class _Nearest:
-    """The nearest training images; `views` are vectors of the images in each symmetry, (N, D), unchanged ones first."""
-
-    def __init__(self, views: Sequence[FeatureArray]) -> None:
-        self._views = views
-        self._squares = np.full((len(views[0]), COMPARED), np.inf, np.float32)
-        self.indices = np.zeros((len(views[0]), COMPARED), np.int64)
-
-    def look(self, first: int, vectors: FeatureArray) -> None:
-        """Compares with the training images from number `first` on, shape (B, D)."""
-        found = reduce(np.minimum, (squared_distances(view, vectors) for view in self._views))
-        numbers = np.broadcast_to(np.arange(first, first + len(vectors)), found.shape)
-        squares, indices = np.hstack([self._squares, found]), np.hstack([self.indices, numbers])
-        best = squares.argsort(axis=1, kind="stable")[:, :COMPARED]
-        self._squares, self.indices = (np.take_along_axis(each, best, axis=1) for each in (squares, indices))
-
-    def neighbours(self, count: int, held_out: int) -> Neighbours:
-        """Judges the distances of `count` images of a model, then of `held_out` images, then of their copies."""
-        distances, indices = np.sqrt(self._squares), self.indices[:count]
-        made, new, copies = np.split(distances, [count, count + held_out])
-        order = _scores(made).argsort(kind="stable")
-        # The copies are searched as if their originals were training images, too.
-        originals, planted = self._views[0][count : count + held_out], self._views[0][count + held_out :]
-        own = np.linalg.norm(planted - originals, axis=1)[:, None]
-        chance = np.sort(np.hstack([own, copies]), axis=1)[:, :COMPARED]
-        return Neighbours(
-            order, _scores(made)[order], made[order], indices[order], _scores(new), new[:, 0], _scores(chance)
-        )
-
-
-def _scores(distances: FeatureArray) -> FeatureArray:
-    """Computes each image's nearest distance relative to the mean of all, shape (N,); 1 if all are 0."""
-    means = distances.mean(axis=1)
-    return np.divide(distances[:, 0], means, out=np.ones_like(means), where=means > 0)
+def _neighbours(nearest: Nearest, count: int, held_out: int) -> Neighbours:
+    """Judges the distances of `count` images of a model, then of `held_out` images, then of their copies."""
+    distances, indices = nearest.distances, nearest.indices[:count]
+    made, new, copies = np.split(distances, [count, count + held_out])
+    order = scores(made).argsort(kind="stable")
+    # The copies are searched as if their originals were training images, too.
+    originals, planted = nearest.views[0][count : count + held_out], nearest.views[0][count + held_out :]
+    own = np.linalg.norm(planted - originals, axis=1)[:, None]
+    chance = np.sort(np.hstack([own, copies]), axis=1)[:, :COMPARED]
+    return Neighbours(order, scores(made)[order], made[order], indices[order], scores(new), new[:, 0], scores(chance))
 
 
 def _planted(images: ImageArray) -> ImageArray:

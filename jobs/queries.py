@@ -20,6 +20,8 @@ from .params import MAX_IMAGES, TAG, Seed
 from .per_image import ALL
 from .values import Frozen
 
+MAX_ADDRESS = 1000  # characters of an address that is called
+
 
 def _open() -> dict[str, Any]:
     """Returns the fields of the settings, each of which may be left open."""
@@ -99,6 +101,12 @@ class SamplingQuery(Choices):
         pattern=TAG,
         examples=["poster"],
         description="a word of your own, which the job shows and a list of jobs can be asked for",
+    )
+    webhook: str | None = Field(
+        default=None,
+        max_length=MAX_ADDRESS,
+        pattern=r"^https?://",
+        description="address that the server calls by POST when the job has ended",
     )
     bits: Literal["8", "16"] = Field(
         default="8", description="bits of each pixel in the answer; 16 is for models whose images are not RGB"

@@ -30,9 +30,9 @@ def default_state_dir() -> Path:
 
 
 def _redis_url(url: str) -> str:
-    from redis import Redis  # here, because few commands need it
+    from .redis.addresses import connect  # here, because few commands need it
 
-    Redis.from_url(url).close()  # which connects to nothing
+    connect(url).close()  # which connects to nothing
     return url
 
 

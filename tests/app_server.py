@@ -22,6 +22,7 @@ from rq.job import JobStatus as RqStatus
 from rq.serializers import JSONSerializer
 from rq.utils import now
 
+from benchmarks.stack import free_port
 from difuso.app.http.protocol import DeadlineProtocol
 from difuso.app.main import create_app
 from difuso.app.settings import ApiSettings
@@ -29,7 +30,7 @@ from difuso.jobs.catalog import read_catalog
 from difuso.jobs.contract import DEFAULT_URGENCY, FailureCode, ImageFile, JobState, Manifest, Progress
 from difuso.jobs.kinds import KINDS
 from difuso.jobs.redis import keys
-from difuso.jobs.redis.events import Ending, listener_channel, status_channel
+from difuso.jobs.redis.events import ANNOUNCE, Ending, listener_channel, status_channel
 from difuso.jobs.redis.job_records import LISTENER
 from difuso.jobs.redis.keys import QueueName, queue_key
 from difuso.jobs.redis.queue import JobQueue
@@ -38,7 +39,6 @@ from difuso.jobs.redis.workers import ModelReport, WorkerReport, publish_report
 from difuso.jobs.store.result_store import ResultStore
 from difuso.jobs.understanding import understood_here
 from tests.forking import Command
-from tests.serving import free_port
 from tests.waiting import wait_until
 
 NAMES = ("alice", "bob", "oscar")
@@ -227,11 +227,13 @@ class FakeWorker:
         self.client.hdel(keys.backlog(self._queue.status(job_id).job.ref), job_id)
         times = {"started_at": (rq_job.started_at or now()).timestamp(), "ended_at": rq_job.ended_at.timestamp()}
         ending = Ending(state=STATES[status], attempts=1, progress=progress, versions=(), **times)
-        self._publish(job_id, progress, ending.model_dump_json())
-
-    def _publish(self, job_id: str, progress: Progress, message: str = "{}") -> None:
         self.client.set(keys.progress(job_id), progress.model_dump_json())
-        self._announce(job_id, message)
+        script = f"{ANNOUNCE} announce(KEYS[1], ARGV[1], ARGV[2])"
+        self.client.eval(script, 1, RqJob.key_for(job_id), job_id, ending.model_dump_json())
+
+    def _publish(self, job_id: str, progress: Progress) -> None:
+        self.client.set(keys.progress(job_id), progress.model_dump_json())
+        self._announce(job_id, "{}")
 
     def _announce(self, job_id: str, message: str) -> None:
         """Publishes a message about a job to all who follow it, and to the front end whose request waits for it."""

@@ -15,9 +15,9 @@ from typing import Any
 
 import httpx
 
+from benchmarks.stack import free_port
 from difuso.client import Client
 from difuso.torch_index import CPU_INDEX, answers
-from tests.serving import free_port
 from tests.waiting import wait_until
 
 log = logging.getLogger(__name__)

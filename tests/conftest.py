@@ -22,6 +22,7 @@ from typer.main import get_command
 from difuso.errors import UserError
 from difuso.supervisor.child_processes import ChildProcesses
 from difuso.supervisor.redis_server import RedisServer
+from tests.forking import FOR_TRAINING, LOADED
 from tests.left_out import report_left_out
 from tests.scheduling import Scheduling
 from tests.serving import ENVIRONMENT
@@ -60,6 +61,12 @@ def pytest_collection() -> Generator[None, object, object]:
         return (yield)
     finally:
         gc.enable()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Has the slow tests, of which many train, fork processes that have imported what that takes."""
+    if config.option.markexpr.startswith("slow"):
+        LOADED.extend(FOR_TRAINING)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

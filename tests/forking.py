@@ -20,6 +20,7 @@ from difuso.cli import OPENMP
 
 FORKED = Path(__file__).with_name("forked.py")
 LOADED = ["difuso.app.main", "difuso.cli", "difuso.supervisor.standalone", "difuso.worker.main"]
+FOR_TRAINING = ["difuso.commands.training", "torch._dynamo"]  # the second is imported by every optimiser
 
 
 @cache

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from random import SystemRandom
 
 import httpx
 
+from benchmarks.stack import free_port
 from tests.forking import Command
 from tests.waiting import wait_until
 
@@ -23,7 +22,6 @@ ENVIRONMENT["DIFUSO_STATE_DIR"] = "var"  # of the folder where the process runs
 ENVIRONMENT["DIFUSO_WORKERS"] = "1"  # on two cores there would be two
 ENVIRONMENT["OMP_NUM_THREADS"] = "1"  # threads that have to share a core stall
 ENVIRONMENT["DIFUSO_TRAINING"] = "false"  # a trainer is one more process
-PORTS = range(10_000, 32_000)
 SERVE = [sys.executable, "-P", "-m", "difuso", "serve"]
 
 
@@ -84,16 +82,3 @@ def running(
     finally:
         process.terminate()
         process.wait(30)
-
-
-def free_port(row: int = 1) -> int:
-    """Returns a free port, the first of so many in a row.
-
-    Systems give none of `PORTS` to outgoing connections, one of which could take it before a server does.
-    """
-    while True:
-        first = SystemRandom().choice(PORTS)
-        with ExitStack() as taken, suppress(OSError):
-            for port in range(first, first + row):
-                taken.enter_context(socket.socket()).bind(("127.0.0.1", port))
-            return first

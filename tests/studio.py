@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,10 @@ from selenium.webdriver.remote.webelement import WebElement
 
 from tests.waiting import wait_until
 
+AXE_RULES = {  # by scheme: tags, or the rules that look at colours
+    "light": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
+    "dark": ["color-contrast", "link-in-text-block"],
+}
 WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
 # For claims about the layout and about touch.
 at_both_widths = pytest.mark.parametrize(
@@ -277,11 +281,19 @@ class Studio:
         return [entry["message"] for entry in log if entry["level"] == "SEVERE"]
 
     def axe(self, program: str) -> list[str]:
-        """Returns the violations of WCAG 2.2 A and AA that axe-core finds."""
+        """Returns the violations of WCAG 2.2 A and AA that axe-core finds; in the dark scheme, those of colours."""
         self.driver.execute_script(program)
+        return [each for scheme, rules in AXE_RULES.items() for each in self._violations(scheme, rules)]
+
+    def _violations(self, scheme: str, rules: Sequence[str]) -> list[str]:
+        media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
         done = self.driver.execute_async_script(
-            "const done = arguments[0];"
-            "axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']})"
-            ".then(found => done(found.violations), error => done([{id: String(error), nodes: []}]))"
+            "const [runOnly, done] = arguments;"
+            "axe.run(document, {runOnly})"
+            ".then(found => done(found.violations), error => done([{id: String(error), nodes: []}]))",
+            rules,
         )
-        return [f"{each['id']}: {json.dumps([node['html'][:160] for node in each['nodes']][:3])}" for each in done]
+        return [
+            f"{scheme} {each['id']}: {json.dumps([node['html'][:160] for node in each['nodes']][:3])}" for each in done
+        ]

@@ -14,9 +14,9 @@ from .errors import RecipeError, checkpoint_errors
 OF_MODEL = ("image_size", "channels", "schedule", "prediction", "variance", "defaults", "plans")
 OF_IMAGE_MODELS = (
     *("loss", "weighting", "gamma", *GUIDANCE, "teacher_calls", "label_drop", "condition_drop", "drop_all"),
-    *("keep_all", "examples", "kid_every", "condition", "conditions", "crop"),
+    *("keep_all", "examples", "kid_every", "nearest", "condition", "conditions", "crop"),
 )
-ONLY_CLASSIFIERS = ("guides", "held_out")
+ONLY_CLASSIFIERS = ("guides",)
 
 
 def complete(content: dict[str, Any]) -> ModelConfig | None:

@@ -22,6 +22,7 @@ from .errors import RecipeError
 LEAST, FEW = 50, 500  # pictures: with fewer nothing is learned, and a model of few remembers each
 MOST_CLASSES, MOST_CHOICES = 200, 64
 IN_EACH = 5  # pictures at least, on average, of a class
+HELD_PART, LEAST_HELD, MOST_HELD = 20, 16, 256  # one picture in so many is held out, within these bounds
 MOST_SHOWN = 400  # times that a picture is shown: more often, it is only remembered
 EVERY = {"save": 100, "log": 10}  # seconds between two
 SHEETS = 8
@@ -59,6 +60,7 @@ decay_steps = {decay}
 ema_decay = {ema}
 save_every = {save}
 sheet_every = {sheet}
+nearest = true
 log_every = {log}
 {dropout}
 [network]
@@ -102,6 +104,12 @@ class Pictures:
     classes: tuple[str, ...]
     conditions: dict[str, str]
     left_out: dict[str, str]
+
+    @property
+    def held_out(self) -> int:
+        """The number of pictures that are not trained on, to see when the model only remembers the others."""
+        held = min(MOST_HELD, max(LEAST_HELD, self.count // HELD_PART))
+        return held if self.count - held >= LEAST else 0
 
 
 def look_at(path: Path, table: Path | None = None) -> Pictures:
@@ -165,20 +173,22 @@ def recipe_text(
         step_seconds: the seconds that a step of this preset takes, with these pictures, on this machine.
         minutes: how long to train; None for the preset's own.
     """
-    chosen = PRESETS[preset]
-    batch = min(chosen.batch_size, pictures.count // 2)
+    chosen, count = PRESETS[preset], pictures.count - pictures.held_out
+    batch = min(chosen.batch_size, count // 2)
     wanted = 60 * (chosen.minutes if minutes is None else minutes) / step_seconds
-    steps = max(20, round(min(wanted, MOST_SHOWN * pictures.count / batch)))
+    steps = max(20, round(min(wanted, MOST_SHOWN * count / batch)))
     every = {what: max(1, round(seconds / step_seconds)) for what, seconds in EVERY.items()}
     data = [f"source = {json.dumps('folder' if pictures.path.is_dir() else 'zip')}"]
     data.append(f"path = {json.dumps(str(pictures.path.absolute()))}")
     if pictures.table is not None:
         data.append(f"table = {json.dumps(str(pictures.table.absolute()))}")
         data.append(f"classes = {json.dumps(pictures.classes)}")
+    if pictures.held_out:
+        data += [f"reserved = {pictures.held_out}", "\n[held_out]", 'split = "test"']
     dropout = ["label_drop = 0.1"] if pictures.classes else []
     if pictures.conditions:
         dropout += ["condition_drop = 0.2", "drop_all = 0.25", "keep_all = 0.45"]
-        dropout += [] if pictures.classes else [f"examples = {min(pictures.count, MAX_EXAMPLES // 2)}"]
+        dropout += [] if pictures.classes else [f"examples = {min(count, MAX_EXAMPLES // 2)}"]
     declared = [f"{column} = {declared}" for column, declared in pictures.conditions.items()]
     return _RECIPE.format(
         command=command,

@@ -72,7 +72,8 @@ class Recipe:
     # the words for conditions and their values by language, which the model's folder holds beside its config
     labels: Labels = field(default_factory=dict)
     guides: str = ""  # the folder of the model that a classifier guides, and becomes a part of
-    held_out: Data | None = None  # images that a classifier is measured on; None if there are none
+    # images that are not trained on, for a classifier's accuracy, or the loss of a network that draws from noise
+    held_out: Data | None = None
     image_size: ImageSize = 64  # side of the square images in pixels, or (height, width)
     crop: int = 0  # the height and width of the random crops that the network is trained on; 0 for whole images
     channels: int = 3
@@ -126,6 +127,7 @@ class Recipe:
     log_every: PositiveInt = 50
     # the number of steps between two measurements of the KID to the training images; 0 is never
     kid_every: NonNegativeInt = 0
+    nearest: bool = False  # whether each sheet comes with the training images nearest to its samples
 
     @property
     def shape(self) -> Shape:

@@ -30,6 +30,7 @@ def check(recipe: Recipe, guided: ModelConfig | None) -> None:
     _check_bits(recipe)
     _check_reserved(recipe)
     _check_held_out(recipe)
+    _check_nearest(recipe)
     own = recipe.network
     try:
         model = (
@@ -112,7 +113,11 @@ def _require_few_calls(recipe: Recipe, student: str) -> None:
 def _check_pairs(recipe: Recipe) -> None:
     data, paired = recipe.data, recipe.data.source == TEACHER
     if recipe.loss == "regression":
-        _require(paired, "loss regression learns what a model draws from known noise: set data.source to teacher")
+        _require(
+            paired or recipe.condition is not None,
+            "loss regression learns what a model draws from known noise, or to enlarge: set data.source to teacher, or "
+            "give the recipe a [condition]",
+        )
         _require(recipe.timesteps == "uniform", "loss regression has timesteps of its own: leave timesteps out")
         _require_one_output(recipe)
         _require_few_calls(recipe, "with loss regression a network")
@@ -240,10 +245,16 @@ def _check_held_out(recipe: Recipe) -> None:
     trained, other = recipe.data, recipe.held_out
     if other is None:
         return
+    learns_images = recipe.condition is None and recipe.loss not in ("distillation", "regression")
+    _require(learns_images, "held_out are for classifiers, and networks that learn images from noise: leave them out")
     chooses = source_of(other.source).halves or other.reserved > 0
     split = other.split if chooses else trained.split
     same = replace(other, split=split, flip=trained.flip, augment=trained.augment) == trained
     _require(not same, "held_out are the images of data: name others, or keep some from training by data.reserved")
+
+
+def _check_nearest(recipe: Recipe) -> None:
+    _require(not (recipe.nearest and recipe.seen), "nearest is for networks that see no images: leave it out")
 
 
 def _require(fine: bool, message: str) -> None:

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
+from difuso.jobs.redis import addresses
 from difuso.jobs.settings import with_password
 from difuso.jobs.store.result_store import ResultStore
 from difuso.jobs.telemetry import start_tracing
@@ -99,6 +100,6 @@ def wait_for(client: redis.Redis) -> None:
 
 def connect(url: str) -> redis.Redis:
     """Makes the connection to Redis for the whole process. Its timeout is 10 s, well above a blocking pop of 1 s."""
-    return redis.Redis.from_url(
+    return addresses.connect(
         url, socket_timeout=10, socket_connect_timeout=5, retry=Retry(ExponentialBackoff(cap=1, base=0.1), 2)
     )

@@ -45,7 +45,7 @@ class JobSpans:
             "messaging.system": "rq",
             "messaging.operation.name": "process",
             "messaging.operation.type": "process",
-            "messaging.destination.name": str(keys.QueueName(job.ref, job.contract, job.urgency)),
+            "messaging.destination.name": str(keys.QueueName.of(job)),
             "messaging.message.id": job.id,
             "difuso.job.id": job.id,
             "difuso.job.kind": job.kind,

@@ -11,12 +11,14 @@ from pydantic import Field, ValidationError
 from difuso.jobs.redis.limits import Limits
 from difuso.jobs.values import Frozen
 
+from .webhook_secrets import SecretText
+
 log = logging.getLogger(__name__)
 
 PREFIX = "difuso_"  # by which programs that look for leaked secrets find a key
 SECRET_BYTES = 32
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"  # of an owner
-RIGHTS = ("role", "may")  # words of a key's line that give it rights; the others are limits
+FACTS = ("role", "may", "webhook_secret")  # words of a key's line about the key itself; the others are limits
 KEYS_LOOK_SECONDS = 1.0  # between two looks at the file
 
 
@@ -28,6 +30,7 @@ class ApiKey(Frozen):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")  # the SHA-256 of the key, hexadecimal
     role: Literal["operator"] | None = None  # an operator sees, lists and cancels the jobs of all owners
     may: Literal["train"] | None = None  # whether its holder may train models; an operator may
+    webhook_secret: SecretText | None = Field(default=None, repr=False)  # that signs the webhooks of its owner's jobs
     limits: Limits = Limits()  # the limits on the owner's jobs
 
     @property
@@ -54,8 +57,8 @@ def new_key(name: str) -> tuple[str, str]:
 def read_keys(path: Path) -> list[ApiKey]:
     """Reads a keys file; # begins a comment.
 
-    A line is `NAME SHA256`, and perhaps `role=operator`, `may=train`, `rate=N`, `unfinished=N` and
-    `stored=N`.
+    A line is `NAME SHA256`, and perhaps `role=operator`, `may=train`, `webhook_secret=SECRET`, `rate=N`,
+    `unfinished=N` and `stored=N`.
 
     Raises ValueError if the file cannot be read, a line is wrong, a key occurs twice, or there is no key.
     """
@@ -84,7 +87,7 @@ def _parse(line: str) -> ApiKey:
     options = dict(word.partition("=")[::2] for word in rest[1:])
     try:
         return ApiKey.model_validate(
-            {"name": name, "sha256": rest[0], **{each: options.pop(each, None) for each in RIGHTS}, "limits": options}
+            {"name": name, "sha256": rest[0], **{each: options.pop(each, None) for each in FACTS}, "limits": options}
         )
     except ValidationError as error:
         raise ValueError("; ".join(f"{found['loc'][-1]}: {found['msg']}" for found in error.errors())) from error
@@ -112,8 +115,9 @@ class KeyRing:
         return self._read == self.keys
 
     def holds(self, key: ApiKey) -> bool:
-        """Returns whether a key that was found earlier is still valid, with the same rights; its limits may differ."""
-        return any(key == each.model_copy(update={"limits": key.limits}) for each in self.keys)
+        """Returns whether a key that was found earlier is still valid, with the same rights; the rest may differ."""
+        rest = {"limits": key.limits, "webhook_secret": key.webhook_secret}
+        return any(key == each.model_copy(update=rest) for each in self.keys)
 
     def look(self) -> None:
         """Takes the keys of the file if they have changed. Blocks.

@@ -19,9 +19,11 @@ from difuso.jobs.catalog import Catalog, CatalogFollower
 from difuso.jobs.errors import ImageRefused, StoreUnavailable
 from difuso.jobs.kinds import KINDS
 from difuso.jobs.redis.queue import JobQueue
+from difuso.jobs.redis.webhooks import Webhooks
 from difuso.jobs.redis.workers import WorkerReport
 from difuso.jobs.store.result_store import ResultStore
 from difuso.jobs.telemetry import add_store_metrics, add_versions
+from difuso.jobs.trainings.records import Trainings
 from difuso.model.folders.files import model_of
 
 from ..errors import UploadRefused
@@ -31,6 +33,8 @@ from .problems import PROBLEMS
 
 # Long ones too, for a POST may wait for its images.
 HTTP_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1200)
+
+WEBHOOK_OUTCOMES = ("delivered", "retried", "gone", "given_up")
 
 
 class Metrics:
@@ -65,7 +69,10 @@ class Metrics:
         self.uploads_rejected = counter(
             "difuso_uploads_rejected", "Requests whose images were refused, by problem", ["reason"]
         )
-        for op in ("metrics", "watch"):
+        self.webhooks = counter("difuso_webhooks", "Calls of webhooks, by what came of them", ["outcome"])
+        for outcome in WEBHOOK_OUTCOMES:
+            self.webhooks.labels(outcome)
+        for op in ("metrics", "watch", "webhooks"):
             self.redis_errors.labels(op)
         for error, problem in PROBLEMS.items():
             if issubclass(error, UploadRefused | ImageRefused):
@@ -96,22 +103,24 @@ class ProcessesCollector(Collector):
 
 @dataclass(frozen=True)
 class StackCollector(Collector):
-    """The metrics of the keys, the queue, the workers, Redis and the store, which are read at each scrape.
+    """The metrics of keys, queue, workers, trainings, Redis and the store, which are read at each scrape.
 
     While Redis does not answer, its metrics are absent, so that no old value looks current.
     """
 
     queue: JobQueue
+    webhooks: Webhooks
     store: ResultStore
     probe: StoreProbe
     follower: CatalogFollower
     keys: KeyRing | None
+    trainings: Trainings | None
     metrics: Metrics
 
     def collect(self) -> Iterator[Metric]:
         try:
             reports = self.queue.workers()
-            yield from [*self._of_queue(reports), *self._of_workers(reports), *self._of_redis()]
+            yield from [*self._of_queue(reports), *self._of_workers(reports), *self._of_redis(), *self._of_trainings()]
         except RedisError:
             self.metrics.redis_errors.labels("metrics").inc()
         if self.keys is not None:
@@ -159,6 +168,11 @@ class StackCollector(Collector):
         for labels, count in totals.items():
             jobs.add_metric(labels, count)
         yield jobs
+        yield GaugeMetricFamily(
+            "difuso_webhooks_waiting",
+            "Webhooks that are due, and that no front end has called for half a minute",
+            value=self.webhooks.waiting(),
+        )
 
     def _of_workers(self, reports: Sequence[WorkerReport]) -> Iterator[Metric]:
         serving = GaugeMetricFamily("difuso_workers", "Live workers that serve a model", labels=["model"])
@@ -170,6 +184,17 @@ class StackCollector(Collector):
             serving.add_metric([model], sum(any(each.ready for each in of_worker) for of_worker in about))
             versions.add_metric([model], len({each.version for found in about for each in found if each.newest}))
         yield from (serving, versions)
+
+    def _of_trainings(self) -> Iterator[Metric]:
+        if self.trainings is not None:
+            metric = GaugeMetricFamily(
+                "difuso_trainings",
+                "Trainings by state; those that are queued, running or deleting need a trainer",
+                labels=["state"],
+            )
+            for state, count in self.trainings.counts().items():
+                metric.add_metric([state], count)
+            yield metric
 
     def _of_redis(self) -> Iterator[Metric]:
         health = self.queue.health()

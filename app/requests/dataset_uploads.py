@@ -5,6 +5,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +28,7 @@ MAX_LICENCE = 200  # characters
 RECEIVE_SECONDS = 3600.0  # that a dataset may take to come
 OF_AN_OWNER = 4  # times DIFUSO_MAX_DATASET that an owner may keep in all
 MAX_WAITING = 8
+PREFIX, LEFT_SECONDS = "difuso-dataset-", 86400.0  # of folders, and after which a process has died with its own
 
 
 class _ToDisk(MultiPartParser):
@@ -52,6 +54,10 @@ class DatasetUploads:
     def __init__(self, max_bytes: int, ttl: int) -> None:
         self._max_bytes, self._ttl = max_bytes, ttl
         self._checkers = CapacityLimiter(1)
+        for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+            with suppress(OSError):
+                if left.stat().st_mtime < time.time() - LEFT_SECONDS:
+                    shutil.rmtree(left, ignore_errors=True)
 
     async def receive(self, request: Request) -> Received:
         """Reads a form: the part `images`, once or many times, perhaps `table`, and the fields `name` and `licence`.
@@ -72,7 +78,7 @@ class DatasetUploads:
         except MultiPartException as error:
             detail = f"Send at most {MAX_PARTS} pictures, or one archive." if "Too many" in error.message else None
             raise MalformedBody(detail) from error
-        received = Received(Path(tempfile.mkdtemp(prefix="difuso-dataset-")))
+        received = Received(Path(tempfile.mkdtemp(prefix=PREFIX)))
         try:
             for name, value in form.multi_items():
                 await to_thread.run_sync(_take, received, name, value)

@@ -35,6 +35,7 @@ from ..store_access import Renderers, StoreProbe
 from .dataset_uploads import DatasetUploads
 from .uploads import Uploads
 from .watching import Watcher
+from .webhooks import WebhookCaller
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Process:
     renderers: Renderers
     listener: Listener
     watcher: Watcher
+    webhooks: WebhookCaller
     draining: asyncio.Event
 
     @property

@@ -23,6 +23,7 @@ from difuso.jobs.queries import SamplingQuery
 from difuso.jobs.redis.events import Inbox
 from difuso.jobs.redis.limits import UNLIMITED, Limits, Refusal
 from difuso.jobs.redis.status import JobStatus
+from difuso.jobs.redis.webhooks import Webhook
 from difuso.jobs.telemetry import traceparent
 
 from ..errors import AppError, InvalidRequest, Overloaded
@@ -109,7 +110,7 @@ class Submission:
         inbox = self.process.listener.expect(job.id) if waits and self.idempotency_key is None else None
         listener = None if inbox is None else self.process.listener.name
         cost = cost_of(prepared, model)
-        new, status = await run_in_threadpool(self._submit, job, request_hash, prepared, cost, listener)
+        new, status = await run_in_threadpool(self._submit, job, request_hash, prepared, cost, listener, query.webhook)
         if new:
             self.process.metrics.accepted.labels(job.kind, job.model).inc()
             facts = {"model": job.model, "version": job.version, "image_steps": job.image_steps}
@@ -145,6 +146,8 @@ class Submission:
         return response
 
     def _job(self, model: ModelInfo, query: SamplingQuery, prepared: Prepared, **facts: Any) -> Job:
+        if query.webhook is not None:
+            self.process.webhooks.check(query.webhook, self.caller)
         return new_job(
             model.name,
             prepared,
@@ -170,7 +173,13 @@ class Submission:
         return str(uuid.uuid5(namespace, self.idempotency_key))
 
     def _submit(
-        self, job: Job, request_hash: str, prepared: Prepared, cost: Cost, listener: str | None
+        self,
+        job: Job,
+        request_hash: str,
+        prepared: Prepared,
+        cost: Cost,
+        listener: str | None,
+        webhook: str | None,
     ) -> tuple[bool, JobStatus]:
         """Returns whether the job is new, and its status."""
         rate = None
@@ -181,18 +190,20 @@ class Submission:
             for each in prepared.uploads:  # before the job, so that no queued job lacks them
                 self.process.store.write_upload(job.id, each.sha256, each.file)
         new = self.process.queue.submit(
-            job, request_hash=request_hash, cost=cost, limits=self._limits, listener=listener
+            job, request_hash=request_hash, cost=cost, limits=self._limits, listener=listener, webhook=webhook
         )
         if isinstance(new, Refusal):
             raise share_refused(new, cost, self._limits, rate=rate)
+        called = None if webhook is None else Webhook(url=webhook)
+        accepted = JobStatus(job=job, state=JobState.QUEUED, webhook=called)
         if new and self.preference.seconds > 0:
-            return new, JobStatus(job=job, state=JobState.QUEUED)  # whoever waits reads the rest
+            return new, accepted  # whoever waits reads the rest
         try:
             return new, self.process.queue.status(job.id)
         except RedisError:
             if not new:
                 raise
-            return new, JobStatus(job=job, state=JobState.QUEUED)  # the job is accepted, so the caller must get its id
+            return new, accepted  # the job is accepted, so the caller must get its id
 
     def _price(self, job: Job, cost: Cost) -> Price:
         self._check_share(job, cost, self._admit(job, cost))

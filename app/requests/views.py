@@ -13,6 +13,7 @@ from difuso.jobs.params import SamplingParams
 from difuso.jobs.redis.backlog import Forecast
 from difuso.jobs.redis.index import Page
 from difuso.jobs.redis.status import JobStatus
+from difuso.jobs.redis.webhooks import Webhook
 from difuso.jobs.values import Frozen
 
 from ..http.access import signed_path
@@ -59,6 +60,25 @@ class Links(Frozen):
     signed: list[str] | None = None
 
 
+class WebhookView(Frozen):
+    """What is called at the end of a job. `status` is that of its last answer, and `error` says why there was none.
+
+    There will be a further attempt at `next_at`. Without that and without `delivered_at` there will be none.
+    """
+
+    url: str
+    attempts: int
+    status: int | None = None
+    error: str | None = None
+    next_at: datetime | None = None
+    delivered_at: datetime | None = None
+
+    @classmethod
+    def of(cls, webhook: Webhook) -> Self:
+        times = {name: _moment(getattr(webhook, name)) for name in ("next_at", "delivered_at")}
+        return cls(**webhook.model_dump() | times)
+
+
 class Outlook(Frozen):
     """The part of a job that changes while it waits and runs."""
 
@@ -88,6 +108,7 @@ class JobView(Outlook):
     params: SamplingParams
     warnings: tuple[JobWarning, ...] | None = None
     tag: str | None = None
+    webhook: WebhookView | None = None
     trace: tuple[int, ...] | None = None
     bits: int | None = None
     task: AnyTask | None = None
@@ -113,6 +134,7 @@ class JobView(Outlook):
             id=job.id,
             owner=job.owner if key is not None and key.is_operator else None,
             tag=job.tag,
+            webhook=None if status.webhook is None else WebhookView.of(status.webhook),
             trace=job.trace or None,
             bits=None if job.bits == 8 else job.bits,
             pictures=list(job.pictures) or None,

@@ -163,7 +163,7 @@ class Watcher:
                     read = self._read(job.id, outlook=until is not None, timesteps=timesteps)
                     latest[0] = await read or latest[0]
                 elif (ending := Ending.read(heard[1])) is not None:
-                    latest[0] = self._queue.status_at_end(job, ending)
+                    latest[0] = self._queue.status_at_end(latest[0], ending)
                 if latest[0].state.is_terminal or (until is not None and until(latest[0])):
                     return
                 heard = await anext(news)
@@ -177,7 +177,7 @@ class Watcher:
         async for heard in messages(inbox):
             line, _, manifest = (heard[1] if heard else b"").partition(b"\n")
             if (ending := Ending.read(line)) is not None:
-                latest[0] = self._queue.status_at_end(job, ending, manifest or None)
+                latest[0] = self._queue.status_at_end(latest[0], ending, manifest or None)
             else:
                 latest[0] = await self._read(job.id, outlook=False) or latest[0]
             if latest[0].state.is_terminal:

@@ -5,7 +5,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from difuso.jobs.contract import JOB_ID
 from difuso.jobs.params import MODEL_NAME
 from difuso.jobs.trainings.records import Order, Training, TrainingNotFound
+from difuso.jobs.trainings.states import Sheet
 from difuso.jobs.values import Frozen
 
 from ..errors import LimitReached, NameTaken, NotPossibleNow
@@ -54,9 +55,10 @@ class TrainingRequest(Frozen):
 
 
 class TrainingView(Training):
-    """A training, with the addresses of its samples."""
+    """A training, with the addresses of its samples, and of those with the pictures nearest to them."""
 
     sheets: list[str]
+    nearest: list[str]
 
 
 class TrainingList(Frozen):
@@ -80,11 +82,14 @@ async def _training(training_id: str, request: Request) -> Training:
 
 
 TrainingDep = Annotated[Training, Depends(_training)]
+Step = Annotated[int, Path(ge=0, lt=10**8)]
 
 
 def _view(training: Training) -> TrainingView:
-    sheets = [f"/trainings/{training.id}/sheets/{step}" for step in training.progress.sheets]
-    return TrainingView(**training.model_dump(), sheets=sheets)
+    def addresses(kind: Sheet) -> list[str]:
+        return [f"/trainings/{training.id}/{kind}/{step}" for step in getattr(training.progress, kind)]
+
+    return TrainingView(**training.model_dump(), sheets=addresses("sheets"), nearest=addresses("nearest"))
 
 
 @router.post("/trainings", summary="Train a model", status_code=202, response_model_exclude_none=True)
@@ -158,19 +163,33 @@ def _event(training_id: str, process: Process) -> Event:
     return Event(found.state, text, found.state) if found.is_over else progress_event(text)
 
 
+def _png(description: str) -> Any:
+    return {200: {"description": description, "content": {"image/png": {"schema": BINARY}}}}
+
+
 @router.get(
     "/trainings/{training_id}/sheets/{step}",
     summary="Get samples of a training",
     response_class=Response,
-    responses={
-        200: {"description": "What the model drew after so many steps", "content": {"image/png": {"schema": BINARY}}}
-    },
+    responses=_png("What the model drew after so many steps"),
 )
-async def get_training_sheet(
-    training: TrainingDep, process: ProcessDep, step: Annotated[int, Path(ge=0, lt=10**8)]
-) -> Response:
+async def get_training_sheet(training: TrainingDep, process: ProcessDep, step: Step) -> Response:
+    return await _sheet(process, training, "sheets", step)
+
+
+@router.get(
+    "/trainings/{training_id}/nearest/{step}",
+    summary="Get the pictures nearest to samples of a training",
+    response_class=Response,
+    responses=_png("Rows of samples, and below each row the pictures of the dataset nearest to them"),
+)
+async def get_training_nearest(training: TrainingDep, process: ProcessDep, step: Step) -> Response:
+    return await _sheet(process, training, "nearest", step)
+
+
+async def _sheet(process: Process, training: Training, kind: Sheet, step: int) -> Response:
     try:
-        sheet = await run_in_threadpool(process.training_files.sheet, training.id, step)
+        sheet = await run_in_threadpool(process.training_files.sheet, training.id, kind, step)
     except FileNotFoundError as error:
         raise HTTPException(404) from error
     return Response(sheet, media_type="image/png")

@@ -2,7 +2,7 @@
 
 import { el } from "./dom.js";
 
-const ELSEWHERE = ["condition", "dry_run", "tag", "trace", "version"]; // parameters that the page asks for in its own way, or never
+const ELSEWHERE = ["condition", "dry_run", "tag", "trace", "version", "webhook"]; // parameters that the page asks for in its own way, or never
 
 // The settings of a run by name, in the order of the server's table, each with the value that is not worth a word.
 export const settings = new Map();

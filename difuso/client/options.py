@@ -79,6 +79,8 @@ class Sampling(Headers, total=False):
     """Version of the model, at least 12 digits; by default the newest that a worker holds."""
     tag: str | None
     """A word of your own, which the job shows and a list of jobs can be asked for."""
+    webhook: str | None
+    """Address that the server calls by POST when the job has ended."""
     bits: Literal[8, 16]
     """Bits of each pixel in the answer; 16 is for models whose images are not RGB."""
     trace: int | str | Sequence[int | str]

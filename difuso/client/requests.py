@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar, Unpack
 import httpx
 
 from . import flows, trainings
-from .flows import Call, Flow, Patience, ask
+from .flows import Call, Flow, Patience, ask, exchange
 from .images import ImageLike
 from .options import Denoise, Generate, Interpolate, KindName, Restore, Upscale
 from .results import Facts, Result, State
@@ -113,6 +113,14 @@ class Requests(ABC, Generic[Images, Submitted, Priced, Models]):
     def trainings(self) -> Models:
         """Returns the answer of GET /trainings: your `trainings`, the newest first."""
         return self._run(ask(Call("GET", "/trainings"), self._patience(), "trainings"))
+
+    def fleet(self) -> Models:
+        """Returns the answer of GET /fleet, for operators: `workers`, `queues`, and the models that are `paused`."""
+        return self._run(ask(Call("GET", "/fleet"), self._patience(), "workers", "queues", "paused"))
+
+    def operate(self, method: str, path: str) -> Any:
+        """Asks for something that an operator may, such as PUT /fleet/paused/NAME, which may be asked for again."""
+        return self._run(exchange(Call(method, path), self._patience()))
 
     @abstractmethod
     def _run(self, flow: Flow[Any]) -> Any:

@@ -84,6 +84,8 @@ def _sample(
     if out.suffix in FILES and not query.trace and query.bits == "8" and not files["noise"]:
         if query.upscale is not None:
             raise UserError(f"--upscale draws into a folder; leave out --out {out.name}")
+        if query.webhook is not None:
+            raise UserError(f"--webhook is for one job, and {out.name} is drawn in many: leave it out")
         model = find_drawing_model(query.model, server, models_dir=models_dir, tag=query.tag)
         typer.echo(make_file(out, query, model))
         return
@@ -139,6 +141,8 @@ def run(request: "Request", *, out: Path, server: str | None, models_dir: Path |
         raise UserError("--trace needs --out FILE.npz: no other file holds its floats")
     if out.suffix in FILES and out.exists():
         raise UserError(f"{out} exists: delete it, or name another file")
+    if server is None and request.query.webhook is not None:
+        raise UserError("--webhook needs --server URL, because it is a server that calls it")
     if server is None:
         paths = make_images(request, out, read_settings(WorkerSettings, models_dir=models_dir))
     else:

@@ -12,11 +12,12 @@ from rich.console import Console
 
 from difuso.evaluation.features import EfficientNetLite0, FeatureArray
 from difuso.evaluation.image_sets import from_path
-from difuso.evaluation.neighbours import CHANCE, FEATURES, PIXELS, PLANTED, SHOWN, Neighbours, Search, find_neighbours
+from difuso.evaluation.neighbours import FEATURES, PIXELS, PLANTED, SHOWN, Neighbours, Search, find_neighbours
 from difuso.evaluation.real_images import names_recipe, training_images
 from difuso.model.images import from_levels
 from difuso.training.data.batches import shown
 from difuso.training.data.images import ImageArray
+from difuso.training.data.nearest import CHANCE
 from difuso.training.recipe_reading import load_recipe
 from difuso.training.run.journal import tile_images
 from difuso.worker.stepping.runner import pick_device

@@ -35,16 +35,32 @@ def this_machine(device: str, environment: Mapping[str, str]) -> Machine:
 
 def count_gpus(program: str = "nvidia-smi") -> int:
     """Returns the number of NVIDIA's GPUs that the driver shows us; 0 without a driver."""
+    return sum(line.startswith("GPU ") for line in _listed_by(program, "-L"))  # their MIG instances follow, indented
+
+
+def emptiest_gpu(device: str, environment: Mapping[str, str], program: str = "nvidia-smi") -> dict[str, str]:
+    """Returns the variable by which a process takes the GPU with most free memory; empty if its GPU is chosen already.
+
+    Asking torch would take some hundred megabytes of each.
+    """
+    if device not in ("auto", "cuda") or "CUDA_VISIBLE_DEVICES" in environment:
+        return {}
+    lines = _listed_by(program, "--query-gpu=uuid,memory.free", "--format=csv,noheader,nounits")
+    free = {uuid: int(mib) for uuid, _, mib in (line.partition(", ") for line in lines) if mib.isdecimal()}
+    return {"CUDA_VISIBLE_DEVICES": max(free, key=lambda uuid: free[uuid])} if len(free) > 1 else {}
+
+
+def _listed_by(program: str, *arguments: str) -> list[str]:
+    """Returns the lines that nvidia-smi prints; none without a driver."""
     try:
-        listed = subprocess.run(
-            [program, "-L"], capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
-        ).stdout
+        return subprocess.run(
+            [program, *arguments], capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+        ).stdout.splitlines()
     except FileNotFoundError:
-        return 0
+        return []
     except (OSError, subprocess.TimeoutExpired) as error:
         log.warning("GPUs are not counted: %s", error)
-        return 0
-    return sum(line.startswith("GPU ") for line in listed.splitlines())  # their MIG instances follow, indented
+        return []
 
 
 def visible_gpus(installed: int, visible: str | None) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from itertools import chain
 import redis
 
 from difuso.app.settings import ApiSettings
+from difuso.jobs.redis.addresses import connect
 from difuso.jobs.redis.workers import ModelReport, WorkerReport, live_reports
 from difuso.jobs.settings import with_password
 from difuso.models_folder import usable_models
@@ -93,7 +94,7 @@ def serve(api: ApiSettings, worker: WorkerSettings, workers: int | None) -> None
             for service in services:
                 if service not in later:
                     service.start()
-            client = stack.enter_context(redis.Redis.from_url(url, socket_timeout=1))
+            client = stack.enter_context(connect(url, socket_timeout=1))
             began = time.time()
             _watch(services, later, signals, lambda: announce(api.host, port, client, since=began))
         finally:

@@ -8,6 +8,7 @@ import redis
 
 from difuso.errors import UserError, user_errors
 from difuso.jobs.errors import StoreUnavailable
+from difuso.jobs.redis.addresses import connect
 from difuso.jobs.store.result_store import ResultStore
 
 
@@ -70,7 +71,7 @@ def open_store(url: str) -> ResultStore:
 def check_redis(url: str) -> None:
     """Raises unless the Redis at this URL answers."""
     try:
-        with redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2) as client:
+        with connect(url, socket_timeout=2, socket_connect_timeout=2) as client:
             client.ping()
     except (redis.RedisError, ValueError) as error:
         raise UserError(f"the Redis of REDIS_URL does not answer: {error}") from error

@@ -27,7 +27,7 @@ from difuso.model.folders.new_folder import new_folder
 
 from ..errors import RunDiverged
 from ..supervisor.child_processes import ChildProcesses
-from ..supervisor.machine import find_cores
+from ..supervisor.machine import emptiest_gpu, find_cores
 from .run_folder import RunFolder
 
 log = logging.getLogger(__name__)
@@ -59,6 +59,7 @@ class Trainer:
     files: TrainingFiles
     children: ChildProcesses
     trained_dir: Path
+    device: str
     is_stopping: Callable[[], bool]
 
 
@@ -70,6 +71,7 @@ class Attempt:
         self._asked, self._deaths = claim.asked, 0
         self._progress, self._rate = claim.training.progress, claim.training.learning_rate
         self._kept: tuple[int, int] | None = None  # the save that the store has
+        self._state = claim.saved  # and its name there
         self._pool = ThreadPoolExecutor(1, "trainer")
         self._child: subprocess.Popen[bytes] | None = None
         self._folder: RunFolder | None = None
@@ -113,7 +115,7 @@ class Attempt:
                 return "succeeded"
             if status == 0 and self._progress.step >= self._progress.steps > 0:
                 self._publish(folder)
-                self._while_reporting(lambda: self._trainer.files.keep(self._training.id, None))
+                self._while_reporting(lambda: self._trainer.files.keep(self._training.id))
                 return "succeeded"
             if status == RunDiverged.status:
                 self._lower_rate(folder)
@@ -144,7 +146,8 @@ class Attempt:
 
     def _watch(self, folder: RunFolder, table: Path | None) -> int:
         """Runs one process to its end, or until it shall stop; returns its status."""
-        environment = {"OMP_NUM_THREADS": str(max(1, len(find_cores()) - 1)), **os.environ}
+        gpu = emptiest_gpu(self._trainer.device, os.environ)
+        environment = {"OMP_NUM_THREADS": str(max(1, len(find_cores()) - 1)), **os.environ, **gpu}
         command = folder.command(table, self._rate)
         with folder.log.open("ab") as lines:
             child = self._trainer.children.spawn(command, env=environment, folder=folder.path, log=lines)
@@ -174,22 +177,24 @@ class Attempt:
         state, shown = f"{self._claim.fence}-{saved[0]}", folder.sheets()
 
         def store() -> None:
-            for step in shown.keys() - set(self._progress.sheets):
-                files.add_sheet(training.id, step, shown[step])
+            for kind, by_step in shown.items():
+                for step in by_step.keys() - set(getattr(self._progress, kind)):
+                    files.add_sheet(training.id, kind, step, by_step[step])
             files.save(training.id, state, folder.state_files())
 
         try:
             self._while_reporting(store)
-            self._progress = self._progress.model_copy(
-                update={"sheets": tuple(sorted({*self._progress.sheets, *shown}))}
-            )
+            before = self._progress.model_dump()
+            there = {str(kind): tuple(sorted({*before[kind], *steps})) for kind, steps in shown.items()}
+            self._progress = self._progress.model_copy(update=there)
             self._deaths = 0
             self._report(saved=state, lost=0, recipe=folder.recipe_text())
-            self._while_reporting(lambda: files.keep(training.id, state))
+            # And the one before, which a Redis names again that has lost its last second with its machine.
+            self._while_reporting(lambda: files.keep(training.id, state, self._state))
         except StoreUnavailable:
             log.warning("the store does not take step %d of %s; trying again", saved[0], training.name)
             return
-        self._kept = saved
+        self._kept, self._state = saved, state
         if saved[0] * WORTH >= self._progress.steps and saved[0] >= BETTER * (self._progress.served or 0):
             self._publish(folder)
 

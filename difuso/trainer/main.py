@@ -12,6 +12,7 @@ import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
+from difuso.jobs.redis.addresses import connect
 from difuso.jobs.settings import with_password
 from difuso.jobs.trainings.datasets import Datasets
 from difuso.jobs.trainings.records import Trainings
@@ -42,6 +43,7 @@ def run(settings: WorkerSettings) -> None:
             files=TrainingFiles(settings.store_url),
             children=children,
             trained_dir=settings.trained_dir,
+            device=settings.device,
             is_stopping=lambda: bool(signals) or os.getppid() != parent,
         )
         log.info("waiting for trainings; models go to %s", settings.trained_dir.absolute())
@@ -85,4 +87,4 @@ def _step_aside() -> None:
 def _connect(settings: WorkerSettings) -> redis.Redis:
     url = with_password(settings.redis_url, settings.redis_password_file)
     retry = Retry(ExponentialBackoff(cap=1, base=0.1), 2)
-    return redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5, retry=retry)
+    return connect(url, socket_timeout=5, socket_connect_timeout=5, retry=retry)

@@ -2,12 +2,13 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from difuso.jobs.trainings.records import Progress, Training
+from difuso.jobs.trainings.states import SHEETS, Sheet
 
 from ..supervisor.child_processes import DIFUSO
 
@@ -67,9 +68,9 @@ class RunFolder:
     def state_files(self) -> dict[str, Path]:
         return {name: self.run / name for name in STATE_FILES}
 
-    def sheets(self) -> dict[int, Path]:
-        """Returns the samples by their steps."""
-        return {int(path.stem): path for path in sorted((self.run / "sheets").glob("*.png"))}
+    def sheets(self) -> dict[Sheet, dict[int, Path]]:
+        """Returns the pictures of each kind by their steps."""
+        return {kind: {int(path.stem): path for path in (self.run / kind).glob("*.png")} for kind in SHEETS}
 
     def last_lines(self) -> str:
         """Returns the end of the log, without the names of folders."""
@@ -87,8 +88,8 @@ class RunFolder:
             return before
         steps, batch = int(recipe["max_steps"]), int(recipe["batch_size"])
         step = max(entries[-1]["step"] if entries else 0, (self.saved() or (0,))[0])
-        losses = [(int(each["step"]), float(each["loss"])) for each in entries if "loss" in each]
-        speeds = [each["images_per_second"] for each in entries[-WINDOW:] if each.get("images_per_second")]
+        losses, held_out = _points(entries, "loss"), _points(entries, "held_out/loss")
+        speeds = [each["images_per_second"] for each in entries if each.get("images_per_second")][-WINDOW:]
         left = (steps - step) * batch
         return Progress(
             step=step,
@@ -96,8 +97,11 @@ class RunFolder:
             images=step * batch,
             loss=_mean([loss for _, loss in losses[-WINDOW:]]) if losses else None,
             losses=_thinned(losses),
+            held_out=_thinned(held_out) or None,
             seconds_left=(round(left / max(speeds), 1), round(left / min(speeds), 1)) if speeds else None,
             sheets=before.sheets,
+            nearest=before.nearest,
+            copies=next((each["copies"] for each in reversed(entries) if "copies" in each), None),
             served=before.served,
         )
 
@@ -113,6 +117,10 @@ class RunFolder:
             for line in (self.run / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
                 entries.append(json.loads(line))
         return entries
+
+
+def _points(entries: Sequence[Mapping[str, Any]], key: str) -> list[tuple[int, float]]:
+    return [(int(each["step"]), float(each[key])) for each in entries if key in each]
 
 
 def _mean(values: Sequence[float]) -> float:

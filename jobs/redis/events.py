@@ -21,7 +21,9 @@ from redis.backoff import NoBackoff
 
 from ..contract import JobState, Progress
 from ..values import Reported
-from .job_records import LISTENER
+from .addresses import connect_async
+from .job_records import LISTENER, WEBHOOK
+from .webhooks import CALL_IN
 
 log = logging.getLogger(__name__)
 
@@ -41,14 +43,19 @@ def listener_channel(name: str) -> str:
     return f"difuso:listeners:{name}"
 
 
-# Lua: announces a change of a job to all who follow it, and to the front end that waits for its end.
-ANNOUNCE = f"""
+# Lua: announces the end of a job to all who follow it, and to the front end that waits for it, and has its webhook
+# called. Every script that ends a job calls it.
+ANNOUNCE = (
+    CALL_IN
+    + f"""
 local function announce(record, id, message, answer)
   redis.call('PUBLISH', '{status_channel("")}' .. id, message)
-  local listener = redis.call('HGET', record, '{LISTENER}')
+  local listener, webhook = unpack(redis.call('HMGET', record, '{LISTENER}', '{WEBHOOK}'))
   if listener then redis.call('PUBLISH', '{listener_channel("")}' .. listener, id .. (answer or message)) end
+  if webhook then call_in(id, 0) end
 end
 """
+)
 
 
 def preview_channel(job_id: str) -> str:
@@ -121,7 +128,7 @@ class Listener:
         self.name = uuid.uuid4().hex[:12]
         # Without retries: a wait must not last longer because Redis is away. Without a socket timeout: redis-py
         # implements it by asyncio.wait_for, which can lose a cancellation on Python 3.11.
-        self._client = redis.asyncio.Redis.from_url(
+        self._client = connect_async(
             redis_url, socket_connect_timeout=2, socket_timeout=None, retry=Retry(NoBackoff(), 0)
         )
         self._pubsub = self._client.pubsub(ignore_subscribe_messages=True)

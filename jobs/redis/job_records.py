@@ -25,6 +25,8 @@ PUT_OFFS = "put_offs"  # how often that was found out
 VERSIONS = "versions"  # the versions of its models (JSON) that a job is bound to, if not those it was accepted for
 EXPIRED_AT = "expired_at"  # the time when the client had the images deleted, in seconds since the epoch
 LISTENER = "listener"  # the name of the front end whose request waits for the job; absent if none does
+WEBHOOK = "webhook"  # what is called at its end (JSON), and how far that is; absent if the request names nothing
+WEBHOOK_FENCE = "webhook_fence"  # the number of claims of the webhook
 ENDED_BY = "ended_by"  # the execution that ended the job, so that a repeated end is known
 
 

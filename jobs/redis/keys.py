@@ -14,9 +14,11 @@ from rq.registry import FailedJobRegistry, FinishedJobRegistry, StartedJobRegist
 from difuso.model.folders.files import model_of
 
 from .. import understanding
-from ..contract import URGENCIES
+from ..contract import URGENCIES, Job
 
 WORKERS = "difuso:workers"  # hash: worker name -> WorkerReport
+HOLDS = "difuso:holds"  # hash: `model NAME` or `worker NAME` -> since when an operator holds it back
+WEBHOOKS = "difuso:webhooks"  # sorted set: job id -> time, by the clock of Redis, to look at its webhook
 PROBE = "difuso:probe"  # string: written to see whether Redis takes writes, and gone a second later
 
 _REF = r"[a-z0-9][a-z0-9._-]{0,63}@[0-9a-f]{0,12}"
@@ -39,6 +41,11 @@ class QueueName(NamedTuple):
 
     def __str__(self) -> str:
         return f"difuso.{self.ref}.{self.contract}.{self.urgency}"
+
+    @classmethod
+    def of(cls, job: Job) -> "QueueName":
+        """Returns the queue in which a job waits."""
+        return cls(job.ref, job.contract, job.urgency)
 
     @classmethod
     def read(cls, name: str) -> "QueueName | None":

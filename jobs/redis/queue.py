@@ -15,6 +15,7 @@ from ..errors import IdempotencyConflict
 from . import keys
 from .backlog import Backlog, Forecast, read_backlog, read_forecast
 from .events import Ending
+from .holds import Held, Holds, hold, read_holds
 from .index import Cursor, Page, Wanted, read_page
 from .job_records import EXPIRED_AT, seconds_of
 from .keys import QueueName, known_queues, queue_key, queues_of
@@ -29,6 +30,12 @@ REGISTRIES = {"started": StartedJobRegistry, "finished": FinishedJobRegistry, "f
 
 # Without the check, a record that is forgotten at this moment would come back without an end.
 _EXPIRE = "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2]) end"
+
+
+_MOVE_FIRST = """
+if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 0 then return 0 end
+return redis.call('LPUSH', KEYS[1], ARGV[1])
+"""
 
 
 @dataclass(frozen=True)
@@ -78,19 +85,20 @@ class JobQueue:
         cost: Cost = NOTHING,
         limits: Limits = UNLIMITED,
         listener: str | None = None,
+        webhook: str | None = None,
     ) -> bool | Refusal:
         """Accepts a job, and returns whether it is new, or the limit of its owner that is reached.
 
         After it has returned whether it is new, the job is not lost. Its id is new, or made from an Idempotency-Key:
-        the same request may have been accepted before. The front end `listener` hears of the end on its own channel.
+        the same request may have been accepted before. The front end `listener` hears of the end on its own channel,
+        and the address `webhook` is called then.
 
         Raises IdempotencyConflict if the id belongs to a request with another hash.
         """
         ledger = self._ledger(job.owner, limits)
         ttl = self._result_ttl
-        call = partial(
-            accept, self._client, job, request_hash, result_ttl=ttl, ledger=ledger, cost=cost, listener=listener
-        )
+        accepted = partial(accept, self._client, job, request_hash, result_ttl=ttl, ledger=ledger, cost=cost)
+        call = partial(accepted, listener=listener, webhook=webhook)
         is_repeated = False
         try:
             answer = call()
@@ -118,9 +126,9 @@ class JobQueue:
         """Returns the forecast of a job, or of one that was not submitted, as if it were now. Nothing is written."""
         return read_forecast(self._client, job, queues_of(job.ref), is_queued=is_queued)
 
-    def status_at_end(self, job: Job, ending: Ending, manifest: bytes | None = None) -> JobStatus:
+    def status_at_end(self, before: JobStatus, ending: Ending, manifest: bytes | None = None) -> JobStatus:
         """Returns the status of a job whose end was announced, without its timesteps."""
-        return status_at_end(job, ending, manifest, result_ttl=self._result_ttl)
+        return status_at_end(before, ending, manifest, result_ttl=self._result_ttl)
 
     def status_of_result(self, manifest: Manifest) -> JobStatus:
         """Returns the status of a job by its result, without the times of its run; Redis is not asked."""
@@ -136,9 +144,20 @@ class JobQueue:
         if status.state.is_terminal:
             return status
         self._client.set(keys.cancel(job_id), 1, ex=2 * self._result_ttl)
-        name = QueueName(status.job.ref, status.job.contract, status.job.urgency)
-        end_queued(self._client, job_id, name, RqStatus.CANCELED, ttl=2 * self._result_ttl)
+        end_queued(self._client, job_id, QueueName.of(status.job), RqStatus.CANCELED, ttl=2 * self._result_ttl)
         return self.status(job_id)
+
+    def move_first(self, job: Job) -> bool:
+        """Moves a job to the head of its queue; returns False if it does not wait there."""
+        return bool(self._client.eval(_MOVE_FIRST, 1, queue_key(QueueName.of(job)), job.id))
+
+    def holds(self) -> Holds:
+        """Returns what operators hold back."""
+        return read_holds(self._client)
+
+    def hold(self, held: Held, name: str, *, back: bool) -> None:
+        """Holds a model or a worker back, or lets it go. Is idempotent."""
+        hold(self._client, held, name, back=back)
 
     def expire(self, job_id: str) -> None:
         """Notes that the images of a job that has ended are deleted from now on. Is idempotent."""

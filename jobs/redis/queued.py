@@ -21,9 +21,10 @@ from ..cost import NOTHING, Cost
 from . import keys
 from .events import ANNOUNCE, status_channel
 from .index import ENTER, description, indices, listed_seconds
-from .job_records import DEATHS, LISTENER, MAX_RETRIES, RESUMED_AT, VERSIONS
+from .job_records import DEATHS, LISTENER, MAX_RETRIES, RESUMED_AT, VERSIONS, WEBHOOK
 from .keys import NAMES, QueueName, queue_key
 from .limits import Ledger, Refusal
+from .webhooks import CALL_IN, LOOK_SECONDS, Webhook
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ redis.call('LTRIM', wake, 0, tokens)
 return {'new'}
 """
 )
+_WATCH = CALL_IN + f"call_in(job_id, {LOOK_SECONDS})"  # of a job with a webhook
 _END = (
     ANNOUNCE
     + """
@@ -91,6 +93,7 @@ def accept(
     ledger: Ledger | None = None,
     cost: Cost = NOTHING,
     listener: str | None = None,
+    webhook: str | None = None,
 ) -> Refusal | bytes | None:
     """Accepts a job; after that it is not lost.
 
@@ -101,19 +104,24 @@ def accept(
         result_ttl: the time that images are kept, in seconds. The record of a job is kept twice as long.
         ledger: the account of its owner's limits, from which the job takes its cost; None without limits.
         listener: the name of the front end whose request waits for the job, if it does.
+        webhook: the address that is called when the job has ended, if any.
     """
-    name = QueueName(job.ref, job.contract, job.urgency)
+    name = QueueName.of(job)
     fields = record_of(job, name, request_hash, result_ttl=result_ttl)
     if listener is not None:
         fields[LISTENER] = listener
+    rest = _ACCEPT
+    if webhook is not None:
+        fields[WEBHOOK] = Webhook(url=webhook).model_dump_json(exclude_none=True)
+        rest = _WATCH + _ACCEPT
     names = (RqJob.key_for(job.id), queue_key(name), NAMES, keys.backlog(job.ref), keys.wake(job.ref), *indices(job))
     facts = job.id, job.image_steps, repr(job.accepted_at), listed_seconds(job, result_ttl), WAKE_TOKENS - 1
     sent = *facts, *(part for field in fields.items() for part in field)
     if ledger is None:
-        answer: Any = client.eval(_KNOWN + _ACCEPT, len(names), *names, *sent, 1)
+        answer: Any = client.eval(_KNOWN + rest, len(names), *names, *sent, 1)
     else:
         ttl = job.timeout + 2 * result_ttl
-        answer = ledger.take(_KNOWN, _ACCEPT, job.id, cost, names, sent, ttl=ttl)
+        answer = ledger.take(_KNOWN, rest, job.id, cost, names, sent, ttl=ttl)
     if answer[0] == b"new":
         return None
     return bytes(answer[1]) if answer[0] == b"known" else Refusal.read(answer)

@@ -21,7 +21,8 @@ from ..errors import JobNotFound, JobUnreadable
 from ..values import Reported
 from . import keys
 from .events import Ending
-from .job_records import DEATHS, EXPIRED_AT, VERSIONS, bound_versions, seconds_of
+from .job_records import DEATHS, EXPIRED_AT, VERSIONS, WEBHOOK, bound_versions, seconds_of
+from .webhooks import Webhook
 
 STATES: dict[str, JobState] = {
     RqStatus.QUEUED: JobState.QUEUED,
@@ -33,7 +34,7 @@ STATES: dict[str, JobState] = {
 }
 
 LONGEST_CACHED = 1 << 15  # bytes of a job as JSON; nearly all have less than a tenth
-_FIELDS = ("data", "status", "started_at", "ended_at", DEATHS, EXPIRED_AT, VERSIONS)
+_FIELDS = ("data", "status", "started_at", "ended_at", DEATHS, EXPIRED_AT, VERSIONS, WEBHOOK)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +57,7 @@ class JobStatus:
     # the client had them deleted
     expires_at: float | None = None
     failure: FailureCode | None = None  # the reason why it failed; None unless it has
+    webhook: Webhook | None = None  # what is called at its end, if anything is
     result: Manifest | None = None  # its small result, if that came with the news of its end
 
 
@@ -113,7 +115,7 @@ def needs_uploads(client: redis.Redis, job_id: str, *, result_ttl: float) -> boo
 
 
 def _parse(fields: Sequence[Any], reports: Sequence[Any], result_ttl: int) -> JobStatus:
-    data, rq_status, started, ended, deaths, expired, versions = fields
+    data, rq_status, started, ended, deaths, expired, versions, webhook = fields
     report, timesteps = (*reports, None)[:2]
     call = zlib.decompress(data)
     read_job = _job_of if len(call) <= LONGEST_CACHED else _job_of.__wrapped__
@@ -131,15 +133,20 @@ def _parse(fields: Sequence[Any], reports: Sequence[Any], result_ttl: int) -> Jo
         eta_seconds=progress.eta_seconds if state is JobState.RUNNING else None,
         started_at=started_at,
         ended_at=ended_at if state.is_terminal else None,
+        webhook=None if webhook is None else Webhook.model_validate_json(webhook),
     )
     return _complete(status, result_ttl, expired=float(expired) if expired else None)
 
 
-def status_at_end(job: Job, ending: Ending, manifest: bytes | None, *, result_ttl: int) -> JobStatus:
-    """Returns the status of a job whose end was announced, perhaps with its manifest, without its timesteps."""
+def status_at_end(before: JobStatus, ending: Ending, manifest: bytes | None, *, result_ttl: int) -> JobStatus:
+    """Returns the status of a job whose end was announced, perhaps with its manifest, without its timesteps.
+
+    `before` is a status from before the end.
+    """
     facts = dict(ending)
     result = None if manifest is None else Manifest.read(manifest)
-    return _complete(JobStatus(job=job.bound_to(facts.pop("versions")), result=result, **facts), result_ttl)
+    job = before.job.bound_to(facts.pop("versions"))
+    return _complete(JobStatus(job=job, webhook=before.webhook, result=result, **facts), result_ttl)
 
 
 def status_of_result(manifest: Manifest, *, result_ttl: int) -> JobStatus:

@@ -42,6 +42,8 @@ class WorkerReport(Reported):
 
     name: str
     at: float
+    host: str = ""
+    difuso: str = ""  # the version of the program
     slots: int
     understands: Understanding = Understanding()
     models: tuple[ModelReport, ...]

@@ -14,7 +14,8 @@ from ..images.fitting import GROUND, UPRIGHT_BY, in_eight_bits
 
 KEPT = 128  # pixels of the shorter side that are kept at least: training halves a picture in the same way, to 64
 LEAST = 16  # pixels of a side
-MAX_PIXELS = 50_000_000  # decoded, 200 MB
+MAX_PIXELS, MAX_JPEG = 25_000_000, 50_000_000  # decoded; a transparent one takes 420 MB, and a JPEG comes out smaller
+DENSE, FREE_PIXELS = 100, 1 << 20  # pixels for each byte, and so many more: decoding takes a second for 50 million
 KINDS = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}  # of files; what a file holds is told by its first bytes
 ADVICE = "save it as PNG or JPEG"
 
@@ -30,9 +31,13 @@ def read_picture(data: bytes) -> Image.Image:
     """
     try:
         image, orientation = _opened(data)
-        width, height = image.size
-        if width * height > MAX_PIXELS or min(width, height) < LEAST:
-            raise Unusable(f"it has {width}x{height} pixels, and {LEAST} a side to {MAX_PIXELS} in all are wanted")
+        (width, height), most = image.size, MAX_JPEG if image.format == "JPEG" else MAX_PIXELS
+        if width * height > most or min(width, height) < LEAST:
+            raise Unusable(f"it has {width}x{height} pixels, and {LEAST} a side to {most} in all are wanted")
+        if width * height > DENSE * len(data) + FREE_PIXELS:
+            raise Unusable(
+                f"it has {width}x{height} pixels in {len(data)} bytes, so little is to be seen: make it smaller"
+            )
         if image.mode == "CMYK":
             raise Unusable("its colours are for print (CMYK): save it as RGB")
         if getattr(image, "n_frames", 1) > 1:

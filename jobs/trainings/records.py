@@ -1,24 +1,14 @@
-"""Trainings: what was ordered, how far each is, and which trainer runs it.
-
-A training is one hash in Redis. `DUE` has the time from which a trainer may take it: at once while it is queued, and
-while it runs when its trainer has been silent for LEASE_SECONDS, because each report moves that time. So a lease is
-nothing but a due time. Every claim raises the fence in the record, and each write of a trainer names it: a trainer that
-was silent for too long changes nothing any more.
-"""
+"""Trainings: what was ordered, how far each is, and which trainer runs it; see `scripts`."""
 
 import json
+from collections import Counter
 from typing import Any, Literal, NamedTuple
 
 import redis
 
 from ..errors import JobsError
-from ..redis.events import status_channel
 from ..values import Reported
-
-ALL = "difuso:trainings"  # sorted set: id -> time of acceptance
-DUE = "difuso:trainings:due"  # sorted set: id -> time, by the clock of Redis, from which a trainer may take it
-NAMES = "difuso:trainings:names"  # hash: name of a model -> id
-RECORD = "difuso:training:"  # and the id: hash, see `Training`
+from .scripts import ALL, ASK, CLAIM, CREATE, EXPIRE, FORGET, RECORD, REPORT, SHARED
 
 LEASE_SECONDS = 10.0  # of silence, after which another trainer takes a training
 LOOKED_AT = 100  # trainings in one claim
@@ -26,6 +16,7 @@ LOOKED_AT = 100  # trainings in one claim
 Request = Literal["pause", "resume", "stop", "delete"]
 State = Literal["queued", "running", "pausing", "paused", "stopping", "stopped", "succeeded", "failed"]
 OVER: tuple[State, ...] = ("succeeded", "stopped", "failed")
+KEPT: tuple[State, ...] = ("queued", "running", "paused", *OVER)  # as a record has them
 
 
 class TrainingNotFound(JobsError):
@@ -57,8 +48,9 @@ class Order(Reported):
 class Progress(Reported):
     """How far a training is; `steps` is 0 until its recipe is made.
 
-    `loss` is smoothed, `losses` are up to a hundred such points (step, loss), `seconds_left` is a range, `sheets` are
-    the steps of which there are samples, and `served` is the step of the model that is served.
+    `loss` is smoothed, `losses` are up to a hundred such points (step, loss), and `held_out` the same of pictures not
+    trained on. `seconds_left` is a range. `sheets` are the steps with samples, `nearest` those with the pictures
+    nearest to them, and `copies` the share nearer than by chance. `served` is the step of the model that is served.
     """
 
     step: int = 0
@@ -66,8 +58,11 @@ class Progress(Reported):
     images: int = 0
     loss: float | None = None
     losses: tuple[tuple[int, float], ...] = ()
+    held_out: tuple[tuple[int, float], ...] | None = None
     seconds_left: tuple[float, float] | None = None
     sheets: tuple[int, ...] = ()
+    nearest: tuple[int, ...] = ()
+    copies: float | None = None
     served: int | None = None
 
 
@@ -107,110 +102,6 @@ class Claim(NamedTuple):
     lost: int  # the trainers that died with it since something was saved
 
 
-_SHARED = f"""
-local function announce(id) redis.call('PUBLISH', '{status_channel("")}' .. id, '{{}}') end
-local function now()
-  local time = redis.call('TIME')
-  return time[1] + time[2] / 1e6
-end
-local all, due, names, record = '{ALL}', '{DUE}', '{NAMES}', '{RECORD}' .. (ARGV[1] or '')
-local function rest(id, state, record)
-  redis.call('HSET', record, 'state', state)
-  if state ~= 'paused' then redis.call('HSET', record, 'ended_at', now()) end
-  redis.call('ZREM', due, id)
-end
-local function wait()  -- in the order of acceptance, but at once if the clock of the front end is ahead
-  redis.call('ZADD', due, math.min(redis.call('ZSCORE', all, ARGV[1]), now()), ARGV[1])
-end
-"""
-_CREATE = """
-local name, created_at, order = unpack(ARGV, 2)
-if redis.call('HSETNX', names, name, ARGV[1]) == 0 then return 0 end
-redis.call('HSET', record, 'order', order, 'state', 'queued')
-redis.call('ZADD', all, created_at, ARGV[1])
-wait()
-return 1
-"""
-_ASK = """
-local state, asked = unpack(redis.call('HMGET', record, 'state', 'asked'))
-local wanted = ARGV[2]
-if not state or asked == 'delete' then return -1 end
-if wanted == 'delete' then
-  if state ~= 'running' then wait() end
-elseif wanted == 'resume' then
-  if state == 'running' then
-    if asked ~= 'pause' then return 0 end
-    wanted = ''
-  elseif state == 'queued' or state == 'succeeded' then return 0
-  else
-    redis.call('HSET', record, 'state', 'queued')
-    redis.call('HDEL', record, 'reason', 'ended_at', 'lost')
-    wanted = ''
-    wait()
-  end
-elseif state == 'queued' or (state == 'paused' and wanted == 'stop') then
-  rest(ARGV[1], wanted == 'stop' and 'stopped' or 'paused', record)
-  wanted = ''
-elseif state ~= 'running' then return 0 end
-redis.call('HSET', record, 'asked', wanted)
-announce(ARGV[1])
-return 1
-"""
-_CLAIM = """
-local time = now()
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', time, 'LIMIT', 0, ARGV[2])) do
-  local record = record .. id
-  local state, asked = unpack(redis.call('HMGET', record, 'state', 'asked'))
-  if not state then
-    redis.call('ZREM', due, id)
-  elseif asked == 'pause' or asked == 'stop' then  -- its trainer died before it could say so
-    rest(id, asked == 'stop' and 'stopped' or 'paused', record)
-    redis.call('HSET', record, 'asked', '')
-    announce(id)
-  else
-    if state == 'running' then redis.call('HINCRBY', record, 'lost', 1) end
-    if asked ~= 'delete' then redis.call('HSET', record, 'state', 'running') end
-    redis.call('HSETNX', record, 'started_at', time)
-    redis.call('ZADD', due, time + ARGV[3], id)
-    announce(id)
-    return {id, redis.call('HINCRBY', record, 'fence', 1)}
-  end
-end
-return false
-"""
-_REPORT = """
-local fence, lease, state = unpack(ARGV, 2, 4)
-local held, asked = unpack(redis.call('HMGET', record, 'fence', 'asked'))
-if held ~= fence then return false end
-local news = state ~= 'running'
-for place = 5, #ARGV, 2 do
-  if redis.call('HGET', record, ARGV[place]) ~= ARGV[place + 1] then
-    redis.call('HSET', record, ARGV[place], ARGV[place + 1])
-    news = true
-  end
-end
-if state == 'running' then
-  redis.call('ZADD', due, now() + lease, ARGV[1])
-else
-  redis.call('HINCRBY', record, 'fence', 1)
-  if state == 'queued' then redis.call('HSET', record, 'state', state) else rest(ARGV[1], state, record) end
-  if asked ~= 'delete' then redis.call('HSET', record, 'asked', '') end
-  if asked == 'delete' or state == 'queued' then wait() end
-end
-if news then announce(ARGV[1]) end
-return asked or ''
-"""
-_FORGET = """
-if redis.call('HGET', record, 'fence') ~= ARGV[2] then return 0 end
-if redis.call('HGET', names, ARGV[3]) == ARGV[1] then redis.call('HDEL', names, ARGV[3]) end
-redis.call('ZREM', all, ARGV[1])
-redis.call('ZREM', due, ARGV[1])
-redis.call('DEL', record)
-announce(ARGV[1])
-return 1
-"""
-
-
 class Trainings:
     """The records of all trainings. Every change is one script, so whoever dies leaves nothing half done."""
 
@@ -219,7 +110,7 @@ class Trainings:
 
     def create(self, order: Order) -> bool:
         """Accepts a training; returns False if another has the name of its model."""
-        return bool(self._run(_CREATE, order.id, _reserved(order), repr(order.created_at), order.model_dump_json()))
+        return bool(self._run(CREATE, order.id, _reserved(order), repr(order.created_at), order.model_dump_json()))
 
     def get(self, training_id: str) -> Training:
         """Returns a training; raises TrainingNotFound, also if it is being deleted."""
@@ -239,14 +130,14 @@ class Trainings:
 
     def ask(self, training_id: str, wanted: Request) -> bool:
         """Asks for something; returns False if the state of the training does not allow it. See `get`."""
-        answer = self._run(_ASK, training_id, wanted)
+        answer = self._run(ASK, training_id, wanted)
         if answer == -1:
             raise TrainingNotFound
         return bool(answer)
 
     def claim(self) -> Claim | None:
         """Takes the training that has been due for longest, for a trainer; returns None if there is none."""
-        found = self._run(_CLAIM, "", LOOKED_AT, LEASE_SECONDS)
+        found = self._run(CLAIM, "", LOOKED_AT, LEASE_SECONDS)
         if found is None:
             return None
         record: Any = self._client.hgetall(RECORD + found[0].decode())
@@ -259,17 +150,35 @@ class Trainings:
         Another `state` gives it back: `queued` for another trainer, or for now or for good. Raises LeaseLost.
         """
         told = [part for name, value in fields.items() for part in (name, "" if value is None else str(value))]
-        answer = self._run(_REPORT, claim.training.id, claim.fence, LEASE_SECONDS, state, *told)
+        answer = self._run(REPORT, claim.training.id, claim.fence, LEASE_SECONDS, state, *told)
         if answer is None:
             raise LeaseLost
         return str(answer.decode())
 
     def forget(self, claim: Claim) -> None:
         """Deletes the record of a claimed training, whose files are gone."""
-        self._run(_FORGET, claim.training.id, claim.fence, _reserved(claim.training))
+        self._run(FORGET, claim.training.id, claim.fence, _reserved(claim.training))
+
+    def expire(self, seconds: float) -> None:
+        """Deletes the records of the trainings that ended so long ago."""
+        self._run(EXPIRE, "", seconds)
+
+    def ids(self) -> set[str]:
+        """Returns the ids of all trainings, those that are being deleted too."""
+        ids: Any = self._client.zrange(ALL, 0, -1)
+        return {each.decode() for each in ids}
+
+    def counts(self) -> dict[str, int]:
+        """Returns the number of trainings in each state, of which one that is being deleted is `deleting`."""
+        with self._client.pipeline(transaction=False) as pipe:
+            for each in self.ids():
+                pipe.hmget(RECORD + each, "state", "asked")
+            found = pipe.execute()
+        states = Counter("deleting" if asked == b"delete" else state.decode() for state, asked in found if state)
+        return {state: states[state] for state in (*KEPT, "deleting")}
 
     def _run(self, script: str, *arguments: object) -> Any:
-        return self._client.eval(_SHARED + script, 0, *map(str, arguments))
+        return self._client.eval(SHARED + script, 0, *map(str, arguments))
 
 
 def _reserved(order: Order) -> str:

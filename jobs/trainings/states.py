@@ -1,15 +1,20 @@
 """What trainings keep in the store, so that any trainer goes on where another one was.
 
-trainings/<id>/states/<state>/…     the files of a state; the record of the training names the one that counts
-trainings/<id>/sheets/00000120.png  samples after so many steps
+trainings/<id>/states/<state>/…      the files of a state; the record of the training names the one that counts
+trainings/<id>/sheets/00000120.png   samples after so many steps
+trainings/<id>/nearest/00000120.png  the same, each with the picture nearest to it
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
+from typing import Literal, get_args
 
 from ..store.blobs import Blobs
 from .datasets import store_errors
+
+Sheet = Literal["sheets", "nearest"]
+SHEETS: tuple[Sheet, ...] = get_args(Sheet)
 
 
 class TrainingFiles:
@@ -31,27 +36,38 @@ class TrainingFiles:
             for path in self._blobs.find(self._states(training_id) / state):
                 self._blobs.download(path, folder / path.name)
 
-    def keep(self, training_id: str, state: str | None) -> None:
-        """Deletes all states but this one."""
+    def keep(self, training_id: str, *states: str) -> None:
+        """Deletes all states but these."""
         with store_errors():
             for path in self._blobs.find(self._states(training_id)):
-                if path.parent.name != state:
+                if path.parent.name not in states:
                     self._delete(path)
 
-    def add_sheet(self, training_id: str, step: int, file: Path) -> None:
+    def add_sheet(self, training_id: str, kind: Sheet, step: int, file: Path) -> None:
         with store_errors():
-            self._blobs.upload(self._sheet(training_id, step), file)
+            self._blobs.upload(self._sheet(training_id, kind, step), file)
 
-    def sheet(self, training_id: str, step: int) -> bytes:
+    def sheet(self, training_id: str, kind: Sheet, step: int) -> bytes:
         """Returns a PNG; raises FileNotFoundError if there is none of this step."""
         with store_errors():
-            return self._blobs.read(self._sheet(training_id, step))
+            return self._blobs.read(self._sheet(training_id, kind, step))
 
     def delete(self, training_id: str) -> None:
         """Deletes all files of a training."""
         with store_errors():
             for path in self._blobs.find(self._root / training_id):
                 self._delete(path)
+
+    def sweep(self, before: float, known: Callable[[], Collection[str]]) -> None:
+        """Deletes the files of trainings that are not `known`, and of which nothing was written since `before`."""
+        with store_errors():
+            by_id: dict[str, list[PurePosixPath]] = {}
+            for path in self._blobs.find(self._root):
+                by_id.setdefault(path.relative_to(self._root).parts[0], []).append(path)
+            for training_id in by_id.keys() - set(known()):  # asked last, so that none is new
+                with suppress(FileNotFoundError):
+                    if max(map(self._blobs.written_at, by_id[training_id])) < before:
+                        self.delete(training_id)
 
     def _delete(self, path: PurePosixPath) -> None:
         with suppress(FileNotFoundError):
@@ -60,5 +76,5 @@ class TrainingFiles:
     def _states(self, training_id: str) -> PurePosixPath:
         return self._root / training_id / "states"
 
-    def _sheet(self, training_id: str, step: int) -> PurePosixPath:
-        return self._root / training_id / "sheets" / f"{step:08d}.png"
+    def _sheet(self, training_id: str, kind: Sheet, step: int) -> PurePosixPath:
+        return self._root / training_id / kind / f"{step:08d}.png"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -16,11 +14,8 @@ pytestmark = pytest.mark.timeout(180)  # a dozen views, one after the other
 
 @pytest.mark.slow
 @at_both_widths
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing(studio: Studio, axe: str, tmp_path: Path, scheme: str) -> None:
+def test_axe_finds_nothing(studio: Studio, axe: str) -> None:
     """Neither on the page, nor in any of its dialogs and tools."""
-    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-    studio.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
     found: dict[str, list[str]] = {}
 
     def look(name: str) -> None:
@@ -118,10 +113,7 @@ def test_axe_finds_nothing(studio: Studio, axe: str, tmp_path: Path, scheme: str
 
 @pytest.mark.slow
 @at_both_widths
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_in_the_lesson(studio: Studio, axe: str, scheme: str) -> None:
-    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-    studio.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+def test_axe_finds_nothing_in_the_lesson(studio: Studio, axe: str) -> None:
     studio.click("nav a[href='#learn']")
     found = {}
     for screen in ("noise", "prediction", "step", "schedule", "sampler", "guidance", "conditions", "calls"):

@@ -13,8 +13,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from benchmarks.stack import free_port
 from difuso.supervisor.machine import find_cores
-from tests.serving import Difuso, executed, free_port, running
+from tests.serving import Difuso, executed, running
 from tests.waiting import wait_until
 
 SEEDS = (100, 200)
@@ -22,7 +23,7 @@ SEEDS = (100, 200)
 
 def post(difuso: Difuso, seed: int) -> str:
     """The address of a new job of some seconds."""
-    url = f"{difuso.url}/generate?steps=1000&sampler=ddpm&seed={seed}"
+    url = f"{difuso.url}/generate?steps=500&sampler=ddpm&seed={seed}"
     answer = httpx.post(url, headers={"Prefer": "respond-async"}, timeout=30)
     assert answer.status_code == 202, answer.text
     return answer.headers["location"]

@@ -17,6 +17,7 @@ from tests.icons import icons, write_icons, zipped
 from tests.serving import Difuso, running
 from tests.waiting import wait_until
 
+SMALL = {"preset": "taste", "image_size": 16, "batch_size": 8}
 # A trainer of the usual priority: the tests beside it would leave one of the lowest next to nothing.
 PROMPT = "import difuso.trainer.main; difuso.trainer.main.NICE = 0"
 
@@ -39,7 +40,7 @@ def test_an_archive_of_icons_becomes_a_model_that_draws_each_of_their_classes(di
     with httpx.Client(base_url=difuso.url, timeout=30) as api:
         sent = api.post("/datasets", files={"images": ("icons.zip", zipped(icons(90)))}, data={"name": "icons"})
         assert sent.status_code == 201, sent.text
-        wanted = {"preset": {"preset": "taste", "image_size": 16, "batch_size": 8}, "minutes": 0.2}
+        wanted = {"preset": SMALL, "minutes": 0.1}
         made = api.post("/trainings", json={"dataset": "icons", "name": "shapes", **wanted})
         assert made.status_code == 202, made.text
         path = made.headers["location"]
@@ -51,7 +52,10 @@ def test_an_archive_of_icons_becomes_a_model_that_draws_each_of_their_classes(di
         progress = done["progress"]
         assert progress["step"] == progress["steps"] == progress["served"]
         assert [*map(int, re.findall(r"/(\d+)$", "\n".join(done["sheets"]), re.MULTILINE))] == progress["sheets"]
-        assert Image.open(io.BytesIO(api.get(done["sheets"][-1]).content)).width > 16
+        for each in (done["sheets"][-1], done["nearest"][-1]):
+            assert Image.open(io.BytesIO(api.get(each).content)).width > 16
+        assert 0 <= progress["copies"] <= 1
+        assert progress["held_out"][-1][0] == progress["step"]
         assert 'name = "shapes"' in done["recipe"]
         wait_until(lambda: api.get("/models/shapes").json().get("state") == "ready", 60, "the model is served")
         model = api.get("/models/shapes").json()
@@ -71,10 +75,10 @@ def test_the_client_hears_a_price_and_a_training_outlives_a_kill_of_everything(
 ) -> None:
     pictures = write_icons(tmp_path / "shapes.zip")
     with Client(difuso.url) as client:
-        priced = client.train(pictures, name="shapes", preset="taste", dry_run=True)
+        priced = client.train(pictures, name="shapes", preset=SMALL, dry_run=True)
         assert "steps would take" in priced["log"]
         assert client.trainings() == {"trainings": []}
-        made = client.train(pictures, name="shapes", preset="taste", minutes=0.2)
+        made = client.train(pictures, name="shapes", preset=SMALL, minutes=0.1)
         wait_until(lambda: client.training(made["id"])["progress"]["steps"], 60, "it runs")
     trainer = difuso.pid("trainer")
     difuso.process.kill()

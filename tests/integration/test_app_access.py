@@ -15,10 +15,10 @@ from fastapi import FastAPI
 from prometheus_client import start_http_server
 from starlette.types import Message
 
+from benchmarks.stack import free_port
 from difuso.app.main import create_app, serve
 from difuso.app.settings import ApiSettings
 from tests.app_server import ALICE, BOB, OPERATOR, FakeWorker, keys_file, running
-from tests.serving import free_port
 
 ASYNC = {"Prefer": "respond-async"}
 OPEN = {"/healthz", "/readyz"}

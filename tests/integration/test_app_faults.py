@@ -14,11 +14,12 @@ import httpx
 import pytest
 import redis
 
+from benchmarks.stack import free_port
 from difuso.app.settings import ApiSettings
 from difuso.supervisor.child_processes import ChildProcesses
 from difuso.supervisor.redis_server import RedisServer
 from tests.app_server import ALICE, BOB, FakeWorker, api_process, keys_file, running
-from tests.serving import ENVIRONMENT, free_port
+from tests.serving import ENVIRONMENT
 from tests.waiting import wait_until
 
 ASYNC = {"Prefer": "respond-async"}

@@ -34,10 +34,11 @@ HEADERS: dict[str, tuple[str, ...]] = {
     "delete_images": (),
     **dict.fromkeys(("create_dataset", "list_datasets", "get_dataset", "get_thumbnails", "delete_dataset"), ()),
     **dict.fromkeys(("create_training", "list_trainings", "get_training", "get_training_sheet"), ()),
-    **dict.fromkeys(("ask_training", "delete_training"), ()),
+    **dict.fromkeys(("get_training_nearest", "ask_training", "delete_training"), ()),
     "follow_training": ("Last-Event-ID",),
     **dict.fromkeys(("list_models", "get_model", "get_model_schedule"), ()),
     **dict.fromkeys(("get_model_card", "get_model_metrics", "get_model_figure"), ("If-None-Match",)),
+    **dict.fromkeys(("get_fleet", "pause_model", "resume_model", "cordon_worker", "uncordon_worker", "move_first"), ()),
     **dict.fromkeys(("health", "ready", "metrics"), ()),
 }
 

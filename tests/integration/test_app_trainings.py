@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,12 +16,13 @@ import redis
 from typer.testing import CliRunner
 
 from difuso import Client, cli
+from difuso.app import main
 from difuso.app.settings import ApiSettings
 from difuso.client import InvalidRequest, NotFound
 from difuso.errors import UserError
 from difuso.jobs.trainings.records import Claim, Progress, State, Trainings
-from difuso.jobs.trainings.states import TrainingFiles
-from tests.app_server import ALICE, BOB, CAROL, OPERATOR, training_keys_file
+from difuso.jobs.trainings.states import SHEETS, TrainingFiles
+from tests.app_server import ALICE, BOB, CAROL, OPERATOR, running, training_keys_file
 from tests.icons import icon, icons, png, write_icons, zipped
 from tests.waiting import wait_until
 
@@ -70,15 +72,39 @@ def test_a_training_is_queued_and_shown_as_far_as_it_is(api: httpx.Client, train
     assert (claim.training.preset, claim.training.minutes, claim.training.owner) == ("taste", 3, "alice")
     sheet = folder / "sheet.png"
     sheet.write_bytes(png(icon("circle", 1)))
-    TrainingFiles(str(folder / "store")).add_sheet(made["id"], 20, sheet)
+    for kind in SHEETS:
+        TrainingFiles(str(folder / "store")).add_sheet(made["id"], kind, 20, sheet)
+    assert not made["progress"].keys() & {"held_out", "copies"}
     progress = Progress(step=20, steps=80, images=640, loss=0.1, seconds_left=(3, 5), sheets=(20,), served=20)
+    progress = progress.model_copy(update={"nearest": (20,), "copies": 0.25, "held_out": ((10, 0.2), (20, 0.1))})
     trainings.report(claim, progress=progress.model_dump_json(), recipe="name = 1", log="step 20")
     shown = api.get(f"/trainings/{made['id']}", headers=ALICE).json()
     assert (shown["state"], shown["progress"]["seconds_left"], shown["recipe"]) == ("running", [3, 5], "name = 1")
     assert not shown.keys() & {"asked", "saved", "deaths", "fence"}
     assert api.get(shown["sheets"][0], headers=ALICE).content == sheet.read_bytes()
     assert api.get(shown["sheets"][0].replace("20", "21"), headers=ALICE).status_code == 404
+    assert (shown["progress"]["held_out"], shown["progress"]["copies"]) == ([[10, 0.2], [20, 0.1]], 0.25)
+    assert shown["nearest"] == [f"/trainings/{made['id']}/nearest/20"]
+    assert api.get(shown["nearest"][0], headers=ALICE).content == sheet.read_bytes()
+    assert problem(api.get(shown["nearest"][0], headers=CAROL)) == (404, "training-not-found")
     assert api.get("/trainings", headers=ALICE).json() == {"trainings": [shown | {"recipe": "", "log": ""}]}
+
+
+def test_metrics_count_the_trainings_that_need_a_trainer(api: httpx.Client, trainings: Trainings) -> None:
+    def counts() -> dict[str, float]:
+        text = api.get("/metrics", headers=OPERATOR).text
+        return {
+            state: float(n) for state, n in re.findall(r'^difuso_trainings\{state="(\w+)"\} (\S+)$', text, re.MULTILINE)
+        }
+
+    none = dict.fromkeys(("queued", "running", "paused", "succeeded", "stopped", "failed", "deleting"), 0)
+    assert counts() == none
+    made = [train(api, name=f"model{number}").json()["id"] for number in range(3)]
+    claimed(trainings)
+    api.post(f"/trainings/{made[1]}/pause", headers=ALICE)
+    assert counts() == none | {"queued": 1, "running": 1, "paused": 1}
+    api.delete(f"/trainings/{made[1]}", headers=ALICE)
+    assert counts() == none | {"queued": 1, "running": 1, "deleting": 1}
 
 
 def test_trainings_are_private_and_need_the_right(api: httpx.Client) -> None:
@@ -218,8 +244,25 @@ def test_the_command_follows_a_training_as_one_of_its_own(
         assert api.delete(f"/datasets/{name}", headers=CAROL).status_code == 204
 
 
-def test_without_training_there_are_no_trainings(settings: ApiSettings) -> None:
-    from tests.app_server import running
+def test_a_training_is_deleted_some_time_after_its_end_with_its_files(
+    settings: ApiSettings, trainings: Trainings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(main, "SWEEP_SECONDS", 0.1)
+    store = tmp_path / "store"
+    with running(settings.model_copy(update={"store_url": str(store), "dataset_ttl": 2})) as api:
+        sent = {"files": [("images", ("mine.zip", zipped(icons())))], "data": {"name": "shapes"}}
+        assert api.post("/datasets", headers=ALICE, **sent).status_code == 201  # type: ignore[arg-type]
+        made = train(api).json()
+        claim = claimed(trainings)
+        (sheet := tmp_path / "sheet.png").write_bytes(png(icon("circle", 1)))
+        TrainingFiles(str(store)).add_sheet(made["id"], "sheets", 20, sheet)
+        trainings.report(claim, "failed", reason="why")
+        assert api.get(f"/trainings/{made['id']}", headers=ALICE).json()["state"] == "failed"
+        wait_until(lambda: api.get(f"/trainings/{made['id']}", headers=ALICE).status_code == 404, 20, "it is forgotten")
+        wait_until(lambda: not [*store.glob("trainings/*")], 20, "its files are gone")
+        wait_until(lambda: not [*store.glob("datasets/*/*")], 20, "the dataset, which it used, too")
 
+
+def test_without_training_there_are_no_trainings(settings: ApiSettings) -> None:
     with running(settings.model_copy(update={"training": False})) as api:
         assert api.get("/trainings", headers=ALICE).status_code == 404

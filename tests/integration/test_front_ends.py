@@ -20,10 +20,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from benchmarks.stack import free_port
 from difuso.app.settings import ApiSettings
 from tests.app_server import FakeWorker
 from tests.forking import Command
-from tests.serving import ENVIRONMENT, Difuso, executed, free_port, running
+from tests.serving import ENVIRONMENT, Difuso, executed, running
 from tests.waiting import wait_until
 
 ASYNC = {"Prefer": "respond-async"}

@@ -15,9 +15,10 @@ import httpx
 import pytest
 import redis
 
+from benchmarks.stack import free_port
 from difuso.supervisor.child_processes import PREFIX
 from tests.forking import Command
-from tests.serving import Difuso, executed, free_port, running
+from tests.serving import Difuso, executed, running
 from tests.waiting import wait_until
 
 

@@ -5,22 +5,18 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
-from difuso.jobs.trainings import records
-from difuso.jobs.trainings.checking import Summary
-from difuso.jobs.trainings.datasets import Dataset, Datasets
+from difuso.jobs.trainings.datasets import Datasets
 from difuso.jobs.trainings.records import (
+    LEASE_SECONDS,
     Claim,
     LeaseLost,
     Order,
@@ -29,26 +25,12 @@ from difuso.jobs.trainings.records import (
     TrainingNotFound,
     Trainings,
 )
-from tests.icons import write_icons
-from tests.serving import ENVIRONMENT
+from difuso.jobs.trainings.scripts import DUE, NAMES, RECORD
+from tests.training_lab import Lab, ordered, tiny
 from tests.waiting import wait_until
 
 # Each trains for a while, on cores that other tests want too.
 pytestmark = pytest.mark.timeout(300)
-
-TINY = (
-    *("network.channels=16", "network.channel_mult=[1]", "network.attention_levels=[]", "network.groups=4"),
-    *("network.head_channels=16", "image_size=16", "network.patch=1", "batch_size=4", "log_every=1"),
-    *("warmup_steps=0", "decay_steps=0", "ema_decay=0.9"),
-)
-# A trainer of the usual priority: the tests beside it would leave one of the lowest next to nothing.
-PROMPT = """
-import difuso.trainer.attempt as attempt, difuso.trainer.main as trainer
-from difuso.__main__ import main
-trainer.NICE = 0
-{first}
-main()
-"""
 
 
 @pytest.fixture
@@ -62,12 +44,6 @@ def trainings(client: redis.Redis) -> Trainings:
     return Trainings(client)
 
 
-def ordered(trainings: Trainings, name: str = "cats", **more: Any) -> Order:
-    order = Order(id=str(uuid.uuid4()), dataset="icons", name=name, preset="taste", created_at=time.time(), **more)
-    assert trainings.create(order)
-    return order
-
-
 def claimed(trainings: Trainings) -> Claim:
     claim = trainings.claim()
     assert claim is not None
@@ -75,7 +51,7 @@ def claimed(trainings: Trainings) -> Claim:
 
 
 def expire(client: redis.Redis, training_id: str) -> None:
-    client.zadd(records.DUE, {training_id: 1})
+    client.zadd(DUE, {training_id: 1})
 
 
 def test_a_training_goes_to_one_trainer_and_the_first_ordered_goes_first(trainings: Trainings) -> None:
@@ -112,8 +88,8 @@ def test_a_silent_trainer_loses_its_training_and_writes_nothing_more(client: red
     order = ordered(trainings)
     first = claimed(trainings)
     trainings.report(first, saved="1-10", progress=Progress(step=12).model_dump_json())
-    due: Any = client.zscore(records.DUE, order.id)
-    assert due > time.time() + records.LEASE_SECONDS / 2
+    due: Any = client.zscore(DUE, order.id)
+    assert due > time.time() + LEASE_SECONDS / 2
     assert trainings.claim() is None
     expire(client, order.id)
     second = claimed(trainings)
@@ -168,113 +144,78 @@ def test_a_deletion_that_comes_while_a_training_ends_is_done_by_the_next_claim(t
     assert claimed(trainings).asked == "delete"
 
 
-class Lab:
-    """A store with a dataset, and trainers as processes of their own."""
-
-    def __init__(self, redis_url: str, folder: Path, trainings: Trainings) -> None:
-        self.folder, self.trainings = folder, trainings
-        self.store = folder / "store"
-        self.trainers: list[subprocess.Popen[bytes]] = []
-        self._environment = ENVIRONMENT | {
-            "REDIS_URL": redis_url,
-            "DIFUSO_STORE_URL": str(self.store),
-            "DIFUSO_DEVICE": "cpu",
-            "DIFUSO_TRAINED_DIR": str(folder / "trained"),
-        }
-        pictures = write_icons(folder / "icons.zip")
-        summary = Summary(count=60, sizes=(40, 40), classes={}, columns={}, duplicates=0, left_out=(), left_out_count=0)
-        now, size = time.time(), pictures.stat().st_size
-        dataset = Dataset(name="icons", created_at=now, expires_at=now + 1000, bytes=size, summary=summary)
-        Datasets(str(self.store)).add(dataset, pictures, b"", None)
-
-    @property
-    def log(self) -> str:
-        return "".join(path.read_text() for path in sorted(self.folder.glob("trainer*.log")))
-
-    def start(self, first: str = "") -> subprocess.Popen[bytes]:
-        """Starts a trainer on a machine of its own, which executes something first."""
-        number = len(self.trainers)
-        machine = self._environment | {"DIFUSO_STATE_DIR": str(self.folder / f"machine{number}")}
-        with (self.folder / f"trainer{number}.log").open("wb") as log:
-            command = [sys.executable, "-P", "-c", PROMPT.format(first=first), "trainer"]
-            trainer = subprocess.Popen(command, env=machine, cwd=self.folder, stdin=subprocess.DEVNULL, stderr=log)
-        self.trainers.append(trainer)
-        return trainer
-
-    def run_pid(self) -> int | None:
-        """Returns the process that trains in the folder of a machine; None if there is none."""
-        for path in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):
-                is_ours = (path / "cwd").readlink().is_relative_to(self.folder)
-                if is_ours and b"cats.zip" in (path / "cmdline").read_bytes():
-                    return int(path.name)
-        return None
-
-    def until(self, order: Order, condition: Callable[[Training], object], what: str) -> Training:
-        def holds() -> bool:
-            found = self.trainings.get(order.id)
-            assert condition(found) or not found.is_over, (found.state, found.reason, found.log, self.log)
-            return bool(condition(found))
-
-        wait_until(holds, timeout=120, description=what)
-        return self.trainings.get(order.id)
+def test_what_ended_long_ago_is_forgotten_and_its_name_is_free(client: redis.Redis, trainings: Trainings) -> None:
+    orders = {name: ordered(trainings, name) for name in ("done", "failed", "stopped", "deleted", "paused", "waits")}
+    priced = ordered(trainings, "done", dry_run=True)
+    for name in ("done", "failed"):
+        trainings.report(claimed(trainings), "succeeded" if name == "done" else "failed")
+    for name in ("stopped", "deleted"):
+        assert trainings.ask(orders[name].id, "stop")
+    trainings.ask(orders["deleted"].id, "delete")
+    assert trainings.ask(orders["paused"].id, "pause")
+    assert trainings.ask(priced.id, "stop")
+    trainings.expire(1000)
+    assert trainings.ids() == {each.id for each in (*orders.values(), priced)}
+    for each in trainings.ids():
+        if client.hexists(RECORD + each, "ended_at"):
+            client.hset(RECORD + each, "ended_at", time.time() - 2000)
+    trainings.expire(1000)
+    assert trainings.ids() == {orders[name].id for name in ("deleted", "paused", "waits")}, "a trainer deletes the one"
+    assert sorted(client.hkeys(NAMES)) == [b"deleted", b"paused", b"waits"]
+    assert not [*client.scan_iter(RECORD + priced.id)]
+    assert trainings.create(orders["done"])
 
 
 @pytest.fixture
 def lab(redis_url: str, trainings: Trainings, tmp_path: Path) -> Iterator[Lab]:
     lab = Lab(redis_url, tmp_path, trainings)
     yield lab
-    for trainer in lab.trainers:
-        trainer.terminate()
-        trainer.send_signal(signal.SIGCONT)
-    for trainer in lab.trainers:
-        trainer.wait(90)
-
-
-def tiny(lab: Lab, steps: int, *changes: str, save_every: int = 20) -> Order:
-    return ordered(
-        lab.trainings, changes=(*TINY, f"max_steps={steps}", f"save_every={save_every}", "sheet_every=40", *changes)
-    )
+    lab.close()
 
 
 @pytest.mark.slow
 def test_a_training_that_is_killed_again_and_again_loses_only_what_came_after_its_last_save(
     lab: Lab, client: redis.Redis
 ) -> None:
-    order = tiny(lab, 400)
+    order = tiny(lab, 200)
     saves: list[Any] = []
     for number in range(2):
         trainer, before = lab.start(), lab.trainings.get(order.id).progress.step
-        lab.until(order, lambda found, before=before: found.progress.step >= before + 45, "some steps were made")  # type: ignore[misc]
+        lab.until(order, lambda found, before=before: found.progress.step >= before + 25, "some steps were made")  # type: ignore[misc]
         if number == 0:
             trainer.kill()
             trainer.wait()
         else:
             trainer.send_signal(signal.SIGSTOP)  # it comes back when the training is another's
-        saves.append(client.hget(records.RECORD + order.id, "saved"))
+        saves.append(client.hget(RECORD + order.id, "saved"))
         expire(client, order.id)
     lab.start()
-    lab.until(order, lambda found: found.progress.step > 150, "the third goes on")
+    lab.until(order, lambda found: found.progress.step > 80, "the third goes on")
     os.kill(lab.trainers[1].pid, signal.SIGCONT)
     wait_until(lambda: "is not mine any more" in lab.log, 20, "the second hears that it is late")
     done = lab.until(order, lambda found: found.state == "succeeded", "the training has ended")
-    assert done.progress.step == done.progress.steps == done.progress.served == 400
+    assert done.progress.step == done.progress.steps == done.progress.served == 200
     trained = lab.folder / "trained/cats"
-    steps = [json.loads(line)["step"] for line in (trained / "metrics.jsonl").read_text().splitlines()]
-    assert sorted(set(steps)) == sorted(steps) == [*range(1, 401)], "each step is in the log once"
+    entries = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    for key, every in (("loss", range(1, 201)), ("held_out/loss", range(10, 201, 10))):
+        assert [entry["step"] for entry in entries if key in entry] == [*every], "each step is in the log once"
     assert [int(saved.partition(b"-")[0]) for saved in saves] == [1, 2], "each goes on from its own"
-    assert all(int(saved.partition(b"-")[2]) % 20 == 0 for saved in saves)
-    assert {path.name for path in (lab.store / "trainings" / order.id).iterdir()} == {"sheets"}
-    assert {280, 320, 360, 400} <= set(done.progress.sheets) <= {*range(40, 401, 40)}
+    assert all(int(saved.partition(b"-")[2]) % 10 == 0 for saved in saves)
+    assert {path.name for path in (lab.store / "trainings" / order.id).iterdir()} == {"sheets", "nearest"}
+    assert {150, 200} <= set(done.progress.sheets) <= {50, 100, 150, 200}
+    assert done.progress.nearest == done.progress.sheets
+    assert [step for step, _ in done.progress.held_out or ()] == [*range(10, 201, 10)]
+    assert done.progress.copies is not None
     assert str(lab.folder) not in done.log
     config = json.loads((trained / "config.json").read_text())
     assert config["classes"] == ["circle", "square", "triangle"]
+    assert "of the samples are nearer to a training image" in (trained / "README.md").read_text()
 
 
 @pytest.mark.slow
-def test_a_training_is_paused_goes_on_is_stopped_and_deleted(lab: Lab) -> None:
+def test_a_training_is_paused_handed_over_stopped_and_deleted(lab: Lab) -> None:
     order = tiny(lab, 100_000, save_every=100_000)
-    lab.start()
+    trainer = lab.start()
     lab.until(order, lambda found: found.progress.step > 10, "it runs")
     assert not list(lab.folder.glob("trained/*"))
     assert lab.trainings.ask(order.id, "pause")
@@ -283,29 +224,21 @@ def test_a_training_is_paused_goes_on_is_stopped_and_deleted(lab: Lab) -> None:
     assert lab.trainings.ask(order.id, "resume")
     lab.until(order, lambda found: found.progress.step > step, "it goes on")
     assert f"resuming at step {step}" in lab.trainings.get(order.id).log
+    trainer.terminate()
+    assert trainer.wait(60) == 0
+    given_back = lab.trainings.get(order.id)
+    assert given_back.state == "queued"
+    lab.start()
+    lab.until(order, lambda found: found.progress.step > given_back.progress.step, "another trainer goes on")
+    assert f"resuming at step {given_back.progress.step}" in lab.trainings.get(order.id).log
     assert lab.trainings.ask(order.id, "stop")
     stopped = lab.until(order, lambda found: found.state == "stopped", "it is stopped")
-    assert stopped.progress.served == stopped.progress.step > step
+    assert stopped.progress.served == stopped.progress.step > given_back.progress.step
     assert lab.trainings.ask(order.id, "delete")
     wait_until(lambda: not lab.trainings.all() and lab.trainings.create(order), 20, "its name is free")
     assert not list(lab.folder.glob("trained/*"))
     assert not list(lab.store.glob("trainings/*"))
     assert lab.trainings.ask(order.id, "stop")
-
-
-@pytest.mark.slow
-def test_a_trainer_that_ends_gives_its_training_back_with_its_last_step(lab: Lab) -> None:
-    order = tiny(lab, 100_000, save_every=100_000)
-    trainer = lab.start()
-    lab.until(order, lambda found: found.progress.step > 10, "it runs")
-    trainer.terminate()
-    assert trainer.wait(60) == 0
-    found = lab.trainings.get(order.id)
-    assert found.state == "queued"
-    lab.start()
-    lab.until(order, lambda after: after.progress.step > found.progress.step, "another goes on")
-    assert f"resuming at step {found.progress.step}" in lab.trainings.get(order.id).log
-    assert lab.trainings.ask(order.id, "delete")
 
 
 @pytest.mark.slow
@@ -319,19 +252,19 @@ def test_a_run_that_becomes_nan_goes_on_with_half_the_rate_and_fails_the_second_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("limit", ["SPARE", "LEAST"])
-def test_a_full_disk_before_and_during_a_run_is_said_and_what_was_saved_is_kept(lab: Lab, limit: str) -> None:
-    order = tiny(lab, 60)
-    full = lab.start(f"attempt.{limit}_BYTES = 1 << 60")
-    failed = lab.until(order, lambda found: found.state == "failed", "it has failed")
-    assert failed.reason == "the disk of the trainer is full; resume the training when there is space"
-    full.terminate()
-    assert full.wait(20) == 0
-    assert not list(lab.folder.glob("machine0/training/*"))
-    assert lab.trainings.ask(order.id, "resume")
+def test_a_full_disk_before_and_during_a_run_is_said_and_what_was_saved_is_kept(lab: Lab) -> None:
+    order = tiny(lab, 20)
+    for number, limit in enumerate(("SPARE", "LEAST")):
+        full = lab.start(f"attempt.{limit}_BYTES = 1 << 60")
+        failed = lab.until(order, lambda found: found.state == "failed", "it has failed")
+        assert failed.reason == "the disk of the trainer is full; resume the training when there is space"
+        full.terminate()
+        assert full.wait(20) == 0
+        assert not list(lab.folder.glob(f"machine{number}/training/*"))
+        assert lab.trainings.ask(order.id, "resume")
     lab.start()
     done = lab.until(order, lambda found: found.state == "succeeded", "there is space again")
-    assert done.progress.step == 60
+    assert done.progress.step == 20
     assert done.reason is None
 
 
@@ -339,10 +272,17 @@ def test_a_full_disk_before_and_during_a_run_is_said_and_what_was_saved_is_kept(
 def test_a_run_whose_process_is_killed_begins_again_a_few_times(lab: Lab) -> None:
     order = tiny(lab, 100_000, save_every=100_000)
     lab.start("attempt.MAX_DEATHS = 1")
-    for pid in (0, 1):
-        wait_until(lambda before=pid: lab.run_pid() not in (None, before), 60, "a process runs it")  # type: ignore[misc]
-        lab.until(order, lambda found: "step 2 of" in found.log.rpartition("training cats")[2], "it makes steps")
-        os.kill(lab.run_pid() or 0, signal.SIGKILL)
+    killed = set[int]()
+    for number in range(2):
+
+        def trains(found: Training, number: int = number) -> bool:
+            _, *logs = found.log.split("training cats: ")
+            return len(logs) == number + 1 and "step 2 of" in logs[-1]
+
+        lab.until(order, trains, "another process makes steps")
+        (pid,) = lab.run_pids() - killed
+        os.kill(pid, signal.SIGKILL)
+        killed.add(pid)
     failed = lab.until(order, lambda found: found.state == "failed", "it is given up")
     assert failed.reason == "its process was killed 2 times (SIGKILL); it may need more memory than there is"
 

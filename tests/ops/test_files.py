@@ -113,6 +113,21 @@ def test_compose_gives_a_worker_more_time_than_its_drain() -> None:
     assert int(worker["environment"]["DIFUSO_DRAIN_SECONDS"]) + 15 <= 60
 
 
+def test_a_trainer_comes_with_its_profile_and_gives_way_to_all_others() -> None:
+    services = compose(DIFUSO_TRAINING="true")["services"]
+    trainer = services["trainer"]
+    assert trainer["profiles"] == ["training"]
+    assert trainer["cpu_shares"] < 100
+    assert services["api"]["environment"]["DIFUSO_TRAINING"] == "true"
+    assert compose(DIFUSO_TRAINING=None)["services"]["api"]["environment"]["DIFUSO_TRAINING"] == "false"
+    trained = {"trained": "/var/lib/difuso/trained"}
+    for name in ("api", "worker", "trainer"):
+        mounts = {mount["source"]: mount["target"] for mount in services[name]["volumes"]}
+        assert mounts.items() >= trained.items(), name
+        assert mounts["results"] == "/var/lib/difuso/store"
+    assert compose("docker/gpu.yml")["services"]["trainer"]["image"] == "difuso-trainer:cuda"
+
+
 def test_promtool_accepts_the_configuration_and_the_alerts_do_as_they_should() -> None:
     run("promtool", "check", "config", str(PROMETHEUS / "prometheus.yml"))
     run("promtool", "test", "rules", *map(str, (PROMETHEUS / "tests").glob("*.yml")))
@@ -152,6 +167,69 @@ def test_workers_scale_by_seconds_of_work_and_stay_while_nobody_knows_them(tmp_p
         "promql_expr_test": [
             {**ask, "eval_time": "5m", "exp_samples": [{"labels": "{}", "value": 26}]},
             {**ask, "eval_time": "12m", "exp_samples": []},
+        ],
+    }
+    (tmp_path / "tests.yml").write_text(yaml.safe_dump({"tests": [test]}))
+    run("promtool", "test", "rules", str(tmp_path / "tests.yml"))
+
+
+@pytest.fixture(params=OVERLAYS)
+def with_trainer(request: pytest.FixtureRequest, tmp_path: Path) -> list[dict[str, Any]]:
+    """The objects of an overlay to which the component trainer is added."""
+    for folder in ("deploy", "docker"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    file = tmp_path / f"deploy/overlays/{request.param}/kustomization.yaml"
+    kustomization = yaml.safe_load(file.read_text("utf-8"))
+    kustomization["components"].insert(0, "../../components/trainer")
+    file.write_text(yaml.safe_dump(kustomization))
+    return manifests(file.parent)
+
+
+def test_a_trainer_has_what_api_and_workers_share_with_it(with_trainer: list[dict[str, Any]]) -> None:
+    validator = pytest.importorskip("kubernetes_validate", reason=EXTRA)
+    keda = pytest.importorskip("cloudcoil.models.keda.v1alpha1", reason=EXTRA)
+    for document in with_trainer:
+        if document["apiVersion"].split("/")[0] not in ("keda.sh", "monitoring.coreos.com"):
+            validator.validate(document, KUBERNETES, strict=True)
+    deployments = of_kind("Deployment", with_trainer)
+    pods = {name: each["spec"]["template"]["spec"] for name, each in deployments.items()}
+    for name, pod in pods.items():
+        (mount,) = (each for each in pod["containers"][0]["volumeMounts"] if each["name"] == "trained")
+        assert mount["mountPath"] == "/var/lib/difuso/trained"
+        assert mount.get("readOnly", False) == (name != "difuso-trainer")
+    trainer = pods["difuso-trainer"]
+    assert trainer["securityContext"] == pods["difuso-worker"]["securityContext"]
+    assert trainer["containers"][0]["securityContext"] == pods["difuso-worker"]["containers"][0]["securityContext"]
+    for place in ("limits", "envFrom"):
+        shared = [pods[name]["containers"][0] for name in ("difuso-worker", "difuso-trainer")]
+        has = [("nvidia.com/gpu" if place == "limits" else "difuso-s3") in str(each) for each in shared]
+        assert has[0] == has[1], "a GPU, and the bucket, if the workers have them"
+    assert any(each.get("data", {}).get("DIFUSO_TRAINING") == "true" for each in with_trainer)
+    reached = of_kind("NetworkPolicy", with_trainer)["redis"]["spec"]["ingress"][0]["from"][0]["podSelector"]
+    assert "difuso-trainer" in reached["matchExpressions"][0]["values"]
+    scaled = of_kind("ScaledObject", with_trainer)["difuso-trainer"]
+    understood = keda.ScaledObject.model_validate(scaled).model_dump(by_alias=True, exclude_unset=True, mode="json")
+    assert set(unknown_keys(scaled, understood)) <= NEWER
+
+
+def test_there_is_a_trainer_for_each_training_and_none_without(
+    with_trainer: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    spec = of_kind("ScaledObject", with_trainer)["difuso-trainer"]["spec"]
+    (trigger,) = spec["triggers"]
+    assert (spec["minReplicaCount"], trigger["metadata"]["threshold"]) == (0, "1")
+    series = {  # two APIs, each of which reports everything
+        **{f'difuso_trainings{{state="queued", instance="{each}"}}': "2x10 0x10 stale" for each in "ab"},
+        **{f'difuso_trainings{{state="running", instance="{each}"}}': "1x10 0x10 stale" for each in "ab"},
+        'difuso_trainings{state="paused", instance="a"}': "3x20 stale",
+    }
+    ask = {"expr": trigger["metadata"]["query"]}
+    test = {
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": [
+            {**ask, "eval_time": "5m", "exp_samples": [{"labels": "{}", "value": 3}]},
+            {**ask, "eval_time": "15m", "exp_samples": [{"labels": "{}", "value": 0}]},
+            {**ask, "eval_time": "25m", "exp_samples": []},
         ],
     }
     (tmp_path / "tests.yml").write_text(yaml.safe_dump({"tests": [test]}))

@@ -16,14 +16,15 @@ LABEL = "label"
 Rows = dict[str, tuple[str, Mapping[str, Any]]]  # by file name: the row's place, for messages, and its values
 
 
-def with_table(source: Source, path: Path, classes: tuple[str, ...]) -> Source:
+def with_table(source: Source, path: Path, classes: tuple[str, ...], *, needed: bool = True) -> Source:
     """Gives each image of a source what its row of a table says; an image without a row has no values.
 
     The names of the images are their paths below the folder, or in the archive. The table is a `.csv` file, whose first
     row names the columns, or a `.jsonl` file with an object in each line. Empty cells and nulls say nothing. A column
     `label` holds classes, by name or by number; without `classes` these are in alphabetical order.
 
-    Raises RecipeError if the table cannot be read, two rows name one image, or, from the items, no row names an image.
+    Raises RecipeError if the table cannot be read, two rows name one image, or, from the items, no row names an image
+    although one is `needed`.
     """
     rows, columns = read_table(path)
     labels = {str(values[LABEL]) for _, values in rows.values() if LABEL in values}
@@ -31,11 +32,11 @@ def with_table(source: Source, path: Path, classes: tuple[str, ...]) -> Source:
         numbered = all(label.isdecimal() for label in labels)
         items = (item._replace(label=None) for item in source.items)
         source = replace(source, items=items, classes=classes or (None if numbered else tuple(sorted(labels))))
-    return replace(source, items=_joined(source, rows, path), columns=columns)
+    return replace(source, items=_joined(source, rows, path, needed=needed), columns=columns)
 
 
-def _joined(source: Source, rows: Rows, path: Path) -> Iterator[SourceImage]:
-    found = False
+def _joined(source: Source, rows: Rows, path: Path, *, needed: bool) -> Iterator[SourceImage]:
+    found = not needed
     for item in source.items:
         place, values = rows.get(PurePath(item.name).as_posix(), (f"{path.name}, without a row for {item.name}", {}))
         found |= bool(values)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from difuso.model.shape import Shown
 
 from ..replacing import replace_text
 
+COPIES = "copies"  # a metric, see `copies.Found`
 WINDOW = 9  # lines of the log over which a smoothed loss is the mean
 GAP, LINE = 2, 12  # pixels between the images of a sheet, and for a line of text
 Captions = Sequence[Sequence[str]]  # lines of text for each image
@@ -75,6 +77,19 @@ class Journal:
             text.add_itxt(PNG_KEY, json.dumps({"samples": samples}))
         tile_images(images, shown=shown).save(self._folder / SHEET, pnginfo=text)
 
+    def nearest(self, step: int, samples: Tensor, others: Tensor, *, shown: Shown | None = None) -> None:
+        """Writes samples and below each row the training images nearest to them; both of shape (N, C, H, W)."""
+        (self._folder / "nearest").mkdir(exist_ok=True)
+        columns = math.ceil(math.sqrt(len(samples)))
+        parts = [slice(first, first + columns) for first in range(0, len(samples), columns)]
+        rows = torch.cat([images[part] for part in parts for images in (samples, others)])
+        tile_images(rows, columns=columns, shown=shown).save(self._folder / "nearest" / f"{step:08d}.png")
+
+    def last(self, key: str) -> float | None:
+        """Returns the last value of a metric; None without any."""
+        values = [entry[key] for entry in _entries(self._folder / METRICS) if key in entry]
+        return values[-1] if values else None
+
     def documents(self) -> dict[str, Path]:
         """Returns what the run has to say about its model so far: the log, the curve and the last sheet."""
         paths = {name: self._folder / name for name in (METRICS, LOSSES, SHEET)}
@@ -107,8 +122,8 @@ def _entries(path: Path) -> Iterator[dict[str, Any]]:
 def plot_run(folder: Path, out: Path) -> None:
     """Plots the losses in a folder's metrics.jsonl over the steps: of all timesteps, and of parts of them.
 
-    Each is smoothed, over a pale line of the logged values. On an axis of its own stands the KID, or the accuracy of a
-    classifier on held-out images.
+    Each is smoothed, over a pale line of the logged values; the loss on held-out images is not. On an axis of its own
+    stands the KID, or the accuracy of a classifier on held-out images.
     """
     entries = read_metrics(folder / METRICS)
     figure = Figure(figsize=(8, 4.5), layout="constrained")
@@ -119,6 +134,8 @@ def plot_run(folder: Path, out: Path) -> None:
         steps, values = np.array(_points(entries, key), dtype=float).reshape(-1, 2).T
         axes.plot(steps, values, color=f"C{place}", alpha=0.25, linewidth=0.8)
         axes.plot(steps, smoothed(values), color=f"C{place}", label=label)
+    if points := _points(entries, "held_out/loss"):
+        axes.plot(*zip(*points, strict=True), "k.-", linewidth=0.8, label="held-out images")
     classifies = any("accuracy" in entry for entry in entries)
     axes.set(xlabel="step", ylabel="cross-entropy" if classifies else "mean squared error")
     if axes.dataLim.y0 > 0:  # a loss of learned weights becomes negative

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from difuso.model.checkpoint import load_checkpoint, save_checkpoint
 from difuso.model.conditions import Example, ImageMap
@@ -21,7 +21,6 @@ from difuso.model.network_inputs import Column, enlarge, inputs_of_columns
 from difuso.model.networks.classifier import Classifier
 from difuso.model.networks.configs import ForeignConfig
 from difuso.model.networks.preconditioned import denoiser_of
-from difuso.model.plans.schedule import NoiseSchedule
 from difuso.model.sampling import sample
 
 from ..data.batches import prepared
@@ -29,11 +28,12 @@ from ..data.conditions import examples_of, never_together, some_of, values_at, w
 from ..data.dataset import Dataset
 from ..data.images import ImageArray
 from ..errors import RecipeError, checkpoint_errors
-from ..objective.losses import CrossEntropy
 from ..recipe import Recipe
-from .journal import Journal
+from .copies import find_nearest
+from .held_out import loss_on, recognition
+from .journal import COPIES, Journal
 from .optimizers import Ema
-from .progress import Ranges, means_by_range, timestep_ranges
+from .progress import timestep_ranges
 from .trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -42,21 +42,26 @@ SHEET_SEEDS = range(64)
 DROPPED_SEEDS = range(56, 64)  # the last row of a sheet
 IMAGE_SHEET_SEEDS = range(16)  # of networks that see images
 KID_BATCHES = [range(first, first + 64) for first in range(0, 256, 64)]  # seeds of the images that KID is of
-BATCH = 250  # of held-out images
 
 Documents = Mapping[str, Path]  # files about a model, by their names in its folder
 Distance = Callable[[ImageArray], float]  # of drawn images, uint8, shape (N, H, W, C), from others
 
 
 class ImageModel:
-    """A network that makes images, as a model of its own; `distance` is the KID to the training images.
+    """A network that makes images, as a model of its own.
+
+    Args:
+        distance: the KID to the training images.
+        held_out: images to measure the loss on.
 
     Raises RecipeError if the model is to carry examples of conditions, and the images have none, or too long ones.
     """
 
-    def __init__(self, trainer: Trainer, distance: Distance | None = None) -> None:
+    def __init__(self, trainer: Trainer, distance: Distance | None = None, *, held_out: Dataset | None = None) -> None:
         self._trainer = trainer
         self._distance = distance
+        self._held_out = held_out
+        self._measured_at = -1  # the step of the last loss on the held-out images
         recipe, columns = trainer.recipe, trainer.batches.dataset.columns
         self._never = never_together(recipe.conditions, columns)
         self._examples: dict[str, tuple[Example, ...]] = {}  # of conditions, which the model carries
@@ -88,7 +93,26 @@ class ImageModel:
             }
             for seed, each in zip(seeds, values, strict=True)
         ]
-        journal.sheet(step, self.sheet(), list(map(words, values)), () if has_files else samples, shown=recipe.shown)
+        drawn = self.sheet()
+        journal.sheet(step, drawn, list(map(words, values)), () if has_files else samples, shown=recipe.shown)
+        if recipe.nearest:
+            self._compare(step, drawn.cpu(), journal)
+
+    def _compare(self, step: int, samples: Tensor, journal: Journal) -> None:
+        """Enters the training images nearest to samples, and the share of these that are copies."""
+        recipe, images = self._trainer.recipe, self._trainer.batches.dataset
+        others = None if self._held_out is None else self._held_out.images
+        found = find_nearest(samples, images, recipe.data, others)
+        nearest = from_levels(torch.from_numpy(images.images[found.nearest]))
+        journal.nearest(step, samples, nearest, shown=recipe.shown)
+        if found.copies is not None:
+            journal.write(step, {COPIES: found.copies})
+
+    def measure_held_out(self, step: int, journal: Journal) -> None:
+        """Enters the loss on the held-out images, if there are any, once for a step."""
+        if self._held_out is not None and self._measured_at != step:
+            journal.write(step, {"held_out/loss": loss_on(self._held_out, self._trainer)})
+            self._measured_at = step
 
     def measure(self, step: int, journal: Journal) -> None:
         """Enters the KID of images."""
@@ -208,29 +232,3 @@ def _as_image(recipe: Recipe, name: str, values: Tensor) -> Tensor:
     if values.shape[1] == shape.channels:
         return values
     return values.mean(1, keepdim=True).expand(-1, shape.channels, -1, -1)
-
-
-@torch.inference_mode()
-def recognition(
-    classifier: nn.Module, schedule: NoiseSchedule, images: Dataset, ranges: Ranges, *, device: torch.device
-) -> dict[str, float]:
-    """Measures a classifier on the device: `accuracy`, `loss` and, by ranges of the timesteps, `accuracy/range`.
-
-    Each image is shown once. Timesteps, spread evenly over 0..T-1, and noise are the same in every measurement.
-    """
-    assert images.labels is not None
-    generator = torch.Generator().manual_seed(0)
-    count, objective = len(images.images), CrossEntropy(schedule)
-    t = torch.randperm(count, generator=generator) * schedule.num_train_timesteps // count
-    losses, correct = [], []
-    for first in range(0, count, BATCH):
-        rows = slice(first, first + BATCH)
-        x0 = from_levels(torch.from_numpy(images.images[rows].copy()))
-        noise = torch.randn(x0.shape, generator=generator).to(device)
-        labels = torch.from_numpy(images.labels[rows]).to(device)
-        found = objective(lambda x_t, at: classifier(x_t, at.to(device)), x0.to(device), t[rows], noise, labels)
-        losses.append(found.loss.cpu())
-        correct.append(found.correct.cpu())
-    right = torch.cat(correct)
-    means = {"accuracy": float(right.mean()), "loss": float(torch.cat(losses).mean())}
-    return means | means_by_range("accuracy", right, t, ranges)

@@ -27,7 +27,7 @@ from ..recipe import Recipe
 from ..replacing import replace_text
 from .card import card, place
 from .initial import check_initial, seeds_of
-from .journal import Journal, plot_run
+from .journal import COPIES, Journal, plot_run
 from .outcomes import Distance, GuidedModel, ImageModel, Outcome
 from .processes import Processes, joined
 from .progress import Window
@@ -109,15 +109,14 @@ def _held_out(recipe: Recipe) -> Recipe | None:
 
 
 def _outcome(trainer: Trainer, out: Path, kid_from: KIDFrom | None) -> Outcome:
-    recipe = trainer.recipe
+    recipe, held_out, own = trainer.recipe, _held_out(trainer.recipe), trainer.batches.dataset
+    images = None if held_out is None else dataset.load(held_out, out / HELD_OUT)
+    if images is not None:
+        check_classes("the held-out images", images.classes or (), "the set of training", own.classes or ())
     if recipe.trains_classifier:
-        held_out = _held_out(recipe)
-        images = None if held_out is None else dataset.load(held_out, out / HELD_OUT)
-        if images is not None:
-            own = trainer.batches.dataset.classes
-            check_classes("the held-out images", images.classes or (), "the set of training", own or ())
         return GuidedModel(trainer, images)
-    return ImageModel(trainer, kid_from(trainer.batches.dataset.images) if kid_from and recipe.kid_every else None)
+    distance = kid_from(own.images) if kid_from and recipe.kid_every else None
+    return ImageModel(trainer, distance, held_out=images)
 
 
 class Run:
@@ -154,6 +153,8 @@ class Run:
                     log.info("step %d of %d  loss %.4f", trainer.step, recipe.max_steps, facts.loss)
                 if trainer.step % recipe.log_every == 0:
                     self._log(window.close())
+                if trainer.step % recipe.save_every == 0 and not stops:
+                    self._measure_held_out()  # whose loss belongs to the log of the model
                 if trainer.step % recipe.save_every == 0 or stops:
                     self._save()
                 if stops:
@@ -205,12 +206,16 @@ class Run:
         """Returns the files about the model so far; none about one that only gets a classifier."""
         if self._journal is None or self.trainer.recipe.trains_classifier:
             return {}
-        replace_text(self._out / CARD, card(self.trainer, self.seconds))
+        replace_text(self._out / CARD, card(self.trainer, self.seconds, self._journal.last(COPIES)))
         documents = {CARD: self._out / CARD} | self._journal.documents()
         if self.trainer.recipe.labels:
             replace_text(self._out / LABELS, labels_to_text(self.trainer.recipe.labels))
             documents[LABELS] = self._out / LABELS
         return documents
+
+    def _measure_held_out(self) -> None:
+        if self._journal is not None and isinstance(self._outcome, ImageModel):
+            self._outcome.measure_held_out(self.trainer.step, self._journal)
 
     def _measure(self) -> None:
         if self._journal is not None and isinstance(self._outcome, ImageModel):
@@ -219,6 +224,7 @@ class Run:
     def _show(self) -> None:
         if self._journal is not None and self._outcome is not None:
             self._outcome.show(self.trainer.step, self._journal)
+            self._measure_held_out()
             plot_run(self._out, self._out / LOSSES)
 
 

@@ -11,6 +11,7 @@ from rq.job import Job as RqJob
 
 from difuso.jobs.errors import JobUnreadable
 from difuso.jobs.redis import keys
+from difuso.jobs.redis.holds import Holds
 from difuso.jobs.redis.job_records import LONE_RETRIES, JobRecord
 from difuso.jobs.redis.keys import QueueName, queue_key, queues_of, running_key
 from difuso.jobs.redis.queued import drop_unreadable
@@ -146,12 +147,16 @@ class Claims:
     A job whose workers died several times without progress is a suspect: it may be the cause. It runs alone until its
     first snapshot, so that no other job fails with it. Any other job whose worker died is an orphan: it has waited
     long enough, and is claimed even beyond the slots.
+
+    Attributes:
+        holds: what operators hold back.
     """
 
     def __init__(self, client: redis.Redis, runners: Mapping[str, Runner], worker: str) -> None:
         self._client = client
         self._worker = worker
         self.serve(runners)
+        self.holds = Holds()
         self._suspect_waited = False
         self._execution = uuid.uuid4().hex  # that of the next jobs, until a claim has been answered
         self.is_unanswered = False  # whether the last claim may have taken jobs that nobody knows of
@@ -164,6 +169,13 @@ class Claims:
     def queues(self) -> list[QueueName]:
         """All queues, the most urgent first."""
         return sorted((name for ref in sorted(self._runners) for name in queues_of(ref)), key=lambda name: name.urgency)
+
+    @property
+    def open_queues(self) -> list[QueueName]:
+        """Those from which this worker may claim: none if it is held back itself."""
+        if self._worker in self.holds.workers:
+            return []
+        return [queue for queue in self.queues if queue.model not in self.holds.models]
 
     def room(self, queue: QueueName, held: Collection[Claim], *, crowded: bool = False) -> int:
         """Returns how many jobs of this queue would get a slot: the slots that no held job as urgent has.
@@ -232,7 +244,7 @@ class Claims:
             names += queue_key(queue), running_key(queue)
             facts += queue.ref, queue.urgency
             facts += self.room(queue, held, crowded=True) if crowded else 0, self.room(queue, held)
-        names += [keys.wake(ref) for ref in self._runners]
+        names += [keys.wake(ref) for ref in {queue.ref for queue in queues}]
         start = self._worker, stamp(at), at + EXECUTION_TTL, self._execution, len(queues)
         return self._client.eval(_TAKE, len(names), *names, *_facts(), int(not held), *start, *facts)
 

@@ -1,8 +1,10 @@
 """Reports to front ends: the progress of jobs, the worker's models, and the backlog. A report may be late or lost."""
 
 import json
+import socket
 import time
 from collections.abc import Collection
+from importlib.metadata import version
 from itertools import islice
 from typing import Any
 
@@ -109,7 +111,15 @@ class Reporter:
         slots = sum(runner.slots for runner in runners.values())
         models = (*held, *refused, *coming)
         known = understood_here(KINDS)
-        report = WorkerReport(name=name, at=time.time(), slots=slots, understands=known, models=models)
+        report = WorkerReport(
+            name=name,
+            at=time.time(),
+            host=socket.gethostname(),
+            difuso=version("difuso"),
+            slots=slots,
+            understands=known,
+            models=models,
+        )
         publish_report(self._client, report)
         prune_reports(self._client)
 

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 import redis
 
 from difuso.jobs.redis import keys
+from difuso.jobs.redis.holds import read_holds
 from difuso.jobs.redis.index import enter_again
 from difuso.jobs.redis.keys import QueueName
 from difuso.jobs.store.result_store import ResultStore
@@ -142,9 +143,9 @@ class EngineWorker(RqBase):
         if self._pacer.is_due("recover", RECOVERY_SECONDS):
             self._outcomes.give_up(self.retry_until_deadline(self.recover))
             self._outcomes.give_up(self.retry_until_deadline(lambda: self._stranded.look(self._models)))
-            self.retry_until_deadline(lambda: self._claims.make_room(self.queues, self._running))
+            self.retry_until_deadline(lambda: self._claims.make_room(self._claims.open_queues, self._running))
         self._report()
-        self._claim_all(self.queues if self._stop_at is None else [])
+        self._claim_all(self._claims.open_queues if self._stop_at is None else [])
         if self._stop_at is not None:
             self._release_late(self._stop_at)
         self._read_inbox()
@@ -170,6 +171,7 @@ class EngineWorker(RqBase):
         self._follower.forget(self._superseded.idle(self._models.superseded, self._running))
         self._follower.look()
         self._reporter.worker(self.name)
+        self._claims.holds = read_holds(self.connection)
         self._metrics.beat()
         self._reporter.tidy_backlog()
         if self._pacer.is_due("trim", TRIM_SECONDS):
@@ -207,19 +209,19 @@ class EngineWorker(RqBase):
         """
         if self._held and not self._pacer.is_due("poll", POLL_SECONDS):
             return
-        if put_off := not self._pacer.is_due("claim", 0.0):
+        if not self._pacer.is_due("claim", 0.0):
             queues = []
         try:
             crowded = self._pacer.is_due("orphans", RECOVERY_SECONDS)
             if waits := self._claims.is_unanswered:
                 queues = self.queues
-            elif self._held or put_off:
+            elif self._held or not queues:
                 if not self._held:
                     time.sleep(POLL_SECONDS)
                 waits, cancelled = self._claims.look(queues, self._held, crowded=crowded)
                 self._cancel(cancelled)
             else:
-                wakes = [keys.wake(ref) for ref in self._models.runners]
+                wakes = [keys.wake(ref) for ref in {queue.ref for queue in queues}]
                 waits = bool(self.connection.blpop(wakes, timeout=IDLE_SECONDS))
                 waits = waits or self._claims.look(queues, [], crowded=crowded)[0]
             if waits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -14,19 +15,34 @@ def files(request: pytest.FixtureRequest, tmp_path: Path) -> TrainingFiles:
     return TrainingFiles(str(tmp_path / "store") if request.param == "folder" else f"memory://{tmp_path}")
 
 
-def test_a_state_comes_back_and_only_one_is_kept(files: TrainingFiles, tmp_path: Path) -> None:
+def test_a_state_comes_back_and_only_those_named_are_kept(files: TrainingFiles, tmp_path: Path) -> None:
     (state := tmp_path / "state.pt").write_bytes(b"numbers")
     (there := tmp_path / "there").mkdir()
-    for name in ("1-10", "1-20"):
+    for name in ("1-10", "1-20", "1-30"):
         files.save("id", name, {"state.pt": state})
-    files.keep("id", "1-20")
+    files.keep("id", "1-20", "1-30")
     files.restore("id", "1-10", there)
     assert not [*there.iterdir()]
     files.restore("id", "1-20", there)
     assert (there / "state.pt").read_bytes() == b"numbers"
-    files.add_sheet("id", 20, state)
-    files.keep("id", None)
-    assert files.sheet("id", 20) == b"numbers"
+    files.add_sheet("id", "sheets", 20, state)
+    files.keep("id")
+    assert files.sheet("id", "sheets", 20) == b"numbers"
     files.delete("id")
     with pytest.raises(FileNotFoundError):
-        files.sheet("id", 20)
+        files.sheet("id", "sheets", 20)
+
+
+def test_what_nobody_knows_any_more_is_swept_once_it_is_old(files: TrainingFiles, tmp_path: Path) -> None:
+    (sheet := tmp_path / "sheet.png").write_bytes(b"pixels")
+    for training_id in ("known", "gone"):
+        files.add_sheet(training_id, "nearest", 20, sheet)
+        files.save(training_id, "1-20", {"state.pt": sheet})
+    files.sweep(time.time() - 100, lambda: {"known"})
+    assert files.sheet("gone", "nearest", 20), "another server of the same store may know it"
+    files.sweep(time.time() + 100, lambda: {"known"})
+    assert files.sheet("known", "nearest", 20)
+    with pytest.raises(FileNotFoundError):
+        files.sheet("gone", "nearest", 20)
+    files.restore("gone", "1-20", tmp_path)
+    assert not (tmp_path / "state.pt").exists()

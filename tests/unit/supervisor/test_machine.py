@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from difuso.supervisor.machine import count_gpus, linux_cores, visible_gpus
+from difuso.supervisor.machine import count_gpus, emptiest_gpu, linux_cores, visible_gpus
 
 LISTED = """\
 GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-11111111-2222-3333-4444-555555555555)
@@ -84,3 +84,19 @@ def test_nvidia_smi_counts_gpus(tmp_path: Path) -> None:
     program.write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed'; exit 9\n")
     assert count_gpus(str(program)) == 0
     assert count_gpus(str(tmp_path / "absent")) == 0
+
+
+def test_a_training_takes_the_gpu_with_most_free_memory_if_nobody_has_chosen_one(tmp_path: Path) -> None:
+    program = tmp_path / "nvidia-smi"
+
+    def taken(*lines: str, device: str = "auto", **environment: str) -> dict[str, str]:
+        program.write_text("#!/bin/sh\ncat <<'END'\n" + "".join(f"{line}\n" for line in lines) + "END\n")
+        program.chmod(0o755)
+        return emptiest_gpu(device, environment, str(program))
+
+    several = ("GPU-1111, 900", "GPU-2222, 81000", "GPU-3333, [N/A]", "GPU-4444, 70000")
+    assert taken(*several) == taken(*several, device="cuda") == {"CUDA_VISIBLE_DEVICES": "GPU-2222"}
+    assert taken(*several, CUDA_VISIBLE_DEVICES="0") == {}
+    assert taken(*several, device="cuda:1") == taken(*several, device="cpu") == {}
+    assert taken("GPU-1111, 900") == taken("NVIDIA-SMI has failed") == taken() == {}
+    assert emptiest_gpu("auto", {}, str(tmp_path / "absent")) == {}

@@ -101,9 +101,17 @@ def test_conditions_get_noise_of_the_level_that_the_network_gets() -> None:
 
 
 @pytest.mark.slow
-def test_the_network_learns_to_use_the_condition() -> None:
+@pytest.mark.parametrize("loss", ["simple", "regression"])
+def test_the_network_learns_to_use_the_condition(loss: str) -> None:
     """Held images are drawn from their conditions alone, and much better than from those of others."""
-    steps = ("max_steps=120", "decay_steps=60", "learning_rate=0.005", "batch_size=8")
+    steps = (
+        "max_steps=120",
+        "decay_steps=60",
+        "learning_rate=0.005",
+        "batch_size=8",
+        "optimizer=adamw",
+        f"loss={loss}",
+    )
     recipe = tiny(*steps, "condition.max_augmentation=0.0", "data.flip=false")
     blocks = np.random.default_rng(1).integers(0, 256, (20, 4, 4, 3), dtype=np.uint8)
     images = np.ascontiguousarray(blocks.repeat(8, axis=1).repeat(8, axis=2))

@@ -73,6 +73,16 @@ def test_pictures_without_folders_in_one_or_in_one_each_have_no_classes(archive:
     assert loaded(archive(folder=folder.format)).num_classes is None
 
 
+@pytest.mark.parametrize(("count", "held_out"), [(60, 0), (65, 0), (66, 16), (400, 20), (5200, 256)])
+def test_some_of_enough_pictures_are_kept_from_training(archive: Archive, count: int, held_out: int) -> None:
+    recipe = loaded(archive(count), step_seconds=1e-4)
+    assert recipe.data.reserved == held_out
+    assert (recipe.held_out is not None) == (held_out > 0)
+    assert recipe.max_steps * recipe.batch_size <= MOST_SHOWN * (count - held_out)
+    if recipe.held_out is not None:
+        assert (recipe.held_out.split, recipe.held_out.path) == ("test", recipe.data.path)
+
+
 def test_a_folder_is_like_its_archive(archive: Archive, tmp_path: Path) -> None:
     with zipfile.ZipFile(archive()) as file:
         file.extractall(tmp_path / "there")

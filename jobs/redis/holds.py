@@ -1,0 +1,37 @@
+"""What operators hold back: models whose jobs wait, and workers that claim nothing more.
+
+Workers look at each heartbeat, so it takes effect within seconds, and costs a claim nothing.
+"""
+
+import time
+from typing import Any, Literal
+
+import redis
+
+from ..values import Frozen
+from . import keys
+
+Held = Literal["model", "worker"]
+
+
+class Holds(Frozen):
+    """The names of what is held back."""
+
+    models: frozenset[str] = frozenset()
+    workers: frozenset[str] = frozenset()
+
+
+def read_holds(client: redis.Redis) -> Holds:
+    fields: Any = client.hkeys(keys.HOLDS)
+    held = [each.decode().partition(" ") for each in fields]
+    models, workers = (frozenset(name for kind, _, name in held if kind == wanted) for wanted in ("model", "worker"))
+    return Holds(models=models, workers=workers)
+
+
+def hold(client: redis.Redis, held: Held, name: str, *, back: bool) -> None:
+    """Holds a model or a worker back, or lets it go. Is idempotent."""
+    field = f"{held} {name}"
+    if back:
+        client.hset(keys.HOLDS, field, repr(time.time()))
+    else:
+        client.hdel(keys.HOLDS, field)
