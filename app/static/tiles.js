@@ -51,28 +51,28 @@ async function draw(button, request) {
   button.disabled = false;
 }
 
-// Returns the tile of a model. `choose` is what happens when it is chosen; without it the tile only draws.
-export function tileOf(model, choose) {
-  const { name, about, parameters } = model;
-  const size = t("modelSize", sidesOf(name).join("×"), number(parameters / 1e6, 1));
-  const request = requestOf(model);
-  const tools = el("div", { className: "tools" });
-  if (request) {
-    const button = el("button", { type: "button", className: "main draw", textContent: t("drawSome", COUNT), "aria-label": `${t("drawSome", COUNT)}, ${name}`, onclick: () => (choose?.(), draw(button, request)) });
-    tools.append(button);
-  }
-  if (choose && (request || fromPicture(name))) {
-    const chosen = name === form.elements.model.value;
-    const button = el("button", { type: "button", textContent: t("choose_model"), "aria-label": `${t("choose_model")}, ${name}`, "aria-pressed": String(chosen), onclick: () => choose(name) });
-    tools.append(button);
-  }
-  const words = el("div", { className: "tile-words" }, el("h3", { textContent: name }), about && el("p", { textContent: about }),
-    el("p", { className: "hint", textContent: size }));
-  return el("li", { className: "tile", dataset: { model: name } }, samplesOf(name, COLUMNS, ROWS), words, tools);
+// Returns the tiles of models, but of unusable ones. `choose` is what happens when one is chosen; without it they only draw.
+export function tilesOf(choose, wanted = [...models.values()]) {
+  const tiles = wanted.filter(isUsable).map(model => {
+    const { name, about, parameters } = model;
+    const size = t("modelSize", sidesOf(name).join("×"), number(parameters / 1e6, 1));
+    const request = requestOf(model);
+    const tools = el("div", { className: "tools" });
+    if (request) {
+      const button = el("button", { type: "button", className: "main draw", textContent: t("drawSome", COUNT), "aria-label": `${t("drawSome", COUNT)}, ${name}`, onclick: () => (choose?.(), draw(button, request)) });
+      tools.append(button);
+    }
+    if (choose && (request || fromPicture(name))) {
+      const chosen = name === form.elements.model.value;
+      const button = el("button", { type: "button", textContent: t("choose_model"), "aria-label": `${t("choose_model")}, ${name}`, "aria-pressed": String(chosen), onclick: () => choose(name) });
+      tools.append(button);
+    }
+    const words = el("div", { className: "tile-words" }, el("h3", { textContent: name }), about && el("p", { textContent: about }),
+      el("p", { className: "hint", textContent: size }));
+    return el("li", { className: "tile", dataset: { model: name } }, samplesOf(name, COLUMNS, ROWS), words, tools);
+  });
+  return el("ul", { className: "tiles" }, ...tiles);
 }
-
-// Returns the tiles of all usable models.
-export const tilesOf = choose => el("ul", { className: "tiles" }, ...[...models.values()].filter(isUsable).map(model => tileOf(model, choose)));
 
 export function openPicker() {
   const choose = name => {
