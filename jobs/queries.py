@@ -106,7 +106,6 @@ class SamplingQuery(Choices):
         default=None,
         max_length=MAX_ADDRESS,
         pattern=r"^https?://",
-        examples=["https://hooks.example.com/difuso"],
         description="address that the server calls by POST when the job has ended",
     )
     bits: Literal["8", "16"] = Field(

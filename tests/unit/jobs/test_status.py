@@ -16,6 +16,7 @@ from difuso.jobs.contract import TASK, FailureCode, Job, JobState, Progress
 from difuso.jobs.errors import JobNotFound, JobUnreadable
 from difuso.jobs.params import SamplingParams
 from difuso.jobs.redis.status import JobStatus, read_status
+from difuso.jobs.redis.webhooks import Webhook
 
 ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 STARTED = "2026-11-25T00:29:36.250000Z"  # as RQ writes it
@@ -36,9 +37,10 @@ def fields(
     deaths: int | None = None,
     expired: str | None = None,
     versions: str | None = None,
+    webhook: str | None = None,
 ) -> list[bytes | None]:
     call: list[object] = [TASK, None, [], {"job": job().model_dump(mode="json") if content is None else content}]
-    texts = (state.value, started, ended, None if deaths is None else str(deaths), expired, versions)
+    texts = (state.value, started, ended, None if deaths is None else str(deaths), expired, versions, webhook)
     return [zlib.compress(json.dumps(call).encode()), *(None if text is None else text.encode() for text in texts)]
 
 
@@ -54,6 +56,12 @@ def test_a_queued_job_has_nothing_but_itself() -> None:
 def test_a_job_that_is_bound_to_other_versions_has_those() -> None:
     versions = ["ab" * 32, "cd" * 32]
     assert read(fields(versions=json.dumps(versions))).job == job().bound_to(tuple(versions))
+
+
+def test_a_job_shows_its_webhook_and_a_damaged_one_is_none() -> None:
+    assert read(fields(webhook='{"url": "https://a.example", "later": 1}')).webhook == Webhook(url="https://a.example")
+    with pytest.raises(JobUnreadable):
+        read(fields(webhook="{}"))
 
 
 def test_a_running_job_has_what_its_worker_says() -> None:
