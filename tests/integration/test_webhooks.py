@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -26,7 +25,7 @@ from difuso.app.requests import webhooks as calling
 from difuso.app.settings import ApiSettings
 from difuso.jobs.contract import FailureCode
 from difuso.jobs.redis import keys
-from difuso.jobs.redis.keys import running_key
+from difuso.jobs.redis.keys import QueueName, running_key
 from difuso.jobs.redis.queued import end_queued
 from difuso.jobs.redis.webhooks import DELAYS, LEASE_SECONDS, LOOK_SECONDS, Webhook, Webhooks
 from difuso.worker.queue import rq_scripts
@@ -75,8 +74,10 @@ def hasten(worker: FakeWorker) -> Callable[[str], None]:
     return make_due
 
 
-def accept(api: httpx.Client, url: str, query: Mapping[str, str] = MappingProxyType({}), **headers: str) -> str:
-    answer = api.post("/generate", params={**query, "webhook": url}, headers=ASYNC | headers)
+def accept(
+    api: httpx.Client, url: str, query: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None
+) -> str:
+    answer = api.post("/generate", params={**(query or {}), "webhook": url}, headers={**ASYNC, **(headers or {})})
     assert answer.status_code == 202, answer.text
     assert answer.json()["webhook"] == {"url": url, "attempts": 0}
     return str(answer.json()["id"])
@@ -143,13 +144,13 @@ def cancelled_in_run(api: httpx.Client, worker: FakeWorker, job_id: str) -> None
 
 
 def stranded(api: httpx.Client, worker: FakeWorker, job_id: str) -> None:
-    queue = rq_scripts.QueueName(worker.ref(), 1, 3)
+    queue = QueueName(worker.ref(), 1, 3)
     assert end_queued(worker.client, job_id, queue, RqStatus.FAILED, ttl=60)
 
 
 def without_workers(api: httpx.Client, worker: FakeWorker, job_id: str) -> None:
     worker.start(job_id)
-    queue = rq_scripts.QueueName(worker.ref(), 1, 3)
+    queue = QueueName(worker.ref(), 1, 3)
     worker.client.hset(RqJob.key_for(job_id), "retries_left", 0)
     worker.client.zadd(running_key(queue), {f"{job_id}:{'0' * 32}": 5})
     what, _ = rq_scripts.recover(worker.client, queue, job_id, "0" * 32, last_beat=5)
@@ -338,7 +339,7 @@ def test_an_owner_may_have_its_own_secret_and_gets_signed_links(
         refused = api.post("/generate", params={"webhook": receiver.url}, headers=ASYNC | BOB)
         assert refused.status_code == 422
         assert "webhook_secret" in refused.json()["detail"]
-        job_id = accept(api, receiver.url, **ALICE)
+        job_id = accept(api, receiver.url, headers=ALICE)
         worker.succeed(job_id)
         assert wait_for_attempts(api, job_id, 1, **ALICE)["delivered_at"]
         (call,) = receiver.calls
@@ -350,8 +351,8 @@ def test_an_owner_may_have_its_own_secret_and_gets_signed_links(
 
 
 def test_one_key_is_one_job_with_one_webhook(api: httpx.Client, receiver: Receiver) -> None:
-    job_id = accept(api, receiver.url, **{"Idempotency-Key": "k"})
-    assert accept(api, receiver.url, **{"Idempotency-Key": "k"}) == job_id
+    job_id = accept(api, receiver.url, headers={"Idempotency-Key": "k"})
+    assert accept(api, receiver.url, headers={"Idempotency-Key": "k"}) == job_id
     other = api.post("/generate", params={"webhook": f"{receiver.url}b"}, headers=ASYNC | {"Idempotency-Key": "k"})
     assert other.json()["type"] == "/problems/idempotency-conflict"
 
