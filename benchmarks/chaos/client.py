@@ -68,12 +68,14 @@ class Clients:
     """All clients of a run; they share connections and ask the front ends in turn.
 
     Attributes:
+        webhook: the address that is called at the end of each job; empty for none.
         errands: the errands of all orders so far.
     """
 
     http: httpx.AsyncClient
     urls: Sequence[str]
     recipes: Sequence[Recipe]
+    webhook: str = ""
     errands: list[Errand] = field(default_factory=list)
     _turn: int = 0
 
@@ -96,9 +98,10 @@ class Clients:
         if order.manner != "wait" or order.cancel_after is not None:
             headers["Prefer"] = "respond-async"
         files = {name: (f"{name}.png", data, "image/png") for name, data in wanted.parts.items()} or None
+        parameters = [*wanted.parameters, *([("webhook", self.webhook)] if self.webhook else [])]
         deadline = time.monotonic() + POST_SECONDS
         while time.monotonic() < deadline:
-            answer = await self._ask("POST", wanted.path, params=wanted.parameters, headers=headers, files=files)
+            answer = await self._ask("POST", wanted.path, params=parameters, headers=headers, files=files)
             if answer is not None and answer.status_code not in NOT_NOW:
                 self._read_answer(errand, recipe, answer)
                 return

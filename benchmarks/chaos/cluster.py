@@ -19,6 +19,8 @@ from difuso.supervisor.child_processes import ChildProcesses
 from difuso.supervisor.redis_server import RedisServer
 from difuso.supervisor.standalone import API_NICE
 
+from .receiver import SECRET
+
 APIS, WORKERS = 2, 3  # front ends and workers
 START_SECONDS = 180.0
 POLL_SECONDS = 0.1
@@ -225,6 +227,8 @@ def open_cluster(children: ChildProcesses, models: Sequence[Path], store: Path, 
     logs, steps = children.folder / "logs", children.folder / "steps"
     logs.mkdir()
     steps.mkdir()
+    secret = children.folder / "secret"
+    secret.write_text(SECRET)
     with closing(RedisServer(children, children.folder / "redis")) as server:
         settings = {
             **ENVIRONMENT,
@@ -235,6 +239,8 @@ def open_cluster(children: ChildProcesses, models: Sequence[Path], store: Path, 
             "DIFUSO_DEVICE": "cpu",
             "DIFUSO_DRAIN_SECONDS": "5",
             "DIFUSO_LOG_FORMAT": "json",
+            "DIFUSO_WEBHOOK_HOSTS": "http://127.0.0.1",
+            "DIFUSO_WEBHOOK_SECRET_FILE": str(secret),
             "OMP_NUM_THREADS": "1",
             "OMP_WAIT_POLICY": "PASSIVE",
         }

@@ -23,6 +23,7 @@ from .faults import Saboteur
 from .leftovers import files_left, keys_left
 from .orders import draw_orders, draw_recipes
 from .poison import chaos_model
+from .receiver import Receiver, open_receiver
 from .schedule import REDIS, Break, Habit, draw_faults
 from .verdict import Evidence, Verdict, judge
 from .worker_logs import Line, in_flight, read_log, waits
@@ -49,11 +50,11 @@ class Plan:
 
 def run(plan: Plan, *, claim_seconds: float, repeated: float, keep_logs: Path | None = None) -> Verdict:
     """Runs everything and returns the verdict."""
-    with ChildProcesses() as children, open_disk(children.folder / "disk") as disk:
+    with ChildProcesses() as children, open_disk(children.folder / "disk") as disk, open_receiver() as receiver:
         models = [chaos_model(children.folder / str(seed) / "chaos", seed=seed) for seed in range(2)]
         say("starting")
         with open_cluster(children, models, disk.store, ttl=RESULT_TTL) as cluster:
-            attack = Attack(plan, cluster, disk)
+            attack = Attack(plan, cluster, disk, receiver)
             try:
                 asyncio.run(attack.carry_out())
                 _sweep(cluster)
@@ -71,10 +72,11 @@ class Attack:
         plan: the plan of the run.
         cluster: the cluster, running.
         disk: the disk with its store.
+        receiver: the receiver of webhooks.
     """
 
-    def __init__(self, plan: Plan, cluster: Cluster, disk: SmallDisk) -> None:
-        self._plan, self._cluster, self._disk = plan, cluster, disk
+    def __init__(self, plan: Plan, cluster: Cluster, disk: SmallDisk, receiver: Receiver) -> None:
+        self._plan, self._cluster, self._disk, self._receiver = plan, cluster, disk, receiver
         self._recipes = draw_recipes(plan.seed)
         self._faults = draw_faults(plan.seconds, plan.seed, plan.habits)
         self._poison_at = [fault.at for fault in self._faults if fault.kind is Break.POISON]
@@ -97,7 +99,7 @@ class Attack:
             before = image_steps(cluster.steps)
             say(f"{len(orders)} posts, {len(self._faults)} faults, {plan.seconds:.0f} s")
             keeper, begin, self._began_at = asyncio.create_task(cluster.keep()), time.monotonic(), time.time()
-            clients = Clients(http, cluster.urls, recipes, self._errands)
+            clients = Clients(http, cluster.urls, recipes, self._receiver.url, self._errands)
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._saboteur.run(self._faults, begin))
                 group.create_task(send(clients, orders, begin, patience=PATIENCE_SECONDS))
@@ -136,6 +138,7 @@ class Attack:
             killers={job_id for end in ends for job_id in _killed_by(end, workers) & poison},
             keys=keys_left(cluster.client, longest=LONGEST_JOB + 2 * RESULT_TTL),
             files=files_left(self._disk.store),
+            called=self._receiver.taken,
             breaks={**breaks, Break.POISON.value: len(self._poison_at)},
         )
 

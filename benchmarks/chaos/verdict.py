@@ -29,6 +29,7 @@ class Evidence:
         executed: the image-steps that all workers made, counted by themselves.
         unasked: the processes that ended by themselves, and how.
         killers: the ids of the poison jobs that workers ran when something other than the driver killed them.
+        called: the ids of the jobs whose webhook was called, and taken.
         keys, files: the leftovers.
         breaks: how often each fault was made.
     """
@@ -44,6 +45,7 @@ class Evidence:
     store_full: Spans = ()
     unasked: Sequence[str] = ()
     killers: Collection[str] = ()
+    called: Collection[str] = ()
     keys: Sequence[str] = ()
     files: Sequence[str] = ()
     breaks: Mapping[str, int] = field(default_factory=dict)
@@ -119,6 +121,7 @@ def cases(evidence: Evidence) -> dict[str, Sequence[Errand | str]]:
         "keys with two jobs": [errand for errand in accepted if len(errand.ids) > 1],
         "accepted while the disk was full": accepted_while_full(evidence),
         "cancels ignored": [errand for errand in accepted if _ignored(errand, evidence.redis_away)],
+        "webhooks that never came": [errand for errand in accepted if not errand.ids <= {*evidence.called}],
         "answers that no client should get": [text for errand in errands for text in errand.surprises],
         "processes that ended by themselves": evidence.unasked,
         "keys left after the TTL": evidence.keys,

@@ -28,7 +28,9 @@ def errand(number: int = 0, *, recipe: int = HARMLESS, **seen: object) -> Errand
 
 
 def evidence(*errands: Errand, **others: object) -> Evidence:
-    kept = Evidence(errands, RECIPES, {("", HARMLESS): ("right",)}, [], [], [], [], executed=10.0 * len(errands))
+    called = {job_id for errand in errands for job_id in errand.ids}
+    seen = ([], [], [], [])
+    kept = Evidence(errands, RECIPES, {("", HARMLESS): ("right",)}, *seen, executed=10.0 * len(errands), called=called)
     return replace(kept, **others)  # type: ignore[arg-type]
 
 
@@ -104,6 +106,10 @@ def test_each_broken_promise_of_the_whole_is_named() -> None:
         "repeated steps",
         "kill -9 to next claim, max",
     ]
+
+
+def test_a_webhook_that_never_came_is_a_broken_promise() -> None:
+    assert broken(verdict_on(errand(), errand(1), called={"id-1"})) == ["webhooks that never came"]
 
 
 def test_steps_count_as_repeated_beyond_what_jobs_needed_also_those_of_clients_that_never_learned_an_id() -> None:

@@ -58,9 +58,10 @@ def test_a_job_that_is_bound_to_other_versions_has_those() -> None:
     assert read(fields(versions=json.dumps(versions))).job == job().bound_to(tuple(versions))
 
 
-def test_a_job_shows_what_is_called_at_its_end() -> None:
-    called = Webhook(url="https://hooks.example.com", attempts=2)
-    assert read(fields(webhook=called.model_dump_json(exclude_none=True))).webhook == called
+def test_a_job_shows_its_webhook_and_a_damaged_one_is_none() -> None:
+    assert read(fields(webhook='{"url": "https://a.example", "later": 1}')).webhook == Webhook(url="https://a.example")
+    with pytest.raises(JobUnreadable):
+        read(fields(webhook="{}"))
 
 
 def test_a_running_job_has_what_its_worker_says() -> None:
