@@ -11,10 +11,9 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -75,8 +74,10 @@ def hasten(worker: FakeWorker) -> Callable[[str], None]:
     return make_due
 
 
-def accept(api: httpx.Client, url: str, query: Any = MappingProxyType({}), **headers: str) -> str:
-    answer = api.post("/generate", params={**query, "webhook": url}, headers=ASYNC | headers)
+def accept(
+    api: httpx.Client, url: str, query: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None
+) -> str:
+    answer = api.post("/generate", params={**(query or {}), "webhook": url}, headers={**ASYNC, **(headers or {})})
     assert answer.status_code == 202, answer.text
     assert answer.json()["webhook"] == {"url": url, "attempts": 0}
     return str(answer.json()["id"])
@@ -338,7 +339,7 @@ def test_an_owner_may_have_its_own_secret_and_gets_signed_links(
         refused = api.post("/generate", params={"webhook": receiver.url}, headers=ASYNC | BOB)
         assert refused.status_code == 422
         assert "webhook_secret" in refused.json()["detail"]
-        job_id = accept(api, receiver.url, **ALICE)
+        job_id = accept(api, receiver.url, headers=ALICE)
         worker.succeed(job_id)
         assert wait_for_attempts(api, job_id, 1, **ALICE)["delivered_at"]
         (call,) = receiver.calls
@@ -350,8 +351,8 @@ def test_an_owner_may_have_its_own_secret_and_gets_signed_links(
 
 
 def test_one_key_is_one_job_with_one_webhook(api: httpx.Client, receiver: Receiver) -> None:
-    job_id = accept(api, receiver.url, **{"Idempotency-Key": "k"})
-    assert accept(api, receiver.url, **{"Idempotency-Key": "k"}) == job_id
+    job_id = accept(api, receiver.url, headers={"Idempotency-Key": "k"})
+    assert accept(api, receiver.url, headers={"Idempotency-Key": "k"}) == job_id
     other = api.post("/generate", params={"webhook": f"{receiver.url}b"}, headers=ASYNC | {"Idempotency-Key": "k"})
     assert other.json()["type"] == "/problems/idempotency-conflict"
 

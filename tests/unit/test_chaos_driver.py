@@ -29,8 +29,8 @@ def errand(number: int = 0, *, recipe: int = HARMLESS, **seen: object) -> Errand
 
 def evidence(*errands: Errand, **others: object) -> Evidence:
     called = {job_id for errand in errands for job_id in errand.ids}
-    seen = ([], [], [], [])
-    kept = Evidence(errands, RECIPES, {("", HARMLESS): ("right",)}, *seen, executed=10.0 * len(errands), called=called)
+    right = {("", HARMLESS): ("right",)}
+    kept = Evidence(errands, RECIPES, right, [], [], [], [], executed=10.0 * len(errands), called=called)
     return replace(kept, **others)  # type: ignore[arg-type]
 
 
