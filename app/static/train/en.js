@@ -45,7 +45,7 @@ export default {
   trainTrainings: "Trainings",
   trainDatasets: "Pictures on this server",
   trainAgain: "Train on them",
-  trainUntil: date => `kept until ${date.toLocaleDateString("en")}`,
+  trainUntil: date => `kept until ${date.toLocaleDateString("en", { dateStyle: "medium" })}`,
   trainSure: "Delete for good?",
   trainAll: "All trainings",
   trainLoss: "What it still gets wrong",

@@ -47,7 +47,7 @@ export default {
   trainTrainings: "Entrenamientos",
   trainDatasets: "Imágenes en este servidor",
   trainAgain: "Entrenar con ellas",
-  trainUntil: date => `hasta el ${date.toLocaleDateString("es")}`,
+  trainUntil: date => `hasta el ${date.toLocaleDateString("es", { dateStyle: "medium" })}`,
   trainSure: "¿Eliminar para siempre?",
   trainAll: "Todos los entrenamientos",
   trainLoss: "Cuánto se equivoca todavía",

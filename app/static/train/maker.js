@@ -25,7 +25,7 @@ addEventListener("beforeunload", event => work && event.preventDefault());
 
 // Returns the elements.
 export function makerOf() {
-  const file = el("input", { type: "file", accept: ".zip,image/*", multiple: true, "aria-label": t("trainDrop"), onchange: () => take(file.files) });
+  const file = el("input", { type: "file", accept: ".zip,image/*", multiple: true, "aria-label": t("trainDrop"), onchange: () => (take([...file.files]), (file.value = "")) }); // the same file can be chosen again
   const drop = el("div", { className: "drop" }, el("span", { className: "drop-words" }, el("strong", { textContent: t("trainDrop") }), el("br"), t("trainDropHint")), file);
   const labelled = (key, input) => el("label", {}, t(key), input);
   const field = (name, properties) => el("input", { name, value: draft[name], autocomplete: "off", ...properties });
@@ -69,7 +69,7 @@ export async function take(files) {
   complain(parts.alarm, null);
   source = undefined;
   try {
-    const found = (source = await read([...files]));
+    const found = (source = await read(files));
     suggest(found.name);
     found.thumbnails = el("div", { className: "thumbnails", role: "img", "aria-label": t("trainSome", found.name) });
     show();

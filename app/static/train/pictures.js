@@ -25,7 +25,7 @@ export function wordsOf({ count, classes, others, left = others.length, twice })
   const inFolders = Object.values(classes).reduce((sum, many) => sum + many, 0);
   const isMany = names.length > Math.min(MOST_CLASSES, Math.floor(count / IN_EACH));
   const of = names.slice(0, NAMED).join(", ") + (names.length > NAMED ? ` … (${number(names.length)})` : "");
-  const learned = names.length < 2 ? t("trainNoClasses") : inFolders < count ? t("trainOutside") : isMany ? t("trainManyClasses", number(names.length)) : t("trainClasses", of);
+  const learned = count < LEAST ? "" : names.length < 2 ? t("trainNoClasses") : inFolders < count ? t("trainOutside") : isMany ? t("trainManyClasses", number(names.length)) : t("trainClasses", of);
   const warning = count < LEAST ? t("trainTooFew", LEAST) : count < FEW && t("trainFew", FEW);
   const rows = others.slice(0, SHOWN).map(({ name, reason }) => el("li", {}, el("code", { textContent: name }), ` ${translated(reason)}`));
   return [el("p", {}, el("strong", { textContent: t("pictures", number(count)) }), ` ${[learned, twice > 0 && t("trainTwice", twice)].filter(Boolean).join(" ")}`),

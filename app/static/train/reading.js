@@ -13,15 +13,15 @@ const [SHOWN, SIDE] = [48, 64];
 // Resolves to {name, file, files, pictures, others, twice, count, classes}: `file` is the archive, or `files` the pictures,
 // each of which {name, same, open} can be opened; `others` are left out, and `twice` are in it more than once.
 export async function read(files) {
-  const isArchive = files.length === 1 && /\.zip$/i.test(files[0].name);
-  const all = isArchive ? await entriesOf(files[0]) : files.map(file => ({ name: file.name, same: file, open: async () => file }));
+  const archive = files.find(({ name }) => /\.zip$/i.test(name));
+  const all = archive ? await entriesOf(archive) : files.map(file => ({ name: file.name, same: file, open: async () => file }));
   const seen = all.filter(({ name }) => !name.endsWith("/") && !HIDDEN.test(name));
   const pictures = seen.filter(({ name }) => PICTURE.test(name));
   const others = seen.filter(each => !pictures.includes(each)).map(({ name }) => ({ name, reason: t(APPLE.test(name) ? "trainHeic" : "trainNoPicture") }));
   const classes = {};
   for (const folder of pictures.map(({ name }) => name.split("/").at(-2)).filter(Boolean).sort()) classes[folder] = (classes[folder] ?? 0) + 1;
   const twice = pictures.length - new Set(pictures.map(({ same }) => same)).size;
-  return { name: isArchive ? files[0].name.slice(0, -4) : "", file: isArchive ? files[0] : undefined, files, pictures, others, twice, count: pictures.length, classes };
+  return { name: archive?.name.slice(0, -4) ?? "", file: archive, files, pictures, others, twice, count: pictures.length, classes };
 }
 
 async function entriesOf(file) {

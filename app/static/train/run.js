@@ -31,7 +31,7 @@ export async function showRun(id, place, signal) {
   const [pictures, code, recipe, log] = [el("details", { hidden: true }), el("code"), el("pre", { tabIndex: 0 }), el("pre", { tabIndex: 0 })];
   const copying = el("button", { type: "button", className: "small", textContent: t("copy"), onclick: () => copy(code.textContent, copying, code) });
   const folded = el("details", {}, el("summary", { textContent: t("trainRecipe") }), el("div", { className: "terminal" }, el("pre", { tabIndex: 0 }, code), copying), recipe, log);
-  place.append(el("p", {}, el("a", { href: "#train", textContent: `← ${t("trainAll")}` })), title, state, bar, alarm, news, tools, el("div", { className: "watch" }, curve, samples, near, served), pictures, folded);
+  place.append(el("p", {}, el("a", { href: "#train", textContent: `← ${t("trainAll")}` })), title, state, bar, alarm, news, tools, el("div", { className: "watch" }, el("div", {}, curve, served), el("div", {}, samples, near)), pictures, folded);
   const fail = error => signal.aborted || error.name === "AbortError" || complain(alarm, error);
   const bitmaps = new Map(); // promises, by path: what was drawn once stays
   const load = each => bitmaps.get(each) ?? bitmaps.set(each, request(each).then(answer => answer.blob()).then(createImageBitmap)).get(each);
@@ -100,10 +100,10 @@ export async function showRun(id, place, signal) {
     const said = [reason && ["error", translated(reason)], lowered && ["warning", t("trainLowered", shown(lowered))], advice && ["warning", t("trainFew", FEW)], isEarly && ["", t("trainEarly")],
       from && !OVER.includes(facts.state) && ["", t("trainServed", number(from))], copies !== undefined && ["", t("trainCopies", number(100 * copies))]].filter(Boolean);
     update("news", JSON.stringify(said), () => news.replaceChildren(...said.map(([className, textContent]) => el("li", { className, textContent }))));
-    const lines = [losses, heldOut ?? []].filter(points => points.length > 1).map(points => ({ points }));
+    const lines = (losses.length > 1 ? [losses, heldOut ?? []] : []).filter(points => points.length > 1).map(points => ({ points }));
     curve.hidden = !lines.length;
     if (lines.length) plot.replaceChildren(...drawn(lines));
-    const ends = [loss && ["first", t("trainLossIs", shown(loss))], lines[1] && ["second", t("trainHeldOut", shown(heldOut.at(-1)[1]))]].filter(Boolean);
+    const ends = [loss && ["of-loss", t("trainLossIs", shown(loss))], lines[1] && ["of-held-out", t("trainHeldOut", shown(heldOut.at(-1)[1]))]].filter(Boolean);
     legend.replaceChildren(...ends.map(([className, textContent]) => el("span", { className, textContent })));
     plot.ariaLabel = `${t("trainLoss")}: ${legend.textContent}`;
     [code.textContent, recipe.textContent, log.textContent] = [commandOf(facts), facts.recipe, facts.log];

@@ -21,7 +21,7 @@ section.addEventListener("drop", event => {
   if (!files.length || !section.querySelector(".drop")) return;
   event.preventDefault();
   event.stopPropagation();
-  take(files);
+  take([...files]);
 });
 
 // Shows a training, or the way to one.
@@ -29,7 +29,7 @@ export async function openTrain(id) {
   await answered(Promise.all([addPart("train"), addPart("modelcard")]));
   leaving.abort();
   leaving = new AbortController();
-  const place = el("article");
+  const place = el("div", { className: "page" });
   section.replaceChildren(place);
   if (id) return showRun(id, place, leaving.signal);
   place.append(el("h2", { textContent: t("trainTitle") }));
