@@ -23,11 +23,12 @@ export const isLost = () => lost;
 
 export const hasKey = () => sessionStorage.getItem(KEY) !== null;
 
+export const keyHeader = () => (hasKey() ? { Authorization: `Bearer ${sessionStorage.getItem(KEY)}` } : {});
+
 // Resolves to a successful response, or to 304 where the caller knows the answer; asks the user for an API key if the server needs one.
 export async function request(path, { headers, ...rest } = {}) {
   const key = sessionStorage.getItem(KEY);
-  const authorized = { ...headers, ...(key && { Authorization: `Bearer ${key}` }) };
-  const response = await fetch(path, { ...rest, headers: authorized }).catch(error => {
+  const response = await fetch(path, { ...rest, headers: { ...headers, ...keyHeader() } }).catch(error => {
     if (error.name === "AbortError") throw error;
   });
   const isAnswered = response && !isOfProxy(response);

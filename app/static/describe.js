@@ -50,7 +50,7 @@ function conditionsApart(job, index) {
 }
 
 // How a picture enters /denoise: noisy by sigma, by what is estimated anew, or clean and noised to a part of T.
-export function entryOf({ sigma, estimated, depth }, model) {
+function entryOf({ sigma, estimated, depth }, model) {
   if (estimated || depth === undefined) return {};
   if (sigma !== undefined && sigma !== null) return { sigma };
   return { strength: (depth + 1) / (models.get(model)?.num_train_timesteps ?? 1000) };

@@ -32,7 +32,7 @@ export function filmOf(job, index) {
 }
 
 // Returns the width and height of a moment of a picture's film, as `film_size` in jobs/moments.py does; halves go to even numbers.
-export function momentSize(sides) {
+function momentSize(sides) {
   const scale = Math.min(1, SIDE / Math.max(...sides));
   const rounded = side => (side % 1 === 0.5 ? 2 * Math.round(side / 2) : Math.round(side));
   return sides.map(side => Math.max(1, rounded(side * scale)));

@@ -92,7 +92,7 @@ async function look() {
 }
 
 // Reads one job again; one that the server has forgotten is gone from here, too.
-export async function refresh(id) {
+async function refresh(id) {
   try {
     jobs.put(await (await request(`/jobs/${id}`)).json());
   } catch (error) {

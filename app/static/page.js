@@ -103,6 +103,7 @@ async function begin() {
   $("surprise").addEventListener("click", () => surprise(form).catch(alarm));
   const description = await load();
   addKinds(form, description);
+  $("train-tab").hidden = !description.paths["/trainings"];
   dressInputs(form);
   showModels();
   document.addEventListener("models", showModels);

@@ -1,6 +1,6 @@
 // The queue: every unfinished job with its place, the time that is left, its urgency, and a button to cancel it.
 
-import { ask } from "./api.js";
+import { ask, loaded } from "./api.js";
 import { stepsOf, titleOf } from "./describe.js";
 import { $, el } from "./dom.js";
 import { jobs } from "./store.js";
@@ -12,9 +12,11 @@ const rows = new Map(); // by job, so that a button keeps the focus while its ro
 const title = el("h2");
 const list = el("ol");
 const rest = el("p", { className: "hint" });
+const trainings = el("ol"); // as they are when the queue is opened
 
 export function startQueue() {
-  queue.append(title, list, rest);
+  queue.append(title, list, rest, trainings);
+  queue.addEventListener("toggle", ({ newState }) => newState === "open" && !$("train-tab").hidden && showTrainings().catch(() => {})); // whose key may not train has none
   jobs.addEventListener("job", show);
   document.addEventListener("language", () => {
     rows.clear();
@@ -23,6 +25,8 @@ export function startQueue() {
   });
   show();
 }
+
+const showTrainings = async () => (await loaded("./train/rows.js")).showUnfinished(trainings);
 
 const order = job => (job.state === "running" ? -1 : (job.position ?? 1000 + job.urgency));
 

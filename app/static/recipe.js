@@ -83,7 +83,7 @@ async function recipeOf(recipe, button) {
   const again = button(t("makeAgain"), () => make({ kind, query, files: request.files }).then(reveal), "main");
   again.disabled = !model?.defaults || !request;
   const fill = async () => {
-    if (document.body.matches(".learning")) await go("#gallery"); // the lesson hides the form
+    if (document.body.matches(".alone")) await go("#gallery"); // a view without the form
     fillForm(kind, query, request?.files);
   };
   const use = button(t("useSettings"), fill, "");

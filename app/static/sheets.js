@@ -8,7 +8,7 @@ import { t } from "./texts.js";
 
 const GAP = 2; // pixels between the pictures of a sheet
 const GLANCE = [4, 2]; // its columns and rows: app/glance.py
-const found = new Map(); // a promise of each figure, by its path
+const found = new Map(); // a promise of each figure, by its path and the version of its model
 
 const read = {
   glance: createImageBitmap,
@@ -23,11 +23,12 @@ const read = {
 function figureOf(name, figure) {
   if (!models.get(name)?.documents?.includes("sheet")) return Promise.resolve();
   const path = `/models/${name}/figures/${figure}`;
-  if (!found.has(path)) {
+  const key = path + models.get(name).version;
+  if (!found.has(key)) {
     const asked = request(path).then(response => response.blob()).then(read[figure]);
-    found.set(path, asked.catch(() => void found.delete(path)));
+    found.set(key, asked.catch(() => void found.delete(key)));
   }
-  return found.get(path);
+  return found.get(key);
 }
 
 // Returns where the pictures of a sheet begin, and how many there are: {from, columns, rows}. Some sheets have a margin.

@@ -51,9 +51,9 @@ async function draw(button, request) {
   button.disabled = false;
 }
 
-// Returns the tiles of all usable models. `choose` is what happens when one is chosen; without it they only draw.
-export function tilesOf(choose) {
-  const tiles = [...models.values()].filter(isUsable).map(model => {
+// Returns the tiles of models, but of unusable ones. `choose` is what happens when one is chosen; without it they only draw.
+export function tilesOf(choose, wanted = [...models.values()]) {
+  const tiles = wanted.filter(isUsable).map(model => {
     const { name, about, parameters } = model;
     const size = t("modelSize", sidesOf(name).join("×"), number(parameters / 1e6, 1));
     const request = requestOf(model);

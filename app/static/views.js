@@ -26,7 +26,9 @@ const LATER = {
   like: async value => (await loaded("./like.js")).openLike(value),
   walk: async value => (await loaded("./walk.js")).openWalk(value),
   compare: async value => (await loaded("./comparing.js")).openComparison(value),
+  train: async value => (await loaded("./train/view.js")).openTrain(value),
 };
+const ALONE = ["learn", "train"]; // those beside which there is no form
 
 const button = form.querySelector("button[type=submit]");
 let shown = "gallery"; // the view
@@ -41,13 +43,13 @@ function showView() {
     fillFormFrom(query);
     history.replaceState(null, "", "#gallery"); // so that a reload shows what the reader has changed since
   }
-  const isComplete = value || name === "grid" || name === "learn"; // the others show pictures that the address names
+  const isComplete = value || name === "grid" || ALONE.includes(name); // the others show pictures that the address names
   const view = isForm ? shown : LATER[name] && isComplete ? name : "gallery";
   shown = view;
   const isOther = $(view).hidden;
   if (!$("gallery").hidden && isOther) place = scrollY;
   for (const each of ["gallery", ...Object.keys(LATER)]) $(each).hidden = each !== view;
-  document.body.classList.toggle("learning", view === "learn");
+  document.body.classList.toggle("alone", ALONE.includes(view));
   if (isOther) scrollTo(0, view === "gallery" ? place : 0);
   button.classList.toggle("main", view !== "grid"); // the grid has one of its own
   for (const link of document.querySelectorAll("header nav a")) {

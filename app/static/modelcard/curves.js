@@ -82,7 +82,7 @@ function smooth(points, weight) {
 }
 
 // Returns the lines and the numbers at the axes.
-function drawn(lines) {
+export function drawn(lines) {
   const values = lines.flatMap(({ points }) => points.map(([, value]) => value));
   const [least, greatest] = [Math.min, Math.max].map(of => values.reduce((a, b) => of(a, b)));
   const last = Math.max(...lines.map(({ points }) => points.at(-1)[0]));

@@ -7,6 +7,7 @@ export default {
   gallery: "Gallery",
   grid: "Grid",
   learn: "Learn",
+  train: "Train",
   keys: "Keyboard shortcuts",
   language: "Language",
   close: "Close",

@@ -7,6 +7,7 @@ export default {
   gallery: "Galería",
   grid: "Cuadrícula",
   learn: "Aprender",
+  train: "Entrenar",
   keys: "Atajos de teclado",
   language: "Idioma",
   close: "Cerrar",

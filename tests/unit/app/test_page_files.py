@@ -13,7 +13,7 @@ import pytest
 from difuso.app.routers.page import page_with_preloads
 
 STATIC = Path(__file__).parents[3] / "app" / "static"
-PARTS = ["learn", "modelcard"]  # folders with texts of their own
+PARTS = ["learn", "modelcard", "train"]  # folders with texts of their own
 OWN = (path for part in (*PARTS, "editing") for path in STATIC.glob(f"{part}/*.js") if path.stem not in ("en", "es"))
 MODULES = [*STATIC.glob("*.js"), *OWN]
 

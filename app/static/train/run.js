@@ -1,0 +1,141 @@
+// One training: how far it is, its losses, what it draws from the same seeds, and what can be asked of it.
+
+import { ask, events, request } from "../api.js";
+import { complain, el, multiple, refill } from "../dom.js";
+import { copy } from "../command.js";
+import { drawn } from "../modelcard/curves.js";
+import { openModelCard } from "../modelcard/view.js";
+import { loadModels, models } from "../models.js";
+import { playheadOf } from "../playhead.js";
+import { translated } from "../problems.js";
+import { go } from "../routes.js";
+import { number, shown, t } from "../texts.js";
+import { tilesOf } from "../tiles.js";
+import { FEW, heldBy, sheetOf, wordsOf } from "./pictures.js";
+import { deleteButton, OVER, placeOf } from "./rows.js";
+
+const AGAIN = 2000; // milliseconds until a stream that was cut off is asked for again, and until a look for the model
+const WIDE = 548; // CSS pixels, about
+const EARLY = 0.1; // of the steps: what comes out before is blobs
+const ASKED = { pause: ["queued", "running"], resume: ["paused", "pausing", "stopped", "failed"], stop: ["queued", "running", "paused"] };
+
+const pause = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds));
+const chapter = (key, ...content) => el("div", { hidden: true }, el("h3", { textContent: t(key) }), ...content);
+
+// Shows a training in a place until the signal says that the reader is gone.
+export async function showRun(id, place, signal) {
+  const path = `/trainings/${id}`;
+  const [title, state, bar, tools] = [el("h2", { tabIndex: -1 }), el("p", { className: "state", role: "status" }), el("progress"), el("div", { className: "row start" })];
+  const [alarm, news, plot, legend, film, nearest] = [el("p", { className: "error", role: "alert", hidden: true }), el("ul", { className: "news" }), el("div", { className: "training", role: "img" }), el("p", { className: "legend hint" }), el("div"), el("div")];
+  const [curve, samples, near, served] = [chapter("trainLoss", plot, legend), chapter("trainSamples", film), chapter("trainNearest", el("p", { className: "hint", textContent: t("trainNearestHint") }), nearest), chapter("trainModel")];
+  const [pictures, code, recipe, log] = [el("details", { hidden: true }), el("code"), el("pre", { tabIndex: 0 }), el("pre", { tabIndex: 0 })];
+  const copying = el("button", { type: "button", className: "small", textContent: t("copy"), onclick: () => copy(code.textContent, copying, code) });
+  const folded = el("details", {}, el("summary", { textContent: t("trainRecipe") }), el("div", { className: "terminal" }, el("pre", { tabIndex: 0 }, code), copying), recipe, log);
+  place.append(el("p", {}, el("a", { href: "#train", textContent: `← ${t("trainAll")}` })), title, state, bar, alarm, news, tools, el("div", { className: "watch" }, el("div", {}, curve, served), el("div", {}, samples, near)), pictures, folded);
+  const fail = error => signal.aborted || error.name === "AbortError" || complain(alarm, error);
+  const bitmaps = new Map(); // promises, by path: what was drawn once stays
+  const load = each => bitmaps.get(each) ?? bitmaps.set(each, request(each).then(answer => answer.blob()).then(createImageBitmap)).get(each);
+  let facts;
+  const told = {}; // what was shown last, by part
+
+  // Shows a part anew if what it depends on has changed.
+  const update = (part, key, action) => told[part] !== key && (told[part] = key) !== undefined && Promise.resolve(action()).catch(error => ((told[part] = undefined), fail(error)));
+
+  const showFilm = async () => {
+    const [sheets, steps] = [await Promise.all(facts.sheets.map(load)), facts.progress.sheets];
+    const [canvas, before] = [canvasOf(sheets[0]), film.querySelector("[type=range]")];
+    const draw = moment => canvas.getContext("2d").drawImage(sheets[moment], 0, 0);
+    const tool = playheadOf([{ canvas, draw }], sheets.length, moment => t("trainStep", number(steps[moment])));
+    const slider = tool.querySelector("[type=range]");
+    slider.ariaLabel = t("trainFilm");
+    const isFocused = before && before === document.activeElement;
+    if (before && before.value !== before.max) slider.value = before.value; // where the reader has put it
+    slider.dispatchEvent(new Event("input"));
+    film.replaceChildren(tool);
+    if (isFocused) slider.focus();
+    samples.hidden = false;
+  };
+  const showNearest = async () => {
+    const sheet = await load(facts.nearest.at(-1));
+    const canvas = Object.assign(canvasOf(sheet), { role: "img", ariaLabel: t("trainNearest") });
+    canvas.getContext("2d").drawImage(sheet, 0, 0);
+    nearest.replaceChildren(canvas);
+    near.hidden = false;
+  };
+  const showTools = () => {
+    const button = (key, action, className = "") => el("button", { type: "button", className, textContent: t(key), onclick: () => action().catch(fail) });
+    const asking = Object.keys(ASKED).filter(each => ASKED[each].includes(facts.state)).map(each => button(`train_${each}`, async () => show(await ask("POST", `${path}/${each}`))));
+    const use = models.has(facts.name) && facts.progress.served && el("a", { className: "button main", href: `#make?kind=generate&model=${facts.name}`, textContent: t("trainUse") });
+    const card = use && button("aboutModel", () => openModelCard(facts.name));
+    const remove = deleteButton(facts.name, () => request(path, { method: "DELETE" }).then(() => Promise.all([go("#train"), loadModels()])).catch(fail));
+    refill(tools, ...[use, card, ...asking, remove].filter(Boolean));
+  };
+  const showServed = async () => {
+    for (const { served: mine } = told; mine === told.served && !signal.aborted; await pause(AGAIN)) {
+      await loadModels();
+      const model = models.get(facts.name);
+      if (model?.state !== "ready" || model.version === told.version) continue; // the workers have not read it yet
+      told.version = model.version;
+      served.querySelector(".tiles")?.remove();
+      served.append(tilesOf(undefined, [model]));
+      served.hidden = false;
+      return showTools();
+    }
+  };
+  const showPictures = async () => {
+    const query = facts.owner ? `?owner=${facts.owner}` : "";
+    const dataset = await ask("GET", `/datasets/${facts.dataset}${query}`).catch(() => undefined); // it may be deleted
+    if (dataset) pictures.replaceChildren(el("summary", { textContent: t("trainPictures") }), ...wordsOf(heldBy(dataset)), await sheetOf(dataset));
+    pictures.hidden = !dataset;
+  };
+
+  function show(next) {
+    facts = next;
+    const { name, progress, reason, learning_rate: lowered, advice } = facts;
+    const { step, steps, losses, loss, held_out: heldOut, copies, served: from } = progress;
+    title.textContent = name;
+    if (state.textContent !== placeOf(facts)) state.textContent = placeOf(facts);
+    Object.assign(bar, { max: steps || 1, value: step, ariaLabel: name, hidden: !steps || facts.state === "succeeded" });
+    const isEarly = steps > 0 && step < EARLY * steps && !OVER.includes(facts.state);
+    const said = [reason && ["error", translated(reason)], lowered && ["warning", t("trainLowered", shown(lowered))], advice && ["warning", t("trainFew", FEW)], isEarly && ["", t("trainEarly")],
+      from && !OVER.includes(facts.state) && ["", t("trainServed", number(from))], copies !== undefined && ["", t("trainCopies", number(100 * copies))]].filter(Boolean);
+    update("news", JSON.stringify(said), () => news.replaceChildren(...said.map(([className, textContent]) => el("li", { className, textContent }))));
+    const lines = (losses.length > 1 ? [losses, heldOut ?? []] : []).filter(points => points.length > 1).map(points => ({ points }));
+    curve.hidden = !lines.length;
+    if (lines.length) plot.replaceChildren(...drawn(lines));
+    const ends = [loss && ["of-loss", t("trainLossIs", shown(loss))], lines[1] && ["of-held-out", t("trainHeldOut", shown(heldOut.at(-1)[1]))]].filter(Boolean);
+    legend.replaceChildren(...ends.map(([className, textContent]) => el("span", { className, textContent })));
+    plot.ariaLabel = `${t("trainLoss")}: ${legend.textContent}`;
+    [code.textContent, recipe.textContent, log.textContent] = [commandOf(facts), facts.recipe, facts.log];
+    recipe.hidden = !facts.recipe;
+    log.hidden = !facts.log;
+    if (facts.sheets.length) update("film", facts.sheets.length, showFilm);
+    if (facts.nearest?.length) update("nearest", facts.nearest.at(-1), showNearest);
+    update("tools", facts.state, showTools);
+    update("pictures", facts.dataset, showPictures);
+    if (from) update("served", from, showServed);
+  }
+
+  for (; !signal.aborted; await pause(AGAIN)) {
+    if (document.hidden) continue; // browsers open six connections to a server, for all tabs together
+    const away = new AbortController();
+    document.addEventListener("visibilitychange", () => away.abort(), { once: true });
+    try {
+      show(await ask("GET", path, { signal }));
+      complain(alarm, null);
+      if (OVER.includes(facts.state)) continue; // it can be resumed, here or elsewhere
+      for await (const { data } of events(`${path}/events`, AbortSignal.any([signal, away.signal]))) if (!signal.aborted) show(data);
+    } catch (error) {
+      fail(error);
+      if (error.type === "training-not-found") return;
+    }
+  }
+}
+
+function canvasOf({ width, height }) {
+  const canvas = el("canvas", { width, height });
+  canvas.style.width = `${multiple(width, WIDE)}px`;
+  return canvas;
+}
+
+const commandOf = ({ dataset, name, preset, minutes }) => `difuso train --server ${location.origin} ${dataset}.zip --name ${name} --preset ${preset}${minutes ? ` --minutes ${minutes}` : ""}`;
