@@ -18,8 +18,8 @@ from pydantic_settings import NoDecode
 from difuso.jobs.settings import SharedSettings, listed, matching
 
 from .http.api_keys import read_keys
-from .http.webhook_secrets import read_secrets
-from .webhook_hosts import HOSTS
+from .webhooks.hosts import HOSTS
+from .webhooks.signing import read_secrets
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 from difuso.jobs.redis.limits import Limits
 from difuso.jobs.values import Frozen
 
-from .webhook_secrets import SecretText
+from ..webhooks.signing import SecretText
 
 log = logging.getLogger(__name__)
 

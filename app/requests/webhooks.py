@@ -20,9 +20,9 @@ from difuso.jobs.redis.webhooks import Claim, Webhook, Webhooks
 from ..errors import InvalidRequest
 from ..http.api_keys import ApiKey, KeyRing
 from ..http.metrics import Metrics
-from ..http.webhook_secrets import read_secrets, signature
 from ..settings import ApiSettings
-from ..webhook_hosts import WebhookHosts, host_of
+from ..webhooks.hosts import WebhookHosts, host_of
+from ..webhooks.signing import read_secrets, signature
 from .views import job_text
 
 if TYPE_CHECKING:  # a front end without webhooks does not need the memory

@@ -9,9 +9,9 @@ import pytest
 from pydantic import ValidationError
 
 from difuso.app.http.api_keys import read_keys
-from difuso.app.http.webhook_secrets import read_secrets, signature
 from difuso.app.settings import ApiSettings
-from difuso.app.webhook_hosts import WebhookHosts
+from difuso.app.webhooks.hosts import WebhookHosts
+from difuso.app.webhooks.signing import read_secrets, signature
 
 LISTED = WebhookHosts(["hooks.example.com", "*.example.org", "http://plain.example", "10.1.0.0/16", "fd00::/8"])
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

@@ -1,0 +1,1 @@
+"""What webhooks may be: which addresses may be called, and how calls are signed."""
