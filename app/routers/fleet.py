@@ -1,11 +1,11 @@
 """/fleet: workers and queues, for operators, who may hold them back."""
 
 import time
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Path
+from starlette.exceptions import HTTPException
 
-from difuso.jobs.params import MODEL_NAME
 from difuso.jobs.redis.keys import QueueName
 from difuso.jobs.redis.workers import ModelReport, WorkerReport
 from difuso.jobs.values import Frozen
@@ -13,7 +13,7 @@ from difuso.jobs.values import Frozen
 from ..errors import NotAllowed, NotPossibleNow
 from ..requests.deps import CallerDep, ProcessDep, StatusDep
 
-WORKER = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+KINDS: dict[str, Literal["model", "worker"]] = {"paused": "model", "cordoned": "worker"}
 
 
 async def may_operate(key: CallerDep) -> None:
@@ -24,8 +24,8 @@ async def may_operate(key: CallerDep) -> None:
 
 router = APIRouter(tags=["fleet"], dependencies=[Depends(may_operate)])
 
-Model = Annotated[str, Path(pattern=MODEL_NAME)]
-Worker = Annotated[str, Path(pattern=WORKER)]
+Held = Literal["paused", "cordoned"]
+Name = Annotated[str, Path(max_length=128, description="of the model, or of the worker")]
 
 
 class WorkerView(Frozen):
@@ -67,9 +67,13 @@ class FleetView(Frozen):
 
 
 def _queue(name: QueueName, depths: dict[str, int]) -> QueueView:
-    model, _, version = name.ref.partition("@")
-    facts = {"queued": depths["queued"], "running": depths["started"]}
-    return QueueView(model=model, version=version or None, urgency=name.urgency, **facts)
+    return QueueView(
+        model=name.model,
+        version=name.ref.partition("@")[2] or None,
+        urgency=name.urgency,
+        queued=depths["queued"],
+        running=depths["started"],
+    )
 
 
 @router.get("/fleet", summary="List workers and queues", response_model_exclude_none=True)
@@ -83,26 +87,21 @@ def get_fleet(process: ProcessDep) -> FleetView:
     )
 
 
-@router.put("/fleet/paused/{model}", summary="Pause a model", status_code=204)
-def pause_model(model: Model, process: ProcessDep) -> None:
-    """Its jobs are accepted and wait; those that run go on. Workers hear of it within seconds."""
-    process.queue.hold("model", model, back=True)
+@router.put("/fleet/{held}/{name}", summary="Pause a model, or cordon a worker", status_code=204)
+def hold_back(held: Held, name: Name, process: ProcessDep) -> None:
+    """The jobs of a paused model are accepted and wait. A cordoned worker finishes what it has, claims nothing more and
+    stays up. Workers hear of it within seconds.
+    """
+    queue = process.queue
+    known = process.catalog.models if held == "paused" else {each.name for each in queue.workers()}
+    if name not in known:
+        raise HTTPException(404)
+    queue.hold(KINDS[held], name)
 
 
-@router.delete("/fleet/paused/{model}", summary="Resume a model", status_code=204)
-def resume_model(model: Model, process: ProcessDep) -> None:
-    process.queue.hold("model", model, back=False)
-
-
-@router.put("/fleet/cordoned/{worker}", summary="Cordon a worker", status_code=204)
-def cordon_worker(worker: Worker, process: ProcessDep) -> None:
-    """It claims nothing more, finishes what it has, and stays up."""
-    process.queue.hold("worker", worker, back=True)
-
-
-@router.delete("/fleet/cordoned/{worker}", summary="Let a worker claim again", status_code=204)
-def uncordon_worker(worker: Worker, process: ProcessDep) -> None:
-    process.queue.hold("worker", worker, back=False)
+@router.delete("/fleet/{held}/{name}", summary="Let a model or a worker go on", status_code=204)
+def let_go(held: Held, name: Name, process: ProcessDep) -> None:
+    process.queue.let_go(KINDS[held], name)
 
 
 @router.post("/jobs/{job_id}/first", summary="Move a job to the head of its queue", status_code=204)

@@ -10,6 +10,7 @@ import httpx
 from . import flows, trainings
 from .flows import Call, Flow, Patience, ask, exchange
 from .images import ImageLike
+from .operations import OPERATIONS, Operation
 from .options import Denoise, Generate, Interpolate, KindName, Restore, Upscale
 from .results import Facts, Result, State
 
@@ -118,9 +119,10 @@ class Requests(ABC, Generic[Images, Submitted, Priced, Models]):
         """Returns the answer of GET /fleet, for operators: `workers`, `queues`, and the models that are `paused`."""
         return self._run(ask(Call("GET", "/fleet"), self._patience(), "workers", "queues", "paused"))
 
-    def operate(self, method: str, path: str) -> Any:
-        """Asks for something that an operator may, such as PUT /fleet/paused/NAME, which may be asked for again."""
-        return self._run(exchange(Call(method, path), self._patience()))
+    def operate(self, what: Operation, name: str) -> Any:
+        """Pauses or resumes a model, cordons or uncordons a worker, or moves a job to the head of its queue."""
+        method, path = OPERATIONS[what]
+        return self._run(exchange(Call(method, path.format(name)), self._patience()))
 
     @abstractmethod
     def _run(self, flow: Flow[Any]) -> Any:

@@ -6,6 +6,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ..client.operations import Operation
 from ..drawing.remote_drawing import connected
 from ..options import API_KEY
 from ..terminal import printable
@@ -23,18 +24,19 @@ def fleet(
     cancel: Annotated[list[str] | None, typer.Option(metavar="JOB", help="Cancel a job.")] = None,
 ) -> None:
     """Shows the workers and queues of a server, after what is asked of them; needs an operator's key, if any."""
-    asked = {
-        ("PUT", "/fleet/paused/{}"): pause,
-        ("DELETE", "/fleet/paused/{}"): resume,
-        ("PUT", "/fleet/cordoned/{}"): cordon,
-        ("DELETE", "/fleet/cordoned/{}"): uncordon,
-        ("POST", "/jobs/{}/first"): first,
-        ("DELETE", "/jobs/{}"): cancel,
+    asked: dict[Operation, list[str] | None] = {
+        "pause": pause,
+        "resume": resume,
+        "cordon": cordon,
+        "uncordon": uncordon,
+        "first": first,
     }
     with connected(server) as client:
-        for (method, path), names in asked.items():
+        for what, names in asked.items():
             for name in names or ():
-                client.operate(method, path.format(name))
+                client.operate(what, name)
+        for job in cancel or ():
+            client.job(job).cancel()
         _show(client.fleet())
 
 

@@ -3,7 +3,6 @@
 Workers look at each heartbeat, so it takes effect within seconds, and costs a claim nothing.
 """
 
-import time
 from typing import Any, Literal
 
 import redis
@@ -22,16 +21,16 @@ class Holds(Frozen):
 
 
 def read_holds(client: redis.Redis) -> Holds:
-    fields: Any = client.hkeys(keys.HOLDS)
-    held = [each.decode().partition(" ") for each in fields]
+    members: Any = client.smembers(keys.HOLDS)
+    held = [each.decode().partition(" ") for each in members]
     models, workers = (frozenset(name for kind, _, name in held if kind == wanted) for wanted in ("model", "worker"))
     return Holds(models=models, workers=workers)
 
 
-def hold(client: redis.Redis, held: Held, name: str, *, back: bool) -> None:
-    """Holds a model or a worker back, or lets it go. Is idempotent."""
-    field = f"{held} {name}"
-    if back:
-        client.hset(keys.HOLDS, field, repr(time.time()))
-    else:
-        client.hdel(keys.HOLDS, field)
+def hold(client: redis.Redis, held: Held, name: str) -> None:
+    """Holds a model or a worker back. Is idempotent, as `let_go` is."""
+    client.sadd(keys.HOLDS, f"{held} {name}")
+
+
+def let_go(client: redis.Redis, held: Held, name: str) -> None:
+    client.srem(keys.HOLDS, f"{held} {name}")

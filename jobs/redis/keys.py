@@ -17,7 +17,7 @@ from .. import understanding
 from ..contract import URGENCIES, Job
 
 WORKERS = "difuso:workers"  # hash: worker name -> WorkerReport
-HOLDS = "difuso:holds"  # hash: `model NAME` or `worker NAME` -> since when an operator holds it back
+HOLDS = "difuso:holds"  # set: `model NAME` or `worker NAME`, which an operator holds back
 WEBHOOKS = "difuso:webhooks"  # sorted set: job id -> time, by the clock of Redis, to look at its webhook
 PROBE = "difuso:probe"  # string: written to see whether Redis takes writes, and gone a second later
 

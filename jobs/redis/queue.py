@@ -15,7 +15,7 @@ from ..errors import IdempotencyConflict
 from . import keys
 from .backlog import Backlog, Forecast, read_backlog, read_forecast
 from .events import Ending
-from .holds import Held, Holds, hold, read_holds
+from .holds import Held, Holds, hold, let_go, read_holds
 from .index import Cursor, Page, Wanted, read_page
 from .job_records import EXPIRED_AT, seconds_of
 from .keys import QueueName, known_queues, queue_key, queues_of
@@ -155,9 +155,12 @@ class JobQueue:
         """Returns what operators hold back."""
         return read_holds(self._client)
 
-    def hold(self, held: Held, name: str, *, back: bool) -> None:
-        """Holds a model or a worker back, or lets it go. Is idempotent."""
-        hold(self._client, held, name, back=back)
+    def hold(self, held: Held, name: str) -> None:
+        """Holds a model or a worker back. Is idempotent, as `let_go` is."""
+        hold(self._client, held, name)
+
+    def let_go(self, held: Held, name: str) -> None:
+        let_go(self._client, held, name)
 
     def expire(self, job_id: str) -> None:
         """Notes that the images of a job that has ended are deleted from now on. Is idempotent."""

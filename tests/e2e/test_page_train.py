@@ -67,7 +67,7 @@ def test_a_zip_of_icons_becomes_a_model_that_draws_each_of_its_classes(page: Stu
     assert httpx.get(f"{page.url}/datasets").json() == {"datasets": []}, "nothing was sent"
     assert page.one("#train [name=name]").get_property("value") == "some-icons"
     page.press("Start training", "#train")
-    assert page.one("#train [name=agreed]:invalid"), "its sender has not agreed"
+    assert page.all("#train [name=agreed]:invalid"), "its sender has not agreed"
     page.click("#train [name=agreed]")
     page.click("#train form summary")
     fill(page, "minutes", "0.35")  # of which two lines of the log come
@@ -81,9 +81,7 @@ def test_a_zip_of_icons_becomes_a_model_that_draws_each_of_its_classes(page: Stu
     page.load("#" + address.rpartition("#")[2])
     assert page.see("#train h2").text == "some-icons"
     wait_until(lambda: page.text("#train .state").startswith("Done"), 120, "it is done")
-    wait_until(
-        lambda: len(page.all("#train .training polyline")) == 2, 20, "pictures held out have a curve, too"
-    )
+    wait_until(lambda: len(page.all("#train .training polyline")) == 2, 20, "pictures held out have a curve, too")
     film = page.see("#train .denoising [type=range]")
     page.slide(film, 0)
     assert "after" in page.text("#train .denoising output")

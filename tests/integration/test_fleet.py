@@ -40,12 +40,12 @@ def hear(stack: Stack, count: int) -> list[str]:
 
 @pytest.mark.timeout(120)
 def test_jobs_of_a_paused_model_wait_until_it_is_resumed(stack: Stack) -> None:
-    stack.queue.hold("model", "tiny", back=True)
+    stack.queue.hold("model", "tiny")
     stack.start_worker()
     job_id = stack.submit()
     hear(stack, 1)
     assert stack.states([job_id]) == {JobState.QUEUED}
-    stack.queue.hold("model", "tiny", back=False)
+    stack.queue.let_go("model", "tiny")
     wait_until(lambda: stack.states([job_id]) == {JobState.SUCCEEDED}, 40, "the job is drawn")
 
 
@@ -56,7 +56,7 @@ def test_a_cordoned_worker_finishes_what_it_has_and_claims_nothing_more(stack: S
     (first,) = hear(stack, 1)
     long = stack.submit(steps=1000, n=16)
     wait_until(lambda: stack.states([long]) == {JobState.RUNNING}, 40, "the worker has a job")
-    stack.queue.hold("worker", first, back=True)
+    stack.queue.hold("worker", first)
     hear(stack, 1)
     stack.start_worker()
     (other,) = {*hear(stack, 2)} - {first}
@@ -64,8 +64,8 @@ def test_a_cordoned_worker_finishes_what_it_has_and_claims_nothing_more(stack: S
     wait_until(lambda: stack.states([long, *later]) == {JobState.SUCCEEDED}, 60, "all jobs are drawn")
     records = {job_id: stack.client.hget(RqJob.key_for(job_id), "worker_name") for job_id in (long, *later)}
     assert records == {long: first.encode(), **dict.fromkeys(later, other.encode())}
-    stack.queue.hold("worker", other, back=True)
-    stack.queue.hold("worker", first, back=False)
+    stack.queue.hold("worker", other)
+    stack.queue.let_go("worker", first)
     hear(stack, 2)
     back = stack.submit(seed=9)
     wait_until(lambda: stack.states([back]) == {JobState.SUCCEEDED}, 40, "the first worker draws again")
@@ -94,6 +94,8 @@ def test_an_operator_sees_the_fleet_and_others_do_not(api: httpx.Client, worker:
         assert api.delete(path, headers=OPERATOR).status_code == 204
     fleet = api.get("/fleet", headers=OPERATOR).json()
     assert (fleet["workers"][0]["cordoned"], fleet["paused"]) == (False, [])
+    for path in ("/fleet/paused/unknown", "/fleet/cordoned/unknown"):
+        assert api.put(path, headers=OPERATOR).status_code == 404
 
 
 def test_an_operator_moves_a_job_to_the_head_of_its_queue(api: httpx.Client, worker: FakeWorker) -> None:

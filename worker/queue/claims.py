@@ -149,14 +149,15 @@ class Claims:
     long enough, and is claimed even beyond the slots.
 
     Attributes:
-        holds: what operators hold back.
+        queues: all queues, the most urgent first.
+        open_queues: those from which this worker may claim: none if an operator holds it back.
     """
 
     def __init__(self, client: redis.Redis, runners: Mapping[str, Runner], worker: str) -> None:
         self._client = client
         self._worker = worker
+        self._holds = Holds()
         self.serve(runners)
-        self.holds = Holds()
         self._suspect_waited = False
         self._execution = uuid.uuid4().hex  # that of the next jobs, until a claim has been answered
         self.is_unanswered = False  # whether the last claim may have taken jobs that nobody knows of
@@ -164,18 +165,15 @@ class Claims:
     def serve(self, runners: Mapping[str, Runner]) -> None:
         """Replaces the versions of models whose queues are used, by ref."""
         self._runners = runners
+        names = (name for ref in sorted(runners) for name in queues_of(ref))
+        self.queues = sorted(names, key=lambda name: name.urgency)
+        self.hold_back(self._holds)
 
-    @property
-    def queues(self) -> list[QueueName]:
-        """All queues, the most urgent first."""
-        return sorted((name for ref in sorted(self._runners) for name in queues_of(ref)), key=lambda name: name.urgency)
-
-    @property
-    def open_queues(self) -> list[QueueName]:
-        """Those from which this worker may claim: none if it is held back itself."""
-        if self._worker in self.holds.workers:
-            return []
-        return [queue for queue in self.queues if queue.model not in self.holds.models]
+    def hold_back(self, holds: Holds) -> None:
+        """Replaces what operators hold back."""
+        self._holds = holds
+        is_held = self._worker in holds.workers
+        self.open_queues = [] if is_held else [queue for queue in self.queues if queue.model not in holds.models]
 
     def room(self, queue: QueueName, held: Collection[Claim], *, crowded: bool = False) -> int:
         """Returns how many jobs of this queue would get a slot: the slots that no held job as urgent has.

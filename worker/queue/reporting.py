@@ -15,6 +15,7 @@ from difuso.jobs.contract import FailureCode, JobState, Progress
 from difuso.jobs.kinds import KINDS
 from difuso.jobs.redis import keys
 from difuso.jobs.redis.events import Ending, preview_channel, status_channel
+from difuso.jobs.redis.holds import let_go
 from difuso.jobs.redis.keys import known_queues
 from difuso.jobs.redis.queued import wake
 from difuso.jobs.redis.workers import ModelReport, WorkerReport, prune_reports, publish_report
@@ -135,8 +136,9 @@ class Reporter:
         )
 
     def leave(self, name: str) -> None:
-        """Deletes the report of a worker that ends."""
+        """Deletes what is known of a worker that ends."""
         self._client.hdel(keys.WORKERS, name)
+        let_go(self._client, "worker", name)
 
     def tidy_backlog(self) -> None:
         """Removes jobs that ended without their worker from the backlog."""

@@ -171,7 +171,7 @@ class EngineWorker(RqBase):
         self._follower.forget(self._superseded.idle(self._models.superseded, self._running))
         self._follower.look()
         self._reporter.worker(self.name)
-        self._claims.holds = read_holds(self.connection)
+        self._claims.hold_back(read_holds(self.connection))
         self._metrics.beat()
         self._reporter.tidy_backlog()
         if self._pacer.is_due("trim", TRIM_SECONDS):
