@@ -31,19 +31,17 @@ def _complete(schema: dict[str, Any]) -> None:
     """Gives problems their media type, and says in OpenAPI 3.1 that an answer is a stream.
 
     The page reads this description, so it says nothing twice: a parameter's description is not also in its schema, and
-    no field has its name as title, too.
+    nothing has its name as title, too.
 
     FastAPI lists every model under the media type of the route, and describes the events of a stream by a word of 3.2.
     """
-    for described in schema["components"]["schemas"].values():
-        for field in described.get("properties", {}).values():
-            field.pop("title", None)
+    _drop_titles(schema["paths"])
+    _drop_titles(schema["components"])
     for path in schema["paths"].values():
         for operation in path.values():
             operation.setdefault("security", [])  # said, and not left out: this route needs no key
             for parameter in operation.get("parameters", ()):
-                for said in ("description", "title"):
-                    parameter["schema"].pop(said, None)
+                parameter["schema"].pop("description", None)
             for code, response in operation["responses"].items():
                 if code == "default":
                     _, problem = response["content"].popitem()
@@ -51,3 +49,12 @@ def _complete(schema: dict[str, Any]) -> None:
                 for media in response.get("content", {}).values():
                     if media.pop("itemSchema", None):
                         media["schema"] = {}
+
+
+def _drop_titles(part: Any) -> None:
+    """Drops the titles, which Pydantic makes of names, below a part of the description."""
+    children = list(part.values()) if isinstance(part, dict) else part if isinstance(part, list) else []
+    if isinstance(part, dict) and isinstance(part.get("title"), str):  # and no field of this name
+        del part["title"]
+    for child in children:
+        _drop_titles(child)

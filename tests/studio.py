@@ -94,14 +94,15 @@ class Studio:
           each => each.checkVisibility() && each.innerText.trim() === arguments[1])
         """
 
-        def matching() -> WebElement | None:
-            found: WebElement | None = self.driver.execute_script(script, f"{inside} button, {inside} a.button", text)
+        found: list[WebElement] = []
+
+        def look() -> list[WebElement]:
+            button: WebElement | None = self.driver.execute_script(script, f"{inside} button, {inside} a.button", text)
+            found.extend([] if button is None else [button])
             return found
 
-        wait_until(matching, 10, f"there is a button {text!r} in {inside}")
-        button = matching()
-        assert button is not None
-        return button
+        wait_until(look, 10, f"there is a button {text!r} in {inside}")
+        return found[0]
 
     def press(self, text: str, inside: str = "body") -> None:
         """Clicks a button by its words; a button that is redrawn at this moment is found again."""

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Path
 from starlette.exceptions import HTTPException
 
 from difuso.jobs.redis.keys import QueueName
-from difuso.jobs.redis.workers import ModelReport, WorkerReport
+from difuso.jobs.redis.workers import WorkerReport
 from difuso.jobs.values import Frozen
 
 from ..errors import NotAllowed, NotPossibleNow
@@ -28,8 +28,17 @@ Held = Literal["paused", "cordoned"]
 Name = Annotated[str, Path(max_length=128, description="of the model, or of the worker")]
 
 
+class HeldView(Frozen):
+    """A version of a model that a worker holds or refuses, with its image-steps per second or the `reason`."""
+
+    name: str
+    version: str | None
+    rate: float | None
+    reason: str | None
+
+
 class WorkerView(Frozen):
-    """A live worker as it last reported; `silent_seconds` is how long ago that was."""
+    """A live worker as it last reported, so long ago."""
 
     name: str
     host: str
@@ -37,19 +46,20 @@ class WorkerView(Frozen):
     slots: int
     silent_seconds: float
     cordoned: bool
-    models: tuple[ModelReport, ...]
+    models: list[HeldView]
 
     @classmethod
     def of(cls, report: WorkerReport, cordoned: frozenset[str]) -> "WorkerView":
         return cls(
-            **report.model_dump(include={"name", "host", "difuso", "slots", "models"}),
+            **report.model_dump(include={"name", "host", "difuso", "slots"}),
+            models=[HeldView.model_validate(each, from_attributes=True) for each in report.models],
             silent_seconds=round(max(0.0, time.time() - report.at), 1),
             cordoned=report.name in cordoned,
         )
 
 
 class QueueView(Frozen):
-    """The jobs of one version of a model with one urgency: those that wait and those that run."""
+    """The unfinished jobs of one version of a model with one urgency."""
 
     model: str
     version: str | None
@@ -59,7 +69,7 @@ class QueueView(Frozen):
 
 
 class FleetView(Frozen):
-    """The workers, the queues with unfinished jobs, and the models whose jobs wait because an operator says so."""
+    """The workers, the queues with unfinished jobs, and the paused models."""
 
     workers: list[WorkerView]
     queues: list[QueueView]
