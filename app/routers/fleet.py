@@ -32,9 +32,9 @@ class HeldView(Frozen):
     """A version of a model that a worker holds or refuses, with its image-steps per second or the `reason`."""
 
     name: str
-    version: str | None
-    rate: float | None
-    reason: str | None
+    version: str | None = None
+    rate: float | None = None
+    reason: str | None = None
 
 
 class WorkerView(Frozen):
@@ -62,7 +62,7 @@ class QueueView(Frozen):
     """The unfinished jobs of one version of a model with one urgency."""
 
     model: str
-    version: str | None
+    version: str | None = None
     urgency: int
     queued: int
     running: int
