@@ -147,7 +147,12 @@ def test_pictures_of_one_seed_are_named_by_their_conditions(studio: Studio) -> N
 def test_a_reload_and_a_recipe_keep_the_conditions(studio: Studio, layout: str) -> None:
     fill_in(studio, layout)
     studio.fill("condition:glasses", "none")
-    wait_until(lambda: "steps" in studio.text("#price"), 10, "the form has settled")
+    kept = """
+    const [done] = arguments;
+    import("/static/saved.js").then(({ recall }) => recall(sessionStorage["difuso-tab"]))
+      .then(draft => done(draft?.files.some(([name, file]) => name === "condition:layout" && file)));
+    """
+    wait_until(lambda: studio.driver.execute_async_script(kept), 10, "the browser has kept the layout")
     studio.load()
     value = "return document.querySelector(`[name='${arguments[0]}']`).value"
     assert studio.driver.execute_script(value, "condition:glasses") == "none"

@@ -26,16 +26,18 @@ const chapter = (key, ...content) => el("div", { hidden: true }, el("h3", { text
 export async function showRun(id, place, signal) {
   const path = `/trainings/${id}`;
   const [title, state, bar, tools] = [el("h2", { tabIndex: -1 }), el("p", { className: "state", role: "status" }), el("progress"), el("div", { className: "row start" })];
+  const acts = el("div", { className: "row start" }, tools);
   const [alarm, news, plot, legend, film, nearest] = [el("p", { className: "error", role: "alert", hidden: true }), el("ul", { className: "news" }), el("div", { className: "training", role: "img" }), el("p", { className: "legend hint" }), el("div"), el("div")];
   const [curve, samples, near, served] = [chapter("trainLoss", plot, legend), chapter("trainSamples", film), chapter("trainNearest", el("p", { className: "hint", textContent: t("trainNearestHint") }), nearest), chapter("trainModel")];
   const [pictures, code, recipe, log] = [el("details", { hidden: true }), el("code"), el("pre", { tabIndex: 0 }), el("pre", { tabIndex: 0 })];
   const copying = el("button", { type: "button", className: "small", textContent: t("copy"), onclick: () => copy(code.textContent, copying, code) });
   const folded = el("details", {}, el("summary", { textContent: t("trainRecipe") }), el("div", { className: "terminal" }, el("pre", { tabIndex: 0 }, code), copying), recipe, log);
-  place.append(el("p", {}, el("a", { href: "#train", textContent: `← ${t("trainAll")}` })), title, state, bar, alarm, news, tools, el("div", { className: "watch" }, el("div", {}, curve, served), el("div", {}, samples, near)), pictures, folded);
+  place.append(el("p", {}, el("a", { href: "#train", textContent: `← ${t("trainAll")}` })), title, state, bar, alarm, news, acts, el("div", { className: "watch" }, el("div", {}, curve, served), el("div", {}, samples, near)), pictures, folded);
   const fail = error => signal.aborted || error.name === "AbortError" || complain(alarm, error);
   const bitmaps = new Map(); // promises, by path: what was drawn once stays
   const load = each => bitmaps.get(each) ?? bitmaps.set(each, request(each).then(answer => answer.blob()).then(createImageBitmap)).get(each);
   let facts;
+  let remove;
   const told = {}; // what was shown last, by part
 
   // Shows a part anew if what it depends on has changed.
@@ -67,8 +69,8 @@ export async function showRun(id, place, signal) {
     const asking = Object.keys(ASKED).filter(each => ASKED[each].includes(facts.state)).map(each => button(`train_${each}`, async () => show(await ask("POST", `${path}/${each}`))));
     const use = models.has(facts.name) && facts.progress.served && el("a", { className: "button main", href: `#make?kind=generate&model=${facts.name}`, textContent: t("trainUse") });
     const card = use && button("aboutModel", () => openModelCard(facts.name));
-    const remove = deleteButton(facts.name, () => request(path, { method: "DELETE" }).then(() => Promise.all([go("#train"), loadModels()])).catch(fail));
-    refill(tools, ...[use, card, ...asking, remove].filter(Boolean));
+    refill(tools, ...[use, card, ...asking].filter(Boolean));
+    remove ??= acts.appendChild(deleteButton(facts.name, () => request(path, { method: "DELETE" }).then(() => Promise.all([go("#train"), loadModels()])).catch(fail))); // it stays while it asks again
   };
   const showServed = async () => {
     for (const { served: mine } = told; mine === told.served && !signal.aborted; await pause(AGAIN)) {
