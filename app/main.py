@@ -19,6 +19,7 @@ from redis.retry import Retry
 
 from difuso.jobs.catalog import LOOK_SECONDS, CatalogFollower
 from difuso.jobs.errors import StoreUnavailable
+from difuso.jobs.mirror import Mirror
 from difuso.jobs.redis.addresses import connect
 from difuso.jobs.redis.events import Listener
 from difuso.jobs.redis.queue import JobQueue
@@ -137,11 +138,16 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
     settings: ApiSettings = app.state.settings
     metrics: Metrics = app.state.metrics
     keys: KeyRing | None = app.state.keys
+    mirror = None if settings.models_address is None else Mirror(settings)
+    if mirror is not None:
+        await to_thread.run_sync(mirror.follow)
     follower = await to_thread.run_sync(partial(CatalogFollower, *settings.models_dirs, default=settings.default_model))
     metrics.know_models(follower.catalog)
     redis_url = with_password(settings.redis_url, settings.redis_password_file)
     to_thread.current_default_thread_limiter().total_tokens = THREADS
     async with AsyncExitStack() as stack:
+        if mirror is not None:
+            stack.callback(mirror.close)
         client = _redis(redis_url)
         stack.callback(client.close)
         listener = Listener(redis_url)
@@ -165,12 +171,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
         probe = StoreProbe(store)
         counted = trainings if settings.training else None
         metrics.registry.register(
-            StackCollector(queue, webhooks.records, store, probe, follower, keys, counted, metrics)
+            StackCollector(queue, webhooks.records, store, probe, follower, mirror, keys, counted, metrics)
         )
         process = Process(
             settings=settings,
             metrics=metrics,
             follower=follower,
+            mirror=mirror,
             queue=queue,
             store=store,
             probe=probe,

@@ -2,7 +2,7 @@
 
 import ipaddress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import (
     AfterValidator,
@@ -49,6 +49,8 @@ def is_loopback(host: str) -> bool:
 
 class ApiSettings(SharedSettings):
     """Settings of `difuso api`."""
+
+    whole_models: ClassVar[bool] = False  # configs, cards, and the heads of weights are enough
 
     api_keys_file: Annotated[Path, AfterValidator(_readable_keys)] | None = None
     """File of API keys, read again when it changes; without it everybody who reaches the port may do everything."""

@@ -22,8 +22,10 @@ from .commands.inspecting import inspect
 from .commands.listing import models
 from .commands.starting import init
 from .converting.pulling import pull
+from .converting.pushing import push
 from .errors import CannotVerify, UserError, machine_errors, require, user_errors
 from .logs import log_lines
+from .models_folder import open_mirror
 from .options import ModelsDir, Workers, number_of_workers, read_settings
 from .terminal import printable
 
@@ -98,7 +100,7 @@ def serve(
     if front_ends is not None:
         os.environ["DIFUSO_FRONT_ENDS"] = str(front_ends)
     if models_dir is not None:
-        os.environ["DIFUSO_MODELS_DIR"] = str(models_dir)
+        os.environ["DIFUSO_MODELS_DIR"] = models_dir
     count = number_of_workers(workers)
     settings = read_settings(ApiSettings)
     _log("difuso", settings)
@@ -117,6 +119,7 @@ def api(models_dir: ModelsDir = None, fd: Annotated[int | None, typer.Option(hid
     if fd is None:  # else another front end may have the port
         check_port(settings.host, settings.api_metrics_port, setting="DIFUSO_API_METRICS_PORT")
     open_store(settings.store_url)
+    open_mirror(settings)
     _log("api", settings)
     if settings.front_ends > 1 and fd is None:
         serve_several(settings)
@@ -139,6 +142,7 @@ def worker(models_dir: ModelsDir = None) -> None:
     settings = read_settings(WorkerSettings, models_dir=models_dir)
     check_port("0.0.0.0", settings.metrics_port, setting="DIFUSO_METRICS_PORT")
     open_store(settings.store_url)
+    open_mirror(settings)
     _log("worker", settings)
     with user_errors():
         sys.exit(run(settings))
@@ -207,6 +211,7 @@ app.command(rich_help_panel=MODELS)(init)
 app.command(rich_help_panel=MODELS)(models)
 app.command(rich_help_panel=MODELS)(convert)
 app.command(rich_help_panel=MODELS)(pull)
+app.command(rich_help_panel=MODELS)(push)
 
 
 @app.command(rich_help_panel=MODELS)

@@ -10,13 +10,38 @@ from typing import TYPE_CHECKING
 import typer
 
 from difuso.jobs.catalog import Catalog, ModelInfo, read_catalog
+from difuso.jobs.model_folders import model_folders
 from difuso.jobs.params import MODEL_NAME
 from difuso.model.formats.folders import holds_config
 
 from .errors import UserError, user_errors
 
 if TYPE_CHECKING:
+    from difuso.jobs.mirror import Mirror
+    from difuso.jobs.settings import SharedSettings
     from difuso.model import Checkpoint
+
+
+def open_mirror(settings: SharedSettings) -> Mirror | None:
+    """Returns the mirror of the address of models; None if they lie in a folder. UserError without its file system."""
+    if settings.models_address is None:
+        return None
+    from difuso.jobs.mirror import Mirror  # here, because a folder needs no file systems
+
+    try:
+        return Mirror(settings)
+    except (ImportError, ValueError) as error:
+        raise UserError(f"DIFUSO_MODELS_DIR is {settings.models_address}, which cannot be used: {error}") from error
+
+
+def models_folder(settings: SharedSettings) -> Path:
+    """Returns the folder of models, into which those of an address are fetched first; UserError if it stays empty."""
+    mirror, folder = open_mirror(settings), settings.models_dirs[0]
+    if mirror is not None:
+        mirror.look()
+        if not model_folders(folder):
+            raise UserError(f"no model in {settings.models_address}: {mirror.trouble or 'push one'}")
+    return folder
 
 
 def usable_models(*folders: Path) -> Catalog:

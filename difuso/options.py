@@ -22,18 +22,31 @@ if TYPE_CHECKING:
 Value = TypeVar("Value", bound=BaseModel)
 Settings = TypeVar("Settings", bound="SharedSettings")
 ModelsDir = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--models-dir",
         metavar="FOLDER",
         envvar="DIFUSO_MODELS_DIR",
-        help="Folder of models; by default checkpoints, or without a model there the one that comes with difuso.",
+        help="Folder of models, or an address where `difuso push` put them; by default checkpoints, or without a model "
+        "there the one that comes with difuso.",
     ),
 ]
+
+
+def _new_folder(place: str | Path) -> Path:
+    if "://" in str(place):
+        raise UserError(f"{place} is no folder: name one with --models-dir, then `difuso push` it to the address")
+    return Path(place)
+
+
 NewModelsDir = Annotated[
     Path,
     typer.Option(
-        "--models-dir", metavar="FOLDER", envvar="DIFUSO_MODELS_DIR", help="Folder of models, for the new one too."
+        "--models-dir",
+        metavar="FOLDER",
+        envvar="DIFUSO_MODELS_DIR",
+        help="Folder of models, for the new one too.",
+        parser=_new_folder,
     ),
 ]
 API_KEY = "DIFUSO_API_KEY"  # an environment variable: other programs may see the options of a command
@@ -96,8 +109,8 @@ def _said(kind: type[BaseModel], problem: ErrorDetails) -> str:
     return problem["msg"]
 
 
-def read_settings(kind: type[Settings], *, models_dir: Path | None = None) -> Settings:
-    """Reads settings from the environment, except a given folder of models, and imports the plug-ins that they name.
+def read_settings(kind: type[Settings], *, models_dir: str | Path | None = None) -> Settings:
+    """Reads settings from the environment, except a given place of models, and imports the plug-ins that they name.
 
     Raises UserError if a setting is wrong.
     """

@@ -18,7 +18,7 @@ NO_NAME = (
     "the name of a model has at most 64 characters: a-z, 0-9, dots, dashes and underscores, of which the first is a "
     "letter or digit; a further version of it has @ and a tag of at most 32 such characters behind; rename the folder"
 )
-_FOLDER = re.compile(rf"(?P<name>{MODEL_NAME.strip('^$')})(?:@[a-z0-9][a-z0-9._-]{{0,31}})?")
+FOLDER = re.compile(rf"(?P<name>{MODEL_NAME.strip('^$')})(?:@[a-z0-9][a-z0-9._-]{{0,31}})?")
 
 CARD_BYTES, FIGURE_BYTES, LABELS_BYTES = 1 << 20, 1 << 24, 1 << 18  # at most
 FILES = {
@@ -50,7 +50,7 @@ def model_folders(*folders: Path) -> list[Path]:
     found: dict[str, Path] = {}
     for folder in filter(Path.is_dir, folders):
         for path in sorted(folder.iterdir()):
-            if path.is_dir() and _FOLDER.fullmatch(path.name):
+            if path.is_dir() and FOLDER.fullmatch(path.name):
                 found.setdefault(path.name, path)
     return [*found.values()]
 

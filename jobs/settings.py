@@ -1,12 +1,13 @@
 """The settings that front ends and workers share, read from the environment, and their default folders."""
 
+import hashlib
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from platformdirs import user_state_path
-from pydantic import AfterValidator, Field, FilePath, PositiveInt, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, FilePath, PositiveInt, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from difuso.model.formats.folders import holds_config
@@ -34,6 +35,15 @@ def _redis_url(url: str) -> str:
 
     connect(url).close()  # which connects to nothing
     return url
+
+
+def place_of_models(place: object) -> object:
+    """Returns the address of a bucket as a text, and any other text as the path of a folder."""
+    if not isinstance(place, str):
+        return place
+    if place.startswith(("http://", "https://")):
+        raise ValueError(f"must be a folder, or the address of a bucket such as s3://bucket/models, not {place}")
+    return place.rstrip("/") if "://" in place else Path(place)
 
 
 def listed(names: object) -> object:
@@ -69,9 +79,11 @@ class SharedSettings(BaseSettings):
     state_dir: Path = Field(default_factory=default_state_dir)
     """Folder of what difuso keeps on this machine: var/ of the clone that one stands in, else the platform's folder for
     the state of the user's programs."""
-    models_dir: Path = Field(default_factory=default_models_dir)
+    models_dir: Annotated[str | Path, BeforeValidator(place_of_models)] = Field(default_factory=default_models_dir)
     """Folder of models: ./checkpoints, or without a model there that of the models that come with difuso. A worker
-    serves all that it can load; the API reads their config files only."""
+    serves all that it can load; the API reads their config files only. Or the address where `difuso push` puts them."""
+    cache_size: PositiveInt = 20 << 30
+    """Most bytes of the models of an address that are kept on this machine; those that are served stay in any case."""
     trained_dir: Path = Field(default_factory=lambda given: Path(given["state_dir"]) / "trained")
     """Folder of the models that trainers make, which are served beside those of `models_dir`."""
     default_model: str | None = None
@@ -87,10 +99,30 @@ class SharedSettings(BaseSettings):
     log_level: Literal["debug", "info", "warning"] = "info"
     """Lowest level of log lines that are written; `debug` includes requests that only read and succeed."""
 
+    whole_models: ClassVar[bool] = True  # whether weights are fetched from an address
+
+    @property
+    def models_address(self) -> str | None:
+        """The address of the models; None if they lie in a folder."""
+        return self.models_dir if isinstance(self.models_dir, str) else None
+
+    @property
+    def cache_dir(self) -> Path:
+        """The folder of what was fetched from addresses of models; see `mirror`."""
+        return self.state_dir / "cache"
+
     @property
     def models_dirs(self) -> tuple[Path, Path]:
-        """The folders of the models that are served."""
-        return self.models_dir, self.trained_dir
+        """The folders of the models that are served; the first may be the mirror of an address."""
+        if isinstance(self.models_dir, Path):
+            return self.models_dir, self.trained_dir
+        name = hashlib.sha256(self.models_dir.encode()).hexdigest()[:16]
+        return self.cache_dir / (name if self.whole_models else f"{name}-heads"), self.trained_dir
+
+    @property
+    def models_place(self) -> str:
+        """The address or folder of the models, for people."""
+        return self.models_address or str(Path(self.models_dir).absolute())
 
     _split_plugins = field_validator("plugins", mode="before")(listed)
 

@@ -54,6 +54,7 @@ def traceparent() -> str | None:
     return carrier.get("traceparent")
 
 
+ADDRESS_OK = "1 if the models are those of their address; 0 while it is away, or one of them cannot be fetched"
 STORE_BUCKETS = (0.001, 0.005, 0.02, 0.1, 0.5, 2, 10, 60)
 
 

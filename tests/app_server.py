@@ -138,7 +138,7 @@ class FakeWorker:
 
     def __init__(self, settings: ApiSettings) -> None:
         self.client = redis.Redis.from_url(settings.redis_url)
-        self._models_dir = settings.models_dir
+        self._models_dir = settings.models_dirs[0]
         self._store = ResultStore(settings.store_url)
         self._queue = JobQueue(self.client, result_ttl=settings.result_ttl)
 

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
+from difuso.jobs.mirror import Mirror
 from difuso.jobs.redis import addresses
 from difuso.jobs.settings import with_password
 from difuso.jobs.store.result_store import ResultStore
@@ -33,13 +34,19 @@ def run(settings: WorkerSettings) -> int:
     """Serves until SIGTERM or SIGINT. Returns the exit status: 0 after a drain, 1 if the process must be replaced."""
     use_one_core()
     plug_in(settings.plugins)
+    mirror = None if settings.models_address is None else Mirror(settings)
+    if mirror is not None:
+        log.info("fetching the models of %s", settings.models_address)
+        mirror.follow()
     follower = ModelFollower(settings)
     follower.load_first()
     runners = follower.models.runners.values()
     if not runners:
-        log.error("no model could be loaded from %s", settings.models_dir.absolute())
+        log.error("no model could be loaded from %s", settings.models_place)
         return 1
     metrics = WorkerMetrics(CollectorRegistry())
+    if mirror is not None:
+        metrics.watch_address(mirror)
     for runner in runners:
         metrics.watch(runner.checkpoint.name, runner)
     if settings.metrics_port is not None:

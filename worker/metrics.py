@@ -7,7 +7,8 @@ from itertools import product
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, start_http_server
 
 from difuso.jobs.kinds import KINDS
-from difuso.jobs.telemetry import add_store_metrics, add_versions
+from difuso.jobs.mirror import Mirror
+from difuso.jobs.telemetry import ADDRESS_OK, add_store_metrics, add_versions
 
 from .engine.active import ActiveJob
 from .engine.held_jobs import RunningJob
@@ -60,6 +61,11 @@ class WorkerMetrics:
     def serve(self, port: int) -> None:
         """Serves /metrics on this port."""
         start_http_server(port, registry=self._registry)
+
+    def watch_address(self, mirror: Mirror) -> None:
+        """Shows whether the models of an address are here."""
+        gauge = Gauge("difuso_models_address_ok", ADDRESS_OK, registry=self._registry)
+        gauge.set_function(lambda: mirror.trouble is None)
 
     def watch(self, name: str, runner: Runner) -> None:
         """Counts the network calls of a model."""

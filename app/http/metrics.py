@@ -18,11 +18,12 @@ from redis import RedisError
 from difuso.jobs.catalog import Catalog, CatalogFollower
 from difuso.jobs.errors import ImageRefused, StoreUnavailable
 from difuso.jobs.kinds import KINDS
+from difuso.jobs.mirror import Mirror
 from difuso.jobs.redis.queue import JobQueue
 from difuso.jobs.redis.webhooks import Webhooks
 from difuso.jobs.redis.workers import WorkerReport
 from difuso.jobs.store.result_store import ResultStore
-from difuso.jobs.telemetry import add_store_metrics, add_versions
+from difuso.jobs.telemetry import ADDRESS_OK, add_store_metrics, add_versions
 from difuso.jobs.trainings.records import Trainings
 from difuso.model.folders.files import model_of
 
@@ -103,7 +104,7 @@ class ProcessesCollector(Collector):
 
 @dataclass(frozen=True)
 class StackCollector(Collector):
-    """The metrics of keys, queue, workers, trainings, Redis and the store, which are read at each scrape.
+    """The metrics of keys, models, queue, workers, trainings, Redis and the store, which are read at each scrape.
 
     While Redis does not answer, its metrics are absent, so that no old value looks current.
     """
@@ -113,6 +114,7 @@ class StackCollector(Collector):
     store: ResultStore
     probe: StoreProbe
     follower: CatalogFollower
+    mirror: Mirror | None
     keys: KeyRing | None
     trainings: Trainings | None
     metrics: Metrics
@@ -123,6 +125,8 @@ class StackCollector(Collector):
             yield from [*self._of_queue(reports), *self._of_workers(reports), *self._of_redis(), *self._of_trainings()]
         except RedisError:
             self.metrics.redis_errors.labels("metrics").inc()
+        if self.mirror is not None:
+            yield GaugeMetricFamily("difuso_models_address_ok", ADDRESS_OK, value=self.mirror.trouble is None)
         if self.keys is not None:
             yield GaugeMetricFamily(
                 "difuso_api_keys_ok",

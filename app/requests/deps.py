@@ -17,6 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from difuso.jobs.catalog import Catalog, CatalogFollower
 from difuso.jobs.contract import JOB_ID
 from difuso.jobs.errors import JobNotFound
+from difuso.jobs.mirror import Mirror
 from difuso.jobs.redis.events import Listener
 from difuso.jobs.redis.queue import JobQueue
 from difuso.jobs.redis.status import JobStatus
@@ -45,6 +46,7 @@ class Process:
     settings: ApiSettings
     metrics: Metrics
     follower: CatalogFollower
+    mirror: Mirror | None
     queue: JobQueue
     store: ResultStore
     probe: StoreProbe

@@ -15,7 +15,7 @@ from ..requests.deps import Process, ProcessDep
 router = APIRouter(tags=["health"])  # needs no API key, so it must say nothing confidential
 metrics_router = APIRouter(tags=["health"])
 
-Verbose = Annotated[str | None, Query(description="adds the state of Redis, store and workers")]
+Verbose = Annotated[str | None, Query(description="adds the state of Redis, store, workers and the models' address")]
 
 
 class Readiness(BaseModel):
@@ -24,6 +24,7 @@ class Readiness(BaseModel):
     status: Literal["ok"] = "ok"
     redis: Literal["ok", "full", "away"] | None = None
     store: Literal["ok", "away"] | None = None
+    address: Literal["ok", "away"] | None = None
     workers: int | None = None
     models: list[str] | None = None
 
@@ -43,16 +44,19 @@ async def ready(process: ProcessDep, verbose: Verbose = None) -> Readiness:
 
 
 def _look(process: Process) -> Readiness:
-    store: Literal["ok", "away"] = "ok" if process.probe.takes_files() else "away"
+    found = Readiness(store="ok" if process.probe.takes_files() else "away")
+    if process.mirror is not None:
+        found.address = "ok" if process.mirror.trouble is None else "away"
     try:
-        redis: Literal["ok", "full"] = "ok" if process.queue.health().takes_writes else "full"
+        found.redis = "ok" if process.queue.health().takes_writes else "full"
         reports = process.queue.workers()
     except RedisError:
-        return Readiness(redis="away", store=store)
-    if process.settings.api_keys_file is not None:
-        return Readiness(redis=redis, store=store)
-    served = {model.name for report in reports for model in report.models if model.ready}
-    return Readiness(redis=redis, store=store, workers=len(reports), models=sorted(served))
+        found.redis = "away"
+        return found
+    if process.settings.api_keys_file is None:
+        found.workers = len(reports)
+        found.models = sorted({model.name for report in reports for model in report.models if model.ready})
+    return found
 
 
 @metrics_router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)

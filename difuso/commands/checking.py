@@ -19,7 +19,7 @@ from difuso.worker.settings import WorkerSettings
 from difuso.worker.stepping.runner import pick_device
 
 from ..errors import user_errors
-from ..models_folder import find_model
+from ..models_folder import find_model, models_folder
 from ..terminal import printable
 
 IMAGES = 2  # in the calls that are not timed
@@ -40,7 +40,7 @@ def check_model(name: str, settings: WorkerSettings) -> bool:
 
     Raises UserError if there is no such model, or it cannot be loaded.
     """
-    info = find_model(name, settings.models_dir)
+    info = find_model(name, models_folder(settings))
     with user_errors(info.name):
         checkpoint = load_checkpoint(info.path, networks=settings.networks)
     typer.echo(

@@ -211,7 +211,7 @@ def _image_sources(
     seed: int,
     chosen: Mapping[str, Any],
     model: str | None,
-    models_dir: Path | None,
+    models_dir: str | None,
     *,
     server: str | None = None,
 ) -> ImageSources:

@@ -123,13 +123,13 @@ def _command(kind: Kind[Any], name: str) -> Callable[..., None]:
     return command
 
 
-def run(request: "Request", *, out: Path, server: str | None, models_dir: Path | None) -> None:
+def run(request: "Request", *, out: Path, server: str | None, models_dir: str | None) -> None:
     """Runs one job, writes its images and prints the paths of its files.
 
     Args:
         out: a folder, or an .npz or .npy file.
         server: the address of the server that makes them; None makes them here.
-        models_dir: the folder of models of this machine; None means that of the settings.
+        models_dir: the folder or address of models; None means that of the settings.
 
     Raises UserError if the images cannot be made, or there is no place for them.
     """

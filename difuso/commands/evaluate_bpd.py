@@ -15,7 +15,7 @@ from difuso.worker.settings import WorkerSettings
 from difuso.worker.stepping.runner import pick_device
 
 from ..errors import UserError, user_errors
-from ..models_folder import find_model
+from ..models_folder import find_model, models_folder
 from ..progress import progress
 
 BATCH = 8  # images in one network call
@@ -38,7 +38,7 @@ def evaluate_bpd(
 
     Raises UserError if the model, the chain or the images do not exist or cannot be used.
     """
-    info = find_model(model, settings.models_dir)
+    info = find_model(model, models_folder(settings))
     with user_errors(info.name):
         if info.config.condition is not None:
             raise UserError("this model draws from an image, and bits per dimension are those of images alone")

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,7 +14,7 @@ from difuso.jobs.settings import CHECKPOINTS, SHIPPED
 from difuso.model.errors import reason_of
 from difuso.worker.settings import WorkerSettings
 
-from ..models_folder import no_model
+from ..models_folder import models_folder, no_model
 from ..options import ModelsDir, read_settings
 from ..terminal import printable
 
@@ -34,11 +33,12 @@ def models(
 
         fine = check_model(check, settings)
     else:
-        catalog = read_catalog(settings.models_dir)
+        folder = models_folder(settings)
+        catalog = read_catalog(folder)
         refused = {**catalog.refused, **(_damaged(settings, catalog) if verify else {})}
         if not catalog.models and not refused:
-            raise no_model(settings.models_dir, refused)
-        _print_table(settings.models_dir, catalog, refused)
+            raise no_model(folder, refused)
+        _print_table(settings.models_place, catalog, refused)
         fine = not refused
     if not fine:
         sys.exit(1)
@@ -57,7 +57,7 @@ def _damaged(settings: WorkerSettings, catalog: Catalog) -> dict[str, str]:
     return reasons
 
 
-def _print_table(folder: Path, catalog: Catalog, refused: Mapping[str, str]) -> None:
+def _print_table(place: str, catalog: Catalog, refused: Mapping[str, str]) -> None:
     table = Table(box=None, pad_edge=False)
     for heading in ("model", "size", "T", "parameters", "version", "state"):
         table.add_column(heading, justify="right" if heading == "parameters" else "left", overflow="fold")
@@ -71,6 +71,7 @@ def _print_table(folder: Path, catalog: Catalog, refused: Mapping[str, str]) -> 
         state = f"refused: {refused[name]}" if name in refused else "ok"
         table.add_row(*(Text(printable(cell)) for cell in (name, *facts, state)))  # others may have named the folder
     console = Console()
-    passed = f" (and none in {CHECKPOINTS.absolute()})" if folder == SHIPPED and CHECKPOINTS.is_dir() else ""
-    console.print(f"models in {folder.absolute()}{passed}", soft_wrap=True, markup=False, highlight=False)
+    shipped = place == str(SHIPPED.absolute())
+    passed = f" (and none in {CHECKPOINTS.absolute()})" if shipped and CHECKPOINTS.is_dir() else ""
+    console.print(f"models in {place}{passed}", soft_wrap=True, markup=False, highlight=False)
     console.print(table)

@@ -31,7 +31,7 @@ from difuso.worker.stepping.runner import Runner
 from ..drawing.drawing import load_runner
 from ..drawing.sampling import draw, open_file, slots_of
 from ..errors import UserError, user_errors
-from ..models_folder import find_model
+from ..models_folder import find_model, models_folder
 from ..terminal import printable
 from .inspecting import read_recipe, recipe_in
 
@@ -99,7 +99,7 @@ def _make_again(
 ) -> tuple[Runner, bytes]:
     try:
         origin = Origin.model_validate(facts)
-        config = find_model(origin.model, settings.models_dir, origin.version).config
+        config = find_model(origin.model, models_folder(settings), origin.version).config
         images = _fitted(uploads, origin.pictures, config)
         job = job_of(facts, images)
         seen = _fitted(uploads, job.params.uploads(config), config)
@@ -115,7 +115,7 @@ def _make_again(
 
 def _at_version(file: Path, job: Job, name: str, version: str, settings: WorkerSettings) -> Runner:
     """Loads a model of a job; raises UserError if it is not there in the version that made the image of a file."""
-    model = find_model(name, settings.models_dir, version)
+    model = find_model(name, models_folder(settings), version)
     if model.version != version:
         raise UserError(
             f"{file} was made by version {version[:12]} of {name}, and {model.path} holds "

@@ -26,7 +26,7 @@ from difuso.jobs.queries import SamplingQuery
 from difuso.worker.settings import WorkerSettings
 
 from ..errors import UserError, user_errors
-from ..models_folder import find_model, usable_models
+from ..models_folder import find_model, models_folder, usable_models
 from ..progress import progress, title_of
 from .drawing import load_runner
 
@@ -58,9 +58,8 @@ def make_images(request: Request, out: Path, settings: WorkerSettings) -> list[P
         log.warning(warning.detail)
     check_holds_planes(out, job.planes)
     check_place(out)
-    found = (
-        find_model(name, settings.models_dir, version) for name, version in zip(job.models, job.versions, strict=True)
-    )
+    folder = settings.models_dirs[0]  # fetched by `read_job`
+    found = (find_model(name, folder, version) for name, version in zip(job.models, job.versions, strict=True))
     runner, *more = (load_runner(each.path, settings, slots=slots_of(job)) for each in found)
     with user_errors(job.model):
         drawn = draw(runner, job, sent, *more)
@@ -73,7 +72,7 @@ def read_job(request: Request, settings: WorkerSettings) -> tuple[Job, list[byte
     """Returns the job of a request, and its fitted files; raises UserError like `make_images`."""
     kind, query, files = request
     with user_errors():
-        model = kind.choose(query, usable_models(settings.models_dir))
+        model = kind.choose(query, usable_models(models_folder(settings)))
         conditions, given = split_files(query.conditions, model.config.conditions)
         query = query.model_copy(update={"conditions": conditions})
         named = {**files, **{name: Path(str(file)) for name, file in given.items()}}

@@ -19,7 +19,7 @@ from difuso.app.settings import ApiSettings
 from difuso.jobs.redis.addresses import connect
 from difuso.jobs.redis.workers import ModelReport, WorkerReport, live_reports
 from difuso.jobs.settings import with_password
-from difuso.models_folder import usable_models
+from difuso.models_folder import models_folder, usable_models
 from difuso.worker.settings import EXIT_SECONDS, GIVE_UP_SECONDS, HANG_SECONDS, WorkerSettings
 
 from .child_processes import DIFUSO, ChildProcesses
@@ -56,7 +56,8 @@ def serve(api: ApiSettings, worker: WorkerSettings, workers: int | None) -> None
     url = os.environ.get("REDIS_URL")
     check_port(api.host, api.port, setting=PORT)
     check_port(api.host, api.api_metrics_port, setting="DIFUSO_API_METRICS_PORT")
-    usable_models(*worker.models_dirs)
+    models_folder(api)
+    usable_models(*api.models_dirs)
     check_store(worker.store_url)
     check_device(worker.device)
     shares = share_out(this_machine(worker.device, os.environ), workers, threads_of(os.environ))
@@ -66,7 +67,7 @@ def serve(api: ApiSettings, worker: WorkerSettings, workers: int | None) -> None
     if url is not None:
         url = with_password(url, worker.redis_password_file)
         check_redis(url)
-    log.info("the models are in %s", worker.models_dir.absolute())
+    log.info("the models are in %s", worker.models_place)
     log.info("starting%s; Ctrl-C stops it all", _described(shares))
     with stop_signals() as signals, ChildProcesses() as children, ExitStack() as stack:
         groups: list[list[Service]] = []

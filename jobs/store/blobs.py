@@ -35,11 +35,12 @@ class Blobs:
         self.root = PurePosixPath(root)
         self.is_local = isinstance(self._fs, LocalFileSystem)
 
-    def read(self, path: PurePosixPath) -> bytes:
-        """Returns the content of a file; FileNotFoundError if there is none."""
+    def read(self, path: PurePosixPath, most: int | None = None) -> bytes:
+        """Returns the content of a file, or its first bytes, at `most` so many; FileNotFoundError if there is none."""
         if self.is_local:
-            return Path(path).read_bytes()
-        data: bytes = self._fs.cat_file(str(path))
+            with Path(path).open("rb") as file:
+                return file.read(-1 if most is None else most)
+        data: bytes = self._fs.cat_file(str(path), start=None if most is None else 0, end=most)
         return data
 
     def write(self, path: PurePosixPath, data: bytes) -> None:
@@ -95,6 +96,19 @@ class Blobs:
         """Returns all files below a folder, in folders of it too; none if it does not exist."""
         self._fs.invalidate_cache()
         return [PurePosixPath(path) for path in self._fs.find(str(folder))]
+
+    def marks(self, folder: PurePosixPath) -> dict[str, str | None]:
+        """Returns what lies in a folder itself, by name: of a file a text that changes with it, of a folder None.
+
+        Raises FileNotFoundError if nothing lies there.
+        """
+        self._fs.invalidate_cache()
+        found = {PurePosixPath(each["name"]): each for each in self._fs.ls(str(folder), detail=True)}
+        return {
+            path.name: None if each["type"] == "directory" else repr(each)
+            for path, each in found.items()
+            if path != folder
+        }
 
     def written_at(self, path: PurePosixPath) -> float:
         """Returns when a file was written, in seconds since the epoch, by the clock of the file system."""

@@ -134,10 +134,14 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sums_of(digests: Mapping[str, str]) -> str:
+    """Returns the content of SHA256SUMS, from the SHA-256 of each file by its path."""
+    return "".join(f"{digest}  {name}\n" for name, digest in digests.items())
+
+
 def version_of(digests: Mapping[str, str]) -> str:
     """Returns the version of a model, in hexadecimal, from the SHA-256 of each deciding file by its path."""
-    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
-    return hashlib.sha256(lines.encode()).hexdigest()
+    return hashlib.sha256(sums_of(dict(sorted(digests.items()))).encode()).hexdigest()
 
 
 def model_of(name: str) -> str:

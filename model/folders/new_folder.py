@@ -9,19 +9,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .files import SUMS, file_sha256
+from .files import SUMS, file_sha256, sums_of
 
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
     """Gives a folder that replaces `folder`, with SHA256SUMS of its files, when the block ends without an exception."""
+    with replacing(folder) as fresh:
+        yield fresh
+        files = sorted(path.relative_to(fresh) for path in fresh.rglob("*") if path.is_file())
+        sums = sums_of({str(name): file_sha256(fresh / name) for name in files})
+        (fresh / SUMS).write_text(sums, encoding="utf-8")
+
+
+@contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """Gives an empty folder that replaces `folder` when the block ends without an exception."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         yield fresh
-        files = sorted(path.relative_to(fresh) for path in fresh.rglob("*") if path.is_file())
-        sums = "".join(f"{file_sha256(fresh / name)}  {name}\n" for name in files)
-        (fresh / SUMS).write_text(sums, encoding="utf-8")
         for path in (fresh, *fresh.rglob("*")):
             path.chmod(0o755 if path.is_dir() else 0o644)  # mkdtemp makes folders that only their owner may read
             if path.is_file():

@@ -46,16 +46,23 @@ def weights_of(folder: Path) -> str:
     return WEIGHTS
 
 
+def deciding_files(folder: Path, model: ModelConfig) -> list[str]:
+    """Returns the paths of the files that decide what the model in a folder draws, whose config has been read.
+
+    Raises CheckpointError if the weights of a folder of diffusers are missing.
+    """
+    if config.is_diffusers(folder):
+        return config.deciding_files(folder)
+    guides = {CLASSIFIER: model.classifier, WEAKER: model.weaker}
+    return [WEIGHTS, CONFIG, *(file for file, guide in guides.items() if guide is not None)]
+
+
 def read_version(folder: Path, model: ModelConfig) -> str:
     """Returns the version of the model in a folder, whose config has been read, from SHA256SUMS or else from the files.
 
     Raises CheckpointError if a file is missing, or SHA256SUMS lacks it.
     """
-    if config.is_diffusers(folder):
-        files = config.deciding_files(folder)
-    else:
-        guides = {CLASSIFIER: model.classifier, WEAKER: model.weaker}
-        files = [WEIGHTS, CONFIG, *(file for file, guide in guides.items() if guide is not None)]
+    files = deciding_files(folder, model)
     if not config.is_diffusers(folder) or is_file(folder / SUMS):
         sums = read_sums(folder)
         return version_of({name: _summed(sums, name) for name in files})

@@ -81,7 +81,7 @@ def ended_jobs(api: httpx.Client, worker: FakeWorker) -> list[str]:
 def busy_worker(settings: ApiSettings, worker: FakeWorker, ended_jobs: list[str]) -> Iterator[None]:
     """From now on every job succeeds as soon as it is queued, so that waiting ends and streams do."""
     stop = threading.Event()
-    queues = [queue_key(name) for name in queues_of(read_catalog(settings.models_dir).models["tiny"].ref)]
+    queues = [queue_key(name) for name in queues_of(read_catalog(settings.models_dirs[0]).models["tiny"].ref)]
 
     def work() -> None:
         with redis.Redis.from_url(settings.redis_url) as client:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import s3fs
-from moto.server import ThreadedMotoServer
 
 from difuso.app.settings import ApiSettings
 from difuso.jobs.contract import ImageFile, Job, Manifest
@@ -25,35 +22,6 @@ from tests.waiting import wait_until
 
 ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 UPLOAD = hashlib.sha256(b"upload").hexdigest()
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """Address of an empty S3."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-@pytest.fixture
-def environment(server: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """What an operator sets."""
-    environment = {**CREDENTIALS, "AWS_ENDPOINT_URL": server}
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    s3fs.S3FileSystem.clear_instance_cache()
-    return environment
-
-
-@pytest.fixture
-def url(environment: dict[str, str]) -> str:
-    """A prefix in a bucket of its own."""
-    bucket = f"test-{uuid.uuid4().hex}"
-    s3fs.S3FileSystem().mkdir(bucket)
-    return f"s3://{bucket}/difuso"
 
 
 def manifest(attempt: str) -> Manifest:
@@ -77,8 +45,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
     return made
 
 
-def test_the_first_manifest_wins_by_a_conditional_put(url: str, calls: list[tuple[str, Any]]) -> None:
-    store = ResultStore(url)
+def test_the_first_manifest_wins_by_a_conditional_put(s3_url: str, calls: list[tuple[str, Any]]) -> None:
+    store = ResultStore(s3_url)
     assert store.manifest(ID) is None
     calls.clear()
     assert store.commit(manifest("first"))
@@ -87,19 +55,19 @@ def test_the_first_manifest_wins_by_a_conditional_put(url: str, calls: list[tupl
     assert store.manifest(ID) == manifest("first")
 
 
-def test_a_server_that_does_not_say_why_it_refused_is_understood(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_does_not_say_why_it_refused_is_understood(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def refuse(*args: Any, **kwargs: Any) -> None:
         raise OSError("412")
 
-    store = ResultStore(url)
+    store = ResultStore(s3_url)
     store.commit(manifest("first"))
     monkeypatch.setattr(s3fs.S3FileSystem, "_pipe_file", refuse)
     assert not store.commit(manifest("second"))
     assert store.manifest(ID) == manifest("first")
 
 
-def test_pictures_uploads_and_snapshots_are_kept_and_dropped(url: str) -> None:
-    store = ResultStore(url)
+def test_pictures_uploads_and_snapshots_are_kept_and_dropped(s3_url: str) -> None:
+    store = ResultStore(s3_url)
     assert store.upload(ID, UPLOAD) is None  # makes the client, for which a check leaves little time
     store.check()
     assert store.write_image(ID, "first", 0, b"picture") == "first/0.png"
@@ -117,8 +85,10 @@ def test_pictures_uploads_and_snapshots_are_kept_and_dropped(url: str) -> None:
     assert store.space() is None
 
 
-def test_the_sweeper_takes_what_is_old_without_asking_for_each_object(url: str, calls: list[tuple[str, Any]]) -> None:
-    store = ResultStore(url)
+def test_the_sweeper_takes_what_is_old_without_asking_for_each_object(
+    s3_url: str, calls: list[tuple[str, Any]]
+) -> None:
+    store = ResultStore(s3_url)
     assert store.sweep(0) == 0
     when_empty = len(calls)
     for index in range(3):
@@ -131,7 +101,7 @@ def test_the_sweeper_takes_what_is_old_without_asking_for_each_object(url: str, 
     assert store.upload(ID, UPLOAD) is None
 
 
-def test_a_bucket_that_is_not_there_is_no_store(environment: dict[str, str]) -> None:
+def test_a_bucket_that_is_not_there_is_no_store(s3: dict[str, str]) -> None:
     store = ResultStore("s3://nobody-made-this-bucket/difuso")
     with pytest.raises(StoreUnavailable):
         store.check()
@@ -141,10 +111,10 @@ def test_a_bucket_that_is_not_there_is_no_store(environment: dict[str, str]) -> 
 
 @pytest.mark.slow
 def test_api_and_worker_meet_in_a_bucket(
-    redis_url: str, models_dir: Path, url: str, environment: dict[str, str], tmp_path: Path
+    redis_url: str, models_dir: Path, s3_url: str, s3: dict[str, str], tmp_path: Path
 ) -> None:
-    settings = ApiSettings(redis_url=redis_url, models_dir=models_dir, store_url=url)
-    ours = environment | {"REDIS_URL": redis_url, "DIFUSO_MODELS_DIR": str(models_dir), "DIFUSO_STORE_URL": url}
+    settings = ApiSettings(redis_url=redis_url, models_dir=models_dir, store_url=s3_url)
+    ours = s3 | {"REDIS_URL": redis_url, "DIFUSO_MODELS_DIR": str(models_dir), "DIFUSO_STORE_URL": s3_url}
     with running(settings) as api:
         worker = Command(["worker"], environment=os.environ | ours, folder=tmp_path, log=tmp_path / "worker.log")
         try:
@@ -154,5 +124,5 @@ def test_api_and_worker_meet_in_a_bucket(
         finally:
             worker.terminate()
             worker.wait(30)
-    kinds = {path.split("/")[2] for path in s3fs.S3FileSystem().find(url)}
+    kinds = {path.split("/")[2] for path in s3fs.S3FileSystem().find(s3_url)}
     assert {"results", "uploads"} <= kinds

@@ -39,7 +39,7 @@ def test_the_help_names_every_command_in_groups() -> None:
     groups = {
         "Serving": "serve api worker trainer key fleet",
         "Images": "sample interpolate denoise restore upscale inspect verify",
-        "Models": "models convert pull init train evaluate",
+        "Models": "models convert pull push init train evaluate",
     }
     for title, commands in groups.items():
         box = shown[shown.index(title) + 1]
@@ -178,6 +178,13 @@ def test_mistakes_with_pictures_are_explained(
         (["sample", "--server", "localhost:9", "-o", "all.npz"], r"^no server answers at localhost:9 \(.*protocol"),
         (["train", "nobody"], "there is no recipe 'nobody'"),
         (["models", "--models-dir", "/nowhere"], "^no model in /nowhere"),
+        (["models", "--models-dir", "odd://bucket"], "^DIFUSO_MODELS_DIR is odd://bucket, which cannot be used"),
+        (["models", "--models-dir", "memory://nothing"], "no model in memory://nothing: nothing lies there"),
+        (["pull", "org/name", "--models-dir", "s3://bucket"], "^s3://bucket is no folder: name one with --models-dir"),
+        (["push", "checkpoints/faces64", "models"], "^models is no address"),
+        (["push", "checkpoints/faces64", "odd://bucket"], "^odd://bucket cannot be used"),
+        (["push", "docs", "memory://nothing"], "^docs: config.json is missing"),
+        (["push", "checkpoints/faces64", "memory://nothing", "--as", "A"], "^'A' is no name of a model"),
     ],
 )
 def test_mistakes_are_explained(
@@ -194,14 +201,14 @@ def test_every_command_that_draws_serves_or_lists_takes_a_folder_of_models() -> 
     without = {
         name for name, each in commands.items() if all("--models-dir" not in param.opts for param in each.params)
     }
-    assert without == {"evaluate", "fleet", "init", "inspect", "key", "train", "trainer"}
+    assert without == {"evaluate", "fleet", "init", "inspect", "key", "push", "train", "trainer"}
 
 
 @pytest.mark.parametrize("command", ["api", "worker"])
 def test_a_service_gets_the_folder_of_its_option(
     models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    seen: list[Path] = []
+    seen: list[str | Path] = []
 
     def serve(settings: ApiSettings | WorkerSettings, _: int | None = None) -> int:
         seen.append(settings.models_dir)

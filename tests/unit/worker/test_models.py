@@ -44,8 +44,8 @@ def test_only_a_folder_that_is_meant_to_be_a_model_is_refused_aloud(
     settings: WorkerSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in ("sheets", "broken"):
-        (settings.models_dir / name).mkdir()
-    (settings.models_dir / "broken" / "config.json").write_text("{}")
+        (settings.models_dirs[0] / name).mkdir()
+    (settings.models_dirs[0] / "broken" / "config.json").write_text("{}")
     follower = following(settings)
     follower.load_all()
     assert follower.models.refused.keys() == {"sheets", "broken"}
@@ -99,7 +99,7 @@ def test_the_default_model_is_loaded_first(settings: WorkerSettings) -> None:
 
 
 def test_the_first_that_can_be_loaded_is_served_first(settings: WorkerSettings) -> None:
-    (settings.models_dir / "a" / "config.json").write_text("{}")
+    (settings.models_dirs[0] / "a" / "config.json").write_text("{}")
     models = following(settings).models
     assert (names(models), set(models.refused)) == ({"b"}, {"a"})
 
@@ -107,8 +107,8 @@ def test_the_first_that_can_be_loaded_is_served_first(settings: WorkerSettings) 
 def test_models_that_were_trained_here_are_loaded_after_the_others(settings: WorkerSettings, tmp_path: Path) -> None:
     (trained := tmp_path / "of trainers").mkdir()
     for name in "abc":
-        shutil.move(settings.models_dir / name, trained / {"a": "z", "b": "0", "c": "c"}[name])
-    shutil.copytree(trained / "z", settings.models_dir / "z")
+        shutil.move(settings.models_dirs[0] / name, trained / {"a": "z", "b": "0", "c": "c"}[name])
+    shutil.copytree(trained / "z", settings.models_dirs[0] / "z")
     (trained / "z" / "config.json").write_text("{}")
     follower = following(settings.model_copy(update={"trained_dir": trained}))
     assert names(follower.models) == {"z"}, "though 0 is the first by name"
@@ -118,9 +118,9 @@ def test_models_that_were_trained_here_are_loaded_after_the_others(settings: Wor
 
 def test_a_folder_that_is_passed_over_is_reported(settings: WorkerSettings, caplog: pytest.LogCaptureFixture) -> None:
     for name in "abc":
-        (settings.models_dir / name).rename(settings.models_dir / name.upper())
+        (settings.models_dirs[0] / name).rename(settings.models_dirs[0] / name.upper())
     assert not following(settings).models.runners
-    assert f"the folder {settings.models_dir / 'A'} is passed over: the name of a model has at most" in caplog.text
+    assert f"the folder {settings.models_dirs[0] / 'A'} is passed over: the name of a model has at most" in caplog.text
 
 
 def test_the_others_come_one_by_one(settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +173,7 @@ def test_a_new_folder_is_loaded_once_it_rests(settings: WorkerSettings, models_d
     follower = following(settings)
     assert look(follower) == {"a", "b", "c"}
     runners = follower.models.runners
-    shutil.copytree(models_dir / "tiny", settings.models_dir / "d")
+    shutil.copytree(models_dir / "tiny", settings.models_dirs[0] / "d")
     assert look(follower) == {"a", "b", "c"}
     assert look(follower) == {"a", "b", "c", "d"}
     assert all(follower.models.runners[name] is runner for name, runner in runners.items())
@@ -198,7 +198,7 @@ def test_a_version_that_cannot_be_loaded_at_the_moment_is_tried_again(
             raise fault
         return opened(path, *arguments, **options)
 
-    os.utime(settings.models_dir / "a" / "config.json")
+    os.utime(settings.models_dirs[0] / "a" / "config.json")
     with monkeypatch.context() as disk:
         disk.setattr(Path, "open", failing)
         assert [look(follower) for _ in range(4)] == [{"a", "b", "c"}] * 4
@@ -211,7 +211,7 @@ def test_a_version_that_cannot_be_loaded_at_the_moment_is_tried_again(
 
 
 def test_a_folder_with_wrong_content_is_loaded_once(settings: WorkerSettings, loaded: list[str]) -> None:
-    (settings.models_dir / "b" / "config.json").write_text("{}")
+    (settings.models_dirs[0] / "b" / "config.json").write_text("{}")
     follower = following(settings)
     assert [look(follower) for _ in range(3)] == [{"a", "c"}] * 3
     assert loaded == ["a", "b", "c"]
@@ -306,7 +306,7 @@ def test_a_model_may_come_while_its_job_is_being_read(
 def test_a_job_of_a_model_that_is_refused_or_unknown_goes_back(
     settings: WorkerSettings, reading: Callable[..., Reading]
 ) -> None:
-    (settings.models_dir / "b" / "config.json").write_text("{}")
+    (settings.models_dirs[0] / "b" / "config.json").write_text("{}")
     follower = following(settings)
     unknown = reading(follower.models, "z")
     assert unknown.readers.take(unknown.events.get(timeout=60)) is None
@@ -331,7 +331,7 @@ def test_the_version_of_before_stays_until_it_is_let_go(settings: WorkerSettings
     follower = following(settings)
     follower.load_all()
     before = ref_in(follower.models, "a")
-    version = new_version(settings.models_dir, "a")
+    version = new_version(settings.models_dirs[0], "a")
     follower.load_all()
     follower.load_all()
     models = follower.models
@@ -349,9 +349,9 @@ def test_a_folder_that_was_renamed_is_not_loaded_again(settings: WorkerSettings,
     follower.load_all()
     old = runner_of(follower.models, "a")
     loaded.clear()
-    new_version(settings.models_dir, ".fresh")
-    (settings.models_dir / "a").rename(settings.models_dir / "a@before")
-    (settings.models_dir / ".fresh").rename(settings.models_dir / "a")
+    new_version(settings.models_dirs[0], ".fresh")
+    (settings.models_dirs[0] / "a").rename(settings.models_dirs[0] / "a@before")
+    (settings.models_dirs[0] / ".fresh").rename(settings.models_dirs[0] / "a")
     follower.load_all()
     follower.load_all()
     assert loaded == ["a"]
@@ -361,12 +361,12 @@ def test_a_folder_that_was_renamed_is_not_loaded_again(settings: WorkerSettings,
 
 
 def test_a_tagged_version_goes_with_its_folder_and_the_last_version_of_a_model_stays(settings: WorkerSettings) -> None:
-    new_version(settings.models_dir, "a@other")
+    new_version(settings.models_dirs[0], "a@other")
     follower = following(settings)
     follower.load_all()
     tagged = ref_in(follower.models, "a@other")
-    shutil.rmtree(settings.models_dir / "a@other")
-    shutil.rmtree(settings.models_dir / "b")
+    shutil.rmtree(settings.models_dirs[0] / "a@other")
+    shutil.rmtree(settings.models_dirs[0] / "b")
     follower.load_all()
     assert follower.models.superseded == {tagged}
     assert follower.models.newest("b") == ref_in(follower.models, "b")
