@@ -26,7 +26,7 @@ WHERE = {
 }
 PROMETHEUS = ROOT / "docker/prometheus"
 NEWER = {".spec.fallback.behavior"}  # KEDA has it since 2.17; the models for Python 3.11 are those of 2.16
-ADDITIONS = ((), ("docker/gpu.yml",), ("docker/public.yml",), ("docker/gpu.yml", "docker/public.yml"))
+ADDITIONS = ((), ("docker/gpu.yml",), ("docker/public.yml",), ("docker/gpu.yml", "docker/public.yml", "docker/s3.yml"))
 
 
 def run(tool: str, *arguments: str, **environment: str | None) -> str:
@@ -44,6 +44,8 @@ def compose(*additions: str, **environment: str | None) -> dict[str, Any]:
     """The compose file with additions, as Compose understands it."""
     files = [word for name in ("docker-compose.yml", *additions) for word in ("--file", name)]
     keys = {"API_KEYS_FILE": "keys", "DIFUSO_ALLOWED_HOSTS": "api"} if "docker/public.yml" in additions else {}
+    if "docker/s3.yml" in additions:
+        keys["DIFUSO_MODELS_DIR"] = "s3://bucket/models"
     config: dict[str, Any] = yaml.safe_load(
         run("docker", "compose", *files, "--profile", "*", "config", **keys, **environment)
     )
@@ -105,6 +107,18 @@ def test_one_container_alone_fills_the_volume_of_models() -> None:
     filling = [name for name, each in mounts.items() for m in each if m["source"] == "models" and m["volume"] == {}]
     assert filling == ["api"]
     assert any(m["source"] == "models" for m in mounts["worker"])
+
+
+def test_api_and_workers_of_compose_share_the_cache_of_an_address() -> None:
+    services = compose("docker/s3.yml", AWS_ACCESS_KEY_ID="key")["services"]
+    for name in ("api", "worker"):
+        environment = services[name]["environment"]
+        assert (environment["DIFUSO_MODELS_DIR"], environment["AWS_ACCESS_KEY_ID"]) == ("s3://bucket/models", "key")
+        assert environment["REDIS_URL"], "what the service has without the addition"
+        assert {mount["source"]: mount["target"] for mount in services[name]["volumes"]}.items() >= {
+            "cache": "/var/lib/difuso/cache",
+            "results": "/var/lib/difuso/store",
+        }.items()
 
 
 def test_compose_gives_a_worker_more_time_than_its_drain() -> None:
@@ -285,6 +299,26 @@ def test_traces_may_leave_where_their_component_is_added(tmp_path: Path) -> None
     assert rule["ports"] == [{"port": int(port)}]
     (peer,) = rule["to"]
     assert list(peer["namespaceSelector"]["matchLabels"].values()) == [host.partition(".")[2]]
+
+
+@pytest.mark.parametrize("others", [[], ["../../components/s3"]])
+def test_pods_fetch_the_models_of_an_address_where_its_component_is_added(tmp_path: Path, others: list[str]) -> None:
+    validator = pytest.importorskip("kubernetes_validate", reason=EXTRA)
+    shutil.copytree(ROOT / "deploy", tmp_path / "deploy")
+    overlay = tmp_path / "deploy/overlays/fetching"
+    overlay.mkdir()
+    kustomization = {"resources": ["../../base"], "components": [*others, "../../components/address"]}
+    (overlay / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    documents = manifests(overlay)
+    for document in documents:
+        validator.validate(document, KUBERNETES, strict=True)
+    assert any(each.get("data", {}).get("DIFUSO_MODELS_DIR") == "s3://difuso/models" for each in documents)
+    for deployment in of_kind("Deployment", documents).values():
+        pod = deployment["spec"]["template"]["spec"]
+        (mount,) = (each for each in pod["containers"][0]["volumeMounts"] if each["name"] == "cache")
+        assert mount["mountPath"] == "/var/lib/difuso/cache"
+        assert {"secretRef": {"name": "difuso-s3"}} in pod["containers"][0]["envFrom"]
+        assert "emptyDir" in next(each for each in pod["volumes"] if each["name"] == "cache")
 
 
 def test_the_pod_that_changes_models_is_allowed_and_mounts_their_volume() -> None:
