@@ -208,7 +208,7 @@ def _sweep(datasets: Datasets, trainings: Trainings, files: TrainingFiles, ttl: 
     """Deletes what is too old of datasets, and of trainings that have ended, whose models stay."""
     with suppress(StoreUnavailable, RedisError):  # then later
         trainings.expire(ttl)
-        files.sweep(time.time() - ttl, trainings.ids)
+        files.sweep(time.time() - ttl, lambda: {each.id for each in trainings.all() if not each.expired})
         datasets.sweep({(each.owner, each.dataset) for each in trainings.all() if not each.is_over})
 
 
