@@ -7,7 +7,7 @@ worker holds is loaded here, too, if its jobs wait as long.
 """
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 import redis
 
@@ -32,15 +32,11 @@ def patience(models: Models, ref: str) -> float:
 
 
 class Demand:
-    """Notes since when this worker has seen jobs wait for each version that it has not loaded.
-
-    Attributes:
-        look_at: time on the monotonic clock of the next look.
-    """
+    """Notes since when this worker has seen jobs wait for each version that it has not loaded."""
 
     def __init__(self, client: redis.Redis, follower: ModelFollower, claims: Claims, worker: str) -> None:
         self._client, self._follower, self._claims, self._worker = client, follower, claims, worker
-        self.look_at = 0.0
+        self._look_at = 0.0
         self._since: dict[str, float] = {}
 
     def look(self, held: Collection[Claim], waiting: Collection[Claim]) -> None:
@@ -51,15 +47,15 @@ class Demand:
             waiting: those of them that need a model which is not loaded.
         """
         models, now = self._follower.models, time.monotonic()
-        if now < self.look_at or not models.loadable or self._follower.is_busy or self._claims.is_unanswered:
+        if now < self._look_at or not models.loadable or self._follower.is_busy or self._claims.is_unanswered:
             return
-        self.look_at = now + LOOK_SECONDS
+        self._look_at = now + LOOK_SECONDS
         first = {ref for claim in [*waiting][:1] for ref in _refs(claim)}  # the others give way, or none would begin
         running = {ref for claim in held if claim not in waiting for ref in _refs(claim)} | (
             first & models.runners.keys()
         )
         queued, elsewhere = self._queued()
-        stay = [ref for ref in models.loadable if models.keeps(ref)]
+        stay = {ref for ref in models.loadable if models.keeps(ref)}
         asked = dict.fromkeys([*first, *stay, *sorted(queued, key=queued.__getitem__)])
         self._since = {ref: self._since.get(ref, now) for ref in asked if ref in models.loadable}
         # Of equally urgent ones that which has waited for longest comes first.
@@ -69,7 +65,7 @@ class Demand:
         closing: Collection[str] = ()
         for ref in order:
             has_waited = now - self._since[ref] >= patience(models, ref)
-            if ref in elsewhere and ref not in first and not has_waited:
+            if ref in elsewhere - first - stay and not has_waited:
                 continue
             busy = running.union(queued)
             gone = making_room(models, ref, busy, even_busy=has_waited or ref in stay)
@@ -79,13 +75,13 @@ class Demand:
                 closing = gone
             elif gone:
                 self._follower.unload(gone)
-                self.look_at = 0.0  # as soon as the rest of the worker has let go of it
+                self._look_at = 0.0  # to load at the next turn, when the rest of the worker has let go of them
             else:
                 self._follower.load(ref)
             break
         self._claims.close(closing)
 
-    def _queued(self) -> tuple[Mapping[str, int], Collection[str]]:
+    def _queued(self) -> tuple[dict[str, int], set[str]]:
         """Returns the highest urgency of the jobs that wait for each version, and the versions that others hold."""
         names = [name for name in known_queues(self._client) if name.contract <= understanding.CONTRACT]
         with self._client.pipeline(transaction=False) as pipe:

@@ -138,6 +138,8 @@ class EngineWorker(RqBase):
         self._follower.close()
 
     def _turn(self) -> None:
+        if self._stop_at is None:
+            self.retry_until_deadline(lambda: self._demand.look(self._held, self._readers.waiting))
         if self._follower.models is not self._models:
             self._serve(self._follower.models)
         if self._pacer.is_due("beat", HEARTBEAT_SECONDS) or self.heartbeat_due:
@@ -146,8 +148,6 @@ class EngineWorker(RqBase):
             self._outcomes.give_up(self.retry_until_deadline(self.recover))
             self._outcomes.give_up(self.retry_until_deadline(lambda: self._stranded.look(self._models)))
             self.retry_until_deadline(lambda: self._claims.make_room(self._claims.open_queues, self._running))
-        if self._stop_at is None:
-            self.retry_until_deadline(lambda: self._demand.look(self._held, self._readers.waiting))
         self._report()
         self._claim_all(self._claims.open_queues if self._stop_at is None else [])
         if self._stop_at is not None:
@@ -226,7 +226,6 @@ class EngineWorker(RqBase):
                 self._cancel(cancelled)
             else:
                 waits = self._claims.wait(queues, self._models.loadable, crowded=crowded, seconds=IDLE_SECONDS)
-                self._demand.look_at = 0.0
             if waits:
                 self._pacer.put_off("poll", POLL_SECONDS)
                 for claim in self._claims.take(queues, self._held, crowded=crowded):
