@@ -1,7 +1,7 @@
 """All metrics of the API process. Labels take values from bounded sets only: never ids, seeds or raw paths."""
 
 import os
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -145,9 +145,7 @@ class StackCollector(Collector):
             labels=["model"],
         )
         depths = {name: counts for name, counts in self.queue.depths().items() if name.model in self._models}
-        rates = defaultdict[str, float](float)
-        for each in (each for worker in reports for each in worker.models if each.ready):
-            rates[each.name] += each.rate or 0.0
+        rates = {model: _rate(model, reports) for model in self._models}
         image_steps = Counter[str](dict.fromkeys(self._models, 0))
         for ref in {name.ref for name in depths}:
             image_steps[model_of(ref)] += self.queue.backlog(ref).image_steps
@@ -181,7 +179,7 @@ class StackCollector(Collector):
         )
         for model in self._models:
             about = [[each for each in worker.models if each.name == model] for worker in reports]
-            serving.add_metric([model], sum(any(each.ready for each in of_worker) for of_worker in about))
+            serving.add_metric([model], sum(any(each.held for each in of_worker) for of_worker in about))
             versions.add_metric([model], len({each.version for found in about for each in found if each.newest}))
         yield from (serving, versions)
 
@@ -227,3 +225,10 @@ class StackCollector(Collector):
             free, size = space
             yield GaugeMetricFamily("difuso_store_free_bytes", "Free space on the result store's disk", value=free)
             yield GaugeMetricFamily("difuso_store_size_bytes", "Size of the result store's disk", value=size)
+
+
+def _rate(model: str, reports: Sequence[WorkerReport]) -> float:
+    """Returns the image-steps per second of all workers that hold a model; what was not measured is as the others."""
+    held = [each for worker in reports for each in worker.models if each.name == model and each.held]
+    known = [each.rate for each in held if each.rate]
+    return len(held) * sum(known) / max(len(known), 1)

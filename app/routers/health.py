@@ -51,7 +51,7 @@ def _look(process: Process) -> Readiness:
         return Readiness(redis="away", store=store)
     if process.settings.api_keys_file is not None:
         return Readiness(redis=redis, store=store)
-    served = {model.name for report in reports for model in report.models if model.ready}
+    served = {model.name for report in reports for model in report.models if model.held}
     return Readiness(redis=redis, store=store, workers=len(reports), models=sorted(served))
 
 

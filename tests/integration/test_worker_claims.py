@@ -27,7 +27,7 @@ from difuso.jobs.redis.keys import queue_key, running_key
 from difuso.jobs.redis.queue import JobQueue
 from difuso.worker.engine.active import ActiveJob
 from difuso.worker.engine.held_jobs import Claim, RunningJob
-from difuso.worker.engine.models import Models
+from difuso.worker.engine.served_models import Models
 from difuso.worker.metrics import WorkerMetrics
 from difuso.worker.queue import recovery, rq_worker
 from difuso.worker.queue.claims import Claims

@@ -46,8 +46,8 @@ from difuso.model.step import advance
 from difuso.worker.engine.active import ActiveJob, EngineEvent, Finished, activate
 from difuso.worker.engine.engine import StepEngine
 from difuso.worker.engine.fairness import forecast
-from difuso.worker.engine.models import Models
 from difuso.worker.engine.results import encode_images, encode_result, png_text, store_result, trace_arrays
+from difuso.worker.engine.served_models import Models
 from difuso.worker.kinds import WORKER_KINDS
 from difuso.worker.queue.job_reading import read_job
 from difuso.worker.stepping.runner import Runner
