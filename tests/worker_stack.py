@@ -69,6 +69,7 @@ class Stack:
         trace: tuple[int, ...] = (),
         versions: tuple[str, ...] = (),
         pinned: bool = False,
+        owner: str | None = None,
         **params: object,
     ) -> str:
         task = task or Generation()
@@ -81,6 +82,7 @@ class Stack:
             model=model,
             versions=versions,
             pinned=pinned,
+            owner=owner,
             params=SamplingParams.model_validate(filled),
             pictures=tuple(Picture(sha256=hashlib.sha256(png).hexdigest(), width=16, height=16) for png in sent),
             accepted_at=time.time(),

@@ -20,6 +20,7 @@ from difuso.jobs.errors import JobNotFound
 from difuso.jobs.redis.events import Listener
 from difuso.jobs.redis.queue import JobQueue
 from difuso.jobs.redis.status import JobStatus
+from difuso.jobs.redis.usage import UsageRecords
 from difuso.jobs.store.result_store import ResultStore
 from difuso.jobs.trainings.datasets import Datasets
 from difuso.jobs.trainings.records import Trainings
@@ -46,6 +47,7 @@ class Process:
     metrics: Metrics
     follower: CatalogFollower
     queue: JobQueue
+    usage: UsageRecords
     store: ResultStore
     probe: StoreProbe
     listers: CapacityLimiter

@@ -10,7 +10,7 @@ from redis import RedisError
 from starlette.concurrency import run_in_threadpool
 
 from ..errors import ShuttingDown
-from ..requests.deps import Process, ProcessDep
+from ..requests.deps import CallerDep, Process, ProcessDep
 
 router = APIRouter(tags=["health"])  # needs no API key, so it must say nothing confidential
 metrics_router = APIRouter(tags=["health"])
@@ -56,5 +56,8 @@ def _look(process: Process) -> Readiness:
 
 
 @metrics_router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
-def metrics(process: ProcessDep) -> Response:
-    return Response(generate_latest(process.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+def metrics(process: ProcessDep, key: CallerDep) -> Response:
+    text = generate_latest(process.metrics.registry)
+    if key is None or key.is_operator:
+        text += generate_latest(process.metrics.of_keys)
+    return Response(text, media_type=CONTENT_TYPE_LATEST)

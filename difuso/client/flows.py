@@ -283,6 +283,11 @@ def page(filters: Mapping[str, Any], cursor: str | None, patience: Patience) -> 
     return ask(Call("GET", "/jobs", _query({**filters, "cursor": cursor})), patience, "jobs")
 
 
+def usage(filters: Mapping[str, Any], patience: Patience) -> Flow[dict[str, Any]]:
+    """Returns what keys have used."""
+    return ask(Call("GET", "/usage", _query(filters)), patience, "days")
+
+
 def _path(facts: Facts) -> str:
     return f"/jobs/{facts['id']}"
 

@@ -11,7 +11,7 @@ from . import flows, trainings
 from .flows import Call, Flow, Patience, ask, exchange
 from .images import ImageLike
 from .operations import OPERATIONS, Operation
-from .options import Denoise, Generate, Interpolate, KindName, Restore, Upscale
+from .options import Denoise, Generate, Interpolate, KindName, Restore, Upscale, UsageFilters
 from .results import Facts, Result, State
 
 Images = TypeVar("Images")
@@ -118,6 +118,14 @@ class Requests(ABC, Generic[Images, Submitted, Priced, Models]):
     def fleet(self) -> Models:
         """Returns the answer of GET /fleet, for operators: `workers`, `queues`, and the models that are `paused`."""
         return self._run(ask(Call("GET", "/fleet"), self._patience(), "workers", "queues", "paused"))
+
+    def usage(self, **filters: Unpack[UsageFilters]) -> Models:
+        """Returns the answer of GET /usage: what your key has used on each of its `days`; of all keys for an operator.
+
+        Args:
+            filters: `from_` and `to`, days such as 2026-12-31; for an operator, the name of a `key`.
+        """
+        return self._run(flows.usage(filters, self._patience()))
 
     def operate(self, what: Operation, name: str) -> Any:
         """Pauses or resumes a model, cordons or uncordons a worker, or moves a job to the head of its queue."""

@@ -38,7 +38,7 @@ HEADERS: dict[str, tuple[str, ...]] = {
     "follow_training": ("Last-Event-ID",),
     **dict.fromkeys(("list_models", "get_model", "get_model_schedule"), ()),
     **dict.fromkeys(("get_model_card", "get_model_metrics", "get_model_figure"), ("If-None-Match",)),
-    **dict.fromkeys(("get_fleet", "hold_back", "let_go", "move_first"), ()),
+    **dict.fromkeys(("get_fleet", "hold_back", "let_go", "move_first", "get_usage"), ()),
     **dict.fromkeys(("health", "ready", "metrics"), ()),
 }
 
