@@ -2,12 +2,13 @@
 
 import csv
 import io
+import re
 from datetime import date, timedelta
 from enum import StrEnum
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from difuso.jobs.redis.usage import KEPT_DAYS, Used, today
 from difuso.jobs.values import Frozen
@@ -31,11 +32,21 @@ class Sheet(StrEnum):
     JSON = "application/json"
 
 
+def _as_written(text: str) -> str:
+    """Refuses all that is no day as OpenAPI writes it: Pydantic takes numbers, too."""
+    if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", text, re.ASCII):
+        raise ValueError("should be a day such as 2026-12-31")
+    return text
+
+
+Day = Annotated[date, BeforeValidator(_as_written)]
+
+
 class UsageQuery(Frozen):
     """Query parameters of GET /usage."""
 
-    since: date | None = Field(default=None, alias="from", description="first day, in UTC; 30 days before the last")
-    until: date | None = Field(default=None, alias="to", description="last day; today")
+    since: Day | None = Field(default=None, alias="from", description="first day, in UTC; 30 days before the last")
+    until: Day | None = Field(default=None, alias="to", description="last day; today")
     key: str | None = Field(default=None, pattern=NAME, description="only what this key has used, for operators")
 
 
