@@ -45,16 +45,13 @@ Day = Annotated[date, BeforeValidator(_as_written)]
 class UsageQuery(Frozen):
     """Query parameters of GET /usage."""
 
-    since: Day | None = Field(default=None, alias="from", description="first day, in UTC; 30 days before the last")
-    until: Day | None = Field(default=None, alias="to", description="last day; today")
-    key: str | None = Field(default=None, pattern=NAME, description="only what this key has used, for operators")
+    since: Day | None = Field(default=None, alias="from", description="first day, in UTC")
+    until: Day | None = Field(default=None, alias="to", description="last day")
+    key: str | None = Field(default=None, pattern=NAME, description="only of this key, for operators")
 
 
 class UsageRow(Frozen):
-    """What a key has used on a day, of the jobs that ended then; without API keys there is no `key`.
-
-    A job counts with its work however it ended, and with images and bytes if it succeeded.
-    """
+    """What a key has used on a day; without API keys there is no `key`."""
 
     day: date
     key: str | None = None
@@ -80,11 +77,11 @@ class UsageRow(Frozen):
 
 
 class UsageView(Frozen):
-    """What was used from one day to another, and the operator's prices, if there are any."""
+    """What was used, and the operator's prices, if there are any."""
 
     since: date = Field(alias="from")
     until: date = Field(alias="to")
-    prices: Prices | None = None
+    prices: dict[str, float] | None = None
     days: list[UsageRow]
 
 
@@ -97,7 +94,7 @@ class UsageView(Frozen):
     dependencies=[single_parameters(UsageQuery)],
 )
 def get_usage(query: Annotated[UsageQuery, Query()], request: Request, process: ProcessDep, key: CallerDep) -> Any:
-    """Shows each day of the caller's key, or for an operator of all keys."""
+    """Shows the days of the caller's key, or for an operator of all keys."""
     form = choose_format(", ".join(request.headers.getlist("accept")), [*Sheet])
     until = query.until or today()
     since = query.since or max(date.min + timedelta(DAYS), until) - timedelta(DAYS - 1)
@@ -108,7 +105,9 @@ def get_usage(query: Annotated[UsageQuery, Query()], request: Request, process: 
     rows = [UsageRow.of(day, name, used, prices) for day, name, used in found if wanted in (name, EVERYBODY)]
     if form is Sheet.CSV:
         return Response(_sheet(rows), media_type=Sheet.CSV)
-    return UsageView.model_validate({"from": since, "to": until, "prices": prices, "days": rows})
+    return UsageView.model_validate(
+        {"from": since, "to": until, "prices": prices and prices.model_dump(), "days": rows}
+    )
 
 
 EVERYBODY = "*"  # stands for all keys; none has this name
