@@ -2,12 +2,13 @@
 
 import csv
 import io
+import re
 from datetime import date, timedelta
 from enum import StrEnum
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from difuso.jobs.redis.usage import KEPT_DAYS, Used, today
 from difuso.jobs.values import Frozen
@@ -31,19 +32,26 @@ class Sheet(StrEnum):
     JSON = "application/json"
 
 
+def _as_written(text: str) -> str:
+    """Refuses all that is no day as OpenAPI writes it: Pydantic takes numbers, too."""
+    if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", text, re.ASCII):
+        raise ValueError("should be a day such as 2026-12-31")
+    return text
+
+
+Day = Annotated[date, BeforeValidator(_as_written)]
+
+
 class UsageQuery(Frozen):
     """Query parameters of GET /usage."""
 
-    since: date | None = Field(default=None, alias="from", description="first day, in UTC; 30 days before the last")
-    until: date | None = Field(default=None, alias="to", description="last day; today")
-    key: str | None = Field(default=None, pattern=NAME, description="only what this key has used, for operators")
+    since: Day | None = Field(default=None, alias="from", description="first day, in UTC")
+    until: Day | None = Field(default=None, alias="to", description="last day")
+    key: str | None = Field(default=None, pattern=NAME, description="only of this key, for operators")
 
 
 class UsageRow(Frozen):
-    """What a key has used on a day, of the jobs that ended then; without API keys there is no `key`.
-
-    A job counts with its work however it ended, and with images and bytes if it succeeded.
-    """
+    """What a key has used on a day; without API keys there is no `key`."""
 
     day: date
     key: str | None = None
@@ -69,11 +77,11 @@ class UsageRow(Frozen):
 
 
 class UsageView(Frozen):
-    """What was used from one day to another, and the operator's prices, if there are any."""
+    """What was used, and the operator's prices, if there are any."""
 
     since: date = Field(alias="from")
     until: date = Field(alias="to")
-    prices: Prices | None = None
+    prices: dict[str, float] | None = None
     days: list[UsageRow]
 
 
@@ -86,7 +94,7 @@ class UsageView(Frozen):
     dependencies=[single_parameters(UsageQuery)],
 )
 def get_usage(query: Annotated[UsageQuery, Query()], request: Request, process: ProcessDep, key: CallerDep) -> Any:
-    """Shows each day of the caller's key, or for an operator of all keys."""
+    """Shows the days of the caller's key, or for an operator of all keys."""
     form = choose_format(", ".join(request.headers.getlist("accept")), [*Sheet])
     until = query.until or today()
     since = query.since or max(date.min + timedelta(DAYS), until) - timedelta(DAYS - 1)
@@ -97,7 +105,9 @@ def get_usage(query: Annotated[UsageQuery, Query()], request: Request, process: 
     rows = [UsageRow.of(day, name, used, prices) for day, name, used in found if wanted in (name, EVERYBODY)]
     if form is Sheet.CSV:
         return Response(_sheet(rows), media_type=Sheet.CSV)
-    return UsageView.model_validate({"from": since, "to": until, "prices": prices, "days": rows})
+    return UsageView.model_validate(
+        {"from": since, "to": until, "prices": prices and prices.model_dump(), "days": rows}
+    )
 
 
 EVERYBODY = "*"  # stands for all keys; none has this name
