@@ -1,7 +1,6 @@
 // Before and after: what the browser sent beside what came of it.
 
 import { addressOf, nameOf } from "./describe.js";
-import { dividedBy } from "./divider.js";
 import { el, multiple } from "./dom.js";
 import { drawnBy, sidesOf, sizeOf } from "./models.js";
 import { recall } from "./saved.js";
@@ -15,7 +14,6 @@ export async function comparable(job) {
   return Boolean(image?.type.startsWith("image/")); // arrays cannot be drawn here
 }
 
-// Resolves to the tool.
 export async function compareOf(job, index) {
   const request = await recall(job.id);
   const files = new Map(request.files);
@@ -60,4 +58,14 @@ async function lay(context, file, fit) {
   const scale = Math[fit === "contain" ? "min" : "max"](across / bitmap.width, down / bitmap.height);
   const [width, height] = [bitmap.width * scale, bitmap.height * scale];
   context.drawImage(bitmap, (across - width) / 2, (down - height) / 2, width, height);
+}
+
+export function dividedBy(before, after) {
+  before.className = "before";
+  const slider = el("input", { type: "range", min: 0, max: 100, step: 1, value: 50, "aria-label": t("divider") });
+  const frame = el("div", { className: "compare" }, after, before, el("span", { className: "divider" }), slider);
+  const divide = () => frame.style.setProperty("--at", `${slider.value}%`);
+  slider.addEventListener("input", divide);
+  divide();
+  return frame;
 }

@@ -1,9 +1,9 @@
 // Fields for the conditions of the chosen model: a menu, a slider, a line of numbers or a file each.
 
-import { randomSeed } from "./classes.js";
 import { $, el, takeAny } from "./dom.js";
 import { ARRAY, dressInputs } from "./inputs.js";
 import { priceOf } from "./making.js";
+import { randomSeed } from "./modelfields.js";
 import { classesOf, fromPicture, leastOf, models } from "./models.js";
 import { number, t, translate, word } from "./texts.js";
 import { askConditions, conditionsIn, conditionsOf, isFile, neverWith } from "./values.js";
@@ -122,7 +122,6 @@ export function fillConditions(query) {
   greyOut();
 }
 
-// Returns the field of a condition.
 export const conditionField = name => fieldOf(name);
 
 // Resolves to the conditions of one example of a model, as a query; undefined if it has none. They are those that the server
@@ -137,7 +136,6 @@ async function exampleOf(model) {
 
 const any = all => all[Math.floor(Math.random() * all.length)];
 
-// Returns random choices and numbers, as far as the model has seen them together.
 function anything(model) {
   const query = new URLSearchParams();
   const chosen = {};

@@ -25,7 +25,6 @@ export function sizeFor(side, count) {
   return Math.max(wanted, fitting);
 }
 
-// Fits the columns of the wall to its width.
 function fit() {
   width = list.clientWidth;
   if (!width) return; // it is hidden
@@ -39,7 +38,6 @@ function showWall(isOn) {
   list.classList.toggle("wall", isOn);
 }
 
-// Calls a function whenever the pictures are to be shown in another size.
 export function startDensity(changed) {
   slider.max = SIZES.length - 1;
   slider.value = localStorage.getItem(KEY) ?? USUAL;

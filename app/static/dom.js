@@ -35,7 +35,6 @@ const LARGE = 128; // pixels
 
 export const $ = id => document.getElementById(id);
 
-// Shows an error in an element, or hides it if there is none.
 export function complain(element, error) {
   element.textContent = error?.message ?? "";
   element.hidden = !error;
@@ -45,7 +44,6 @@ export function complain(element, error) {
 // Runs what a button does, but not for the second click of a double click: by then another button may lie under the pointer.
 export const once = (event, action) => (event.detail < 2 ? action() : undefined);
 
-// Saves a blob under a name, as a click on a download link does.
 export function save(blob, name) {
   const link = el("a", { href: URL.createObjectURL(blob), download: name });
   link.click();
@@ -98,7 +96,6 @@ export function refill(part, ...content) {
   (same ?? part.closest("dialog"))?.focus();
 }
 
-// Calls a function once, when the calls have paused for some milliseconds.
 export function debounced(milliseconds, action) {
   let timer;
   return () => {

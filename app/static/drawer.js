@@ -9,7 +9,6 @@ const NARROW = matchMedia("(max-width: 48rem)");
 const form = $("form");
 export let sheet; // the dialog that holds the form
 
-// Brings the form into view.
 export const showForm = async () => (NARROW.matches ? enterForm() : form.scrollIntoView({ block: "start" }));
 
 export const hideForm = () => sheet && leave();

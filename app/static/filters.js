@@ -1,8 +1,8 @@
 // Which jobs the gallery shows, and reading them from the server part by part.
 
 import { ask, isForgotten } from "./api.js";
-import { labelOf, metaOf, titleOf } from "./describe.js";
 import { isWall } from "./density.js";
+import { labelOf, metaOf, titleOf } from "./describe.js";
 import { $, debounced, offer } from "./dom.js";
 import { className, models } from "./models.js";
 import { favouriteJobs } from "./saved.js";

@@ -1,9 +1,9 @@
 // The table of a grid: in each cell a picture with its share of the seconds that its job took; and the same as one PNG.
 
-import { axisName } from "./axes.js";
 import { addressOf, countOf } from "./describe.js";
 import { el, multiple, save } from "./dom.js";
 import { valueWords } from "./gridaxis.js";
+import { axisName } from "./gridcard.js";
 import { holdable } from "./holding.js";
 import { fetchFile } from "./inputs.js";
 import { drawnBy, sizeOf } from "./models.js";

@@ -27,7 +27,6 @@ export function showKeys() {
   openDialog("keys", t("keys"), t("close"), el("h2", { textContent: t("keys") }), el("dl", {}, ...rows));
 }
 
-// The picture that has the focus, as [job, index].
 function focused() {
   const link = document.activeElement?.closest?.("a.picture");
   const job = jobs.get(link?.closest("article")?.id.replace("job-", ""));

@@ -54,7 +54,6 @@ export async function openLike(address) {
   }
 }
 
-// Stops to follow the jobs of a ring that nobody sees.
 function leaveLike() {
   for (const id of ring.keys()) unwatch(id);
 }
@@ -62,7 +61,6 @@ function leaveLike() {
 addEventListener("hashchange", () => section.hidden && leaveLike());
 addEventListener("resize", () => centre && !section.hidden && show());
 
-// Resolves to the jobs of the last ring with this tag.
 async function drawn(tag) {
   const { jobs: found } = await ask("GET", `/jobs?limit=100&tag=${encodeURIComponent(tag)}`);
   const last = [];
@@ -74,7 +72,6 @@ async function drawn(tag) {
   return last;
 }
 
-// Makes the jobs of a ring.
 async function draw({ job, index, tag }) {
   for (const { kind, query, files } of await neighboursOf(job, index)) {
     query.set("tag", tag);

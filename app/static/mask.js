@@ -46,7 +46,7 @@ class Brush {
     this.brush = tool("brush", () => this.#choose(false));
     this.eraser = tool("erase", () => this.#choose(true));
     const done = el("button", { type: "button", className: "main", textContent: t("useMask"), onclick: () => this.#done() });
-    const size = el("label", { className: "size" }, el("span", { textContent: t("brushSize") }), this.size);
+    const size = el("label", { className: "size" }, el("span", { textContent: t("size") }), this.size);
     const tools = el("div", { className: "tools" }, this.brush, this.eraser, size, tool("undo", () => this.#undo()), tool("clear", () => this.#clear()));
     const help = el("p", { className: "hint", textContent: [kept && t("maskCropped"), t("maskHelp")].filter(Boolean).join(" ") });
     this.dialog = openDialog("mask", t("paint"), t("close"), el("h2", { textContent: t("paint") }), this.canvas, tools, help, done);

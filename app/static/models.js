@@ -52,7 +52,6 @@ export const leastOf = model => (models.get(model).label_required ? { label: lab
 const needsNothing = ({ conditions = {} }) => Object.entries(conditions).every(([name, each]) => name === "label" || each.null);
 export const teachable = () => [...models.values()].filter(model => model.defaults && model.state !== "refused" && needsNothing(model) && [1, 3].includes(model.channels));
 
-// The models that enlarge the pictures of a model.
 export const enlargersOf = ({ image_size: size, channels }) =>
   [...models.values()].filter(({ condition: to }) => String(to?.size) === String(size) && to.channels === channels);
 

@@ -1,8 +1,8 @@
 // The eight neighbours of a picture, which a person tells apart at a glance, and words for how each differs.
 
-import { randomSeed } from "./classes.js";
 import { addressOf, fileName, fromNoise, labelOf, nameOf, queryOf, seedOf } from "./describe.js";
 import { fetchFile } from "./inputs.js";
+import { randomSeed } from "./modelfields.js";
 import { className, labelFor, models } from "./models.js";
 import { number, t, word } from "./texts.js";
 import { conditionsOf, filesSent, neverWith, textOf, valuesOf } from "./values.js";
@@ -72,7 +72,6 @@ function ofTwoSeeds({ task }, index, same) {
   return [{ kind: "interpolate", query: asking(same, { seed: task.seeds, lambda }), count: lambda.length }];
 }
 
-// Says how a picture differs from the centre.
 export function differenceOf(job, index, centre) {
   const { task } = job;
   if (task?.kind === "denoise") {

@@ -19,7 +19,6 @@ export async function openPicture(address) {
   shown = new Viewer(job, Number(address.split("/")[1]), closed);
 }
 
-// Closes the open picture because the address is another one.
 export function closePicture() {
   const before = shown;
   shown = undefined;

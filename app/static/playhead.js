@@ -47,7 +47,6 @@ function stripOf({ canvas, draw }, count) {
   return strip;
 }
 
-// Plays the moments once, from the first to the last.
 function playOf(slider, show) {
   const button = el("button", { type: "button", className: "small play", textContent: t("play") });
   let timer;

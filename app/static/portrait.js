@@ -5,8 +5,8 @@ import { complain, el, openDialog } from "./dom.js";
 import { hideForm } from "./drawer.js";
 import { form } from "./form.js";
 import { reveal } from "./gallery.js";
+import { shrunk } from "./inputs.js";
 import { drawNow, make } from "./making.js";
-import { shrunk } from "./photo.js";
 import { samplesOf } from "./sheets.js";
 import { UNLISTED } from "./store.js";
 import { t, word } from "./texts.js";
@@ -16,7 +16,6 @@ const STRENGTH = 0.8;
 const QUESTIONS = 3;
 const COUNT = 4; // pictures
 
-// Asks about a photograph, and draws it.
 export async function portray(photo) {
   const model = form.elements.model.value;
   const preview = el("img", { src: URL.createObjectURL(photo), alt: photo.name });

@@ -7,6 +7,7 @@ import { jobs } from "./store.js";
 import { duration, known, t } from "./texts.js";
 
 const MOST = 8; // rows
+const URGENCIES = { 1: "urgent", 7: "background" };
 const queue = $("queue"); // it lies over the page, so that jobs move nothing when they come and go
 const rows = new Map(); // by job, so that a button keeps the focus while its row changes
 const title = el("h2");
@@ -65,7 +66,7 @@ function fill(row, job) {
   const set = (name, text) => (row.querySelector(`.${name}`).textContent = text);
   const bar = row.querySelector("progress");
   set("title", `${titleOf(job)} · ${job.model}`);
-  set("urgency", urgency === 3 ? "" : known(`urgency_${urgency}`, `u=${urgency}`));
+  set("urgency", urgency === 3 ? "" : known(URGENCIES[urgency], `u=${urgency}`));
   set("place", state === "running" ? t("running") : t("position", position));
   set("left", seconds === undefined ? "" : t("about", duration(Math.max(1, seconds))));
   bar.ariaLabel = titleOf(job);

@@ -1,9 +1,8 @@
 // What is shown of a picture that was dropped or pasted: one of ours says how it was made, and is made again.
 
 import { useFile } from "./actions.js";
-import { fromNoise, taskQuery } from "./describe.js";
+import { fromNoise, settingsOf, taskQuery, termsOf } from "./describe.js";
 import { $, complain, el, openDialog } from "./dom.js";
-import { settingsOf, termsOf } from "./facts.js";
 import { fillForm, form } from "./form.js";
 import { reveal } from "./gallery.js";
 import { placesOf } from "./inputs.js";
@@ -11,9 +10,9 @@ import { settings } from "./kinds.js";
 import { make } from "./making.js";
 import { labelFor, models } from "./models.js";
 import { notify } from "./notice.js";
-import { readRecipe } from "./png.js";
 import { go } from "./routes.js";
 import { recallByPictures } from "./saved.js";
+import { readRecipe } from "./sheets.js";
 import { t } from "./texts.js";
 import { askConditions, filesOf } from "./values.js";
 
@@ -33,7 +32,6 @@ function isOurs({ kind = "generate", model, pictures = [], conditions = {}, upsc
   return lists.every(Array.isArray) && isTable(conditions) && isTable(upscale ?? {}) && isTable({ pictures, ...rest });
 }
 
-// Returns the request of a recipe, as {kind, query}.
 function requestOf(recipe) {
   const { kind = "generate", model, seeds, conditions, ...rest } = recipe;
   const shared = ["n", "seed", "label", "bits", "guide", ...settings.keys()];

@@ -80,7 +80,6 @@ async function walk() {
   await go(`#walk=${await makeWalk(pictures())}`);
 }
 
-// Saves one picture as it is, and several as a zip.
 async function saveAll() {
   const files = await Promise.all(pictures().map(([job, index]) => fetchFile(addressOf(job, index), fileName(job, index))));
   if (files.length === 1) return save(files[0], files[0].name);

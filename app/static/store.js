@@ -45,7 +45,6 @@ class Jobs extends EventTarget {
     this.dispatchEvent(new CustomEvent("job", { detail: job }));
   }
 
-  // Reports the jobs whose time is over by now.
   sweep() {
     for (const job of [...this.#all.values()]) if (isOver(job) && !this.#gone.has(job.id)) this.put(job);
   }

@@ -9,7 +9,6 @@ import { enterPicture } from "./routes.js";
 import { addBox, choose, isChosen } from "./selection.js";
 import { t } from "./texts.js";
 
-// Returns the figure of a picture; `source` is its address.
 export function tileOf(job, index, source) {
   const image = el("img", { src: source, alt: t("pictureAlt", nameOf(job, index)), decoding: "async", draggable: !IS_TOUCH });
   const link = el("a", { href: source, className: "picture", draggable: !IS_TOUCH, dataset: { index } }, image);

@@ -3,8 +3,8 @@
 
 import { countOf } from "./describe.js";
 import { el, openDialog } from "./dom.js";
-import { premieres } from "./film.js";
 import { hideForm } from "./drawer.js";
+import { premieres } from "./film.js";
 import { chooseModel, form } from "./form.js";
 import { reveal } from "./gallery.js";
 import { make } from "./making.js";

@@ -15,7 +15,6 @@ export function conditionsOf(model) {
 
 export const isFile = ({ type }) => FILES.includes(type);
 
-// Returns the names of the conditions that are files.
 export const filesOf = model => conditionsOf(model).filter(([, each]) => isFile(each)).map(([name]) => name);
 
 // Resolves to the files of a job's conditions, as pairs of a name and a file, if this browser sent them.
@@ -31,7 +30,6 @@ export function neverWith(model, name, value, chosen) {
   return entry && Object.keys(entry).filter(each => each !== name).map(each => [each, chosen[each]]);
 }
 
-// Returns pairs of a name and the value of one picture.
 export const valuesOf = ({ params }, index) =>
   Object.entries(params.conditions ?? {}).map(([name, values]) => [name, values[index % values.length]]);
 

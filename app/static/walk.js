@@ -1,11 +1,11 @@
 // A latent walk: from seed to seed in sixty frames, to move through, to loop, and to save as a film.
 
 import { ask, request } from "./api.js";
-import { randomSeed } from "./classes.js";
 import { countOf, queryOf, seedOf } from "./describe.js";
 import { $, complain, el, multiple, save } from "./dom.js";
 import { make } from "./making.js";
 import { tellMissing } from "./missing.js";
+import { randomSeed } from "./modelfields.js";
 import { drawnBy, sidesOf, sizeOf } from "./models.js";
 import { ELSEWHERE } from "./neighbours.js";
 import { routeOf } from "./routes.js";
@@ -47,7 +47,6 @@ export async function makeWalk(pictures) {
   return name;
 }
 
-// Shows a walk while its frames come.
 export async function openWalk(wanted) {
   if (!parts) build();
   stop();
@@ -145,14 +144,12 @@ function* moments(first) {
   }
 }
 
-// Moves the slider to a moment, and shows it for the time of a frame.
 async function pass(moment) {
   [parts.slider.value] = moment;
   await draw(...moment);
   await new Promise(resolve => setTimeout(resolve, FRAME));
 }
 
-// There and back again, until it is stopped.
 async function start() {
   const mine = (run = {});
   say();

@@ -32,7 +32,6 @@ export function partsOf(job, index) {
   return parts;
 }
 
-// Returns the words for a value of a part.
 export function wordsFor({ type, model, name, unit = "", step = 1 }, value) {
   if (value === undefined) return t("anyClass");
   return type === "number" ? `${number(value, step % 1 ? 1 : value % 1 ? 2 : 0)} ${unit}`.trim() : textOf(value, model, name);

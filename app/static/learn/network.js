@@ -43,10 +43,8 @@ export function runFrom({ model, picture, seed, timestep }, steps) {
   return once("/denoise", queryOf(model, { seed, steps, strength, ...SAMPLERS.ddim, spacing: "linspace", trace: "all" }), picture);
 }
 
-// Draws from noise alone.
 export const draw = (model, settings) => once("/generate", queryOf(model, settings));
 
-// Resolves to a picture that the model draws, as a PNG; it stays in the gallery.
 export async function drawn(model) {
   const query = new URLSearchParams({ model, ...leastOf(model) });
   const response = await request(`/generate?${query}`, { method: "POST", headers: { Accept: "image/png" } });

@@ -11,7 +11,6 @@ const MOST = 0.99; // smoothing
 const DIGITS = 2; // of the numbers at an axis
 const WIDE = 10; // how many times as large as the least the greatest is, from which on the axis is logarithmic
 
-// Resolves to the elements; undefined for a log without steps.
 export async function curvesOf(name) {
   const logs = new Map([[name, await logOf(name)]]);
   const figures = [...new Set(logs.get(name).flatMap(Object.keys))].filter(figure => !NO_FIGURES.includes(figure));
@@ -81,7 +80,6 @@ function smooth(points, weight) {
   return all.filter((_, at) => at % each === 0 || at === all.length - 1);
 }
 
-// Returns the lines and the numbers at the axes.
 export function drawn(lines) {
   const values = lines.flatMap(({ points }) => points.map(([, value]) => value));
   const [least, greatest] = [Math.min, Math.max].map(of => values.reduce((a, b) => of(a, b)));

@@ -11,7 +11,6 @@ const SETTINGS = /^(?:(\d+) calls?|([a-z]\w*) (\d+)(?: ([a-z]+))?)(?:, eta=(\d+(
 const DISTANCE = /^(KID|FID|FD)\b/;
 const MOST = 12; // points
 
-// Resolves to the elements, if there are two points or more.
 export async function qualityOf(model, tables, close) {
   if (fromPicture(model.name) || !model.defaults) return undefined;
   const rows = tables.flatMap(table => rowsOf(model, table)).slice(0, MOST);

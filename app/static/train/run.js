@@ -1,8 +1,8 @@
 // One training: how far it is, its losses, what it draws from the same seeds, and what can be asked of it.
 
 import { ask, events, request } from "../api.js";
-import { complain, el, multiple, refill } from "../dom.js";
 import { copy } from "../command.js";
+import { complain, el, multiple, refill } from "../dom.js";
 import { drawn } from "../modelcard/curves.js";
 import { openModelCard } from "../modelcard/view.js";
 import { loadModels, models } from "../models.js";
@@ -11,8 +11,7 @@ import { translated } from "../problems.js";
 import { go } from "../routes.js";
 import { number, shown, t } from "../texts.js";
 import { tilesOf } from "../tiles.js";
-import { FEW, heldBy, sheetOf, wordsOf } from "./pictures.js";
-import { deleteButton, OVER, placeOf } from "./rows.js";
+import { deleteButton, FEW, heldBy, OVER, placeOf, sheetOf, wordsOf } from "./rows.js";
 
 const AGAIN = 2000; // milliseconds until a stream that was cut off is asked for again, and until a look for the model
 const WIDE = 548; // CSS pixels, about
@@ -40,7 +39,6 @@ export async function showRun(id, place, signal) {
   let remove;
   const told = {}; // what was shown last, by part
 
-  // Shows a part anew if what it depends on has changed.
   const update = (part, key, action) => told[part] !== key && (told[part] = key) !== undefined && Promise.resolve(action()).catch(error => ((told[part] = undefined), fail(error)));
 
   const showFilm = async () => {
