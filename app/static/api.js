@@ -19,9 +19,7 @@ function note(isLost) {
 }
 
 export const isLost = () => lost;
-
 export const hasKey = () => sessionStorage.getItem(KEY) !== null;
-
 export const keyHeader = () => (hasKey() ? { Authorization: `Bearer ${sessionStorage.getItem(KEY)}` } : {});
 
 // Resolves to a successful response, or to 304 where the caller knows the answer; asks the user for an API key if the server needs one.

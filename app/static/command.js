@@ -3,9 +3,9 @@
 import { hasKey } from "./api.js";
 import { fromNoise, queryOf } from "./describe.js";
 import { el } from "./dom.js";
+import { conditionsIn, conditionsOf, filesOf } from "./models.js";
 import { recall } from "./saved.js";
 import { t } from "./texts.js";
-import { conditionsIn, conditionsOf, filesOf } from "./values.js";
 
 const KEY = "difuso-snippet"; // the language that was chosen last
 
@@ -55,7 +55,6 @@ const quote = text => `'${text.replaceAll("'", "'\\''")}'`;
 const quoted = text => (/^[\w.,:-]+$/.test(text) ? text : quote(text)); // where a shell needs it
 const isNumber = text => /^-?\d+(\.\d+)?(e[+-]?\d+)?$/.test(text);
 const grouped = query => [...new Set(query.keys())].map(name => [name, query.getAll(name)]);
-
 const NOISE = [["noise", { name: "noise.npy" }]]; // stands for the noise, which only its sender has
 
 function valueOf(model, name, text) {

@@ -1,15 +1,13 @@
-// Two to four pictures compared: side by side under one zoom, by a divider, or by their difference; and only what
-// differs in how they were made.
+// Two to four pictures compared side by side, by a divider, or by their difference; and only what differs in their making.
 
 import { request } from "./api.js";
-import { dividedBy } from "./compare.js";
 import { addressOf, nameOf, queryOf } from "./describe.js";
 import { $, el } from "./dom.js";
 import { jobOf, tellMissing } from "./missing.js";
-import { className, drawnBy, sidesOf } from "./models.js";
+import { className, conditionsIn, drawnBy, sidesOf } from "./models.js";
 import { enterPicture, routeOf } from "./routes.js";
+import { dividedBy } from "./stage.js";
 import { known, number, t, word } from "./texts.js";
-import { conditionsIn } from "./values.js";
 import { Zoom } from "./zooming.js";
 
 const MOST = 4;

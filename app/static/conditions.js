@@ -4,15 +4,13 @@ import { $, el, takeAny } from "./dom.js";
 import { ARRAY, dressInputs } from "./inputs.js";
 import { priceOf } from "./making.js";
 import { randomSeed } from "./modelfields.js";
-import { classesOf, fromPicture, leastOf, models } from "./models.js";
+import { askConditions, classesOf, conditionsIn, conditionsOf, fromPicture, isFile, leastOf, models, neverWith } from "./models.js";
 import { number, t, translate, word } from "./texts.js";
-import { askConditions, conditionsIn, conditionsOf, isFile, neverWith } from "./values.js";
 
 const PREFIX = "condition:"; // of the names of fields, which no parameter has
 const STEPS = 100; // of a slider
 const place = $("conditions");
 let shown; // the model whose conditions are there
-
 const boxOf = field => field.closest(".optional")?.querySelector("[type=checkbox]"); // that says whether a number is sent, if it may be left out
 const fieldOf = name => place.querySelector(`[name="${PREFIX}${CSS.escape(name)}"]`);
 const wordsOf = name => el("span", { dataset: { word: name, model: shown } });
@@ -124,8 +122,7 @@ export function fillConditions(query) {
 
 export const conditionField = name => fieldOf(name);
 
-// Resolves to the conditions of one example of a model, as a query; undefined if it has none. They are those that the server
-// fills in for a seed where a request leaves all out.
+// Resolves to the conditions that the server fills in for a seed, as a query; undefined for a model without examples.
 async function exampleOf(model) {
   if (!models.get(model).examples || fromPicture(model) || conditionsOf(model).some(([, each]) => !each.null)) return undefined;
   const query = new URLSearchParams({ model, seed: randomSeed(), ...leastOf(model) });

@@ -2,9 +2,8 @@
 
 import { el } from "./dom.js";
 import { settings } from "./kinds.js";
-import { className, labelFor, models } from "./models.js";
+import { askConditions, className, labelFor, models, textOf, valuesOf } from "./models.js";
 import { duration, known, moment, number, shown, t, word } from "./texts.js";
-import { askConditions, textOf, valuesOf } from "./values.js";
 
 export const countOf = job => (job.task?.average ? 1 : job.params.n);
 
@@ -106,7 +105,6 @@ export function queryOf(job, index) {
 
 // Whether the pictures began in noise that came with the request; the page has no field for it.
 export const fromNoise = ({ kind = "generate", pictures }) => kind === "generate" && Boolean(pictures?.length);
-
 export const fileName = (job, index) => `difuso-${job.model}-${nameOf(job, index).replace(/[^\p{L}\p{N}.]+/gu, "-")}.png`;
 
 // Returns the conditions that the server found for the picture of a job, in words; undefined if the job has none.
@@ -120,7 +118,6 @@ export const addressOf = (job, index) => job.links.images && (job.links.signed ?
 
 // The address of the picture that stands for an image which is not a PNG, of other than 1 or 3 channels.
 export const shownOf = (job, index) => job.links.pictures && (job.links.signed ?? job.links.pictures)[index];
-
 const ALWAYS = ["sampler", "steps", "spacing"];
 
 // Returns the settings of a run, from its parameters or a recipe, as pairs of a term and a text; those that are as usual are left out.

@@ -32,7 +32,6 @@ export function offer(menu, ...options) {
 }
 
 const LARGE = 128; // pixels
-
 export const $ = id => document.getElementById(id);
 
 export function complain(element, error) {
@@ -55,8 +54,7 @@ export function multiple(size, wanted) {
   return size * Math.max(1, Math.round(wanted / size));
 }
 
-// Returns the step between the sizes in which a picture is shown: its own side, or of a large one, which may be smoothed, a
-// half or a quarter of it.
+// Returns the step between the sizes in which a picture is shown: its side, or a half or a quarter of a large one.
 export function grainOf(side) {
   let grain = side;
   while (grain >= LARGE && grain % 2 === 0) grain /= 2;
@@ -86,8 +84,7 @@ function closeOutside(dialog) {
   dialog.addEventListener("click", event => began && isOutside(event) && dialog.close());
 }
 
-// Puts other content into a part of the page. The button that had the focus gives it to the one with the same words; without
-// one the dialog has it.
+// Puts other content into a part of the page. The focus goes to the button with the same words, or else to the dialog.
 export function refill(part, ...content) {
   const held = part.contains(document.activeElement) && document.activeElement;
   part.replaceChildren(...content);

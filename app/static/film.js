@@ -1,12 +1,10 @@
-// The film of a picture: the noise of its seed, if it began there, and a dozen predictions x̂_0 that its job kept, from the
-// first call to the last.
+// The film of a picture: the noise of its seed, if it began there, and a dozen predictions x̂_0 that its job kept.
 
 import { loaded, request } from "./api.js";
+import { paint } from "./arrays.js";
 import { fromNoise, seedOf } from "./describe.js";
 import { el } from "./dom.js";
-import { IS_TOUCH } from "./holding.js";
 import { drawnBy, models, sidesOf } from "./models.js";
-import { paint } from "./pixels.js";
 import { jobs } from "./store.js";
 import { t } from "./texts.js";
 
@@ -17,11 +15,9 @@ const films = new Map(); // a promise of each, by the path of its picture
 
 // The pictures, as JOB/INDEX, that come out of their noise once where they are first seen.
 export const premieres = new Set();
-
 export const hasFilm = job => job.links.images && job.params.steps > 1;
 
-// Resolves to a film as {count, draw, noises}: `draw` shows a moment in a context of the film's own size, and the first `noises`
-// moments are noise alone. Undefined if there is none.
+// Resolves to a film as {count, draw, noises}, of whose moments the first `noises` are noise alone; undefined without one.
 export function filmOf(job, index) {
   const path = `${job.links.images[index]}/film`;
   if (!films.has(path)) {
@@ -125,3 +121,25 @@ export function focusFilm(link) {
   slider.dispatchEvent(new Event("input"));
   return true;
 }
+
+export const IS_TOUCH = matchMedia("(pointer: coarse)").matches;
+const HOLD = 450; // milliseconds
+
+// Lets an element with a picture be held. The click that ends a hold does nothing.
+export function holdable(element) {
+  let timer;
+  let isHeld = false;
+  element.addEventListener("pointerdown", ({ pointerType }) => {
+    isHeld = false;
+    if (pointerType === "mouse") return;
+    timer = setTimeout(() => (isHeld = true, element.classList.add("held")), HOLD);
+  });
+  for (const end of ["pointerup", "pointercancel", "pointerleave"]) element.addEventListener(end, () => clearTimeout(timer));
+  element.addEventListener("contextmenu", event => IS_TOUCH && event.preventDefault()); // or the browser's own menu covers it
+  element.addEventListener("click", event => isHeld && event.detail && (event.preventDefault(), event.stopPropagation()), true);
+}
+
+// A touch anywhere else lets go.
+document.addEventListener("pointerdown", ({ target }) => {
+  for (const held of document.querySelectorAll(".held")) if (!held.contains(target)) held.classList.remove("held");
+});

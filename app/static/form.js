@@ -13,7 +13,6 @@ export const form = $("form");
 const kindField = $("kind");
 const LISTS = ["lambda", "seed", "guide"]; // fields that say several values of a parameter
 const lastModels = new Map(); // the one that was chosen last, of those that draw from a picture (true) and of the others
-
 export const listed = text => text.split(/[\s,]+/).filter(Boolean);
 const field = name => [...form.elements].find(each => each.name === name && !each.matches(":disabled"));
 const whenOf = kind => form.querySelector(`fieldset[data-when="${kind}"]`);

@@ -6,9 +6,8 @@ import { form } from "./form.js";
 import { axisName, PREFIX, sweptBy } from "./gridcard.js";
 import { settings } from "./kinds.js";
 import { priceOf } from "./making.js";
-import { classesOf, fromPicture, models } from "./models.js";
+import { askConditions, classesOf, conditionsIn, conditionsOf, fromPicture, models, neverWith, valuesOf } from "./models.js";
 import { shown, t, word } from "./texts.js";
-import { askConditions, conditionsIn, conditionsOf, neverWith, valuesOf } from "./values.js";
 
 const NUMBERS = { steps: "5, 10, 20, 50", guidance_scale: "1, 2, 4, 8", eta: "0, 0.5, 1", seed: "1, 2, 3, 4" }; // with values to begin with
 const CHOICES = {
@@ -21,7 +20,6 @@ const USUAL = ["ddpm", "ddim", "dpmpp", "unipc"]; // samplers to begin with
 export const MOST = 8; // values of an axis
 const PATTERN = "[\\-0-9., ]+"; // of a field for numbers
 const STOPS = [0, 0.25, 0.5, 0.75, 1]; // of a number's range
-
 const conditionOf = (axis, model) => Object.fromEntries(conditionsOf(model))[sweptBy(axis)];
 
 // Whether the images of one job can have several values of it.
@@ -141,8 +139,7 @@ export function requestOf(group, axes, { query: base, files, urgency }, { tag, s
   return { kind: "generate", query, files: files.filter(([name]) => known.includes(name)), urgency };
 }
 
-// Fills in what a request for several conditions leaves out, so that all other things are equal: as the server does for that one of
-// its pictures whose other conditions were seen with most of the rest.
+// Fills in what cells leave out as the server does for one of them: the one whose values were seen with most of the rest.
 export async function filledIn(request) {
   const { query } = request;
   const [model, asked] = [query.get("model"), Map.groupBy(conditionsIn(query), ([name]) => name)];

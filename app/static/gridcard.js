@@ -1,9 +1,8 @@
-// The jobs of one grid in the gallery, or of the rings or the changes of one picture, or of a walk, as one card. Their tag names the grid,
-// or the picture, `like:` and its address, or the walk.
+// The jobs of one grid in the gallery, or of the rings or the changes of one picture, or of a walk, as one card, by their tag.
 
-import { isWall, ON_WALL } from "./density.js";
 import { addressOf, countOf, metaOf, nameOf } from "./describe.js";
 import { el, multiple } from "./dom.js";
+import { isWall, ON_WALL } from "./filters.js";
 import { randomSeed } from "./modelfields.js";
 import { drawnBy, sizeOf } from "./models.js";
 import { editedFrom, isEnded } from "./store.js";
@@ -13,7 +12,6 @@ const TILE = 64; // CSS pixels, about
 const MOST = 24; // thumbnails
 const WALK = /^walk:[0-9a-f]+$/;
 const RING = /^like:([0-9a-f-]{36}\/[0-9]{1,2})$/;
-
 export const gridOf = job => ([RING, WALK].some(each => each.test(job.tag ?? "")) || axesOf(job.tag) || editedFrom(job) ? job.tag : undefined);
 export const centreOf = tag => RING.exec(tag)?.[1];
 

@@ -2,9 +2,9 @@
 
 import { addressOf, countOf } from "./describe.js";
 import { el, multiple, save } from "./dom.js";
+import { holdable } from "./film.js";
 import { valueWords } from "./gridaxis.js";
 import { axisName } from "./gridcard.js";
-import { holdable } from "./holding.js";
 import { fetchFile } from "./inputs.js";
 import { drawnBy, sizeOf } from "./models.js";
 import { enterPicture } from "./routes.js";
@@ -15,7 +15,6 @@ const TILE = 128; // pixels, about
 const GAP = 12;
 const LINE = 20;
 const FONT = "14px system-ui, sans-serif";
-
 export const keyOf = asked => asked.join("\n");
 const secondsOf = job => duration(job.timings.denoise / countOf(job));
 

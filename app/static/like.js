@@ -1,5 +1,4 @@
-// More like this: a picture amid eight neighbours, one of which becomes the next centre. The jobs of a ring share a tag, so
-// the server knows the ring of a picture and the way that led to it.
+// More like this: a picture amid eight neighbours, one of which becomes the next centre. The jobs of a ring share a tag.
 
 import { ask } from "./api.js";
 import { addressOf, countOf, nameOf } from "./describe.js";

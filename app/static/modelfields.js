@@ -1,9 +1,8 @@
 // What the form offers and says of the chosen model: its classes, its guidance, and its run.
 
 import { $, el, option } from "./dom.js";
-import { classesOf, models, sidesOf } from "./models.js";
+import { classesOf, conditionsOf, models, sidesOf } from "./models.js";
 import { number, t } from "./texts.js";
-import { conditionsOf } from "./values.js";
 
 export const randomSeed = () => Math.floor(Math.random() * 2 ** 32);
 
@@ -15,8 +14,7 @@ export function showClasses(form, model) {
   form.elements.label.replaceChildren(...some, ...names.map(name => el("option", { value: name, dataset: { word: "label", value: name, model: model.name } })), ...all);
 }
 
-// Returns what the form's menu says for classes, which come by index. Several are all of them in turn; of any
-// others the form can say the first only.
+// Returns what the form's menu says for classes by index: all in turn, or else the first only.
 export function choiceOf(values, names) {
   const inTurn = values.length > 1 && values.every((value, index) => value === index % names.length);
   return inTurn ? "all" : names[values[0]];

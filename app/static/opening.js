@@ -5,7 +5,6 @@ import { fillFormFrom } from "./form.js";
 import { leave, routeOf } from "./routes.js";
 
 let shown; // the open viewer
-
 export const viewer = () => shown;
 
 // Opens the picture of an address, JOB/INDEX. Once it is gone, the address fills in the form.

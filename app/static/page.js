@@ -16,12 +16,10 @@ import { duration, language, number, speak, t, translate } from "./texts.js";
 const RETRY = 3000; // milliseconds until a server that has not answered is asked again
 const LOOK = 10_000; // milliseconds between looks at models that no worker runs yet
 const RARE_LOOK = 60_000; // milliseconds between looks when there is a worker for each
-
 const PAUSE = 600; // milliseconds without a change
 let asked; // the request whose price is shown or on its way
 let price; // the answer, in case the language changes
 let controller; // of the one on its way
-
 const button = form.querySelector("button[type=submit]");
 let views; // a promise of the module
 const pause = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds));

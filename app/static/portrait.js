@@ -1,5 +1,4 @@
-// A portrait: a photograph of the camera is redrawn with much noise. The server finds the conditions of the nearest example, and
-// the reader answers three questions about them.
+// A portrait: a photograph is redrawn with much noise, by the conditions of the nearest example, which questions correct.
 
 import { complain, el, openDialog } from "./dom.js";
 import { hideForm } from "./drawer.js";
@@ -7,10 +6,10 @@ import { form } from "./form.js";
 import { reveal } from "./gallery.js";
 import { shrunk } from "./inputs.js";
 import { drawNow, make } from "./making.js";
+import { askConditions, conditionsOf, neverWith } from "./models.js";
 import { samplesOf } from "./sheets.js";
 import { UNLISTED } from "./store.js";
 import { t, word } from "./texts.js";
-import { askConditions, conditionsOf, neverWith } from "./values.js";
 
 const STRENGTH = 0.8;
 const QUESTIONS = 3;

@@ -28,7 +28,6 @@ export function startQueue() {
 }
 
 const showTrainings = async () => (await loaded("./train/rows.js")).showUnfinished(trainings);
-
 const order = job => (job.state === "running" ? -1 : (job.position ?? 1000 + job.urgency));
 
 function show() {

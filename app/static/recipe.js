@@ -8,20 +8,18 @@ import { reveal } from "./gallery.js";
 import { placesOf } from "./inputs.js";
 import { settings } from "./kinds.js";
 import { make } from "./making.js";
-import { labelFor, models } from "./models.js";
+import { askConditions, filesOf, labelFor, models } from "./models.js";
 import { notify } from "./notice.js";
 import { go } from "./routes.js";
 import { recallByPictures } from "./saved.js";
 import { readRecipe } from "./sheets.js";
 import { t } from "./texts.js";
-import { askConditions, filesOf } from "./values.js";
 
 // What no request asks for.
 const OF_PICTURE = ["version", "upscaler_version", "precision", "upscaler_precision", "timesteps", "pictures"];
 
 // Whether a value can be asked for and shown: a text, a number, a list of these, or a list of such lists.
 const isPlain = (value, lists = 2) => (Array.isArray(value) ? lists > 0 && value.every(each => isPlain(each, lists - 1)) : Object(value) !== value);
-
 const isTable = value => Object(value) === value && Object.values(value).every(each => isPlain(each));
 
 // Whether a recipe is one of ours. Anybody can write one into a PNG, and its kind becomes part of an address.

@@ -17,8 +17,7 @@ const read = {
   },
 };
 
-// Resolves to a model's `glance`, a bitmap, or to its `sheet` as {bitmap, samples}, where the sheet says how its samples were
-// drawn; undefined without one.
+// Resolves to a model's `glance`, a bitmap, or its `sheet` as {bitmap, samples}, which say how they were drawn, if it does.
 function figureOf(name, figure) {
   if (!models.get(name)?.documents?.includes("sheet")) return Promise.resolve();
   const path = `/models/${name}/figures/${figure}`;

@@ -2,8 +2,7 @@
 
 import { fileName, nameOf } from "./describe.js";
 import { el } from "./dom.js";
-import { addFilm, playFirst } from "./film.js";
-import { holdable, IS_TOUCH } from "./holding.js";
+import { addFilm, holdable, IS_TOUCH, playFirst } from "./film.js";
 import { ADDRESS } from "./inputs.js";
 import { enterPicture } from "./routes.js";
 import { addBox, choose, isChosen } from "./selection.js";

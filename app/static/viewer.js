@@ -3,20 +3,17 @@
 import { deleteJob, deleteWords, useFile, useSettings } from "./actions.js";
 import { loaded } from "./api.js";
 import { copy, snippetsView } from "./command.js";
-import { comparable, compareOf } from "./compare.js";
 import { addressOf, countOf, factsOf, fileName, fromNoise, metaOf, nameOf, queryOf, titleOf } from "./describe.js";
 import { complain, el, once, openDialog, refill, save } from "./dom.js";
 import { form } from "./form.js";
 import { beside, readOn, reveal } from "./gallery.js";
 import { fetchFile, placesOf } from "./inputs.js";
-import { largeOf } from "./large.js";
 import { make } from "./making.js";
-import { fromPicture, teachable } from "./models.js";
+import { filesSent, fromPicture, teachable } from "./models.js";
 import { go, linkOf, turnPicture } from "./routes.js";
 import { isFavourite, toggleFavourite } from "./saved.js";
+import { comparable, compareOf, denoisingOf, filmToolOf, largeOf } from "./stage.js";
 import { t } from "./texts.js";
-import { filesSent } from "./values.js";
-import { denoisingOf, filmToolOf } from "./watching.js";
 
 export class Viewer {
   constructor(job, index, closed) {

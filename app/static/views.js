@@ -33,7 +33,6 @@ const LATER = {
   train: async value => (await loaded("./train/view.js")).openTrain(value),
 };
 const ALONE = ["learn", "train"]; // those beside which there is no form
-
 const button = form.querySelector("button[type=submit]");
 let shown = "gallery"; // the view
 let place = 0; // how far the reader has scrolled in the gallery

@@ -6,12 +6,11 @@ import { $, complain, el, multiple, save } from "./dom.js";
 import { make } from "./making.js";
 import { tellMissing } from "./missing.js";
 import { randomSeed } from "./modelfields.js";
-import { drawnBy, sidesOf, sizeOf } from "./models.js";
+import { askConditions, drawnBy, filesSent, sidesOf, sizeOf, valuesOf } from "./models.js";
 import { ELSEWHERE } from "./neighbours.js";
 import { routeOf } from "./routes.js";
 import { isEnded, isGone, jobs } from "./store.js";
 import { number, t } from "./texts.js";
-import { askConditions, filesSent, valuesOf } from "./values.js";
 
 const FRAMES = 60;
 const URGENCY = 7; // others go first

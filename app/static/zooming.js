@@ -1,7 +1,6 @@
 // One view for several canvases: how much of their pictures is seen, and where.
 
 const MOST = 16; // times
-
 const within = (low, value, high) => Math.min(high, Math.max(low, value));
 
 export class Zoom {

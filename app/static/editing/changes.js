@@ -1,11 +1,10 @@
 // What can be changed of a picture where it is shown, and the requests that change it.
 
 import { fromNoise, labelOf } from "../describe.js";
-import { classesOf, labelFor, models } from "../models.js";
+import { classesOf, conditionsOf, isFile, labelFor, models, textOf, valuesOf } from "../models.js";
 import { recall } from "../saved.js";
 import { UNLISTED } from "../store.js";
 import { number, t, word } from "../texts.js";
-import { conditionsOf, isFile, textOf, valuesOf } from "../values.js";
 
 const FEW = 8; // steps of a sketch where the model has no plan
 const MOST_GUIDANCE = 8; // unless the picture has more

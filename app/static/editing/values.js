@@ -1,11 +1,10 @@
-// The values of a part, to choose one: those of a choice as pictures of this very face, and numbers under sliders that redraw while they
-// move.
+// The values of a part, to choose one: pictures of this very face, or numbers under sliders that redraw while they move.
 
 import { addressOf } from "../describe.js";
 import { el, takeAny } from "../dom.js";
 import { drawNow } from "../making.js";
+import { conditionsIn, neverWith } from "../models.js";
 import { number, t, word } from "../texts.js";
-import { conditionsIn, neverWith } from "../values.js";
 import { sketchOf, withEach, wordsFor } from "./changes.js";
 
 const MOST = 32; // pictures of one request; further ones are drawn when they come near

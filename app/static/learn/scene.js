@@ -1,18 +1,16 @@
 // What the lesson is about at a moment: a picture of a model, the noise of a seed, and a timestep.
 
 import { ask, request } from "../api.js";
+import { floatsOf, paint } from "../arrays.js";
 import { el, multiple } from "../dom.js";
 import { models, sidesOf, sizeOf, teachable } from "../models.js";
-import { floatsOf, paint } from "../pixels.js";
 import { cellsOf } from "../sheets.js";
 import { language } from "../texts.js";
 import { noiseOf } from "./noise.js";
 
 const [WIDE, NARROW] = [192, 144]; // CSS pixels of a picture, about
 const START = 0.35; // of all timesteps: much noise, and still much picture
-
 export const digits = value => value.toLocaleString(language, { maximumSignificantDigits: 3 });
-
 const weightOf = ({ name, channels, parameters }) => sidesOf(name).reduce((a, b) => a * b, channels) * parameters;
 
 // Returns the name of the smallest model of the lesson that can do something; undefined if none can.

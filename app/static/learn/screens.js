@@ -3,8 +3,7 @@
 import { el } from "../dom.js";
 import { models } from "../models.js";
 import { duration, t, word } from "../texts.js";
-import { draw, runFrom, SAMPLERS } from "./network.js";
-import { asking, curveOf, formulaOf, rowOf, sliderOf } from "./parts.js";
+import { asking, curveOf, draw, formulaOf, rowOf, runFrom, SAMPLERS, sliderOf } from "./parts.js";
 import { digits, Scene, smallest } from "./scene.js";
 
 const RATIOS = [10, 1, 0.01]; // signal to noise, below which there are other words
@@ -79,7 +78,6 @@ export function schedule(scene) {
 
 const STEPS = 8;
 const LONGER = 20;
-
 const placeOf = (step, steps) => (step === steps ? t("finished") : t("learnStep", step, steps));
 
 // Equation 12 of DDIM without noise, for a step from ᾱ to ᾱ'.
@@ -122,7 +120,6 @@ const CALLS = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32];
 const choicesOf = model => Object.entries(models.get(model).conditions ?? {}).filter(([, { type }]) => type === "choice");
 const canGuide = model => models.get(model).weaker || choicesOf(model).some(([, each]) => each.null);
 const asQuery = (name, value) => (name === "label" ? { label: value } : { condition: `${name}:${value}` });
-
 const modelFor = ({ model }, can) => (can(model) ? model : smallest(can));
 
 function fewOf(model) {

@@ -7,7 +7,7 @@ import { isMissing, jobOf, tellMissing } from "../missing.js";
 import { teachable } from "../models.js";
 import { go } from "../routes.js";
 import { addPart, t } from "../texts.js";
-import { drawn } from "./network.js";
+import { drawn } from "./parts.js";
 import { canvasOf, picturesOf, read, Scene, smallest } from "./scene.js";
 import { calls, conditions, guidance, noise, prediction, sampler, schedule, step } from "./screens.js";
 
@@ -15,7 +15,6 @@ const SCREENS = { noise, prediction, step, schedule, sampler, guidance, conditio
 const OF_PICTURE = ["noise", "prediction", "step", "schedule"]; // those that begin with a picture
 const NAMES = Object.keys(SCREENS);
 const PAPER = "Modelo bayesiano para la predicción de ruido iterativo en la generación de imágenes usando Python";
-
 const section = $("learn");
 let scene;
 let pictures = []; // canvases

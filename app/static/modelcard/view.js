@@ -1,5 +1,4 @@
-// What is known of a model, as a story: its samples, how good it is and how long that takes, how it was trained, and its
-// own description.
+// What is known of a model: its samples, how good it is and how long that takes, how it was trained, and its description.
 
 import { answered, request } from "../api.js";
 import { termsOf } from "../describe.js";
@@ -8,13 +7,11 @@ import { chooseModel } from "../form.js";
 import { reveal } from "../gallery.js";
 import { make } from "../making.js";
 import { markdown } from "../markdown.js";
-import { fromPicture, labelFor, models, sidesOf } from "../models.js";
+import { askConditions, fromPicture, labelFor, models, sidesOf, textOf } from "../models.js";
 import { notify } from "../notice.js";
 import { cellsOf, samplingOf } from "../sheets.js";
 import { addPart, breakable, number, t, word } from "../texts.js";
-import { askConditions, textOf } from "../values.js";
-import { curvesOf } from "./curves.js";
-import { qualityOf } from "./quality.js";
+import { curvesOf, qualityOf } from "./plots.js";
 
 const USUAL = "http://127.0.0.1:8000"; // where examples of cards expect the server
 

@@ -3,7 +3,7 @@
 import { ask, events, request } from "../api.js";
 import { copy } from "../command.js";
 import { complain, el, multiple, refill } from "../dom.js";
-import { drawn } from "../modelcard/curves.js";
+import { drawn } from "../modelcard/plots.js";
 import { openModelCard } from "../modelcard/view.js";
 import { loadModels, models } from "../models.js";
 import { playheadOf } from "../playhead.js";
@@ -17,7 +17,6 @@ const AGAIN = 2000; // milliseconds until a stream that was cut off is asked for
 const WIDE = 548; // CSS pixels, about
 const EARLY = 0.1; // of the steps: what comes out before is blobs
 const ASKED = { pause: ["queued", "running"], resume: ["paused", "pausing", "stopped", "failed"], stop: ["queued", "running", "paused"] };
-
 const pause = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds));
 const chapter = (key, ...content) => el("div", { hidden: true }, el("h3", { textContent: t(key) }), ...content);
 
