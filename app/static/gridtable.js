@@ -2,7 +2,6 @@
 
 import { addressOf, countOf } from "./describe.js";
 import { el, multiple, save } from "./dom.js";
-import { holdable } from "./film.js";
 import { valueWords } from "./gridaxis.js";
 import { axisName } from "./gridcard.js";
 import { fetchFile } from "./inputs.js";
@@ -10,6 +9,7 @@ import { drawnBy, sizeOf } from "./models.js";
 import { enterPicture } from "./routes.js";
 import { addBox } from "./selection.js";
 import { duration, t } from "./texts.js";
+import { holdable } from "./tile.js";
 
 const TILE = 128; // pixels, about
 const GAP = 12;

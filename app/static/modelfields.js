@@ -43,7 +43,7 @@ export function showFacts(form) {
   $("me").textContent = t("me", name);
   $("me").hidden = channels !== 3 || !conditionsOf(name).some(([, each]) => each.type === "choice" && each.null);
   const { sampler: usual, steps: count } = (!plan.disabled && plans[plan.value]) || defaults;
-  const speed = rate ? t("speed", number(rate)) : (reason ?? t("noWorker"));
+  const speed = rate ? t("liveRate", number(rate)) : (reason ?? t("noWorker"));
   $("facts").textContent = t("modelFacts", sidesOf(name).join("×"), sampler.value || usual, steps.value || count, speed);
   const folded = [...form.querySelectorAll("details :is(input:not([type=checkbox]), select):enabled")];
   const isSet = field => field.value && field.value !== (field.options ? field.options[0].value : field.defaultValue);

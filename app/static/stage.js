@@ -5,12 +5,12 @@ import { paint, readNpz } from "./arrays.js";
 import { addressOf, fileName, nameOf } from "./describe.js";
 import { el, grainOf, multiple, save } from "./dom.js";
 import { isEditable } from "./editing/changes.js";
-import { filmOf, hasFilm } from "./film.js";
 import { drawnBy, sidesOf, sizeOf } from "./models.js";
 import { notify } from "./notice.js";
 import { playheadOf } from "./playhead.js";
 import { recall } from "./saved.js";
 import { number, t } from "./texts.js";
+import { filmOf, hasFilm } from "./tile.js";
 
 const WIDE = 384; // CSS pixels, about
 

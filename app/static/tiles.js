@@ -3,7 +3,6 @@
 import { countOf } from "./describe.js";
 import { el, openDialog } from "./dom.js";
 import { hideForm } from "./drawer.js";
-import { premieres } from "./film.js";
 import { chooseModel, form } from "./form.js";
 import { reveal } from "./gallery.js";
 import { make } from "./making.js";
@@ -11,6 +10,7 @@ import { conditionsOf, enlargersOf, fromPicture, models, sidesOf } from "./model
 import { notify } from "./notice.js";
 import { samplesOf } from "./sheets.js";
 import { number, t } from "./texts.js";
+import { premieres } from "./tile.js";
 
 const COUNT = 4; // pictures of one press
 const [COLUMNS, ROWS] = [4, 2]; // of a sheet that are seen
