@@ -193,7 +193,8 @@ def pass_ttl(client: redis.Redis) -> None:
 
 
 def known(client: redis.Redis) -> set[str]:
-    return {each.decode() for each in client.zrange(ALL, 0, -1)}
+    ids: Any = client.zrange(ALL, 0, -1)
+    return {each.decode() for each in ids}
 
 
 @pytest.fixture
