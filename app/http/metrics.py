@@ -1,7 +1,7 @@
 """All metrics of the API process. Labels take values from bounded sets only: never ids, seeds or raw paths."""
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -176,7 +176,9 @@ class StackCollector(Collector):
             labels=["model"],
         )
         depths = {name: counts for name, counts in self.queue.depths().items() if name.model in self._models}
-        rates = {model: _rate(model, reports) for model in self._models}
+        rates = defaultdict[str, float](float)
+        for each in (each for worker in reports for each in worker.models if each.held):
+            rates[each.name] += each.rate or 0.0
         image_steps = Counter[str](dict.fromkeys(self._models, 0))
         for ref in {name.ref for name in depths}:
             image_steps[model_of(ref)] += self.queue.backlog(ref).image_steps
@@ -256,10 +258,3 @@ class StackCollector(Collector):
             free, size = space
             yield GaugeMetricFamily("difuso_store_free_bytes", "Free space on the result store's disk", value=free)
             yield GaugeMetricFamily("difuso_store_size_bytes", "Size of the result store's disk", value=size)
-
-
-def _rate(model: str, reports: Sequence[WorkerReport]) -> float:
-    """Returns the image-steps per second of all workers that hold a model; what was not measured is as the others."""
-    held = [each for worker in reports for each in worker.models if each.name == model and each.held]
-    known = [each.rate for each in held if each.rate]
-    return len(held) * sum(known) / max(len(known), 1)
