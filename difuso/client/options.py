@@ -174,14 +174,3 @@ class Filters(TypedDict, total=False):
     """Only jobs without this tag."""
     owner: str | None
     """Only jobs of this owner, for operators."""
-
-
-class UsageFilters(TypedDict, total=False):
-    """The days and the key whose usage is shown."""
-
-    from_: str | None
-    """The first day, such as 2026-12-01, in UTC."""
-    to: str | None
-    """The last day; by default today."""
-    key: str | None
-    """Only what this key has used, for operators."""

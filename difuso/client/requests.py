@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Generic, TypeVar, Unpack
+from typing import Any, Generic, TypedDict, TypeVar, Unpack
 
 import httpx
 
@@ -11,7 +11,7 @@ from . import flows, trainings
 from .flows import Call, Flow, Patience, ask, exchange
 from .images import ImageLike
 from .operations import OPERATIONS, Operation
-from .options import Denoise, Generate, Interpolate, KindName, Restore, Upscale, UsageFilters
+from .options import Denoise, Generate, Interpolate, KindName, Restore, Upscale
 from .results import Facts, Result, State
 
 Images = TypeVar("Images")
@@ -21,6 +21,17 @@ Models = TypeVar("Models")
 Same = TypeVar("Same")
 
 CONNECT_SECONDS = 5.0
+
+
+class UsageFilters(TypedDict, total=False):
+    """The days and the key whose usage is shown."""
+
+    from_: str | None
+    """The first day, such as 2026-12-01, in UTC."""
+    to: str | None
+    """The last day; by default today."""
+    key: str | None
+    """Only what this key has used, for operators."""
 
 
 class Requests(ABC, Generic[Images, Submitted, Priced, Models]):
