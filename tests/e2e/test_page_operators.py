@@ -81,11 +81,12 @@ def test_an_operator_holds_back_models_and_workers_and_says_who_is_next(
     studio.press("Cancel", f"#queue li[data-job='{ids[1]}']")
     wait_until(lambda: state(ids[1])["state"] == "cancelled", 5, "another is cancelled")
     assert studio.axe(axe) == []
-    for words, cordoned in (("Cordon", True), ("Uncordon", False)):
-        button = f"#queue [data-held='cordoned/{worker}']"
-        wait_until(lambda words=words, button=button: studio.text(button) == words, 5, words)  # type: ignore[misc]
-        studio.click(button)
-        wait_until(lambda cordoned=cordoned: fleet()["workers"][0]["cordoned"] is cordoned, 5, "it is heard")  # type: ignore[misc]
+    cordon = f"#queue [data-held='cordoned/{worker}']"
+    studio.press("Cordon", "#queue")
+    wait_until(lambda: fleet()["workers"][0]["cordoned"], 5, "the worker is cordoned")
+    wait_until(lambda: studio.text(cordon) == "Uncordon", 5, "and the table says so")
+    studio.press("Uncordon", "#queue")
+    wait_until(lambda: not fleet()["workers"][0]["cordoned"], 5, "it may claim again")
     studio.click(f"#queue [data-held='paused/{model}']")
     wait_until(lambda: state(ids[-1])["state"] == "succeeded", 20, "the jobs are drawn")
 
