@@ -206,11 +206,9 @@ def killed(stack: Stack, count: int, kills: int) -> list[str]:
 
 
 def of_the_result(folder: Path) -> list[Path]:
-    """Returns the manifest and the files that it names, but not what a second attempt has left beside them."""
-    text = (folder / "manifest.json").read_text()
-    return [
-        file for file in folder.rglob("*") if file.is_file() and (file.parent == folder or file.parent.name in text)
-    ]
+    """Returns the manifest and the files that it names, but not what a worker has left beside them that died."""
+    text = (manifest := folder / "manifest.json").read_text()
+    return [manifest, *(file for file in folder.glob("*/*") if file.parent.name in text)]
 
 
 @pytest.mark.timeout(400)
