@@ -133,6 +133,7 @@ def test_jobs_go_on_while_another_model_is_loaded(fleet: Stack, one: int, tmp_pa
     fleet.finish([cold], 60)
 
 
+@pytest.mark.slow
 def test_a_model_that_is_never_idle_gives_way_and_comes_back(fleet: Stack, one: int) -> None:
     first = "import difuso.worker.queue.demand as it; it.LEAST_PATIENCE, it.PATIENCE = 0.1, 0"
     fleet.start_worker(first, slots=1, models_memory=one)
