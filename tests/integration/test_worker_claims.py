@@ -129,6 +129,14 @@ def take_one(claims: Claims, *, suspects: bool = False) -> Claim:
     return claim
 
 
+@pytest.mark.timeout(30)
+def test_an_idle_worker_sees_jobs_whose_token_is_gone(client: redis.Redis, queue: JobQueue, claims: Claims) -> None:
+    """It was taken while the model was not loaded."""
+    submit(queue)
+    client.delete(keys.wake(REF))
+    assert claims.wait([QUEUE], [], crowded=False, seconds=60)
+
+
 def another(client: redis.Redis) -> RqBase:
     return RqBase(client, [QUEUE], name="another")
 

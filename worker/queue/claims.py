@@ -218,7 +218,8 @@ class Claims:
     def wait(self, queues: Sequence[QueueName], also: Collection[str], *, crowded: bool, seconds: float) -> bool:
         """Blocks an idle worker until jobs may wait, in these queues or for the versions `also`; returns whether."""
         wakes = [keys.wake(ref) for ref in {queue.ref for queue in queues}.union(also)]
-        return bool(self._client.blpop(wakes, timeout=seconds)) or self.look(queues, [], crowded=crowded)[0]
+        # A token may be lost, or was taken while the version was not loaded.
+        return self.look(queues, [], crowded=crowded)[0] or bool(self._client.blpop(wakes, timeout=seconds))
 
     def make_room(self, queues: Sequence[QueueName], actives: Collection[ActiveJob]) -> None:
         """Releases all running jobs if a suspect waits and no idle worker has taken it since the last call."""

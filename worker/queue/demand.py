@@ -39,6 +39,11 @@ class Demand:
         self._look_at = 0.0
         self._since: dict[str, float] = {}
 
+    @property
+    def is_pressing(self) -> bool:
+        """Whether jobs waited at the last look for a version that is not loaded yet."""
+        return not self._since.keys().isdisjoint(self._follower.models.loadable)
+
     def look(self, held: Collection[Claim], waiting: Collection[Claim]) -> None:
         """Loads a model, or begins to make room for it, unless it has looked a moment ago.
 
@@ -51,23 +56,19 @@ class Demand:
             return
         self._look_at = now + LOOK_SECONDS
         first = {ref for claim in [*waiting][:1] for ref in _refs(claim)}  # the others give way, or none would begin
-        running = {ref for claim in held if claim not in waiting for ref in _refs(claim)} | (
-            first & models.runners.keys()
-        )
+        running = first & models.runners.keys()
+        running |= {ref for claim in held if claim not in waiting for ref in _refs(claim)}
         queued, elsewhere = self._queued()
         stay = {ref for ref in models.loadable if models.keeps(ref)}
         asked = dict.fromkeys([*first, *stay, *sorted(queued, key=queued.__getitem__)])
-        self._since = {ref: self._since.get(ref, now) for ref in asked if ref in models.loadable}
+        since = self._since = {ref: self._since.get(ref, now) for ref in asked if ref in models.loadable}
         # Of equally urgent ones that which has waited for longest comes first.
-        order = sorted(
-            self._since, key=lambda ref: (ref not in first, ref not in stay, queued.get(ref, 0), self._since[ref])
-        )
-        closing: Collection[str] = ()
+        order = sorted(since, key=lambda ref: (ref not in first, ref not in stay, queued.get(ref, 0), since[ref]))
+        busy, closing = running.union(queued), list[str]()
         for ref in order:
-            has_waited = now - self._since[ref] >= patience(models, ref)
+            has_waited = now - since[ref] >= patience(models, ref)
             if ref in elsewhere - first - stay and not has_waited:
                 continue
-            busy = running.union(queued)
             gone = making_room(models, ref, busy, even_busy=has_waited or ref in stay)
             if gone is None:
                 continue

@@ -219,7 +219,7 @@ class EngineWorker(RqBase):
             crowded = self._pacer.is_due("orphans", RECOVERY_SECONDS)
             if waits := self._claims.is_unanswered:
                 queues = self.queues
-            elif self._held or not queues or self._models.loading:
+            elif self._held or not queues or self._demand.is_pressing:
                 if not self._held:
                     time.sleep(POLL_SECONDS)
                 waits, cancelled = self._claims.look(queues, self._held, crowded=crowded)
