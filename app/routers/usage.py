@@ -23,9 +23,10 @@ from ..requests.deps import CallerDep, ProcessDep, single_parameters
 router = APIRouter(tags=["jobs"])
 
 DAYS = 31  # that are shown unless a request says otherwise
+EVERYBODY = "*"  # stands for all keys; none has this name
 
 
-class Sheet(StrEnum):
+class UsageFormat(StrEnum):
     """The formats of the answer; the last is the default."""
 
     CSV = "text/csv"
@@ -90,12 +91,12 @@ class UsageView(Frozen):
     summary="Show what your key has used",
     response_model=UsageView,
     response_model_exclude_none=True,
-    responses={200: {"content": {Sheet.CSV: {"schema": BINARY}}}},
+    responses={200: {"content": {UsageFormat.CSV: {"schema": BINARY}}}},
     dependencies=[single_parameters(UsageQuery)],
 )
 def get_usage(query: Annotated[UsageQuery, Query()], request: Request, process: ProcessDep, key: CallerDep) -> Any:
     """Shows the days of the caller's key, or for an operator of all keys."""
-    form = choose_format(", ".join(request.headers.getlist("accept")), [*Sheet])
+    form = choose_format(", ".join(request.headers.getlist("accept")), [*UsageFormat])
     until = query.until or today()
     since = query.since or max(date.min + timedelta(DAYS), until) - timedelta(DAYS - 1)
     if not 0 <= (until - since).days < KEPT_DAYS:
@@ -103,14 +104,11 @@ def get_usage(query: Annotated[UsageQuery, Query()], request: Request, process: 
     wanted, prices = _wanted(key, query.key), process.settings.prices
     found = process.usage.days(since, until)
     rows = [UsageRow.of(day, name, used, prices) for day, name, used in found if wanted in (name, EVERYBODY)]
-    if form is Sheet.CSV:
-        return Response(_sheet(rows), media_type=Sheet.CSV)
+    if form is UsageFormat.CSV:
+        return Response(_table(rows), media_type=form)
     return UsageView.model_validate(
         {"from": since, "to": until, "prices": prices and prices.model_dump(), "days": rows}
     )
-
-
-EVERYBODY = "*"  # stands for all keys; none has this name
 
 
 def _wanted(key: ApiKey | None, asked: str | None) -> str | None:
@@ -123,7 +121,7 @@ def _wanted(key: ApiKey | None, asked: str | None) -> str | None:
     return own
 
 
-def _sheet(rows: list[UsageRow]) -> str:
+def _table(rows: list[UsageRow]) -> str:
     """Returns rows as CSV (RFC 4180), with their names above."""
     file = io.StringIO()
     table = csv.DictWriter(file, [*UsageRow.model_fields])

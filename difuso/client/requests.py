@@ -8,7 +8,7 @@ from typing import Any, Generic, TypedDict, TypeVar, Unpack
 import httpx
 
 from . import flows, trainings
-from .flows import Call, Flow, Patience, ask, exchange
+from .flows import Call, Flow, Patience, ask, exchange, query_of
 from .images import ImageLike
 from .operations import OPERATIONS, Operation
 from .options import Denoise, Generate, Interpolate, KindName, Restore, Upscale
@@ -136,7 +136,7 @@ class Requests(ABC, Generic[Images, Submitted, Priced, Models]):
         Args:
             filters: `from_` and `to`, days such as 2026-12-31; for an operator, the name of a `key`.
         """
-        return self._run(flows.usage(filters, self._patience()))
+        return self._run(ask(Call("GET", "/usage", query_of(filters)), self._patience(), "days"))
 
     def operate(self, what: Operation, name: str) -> Any:
         """Pauses or resumes a model, cordons or uncordons a worker, or moves a job to the head of its queue."""

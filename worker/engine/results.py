@@ -155,7 +155,7 @@ def store_result(store: ResultStore, active: ActiveJob, encoded: Encoded) -> Spe
         finished_at=time.time(),
     )
     stored = store.commit(manifest)
-    there = (store.manifest(job.id) if stored is None else None) or manifest
+    there = manifest if stored is not None else store.manifest(job.id) or manifest
     text = there.model_dump_json().encode() if stored is None else stored
     return Spent(
         encode_seconds=encoded.ended - encoded.started,

@@ -150,9 +150,8 @@ class Runner:
         if checkpoint.classifier is not None:
             gradient = parallel(_gradient_of(checkpoint.classifier, device, self.precision))
             labels = torch.zeros(self.slots, dtype=torch.int64, device=device)
-            found = None if known is None else known.classifier
-            example_of_it = [*guided[:2], labels]
-            self._classifier = guiding(gradient, example=example_of_it, sizes=self.buckets, foreign=False, known=found)
+            labelled, found = [*guided[:2], labels], None if known is None else known.classifier
+            self._classifier = guiding(gradient, example=labelled, sizes=self.buckets, foreign=False, known=found)
         if checkpoint.weaker_version is not None:
             weaker = parallel(by_position(checkpoint.weaker_version, device))
             foreign = isinstance(checkpoint.config.weaker, ForeignConfig)
