@@ -23,6 +23,7 @@ from difuso.jobs.mirror import Mirror
 from difuso.jobs.redis.addresses import connect
 from difuso.jobs.redis.events import Listener
 from difuso.jobs.redis.queue import JobQueue
+from difuso.jobs.redis.usage import UsageRecords
 from difuso.jobs.redis.webhooks import Webhooks
 from difuso.jobs.redis.workers import held_refs
 from difuso.jobs.settings import with_password
@@ -35,7 +36,7 @@ from difuso.model.plans.plugins import plug_in
 
 from .http.access import Guard, LinkGuard
 from .http.api_keys import KEYS_LOOK_SECONDS, KeyRing
-from .http.metrics import Metrics, StackCollector
+from .http.metrics import Metrics, StackCollector, UsageCollector
 from .http.middleware import UNADDRESSED, Compression, Failures, RequestMiddleware, share
 from .http.problems import RESPONSES, install
 from .http.server import run
@@ -46,7 +47,7 @@ from .requests.uploads import Uploads
 from .requests.watching import Watcher
 from .requests.webhooks import WebhookCaller
 from .routers import datasets as dataset_routes
-from .routers import fleet, health, jobs, kinds, models, page
+from .routers import fleet, health, jobs, kinds, models, page, usage
 from .routers import trainings as training_routes
 from .settings import ApiSettings
 from .store_access import Renderers, StoreProbe
@@ -119,7 +120,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         guarded, linked = [Depends(Guard(keys))], [Depends(LinkGuard(keys))]
     app.include_router(jobs.router, dependencies=guarded)  # the most frequent routes are matched first
     app.include_router(jobs.linked_router, dependencies=linked)
-    for module in (kinds, models, fleet):
+    for module in (kinds, models, fleet, usage):
         app.include_router(module.router, dependencies=guarded)
     if settings.training:
         for module in (dataset_routes, training_routes):
@@ -168,17 +169,20 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
         if settings.training:
             sweeping = _every(SWEEP_SECONDS, partial(_sweep, datasets, trainings, files, settings.dataset_ttl))
             stack.callback(asyncio.create_task(sweeping).cancel)
-        probe = StoreProbe(store)
+        probe, used = StoreProbe(store), UsageRecords(client)
         counted = trainings if settings.training else None
         metrics.registry.register(
             StackCollector(queue, webhooks.records, store, probe, follower, mirror, keys, counted, metrics)
         )
+        registry = metrics.registry if settings.api_metrics_port else metrics.of_keys
+        registry.register(UsageCollector(used, keys, metrics))
         process = Process(
             settings=settings,
             metrics=metrics,
             follower=follower,
             mirror=mirror,
             queue=queue,
+            usage=used,
             store=store,
             probe=probe,
             listers=CapacityLimiter(LISTERS),
@@ -215,7 +219,7 @@ def _sweep(datasets: Datasets, trainings: Trainings, files: TrainingFiles, ttl: 
     """Deletes what is too old of datasets, and of trainings that have ended, whose models stay."""
     with suppress(StoreUnavailable, RedisError):  # then later
         trainings.expire(ttl)
-        files.sweep(time.time() - ttl, trainings.ids)
+        files.sweep(time.time() - ttl, lambda: {each.id for each in trainings.all() if not each.expired})
         datasets.sweep({(each.owner, each.dataset) for each in trainings.all() if not each.is_over})
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     NonNegativeFloat,
     PositiveFloat,
@@ -18,6 +19,7 @@ from pydantic_settings import NoDecode
 from difuso.jobs.settings import SharedSettings, listed, matching
 
 from .http.api_keys import read_keys
+from .prices import Prices
 from .webhooks.hosts import HOSTS
 from .webhooks.signing import read_secrets
 
@@ -77,6 +79,8 @@ class ApiSettings(SharedSettings):
     max_upload: PositiveInt = 8388608
     """Most bytes of a request body."""
 
+    prices: Annotated[Prices | None, NoDecode, BeforeValidator(Prices.read)] = None
+    """Prices of what keys use, in any unit, which /usage multiplies: image=2 device_second=0.1."""
     webhook_hosts: Annotated[frozenset[Annotated[str, HOSTS]], NoDecode] = frozenset()
     """Hosts that webhooks may call, such as *.example.com, and networks, such as 10.0.0.0/8; by default none."""
     webhook_secret_file: Annotated[Path, AfterValidator(_readable_secrets)] | None = None

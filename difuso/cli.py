@@ -21,6 +21,7 @@ from .commands.fleet import fleet
 from .commands.inspecting import inspect
 from .commands.listing import models
 from .commands.starting import init
+from .commands.usage import usage
 from .converting.pulling import pull
 from .converting.pushing import push
 from .errors import CannotVerify, UserError, machine_errors, require, user_errors
@@ -180,6 +181,7 @@ def key(name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the ke
 
 add_commands(app)
 app.command(rich_help_panel=SERVING)(fleet)
+app.command(rich_help_panel=SERVING)(usage)
 app.command(rich_help_panel=DRAWING)(inspect)
 
 

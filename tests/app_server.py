@@ -35,6 +35,7 @@ from difuso.jobs.redis.job_records import LISTENER
 from difuso.jobs.redis.keys import QueueName, queue_key
 from difuso.jobs.redis.queue import JobQueue
 from difuso.jobs.redis.status import STATES
+from difuso.jobs.redis.usage import COUNT
 from difuso.jobs.redis.workers import ModelReport, WorkerReport, publish_report
 from difuso.jobs.store.result_store import ResultStore
 from difuso.jobs.understanding import understood_here
@@ -228,7 +229,7 @@ class FakeWorker:
         times = {"started_at": (rq_job.started_at or now()).timestamp(), "ended_at": rq_job.ended_at.timestamp()}
         ending = Ending(state=STATES[status], attempts=1, progress=progress, versions=(), **times)
         self.client.set(keys.progress(job_id), progress.model_dump_json())
-        script = f"{ANNOUNCE} announce(KEYS[1], ARGV[1], ARGV[2])"
+        script = f"{ANNOUNCE} {COUNT} count(KEYS[1]) announce(KEYS[1], ARGV[1], ARGV[2])"
         self.client.eval(script, 1, RqJob.key_for(job_id), job_id, ending.model_dump_json())
 
     def _publish(self, job_id: str, progress: Progress) -> None:

@@ -69,18 +69,20 @@ class Stack:
         trace: tuple[int, ...] = (),
         versions: tuple[str, ...] = (),
         pinned: bool = False,
+        owner: str | None = None,
         **params: object,
     ) -> str:
         task = task or Generation()
         names = (model,) if task.second_stage is None else (model, task.second_stage.model)
-        catalog = read_catalog(self._models_dir)
+        versions = versions or tuple(self.model(name).version for name in names)
         filled = {"n": 1, "steps": 20, "sampler": "ddpm", "spacing": "linspace", "eta": 0.0, "seed": 0} | params
         job = Job(
             id=str(uuid.uuid4()),
             task=task,
             model=model,
-            versions=versions or tuple(catalog.models[name].version for name in names),
+            versions=versions,
             pinned=pinned,
+            owner=owner,
             params=SamplingParams.model_validate(filled),
             pictures=tuple(Picture(sha256=hashlib.sha256(png).hexdigest(), width=16, height=16) for png in sent),
             accepted_at=time.time(),

@@ -3,13 +3,16 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import ByteSize, Field, PositiveInt, field_validator
 from pydantic_settings import NoDecode
 
+from difuso.jobs.params import MODEL_NAME
 from difuso.jobs.settings import MODULE, SharedSettings, listed, matching
 from difuso.model.folders.config import Precision
 
 DEVICE = matching(r"auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?", "auto, cpu, mps, cuda or cuda:N")
+
+MODEL = matching(MODEL_NAME, "names of models, separated by commas")
 
 # The last seconds of a worker, after those of its drain. It waits for Redis and the store, then gives up, and if even
 # that hangs is ended where it stands. One that has drained has a while for the threads that it no longer needs.
@@ -38,6 +41,11 @@ class WorkerSettings(SharedSettings):
     """Seconds after SIGTERM in which jobs may end; the others are handed to the next worker."""
     store_wait: PositiveInt = 600
     """Seconds that a finished job waits for a result store that takes no files; then it fails."""
+    models_memory: Annotated[ByteSize, Field(gt=0)] | None = None
+    """Most bytes of weights that are loaded at a time, such as 8GB: models are loaded when they have jobs, and the one
+    that was not used for longest is unloaded. By default all models are loaded."""
+    preload: Annotated[frozenset[Annotated[str, MODEL]], NoDecode] = frozenset()
+    """Models that are loaded first and never unloaded."""
     version_wait: PositiveInt = 600
     """Seconds that a job waits for a version of its model, or of difuso, that no live worker has."""
     networks: Annotated[frozenset[Annotated[str, MODULE]], NoDecode] = frozenset()
@@ -45,4 +53,4 @@ class WorkerSettings(SharedSettings):
     metrics_port: int | None = Field(None, ge=1, le=65535)
     """Port of the worker's own /metrics; none by default."""
 
-    _split_networks = field_validator("networks", mode="before")(listed)
+    _split = field_validator("networks", "preload", mode="before")(listed)

@@ -2,14 +2,14 @@
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Histogram, ProcessCollector
 from prometheus_client import Counter as PrometheusCounter
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
@@ -20,6 +20,7 @@ from difuso.jobs.errors import ImageRefused, StoreUnavailable
 from difuso.jobs.kinds import KINDS
 from difuso.jobs.mirror import Mirror
 from difuso.jobs.redis.queue import JobQueue
+from difuso.jobs.redis.usage import UsageRecords, Used
 from difuso.jobs.redis.webhooks import Webhooks
 from difuso.jobs.redis.workers import WorkerReport
 from difuso.jobs.store.result_store import ResultStore
@@ -48,6 +49,7 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
+        self.of_keys = CollectorRegistry()  # what each key has used, which the holders of others must not see
         folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
         counted = registry if folder is None else None
         if folder is None:
@@ -83,6 +85,35 @@ class Metrics:
         for model in catalog.models.values():
             for kind in KINDS:
                 self.accepted.labels(kind, model.name)
+
+
+@dataclass(frozen=True)
+class UsageCollector(Collector):
+    """What each key of the file has used, or all requests without keys: the sums in Redis, equal at each front end."""
+
+    usage: UsageRecords
+    keys: KeyRing | None
+    metrics: Metrics
+
+    def collect(self) -> Iterator[Metric]:
+        counts: dict[str, tuple[str, Callable[[Used], float]]] = {
+            "jobs": ("Jobs that have ended", lambda used: used.jobs),
+            "images": ("Images that were delivered", lambda used: used.images),
+            "image_steps": ("Image-steps that were made", lambda used: used.image_steps),
+            "device_seconds": ("Seconds of devices", lambda used: used.device_us / 1e6),
+            "stored_bytes": ("Bytes of results", lambda used: used.stored_bytes),
+        }
+        try:
+            totals = self.usage.totals()
+        except RedisError:
+            self.metrics.redis_errors.labels("metrics").inc()
+            return
+        names = [None] if self.keys is None else sorted({key.name for key in self.keys.keys})
+        for fact, (text, amount) in counts.items():
+            metric = CounterMetricFamily(f"difuso_usage_{fact}", text, labels=["key"])
+            for name in names:
+                metric.add_metric([name or ""], amount(totals.get(name, Used(jobs=0))))
+            yield metric
 
 
 @dataclass(frozen=True)
@@ -150,7 +181,7 @@ class StackCollector(Collector):
         )
         depths = {name: counts for name, counts in self.queue.depths().items() if name.model in self._models}
         rates = defaultdict[str, float](float)
-        for each in (each for worker in reports for each in worker.models if each.ready):
+        for each in (each for worker in reports for each in worker.models if each.held):
             rates[each.name] += each.rate or 0.0
         image_steps = Counter[str](dict.fromkeys(self._models, 0))
         for ref in {name.ref for name in depths}:
@@ -185,7 +216,7 @@ class StackCollector(Collector):
         )
         for model in self._models:
             about = [[each for each in worker.models if each.name == model] for worker in reports]
-            serving.add_metric([model], sum(any(each.ready for each in of_worker) for of_worker in about))
+            serving.add_metric([model], sum(any(each.held for each in of_worker) for of_worker in about))
             versions.add_metric([model], len({each.version for found in about for each in found if each.newest}))
         yield from (serving, versions)
 

@@ -21,6 +21,7 @@ from difuso.jobs.mirror import Mirror
 from difuso.jobs.redis.events import Listener
 from difuso.jobs.redis.queue import JobQueue
 from difuso.jobs.redis.status import JobStatus
+from difuso.jobs.redis.usage import UsageRecords
 from difuso.jobs.store.result_store import ResultStore
 from difuso.jobs.trainings.datasets import Datasets
 from difuso.jobs.trainings.records import Trainings
@@ -48,6 +49,7 @@ class Process:
     follower: CatalogFollower
     mirror: Mirror | None
     queue: JobQueue
+    usage: UsageRecords
     store: ResultStore
     probe: StoreProbe
     listers: CapacityLimiter

@@ -179,7 +179,8 @@ class Price(Frozen):
     """The price of a request, and when it would be done if it were sent now. Its parameters and seed are filled in.
 
     `cost` and `stored_bytes` are what it takes of an API key's limits. `seconds` is the time of the job alone on a
-    worker; `eta_seconds` counts also what waits and runs. Both are null while the speed is unknown.
+    worker; `eta_seconds` counts also what waits and runs. Both are null while the speed is unknown. `load_seconds` is
+    the part of `eta_seconds` in which a worker loads the model; it is absent if one has.
     """
 
     kind: str
@@ -191,6 +192,7 @@ class Price(Frozen):
     stored_bytes: int
     seconds: float | None
     eta_seconds: float | None
+    load_seconds: float | None = None
     params: SamplingParams
     task: AnyTask | None = None
     warnings: tuple[JobWarning, ...] | None = None
@@ -206,6 +208,7 @@ class Price(Frozen):
             stored_bytes=cost.stored_bytes,
             seconds=_rounded(forecast.lone_seconds),
             eta_seconds=_rounded(forecast.eta_seconds),
+            load_seconds=_rounded(forecast.load_seconds),
         )
 
 

@@ -29,11 +29,15 @@ Name = Annotated[str, Path(max_length=128, description="of the model, or of the 
 
 
 class HeldView(Frozen):
-    """A version of a model that a worker holds or refuses, with its image-steps per second or the `reason`."""
+    """A version of a model that a worker holds or refuses, with its image-steps per second or the `reason`.
+
+    `load_seconds` is the time that loading takes, if the worker has not loaded it.
+    """
 
     name: str
     version: str | None = None
     rate: float | None = None
+    load_seconds: float | None = None
     reason: str | None = None
 
 

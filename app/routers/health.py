@@ -10,7 +10,7 @@ from redis import RedisError
 from starlette.concurrency import run_in_threadpool
 
 from ..errors import ShuttingDown
-from ..requests.deps import Process, ProcessDep
+from ..requests.deps import CallerDep, Process, ProcessDep
 
 router = APIRouter(tags=["health"])  # needs no API key, so it must say nothing confidential
 metrics_router = APIRouter(tags=["health"])
@@ -55,10 +55,13 @@ def _look(process: Process) -> Readiness:
         return found
     if process.settings.api_keys_file is None:
         found.workers = len(reports)
-        found.models = sorted({model.name for report in reports for model in report.models if model.ready})
+        found.models = sorted({model.name for report in reports for model in report.models if model.held})
     return found
 
 
 @metrics_router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
-def metrics(process: ProcessDep) -> Response:
-    return Response(generate_latest(process.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+def metrics(process: ProcessDep, key: CallerDep) -> Response:
+    text = generate_latest(process.metrics.registry)
+    if key is None or key.is_operator:
+        text += generate_latest(process.metrics.of_keys)
+    return Response(text, media_type=CONTENT_TYPE_LATEST)

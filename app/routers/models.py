@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from difuso.jobs.catalog import ModelInfo
 from difuso.jobs.model_folders import find_document
-from difuso.jobs.redis.workers import WorkerReport, refusal, reports_on
+from difuso.jobs.redis.workers import ModelReport, WorkerReport, load_seconds, refusal, reports_on
 from difuso.jobs.values import Frozen
 from difuso.model.conditions import type_of
 from difuso.model.folders.config import Precision, SamplerDefaults
@@ -71,17 +71,19 @@ class VersionView(Frozen):
 class ModelView(Frozen):
     """A model and what its live workers report; an unknown value is absent.
 
-    `state` is `ready`, `refused` with a `reason`, or `unknown` until a worker has reported on it; with another state,
-    `reason` says why the folder is refused. `instead_of` names what the model's defaults replace, and how they differ
-    from it. `image_size` is a side, or height and width. `shown` are the channels in pictures. `condition` is the image
-    that it draws from. `conditions` are all its conditions, its classes as `label`. In each entry of `never` the values
-    of one condition were never seen with those of another. `labels` has for each language and condition the `name` and
-    the `values` to show in place of the plain ones. `examples` is the number of those that fill in what is left
-    out. `about` begins its card.
+    `state` is `ready` if a worker has loaded it; `loading`, or `loadable` as soon as it has jobs, each with the
+    `load_seconds` that this takes; `refused` with a `reason`; or `unknown` until a worker has reported on it. With
+    another state, `reason` says why the folder is refused. `instead_of` names what the model's defaults replace, and
+    how they differ from it. `image_size` is a side, or height and width. `shown` are the channels in pictures.
+    `condition` is the image that it draws from. `conditions` are all its conditions, its classes as `label`. In each
+    entry of `never` the values of one condition were never seen with those of another. `labels` has for each language
+    and condition the `name` and the `values` to show in place of the plain ones. `examples` is the number of those that
+    fill in what is left out. `about` begins its card.
     """
 
     name: str
     state: str
+    load_seconds: float | None = None
     reason: str | None = None
     rate: float | None = None
     workers: int = 0
@@ -118,7 +120,9 @@ class ModelView(Frozen):
         `refused` is why its folder is refused, while an earlier version is served.
         """
         model = versions[0]
-        ready = [report for report in reports_on(model.ref, workers) if report.ready]
+        held = [report for report in reports_on(model.ref, workers) if report.held]
+        ready = [report for report in held if report.ready]
+        seconds = load_seconds(model.ref, workers)
         reason = refusal(model.ref, workers)
         config = model.config
         size = config.shape.image_size
@@ -154,17 +158,25 @@ class ModelView(Frozen):
             version=model.version,
             versions=_versions(versions, workers),
             precision=ready[0].precision if ready else config.precision,
-            state="ready" if ready else "unknown" if reason is None else "refused",
+            state=_state(held) or ("unknown" if reason is None else "refused"),
+            load_seconds=None if seconds is None else round(seconds, 1),
             reason=reason or refused,
             rate=sum(report.rate or 0.0 for report in ready) or None,
-            workers=len(ready),
+            workers=len(held),
         )
+
+
+def _state(held: Sequence[ModelReport]) -> str | None:
+    """Returns how far a version is with the workers that hold it; None if there are none."""
+    if any(each.ready for each in held):
+        return "ready"
+    return "loading" if any(each.loading for each in held) else "loadable" if held else None
 
 
 def _versions(versions: Sequence[ModelInfo], workers: Sequence[WorkerReport]) -> tuple[VersionView, ...]:
     """Returns the versions of a model: those of the catalog in its order, then those that only workers have."""
     name = versions[0].name
-    reports = [each for worker in workers for each in worker.models if each.name == name and each.ready]
+    reports = [each for worker in workers for each in worker.models if each.name == name and each.held]
     held = Counter(each.version for each in reports if each.version is not None)
     folders = {model.version: model.folder for model in versions}
     known = dict.fromkeys([*folders, *held])

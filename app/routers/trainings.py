@@ -87,6 +87,8 @@ Step = Annotated[int, Path(ge=0, lt=10**8)]
 
 def _view(training: Training) -> TrainingView:
     def addresses(kind: Sheet) -> list[str]:
+        if training.expired:
+            return []
         return [f"/trainings/{training.id}/{kind}/{step}" for step in getattr(training.progress, kind)]
 
     return TrainingView(**training.model_dump(), sheets=addresses("sheets"), nearest=addresses("nearest"))

@@ -45,7 +45,6 @@ async function forGood(job) {
 
 addEventListener("pagehide", () => [...leaving.values()].forEach(now => now()));
 
-// Fills in the form as it was for a job, or for one picture of it.
 export async function useSettings(job, index) {
   const sent = await recall(job.id);
   const query = queryOf(job, index);
@@ -54,13 +53,11 @@ export async function useSettings(job, index) {
   if (fromNoise(job)) notify(t("noiseSent"));
 }
 
-// Saves all images of a job in one file of this media type.
 export async function saveAs(job, type, ending) {
   const response = await request(job.links.image, { headers: { Accept: type } });
   save(await response.blob(), `difuso-${job.id}.${ending}`);
 }
 
-// Puts a picture into a field of the form, and shows it.
 export async function useFile({ kind, input }, file, model) {
   await go("#gallery");
   if (kind === "interpolate") form.querySelector('[data-switch="interpolate"]').value = "pictures";

@@ -3,7 +3,6 @@
 import { $ } from "./dom.js";
 import { Problem, problemOf } from "./problems.js";
 import { imported, t } from "./texts.js";
-import { createParser } from "./vendor/eventsource-parser.js";
 
 const KEY = "difuso-key";
 let entered; // a promise that resolves when the user has entered a key
@@ -20,9 +19,7 @@ function note(isLost) {
 }
 
 export const isLost = () => lost;
-
 export const hasKey = () => sessionStorage.getItem(KEY) !== null;
-
 export const keyHeader = () => (hasKey() ? { Authorization: `Bearer ${sessionStorage.getItem(KEY)}` } : {});
 
 // Resolves to a successful response, or to 304 where the caller knows the answer; asks the user for an API key if the server needs one.
@@ -48,7 +45,6 @@ export const answered = modules => modules.catch(() => {
   throw new Problem(t("noAnswer"), "unreachable");
 });
 
-// Resolves to a module that is loaded when it is used; its path begins in this folder.
 export const loaded = path => answered(imported(path));
 
 // Whether an error says that there is no such job any more; or none that this version of the server can read.
@@ -82,12 +78,15 @@ export async function* events(path, signal) {
   const response = await request(path, { signal });
   if (response.status === 204) return; // the end is known already
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  const found = [];
-  const parser = createParser({ onEvent: event => found.push(event) });
+  let text = "";
   for (;;) {
     const { value, done } = await reader.read().catch(() => ({ done: true }));
     if (done) return;
-    parser.feed(value);
-    for (const { event, data } of found.splice(0)) yield { event, data: JSON.parse(data) };
+    const blocks = (text + value).split("\n\n");
+    text = blocks.pop();
+    for (const block of blocks) {
+      const { event, data } = Object.fromEntries(block.split("\n").map(line => line.split(/: ?(.*)/)));
+      if (data) yield { event, data: JSON.parse(data) }; // the others are signs of life
+    }
   }
 }

@@ -2,9 +2,9 @@
 
 import { deleteJob, deleteWords, saveAs, useSettings } from "./actions.js";
 import { ask, loaded } from "./api.js";
-import { isWall, ON_WALL, sizeFor } from "./density.js";
 import { addressOf, countOf, foundWords, metaOf, nameOf, shownOf, stepsOf, titleOf } from "./describe.js";
 import { complain, el, once } from "./dom.js";
+import { isWall, ON_WALL, sizeFor } from "./filters.js";
 import { unwatch, watch } from "./follow.js";
 import { drawnBy, sizeOf } from "./models.js";
 import { enterPicture } from "./routes.js";

@@ -1,26 +1,21 @@
-// Two to four pictures compared: side by side under one zoom, by a divider, blinking, or by their difference; and only what
-// differs in how they were made.
+// Two to four pictures compared side by side, by a divider, or by their difference; and only what differs in their making.
 
 import { request } from "./api.js";
-import { addressOf, nameOf } from "./describe.js";
-import { differencesOf } from "./differences.js";
-import { dividedBy } from "./divider.js";
+import { addressOf, nameOf, queryOf } from "./describe.js";
 import { $, el } from "./dom.js";
 import { jobOf, tellMissing } from "./missing.js";
-import { drawnBy, sidesOf } from "./models.js";
+import { className, conditionsIn, drawnBy, sidesOf } from "./models.js";
 import { enterPicture, routeOf } from "./routes.js";
-import { number, t } from "./texts.js";
+import { dividedBy } from "./stage.js";
+import { known, number, t, word } from "./texts.js";
 import { Zoom } from "./zooming.js";
 
 const MOST = 4;
-const MODES = ["side", "divided", "blink", "difference"];
-const BLINK = 700; // milliseconds
+const MODES = ["side", "divided", "difference"];
 const [MOST_WIDE, GAP] = [560, 16]; // CSS pixels
 const section = $("compare");
 let shown; // the comparison on the page
-let timer;
 
-// Shows the pictures of an address, JOB/INDEX,JOB/INDEX.
 export async function openComparison(address) {
   if (shown?.address === address) return show();
   const names = address.split(",").slice(0, MOST);
@@ -43,7 +38,6 @@ async function load(address) {
 }
 
 function show() {
-  clearInterval(timer);
   const { pictures, mode } = shown;
   const modes = MODES.map(name => {
     const button = el("button", { type: "button", textContent: t(`compare_${name}`), "aria-pressed": String(name === mode) });
@@ -56,7 +50,7 @@ function show() {
   });
   const zoom = el("input", { type: "range", min: 1, max: 16, step: "any", value: shown.zoom.by, "aria-label": t("zoom") });
   const stage = el("div", { className: "compared" });
-  const draws = { side: sideBySide, divided, blink, difference }[mode](stage);
+  const draws = { side: sideBySide, divided, difference }[mode](stage);
   const draw = () => {
     zoom.value = shown.zoom.by;
     draws.forEach(each => each());
@@ -110,24 +104,6 @@ function divided(stage) {
   return [() => (above.lay(first), below.lay(second))];
 }
 
-function blink(stage) {
-  const { canvas, lay } = canvasOf(1, ...shown.pictures);
-  const words = el("figcaption");
-  let at = 0;
-  const draw = () => {
-    const { job, index } = shown.pictures[at];
-    lay(shown.pictures[at]);
-    words.textContent = nameOf(job, index);
-  };
-  const next = el("button", { type: "button", className: "small", textContent: t("blinkNext") });
-  const turn = () => ((at = (at + 1) % shown.pictures.length), draw());
-  const stop = () => clearInterval(timer);
-  next.addEventListener("click", () => (stop(), turn()));
-  if (!matchMedia("(prefers-reduced-motion: reduce)").matches) timer = setInterval(() => (canvas.checkVisibility() ? turn() : stop()), BLINK);
-  stage.append(el("figure", {}, canvas, words, next));
-  return [draw];
-}
-
 function difference(stage) {
   const [first, second] = pair();
   const { canvas, context, lay } = canvasOf(1, first, second);
@@ -148,7 +124,6 @@ function difference(stage) {
   return [draw];
 }
 
-// Returns the mean and the largest difference of two pictures in grey levels.
 function apart(a, b) {
   const [width, height] = [Math.max(a.width, b.width), Math.max(a.height, b.height)];
   const [one, two] = [a, b].map(bitmap => {
@@ -176,3 +151,27 @@ function others(mode) {
 }
 
 document.addEventListener("language", () => shown && !section.hidden && show());
+
+// The words for parameters that the page calls otherwise than the API.
+const TERMS = { label: "class", n: "count", pictures: "inputs", lambda: "share", task: "restoration", sigma: "noise", noise: "" };
+const PREFIX = "condition:"; // of conditions, whose names may be those of parameters
+
+// Returns a table of what differs in the requests that make pictures again; each is {job, index}.
+function differencesOf(pictures) {
+  const columns = pictures.map(({ job, index }) => {
+    const query = queryOf(job, index);
+    const conditions = conditionsIn(query);
+    query.delete("condition");
+    const facts = new Map([["kind", job.kind], ...[...new Set(query.keys())].map(name => [name, query.getAll(name).join(", ")]), ...conditions.map(([name, value]) => [`${PREFIX}${name}`, word(job.model, name, value)])]);
+    if (facts.has("label")) facts.set("label", className(job.model, Number(facts.get("label"))));
+    if (job.pictures) facts.set("pictures", job.pictures.map(({ sha256 }) => sha256.slice(0, 8)).join(", "));
+    return facts;
+  });
+  const names = [...new Set(columns.flatMap(column => [...column.keys()]))].filter(name => new Set(columns.map(column => column.get(name))).size > 1);
+  if (!names.length) return el("p", { className: "hint", textContent: t("sameRecipe") });
+  const head = el("tr", {}, el("td"), ...pictures.map(({ job, index }) => el("th", { scope: "col", textContent: nameOf(job, index) })));
+  const wordsOf = name => (name.startsWith(PREFIX) ? word(pictures[0].job.model, name.slice(PREFIX.length)) : known(TERMS[name] ?? name, name));
+  const rows = names.map(name => el("tr", {}, el("th", { scope: "row", textContent: wordsOf(name) }), ...columns.map(column => el("td", { textContent: column.get(name) ?? "–" }))));
+  const table = el("table", {}, el("caption", { textContent: t("differs") }), el("thead", {}, head), el("tbody", {}, ...rows));
+  return el("div", { className: "grid-table", tabIndex: 0, role: "region", "aria-label": t("differs") }, table);
+}

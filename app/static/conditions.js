@@ -1,18 +1,16 @@
 // Fields for the conditions of the chosen model: a menu, a slider, a line of numbers or a file each.
 
-import { randomSeed } from "./classes.js";
 import { $, el, takeAny } from "./dom.js";
 import { ARRAY, dressInputs } from "./inputs.js";
 import { priceOf } from "./making.js";
-import { classesOf, fromPicture, leastOf, models } from "./models.js";
+import { randomSeed } from "./modelfields.js";
+import { askConditions, classesOf, conditionsIn, conditionsOf, fromPicture, isFile, leastOf, models, neverWith } from "./models.js";
 import { number, t, translate, word } from "./texts.js";
-import { askConditions, conditionsIn, conditionsOf, isFile, neverWith } from "./values.js";
 
 const PREFIX = "condition:"; // of the names of fields, which no parameter has
 const STEPS = 100; // of a slider
 const place = $("conditions");
 let shown; // the model whose conditions are there
-
 const boxOf = field => field.closest(".optional")?.querySelector("[type=checkbox]"); // that says whether a number is sent, if it may be left out
 const fieldOf = name => place.querySelector(`[name="${PREFIX}${CSS.escape(name)}"]`);
 const wordsOf = name => el("span", { dataset: { word: name, model: shown } });
@@ -122,11 +120,9 @@ export function fillConditions(query) {
   greyOut();
 }
 
-// Returns the field of a condition.
 export const conditionField = name => fieldOf(name);
 
-// Resolves to the conditions of one example of a model, as a query; undefined if it has none. They are those that the server
-// fills in for a seed where a request leaves all out.
+// Resolves to the conditions that the server fills in for a seed, as a query; undefined for a model without examples.
 async function exampleOf(model) {
   if (!models.get(model).examples || fromPicture(model) || conditionsOf(model).some(([, each]) => !each.null)) return undefined;
   const query = new URLSearchParams({ model, seed: randomSeed(), ...leastOf(model) });
@@ -137,7 +133,6 @@ async function exampleOf(model) {
 
 const any = all => all[Math.floor(Math.random() * all.length)];
 
-// Returns random choices and numbers, as far as the model has seen them together.
 function anything(model) {
   const query = new URLSearchParams();
   const chosen = {};

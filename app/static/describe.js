@@ -1,8 +1,9 @@
 // Words for jobs and their pictures, and the requests that make them again.
 
-import { className, labelFor, models } from "./models.js";
-import { duration, known, moment, number, t, word } from "./texts.js";
-import { askConditions, textOf } from "./values.js";
+import { el } from "./dom.js";
+import { settings } from "./kinds.js";
+import { askConditions, className, labelFor, models, textOf, valuesOf } from "./models.js";
+import { duration, known, moment, number, shown, t, word } from "./texts.js";
 
 export const countOf = job => (job.task?.average ? 1 : job.params.n);
 
@@ -32,7 +33,6 @@ export const seedOf = ({ params, task }, index) =>
 
 export const labelOf = ({ params }, index) => (Array.isArray(params.label) ? params.label[index] : params.label);
 
-// Returns what distinguishes a picture of a job from the others.
 export function nameOf(job, index) {
   const { model, params, task } = job;
   if (task?.shares) return `λ ${number(task.shares[index], 2)}`;
@@ -105,7 +105,6 @@ export function queryOf(job, index) {
 
 // Whether the pictures began in noise that came with the request; the page has no field for it.
 export const fromNoise = ({ kind = "generate", pictures }) => kind === "generate" && Boolean(pictures?.length);
-
 export const fileName = (job, index) => `difuso-${job.model}-${nameOf(job, index).replace(/[^\p{L}\p{N}.]+/gu, "-")}.png`;
 
 // Returns the conditions that the server found for the picture of a job, in words; undefined if the job has none.
@@ -119,3 +118,21 @@ export const addressOf = (job, index) => job.links.images && (job.links.signed ?
 
 // The address of the picture that stands for an image which is not a PNG, of other than 1 or 3 channels.
 export const shownOf = (job, index) => job.links.pictures && (job.links.signed ?? job.links.pictures)[index];
+const ALWAYS = ["sampler", "steps", "spacing"];
+
+// Returns the settings of a run, from its parameters or a recipe, as pairs of a term and a text; those that are as usual are left out.
+export const settingsOf = params => [...settings]
+  .filter(([name, usual]) => (params[name] ?? null) !== null && (ALWAYS.includes(name) || params[name] !== usual))
+  .map(([name]) => [known(name, name), shown(params[name])]);
+
+export const termsOf = facts => facts.flatMap(([term, text]) => [el("dt", { textContent: term }), el("dd", { textContent: text })]);
+
+export function factsOf({ model, params, kind, task }, index) {
+  const label = labelOf({ params }, index);
+  const facts = [[t("model"), model]];
+  if (label !== undefined) facts.push([t("class"), className(model, label)]);
+  facts.push(...valuesOf({ params }, index).map(([name, value]) => [word(model, name), textOf(value, model, name)]));
+  facts.push(...settingsOf(params));
+  if (kind === "restore" && task.sigma) facts.push([t("noise"), number(task.sigma, 1)]);
+  return el("dl", {}, ...termsOf(facts));
+}

@@ -2,12 +2,10 @@
 
 import { el as make } from "./dom.js";
 
-// Text with `code` between backticks.
 function prose(text = "") {
   return text.split("`").map((part, index) => (index % 2 ? make("code", {}, part) : part));
 }
 
-// The type of a schema, as text and links to the schemas that it names.
 function typeOf(schema) {
   const { $ref, anyOf, oneOf, type, items, additionalProperties, enum: choices, format } = schema;
   if ($ref) return [make("a", { href: `#${nameOf($ref)}` }, nameOf($ref))];
@@ -88,7 +86,6 @@ function schemaArticle([name, { description, properties = {}, ...schema }]) {
   return make("article", { id: name }, make("h4", {}, name), text, ...content);
 }
 
-// Opens and shows the operation or schema that the address names.
 function showTarget() {
   const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
   if (target?.firstElementChild?.tagName === "DETAILS") target.firstElementChild.open = true;

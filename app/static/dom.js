@@ -32,10 +32,8 @@ export function offer(menu, ...options) {
 }
 
 const LARGE = 128; // pixels
-
 export const $ = id => document.getElementById(id);
 
-// Shows an error in an element, or hides it if there is none.
 export function complain(element, error) {
   element.textContent = error?.message ?? "";
   element.hidden = !error;
@@ -45,7 +43,6 @@ export function complain(element, error) {
 // Runs what a button does, but not for the second click of a double click: by then another button may lie under the pointer.
 export const once = (event, action) => (event.detail < 2 ? action() : undefined);
 
-// Saves a blob under a name, as a click on a download link does.
 export function save(blob, name) {
   const link = el("a", { href: URL.createObjectURL(blob), download: name });
   link.click();
@@ -57,8 +54,7 @@ export function multiple(size, wanted) {
   return size * Math.max(1, Math.round(wanted / size));
 }
 
-// Returns the step between the sizes in which a picture is shown: its own side, or of a large one, which may be smoothed, a
-// half or a quarter of it.
+// Returns the step between the sizes in which a picture is shown: its side, or a half or a quarter of a large one.
 export function grainOf(side) {
   let grain = side;
   while (grain >= LARGE && grain % 2 === 0) grain /= 2;
@@ -88,8 +84,7 @@ function closeOutside(dialog) {
   dialog.addEventListener("click", event => began && isOutside(event) && dialog.close());
 }
 
-// Puts other content into a part of the page. The button that had the focus gives it to the one with the same words; without
-// one the dialog has it.
+// Puts other content into a part of the page. The focus goes to the button with the same words, or else to the dialog.
 export function refill(part, ...content) {
   const held = part.contains(document.activeElement) && document.activeElement;
   part.replaceChildren(...content);
@@ -98,7 +93,6 @@ export function refill(part, ...content) {
   (same ?? part.closest("dialog"))?.focus();
 }
 
-// Calls a function once, when the calls have paused for some milliseconds.
 export function debounced(milliseconds, action) {
   let timer;
   return () => {

@@ -1,6 +1,6 @@
 // The form outlasts a reload: its fields are kept in this tab, and its files in the browser's database.
 
-import { fillConditions, chosenConditions } from "./conditions.js";
+import { chosenConditions, fillConditions } from "./conditions.js";
 import { debounced } from "./dom.js";
 import { form, showKind, showModel } from "./form.js";
 import { setFile } from "./inputs.js";
@@ -22,7 +22,6 @@ async function keepFiles() {
   await remember({ id: FILES }, files().map(input => [input.name, input.files[0] ?? null]));
 }
 
-// Fills in the form as it was before a reload, and keeps it from then on.
 export function startDraft() {
   const { values = [], conditions } = JSON.parse(sessionStorage.getItem(KEY) ?? "{}");
   if (values.length === fields().length) {

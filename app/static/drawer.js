@@ -8,10 +8,7 @@ import { t } from "./texts.js";
 const NARROW = matchMedia("(max-width: 48rem)");
 const form = $("form");
 export let sheet; // the dialog that holds the form
-
-// Brings the form into view.
 export const showForm = async () => (NARROW.matches ? enterForm() : form.scrollIntoView({ block: "start" }));
-
 export const hideForm = () => sheet && leave();
 
 // Says an error at the form, and where the form is not seen also at the edge of the window; null takes it back.

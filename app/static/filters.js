@@ -2,8 +2,7 @@
 
 import { ask, isForgotten } from "./api.js";
 import { labelOf, metaOf, titleOf } from "./describe.js";
-import { isWall } from "./density.js";
-import { $, debounced, offer } from "./dom.js";
+import { $, debounced, grainOf, multiple, offer } from "./dom.js";
 import { className, models } from "./models.js";
 import { favouriteJobs } from "./saved.js";
 import { isGone, UNLISTED } from "./store.js";
@@ -14,7 +13,6 @@ const PAUSE = 300; // milliseconds without a change
 const filters = $("filters");
 const selects = () => [...filters.querySelectorAll("select")];
 const words = () => filters.querySelector("[type=search]").value.toLowerCase().split(/\s+/).filter(Boolean);
-
 export const onlyFavourites = () => $("favourites").ariaPressed === "true";
 export const filterOf = name => filters.querySelector(`[name=${name}]`).value;
 export const isFiltered = () => selects().some(select => select.value) || words().length > 0;
@@ -88,4 +86,54 @@ export function startFilters(changed) {
     });
     changed();
   });
+}
+
+const [KEY, WALL] = ["difuso-density", "difuso-wall"];
+const SIZES = [64, 96, 128, 192, 256]; // CSS pixels, about; half as many on the wall
+const USUAL = matchMedia("(min-width: 100rem)").matches ? 3 : 2;
+const LARGEST = 2; // times as large as wanted, at most
+const [GAP, PADDING, SEAM] = [12, 42, 2]; // pixels between the pictures of a card, at its sides, and between pictures of the wall
+export const ON_WALL = 4; // cells of a job, at most; the number of columns is a multiple of it, so that rows are filled
+const [slider, list, button] = [$("density"), $("jobs"), $("wall")];
+let width = 0; // of a card
+export const isWall = () => button.ariaPressed === "true";
+
+// Returns the size of pictures of which `count` fill the row: a whole multiple of the longer side, or of its grain.
+export function sizeFor(side, count) {
+  width ||= list.clientWidth;
+  const grain = grainOf(side);
+  const wanted = multiple(grain, SIZES[slider.valueAsNumber]);
+  const room = (width - PADDING + GAP) / count - GAP;
+  const fitting = grain * Math.floor(Math.min(room, LARGEST * wanted) / grain);
+  return Math.max(wanted, fitting);
+}
+
+function fit() {
+  width = list.clientWidth;
+  if (!width) return; // it is hidden
+  const columns = ON_WALL * Math.max(1, Math.round((width + SEAM) / (SIZES[slider.valueAsNumber] / 2 + SEAM) / ON_WALL));
+  list.style.setProperty("--columns", columns);
+  list.style.setProperty("--cell", `${(width + SEAM) / columns - SEAM}px`);
+}
+
+function showWall(isOn) {
+  button.ariaPressed = String(isOn);
+  list.classList.toggle("wall", isOn);
+}
+
+export function startDensity(changed) {
+  slider.max = SIZES.length - 1;
+  slider.value = localStorage.getItem(KEY) ?? USUAL;
+  showWall(localStorage.getItem(WALL) === "true");
+  slider.addEventListener("change", () => {
+    localStorage.setItem(KEY, slider.value);
+    fit();
+    changed();
+  });
+  button.addEventListener("click", () => {
+    showWall(!isWall());
+    localStorage.setItem(WALL, isWall());
+    changed();
+  });
+  new ResizeObserver(fit).observe(list);
 }

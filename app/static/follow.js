@@ -11,7 +11,6 @@ const LOST_LOOK = 2000; // milliseconds until the first look for a server that i
 const LOST_MOST = 5000;
 const RECONNECT = 3000;
 const FORGOTTEN = 8; // jobs that have left the lists, looked up one by one at each look
-
 const visible = new Set();
 const lists = new Map(); // of jobs by path, each with its tag
 const streams = new Map(); // the AbortController of each followed job

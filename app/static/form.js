@@ -1,21 +1,18 @@
 // The form: which fields are shown, what it says as a request, and how it is filled in from a request.
 
-import { choiceOf, randomSeed, showClasses } from "./classes.js";
-import { conditionField, conditionOf, fillConditions, showConditions, chosenConditions } from "./conditions.js";
+import { chosenConditions, conditionField, conditionOf, fillConditions, showConditions } from "./conditions.js";
 import { $, offer, option, takeAny } from "./dom.js";
 import { showForm } from "./drawer.js";
-import { showGuidance } from "./guidance.js";
 import { clearFiles, setFile } from "./inputs.js";
+import { choiceOf, randomSeed, showClasses, showFacts, showGuidance } from "./modelfields.js";
 import { classesOf, defaultModel, enlargersOf, fromPicture, models } from "./models.js";
 import { samplesOf } from "./sheets.js";
-import { showFacts } from "./summary.js";
 import { translate } from "./texts.js";
 
 export const form = $("form");
 const kindField = $("kind");
 const LISTS = ["lambda", "seed", "guide"]; // fields that say several values of a parameter
 const lastModels = new Map(); // the one that was chosen last, of those that draw from a picture (true) and of the others
-
 export const listed = text => text.split(/[\s,]+/).filter(Boolean);
 const field = name => [...form.elements].find(each => each.name === name && !each.matches(":disabled"));
 const whenOf = kind => form.querySelector(`fieldset[data-when="${kind}"]`);

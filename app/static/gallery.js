@@ -1,10 +1,9 @@
 // The gallery: all jobs of the caller, newest first, read page by page while the reader scrolls.
 
 import { Card } from "./card.js";
-import { startDensity } from "./density.js";
 import { countOf } from "./describe.js";
 import { $, el } from "./dom.js";
-import { filterOf, isFiltered, matches, onlyFavourites, readPart, showEverything, startFilters } from "./filters.js";
+import { filterOf, isFiltered, matches, onlyFavourites, readPart, showEverything, startDensity, startFilters } from "./filters.js";
 import { GridCard, gridOf } from "./gridcard.js";
 import { notify } from "./notice.js";
 import { go } from "./routes.js";

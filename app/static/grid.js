@@ -1,12 +1,11 @@
 // A grid of anything by anything. Cells that differ by seed, class or conditions alone are images of one job.
 
 import { ask } from "./api.js";
-import { axesOf, newTag } from "./axes.js";
 import { addressOf, countOf } from "./describe.js";
 import { $, complain, el, multiple } from "./dom.js";
 import { form, readForm } from "./form.js";
-import { GridAxis, inOrder, isPerImage, MOST, valueAt } from "./gridaxis.js";
-import { filledIn, requestOf } from "./gridrequest.js";
+import { filledIn, GridAxis, inOrder, isPerImage, MOST, requestOf, valueAt } from "./gridaxis.js";
+import { axesOf, newTag } from "./gridcard.js";
 import { keyOf, saveGrid, tableOf } from "./gridtable.js";
 import { make } from "./making.js";
 import { tellMissing } from "./missing.js";

@@ -1,19 +1,17 @@
-// The jobs of one grid in the gallery, or of the rings or the changes of one picture, or of a walk, as one card. Their tag names the grid,
-// or the picture, `like:` and its address, or the walk.
+// The jobs of one grid in the gallery, or of the rings or the changes of one picture, or of a walk, as one card, by their tag.
 
-import { axesOf, axisName } from "./axes.js";
-import { isWall, ON_WALL } from "./density.js";
 import { addressOf, countOf, metaOf, nameOf } from "./describe.js";
 import { el, multiple } from "./dom.js";
+import { isWall, ON_WALL } from "./filters.js";
+import { randomSeed } from "./modelfields.js";
 import { drawnBy, sizeOf } from "./models.js";
 import { editedFrom, isEnded } from "./store.js";
-import { t } from "./texts.js";
+import { t, word } from "./texts.js";
 
 const TILE = 64; // CSS pixels, about
 const MOST = 24; // thumbnails
 const WALK = /^walk:[0-9a-f]+$/;
 const RING = /^like:([0-9a-f-]{36}\/[0-9]{1,2})$/;
-
 export const gridOf = job => ([RING, WALK].some(each => each.test(job.tag ?? "")) || axesOf(job.tag) || editedFrom(job) ? job.tag : undefined);
 export const centreOf = tag => RING.exec(tag)?.[1];
 
@@ -84,4 +82,25 @@ export class GridCard {
     const source = addressOf(job, index);
     return source ? el("img", { src: source, alt: nameOf(job, index), decoding: "async" }) : el("div", { className: "blank" });
   }
+}
+
+export const PREFIX = "condition:";
+const AXIS = `sampler|label|plan|model|steps|guidance_scale|eta|seed|${PREFIX}[a-z0-9_]+`;
+const TAG = new RegExp(`^grid:(?:(${AXIS}):)?(${AXIS}):[0-9a-f]+$`);
+
+// The condition that an axis names, if it names one.
+export const sweptBy = axis => (axis.startsWith(PREFIX) ? axis.slice(PREFIX.length) : undefined);
+
+// The tag of a new grid. It is short: a tag has at most 64 characters.
+export const newTag = axes => `grid:${axes.join(":").replaceAll(PREFIX, "c:")}:${randomSeed().toString(16)}`;
+
+// Returns the axes of a grid by its tag, rows first; undefined if it is the tag of anything else. Earlier grids name their columns only.
+export function axesOf(tag) {
+  const [, rows, columns] = TAG.exec(tag?.replace(/:c(?=:)/g, ":condition") ?? "") ?? [];
+  return columns && [rows ?? "sampler", columns];
+}
+
+export function axisName(axis, model) {
+  const name = sweptBy(axis) ? word(model, sweptBy(axis)) : t(axis === "label" ? "class" : axis);
+  return name[0].toUpperCase() + name.slice(1);
 }

@@ -1,21 +1,20 @@
 // The table of a grid: in each cell a picture with its share of the seconds that its job took; and the same as one PNG.
 
-import { axisName } from "./axes.js";
 import { addressOf, countOf } from "./describe.js";
 import { el, multiple, save } from "./dom.js";
 import { valueWords } from "./gridaxis.js";
-import { holdable } from "./holding.js";
+import { axisName } from "./gridcard.js";
 import { fetchFile } from "./inputs.js";
 import { drawnBy, sizeOf } from "./models.js";
 import { enterPicture } from "./routes.js";
 import { addBox } from "./selection.js";
 import { duration, t } from "./texts.js";
+import { holdable } from "./tile.js";
 
 const TILE = 128; // pixels, about
 const GAP = 12;
 const LINE = 20;
 const FONT = "14px system-ui, sans-serif";
-
 export const keyOf = asked => asked.join("\n");
 const secondsOf = job => duration(job.timings.denoise / countOf(job));
 

@@ -4,7 +4,6 @@ import { deleteJob, useSettings } from "./actions.js";
 import { fileName } from "./describe.js";
 import { $, complain, el, openDialog, save } from "./dom.js";
 import { showForm } from "./drawer.js";
-import { focusFilm } from "./film.js";
 import { chooseKind, form } from "./form.js";
 import { fetchFile } from "./inputs.js";
 import { fromPicture } from "./models.js";
@@ -15,6 +14,7 @@ import { toggleFavourite } from "./saved.js";
 import { addBox, choose } from "./selection.js";
 import { jobs } from "./store.js";
 import { t } from "./texts.js";
+import { focusFilm } from "./tile.js";
 
 const LIST = [
   ["?", "key_help"], ["Ctrl Enter", "key_make"], ["1 – 9", "key_kinds"], ["N", "key_form"], ["/", "key_filter"], ["G", "key_views"],
@@ -27,7 +27,6 @@ export function showKeys() {
   openDialog("keys", t("keys"), t("close"), el("h2", { textContent: t("keys") }), el("dl", {}, ...rows));
 }
 
-// The picture that has the focus, as [job, index].
 function focused() {
   const link = document.activeElement?.closest?.("a.picture");
   const job = jobs.get(link?.closest("article")?.id.replace("job-", ""));

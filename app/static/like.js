@@ -1,5 +1,4 @@
-// More like this: a picture amid eight neighbours, one of which becomes the next centre. The jobs of a ring share a tag, so
-// the server knows the ring of a picture and the way that led to it.
+// More like this: a picture amid eight neighbours, one of which becomes the next centre. The jobs of a ring share a tag.
 
 import { ask } from "./api.js";
 import { addressOf, countOf, nameOf } from "./describe.js";
@@ -54,7 +53,6 @@ export async function openLike(address) {
   }
 }
 
-// Stops to follow the jobs of a ring that nobody sees.
 function leaveLike() {
   for (const id of ring.keys()) unwatch(id);
 }
@@ -62,7 +60,6 @@ function leaveLike() {
 addEventListener("hashchange", () => section.hidden && leaveLike());
 addEventListener("resize", () => centre && !section.hidden && show());
 
-// Resolves to the jobs of the last ring with this tag.
 async function drawn(tag) {
   const { jobs: found } = await ask("GET", `/jobs?limit=100&tag=${encodeURIComponent(tag)}`);
   const last = [];
@@ -74,7 +71,6 @@ async function drawn(tag) {
   return last;
 }
 
-// Makes the jobs of a ring.
 async function draw({ job, index, tag }) {
   for (const { kind, query, files } of await neighboursOf(job, index)) {
     query.set("tag", tag);

@@ -37,8 +37,7 @@ export async function make({ kind, query, files = [], urgency, trace = false }) 
   return job;
 }
 
-// Draws at once: resolves to the answer in the format of `accept` when the job has succeeded. An abort cancels the job, as the
-// server cancels one whose request is closed.
+// Draws at once: resolves to the answer in the format of `accept` when the job has succeeded. An abort cancels the job.
 export async function drawNow({ kind, query, files }, accept, signal) {
   const headers = { Accept: accept };
   const response = await request(`/${kind}?${query}`, { method: "POST", headers, body: bodyOf(files), signal });

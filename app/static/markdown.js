@@ -1,5 +1,4 @@
-// The part of Markdown that descriptions of models use, as elements: headings, paragraphs, lists, tables, code, links.
-// Pictures are left out, since the page shows those of a model by itself.
+// The part of Markdown that descriptions of models use, as elements, but pictures: the page shows those of a model by itself.
 
 import { el } from "./dom.js";
 

@@ -4,11 +4,9 @@ import { el, openDialog } from "./dom.js";
 import { t } from "./texts.js";
 
 const ROOM = 512; // CSS pixels, at most
-
 const painted = new WeakMap(); // the strokes over each picture
 
-// Opens the brush for a picture, and calls `use` with the file of the mask. `sides` are those of the shape to which the
-// picture will be cropped, if it will be.
+// Opens the brush for a picture that will be cropped to `sides`, if they are given, and calls `use` with the file of the mask.
 export async function openMask(picture, sides, use) {
   const bitmap = await createImageBitmap(picture).catch(() => {
     throw new Error(t("notPicture"));
@@ -17,8 +15,7 @@ export async function openMask(picture, sides, use) {
   new Brush(bitmap, sides && keptOf(bitmap, sides), use, painted.get(picture));
 }
 
-// Returns what the server keeps of a picture, [x, y, width, height]: the largest part of this shape, in the middle; undefined
-// if that is nearly all.
+// Returns the part that the server keeps of a picture, [x, y, width, height], in its middle; undefined if that is nearly all.
 function keptOf({ width, height }, [across, down]) {
   const scale = Math.min(width / across, height / down);
   const [x, y] = [(width - across * scale) / 2, (height - down * scale) / 2];
@@ -46,7 +43,7 @@ class Brush {
     this.brush = tool("brush", () => this.#choose(false));
     this.eraser = tool("erase", () => this.#choose(true));
     const done = el("button", { type: "button", className: "main", textContent: t("useMask"), onclick: () => this.#done() });
-    const size = el("label", { className: "size" }, el("span", { textContent: t("brushSize") }), this.size);
+    const size = el("label", { className: "size" }, el("span", { textContent: t("size") }), this.size);
     const tools = el("div", { className: "tools" }, this.brush, this.eraser, size, tool("undo", () => this.#undo()), tool("clear", () => this.#clear()));
     const help = el("p", { className: "hint", textContent: [kept && t("maskCropped"), t("maskHelp")].filter(Boolean).join(" ") });
     this.dialog = openDialog("mask", t("paint"), t("close"), el("h2", { textContent: t("paint") }), this.canvas, tools, help, done);

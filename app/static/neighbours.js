@@ -1,11 +1,10 @@
 // The eight neighbours of a picture, which a person tells apart at a glance, and words for how each differs.
 
-import { randomSeed } from "./classes.js";
 import { addressOf, fileName, fromNoise, labelOf, nameOf, queryOf, seedOf } from "./describe.js";
 import { fetchFile } from "./inputs.js";
-import { className, labelFor, models } from "./models.js";
+import { randomSeed } from "./modelfields.js";
+import { className, conditionsOf, filesSent, labelFor, models, neverWith, textOf, valuesOf } from "./models.js";
 import { number, t, word } from "./texts.js";
-import { conditionsOf, filesSent, neverWith, textOf, valuesOf } from "./values.js";
 
 export const AROUND = 8; // pictures
 const CHANGED = 5; // of them with another value of a condition, or another class
@@ -37,11 +36,9 @@ export async function neighboursOf(job, index) {
 }
 
 const asking = (query, lists) => new URLSearchParams([...query, ...Object.entries(lists).flatMap(([name, values]) => values.map(value => [name, value]))]);
-
 const some = (all, most) => all.map(each => [Math.random(), each]).sort(([a], [b]) => a - b).slice(0, most).map(([, each]) => each);
 
-// The same seed with one condition changed, another one each time, to a value that the model has seen with the others; or of
-// a model without conditions with another class.
+// The same seed with one condition changed to a value that was seen with the others; or, without conditions, another class.
 function ofOthers(job, index, same) {
   const now = Object.fromEntries(valuesOf(job, index));
   const changed = conditionsOf(job.model).flatMap(([name, { type, values, low, high }]) => {
@@ -72,7 +69,6 @@ function ofTwoSeeds({ task }, index, same) {
   return [{ kind: "interpolate", query: asking(same, { seed: task.seeds, lambda }), count: lambda.length }];
 }
 
-// Says how a picture differs from the centre.
 export function differenceOf(job, index, centre) {
   const { task } = job;
   if (task?.kind === "denoise") {

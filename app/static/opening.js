@@ -5,7 +5,6 @@ import { fillFormFrom } from "./form.js";
 import { leave, routeOf } from "./routes.js";
 
 let shown; // the open viewer
-
 export const viewer = () => shown;
 
 // Opens the picture of an address, JOB/INDEX. Once it is gone, the address fills in the form.
@@ -19,7 +18,6 @@ export async function openPicture(address) {
   shown = new Viewer(job, Number(address.split("/")[1]), closed);
 }
 
-// Closes the open picture because the address is another one.
 export function closePicture() {
   const before = shown;
   shown = undefined;

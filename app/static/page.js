@@ -2,22 +2,24 @@
 
 import { answered, ask, loaded } from "./api.js";
 import { surprise } from "./conditions.js";
-import { $, complain, el } from "./dom.js";
+import { $, complain, debounced, el } from "./dom.js";
 import { startDraft } from "./draft.js";
 import { alarm, hideForm, startDrawer } from "./drawer.js";
 import { form, readForm, showKind, showModel, showModels } from "./form.js";
 import { dressInputs, settled, startMask } from "./inputs.js";
 import { addKinds } from "./kinds.js";
-import { make } from "./making.js";
+import { make, priceOf } from "./making.js";
 import { loadModels, models } from "./models.js";
-import { startPrice } from "./price.js";
 import { fieldOf } from "./problems.js";
-import { language, speak, translate } from "./texts.js";
+import { duration, language, number, speak, t, translate } from "./texts.js";
 
 const RETRY = 3000; // milliseconds until a server that has not answered is asked again
 const LOOK = 10_000; // milliseconds between looks at models that no worker runs yet
 const RARE_LOOK = 60_000; // milliseconds between looks when there is a worker for each
-
+const PAUSE = 600; // milliseconds without a change
+let asked; // the request whose price is shown or on its way
+let price; // the answer, in case the language changes
+let controller; // of the one on its way
 const button = form.querySelector("button[type=submit]");
 let views; // a promise of the module
 const pause = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds));
@@ -39,7 +41,6 @@ async function submit(event) {
   button.disabled = false;
 }
 
-// Leads the reader to a field that is wrong.
 function point(field) {
   const folded = field?.closest("details");
   if (folded) folded.open = true;
@@ -70,7 +71,7 @@ async function load() {
 // Reads the models again: often until a worker is ready for each, and then to see workers come and go.
 async function awaitWorkers() {
   for (;;) {
-    await pause([...models.values()].some(({ state }) => state !== "ready") ? LOOK : RARE_LOOK);
+    await pause([...models.values()].some(({ state }) => !["ready", "loadable"].includes(state)) ? LOOK : RARE_LOOK);
     if (document.hidden) continue;
     await loadModels().catch(() => {}); // the next look may succeed
     showKind();
@@ -115,6 +116,60 @@ async function begin() {
   awaitWorkers();
   views = loaded("./views.js");
   (await views).startViews();
+}
+
+// Says what the request in the form would take, asked of the server whenever the form has changed.
+function sayPrice(text, error = false) {
+  $("price").textContent = text;
+  $("price").classList.toggle("error", error);
+}
+
+async function askPrice() {
+  await settled();
+  if (!form.matches(":valid")) return forgetPrice();
+  let wanted;
+  try {
+    wanted = readForm();
+  } catch (error) {
+    forgetPrice();
+    return sayPrice(error.message, true);
+  }
+  const key = JSON.stringify([wanted.kind, `${wanted.query}`, wanted.files.map(([name, { size, name: file, lastModified }]) => [name, file, size, lastModified])]);
+  if (key === asked) return;
+  controller?.abort();
+  controller = new AbortController();
+  asked = key;
+  try {
+    price = await priceOf(wanted, controller.signal);
+    showPrice();
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    asked = undefined;
+    sayPrice(error.message, true);
+  }
+}
+
+function forgetPrice() {
+  controller?.abort();
+  asked = price = undefined;
+  sayPrice("");
+}
+
+function showPrice() {
+  if (!price) return;
+  const { image_steps: steps, seconds, eta_seconds: wait } = price;
+  const [alone, done] = [seconds, wait].map(each => (each === null ? "" : duration(each)));
+  sayPrice(t("price", number(steps), alone, done === alone ? "" : done));
+}
+
+function startPrice() {
+  const soon = debounced(PAUSE, askPrice);
+  form.addEventListener("input", soon);
+  form.addEventListener("change", soon);
+  form.addEventListener("picture", soon);
+  document.addEventListener("language", showPrice);
+  document.addEventListener("server", ({ detail }) => detail.lost || soon());
+  soon();
 }
 
 begin().catch(alarm);

@@ -6,8 +6,7 @@ import { t } from "./texts.js";
 const FRAME = 180; // milliseconds
 const STRIP = 16; // moments of a strip, at most
 
-// Returns the tool. A view is {canvas, draw, caption}: `draw` shows a moment, 0 to count - 1, on the canvas. `wordsOf` says
-// what moment it is.
+// Returns the tool. A view is {canvas, draw, caption}: `draw` shows a moment on the canvas. `wordsOf` says what moment it is.
 export function playheadOf(views, count, wordsOf, ...tools) {
   const words = el("output");
   const slider = el("input", { type: "range", min: 0, max: count - 1, step: 1, "aria-label": t("moments") });
@@ -47,7 +46,6 @@ function stripOf({ canvas, draw }, count) {
   return strip;
 }
 
-// Plays the moments once, from the first to the last.
 function playOf(slider, show) {
   const button = el("button", { type: "button", className: "small play", textContent: t("play") });
   let timer;

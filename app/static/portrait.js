@@ -1,22 +1,20 @@
-// A portrait: a photograph of the camera is redrawn with much noise. The server finds the conditions of the nearest example, and
-// the reader answers three questions about them.
+// A portrait: a photograph is redrawn with much noise, by the conditions of the nearest example, which questions correct.
 
 import { complain, el, openDialog } from "./dom.js";
 import { hideForm } from "./drawer.js";
 import { form } from "./form.js";
 import { reveal } from "./gallery.js";
+import { shrunk } from "./inputs.js";
 import { drawNow, make } from "./making.js";
-import { shrunk } from "./photo.js";
+import { askConditions, conditionsOf, neverWith } from "./models.js";
 import { samplesOf } from "./sheets.js";
 import { UNLISTED } from "./store.js";
 import { t, word } from "./texts.js";
-import { askConditions, conditionsOf, neverWith } from "./values.js";
 
 const STRENGTH = 0.8;
 const QUESTIONS = 3;
 const COUNT = 4; // pictures
 
-// Asks about a photograph, and draws it.
 export async function portray(photo) {
   const model = form.elements.model.value;
   const preview = el("img", { src: URL.createObjectURL(photo), alt: photo.name });

@@ -11,7 +11,6 @@ export class Problem extends Error {
   }
 }
 
-// The field of the form that is called so, if it can be used.
 export const fieldOf = name =>
   [...document.querySelectorAll(`#form [name="${CSS.escape(name ?? "")}"]`)].find(field => !field.matches(":disabled"));
 

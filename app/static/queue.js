@@ -1,22 +1,30 @@
 // The queue: every unfinished job with its place, the time that is left, its urgency, and a button to cancel it.
 
-import { ask, loaded } from "./api.js";
+import { ask, loaded, request } from "./api.js";
 import { stepsOf, titleOf } from "./describe.js";
 import { $, el } from "./dom.js";
 import { jobs } from "./store.js";
 import { duration, known, t } from "./texts.js";
 
 const MOST = 8; // rows
+const URGENCIES = { 1: "urgent", 7: "background" };
 const queue = $("queue"); // it lies over the page, so that jobs move nothing when they come and go
 const rows = new Map(); // by job, so that a button keeps the focus while its row changes
 const title = el("h2");
 const list = el("ol");
 const rest = el("p", { className: "hint" });
 const trainings = el("ol"); // as they are when the queue is opened
+const fleet = el("div"); // for operators
+let mayOperate; // unknown until the server has said so
+let operating; // a promise while they are shown
 
 export function startQueue() {
-  queue.append(title, list, rest, trainings);
-  queue.addEventListener("toggle", ({ newState }) => newState === "open" && !$("train-tab").hidden && showTrainings().catch(() => {})); // whose key may not train has none
+  queue.append(title, list, rest, trainings, fleet);
+  queue.addEventListener("toggle", ({ newState }) => {
+    if (newState !== "open") return;
+    if (!$("train-tab").hidden) showTrainings().catch(() => {}); // whose key may not train has none
+    if (mayOperate !== false) operating ??= operate().finally(() => (operating = undefined));
+  });
   jobs.addEventListener("job", show);
   document.addEventListener("language", () => {
     rows.clear();
@@ -27,6 +35,16 @@ export function startQueue() {
 }
 
 const showTrainings = async () => (await loaded("./train/rows.js")).showUnfinished(trainings);
+
+// Shows operators what they can hold back; a key that is none is asked once.
+async function operate() {
+  try {
+    const { showFleet } = await loaded("./fleet.js");
+    await showFleet(fleet, () => (mayOperate ??= true) && show());
+  } catch (error) {
+    mayOperate = error.type === "not-allowed" ? false : undefined;
+  }
+}
 
 const order = job => (job.state === "running" ? -1 : (job.position ?? 1000 + job.urgency));
 
@@ -47,16 +65,15 @@ function show() {
 }
 
 function rowOf({ id }) {
-  const cancel = el("button", { type: "button", className: "small cancel", textContent: t("cancel") });
-  cancel.addEventListener("click", async () => {
-    cancel.disabled = true;
-    await ask("DELETE", `/jobs/${id}`).then(job => jobs.put(job), error => {
-      cancel.textContent = error.message;
-      cancel.disabled = false;
-    });
-  });
+  const button = (key, action) => el("button", { type: "button", className: `small ${key}`, textContent: t(key), onclick: async ({ target }) => {
+    target.disabled = true;
+    await action().catch(error => (target.textContent = error.message));
+    target.disabled = false;
+  } });
+  const first = button("first", () => request(`/jobs/${id}/first`, { method: "POST" }));
+  const cancel = button("cancel", async () => jobs.put(await ask("DELETE", `/jobs/${id}`)));
   const parts = ["title", "urgency", "place", "left"].map(name => el("span", { className: name }));
-  return el("li", { dataset: { job: id } }, ...parts, el("progress"), cancel);
+  return el("li", { dataset: { job: id } }, ...parts, el("progress"), el("span", { className: "tools" }, first, cancel));
 }
 
 function fill(row, job) {
@@ -65,10 +82,11 @@ function fill(row, job) {
   const set = (name, text) => (row.querySelector(`.${name}`).textContent = text);
   const bar = row.querySelector("progress");
   set("title", `${titleOf(job)} · ${job.model}`);
-  set("urgency", urgency === 3 ? "" : known(`urgency_${urgency}`, `u=${urgency}`));
+  set("urgency", urgency === 3 ? "" : known(URGENCIES[urgency], `u=${urgency}`));
   set("place", state === "running" ? t("running") : t("position", position));
   set("left", seconds === undefined ? "" : t("about", duration(Math.max(1, seconds))));
   bar.ariaLabel = titleOf(job);
   bar.max = total;
   bar.value = done;
+  row.querySelector(".first").hidden = !mayOperate || state !== "queued";
 }

@@ -1,28 +1,25 @@
 // What is shown of a picture that was dropped or pasted: one of ours says how it was made, and is made again.
 
 import { useFile } from "./actions.js";
-import { fromNoise, taskQuery } from "./describe.js";
+import { fromNoise, settingsOf, taskQuery, termsOf } from "./describe.js";
 import { $, complain, el, openDialog } from "./dom.js";
-import { settingsOf, termsOf } from "./facts.js";
 import { fillForm, form } from "./form.js";
 import { reveal } from "./gallery.js";
 import { placesOf } from "./inputs.js";
 import { settings } from "./kinds.js";
 import { make } from "./making.js";
-import { labelFor, models } from "./models.js";
+import { askConditions, filesOf, labelFor, models } from "./models.js";
 import { notify } from "./notice.js";
-import { readRecipe } from "./png.js";
 import { go } from "./routes.js";
 import { recallByPictures } from "./saved.js";
+import { readRecipe } from "./sheets.js";
 import { t } from "./texts.js";
-import { askConditions, filesOf } from "./values.js";
 
 // What no request asks for.
 const OF_PICTURE = ["version", "upscaler_version", "precision", "upscaler_precision", "timesteps", "pictures"];
 
 // Whether a value can be asked for and shown: a text, a number, a list of these, or a list of such lists.
 const isPlain = (value, lists = 2) => (Array.isArray(value) ? lists > 0 && value.every(each => isPlain(each, lists - 1)) : Object(value) !== value);
-
 const isTable = value => Object(value) === value && Object.values(value).every(each => isPlain(each));
 
 // Whether a recipe is one of ours. Anybody can write one into a PNG, and its kind becomes part of an address.
@@ -33,7 +30,6 @@ function isOurs({ kind = "generate", model, pictures = [], conditions = {}, upsc
   return lists.every(Array.isArray) && isTable(conditions) && isTable(upscale ?? {}) && isTable({ pictures, ...rest });
 }
 
-// Returns the request of a recipe, as {kind, query}.
 function requestOf(recipe) {
   const { kind = "generate", model, seeds, conditions, ...rest } = recipe;
   const shared = ["n", "seed", "label", "bits", "guide", ...settings.keys()];

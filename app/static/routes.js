@@ -1,6 +1,5 @@
-// Addresses of what the page shows: #gallery, #grid, #grid=TAG, #like=JOB/INDEX, and #picture=JOB/INDEX, which lies over one of
-// the others, as does #make, the form of a narrow window. #make?QUERY fills in the form; after a picture the query is what the
-// form gets if the picture is gone.
+// Addresses of what the page shows. #picture=JOB/INDEX and #make, the form of a narrow window, lie over one of the others.
+// #make?QUERY fills in the form, and so does the query after a picture once that is gone.
 
 let leaving; // a promise while the browser goes back
 

@@ -1,5 +1,4 @@
-// What the browser remembers between visits: favourite pictures, and the files of requests, which the server does not
-// give back. Both stay on this device.
+// What this browser remembers: favourite pictures, and the files of requests, which the server does not give back.
 
 const FAVOURITES = "difuso-favourites";
 const MOST_REQUESTS = 300; // the oldest files are forgotten beyond

@@ -5,20 +5,18 @@ import { loaded } from "./api.js";
 import { addressOf, countOf, fileName, fromNoise, labelOf } from "./describe.js";
 import { $, el, refill, save } from "./dom.js";
 import { fetchFile } from "./inputs.js";
+import { filesOf, valuesOf } from "./models.js";
 import { notify } from "./notice.js";
 import { go } from "./routes.js";
 import { isFavourite, toggleFavourite } from "./saved.js";
 import { isGone, jobs } from "./store.js";
 import { t } from "./texts.js";
-import { filesOf, valuesOf } from "./values.js";
 
 const MOST_COMPARED = 4;
 const MOST_WALKED = 6;
 const chosen = new Set(); // JOB/INDEX, in the order in which they were chosen
 const bar = $("selection");
-
 const pictures = () => [...chosen].map(name => name.split("/")).map(([id, index]) => [jobs.get(id), Number(index)]);
-
 export const isChosen = (job, index) => chosen.has(`${job.id}/${index}`);
 
 // Gives an element with a picture its box. In the gallery the key S does the same, so Tab passes the box over.
@@ -63,8 +61,7 @@ function show() {
     button("delete", () => (clear(), deleteJobs([...whole])), count === chosen.size ? t("delete") : t("deleteAll", count)), button("clearSelection", clear));
 }
 
-// Whether there is a way from picture to picture: all are of one model, class and files, and have the same conditions, each
-// from a seed of its own.
+// Whether there is a way from picture to picture: each has a seed of its own, and model, class, files and conditions are alike.
 function canWalk() {
   const all = pictures();
   const signatureOf = ([job, index]) => {
@@ -80,7 +77,6 @@ async function walk() {
   await go(`#walk=${await makeWalk(pictures())}`);
 }
 
-// Saves one picture as it is, and several as a zip.
 async function saveAll() {
   const files = await Promise.all(pictures().map(([job, index]) => fetchFile(addressOf(job, index), fileName(job, index))));
   if (files.length === 1) return save(files[0], files[0].name);

@@ -1,15 +1,11 @@
-// The jobs that this page knows, and events about them: `job` when one is new or has changed, `preview` for a picture on
-// its way, and `back` when one that was hidden is shown again.
+// The jobs that this page knows, and their events: `job` for one that is new or has changed, `preview`, and `back` from hiding.
 
 const ENDS = ["succeeded", "failed", "cancelled"];
-
 export const UNLISTED = "page:unlisted"; // the tag of jobs that no list shows: those of the lesson, and sketches to choose from
-
 const EDITED = /^edit:([0-9a-f-]{36}\/[0-9]{1,2})$/;
 
 // The picture from which a job was changed, as JOB/INDEX, if it was.
 export const editedFrom = ({ tag }) => EDITED.exec(tag ?? "")?.[1];
-
 export const isEnded = job => ENDS.includes(job.state);
 
 // Whether there is nothing left to see: the images were or will be deleted, their time is over, or another change came before them.
@@ -45,7 +41,6 @@ class Jobs extends EventTarget {
     this.dispatchEvent(new CustomEvent("job", { detail: job }));
   }
 
-  // Reports the jobs whose time is over by now.
   sweep() {
     for (const job of [...this.#all.values()]) if (isOver(job) && !this.#gone.has(job.id)) this.put(job);
   }

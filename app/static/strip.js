@@ -1,5 +1,4 @@
-// A slider over the pictures of an interpolation. All are loaded at once and lie on each other; moving only changes which
-// one is seen.
+// A slider over the pictures of an interpolation, which lie on each other; moving only changes which one is seen.
 
 import { addressOf, countOf, nameOf } from "./describe.js";
 import { el, multiple } from "./dom.js";

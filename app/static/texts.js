@@ -2,11 +2,9 @@
 
 const KEY = "difuso-language";
 const LANGUAGES = ["en", "es"];
-
 const folders = ["texts"]; // where the texts are: one module for each language
 const styles = new Map(); // a promise of each part's
 const failures = new Map(); // how often each module could not be loaded
-
 export let language = pick();
 let texts = await read(language);
 
@@ -67,9 +65,7 @@ export function number(value, digits = 0) {
 
 // Returns a value as a reader takes it in: a number in a few digits, a word as it is.
 export const shown = value => (typeof value === "number" ? value.toLocaleString(language, { maximumSignificantDigits: 4 }) : value);
-
 export const labels = new Map(); // the words of each model for its conditions and their values, by language
-
 const own = (table, key) => (table && Object.hasOwn(table, key) ? table[key] : undefined);
 
 // Returns the name of a model's condition, or of one of its values, in the reader's language, or as it is if the model has no word.

@@ -1,26 +1,21 @@
-// The models as tiles: what each draws, and a button that draws it at once. They stand in an empty gallery, and in the
-// dialog in which a model is chosen.
+// The models as tiles, in an empty gallery and in the dialog that chooses one: what each draws, and a button that draws it.
 
 import { countOf } from "./describe.js";
 import { el, openDialog } from "./dom.js";
-import { premieres } from "./film.js";
 import { hideForm } from "./drawer.js";
 import { chooseModel, form } from "./form.js";
 import { reveal } from "./gallery.js";
 import { make } from "./making.js";
-import { enlargersOf, fromPicture, models, sidesOf } from "./models.js";
+import { conditionsOf, enlargersOf, fromPicture, models, sidesOf } from "./models.js";
 import { notify } from "./notice.js";
 import { samplesOf } from "./sheets.js";
 import { number, t } from "./texts.js";
-import { conditionsOf } from "./values.js";
+import { premieres } from "./tile.js";
 
 const COUNT = 4; // pictures of one press
 const [COLUMNS, ROWS] = [4, 2]; // of a sheet that are seen
-
 let isFirst = true; // whether nothing was drawn yet by one press
-
 const isUsable = model => model.defaults && model.state !== "refused";
-
 const needsNothing = model => !model.label_required && conditionsOf(model.name).every(([, each]) => each.null);
 
 // The request of one press: four pictures by the model's own settings, enlarged where a model enlarges them.

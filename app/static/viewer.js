@@ -3,24 +3,19 @@
 import { deleteJob, deleteWords, useFile, useSettings } from "./actions.js";
 import { loaded } from "./api.js";
 import { copy, snippetsView } from "./command.js";
-import { comparable, compareOf } from "./compare.js";
-import { addressOf, countOf, fileName, fromNoise, metaOf, nameOf, queryOf, titleOf } from "./describe.js";
+import { addressOf, countOf, factsOf, fileName, fromNoise, metaOf, nameOf, queryOf, titleOf } from "./describe.js";
 import { complain, el, once, openDialog, refill, save } from "./dom.js";
-import { factsOf } from "./facts.js";
-import { filmToolOf } from "./filmtool.js";
 import { form } from "./form.js";
 import { beside, readOn, reveal } from "./gallery.js";
 import { fetchFile, placesOf } from "./inputs.js";
-import { largeOf } from "./large.js";
 import { make } from "./making.js";
-import { fromPicture, teachable } from "./models.js";
+import { filesSent, fromPicture, teachable } from "./models.js";
 import { go, linkOf, turnPicture } from "./routes.js";
 import { isFavourite, toggleFavourite } from "./saved.js";
+import { comparable, compareOf, denoisingOf, filmToolOf, largeOf } from "./stage.js";
 import { t } from "./texts.js";
-import { filesSent } from "./values.js";
 
 export class Viewer {
-  // `closed` is called when the reader has closed it.
   constructor(job, index, closed) {
     const [stage, side] = ["stage", "side"].map(className => el("div", { className }));
     Object.assign(this, { job, index, stage, side, root: { job, index } }); // the root is what was opened, before changes in place
@@ -32,13 +27,11 @@ export class Viewer {
 
   show() {
     this.#describe();
-    const watch = async ({ job, index }) => (job.trace ? (await loaded("./denoising.js")).denoisingOf(job, index) : filmToolOf(job, index));
-    this.tabs = [["asIs", () => this.#picture()], ["compare", () => compareOf(this.job, this.index)], ["watch", () => watch(this)]];
+    this.tabs = [["asIs", () => this.#picture()], ["compare", () => compareOf(this.job, this.index)], ["watch", () => (this.job.trace ? denoisingOf : filmToolOf)(this.job, this.index)]];
     if (!this.canCompare) this.tabs.splice(1, 1);
     this.#showTab(this.tabs.some(([key]) => key === this.tab) ? this.tab : "asIs");
   }
 
-  // Says what the picture is, and offers what can be made of it.
   #describe() {
     const { job, index } = this;
     this.alarm = el("p", { className: "error", role: "alert", hidden: true });

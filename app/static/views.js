@@ -1,19 +1,23 @@
 // What stands beside the form: the gallery, and the views that addresses name. It is loaded once the form can be used.
 
 import { loaded } from "./api.js";
+import { titleOf } from "./describe.js";
 import { $, el } from "./dom.js";
 import { alarm, sheet } from "./drawer.js";
-import { startDropping } from "./dropping.js";
 import { start as startFollowing } from "./follow.js";
 import { fillFormFrom, form } from "./form.js";
-import { startGallery } from "./gallery.js";
+import { cardOf, reveal, startGallery } from "./gallery.js";
+import { gridOf } from "./gridcard.js";
+import { emptyInput, fileOf, setFile } from "./inputs.js";
 import { showKeys, startKeys } from "./keys.js";
 import { startLive } from "./live.js";
-import { startNews } from "./news.js";
+import { made } from "./making.js";
+import { notify } from "./notice.js";
 import { closePicture, openPicture } from "./opening.js";
 import { startQueue } from "./queue.js";
 import { routeOf } from "./routes.js";
 import { startSelection } from "./selection.js";
+import { isEnded, jobs } from "./store.js";
 import { t } from "./texts.js";
 import { openPicker, tilesOf } from "./tiles.js";
 
@@ -29,7 +33,6 @@ const LATER = {
   train: async value => (await loaded("./train/view.js")).openTrain(value),
 };
 const ALONE = ["learn", "train"]; // those beside which there is no form
-
 const button = form.querySelector("button[type=submit]");
 let shown = "gallery"; // the view
 let place = 0; // how far the reader has scrolled in the gallery
@@ -85,4 +88,51 @@ export function startViews() {
   startFollowing();
   addEventListener("hashchange", showView);
   showView();
+}
+
+// Announces the end of jobs that this page has made, where the reader does not see their card.
+function isSeen(element) {
+  if (!element?.checkVisibility()) return false;
+  const { top, bottom } = element.getBoundingClientRect();
+  return bottom > 0 && top < innerHeight;
+}
+
+function startNews() {
+  jobs.addEventListener("job", ({ detail: job }) => {
+    if (!isEnded(job) || !made.delete(job.id) || job.state === "cancelled" || gridOf(job)) return;
+    if (isSeen(cardOf(job.id)?.element)) return;
+    const words = job.state === "succeeded" ? "isDone" : "hasFailed";
+    const announce = () => notify(t(words, titleOf(job)), { button: t("show"), press: () => reveal(job), error: words === "hasFailed" });
+    const open = document.querySelector("dialog[open]"); // over which nothing else can be pressed
+    open ? open.addEventListener("close", announce, { once: true }) : announce();
+  });
+}
+
+// Pictures may be dropped or pasted anywhere; what is shown of them is loaded then.
+const showDropped = async file => (await loaded("./recipe.js")).show(file);
+
+function startDropping() {
+  let depth = 0; // dragenter and dragleave come for every element on the way
+  const over = by => document.body.classList.toggle("dragging", (depth += by) > 0);
+  const ours = event => [...(event.dataTransfer?.types ?? [])].some(type => type === "Files" || type.includes("difuso"));
+  document.addEventListener("dragenter", event => ours(event) && over(1));
+  document.addEventListener("dragleave", event => ours(event) && over(-1));
+  document.addEventListener("dragover", event => ours(event) && event.preventDefault());
+  document.addEventListener("drop", () => over(-depth), true);
+  const alarm = error => void notify(error.message, { error: true });
+  document.addEventListener("drop", async event => {
+    if (!ours(event)) return; // but text
+    event.preventDefault();
+    const file = await fileOf(event.dataTransfer).catch(alarm);
+    if (file) showDropped(file).catch(alarm);
+  });
+  document.addEventListener("paste", async event => {
+    if (!event.clipboardData.files.length) return;
+    event.preventDefault();
+    const file = await fileOf(event.clipboardData).catch(alarm);
+    if (!file) return;
+    const input = emptyInput(form);
+    if (input && form.checkVisibility() && !document.querySelector("dialog[open]:not(.sheet)")) setFile(input, file);
+    else showDropped(file).catch(alarm);
+  });
 }

@@ -1,17 +1,16 @@
 // A latent walk: from seed to seed in sixty frames, to move through, to loop, and to save as a film.
 
 import { ask, request } from "./api.js";
-import { randomSeed } from "./classes.js";
 import { countOf, queryOf, seedOf } from "./describe.js";
 import { $, complain, el, multiple, save } from "./dom.js";
 import { make } from "./making.js";
 import { tellMissing } from "./missing.js";
-import { drawnBy, sidesOf, sizeOf } from "./models.js";
+import { randomSeed } from "./modelfields.js";
+import { askConditions, drawnBy, filesSent, sidesOf, sizeOf, valuesOf } from "./models.js";
 import { ELSEWHERE } from "./neighbours.js";
 import { routeOf } from "./routes.js";
 import { isEnded, isGone, jobs } from "./store.js";
 import { number, t } from "./texts.js";
-import { askConditions, filesSent, valuesOf } from "./values.js";
 
 const FRAMES = 60;
 const URGENCY = 7; // others go first
@@ -47,7 +46,6 @@ export async function makeWalk(pictures) {
   return name;
 }
 
-// Shows a walk while its frames come.
 export async function openWalk(wanted) {
   if (!parts) build();
   stop();
@@ -145,14 +143,12 @@ function* moments(first) {
   }
 }
 
-// Moves the slider to a moment, and shows it for the time of a frame.
 async function pass(moment) {
   [parts.slider.value] = moment;
   await draw(...moment);
   await new Promise(resolve => setTimeout(resolve, FRAME));
 }
 
-// There and back again, until it is stopped.
 async function start() {
   const mine = (run = {});
   say();

@@ -1,14 +1,12 @@
 // One view for several canvases: how much of their pictures is seen, and where.
 
 const MOST = 16; // times
-
 const within = (low, value, high) => Math.min(high, Math.max(low, value));
 
 export class Zoom {
   by = 1;
   #at = [0.5, 0.5]; // the middle of what is seen, as shares of the picture
 
-  // Draws the part of a bitmap that is seen onto a whole canvas.
   lay(context, bitmap) {
     const part = 1 / this.by;
     const [left, top] = this.#at.map(middle => within(0, middle - part / 2, 1 - part));

@@ -178,7 +178,7 @@ def posting(kind: KindName, images: tuple[Any, ...], options: Mapping[str, Any])
     files = {name: noise_file(part) if name == "noise" else file_of(part) for name, part in parts.items()}
     seen = {name: condition_file(conditions.pop(name)) for name, value in [*conditions.items()] if is_file(value)}
     texts = [f"{name}:{_text(value)}" for name, value in conditions.items()]
-    query = _query({**given, "condition": texts or [""] * is_named})
+    query = query_of({**given, "condition": texts or [""] * is_named})
     if len(urlencode(query)) <= LONGEST_QUERY and not any(map(_is_nested, conditions.values())):
         return Call("POST", f"/{kind}", query, headers, files | seen)
     table: dict[str, Any] = {name: [text for other, text in query if other == name] for name, _ in query}
@@ -280,14 +280,14 @@ def delete_images(facts: Facts, patience: Patience) -> Flow[Facts]:
 
 def page(filters: Mapping[str, Any], cursor: str | None, patience: Patience) -> Flow[dict[str, Any]]:
     """Returns a part of the list of jobs: `jobs`, and the cursor of the `next` part if there may be one."""
-    return ask(Call("GET", "/jobs", _query({**filters, "cursor": cursor})), patience, "jobs")
+    return ask(Call("GET", "/jobs", query_of({**filters, "cursor": cursor})), patience, "jobs")
 
 
 def _path(facts: Facts) -> str:
     return f"/jobs/{facts['id']}"
 
 
-def _query(parameters: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+def query_of(parameters: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     """Returns the query of a request; names are without the underscore that keeps them apart from Python's keywords."""
     given = {name.rstrip("_"): value for name, value in parameters.items() if value is not None}
     return tuple(pair for name, value in given.items() for pair in _pairs(name, value))

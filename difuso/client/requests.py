@@ -3,12 +3,12 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Generic, TypeVar, Unpack
+from typing import Any, Generic, TypedDict, TypeVar, Unpack
 
 import httpx
 
 from . import flows, trainings
-from .flows import Call, Flow, Patience, ask, exchange
+from .flows import Call, Flow, Patience, ask, exchange, query_of
 from .images import ImageLike
 from .operations import OPERATIONS, Operation
 from .options import Denoise, Generate, Interpolate, KindName, Restore, Upscale
@@ -21,6 +21,17 @@ Models = TypeVar("Models")
 Same = TypeVar("Same")
 
 CONNECT_SECONDS = 5.0
+
+
+class UsageFilters(TypedDict, total=False):
+    """The days and the key whose usage is shown."""
+
+    from_: str | None
+    """The first day, such as 2026-12-01, in UTC."""
+    to: str | None
+    """The last day; by default today."""
+    key: str | None
+    """Only what this key has used, for operators."""
 
 
 class Requests(ABC, Generic[Images, Submitted, Priced, Models]):
@@ -118,6 +129,14 @@ class Requests(ABC, Generic[Images, Submitted, Priced, Models]):
     def fleet(self) -> Models:
         """Returns the answer of GET /fleet, for operators: `workers`, `queues`, and the models that are `paused`."""
         return self._run(ask(Call("GET", "/fleet"), self._patience(), "workers", "queues", "paused"))
+
+    def usage(self, **filters: Unpack[UsageFilters]) -> Models:
+        """Returns the answer of GET /usage: what your key has used on each of its `days`; of all keys for an operator.
+
+        Args:
+            filters: `from_` and `to`, days such as 2026-12-31; for an operator, the name of a `key`.
+        """
+        return self._run(ask(Call("GET", "/usage", query_of(filters)), self._patience(), "days"))
 
     def operate(self, what: Operation, name: str) -> Any:
         """Pauses or resumes a model, cordons or uncordons a worker, or moves a job to the head of its queue."""

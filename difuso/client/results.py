@@ -124,6 +124,7 @@ class Price:
         cost: its share of an API key's limits, in image-steps.
         stored_bytes: the most bytes that it leaves in the server's store and, counted twice, in its Redis.
         warnings: what the server warns of, like `Result.warnings`.
+        load_seconds: the part of `eta_seconds` in which a worker loads the model; None if one has.
     """
 
     kind: str
@@ -138,6 +139,7 @@ class Price:
     cost: int | None = None
     stored_bytes: int | None = None
     warnings: Sequence[dict[str, str]] = ()
+    load_seconds: float | None = None
 
     @classmethod
     def read(cls, answer: dict[str, Any]) -> Self:

@@ -12,7 +12,7 @@ import redis
 from ..contract import Job
 from . import keys
 from .keys import QueueName, queue_key
-from .workers import WorkerReport, ask_reports, lone_job_seconds, read_reports, total_rate
+from .workers import WorkerReport, ask_reports, load_seconds, lone_job_seconds, read_reports, total_rate
 
 MAX_QUEUED = 100_000  # ids of one queue that are read
 
@@ -94,6 +94,7 @@ class Forecast:
     # the time that it takes on a worker which does nothing else; None if the speed is unknown
     lone_seconds: float | None = None
     eta_seconds: float | None = None  # the time until it is done; None if the speed is unknown
+    load_seconds: float | None = None  # the part of it until its model is loaded; None if it is
 
 
 def read_forecast(client: redis.Redis, job: Job, queues: Sequence[QueueName], *, is_queued: bool) -> Forecast:
@@ -116,6 +117,7 @@ def read_forecast(client: redis.Redis, job: Job, queues: Sequence[QueueName], *,
     workers = read_reports(answer)
     rate = total_rate(job.ref, workers)
     alone = lone_job_seconds(job.ref, workers, image_steps=mine, images=job.params.n)
+    loading = load_seconds(job.ref, workers)
     if rate is None or alone is None:
-        return Forecast(ahead)
-    return Forecast(ahead, alone, max((mine + shared + earlier) / rate, alone))
+        return Forecast(ahead, load_seconds=loading)
+    return Forecast(ahead, alone, (loading or 0.0) + max((mine + shared + earlier) / rate, alone), loading)

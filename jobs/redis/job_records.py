@@ -24,6 +24,7 @@ PUT_OFF_AT = "put_off_at"  # the time since when no worker could make the job re
 PUT_OFFS = "put_offs"  # how often that was found out
 VERSIONS = "versions"  # the versions of its models (JSON) that a job is bound to, if not those it was accepted for
 EXPIRED_AT = "expired_at"  # the time when the client had the images deleted, in seconds since the epoch
+OWNER = "owner"  # the name on the API key that made it; absent without keys
 LISTENER = "listener"  # the name of the front end whose request waits for the job; absent if none does
 WEBHOOK = "webhook"  # what is called at its end (JSON), and how far that is; absent if the request names nothing
 WEBHOOK_FENCE = "webhook_fence"  # the number of claims of the webhook

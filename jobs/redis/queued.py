@@ -21,9 +21,10 @@ from ..cost import NOTHING, Cost
 from . import keys
 from .events import ANNOUNCE, status_channel
 from .index import ENTER, description, indices, listed_seconds
-from .job_records import DEATHS, LISTENER, MAX_RETRIES, RESUMED_AT, VERSIONS, WEBHOOK
+from .job_records import DEATHS, LISTENER, MAX_RETRIES, OWNER, RESUMED_AT, VERSIONS, WEBHOOK
 from .keys import NAMES, QueueName, queue_key
 from .limits import Ledger, Refusal
+from .usage import COUNT
 from .webhooks import CALL_IN, LOOK_SECONDS, Webhook
 
 log = logging.getLogger(__name__)
@@ -54,11 +55,13 @@ return {'new'}
 _WATCH = CALL_IN + f"call_in(job_id, {LOOK_SECONDS})"  # of a job with a webhook
 _END = (
     ANNOUNCE
+    + COUNT
     + """
 if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 0 then return 0 end
 redis.call('HSET', KEYS[2], 'status', ARGV[2], 'ended_at', ARGV[3])
 redis.call('EXPIRE', KEYS[2], ARGV[4])
 redis.call('HDEL', KEYS[3], ARGV[1])
+count(KEYS[2])
 announce(KEYS[2], ARGV[1], '{}')
 return 1
 """
@@ -110,6 +113,8 @@ def accept(
     fields = record_of(job, name, request_hash, result_ttl=result_ttl)
     if listener is not None:
         fields[LISTENER] = listener
+    if job.owner is not None:
+        fields[OWNER] = job.owner
     rest = _ACCEPT
     if webhook is not None:
         fields[WEBHOOK] = Webhook(url=webhook).model_dump_json(exclude_none=True)

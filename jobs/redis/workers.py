@@ -25,6 +25,9 @@ class ModelReport(Reported):
     # whether it is the newest version of this model that the worker holds, which it binds waiting jobs to
     newest: bool = False
     ready: bool  # whether the version is loaded and warm
+    # of a version that is loaded when it has jobs: the seconds that this takes, as measured or estimated by its bytes
+    load_seconds: float | None = Field(default=None, ge=0)
+    loading: bool = False  # whether that is happening now
     # the measured image-steps per second with full batches
     rate: float | None = Field(default=None, gt=0)
     # the measured time of one step of a single image
@@ -35,6 +38,11 @@ class ModelReport(Reported):
     @property
     def ref(self) -> str:
         return ref_of(self.name, self.version or "")
+
+    @property
+    def held(self) -> bool:
+        """Whether the worker draws with this version, as soon as it is loaded."""
+        return self.ready or self.load_seconds is not None
 
 
 class WorkerReport(Reported):
@@ -50,7 +58,7 @@ class WorkerReport(Reported):
 
     def holds(self, ref: str) -> bool:
         """Whether the worker can draw with this version of a model."""
-        return any(each.ready and each.ref == ref for each in self.models)
+        return any(each.held and each.ref == ref for each in self.models)
 
 
 STALE_SECONDS = 10  # without a report, after which a worker does not count; it sends one with each heartbeat
@@ -113,13 +121,24 @@ def refusal(ref: str, reports: Iterable[WorkerReport]) -> str | None:
 
 def held_refs(reports: Iterable[WorkerReport]) -> frozenset[str]:
     """Returns all versions of models that live workers hold."""
-    return frozenset(each.ref for report in reports for each in report.models if each.ready)
+    return frozenset(each.ref for report in reports for each in report.models if each.held)
+
+
+def load_seconds(ref: str, reports: Iterable[WorkerReport]) -> float | None:
+    """Returns the seconds that loading a version takes which no live worker has loaded, but one can; else None."""
+    found = reports_on(ref, reports)
+    seconds = [each.load_seconds for each in found if each.load_seconds is not None]
+    return None if any(each.ready for each in found) else min(seconds, default=None)
 
 
 def total_rate(ref: str, reports: Sequence[WorkerReport]) -> float | None:
-    """Returns the image-steps per second of all live workers for one version; None if none has measured it."""
-    rates = [each.rate for each in reports_on(ref, reports) if each.ready and each.rate]
-    return sum(rates) or None
+    """Returns the image-steps per second of all live workers for one version; None if none has measured it.
+
+    Of those that have not loaded it only one counts, if no other has.
+    """
+    found = [each for each in reports_on(ref, reports) if each.held and each.rate]
+    rates = [each.rate or 0.0 for each in found]
+    return sum(each.rate or 0.0 for each in found if each.ready) or max(rates, default=None)
 
 
 def lone_job_seconds(ref: str, reports: Sequence[WorkerReport], *, image_steps: int, images: float) -> float | None:
@@ -130,6 +149,6 @@ def lone_job_seconds(ref: str, reports: Sequence[WorkerReport], *, image_steps: 
     times = [
         max(image_steps / report.rate, image_steps / images * (report.step_seconds or 0.0))
         for report in reports_on(ref, reports)
-        if report.ready and report.rate
+        if report.held and report.rate
     ]
     return min(times, default=None)

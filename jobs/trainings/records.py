@@ -72,11 +72,12 @@ class Training(Order):
     state: State
     reason: str | None = None  # why it failed
     started_at: float | None = None
-    ended_at: float | None = None
+    ended_at: float | None = None  # or when it was paused
     progress: Progress = Progress()
     learning_rate: float | None = None  # the lower rate with which it goes on after its loss became NaN
     recipe: str = ""  # as TOML
     log: str = ""  # its last lines
+    expired: bool = False  # whether its files are gone, and only its model is left
 
     @property
     def is_over(self) -> bool:
@@ -160,19 +161,18 @@ class Trainings:
         self._run(FORGET, claim.training.id, claim.fence, _reserved(claim.training))
 
     def expire(self, seconds: float) -> None:
-        """Deletes the records of the trainings that ended so long ago."""
-        self._run(EXPIRE, "", seconds)
+        """Deletes the records of the trainings that ended or were paused so long ago.
 
-    def ids(self) -> set[str]:
-        """Returns the ids of all trainings, those that are being deleted too."""
-        ids: Any = self._client.zrange(ALL, 0, -1)
-        return {each.decode() for each in ids}
+        One whose model is served stays as `expired`, so that its owner can delete the model.
+        """
+        self._run(EXPIRE, "", seconds)
 
     def counts(self) -> dict[str, int]:
         """Returns the number of trainings in each state, of which one that is being deleted is `deleting`."""
+        ids: Any = self._client.zrange(ALL, 0, -1)
         with self._client.pipeline(transaction=False) as pipe:
-            for each in self.ids():
-                pipe.hmget(RECORD + each, "state", "asked")
+            for each in ids:
+                pipe.hmget(RECORD + each.decode(), "state", "asked")
             found = pipe.execute()
         states = Counter("deleting" if asked == b"delete" else state.decode() for state, asked in found if state)
         return {state: states[state] for state in (*KEPT, "deleting")}

@@ -21,8 +21,7 @@ local function now()
 end
 local all, due, names, record = '{ALL}', '{DUE}', '{NAMES}', '{RECORD}' .. (ARGV[1] or '')
 local function rest(id, state, record)
-  redis.call('HSET', record, 'state', state)
-  if state ~= 'paused' then redis.call('HSET', record, 'ended_at', now()) end
+  redis.call('HSET', record, 'state', state, 'ended_at', now())
   redis.call('ZREM', due, id)
 end
 local function forget(id, name, record)
@@ -56,7 +55,7 @@ elseif wanted == 'resume' then
   elseif state == 'queued' or state == 'succeeded' then return 0
   else
     redis.call('HSET', record, 'state', 'queued')
-    redis.call('HDEL', record, 'reason', 'ended_at', 'lost')
+    redis.call('HDEL', record, 'reason', 'ended_at', 'lost', 'expired')
     wanted = ''
     wait()
   end
@@ -118,10 +117,18 @@ if redis.call('HGET', record, 'fence') == ARGV[2] then forget(ARGV[1], ARGV[3], 
 EXPIRE = """
 for _, id in ipairs(redis.call('ZRANGE', all, 0, -1)) do
   local record = record .. id
-  local ended_at, asked, order = unpack(redis.call('HMGET', record, 'ended_at', 'asked', 'order'))
-  if ended_at and asked ~= 'delete' and ended_at + ARGV[2] < now() then
-    order = cjson.decode(order)
-    forget(id, order.dry_run and id or order.name, record)
+  local ended_at, asked, order, progress, expired =
+    unpack(redis.call('HMGET', record, 'ended_at', 'asked', 'order', 'progress', 'expired'))
+  if ended_at and not expired and asked ~= 'delete' and ended_at + ARGV[2] < now() then
+    if progress and type(cjson.decode(progress).served) == 'number' then  -- who has the record can delete the model
+      if redis.call('HGET', record, 'state') == 'paused' then redis.call('HSET', record, 'state', 'stopped') end
+      redis.call('HSET', record, 'expired', 1)
+      redis.call('HDEL', record, 'saved', 'recipe', 'log')
+      announce(id)
+    else
+      order = cjson.decode(order)
+      forget(id, order.dry_run and id or order.name, record)
+    end
   end
 end
 """

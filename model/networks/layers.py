@@ -87,6 +87,13 @@ def pack_convolutions(network: nn.Module) -> None:
             each.pack()
 
 
+def bytes_of(network: nn.Module) -> int:
+    """Returns the bytes of a network's weights, as often as they are kept."""
+    tensors = [*network.parameters(), *network.buffers()]
+    packed = (each for each in network.modules() if isinstance(each, Convolution))
+    return sum(each.nbytes for each in tensors) + sum(len(each._packed or ()) * each.weight.nbytes for each in packed)
+
+
 def _has_fixed_weight(layer: Convolution) -> bool:
     """Returns whether no hook makes the weight before each call, as those of `weight_norm` and `spectral_norm`."""
     return "weight" in layer._parameters and not layer._forward_pre_hooks

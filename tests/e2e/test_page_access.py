@@ -25,6 +25,7 @@ def test_axe_finds_nothing(studio: Studio, axe: str) -> None:
     job_id = studio.made(2, model="with-classes", label="star")
     look("gallery")
     studio.click("[popovertarget=queue]")
+    studio.see("#queue table")
     look("queue")
     studio.keys(Keys.ESCAPE)
     studio.view(job_id)
@@ -109,6 +110,26 @@ def test_axe_finds_nothing(studio: Studio, axe: str) -> None:
     studio.driver.execute_script("document.getElementById('lost').hidden = false")
     look("notices")
     assert found == {}
+
+
+@pytest.mark.slow
+def test_axe_finds_nothing_in_spanish(studio: Studio, axe: str) -> None:
+    job_id = studio.made(1, model="with-glasses")
+    studio.pick(studio.one("#language"), "es")
+    wait_until(lambda: studio.text("#form button.main") == "Crear imágenes", 5, "the page is Spanish")
+    found = {"gallery": studio.axe(axe)}
+    studio.click("[popovertarget=queue]")
+    studio.see("#queue table")
+    found["queue"] = studio.axe(axe)
+    studio.keys(Keys.ESCAPE)
+    studio.view(job_id)
+    found["viewer"] = studio.axe(axe)
+    studio.keys(Keys.ESCAPE)
+    for view, seen in {"grid": ".grid-form", "learn": "article"}.items():
+        studio.click(f"nav a[href='#{view}']")
+        studio.see(f"#{view} {seen}")
+        found[view] = studio.axe(axe)
+    assert not any(found.values()), found
 
 
 @pytest.mark.slow

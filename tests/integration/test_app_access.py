@@ -33,7 +33,7 @@ def test_every_route_but_the_open_ones_needs_a_key(api: httpx.Client) -> None:
     paths = api.get("/openapi.json").json()["paths"]
     routes = [(method, path) for path, operations in paths.items() for method in operations if path not in OPEN]
     routes += [("head", path) for method, path in routes if method == "get"]
-    assert len(routes) == 38
+    assert len(routes) == 40
     for method, path in routes:
         response = api.request(method, re.sub(r"{.*?}", "0", path))
         assert response.status_code == 401, (method, path)

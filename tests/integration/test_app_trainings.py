@@ -263,6 +263,22 @@ def test_a_training_is_deleted_some_time_after_its_end_with_its_files(
         wait_until(lambda: not [*store.glob("datasets/*/*")], 20, "the dataset, which it used, too")
 
 
+def test_an_expired_training_whose_model_is_served_has_no_files(
+    settings: ApiSettings, trainings: Trainings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(main, "SWEEP_SECONDS", 0.1)
+    with running(settings.model_copy(update={"store_url": str(tmp_path / "store"), "dataset_ttl": 2})) as api:
+        sent = {"files": [("images", ("mine.zip", zipped(icons())))], "data": {"name": "shapes"}}
+        assert api.post("/datasets", headers=ALICE, **sent).status_code == 201  # type: ignore[arg-type]
+        address = f"/trainings/{train(api).json()['id']}"
+        progress = Progress(step=9, steps=9, sheets=(9,), nearest=(9,), served=9).model_dump_json()
+        trainings.report(claimed(trainings), "succeeded", progress=progress)
+        wait_until(lambda: api.get(address, headers=ALICE).json()["expired"], 20, "it is expired")
+        shown = api.get(address, headers=ALICE).json()
+        assert (shown["sheets"], shown["nearest"], shown["progress"]["served"]) == ([], [], 9)
+        assert api.delete(address, headers=ALICE).status_code == 204
+
+
 def test_without_training_there_are_no_trainings(settings: ApiSettings) -> None:
     with running(settings.model_copy(update={"training": False})) as api:
         assert api.get("/trainings", headers=ALICE).status_code == 404

@@ -16,7 +16,8 @@ from tests.waiting import wait_until
 SLOW_IMPORT = """
 import pathlib, time
 pathlib.Path("importing").touch()
-time.sleep(600)
+while True:  # a signal that comes just before a long sleep would be heard after it
+    time.sleep(0.05)
 """
 
 

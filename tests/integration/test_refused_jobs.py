@@ -24,7 +24,7 @@ from difuso.jobs.redis.keys import running_key
 from difuso.jobs.redis.queue import JobQueue
 from difuso.worker.engine.failures import Cancelled
 from difuso.worker.engine.held_jobs import Claim
-from difuso.worker.engine.models import Models
+from difuso.worker.engine.served_models import Models
 from difuso.worker.metrics import WorkerMetrics
 from difuso.worker.queue import rq_scripts
 from difuso.worker.queue.claims import Claims

@@ -21,7 +21,7 @@ from difuso.jobs.redis.keys import QueueName, known_queues, queue_key
 from difuso.jobs.redis.queue import JobQueue
 from difuso.jobs.redis.workers import ModelReport, WorkerReport, publish_report
 from difuso.model.folders.files import ref_of
-from difuso.worker.engine.models import Folder, Models
+from difuso.worker.engine.served_models import Folder, Models
 from difuso.worker.queue import stranded
 from difuso.worker.queue.reporting import Reporter
 from difuso.worker.queue.rq_base import RqBase

@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import redis
@@ -25,7 +25,7 @@ from difuso.jobs.trainings.records import (
     TrainingNotFound,
     Trainings,
 )
-from difuso.jobs.trainings.scripts import DUE, NAMES, RECORD
+from difuso.jobs.trainings.scripts import ALL, DUE, NAMES, RECORD
 from tests.training_lab import Lab, ordered, tiny
 from tests.waiting import wait_until
 
@@ -144,7 +144,9 @@ def test_a_deletion_that_comes_while_a_training_ends_is_done_by_the_next_claim(t
     assert claimed(trainings).asked == "delete"
 
 
-def test_what_ended_long_ago_is_forgotten_and_its_name_is_free(client: redis.Redis, trainings: Trainings) -> None:
+def test_what_ended_or_was_paused_long_ago_is_forgotten_and_its_name_is_free(
+    client: redis.Redis, trainings: Trainings
+) -> None:
     orders = {name: ordered(trainings, name) for name in ("done", "failed", "stopped", "deleted", "paused", "waits")}
     priced = ordered(trainings, "done", dry_run=True)
     for name in ("done", "failed"):
@@ -155,15 +157,44 @@ def test_what_ended_long_ago_is_forgotten_and_its_name_is_free(client: redis.Red
     assert trainings.ask(orders["paused"].id, "pause")
     assert trainings.ask(priced.id, "stop")
     trainings.expire(1000)
-    assert trainings.ids() == {each.id for each in (*orders.values(), priced)}
-    for each in trainings.ids():
-        if client.hexists(RECORD + each, "ended_at"):
-            client.hset(RECORD + each, "ended_at", time.time() - 2000)
+    assert known(client) == {each.id for each in (*orders.values(), priced)}
+    pass_ttl(client)
     trainings.expire(1000)
-    assert trainings.ids() == {orders[name].id for name in ("deleted", "paused", "waits")}, "a trainer deletes the one"
-    assert sorted(client.hkeys(NAMES)) == [b"deleted", b"paused", b"waits"]
+    assert known(client) == {orders[name].id for name in ("deleted", "waits")}, "a trainer deletes the first"
+    assert sorted(client.hkeys(NAMES)) == [b"deleted", b"waits"]
     assert not [*client.scan_iter(RECORD + priced.id)]
     assert trainings.create(orders["done"])
+
+
+@pytest.mark.parametrize("state", ["succeeded", "paused"])
+def test_an_expired_training_whose_model_is_served_can_still_be_deleted_or_resumed(
+    client: redis.Redis, trainings: Trainings, state: Literal["succeeded", "paused"]
+) -> None:
+    order, claim = ordered(trainings), claimed(trainings)
+    progress = Progress(step=9, steps=9, sheets=(3, 9), served=9).model_dump_json()
+    trainings.report(claim, saved="1-9", recipe="max_steps = 9", progress=progress)
+    trainings.report(claim, state)
+    pass_ttl(client)
+    trainings.expire(1000)
+    found = trainings.get(order.id)
+    assert (found.state, found.expired, found.recipe) == (state if state == "succeeded" else "stopped", True, "")
+    assert found.progress.served == 9
+    assert trainings.ask(order.id, "delete" if state == "succeeded" else "resume")
+    taken = claimed(trainings)
+    assert (taken.saved, taken.asked) == ("", "delete" if state == "succeeded" else "")
+    assert taken.training.expired is (state == "succeeded")
+
+
+def pass_ttl(client: redis.Redis) -> None:
+    """Makes all that has ended have ended 2000 seconds ago."""
+    for key in client.scan_iter(RECORD + "*"):
+        if client.hexists(key, "ended_at"):
+            client.hset(key, "ended_at", time.time() - 2000)
+
+
+def known(client: redis.Redis) -> set[str]:
+    ids: Any = client.zrange(ALL, 0, -1)
+    return {each.decode() for each in ids}
 
 
 @pytest.fixture

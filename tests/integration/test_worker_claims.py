@@ -27,7 +27,7 @@ from difuso.jobs.redis.keys import queue_key, running_key
 from difuso.jobs.redis.queue import JobQueue
 from difuso.worker.engine.active import ActiveJob
 from difuso.worker.engine.held_jobs import Claim, RunningJob
-from difuso.worker.engine.models import Models
+from difuso.worker.engine.served_models import Models
 from difuso.worker.metrics import WorkerMetrics
 from difuso.worker.queue import recovery, rq_worker
 from difuso.worker.queue.claims import Claims
@@ -127,6 +127,14 @@ def take_one(claims: Claims, *, suspects: bool = False) -> Claim:
     (claim,) = claims.take([QUEUE], others)
     assert claim.record.is_suspect == suspects
     return claim
+
+
+@pytest.mark.timeout(30)
+def test_an_idle_worker_sees_jobs_whose_token_is_gone(client: redis.Redis, queue: JobQueue, claims: Claims) -> None:
+    """It was taken while the model was not loaded."""
+    submit(queue)
+    client.delete(keys.wake(REF))
+    assert claims.wait([QUEUE], [], crowded=False, seconds=60)
 
 
 def another(client: redis.Redis) -> RqBase:

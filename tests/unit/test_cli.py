@@ -37,7 +37,7 @@ def difuso(*arguments: str) -> str:
 def test_the_help_names_every_command_in_groups() -> None:
     shown = re.split(r"╭─ (\w+) ─+╮", difuso("--help"))
     groups = {
-        "Serving": "serve api worker trainer key fleet",
+        "Serving": "serve api worker trainer key fleet usage",
         "Images": "sample interpolate denoise restore upscale inspect verify",
         "Models": "models convert pull push init train evaluate",
     }
@@ -201,7 +201,7 @@ def test_every_command_that_draws_serves_or_lists_takes_a_folder_of_models() -> 
     without = {
         name for name, each in commands.items() if all("--models-dir" not in param.opts for param in each.params)
     }
-    assert without == {"evaluate", "fleet", "init", "inspect", "key", "push", "train", "trainer"}
+    assert without == {"evaluate", "fleet", "init", "inspect", "key", "push", "train", "trainer", "usage"}
 
 
 @pytest.mark.parametrize("command", ["api", "worker"])

@@ -66,6 +66,7 @@ class ActiveJob:
     attempt: str = ""  # unique name of this try; the images are stored under it
     claimed_at: float = field(default_factory=time.time)  # time of the claim, in seconds since the epoch
     denoise_seconds: float = 0.0  # seconds that the job's steps took, including steps shared with other jobs
+    device_seconds: float = 0.0  # of these its share: jobs that share a step share its seconds
     network_calls: int = 0  # number of network calls that the job took part in
     resumed_at: int = 0  # number of image-steps that an earlier worker had done
     snapshot_at: float = field(default_factory=time.monotonic)  # time of the last snapshot, on the monotonic clock
@@ -179,7 +180,7 @@ def activate(
     active = ActiveJob(job, runner, start, attempt)
     seconds = None if snapshot is None else restore_snapshot(snapshot, active.trajectories, active.run_sha256)
     if seconds is not None:
-        active.denoise_seconds = seconds
+        active.denoise_seconds, active.device_seconds = seconds
         active.resumed_at = active.image_steps
         active.start.begin_if_ready()
     return active

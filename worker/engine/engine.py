@@ -8,6 +8,7 @@ through a callback.
 import logging
 import queue
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import torch
@@ -131,7 +132,9 @@ class StepEngine:
             return 0
         shared = any(active.job.urgency == BACKGROUND for active, _ in chosen)
         self._since_background[runner] = 0 if shared else since_background + 1
-        calls = sum(trajectory.cost for _, trajectory in chosen)
+        costs = Counter[ActiveJob]()
+        for active, trajectory in chosen:
+            costs[active] += trajectory.cost
         started = time.perf_counter()
         try:
             runner.step([trajectory for _, trajectory in chosen])
@@ -141,10 +144,11 @@ class StepEngine:
             log.warning("a batch failed (%s); stepping its jobs one by one", error)
             self._step_alone(runner, jobs, chosen)
         seconds = time.perf_counter() - started
-        for active in {active for active, _ in chosen}:
+        for active, cost in costs.items():
             active.denoise_seconds += seconds
+            active.device_seconds += seconds * cost / costs.total()
             active.network_calls += 1
-        return calls
+        return costs.total()
 
     def _step_alone(self, runner: Runner, jobs: list[ActiveJob], chosen: list[tuple[ActiveJob, Trajectory]]) -> None:
         """Repeats a failed batch job by job, so that only the job at fault fails. The trajectories are unchanged."""
@@ -184,4 +188,4 @@ class StepEngine:
 
 
 def _snapshot(active: ActiveJob) -> Snapshot:
-    return take_snapshot(active.trajectories, seconds=active.denoise_seconds)
+    return take_snapshot(active.trajectories, seconds=(active.denoise_seconds, active.device_seconds))

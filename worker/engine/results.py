@@ -44,6 +44,7 @@ class Spent:
     store_seconds: float
     ended_at: float
     manifest: bytes | None  # the result as it was stored, if it is this attempt's
+    stored_bytes: int = 0  # of the result; that of another attempt has as many
     versions: tuple[str, ...] = ()  # those of the models that drew the result in the store; see `Job.versions`
 
     @property
@@ -143,19 +144,27 @@ def store_result(store: ResultStore, active: ActiveJob, encoded: Encoded) -> Spe
         seed, sha256 = job.task.seed(job.params, index), hashlib.sha256(png).hexdigest()
         kept = {"png": png, "film": film} if are_small else {}
         files.append(ImageFile(path=path, seed=seed, sha256=sha256, **kept))
+    strips = packed(films) if films and not are_small else None
     manifest = Manifest(
         job=job,
         precision=active.runner.precision,
         timesteps=active.start.plan.timesteps,
         images=tuple(files),
         trace=None if trace is None else store.write_arrays(job.id, active.attempt, "trace", trace),
-        films=store.write_arrays(job.id, active.attempt, "films", packed(films)) if films and not are_small else None,
+        films=None if strips is None else store.write_arrays(job.id, active.attempt, "films", strips),
         finished_at=time.time(),
     )
     stored = store.commit(manifest)
-    there = store.manifest(job.id) if stored is None else manifest
-    versions = (there or manifest).job.versions
-    return Spent(encoded.ended - encoded.started, time.perf_counter() - encoded.ended, time.time(), stored, versions)
+    there = manifest if stored is not None else store.manifest(job.id) or manifest
+    text = there.model_dump_json().encode() if stored is None else stored
+    return Spent(
+        encode_seconds=encoded.ended - encoded.started,
+        store_seconds=time.perf_counter() - encoded.ended,
+        ended_at=time.time(),
+        manifest=stored,
+        stored_bytes=sum(map(len, (*([] if are_small else pngs), trace or b"", strips or b"", text))),
+        versions=there.job.versions,
+    )
 
 
 def preview_message(active: ActiveJob, index: int, x0: Tensor) -> str:

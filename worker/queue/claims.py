@@ -150,13 +150,14 @@ class Claims:
 
     Attributes:
         queues: all queues, the most urgent first.
-        open_queues: those from which this worker may claim: none if an operator holds it back.
+        open_queues: those from which this worker claims: none if an operator holds it back.
     """
 
     def __init__(self, client: redis.Redis, runners: Mapping[str, Runner], worker: str) -> None:
         self._client = client
         self._worker = worker
         self._holds = Holds()
+        self._closed: frozenset[str] = frozenset()
         self.serve(runners)
         self._suspect_waited = False
         self._execution = uuid.uuid4().hex  # that of the next jobs, until a claim has been answered
@@ -172,8 +173,17 @@ class Claims:
     def hold_back(self, holds: Holds) -> None:
         """Replaces what operators hold back."""
         self._holds = holds
-        is_held = self._worker in holds.workers
-        self.open_queues = [] if is_held else [queue for queue in self.queues if queue.model not in holds.models]
+        self.open_queues = [queue for queue in self.queues if self.may_claim(queue) and queue.ref not in self._closed]
+
+    def may_claim(self, queue: QueueName) -> bool:
+        """Whether operators let this worker claim from a queue, also from one of a model that is not loaded."""
+        return self._worker not in self._holds.workers and queue.model not in self._holds.models
+
+    def close(self, refs: Collection[str]) -> None:
+        """Claims no more jobs of these versions, which are to be unloaded, instead of those that were closed before."""
+        if self._closed != (closed := frozenset(refs)):
+            self._closed = closed
+            self.hold_back(self._holds)
 
     def room(self, queue: QueueName, held: Collection[Claim], *, crowded: bool = False) -> int:
         """Returns how many jobs of this queue would get a slot: the slots that no held job as urgent has.
@@ -204,6 +214,12 @@ class Claims:
             answers = pipe.execute()
         flags = answers.pop() if held else []
         return any(answers), [claim for claim, flag in zip(held, flags, strict=True) if flag is not None]
+
+    def wait(self, queues: Sequence[QueueName], also: Collection[str], *, crowded: bool, seconds: float) -> bool:
+        """Blocks an idle worker until jobs may wait, in these queues or for the versions `also`; returns whether."""
+        wakes = [keys.wake(ref) for ref in {queue.ref for queue in queues}.union(also)]
+        # A token may be lost, or was taken while the version was not loaded.
+        return self.look(queues, [], crowded=crowded)[0] or bool(self._client.blpop(wakes, timeout=seconds))
 
     def make_room(self, queues: Sequence[QueueName], actives: Collection[ActiveJob]) -> None:
         """Releases all running jobs if a suspect waits and no idle worker has taken it since the last call."""

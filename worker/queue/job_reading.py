@@ -13,15 +13,15 @@ from difuso.model.conditions import SHA256
 from difuso.model.images import from_file
 
 from ..engine.active import ActiveJob, activate
-from ..engine.models import Models
+from ..engine.served_models import Models
 
 
 class ModelIsLoading(Exception):
     """The job needs a model that this worker has not loaded yet, such as that of the second stage of a cascade."""
 
-    def __init__(self, model: str) -> None:
-        super().__init__(f"this worker has not loaded {model} yet")
-        self.model = model
+    def __init__(self, ref: str) -> None:
+        super().__init__(f"this worker has not loaded {ref} yet")
+        self.ref = ref
 
 
 class StoreNeeded(Exception):
@@ -53,9 +53,9 @@ def read_job(record: JobRecord, models: Models, store: ResultStore | None, *, at
         StoreUnavailable: if the store does not return the job's uploads or its snapshot.
     """
     job = decode(record)
-    for model, ref in zip(job.models, job.refs, strict=True):
+    for ref in job.refs:
         if ref not in models.runners:
-            raise ModelIsLoading(model) if model in models.coming else ModelIsMissing(job, ref)
+            raise ModelIsLoading(ref) if models.may_come(ref, job.refs) else ModelIsMissing(job, ref)
     runner, *more = (models.runners[ref] for ref in job.refs)
     upscaler = more[0] if more else None
     if job.planes != (upscaler or runner).checkpoint.config.shape.planes:

@@ -14,10 +14,12 @@ import torch
 
 from difuso.jobs.contract import FailureCode, Job, JobState, Progress
 from difuso.jobs.redis.job_records import JobRecord
+from difuso.jobs.redis.usage import Used
 
-from ..engine.active import Finished
+from ..engine.active import ActiveJob, Finished
 from ..engine.failures import Cancelled, failure_code
 from ..engine.held_jobs import Claim, RunningJob
+from ..engine.results import Spent
 from ..metrics import WorkerMetrics
 from .job_reading import known_job
 from .reporting import Reporter, timesteps_of
@@ -95,6 +97,7 @@ class Outcomes:
             message=ending.model_dump_json(),
             manifest=_answer(running, event),
             versions=versions,
+            used=_used(running.active, event.spent if isinstance(event, Stored) else None),
         )
 
     def release(self, claim: Claim) -> str:
@@ -113,7 +116,8 @@ class Outcomes:
         """Ends a claimed job that cannot start, or that was cancelled before it did."""
         code, at = failure_code(error, {"job_id": claim.record.id}), time.time()
         progress = None if code is None else Progress(failure=code).model_dump_json()
-        end = End(claim, _state(code), ascii(error), progress)
+        used = Used(image_steps=claim.record.resumed_at)
+        end = End(claim, _state(code), ascii(error), progress, used=used)
         if self._rq.retry_until_deadline(lambda: self._rq.end([end], at=at)) == [True]:
             self._ended_unstarted(claim.record, end.state)
 
@@ -126,8 +130,8 @@ class Outcomes:
         self._writers.forget(record.id)
         known, model = known_job(record), record.queue.model
         self._metrics.refused(known.kind if known else "unknown", model, outcome)
-        facts = {"job_id": record.id, "model": model, "image_steps": record.resumed_at, "seconds": 0.0}
-        self._log_end(known, outcome, **facts)
+        facts = {"job_id": record.id, "model": model, "image_steps": record.resumed_at}
+        self._log_end(known, outcome, **facts, seconds=0.0, device_seconds=0.0)
 
     def _ended(self, running: RunningJob, outcome: str, *, owned: bool) -> str:
         active = running.active
@@ -138,7 +142,8 @@ class Outcomes:
         if active.has_snapshot:
             self._writers.forget(active.job.id)
         self._metrics.finished(active, outcome)
-        self._log_end(active.job, outcome, image_steps=active.image_steps, seconds=round(active.denoise_seconds, 3))
+        seconds = {"seconds": round(active.denoise_seconds, 3), "device_seconds": round(active.device_seconds, 6)}
+        self._log_end(active.job, outcome, image_steps=active.image_steps, **seconds)
         return outcome
 
     def _log_end(self, job: Job | None, outcome: str, **facts: object) -> None:
@@ -146,7 +151,8 @@ class Outcomes:
 
         Args:
             job: the job; None if it cannot be read.
-            facts: further fields. `image_steps` were done by this and earlier workers, and took so many `seconds`.
+            facts: further fields. `image_steps` were done by this and earlier workers, and took so many `seconds`, of
+                which the share of this job are `device_seconds`.
         """
         asked: dict[str, object] = {}
         if job is not None:
@@ -160,6 +166,15 @@ def _answer(running: RunningJob, event: Finished | Stored | Released) -> bytes |
         return None
     manifest = event.spent.manifest
     return manifest if manifest is not None and len(manifest) <= ANSWER_BYTES else None
+
+
+def _used(active: ActiveJob, spent: Spent | None) -> Used:
+    """Returns what a job has used; `spent` if its images are stored, which count only then."""
+    device_us = round(1e6 * active.device_seconds)
+    if spent is None:
+        return Used(image_steps=active.image_steps, device_us=device_us)
+    images, stored = active.job.answers, spent.stored_bytes
+    return Used(images=images, image_steps=active.image_steps, device_us=device_us, stored_bytes=stored)
 
 
 def _state(code: FailureCode | None) -> JobState:

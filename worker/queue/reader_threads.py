@@ -23,7 +23,7 @@ from ..device.cores import use_one_core
 from ..engine.active import ActiveJob
 from ..engine.failures import Cancelled
 from ..engine.held_jobs import Claim
-from ..engine.models import Models
+from ..engine.served_models import Models
 from .job_reading import ModelIsLoading, ModelIsMissing, StoreNeeded, read_job
 from .outcomes import Outcomes
 from .rq_base import RqBase
@@ -58,6 +58,7 @@ class JobReaders:
 
     Attributes:
         claims: the claimed jobs that are being read.
+        waiting: those of `claims` that need a model that is still to come.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class JobReaders:
         store_wait: float,
     ) -> None:
         self.claims: list[Claim] = []
-        self._waiting: list[Claim] = []  # those of `claims` that need a model that is still to come
+        self.waiting: list[Claim] = []
         self._rq = rq
         self._outcomes = outcomes
         self._store = store
@@ -85,7 +86,7 @@ class JobReaders:
     def serve(self, models: Models) -> None:
         """Replaces the models of the worker, and reads again the jobs that have waited for one of them."""
         self._models = models
-        waiting, self._waiting = self._waiting, []
+        waiting, self.waiting = self.waiting, []
         for claim in waiting:
             self._pool.submit(self._do_read, claim, models)
 
@@ -108,8 +109,8 @@ class JobReaders:
         if claim not in self.claims:
             return None  # handed back meanwhile
         if isinstance(error, ModelIsLoading):
-            self._waiting.append(claim)
-            if error.model not in self._models.coming:  # it came while the job was being read
+            self.waiting.append(claim)
+            if not self._models.may_come(error.ref, ()):  # it came while the job was being read
                 self.serve(self._models)
             return None
         self.claims.remove(claim)
@@ -128,17 +129,20 @@ class JobReaders:
 
     def drop(self, lost: Collection[Claim]) -> None:
         """Forgets jobs that another worker has now, because this one was frozen."""
-        self.claims = [claim for claim in self.claims if claim not in lost]
+        self.claims, self.waiting = (
+            [each for each in some if each not in lost] for some in (self.claims, self.waiting)
+        )
 
     def cancel(self, claim: Claim) -> None:
         """Ends a job that was cancelled while it was being read, without waiting for the store."""
-        self.claims.remove(claim)
+        self.drop([claim])
         self._outcomes.refuse(claim, Cancelled())
 
     def hand_back(self) -> None:
         """Gives the jobs that are being read back to their queues."""
         while self.claims:  # the last one first, so that the order in the queue stays the same
             self._outcomes.release(self.claims.pop())
+        self.waiting = []
 
     def close(self) -> None:
         """Stops the threads without waiting for running reads."""

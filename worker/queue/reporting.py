@@ -25,7 +25,7 @@ from difuso.model.folders.files import model_of
 from ..engine.active import ActiveJob
 from ..engine.fairness import forecast
 from ..engine.held_jobs import RunningJob
-from ..engine.models import Models
+from ..engine.served_models import Models
 from ..stepping.runner import Runner
 
 ANNOUNCE_SECONDS = 0.25  # jobs that are over before are reported at their end only
@@ -108,6 +108,7 @@ class Reporter:
             for folder, why in islice(self.models.refused.items(), MAX_REFUSED)
         ]
         held = [self._held(ref, runner) for ref, runner in runners.items()]
+        held += [self._loadable(ref) for ref in self.models.loadable]
         coming = [ModelReport(name=model, ready=False) for model in islice(self.models.coming, MAX_REFUSED)]
         slots = sum(runner.slots for runner in runners.values())
         models = (*held, *refused, *coming)
@@ -133,6 +134,20 @@ class Reporter:
             rate=runner.rate,
             step_seconds=runner.step_seconds,
             precision=runner.precision,
+        )
+
+    def _loadable(self, ref: str) -> ModelReport:
+        models, known = self.models, self.models.known.get(ref)
+        warm_up = known.warm_up if known else None
+        return ModelReport(
+            name=model_of(ref),
+            version=models.version(ref),
+            newest=ref == models.newest(model_of(ref)),
+            ready=False,
+            load_seconds=models.load_seconds(ref),
+            loading=ref == models.loading,
+            rate=warm_up.rate if warm_up else None,
+            step_seconds=warm_up.step_seconds if warm_up else None,
         )
 
     def leave(self, name: str) -> None:

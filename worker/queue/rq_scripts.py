@@ -27,7 +27,7 @@ import json
 import time
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Any
@@ -42,6 +42,7 @@ from difuso.jobs.redis import keys
 from difuso.jobs.redis.events import ANNOUNCE
 from difuso.jobs.redis.job_records import DEATHS, ENDED_BY, MAX_DEATHS, PUT_OFF_AT, PUT_OFFS, VERSIONS
 from difuso.jobs.redis.keys import QueueName, failed_key, finished_key, queue_key, running_key
+from difuso.jobs.redis.usage import COUNT, Used
 
 from ..engine.held_jobs import Claim
 
@@ -85,6 +86,7 @@ return answers
 _END = (
     _WHOSE
     + ANNOUNCE
+    + COUNT
     + f"""
 local answers = {{}}
 for i = 1, #ARGV / 2 do
@@ -100,6 +102,7 @@ for i = 1, #ARGV / 2 do
     if job.versions then redis.call('HSET', record, '{VERSIONS}', job.versions) end
     if job.progress then redis.call('SET', progress, job.progress, 'EX', job.ttl) end
     if job.timesteps then redis.call('SET', timesteps, job.timesteps, 'EX', job.ttl) end
+    count(record, job.used)
     announce(record, job.id, job.message, manifest ~= '' and job.message .. '\\n' .. manifest)
     answers[i] = {Answer.OURS:d}
   elseif redis.call('HGET', record, '{ENDED_BY}') == job.entry then
@@ -132,6 +135,7 @@ return {Answer.OURS:d}
 # Answers what became of the job, and the record of one that is given up.
 _RECOVER = (
     ANNOUNCE
+    + COUNT
     + f"""
 local record, running, queue, failed, results = unpack(KEYS)
 local entry, beat, id, name, now, seconds = unpack(ARGV)
@@ -151,6 +155,7 @@ redis.call('EXPIRE', record, ttl)
 redis.call('ZADD', failed, seconds + ttl, id)
 redis.call('XADD', results, '*', unpack(ARGV, 7))
 redis.call('EXPIRE', results, ttl)
+count(record)
 announce(record, id, '{{}}')
 return {{'failed', redis.call('HGETALL', record)}}
 """
@@ -168,6 +173,7 @@ class End:
         message: what the clients that wait hear.
         manifest: what the request that waits hears besides, if the result is small.
         versions: those of the models that drew the result; none leave those of before.
+        used: what counts for its owner.
     """
 
     claim: Claim
@@ -178,6 +184,7 @@ class End:
     message: str = "{}"
     manifest: bytes | None = None
     versions: tuple[str, ...] = ()
+    used: Used = field(default_factory=Used)
 
 
 def beat(client: Any, claims: Sequence[Claim]) -> list[Answer]:
@@ -204,6 +211,7 @@ def end(client: Any, ends: Sequence[End], worker: str, *, at: float) -> list[Ans
             "forgotten_at": at + ttl,
             "result": _result(each.result, worker, claim.execution),
             "message": each.message,
+            "used": asdict(each.used),
         }
         versions = json.dumps(each.versions) if each.versions else None
         known = {"progress": each.progress, "timesteps": each.timesteps, "versions": versions}

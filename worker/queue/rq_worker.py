@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING
 
 import redis
 
-from difuso.jobs.redis import keys
 from difuso.jobs.redis.holds import read_holds
 from difuso.jobs.redis.index import enter_again
 from difuso.jobs.redis.keys import QueueName
@@ -36,11 +35,13 @@ from ..engine.active import ActiveJob, EngineEvent, Finished, Previewed, Snapped
 from ..engine.engine import EngineStalled, StepEngine
 from ..engine.fairness import forecast
 from ..engine.held_jobs import Claim, RunningJob
-from ..engine.models import ModelFollower, Models
+from ..engine.models import ModelFollower
+from ..engine.served_models import Models
 from ..metrics import WorkerMetrics
 from ..settings import GIVE_UP_SECONDS, WorkerSettings
 from . import watchdog
 from .claims import Claims
+from .demand import Demand
 from .outcomes import Outcomes
 from .pacing import Pacer
 from .reader_threads import OF_THE_MOMENT, JobRead, JobReaders
@@ -96,6 +97,7 @@ class EngineWorker(RqBase):
         self._outcomes = Outcomes(self, self._reporter, self._writers, metrics, spans)
         self._stranded = Stranded(client, self._reporter, settings)
         self._superseded = Superseded(client)
+        self._demand = Demand(client, follower, self._claims, name)
         wait, bind = settings.store_wait, self._stranded.bind_second
         self._readers = JobReaders(self, self._outcomes, store, models, self._inbox.put, bind=bind, store_wait=wait)
         self._running: dict[ActiveJob, RunningJob] = {}
@@ -136,6 +138,8 @@ class EngineWorker(RqBase):
         self._follower.close()
 
     def _turn(self) -> None:
+        if self._stop_at is None:
+            self.retry_until_deadline(lambda: self._demand.look(self._held, self._readers.waiting))
         if self._follower.models is not self._models:
             self._serve(self._follower.models)
         if self._pacer.is_due("beat", HEARTBEAT_SECONDS) or self.heartbeat_due:
@@ -181,7 +185,7 @@ class EngineWorker(RqBase):
 
     def _serve(self, models: Models) -> None:
         """Serves these models from now on; jobs in flight keep the runner that they began with."""
-        known = self._models.runners, self._models.refused
+        known = self._models.news
         for ref, runner in models.runners.items():
             if runner is not self._models.runners.get(ref):
                 self._metrics.watch(runner.checkpoint.name, runner)
@@ -189,7 +193,7 @@ class EngineWorker(RqBase):
         self._claims.serve(models.runners)
         self._readers.serve(models)
         self.queues = self._claims.queues
-        if (models.runners, models.refused) != known:
+        if models.news != known:
             self._pacer.put_off("beat", 0)  # so that front ends hear of it at once
 
     def _report(self) -> None:
@@ -215,15 +219,13 @@ class EngineWorker(RqBase):
             crowded = self._pacer.is_due("orphans", RECOVERY_SECONDS)
             if waits := self._claims.is_unanswered:
                 queues = self.queues
-            elif self._held or not queues:
+            elif self._held or not queues or self._demand.is_pressing:
                 if not self._held:
                     time.sleep(POLL_SECONDS)
                 waits, cancelled = self._claims.look(queues, self._held, crowded=crowded)
                 self._cancel(cancelled)
             else:
-                wakes = [keys.wake(ref) for ref in {queue.ref for queue in queues}]
-                waits = bool(self.connection.blpop(wakes, timeout=IDLE_SECONDS))
-                waits = waits or self._claims.look(queues, [], crowded=crowded)[0]
+                waits = self._claims.wait(queues, self._models.loadable, crowded=crowded, seconds=IDLE_SECONDS)
             if waits:
                 self._pacer.put_off("poll", POLL_SECONDS)
                 for claim in self._claims.take(queues, self._held, crowded=crowded):
@@ -244,9 +246,9 @@ class EngineWorker(RqBase):
             if active is not None:
                 active.alone = claim.record.is_suspect
                 begun.append(RunningJob(claim.record, claim.execution, active=active))
+        ttl = self._settings.result_ttl
         for running in begun:  # all that may fail, before any of them counts as running
             self.retry_until_deadline(partial(self.credit, running.record, running.active.resumed_at))
-            ttl = self._settings.result_ttl
             self.retry_until_deadline(partial(enter_again, self.connection, running.active.job, result_ttl=ttl))
         for running in begun:
             self._running[running.active] = running

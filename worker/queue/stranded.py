@@ -25,7 +25,7 @@ from difuso.jobs.redis.queued import bind_queued, drop_unreadable, end_queued, w
 from difuso.jobs.redis.workers import WorkerReport, ask_reports, held_refs, live_reports, read_reports, refusal
 
 from ..engine.active import ActiveJob
-from ..engine.models import Models
+from ..engine.served_models import Models
 from ..settings import WorkerSettings
 from .job_reading import decode
 from .reporting import Reporter
@@ -74,9 +74,10 @@ class Stranded:
         It does so for pinned jobs, too: they ask for a version of their own model.
         """
         newest = models.newest(job.models[-1])
-        if newest is None or any(all(map(each.holds, job.refs)) for each in live_reports(self._client)):
+        version = models.version(newest)
+        if version is None or any(all(map(each.holds, job.refs)) for each in live_reports(self._client)):
             return
-        versions = (*job.versions[:1], models.runners[newest].checkpoint.version)
+        versions = (*job.versions[:1], version)
         self._client.hset(RqJob.key_for(job.id), VERSIONS, json.dumps(versions))
 
     def _bind(self, name: QueueName, models: Models, workers: Sequence[WorkerReport]) -> None:
@@ -164,8 +165,8 @@ def _takes(worker: WorkerReport, name: QueueName) -> bool:
 def _versions(job: Job, models: Models, workers: Sequence[WorkerReport]) -> tuple[str, ...]:
     """Returns the versions that a job can have: its own where a live worker holds them, else the newest held here."""
     held = held_refs(workers)
-    newest = (models.runners.get(models.newest(model) or "") for model in job.models)
+    newest = (models.version(models.newest(model)) for model in job.models)
     return tuple(
-        version if ref in held or runner is None else runner.checkpoint.version
-        for version, ref, runner in zip(job.versions, job.refs, newest, strict=False)
+        version if ref in held or ours is None else ours
+        for version, ref, ours in zip(job.versions, job.refs, newest, strict=False)
     )

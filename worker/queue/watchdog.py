@@ -30,7 +30,7 @@ def watch(name: str, sign: Callable[[], object], patience: Callable[[], float]) 
 
 def step_patience(runners: Iterable[Runner]) -> float:
     """Returns the patience with the engine: above a minute only where a full batch takes more than 3 s."""
-    return max(STEP_SECONDS, *(20 * runner.slots / runner.rate for runner in runners))
+    return max([STEP_SECONDS, *(20 * runner.slots / runner.rate for runner in runners)])
 
 
 def _watch(name: str, sign: Callable[[], object], patience: Callable[[], float]) -> None:

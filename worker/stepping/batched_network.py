@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -21,6 +22,25 @@ LONGEST_STEP = 1.0  # seconds; a new job waits for the step that runs, and a can
 QUICK_STEP = 0.1  # seconds that nobody feels; the more jobs share such steps, the less each costs
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """What the warm-up of a network found: the seconds of a call by batch size, and which sizes any cores compute."""
+
+    seconds: Mapping[int, float]
+    choices: frozenset[int]
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """What the warm-up of a model found; None for the networks that it lacks."""
+
+    network: Sizes
+    classifier: Sizes | None
+    weaker: Sizes | None
+    rate: float
+    step_seconds: float
+
+
 class BatchedNetwork:
     """A network that is warm, and may be called with any number of images.
 
@@ -36,6 +56,7 @@ class BatchedNetwork:
         most: returns the largest size to use, from the seconds of a call by size.
         exact: whether to use only sizes that agree bit for bit.
         foreign: whether the network is of another package, which may mix the images of a batch.
+        known: what an earlier warm-up of the same network in this process found, which is not repeated; None for none.
         give_way: function that is called before each size is measured; it may wait.
 
     Attributes:
@@ -59,8 +80,14 @@ class BatchedNetwork:
         foreign: bool,
         timer: CallTimer,
         give_way: Callable[[], None],
+        known: Sizes | None = None,
     ) -> None:
         self._network, self._device, self._timer, self._give_way = network, device, timer, give_way
+        self.seconds: Mapping[int, float]
+        if known is not None:
+            self.seconds, network.choices = known.seconds, known.choices
+            self.sizes = tuple(known.seconds)
+            return
         reference = self._first(sizes[-1], example)
         if not torch.isfinite(reference).all():
             raise NonFiniteSample(f"{name} returns NaN or infinity for noise")
@@ -78,6 +105,11 @@ class BatchedNetwork:
         self.seconds = {size: spent for size, spent in seconds.items() if size <= largest}
         self.sizes = tuple(self.seconds)
         network.find_choices({size: outs[size] for size in self.sizes}, example, exact=exact)
+
+    @property
+    def found(self) -> Sizes:
+        """What the warm-up found."""
+        return Sizes(self.seconds, self._network.choices)
 
     def __call__(self, *batch: Tensor) -> Tensor:
         """Returns the outputs of a batch in float32; its arguments may be on any device.

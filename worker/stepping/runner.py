@@ -3,6 +3,7 @@
 It is the only code that uses the device.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -16,6 +17,7 @@ from difuso.model.guidance import guided_output
 from difuso.model.memory import keep_freed_memory, upload
 from difuso.model.networks.classifier import Classifier, log_prob_gradient
 from difuso.model.networks.configs import ForeignConfig
+from difuso.model.networks.layers import bytes_of
 from difuso.model.noise import Source, draw_noise
 from difuso.model.plans.plan import Column
 from difuso.model.step import advance, remembered
@@ -25,6 +27,7 @@ from ..device.cores import Core, ParallelNetwork
 from ..settings import DeviceMissing
 from .batched_network import (
     BatchedNetwork,
+    WarmUp,
     agreeing_with_largest,
     every_fourth,
     most_agreeing,
@@ -87,8 +90,11 @@ class Runner:
         exact: whether to use only batch sizes that agree bit for bit.
         neighbour: the core of the other worker on the machine.
         give_way: function that is called before each batch size is warmed up; it may wait for what is more urgent.
+        known: what an earlier warm-up of this version in this process found, which is not repeated.
 
     Attributes:
+        bytes: the memory that its weights take.
+        used_at: time on the monotonic clock of its last step, or when it was made.
         precision: number format in which the networks are computed here.
         slots: size of the largest batch.
         rate: image-steps per second in full batches, kept up to date.
@@ -109,6 +115,7 @@ class Runner:
         exact: bool = True,
         neighbour: Core | None = None,
         give_way: Callable[[], None] = lambda: None,
+        known: WarmUp | None = None,
     ) -> None:
         self.checkpoint = checkpoint
         self.device, self.precision = device, precision_on(device, checkpoint.config)
@@ -131,6 +138,7 @@ class Runner:
             agreeing=most_agreeing,
             most=useful_size if slots is None else max,
             foreign=isinstance(checkpoint.config.network, ForeignConfig),
+            known=None if known is None else known.network,
         )
         self.slots = self.buckets[-1]
         # Most images do without the networks that guide, so their sizes do not limit those of the model's own. They are
@@ -142,20 +150,34 @@ class Runner:
         if checkpoint.classifier is not None:
             gradient = parallel(_gradient_of(checkpoint.classifier, device, self.precision))
             labels = torch.zeros(self.slots, dtype=torch.int64, device=device)
-            self._classifier = guiding(gradient, example=[*guided[:2], labels], sizes=self.buckets, foreign=False)
+            labelled, found = [*guided[:2], labels], None if known is None else known.classifier
+            self._classifier = guiding(gradient, example=labelled, sizes=self.buckets, foreign=False, known=found)
         if checkpoint.weaker_version is not None:
             weaker = parallel(by_position(checkpoint.weaker_version, device))
             foreign = isinstance(checkpoint.config.weaker, ForeignConfig)
             sizes = sorted({1, *self.buckets}) if foreign else self.buckets  # perhaps it is called for one at a time
-            self._weaker = guiding(weaker, example=guided, sizes=sizes, foreign=foreign)
-        self.rate = self.slots / self._network.seconds[self.slots]
-        smallest = self.buckets[0]
-        self.step_seconds = min(self._network.seconds[smallest], self._network.measured(smallest, example))
+            found = None if known is None else known.weaker
+            self._weaker = guiding(weaker, example=guided, sizes=sizes, foreign=foreign, known=found)
+        if known is None:
+            self.rate = self.slots / self._network.seconds[self.slots]
+            smallest = self.buckets[0]
+            self.step_seconds = min(self._network.seconds[smallest], self._network.measured(smallest, example))
+        else:
+            self.rate, self.step_seconds = known.rate, known.step_seconds
+        networks = checkpoint.denoiser, checkpoint.classifier, checkpoint.weaker
+        self.bytes = sum(bytes_of(each) for each in networks if each is not None)
+        self.used_at = time.monotonic()
 
     @property
     def buckets(self) -> tuple[int, ...]:
         """The batch sizes in use, rising; the last is `slots`, or smaller after the memory ran out."""
         return self._network.sizes
+
+    @property
+    def warm_up(self) -> WarmUp:
+        """What the warm-up found, with the rate of now."""
+        classifier, weaker = (each.found if each else None for each in (self._classifier, self._weaker))
+        return WarmUp(self._network.found, classifier, weaker, self.rate, self.step_seconds)
 
     @torch.inference_mode()
     def step(self, trajectories: Sequence[Trajectory]) -> None:
@@ -164,6 +186,7 @@ class Runner:
         Nothing here waits for a GPU, except for the call before this one: all decisions are in the plans, and the noise
         is drawn while the network computes.
         """
+        self.used_at = time.monotonic()
         x = torch.stack([t.x for t in trajectories])
         # float32 holds every whole timestep exactly, and fractional timesteps too.
         timesteps = torch.tensor([t.plan.timesteps[t.row] for t in trajectories], dtype=torch.float32)

@@ -16,7 +16,7 @@ from difuso.model.network_inputs import NetworkInputs
 from difuso.model.noise import Source
 from difuso.model.plans.plan import Plan
 
-SNAPSHOT_FORMAT = 4  # another one with each change: a worker of another version then begins the job anew
+SNAPSHOT_FORMAT = 5  # another one with each change: a worker of another version then begins the job anew
 
 
 class Moment(NamedTuple):
@@ -127,10 +127,10 @@ class Snapshot(NamedTuple):
     # moment: shape (C, H, W)
     tensors: tuple[list[Tensor], ...]
     generators: tuple[Tensor, ...]  # their states
-    seconds: float  # that the steps took so far
+    seconds: tuple[float, float]  # that the steps took so far, and of these the share of the job
 
 
-def take_snapshot(trajectories: Sequence[Trajectory], *, seconds: float = 0.0) -> Snapshot:
+def take_snapshot(trajectories: Sequence[Trajectory], *, seconds: tuple[float, float] = (0.0, 0.0)) -> Snapshot:
     """Takes a snapshot. It is cheap: only the generators' states are copied, because steps replace the tensors."""
     return Snapshot(
         tuple(t.row for t in trajectories),
@@ -158,8 +158,8 @@ def encode_snapshot(snapshot: Snapshot, run_sha256: str) -> bytes:
     )
 
 
-def restore_snapshot(data: bytes, trajectories: Sequence[Trajectory], run_sha256: str) -> float | None:
-    """Restores trajectories from a snapshot, and returns the seconds that their steps took so far.
+def restore_snapshot(data: bytes, trajectories: Sequence[Trajectory], run_sha256: str) -> tuple[float, float] | None:
+    """Restores trajectories from a snapshot, and returns its `seconds`.
 
     Returns None, and changes nothing, if it cannot be read or is of another run.
     """
@@ -183,4 +183,5 @@ def restore_snapshot(data: bytes, trajectories: Sequence[Trajectory], run_sha256
         trajectory.ready = trajectory.ready or trajectory.row > 0
         calls = sorted(call for call, is_traced in trajectory.keeps.items() if is_traced)
         trajectory.moments = tuple(map(Moment, calls, traced[1::2], traced[::2]))
-    return float(tensors["seconds"])
+    seconds, share = tensors["seconds"].tolist()
+    return seconds, share

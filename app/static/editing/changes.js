@@ -1,11 +1,10 @@
 // What can be changed of a picture where it is shown, and the requests that change it.
 
 import { fromNoise, labelOf } from "../describe.js";
-import { classesOf, labelFor, models } from "../models.js";
+import { classesOf, conditionsOf, isFile, labelFor, models, textOf, valuesOf } from "../models.js";
 import { recall } from "../saved.js";
 import { UNLISTED } from "../store.js";
 import { number, t, word } from "../texts.js";
-import { conditionsOf, isFile, textOf, valuesOf } from "../values.js";
 
 const FEW = 8; // steps of a sketch where the model has no plan
 const MOST_GUIDANCE = 8; // unless the picture has more
@@ -32,7 +31,6 @@ export function partsOf(job, index) {
   return parts;
 }
 
-// Returns the words for a value of a part.
 export function wordsFor({ type, model, name, unit = "", step = 1 }, value) {
   if (value === undefined) return t("anyClass");
   return type === "number" ? `${number(value, step % 1 ? 1 : value % 1 ? 2 : 0)} ${unit}`.trim() : textOf(value, model, name);

@@ -1,5 +1,4 @@
-// Asks for the newest of many values, as a slider gives them: one request is on its way at a time, and after it comes only the
-// value that was wanted last.
+// Asks for the newest of many values: one request is on its way at a time, and after it comes only the last that was wanted.
 
 export class Newest {
   #wanted; // {value} that comes after the one on its way

@@ -8,14 +8,12 @@ import { remember } from "../saved.js";
 import { editedFrom, jobs } from "../store.js";
 import { t } from "../texts.js";
 import { partsOf, sentWith, sketchOf, wordsFor } from "./changes.js";
-import { choicesOf } from "./choices.js";
 import { Newest } from "./newest.js";
-import { slidersOf } from "./sliders.js";
+import { choicesOf, slidersOf } from "./values.js";
 
 const PATIENCE = 400; // milliseconds that a sketch may take once a newer one is wanted
 const LONG = 3000; // milliseconds after which the reader hears that a picture takes long
 
-// Resolves to what changes the picture of a viewer in its frame.
 export async function editingOf(frame, viewer) {
   const { job, index } = viewer;
   const [id, at] = editedFrom(job)?.split("/") ?? [];

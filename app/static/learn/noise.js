@@ -5,7 +5,6 @@ const SIZE = 624;
 const SHIFT = 397;
 const BLOCK = 16;
 
-// Returns a function that draws the next 32 bits.
 function twister(seed) {
   const state = new Uint32Array(SIZE);
   state[0] = seed % 2 ** 32;

@@ -1,6 +1,11 @@
 // What the screens of the lesson are made of.
 
-import { complain, el } from "../dom.js";
+import { request } from "../api.js";
+import { readNpz } from "../arrays.js";
+import { complain, el, svg } from "../dom.js";
+import { leastOf, models } from "../models.js";
+import { UNLISTED } from "../store.js";
+import { t } from "../texts.js";
 
 // Returns a slider over `count` places with words for each, as an element. `show` hears where it is, also at the beginning.
 export function sliderOf(label, count, at, wordsOf, show) {
@@ -16,8 +21,7 @@ export function sliderOf(label, count, at, wordsOf, show) {
   return el("label", { className: "move" }, el("span", { className: "row" }, el("span", { textContent: label }), value), slider);
 }
 
-// Returns {element, ask}: `ask(question, show)` shows the answer to a question in the figures, which are pale until it is there. Of
-// the questions that come while one is on its way, only the newest is asked.
+// Returns {element, ask}: `ask(question, show)` shows an answer; figures are pale until then. Only the newest question is asked.
 export function asking(...figures) {
   const element = el("p", { className: "error", role: "alert", hidden: true });
   let next;
@@ -46,3 +50,73 @@ export function asking(...figures) {
 
 export const rowOf = (...elements) => el("div", { className: "equation" }, ...elements.map(each => (typeof each === "string" ? el("span", { className: "sign", textContent: each, "aria-hidden": "true" }) : each.element)));
 export const formulaOf = () => el("p", { className: "formula" });
+
+const line = (className, shares) =>
+  svg("polyline", { class: className, points: shares.map((share, timestep) => `${timestep},${1 - share}`).join(" ") });
+
+// Returns {element, show}: `show` marks the timestep of a state and those that were visited before it.
+export function curveOf(alphas) {
+  const last = alphas.length - 1;
+  const lines = [line("of-picture", alphas.map(Math.sqrt)), line("of-noise", alphas.map(alpha => Math.sqrt(1 - alpha)))];
+  const plot = svg("svg", { viewBox: `0 0 ${last} 1`, preserveAspectRatio: "none", "aria-hidden": "true" }, ...lines);
+  const marks = el("div", { className: "marks", "aria-hidden": "true" });
+  const ticks = [["most", 1], ["none", 0], ["least", 0], ["longest", last]].map(([name, value]) => el("span", { className: `tick ${name}`, textContent: value }));
+  const legend = el("p", { className: "legend hint" }, el("span", { className: "of-picture", textContent: t("learnSignal") }),
+    el("span", { className: "of-noise", textContent: t("learnNoise") }), el("span", { textContent: `t = 0 … ${last}` }));
+  const markAt = (timestep, className) => {
+    const mark = el("span", { className });
+    mark.style.left = `${(timestep / last) * 100}%`;
+    mark.style.top = `${(1 - Math.sqrt(alphas[timestep])) * 100}%`;
+    return mark;
+  };
+  const show = (here, visited = []) => {
+    const places = [...visited.map(timestep => [timestep, "mark"]), [here, "mark here"]];
+    marks.replaceChildren(...places.filter(([timestep]) => timestep >= 0).map(place => markAt(...place)));
+  };
+  return { element: el("div", { className: "curve" }, el("div", { className: "plot" }, plot, marks, ...ticks), legend), show };
+}
+
+export const SAMPLERS = { ddim: { sampler: "ddim", eta: 0 }, ddpm: { sampler: "ddpm", variance: "fixed_small" } };
+const asked = new Map(); // a promise of each answer, by what was asked; a picture counts by itself
+
+// Resolves to {states, predictions, timesteps}: x_t and x̂_0 after each call, and the timesteps of the next calls, at last -1.
+async function answerTo(path, query, picture) {
+  const body = picture && new FormData();
+  body?.append("image", picture, "picture.png");
+  const response = await request(`${path}?${query}`, { method: "POST", headers: { Accept: "application/x-npz" }, body });
+  if (response.status !== 200) throw new Error(t("learnBusy"));
+  const arrays = readNpz(await response.arrayBuffer());
+  request(`/jobs/${response.headers.get("X-Job-Id")}/images`, { method: "DELETE", keepalive: true }).catch(() => {}); // they expire anyway
+  const split = ({ shape: [images, moments], data }) => {
+    const size = data.length / images / moments;
+    return Array.from({ length: images * moments }, (_, part) => data.subarray(part * size, (part + 1) * size));
+  };
+  return { states: split(arrays.get("x_t")), predictions: split(arrays.get("x_0")), timesteps: [...arrays.get("timesteps").data] };
+}
+
+function once(path, query, picture) {
+  const key = `${path}?${query}`;
+  const known = asked.get(key);
+  if (known && known.picture === picture) return known.answer;
+  const answer = answerTo(path, query, picture);
+  answer.catch(() => asked.delete(key));
+  asked.set(key, { picture, answer });
+  return answer;
+}
+
+const queryOf = (model, rest) => new URLSearchParams([...Object.entries({ model, tag: UNLISTED, ...leastOf(model), ...rest })].flatMap(([name, value]) => [value].flat().map(each => [name, each])));
+
+// Runs DDIM from x_t of a scene's picture on; the server noises it with the noise of the seed.
+export function runFrom({ model, picture, seed, timestep }, steps) {
+  const strength = (timestep + 1) / models.get(model).num_train_timesteps;
+  return once("/denoise", queryOf(model, { seed, steps, strength, ...SAMPLERS.ddim, spacing: "linspace", trace: "all" }), picture);
+}
+
+export const draw = (model, settings) => once("/generate", queryOf(model, settings));
+
+export async function drawn(model) {
+  const query = new URLSearchParams({ model, ...leastOf(model) });
+  const response = await request(`/generate?${query}`, { method: "POST", headers: { Accept: "image/png" } });
+  if (response.status !== 200) throw new Error(t("learnBusy"));
+  return response.blob();
+}

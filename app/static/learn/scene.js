@@ -1,18 +1,16 @@
 // What the lesson is about at a moment: a picture of a model, the noise of a seed, and a timestep.
 
-import { ask } from "../api.js";
+import { ask, request } from "../api.js";
+import { floatsOf, paint } from "../arrays.js";
 import { el, multiple } from "../dom.js";
 import { models, sidesOf, sizeOf, teachable } from "../models.js";
-import { floatsOf, paint } from "../pixels.js";
+import { cellsOf } from "../sheets.js";
 import { language } from "../texts.js";
 import { noiseOf } from "./noise.js";
 
 const [WIDE, NARROW] = [192, 144]; // CSS pixels of a picture, about
 const START = 0.35; // of all timesteps: much noise, and still much picture
-
-// Returns a number with three digits, as a formula shows it.
 export const digits = value => value.toLocaleString(language, { maximumSignificantDigits: 3 });
-
 const weightOf = ({ name, channels, parameters }) => sidesOf(name).reduce((a, b) => a * b, channels) * parameters;
 
 // Returns the name of the smallest model of the lesson that can do something; undefined if none can.
@@ -29,7 +27,6 @@ export class Scene {
     [this.width, this.height] = sidesOf(model);
   }
 
-  // Resolves to the scene of a model, without a picture yet.
   static async of(model) {
     return new Scene(model, (await ask("GET", `/models/${model}/schedule`)).alphas_cumprod);
   }
@@ -67,7 +64,6 @@ export class Scene {
     return x0.map((value, index) => ofPicture * value + ofNoise * noise[index]);
   }
 
-  // Returns a figure that shows such numbers, as {element, paint}.
   figure(name, caption) {
     const { width, height } = this;
     const canvas = el("canvas", { width, height, role: "img", "aria-label": caption, dataset: { shows: name } });
@@ -77,4 +73,25 @@ export class Scene {
     const element = el("figure", {}, canvas, el("figcaption", { textContent: caption }));
     return { element, canvas, paint: data => paint(context, data, this.channels), clear: () => context.clearRect(0, 0, width, height) };
   }
+}
+
+const OF_SHEET = 6;
+const OF_GALLERY = 6;
+
+// Returns a canvas of the model's size with a picture on it.
+export function canvasOf(model, bitmap) {
+  const [width, height] = sidesOf(model);
+  const canvas = el("canvas", { width, height });
+  canvas.getContext("2d", { willReadFrequently: true }).drawImage(bitmap, 0, 0);
+  return canvas;
+}
+
+export const read = async (model, path) => canvasOf(model, await createImageBitmap(await (await request(path)).blob()));
+
+export async function picturesOf(model) {
+  const { jobs } = await ask("GET", `/jobs?limit=20&state=succeeded&kind=generate&model=${model}`);
+  const alive = jobs.filter(job => job.links.images && !job.task?.upscale && Date.parse(job.expires_at) > Date.now());
+  const paths = alive.flatMap(job => job.links.images).slice(0, OF_GALLERY);
+  const found = await Promise.allSettled(paths.map(path => read(model, path)));
+  return [...(await cellsOf(model, OF_SHEET)), ...found.flatMap(({ value }) => value ?? [])];
 }

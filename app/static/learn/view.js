@@ -7,18 +7,14 @@ import { isMissing, jobOf, tellMissing } from "../missing.js";
 import { teachable } from "../models.js";
 import { go } from "../routes.js";
 import { addPart, t } from "../texts.js";
-import { calls, conditions, guidance } from "./drawing.js";
-import { noise, prediction, schedule } from "./looking.js";
-import { drawn } from "./network.js";
-import { canvasOf, picturesOf, read } from "./pictures.js";
-import { sampler, step } from "./running.js";
-import { Scene, smallest } from "./scene.js";
+import { drawn } from "./parts.js";
+import { canvasOf, picturesOf, read, Scene, smallest } from "./scene.js";
+import { calls, conditions, guidance, noise, prediction, sampler, schedule, step } from "./screens.js";
 
 const SCREENS = { noise, prediction, step, schedule, sampler, guidance, conditions, calls };
 const OF_PICTURE = ["noise", "prediction", "step", "schedule"]; // those that begin with a picture
 const NAMES = Object.keys(SCREENS);
 const PAPER = "Modelo bayesiano para la predicción de ruido iterativo en la generación de imágenes usando Python";
-
 const section = $("learn");
 let scene;
 let pictures = []; // canvases
@@ -49,7 +45,6 @@ export async function openLearn(wanted) {
   await enter(scene?.model ?? smallest(), shown);
 }
 
-// Begins with a model, or with a picture of a job and its model.
 async function enter(model, wanted) {
   const mine = ++turn;
   try {
@@ -92,7 +87,6 @@ function build() {
   section.replaceChildren(progress, article, onwards, chooser());
 }
 
-// What all screens are about: the model, its picture, and the noise.
 function chooser() {
   const field = el("select", {}, ...teachable().map(({ name }) => new Option(name, name, false, name === scene.model)));
   field.addEventListener("change", () => {

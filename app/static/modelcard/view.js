@@ -1,15 +1,17 @@
-// What is known of a model, as a story: its samples, how good it is and how long that takes, how it was trained, and its
-// own description.
+// What is known of a model: its samples, how good it is and how long that takes, how it was trained, and its description.
 
 import { answered, request } from "../api.js";
+import { termsOf } from "../describe.js";
 import { el, openDialog } from "../dom.js";
-import { termsOf } from "../facts.js";
+import { chooseModel } from "../form.js";
+import { reveal } from "../gallery.js";
+import { make } from "../making.js";
 import { markdown } from "../markdown.js";
-import { models, sidesOf } from "../models.js";
-import { addPart, number, t } from "../texts.js";
-import { curvesOf } from "./curves.js";
-import { qualityOf } from "./quality.js";
-import { samplesOf } from "./samples.js";
+import { askConditions, fromPicture, labelFor, models, sidesOf, textOf } from "../models.js";
+import { notify } from "../notice.js";
+import { cellsOf, samplingOf } from "../sheets.js";
+import { addPart, breakable, number, t, word } from "../texts.js";
+import { curvesOf, qualityOf } from "./plots.js";
 
 const USUAL = "http://127.0.0.1:8000"; // where examples of cards expect the server
 
@@ -43,7 +45,6 @@ export async function openModelCard(name) {
 
 const chapter = key => el("section", { className: key, hidden: true }, el("h3", { textContent: t(key) }));
 
-// Shows a chapter once there is something in it.
 async function fill(part, content) {
   const found = (await content) ?? [];
   part.append(...found);
@@ -56,4 +57,60 @@ async function describe(name, element, isThere) {
   if (blocks[0]?.textContent === name) blocks.shift();
   if (!blocks.length) blocks.push(el("p", { className: "hint", textContent: t("cardMissing") }));
   for (const block of blocks) element.append(block); // all at once would be too many arguments of one call
+}
+
+const COUNT = 64;
+
+// Resolves to the elements; a sheet of another kind is shown as it is.
+async function samplesOf({ name, classes, conditions }, close) {
+  const cells = fromPicture(name) ? [] : await cellsOf(name, COUNT);
+  if (cells.length < COUNT) return wholeSheet(name);
+  const samples = (await samplingOf(name)) ?? cells.map((_, seed) => ({ seed, label: classes && seed % classes.length }));
+  const buttons = samples.map((sample, index) => {
+    const conditions = Object.entries(sample.conditions ?? {}).map(([key, value]) => `${word(name, key)} ${textOf(value, name, key)}`);
+    const words = [`${t("seed")} ${sample.seed}`, classes && word(name, "label", classes[sample.label] ?? ""), ...conditions].filter(Boolean).join(", ");
+    return el("button", { type: "button", className: "sample", title: words, "aria-label": words, onclick: () => (close(), draw(name, sample)) }, cells[index]);
+  });
+  const rowsOf = (key, values, valueOf) =>
+    values.flatMap(value => {
+      const found = buttons.filter((_, index) => valueOf(samples[index]) === value);
+      return found.length ? [el("h4", { textContent: value ? breakable(word(name, key, value)) : t("anyClass") }), row(found)] : [];
+    });
+  const choices = Object.entries(conditions ?? {}).filter(([key, { type }]) => type === "choice" && samples.some(each => each.conditions?.[key]));
+  const ways = new Map([
+    classes ? [t("class"), () => rowsOf("label", classes, ({ label }) => classes[label])] : [t("cardInTurn"), () => [row(buttons)]],
+    ...choices.map(([key, { values }]) => [key, () => rowsOf(key, [...values, undefined], each => each.conditions?.[key])]),
+  ]);
+  const place = el("div");
+  const show = way => {
+    place.className = way === t("cardInTurn") ? "" : "by-class";
+    place.replaceChildren(...ways.get(way)());
+  };
+  const [first] = ways.keys();
+  show(first);
+  const menu = el("select", {}, ...[...ways.keys()].map(way => el("option", { value: way, textContent: word(name, way) })));
+  menu.addEventListener("change", () => show(menu.value));
+  const label = el("label", { hidden: ways.size === 1 }, t("cardBy"), " ", menu);
+  return [el("p", { className: "hint", textContent: t("cardSamplesHint") }), label, place];
+}
+
+async function wholeSheet(name) {
+  const blob = await (await request(`/models/${name}/figures/sheet`)).blob();
+  const image = el("img", { src: URL.createObjectURL(blob), alt: t("samples", name) });
+  image.addEventListener("load", () => URL.revokeObjectURL(image.src));
+  return [el("figure", {}, image)];
+}
+
+const row = buttons => el("div", { className: "sample-row" }, ...buttons);
+
+async function draw(name, { seed, label, conditions = {} }) {
+  const query = new URLSearchParams({ model: name, seed, ...(label !== undefined && { label: labelFor(name, label) }) });
+  askConditions(query, { model: name, conditions: Object.fromEntries(Object.entries(conditions).map(([key, value]) => [key, [value]])) });
+  try {
+    const job = await make({ kind: "generate", query });
+    chooseModel(name);
+    await reveal(job);
+  } catch (error) {
+    notify(error.message, { error: true });
+  }
 }

@@ -1,15 +1,14 @@
 // Pictures become a model: they are dropped or were sent before, it gets a name, and one of three cards says how long it learns.
 
-import { ask, events, hasKey, request } from "../api.js";
+import { ask, events, hasKey, keyHeader, request } from "../api.js";
 import { complain, el, refill } from "../dom.js";
 import { notify } from "../notice.js";
-import { translated } from "../problems.js";
+import { Problem, problemOf, translated } from "../problems.js";
 import { go } from "../routes.js";
 import { duration, number, t } from "../texts.js";
-import { heldBy, LEAST, sheetOf, wordsOf } from "./pictures.js";
+import { zipOf } from "../zip.js";
 import { preview, read } from "./reading.js";
-import { OVER, placeOf } from "./rows.js";
-import { send } from "./sending.js";
+import { heldBy, LEAST, OVER, placeOf, sheetOf, wordsOf } from "./rows.js";
 
 const PRESETS = { taste: [32, 600], good: [64, 3600], best: [64, 28_800] }; // side and seconds: training/own_pictures.py
 const SIDES = ["", 16, 32, 48, 64, 96, 128];
@@ -23,7 +22,6 @@ let parts;
 
 addEventListener("beforeunload", event => work && event.preventDefault());
 
-// Returns the elements.
 export function makerOf() {
   const file = el("input", { type: "file", accept: ".zip,image/*", multiple: true, "aria-label": t("trainDrop"), onchange: () => (take([...file.files]), (file.value = "")) }); // the same file can be chosen again
   const drop = el("div", { className: "drop" }, el("span", { className: "drop-words" }, el("strong", { textContent: t("trainDrop") }), el("br"), t("trainDropHint")), file);
@@ -81,7 +79,6 @@ export async function take(files) {
   show();
 }
 
-// Takes pictures that the server has already.
 export async function takeDataset(dataset) {
   if (work) return;
   source = { ...heldBy(dataset), thumbnails: await sheetOf(dataset) };
@@ -133,4 +130,28 @@ async function priceOf(id, signal) {
   } finally {
     await request(`/trainings/${id}`, { method: "DELETE" }).catch(() => {}); // it is in the list of trainings otherwise
   }
+}
+
+// Resolves to the dataset. `show` gets the share that is sent; an abort of the signal ends it. `fetch` would tell no share.
+async function send({ file, files }, { name, licence }, show, signal) {
+  const body = new FormData();
+  const named = files.map((each, index) => new File([each], `${index}-${each.name}`)); // two may have the same name
+  body.append("images", file ?? (await zipOf(named)), `${name}.zip`);
+  body.append("name", name);
+  body.append("licence", licence);
+  const sent = new XMLHttpRequest();
+  sent.open("POST", "/datasets");
+  for (const [header, value] of Object.entries(keyHeader())) sent.setRequestHeader(header, value);
+  await new Promise((resolve, reject) => {
+    sent.upload.onprogress = ({ loaded, total }) => show(loaded / total);
+    sent.upload.onload = () => show(1);
+    sent.onload = resolve;
+    sent.onerror = () => reject(new Problem(t("noAnswer"), "unreachable"));
+    sent.onabort = () => reject(signal.reason);
+    signal.addEventListener("abort", () => sent.abort());
+    sent.send(body);
+  });
+  if (sent.status === 201) return JSON.parse(sent.response);
+  const headers = { "Retry-After": sent.getResponseHeader("Retry-After") ?? "" };
+  throw await problemOf(new Response(sent.response, { status: sent.status, headers }));
 }

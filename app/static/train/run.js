@@ -1,9 +1,9 @@
 // One training: how far it is, its losses, what it draws from the same seeds, and what can be asked of it.
 
 import { ask, events, request } from "../api.js";
-import { complain, el, multiple, refill } from "../dom.js";
 import { copy } from "../command.js";
-import { drawn } from "../modelcard/curves.js";
+import { complain, el, multiple, refill } from "../dom.js";
+import { drawn } from "../modelcard/plots.js";
 import { openModelCard } from "../modelcard/view.js";
 import { loadModels, models } from "../models.js";
 import { playheadOf } from "../playhead.js";
@@ -11,14 +11,12 @@ import { translated } from "../problems.js";
 import { go } from "../routes.js";
 import { number, shown, t } from "../texts.js";
 import { tilesOf } from "../tiles.js";
-import { FEW, heldBy, sheetOf, wordsOf } from "./pictures.js";
-import { deleteButton, OVER, placeOf } from "./rows.js";
+import { deleteButton, FEW, heldBy, OVER, placeOf, sheetOf, wordsOf } from "./rows.js";
 
 const AGAIN = 2000; // milliseconds until a stream that was cut off is asked for again, and until a look for the model
 const WIDE = 548; // CSS pixels, about
 const EARLY = 0.1; // of the steps: what comes out before is blobs
 const ASKED = { pause: ["queued", "running"], resume: ["paused", "pausing", "stopped", "failed"], stop: ["queued", "running", "paused"] };
-
 const pause = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds));
 const chapter = (key, ...content) => el("div", { hidden: true }, el("h3", { textContent: t(key) }), ...content);
 
@@ -40,7 +38,6 @@ export async function showRun(id, place, signal) {
   let remove;
   const told = {}; // what was shown last, by part
 
-  // Shows a part anew if what it depends on has changed.
   const update = (part, key, action) => told[part] !== key && (told[part] = key) !== undefined && Promise.resolve(action()).catch(error => ((told[part] = undefined), fail(error)));
 
   const showFilm = async () => {

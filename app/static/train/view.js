@@ -24,7 +24,6 @@ section.addEventListener("drop", event => {
   take([...files]);
 });
 
-// Shows a training, or the way to one.
 export async function openTrain(id) {
   await answered(Promise.all([addPart("train"), addPart("modelcard")]));
   leaving.abort();

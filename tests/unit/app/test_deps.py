@@ -9,12 +9,12 @@ import pytest
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
-from difuso.app.routers import health, jobs, kinds, models, page
+from difuso.app.routers import health, jobs, kinds, models, page, usage
 
 ROUTES = [
     route
     for router in (
-        *(module.router for module in (health, jobs, kinds, models, page)),
+        *(module.router for module in (health, jobs, kinds, models, page, usage)),
         jobs.linked_router,
         health.metrics_router,
     )

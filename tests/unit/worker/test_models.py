@@ -22,7 +22,8 @@ from difuso.jobs.store.result_store import ResultStore
 from difuso.model import Checkpoint, load_checkpoint, save_checkpoint
 from difuso.worker.engine import models as models_of_a_worker
 from difuso.worker.engine.held_jobs import Claim
-from difuso.worker.engine.models import ModelFollower, Models
+from difuso.worker.engine.models import ModelFollower
+from difuso.worker.engine.served_models import Models
 from difuso.worker.queue.job_reading import ModelIsLoading
 from difuso.worker.queue.reader_threads import JobRead, JobReaders
 from difuso.worker.settings import WorkerSettings

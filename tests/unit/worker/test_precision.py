@@ -22,7 +22,8 @@ from difuso.model.networks.configs import ForeignConfig, UNetConfig
 from difuso.model.networks.unet import UNet
 from difuso.model.png import PNG_KEY
 from difuso.worker.device.calls import computing, precision_on
-from difuso.worker.engine.models import Models, make_runner
+from difuso.worker.engine.models import make_runner
+from difuso.worker.engine.served_models import Models
 from difuso.worker.queue.reporting import Reporter
 from difuso.worker.settings import WorkerSettings
 from difuso.worker.stepping.runner import Runner

@@ -32,8 +32,8 @@ from difuso.model.images import from_png, to_png
 from difuso.model.sampling import sample
 from difuso.model.shape import Shape
 from difuso.worker.engine.active import activate
-from difuso.worker.engine.models import Models
 from difuso.worker.engine.results import encode_images
+from difuso.worker.engine.served_models import Models
 from difuso.worker.kinds import expect
 from difuso.worker.queue.job_reading import read_job
 from difuso.worker.stepping.runner import Runner

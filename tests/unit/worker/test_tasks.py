@@ -46,8 +46,8 @@ from difuso.model.step import advance
 from difuso.worker.engine.active import ActiveJob, EngineEvent, Finished, activate
 from difuso.worker.engine.engine import StepEngine
 from difuso.worker.engine.fairness import forecast
-from difuso.worker.engine.models import Models
 from difuso.worker.engine.results import encode_images, encode_result, png_text, store_result, trace_arrays
+from difuso.worker.engine.served_models import Models
 from difuso.worker.kinds import WORKER_KINDS
 from difuso.worker.queue.job_reading import read_job
 from difuso.worker.stepping.runner import Runner
@@ -549,9 +549,9 @@ def test_a_trace_has_the_same_bytes_after_a_hand_over_at_every_step(runner: Runn
         bench.engine.step()
         if bench.errors:
             break
-        snapshot = encode_snapshot(take_snapshot(active.trajectories, seconds=float(workers)), active.run_sha256)
+        snapshot = encode_snapshot(take_snapshot(active.trajectories, seconds=(float(workers), 0.5)), active.run_sha256)
         active = activate(job, runner, sent=sent, snapshot=snapshot)
-        assert (active.resumed_at > 0, active.denoise_seconds) == (True, workers)
+        assert (active.resumed_at > 0, active.denoise_seconds, active.device_seconds) == (True, workers, 0.5)
         workers += 1
     assert workers >= job.params.steps
     assert encode_npz(trace_arrays(active)) == encode_npz(trace_arrays(whole))
