@@ -1,15 +1,15 @@
 // A grid of anything by anything. Cells that differ by seed, class or conditions alone are images of one job.
 
 import { ask } from "./api.js";
-import { addressOf, countOf } from "./describe.js";
+import { addressOf, countOf, seedOf } from "./describe.js";
 import { $, complain, el, multiple } from "./dom.js";
-import { form, readForm } from "./form.js";
+import { chooseModel, form, readForm } from "./form.js";
 import { filledIn, GridAxis, inOrder, isPerImage, MOST, requestOf, valueAt } from "./gridaxis.js";
 import { axesOf, newTag } from "./gridcard.js";
 import { keyOf, saveGrid, tableOf } from "./gridtable.js";
 import { make } from "./making.js";
 import { tellMissing } from "./missing.js";
-import { drawnBy, fromPicture, sizeOf } from "./models.js";
+import { drawnBy, fromPicture, models, sizeOf } from "./models.js";
 import { routeOf } from "./routes.js";
 import { isEnded, isGone, jobs } from "./store.js";
 import { t, translate } from "./texts.js";
@@ -21,6 +21,7 @@ const cells = new Map(); // by the values of both axes: {asked, job, index}, or 
 let tag; // of the grid that is shown
 let parts;
 let offered; // the model whose conditions are axes
+let reopened; // the tag of a grid that the form does not show yet
 let turn = 0;
 
 function build() {
@@ -124,6 +125,7 @@ async function look(looked) {
         for (const job of page.jobs) (jobs.put(job), put(job));
         cursor = page.next;
       }
+      if (looked === reopened && jobOfGrid()) choose();
       if (!jobOfGrid() && routeOf(location.hash).value === looked) {
         tag = undefined;
         return tellMissing();
@@ -142,11 +144,23 @@ export function openGrid(wanted) {
   if (!parts) build();
   offer();
   if (axesOf(wanted) && wanted !== tag) {
-    tag = wanted;
+    tag = reopened = wanted;
     cells.clear();
   }
   if (tag && !parts.draw.disabled) look(tag);
   show();
+}
+
+// Shows in the form what the grid was drawn of, so that it can be drawn again with a change.
+function choose() {
+  const [shown, axes, job] = [layout(), axesOf(tag), jobOfGrid()];
+  reopened = undefined;
+  if (!axes.includes("model") && job.model !== model() && models.get(job.model)?.defaults) chooseModel(job.model);
+  if (!axes.every(axis => parts.rows.has(axis))) return;
+  parts.rows.choose(axes[0], shown.rows);
+  parts.columns.choose(axes[1], shown.columns);
+  parts.seed.value = seedOf(job, 0);
+  count();
 }
 
 const jobOfGrid = () => [...cells.values()].find(({ job }) => job)?.job;

@@ -98,7 +98,7 @@ export class GridAxis {
     const chosen = this.axis || this.start;
     const before = JSON.stringify(choicesAt(chosen, this.#model));
     this.#menu.replaceChildren(...axisOptions(model));
-    this.#menu.value = [...this.#menu.options].some(({ value }) => value === chosen) ? chosen : this.start;
+    this.#menu.value = this.has(chosen) ? chosen : this.start;
     const isOther = this.axis !== chosen || !this.#model || before !== JSON.stringify(choicesAt(chosen, model)) || this.axis.includes(":");
     this.#model = model;
     if (isOther || again) this.#offerValues();
@@ -109,11 +109,21 @@ export class GridAxis {
     for (const option of this.#menu.options) option.disabled = option.value === other;
   }
 
-  #offerValues() {
-    const [choices, usual] = [choicesAt(this.axis, this.#model), usualAt(this.axis, this.#model)];
+  has(axis) {
+    return [...this.#menu.options].some(({ value }) => value === axis);
+  }
+
+  // Shows what a grid was drawn of, at an axis that the model has.
+  choose(axis, values) {
+    this.#menu.value = axis;
+    this.#offerValues(values);
+  }
+
+  #offerValues(values = usualAt(this.axis, this.#model)) {
+    const choices = choicesAt(this.axis, this.#model);
     this.#place.ariaLabel = axisName(this.axis, this.#model);
-    if (!choices) return this.#place.replaceChildren(el("input", { value: usual, pattern: PATTERN, required: true, ariaLabel: `${axisName(this.axis, this.#model)}: ${t("gridValues")}` }));
-    const boxOf = value => el("label", { className: "check" }, el("input", { type: "checkbox", value, checked: usual.includes(value) }), el("span", { textContent: valueWords(value, this.axis, this.#model) }));
+    if (!choices) return this.#place.replaceChildren(el("input", { value: [values].flat().join(", "), pattern: PATTERN, required: true, ariaLabel: `${axisName(this.axis, this.#model)}: ${t("gridValues")}` }));
+    const boxOf = value => el("label", { className: "check" }, el("input", { type: "checkbox", value, checked: values.includes(value) }), el("span", { textContent: valueWords(value, this.axis, this.#model) }));
     this.#place.replaceChildren(...choices.map(boxOf));
   }
 }

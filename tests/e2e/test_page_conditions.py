@@ -221,6 +221,10 @@ def test_the_grid_sweeps_a_condition(studio: Studio, layout: str) -> None:
     address = studio.driver.execute_script("return location.hash")
     studio.load(address)
     wait_until(lambda: len(studio.all("#grid td a.picture")) == 2, 10, "its address shows it again")
+    axes = [each.get_property("value") for each in studio.all("#grid .axis select")]
+    assert axes == ["sampler", "condition:glasses"], "and its form what it was drawn of"
+    assert [each.get_property("value") for each in studio.all("#grid .samplers :checked")] == ["ddim", "none", "round"]
+    assert studio.text("#grid .main") == "Draw 2 pictures"
 
 
 # The server fills in an age, another one for each request.

@@ -101,6 +101,11 @@ def test_what_images_of_a_job_can_differ_by_is_one_job(studio: Studio) -> None:
     studio.load(address)
     wait_until(lambda: len(studio.all("#grid td img")) == 4, 10, "its address shows it again")
     assert shown_cells(studio) == cells
+    assert studio.one("#grid .axis:nth-of-type(1) .samplers input").get_property("value") == "1, 3", (
+        "and its form what it is"
+    )
+    assert studio.texts("#grid .axis:nth-of-type(2) .check:has(:checked)") == ["circle", "star"]
+    assert studio.one("#form [name=model]").get_property("value") == "with-classes"
     studio.load()
     assert "Grid: Guidance \u00d7 Class" in studio.see("#jobs article:not([id])").text
 
