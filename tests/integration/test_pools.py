@@ -84,7 +84,7 @@ def test_a_job_of_a_model_whose_workers_sleep_waits_for_one(fleet: Stack, api: h
     assert not fleet.client.exists(keys.asked("a")), "a price asks for nothing"
     assert 'difuso_model_asleep{model="a"} 1.0' in api.get("/metrics").text
 
-    pinned = {"model": "a", "steps": 2, "version": fleet.model("a").version}
+    pinned: dict[str, str | int] = {"model": "a", "steps": 2, "version": fleet.model("a").version}
     answers = [api.post("/generate", params=pinned | {"seed": seed}, headers=ASYNC) for seed in range(4)]
     assert [each.status_code for each in answers] == [202, 202, 202, 429], "as many as may wait for a model"
     waiting = [each.headers["X-Job-Id"] for each in answers[:3]]

@@ -2,8 +2,8 @@
 
 A rollout passes through this. A job that asked for no version is bound to the newest that a worker holds. One that did
 waits for its version, and one that needs a newer difuso for a newer worker, for DIFUSO_VERSION_WAIT. A job of a
-model that every worker refuses fails with their reason. A worker judges only jobs of models that it serves: those of
-others wait for workers of their own, which may all sleep. A worker lets go of a version that no folder holds any longer
+model that every worker refuses fails with their reason. A worker judges only jobs of models that it serves: others
+wait for workers of their own, which may all sleep. A worker lets go of a version that no folder holds any longer
 once it has had no jobs for a while.
 """
 
