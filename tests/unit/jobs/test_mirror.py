@@ -81,8 +81,8 @@ def test_a_worker_of_some_models_fetches_these_and_leaves_those_of_others_of_its
 ) -> None:
     for name in ("one", "two", "three"):
         push(models_dir / "tiny", Blobs(bucket), name)
-    for facts, here in (({"models": "one"}, {"one"}), ({"pools": "one,three"}, {"one", "two"})):
-        mirror = mirror_of(bucket, tmp_path, **facts)
+    for setting, value, here in (("models", "one", {"one"}), ("pools", "one,three", {"one", "two"})):
+        mirror = mirror_of(bucket, tmp_path, WorkerSettings, **{setting: value})
         mirror.look()
         assert {path.name for path in mirror.folder.iterdir() if path.is_dir()} == here
         assert mirror.trouble is None

@@ -98,7 +98,7 @@ def test_a_worker_awaits_its_models_and_says_so(
         if not path.exists():
             shutil.copytree(models_dir / "tiny", path)
 
-    monkeypatch.setattr(models_of_a_worker.time, "sleep", pause)
+    monkeypatch.setattr("difuso.worker.engine.models.time.sleep", pause)
     follower = following(settings.model_copy(update={"models": frozenset({"later"})}))
     assert names(follower.models) == {"later"}
     assert "there is no folder of the model later, which DIFUSO_MODELS names" in caplog.text
