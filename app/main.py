@@ -154,7 +154,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[State]:
         listener = Listener(redis_url)
         await listener.start()
         stack.push_async_callback(listener.stop)
-        queue = JobQueue(client, result_ttl=settings.result_ttl)
+        queue = JobQueue(client, result_ttl=settings.result_ttl, pools=settings.pools)
         webhooks = WebhookCaller(settings, Webhooks(client), queue, keys, metrics)
         following = [
             _every(LOOK_SECONDS, partial(_look, follower, metrics)),

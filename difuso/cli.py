@@ -133,14 +133,19 @@ def api(models_dir: ModelsDir = None, fd: Annotated[int | None, typer.Option(hid
 
 
 @app.command(rich_help_panel=SERVING)
-def worker(models_dir: ModelsDir = None) -> None:
+def worker(
+    models_dir: ModelsDir = None,
+    models: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="Serves only these models; replaces DIFUSO_MODELS.")
+    ] = None,
+) -> None:
     """Runs a worker process."""
     from difuso.worker.main import run
     from difuso.worker.settings import WorkerSettings
 
     from .supervisor.startup_checks import check_port, open_store
 
-    settings = read_settings(WorkerSettings, models_dir=models_dir)
+    settings = read_settings(WorkerSettings, models_dir=models_dir, models=models)
     check_port("0.0.0.0", settings.metrics_port, setting="DIFUSO_METRICS_PORT")
     open_store(settings.store_url)
     open_mirror(settings)

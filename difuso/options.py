@@ -109,13 +109,13 @@ def _said(kind: type[BaseModel], problem: ErrorDetails) -> str:
     return problem["msg"]
 
 
-def read_settings(kind: type[Settings], *, models_dir: str | Path | None = None) -> Settings:
-    """Reads settings from the environment, except a given place of models, and imports the plug-ins that they name.
+def read_settings(kind: type[Settings], **given: str | Path | None) -> Settings:
+    """Reads settings from the environment, except those that are given, and imports the plug-ins that they name.
 
     Raises UserError if a setting is wrong.
     """
-    given = {} if models_dir is None else {"models_dir": models_dir}
-    settings = checked(kind, given, lambda field: field if field.isupper() else f"DIFUSO_{field.upper()}")
+    options = {name: value for name, value in given.items() if value is not None}
+    settings = checked(kind, options, lambda field: field if field.isupper() else f"DIFUSO_{field.upper()}")
     try:
         plug_in(settings.plugins)
     except ForeignError as error:

@@ -50,7 +50,7 @@ class Mirror:
     def __init__(self, settings: SharedSettings) -> None:
         assert settings.models_address is not None
         self._address, self._first = settings.models_address, settings.default_model
-        self._whole, self._most = settings.whole_models, settings.cache_size
+        self._whole, self._most, self._serves = settings.whole_models, settings.cache_size, settings.serves
         self._blobs = Blobs(self._address)
         self.folder = settings.models_dirs[0]
         self.trouble: str | None = None
@@ -102,7 +102,8 @@ class Mirror:
         found = self._blobs.marks(self._blobs.root)
         named = {name.removesuffix(MANIFEST): mark for name, mark in found.items() if mark and name.endswith(MANIFEST)}
         pushed = {name: mark for name, mark in named.items() if FOLDER.fullmatch(name)}
-        for name in sorted(pushed, key=lambda name: (model_of(name) != self._first, name)):
+        wanted = [name for name in pushed if self._serves(model_of(name))]  # other processes may want the others
+        for name in sorted(wanted, key=lambda name: (model_of(name) != self._first, name)):
             started, (failed, again_at) = time.monotonic(), self._again_at.get(name, ("", 0.0))
             if failed == pushed[name] and started < again_at:
                 faults[name] = self._faults.get(name, "")

@@ -12,6 +12,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from difuso.model.formats.folders import holds_config
 
+from .params import MODEL_NAME
+
 CHECKPOINTS = Path("checkpoints")
 SHIPPED = Path(__file__).with_name("shipped")  # links to what lies in checkpoints/, which a wheel holds as files
 CLONE = Path(__file__).resolve().parents[1]  # site-packages, where a wheel is installed
@@ -62,6 +64,7 @@ def matching(pattern: str, wanted: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+MODEL = matching(MODEL_NAME, "names of models, separated by commas")
 MODULE = matching(r"[^\W\d]\w*(\.[^\W\d]\w*)*", "names of modules such as mylab.nets, separated by commas")
 
 
@@ -88,6 +91,8 @@ class SharedSettings(BaseSettings):
     """Folder of the models that trainers make, which are served beside those of `models_dir`."""
     default_model: str | None = None
     """Model of requests that name none, by default the first by name that needs no image. A worker loads it first."""
+    pools: Annotated[frozenset[Annotated[str, MODEL]], NoDecode] = frozenset()
+    """Models with workers of their own (`DIFUSO_MODELS`), which are started when they have jobs; others leave them."""
     store_url: str = Field(default_factory=lambda given: str(given["state_dir"] / "store"))
     """Folder or fsspec URL of images, manifests and snapshots; the same for every process."""
     result_ttl: PositiveInt = 86400
@@ -100,6 +105,10 @@ class SharedSettings(BaseSettings):
     """Lowest level of log lines that are written; `debug` includes requests that only read and succeed."""
 
     whole_models: ClassVar[bool] = True  # whether weights are fetched from an address
+
+    def serves(self, model: str) -> bool:
+        """Whether this process serves a model."""
+        return True
 
     @property
     def models_address(self) -> str | None:
@@ -124,7 +133,7 @@ class SharedSettings(BaseSettings):
         """The address or folder of the models, for people."""
         return self.models_address or str(Path(self.models_dir).absolute())
 
-    _split_plugins = field_validator("plugins", mode="before")(listed)
+    _split_shared = field_validator("plugins", "pools", mode="before")(listed)
 
 
 def with_password(url: str, file: Path | None) -> str:

@@ -6,13 +6,10 @@ from typing import Annotated, Literal
 from pydantic import ByteSize, Field, PositiveInt, field_validator
 from pydantic_settings import NoDecode
 
-from difuso.jobs.params import MODEL_NAME
-from difuso.jobs.settings import MODULE, SharedSettings, listed, matching
+from difuso.jobs.settings import MODEL, MODULE, SharedSettings, listed, matching
 from difuso.model.folders.config import Precision
 
 DEVICE = matching(r"auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?", "auto, cpu, mps, cuda or cuda:N")
-
-MODEL = matching(MODEL_NAME, "names of models, separated by commas")
 
 # The last seconds of a worker, after those of its drain. It waits for Redis and the store, then gives up, and if even
 # that hangs is ended where it stands. One that has drained has a while for the threads that it no longer needs.
@@ -32,6 +29,8 @@ class WorkerSettings(SharedSettings):
     """Folder in which two workers for two cores show each other when they have work; `difuso serve` sets it."""
     precision: Precision | Literal["model"] = "model"
     """Number format in which networks are computed: `float32`, `bfloat16`, `tf32`, or what each `model` says."""
+    models: Annotated[frozenset[Annotated[str, MODEL]], NoDecode] = frozenset()
+    """Models that the worker loads and claims jobs of; by default all but those of `pools`."""
     slots: PositiveInt | None = None
     """Largest number of images in one network call; by default the one beyond which more give no more images per
     second, which each worker measures when it loads a model: at most 16 on a CPU and 32 on a GPU."""
@@ -47,10 +46,13 @@ class WorkerSettings(SharedSettings):
     preload: Annotated[frozenset[Annotated[str, MODEL]], NoDecode] = frozenset()
     """Models that are loaded first and never unloaded."""
     version_wait: PositiveInt = 600
-    """Seconds that a job waits for a version of its model, or of difuso, that no live worker has."""
+    """Seconds that a job waits for a version of its model, or of difuso, that no live worker of the model has."""
     networks: Annotated[frozenset[Annotated[str, MODULE]], NoDecode] = frozenset()
     """Modules of other packages whose networks and training functions may be imported, with all below: mylab.nets."""
     metrics_port: int | None = Field(None, ge=1, le=65535)
     """Port of the worker's own /metrics; none by default."""
 
-    _split = field_validator("networks", "preload", mode="before")(listed)
+    _split = field_validator("models", "networks", "preload", mode="before")(listed)
+
+    def serves(self, model: str) -> bool:
+        return model in self.models if self.models else model not in self.pools

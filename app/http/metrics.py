@@ -190,7 +190,12 @@ class StackCollector(Collector):
             backlog.add_metric([model], left)
             if rates[model] or not left:
                 seconds.add_metric([model], left / (rates[model] or 1))
-        yield from (backlog, seconds)
+        asleep = GaugeMetricFamily(
+            "difuso_model_asleep", "1 if a model of DIFUSO_POOLS has neither workers nor jobs", labels=["model"]
+        )
+        for model in self.queue.asleep(reports).keys() & image_steps.keys():
+            asleep.add_metric([model], not image_steps[model])
+        yield from (backlog, seconds, asleep)
         yield GaugeMetricFamily(
             "difuso_queue_oldest_age_seconds",
             "Time since the oldest waiting job was queued",

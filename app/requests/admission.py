@@ -89,19 +89,22 @@ def drawing_ref(job: Job, workers: Sequence[WorkerReport]) -> str:
     return next(newest, job.ref)
 
 
-def check_served(job: Job, workers: Sequence[WorkerReport]) -> None:
+def check_served(job: Job, workers: Sequence[WorkerReport], *, asleep: bool = False) -> None:
     """Checks that live workers can draw a job, or may be able to soon.
 
-    Raises ModelUnavailable if every worker refuses one of its models, VersionGone if it is pinned to a version that no
-    worker holds, and NotUnderstood if every worker that holds its version is too old for it.
+    Raises ModelUnavailable if every worker refuses one of its models, or none serves all of them; VersionGone if it is
+    pinned to a version that no worker holds, unless the workers of its model are `asleep`; and NotUnderstood if every
+    worker that holds its version is too old for it.
     """
     own = drawing_ref(job, workers)
     for ref in (own, *job.refs[1:]):
         if (reason := refusal(ref, workers)) is not None:
             raise ModelUnavailable(f"{model_of(ref)}: {reason}")
     holding = [worker for worker in workers if worker.holds(own)]
-    if job.pinned and not holding:
+    if job.pinned and not holding and not asleep:
         raise VersionGone(f"No live worker holds version {job.version} of {job.model}; see GET /models/{job.model}")
+    if holding and not any(worker.may_serve(job.models) for worker in holding):
+        raise ModelUnavailable(f"No worker serves {' and '.join(job.models)} together; send the image to /upscale.")
     needs = job.needs
     lacking = [worker.understands.lacks(needs, job.contract) for worker in holding]
     if lacking and None not in lacking:

@@ -20,6 +20,7 @@ from difuso.jobs.cost import Cost, cost_of
 from difuso.jobs.errors import JobNotFound, JobsError, StoreUnavailable
 from difuso.jobs.kinds.base import Prepared
 from difuso.jobs.queries import SamplingQuery
+from difuso.jobs.redis.backlog import Backlog
 from difuso.jobs.redis.events import Inbox
 from difuso.jobs.redis.limits import UNLIMITED, Limits, Refusal
 from difuso.jobs.redis.status import JobStatus
@@ -184,7 +185,10 @@ class Submission:
         """Returns whether the job is new, and its status."""
         rate = None
         if not (self.idempotency_key and self._exists(job.id)):  # a repeated request adds no work
-            rate = self._admit(job, cost)
+            backlog = self._admit(job, cost)
+            rate = backlog.rate
+            if backlog.asleep and not backlog.jobs:
+                self.process.queue.note_asked(job.model)
             if prepared.uploads:
                 self._check_share(job, cost, rate)  # so that a request that is refused stores nothing
             for each in prepared.uploads:  # before the job, so that no queued job lacks them
@@ -206,20 +210,20 @@ class Submission:
             return new, accepted  # the job is accepted, so the caller must get its id
 
     def _price(self, job: Job, cost: Cost) -> Price:
-        self._check_share(job, cost, self._admit(job, cost))
+        self._check_share(job, cost, self._admit(job, cost).rate)
         return Price.of(job, cost, self.process.queue.forecast(job))
 
-    def _admit(self, job: Job, cost: Cost) -> float | None:
-        """Raises unless there is room for a new job; returns the image-steps per second, or None if it is unknown."""
+    def _admit(self, job: Job, cost: Cost) -> Backlog:
+        """Raises unless there is room for a new job; returns the work before it."""
         check_size(cost, self._limits)
         backlog = self.process.queue.backlog(job.ref, job.urgency)
-        check_served(job, backlog.workers)
+        check_served(job, backlog.workers, asleep=backlog.asleep)
         if (ref := drawing_ref(job, backlog.workers)) != job.ref:  # to which both are bound
             backlog = self.process.queue.backlog(ref, job.urgency).after(backlog)
         admit(backlog, max_wait=self.process.settings.max_wait, max_jobs=self.process.settings.max_jobs)
         if not self.process.probe.takes_files():
             raise StoreUnavailable
-        return backlog.rate
+        return backlog
 
     def _check_share(self, job: Job, cost: Cost, rate: float | None) -> None:
         """Raises LimitReached if the job's owner has no share left for it. Nothing is written."""

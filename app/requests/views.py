@@ -180,7 +180,8 @@ class Price(Frozen):
 
     `cost` and `stored_bytes` are what it takes of an API key's limits. `seconds` is the time of the job alone on a
     worker; `eta_seconds` counts also what waits and runs. Both are null while the speed is unknown. `load_seconds` is
-    the part of `eta_seconds` in which a worker loads the model; it is absent if one has.
+    the part of `eta_seconds` in which a worker loads the model; it is absent if one has. With `asleep` the job starts
+    workers of its model, and `load_seconds` is what that took last time, if it is known.
     """
 
     kind: str
@@ -193,6 +194,7 @@ class Price(Frozen):
     seconds: float | None
     eta_seconds: float | None
     load_seconds: float | None = None
+    asleep: bool | None = None
     params: SamplingParams
     task: AnyTask | None = None
     warnings: tuple[JobWarning, ...] | None = None
@@ -209,6 +211,7 @@ class Price(Frozen):
             seconds=_rounded(forecast.lone_seconds),
             eta_seconds=_rounded(forecast.eta_seconds),
             load_seconds=_rounded(forecast.load_seconds),
+            asleep=forecast.asleep or None,
         )
 
 

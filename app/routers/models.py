@@ -72,13 +72,14 @@ class ModelView(Frozen):
     """A model and what its live workers report; an unknown value is absent.
 
     `state` is `ready` if a worker has loaded it; `loading`, or `loadable` as soon as it has jobs, each with the
-    `load_seconds` that this takes; `refused` with a `reason`; or `unknown` until a worker has reported on it. With
-    another state, `reason` says why the folder is refused. `instead_of` names what the model's defaults replace, and
-    how they differ from it. `image_size` is a side, or height and width. `shown` are the channels in pictures.
-    `condition` is the image that it draws from. `conditions` are all its conditions, its classes as `label`. In each
-    entry of `never` the values of one condition were never seen with those of another. `labels` has for each language
-    and condition the `name` and the `values` to show in place of the plain ones. `examples` is the number of those that
-    fill in what is left out. `about` begins its card.
+    `load_seconds` that this takes; `asleep` if its workers start when it has jobs, with the `load_seconds` of their
+    last start; `refused` with a `reason`; or `unknown` until a worker has reported on it. With another state, `reason`
+    says why the folder is refused. `instead_of` names what the model's defaults replace, and how they differ from it.
+    `image_size` is a side, or height and width. `shown` are the channels in pictures. `condition` is the image that it
+    draws from. `conditions` are all its conditions, its classes as `label`. In each entry of `never` the values of one
+    condition were never seen with those of another. `labels` has for each language and condition the `name` and the
+    `values` to show in place of the plain ones. `examples` is the number of those that fill in what is left out.
+    `about` begins its card.
     """
 
     name: str
@@ -114,15 +115,23 @@ class ModelView(Frozen):
     versions: tuple[VersionView, ...] | None = None
 
     @classmethod
-    def of(cls, versions: Sequence[ModelInfo], workers: Sequence[WorkerReport], refused: str | None = None) -> Self:
+    def of(
+        cls,
+        versions: Sequence[ModelInfo],
+        workers: Sequence[WorkerReport],
+        asleep: Mapping[str, float | None],
+        refused: str | None = None,
+    ) -> Self:
         """Returns the view of a model in the versions of the catalog, of which requests get the first.
 
-        `refused` is why its folder is refused, while an earlier version is served.
+        `asleep` are the models whose workers sleep, with the seconds of their last start. `refused` is why the model's
+        folder is refused, while an earlier version is served.
         """
         model = versions[0]
         held = [report for report in reports_on(model.ref, workers) if report.held]
         ready = [report for report in held if report.ready]
-        seconds = load_seconds(model.ref, workers)
+        seconds = asleep.get(model.name, load_seconds(model.ref, workers))
+        other = "asleep" if model.name in asleep else "unknown"
         reason = refusal(model.ref, workers)
         config = model.config
         size = config.shape.image_size
@@ -158,7 +167,7 @@ class ModelView(Frozen):
             version=model.version,
             versions=_versions(versions, workers),
             precision=ready[0].precision if ready else config.precision,
-            state=_state(held) or ("unknown" if reason is None else "refused"),
+            state=_state(held) or (other if reason is None else "refused"),
             load_seconds=None if seconds is None else round(seconds, 1),
             reason=reason or refused,
             rate=sum(report.rate or 0.0 for report in ready) or None,
@@ -200,7 +209,8 @@ class ModelList(Frozen):
 def list_models(process: ProcessDep) -> ModelList:
     """Includes models that cannot be used, with the reason."""
     catalog, workers = process.catalog, process.queue.workers()
-    found = [ModelView.of(each, workers, catalog.refused.get(name)) for name, each in catalog.versions.items()]
+    asleep = process.queue.asleep(workers)
+    found = [ModelView.of(each, workers, asleep, catalog.refused.get(name)) for name, each in catalog.versions.items()]
     others = catalog.refused.keys() - catalog.versions.keys()
     refused = [ModelView(name=name, state="refused", reason=catalog.refused[name]) for name in sorted(others)]
     return ModelList(default=catalog.default, models=found + refused)
@@ -210,7 +220,8 @@ def list_models(process: ProcessDep) -> ModelList:
 def get_model(name: str, process: ProcessDep) -> ModelView:
     catalog = process.catalog
     if name in catalog.versions:
-        return ModelView.of(catalog.versions[name], process.queue.workers(), catalog.refused.get(name))
+        workers = process.queue.workers()
+        return ModelView.of(catalog.versions[name], workers, process.queue.asleep(workers), catalog.refused.get(name))
     if name not in catalog.refused:
         raise HTTPException(404)
     return ModelView(name=name, state="refused", reason=catalog.refused[name])

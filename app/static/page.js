@@ -71,7 +71,7 @@ async function load() {
 // Reads the models again: often until a worker is ready for each, and then to see workers come and go.
 async function awaitWorkers() {
   for (;;) {
-    await pause([...models.values()].some(({ state }) => !["ready", "loadable"].includes(state)) ? LOOK : RARE_LOOK);
+    await pause([...models.values()].some(({ state }) => !["ready", "loadable", "asleep"].includes(state)) ? LOOK : RARE_LOOK);
     if (document.hidden) continue;
     await loadModels().catch(() => {}); // the next look may succeed
     showKind();

@@ -125,6 +125,7 @@ class Price:
         stored_bytes: the most bytes that it leaves in the server's store and, counted twice, in its Redis.
         warnings: what the server warns of, like `Result.warnings`.
         load_seconds: the part of `eta_seconds` in which a worker loads the model; None if one has.
+        asleep: whether the request starts workers of its model; `load_seconds` is then what that took last time.
     """
 
     kind: str
@@ -140,6 +141,7 @@ class Price:
     stored_bytes: int | None = None
     warnings: Sequence[dict[str, str]] = ()
     load_seconds: float | None = None
+    asleep: bool = False
 
     @classmethod
     def read(cls, answer: dict[str, Any]) -> Self:

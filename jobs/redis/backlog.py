@@ -3,15 +3,18 @@
 The work is added up inside Redis, so that only sums are sent instead of thousands of jobs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
 import redis
 
+from difuso.model.folders.files import model_of
+
 from ..contract import Job
 from . import keys
 from .keys import QueueName, queue_key
+from .pools import sleeping, start_seconds
 from .workers import WorkerReport, ask_reports, load_seconds, lone_job_seconds, read_reports, total_rate
 
 MAX_QUEUED = 100_000  # ids of one queue that are read
@@ -67,23 +70,26 @@ class Backlog:
     jobs: int  # the number of all these jobs
     rate: float | None  # the image-steps per second of all live workers; None if unknown
     workers: Sequence[WorkerReport] = ()  # the reports of the live workers
+    asleep: bool = False  # whether the next job starts workers of the model
 
     def after(self, other: Self) -> Self:
         """Returns this work together with that of another version, which the same workers will do."""
         return replace(self, image_steps=self.image_steps + other.image_steps, jobs=self.jobs + other.jobs)
 
 
-def read_backlog(client: redis.Redis, ref: str, behind: Sequence[QueueName]) -> Backlog:
+def read_backlog(client: redis.Redis, ref: str, behind: Sequence[QueueName], pools: Collection[str] = ()) -> Backlog:
     """Returns the unfinished work of a version of a model, and what its workers report, in one round trip.
 
-    `behind` are the queues that workers claim from last, whose work delays no job of the others.
+    `behind` are the queues that workers claim from last, whose work delays no job of the others. `pools` are the models
+    with workers of their own.
     """
     with client.pipeline(transaction=False) as pipe:
         pipe.eval(_TOTAL, 1 + len(behind), keys.backlog(ref), *map(queue_key, behind), MAX_QUEUED - 1)
         ask_reports(pipe)
         (image_steps, jobs), answer = pipe.execute()
     workers = read_reports(answer)
-    return Backlog(int(image_steps), jobs, total_rate(ref, workers), workers)
+    asleep = model_of(ref) in sleeping(pools, workers)
+    return Backlog(int(image_steps), jobs, total_rate(ref, workers), workers, asleep)
 
 
 @dataclass(frozen=True)
@@ -94,17 +100,21 @@ class Forecast:
     # the time that it takes on a worker which does nothing else; None if the speed is unknown
     lone_seconds: float | None = None
     eta_seconds: float | None = None  # the time until it is done; None if the speed is unknown
-    load_seconds: float | None = None  # the part of it until its model is loaded; None if it is
+    load_seconds: float | None = None  # the part of it until its model is loaded; None if it is, or if that is unknown
+    asleep: bool = False  # whether it starts workers of its model; `load_seconds` are then those of the last start
 
 
-def read_forecast(client: redis.Redis, job: Job, queues: Sequence[QueueName], *, is_queued: bool) -> Forecast:
-    """Returns the forecast of a job in one round trip, and writes nothing.
+def read_forecast(
+    client: redis.Redis, job: Job, queues: Sequence[QueueName], pools: Collection[str] = (), *, is_queued: bool
+) -> Forecast:
+    """Returns the forecast of a job in one round trip, two if its model sleeps, and writes nothing.
 
     Jobs that will be claimed earlier count in full. Running jobs share the batch equally, so each of them counts up to
     the image-steps of this job. The time is at least that of the job alone on a worker.
 
     Args:
         queues: the queues of its version by urgency. Workers claim from those before its own first.
+        pools: the models with workers of their own.
         is_queued: whether the job was submitted; one that was not comes after all jobs of its own queue.
     """
     first = sum(name.urgency <= job.urgency for name in queues)
@@ -117,7 +127,8 @@ def read_forecast(client: redis.Redis, job: Job, queues: Sequence[QueueName], *,
     workers = read_reports(answer)
     rate = total_rate(job.ref, workers)
     alone = lone_job_seconds(job.ref, workers, image_steps=mine, images=job.params.n)
-    loading = load_seconds(job.ref, workers)
+    asleep = job.model in sleeping(pools, workers)
+    loading = start_seconds(client, [job.model])[job.model] if asleep else load_seconds(job.ref, workers)
     if rate is None or alone is None:
-        return Forecast(ahead, load_seconds=loading)
+        return Forecast(ahead, load_seconds=loading, asleep=asleep)
     return Forecast(ahead, alone, (loading or 0.0) + max((mine + shared + earlier) / rate, alone), loading)

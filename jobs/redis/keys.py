@@ -17,6 +17,7 @@ from .. import understanding
 from ..contract import URGENCIES, Job
 
 WORKERS = "difuso:workers"  # hash: worker name -> WorkerReport
+STARTS = "difuso:starts"  # hash: model -> seconds that the last start of its workers took
 HOLDS = "difuso:holds"  # set: `model NAME` or `worker NAME`, which an operator holds back
 WEBHOOKS = "difuso:webhooks"  # sorted set: job id -> time, by the clock of Redis, to look at its webhook
 PROBE = "difuso:probe"  # string: written to see whether Redis takes writes, and gone a second later
@@ -77,6 +78,11 @@ def backlog(ref: str) -> str:
 def wake(ref: str) -> str:
     """List: tokens that idle workers block on, for "there may be work". A lost token costs a second, not a job."""
     return f"difuso:wake:{ref}"
+
+
+def asked(model: str) -> str:
+    """String: the time since which jobs wait for a model whose workers sleep."""
+    return f"difuso:asked:{model}"
 
 
 def receipt(worker: str) -> str:

@@ -1,6 +1,7 @@
 """The queue as front ends see it: submitting, reading and cancelling jobs."""
 
 import time
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -20,6 +21,7 @@ from .index import Cursor, Page, Wanted, read_page
 from .job_records import EXPIRED_AT, seconds_of
 from .keys import QueueName, known_queues, queue_key, queues_of
 from .limits import UNLIMITED, Ledger, Limits, Refusal, Usage
+from .pools import note_asked, sleeping, start_seconds
 from .queued import accept, end_queued
 from .refusals import takes_no_writes
 from .status import JobStatus, ask_statuses, read_status, request_hash_in, status_at_end, status_of_result
@@ -56,11 +58,13 @@ class JobQueue:
         client: a client with timeouts and without retries, so that a failure of Redis is noticed within seconds.
         result_ttl: the time that images are kept, in seconds. Jobs are kept twice as long, so that an expired result
             differs from an unknown job.
+        pools: the models with workers of their own.
     """
 
-    def __init__(self, client: redis.Redis, *, result_ttl: int) -> None:
+    def __init__(self, client: redis.Redis, *, result_ttl: int, pools: Collection[str] = ()) -> None:
         self._client = client
         self._result_ttl = result_ttl
+        self._pools = pools
 
     def refusal(self, job: Job, cost: Cost, limits: Limits) -> Refusal | None:
         """Returns the limit of its owner that `submit` would find reached for a job now. Nothing is written."""
@@ -124,7 +128,7 @@ class JobQueue:
 
     def forecast(self, job: Job, *, is_queued: bool = False) -> Forecast:
         """Returns the forecast of a job, or of one that was not submitted, as if it were now. Nothing is written."""
-        return read_forecast(self._client, job, queues_of(job.ref), is_queued=is_queued)
+        return read_forecast(self._client, job, queues_of(job.ref), self._pools, is_queued=is_queued)
 
     def status_at_end(self, before: JobStatus, ending: Ending, manifest: bytes | None = None) -> JobStatus:
         """Returns the status of a job whose end was announced, without its timesteps."""
@@ -168,10 +172,19 @@ class JobQueue:
 
     def backlog(self, ref: str, urgency: int = URGENCIES[-1]) -> Backlog:
         """Returns the unfinished work of a version before a job of this urgency, and the reports of workers."""
-        return read_backlog(self._client, ref, [name for name in queues_of(ref) if name.urgency > urgency])
+        behind = [name for name in queues_of(ref) if name.urgency > urgency]
+        return read_backlog(self._client, ref, behind, self._pools)
 
     def workers(self) -> list[WorkerReport]:
         return live_reports(self._client)
+
+    def asleep(self, workers: Iterable[WorkerReport]) -> dict[str, float | None]:
+        """Returns the models whose workers the next job starts, with the seconds of the last start, if known."""
+        return start_seconds(self._client, sleeping(self._pools, workers))
+
+    def note_asked(self, model: str) -> None:
+        """Notes that a first job waits for a sleeping model from now on."""
+        note_asked(self._client, model)
 
     def depths(self) -> dict[QueueName, dict[str, int]]:
         """Returns the number of jobs by queue and state; RQ's own methods would also clean up registries."""

@@ -54,11 +54,16 @@ class WorkerReport(Reported):
     difuso: str = ""  # the version of the program
     slots: int
     understands: Understanding = Understanding()
+    only: tuple[str, ...] = ()  # the models that it serves; empty for all of its folder
     models: tuple[ModelReport, ...]
 
     def holds(self, ref: str) -> bool:
         """Whether the worker can draw with this version of a model."""
         return any(each.held and each.ref == ref for each in self.models)
+
+    def may_serve(self, models: Iterable[str]) -> bool:
+        """Whether the worker may come to hold all of these models."""
+        return not self.only or set(models).issubset(self.only)
 
 
 STALE_SECONDS = 10  # without a report, after which a worker does not count; it sends one with each heartbeat

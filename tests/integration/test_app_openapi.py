@@ -105,7 +105,7 @@ def test_a_price_has_a_schema_of_its_own(schema: dict[str, Any]) -> None:
             choices = answer["content"]["application/json"]["schema"]["anyOf"]
             assert [each["$ref"].rpartition("/")[2] for each in choices] == ["JobView", "Price"]
     price = schema["components"]["schemas"]["Price"]
-    assert set(price["required"]) == set(price["properties"]) - {"load_seconds", "task", "warnings"}
+    assert set(price["required"]) == set(price["properties"]) - {"asleep", "load_seconds", "task", "warnings"}
     of_jobs = {name: each for name, each in schema["components"]["schemas"].items() if "Training" not in name}
     assert "dry_run" not in str(of_jobs)
 

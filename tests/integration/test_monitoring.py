@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from difuso.app.settings import ApiSettings
+from difuso.jobs.mirror import Mirror
 from difuso.worker.metrics import WorkerMetrics
 from tests.app_server import ALICE, keys_file, running
 
@@ -25,7 +28,7 @@ USED = re.compile(r"(?<!:)\b((?:difuso|rq|process)_\w+)(?!\w*:)")
 def measured(redis_url: str, models_dir: Path, tmp_path: Path) -> set[str]:
     """Names of all metrics of both processes."""
     worker = CollectorRegistry()
-    WorkerMetrics(worker)
+    WorkerMetrics(worker).watch_address(cast(Mirror, SimpleNamespace(trouble=None)))
     settings = ApiSettings(
         redis_url=redis_url, models_dir=models_dir, store_url=str(tmp_path), api_keys_file=keys_file(tmp_path)
     )

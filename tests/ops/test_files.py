@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -147,12 +149,28 @@ def test_promtool_accepts_the_configuration_and_the_alerts_do_as_they_should() -
     run("promtool", "test", "rules", *map(str, (PROMETHEUS / "tests").glob("*.yml")))
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
-def test_kubernetes_knows_every_field_of_its_objects(overlay: str) -> None:
+def check(documents: list[dict[str, Any]]) -> set[str]:
+    """Kubernetes, or the operator whose object it is, must know every field of each. Returns the operators' kinds."""
     validator = pytest.importorskip("kubernetes_validate", reason=EXTRA)
-    for document in manifests(overlay):
-        if document["apiVersion"].split("/")[0] not in ("keda.sh", "monitoring.coreos.com"):
+    models = {
+        "keda.sh/v1alpha1": pytest.importorskip("cloudcoil.models.keda.v1alpha1", reason=EXTRA),
+        "monitoring.coreos.com/v1": pytest.importorskip("cloudcoil.models.prometheus_operator.v1", reason=EXTRA),
+    }
+    foreign = set()
+    for document in documents:
+        if document["apiVersion"] not in models:
             validator.validate(document, KUBERNETES, strict=True)
+            continue
+        understood = getattr(models[document["apiVersion"]], document["kind"]).model_validate(document)
+        kept = understood.model_dump(by_alias=True, exclude_unset=True, mode="json")
+        assert set(unknown_keys(document, kept)) <= NEWER
+        foreign.add(document["kind"])
+    return foreign
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_field_of_the_objects_is_known(overlay: str) -> None:
+    assert check(manifests(overlay)) == {"PodMonitor", "PrometheusRule", "ScaledObject", "ServiceMonitor"}
 
 
 def test_a_rule_for_the_operator_is_the_rule_of_prometheus() -> None:
@@ -187,24 +205,26 @@ def test_workers_scale_by_seconds_of_work_and_stay_while_nobody_knows_them(tmp_p
     run("promtool", "test", "rules", str(tmp_path / "tests.yml"))
 
 
+def changed(overlay: str, folder: Path, change: Callable[[dict[str, Any]], None]) -> list[dict[str, Any]]:
+    """The objects of an overlay whose kustomization is changed; every field of them must be known."""
+    for part in ("deploy", "docker"):
+        shutil.copytree(ROOT / part, folder / part, dirs_exist_ok=True)
+    file = folder / f"deploy/overlays/{overlay}/kustomization.yaml"
+    kustomization = yaml.safe_load(file.read_text("utf-8"))
+    change(kustomization)
+    file.write_text(yaml.safe_dump(kustomization))
+    documents = manifests(file.parent)
+    check(documents)
+    return documents
+
+
 @pytest.fixture(params=OVERLAYS)
 def with_trainer(request: pytest.FixtureRequest, tmp_path: Path) -> list[dict[str, Any]]:
     """The objects of an overlay to which the component trainer is added."""
-    for folder in ("deploy", "docker"):
-        shutil.copytree(ROOT / folder, tmp_path / folder)
-    file = tmp_path / f"deploy/overlays/{request.param}/kustomization.yaml"
-    kustomization = yaml.safe_load(file.read_text("utf-8"))
-    kustomization["components"].insert(0, "../../components/trainer")
-    file.write_text(yaml.safe_dump(kustomization))
-    return manifests(file.parent)
+    return changed(request.param, tmp_path, lambda it: it["components"].insert(0, "../../components/trainer"))
 
 
 def test_a_trainer_has_what_api_and_workers_share_with_it(with_trainer: list[dict[str, Any]]) -> None:
-    validator = pytest.importorskip("kubernetes_validate", reason=EXTRA)
-    keda = pytest.importorskip("cloudcoil.models.keda.v1alpha1", reason=EXTRA)
-    for document in with_trainer:
-        if document["apiVersion"].split("/")[0] not in ("keda.sh", "monitoring.coreos.com"):
-            validator.validate(document, KUBERNETES, strict=True)
     deployments = of_kind("Deployment", with_trainer)
     pods = {name: each["spec"]["template"]["spec"] for name, each in deployments.items()}
     for name, pod in pods.items():
@@ -221,9 +241,6 @@ def test_a_trainer_has_what_api_and_workers_share_with_it(with_trainer: list[dic
     assert any(each.get("data", {}).get("DIFUSO_TRAINING") == "true" for each in with_trainer)
     reached = of_kind("NetworkPolicy", with_trainer)["redis"]["spec"]["ingress"][0]["from"][0]["podSelector"]
     assert "difuso-trainer" in reached["matchExpressions"][0]["values"]
-    scaled = of_kind("ScaledObject", with_trainer)["difuso-trainer"]
-    understood = keda.ScaledObject.model_validate(scaled).model_dump(by_alias=True, exclude_unset=True, mode="json")
-    assert set(unknown_keys(scaled, understood)) <= NEWER
 
 
 def test_there_is_a_trainer_for_each_training_and_none_without(
@@ -250,9 +267,8 @@ def test_there_is_a_trainer_for_each_training_and_none_without(
     run("promtool", "test", "rules", str(tmp_path / "tests.yml"))
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
-def test_every_pod_reads_the_models_of_the_volume(overlay: str) -> None:
-    for deployment in of_kind("Deployment", manifests(overlay)).values():
+def test_every_pod_reads_the_models_of_the_volume() -> None:
+    for deployment in of_kind("Deployment", manifests("cpu")).values():
         pod = deployment["spec"]["template"]["spec"]
         (mount,) = (each for each in pod["containers"][0]["volumeMounts"] if each["name"] == "models")
         assert mount == {"name": "models", "mountPath": "/var/lib/difuso/models", "readOnly": True}
@@ -282,15 +298,7 @@ def test_a_volume_of_models_is_filled_once_by_however_many_pods(tmp_path: Path) 
 
 
 def test_traces_may_leave_where_their_component_is_added(tmp_path: Path) -> None:
-    validator = pytest.importorskip("kubernetes_validate", reason=EXTRA)
-    shutil.copytree(ROOT / "deploy", tmp_path / "deploy")
-    overlay = tmp_path / "deploy/overlays/traced"
-    overlay.mkdir()
-    kustomization = {"resources": ["../../base"], "components": ["../../components/traces"]}
-    (overlay / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
-    documents = manifests(overlay)
-    for document in documents:
-        validator.validate(document, KUBERNETES, strict=True)
+    documents = changed("cpu", tmp_path, lambda it: it["components"].append("../../components/traces"))
     (endpoint,) = (
         each["data"]["OTEL_EXPORTER_OTLP_ENDPOINT"] for each in documents if "REDIS_URL" in each.get("data", {})
     )
@@ -301,17 +309,12 @@ def test_traces_may_leave_where_their_component_is_added(tmp_path: Path) -> None
     assert list(peer["namespaceSelector"]["matchLabels"].values()) == [host.partition(".")[2]]
 
 
-@pytest.mark.parametrize("others", [[], ["../../components/s3"]])
-def test_pods_fetch_the_models_of_an_address_where_its_component_is_added(tmp_path: Path, others: list[str]) -> None:
-    validator = pytest.importorskip("kubernetes_validate", reason=EXTRA)
-    shutil.copytree(ROOT / "deploy", tmp_path / "deploy")
-    overlay = tmp_path / "deploy/overlays/fetching"
-    overlay.mkdir()
-    kustomization = {"resources": ["../../base"], "components": [*others, "../../components/address"]}
-    (overlay / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
-    documents = manifests(overlay)
-    for document in documents:
-        validator.validate(document, KUBERNETES, strict=True)
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_pods_fetch_the_models_of_an_address_where_its_component_is_added(tmp_path: Path, overlay: str) -> None:
+    def fetch(it: dict[str, Any]) -> None:
+        it["components"] = [each.replace("/models", "/address") for each in it["components"]]
+
+    documents = changed(overlay, tmp_path, fetch)
     assert any(each.get("data", {}).get("DIFUSO_MODELS_DIR") == "s3://difuso/models" for each in documents)
     for deployment in of_kind("Deployment", documents).values():
         pod = deployment["spec"]["template"]["spec"]
@@ -321,31 +324,122 @@ def test_pods_fetch_the_models_of_an_address_where_its_component_is_added(tmp_pa
         assert "emptyDir" in next(each for each in pod["volumes"] if each["name"] == "cache")
 
 
+def test_a_worker_with_a_gpu_lies_where_one_is_and_goes_when_the_next_is_ready() -> None:
+    documents = manifests("gpu")
+    assert any(each.get("data", {}).get("DIFUSO_MODELS_DIR", "").startswith("s3://") for each in documents)
+    assert not of_kind("PersistentVolumeClaim", documents), "models and results lie in a bucket"
+    worker = of_kind("Deployment", documents)["difuso-worker"]["spec"]
+    assert worker["strategy"] == {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+    pod = worker["template"]["spec"]
+    assert pod["nodeSelector"] == {"nvidia.com/gpu.present": "true"}
+    (spread,) = pod["topologySpreadConstraints"]
+    assert spread["labelSelector"]["matchLabels"].items() <= worker["template"]["metadata"]["labels"].items()
+
+
+MODELS = ("cifar10", "faces64.v2")
+
+
+@pytest.fixture(params=OVERLAYS)
+def with_pools(request: pytest.FixtureRequest, tmp_path: Path) -> list[dict[str, Any]]:
+    """The objects of an overlay with the pool that docs/operations.md shows, a second one, a trainer and traces."""
+    section = (ROOT / "docs/operations.md").read_text("utf-8").split("### Pools\n")[1].split("\n### ")[0]
+    _, pool, added = (dedent(block) for block in re.findall(r"(?:^    .+\n)+", section, re.MULTILINE))
+
+    def with_both(it: dict[str, Any]) -> None:
+        for name in MODELS:
+            file = tmp_path / f"deploy/overlays/{request.param}/{name}/kustomization.yaml"
+            file.parent.mkdir()
+            file.write_text(pool.replace("cifar10", name))
+        it |= yaml.safe_load(added.replace("=cifar10", f"={','.join(MODELS)}"))
+        it["resources"].append(MODELS[1])
+        it["components"] = ["../../components/trainer", *it["components"], "../../components/traces"]
+
+    return changed(request.param, tmp_path, with_both)
+
+
+def test_a_pool_is_workers_of_one_model_and_else_like_all(with_pools: list[dict[str, Any]]) -> None:
+    deployments, scaled = of_kind("Deployment", with_pools), of_kind("ScaledObject", with_pools)
+    usual = deployments["difuso-worker"]["spec"]["template"]
+    for model in MODELS:
+        name = f"difuso-worker-{model}"
+        spec = deployments[name]["spec"]
+        pod, labels = spec["template"]["spec"], spec["template"]["metadata"]["labels"]
+        assert pod["containers"][0]["env"].pop() == {"name": "DIFUSO_MODELS", "value": model}
+        assert pod == usual["spec"], "with all that components give workers"
+        chosen = spec["selector"]["matchLabels"]
+        assert chosen.items() <= labels.items()
+        assert chosen["app.kubernetes.io/name"] != usual["metadata"]["labels"]["app.kubernetes.io/name"]
+        assert labels["app.kubernetes.io/part-of"] == "difuso"
+        assert of_kind("PodDisruptionBudget", with_pools)[name]["spec"]["selector"]["matchLabels"] == chosen
+        assert scaled[name]["spec"]["scaleTargetRef"] == {"name": name}
+    assert any(each.get("data", {}).get("DIFUSO_POOLS") == ",".join(MODELS) for each in with_pools)
+    for kind in ("NetworkPolicy", "PodMonitor"):
+        for each in of_kind(kind, with_pools).values():
+            text = str(each["spec"])
+            assert ("difuso-worker" in text) == ("difuso-pool" in text), each["metadata"]["name"]
+
+
+def test_a_pool_starts_for_jobs_that_no_worker_measures_and_sleeps_without_any(
+    with_pools: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    spec = of_kind("ScaledObject", with_pools)["difuso-worker-cifar10"]["spec"]
+    (trigger,) = spec["triggers"]
+    assert (spec["minReplicaCount"], trigger["metadata"]["ignoreNullValues"]) == (0, "false")
+    series = {  # no jobs; jobs without a worker; 4 s of them for two workers; the last of them; none; Redis is away
+        "difuso_backlog_image_steps": "0x9 900x9 600x9 1x9 0x9 stale",
+        "difuso_backlog_seconds": "0x9 _x10 4x9 0.01x9 0x9 stale",
+        "difuso_workers": "0x19 2x19 1x9 stale",
+    }
+    expected = {5: 0, 15: 3, 25: 8, 35: 0.02, 45: 0, 56: None}
+    test = {
+        "interval": "1m",
+        "input_series": [
+            {"series": f'{name}{{model="cifar10", instance="{instance}"}}', "values": values}
+            for name, values in series.items()
+            for instance in "ab"
+        ]
+        + [{"series": 'difuso_backlog_image_steps{model="other", instance="a"}', "values": "7000x60"}],
+        "promql_expr_test": [
+            {
+                "expr": trigger["metadata"]["query"],
+                "eval_time": f"{minute}m",
+                "exp_samples": [] if value is None else [{"labels": "{}", "value": value}],
+            }
+            for minute, value in expected.items()
+        ],
+    }
+    (tmp_path / "tests.yml").write_text(yaml.safe_dump({"tests": [test]}))
+    run("promtool", "test", "rules", str(tmp_path / "tests.yml"))
+    assert trigger["metadata"]["threshold"] == str(expected[15]), "one worker"
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_an_ingress_has_the_host_of_the_api_and_is_the_only_way_to_it(tmp_path: Path, overlay: str) -> None:
+    def open_up(it: dict[str, Any]) -> None:
+        hosts = "DIFUSO_ALLOWED_HOSTS=difuso-api,localhost,pics.example"
+        it["configMapGenerator"] = [{"name": "difuso-api", "behavior": "merge", "literals": [hosts]}]
+        it["components"].append("../../components/ingress")
+
+    documents = changed(overlay, tmp_path, open_up)
+    spec = of_kind("Ingress", documents)["difuso"]["spec"]
+    (rule,), (tls,) = spec["rules"], spec["tls"]
+    assert [rule["host"], *tls["hosts"]] == ["pics.example"] * 2
+    service = rule["http"]["paths"][0]["backend"]["service"]
+    ports = of_kind("Service", documents)[service["name"]]["spec"]["ports"]
+    assert service["port"]["name"] in [port["name"] for port in ports]
+    (let_in,) = of_kind("NetworkPolicy", documents)["api"]["spec"]["ingress"]
+    assert let_in == {
+        "ports": [{"port": "http"}],
+        "from": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ingress-nginx"}}}],
+    }
+
+
 def test_the_pod_that_changes_models_is_allowed_and_mounts_their_volume() -> None:
     validator = pytest.importorskip("kubernetes_validate", reason=EXTRA)
     editor = yaml.safe_load((ROOT / "deploy/components/models/editor.yaml").read_text("utf-8"))
     validator.validate(editor, KUBERNETES, strict=True)
     (volume,) = editor["spec"]["volumes"]
-    assert volume["persistentVolumeClaim"]["claimName"] in of_kind("PersistentVolumeClaim", manifests("gpu"))
-
-
-@pytest.mark.parametrize("overlay", OVERLAYS)
-def test_the_operators_know_every_field_of_theirs(overlay: str) -> None:
-    models = {
-        "keda.sh/v1alpha1": pytest.importorskip("cloudcoil.models.keda.v1alpha1", reason=EXTRA),
-        "monitoring.coreos.com/v1": pytest.importorskip("cloudcoil.models.prometheus_operator.v1", reason=EXTRA),
-    }
-    foreign = [document for document in manifests(overlay) if document["apiVersion"] in models]
-    assert {document["kind"] for document in foreign} == {
-        "PodMonitor",
-        "PrometheusRule",
-        "ScaledObject",
-        "ServiceMonitor",
-    }
-    for document in foreign:
-        understood = getattr(models[document["apiVersion"]], document["kind"]).model_validate(document)
-        kept = understood.model_dump(by_alias=True, exclude_unset=True, mode="json")
-        assert set(unknown_keys(document, kept)) <= NEWER
+    assert volume["persistentVolumeClaim"]["claimName"] in of_kind("PersistentVolumeClaim", manifests("cpu"))
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

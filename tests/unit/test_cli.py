@@ -223,6 +223,24 @@ def test_a_service_gets_the_folder_of_its_option(
     assert seen == [models_dir, tmp_path]
 
 
+def test_a_worker_gets_the_models_of_its_option(
+    models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[frozenset[str]] = []
+
+    def run(settings: WorkerSettings) -> int:
+        seen.append(settings.models)
+        return 0
+
+    monkeypatch.setattr("difuso.worker.main.run", run)
+    monkeypatch.setattr("difuso.cli.log_lines", lambda *_, **__: None)
+    monkeypatch.setenv("DIFUSO_STORE_URL", str(tmp_path))
+    monkeypatch.setenv("DIFUSO_MODELS", "b")
+    difuso("worker", "--models-dir", str(models_dir), "--models", "a,b")
+    difuso("worker", "--models-dir", str(models_dir))
+    assert seen == [{"a", "b"}, {"b"}]
+
+
 def test_a_wheels_user_stands_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DIFUSO_MODELS_DIR", raising=False)
     monkeypatch.chdir(tmp_path)

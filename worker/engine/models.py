@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 REST = 10
 # How long the warm-up of each batch size waits for running jobs at most, because some workers always have jobs.
 GIVE_WAY_SECONDS, LOOK_SECONDS = 0.5, 0.02
+AWAIT_SECONDS = 2.0  # between two looks for a first model
 
 
 class ModelFollower:
@@ -62,18 +63,25 @@ class ModelFollower:
     def load_first(self) -> None:
         """Loads the first model that can be loaded: the default model, or else the first by name.
 
-        With a bound of memory it loads all models that stay, or else that one.
+        With a bound of memory it loads all models that stay, or else that one. As long as there is none, it awaits the
+        models of DIFUSO_MODELS.
         """
         for folder in self._settings.models_dirs:
             for name, reason in passed_over(folder).items():
                 log.warning("the folder %s is passed over: %s", (folder / name).absolute(), reason)
         # A folder that changes from now on is left to the next look.
         self.models = replace(self.models, seen={name: mark_of(path) for name, path in self._paths().items()})
-        for name in self._settings.preload - {model_of(name) for name in self.models.seen}:
-            log.warning("there is no folder of the model %s, which DIFUSO_PRELOAD names", name)
-        for _ in self._load():
-            if self.models.runners and not self._is_bounded:
+        wanted = self._settings.models
+        for name in sorted((wanted | self._settings.preload).difference(map(model_of, self.models.seen))):
+            setting = "DIFUSO_MODELS" if name in wanted else "DIFUSO_PRELOAD"
+            log.warning("there is no folder of the model %s, which %s names", name, setting)
+        while True:
+            for _ in self._load():
+                if self.models.runners and not self._is_bounded:
+                    break
+            if self.models.runners or self.models.loadable or wanted <= set(map(model_of, self.models.folders)):
                 break
+            time.sleep(AWAIT_SECONDS)
         for ref in self.models.loadable:  # those that stay come first
             if self.models.keeps(ref) or not self.models.runners:
                 self._load_ref(ref)
@@ -185,8 +193,9 @@ class ModelFollower:
             self.models = replace(self.models, loading=None)
 
     def _paths(self) -> dict[str, Path]:
-        """Returns the folders that may be models, by name; those to be loaded first come first."""
-        return {path.name: path for path in model_folders(*self._settings.models_dirs)}
+        """Returns the folders that may be models that the worker serves, by name."""
+        found = model_folders(*self._settings.models_dirs)
+        return {path.name: path for path in found if self._settings.serves(model_of(path.name))}
 
     def _load_folder(self, path: Path, mark: Mark, before: Folder | None) -> None:
         """Loads or refuses a folder; `before` is what is known of it."""

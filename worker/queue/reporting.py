@@ -17,6 +17,7 @@ from difuso.jobs.redis import keys
 from difuso.jobs.redis.events import Ending, preview_channel, status_channel
 from difuso.jobs.redis.holds import let_go
 from difuso.jobs.redis.keys import known_queues
+from difuso.jobs.redis.pools import note_ready
 from difuso.jobs.redis.queued import wake
 from difuso.jobs.redis.workers import ModelReport, WorkerReport, prune_reports, publish_report
 from difuso.jobs.understanding import understood_here
@@ -35,8 +36,12 @@ MAX_REFUSED = 100  # models in a report, of a folder with many others
 class Reporter:
     """Writes a worker's reports to Redis. Progress is kept twice as long as images, like the job."""
 
-    def __init__(self, client: redis.Redis, models: Models, *, result_ttl: int) -> None:
+    def __init__(
+        self, client: redis.Redis, models: Models, *, result_ttl: int, only: frozenset[str] = frozenset()
+    ) -> None:
         self.models = models
+        self._only = only  # the models that the worker serves; empty for all
+        self._ready: frozenset[str] = frozenset()  # those that it has reported so
         self._client = client
         self._ttl = 2 * result_ttl
 
@@ -120,9 +125,14 @@ class Reporter:
             difuso=version("difuso"),
             slots=slots,
             understands=known,
+            only=tuple(sorted(self._only)),
             models=models,
         )
         publish_report(self._client, report)
+        ready = frozenset(each.name for each in held if each.ready)
+        for model in ready - self._ready:
+            note_ready(self._client, model)
+        self._ready |= ready
         prune_reports(self._client)
 
     def _held(self, ref: str, runner: Runner) -> ModelReport:

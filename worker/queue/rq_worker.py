@@ -93,7 +93,7 @@ class EngineWorker(RqBase):
         self._engine = StepEngine(self._hear_engine, core_of(settings.core_folder))
         self._thread = Thread(target=self._engine.run, name="engine", daemon=True)
         self._writers = Writers(store, client, self._inbox.put, store_wait=settings.store_wait)
-        self._reporter = Reporter(client, models, result_ttl=settings.result_ttl)
+        self._reporter = Reporter(client, models, result_ttl=settings.result_ttl, only=settings.models)
         self._outcomes = Outcomes(self, self._reporter, self._writers, metrics, spans)
         self._stranded = Stranded(client, self._reporter, settings)
         self._superseded = Superseded(client)

@@ -2,7 +2,8 @@
 
 A rollout passes through this. A job that asked for no version is bound to the newest that a worker holds. One that did
 waits for its version, and one that needs a newer difuso for a newer worker, for DIFUSO_VERSION_WAIT. A job of a
-model that every worker refuses fails with their reason. A worker lets go of a version that no folder holds any longer
+model that every worker refuses fails with their reason. A worker judges only jobs of models that it serves: others
+wait for workers of their own, which may all sleep. A worker lets go of a version that no folder holds any longer
 once it has had no jobs for a while.
 """
 
@@ -45,13 +46,13 @@ class Stranded:
     def __init__(self, client: redis.Redis, reporter: Reporter, settings: WorkerSettings) -> None:
         self._client = client
         self._reporter = reporter
-        self._version_wait = settings.version_wait
+        self._version_wait, self._serves = settings.version_wait, settings.serves
         self._ttl = 2 * settings.result_ttl
         self._since: dict[QueueName, float] = {}
 
     def look(self, models: Models) -> list[JobRecord]:
         """Binds and ends jobs; returns those that it ended. Several workers may look at once."""
-        names = known_queues(self._client)
+        names = [name for name in known_queues(self._client) if self._serves(name.model)]
         with self._client.pipeline(transaction=False) as pipe:
             for name in names:
                 pipe.llen(queue_key(name))

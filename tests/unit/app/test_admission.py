@@ -8,6 +8,7 @@ import pytest
 
 from difuso.app.errors import ModelUnavailable, NotUnderstood, Overloaded
 from difuso.app.requests.admission import admit, check_served, drawing_ref, job_timeout
+from difuso.jobs.cascade import Enlarging
 from difuso.jobs.contract import new_job
 from difuso.jobs.errors import VersionGone
 from difuso.jobs.kinds import KINDS
@@ -82,6 +83,25 @@ def test_a_pinned_version_that_nobody_holds_is_refused() -> None:
     for workers in ([], [other], [worker(ready=False)]):
         with pytest.raises(VersionGone):
             check_served(pinned, workers)
+
+
+def test_a_pinned_version_is_awaited_while_its_workers_sleep() -> None:
+    pinned = JOB.model_copy(update={"pinned": True})
+    check_served(pinned, [], asleep=True)
+
+
+def test_a_cascade_is_refused_where_no_worker_serves_both_models() -> None:
+    stage = Enlarging(
+        steps=2, sampler="ddim", spacing="trailing", eta=0, variance="fixed_small", clip="static",
+        model="up", augmentation=0, weight=4,
+    )  # fmt: skip
+    job = JOB.model_copy(update={"task": Generation(upscale=stage), "versions": (VERSION, VERSION)})
+    alone = worker(ready=True).model_copy(update={"only": ("pets",)})
+    for other in (worker(ready=True), alone.model_copy(update={"only": ("pets", "up")})):
+        check_served(job, [alone, other])
+    check_served(job, [])
+    with pytest.raises(ModelUnavailable, match="No worker serves pets and up together"):
+        check_served(job, [alone])
 
 
 def test_what_no_worker_of_the_version_understands_is_refused_for_now() -> None:

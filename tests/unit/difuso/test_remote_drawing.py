@@ -22,7 +22,7 @@ def filled(query: SamplingQuery, model: ModelInfo) -> SamplingParams:
 
 
 def served(info: ModelInfo) -> ServedModel:
-    facts = ModelView.of([info], []).model_dump(mode="json", exclude_none=True)
+    facts = ModelView.of([info], [], {}).model_dump(mode="json", exclude_none=True)
     return ServedModel("http://nowhere", ServedView.model_validate(facts))
 
 

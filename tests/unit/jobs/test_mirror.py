@@ -7,6 +7,7 @@ import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -50,8 +51,8 @@ def downloads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return done
 
 
-def mirror_of(address: str, tmp_path: Path, kind: type[SharedSettings] = WorkerSettings, **settings: int) -> Mirror:
-    return Mirror(kind(models_dir=address, state_dir=tmp_path / "state", **settings))  # type: ignore[arg-type]
+def mirror_of(address: str, tmp_path: Path, kind: type[SharedSettings] = WorkerSettings, **settings: Any) -> Mirror:
+    return Mirror(kind(models_dir=address, state_dir=tmp_path / "state", **settings))
 
 
 def newer(models_dir: Path, folder: Path, shift: float = 0.05) -> Path:
@@ -73,6 +74,18 @@ def test_a_worker_gets_the_model_that_was_pushed(models_dir: Path, address: str,
     assert mirror.trouble is None
     loaded = load_checkpoint(mirror.folder / "tiny")
     assert loaded.version == pushed.version == load_checkpoint(models_dir / "tiny").version
+
+
+def test_a_worker_of_some_models_fetches_these_and_leaves_those_of_others_of_its_machine(
+    models_dir: Path, bucket: str, tmp_path: Path
+) -> None:
+    for name in ("one", "two", "three"):
+        push(models_dir / "tiny", Blobs(bucket), name)
+    for setting, value, here in (("models", "one", {"one"}), ("pools", "one,three", {"one", "two"})):
+        mirror = mirror_of(bucket, tmp_path, WorkerSettings, **{setting: value})
+        mirror.look()
+        assert {path.name for path in mirror.folder.iterdir() if path.is_dir()} == here
+        assert mirror.trouble is None
 
 
 def test_a_front_end_sees_what_it_would_see_in_the_folder_without_the_weights(

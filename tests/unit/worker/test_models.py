@@ -80,6 +80,30 @@ def look(follower: ModelFollower) -> set[str]:
     return names(follower.models)
 
 
+def test_a_worker_of_some_models_loads_these_in_all_versions_and_one_of_none_leaves_pools(
+    settings: WorkerSettings, models_dir: Path
+) -> None:
+    shutil.copytree(models_dir / "tiny", settings.models_dirs[0] / "b@later")
+    for facts, wanted in (({"models": {"a", "b"}}, {"a", "b", "b@later"}), ({"pools": {"b"}}, {"a", "c"})):
+        follower = following(settings.model_copy(update=facts))
+        follower.load_all()
+        assert follower.models.folders.keys() == follower.models.seen.keys() == wanted
+
+
+def test_a_worker_awaits_its_models_and_says_so(
+    settings: WorkerSettings, models_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def pause(seconds: float) -> None:
+        path = settings.models_dirs[0] / "later"
+        if not path.exists():
+            shutil.copytree(models_dir / "tiny", path)
+
+    monkeypatch.setattr("difuso.worker.engine.models.time.sleep", pause)
+    follower = following(settings.model_copy(update={"models": frozenset({"later"})}))
+    assert names(follower.models) == {"later"}
+    assert "there is no folder of the model later, which DIFUSO_MODELS names" in caplog.text
+
+
 @pytest.fixture
 def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The folders that were loaded, or tried."""
