@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from difuso.jobs.catalog import ModelInfo
+from difuso.jobs.catalog import Catalog
 from difuso.jobs.model_folders import find_document
 from difuso.jobs.redis.workers import ModelReport, WorkerReport, load_seconds, refusal, reports_on
 from difuso.jobs.values import Frozen
@@ -61,11 +61,15 @@ class ConditionView(Frozen):
 
 
 class VersionView(Frozen):
-    """A version of a model: the number of live `workers` that hold it, and the `folder` here that does, or did last."""
+    """A version of a model: the number of live `workers` that hold it, and the `folder` here that does, or did last.
+
+    `share` is the part of the requests without `version` that it gets, 0 to 1; absent while the first one gets all.
+    """
 
     version: str
     workers: int
     folder: str | None = None
+    share: float | None = None
 
 
 class ModelView(Frozen):
@@ -114,12 +118,9 @@ class ModelView(Frozen):
     versions: tuple[VersionView, ...] | None = None
 
     @classmethod
-    def of(cls, versions: Sequence[ModelInfo], workers: Sequence[WorkerReport], refused: str | None = None) -> Self:
-        """Returns the view of a model in the versions of the catalog, of which requests get the first.
-
-        `refused` is why its folder is refused, while an earlier version is served.
-        """
-        model = versions[0]
+    def of(cls, name: str, catalog: Catalog, workers: Sequence[WorkerReport]) -> Self:
+        """Returns the view of a model in the current version of the catalog, even if its folder is refused now."""
+        model = catalog.models[name]
         held = [report for report in reports_on(model.ref, workers) if report.held]
         ready = [report for report in held if report.ready]
         seconds = load_seconds(model.ref, workers)
@@ -156,11 +157,11 @@ class ModelView(Frozen):
             about=model.about,
             documents=model.documents or None,
             version=model.version,
-            versions=_versions(versions, workers),
+            versions=_versions(name, catalog, workers),
             precision=ready[0].precision if ready else config.precision,
             state=_state(held) or ("unknown" if reason is None else "refused"),
             load_seconds=None if seconds is None else round(seconds, 1),
-            reason=reason or refused,
+            reason=reason or catalog.refused.get(name),
             rate=sum(report.rate or 0.0 for report in ready) or None,
             workers=len(held),
         )
@@ -173,14 +174,15 @@ def _state(held: Sequence[ModelReport]) -> str | None:
     return "loading" if any(each.loading for each in held) else "loadable" if held else None
 
 
-def _versions(versions: Sequence[ModelInfo], workers: Sequence[WorkerReport]) -> tuple[VersionView, ...]:
+def _versions(name: str, catalog: Catalog, workers: Sequence[WorkerReport]) -> tuple[VersionView, ...]:
     """Returns the versions of a model: those of the catalog in its order, then those that only workers have."""
-    name = versions[0].name
     reports = [each for worker in workers for each in worker.models if each.name == name and each.held]
     held = Counter(each.version for each in reports if each.version is not None)
-    folders = {model.version: model.folder for model in versions}
-    known = dict.fromkeys([*folders, *held])
-    return tuple(VersionView(version=each, workers=held[each], folder=folders.get(each)) for each in known)
+    folders, parts = {each.version: each.folder for each in catalog.versions[name]}, catalog.parts.get(name, {})
+    return tuple(
+        VersionView(version=each, workers=held[each], folder=folders.get(each), share=parts.get(each))
+        for each in dict.fromkeys([*folders, *held])
+    )
 
 
 class Schedule(Frozen):
@@ -200,7 +202,7 @@ class ModelList(Frozen):
 def list_models(process: ProcessDep) -> ModelList:
     """Includes models that cannot be used, with the reason."""
     catalog, workers = process.catalog, process.queue.workers()
-    found = [ModelView.of(each, workers, catalog.refused.get(name)) for name, each in catalog.versions.items()]
+    found = [ModelView.of(name, catalog, workers) for name in catalog.versions]
     others = catalog.refused.keys() - catalog.versions.keys()
     refused = [ModelView(name=name, state="refused", reason=catalog.refused[name]) for name in sorted(others)]
     return ModelList(default=catalog.default, models=found + refused)
@@ -210,7 +212,7 @@ def list_models(process: ProcessDep) -> ModelList:
 def get_model(name: str, process: ProcessDep) -> ModelView:
     catalog = process.catalog
     if name in catalog.versions:
-        return ModelView.of(catalog.versions[name], process.queue.workers(), catalog.refused.get(name))
+        return ModelView.of(name, catalog, process.queue.workers())
     if name not in catalog.refused:
         raise HTTPException(404)
     return ModelView(name=name, state="refused", reason=catalog.refused[name])

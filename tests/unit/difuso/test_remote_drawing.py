@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from difuso.app.routers.models import ModelView
 from difuso.drawing.remote_drawing import ServedModel, ServedView
-from difuso.jobs.catalog import ModelInfo
+from difuso.jobs.catalog import Catalog, ModelInfo
 from difuso.jobs.defaults import fill_in
 from difuso.jobs.params import SamplingParams
 from difuso.jobs.queries import SamplingQuery
@@ -22,7 +22,7 @@ def filled(query: SamplingQuery, model: ModelInfo) -> SamplingParams:
 
 
 def served(info: ModelInfo) -> ServedModel:
-    facts = ModelView.of([info], []).model_dump(mode="json", exclude_none=True)
+    facts = ModelView.of(info.name, Catalog({info.name: (info,)}, {}), []).model_dump(mode="json", exclude_none=True)
     return ServedModel("http://nowhere", ServedView.model_validate(facts))
 
 
