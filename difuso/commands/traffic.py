@@ -64,7 +64,8 @@ def traffic(
     catalog = _catalog(settings)
     models = catalog.versions.get(name, ())
     if not models and (shares or back or server is None):
-        raise UserError(f"{name} is not among the models in {settings.models_place}: {', '.join(catalog.models)}")
+        known = ", ".join(catalog.models) or "none"
+        raise UserError(f"{name} is not among the models in {settings.models_place}: {known}")
     if shares or back:
         _write(settings, models, _given(models, shares) if shares else None)
         catalog = _catalog(settings)
@@ -125,7 +126,7 @@ def _at(server: str, name: str) -> tuple[list[dict[str, Any]], Columns]:
     with connected(server) as client:
         models = {each["name"]: each.get("versions", []) for each in client.models()["models"]}
         if name not in models:
-            raise UserError(f"{name} is not among the models of {server}: {', '.join(models)}")
+            raise UserError(f"{name} is not among the models of {server}: {', '.join(models) or 'none'}")
         found = [job.facts for job in islice(client.jobs(model=name), JOBS)]
     return models[name], _jobs(found)
 
