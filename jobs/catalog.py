@@ -122,7 +122,7 @@ class Catalog:
 
     def for_job(self, job_id: str) -> Catalog:
         """Returns this catalog as a new job draws with it: the versions come first whose shares its id falls into."""
-        return self.with_first({drawn_by(job_id, name, parts) for name, parts in self.parts.items()})
+        return self.with_first({drawn_by(job_id, name, self.parts_of(name)) for name in self.shares})
 
     def with_first(self, chosen: Collection[str]) -> Catalog:
         """Returns this catalog with the chosen versions before the others of their models."""
@@ -131,12 +131,11 @@ class Catalog:
     def _by(self, order: Callable[[ModelInfo], Any]) -> Catalog:
         return replace(self, versions={name: tuple(sorted(found, key=order)) for name, found in self.versions.items()})
 
-    @cached_property
-    def parts(self) -> dict[str, dict[str, float]]:
-        """The parts of its requests, 0 to 1, that versions get of each model with shares."""
-        held = {each.version for found in self.versions.values() for each in found if each.ref in self.held}
-        versions = {name: [each.version for each in self.versions[name]] for name in self.shares}
-        return {name: parts_of(self.shares[name], each, held) for name, each in versions.items()}
+    def parts_of(self, name: str) -> dict[str, float]:
+        """Returns which part of a model's requests each version gets that name none, 0 to 1, the current one last."""
+        found = self.versions[name]
+        held = [each.version for each in found if each.ref in self.held] or [each.version for each in found]
+        return parts_of(self.shares.get(name) or {found[0].version: 1.0}, found[0].version, held)
 
     @property
     def default(self) -> str | None:

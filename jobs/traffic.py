@@ -10,7 +10,7 @@ takes jobs from the current version only while it grows, and loses none.
 import hashlib
 import math
 import tomllib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -59,20 +59,15 @@ def text_of(shares: Mapping[str, float]) -> str:
     return f"shares = {{ {listed} }}\n"
 
 
-def parts_of(shares: Mapping[str, float], versions: Sequence[str], held: Collection[str]) -> dict[str, float]:
+def parts_of(shares: Mapping[str, float], current: str, held: Collection[str]) -> dict[str, float]:
     """Returns which part of the requests, 0 to 1, each version gets, that of the current one last.
 
-    No part grows by itself: what a version would get that no worker holds goes to the current one. Only if that is not
-    held either, it goes to the others.
-
-    Args:
-        versions: those that are here, the current one first.
-        held: those that live workers hold; if none of the versions is held, all count.
+    No part grows by itself: what a version would get that is not held by any worker goes to the current one. Only if
+    that is not held either, it goes to the others.
     """
-    current, drawn = versions[0], set(versions).intersection(held) or versions
-    others = {version: share for version, share in shares.items() if version in drawn and version != current}
+    others = {version: share for version, share in shares.items() if version in held and version != current}
     rest = max(0.0, sum(shares.values()) - sum(others.values()))
-    if current not in drawn and any(others.values()):
+    if current not in held and any(others.values()):
         rest = 0.0
     total = sum(others.values()) + rest
     return {version: share / total for version, share in {**others, current: rest}.items()}

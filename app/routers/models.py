@@ -63,13 +63,13 @@ class ConditionView(Frozen):
 class VersionView(Frozen):
     """A version of a model: the number of live `workers` that hold it, and the `folder` here that does, or did last.
 
-    `share` is the part of the requests without `version` that it gets, 0 to 1; absent while the first one gets all.
+    `share` is the part of the requests without `version` that it gets, 0 to 1.
     """
 
     version: str
     workers: int
     folder: str | None = None
-    share: float | None = None
+    share: float = 0.0
 
 
 class ModelView(Frozen):
@@ -178,9 +178,9 @@ def _versions(name: str, catalog: Catalog, workers: Sequence[WorkerReport]) -> t
     """Returns the versions of a model: those of the catalog in its order, then those that only workers have."""
     reports = [each for worker in workers for each in worker.models if each.name == name and each.held]
     held = Counter(each.version for each in reports if each.version is not None)
-    folders, parts = {each.version: each.folder for each in catalog.versions[name]}, catalog.parts.get(name, {})
+    folders, parts = {each.version: each.folder for each in catalog.versions[name]}, catalog.parts_of(name)
     return tuple(
-        VersionView(version=each, workers=held[each], folder=folders.get(each), share=parts.get(each))
+        VersionView(version=each, workers=held[each], folder=folders.get(each), share=parts.get(each, 0.0))
         for each in dict.fromkeys([*folders, *held])
     )
 

@@ -69,9 +69,11 @@ def traffic(
     if shares or back:
         _write(settings, models, _given(models, shares) if shares else None)
         catalog = _catalog(settings)
-    parts, jobs = catalog.parts.get(name, {}), Columns()
-    versions = [{"version": each.version, "folder": each.folder, "share": parts.get(each.version)} for each in models]
-    if server is not None:
+    if server is None:
+        parts, jobs = catalog.parts_of(name), Columns()
+        facts = ((each.version, each.folder, parts.get(each.version, 0.0)) for each in models)
+        versions = [dict(zip(("version", "folder", "share"), each, strict=True)) for each in facts]
+    else:
         versions, jobs = _at(server, name)
     _print(name, versions, {**jobs, "quality": {each.version: _quality(each) for each in models}})
 
@@ -128,7 +130,9 @@ def _at(server: str, name: str) -> tuple[list[dict[str, Any]], Columns]:
         if name not in models:
             raise UserError(f"{name} is not among the models of {server}: {', '.join(models) or 'none'}")
         found = [job.facts for job in islice(client.jobs(model=name), JOBS)]
-    return models[name], _jobs(found)
+    columns, known = _jobs(found), {each["version"] for each in models[name]}
+    gone = [{"version": version} for version in columns["jobs"] if version not in known]
+    return models[name] + gone, columns
 
 
 def _jobs(found: Sequence[Mapping[str, Any]]) -> Columns:
@@ -157,10 +161,8 @@ def _quality(model: ModelInfo) -> str:
 
 def _print(name: str, versions: Sequence[Mapping[str, Any]], columns: Columns) -> None:
     table = Table("version", "folder", "share", *columns, title=name)
-    shared = any(each.get("share") is not None for each in versions)
-    for number, each in enumerate(versions):
-        share = each.get("share") or 0.0 if shared else float(number == 0)
-        facts = each["version"][:DIGITS], each.get("folder") or "", f"{100 * share:.4g} %"
+    for each in versions:
+        facts = each["version"][:DIGITS], each.get("folder", ""), f"{100 * each.get('share', 0):.4g} %"
         cells = (cells.get(each["version"], "") for cells in columns.values())
         table.add_row(*(Text(printable(cell)) for cell in (*facts, *cells)))
     Console().print(table)

@@ -19,7 +19,7 @@ from difuso.jobs.traffic import drawn_by, parts_of, text_of
 from difuso.model.checkpoint import load_checkpoint, save_checkpoint
 
 IDS = [str(uuid.uuid5(uuid.NAMESPACE_URL, str(number))) for number in range(10_000)]
-OLD, NEW, THIRD = "aa" * 32, "bb" * 32, "cc" * 32
+OLD, NEW, THIRD = HERE = "aa" * 32, "bb" * 32, "cc" * 32
 
 
 def drawn(parts: dict[str, float]) -> list[str]:
@@ -29,7 +29,7 @@ def drawn(parts: dict[str, float]) -> list[str]:
 @pytest.mark.parametrize("shares", [{NEW: 10, OLD: 90}, {NEW: 1, THIRD: 2.5, OLD: 96.5}, {NEW: 1, THIRD: 1, OLD: 1}])
 def test_ten_thousand_jobs_have_the_shares(shares: dict[str, float]) -> None:
     """Each count is one that an exact multinomial draw has but once in a million times."""
-    counts = Counter(drawn(parts_of(shares, [OLD, NEW, THIRD], ())))
+    counts = Counter(drawn(parts_of(shares, OLD, HERE)))
     assert counts.total() == len(IDS)
     for version, share in shares.items():
         assert binomtest(counts[version], len(IDS), share / sum(shares.values())).pvalue > 1e-6 / len(shares)
@@ -37,7 +37,7 @@ def test_ten_thousand_jobs_have_the_shares(shares: dict[str, float]) -> None:
 
 def test_jobs_of_two_models_fall_apart() -> None:
     """Or the candidates of a model and of its upscaler would always draw together."""
-    parts = parts_of({NEW: 50, OLD: 50}, [OLD, NEW], ())
+    parts = parts_of({NEW: 50, OLD: 50}, OLD, HERE)
     both = sum(drawn_by(each, "tiny", parts) == drawn_by(each, "tiny-up", parts) for each in IDS)
     assert binomtest(both, len(IDS), 0.5).pvalue > 1e-6
 
@@ -47,8 +47,7 @@ def test_jobs_of_two_models_fall_apart() -> None:
     [({NEW: 10, OLD: 90}, {NEW: 20, OLD: 80}), ({THIRD: 30, NEW: 10, OLD: 60}, {THIRD: 30, NEW: 20, OLD: 50})],
 )
 def test_a_share_that_grows_moves_only_the_jobs_that_it_must(before: dict[str, float], after: dict[str, float]) -> None:
-    here = [OLD, NEW, THIRD]
-    moved = Counter(zip(drawn(parts_of(before, here, ())), drawn(parts_of(after, here, ())), strict=True))
+    moved = Counter(zip(*(drawn(parts_of(shares, OLD, HERE)) for shares in (before, after)), strict=True))
     changes = {change: count for change, count in moved.items() if len({*change}) == 2}
     assert changes.keys() == {(OLD, NEW)}
     assert binomtest(changes[OLD, NEW], len(IDS), 0.1).pvalue > 1e-6
@@ -62,24 +61,23 @@ def test_the_parts_make_one_and_none_is_larger_than_was_said_while_the_current_v
     shares: dict[str, float], held: set[str]
 ) -> None:
     shares[OLD] = shares.get(OLD, 0) + 1
-    parts = parts_of(shares, [OLD, NEW, THIRD], held)
+    parts = parts_of(shares, OLD, held)
     assert sum(parts.values()) == pytest.approx(1)
     assert [*parts][-1] == OLD
     for version in (NEW, THIRD):
         part = parts.get(version, 0)
-        assert part == 0 or version in held or not held
-        if OLD in held or not held:
+        assert part == 0 or version in held
+        if OLD in held:
             assert part <= shares.get(version, 0) / sum(shares.values()) + 1e-9
 
 
 def test_what_a_version_would_get_that_nobody_can_draw_goes_to_the_others() -> None:
     shares = {NEW: 10, THIRD: 30, OLD: 60}
-    here = [OLD, NEW, THIRD]
-    assert parts_of(shares, here, {OLD, NEW}) == pytest.approx({NEW: 0.1, OLD: 0.9})
-    assert parts_of(shares, here, {NEW, THIRD}) == pytest.approx({NEW: 0.25, THIRD: 0.75, OLD: 0})
-    assert parts_of({"dd": 90, NEW: 10}, here, here) == pytest.approx({NEW: 0.1, OLD: 0.9}), "a candidate gets no more"
-    assert parts_of({"dd": 90}, here, here) == {OLD: 1}
-    assert parts_of({NEW: 10}, here, here) == {NEW: 1, OLD: 0}
+    assert parts_of(shares, OLD, {OLD, NEW}) == pytest.approx({NEW: 0.1, OLD: 0.9})
+    assert parts_of(shares, OLD, {NEW, THIRD}) == pytest.approx({NEW: 0.25, THIRD: 0.75, OLD: 0})
+    assert parts_of({"dd": 90, NEW: 10}, OLD, HERE) == pytest.approx({NEW: 0.1, OLD: 0.9}), "a candidate gets no more"
+    assert parts_of({"dd": 90}, OLD, HERE) == {OLD: 1}
+    assert parts_of({NEW: 10}, OLD, HERE) == {NEW: 1, OLD: 0}
     assert set(drawn({NEW: 1, OLD: 0})) == {NEW}
     assert set(drawn({NEW: 0, OLD: 1})) == {OLD}
 
@@ -132,9 +130,10 @@ def test_the_model_that_a_request_names_to_enlarge_its_images_has_shares_of_its_
     current, other = (each.version for each in read_catalog(tmp_path / "models").versions["tiny-up"])
     (tmp_path / "models/tiny-up.toml").write_text(text_of({other: 50, current: 50}))
     catalog = read_catalog(tmp_path / "models")
+    tiny, parts = catalog.models["tiny"].version, catalog.parts_of("tiny-up")
     for job_id in IDS[:20]:
         model = choose(GenerateQuery(upscale="tiny-up"), catalog.for_job(job_id))
-        assert model.versions == (catalog.models["tiny"].version, drawn_by(job_id, "tiny-up", catalog.parts["tiny-up"]))
+        assert model.versions == (tiny, drawn_by(job_id, "tiny-up", parts))
 
 
 def test_a_version_that_no_worker_holds_gets_none(folder: Path) -> None:
@@ -198,7 +197,7 @@ def test_digits_name_one_version_once(folder: Path) -> None:
         (folder / "tiny.toml").write_text(f"shares = {{ {listed} }}")
         assert read_catalog(folder).refused.keys() == {"tiny.toml"}
     (folder / "tiny.toml").write_text(text_of({"0123456789abcdef": 90, other: 10}))
-    parts = read_catalog(folder).parts["tiny"]
+    parts = read_catalog(folder).parts_of("tiny")
     assert parts == pytest.approx({other: 0.1, current: 0.9}), "a version that is not here leaves its share"
 
 
@@ -212,4 +211,4 @@ def test_a_new_version_does_not_leave_its_requests_to_the_candidate(folder: Path
     save_checkpoint(folder / "tiny", tiny.config, tiny.network)
     newest = settled(follower).models["tiny"]
     follower.hear(frozenset({newest.ref, f"tiny@{other[:12]}"}))
-    assert follower.catalog.parts["tiny"] == pytest.approx({other: 0.1, newest.version: 0.9})
+    assert follower.catalog.parts_of("tiny") == pytest.approx({other: 0.1, newest.version: 0.9})
