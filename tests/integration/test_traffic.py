@@ -12,7 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from difuso.app.settings import ApiSettings
 from difuso.errors import UserError
 from difuso.jobs.catalog import read_catalog
 from difuso.jobs.pushed_models import push
+from difuso.jobs.redis.workers import held_refs
 from difuso.jobs.store.blobs import Blobs
 from difuso.jobs.traffic import drawn_by
 from difuso.model.checkpoint import load_checkpoint, save_checkpoint
@@ -75,9 +76,16 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"difuso.{name}", 0.2)
 
 
+def start_worker(stack: Stack) -> None:
+    stack.start_worker()
+    wait_until(lambda: len(held_refs(stack.queue.workers())) == 2, 90, "a worker holds both versions")
+
+
 @pytest.fixture
 def fleet(redis_url: str, models: Path, tmp_path: Path) -> Iterator[Stack]:
+    """A worker that holds both versions before a front end hears of it."""
     with closing(Stack(redis_url, models, tmp_path)) as stack:
+        start_worker(stack)
         yield stack
 
 
@@ -97,13 +105,6 @@ def follows(api: httpx.Client, expected: Sequence[float], name: str = "tiny") ->
     wait_until(lambda: shares(api, name) == [*expected], 30, f"the front end has seen {expected}")
 
 
-def ready(api: httpx.Client, name: str = "tiny") -> None:
-    def held() -> list[int]:
-        return [each["workers"] for each in api.get(f"/models/{name}").json()["versions"]]
-
-    wait_until(lambda: held() == [1, 1], 90, "a worker holds both versions")
-
-
 def version_in(png: bytes) -> str:
     with Image.open(io.BytesIO(png)) as image:
         return str(json.loads(image.info[PNG_KEY])["version"])
@@ -113,13 +114,11 @@ def test_requests_are_drawn_by_the_version_whose_share_they_are(
     models: Path, fleet: Stack, api: httpx.Client, tmp_path: Path
 ) -> None:
     """As if they named it: the same bytes. Whoever asks for the price with the key hears of the same version."""
-    fleet.start_worker(models_dir=models)
     current, other = (each.version for each in read_catalog(models).versions["tiny"])
     traffic("tiny", "tiny@next=30", "--models-dir", models)
     parts = read_catalog(models).parts_of("tiny")
     assert parts == pytest.approx({other: 0.3, current: 0.7})
     follows(api, [0.7, 0.3])
-    ready(api)
 
     def ask(number: int) -> tuple[str, str]:
         key, params = {"Idempotency-Key": f"request {number}"}, {"seed": number % 3, "steps": 2}
@@ -178,10 +177,8 @@ def test_a_repeated_request_finds_its_job_though_the_shares_have_changed(
 
 def test_no_request_fails_whatever_happens_to_the_shares(models: Path, fleet: Stack, api: httpx.Client) -> None:
     """A broken file, none, and a version that goes while it draws."""
-    fleet.start_worker(models_dir=models)
     traffic("tiny", "tiny@next=50", "--models-dir", models)
     follows(api, [0.5, 0.5])
-    ready(api)
     stop, seeds = threading.Event(), itertools.count()
 
     def ask(_: int) -> list[tuple[int, str]]:
@@ -278,9 +275,9 @@ def test_a_thousand_jobs_of_sixteen_clients_have_the_shares_and_go_back_at_once(
     traffic(name, f"{name}@next={share}", "--models-dir", models)
     parts = read_catalog(models).parts_of(name)
     settings = ApiSettings(redis_url=redis_url, models_dir=models, store_url=str(tmp_path / "store"), max_jobs=100)
-    with closing(Stack(redis_url, models, tmp_path)) as fleet, running(settings) as api:
-        fleet.start_worker()
-        ready(api, name)
+    with ExitStack() as stack:
+        start_worker(stack.enter_context(closing(Stack(redis_url, models, tmp_path))))
+        api = stack.enter_context(running(settings))
 
         def ask(number: int, **named: str) -> tuple[str, bytes]:
             params: dict[str, str | int] = {"seed": number % seeds, "plan": "live", **named}
@@ -297,6 +294,8 @@ def test_a_thousand_jobs_of_sixteen_clients_have_the_shares_and_go_back_at_once(
             traffic(name, "--back", "--models-dir", models)
             follows(api, [1, 0], name)
             last = [*pool.map(ask, range(1200, 1300))]
+        table = traffic(name, "--server", api.base_url, "--models-dir", models)
+        assert [row(table, each)[5] for each in (current, other)] == ["0", "0"], "none has failed"
         versions = Counter(drawn_by(job_id, name, parts) for job_id, _ in answers)
         assert [png for _, png in answers] == [
             drawn[drawn_by(job_id, name, parts), number % seeds] for number, (job_id, _) in enumerate(answers)
