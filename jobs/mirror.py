@@ -133,7 +133,7 @@ class Mirror:
             data = self._blobs.read(self._blobs.root / name, MAX_FILE)
             Blobs(str(self.folder)).write(PurePosixPath(self.folder.absolute() / name), data)
         for path in self.folder.glob(f"*{SHARES}"):
-            if path.name not in there:
+            if path.is_file() and path.name not in there:
                 path.unlink(missing_ok=True)
         self._shares = there
 
