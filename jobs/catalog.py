@@ -219,8 +219,8 @@ def read_catalog(*folders: Path, default: str | None = None, before: Catalog | N
     versions = {name: _with_earlier(found.get(name, []), before.versions.get(name, ())) for name in there}
     shares: dict[str, dict[str, float]] = {}
     for name, each in versions.items():
-        try:
-            shares[name] = read_shares(each[0].path.parent, name, [model.version for model in each])
+        try:  # an earlier version of NAME has no share, or it would keep the requests of the new one
+            shares[name] = read_shares(each[0].path.parent, name, [model.version for model in found.get(name, ())])
         except (ModelError, OSError) as error:
             refused[f"{name}{SHARES}"], may_improve = reason_of(error), may_improve or may_pass(error)
             log.warning("%s%s: %s", name, SHARES, reason_of(error))

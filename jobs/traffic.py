@@ -33,7 +33,7 @@ class _File:
 def read_shares(folder: Path, model: str, versions: Collection[str]) -> dict[str, float]:
     """Returns the share of each version that the file of a model names; none without a file.
 
-    Digits that begin none of the versions stand for themselves: such a version may have been here, or may come.
+    Digits that begin none of the versions, which are those in folders, stand for themselves.
 
     Raises CheckpointError if the file cannot be used, and OSError if it cannot be read at the moment.
     """
@@ -46,7 +46,7 @@ def read_shares(folder: Path, model: str, versions: Collection[str]) -> dict[str
             raise ValueError("their sum must be positive")
         found = {}
         for digits, share in shares.items():
-            begun = [each for each in versions if each.startswith(digits)] or [digits]
+            begun = [each for each in versions if each.startswith(digits)] or [digits[:DIGITS]]
             if len(begun) > 1 or begun[0] in found:
                 raise ValueError(f"{digits} must have more digits, or go: each version may be named once")
             found[begun[0]] = share

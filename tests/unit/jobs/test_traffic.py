@@ -202,7 +202,7 @@ def test_digits_name_one_version_once(folder: Path) -> None:
 
 
 def test_a_new_version_does_not_leave_its_requests_to_the_candidate(folder: Path, models_dir: Path) -> None:
-    """The file names the version of before, which no worker holds any more."""
+    """Nor to the version of before, which the file names and workers still hold."""
     follower = CatalogFollower(folder)
     current, other = (each.version for each in follower.catalog.versions["tiny"])
     (folder / "tiny.toml").write_text(text_of({other: 10, current: 90}))
@@ -210,5 +210,24 @@ def test_a_new_version_does_not_leave_its_requests_to_the_candidate(folder: Path
     tiny.network.requires_grad_(False).get_parameter("conv_out.bias").add_(0.25)
     save_checkpoint(folder / "tiny", tiny.config, tiny.network)
     newest = settled(follower).models["tiny"]
-    follower.hear(frozenset({newest.ref, f"tiny@{other[:12]}"}))
-    assert follower.catalog.parts_of("tiny") == pytest.approx({other: 0.1, newest.version: 0.9})
+    before, candidate = f"tiny@{current[:12]}", f"tiny@{other[:12]}"
+    for held, version in (
+        ({before, candidate}, current),
+        ({before, candidate, newest.ref}, newest.version),
+        ({candidate, newest.ref}, newest.version),
+    ):
+        follower.hear(frozenset(held))
+        assert follower.catalog.parts_of("tiny") == pytest.approx({other: 0.1, version: 0.9})
+    (folder / "tiny.toml").write_text(f'shares = {{ "{other}" = 10, "{current}" = 90 }}')
+    assert settled(follower).parts_of("tiny") == pytest.approx({other: 0.1, newest.version: 0.9})
+
+
+def test_a_candidate_that_became_the_current_version_gets_all(folder: Path) -> None:
+    follower = CatalogFollower(folder)
+    current, other = (each.version for each in follower.catalog.versions["tiny"])
+    (folder / "tiny.toml").write_text(text_of({other: 10, current: 90}))
+    shutil.rmtree(folder / "tiny")
+    shutil.copytree(folder / "tiny@next", folder / "tiny")
+    settled(follower)
+    follower.hear(frozenset({f"tiny@{each[:12]}" for each in (current, other)}))
+    assert follower.catalog.parts_of("tiny") == {other: 1}
