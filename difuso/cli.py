@@ -21,6 +21,7 @@ from .commands.fleet import fleet
 from .commands.inspecting import inspect
 from .commands.listing import models
 from .commands.starting import init
+from .commands.traffic import traffic
 from .commands.usage import usage
 from .converting.pulling import pull
 from .converting.pushing import push
@@ -219,6 +220,7 @@ app.command(rich_help_panel=MODELS)(models)
 app.command(rich_help_panel=MODELS)(convert)
 app.command(rich_help_panel=MODELS)(pull)
 app.command(rich_help_panel=MODELS)(push)
+app.command(rich_help_panel=MODELS)(traffic)
 
 
 @app.command(rich_help_panel=MODELS)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 from difuso.model.errors import ModelError, may_pass, reason_of
 from difuso.model.folders.config import ModelConfig
@@ -32,6 +33,7 @@ from .model_folders import (
     passed_over,
 )
 from .nearest import Probe, probes_of
+from .traffic import SHARES, drawn_by, parts_of, read_shares
 
 log = logging.getLogger(__name__)
 
@@ -100,9 +102,11 @@ class Catalog:
     """
 
     versions: dict[str, tuple[ModelInfo, ...]]  # of each usable model, the newest first
-    refused: dict[str, str]  # by the name of the folder
+    refused: dict[str, str]  # by the name of the folder, or of a file of shares
     named: str | None = None  # the model of requests without `model`; None for the first by name
     may_improve: bool = False  # whether a folder could not be read whose same files may be read later
+    shares: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # of versions, by model; see `traffic`
+    held: Collection[str] = frozenset()  # the refs that live workers hold; empty while nobody knows
 
     @cached_property
     def models(self) -> dict[str, ModelInfo]:
@@ -114,12 +118,24 @@ class Catalog:
 
         So a rollout refuses nobody. Versions of NAME@TAG stay behind those of NAME, whoever holds them.
         """
+        return replace(self._by(lambda each: (each.folder != each.name, each.ref not in held)), held=held)
 
-        def order(each: ModelInfo) -> tuple[bool, bool]:
-            return each.folder != each.name, each.ref not in held
+    def for_job(self, job_id: str) -> Catalog:
+        """Returns this catalog as a new job draws with it: the versions come first whose shares its id falls into."""
+        return self.with_first({drawn_by(job_id, name, self.parts_of(name)) for name in self.shares})
 
-        versions = {name: tuple(sorted(found, key=order)) for name, found in self.versions.items()}
-        return replace(self, versions=versions)
+    def with_first(self, chosen: Collection[str]) -> Catalog:
+        """Returns this catalog with the chosen versions before the others of their models."""
+        return self._by(lambda each: each.version not in chosen) if chosen else self
+
+    def _by(self, order: Callable[[ModelInfo], Any]) -> Catalog:
+        return replace(self, versions={name: tuple(sorted(found, key=order)) for name, found in self.versions.items()})
+
+    def parts_of(self, name: str) -> dict[str, float]:
+        """Returns which part of a model's requests each version gets that name none, 0 to 1, the current one last."""
+        found = self.versions[name]
+        held = [each.version for each in found if each.ref in self.held] or [each.version for each in found]
+        return parts_of(self.shares.get(name) or {found[0].version: 1.0}, found[0].version, held)
 
     @property
     def default(self) -> str | None:
@@ -201,7 +217,14 @@ def read_catalog(*folders: Path, default: str | None = None, before: Catalog | N
         found.setdefault(model.name, []).append(model)
     there = sorted({*found, *(name for name in before.versions if name in refused)})
     versions = {name: _with_earlier(found.get(name, []), before.versions.get(name, ())) for name in there}
-    catalog = Catalog(versions, refused, default, may_improve)
+    shares: dict[str, dict[str, float]] = {}
+    for name, each in versions.items():
+        try:  # an earlier version of NAME has no share, or it would keep the requests of the new one
+            shares[name] = read_shares(each[0].path.parent, name, [model.version for model in found.get(name, ())])
+        except (ModelError, OSError) as error:
+            refused[f"{name}{SHARES}"], may_improve = reason_of(error), may_improve or may_pass(error)
+            log.warning("%s%s: %s", name, SHARES, reason_of(error))
+    catalog = Catalog(versions, refused, default, may_improve, {name: each for name, each in shares.items() if each})
     if default is not None and default not in catalog.models:
         known = ", ".join(catalog.models) or "none"
         log.warning("requests that name no model are refused: %s is not among the models, %s", default, known)

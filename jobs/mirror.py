@@ -3,6 +3,7 @@
 cache/files/<sha256>        a file of models, fetched once for all processes of this machine
 cache/files/<sha256>.head   of weights: their head, and a hole for the tensors, which front ends do not read
 cache/<address>/NAME        the model NAME of an address: links to these files; front ends have <address>-heads
+cache/<address>/NAME.toml   the shares of its versions
 """
 
 import fcntl
@@ -13,18 +14,19 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from threading import Event, Thread
 
 from pydantic import ValidationError
 
-from difuso.model.folders.files import file_sha256, model_of
+from difuso.model.folders.files import MAX_FILE, file_sha256, model_of
 from difuso.model.folders.new_folder import replacing
 
 from .model_folders import FOLDER, model_folders
 from .pushed_models import FILES, MANIFEST, MAX_MANIFEST, PushedFile, PushedModel
 from .settings import SharedSettings
 from .store.blobs import Blobs
+from .traffic import SHARES
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +59,7 @@ class Mirror:
         self._files = settings.cache_dir / FILES
         self._closed, self._ready = Event(), Event()
         self._marks: dict[str, str] = {}  # of the manifests of the models that are here
+        self._shares: dict[str, str] = {}  # the marks of the files of shares that are here
         self._again_at: dict[str, tuple[str, float]] = {}  # of those that failed, with the marks of their manifests
         self._faults: dict[str, str] = {}  # that were said
         self._checked: set[Path] = set()  # files that this process has read
@@ -122,6 +125,18 @@ class Mirror:
             if FOLDER.fullmatch(path.name) and path.name not in pushed:
                 self._marks.pop(path.name, None)
                 shutil.rmtree(path, ignore_errors=True)
+        shares = {name: mark for name, mark in found.items() if mark and name.endswith(SHARES)}
+        self._bring_shares({name: shares[name] for name in shares if FOLDER.fullmatch(name.removesuffix(SHARES))})
+
+    def _bring_shares(self, there: dict[str, str]) -> None:
+        """Makes the files of shares what they are at the address, where they have these marks."""
+        for name, _ in there.items() - self._shares.items():
+            data = self._blobs.read(self._blobs.root / name, MAX_FILE)
+            Blobs(str(self.folder)).write(PurePosixPath(self.folder.absolute() / name), data)
+        for path in self.folder.glob(f"*{SHARES}"):
+            if path.is_file() and path.name not in there:
+                path.unlink(missing_ok=True)
+        self._shares = there
 
     def _said(self, error: Exception) -> str:
         if isinstance(error, FileNotFoundError):

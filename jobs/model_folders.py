@@ -1,6 +1,7 @@
 """The folders of models: their names, the marks by which a change is seen, and the files that describe a model."""
 
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from os.path import realpath
 from pathlib import Path
@@ -13,6 +14,7 @@ from difuso.model.folders.labels import LABELS, Labels, check_labels, read_label
 from difuso.model.formats.folders import holds_config
 
 from .params import MODEL_NAME
+from .traffic import SHARES
 
 NO_NAME = (
     "the name of a model has at most 64 characters: a-z, 0-9, dots, dashes and underscores, of which the first is a "
@@ -66,14 +68,19 @@ def passed_over(*folders: Path) -> dict[str, str]:
 
 
 def model_marks(*folders: Path) -> dict[str, Mark]:
-    """Returns the mark of each folder that may be a model, by name, without reading files."""
-    return {path.name: mark_of(path) for path in model_folders(*folders)}
+    """Returns the mark of each folder that may be a model, by name, and of all shares, without reading files."""
+    files = sorted(path for folder in folders for path in folder.glob(f"*{SHARES}"))
+    return {path.name: mark_of(path) for path in model_folders(*folders)} | {"": _mark(files)}
 
 
 def mark_of(folder: Path) -> Mark:
     """Returns the mark of one folder."""
+    return _mark(sorted([*folder.glob("*"), *folder.glob("*/*")]))  # no file of a model lies deeper
+
+
+def _mark(paths: Iterable[Path]) -> Mark:
     found = []
-    for path in sorted([*folder.glob("*"), *folder.glob("*/*")]):  # no file of a model lies deeper
+    for path in paths:
         with suppress(OSError):  # the file may have been replaced, or be a link to itself
             facts = path.stat()
             found.append((str(path), facts.st_size, facts.st_mtime_ns))

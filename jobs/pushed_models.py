@@ -1,6 +1,7 @@
 """Models at an address, which is any folder or bucket that fsspec knows: `difuso push` puts them there.
 
 NAME.json        what the model NAME is now, or NAME@TAG: its manifest, which comes last
+NAME.toml        the shares of its versions, see `traffic`
 files/<sha256>   the files of all models
 
 So a model is there whole or not at all, and a file never changes under its name.
@@ -15,7 +16,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from difuso.model.errors import CheckpointError
-from difuso.model.folders.files import SUMS, VERSION, file_sha256, is_file, read_shapes, sums_of, version_of
+from difuso.model.folders.files import QUALITY, SUMS, VERSION, file_sha256, is_file, read_shapes, sums_of, version_of
 from difuso.model.folders.labels import LABELS
 from difuso.model.formats.diffusers.config import INDEX
 from difuso.model.formats.folders import deciding_files, read_config, read_version, weights_of
@@ -62,7 +63,7 @@ def push(folder: Path, blobs: Blobs, name: str) -> PushedModel:
     read_shapes(folder, weights_of(folder))
     deciding = deciding_files(folder, config)
     documents = [file for name, (file, _) in DOCUMENTS.items() if find_document(folder, name)]
-    others = [file for file in (INDEX, LABELS) if is_file(folder / file)]
+    others = [file for file in (INDEX, LABELS, QUALITY) if is_file(folder / file)]
     version = read_version(folder, config)
     digests = {file: file_sha256(folder / file) for file in (*deciding, *documents, *others)}
     if version != version_of({file: digests[file] for file in deciding}):

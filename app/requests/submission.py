@@ -6,15 +6,16 @@ Whatever a request has sent is dropped before the wait, which may last for minut
 import logging
 import uuid
 from collections.abc import Awaitable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Depends, Request, Response
 from redis import RedisError
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
-from difuso.jobs.catalog import ModelInfo
+from difuso.jobs.catalog import Catalog, ModelInfo
 from difuso.jobs.contract import Job, JobState, new_job
 from difuso.jobs.cost import Cost, cost_of
 from difuso.jobs.errors import JobNotFound, JobsError, StoreUnavailable
@@ -55,7 +56,10 @@ KEY_NAMESPACE = uuid.UUID("b7b5b1de-6e0c-5d43-9a0f-0c7cf3a8f6c1")
 
 @dataclass(frozen=True)
 class Submission:
-    """A request for a job of any kind: its headers, and the process that answers it."""
+    """A request for a job of any kind: its headers, the process that answers it, and the id of its job.
+
+    `known` is the job if it exists already, because the request is a repeated one.
+    """
 
     process: Process
     caller: ApiKey | None
@@ -64,6 +68,14 @@ class Submission:
     preference: Preference
     urgency: int
     idempotency_key: str | None
+    id: str
+    known: Job | None
+
+    @property
+    def catalog(self) -> Catalog:
+        """The catalog as the job draws with it; since a known one was accepted, the shares may have changed."""
+        catalog = self.process.catalog
+        return catalog.for_job(self.id) if self.known is None else catalog.with_first(self.known.versions)
 
     async def answer(self, model: ModelInfo, query: SamplingQuery, prepared: Prepared) -> Response:
         """Queues the job; returns an answer that waits for its images, or is 202 with the job if that takes too long.
@@ -104,7 +116,7 @@ class Submission:
         return rate_limit_headers(self.caller.limits, usage, kept_seconds=self.process.settings.result_ttl)
 
     async def _answer(self, model: ModelInfo, query: SamplingQuery, prepared: Prepared) -> Response:
-        job = self._job(model, query, prepared, id=self._job_id(), tag=query.tag)
+        job = self._job(model, query, prepared)
         hashes = [image.sha256 for image in job.pictures]
         request_hash = query.request_hash(job.kind, hashes, prepared.sent_values)
         waits = self.preference.seconds > 0
@@ -146,12 +158,14 @@ class Submission:
             response.headers["Preference-Applied"] = self.preference.applied
         return response
 
-    def _job(self, model: ModelInfo, query: SamplingQuery, prepared: Prepared, **facts: Any) -> Job:
+    def _job(self, model: ModelInfo, query: SamplingQuery, prepared: Prepared) -> Job:
         if query.webhook is not None:
             self.process.webhooks.check(query.webhook, self.caller)
         return new_job(
             model.name,
             prepared,
+            id=self.id,
+            tag=query.tag,
             versions=model.versions,
             pinned=query.version is not None,
             urgency=self.urgency,
@@ -159,19 +173,11 @@ class Submission:
             owner=self.caller.name if self.caller else None,
             request_id=self.request_id,
             traceparent=traceparent(),
-            **facts,
         )
 
     @property
     def _limits(self) -> Limits:
         return self.caller.limits if self.caller else UNLIMITED
-
-    def _job_id(self) -> str | None:
-        """Returns the id that belongs to this caller's Idempotency-Key; None without a key."""
-        if self.idempotency_key is None:
-            return None
-        namespace = uuid.uuid5(KEY_NAMESPACE, self.caller.name) if self.caller else KEY_NAMESPACE
-        return str(uuid.uuid5(namespace, self.idempotency_key))
 
     def _submit(
         self,
@@ -184,7 +190,7 @@ class Submission:
     ) -> tuple[bool, JobStatus]:
         """Returns whether the job is new, and its status."""
         rate = None
-        if not (self.idempotency_key and self._exists(job.id)):  # a repeated request adds no work
+        if self.known is None:  # a repeated request adds no work
             backlog = self._admit(job, cost)
             rate = backlog.rate
             if backlog.asleep and not backlog.jobs:
@@ -231,13 +237,6 @@ class Submission:
         if refused is not None:
             raise share_refused(refused, cost, self._limits, rate=rate)
 
-    def _exists(self, job_id: str) -> bool:
-        try:
-            self.process.queue.status(job_id, outlook=False)
-        except JobNotFound:
-            return False
-        return True
-
     def _cancel(self, job_id: str) -> None:
         try:
             self.process.queue.cancel(job_id)
@@ -276,7 +275,20 @@ async def _submission(
     longest = process.settings.sync_wait
     preference = read_preference(", ".join(sent("prefer")), longest=longest, otherwise=longest)
     urgency = read_urgency(", ".join(sent("priority")))
-    return Submission(process, request.state.caller, request.state.request_id, accept, preference, urgency, key)
+    caller: ApiKey | None = request.state.caller
+    id, known = _job_id(key, caller), None
+    if key is not None:
+        with suppress(JobNotFound):
+            known = (await run_in_threadpool(process.queue.status, id, outlook=False)).job
+    return Submission(process, caller, request.state.request_id, accept, preference, urgency, key, id, known)
+
+
+def _job_id(key: str | None, caller: ApiKey | None) -> str:
+    """Returns the id that belongs to an Idempotency-Key of a caller, or a new one without a key."""
+    if key is None:
+        return str(uuid.uuid4())
+    namespace = uuid.uuid5(KEY_NAMESPACE, caller.name) if caller else KEY_NAMESPACE
+    return str(uuid.uuid5(namespace, key))
 
 
 SubmissionDep = Annotated[Submission, Depends(_submission)]

@@ -31,7 +31,7 @@ def _post(kind: Kind[Any], query_type: type[Any]) -> Callable[..., Awaitable[Res
     async def post(request: Request, submission: SubmissionDep) -> Response:
         process = submission.process
         async with received(request, kind, query_type, process.uploads) as (query, sent):
-            model = kind.choose(query, process.catalog)
+            model = kind.choose(query, submission.catalog)
             submission.accept.choose(model.final_shape.planes)  # refuses before an image is read
             conditions, files = split_files(query.conditions, model.config.conditions)
             for name, content in files.items():

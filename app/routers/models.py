@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from difuso.jobs.catalog import ModelInfo
+from difuso.jobs.catalog import Catalog
 from difuso.jobs.model_folders import find_document
 from difuso.jobs.redis.workers import ModelReport, WorkerReport, load_seconds, refusal, reports_on
 from difuso.jobs.values import Frozen
@@ -61,11 +61,15 @@ class ConditionView(Frozen):
 
 
 class VersionView(Frozen):
-    """A version of a model: the number of live `workers` that hold it, and the `folder` here that does, or did last."""
+    """A version of a model: the number of live `workers` that hold it, and the `folder` here that does, or did last.
+
+    `share` is the part of the requests without `version` that it gets, 0 to 1.
+    """
 
     version: str
     workers: int
     folder: str | None = None
+    share: float = 0.0
 
 
 class ModelView(Frozen):
@@ -116,18 +120,13 @@ class ModelView(Frozen):
 
     @classmethod
     def of(
-        cls,
-        versions: Sequence[ModelInfo],
-        workers: Sequence[WorkerReport],
-        asleep: Mapping[str, float | None],
-        refused: str | None = None,
+        cls, name: str, catalog: Catalog, workers: Sequence[WorkerReport], asleep: Mapping[str, float | None]
     ) -> Self:
-        """Returns the view of a model in the versions of the catalog, of which requests get the first.
+        """Returns the view of a model in the current version of the catalog, even if its folder is refused now.
 
-        `asleep` are the models whose workers sleep, with the seconds of their last start. `refused` is why the model's
-        folder is refused, while an earlier version is served.
+        `asleep` are the models whose workers sleep, with the seconds of their last start.
         """
-        model = versions[0]
+        model = catalog.models[name]
         held = [report for report in reports_on(model.ref, workers) if report.held]
         ready = [report for report in held if report.ready]
         seconds = asleep.get(model.name, load_seconds(model.ref, workers))
@@ -165,11 +164,11 @@ class ModelView(Frozen):
             about=model.about,
             documents=model.documents or None,
             version=model.version,
-            versions=_versions(versions, workers),
+            versions=_versions(name, catalog, workers),
             precision=ready[0].precision if ready else config.precision,
             state=_state(held) or (other if reason is None else "refused"),
             load_seconds=None if seconds is None else round(seconds, 1),
-            reason=reason or refused,
+            reason=reason or catalog.refused.get(name),
             rate=sum(report.rate or 0.0 for report in ready) or None,
             workers=len(held),
         )
@@ -182,14 +181,15 @@ def _state(held: Sequence[ModelReport]) -> str | None:
     return "loading" if any(each.loading for each in held) else "loadable" if held else None
 
 
-def _versions(versions: Sequence[ModelInfo], workers: Sequence[WorkerReport]) -> tuple[VersionView, ...]:
+def _versions(name: str, catalog: Catalog, workers: Sequence[WorkerReport]) -> tuple[VersionView, ...]:
     """Returns the versions of a model: those of the catalog in its order, then those that only workers have."""
-    name = versions[0].name
     reports = [each for worker in workers for each in worker.models if each.name == name and each.held]
     held = Counter(each.version for each in reports if each.version is not None)
-    folders = {model.version: model.folder for model in versions}
-    known = dict.fromkeys([*folders, *held])
-    return tuple(VersionView(version=each, workers=held[each], folder=folders.get(each)) for each in known)
+    folders, parts = {each.version: each.folder for each in catalog.versions[name]}, catalog.parts_of(name)
+    return tuple(
+        VersionView(version=each, workers=held[each], folder=folders.get(each), share=parts.get(each, 0.0))
+        for each in dict.fromkeys([*folders, *held])
+    )
 
 
 class Schedule(Frozen):
@@ -210,7 +210,7 @@ def list_models(process: ProcessDep) -> ModelList:
     """Includes models that cannot be used, with the reason."""
     catalog, workers = process.catalog, process.queue.workers()
     asleep = process.queue.asleep(workers)
-    found = [ModelView.of(each, workers, asleep, catalog.refused.get(name)) for name, each in catalog.versions.items()]
+    found = [ModelView.of(name, catalog, workers, asleep) for name in catalog.versions]
     others = catalog.refused.keys() - catalog.versions.keys()
     refused = [ModelView(name=name, state="refused", reason=catalog.refused[name]) for name in sorted(others)]
     return ModelList(default=catalog.default, models=found + refused)
@@ -221,7 +221,7 @@ def get_model(name: str, process: ProcessDep) -> ModelView:
     catalog = process.catalog
     if name in catalog.versions:
         workers = process.queue.workers()
-        return ModelView.of(catalog.versions[name], workers, process.queue.asleep(workers), catalog.refused.get(name))
+        return ModelView.of(name, catalog, workers, process.queue.asleep(workers))
     if name not in catalog.refused:
         raise HTTPException(404)
     return ModelView(name=name, state="refused", reason=catalog.refused[name])

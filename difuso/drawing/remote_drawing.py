@@ -67,6 +67,7 @@ class ServedView(BaseModel):
     never: Never = ()
     defaults: SamplerDefaults = SamplerDefaults()
     version: Annotated[str, Field(pattern=VERSION)] = ""  # a part of the names of folders
+    versions: tuple[dict[str, Any], ...] = ()  # this one first; others may get a `share` of the requests
     precision: Precision = "float32"
 
     @property
@@ -193,6 +194,7 @@ class ServedModel(DrawingModel):
         self._jobs = IN_FLIGHT * max(1, view.workers)  # that wait or run at a time
         self.name = view.name
         self._loaded = Loaded(view.version, view.precision)
+        self._named_version = {"version": view.version} if any(each.get("share") for each in view.versions[1:]) else {}
         self.shape = view.shape
         self.class_names = view.class_names
         self.labels = view.classifier_classes if self.class_names is None else len(self.class_names)
@@ -205,7 +207,7 @@ class ServedModel(DrawingModel):
 
     def settle(self, query: SamplingQuery) -> SamplingParams:
         """Lets the server fill in what a query leaves open, and check whether the run is possible."""
-        request = Request(KINDS["generate"], query.model_copy(update={"model": self.name}))
+        request = Request(KINDS["generate"], query.model_copy(update={"model": self.name, **self._named_version}))
         with connected(self._url) as client:
             asked: Any = arguments(request, self._view)
             params = SamplingParams.model_validate(client.price("generate", **asked).params)
@@ -264,7 +266,8 @@ class ServedModel(DrawingModel):
 
     def _options(self, run: SamplingParams, tries: int) -> Any:
         """Returns the options of a job: all parameters are sent, so that no default of the server matters."""
-        options = {**run.model_dump(), "label": self._named(run.label), "model": self.name, "tag": self._tag}
+        named = {"label": self._named(run.label), "model": self.name, "tag": self._tag, **self._named_version}
+        options = {**run.model_dump(), **named}
         content = json.dumps([self._loaded.version, self._loaded.precision, options, tries], sort_keys=True)
         key = hashlib.sha256(content.encode()).hexdigest()
         return {**options, "idempotency_key": key, "urgency": URGENCIES[-1]}

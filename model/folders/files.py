@@ -27,6 +27,7 @@ from ..errors import CheckpointError
 CONFIG, WEIGHTS, SUMS = "config.json", "model.safetensors", "SHA256SUMS"
 CLASSIFIER, WEAKER = "classifier.safetensors", "weaker.safetensors"  # of networks that guide the model
 CARD, SHEET, LOSSES, METRICS = "README.md", "sheet.png", "losses.png", "metrics.jsonl"  # about a model, for people
+QUALITY = "quality.json"  # what `difuso evaluate quality` wrote
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
 MAX_FILE = 1 << 20  # bytes of a config or SHA256SUMS; a config with the names of 22,000 classes has half of that
 MAX_HEADER = 1 << 21  # bytes of a safetensors header; a header of 2,000 tensors has a tenth of that

@@ -39,7 +39,7 @@ def test_the_help_names_every_command_in_groups() -> None:
     groups = {
         "Serving": "serve api worker trainer key fleet usage",
         "Images": "sample interpolate denoise restore upscale inspect verify",
-        "Models": "models convert pull push init train evaluate",
+        "Models": "models convert pull push traffic init train evaluate",
     }
     for title, commands in groups.items():
         box = shown[shown.index(title) + 1]

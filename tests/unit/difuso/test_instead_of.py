@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from difuso.app.routers.models import ModelView
-from difuso.jobs.catalog import ModelInfo
+from difuso.jobs.catalog import Catalog, ModelInfo
 from difuso.model import Checkpoint, save_checkpoint
 from difuso.model.folders.config import SamplerDefaults
 from difuso.model.networks.configs import UNetConfig
@@ -27,9 +27,8 @@ def drawn_by_another(instead_of: str | None = REASON) -> Checkpoint:
 
 
 def test_the_model_list_and_so_the_page_name_it() -> None:
-    views = [
-        ModelView.of([ModelInfo("m", drawn_by_another(each).config, 1, "ab" * 32)], [], {}) for each in (REASON, None)
-    ]
+    models = [ModelInfo("m", drawn_by_another(each).config, 1, "ab" * 32) for each in (REASON, None)]
+    views = [ModelView.of("m", Catalog({"m": (each,)}, {}), [], {}) for each in models]
     assert [view.model_dump(exclude_none=True).get("instead_of") for view in views] == [REASON, None]
     card = Path("app/static/modelcard/view.js").read_text("utf-8")
     assert "cardInsteadOf: model.instead_of" in card

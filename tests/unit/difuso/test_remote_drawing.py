@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from difuso.app.routers.models import ModelView
 from difuso.drawing.remote_drawing import ServedModel, ServedView
-from difuso.jobs.catalog import ModelInfo
+from difuso.jobs.catalog import Catalog, ModelInfo
 from difuso.jobs.defaults import fill_in
 from difuso.jobs.params import SamplingParams
 from difuso.jobs.queries import SamplingQuery
@@ -21,8 +23,9 @@ def filled(query: SamplingQuery, model: ModelInfo) -> SamplingParams:
     return fill_in(query, model).params
 
 
-def served(info: ModelInfo) -> ServedModel:
-    facts = ModelView.of([info], [], {}).model_dump(mode="json", exclude_none=True)
+def served(info: ModelInfo, *others: ModelInfo, **shares: float) -> ServedModel:
+    catalog = Catalog({info.name: (info, *others)}, {}, shares={info.name: shares} if shares else {})
+    facts = ModelView.of(info.name, catalog, [], {}).model_dump(mode="json", exclude_none=True)
     return ServedModel("http://nowhere", ServedView.model_validate(facts))
 
 
@@ -35,6 +38,13 @@ def test_keys_differ_where_jobs_differ() -> None:
     keys.append(model._options(run, 1)["idempotency_key"])
     assert len(set(keys)) == len(changes) + 2
     assert served(INFO)._options(run, 0) == model._options(run, 0)
+
+
+def test_all_images_are_of_one_version_though_others_get_a_share_of_the_requests() -> None:
+    run, other = filled(SamplingQuery(seed=[5]), INFO), replace(INFO, version="cd" * 32)
+    assert "version" not in served(INFO, other)._options(run, 0), "so that it waits for workers"
+    shared = served(INFO, other, **{INFO.version: 90, other.version: 10})._options(run, 0)
+    assert shared["version"] == INFO.version
 
 
 def test_classes_that_share_a_name_are_distinguished() -> None:

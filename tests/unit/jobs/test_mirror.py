@@ -19,6 +19,7 @@ from difuso.jobs.mirror import Mirror
 from difuso.jobs.pushed_models import push
 from difuso.jobs.settings import SharedSettings
 from difuso.jobs.store.blobs import Blobs
+from difuso.jobs.traffic import text_of
 from difuso.model.checkpoint import load_checkpoint, save_checkpoint
 from difuso.model.errors import CheckpointError
 from difuso.model.formats.diffusers.pipeline import write_diffusers
@@ -133,6 +134,28 @@ def test_versions_come_and_go_with_the_address(models_dir: Path, address: str, t
     blobs.delete(blobs.root / "tiny@before.json")
     mirror.look()
     assert [each.version for each in read_catalog(mirror.folder).versions["tiny"]] == [second]
+
+
+@pytest.mark.parametrize("kind", [ApiSettings, WorkerSettings])
+def test_shares_of_versions_come_and_go_with_the_address(
+    models_dir: Path, address: str, tmp_path: Path, kind: type[SharedSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror, blobs = mirror_of(address, tmp_path, kind), Blobs(address)
+    version = push(models_dir / "tiny", blobs, "tiny").version
+    other = push(newer(models_dir, tmp_path), blobs, "tiny@next").version
+    for share in (10, 20):
+        blobs.write(blobs.root / "tiny.toml", text_of({other: share, version: 100 - share}).encode())
+        mirror.look()
+        assert read_catalog(mirror.folder).shares == {"tiny": {other: share, version: 100 - share}}
+    blobs.write(blobs.root / ".hidden.toml", b"")
+    with monkeypatch.context() as patch:
+        patch.setattr(Blobs, "read", None)
+        mirror.look()  # reads nothing again
+    assert mirror.trouble is None
+    assert [path.name for path in mirror.folder.glob("*.toml")] == ["tiny.toml"]
+    blobs.delete(blobs.root / "tiny.toml")
+    mirror_of(address, tmp_path, kind).look()
+    assert not read_catalog(mirror.folder).shares
 
 
 def test_further_versions_are_in_the_order_of_their_pushes_everywhere(
