@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from ..client import Client
+from ..client import Client, NotFound
 from ..client.trainings import LOOK_SECONDS, OVER
 from ..drawing.remote_drawing import connected
 from ..errors import UserError
@@ -15,27 +15,41 @@ from ..terminal import printable
 
 
 def train_remotely(server: str, pictures: Path, name: str | None, **options: Any) -> None:
-    """Sends pictures to a server, and shows their training until it has ended; one that runs there is only shown.
+    """Sends pictures to a server, and shows their training until it has ended; one that was begun is only shown.
 
     Raises UserError if the server refuses, or the training fails.
     """
     name = name or name_from(pictures.stem)
     check_name(name)
     with connected(server) as client:
-        mine = (each for each in client.trainings()["trainings"] if each["name"] == name)
-        facts = next((each for each in mine if each["state"] not in OVER), None)
-        if facts is None or options["dry_run"]:
+        facts = None if options["dry_run"] else _begun(client, name)
+        if facts is None:
             facts = client.train(pictures, name=name, **options)
             if "advice" in facts:
                 typer.echo(printable(facts["advice"]), err=True)
         try:
             facts = _show(client, facts)
         except KeyboardInterrupt as error:
-            raise UserError(f"{name} is trained on; the same command shows it again") from error
+            again = f"the same command shows it again, and the page's tab Train stops it: {server}/#train"
+            raise UserError(f"the training of {name} goes on at the server; {again}") from error
     if facts["state"] == "failed":
         raise UserError(f"the training has failed: {facts['reason']}")
     if not options["dry_run"]:
         typer.echo(f"{name} is {facts['state']}; draw with it:  difuso sample --server {server} --model {name}")
+
+
+def _begun(client: Client, name: str) -> dict[str, Any] | None:
+    """Returns the training of a model that was begun before, and says so; None if there is none."""
+    try:
+        found = client.trainings()["trainings"]
+    except NotFound as error:
+        raise UserError("this server does not train: DIFUSO_TRAINING turns that on, see docs/settings.md") from error
+    facts = next((each for each in found if each["name"] == name and not each["dry_run"]), None)
+    if facts is not None:
+        told = f"{name} was begun before, on the dataset {facts['dataset']}; for other pictures give another --name"
+        typer.echo(printable(told), err=True)
+        facts = client.training(facts["id"])
+    return facts
 
 
 def _show(client: Client, facts: dict[str, Any]) -> dict[str, Any]:

@@ -83,7 +83,10 @@ def serve(api: ApiSettings, worker: WorkerSettings, workers: int | None) -> None
             shared = stack.enter_context(bind(api.host, port, setting=PORT))
             port = shared.getsockname()[1]
         training = []
-        if api.training or ("DIFUSO_TRAINING" not in environment and find_spec("tensorboard")):  # of the extra train
+        can_train = find_spec("tensorboard") is not None
+        if not can_train:
+            log.info("without a trainer, which needs the extra train: pip install 'difuso[train]'")
+        if api.training or ("DIFUSO_TRAINING" not in environment and can_train):
             environment["DIFUSO_TRAINING"] = "true"
             start = partial(children.spawn, [*DIFUSO, "trainer"], env=environment)
             training.append(Service("trainer", start, drain_seconds=TRAINER_DRAIN_SECONDS, needed=False))

@@ -230,6 +230,9 @@ def test_the_command_follows_a_training_as_one_of_its_own(
     assert output.count("step 1 of 2") == output.count("step 2 of 2") == 1
     assert "my-icons is succeeded" in output
     assert "a model remembers them" in output
+    output = said()
+    assert "was begun before, on the dataset my-icons" in output
+    assert "my-icons is succeeded" in output, "as in the morning after"
     with acting(trainings, "failed", reason="the disk is full"), pytest.raises(UserError, match="the disk is full"):
         said("--name", "other")
     with acting(trainings, "succeeded"):
@@ -282,3 +285,6 @@ def test_an_expired_training_whose_model_is_served_has_no_files(
 def test_without_training_there_are_no_trainings(settings: ApiSettings) -> None:
     with running(settings.model_copy(update={"training": False})) as api:
         assert api.get("/trainings", headers=ALICE).status_code == 404
+        command = ["train", "--server", str(api.base_url), "mine.zip"]
+        with pytest.raises(UserError, match="DIFUSO_TRAINING turns that on"):
+            CliRunner().invoke(cli.app, command, catch_exceptions=False, env={"DIFUSO_API_KEY": "alice-key"})
