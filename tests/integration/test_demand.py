@@ -31,8 +31,14 @@ class OneModel:
         monkeypatch.setattr(demand, "time", SimpleNamespace(monotonic=lambda: self.now))
         params = SamplingParams(n=1, steps=10, sampler="ddim", spacing="leading", eta=0, seed=0)
         for model, level in urgency.items():
-            facts = {"params": params, "accepted_at": time.time(), "timeout": 60}
-            job = Job(id=str(uuid.uuid4()), model=model, urgency=level, **facts)
+            job = Job(
+                id=str(uuid.uuid4()),
+                model=model,
+                urgency=level,
+                params=params,
+                accepted_at=time.time(),
+                timeout=60,
+            )
             assert JobQueue(self.client, result_ttl=60).submit(job, request_hash="")
         folders = {model: Folder((), f"{model}@", bytes=10) for model in urgency}
         self.models = Models(folders=folders, seen=dict.fromkeys(folders, ()), bound=10)

@@ -348,10 +348,10 @@ def test_a_job_that_no_live_worker_can_draw_waits_only_for_one_that_starts_again
     queue: JobQueue, worker: RqBase, claims: Claims, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id, now, refused = submit(queue), time.time() + 3600, list[Exception]()
+    outcomes = SimpleNamespace(refuse=lambda claim, error: refused.append(error))
     why = ["none", None, *["none"] * MIN_PUT_OFFS]
     readers = JobReaders(
-        *(worker, cast(Any, SimpleNamespace(refuse=lambda claim, error: refused.append(error)))),
-        *(cast(Any, None), Models({}), lambda event: None),
+        *(worker, cast(Any, outcomes), cast(Any, None), Models({}), lambda event: None),
         bind=lambda job, models: why.pop(0),
         store_wait=60,
     )
