@@ -1,22 +1,25 @@
 """What the operator charges for what a key has used, in units of the operator's choice: `DIFUSO_PRICES`."""
 
 from contextlib import suppress
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import NonNegativeFloat, ValidationError
+from pydantic import Field, ValidationError
 
 from difuso.jobs.redis.usage import Used
 from difuso.jobs.values import Frozen
+
+MOST = 1e12  # units, so that what keys use in years has a finite price
+Price = Annotated[float, Field(ge=0, le=MOST)]
 
 
 class Prices(Frozen):
     """The units for one of each; they change nothing that is counted, so a new price holds for earlier days too."""
 
-    job: NonNegativeFloat = 0.0  # that has ended, however
-    image: NonNegativeFloat = 0.0
-    image_step: NonNegativeFloat = 0.0
-    device_second: NonNegativeFloat = 0.0
-    stored_gb: NonNegativeFloat = 0.0  # 10^9 bytes of results, once for as long as they are kept
+    job: Price = 0.0  # that has ended, however
+    image: Price = 0.0
+    image_step: Price = 0.0
+    device_second: Price = 0.0
+    stored_gb: Price = 0.0  # 10^9 bytes of results, once for as long as they are kept
 
     @classmethod
     def read(cls, text: Any) -> Self | Any:
@@ -30,7 +33,9 @@ class Prices(Frozen):
         with suppress(ValidationError):
             if words and len(dict(words)) == len(words):
                 return cls.model_validate(dict(words))
-        raise ValueError(f"must be prices such as image=2, one each of {', '.join(cls.model_fields)}, not {text!r}")
+        raise ValueError(
+            f"must be prices such as image=2, up to {MOST:g}, one each of {', '.join(cls.model_fields)}, not {text!r}"
+        )
 
     def units(self, used: Used) -> float:
         """Returns the price of what was used."""

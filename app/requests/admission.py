@@ -11,7 +11,7 @@ from difuso.jobs.cost import Cost
 from difuso.jobs.errors import VersionGone
 from difuso.jobs.redis.backlog import Backlog
 from difuso.jobs.redis.limits import BURST_SECONDS, Limits, Refusal, Usage
-from difuso.jobs.redis.workers import WorkerReport, refusal
+from difuso.jobs.redis.workers import WorkerReport, apart, refusal
 from difuso.model.folders.files import model_of
 
 from ..errors import InvalidRequest, LimitReached, ModelUnavailable, NotUnderstood, Overloaded
@@ -103,8 +103,8 @@ def check_served(job: Job, workers: Sequence[WorkerReport], *, asleep: bool = Fa
     holding = [worker for worker in workers if worker.holds(own)]
     if job.pinned and not holding and not asleep:
         raise VersionGone(f"No live worker holds version {job.version} of {job.model}; see GET /models/{job.model}")
-    if holding and not any(worker.may_serve(job.models) for worker in holding):
-        raise ModelUnavailable(f"No worker serves {' and '.join(job.models)} together; send the image to /upscale.")
+    if (reason := apart([own, *job.refs[1:]], workers)) is not None:
+        raise ModelUnavailable(reason)
     needs = job.needs
     lacking = [worker.understands.lacks(needs, job.contract) for worker in holding]
     if lacking and None not in lacking:

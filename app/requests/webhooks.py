@@ -5,6 +5,7 @@ import logging
 import random
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
@@ -55,7 +56,7 @@ class WebhookCaller:
         self._queue = queue
         self._keys = keys
         self._metrics = metrics
-        self._busy = 0
+        self._busy = Counter[str]()  # calls, by owner
         self._threads = CapacityLimiter(AT_ONCE)
 
     def check(self, address: str, caller: ApiKey | None) -> None:
@@ -82,7 +83,7 @@ class WebhookCaller:
             raise refuse("Input should have no user and no password")
         if not self._hosts.lists(url):
             raise refuse(
-                f"This server may not call {url.scheme}://{url.host}: its operator has to list the host in "
+                f"This server may not call {url.scheme}://{host_of(url)}: its operator has to list the host in "
                 "DIFUSO_WEBHOOK_HOSTS"
             )
 
@@ -100,14 +101,15 @@ class WebhookCaller:
             while True:
                 await asyncio.sleep(LOOK_SECONDS)
                 for claim in await self._claim():
-                    self._busy += 1
+                    self._busy[claim.owner] += 1
                     calls.create_task(self._attend(claim, transport))
 
     async def _claim(self) -> list[Claim]:
-        if self._busy == AT_ONCE:
+        busy = self._busy.copy()
+        if busy.total() == AT_ONCE:
             return []
         try:
-            return await self._in_thread(lambda: self.records.claim(AT_ONCE - self._busy))
+            return await self._in_thread(lambda: self.records.claim(AT_ONCE - busy.total(), busy))
         except RedisError:
             self._metrics.redis_errors.labels("webhooks").inc()
             return []
@@ -130,7 +132,7 @@ class WebhookCaller:
         except Exception:
             log.exception("a webhook could not be called", extra={"job_id": claim.job_id})
         finally:
-            self._busy -= 1
+            self._busy -= Counter([claim.owner])
 
     async def _call(self, claim: Claim, status: JobStatus, transport: "httpx.AsyncHTTPTransport") -> int | str:
         """Returns the HTTP status of the answer, or why there was none."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 PLAIN = "http://"  # before an entry: https is not needed there
 _NAME = re.compile(r"\*|(\*\.)?[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?")
 _UNICAST = ipaddress.ip_network("2000::/3")  # of IPv6: the rest is reserved, or leads to IPv4
+_OF_THE_CLOUD = ipaddress.ip_address("168.63.129.16")  # Azure's host of each machine, with what is set up there
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -71,7 +72,7 @@ def host_of(url: httpx.URL) -> str:
 def _is_public(address: Address) -> bool:
     if isinstance(address, ipaddress.IPv6Address) and (address not in _UNICAST or address.sixtofour is not None):
         return False
-    return address.is_global and not address.is_multicast
+    return address.is_global and not address.is_multicast and address != _OF_THE_CLOUD
 
 
 def _address(text: str) -> Address | None:

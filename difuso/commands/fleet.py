@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ..client.operations import Operation
 from ..drawing.remote_drawing import connected
@@ -45,7 +46,7 @@ def _show(facts: dict[str, Any]) -> None:
     for title, rows in (("workers", _workers(facts["workers"])), ("queues", _queues(facts))):
         table = Table(*rows[0], title=title)
         for row in rows[1:]:
-            table.add_row(*map(printable, row))
+            table.add_row(*(Text(printable(cell)) for cell in row))
         console.print(table)
 
 

@@ -58,7 +58,7 @@ def _show(client: Client, facts: dict[str, Any]) -> dict[str, Any]:
     while True:
         if facts["state"] != state:
             state = facts["state"]
-            typer.echo(f"the training is {state}", err=True)
+            typer.echo(f"the training is {printable(state)}", err=True)
         lines = facts.get("log", "").splitlines()
         for line in lines[lines.index(last) + 1 :] if last in lines else lines:
             typer.echo(printable(line), err=state not in OVER)

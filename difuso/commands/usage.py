@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ..drawing.remote_drawing import connected
 from ..options import API_KEY
@@ -28,12 +29,16 @@ def usage(
         facts = client.usage(from_=first, to=last, key=key)
     shown = [count for count in COUNTS if count != "units" or "prices" in facts]
     totals = {count: sum(row[count] for row in facts["days"]) for count in shown}
-    table = Table("day", "key", title=f"{facts['from']} to {facts['to']}", show_footer=True)
+    table = Table("day", "key", title=_text(f"{facts['from']} to {facts['to']}"), show_footer=True)
     for count, text in zip(shown, _texts(totals), strict=True):
         table.add_column(count.replace("_", " "), text, justify="right")
     for row in facts["days"]:
-        table.add_row(row["day"], printable(row.get("key", "")), *_texts({count: row[count] for count in shown}))
+        table.add_row(_text(row["day"]), _text(row.get("key", "")), *_texts({count: row[count] for count in shown}))
     Console().print(table)
+
+
+def _text(foreign: str) -> Text:
+    return Text(printable(foreign))
 
 
 def _texts(counts: dict[str, Any]) -> list[str]:

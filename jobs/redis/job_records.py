@@ -19,7 +19,7 @@ MAX_DEATHS = 50  # deaths of workers, regardless of progress, after which a job 
 
 # Fields of RQ's record of a job, which are deleted together with it.
 DEATHS = "deaths"  # the number of workers that died while running the job
-RESUMED_AT = "resumed_at"  # the image-steps that were done when the last worker began
+RESUMED_AT = "resumed_at"  # the image-steps that were done when the last worker began, or handed it back
 PUT_OFF_AT = "put_off_at"  # the time since when no worker could make the job ready, in seconds since the epoch
 PUT_OFFS = "put_offs"  # how often that was found out
 VERSIONS = "versions"  # the versions of its models (JSON) that a job is bound to, if not those it was accepted for

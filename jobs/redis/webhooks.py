@@ -6,7 +6,9 @@ a job is noticed whoever ends it: workers and front ends of older versions do no
 LEASE_SECONDS ahead, so that another front end calls if this one dies, and raises the fence, which its report names.
 """
 
+import json
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
@@ -17,7 +19,7 @@ from rq.job import Job as RqJob
 
 from ..values import Reported
 from . import keys
-from .job_records import WEBHOOK, WEBHOOK_FENCE
+from .job_records import OWNER, WEBHOOK, WEBHOOK_FENCE
 
 LOOK_SECONDS = 60.0  # between two looks at a job that has not ended
 LEASE_SECONDS = 30.0  # longer than a call, with what Redis takes
@@ -38,22 +40,29 @@ local function call_in(id, seconds)
   redis.call('EXPIRE', '{keys.WEBHOOKS}', {KEPT_SECONDS})
 end
 """
-# Answers the id, the fence and the webhook of each job that has ended and is claimed.
+# Answers the id, the fence, the webhook and the owner of each job that has ended and is claimed. An owner, or without
+# owners the host of an address, gets no more places than it leaves free, so that slow receivers do not delay those of
+# others. What it may not have yet goes behind what else is due.
 _CLAIM = (
     CALL_IN
     + f"""
 local claimed = {{}}
+local most, busy = tonumber(ARGV[1]), cjson.decode(ARGV[2])
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', clock(), 'LIMIT', 0, {LOOKED_AT})) do
   local record = '{RqJob.key_for("")}' .. id
-  local status, webhook = unpack(redis.call('HMGET', record, 'status', '{WEBHOOK}'))
-  if #claimed == tonumber(ARGV[1]) then break end
+  local status, webhook, owner = unpack(redis.call('HMGET', record, 'status', '{WEBHOOK}', '{OWNER}'))
+  owner = owner or string.match(webhook or '', '%a+://[^/?#"]*') or ''
+  if #claimed == most then break end
   if not webhook then
     redis.call('ZREM', KEYS[1], id)
   elseif status == 'queued' or status == 'started' then
     call_in(id, {LOOK_SECONDS})
-  else
+  elseif (busy[owner] or 0) < most - #claimed then
     call_in(id, {LEASE_SECONDS})
-    claimed[#claimed + 1] = {{id, redis.call('HINCRBY', record, '{WEBHOOK_FENCE}', 1), webhook}}
+    busy[owner] = (busy[owner] or 0) + 1
+    claimed[#claimed + 1] = {{id, redis.call('HINCRBY', record, '{WEBHOOK_FENCE}', 1), webhook, owner}}
+  else
+    call_in(id, 0)
   end
 end
 return claimed
@@ -110,6 +119,7 @@ class Claim:
     job_id: str
     fence: int
     webhook: Webhook
+    owner: str  # of the job, or without owners the host of the address
 
 
 class Webhooks:
@@ -118,13 +128,13 @@ class Webhooks:
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
 
-    def claim(self, most: int) -> list[Claim]:
-        """Takes the webhooks that are due, of jobs that have ended."""
-        found: Any = self._client.eval(_CLAIM, 1, keys.WEBHOOKS, most)
+    def claim(self, most: int, busy: Mapping[str, int]) -> list[Claim]:
+        """Takes the webhooks that are due, of jobs that have ended; `busy` counts the calls of each owner meanwhile."""
+        found: Any = self._client.eval(_CLAIM, 1, keys.WEBHOOKS, most, json.dumps(busy))
         claims = []
-        for job_id, fence, text in found:
+        for job_id, fence, text, owner in found:
             with suppress(ValidationError):  # a damaged record, which is forgotten with its job
-                claims.append(Claim(job_id.decode(), fence, Webhook.model_validate_json(text)))
+                claims.append(Claim(job_id.decode(), fence, Webhook.model_validate_json(text), owner.decode()))
         return claims
 
     def report(self, claim: Claim, webhook: Webhook) -> bool:

@@ -1,7 +1,7 @@
 """The reports of workers, and the speeds computed from them."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -15,6 +15,7 @@ from ..params import MODEL_NAME
 from ..understanding import Understanding
 from ..values import Reported
 from . import keys
+from .holds import let_go
 
 
 class ModelReport(Reported):
@@ -28,6 +29,7 @@ class ModelReport(Reported):
     # of a version that is loaded when it has jobs: the seconds that this takes, as measured or estimated by its bytes
     load_seconds: float | None = Field(default=None, ge=0)
     loading: bool = False  # whether that is happening now
+    bytes: int = 0  # that it takes of its worker's `room`
     # the measured image-steps per second with full batches
     rate: float | None = Field(default=None, gt=0)
     # the measured time of one step of a single image
@@ -55,18 +57,22 @@ class WorkerReport(Reported):
     slots: int
     understands: Understanding = Understanding()
     only: tuple[str, ...] = ()  # the models that it serves; empty for all of its folder
+    room: int | None = None  # the bytes that are loaded at a time at most, beside what stays loaded; None without bound
     models: tuple[ModelReport, ...]
 
     def holds(self, ref: str) -> bool:
         """Whether the worker can draw with this version of a model."""
         return any(each.held and each.ref == ref for each in self.models)
 
-    def may_serve(self, models: Iterable[str]) -> bool:
-        """Whether the worker may come to hold all of these models."""
-        return not self.only or set(models).issubset(self.only)
+    def may_serve(self, refs: Collection[str]) -> bool:
+        """Whether the worker may come to hold all of these versions of models at a time."""
+        takes = sum(each.bytes for each in self.models if each.ref in refs)
+        serves_all = not self.only or set(map(model_of, refs)).issubset(self.only)
+        return serves_all and (self.room is None or takes <= self.room)
 
 
 STALE_SECONDS = 10  # without a report, after which a worker does not count; it sends one with each heartbeat
+LOST_SECONDS = 600  # after which one that was frozen does not come back either
 
 
 def publish_report(client: redis.Redis, report: WorkerReport) -> None:
@@ -104,10 +110,13 @@ def live_reports(client: redis.Redis) -> list[WorkerReport]:
 
 
 def prune_reports(client: redis.Redis) -> None:
-    """Removes the reports that are stale or unreadable."""
-    gone = [name for name, value in ask_reports(client).items() if _live(value) is None]
-    if gone:
-        client.hdel(keys.WORKERS, *gone)
+    """Removes the reports that are unreadable, or of lost workers, and lets go of these, which operators held back."""
+    for name, value in ask_reports(client).items():
+        report = _read(value)
+        if report is None or abs(time.time() - report.at) > LOST_SECONDS:
+            client.hdel(keys.WORKERS, name)
+            if report is not None:
+                let_go(client, "worker", report.name)
 
 
 def reports_on(ref: str, reports: Iterable[WorkerReport]) -> list[ModelReport]:
@@ -122,6 +131,14 @@ def refusal(ref: str, reports: Iterable[WorkerReport]) -> str | None:
     if not found or any(each.ready or each.reason is None for each in found):
         return None
     return found[0].reason
+
+
+def apart(refs: Sequence[str], reports: Iterable[WorkerReport]) -> str | None:
+    """Returns why no worker that holds the first version can draw with all; None if one may, or if none holds it."""
+    holding = [report for report in reports if report.holds(refs[0])]
+    if not holding or any(report.may_serve(refs) for report in holding):
+        return None
+    return f"No worker serves {' and '.join(map(model_of, refs))} together; send the image to /upscale."
 
 
 def held_refs(reports: Iterable[WorkerReport]) -> frozenset[str]:

@@ -27,7 +27,7 @@ from difuso.jobs.redis.index import description
 from difuso.jobs.redis.job_records import DEATHS, MAX_RETRIES, JobRecord
 from difuso.jobs.redis.queue import JobQueue
 from difuso.jobs.redis.status import needs_uploads
-from difuso.jobs.redis.workers import WorkerReport, prune_reports
+from difuso.jobs.redis.workers import LOST_SECONDS, WorkerReport, prune_reports, publish_report
 from difuso.model.conditions import Vector
 
 
@@ -88,12 +88,25 @@ def reads(client: redis.Redis) -> int:
 
 def test_reports_of_a_newer_version_are_read_and_others_skipped(client: redis.Redis, queue: JobQueue) -> None:
     newer = WorkerReport(name="newer", at=time.time(), slots=8, models=()).model_dump(mode="json") | {"mood": "good"}
-    stale = WorkerReport(name="stale", at=time.time() - 100, slots=8, models=()).model_dump(mode="json")
-    for name, value in {"newer": json.dumps(newer), "stale": json.dumps(stale), "broken": "{"}.items():
+    for name, value in {"newer": json.dumps(newer), "broken": "{"}.items():
         client.hset(keys.WORKERS, name, value)
     assert [report.name for report in queue.workers()] == ["newer"]
     prune_reports(client)
     assert client.hkeys(keys.WORKERS) == [b"newer"]
+
+
+def test_a_worker_that_was_frozen_stays_held_back_and_a_dead_one_is_forgotten(
+    client: redis.Redis, queue: JobQueue
+) -> None:
+    for name, silent in {"live": 0, "frozen": 100, "dead": LOST_SECONDS + 1}.items():
+        publish_report(client, WorkerReport(name=name, at=time.time() - silent, slots=8, models=()))
+        queue.hold("worker", name)
+    client.hset(keys.WORKERS, "of_a_newer_difuso", "{")
+    queue.hold("worker", "of_a_newer_difuso")
+    assert [report.name for report in queue.workers()] == ["live"]
+    prune_reports(client)
+    assert queue.holds().workers == {"live", "frozen", "of_a_newer_difuso"}
+    assert client.hlen(keys.WORKERS) == 2
 
 
 def test_a_cancelled_job_is_gone_from_everywhere(client: redis.Redis, queue: JobQueue) -> None:

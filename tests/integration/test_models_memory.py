@@ -175,6 +175,27 @@ def test_cascades_that_need_each_others_room_all_end(redis_url: str, cascade_mod
         stack.finish(ids, 90)
 
 
+@pytest.mark.timeout(120)
+def test_a_cascade_whose_models_do_not_fit_together_is_refused(
+    redis_url: str, cascade_models_dir: Path, tmp_path: Path
+) -> None:
+    """Each fits by itself. A job that was accepted while no worker lived fails with the same reason."""
+    room = max(size_of(cascade_models_dir, name) for name in ("tiny", "tiny-up"))
+    settings = ApiSettings(redis_url=redis_url, models_dir=cascade_models_dir, store_url=str(tmp_path / "store"))
+    query, why = "/generate?upscale=tiny-up&steps=2", "No worker serves tiny and tiny-up together"
+    with closing(Stack(redis_url, cascade_models_dir, tmp_path)) as stack, running(settings) as api:
+        early = api.post(query, headers={"Prefer": "respond-async"}).json()["id"]
+        first = "import difuso.worker.queue.reader_threads as it; it.REFUSED_SECONDS = 1"
+        stack.start_worker(first, slots=1, models_memory=room)
+        wait_until(are_over(stack, [early]), 60, "the job has ended")
+        failure = api.get(f"/jobs/{early}").json()["failure"]
+        assert failure["code"] == "refused"
+        assert why in failure["detail"]
+        answer = api.post(query)
+        assert (answer.status_code, why in answer.text) == (503, True)
+        assert api.post("/generate?steps=2").status_code == 200
+
+
 def test_clients_hear_that_a_model_is_loaded_first(settings: ApiSettings, worker: FakeWorker, tmp_path: Path) -> None:
     facts: dict[str, Any] = {"ready": False, "newest": True, "load_seconds": 2.5, "rate": 10.0}
     with running(settings.model_copy(update={"store_url": str(tmp_path / "store")})) as api:
@@ -210,21 +231,21 @@ def held(**used: float) -> Models:
 
 
 @pytest.mark.parametrize(
-    ("models", "busy", "even_busy", "gone"),
+    ("models", "busy", "even", "gone"),
     [
-        (held(a=1, b=2), "", False, []),
-        (held(a=3, b=1, c=2), "", False, ["b@"]),
-        (held(a=3, b=1, c=2), "b", False, ["c@"]),
-        (held(p=1, b=2, c=3), "b", False, ["c@"]),
-        (held(a=3, b=1, c=2), "abc", False, None),
-        (held(a=3, b=1, c=2), "abc", True, ["a@"]),
-        (held(p=1, b=2, c=3), "abc", True, ["b@"]),
+        (held(a=1, b=2), "", "", []),
+        (held(a=3, b=1, c=2), "", "", ["b@"]),
+        (held(a=3, b=1, c=2), "b", "", ["c@"]),
+        (held(p=1, b=2, c=3), "b", "", ["c@"]),
+        (held(a=3, b=1, c=2), "abc", "", None),
+        (held(a=3, b=1, c=2), "abc", "abc", ["a@"]),
+        (held(a=3, b=1, c=2), "abc", "bc", ["b@"]),
+        (held(p=1, b=2, c=3), "abc", "abc", ["b@"]),
     ],
 )
-def test_what_was_not_used_for_longest_gives_way(
-    models: Models, busy: str, even_busy: bool, gone: list[str] | None
-) -> None:
-    assert making_room(models, "z@", {f"{name}@" for name in busy}, even_busy=even_busy) == gone
+def test_what_was_not_used_for_longest_gives_way(models: Models, busy: str, even: str, gone: list[str] | None) -> None:
+    refs, may_end = ({f"{name}@" for name in names} for names in (busy, even))
+    assert making_room(models, "z@", refs, even=may_end) == gone
 
 
 @pytest.mark.slow

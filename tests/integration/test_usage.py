@@ -173,7 +173,7 @@ def test_without_keys_there_is_one_name(redis_url: str, models_dir: Path, tmp_pa
         assert 'difuso_usage_jobs_total{key=""} 1.0' in api.get("/metrics").text
 
 
-@pytest.mark.parametrize("text", ["", "image", "image=-1", "image=1 image=2", "picture=1", "image=nan"])
+@pytest.mark.parametrize("text", ["", "image", "image=-1", "image=1 image=2", "picture=1", "image=nan", "image=1e308"])
 def test_a_wrong_price_ends_the_start(text: str) -> None:
     with pytest.raises(ValueError, match="prices such as"):
         ApiSettings.model_validate({"prices": text})

@@ -27,7 +27,7 @@ from difuso.jobs.contract import FailureCode
 from difuso.jobs.redis import keys
 from difuso.jobs.redis.keys import QueueName, running_key
 from difuso.jobs.redis.queued import end_queued
-from difuso.jobs.redis.webhooks import DELAYS, LEASE_SECONDS, LOOK_SECONDS, Webhook, Webhooks
+from difuso.jobs.redis.webhooks import DELAYS, LEASE_SECONDS, LOOK_SECONDS, LOOKED_AT, Webhook, Webhooks
 from difuso.worker.queue import rq_scripts
 from tests.app_server import ALICE, BOB, FakeWorker, api_process, keys_file, running
 from tests.receiver import Call, Receiver, receiving
@@ -277,6 +277,7 @@ def test_a_name_that_leads_into_a_private_network_is_not_called(
         ("https://169.254.169.254/latest", "DIFUSO_WEBHOOK_HOSTS"),
         ("https://[::1]/", "DIFUSO_WEBHOOK_HOSTS"),
         ("https://evil.example/", "DIFUSO_WEBHOOK_HOSTS"),
+        ("https://xn--/", "https://xn--: its operator"),  # it is no name
         ("http://hooks.example.com/", "DIFUSO_WEBHOOK_HOSTS"),
         ("https://user:secret@hooks.example.com/", "password"),
         ("https://hooks.example.com:99999999/", "port"),
@@ -366,11 +367,11 @@ def test_a_front_end_that_was_late_changes_nothing(
         job_id = accept(api, "https://hooks.example.com/")
     worker.succeed(job_id)
     records = Webhooks(worker.client)
-    (first,) = records.claim(5)
-    assert records.claim(5) == []
+    (first,) = records.claim(5, {})
+    assert records.claim(5, {}) == []
     worker.client.zadd(keys.WEBHOOKS, {job_id: 0})
     assert records.waiting() == 1
-    (second,) = records.claim(5)
+    (second,) = records.claim(5, {})
     assert records.report(second, second.webhook.after(200, 0))
     assert not records.report(first, first.webhook.after("timeout", 0))
     assert not worker.client.exists(keys.WEBHOOKS)
@@ -378,8 +379,30 @@ def test_a_front_end_that_was_late_changes_nothing(
 
 def test_the_webhook_of_a_job_that_is_forgotten_is_forgotten(worker: FakeWorker) -> None:
     worker.client.zadd(keys.WEBHOOKS, {"gone": 0})
-    assert Webhooks(worker.client).claim(5) == []
+    assert Webhooks(worker.client).claim(5, {}) == []
     assert not worker.client.exists(keys.WEBHOOKS)
+
+
+@pytest.mark.parametrize("headers", [(ALICE, BOB), ({}, {})])
+def test_receivers_that_hang_do_not_delay_those_of_others(
+    headers: tuple[dict[str, str], dict[str, str]],
+    settings: ApiSettings,
+    worker: FakeWorker,
+    receiver: Receiver,
+    tmp_path: Path,
+) -> None:
+    """Other owners', or without keys other hosts', however many calls are due."""
+    changed = {"api_keys_file": keys_file(tmp_path)} if headers[0] else {}
+    with receiving() as hanging, running(settings.model_copy(update=changed)) as api:
+        hanging.hangs.clear()
+        slow = [accept(api, hanging.url, headers=headers[0]) for _ in range(LOOKED_AT + calling.AT_ONCE)]
+        late = accept(api, receiver.url, headers=headers[1])
+        for job_id in slow:
+            api.delete(f"/jobs/{job_id}", headers=headers[0])
+        wait_until(lambda: len(hanging.calls) == calling.AT_ONCE // 2, 5, "it has half of the calls")
+        api.delete(f"/jobs/{late}", headers=headers[1])
+        assert wait_for_attempts(api, late, 1, **headers[1])["delivered_at"]
+        assert len(hanging.calls) == calling.AT_ONCE // 2
 
 
 @pytest.mark.timeout(120)

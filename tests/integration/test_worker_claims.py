@@ -25,7 +25,9 @@ from difuso.jobs.redis import keys
 from difuso.jobs.redis.job_records import LONE_RETRIES, MAX_DEATHS, MAX_RETRIES, JobRecord
 from difuso.jobs.redis.keys import queue_key, running_key
 from difuso.jobs.redis.queue import JobQueue
+from difuso.jobs.redis.usage import UsageRecords, Used
 from difuso.worker.engine.active import ActiveJob
+from difuso.worker.engine.failures import JobRefused
 from difuso.worker.engine.held_jobs import Claim, RunningJob
 from difuso.worker.engine.served_models import Models
 from difuso.worker.metrics import WorkerMetrics
@@ -37,6 +39,7 @@ from difuso.worker.queue.recovery import RECOVERY_SECONDS, SILENT_SECONDS, Recov
 from difuso.worker.queue.rq_base import RqBase
 from difuso.worker.queue.rq_scripts import EXECUTION_TTL, End
 from difuso.worker.queue.rq_worker import EngineWorker
+from difuso.worker.queue.stranded import REFUSED_SECONDS
 from difuso.worker.settings import WorkerSettings
 from difuso.worker.stepping.runner import Runner
 from tests.lost_replies import LosesReply
@@ -339,6 +342,43 @@ def test_a_job_is_put_off_for_as_long_as_it_may_run(
     try_it(720, error=error)
     assert (refused, waiting(worker)) == ([error], [])
     readers.close()
+
+
+def test_a_job_that_no_live_worker_can_draw_waits_only_for_one_that_starts_again(
+    queue: JobQueue, worker: RqBase, claims: Claims, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id, now, refused = submit(queue), time.time() + 3600, list[Exception]()
+    outcomes = SimpleNamespace(refuse=lambda claim, error: refused.append(error))
+    why = ["none", None, *["none"] * MIN_PUT_OFFS]
+    readers = JobReaders(
+        *(worker, cast(Any, outcomes), cast(Any, None), Models({}), lambda event: None),
+        bind=lambda job, models: why.pop(0),
+        store_wait=60,
+    )
+    for seconds in (0, REFUSED_SECONDS + 1, *range(MIN_PUT_OFFS - 2)):  # one that can lives at the second try
+        monkeypatch.setattr("time.time", lambda: now + seconds)  # noqa: B023
+        readers.claims.append(claim := take_one(claims))
+        readers.take(JobRead(claim, error=ModelIsMissing(cast(Any, None), "upscaler@")))
+        assert waiting(worker) == [job_id]
+    monkeypatch.setattr("time.time", lambda: now + REFUSED_SECONDS + 2)
+    readers.claims.append(claim := take_one(claims))
+    readers.take(JobRead(claim, error=ModelIsMissing(cast(Any, None), "upscaler@")))
+    assert ([type(error) for error in refused], waiting(worker)) == ([JobRefused], [])
+    readers.close()
+
+
+def test_work_that_was_done_before_a_job_is_handed_back_counts(queue: JobQueue, worker: RqBase, claims: Claims) -> None:
+    """Also if it ends in the queue; it gives the job its tries back."""
+    job_id = submit(queue)
+    worker.connection.hset(RqJob.key_for(job_id), "retries_left", LONE_RETRIES + 1)
+    claim = take_one(claims)
+    active = cast(Any, SimpleNamespace(image_steps=7))
+    worker.hand_back(RunningJob(claim.record, claim.execution, active=active))
+    again = take_one(claims)
+    assert (again.record.resumed_at, again.record.retries_left) == (7, MAX_RETRIES)
+    worker.hand_back(again)
+    queue.cancel(job_id)
+    assert UsageRecords(cast(Any, worker.connection)).totals() == {None: Used(image_steps=7)}
 
 
 def test_a_job_is_handed_back_though_redis_came_back_empty(worker: RqBase, queue: JobQueue, claims: Claims) -> None:

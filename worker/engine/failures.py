@@ -18,7 +18,12 @@ class Cancelled(Exception):
     """The job was cancelled."""
 
 
+class JobRefused(Exception):
+    """No worker can draw the job, for the reason in the message, which its client is told."""
+
+
 CODES = {
+    JobRefused: FailureCode.REFUSED,
     DeadlineExceeded: FailureCode.TIMEOUT,
     NonFiniteSample: FailureCode.NONFINITE,
     ForeignError: FailureCode.NETWORK,

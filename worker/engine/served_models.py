@@ -111,10 +111,19 @@ class Models:
         """The bytes that are left of the bound."""
         return self.bound - sum(runner.bytes for runner in self.runners.values())
 
+    @property
+    def room(self) -> float:
+        """The bytes of the bound that are left beside the versions that stay."""
+        stay = {each.ref for each in self.folders.values() if each.ref and self.keeps(each.ref)}
+        return self.bound - sum(map(self.bytes, stay))
+
+    def takes(self, ref: str) -> int:
+        """Returns the bytes of `room` that a version takes when it is loaded."""
+        return 0 if self.keeps(ref) else self.bytes(ref)
+
     def fit(self, refs: Collection[str]) -> bool:
         """Whether these versions can be loaded at the same time, beside those that stay."""
-        stay = {each.ref for name, each in self.folders.items() if each.ref and self.keeps(each.ref)}
-        return sum(map(self.bytes, stay.union(refs))) <= self.bound
+        return sum(map(self.takes, set(refs))) <= self.room
 
     def load_seconds(self, ref: str) -> float:
         """Returns the seconds that loading a version took, or may take, as others of their size did."""

@@ -1,9 +1,9 @@
 """Loads the models that jobs wait for, and unloads others, where DIFUSO_MODELS_MEMORY has no room for all of them.
 
 Room is made by models without jobs, of which the one that was not used for longest goes first. Where all have jobs, a
-model that has waited for its turn gets that of the one that was loaded first: this claims no more, ends the jobs that
-it has, and goes. The wait is long beside the time of loading, which so takes a small part of all. A model that another
-worker holds is loaded here, too, if its jobs wait as long.
+model that has waited for its turn gets that of the one that was loaded first, after a turn of its own: this claims no
+more, ends the jobs that it has, and goes. Waits and turns are long beside the time of loading, which so takes a small
+part of all. A model that another worker holds is loaded here, too, if its jobs wait as long.
 """
 
 import time
@@ -27,7 +27,7 @@ PATIENCE = 4  # times the seconds that loading takes
 
 
 def patience(models: Models, ref: str) -> float:
-    """Returns the seconds that jobs of a version wait before it takes the place of one that has jobs."""
+    """Returns the seconds that a version waits before it takes the place of one with jobs, and stays in it at least."""
     return max(LEAST_PATIENCE, PATIENCE * models.load_seconds(ref))
 
 
@@ -38,6 +38,7 @@ class Demand:
         self._client, self._follower, self._claims, self._worker = client, follower, claims, worker
         self._look_at = 0.0
         self._since: dict[str, float] = {}
+        self._begun: dict[str, float] = {}  # when each version was first seen loaded
 
     @property
     def is_pressing(self) -> bool:
@@ -52,6 +53,8 @@ class Demand:
             waiting: those of them that need a model which is not loaded.
         """
         models, now = self._follower.models, time.monotonic()
+        if not models.loadable:
+            self._claims.close([])  # nothing to make room for, also if it was removed meanwhile
         if now < self._look_at or not models.loadable or self._follower.is_busy or self._claims.is_unanswered:
             return
         self._look_at = now + LOOK_SECONDS
@@ -62,14 +65,18 @@ class Demand:
         stay = {ref for ref in models.loadable if models.keeps(ref)}
         asked = dict.fromkeys([*first, *stay, *sorted(queued, key=queued.__getitem__)])
         since = self._since = {ref: self._since.get(ref, now) for ref in asked if ref in models.loadable}
-        # Of equally urgent ones that which has waited for longest comes first.
-        order = sorted(since, key=lambda ref: (ref not in first, ref not in stay, queued.get(ref, 0), since[ref]))
+        # Those that have waited for longest come first. To be more urgent by one counts like one patience more, so that
+        # urgent ones, which come back again and again, starve no other.
+        age = {ref: at + patience(models, ref) * queued.get(ref, 0) for ref, at in since.items()}
+        order = sorted(since, key=lambda ref: (ref not in first, ref not in stay, age[ref]))
+        begun = self._begun = {ref: self._begun.get(ref, now) for ref in models.runners}
+        had_turn = {ref for ref, at in begun.items() if now - at >= patience(models, ref)}
         busy, closing = running.union(queued), list[str]()
         for ref in order:
             has_waited = now - since[ref] >= patience(models, ref)
             if ref in elsewhere - first - stay and not has_waited:
                 continue
-            gone = making_room(models, ref, busy, even_busy=has_waited or ref in stay)
+            gone = making_room(models, ref, busy, even=had_turn if has_waited or ref in stay else ())
             if gone is None:
                 continue
             if running.intersection(gone):
@@ -98,17 +105,17 @@ class Demand:
         return queued, {model.ref for each in others for model in each.models if model.ready or model.loading}
 
 
-def making_room(models: Models, ref: str, busy: Collection[str], *, even_busy: bool) -> list[str] | None:
+def making_room(models: Models, ref: str, busy: Collection[str], *, even: Collection[str]) -> list[str] | None:
     """Returns the versions to unload so that one can be loaded; None if that is not possible now.
 
     Args:
         busy: the versions that have jobs.
-        even_busy: whether they may be unloaded, too, once their jobs have ended.
+        even: those of them that may be unloaded, too, once their jobs have ended.
     """
     may_go = [each for each in models.runners if not models.keeps(each)]
     idle = sorted((each for each in may_go if each not in busy), key=lambda each: models.runners[each].used_at)
     short, gone = models.bytes(ref) - models.free, list[str]()
-    for each in [*idle, *(each for each in may_go if each in busy and even_busy)]:
+    for each in [*idle, *(each for each in may_go if each in busy and each in even)]:
         if short <= 0:
             break
         gone.append(each)

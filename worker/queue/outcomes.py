@@ -17,7 +17,7 @@ from difuso.jobs.redis.job_records import JobRecord
 from difuso.jobs.redis.usage import Used
 
 from ..engine.active import ActiveJob, Finished
-from ..engine.failures import Cancelled, failure_code
+from ..engine.failures import Cancelled, JobRefused, failure_code
 from ..engine.held_jobs import Claim, RunningJob
 from ..engine.results import Spent
 from ..metrics import WorkerMetrics
@@ -115,7 +115,8 @@ class Outcomes:
     def refuse(self, claim: Claim, error: Exception) -> None:
         """Ends a claimed job that cannot start, or that was cancelled before it did."""
         code, at = failure_code(error, {"job_id": claim.record.id}), time.time()
-        progress = None if code is None else Progress(failure=code).model_dump_json()
+        reason = str(error) if isinstance(error, JobRefused) else None
+        progress = None if code is None else Progress(failure=code, reason=reason).model_dump_json()
         used = Used(image_steps=claim.record.resumed_at)
         end = End(claim, _state(code), ascii(error), progress, used=used)
         if self._rq.retry_until_deadline(lambda: self._rq.end([end], at=at)) == [True]:

@@ -21,12 +21,13 @@ from difuso.jobs.store.result_store import ResultStore
 
 from ..device.cores import use_one_core
 from ..engine.active import ActiveJob
-from ..engine.failures import Cancelled
+from ..engine.failures import Cancelled, JobRefused
 from ..engine.held_jobs import Claim
 from ..engine.served_models import Models
 from .job_reading import ModelIsLoading, ModelIsMissing, StoreNeeded, read_job
 from .outcomes import Outcomes
 from .rq_base import RqBase
+from .stranded import REFUSED_SECONDS
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,8 @@ class JobReaders:
         outcomes: ends the jobs that cannot be read.
         store: the store that jobs are read from; its deadlines end a read that hangs.
         report: function that receives each result, called in a reader thread; it must not block.
-        bind: binds a job whose second model is missing to another version of it, if nobody holds its own.
+        bind: binds a job whose second model is missing to another version of it, if nobody holds its own; returns why
+            no live worker can draw it, or None.
         store_wait: seconds for which a job may be put off at least because of the store.
 
     Attributes:
@@ -69,7 +71,7 @@ class JobReaders:
         models: Models,
         report: Callable[[JobRead], None],
         *,
-        bind: Callable[[Job, Models], None],
+        bind: Callable[[Job, Models], str | None],
         store_wait: float,
     ) -> None:
         self.claims: list[Claim] = []
@@ -156,18 +158,20 @@ class JobReaders:
 
         For the store it is put off for `store_wait` seconds at least, as results wait for it. Between two tries it may
         wait much longer than that, in a long queue or while no worker runs. So it must also have been put off
-        `MIN_PUT_OFFS` times.
+        `MIN_PUT_OFFS` times. If no live worker can draw it, one that starts again has REFUSED_SECONDS to report.
         """
         record = claim.record
         patience = max(record.timeout, self._store_wait if isinstance(error, StoreUnavailable) else 0)
+        if isinstance(error, ModelIsMissing):
+            reason = self._rq.retry_until_deadline(partial(self._bind, error.job, self._models))
+            if reason is not None:
+                error, patience = JobRefused(reason), min(patience, REFUSED_SECONDS)
         if self._rq.retry_until_deadline(lambda: self._rq.connection.exists(keys.cancel(record.id))):
             self._outcomes.refuse(claim, Cancelled())
         elif record.put_offs >= MIN_PUT_OFFS and time.time() - record.put_off_at > patience:
             self._outcomes.refuse(claim, error)
         else:
             log.warning("a job goes back to its queue: %s", error, extra={"job_id": record.id})
-            if isinstance(error, ModelIsMissing):
-                self._rq.retry_until_deadline(partial(self._bind, error.job, self._models))
             self._rq.retry_until_deadline(lambda: self._rq.hand_back(claim, at_front=False))
 
 

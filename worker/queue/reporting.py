@@ -1,6 +1,7 @@
 """Reports to front ends: the progress of jobs, the worker's models, and the backlog. A report may be late or lost."""
 
 import json
+import math
 import socket
 import time
 from collections.abc import Collection
@@ -126,6 +127,7 @@ class Reporter:
             slots=slots,
             understands=known,
             only=tuple(sorted(self._only)),
+            room=None if self.models.bound == math.inf else math.floor(self.models.room),
             models=models,
         )
         publish_report(self._client, report)
@@ -141,6 +143,7 @@ class Reporter:
             version=runner.checkpoint.version,
             newest=ref == self.models.newest(runner.checkpoint.name),
             ready=True,
+            bytes=self.models.takes(ref),
             rate=runner.rate,
             step_seconds=runner.step_seconds,
             precision=runner.precision,
@@ -156,6 +159,7 @@ class Reporter:
             ready=False,
             load_seconds=models.load_seconds(ref),
             loading=ref == models.loading,
+            bytes=models.takes(ref),
             rate=warm_up.rate if warm_up else None,
             step_seconds=warm_up.step_seconds if warm_up else None,
         )

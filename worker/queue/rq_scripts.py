@@ -40,11 +40,20 @@ from rq.utils import utcformat
 from difuso.jobs.contract import JobState
 from difuso.jobs.redis import keys
 from difuso.jobs.redis.events import ANNOUNCE
-from difuso.jobs.redis.job_records import DEATHS, ENDED_BY, MAX_DEATHS, PUT_OFF_AT, PUT_OFFS, VERSIONS
+from difuso.jobs.redis.job_records import (
+    DEATHS,
+    ENDED_BY,
+    MAX_DEATHS,
+    MAX_RETRIES,
+    PUT_OFF_AT,
+    PUT_OFFS,
+    RESUMED_AT,
+    VERSIONS,
+)
 from difuso.jobs.redis.keys import QueueName, failed_key, finished_key, queue_key, running_key
 from difuso.jobs.redis.usage import COUNT, Used
 
-from ..engine.held_jobs import Claim
+from ..engine.held_jobs import Claim, RunningJob
 
 EXECUTION_TTL = 9  # seconds that a heartbeat is valid: two may be missed before another worker gets the job
 
@@ -118,9 +127,12 @@ _HAND_BACK = (
     _WHOSE
     + f"""
 local record, running, queue = unpack(KEYS)
-local entry, id, enqueued_at, now = unpack(ARGV)
+local entry, id, enqueued_at, now, image_steps = unpack(ARGV)
 if redis.call('ZREM', running, entry) == 0 then return whose(record) end
 redis.call('HSET', record, 'status', 'queued')
+if image_steps ~= '' then
+  redis.call('HSET', record, '{RESUMED_AT}', image_steps, 'retries_left', {MAX_RETRIES})
+end
 if enqueued_at ~= '' then
   redis.call('HSET', record, 'enqueued_at', enqueued_at)
   redis.call('LPUSH', queue, id)
@@ -223,11 +235,14 @@ def end(client: Any, ends: Sequence[End], worker: str, *, at: float) -> list[Ans
 def hand_back(client: Any, claim: Claim, *, at_front: bool) -> Answer:
     """Puts a running job back into its queue, without using up one of its tries.
 
-    At the end of the queue it waits for what it needs. Its record says since when, and how often it was tried.
+    At the end of the queue it waits for what it needs. Its record says since when, and how often it was tried. Work
+    that was done gives it its tries back, and counts for its owner however it ends.
     """
     names = RqJob.key_for(claim.record.id), running_key(claim.queue), queue_key(claim.queue)
     now = time.time()
-    facts = claim.entry, claim.record.id, stamp(now) if at_front else "", now
+    done = claim.active.image_steps if isinstance(claim, RunningJob) else 0
+    news = done if done > claim.record.resumed_at else ""
+    facts = claim.entry, claim.record.id, stamp(now) if at_front else "", now, news
     return Answer(client.eval(_HAND_BACK, len(names), *names, *facts))
 
 

@@ -23,7 +23,7 @@ from difuso.jobs.errors import PluginMissing
 from difuso.jobs.redis.job_records import VERSIONS, JobRecord
 from difuso.jobs.redis.keys import QueueName, known_queues, queue_key, queues_of, running_key
 from difuso.jobs.redis.queued import bind_queued, drop_unreadable, end_queued, wake
-from difuso.jobs.redis.workers import WorkerReport, ask_reports, held_refs, live_reports, read_reports, refusal
+from difuso.jobs.redis.workers import WorkerReport, apart, ask_reports, held_refs, live_reports, read_reports, refusal
 
 from ..engine.active import ActiveJob
 from ..engine.served_models import Models
@@ -69,17 +69,18 @@ class Stranded:
             ended += self._end(name, workers, seconds=now - since)
         return ended
 
-    def bind_second(self, job: Job, models: Models) -> None:
+    def bind_second(self, job: Job, models: Models) -> str | None:
         """Binds the second stage of a claimed job to the newest version here, if no live worker holds both of its own.
 
-        It does so for pinned jobs, too: they ask for a version of their own model.
+        It does so for pinned jobs, too: they ask for a version of their own model. Returns why no live worker can draw
+        the job; None if one may.
         """
-        newest = models.newest(job.models[-1])
-        version = models.version(newest)
-        if version is None or any(all(map(each.holds, job.refs)) for each in live_reports(self._client)):
-            return
-        versions = (*job.versions[:1], version)
-        self._client.hset(RqJob.key_for(job.id), VERSIONS, json.dumps(versions))
+        workers = live_reports(self._client)
+        version = models.version(models.newest(job.models[-1]))
+        if version is not None and not any(all(map(each.holds, job.refs)) for each in workers):
+            job = job.bound_to((*job.versions[:1], version))
+            self._client.hset(RqJob.key_for(job.id), VERSIONS, json.dumps(job.versions))
+        return apart(job.refs, workers)
 
     def _bind(self, name: QueueName, models: Models, workers: Sequence[WorkerReport]) -> None:
         target = models.newest(name.model)

@@ -100,8 +100,13 @@ def test_a_cascade_is_refused_where_no_worker_serves_both_models() -> None:
     for other in (worker(ready=True), alone.model_copy(update={"only": ("pets", "up")})):
         check_served(job, [alone, other])
     check_served(job, [])
-    with pytest.raises(ModelUnavailable, match="No worker serves pets and up together"):
-        check_served(job, [alone])
+    up = ModelReport(name="up", version=VERSION, ready=False, load_seconds=1, bytes=6)
+    pair = (worker(ready=True, bytes=5).models[0], up)
+    small, large = (worker(ready=True).model_copy(update={"models": pair, "room": room}) for room in (10, 11))
+    check_served(job, [small, large])
+    for workers in ([alone], [small], [alone, small]):
+        with pytest.raises(ModelUnavailable, match="No worker serves pets and up together"):
+            check_served(job, workers)
 
 
 def test_what_no_worker_of_the_version_understands_is_refused_for_now() -> None:

@@ -79,6 +79,7 @@ def test_any_name_may_be_allowed_and_no_address_with_it() -> None:
         ("2002:7f00:1::", False),  # 6to4 of 127.0.0.1
         ("64:ff9b::7f00:1", False),  # NAT64 of it
         ("fec0::1", False),
+        ("168.63.129.16", False),  # of Azure, which each machine there reaches
         ("localhost", False),
     ],
 )
