@@ -8,18 +8,21 @@ So a model is there whole or not at all, and a file never changes under its name
 """
 
 import hashlib
+import os
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
+from io import BufferedReader
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from difuso.model.errors import CheckpointError
-from difuso.model.folders.files import QUALITY, SUMS, VERSION, file_sha256, is_file, read_shapes, sums_of, version_of
+from difuso.model.folders.files import MAX_HEADER, QUALITY, SUMS, VERSION, is_file, read_shapes, sums_of, version_of
 from difuso.model.folders.labels import LABELS
 from difuso.model.formats.diffusers.config import INDEX
-from difuso.model.formats.folders import deciding_files, read_config, read_version, weights_of
+from difuso.model.formats.folders import deciding_files, read_config, read_version
 
 from .model_folders import FILES as DOCUMENTS
 from .model_folders import find_document
@@ -41,7 +44,7 @@ class PushedFile(Reported):
 
     size: Size
     sha256: Digest
-    head: Annotated[int, Field(ge=8)] | None = None  # its bytes
+    head: Annotated[int, Field(ge=8, le=8 + MAX_HEADER)] | None = None  # its bytes
     head_sha256: Digest | None = None
 
 
@@ -57,33 +60,43 @@ class PushedModel(Reported):
 def push(folder: Path, blobs: Blobs, name: str) -> PushedModel:
     """Puts the files that difuso reads of a model's folder at an address, and then its manifest.
 
+    What lies there is not sent again, so it stays right whatever happens to the folder meanwhile.
+
     Raises CheckpointError if the folder is no model or is damaged, and what the file system raises.
     """
     config = read_config(folder)
-    read_shapes(folder, weights_of(folder))
     deciding = deciding_files(folder, config)
+    for file in deciding:
+        if file.endswith(WEIGHTS):
+            read_shapes(folder, file)
     documents = [file for name, (file, _) in DOCUMENTS.items() if find_document(folder, name)]
     others = [file for file in (INDEX, LABELS, QUALITY) if is_file(folder / file)]
     version = read_version(folder, config)
-    digests = {file: file_sha256(folder / file) for file in (*deciding, *documents, *others)}
-    if version != version_of({file: digests[file] for file in deciding}):
-        raise CheckpointError(f"{folder} does not match its {SUMS}: it was damaged or edited")
-    for file, digest in digests.items():
-        blobs.upload(blobs.root / FILES / digest, folder / file)
+    with ExitStack() as stack:  # each file is opened once, because a training may replace the folder
+        opened = {file: stack.enter_context((folder / file).open("rb")) for file in (*deciding, *documents, *others)}
+        described = {file: _described(each) for file, each in opened.items()}
+        digests = {file: each.sha256 for file, each in described.items()}
+        if version != version_of({file: digests[file] for file in deciding}):
+            raise CheckpointError(f"{folder} does not match its {SUMS}: it was damaged or edited")
+        for file, each in opened.items():
+            place = blobs.root / FILES / digests[file]
+            if blobs.size(place) != described[file].size:
+                each.seek(0)
+                blobs.upload(place, Path(f"/dev/fd/{each.fileno()}"))
     sums = sums_of(digests).encode()
     summed = PushedFile(size=len(sums), sha256=hashlib.sha256(sums).hexdigest())
     blobs.write(blobs.root / FILES / summed.sha256, sums)
-    files = {SUMS: summed, **{file: _described(folder / file, digest) for file, digest in digests.items()}}
+    files = {SUMS: summed, **described}
     model = PushedModel(version=version, pushed_at=time.time(), files=files)
     blobs.write(blobs.root / f"{name}{MANIFEST}", model.model_dump_json(indent=1, exclude_none=True).encode())
     return model
 
 
-def _described(path: Path, digest: str) -> PushedFile:
-    size = path.stat().st_size
-    if path.suffix != WEIGHTS:
+def _described(file: BufferedReader) -> PushedFile:
+    digest, size = hashlib.file_digest(file, "sha256").hexdigest(), os.fstat(file.fileno()).st_size
+    if not file.name.endswith(WEIGHTS):
         return PushedFile(size=size, sha256=digest)
-    with path.open("rb") as file:
-        length = file.read(8)
-        head = length + file.read(int.from_bytes(length, "little"))
+    file.seek(0)
+    length = file.read(8)
+    head = length + file.read(int.from_bytes(length, "little"))
     return PushedFile(size=size, sha256=digest, head=len(head), head_sha256=hashlib.sha256(head).hexdigest())

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from platformdirs import user_state_path
-from pydantic import AfterValidator, BeforeValidator, Field, FilePath, PositiveInt, field_validator
+from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, FilePath, PositiveInt, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from difuso.model.formats.folders import holds_config
@@ -85,8 +85,9 @@ class SharedSettings(BaseSettings):
     models_dir: Annotated[str | Path, BeforeValidator(place_of_models)] = Field(default_factory=default_models_dir)
     """Folder of models: ./checkpoints, or without a model there that of the models that come with difuso. A worker
     serves all that it can load; the API reads their config files only. Or the address where `difuso push` puts them."""
-    cache_size: PositiveInt = 20 << 30
-    """Most bytes of the models of an address that are kept on this machine; those that are served stay in any case."""
+    cache_size: Annotated[ByteSize, Field(gt=0)] = ByteSize(20 << 30)
+    """Most bytes of the models of an address that are kept on this machine, such as 20GB; those that are served stay in
+    any case."""
     trained_dir: Path = Field(default_factory=lambda given: Path(given["state_dir"]) / "trained")
     """Folder of the models that trainers make, which are served beside those of `models_dir`."""
     default_model: str | None = None
@@ -105,10 +106,6 @@ class SharedSettings(BaseSettings):
     """Lowest level of log lines that are written; `debug` includes requests that only read and succeed."""
 
     whole_models: ClassVar[bool] = True  # whether weights are fetched from an address
-
-    def serves(self, model: str) -> bool:
-        """Whether this process serves a model."""
-        return True
 
     @property
     def models_address(self) -> str | None:

@@ -29,10 +29,10 @@ from .folders.files import (
     CONFIG,
     WEAKER,
     WEIGHTS,
-    is_folder,
     model_of,
     read_json,
     read_shapes,
+    require_folder,
     version_of,
 )
 from .folders.folder import FolderContents, checked_sums, read_safetensors
@@ -155,10 +155,7 @@ def load_checkpoint(
         'dpmpp'
     """
     folder = Path(folder)
-    if not is_folder(folder):
-        error = CheckpointError("there is no such folder")
-        error.add_note(f"It was looked for at {folder.absolute()}.")  # a note, which clients of a server never see
-        raise error
+    require_folder(folder)
     stored = read_diffusers(folder) if is_diffusers(folder) else _read(folder, networks)
     modules = _unfilled(stored.config)
     network = modules[WEIGHTS]

@@ -3,7 +3,8 @@
 ModelError
 ├── PlanError            a sampling run that does not exist (also a ValueError)
 ├── CheckpointError      a folder that cannot be served
-│   └── ForeignError     code of another package that fails
+│   ├── ForeignError     code of another package that fails
+│   └── MissingFolder    a folder that is not there, perhaps for a moment (also a FileNotFoundError)
 └── NonFiniteSample      the network produced NaN or infinity
 
 A folder that cannot be read at the moment is an OSError.
@@ -44,6 +45,10 @@ class CheckpointError(ModelError):
 
 class ForeignError(CheckpointError):
     """Code of another package failed, which a config or a recipe names; the error that it raised is the cause."""
+
+
+class MissingFolder(CheckpointError, FileNotFoundError):
+    """There is no such folder, perhaps for a moment."""
 
 
 class NonFiniteSample(ModelError):

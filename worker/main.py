@@ -34,7 +34,7 @@ def run(settings: WorkerSettings) -> int:
     """Serves until SIGTERM or SIGINT. Returns the exit status: 0 after a drain, 1 if the process must be replaced."""
     use_one_core()
     plug_in(settings.plugins)
-    mirror = None if settings.models_address is None else Mirror(settings)
+    mirror = None if settings.models_address is None else Mirror(settings, settings.serves)
     if mirror is not None:
         log.info("fetching the models of %s", settings.models_address)
         mirror.follow()

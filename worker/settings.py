@@ -55,4 +55,5 @@ class WorkerSettings(SharedSettings):
     _split = field_validator("models", "networks", "preload", mode="before")(listed)
 
     def serves(self, model: str) -> bool:
+        """Whether this process serves a model."""
         return model in self.models if self.models else model not in self.pools

@@ -104,11 +104,21 @@ class Blobs:
         """
         self._fs.invalidate_cache()
         found = {PurePosixPath(each["name"]): each for each in self._fs.ls(str(folder), detail=True)}
-        return {
+        marks = {
             path.name: None if each["type"] == "directory" else repr(each)
             for path, each in found.items()
             if path != folder
         }
+        if not marks:  # so a folder that is not mounted does not count as one whose files are gone
+            raise FileNotFoundError(f"{folder} is empty")
+        return marks
+
+    def size(self, path: PurePosixPath) -> int | None:
+        """Returns the bytes of a file; None if there is none."""
+        size: int | None = None
+        with suppress(FileNotFoundError):
+            size = self._fs.size(str(path))
+        return size
 
     def written_at(self, path: PurePosixPath) -> float:
         """Returns when a file was written, in seconds since the epoch, by the clock of the file system."""

@@ -22,7 +22,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter
 from pydantic_core import from_json
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, MissingFolder
 
 CONFIG, WEIGHTS, SUMS = "config.json", "model.safetensors", "SHA256SUMS"
 CLASSIFIER, WEAKER = "classifier.safetensors", "weaker.safetensors"  # of networks that guide the model
@@ -67,9 +67,18 @@ def _mode(path: Path) -> int:
         raise
 
 
+def require_folder(folder: Path) -> None:
+    """Raises MissingFolder if a folder is missing."""
+    if not is_folder(folder):
+        error = MissingFolder("there is no such folder")
+        error.add_note(f"It was looked for at {folder.absolute()}.")  # a note, which clients of a server never see
+        raise error
+
+
 def require_file(folder: Path, name: str) -> None:
     """Raises CheckpointError if a file is missing; the message has a hint if there are pickled weights instead."""
     if not is_file(folder / name):
+        require_folder(folder)
         pickles = [path.name for path in sorted((folder / name).parent.glob("*")) if path.suffix in PICKLES]
         hint = f"; {pickles[0]} is a pickle, which is never loaded: `difuso convert` reads it" if pickles else ""
         raise CheckpointError(f"{name} is missing{hint}")

@@ -113,6 +113,7 @@ def test_commands_draw_with_models_of_an_address(
     push(models_dir / "tiny", s3_url)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DIFUSO_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("DIFUSO_POOLS", "tiny")  # which only workers heed
     sample = ["sample", "--models-dir", s3_url, "--steps", "1", "--out", "pictures"]
     result = CliRunner().invoke(cli.app, sample, catch_exceptions=False)
     assert result.exit_code == 0, result.output

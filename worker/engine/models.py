@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -186,9 +187,10 @@ class ModelFollower:
         give_back()  # what was unloaded before
         try:
             name = self.models.loadable[ref]
-            path, noted = self._paths().get(name), self.models.folders[name]
-            if path is not None and mark_of(path) == noted.mark:
-                self._load_folder(path, noted.mark, noted)
+            with suppress(OSError):  # of the models folder, which the next look names
+                path, noted = self._paths().get(name), self.models.folders[name]
+                if path is not None and mark_of(path) == noted.mark:
+                    self._load_folder(path, noted.mark, noted)
         finally:
             self.models = replace(self.models, loading=None)
 

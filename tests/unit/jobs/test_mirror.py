@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import shutil
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,7 +19,7 @@ from difuso.app.settings import ApiSettings
 from difuso.jobs import mirror as mirrors
 from difuso.jobs.catalog import read_catalog
 from difuso.jobs.mirror import Mirror
-from difuso.jobs.pushed_models import push
+from difuso.jobs.pushed_models import PushedFile, PushedModel, push
 from difuso.jobs.settings import SharedSettings
 from difuso.jobs.store.blobs import Blobs
 from difuso.jobs.traffic import text_of
@@ -24,6 +27,7 @@ from difuso.model.checkpoint import load_checkpoint, save_checkpoint
 from difuso.model.errors import CheckpointError
 from difuso.model.formats.diffusers.pipeline import write_diffusers
 from difuso.worker.settings import WorkerSettings
+from tests.waiting import wait_until
 
 SHIPPED = Path(__file__).parents[3] / "checkpoints"
 
@@ -64,6 +68,12 @@ def newer(models_dir: Path, folder: Path, shift: float = 0.05) -> Path:
     return folder / "tiny"
 
 
+def put(blobs: Blobs, name: str, files: dict[str, PushedFile]) -> None:
+    """Puts a manifest at an address that `push` would not write."""
+    model = PushedModel(version="0" * 64, pushed_at=1.0, files=files)
+    blobs.write(blobs.root / f"{name}.json", model.model_dump_json(exclude_none=True).encode())
+
+
 def version_in(folder: Path, name: str = "tiny") -> str:
     return read_catalog(folder).models[name].version
 
@@ -83,7 +93,10 @@ def test_a_worker_of_some_models_fetches_these_and_leaves_those_of_others_of_its
     for name in ("one", "two", "three"):
         push(models_dir / "tiny", Blobs(bucket), name)
     for setting, value, here in (("models", "one", {"one"}), ("pools", "one,three", {"one", "two"})):
-        mirror = mirror_of(bucket, tmp_path, WorkerSettings, **{setting: value})
+        settings = WorkerSettings.model_validate(
+            {"models_dir": bucket, "state_dir": tmp_path / "state", setting: value}
+        )
+        mirror = Mirror(settings, settings.serves)
         mirror.look()
         assert {path.name for path in mirror.folder.iterdir() if path.is_dir()} == here
         assert mirror.trouble is None
@@ -372,3 +385,206 @@ def test_processes_that_start_together_fetch_each_file_once(
     assert [mirror.trouble for mirror in started] == [None] * len(started)
     assert len(downloads) == len({*downloads})
     load_checkpoint(started[0].folder / "tiny")
+
+
+@pytest.mark.parametrize("kind", [ApiSettings, WorkerSettings])
+@pytest.mark.parametrize("path", ["pushed.json", "model.safetensors/x", "model.safetensors"])
+def test_a_hostile_manifest_leaves_other_models_as_they_are(
+    models_dir: Path, bucket: str, tmp_path: Path, kind: type[SharedSettings], path: str
+) -> None:
+    """It is fetched before the other model and after it, and again by a process that starts later."""
+    blobs = Blobs(bucket)
+    weights = push(models_dir / "tiny", blobs, "tiny").files["model.safetensors"]
+    eight = hashlib.sha256(blobs.read(blobs.root / "files" / weights.sha256, 8)).hexdigest()
+    for name in ("before", "zafter"):
+        put(blobs, name, {path: weights.model_copy(update={"head": 8, "head_sha256": eight})})
+    for _ in range(2):
+        mirror = mirror_of(bucket, tmp_path, kind)
+        mirror.look()
+        assert version_in(mirror.folder) == version_in(models_dir)
+        if kind is WorkerSettings:
+            load_checkpoint(mirror.folder / "tiny")
+
+
+@pytest.mark.parametrize("path", [".pushed.json", "../tiny/config.json", "/etc/passwd", "a/b/c"])
+def test_a_manifest_names_no_file_of_others(path: str) -> None:
+    with pytest.raises(ValidationError, match="should match pattern"):
+        PushedModel(version="0" * 64, pushed_at=1.0, files={path: PushedFile(size=1, sha256="0" * 64)})
+
+
+@pytest.mark.parametrize("kind", [ApiSettings, WorkerSettings])
+@pytest.mark.parametrize("size", [10, 1 << 62])
+def test_a_file_of_another_size_is_not_fetched(
+    models_dir: Path, bucket: str, tmp_path: Path, kind: type[SharedSettings], size: int, downloads: list[str]
+) -> None:
+    blobs = Blobs(bucket)
+    weights = push(models_dir / "tiny", blobs, "tiny").files["model.safetensors"]
+    blobs.delete(blobs.root / "tiny.json")
+    put(blobs, "other", {"model.safetensors": weights.model_copy(update={"size": size})})
+    mirror = mirror_of(bucket, tmp_path, kind)
+    mirror.look()
+    assert f"{weights.sha256} was damaged" in str(mirror.trouble)
+    assert not downloads
+    assert sum(path.stat().st_size for path in (tmp_path / "state/cache/files").iterdir()) == 0
+
+
+def test_a_front_end_reads_no_head_that_no_model_has(models_dir: Path, bucket: str, tmp_path: Path) -> None:
+    weights = push(models_dir / "tiny", Blobs(bucket), "tiny").files["model.safetensors"]
+    with pytest.raises(ValidationError, match="less than or equal to"):
+        PushedFile.model_validate(weights.model_dump() | {"head": 1 << 22})
+
+
+def test_the_folder_of_an_address_that_is_not_mounted_keeps_what_is_here(models_dir: Path, tmp_path: Path) -> None:
+    address = tmp_path / "address"
+    push(models_dir / "tiny", Blobs(f"file://{address}"), "tiny")
+    mirror = mirror_of(f"file://{address}", tmp_path)
+    mirror.look()
+    address.rename(tmp_path / "elsewhere")
+    address.mkdir()
+    mirror.look()
+    assert "nothing lies there" in str(mirror.trouble)
+    assert version_in(mirror.folder) == version_in(models_dir)
+
+
+def test_folders_and_files_of_others_stay_in_the_cache(models_dir: Path, bucket: str, tmp_path: Path) -> None:
+    theirs = [tmp_path / "state/cache" / each for each in ("apt/list", ".hidden-1/x", "files/photo", "files/0123.head")]
+    for path in theirs:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+    for path in theirs[:2]:
+        os.utime(path.parent, (0, 0))
+    push(models_dir / "tiny", Blobs(bucket), "tiny")
+    mirror_of(bucket, tmp_path, cache_size=1).look()
+    assert all(path.exists() for path in theirs)
+
+
+def test_processes_that_share_a_small_cache_leave_each_other_what_they_fetch(
+    models_dir: Path, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A front end makes room while a worker has fetched a part of a model."""
+    blobs, download = Blobs(bucket), Blobs.download
+    push(models_dir / "tiny", blobs, "tiny")
+    worker, front = mirror_of(bucket, tmp_path, cache_size=1), mirror_of(bucket, tmp_path, ApiSettings, cache_size=1)
+    for mirror in (worker, front):
+        mirror.look()
+    pushed = push(newer(models_dir, tmp_path), blobs, "tiny")
+    files = tmp_path / "state/cache/files"
+    kept: list[set[str]] = []
+
+    def downloading(self: Blobs, path: PurePosixPath, file: Path) -> None:
+        download(self, path, file)
+        if path.name == pushed.files["model.safetensors"].sha256:
+            kept.append({each.name for each in files.iterdir()})
+            push(newer(models_dir, tmp_path / "other", 0.1), blobs, "other")
+            front.look()
+            kept.append({each.name for each in files.iterdir()})
+
+    monkeypatch.setattr(Blobs, "download", downloading)
+    worker.look()
+    before, after = kept
+    assert before < after
+    assert (worker.trouble, front.trouble) == (None, None)
+    assert version_in(worker.folder) == version_in(front.folder) == pushed.version
+    load_checkpoint(worker.folder / "tiny")
+
+
+@pytest.mark.parametrize("name", ["0" * 64, f"{'0' * 64}.{'1' * 64}.head"])
+def test_parts_that_nobody_fetches_any_more_make_room(models_dir: Path, bucket: str, tmp_path: Path, name: str) -> None:
+    left = tmp_path / "state/cache/files" / f".{name}"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"?" * 4096)
+    push(models_dir / "tiny", Blobs(bucket), "tiny")
+    mirror_of(bucket, tmp_path, cache_size=1).look()
+    assert not left.exists()
+
+
+def test_an_address_that_hangs_is_a_trouble(
+    models_dir: Path, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push(models_dir / "tiny", Blobs(bucket), "tiny")
+    monkeypatch.setattr(mirrors, "SILENT_SECONDS", 0.05)
+    for call in ("marks", "read", "size", "download"):
+        answers, hangs = getattr(Blobs, call), threading.Event()
+        with monkeypatch.context() as patch, ThreadPoolExecutor(1) as pool:
+            patch.setattr(Blobs, call, lambda *given, on=hangs, then=answers: on.wait() and then(*given))
+            mirror = mirror_of(bucket, tmp_path / call)
+            look = pool.submit(mirror.look)
+            try:
+                wait_until(partial(_is_noticed, mirror), 10, f"a {call} that hangs is noticed")
+            finally:
+                hangs.set()
+            look.result()
+        assert mirror.trouble is None
+
+
+def _is_noticed(mirror: Mirror) -> bool:
+    return mirror.trouble is not None and mirror.trouble.endswith("does not answer")
+
+
+@pytest.mark.parametrize("fault", ["too large", "away"])
+def test_a_fault_of_shares_is_said_and_stops_nothing_else(
+    models_dir: Path, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    monkeypatch.setattr(mirrors, "REST", 0)
+    mirror, blobs, read = mirror_of(bucket, tmp_path, ApiSettings), Blobs(bucket), Blobs.read
+    version = push(models_dir / "tiny", blobs, "tiny").version
+    push(models_dir / "tiny", blobs, "other")
+    for name in ("other", "tiny"):
+        blobs.write(blobs.root / f"{name}.toml", text_of({version: 1}).encode())
+    mirror.look()
+
+    def failing(self: Blobs, path: PurePosixPath, most: int | None = None) -> bytes:
+        if path.name == "other.toml":
+            raise ConnectionError("reset")
+        return read(self, path, most)
+
+    blobs.write(blobs.root / "other.toml", b"#" * (1 << 20) + b"# too large" if fault == "too large" else b"")
+    blobs.write(blobs.root / "tiny.toml", text_of({version: 2}).encode())
+    push(models_dir / "tiny", blobs, "new")
+    with monkeypatch.context() as patch:
+        patch.setattr(Blobs, "read", failing if fault == "away" else read)
+        mirror.look()
+    assert mirror.trouble in ("other.toml must have at most 1048576 bytes", "ConnectionError: reset")
+    found = read_catalog(mirror.folder)
+    assert found.models.keys() == {"new", "other", "tiny"}
+    assert found.shares == {"other": {version: 1}, "tiny": {version: 2}}
+    blobs.write(blobs.root / "other.toml", text_of({version: 3}).encode())
+    mirror.look()
+    assert mirror.trouble is None
+    assert read_catalog(mirror.folder).shares["other"] == {version: 3}
+
+
+def test_a_folder_that_is_replaced_while_it_is_pushed_changes_nothing_at_the_address(
+    models_dir: Path, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a training does with the folder that it publishes; another model has the same files."""
+    blobs, new, upload = Blobs(address), newer(models_dir, tmp_path), Blobs.upload
+    shutil.copytree(models_dir / "tiny", folder := tmp_path / "mine")
+    first = push(folder, blobs, "stable")
+
+    def replaced(self: Blobs, path: PurePosixPath, file: Path) -> None:
+        shutil.rmtree(folder)
+        shutil.copytree(new, folder)
+        upload(self, path, file)
+
+    monkeypatch.setattr(Blobs, "upload", replaced)
+    (folder / "README.md").write_text("A model.")
+    assert push(folder, blobs, "mine").version == first.version
+    mirror = mirror_of(address, tmp_path)
+    mirror.look()
+    assert mirror.trouble is None
+    for name in ("mine", "stable"):
+        assert load_checkpoint(mirror.folder / name).version == first.version
+
+
+def test_what_lies_at_the_address_is_not_sent_again(
+    models_dir: Path, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push(models_dir / "tiny", Blobs(address), "tiny")
+    monkeypatch.setattr(Blobs, "upload", None)
+    push(models_dir / "tiny", Blobs(address), "tiny@same")
+
+
+def test_the_size_of_the_cache_may_have_a_unit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIFUSO_CACHE_SIZE", "20GB")
+    assert WorkerSettings().cache_size == 20 * 10**9

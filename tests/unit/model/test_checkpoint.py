@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from difuso.model import CheckpointError, ModelConfig, load_checkpoint, save_checkpoint
+from difuso.model.errors import may_pass
 from difuso.model.folders.config import SamplerDefaults, ScheduleConfig
 from difuso.model.folders.files import CLASSIFIER, CONFIG, SUMS, WEIGHTS, file_sha256
 from difuso.model.networks.build import build_network
@@ -139,6 +140,7 @@ def test_a_missing_folder_is_refused_and_the_traceback_has_its_place(
         load_checkpoint("nothing")
     assert str(caught.value) == "there is no such folder"
     assert str(tmp_path / "nothing") in "".join(caught.value.__notes__)
+    assert may_pass(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,13 @@ from typing import Any, cast
 
 import pytest
 import torch
+from pydantic import ByteSize
 
 from difuso.jobs.contract import TASK
 from difuso.jobs.kinds.generate import Generation
 from difuso.jobs.store.result_store import ResultStore
 from difuso.model import Checkpoint, load_checkpoint, save_checkpoint
+from difuso.model.folders.files import model_of
 from difuso.worker.engine import models as models_of_a_worker
 from difuso.worker.engine.held_jobs import Claim
 from difuso.worker.engine.models import ModelFollower
@@ -233,6 +235,59 @@ def test_a_version_that_cannot_be_loaded_at_the_moment_is_tried_again(
     look(follower)
     assert follower.models.runners != served
     assert follower.models.refused == {}
+
+
+@pytest.mark.parametrize("bound", [None, ByteSize(1 << 40)])
+def test_a_folder_that_was_away_just_while_it_was_loaded_is_tried_again(
+    settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch, bound: ByteSize | None
+) -> None:
+    monkeypatch.setattr(models_of_a_worker, "REST", 0)
+    follower = following(settings.model_copy(update={"models_memory": bound}))
+
+    def away(folder: Path, **_: Any) -> Checkpoint:
+        folder.rename(folder.with_name(".aside"))
+        try:
+            return load_checkpoint(folder)
+        finally:
+            folder.with_name(".aside").rename(folder)
+
+    loadable = [*follower.models.loadable]
+    with monkeypatch.context() as patch:
+        patch.setattr(models_of_a_worker, "load_checkpoint", away)
+        follower.load_all()
+        for ref in loadable:
+            follower.load(ref)
+            follower._pool.submit(int).result()
+        assert follower.models.refused.keys() == {"b", "c"}
+        assert {each.reason for each in follower.models.refused.values()} == {"there is no such folder"}
+    follower.load_all()
+    assert not follower.models.refused
+    assert {*names(follower.models), *map(model_of, follower.models.loadable)} == {"a", "b", "c"}
+
+
+def test_a_models_folder_that_fails_while_a_model_is_loaded_for_jobs_ends_nothing(
+    settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    follower = following(settings.model_copy(update={"models_memory": ByteSize(1 << 40)}))
+    ref = next(iter(follower.models.loadable))
+
+    def failing(*folders: Path) -> list[Path]:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    def load() -> None:
+        follower.load(ref)
+        wait_until(lambda: not follower.is_busy, 60, "it was tried")
+        follower.look()
+        wait_until(lambda: not follower.is_busy, 60, "the next look, which raises what the last raised, is over")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(models_of_a_worker, "model_folders", failing)
+        load()
+    assert "the models folder cannot be read: Stale file handle" in caplog.text
+    assert ref not in follower.models.runners
+    load()
+    assert ref in follower.models.runners
+    follower.close()
 
 
 def test_a_folder_with_wrong_content_is_loaded_once(settings: WorkerSettings, loaded: list[str]) -> None:
