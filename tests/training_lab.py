@@ -38,6 +38,13 @@ def ordered(trainings: Trainings, name: str = "cats", **more: Any) -> Order:
     return order
 
 
+def write_dataset(store: Path, pictures: Path) -> None:
+    summary = Summary(count=COUNT, sizes=(40, 40), classes={}, columns={}, duplicates=0, left_out=(), left_out_count=0)
+    now, size = time.time(), pictures.stat().st_size
+    dataset = Dataset(name="icons", created_at=now, expires_at=now + 1000, bytes=size, summary=summary)
+    Datasets(str(store)).add(dataset, pictures, b"", None)
+
+
 class Lab:
     """A store with a dataset, and trainers as processes of their own."""
 
@@ -51,13 +58,7 @@ class Lab:
             "DIFUSO_DEVICE": "cpu",
             "DIFUSO_TRAINED_DIR": str(folder / "trained"),
         }
-        pictures = write_icons(folder / "icons.zip", COUNT)
-        summary = Summary(
-            count=COUNT, sizes=(40, 40), classes={}, columns={}, duplicates=0, left_out=(), left_out_count=0
-        )
-        now, size = time.time(), pictures.stat().st_size
-        dataset = Dataset(name="icons", created_at=now, expires_at=now + 1000, bytes=size, summary=summary)
-        Datasets(str(self.store)).add(dataset, pictures, b"", None)
+        write_dataset(self.store, write_icons(folder / "icons.zip", COUNT))
 
     @property
     def log(self) -> str:

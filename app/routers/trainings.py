@@ -3,8 +3,8 @@
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager, suppress
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Request, Response
@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 
 from difuso.jobs.contract import JOB_ID
 from difuso.jobs.params import MODEL_NAME
-from difuso.jobs.trainings.records import Order, Training, TrainingNotFound
+from difuso.jobs.trainings.records import Order, TooManyTrainings, Training, TrainingNotFound
 from difuso.jobs.trainings.states import Sheet
 from difuso.jobs.values import Frozen
 
@@ -104,8 +104,6 @@ def create_training(body: TrainingRequest, process: ProcessDep, key: CallerDep, 
     mine = [each for each in process.trainings.all() if each.owner == owner]
     if len(mine) >= MAX_KEPT:
         raise LimitReached(f"You have {MAX_KEPT} trainings: delete one.", retry_after=WAIT_SECONDS)
-    if sum(not each.is_over for each in mine) >= MAX_UNFINISHED:
-        raise LimitReached(f"You have {MAX_UNFINISHED} trainings that have not ended.", retry_after=WAIT_SECONDS)
     settings = body.preset if isinstance(body.preset, Settings) else Settings(preset=body.preset)
     changes = settings.model_dump(exclude={"preset"}, exclude_none=True)
     order = Order(
@@ -120,10 +118,20 @@ def create_training(body: TrainingRequest, process: ProcessDep, key: CallerDep, 
         advice=dataset.summary.advice,
         created_at=time.time(),
     )
-    if not process.trainings.create(order):
-        raise NameTaken
+    with _limited():
+        if not process.trainings.create(order, MAX_UNFINISHED):
+            raise NameTaken
     response.headers["Location"] = f"/trainings/{order.id}"
     return _view(process.trainings.get(order.id))
+
+
+@contextmanager
+def _limited() -> Iterator[None]:
+    try:
+        yield
+    except TooManyTrainings as error:
+        detail = f"You have {MAX_UNFINISHED} trainings that have not ended."
+        raise LimitReached(detail, retry_after=WAIT_SECONDS) from error
 
 
 @router.get("/trainings", summary="List your trainings", response_model_exclude_none=True)
@@ -151,12 +159,13 @@ async def follow_training(
     key: CallerDep,
     last_event_id: LastEventIdHeader = None,
 ) -> AsyncIterator[ServerSentEvent]:
-    """Sends the training as `progress` at each change, and at the end by the name of its state."""
+    """Sends the training as `progress` at each change, and at the end by the name of its state if it is not deleted."""
     if request.state.is_head:
         return
-    async with aclosing(process.watcher.follow_by(lambda: _event(training.id, process), training.id, key)) as news:
-        async for event in job_events(news, last_event_id):
-            yield event
+    with suppress(TrainingNotFound):  # it was deleted, which whoever asks again is told
+        async with aclosing(process.watcher.follow_by(lambda: _event(training.id, process), training.id, key)) as news:
+            async for event in job_events(news, last_event_id):
+                yield event
 
 
 def _event(training_id: str, process: Process) -> Event:
@@ -205,8 +214,9 @@ async def _sheet(process: Process, training: Training, kind: Sheet, step: int) -
 )
 def ask_training(training: TrainingDep, wanted: Wanted, process: ProcessDep) -> TrainingView:
     """Pauses or stops it after its step, and keeps the model; resumes it, also after it was stopped or failed."""
-    if not process.trainings.ask(training.id, wanted):
-        raise NotPossibleNow(f"The training is {training.state}.")
+    with _limited():
+        if not process.trainings.ask(training.id, wanted, MAX_UNFINISHED):
+            raise NotPossibleNow(f"The training is {training.state}.")
     return _view(process.trainings.get(training.id))
 
 

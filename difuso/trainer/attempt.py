@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ import redis
 
 from difuso.jobs.errors import StoreUnavailable
 from difuso.jobs.trainings.datasets import DatasetNotFound, Datasets
-from difuso.jobs.trainings.records import Claim, LeaseLost, State, Trainings
+from difuso.jobs.trainings.records import LEASE_SECONDS, Claim, LeaseLost, Progress, State, Trainings
 from difuso.jobs.trainings.states import TrainingFiles
 from difuso.model.folders.files import SUMS
 from difuso.model.folders.new_folder import new_folder
@@ -41,7 +41,6 @@ SPARE_BYTES, LEAST_BYTES = 1 << 30, 1 << 28  # of the disk: before a run, beside
 WORTH = 10  # a model is worth serving after this part of the steps
 BETTER = 4 / 3  # and the next one after so many times the steps
 
-AS_ASKED: dict[str, State] = {"pause": "paused", "stop": "stopped"}
 NO_SPACE = "the disk of the trainer is full; resume the training when there is space"
 GONE = "the dataset is not there any more; send it again under its name, and resume the training"
 
@@ -68,40 +67,51 @@ class Attempt:
 
     def __init__(self, trainer: Trainer, claim: Claim) -> None:
         self._trainer, self._claim, self._training = trainer, claim, claim.training
-        self._asked, self._deaths = claim.asked, 0
+        self._asked, self._deaths = "", 0
         self._progress, self._rate = claim.training.progress, claim.training.learning_rate
         self._kept: tuple[int, int] | None = None  # the save that the store has
         self._state = claim.saved  # and its name there
+        self._published = 0  # the step of the model that this attempt has published
+        self._told_at = time.monotonic()  # when Redis last took a report
         self._pool = ThreadPoolExecutor(1, "trainer")
         self._child: subprocess.Popen[bytes] | None = None
         self._folder: RunFolder | None = None
 
     def run(self) -> None:
         """Trains until the end, or until something else is asked of the training or of this process."""
-        training = self._training
-        log.info("training %s is mine", training.name, extra={"training_id": training.id, "fence": self._claim.fence})
+        training, fence = self._training, self._claim.fence
+        log.info("training %s is mine", training.name, extra={"training_id": training.id, "fence": fence})
         try:
-            if self._asked != "delete":
-                self._folder = RunFolder(self._trainer.children.folder / training.id, training)
-                self._end(self._train(self._folder))
-            if self._asked == "delete":
-                self._delete()
+            state, reason = self._outcome()
+            self._insist(lambda: self._tell(state, reason))
+            log.info("training %s is given back as %s", training.name, self._asked or state)
+            if state == "succeeded":  # not before: whoever claims it needs its last state
+                with suppress(StoreUnavailable):  # then with the training
+                    self._trainer.files.keep(training.id, fence)
         except LeaseLost:  # or it was deleted
             log.warning("training %s is not mine any more", training.name)
-        except Failed as error:
-            self._end("failed", reason=str(error))
-        except StoreUnavailable:  # before the run began
-            self._end("queued")
-            time.sleep(DRAIN_SECONDS / 10)
-        except Exception as error:  # a fault of one training must not stop the others
-            log.exception("training %s cannot go on", training.name)
-            self._end("failed", reason=f"the trainer has a fault, which its log tells ({type(error).__name__})")
         finally:
             if self._child is not None:
                 self._child.kill()
                 self._child.wait()
             self._pool.shutdown()
             shutil.rmtree(self._trainer.children.folder / training.id, ignore_errors=True)
+
+    def _outcome(self) -> tuple[State, dict[str, str]]:
+        """Trains; returns the new state of the training, and the reason of a failure."""
+        try:
+            self._folder = RunFolder(self._trainer.children.folder / self._training.id, self._training)
+            return self._train(self._folder), {}
+        except LeaseLost:
+            raise
+        except Failed as error:
+            return "failed", {"reason": str(error)}
+        except StoreUnavailable:  # before the run began
+            self._while_reporting(lambda: time.sleep(DRAIN_SECONDS / 10))
+            return "queued", {}
+        except Exception as error:  # a fault of one training must not stop the others
+            log.exception("training %s cannot go on", self._training.name)
+            return "failed", {"reason": f"the trainer has a fault, which its log tells ({type(error).__name__})"}
 
     def _train(self, folder: RunFolder) -> State:
         """Runs the training, again after a death or a NaN; returns its new state."""
@@ -115,7 +125,6 @@ class Attempt:
                 return "succeeded"
             if status == 0 and self._progress.step >= self._progress.steps > 0:
                 self._publish(folder)
-                self._while_reporting(lambda: self._trainer.files.keep(self._training.id))
                 return "succeeded"
             if status == RunDiverged.status:
                 self._lower_rate(folder)
@@ -128,7 +137,7 @@ class Attempt:
                     raise Failed(f"{killed}; it may need more memory than there is")
         if self._asked in ("pause", "stop"):
             self._publish(folder)
-        return AS_ASKED.get(self._asked, "queued")
+        return "queued"  # or as is asked
 
     def _fetch(self, folder: RunFolder) -> Path | None:
         """Fills the folder from the store; returns where the table of the pictures is."""
@@ -140,8 +149,14 @@ class Attempt:
         if shutil.disk_usage(folder.path).free < 2 * folder.pictures.stat().st_size + SPARE_BYTES:
             raise Failed(NO_SPACE)
         if self._claim.saved:
-            self._trainer.files.restore(training.id, self._claim.saved, folder.run)
-            folder.take_over()
+            try:
+                self._trainer.files.restore(training.id, self._claim.saved, folder.state_files())
+                folder.take_over()
+            except FileNotFoundError:
+                log.warning("the state %s of training %s is gone: it begins anew", self._claim.saved, training.name)
+                shutil.rmtree(folder.run)
+                folder.run.mkdir()
+                self._progress = Progress(served=self._progress.served)
         return table
 
     def _watch(self, folder: RunFolder, table: Path | None) -> int:
@@ -156,8 +171,8 @@ class Attempt:
         while child.poll() is None:
             with suppress(subprocess.TimeoutExpired):
                 child.wait(TICK_SECONDS)
-            self._report()
-            self._save(folder)
+            if self._report():
+                self._save(folder)
             if shutil.disk_usage(folder.path).free < LEAST_BYTES:
                 raise Failed(NO_SPACE)
             if kill_at is not None:
@@ -166,7 +181,7 @@ class Attempt:
             elif (asked := self._asked) or self._trainer.is_stopping():
                 child.terminate()
                 kill_at = time.monotonic() + (0.0 if asked == "delete" else DRAIN_SECONDS)
-        self._report()
+        self._insist(self._report)  # what comes now counts only if Redis hears of it
         return child.returncode
 
     def _save(self, folder: RunFolder) -> None:
@@ -188,20 +203,21 @@ class Attempt:
             there = {str(kind): tuple(sorted({*before[kind], *steps})) for kind, steps in shown.items()}
             self._progress = self._progress.model_copy(update=there)
             self._deaths = 0
-            self._report(saved=state, lost=0, recipe=folder.recipe_text())
+            if not self._report(saved=state, lost=0, recipe=folder.recipe_text()):
+                return
             # And the one before, which a Redis names again that has lost its last second with its machine.
-            self._while_reporting(lambda: files.keep(training.id, state, self._state))
+            self._while_reporting(lambda: files.keep(training.id, self._claim.fence, state, self._state))
         except StoreUnavailable:
             log.warning("the store does not take step %d of %s; trying again", saved[0], training.name)
             return
         self._kept, self._state = saved, state
-        if saved[0] * WORTH >= self._progress.steps and saved[0] >= BETTER * (self._progress.served or 0):
+        if saved[0] * WORTH >= self._progress.steps and saved[0] >= BETTER * self._published:
             self._publish(folder)
 
     def _publish(self, folder: RunFolder) -> None:
-        """Serves the model of the run under its name, unless it is served already."""
+        """Serves the model of the run under its name, unless it is served already; raises LeaseLost after a silence."""
         saved = folder.saved()
-        if saved is None or saved[0] == self._progress.served:
+        if saved is None or saved[0] == self._published:
             return
 
         def copy() -> None:
@@ -211,13 +227,16 @@ class Attempt:
                         shutil.copyfile(path, fresh / path.name)
                 if folder.saved() != saved:
                     raise FileNotFoundError
+                if time.monotonic() - self._told_at > LEASE_SECONDS / 2:  # the disk needs some time, too
+                    raise LeaseLost
 
+        self._progress = self._progress.model_copy(update={"served": saved[0]})
+        self._insist(self._report)  # first, so that nobody deletes the training without its model
         try:
             self._while_reporting(copy)
         except FileNotFoundError:  # the run has just saved a newer one
             return
-        self._progress = self._progress.model_copy(update={"served": saved[0]})
-        self._report()
+        self._published = saved[0]
         log.info("model %s is served from step %d on", self._training.name, saved[0])
 
     def _lower_rate(self, folder: RunFolder) -> None:
@@ -229,46 +248,33 @@ class Attempt:
         self._report(learning_rate=self._rate)
         log.warning("training %s became NaN: from its last state on with half the rate", self._training.name)
 
-    def _delete(self) -> None:
-        training, trained = self._training, self._trainer.trained_dir
-        self._while_reporting(lambda: self._trainer.files.delete(training.id))
-        if training.progress.served is not None or self._progress.served is not None:
-            aside = trained / f".{training.name}-{training.id}"  # so that it goes at once
-            with suppress(FileNotFoundError):
-                (trained / training.name).rename(aside)
-            shutil.rmtree(aside, ignore_errors=True)
-        self._trainer.trainings.forget(self._claim)
-
     def _while_reporting(self, work: Callable[[], T]) -> T:
         future = self._pool.submit(work)
         while not wait([future], timeout=TICK_SECONDS).done:
             self._report()
         return future.result()
 
-    def _report(self, **fields: str | float | None) -> None:
-        """Keeps the training, says how far it is, and hears what is asked; without Redis later. Raises LeaseLost."""
+    def _report(self, **fields: object) -> bool:
+        """Keeps the training, says how far it is, and hears what is asked; see `_tell`."""
         if self._folder is not None:
             self._progress = self._folder.progress(self._progress)
             fields = {"log": self._folder.last_lines(), **fields}
+        return self._tell("running", fields)
+
+    def _insist(self, report: Callable[[], bool]) -> None:
+        """Reports as soon as Redis answers; raises LeaseLost if this process must end before, and so the lease."""
+        while not report():
+            if self._trainer.is_stopping():
+                raise LeaseLost
+            time.sleep(TICK_SECONDS)
+
+    def _tell(self, state: State, fields: Mapping[str, object]) -> bool:
+        """Writes a report; returns False if Redis does not answer. Raises LeaseLost."""
+        at, progress = time.monotonic(), self._progress.model_dump_json()
         try:
-            progress = self._progress.model_dump_json()
-            self._asked = self._trainer.trainings.report(self._claim, "running", progress=progress, **fields)
+            self._asked = self._trainer.trainings.report(self._claim, state, progress=progress, **fields)
         except redis.RedisError as error:
             log.warning("no report on training %s (%s)", self._training.name, type(error).__name__)
-
-    def _end(self, state: State, **fields: object) -> None:
-        """Gives the training back, as soon as Redis answers; if this process must end before, its lease expires."""
-        if self._asked == "delete":
-            return
-        while True:
-            try:
-                self._trainer.trainings.report(self._claim, state, progress=self._progress.model_dump_json(), **fields)
-                log.info("training %s is %s", self._training.name, state)
-                return
-            except LeaseLost:
-                log.warning("training %s is not mine any more", self._training.name)
-                return
-            except redis.RedisError:
-                if self._trainer.is_stopping():
-                    return
-                time.sleep(TICK_SECONDS)
+            return False
+        self._told_at = at
+        return True

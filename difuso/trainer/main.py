@@ -1,27 +1,32 @@
-"""The trainer process: takes one training after the other, at the lowest priority."""
+"""The trainer process: takes one training after the other, at the lowest priority, and deletes others meanwhile."""
 
 import fcntl
 import logging
 import os
 import shutil
+import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
+from difuso.jobs.errors import StoreUnavailable
 from difuso.jobs.redis.addresses import connect
 from difuso.jobs.settings import with_password
 from difuso.jobs.trainings.datasets import Datasets
-from difuso.jobs.trainings.records import Trainings
+from difuso.jobs.trainings.records import Claim, LeaseLost, Trainings
 from difuso.jobs.trainings.states import TrainingFiles
 from difuso.worker.settings import WorkerSettings
 
 from ..supervisor.child_processes import ChildProcesses
 from ..supervisor.service import stop_signals
 from .attempt import Attempt, Trainer
+from .deletion import delete
 
 log = logging.getLogger(__name__)
 
@@ -47,16 +52,23 @@ def run(settings: WorkerSettings) -> None:
             is_stopping=lambda: bool(signals) or os.getppid() != parent,
         )
         log.info("waiting for trainings; models go to %s", settings.trained_dir.absolute())
-        while not trainer.is_stopping():
-            try:
-                claim = trainings.claim()
-            except redis.RedisError as error:
-                log.warning("waiting for Redis (%s)", type(error).__name__)
-                claim = None
-            if claim is not None:
-                Attempt(trainer, claim).run()
-            else:
-                time.sleep(IDLE_SECONDS)
+        # A deletion does not wait for the end of a training. One that this process cannot end is the next one's.
+        threading.Thread(target=_take, args=(trainer, "delete", delete), daemon=True).start()
+        _take(trainer, "", lambda trainer, claim: Attempt(trainer, claim).run())
+
+
+def _take(trainer: Trainer, asked: Literal["", "delete"], do: Callable[[Trainer, Claim], None]) -> None:
+    """Takes one training after the other to run, or to delete, as long as this process goes on."""
+    while not trainer.is_stopping():
+        try:
+            if (claim := trainer.trainings.claim(asked)) is not None:
+                do(trainer, claim)
+                continue
+        except (redis.RedisError, StoreUnavailable, LeaseLost) as error:
+            log.warning("waiting for Redis and the store (%s)", type(error).__name__)
+        except Exception:  # a fault of one training must not stop the others
+            log.exception("a training cannot be read or deleted; trying again")
+        time.sleep(IDLE_SECONDS)
 
 
 def _sweep(work: Path) -> None:

@@ -1,6 +1,8 @@
 """Trainings: what was ordered, how far each is, and which trainer runs it; see `scripts`."""
 
 import json
+import logging
+import sys
 from collections import Counter
 from typing import Any, Literal, NamedTuple
 
@@ -11,7 +13,8 @@ from ..values import Reported
 from .scripts import ALL, ASK, CLAIM, CREATE, EXPIRE, FORGET, RECORD, REPORT, SHARED
 
 LEASE_SECONDS = 10.0  # of silence, after which another trainer takes a training
-LOOKED_AT = 100  # trainings in one claim
+
+log = logging.getLogger(__name__)
 
 Request = Literal["pause", "resume", "stop", "delete"]
 State = Literal["queued", "running", "pausing", "paused", "stopping", "stopped", "succeeded", "failed"]
@@ -21,6 +24,10 @@ KEPT: tuple[State, ...] = ("queued", "running", "paused", *OVER)  # as a record 
 
 class TrainingNotFound(JobsError):
     """There is no training of this id: it never existed, or was deleted."""
+
+
+class TooManyTrainings(JobsError):
+    """Of the trainings of the owner, `most` have not ended."""
 
 
 class LeaseLost(Exception):
@@ -98,7 +105,6 @@ class Claim(NamedTuple):
 
     training: Training
     fence: int
-    asked: str  # `delete`, or empty
     saved: str  # the name of its last state in the store; empty if there is none
     lost: int  # the trainers that died with it since something was saved
 
@@ -108,17 +114,17 @@ class Trainings:
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
+        self._unread = set[str]()  # the ids of records that were complained of
 
-    def create(self, order: Order) -> bool:
-        """Accepts a training; returns False if another has the name of its model."""
-        return bool(self._run(CREATE, order.id, _reserved(order), repr(order.created_at), order.model_dump_json()))
+    def create(self, order: Order, most: int = sys.maxsize) -> bool:
+        """Accepts a training, or raises TooManyTrainings; returns False if another has the name of its model."""
+        return bool(self._run(CREATE, order.id, _reserved(order), order.created_at, order.model_dump_json(), most))
 
     def get(self, training_id: str) -> Training:
         """Returns a training; raises TrainingNotFound, also if it is being deleted."""
-        record: Any = self._client.hgetall(RECORD + training_id)
-        if not record or record.get(b"asked") == b"delete":
+        if (found := self._read(training_id, self._client.hgetall(RECORD + training_id))) is None:
             raise TrainingNotFound
-        return Training.read(record)
+        return found
 
     def all(self) -> list[Training]:
         """Returns all trainings that are not being deleted, the newest first."""
@@ -127,28 +133,39 @@ class Trainings:
             for each in ids:
                 pipe.hgetall(RECORD + each.decode())
             found = pipe.execute()
-        return [Training.read(record) for record in found if record and record.get(b"asked") != b"delete"]
+        read = (self._read(each.decode(), record) for each, record in zip(ids, found, strict=True))
+        return [each for each in read if each is not None]
 
-    def ask(self, training_id: str, wanted: Request) -> bool:
-        """Asks for something; returns False if the state of the training does not allow it. See `get`."""
-        answer = self._run(ASK, training_id, wanted)
-        if answer == -1:
-            raise TrainingNotFound
-        return bool(answer)
+    def _read(self, training_id: str, record: Any) -> Training | None:
+        """Reads a record; None if there is none, if it is being deleted, or if a newer difuso has written it."""
+        if not record or record.get(b"asked") == b"delete":
+            return None
+        try:
+            return Training.read(record)
+        except (ValueError, KeyError):
+            if training_id not in self._unread:
+                self._unread.add(training_id)
+                log.warning("training %s is left out: this version of difuso cannot read its record", training_id)
+            return None
 
-    def claim(self) -> Claim | None:
-        """Takes the training that has been due for longest, for a trainer; returns None if there is none."""
-        found = self._run(CLAIM, "", LOOKED_AT, LEASE_SECONDS)
+    def ask(self, training_id: str, wanted: Request, most: int = sys.maxsize) -> bool:
+        """Asks for something; returns False if the state of the training does not allow it. See `get` and `create`."""
+        return bool(self._run(ASK, training_id, wanted, most))
+
+    def claim(self, asked: Literal["", "delete"] = "") -> Claim | None:
+        """Takes the training that has been due for longest, for a trainer that runs or deletes it; None without one."""
+        found = self._run(CLAIM, "", asked, LEASE_SECONDS)
         if found is None:
             return None
         record: Any = self._client.hgetall(RECORD + found[0].decode())
-        asked, saved, lost = (record.get(name, b"").decode() for name in (b"asked", b"saved", b"lost"))
-        return Claim(Training.read(record), int(found[1]), asked, saved, int(lost or 0))
+        saved, lost = (record.get(name, b"").decode() for name in (b"saved", b"lost"))
+        return Claim(Training.read(record), int(found[1]), saved, int(lost or 0))
 
     def report(self, claim: Claim, state: State = "running", **fields: object) -> str:
         """Writes how far a claimed training is, and keeps it; returns what is asked, which is empty mostly.
 
-        Another `state` gives it back: `queued` for another trainer, or for now or for good. Raises LeaseLost.
+        Another `state` gives it back: `queued` for another trainer, unless a pause or stop is asked, or for good.
+        Raises LeaseLost.
         """
         told = [part for name, value in fields.items() for part in (name, "" if value is None else str(value))]
         answer = self._run(REPORT, claim.training.id, claim.fence, LEASE_SECONDS, state, *told)
@@ -178,7 +195,10 @@ class Trainings:
         return {state: states[state] for state in (*KEPT, "deleting")}
 
     def _run(self, script: str, *arguments: object) -> Any:
-        return self._client.eval(SHARED + script, 0, *map(str, arguments))
+        answer: Any = self._client.eval(SHARED + script, 0, *map(str, arguments))
+        if answer in (-1, -2):
+            raise TrainingNotFound if answer == -1 else TooManyTrainings
+        return answer
 
 
 def _reserved(order: Order) -> str:

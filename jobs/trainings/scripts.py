@@ -20,6 +20,7 @@ local function now()
   return time[1] + time[2] / 1e6
 end
 local all, due, names, record = '{ALL}', '{DUE}', '{NAMES}', '{RECORD}' .. (ARGV[1] or '')
+local resting = {{pause = 'paused', stop = 'stopped'}}  -- what becomes of a training that nobody runs
 local function rest(id, state, record)
   redis.call('HSET', record, 'state', state, 'ended_at', now())
   redis.call('ZREM', due, id)
@@ -33,9 +34,21 @@ end
 local function wait()  -- in the order of acceptance, but at once if the clock of the front end is ahead
   redis.call('ZADD', due, math.min(redis.call('ZSCORE', all, ARGV[1]), now()), ARGV[1])
 end
+local function is_full(order, most)  -- whether the owner of an order has so many trainings that have not ended
+  local owner, count = cjson.decode(order).owner, 0
+  for _, id in ipairs(redis.call('ZRANGE', all, 0, -1)) do
+    local state, asked, order = unpack(redis.call('HMGET', '{RECORD}' .. id, 'state', 'asked', 'order'))
+    if (state == 'queued' or state == 'running' or state == 'paused') and asked ~= 'delete' then
+      local is_read, found = pcall(cjson.decode, order)
+      if is_read and found.owner == owner then count = count + 1 end
+    end
+  end
+  return count >= tonumber(most)
+end
 """
 CREATE = """
-local name, created_at, order = unpack(ARGV, 2)
+local name, created_at, order, most = unpack(ARGV, 2)
+if is_full(order, most) then return -2 end
 if redis.call('HSETNX', names, name, ARGV[1]) == 0 then return 0 end
 redis.call('HSET', record, 'order', order, 'state', 'queued')
 redis.call('ZADD', all, created_at, ARGV[1])
@@ -53,6 +66,7 @@ elseif wanted == 'resume' then
     if asked ~= 'pause' then return 0 end
     wanted = ''
   elseif state == 'queued' or state == 'succeeded' then return 0
+  elseif state ~= 'paused' and is_full(redis.call('HGET', record, 'order'), ARGV[3]) then return -2
   else
     redis.call('HSET', record, 'state', 'queued')
     redis.call('HDEL', record, 'reason', 'ended_at', 'lost', 'expired')
@@ -60,7 +74,7 @@ elseif wanted == 'resume' then
     wait()
   end
 elseif state == 'queued' or (state == 'paused' and wanted == 'stop') then
-  rest(ARGV[1], wanted == 'stop' and 'stopped' or 'paused', record)
+  rest(ARGV[1], resting[wanted], record)
   wanted = ''
 elseif state ~= 'running' then return 0 end
 redis.call('HSET', record, 'asked', wanted)
@@ -69,16 +83,16 @@ return 1
 """
 CLAIM = """
 local time = now()
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', time, 'LIMIT', 0, ARGV[2])) do
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', time)) do
   local record = record .. id
   local state, asked = unpack(redis.call('HMGET', record, 'state', 'asked'))
   if not state then
     redis.call('ZREM', due, id)
-  elseif asked == 'pause' or asked == 'stop' then  -- its trainer died before it could say so
-    rest(id, asked == 'stop' and 'stopped' or 'paused', record)
+  elseif resting[asked] then  -- its trainer died before it could say so
+    rest(id, resting[asked], record)
     redis.call('HSET', record, 'asked', '')
     announce(id)
-  else
+  elseif (asked or '') == ARGV[2] then
     if state == 'running' then redis.call('HINCRBY', record, 'lost', 1) end
     if asked ~= 'delete' then redis.call('HSET', record, 'state', 'running') end
     redis.call('HSETNX', record, 'started_at', time)
@@ -94,6 +108,7 @@ local fence, lease, state = unpack(ARGV, 2, 4)
 local held, asked = unpack(redis.call('HMGET', record, 'fence', 'asked'))
 if held ~= fence then return false end
 local news = state ~= 'running'
+if state == 'queued' then state = resting[asked] or state end
 for place = 5, #ARGV, 2 do
   if redis.call('HGET', record, ARGV[place]) ~= ARGV[place + 1] then
     redis.call('HSET', record, ARGV[place], ARGV[place + 1])
@@ -115,7 +130,7 @@ FORGET = """
 if redis.call('HGET', record, 'fence') == ARGV[2] then forget(ARGV[1], ARGV[3], record) end
 """
 EXPIRE = """
-for _, id in ipairs(redis.call('ZRANGE', all, 0, -1)) do
+local function expire(id)
   local record = record .. id
   local ended_at, asked, order, progress, expired =
     unpack(redis.call('HMGET', record, 'ended_at', 'asked', 'order', 'progress', 'expired'))
@@ -131,4 +146,5 @@ for _, id in ipairs(redis.call('ZRANGE', all, 0, -1)) do
     end
   end
 end
+for _, id in ipairs(redis.call('ZRANGE', all, 0, -1)) do pcall(expire, id) end  -- whatever one of them holds
 """

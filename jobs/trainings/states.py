@@ -1,8 +1,8 @@
 """What trainings keep in the store, so that any trainer goes on where another one was.
 
-trainings/<id>/states/<state>/…      the files of a state; the record of the training names the one that counts
-trainings/<id>/sheets/00000120.png   samples after so many steps
-trainings/<id>/nearest/00000120.png  the same, each with the picture nearest to it
+trainings/<id>/states/<fence>-<step>/…  the files of a state; the record of the training names the one that counts
+trainings/<id>/sheets/00000120.png      samples after so many steps
+trainings/<id>/nearest/00000120.png     the same, each with the picture nearest to it
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -30,17 +30,18 @@ class TrainingFiles:
             for name, file in files.items():
                 self._blobs.upload(self._states(training_id) / state / name, file)
 
-    def restore(self, training_id: str, state: str, folder: Path) -> None:
-        """Writes the files of a state into a folder."""
+    def restore(self, training_id: str, state: str, files: Mapping[str, Path]) -> None:
+        """Writes the files of a state, by their names; raises FileNotFoundError unless all are there."""
         with store_errors():
-            for path in self._blobs.find(self._states(training_id) / state):
-                self._blobs.download(path, folder / path.name)
+            for name, file in files.items():
+                self._blobs.download(self._states(training_id) / state / name, file)
 
-    def keep(self, training_id: str, *states: str) -> None:
-        """Deletes all states but these."""
+    def keep(self, training_id: str, fence: int, *states: str) -> None:
+        """Deletes all states but these, and but those of later fences, with which their names begin."""
         with store_errors():
             for path in self._blobs.find(self._states(training_id)):
-                if path.parent.name not in states:
+                state = path.parent.name
+                if state not in states and int(state.partition("-")[0]) <= fence:
                     self._delete(path)
 
     def add_sheet(self, training_id: str, kind: Sheet, step: int, file: Path) -> None:

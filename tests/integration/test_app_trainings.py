@@ -21,6 +21,7 @@ from difuso.app.settings import ApiSettings
 from difuso.client import InvalidRequest, NotFound
 from difuso.errors import UserError
 from difuso.jobs.trainings.records import Claim, Progress, State, Trainings
+from difuso.jobs.trainings.scripts import RECORD
 from difuso.jobs.trainings.states import SHEETS, TrainingFiles
 from tests.app_server import ALICE, BOB, CAROL, OPERATOR, running, training_keys_file
 from tests.icons import icon, icons, png, write_icons, zipped
@@ -133,6 +134,38 @@ def test_what_cannot_be_trained_is_refused(api: httpx.Client, trainings: Trainin
     assert train(api, name="last").status_code == 202
 
 
+def test_neither_stops_and_resumes_nor_many_requests_at_once_are_a_way_around_the_limit(
+    api: httpx.Client, trainings: Trainings
+) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        made = [*pool.map(lambda number: train(api, name=f"at-once{number}"), range(8))]
+    accepted = [answer.json()["id"] for answer in made if answer.status_code == 202]
+    assert len(accepted) == 4
+    assert {problem(answer) for answer in made if answer.status_code != 202} == {(429, "limit-reached")}
+
+    def ask(training_id: str, wanted: str) -> httpx.Response:
+        return api.post(f"/trainings/{training_id}/{wanted}", headers=ALICE)
+
+    assert ask(accepted[0], "stop").status_code == 202
+    assert train(api, name="instead").status_code == 202
+    assert problem(ask(accepted[0], "resume")) == (429, "limit-reached")
+    for wanted in ("pause", "resume"):  # it is one of the four already
+        assert ask(accepted[1], wanted).status_code == 202
+    assert api.delete(f"/trainings/{accepted[1]}", headers=ALICE).status_code == 204
+    assert ask(accepted[0], "resume").status_code == 202
+    assert sum(not each.is_over for each in trainings.all()) == 4
+
+
+def test_a_record_of_a_newer_difuso_is_left_out_of_lists(api: httpx.Client, redis_url: str) -> None:
+    ids = [train(api, name=name).json()["id"] for name in ("newer", "known")]
+    with redis.Redis.from_url(redis_url) as client:
+        client.hset(RECORD + ids[0], "state", "archived")
+    listed = api.get("/trainings", headers=OPERATOR)
+    assert [each["id"] for each in listed.json()["trainings"]] == ids[1:]
+    assert problem(api.get(f"/trainings/{ids[0]}", headers=ALICE)) == (404, "training-not-found")
+    assert train(api).status_code == 202
+
+
 def test_a_dataset_is_kept_as_long_as_a_training_uses_it(api: httpx.Client, trainings: Trainings) -> None:
     path = f"/trainings/{train(api).json()['id']}"
     assert problem(api.delete("/datasets/shapes", headers=ALICE)) == (409, "not-possible-now")
@@ -155,7 +188,7 @@ def test_a_training_is_paused_resumed_stopped_and_deleted(api: httpx.Client, tra
     assert ask("stop") == "not-possible-now"
     assert api.delete(path, headers=ALICE).status_code == 204
     assert api.get(path, headers=ALICE).status_code == 404
-    assert claimed(trainings).asked == "delete"
+    assert trainings.claim("delete") is not None
 
 
 def test_events_tell_each_change_and_end_with_the_training(api: httpx.Client, trainings: Trainings) -> None:
@@ -173,6 +206,19 @@ def test_events_tell_each_change_and_end_with_the_training(api: httpx.Client, tr
         assert json.loads(next(lines).removeprefix("data: "))["reason"] == "the disk is full"
         assert list(lines) == []
     wait_until(lambda: api.get(path, headers=ALICE).json()["state"] == "failed", 5, "it has failed")
+
+
+def test_the_events_of_a_training_that_is_deleted_end_quietly(
+    api: httpx.Client, trainings: Trainings, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = f"/trainings/{train(api).json()['id']}"
+    with api.stream("GET", f"{path}/events", headers=ALICE) as stream:
+        lines = (line for line in stream.iter_lines() if line.startswith("event"))
+        assert next(lines) == "event: progress"
+        assert api.delete(path, headers=ALICE).status_code == 204
+        assert list(lines) == []
+    assert problem(api.get(f"{path}/events", headers=ALICE)) == (404, "training-not-found")
+    assert "Traceback" not in caplog.text
 
 
 def test_the_client_sends_pictures_and_leaves_none_behind_if_it_is_refused(

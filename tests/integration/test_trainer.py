@@ -44,8 +44,8 @@ def trainings(client: redis.Redis) -> Trainings:
     return Trainings(client)
 
 
-def claimed(trainings: Trainings) -> Claim:
-    claim = trainings.claim()
+def claimed(trainings: Trainings, asked: Literal["", "delete"] = "") -> Claim:
+    claim = trainings.claim(asked)
     assert claim is not None
     return claim
 
@@ -78,9 +78,8 @@ def test_one_name_is_of_one_training_until_it_is_deleted(trainings: Trainings) -
     with pytest.raises(TrainingNotFound):
         trainings.get(order.id)
     assert not trainings.create(again)  # its model is there yet
-    claim = claimed(trainings)
-    assert claim.asked == "delete"
-    trainings.forget(claim)
+    assert trainings.claim() is None, "a trainer that runs others has no part in it"
+    trainings.forget(claimed(trainings, "delete"))
     assert trainings.create(again)
 
 
@@ -136,12 +135,24 @@ def test_what_is_asked_reaches_the_trainer_and_holds_if_it_dies(client: redis.Re
     assert not trainings.ask(order.id, "stop")
 
 
+@pytest.mark.parametrize(("wanted", "state"), [("pause", "paused"), ("stop", "stopped")])
+def test_what_is_asked_holds_if_the_trainer_gives_the_training_back(
+    trainings: Trainings, wanted: Literal["pause", "stop"], state: str
+) -> None:
+    order, claim = ordered(trainings), claimed(trainings)
+    assert trainings.ask(order.id, wanted)
+    assert trainings.report(claim, "queued") == wanted
+    assert trainings.get(order.id).state == state
+    assert trainings.claim() is None
+    assert trainings.ask(order.id, "resume")
+
+
 def test_a_deletion_that_comes_while_a_training_ends_is_done_by_the_next_claim(trainings: Trainings) -> None:
     order = ordered(trainings)
     claim = claimed(trainings)
     trainings.ask(order.id, "delete")
     assert trainings.report(claim, "succeeded") == "delete"
-    assert claimed(trainings).asked == "delete"
+    assert claimed(trainings, "delete").training.id == order.id
 
 
 def test_what_ended_or_was_paused_long_ago_is_forgotten_and_its_name_is_free(
@@ -180,9 +191,28 @@ def test_an_expired_training_whose_model_is_served_can_still_be_deleted_or_resum
     assert (found.state, found.expired, found.recipe) == (state if state == "succeeded" else "stopped", True, "")
     assert found.progress.served == 9
     assert trainings.ask(order.id, "delete" if state == "succeeded" else "resume")
-    taken = claimed(trainings)
-    assert (taken.saved, taken.asked) == ("", "delete" if state == "succeeded" else "")
+    taken = claimed(trainings, "delete" if state == "succeeded" else "")
+    assert taken.saved == ""
     assert taken.training.expired is (state == "succeeded")
+
+
+def test_a_record_that_cannot_be_read_is_left_out_and_stands_in_nobodys_way(
+    client: redis.Redis, trainings: Trainings, caplog: pytest.LogCaptureFixture
+) -> None:
+    newer, broken, done = (ordered(trainings, name) for name in ("newer", "broken", "done"))
+    client.hset(RECORD + newer.id, "state", "archived")
+    client.hset(RECORD + broken.id, mapping={"order": "{", "ended_at": 1})
+    for _ in range(2):
+        assert [each.name for each in trainings.all()] == ["done"]
+    assert len(caplog.records) == 2
+    for each in (newer, broken):
+        with pytest.raises(TrainingNotFound):
+            trainings.get(each.id)
+    assert trainings.ask(done.id, "stop")
+    pass_ttl(client)
+    trainings.expire(1000)
+    assert known(client) == {newer.id, broken.id}
+    assert trainings.create(done, most=5)
 
 
 def pass_ttl(client: redis.Redis) -> None:
@@ -232,7 +262,8 @@ def test_a_training_that_is_killed_again_and_again_loses_only_what_came_after_it
         assert [entry["step"] for entry in entries if key in entry] == [*every], "each step is in the log once"
     assert [int(saved.partition(b"-")[0]) for saved in saves] == [1, 2], "each goes on from its own"
     assert all(int(saved.partition(b"-")[2]) % 10 == 0 for saved in saves)
-    assert {path.name for path in (lab.store / "trainings" / order.id).iterdir()} == {"sheets", "nearest"}
+    kept = lab.store / "trainings" / order.id
+    wait_until(lambda: {path.name for path in kept.iterdir()} == {"sheets", "nearest"}, 20, "its states are deleted")
     assert {150, 200} <= set(done.progress.sheets) <= {50, 100, 150, 200}
     assert done.progress.nearest == done.progress.sheets
     assert [step for step, _ in done.progress.held_out or ()] == [*range(10, 201, 10)]
@@ -270,6 +301,21 @@ def test_a_training_is_paused_handed_over_stopped_and_deleted(lab: Lab) -> None:
     assert not list(lab.folder.glob("trained/*"))
     assert not list(lab.store.glob("trainings/*"))
     assert lab.trainings.ask(order.id, "stop")
+
+
+@pytest.mark.slow
+def test_a_deletion_does_not_wait_until_another_training_has_ended(lab: Lab) -> None:
+    order = tiny(lab, 100_000)
+    lab.start()
+    lab.until(order, lambda found: found.progress.step > 1, "it runs")
+    waiting = ordered(lab.trainings, "dogs")
+    assert lab.trainings.ask(waiting.id, "delete")
+    wait_until(lambda: lab.trainings.create(waiting), 20, "the other is deleted, and its name free")
+    assert lab.trainings.get(order.id).state == "running"
+    for each in (waiting, order):
+        assert lab.trainings.ask(each.id, "delete")
+    wait_until(lambda: not sum(lab.trainings.counts().values()), 20, "so is the one that runs")
+    assert not list(lab.store.glob("trainings/*"))
 
 
 @pytest.mark.slow

@@ -18,15 +18,21 @@ def files(request: pytest.FixtureRequest, tmp_path: Path) -> TrainingFiles:
 def test_a_state_comes_back_and_only_those_named_are_kept(files: TrainingFiles, tmp_path: Path) -> None:
     (state := tmp_path / "state.pt").write_bytes(b"numbers")
     (there := tmp_path / "there").mkdir()
-    for name in ("1-10", "1-20", "1-30"):
+    for name in ("1-10", "2-20", "2-30", "3-25"):
         files.save("id", name, {"state.pt": state})
-    files.keep("id", "1-20", "1-30")
-    files.restore("id", "1-10", there)
+    files.keep("id", 2, "2-20", "2-30")
+    restored = {"state.pt": there / "state.pt"}
+    with pytest.raises(FileNotFoundError):
+        files.restore("id", "1-10", restored)
     assert not [*there.iterdir()]
-    files.restore("id", "1-20", there)
-    assert (there / "state.pt").read_bytes() == b"numbers"
+    files.keep("id", 2, "2-20")
+    for name in ("2-20", "3-25"):
+        files.restore("id", name, restored)
+        assert restored["state.pt"].read_bytes() == b"numbers"
+    with pytest.raises(FileNotFoundError):
+        files.restore("id", "2-20", {**restored, "recipe.toml": there / "recipe.toml"})
     files.add_sheet("id", "sheets", 20, state)
-    files.keep("id")
+    files.keep("id", 3)
     assert files.sheet("id", "sheets", 20) == b"numbers"
     files.delete("id")
     with pytest.raises(FileNotFoundError):
@@ -44,5 +50,5 @@ def test_what_nobody_knows_any_more_is_swept_once_it_is_old(files: TrainingFiles
     assert files.sheet("known", "nearest", 20)
     with pytest.raises(FileNotFoundError):
         files.sheet("gone", "nearest", 20)
-    files.restore("gone", "1-20", tmp_path)
-    assert not (tmp_path / "state.pt").exists()
+    with pytest.raises(FileNotFoundError):
+        files.restore("gone", "1-20", {"state.pt": tmp_path / "state.pt"})
