@@ -44,7 +44,7 @@ def _begun(client: Client, name: str) -> dict[str, Any] | None:
         found = client.trainings()["trainings"]
     except NotFound as error:
         raise UserError("this server does not train: DIFUSO_TRAINING turns that on, see docs/settings.md") from error
-    facts = next((each for each in found if each["name"] == name and not each["dry_run"]), None)
+    facts = next((each for each in found if each["name"] == name and not each.get("dry_run")), None)
     if facts is not None:
         told = f"{name} was begun before, on the dataset {facts['dataset']}; for other pictures give another --name"
         typer.echo(printable(told), err=True)

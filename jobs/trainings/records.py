@@ -26,7 +26,7 @@ class TrainingNotFound(JobsError):
     """There is no training of this id: it never existed, or was deleted."""
 
 
-class TooManyTrainings(JobsError):
+class TooManyTrainings(Exception):
     """Of the trainings of the owner, `most` have not ended."""
 
 

@@ -72,5 +72,5 @@ def test_a_network_that_was_trained_on_noise_levels_is_refused(earlier: Path) ->
 
 
 def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"init = .*nothing.*is missing"):
+    with pytest.raises(RecipeError, match=r"init = .*nothing.*: there is no such folder"):
         trainer(f"init={tmp_path / 'nothing'}")
