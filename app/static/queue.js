@@ -13,7 +13,7 @@ const rows = new Map(); // by job, so that a button keeps the focus while its ro
 const title = el("h2");
 const list = el("ol");
 const rest = el("p", { className: "hint" });
-const trainings = el("ol"); // as they are when the queue is opened
+const trainings = el("div"); // as they are when the queue is opened
 const fleet = el("div"); // for operators
 let mayOperate; // unknown until the server has said so
 let operating; // a promise while they are shown
@@ -22,9 +22,10 @@ export function startQueue() {
   queue.append(title, list, rest, trainings, fleet);
   queue.addEventListener("toggle", ({ newState }) => {
     if (newState !== "open") return;
-    if (!$("train-tab").hidden) showTrainings().catch(() => {}); // whose key may not train has none
+    if (!$("train-tab").hidden) showTrainings().then(show, () => {}); // whose key may not train has none
     if (mayOperate !== false) operating ??= operate().finally(() => (operating = undefined));
   });
+  trainings.addEventListener("click", ({ target }) => target.matches("a") && queue.hidePopover());
   jobs.addEventListener("job", show);
   document.addEventListener("language", () => {
     rows.clear();
@@ -51,6 +52,7 @@ const order = job => (job.state === "running" ? -1 : (job.position ?? 1000 + job
 function show() {
   const waiting = jobs.unfinished.sort((a, b) => order(a) - order(b) || a.accepted_at.localeCompare(b.accepted_at));
   $("queue-count").textContent = waiting.length || "";
+  title.hidden = !waiting.length && trainings.childElementCount > 0;
   title.textContent = waiting.length ? t("queueCount", waiting.length) : t("queueEmpty");
   const shown = waiting.slice(0, MOST);
   for (const [id, row] of rows) if (!shown.some(job => job.id === id)) (row.remove(), rows.delete(id));

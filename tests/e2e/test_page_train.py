@@ -60,7 +60,7 @@ def test_a_zip_of_icons_becomes_a_model_that_draws_each_of_its_classes(page: Stu
     """It is looked at before it is sent, and a reload in the middle shows the same."""
     choose(page, tmp_path, "Some icons", icons(600) | {"notes.txt": b"", "circle/a.heic": b""})
     wait_until(lambda: len(page.all("#train .thumbnails canvas")) == 48, 20, "48 pictures are shown")
-    assert "600 pictures" in page.text("#train .found")
+    assert "About 600 pictures" in page.text("#train .found")
     assert "circle 200, square 200, triangle 200" in page.text("#train .found")
     page.click("#train .found summary")
     assert "circle/a.heic HEIC" in page.text("#train .found li:last-child")
@@ -93,7 +93,7 @@ def test_a_zip_of_icons_becomes_a_model_that_draws_each_of_its_classes(page: Stu
     assert {"circle", "square", "triangle"} <= {*page.texts("#class option")}
     page.driver.get(address)
     page.press("Delete", "#train")
-    page.press("Delete for good?", "#train")
+    page.press("Delete it and its model for good? The pictures stay.", "#train")
     wait_until(lambda: page.driver.current_url.endswith("#train"), 10, "it is gone")
     wait_until(lambda: page.all("#train .lists li"), 10, "its pictures are there")
     assert page.texts("#train .lists h3") == ["Pictures on this server"]

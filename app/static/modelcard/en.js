@@ -16,6 +16,12 @@ export default {
   cardSmoothing: "Smoothing",
   cardBeside: "Beside it",
   cardNone: "none",
+  figure_loss: "What it gets wrong (loss)",
+  "figure_held_out/loss": "The same on pictures kept from it",
+  figure_copies: "Share that look like copies",
+  figure_images_per_second: "Pictures per second",
+  figure_lr: "Learning rate",
+  figure_grad_norm: "Size of the gradient",
   cardStep: "Step",
   cardAtStep: step => `step ${step}`,
 };

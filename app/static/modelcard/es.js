@@ -16,6 +16,12 @@ export default {
   cardSmoothing: "Suavizado",
   cardBeside: "Junto a",
   cardNone: "ninguno",
+  figure_loss: "Cuánto se equivoca (pérdida)",
+  "figure_held_out/loss": "Lo mismo con imágenes apartadas",
+  figure_copies: "Parte que parecen copias",
+  figure_images_per_second: "Imágenes por segundo",
+  figure_lr: "Tasa de aprendizaje",
+  figure_grad_norm: "Tamaño del gradiente",
   cardStep: "Paso",
   cardAtStep: step => `paso ${step}`,
 };
