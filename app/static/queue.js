@@ -2,7 +2,7 @@
 
 import { ask, loaded, request } from "./api.js";
 import { stepsOf, titleOf } from "./describe.js";
-import { $, el } from "./dom.js";
+import { $, arrange, el } from "./dom.js";
 import { jobs } from "./store.js";
 import { duration, known, t } from "./texts.js";
 
@@ -55,13 +55,8 @@ function show() {
   title.hidden = !waiting.length && trainings.childElementCount > 0;
   title.textContent = waiting.length ? t("queueCount", waiting.length) : t("queueEmpty");
   const shown = waiting.slice(0, MOST);
-  for (const [id, row] of rows) if (!shown.some(job => job.id === id)) (row.remove(), rows.delete(id));
-  shown.forEach((job, index) => {
-    if (!rows.has(job.id)) rows.set(job.id, rowOf(job));
-    const row = rows.get(job.id);
-    fill(row, job);
-    if (list.children[index] !== row) list.insertBefore(row, list.children[index]);
-  });
+  for (const id of rows.keys()) if (!shown.some(job => job.id === id)) rows.delete(id);
+  arrange(list, shown.map(job => filled(rows.get(job.id) ?? rows.set(job.id, rowOf(job)).get(job.id), job)));
   rest.hidden = waiting.length <= MOST;
   rest.textContent = t("andMore", waiting.length - MOST);
 }
@@ -78,17 +73,15 @@ function rowOf({ id }) {
   return el("li", { dataset: { job: id } }, ...parts, el("progress"), el("span", { className: "tools" }, first, cancel));
 }
 
-function fill(row, job) {
+function filled(row, job) {
   const { state, position, eta_seconds: seconds, urgency } = job;
   const [done, total] = stepsOf(job);
   const set = (name, text) => (row.querySelector(`.${name}`).textContent = text);
-  const bar = row.querySelector("progress");
   set("title", `${titleOf(job)} · ${job.model}`);
   set("urgency", urgency === 3 ? "" : known(URGENCIES[urgency], `u=${urgency}`));
   set("place", state === "running" ? t("running") : t("position", position));
   set("left", seconds === undefined ? "" : t("about", duration(Math.max(1, seconds))));
-  bar.ariaLabel = titleOf(job);
-  bar.max = total;
-  bar.value = done;
+  Object.assign(row.querySelector("progress"), { ariaLabel: titleOf(job), max: total, value: done });
   row.querySelector(".first").hidden = !mayOperate || state !== "queued";
+  return row;
 }

@@ -53,17 +53,13 @@ export class Viewer {
   }
 
   #button(key, action, text = t(key)) {
-    const button = el("button", { type: "button", className: `small ${key}`, textContent: text, onclick: event => once(event, () => this.#try(action)) });
-    return button;
+    return el("button", { type: "button", className: `small ${key}`, textContent: text, onclick: event => once(event, () => this.#try(action)) });
   }
 
   async #showTab(key) {
     this.tab = key;
     const bar = el("div", { className: "tabs", role: "group", "aria-label": t("asIs") });
-    for (const [name] of this.tabs) {
-      const tab = el("button", { type: "button", textContent: t(name), "aria-pressed": String(name === key), dataset: { tab: name }, onclick: () => this.#showTab(name) });
-      bar.append(tab);
-    }
+    bar.append(...this.tabs.map(([name]) => el("button", { type: "button", textContent: t(name), "aria-pressed": String(name === key), dataset: { tab: name }, onclick: () => this.#showTab(name) })));
     if (key === "watch" && !this.job.trace && this.job.kind === "generate" && !this.job.task?.upscale && !fromNoise(this.job)) bar.append(this.#button("remakeTrace", () => this.#remake()));
     const { job, index } = this;
     let content;
@@ -100,10 +96,7 @@ export class Viewer {
 
   #steps() {
     const count = countOf(this.job);
-    const step = (key, text, by) => {
-      const button = el("button", { type: "button", textContent: text, "aria-label": t(key), disabled: !this.#next(by), onclick: () => this.move(by) });
-      return button;
-    };
+    const step = (key, text, by) => el("button", { type: "button", textContent: text, "aria-label": t(key), disabled: !this.#next(by), onclick: () => this.move(by) });
     const place = el("span", { className: "hint", textContent: `${this.index + 1} / ${count}` });
     const steps = el("div", { className: "steps" }, step("previous", "←", -1), place, step("next", "→", 1));
     if (!this.#next(1)) readOn(this.job).then(isMore => isMore && steps.isConnected && refill(steps, ...this.#steps().children));

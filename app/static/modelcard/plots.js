@@ -5,7 +5,7 @@ import { el, svg } from "../dom.js";
 import { fillForm, form } from "../form.js";
 import { priceOf } from "../making.js";
 import { fromPicture, leastOf, models } from "../models.js";
-import { duration, known, language, number, shown, t } from "../texts.js";
+import { duration, language, number, shown, t } from "../texts.js";
 
 const NO_FIGURES = ["step", "skipped"];
 const POINTS = 500; // of a line, at most
@@ -18,7 +18,7 @@ export async function curvesOf(name) {
   const figures = [...new Set(logs.get(name).flatMap(Object.keys))].filter(figure => !NO_FIGURES.includes(figure));
   if (!figures.length) return undefined;
   const others = [...models.values()].filter(each => each.name !== name && each.documents?.includes("metrics")).map(each => each.name);
-  const [figure, other] = [figures, ["", ...others]].map(names => el("select", {}, ...names.map(each => new Option(each ? known(`figure_${each}`, each) : t("cardNone"), each))));
+  const [figure, other] = [figures, ["", ...others]].map(names => el("select", {}, ...names.map(each => new Option(each ? (t("cardFigures")[each] ?? each) : t("cardNone"), each))));
   const smoothing = el("input", { type: "range", min: 0, max: MOST, step: 0.01, value: 0.6 });
   const place = el("input", { type: "range", min: 0, max: 1, step: "any", value: 1, "aria-label": t("cardStep") });
   const [plot, words] = [el("div", { className: "training" }), el("output")];

@@ -2,10 +2,10 @@
 
 import { ask, events, hasKey, keyHeader, request } from "../api.js";
 import { complain, el, refill } from "../dom.js";
+import { models } from "../models.js";
 import { notify } from "../notice.js";
 import { Problem, problemOf, translated } from "../problems.js";
 import { go } from "../routes.js";
-import { models } from "../models.js";
 import { duration, number, t } from "../texts.js";
 import { zipOf } from "../zip.js";
 import { preview, read } from "./reading.js";
@@ -49,11 +49,11 @@ export function makerOf() {
   };
   for (const type of ["input", "change"]) parts.form.addEventListener(type, note);
   showFound();
-  show();
   return [drop, parts.found, parts.form];
 }
 
 function show() {
+  if (!parts) return; // nobody has looked yet
   parts.form.hidden = !(source?.count >= LEAST);
   parts.start.disabled = parts.measure.disabled = Boolean(work);
   parts.bar.hidden = parts.cancel.hidden = !work;
@@ -66,15 +66,18 @@ function show() {
     const [side, seconds] = PRESETS[each.dataset.preset];
     each.textContent = `${draft.image_size || side}×${draft.image_size || side} · ${duration(60 * draft.minutes || seconds)}`;
   }
+  if (parts.form.elements.name.value !== draft.name) parts.form.elements.name.value = draft.name;
   parts.form.elements.name.setCustomValidity(isTaken(draft.name) ? t("trainTaken") : "");
 }
 
-const showFound = () => refill(parts.found, ...(source ? [...wordsOf(source), source.thumbnails] : []));
+const showFound = () => parts && (refill(parts.found, ...(source ? [...wordsOf(source), source.thumbnails] : [])), show());
 const isTaken = name => models.has(name) || names.some(([each, isDataset]) => each === name && !(isDataset && source?.dataset)); // which is not sent again
 
-// Hears which names are taken, besides those of the models.
-export function know(trainings, datasets) {
+// Resolves to the trainings and the datasets of the caller, whose names are taken.
+export async function askOurs() {
+  const [{ trainings }, { datasets }] = await Promise.all([ask("GET", "/trainings"), ask("GET", "/datasets")]);
   names = [...trainings.filter(each => !each.dry_run).map(({ name }) => [name, false]), ...datasets.map(({ name }) => [name, true])];
+  return [trainings, datasets];
 }
 
 function say(words, share) {
@@ -97,16 +100,16 @@ export async function take(files) {
     notify(error.message, { error: true });
   }
   showFound();
-  show();
 }
 
 // Takes pictures that were sent before, and chooses a preset for them.
 export async function takeDataset(dataset, preset = draft.preset) {
   if (work) return;
-  source = { ...heldBy(dataset), thumbnails: await sheetOf(dataset) };
+  const [thumbnails] = await Promise.all([sheetOf(dataset), askOurs()]);
+  source = { ...heldBy(dataset), thumbnails };
   draft.preset = preset;
   suggest(dataset.name);
-  parts.found.scrollIntoView({ block: "nearest" });
+  parts?.found.scrollIntoView({ block: "nearest" });
 }
 
 // Gives the model of new pictures a name that is not taken.
@@ -119,7 +122,6 @@ function suggest(name) {
 
 function rename(name) {
   draft.name = name.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase().replace(/[^a-z0-9._-]+/g, "-").replace(/^[^a-z0-9]+|-+$/g, "").slice(0, 64);
-  parts.form.elements.name.value = draft.name;
   show();
 }
 
@@ -149,7 +151,7 @@ async function begin(isDry) {
 // Resolves to what a dry run has measured, which is deleted then.
 async function priceOf(id, signal) {
   try {
-    const { trainings } = await ask("GET", "/trainings");
+    const [trainings] = await askOurs();
     for (;;) {
       for await (const { data } of events(`/trainings/${id}/events`, signal)) {
         say(`${t("trainMeasure")}: ${placeOf(data, trainings)}`);

@@ -38,12 +38,6 @@ export async function showUnfinished(place) {
   place.replaceChildren(...(rows.length ? [el("h2", { textContent: t("trainTrainings") }), el("ol", {}, ...rows)] : []));
 }
 
-// Puts children into an element and lets be those that stay: they keep the focus, and the click that is on its way.
-export function arrange(place, children) {
-  for (const each of [...place.children]) if (!children.includes(each)) each.remove();
-  children.forEach((each, at) => place.children[at] !== each && place.insertBefore(each, place.children[at] ?? null));
-}
-
 // Returns a button that asks again before it acts; whoever turns to something else is not asked any more.
 export function deleteButton(name, action, question = t("trainSure")) {
   const button = el("button", { type: "button", className: "small", textContent: t("delete"), "aria-label": `${t("delete")}, ${name}` });
@@ -73,7 +67,7 @@ export function wordsOf({ count, classes, others, left = others.length, twice, d
   const isMany = names.length > Math.min(MOST_CLASSES, Math.floor(count / IN_EACH));
   const of = names.slice(0, NAMED).join(", ") + (names.length > NAMED ? ` … (${number(names.length)})` : "");
   const learned = count < LEAST ? "" : names.length < 2 ? t("trainNoClasses") : inFolders < count ? t("trainOutside") : isMany ? t("trainManyClasses", number(names.length)) : t("trainClasses", of);
-  const warning = !count ? t("trainNothing") : count < LEAST ? t("trainTooFew", LEAST) : count < FEW && t("trainFew", FEW);
+  const warning = count < LEAST ? (count > 0 || !left) && t("trainTooFew", LEAST) : count < FEW && t("trainFew", FEW); // the reasons say enough where nothing is left
   const pictures = t("pictures", number(count)); // the server counts what can be read
   const rows = others.slice(0, SHOWN).map(({ name, reason }) => el("li", {}, el("code", { textContent: name }), ` ${translated(reason)}`));
   return [el("p", {}, el("strong", { textContent: dataset || count < LEAST ? pictures : t("trainAbout", pictures) }), ` ${[learned, twice > 0 && t("trainTwice", twice)].filter(Boolean).join(" ")}`),

@@ -72,7 +72,7 @@ export async function showRun(id, place, signal) {
     const asking = Object.keys(ASKED).filter(each => ASKED[each].includes(facts.state) && (each !== "stop" || facts.progress.step)).map(each => button(`train_${each}`, async () => show(await ask("POST", `${path}/${each}`))));
     const isServed = facts.progress.served && models.get(facts.name)?.defaults;
     const use = isServed && drawButton(models.get(facts.name), t("trainUse"));
-    const longer = facts.state === "succeeded" && dataset && LONGER[facts.preset] && button("trainLonger", () => go("#train").then(() => takeDataset(dataset, LONGER[facts.preset])));
+    const longer = facts.state === "succeeded" && dataset && LONGER[facts.preset] && button("trainLonger", () => takeDataset(dataset, LONGER[facts.preset]).then(() => go("#train")));
     const card = isServed && button("aboutModel", () => openModelCard(facts.name));
     refill(tools, ...[use, card, longer, ...asking].filter(Boolean));
     remove ??= acts.appendChild(deleteButton(facts.name, () => request(path, { method: "DELETE" }).then(() => Promise.all([go("#train"), loadModels()])).catch(fail), t("trainSureModel"))); // it stays while it asks again

@@ -1,12 +1,12 @@
 // Training from the page: #train takes pictures and lists what was sent and trained, #train=ID shows one training.
 
-import { answered, ask, request } from "../api.js";
-import { $, complain, el } from "../dom.js";
+import { answered, request } from "../api.js";
+import { $, arrange, complain, el } from "../dom.js";
 import { routeOf } from "../routes.js";
 import { addPart, number, t } from "../texts.js";
-import { know, makerOf, take, takeDataset } from "./maker.js";
+import { askOurs, makerOf, take, takeDataset } from "./maker.js";
 import { dropped } from "./reading.js";
-import { arrange, deleteButton, rowOf } from "./rows.js";
+import { deleteButton, rowOf } from "./rows.js";
 import { showRun } from "./run.js";
 
 const LOOK = 5000; // milliseconds between looks at the lists
@@ -54,8 +54,7 @@ export async function openTrain(id) {
 
 // Lists the trainings and the datasets of the caller.
 async function list(rows, places) {
-  const [{ trainings }, { datasets }] = await Promise.all([ask("GET", "/trainings"), ask("GET", "/datasets")]);
-  know(trainings, datasets);
+  const [trainings, datasets] = await askOurs();
   const row = (key, make) => rows.set(key, make(rows.get(key))).get(key);
   const lists = [trainings.map(each => row(each.id, before => rowOf(each, trainings, before))), datasets.map(each => row(`${each.owner}/${each.name}/${each.created_at}`, before => before ?? datasetRow(each)))];
   places.forEach((place, at) => arrange(place.lastChild, lists[at]));
