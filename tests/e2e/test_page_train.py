@@ -121,6 +121,12 @@ def test_a_zip_of_icons_becomes_a_model_that_draws_each_of_its_classes(page: Stu
     page.press("Delete", "#train .lists")
     page.press("Delete for good?", "#train .lists")
     wait_until(lambda: not page.all("#train .lists li"), 10, "and now they are not")
+    gone = f"{page.url}/models/some-icons"
+    wait_until(lambda: httpx.get(gone).status_code == 404, 60, "the model is gone")
+    page.load(f"#like={job}/0")
+    wait_until(lambda: "some-icons is not, or no longer, served" in page.text("#like .error"), 10, "it says why not")
+    assert not page.all("#like .blank"), "and waits for no pictures"
+    assert all("422" in each for each in page.errors())
     assert httpx.get(f"{page.url}/datasets").json() == {"datasets": []}
 
 
