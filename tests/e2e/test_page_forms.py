@@ -59,6 +59,7 @@ def test_a_picture_is_enlarged_by_a_model_that_can_do_that(studio: Studio, pictu
     studio.shown(job["id"], 2)
     assert job["model"] == "tiny-up"
     buttons = "dialog.viewer section .tools button"
+    studio.choose("generate")
     studio.view(studio.made(1, model="tiny"))
     assert "Enlarge: tiny-up" in studio.texts(buttons)
     studio.keys(Keys.ESCAPE)
