@@ -6,6 +6,7 @@ import { save } from "./dom.js";
 import { showForm } from "./drawer.js";
 import { chooseKind, chooseModel, fillForm, form } from "./form.js";
 import { setFile } from "./inputs.js";
+import { models } from "./models.js";
 import { notify } from "./notice.js";
 import { go } from "./routes.js";
 import { forget, forgetFavourites, recall } from "./saved.js";
@@ -50,7 +51,8 @@ export async function useSettings(job, index) {
   const query = queryOf(job, index);
   if (sent) query.set("fit", sent.fit);
   fillForm(job.kind, query, sent?.files);
-  if (fromNoise(job)) notify(t("noiseSent"));
+  if (!models.has(job.model)) notify(t("noModel", job.model));
+  else if (fromNoise(job)) notify(t("noiseSent"));
 }
 
 export async function saveAs(job, type, ending) {

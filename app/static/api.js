@@ -50,9 +50,7 @@ export const loaded = path => answered(imported(path));
 // Whether an error says that there is no such job any more; or none that this version of the server can read.
 export const isForgotten = error => ["job-not-found", "job-unreadable"].includes(error.type);
 
-export async function ask(method, path, { headers, body, signal } = {}) {
-  return (await request(path, { method, headers, body, signal })).json();
-}
+export const ask = async (method, path, { headers, body, signal } = {}) => (await request(path, { method, headers, body, signal })).json();
 
 // Resolves when the user has entered a key; the next response says whether it is valid.
 function enterKey(before) {

@@ -6,9 +6,7 @@ export function paint(context, data, channels, from = 0) {
   const { width, height } = context.canvas;
   const pixels = context.createImageData(width, height);
   for (let pixel = 0; pixel < height * width; pixel++, from += channels) {
-    for (let channel = 0; channel < 3; channel++) {
-      pixels.data[4 * pixel + channel] = (data[from + (channels === 1 ? 0 : channel)] + 1) * 127.5;
-    }
+    for (let channel = 0; channel < 3; channel++) pixels.data[4 * pixel + channel] = (data[from + (channels === 1 ? 0 : channel)] + 1) * 127.5;
     pixels.data[4 * pixel + 3] = 255;
   }
   context.putImageData(pixels, 0, 0);
@@ -18,9 +16,7 @@ export function paint(context, data, channels, from = 0) {
 export function floatsOf(context, channels) {
   const { width, height } = context.canvas;
   const { data } = context.getImageData(0, 0, width, height);
-  return Float32Array.from({ length: width * height * channels }, (_, index) => {
-    return data[4 * Math.floor(index / channels) + (index % channels)] / 127.5 - 1;
-  });
+  return Float32Array.from({ length: width * height * channels }, (_, index) => data[4 * Math.floor(index / channels) + (index % channels)] / 127.5 - 1);
 }
 
 const TYPES = { "<f4": Float32Array, "<f8": Float64Array, "|u1": Uint8Array, "<u2": Uint16Array, "<i8": BigInt64Array };

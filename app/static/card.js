@@ -87,9 +87,7 @@ export class Card {
   #pictures() {
     const { job } = this;
     const onWall = isWall();
-    if (!onWall && job.task?.shares && job.links.images && countOf(job) > 2 && !this.#onlyFavourites()) {
-      return stripOf(job, index => enterPicture(job.id, index));
-    }
+    if (!onWall && job.task?.shares && job.links.images && countOf(job) > 2 && !this.#onlyFavourites()) return stripOf(job, index => enterPicture(job.id, index));
     const shown = Array.from({ length: countOf(job) }, (_, index) => index);
     const wanted = shown.filter(index => !this.#onlyFavourites() || isFavourite(job.id, index));
     const pictures = el("div", { className: "pictures" });

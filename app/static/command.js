@@ -32,14 +32,8 @@ export async function snippetsView(job, index) {
     button.textContent = t("copy");
     for (const tab of bar.children) tab.ariaPressed = String(tab.textContent === chosen);
   };
-  for (const name of Object.keys(texts)) {
-    const tab = el("button", { type: "button", textContent: name });
-    tab.addEventListener("click", () => {
-      sessionStorage.setItem(KEY, (chosen = name));
-      show();
-    });
-    bar.append(tab);
-  }
+  const choose = name => (sessionStorage.setItem(KEY, (chosen = name)), show());
+  bar.append(...Object.keys(texts).map(name => el("button", { type: "button", textContent: name, onclick: () => choose(name) })));
   button.addEventListener("click", () => copy(texts[chosen], button, code));
   show();
   return el("div", { className: "terminal" }, bar, code, button, fromNoise(job) && el("p", { className: "hint", textContent: t("noiseSent") }));

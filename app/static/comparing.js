@@ -39,15 +39,12 @@ async function load(address) {
 
 function show() {
   const { pictures, mode } = shown;
-  const modes = MODES.map(name => {
-    const button = el("button", { type: "button", textContent: t(`compare_${name}`), "aria-pressed": String(name === mode) });
-    button.addEventListener("click", () => {
-      shown.mode = name;
-      show();
-      section.querySelectorAll(".tabs button")[MODES.indexOf(name)].focus();
-    });
-    return button;
-  });
+  const choose = name => {
+    shown.mode = name;
+    show();
+    section.querySelectorAll(".tabs button")[MODES.indexOf(name)].focus();
+  };
+  const modes = MODES.map(name => el("button", { type: "button", textContent: t(`compare_${name}`), "aria-pressed": String(name === mode), onclick: () => choose(name) }));
   const zoom = el("input", { type: "range", min: 1, max: 16, step: "any", value: shown.zoom.by, "aria-label": t("zoom") });
   const stage = el("div", { className: "compared" });
   const draws = { side: sideBySide, divided, difference }[mode](stage);

@@ -84,6 +84,11 @@ export function taskQuery({ kind, task, model }) {
   return own;
 }
 
+// Adds values to a query, those of lists one by one; without those that are not given.
+export function fillQuery(query, values) {
+  for (const [name, value] of Object.entries(values)) for (const each of [value].flat()) if (each !== undefined && each !== null) query.append(name, each);
+}
+
 // Returns the query that makes all pictures of a job again, or only one of them, to the last bit.
 export function queryOf(job, index) {
   const { params: { conditions, ...params }, task } = job;
@@ -95,9 +100,7 @@ export function queryOf(job, index) {
   const changed = { ...params, seed: task?.seeds ?? seed, label: labelFor(job.model, alone ? labelOf(job, index) : params.label), bits: job.bits, ...own };
   if (task?.shares) delete changed.n; // it follows from them
   else if (alone) changed.n = 1;
-  for (const [name, value] of Object.entries(changed)) {
-    for (const each of [value].flat()) if (each !== undefined && each !== null) query.append(name, each);
-  }
+  fillQuery(query, changed);
   askConditions(query, { model: job.model, conditions }, alone ? index : undefined);
   if (job.pictures && models.get(job.model)?.examples && !query.has("condition")) query.set("condition", ""); // none is to be found
   return query;

@@ -2,9 +2,7 @@
 
 import { el as make } from "./dom.js";
 
-function prose(text = "") {
-  return text.split("`").map((part, index) => (index % 2 ? make("code", {}, part) : part));
-}
+const prose = (text = "") => text.split("`").map((part, index) => (index % 2 ? make("code", {}, part) : part));
 
 function typeOf(schema) {
   const { $ref, anyOf, oneOf, type, items, additionalProperties, enum: choices, format } = schema;
@@ -24,17 +22,9 @@ function bounds({ minimum, exclusiveMinimum, maximum }) {
   return maximum === undefined ? `, from ${low}` : `, ${low ?? ""}…${maximum}`;
 }
 
-function nameOf(reference) {
-  return reference.split("/").at(-1);
-}
-
-function row(name, type, ...words) {
-  return make("tr", {}, make("td", {}, make("code", {}, name)), make("td", {}, ...type), make("td", {}, ...words));
-}
-
-function table(title, rows) {
-  return rows.length ? [make("h4", {}, title), make("table", {}, ...rows)] : [];
-}
+const nameOf = reference => reference.split("/").at(-1);
+const row = (name, type, ...words) => make("tr", {}, make("td", {}, make("code", {}, name)), make("td", {}, ...type), make("td", {}, ...words));
+const table = (title, rows) => (rows.length ? [make("h4", {}, title), make("table", {}, ...rows)] : []);
 
 function parameterRow({ name, in: place, required, description, schema }) {
   const notes = [

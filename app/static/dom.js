@@ -50,9 +50,7 @@ export function save(blob, name) {
 }
 
 // Returns the whole multiple of a picture's size that comes next to a wanted size, so that pixels stay sharp.
-export function multiple(size, wanted) {
-  return size * Math.max(1, Math.round(wanted / size));
-}
+export const multiple = (size, wanted) => size * Math.max(1, Math.round(wanted / size));
 
 // Returns the step between the sizes in which a picture is shown: its side, or a half or a quarter of a large one.
 export function grainOf(side) {
@@ -82,6 +80,12 @@ function closeOutside(dialog) {
   };
   dialog.addEventListener("pointerdown", event => (began = isOutside(event)));
   dialog.addEventListener("click", event => began && isOutside(event) && dialog.close());
+}
+
+// Puts children into an element and lets be those that stay: they keep the focus, and the click that is on its way.
+export function arrange(place, children) {
+  for (const each of [...place.children]) if (!children.includes(each)) each.remove();
+  children.forEach((each, at) => place.children[at] !== each && place.insertBefore(each, place.children[at] ?? null));
 }
 
 // Puts other content into a part of the page. The focus goes to the button with the same words, or else to the dialog.

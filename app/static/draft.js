@@ -18,9 +18,7 @@ function keep() {
   sessionStorage.setItem(KEY, JSON.stringify({ values, conditions: chosenConditions() }));
 }
 
-async function keepFiles() {
-  await remember({ id: FILES }, files().map(input => [input.name, input.files[0] ?? null]));
-}
+const keepFiles = async () => remember({ id: FILES }, files().map(input => [input.name, input.files[0] ?? null]));
 
 export function startDraft() {
   const { values = [], conditions } = JSON.parse(sessionStorage.getItem(KEY) ?? "{}");

@@ -81,9 +81,7 @@ export function startFilters(changed) {
     changed();
   });
   document.addEventListener("language", () => {
-    filters.querySelectorAll("[name=kind] option:not([data-t])").forEach((option, index) => {
-      option.textContent = $("kind").options[index].textContent;
-    });
+    filters.querySelectorAll("[name=kind] option:not([data-t])").forEach((option, index) => (option.textContent = $("kind").options[index].textContent));
     changed();
   });
 }

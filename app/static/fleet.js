@@ -52,7 +52,7 @@ function show(place, alarm, { workers, queues, paused }) {
 const wordsOf = ({ name, version = "", rate, reason }) => [`${name} ${version.slice(0, 7)}`.trim(), reason ?? (rate && t("liveRate", number(rate)))].filter(Boolean).join(" · ");
 
 function tableOf(caption, heads, rows) {
-  const rowOf = ([first, ...rest]) => el("tr", {}, el("th", { scope: "row", textContent: first }), ...rest.map(each => el("td", {}, each)));
+  const rowOf = ([first, ...rest]) => el("tr", {}, el("th", { scope: "row", textContent: first }), ...rest.map((each, at) => el("td", { dataset: { head: heads[at + 1] } }, each)));
   const head = el("tr", {}, ...heads.map(textContent => el(textContent ? "th" : "td", { textContent, scope: textContent ? "col" : undefined })));
   return el("table", {}, el("caption", { textContent: caption }), el("thead", {}, head), el("tbody", {}, ...rows.map(rowOf)));
 }

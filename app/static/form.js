@@ -22,9 +22,7 @@ export function showKind() {
   const kind = kindField.value;
   const switches = form.querySelectorAll(`[data-switch="${kind}"]`);
   const chosen = [kind, ...[...switches].map(each => each.value)];
-  for (const part of form.querySelectorAll("[data-when]")) {
-    part.hidden = part.disabled = !part.dataset.when.split(" ").some(name => chosen.includes(name));
-  }
+  for (const part of form.querySelectorAll("[data-when]")) part.hidden = part.disabled = !part.dataset.when.split(" ").some(name => chosen.includes(name));
   const enlarge = $("enlarge");
   enlarge.hidden = enlarge.disabled = enlarge.hidden || form.elements.upscale.options.length < 2;
   offerModels(kind === "upscale");

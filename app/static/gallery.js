@@ -94,9 +94,7 @@ function showEnd() {
   else say(el("div", { className: "empty" }, el("span", { className: "noise", "aria-hidden": "true" }), ...words));
 }
 
-function say(...content) {
-  more.replaceChildren(...content);
-}
+const say = (...content) => more.replaceChildren(...content);
 
 // Puts a job into its place by the time of its acceptance. Jobs of one grid share a card.
 function add(job) {
@@ -137,9 +135,7 @@ function onJob({ detail: job }) {
   } else card.update(job);
 }
 
-export function cardOf(id) {
-  return cards.get(id);
-}
+export const cardOf = id => cards.get(id);
 
 // Brings the card of a job into view; if the filters hide it, says so.
 export async function reveal(job) {

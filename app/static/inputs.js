@@ -26,9 +26,8 @@ function dress(input) {
   const words = el("span", { className: "drop-words", dataset: { t: "choose" } });
   const picture = el("img", { alt: "", hidden: true });
   const remove = el("button", { type: "button", className: "small", hidden: true, dataset: { t: "remove" } });
-  const camera = el("button", { type: "button", className: "small camera", hidden: input.accept === ARRAY, dataset: { t: "camera" } });
+  const camera = el("button", { type: "button", className: "small camera", hidden: input.accept === ARRAY, dataset: { t: "camera" }, onclick: () => shot.click() });
   const shot = el("input", { type: "file", accept: "image/*", hidden: true, capture: "environment" });
-  camera.addEventListener("click", () => shot.click());
   shot.addEventListener("change", () => shot.files[0] && setFile(input, shot.files[0]));
   remove.addEventListener("click", () => setFile(input, null));
   const say = name => { // a name is not translated
@@ -103,9 +102,7 @@ export async function fileOf(transfer) {
 }
 
 // Fetches a picture of the server; with the key instead of the link's signature, whose time may be over.
-export async function fetchFile(path, name) {
-  return new File([await (await request(path.split("?")[0])).blob()], name, { type: "image/png" });
-}
+export const fetchFile = async (path, name) => new File([await (await request(path.split("?")[0])).blob()], name, { type: "image/png" });
 
 // The places that a picture can be used for: the name of the kind, the field, and words for both.
 export function placesOf(form) {

@@ -13,9 +13,8 @@ export function addKinds(form, { paths, components }) {
   const queries = posts.map(([, { parameters }]) => parameters.filter(each => each.in === "query"));
   const common = queries[0].filter(({ name }) => queries.every(query => query.some(each => each.name === name)));
   for (const parameter of common) showCommon(form, parameter);
-  for (const [name, { default: usual }] of Object.entries(components.schemas.SamplingParams.properties)) {
-    if (!["n", "seed", "label", "conditions", "guide"].includes(name)) settings.set(name, usual ?? null);
-  }
+  const { n, seed, label, conditions, guide, ...others } = components.schemas.SamplingParams.properties; // those before are of each picture
+  for (const [name, { default: usual }] of Object.entries(others)) settings.set(name, usual ?? null);
   const select = form.querySelector("#kind");
   const there = new Set([...select.options].map(option => option.value));
   posts.forEach(([name, { summary, requestBody }], index) => {
@@ -57,9 +56,7 @@ function field({ name, description, required, schema }) {
   }
   const input = el("input", { name, required });
   if (type === "boolean") return labelled(description, Object.assign(input, { type: "checkbox", value: "true", required: false }));
-  if (type === "integer" || type === "number") {
-    Object.assign(input, { type: "number", min: minimum ?? "", max: maximum ?? "", step: type === "integer" ? 1 : "any" });
-  }
+  if (type === "integer" || type === "number") Object.assign(input, { type: "number", min: minimum ?? "", max: maximum ?? "", step: type === "integer" ? 1 : "any" });
   if (schema.default === undefined) input.dataset.tHint = "asModel";
   else input.placeholder = schema.default;
   return labelled(description, input);

@@ -49,7 +49,7 @@ export async function openLike(address) {
     for (const each of await drawn(tag)) put(each);
     if (centre?.tag === tag && !ring.size) await draw(centre);
   } catch (error) {
-    if (centre?.tag === tag) complain(parts.alarm, error);
+    if (centre?.tag === tag) complain(parts.alarm, error), show();
   }
 }
 
@@ -121,9 +121,10 @@ function show() {
   parts.grid.style.setProperty("--tile", `${tile}px`);
   const around = [...ring.values()].sort((a, b) => a.accepted_at.localeCompare(b.accepted_at));
   const tiles = around.flatMap(each => Array.from({ length: countOf(each) }, (_, at) => tileOf(each, at))).slice(-AROUND);
-  while (tiles.length < AROUND) tiles.push({ key: "", make: () => [el("div", { className: "blank" })] });
+  while (tiles.length < AROUND && parts.alarm.hidden) tiles.push({ key: "", make: () => [el("div", { className: "blank" })] });
   tiles.unshift(centreTile(job, index));
   parts.tiles = tiles;
+  while (parts.grid.children.length > tiles.length) parts.grid.lastChild.remove();
   tiles.forEach(({ key, make }, at) => {
     const before = parts.grid.children[at];
     if (before?.dataset.key === key) return; // what stays keeps its focus, and the click that is on its way

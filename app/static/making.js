@@ -18,9 +18,7 @@ const bodyOf = files => {
 export const made = new Set(); // the ids of the jobs that were made by this page and have not ended
 
 // Resolves to the price of a request; see "Prices" in docs/http-api.md.
-export function priceOf({ kind, query, files }, signal) {
-  return ask("POST", `/${kind}?${query}&dry_run=true`, { body: bodyOf(files), signal });
-}
+export const priceOf = ({ kind, query, files }, signal) => ask("POST", `/${kind}?${query}&dry_run=true`, { body: bodyOf(files), signal });
 
 // Makes a job and resolves to it. `trace` keeps evenly spaced moments of the run; the price says how many steps it has.
 export async function make({ kind, query, files = [], urgency, trace = false }) {

@@ -57,9 +57,7 @@ function changing(same, name, value, seed) {
   return new URLSearchParams([...kept, ["condition", `${name}:${value}`], ["seed", seed]]);
 }
 
-function ofSeeds(same) {
-  return { kind: "generate", query: asking(same, { seed: Array.from({ length: SEEDS }, randomSeed) }), count: SEEDS };
-}
+const ofSeeds = same => ({ kind: "generate", query: asking(same, { seed: Array.from({ length: SEEDS }, randomSeed) }), count: SEEDS });
 
 function ofTwoSeeds({ task }, index, same) {
   if (!task?.seeds) return [];

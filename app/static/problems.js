@@ -28,7 +28,9 @@ export function translated(detail) {
 export async function problemOf(response) {
   const body = (await response.json().catch(() => null)) ?? {}; // another server than ours may answer anything
   const type = body.type?.split("/").pop();
-  const [title, detail] = t("problems")[type] ?? [body.title || `HTTP ${response.status}`, body.detail];
+  const [title, detail = translated(body.detail ?? "")] = t("problems")[type] ?? [body.title || `HTTP ${response.status}`];
+  const gone = (body.errors ?? []).find(({ parameter, detail }) => parameter === "model" && detail.startsWith("Input should be one of"));
+  if (gone) return new Problem(t("noModel", new URL(response.url).searchParams.get("model")), type, "model");
   const errors = (body.errors ?? []).map(each => [each.parameter ?? each.part ?? each.header ?? "body", translated(each.detail)]);
   const about = errors.map(([name, said]) => `${labelOf(name)}: ${said}`).join("; ");
   const wait = response.headers.get("Retry-After");

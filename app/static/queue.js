@@ -2,7 +2,7 @@
 
 import { ask, loaded, request } from "./api.js";
 import { stepsOf, titleOf } from "./describe.js";
-import { $, el } from "./dom.js";
+import { $, arrange, el } from "./dom.js";
 import { jobs } from "./store.js";
 import { duration, known, t } from "./texts.js";
 
@@ -13,7 +13,7 @@ const rows = new Map(); // by job, so that a button keeps the focus while its ro
 const title = el("h2");
 const list = el("ol");
 const rest = el("p", { className: "hint" });
-const trainings = el("ol"); // as they are when the queue is opened
+const trainings = el("div"); // as they are when the queue is opened
 const fleet = el("div"); // for operators
 let mayOperate; // unknown until the server has said so
 let operating; // a promise while they are shown
@@ -22,9 +22,10 @@ export function startQueue() {
   queue.append(title, list, rest, trainings, fleet);
   queue.addEventListener("toggle", ({ newState }) => {
     if (newState !== "open") return;
-    if (!$("train-tab").hidden) showTrainings().catch(() => {}); // whose key may not train has none
+    if (!$("train-tab").hidden) showTrainings().then(show, () => {}); // whose key may not train has none
     if (mayOperate !== false) operating ??= operate().finally(() => (operating = undefined));
   });
+  trainings.addEventListener("click", ({ target }) => target.matches("a") && queue.hidePopover());
   jobs.addEventListener("job", show);
   document.addEventListener("language", () => {
     rows.clear();
@@ -51,15 +52,11 @@ const order = job => (job.state === "running" ? -1 : (job.position ?? 1000 + job
 function show() {
   const waiting = jobs.unfinished.sort((a, b) => order(a) - order(b) || a.accepted_at.localeCompare(b.accepted_at));
   $("queue-count").textContent = waiting.length || "";
+  title.hidden = !waiting.length && trainings.childElementCount > 0;
   title.textContent = waiting.length ? t("queueCount", waiting.length) : t("queueEmpty");
   const shown = waiting.slice(0, MOST);
-  for (const [id, row] of rows) if (!shown.some(job => job.id === id)) (row.remove(), rows.delete(id));
-  shown.forEach((job, index) => {
-    if (!rows.has(job.id)) rows.set(job.id, rowOf(job));
-    const row = rows.get(job.id);
-    fill(row, job);
-    if (list.children[index] !== row) list.insertBefore(row, list.children[index]);
-  });
+  for (const id of rows.keys()) if (!shown.some(job => job.id === id)) rows.delete(id);
+  arrange(list, shown.map(job => filled(rows.get(job.id) ?? rows.set(job.id, rowOf(job)).get(job.id), job)));
   rest.hidden = waiting.length <= MOST;
   rest.textContent = t("andMore", waiting.length - MOST);
 }
@@ -76,17 +73,15 @@ function rowOf({ id }) {
   return el("li", { dataset: { job: id } }, ...parts, el("progress"), el("span", { className: "tools" }, first, cancel));
 }
 
-function fill(row, job) {
+function filled(row, job) {
   const { state, position, eta_seconds: seconds, urgency } = job;
   const [done, total] = stepsOf(job);
   const set = (name, text) => (row.querySelector(`.${name}`).textContent = text);
-  const bar = row.querySelector("progress");
   set("title", `${titleOf(job)} · ${job.model}`);
   set("urgency", urgency === 3 ? "" : known(URGENCIES[urgency], `u=${urgency}`));
   set("place", state === "running" ? t("running") : t("position", position));
   set("left", seconds === undefined ? "" : t("about", duration(Math.max(1, seconds))));
-  bar.ariaLabel = titleOf(job);
-  bar.max = total;
-  bar.value = done;
+  Object.assign(row.querySelector("progress"), { ariaLabel: titleOf(job), max: total, value: done });
   row.querySelector(".first").hidden = !mayOperate || state !== "queued";
+  return row;
 }

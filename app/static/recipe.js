@@ -1,7 +1,7 @@
 // What is shown of a picture that was dropped or pasted: one of ours says how it was made, and is made again.
 
 import { useFile } from "./actions.js";
-import { fromNoise, settingsOf, taskQuery, termsOf } from "./describe.js";
+import { fillQuery, fromNoise, settingsOf, taskQuery, termsOf } from "./describe.js";
 import { $, complain, el, openDialog } from "./dom.js";
 import { fillForm, form } from "./form.js";
 import { reveal } from "./gallery.js";
@@ -36,9 +36,7 @@ function requestOf(recipe) {
   const own = Object.fromEntries(Object.entries({ ...rest, seeds }).filter(([name]) => ![...shared, ...OF_PICTURE].includes(name)));
   const query = new URLSearchParams({ model: recipe.model });
   const sampling = { ...Object.fromEntries(shared.map(name => [name, recipe[name]])), label: labelFor(model, recipe.label) };
-  for (const [name, value] of Object.entries({ ...sampling, seed: seeds ?? rest.seed, ...taskQuery({ kind, task: own, model }) })) {
-    for (const each of [value].flat()) if (each !== undefined && each !== null) query.append(name, each);
-  }
+  fillQuery(query, { ...sampling, seed: seeds ?? rest.seed, ...taskQuery({ kind, task: own, model }) });
   askConditions(query, { model, conditions });
   return { kind, query };
 }
@@ -49,10 +47,8 @@ export async function show(file) {
   const recipe = found && isOurs(found) ? found : undefined;
   const image = el("img", { src: URL.createObjectURL(file), alt: file.name, className: "dropped" });
   const alarm = el("p", { className: "error", role: "alert", hidden: true });
-  const button = (text, action, className = "small") => {
-    const made = el("button", { type: "button", className, textContent: text, onclick: () => Promise.resolve().then(action).then(() => dialog.close(), error => complain(alarm, error)) });
-    return made;
-  };
+  const button = (text, action, className = "small") =>
+    el("button", { type: "button", className, textContent: text, onclick: () => Promise.resolve().then(action).then(() => dialog.close(), error => complain(alarm, error)) });
   const places = placesOf(form).map(place => button(place.text, () => useFile(place, file)));
   const about = recipe && !recipe.images ? await recipeOf(recipe, button) : [el("p", { className: "hint", textContent: t(recipe ? "sheetRecipe" : "noRecipe") })];
   const title = el("h2", { textContent: t(recipe ? "droppedRecipe" : "dropped") });

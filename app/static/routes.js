@@ -20,9 +20,7 @@ export async function go(hash) {
 const addressOf = (id, index) => `#picture=${id}/${index}`;
 
 // Returns a link to a picture that says how it is made again, too.
-export function linkOf({ id, kind }, index, query) {
-  return `${location.origin}${location.pathname}${addressOf(id, index)}?${new URLSearchParams([["kind", kind], ...query])}`;
-}
+export const linkOf = ({ id, kind }, index, query) => `${location.origin}${location.pathname}${addressOf(id, index)}?${new URLSearchParams([["kind", kind], ...query])}`;
 
 // Puts an address over that of the view, so that Back closes what it opens.
 function enter(address) {

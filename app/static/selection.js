@@ -44,14 +44,13 @@ function show() {
   bar.hidden = !chosen.size;
   if (!chosen.size) return bar.replaceChildren();
   const button = (key, action, text = t(key), disabled = false) => {
-    const made = el("button", { type: "button", className: "small", textContent: text, disabled });
-    made.addEventListener("click", async () => {
+    const press = async ({ currentTarget: made }) => {
       if (made.ariaDisabled) return;
       made.ariaDisabled = "true"; // unlike one that is disabled it keeps the focus
       await Promise.resolve(action()).catch(error => notify(error.message, { error: true }));
       if (made.isConnected) show();
-    });
-    return made;
+    };
+    return el("button", { type: "button", className: "small", textContent: text, disabled, onclick: press });
   };
   const whole = new Set(pictures().map(([job]) => job));
   const count = [...whole].reduce((sum, job) => sum + countOf(job), 0);

@@ -102,15 +102,9 @@ export async function filmToolOf(job, index) {
   canvas.style.width = `${(multiple(sizeOf(drawnBy(job)), WIDE_FILM) / sizeOf(drawnBy(job))) * picture.width}px`;
   const context = canvas.getContext("2d");
   const draw = moment => (moment === film.count ? context.drawImage(picture, 0, 0) : film.draw(context, moment));
-  const button = el("button", { type: "button", className: "small", textContent: t("saveFilm") });
-  button.addEventListener("click", async () => {
-    try {
-      const response = await request(`${job.links.images[index]}/film`, { headers: { Accept: "image/gif" } });
-      save(await response.blob(), fileName(job, index).replace(/png$/, "gif"));
-    } catch (error) {
-      notify(error.message, { error: true });
-    }
-  });
+  const load = async () => (await request(`${job.links.images[index]}/film`, { headers: { Accept: "image/gif" } })).blob();
+  const keep = () => load().then(blob => save(blob, fileName(job, index).replace(/png$/, "gif"))).catch(error => notify(error.message, { error: true }));
+  const button = el("button", { type: "button", className: "small", textContent: t("saveFilm"), onclick: keep });
   const words = moment => (moment === film.count ? t("finished") : moment < film.noises ? t("noiseAlone") : `${moment + 1 - film.noises} / ${film.count - film.noises}`);
   return playheadOf([{ canvas, draw, caption: t("prediction") }], film.count + 1, words, button);
 }

@@ -9,9 +9,7 @@ export const editedFrom = ({ tag }) => EDITED.exec(tag ?? "")?.[1];
 export const isEnded = job => ENDS.includes(job.state);
 
 // Whether there is nothing left to see: the images were or will be deleted, their time is over, or another change came before them.
-export function isGone(job) {
-  return jobs.isHidden(job.id) || isOver(job) || job.tag === UNLISTED || (job.state === "cancelled" && Boolean(editedFrom(job)));
-}
+export const isGone = job => jobs.isHidden(job.id) || isOver(job) || job.tag === UNLISTED || (job.state === "cancelled" && Boolean(editedFrom(job)));
 
 const isOver = job => isEnded(job) && job.expires_at !== undefined && Date.parse(job.expires_at) <= Date.now();
 

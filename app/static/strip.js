@@ -16,12 +16,8 @@ export function stripOf(job, open) {
   const value = el("output");
   const slider = el("input", { type: "range", min: 0, max: countOf(job) - 1, step: 1, "aria-label": t("share") });
   const film = shares.map((share, index) => {
-    const button = el("button", { type: "button", "aria-label": `λ ${number(share, 2)}` }, el("img", { src: addressOf(job, index), alt: "" }));
-    button.addEventListener("click", () => {
-      slider.value = index;
-      show();
-    });
-    return button;
+    const choose = () => ((slider.value = index), show());
+    return el("button", { type: "button", "aria-label": `λ ${number(share, 2)}`, onclick: choose }, el("img", { src: addressOf(job, index), alt: "" }));
   });
   const show = () => {
     const index = slider.valueAsNumber;

@@ -55,13 +55,9 @@ export function t(key, ...values) {
 }
 
 // Returns the text if there is one: kinds and tasks that a server adds have none.
-export function known(key, otherwise) {
-  return texts[key] ?? otherwise;
-}
+export const known = (key, otherwise) => texts[key] ?? otherwise;
 
-export function number(value, digits = 0) {
-  return value.toLocaleString(language, { maximumFractionDigits: digits, minimumFractionDigits: digits });
-}
+export const number = (value, digits = 0) => value.toLocaleString(language, { maximumFractionDigits: digits, minimumFractionDigits: digits });
 
 // Returns a value as a reader takes it in: a number in a few digits, a word as it is.
 export const shown = value => (typeof value === "number" ? value.toLocaleString(language, { maximumSignificantDigits: 4 }) : value);

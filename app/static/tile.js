@@ -158,9 +158,7 @@ export function tileOf(job, index, source) {
     enterPicture(job.id, index);
   });
   holdable(figure);
-  link.addEventListener("dragstart", event => {
-    event.dataTransfer.setData(ADDRESS, JSON.stringify([source, fileName(job, index)]));
-  });
+  link.addEventListener("dragstart", event => event.dataTransfer.setData(ADDRESS, JSON.stringify([source, fileName(job, index)])));
   const dress = () => {
     if (!figure.querySelector(".box")) addBox(figure, job, index);
     addFilm(figure, job, index);

@@ -46,18 +46,20 @@ async function draw(button, request) {
   button.disabled = false;
 }
 
+// Returns a button that draws by a model at once; undefined where only the form can ask for what it needs.
+export function drawButton(model, words = t("drawSome", COUNT), before = undefined) {
+  const request = requestOf(model);
+  return request && el("button", { type: "button", className: "main draw", textContent: words, "aria-label": `${words}, ${model.name}`, onclick: ({ currentTarget }) => (before?.(), draw(currentTarget, request)) });
+}
+
 // Returns the tiles of models, but of unusable ones. `choose` is what happens when one is chosen; without it they only draw.
 export function tilesOf(choose, wanted = [...models.values()]) {
   const tiles = wanted.filter(isUsable).map(model => {
     const { name, about, parameters } = model;
     const size = t("modelSize", sidesOf(name).join("×"), number(parameters / 1e6, 1));
-    const request = requestOf(model);
-    const tools = el("div", { className: "tools" });
-    if (request) {
-      const button = el("button", { type: "button", className: "main draw", textContent: t("drawSome", COUNT), "aria-label": `${t("drawSome", COUNT)}, ${name}`, onclick: () => (choose?.(), draw(button, request)) });
-      tools.append(button);
-    }
-    if (choose && (request || fromPicture(name))) {
+    const drawing = drawButton(model, undefined, choose);
+    const tools = el("div", { className: "tools" }, drawing);
+    if (choose && (drawing || fromPicture(name))) {
       const chosen = name === form.elements.model.value;
       const button = el("button", { type: "button", textContent: t("choose_model"), "aria-label": `${t("choose_model")}, ${name}`, "aria-pressed": String(chosen), onclick: () => choose(name) });
       tools.append(button);

@@ -9,7 +9,7 @@ import { form } from "./form.js";
 import { beside, readOn, reveal } from "./gallery.js";
 import { fetchFile, placesOf } from "./inputs.js";
 import { make } from "./making.js";
-import { filesSent, fromPicture, teachable } from "./models.js";
+import { drawnBy, enlargersOf, filesSent, fromPicture, models, teachable } from "./models.js";
 import { go, linkOf, turnPicture } from "./routes.js";
 import { isFavourite, toggleFavourite } from "./saved.js";
 import { comparable, compareOf, denoisingOf, filmToolOf, largeOf } from "./stage.js";
@@ -43,7 +43,9 @@ export class Viewer {
       share, this.#button("useSettings", () => this.settings()), this.#button("delete", () => this.delete(), deleteWords(job)));
     const code = el("details", {}, el("summary", { textContent: t("command") }));
     code.addEventListener("toggle", async () => code.childElementCount > 1 || code.append(await snippetsView(job, index)));
-    const places = placesOf(form).map(place => this.#button("", () => this.#useFor(place), place.text));
+    const [enlarger] = enlargersOf(models.get(drawnBy(job)));
+    const usable = placesOf(form).filter(({ kind }) => kind !== "upscale" || enlarger);
+    const places = usable.map(place => this.#button("", () => this.#useFor(place, place.kind === "upscale" ? enlarger.name : job.model), place.kind === "upscale" ? `${place.text}: ${enlarger.name}` : place.text));
     const lesson = teachable().some(({ name }) => name === job.model) && !job.task?.upscale && el("a", { className: "button small", href: `#learn=${job.id}/${index}`, textContent: t("learn") });
     const onwards = el("section", {}, el("h3", { textContent: t("useFor") }), el("div", { className: "tools" }, ...places, lesson));
     refill(this.side, el("h2", { textContent: nameOf(job, index) }), el("p", { className: "hint", textContent: `${titleOf(job)} · ${metaOf(job)}` }), tools, link, this.alarm,
@@ -51,17 +53,13 @@ export class Viewer {
   }
 
   #button(key, action, text = t(key)) {
-    const button = el("button", { type: "button", className: `small ${key}`, textContent: text, onclick: event => once(event, () => this.#try(action)) });
-    return button;
+    return el("button", { type: "button", className: `small ${key}`, textContent: text, onclick: event => once(event, () => this.#try(action)) });
   }
 
   async #showTab(key) {
     this.tab = key;
     const bar = el("div", { className: "tabs", role: "group", "aria-label": t("asIs") });
-    for (const [name] of this.tabs) {
-      const tab = el("button", { type: "button", textContent: t(name), "aria-pressed": String(name === key), dataset: { tab: name }, onclick: () => this.#showTab(name) });
-      bar.append(tab);
-    }
+    bar.append(...this.tabs.map(([name]) => el("button", { type: "button", textContent: t(name), "aria-pressed": String(name === key), dataset: { tab: name }, onclick: () => this.#showTab(name) })));
     if (key === "watch" && !this.job.trace && this.job.kind === "generate" && !this.job.task?.upscale && !fromNoise(this.job)) bar.append(this.#button("remakeTrace", () => this.#remake()));
     const { job, index } = this;
     let content;
@@ -98,10 +96,7 @@ export class Viewer {
 
   #steps() {
     const count = countOf(this.job);
-    const step = (key, text, by) => {
-      const button = el("button", { type: "button", textContent: text, "aria-label": t(key), disabled: !this.#next(by), onclick: () => this.move(by) });
-      return button;
-    };
+    const step = (key, text, by) => el("button", { type: "button", textContent: text, "aria-label": t(key), disabled: !this.#next(by), onclick: () => this.move(by) });
     const place = el("span", { className: "hint", textContent: `${this.index + 1} / ${count}` });
     const steps = el("div", { className: "steps" }, step("previous", "←", -1), place, step("next", "→", 1));
     if (!this.#next(1)) readOn(this.job).then(isMore => isMore && steps.isConnected && refill(steps, ...this.#steps().children));
@@ -162,10 +157,10 @@ export class Viewer {
     deleteJob(this.job);
   }
 
-  async #useFor(place) {
+  async #useFor(place, model) {
     const file = await fetchFile(addressOf(this.job, this.index), fileName(this.job, this.index));
     this.dialog.close();
-    await useFile(place, file, this.job.model);
+    await useFile(place, file, model);
   }
 
   async #remake() {

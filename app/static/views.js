@@ -75,9 +75,7 @@ export function startViews() {
   $("help").addEventListener("click", showKeys);
   $("pick").addEventListener("click", openPicker);
   $("about").addEventListener("click", () => openCard().catch(alarm));
-  document.addEventListener("favourite", ({ detail: { job, index, set } }) => {
-    document.querySelector(`#job-${job.id} figure[data-index="${index}"]`)?.classList.toggle("favourite", set);
-  });
+  document.addEventListener("favourite", ({ detail: { job, index, set } }) => document.querySelector(`#job-${job.id} figure[data-index="${index}"]`)?.classList.toggle("favourite", set));
   startGallery(tilesOf);
   startSelection();
   startQueue();

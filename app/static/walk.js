@@ -175,9 +175,7 @@ async function record() {
   stop();
   parts.film.disabled = true;
   recorder.start();
-  for (const moment of moments(0)) {
-    await pass(moment);
-  }
+  for (const moment of moments(0)) await pass(moment);
   recorder.stop();
   await ended;
   parts.film.disabled = false;

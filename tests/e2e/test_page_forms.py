@@ -10,6 +10,7 @@ import httpx
 import numpy as np
 import pytest
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 
 from tests.studio import Studio
 from tests.waiting import wait_until
@@ -57,6 +58,14 @@ def test_a_picture_is_enlarged_by_a_model_that_can_do_that(studio: Studio, pictu
     job = studio.done(studio.make())
     studio.shown(job["id"], 2)
     assert job["model"] == "tiny-up"
+    buttons = "dialog.viewer section .tools button"
+    studio.choose("generate")
+    studio.view(studio.made(1, model="tiny"))
+    assert "Enlarge: tiny-up" in studio.texts(buttons)
+    studio.keys(Keys.ESCAPE)
+    studio.view(job["id"])
+    assert not any("Enlarge" in each for each in studio.texts(buttons)), "no model enlarges what is as large"
+    studio.keys(Keys.ESCAPE)
     assert studio.pixels(job["links"]["images"][0]).size == (2 * SIZE, 2 * SIZE)
     studio.choose("denoise")
     assert "tiny-up" not in offered(studio)

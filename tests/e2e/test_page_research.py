@@ -290,7 +290,11 @@ def test_the_curves_of_a_training_have_numbers_and_a_second_model(studio: Studio
     card = "dialog.model-card .cardTraining"
     studio.click("#about")
     studio.see(f"{card} polyline")
-    assert studio.texts(f"{card} select:first-of-type option")[:3] == ["loss", "grad_norm", "lr"], "skipped is no curve"
+    assert studio.texts(f"{card} select:first-of-type option")[:3] == [
+        "What it gets wrong (loss)",
+        "Size of the gradient",
+        "Learning rate",
+    ], "skipped is no curve"
     studio.slide(studio.one(f"{card} label [type=range]"), 0)
     ticks = {name: studio.text(f"{card} .tick.{name}") for name in ("most", "half", "none", "least", "longest")}
     assert ticks == {"most": "1", "half": "0.1", "none": "0.01", "least": "0", "longest": "300"}, "by powers of ten"

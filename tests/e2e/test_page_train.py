@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,16 +57,29 @@ def fill(page: Studio, name: str, value: str) -> None:
     return None
 
 
+def name_of(page: Studio) -> object:
+    return page.one("#train [name=name]").get_property("value")
+
+
+def drop(page: Studio, path: Path) -> None:
+    """Drags a file or a folder onto the page, as from a file manager."""
+    middle = "const { left, top, width } = arguments[0].getBoundingClientRect(); return [left + width / 2, top + 20]"
+    x, y = page.driver.execute_script(middle, page.one("#train .drop"))
+    dragged = {"items": [], "files": [str(path)], "dragOperationsMask": 1}
+    for event in ("dragEnter", "dragOver", "drop"):
+        page.driver.execute_cdp_cmd("Input.dispatchDragEvent", {"type": event, "x": x, "y": y, "data": dragged})
+
+
 def test_a_zip_of_icons_becomes_a_model_that_draws_each_of_its_classes(page: Studio, tmp_path: Path, axe: str) -> None:
     """It is looked at before it is sent, and a reload in the middle shows the same."""
     choose(page, tmp_path, "Some icons", icons(600) | {"notes.txt": b"", "circle/a.heic": b""})
     wait_until(lambda: len(page.all("#train .thumbnails canvas")) == 48, 20, "48 pictures are shown")
-    assert "600 pictures" in page.text("#train .found")
+    assert "About 600 pictures" in page.text("#train .found")
     assert "circle 200, square 200, triangle 200" in page.text("#train .found")
     page.click("#train .found summary")
     assert "circle/a.heic HEIC" in page.text("#train .found li:last-child")
     assert httpx.get(f"{page.url}/datasets").json() == {"datasets": []}, "nothing was sent"
-    assert page.one("#train [name=name]").get_property("value") == "some-icons"
+    assert name_of(page) == "some-icons"
     page.press("Start training", "#train")
     assert page.all("#train [name=agreed]:invalid"), "its sender has not agreed"
     page.click("#train [name=agreed]")
@@ -86,20 +100,33 @@ def test_a_zip_of_icons_becomes_a_model_that_draws_each_of_its_classes(page: Stu
     page.slide(film, 0)
     assert "after" in page.text("#train .denoising output")
     page.see("#train .tile[data-model=some-icons]", 60)
+    assert "took" in page.text("#train .state")
+    assert re.search(r"\d+ of 100 drawings look like copies", page.text("#train .news"))
     assert page.axe(axe) == []
-    job = page.after(lambda: page.click("#train .tile .draw"))
+    page.press("Train longer", "#train")
+    wait_until(lambda: page.all("#train [value=good]:checked"), 10, "the same pictures wait for a longer training")
+    assert name_of(page) == "some-icons-2"
+    page.driver.get(address)
+    page.see("#train .tile[data-model=some-icons]", 60)
+    job = page.after(lambda: page.press("Use it now", "#train"))
     page.shown(job, 4)
     assert page.one("#form [name=model]").get_property("value") == "some-icons", "the page knows it without a reload"
     assert {"circle", "square", "triangle"} <= {*page.texts("#class option")}
     page.driver.get(address)
     page.press("Delete", "#train")
-    page.press("Delete for good?", "#train")
+    page.press("Delete it and its model for good? The pictures stay.", "#train")
     wait_until(lambda: page.driver.current_url.endswith("#train"), 10, "it is gone")
     wait_until(lambda: page.all("#train .lists li"), 10, "its pictures are there")
     assert page.texts("#train .lists h3") == ["Pictures on this server"]
     page.press("Delete", "#train .lists")
     page.press("Delete for good?", "#train .lists")
     wait_until(lambda: not page.all("#train .lists li"), 10, "and now they are not")
+    gone = f"{page.url}/models/some-icons"
+    wait_until(lambda: httpx.get(gone).status_code == 404, 60, "the model is gone")
+    page.load(f"#like={job}/0")
+    wait_until(lambda: "some-icons is not, or no longer, served" in page.text("#like .error"), 10, "it says why not")
+    assert not page.all("#like .blank"), "and waits for no pictures"
+    assert all("422" in each for each in page.errors())
     assert httpx.get(f"{page.url}/datasets").json() == {"datasets": []}
 
 
@@ -111,25 +138,77 @@ def test_twelve_pictures_are_refused_and_what_is_no_archive(page: Studio, tmp_pa
     page.one("#train .drop input").send_keys(str(tmp_path / "text.zip"))
     assert "no zip archive" in page.see("#notices .error").text
     choose(page, tmp_path, "copies", icons(180) | {f"copy/{name[-6:]}": each for name, each in icons(60).items()})
-    wait_until(lambda: "in it more than once" in page.text("#train .found"), 10, "copies are counted")
+    wait_until(lambda: "About 180 pictures" in page.text("#train .found"), 10, "copies are not counted")
+    assert "20 are in it more than once" in page.text("#train .found")
     assert "With fewer than 500" in page.text("#train .found .warning")
 
 
-def test_all_of_it_is_spanish_and_a_name_that_is_taken_keeps_the_pictures(page: Studio, tmp_path: Path) -> None:
+def test_all_of_it_is_spanish_and_a_name_that_is_taken_is_refused_before_anything_is_sent(
+    page: Studio, tmp_path: Path
+) -> None:
     choose(page, tmp_path, "tiny", icons(60))
     page.see("#train [name=agreed]")
+    assert name_of(page) == "tiny-2", "a model has the other"
     page.click("#train [name=agreed]")
     page.pick(page.one("#language"), "es")
     wait_until(lambda: "Sus carpetas serán clases" in page.text("#train .found"), 10, "what was read is said again")
     assert page.one("#train [name=agreed]").is_selected(), "and what was filled in stays"
+    fill(page, "name", "tiny")
     page.press("Empezar a entrenar", "#train")
-    wait_until(lambda: "El nombre está ocupado" in page.text("#train form .error"), 20, "a model has it")
-    assert all("409" in each for each in page.errors())
-    wait_until(lambda: "Imágenes en este servidor" in page.text("#train .lists"), 10, "the pictures are sent")
-    fill(page, "name", "other")
+    said = page.one("#train [name=name]").get_property("validationMessage")
+    assert said == "El nombre está ocupado: elige otro."
+    assert httpx.get(f"{page.url}/datasets/tiny").status_code == 404, "nothing was sent"
+    fill(page, "name", "Otro Niño")
     page.press("Medir aquí sus pasos", "#train")
-    wait_until(lambda: "por paso" in page.text("#train .preset output"), 90, "and some steps are measured")
+    wait_until(lambda: "por paso" in page.text("#train .preset output"), 90, "some steps are measured")
+    assert name_of(page) == "otro-nino"
     assert not any(each["dry_run"] for each in httpx.get(f"{page.url}/trainings").json()["trainings"])
+
+
+def test_a_folder_is_read_and_what_holds_no_picture_says_why(page: Studio, tmp_path: Path) -> None:
+    folder = tmp_path / "My Drawings"
+    for name, content in (icons(60) | {"circle/broken.png": b"", ".DS_Store": b"", "notes.txt": b""}).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    drop(page, folder)
+    wait_until(lambda: "About 60 pictures" in page.text("#train .found"), 10, "it is read")
+    assert "circle 20, square 20, triangle 20" in page.text("#train .found")
+    assert page.text("#train .found summary") == "Left out: 2"
+    assert name_of(page) == "my-drawings"
+    choose(page, tmp_path, "outer", {"inner.zip": zipped(icons(60))})
+    wait_until(lambda: page.text("#train .found strong") == "0 pictures", 10, "that has none")
+    assert "inner.zip archives in archives" in page.text("#train .found li"), "which is seen at once"
+    choose(page, tmp_path, "single", dict([*icons(3).items()][:1]))
+    wait_until(lambda: page.text("#train .found strong") == "1 picture", 10, "that has one")
+
+
+def test_a_training_waits_for_another_and_the_pictures_of_both_stay(page: Studio, tmp_path: Path) -> None:
+    choose(page, tmp_path, "first", icons(60))
+    page.click("#train [name=agreed]")
+    page.click("#train form summary")
+    fill(page, "minutes", "2")
+    fill(page, "image_size", "16")
+    assert page.text("#train .preset .plan").endswith("2 min"), "and not as the preset has it"
+    page.press("Start training", "#train")
+    wait_until(lambda: "#train=" in page.driver.current_url, 30, "it is sent")
+    page.driver.get(f"{page.url}/#train")
+    page.press("Train on them", "#train .lists")
+    wait_until(lambda: name_of(page) == "first-2", 10, "another name is proposed")
+    page.press("Start training", "#train")
+    wait_until(lambda: page.text("#train .state").startswith("Waits for first"), 30, "the trainer is busy")
+    assert page.texts("#train .row.start button") == ["Pause", "Delete"], "there is nothing to keep"
+    page.driver.get(f"{page.url}/#train")
+    page.press("Delete", "#train .lists")
+    page.press("Delete for good?", "#train .lists")
+    wait_until(lambda: "A training uses the dataset" in page.text("#train .lists li .error"), 10, "it says why not")
+    assert all("409" in each for each in page.errors())
+    row = page.one("#train .lists section:last-child li")
+    looks = "return performance.getEntriesByType('resource').filter(each => each.name.endsWith('/trainings')).length"
+    before = page.driver.execute_script(looks)
+    wait_until(lambda: page.driver.execute_script(looks) > before + 1, 20, "the page has looked again")
+    assert "A training uses the dataset" in row.text, "and the row and its words stay"
+    for each in httpx.get(f"{page.url}/trainings").json()["trainings"]:
+        httpx.delete(f"{page.url}/trainings/{each['id']}")
 
 
 def test_where_nothing_is_trained_there_is_no_tab_and_its_address_says_why(studio: Studio) -> None:

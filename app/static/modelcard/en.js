@@ -13,6 +13,7 @@ export default {
   cardCalls: calls => `${calls} calls`,
   cardTraining: "How it was trained",
   cardFigure: "Figure",
+  cardFigures: { loss: "What it gets wrong (loss)", "held_out/loss": "The same on pictures kept from it", copies: "Share that look like copies", images_per_second: "Pictures per second", lr: "Learning rate", grad_norm: "Size of the gradient" },
   cardSmoothing: "Smoothing",
   cardBeside: "Beside it",
   cardNone: "none",

@@ -13,6 +13,7 @@ export default {
   cardCalls: calls => `${calls} llamadas`,
   cardTraining: "Cómo se entrenó",
   cardFigure: "Medida",
+  cardFigures: { loss: "Cuánto se equivoca (pérdida)", "held_out/loss": "Lo mismo con imágenes apartadas", copies: "Parte que parecen copias", images_per_second: "Imágenes por segundo", lr: "Tasa de aprendizaje", grad_norm: "Tamaño del gradiente" },
   cardSmoothing: "Suavizado",
   cardBeside: "Junto a",
   cardNone: "ninguno",

@@ -18,7 +18,7 @@ export async function curvesOf(name) {
   const figures = [...new Set(logs.get(name).flatMap(Object.keys))].filter(figure => !NO_FIGURES.includes(figure));
   if (!figures.length) return undefined;
   const others = [...models.values()].filter(each => each.name !== name && each.documents?.includes("metrics")).map(each => each.name);
-  const [figure, other] = [figures, ["", ...others]].map(names => el("select", {}, ...names.map(each => new Option(each || t("cardNone"), each))));
+  const [figure, other] = [figures, ["", ...others]].map(names => el("select", {}, ...names.map(each => new Option(each ? (t("cardFigures")[each] ?? each) : t("cardNone"), each))));
   const smoothing = el("input", { type: "range", min: 0, max: MOST, step: 0.01, value: 0.6 });
   const place = el("input", { type: "range", min: 0, max: 1, step: "any", value: 1, "aria-label": t("cardStep") });
   const [plot, words] = [el("div", { className: "training" }), el("output")];
@@ -72,7 +72,7 @@ async function logOf(name) {
 }
 
 // Returns some of the points, smoothed by an exponential average that begins with the first value.
-function smooth(points, weight) {
+export function smooth(points, weight) {
   let [sum, total] = [0, 0];
   const all = points.map(([step, value]) => {
     [sum, total] = [weight * sum + (1 - weight) * value, weight * total + (1 - weight)];
@@ -84,7 +84,8 @@ function smooth(points, weight) {
 
 export function drawn(lines) {
   const values = lines.flatMap(({ points }) => points.map(([, value]) => value));
-  const [least, greatest] = [Math.min, Math.max].map(of => values.reduce((a, b) => of(a, b)));
+  const [lowest, greatest] = [Math.min, Math.max].map(of => values.reduce((a, b) => of(a, b)));
+  const least = lowest > 0 ? Math.min(lowest, greatest / 2) : lowest; // or what changes little would seem to change much
   const last = Math.max(...lines.map(({ points }) => points.at(-1)[0]));
   const scale = least > 0 && greatest / least > WIDE ? Math.log : value => value;
   const height = value => (scale(value) - scale(least)) / (scale(greatest) - scale(least) || 1);

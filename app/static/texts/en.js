@@ -1,6 +1,6 @@
 // The texts of the page in English. texts/es.js has the same keys.
 
-const plural = (n, one, many) => `${n} ${n === 1 ? one : many}`;
+const plural = (n, one, many) => `${n} ${String(n) === "1" ? one : many}`;
 
 export default {
   lead: "Pictures from noise, one denoising step at a time.",
@@ -287,7 +287,7 @@ export default {
   noRecipe: "It has no recipe: it was not made by difuso, or another program removed it.",
   sheetRecipe: "It is a sheet of several pictures. Drop one of them to make it again.",
   otherVersion: "This server has another version of that model, so the picture will differ.",
-  noModel: name => `This server has no model ${name}.`,
+  noModel: name => `${name} is not, or no longer, served here.`,
   noiseSent: "These pictures began in noise that came with the request, and only its sender has it: give it again, as part noise.",
   needsFiles: "The pictures that it was made from are not on this device. “Use these settings” fills the form; add them there.",
   makeAgain: "Make it again",

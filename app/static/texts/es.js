@@ -1,6 +1,6 @@
 // Los textos de la página en español. texts/en.js tiene las mismas claves.
 
-const plural = (n, one, many) => `${n} ${n === 1 ? one : many}`;
+const plural = (n, one, many) => `${n} ${String(n) === "1" ? one : many}`;
 
 export default {
   lead: "Imágenes a partir de ruido, paso a paso.",
@@ -13,7 +13,7 @@ export default {
   close: "Cerrar",
   makeForm: "Qué hacer",
   model: "Modelo",
-  aboutModel: "Sobre este modelo",
+  aboutModel: "Acerca de este modelo",
   pickModel: "Elegir un modelo",
   choose_model: "Elegir",
   drawSome: n => `Dibujar ${n}`,
@@ -287,7 +287,7 @@ export default {
   noRecipe: "No tiene receta: no la hizo difuso, u otro programa la quitó.",
   sheetRecipe: "Es una hoja con varias imágenes. Suelta una de ellas para crearla de nuevo.",
   otherVersion: "Este servidor tiene otra versión de ese modelo, así que la imagen será distinta.",
-  noModel: name => `Este servidor no tiene el modelo ${name}.`,
+  noModel: name => `Este servidor no tiene, o ya no tiene, el modelo ${name}.`,
   noiseSent: "Estas imágenes partieron de un ruido que llegó con la petición y que solo tiene quien lo envió: dalo de nuevo, como parte noise.",
   needsFiles: "Las imágenes de las que salió no están en este dispositivo. «Usar estos ajustes» rellena el formulario; añádelas allí.",
   makeAgain: "Crearla de nuevo",

@@ -2,6 +2,7 @@
 
 import { ask, events, hasKey, keyHeader, request } from "../api.js";
 import { complain, el, refill } from "../dom.js";
+import { models } from "../models.js";
 import { notify } from "../notice.js";
 import { Problem, problemOf, translated } from "../problems.js";
 import { go } from "../routes.js";
@@ -19,17 +20,18 @@ const measured = new Map(); // words by preset
 let source; // the pictures, as `read` has them, with `thumbnails`; and with the name of their `dataset` once they are sent
 let work; // {words, share, controller} of what is on its way, which outlasts a look at other views
 let parts;
+let names = []; // of the trainings and the datasets
 
 addEventListener("beforeunload", event => work && event.preventDefault());
 
 export function makerOf() {
-  const file = el("input", { type: "file", accept: ".zip,image/*", multiple: true, "aria-label": t("trainDrop"), onchange: () => (take([...file.files]), (file.value = "")) }); // the same file can be chosen again
+  const file = el("input", { type: "file", accept: ".zip,image/*", multiple: true, "aria-label": t("trainDrop"), onchange: () => (take([...file.files].map(each => ({ name: each.name, file: each }))), (file.value = "")) }); // the same file can be chosen again
   const drop = el("div", { className: "drop" }, el("span", { className: "drop-words" }, el("strong", { textContent: t("trainDrop") }), el("br"), t("trainDropHint")), file);
   const labelled = (key, input) => el("label", {}, t(key), input);
   const field = (name, properties) => el("input", { name, value: draft[name], autocomplete: "off", ...properties });
   const button = (key, className, onclick) => el("button", { type: "button", className, textContent: t(key), onclick });
-  const card = preset => el("label", { className: "preset" }, el("input", { type: "radio", name: "preset", value: preset, checked: draft.preset === preset }), el("strong", { textContent: t(`train_${preset}`) }),
-    el("span", { textContent: `${PRESETS[preset][0]}×${PRESETS[preset][0]} · ${duration(PRESETS[preset][1])}` }), el("span", { className: "hint", textContent: t(`train_${preset}_hint`) }), el("output", { dataset: { preset } }));
+  const card = preset => el("label", { className: "preset" }, el("input", { type: "radio", name: "preset", value: preset }), el("strong", { textContent: t(`train_${preset}`) }),
+    el("span", { className: "plan", dataset: { preset } }), el("span", { className: "hint", textContent: t(`train_${preset}_hint`) }), el("output", { dataset: { preset } }));
   const sides = el("select", { name: "image_size" }, ...SIDES.map(side => new Option(side || t("asModel"), side, false, draft.image_size === String(side))));
   parts = { found: el("div", { className: "found" }), alarm: el("p", { className: "error", role: "alert", hidden: true }), bar: el("progress"), words: el("p", { className: "hint", role: "status" }),
     start: el("button", { className: "main", textContent: t("trainStart") }), measure: button("trainMeasure", "", () => begin(true)), cancel: button("cancel", "", () => work.controller.abort()) };
@@ -40,13 +42,18 @@ export function makerOf() {
       labelled("trainMinutes", field("minutes", { type: "number", min: 0.1, max: 10_000, step: "any", placeholder: t("asModel") })), labelled("trainSide", sides))),
     el("label", { className: "check" }, el("input", { type: "checkbox", name: "agreed", required: true, checked: draft.agreed }), t("trainAgreed")),
     el("p", { className: "hint", textContent: t(hasKey() ? "trainPrivate" : "trainOpen") }), parts.alarm, el("div", { className: "row start" }, parts.start, parts.measure, parts.cancel), parts.bar, parts.words);
-  parts.form.addEventListener("input", ({ target }) => (draft[target.name] = target.type === "checkbox" ? target.checked : target.value));
-  show();
+  const note = ({ type, target: { name, type: kind, checked, value } }) => {
+    draft[name] = kind === "checkbox" ? checked : value;
+    if (["minutes", "image_size"].includes(name)) measured.clear();
+    type === "change" && name === "name" ? rename(value) : show();
+  };
+  for (const type of ["input", "change"]) parts.form.addEventListener(type, note);
+  showFound();
   return [drop, parts.found, parts.form];
 }
 
 function show() {
-  refill(parts.found, ...(source ? [...wordsOf(source), source.thumbnails] : []));
+  if (!parts) return; // nobody has looked yet
   parts.form.hidden = !(source?.count >= LEAST);
   parts.start.disabled = parts.measure.disabled = Boolean(work);
   parts.bar.hidden = parts.cancel.hidden = !work;
@@ -54,6 +61,23 @@ function show() {
   if (work?.share === undefined) parts.bar.removeAttribute("value");
   parts.words.textContent = work?.words ?? "";
   for (const each of parts.form.querySelectorAll("output")) each.textContent = measured.get(each.dataset.preset) ?? "";
+  parts.form.elements.preset.value = draft.preset;
+  for (const each of parts.form.querySelectorAll(".plan")) {
+    const [side, seconds] = PRESETS[each.dataset.preset];
+    each.textContent = `${draft.image_size || side}×${draft.image_size || side} · ${duration(60 * draft.minutes || seconds)}`;
+  }
+  if (parts.form.elements.name.value !== draft.name) parts.form.elements.name.value = draft.name;
+  parts.form.elements.name.setCustomValidity(isTaken(draft.name) ? t("trainTaken") : "");
+}
+
+const showFound = () => parts && (refill(parts.found, ...(source ? [...wordsOf(source), source.thumbnails] : [])), show());
+const isTaken = name => models.has(name) || names.some(([each, isDataset]) => each === name && !(isDataset && source?.dataset)); // which is not sent again
+
+// Resolves to the trainings and the datasets of the caller, whose names are taken.
+export async function askOurs() {
+  const [{ trainings }, { datasets }] = await Promise.all([ask("GET", "/trainings"), ask("GET", "/datasets")]);
+  names = [...trainings.filter(each => !each.dry_run).map(({ name }) => [name, false]), ...datasets.map(({ name }) => [name, true])];
+  return [trainings, datasets];
 }
 
 function say(words, share) {
@@ -68,28 +92,37 @@ export async function take(files) {
   source = undefined;
   try {
     const found = (source = await read(files));
-    suggest(found.name);
     found.thumbnails = el("div", { className: "thumbnails", role: "img", "aria-label": t("trainSome", found.name) });
-    show();
-    found.others.push(...(await preview(found, found.thumbnails)));
+    suggest(found.name);
+    await preview(found, found.thumbnails);
     if (source !== found) return;
   } catch (error) {
     notify(error.message, { error: true });
   }
-  show();
+  showFound();
 }
 
-export async function takeDataset(dataset) {
+// Takes pictures that were sent before, and chooses a preset for them.
+export async function takeDataset(dataset, preset = draft.preset) {
   if (work) return;
-  source = { ...heldBy(dataset), thumbnails: await sheetOf(dataset) };
+  const [thumbnails] = await Promise.all([sheetOf(dataset), askOurs()]);
+  source = { ...heldBy(dataset), thumbnails };
+  draft.preset = preset;
   suggest(dataset.name);
-  show();
-  parts.found.scrollIntoView({ block: "nearest" });
+  parts?.found.scrollIntoView({ block: "nearest" });
 }
 
+// Gives the model of new pictures a name that is not taken.
 function suggest(name) {
-  draft.name = parts.form.elements.name.value = name.normalize("NFKD").toLowerCase().replace(/[^a-z0-9._-]+/g, "-").replace(/^[^a-z0-9]+/, "").slice(0, 64);
   measured.clear();
+  rename(name);
+  for (let count = 2, first = draft.name; isTaken(draft.name); count++) rename(`${first.slice(0, 60)}-${count}`);
+  showFound();
+}
+
+function rename(name) {
+  draft.name = name.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase().replace(/[^a-z0-9._-]+/g, "-").replace(/^[^a-z0-9]+|-+$/g, "").slice(0, 64);
+  show();
 }
 
 // Sends the pictures, unless the server has them, and begins with the training; or only measures some of its steps.
@@ -101,6 +134,7 @@ async function begin(isDry) {
   complain(parts.alarm, null);
   try {
     if (!source.dataset) source = { ...source, ...heldBy(await send(source, { name, licence }, share => say(t(share < 1 ? "trainSending" : "trainChecking"), share < 1 ? share : undefined), controller.signal)) };
+    showFound();
     say(t("trainOrdering"));
     const order = { dataset: source.dataset, name, preset: side ? { preset, image_size: Number(side) } : preset, dry_run: isDry, ...(minutes && { minutes: Number(minutes) }) };
     const { id } = await ask("POST", "/trainings", { headers: { "Content-Type": "application/json" }, body: JSON.stringify(order) });
@@ -117,9 +151,10 @@ async function begin(isDry) {
 // Resolves to what a dry run has measured, which is deleted then.
 async function priceOf(id, signal) {
   try {
+    const [trainings] = await askOurs();
     for (;;) {
       for await (const { data } of events(`/trainings/${id}/events`, signal)) {
-        say(`${t("trainMeasure")}: ${placeOf(data)}`);
+        say(`${t("trainMeasure")}: ${placeOf(data, trainings)}`);
         if (!OVER.includes(data.state)) continue;
         const [seconds, steps] = [STEP, STEPS].map(pattern => Number(pattern.exec(data.log)?.[1].replaceAll(",", "")));
         if (!steps) throw new Error(translated(data.reason ?? ""));
@@ -133,10 +168,10 @@ async function priceOf(id, signal) {
 }
 
 // Resolves to the dataset. `show` gets the share that is sent; an abort of the signal ends it. `fetch` would tell no share.
-async function send({ file, files }, { name, licence }, show, signal) {
+async function send({ file, pictures }, { name, licence }, show, signal) {
   const body = new FormData();
-  const named = files.map((each, index) => new File([each], `${index}-${each.name}`)); // two may have the same name
-  body.append("images", file ?? (await zipOf(named)), `${name}.zip`);
+  const named = pictures.map(({ name, same }, index) => ({ name: name.replace(/[^/]*$/, `${index}-$&`), arrayBuffer: () => same.arrayBuffer() })); // two may have the same name
+  body.append("images", file || (await zipOf(named)), `${name}.zip`);
   body.append("name", name);
   body.append("licence", licence);
   const sent = new XMLHttpRequest();

@@ -5,23 +5,40 @@ import { t } from "../texts.js";
 
 const PICTURE = /\.(png|jpe?g|webp|bmp)$/i; // jobs/trainings/pictures.py
 const APPLE = /\.(heic|heif|avif)$/i;
+const ZIP = /\.zip$/i;
 const HIDDEN = /^__MACOSX\/|(^|\/)(Thumbs\.db|desktop\.ini|\.[^/]*)$/; // what systems add by themselves
 const [END, END_SIZE, COMMENT, LARGE] = [0x06054b50, 22, 65535, 0xffffffff]; // APPNOTE.TXT, section 4.3.16
 const [ENTRY, ENTRY_SIZE, HEAD_SIZE, DEFLATED] = [0x02014b50, 46, 30, 8]; // sections 4.3.12, 4.3.7 and 4.4.5
 const [SHOWN, SIDE] = [48, 64];
 
-// Resolves to {name, file, files, pictures, others, twice, count, classes}: `file` is the archive, or `files` the pictures,
-// each of which {name, same, open} can be opened; `others` are left out, and `twice` are in it more than once.
+// Resolves to the files of what was dropped, also in folders, each as {name, file}; its name is its path.
+export const dropped = async ({ items }) => (await Promise.all([...items].map(item => item.webkitGetAsEntry()).filter(Boolean).map(filesIn))).flat();
+
+async function filesIn(entry) {
+  if (entry.isFile) return { name: entry.fullPath.slice(1), file: await new Promise((resolve, reject) => entry.file(resolve, reject)) };
+  const [reader, found] = [entry.createReader(), []];
+  for (let some; some?.length !== 0; found.push(...some)) some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject)); // a hundred at most
+  return (await Promise.all(found.map(filesIn))).flat();
+}
+
+// Resolves to {name, file, pictures, others, twice, count, classes}: `file` is the archive, if it is one; of the pictures each
+// {name, same, open} can be opened; `others` are left out, and `twice` are in it more than once.
 export async function read(files) {
-  const archive = files.find(({ name }) => /\.zip$/i.test(name));
-  const all = archive ? await entriesOf(archive) : files.map(file => ({ name: file.name, same: file, open: async () => file }));
+  const [{ name: first, file }] = files;
+  const archive = files.length === 1 && ZIP.test(first) && file;
+  const all = archive ? await entriesOf(archive) : files.map(({ name, file }) => ({ name, same: file, open: async () => file }));
   const seen = all.filter(({ name }) => !name.endsWith("/") && !HIDDEN.test(name));
   const pictures = seen.filter(({ name }) => PICTURE.test(name));
-  const others = seen.filter(each => !pictures.includes(each)).map(({ name }) => ({ name, reason: t(APPLE.test(name) ? "trainHeic" : "trainNoPicture") }));
+  const others = seen.filter(each => !pictures.includes(each)).map(({ name }) => ({ name, reason: t(APPLE.test(name) ? "trainHeic" : ZIP.test(name) ? "trainNested" : "trainNoPicture") }));
+  const known = new Set();
+  const single = pictures.filter(({ same }) => !known.has(same) && known.add(same));
+  return { name: archive ? first.slice(0, -4) : first.split("/").slice(0, -1)[0] ?? "", file: archive, others, twice: pictures.length - single.length, ...counted(single) };
+}
+
+function counted(pictures) {
   const classes = {};
   for (const folder of pictures.map(({ name }) => name.split("/").at(-2)).filter(Boolean).sort()) classes[folder] = (classes[folder] ?? 0) + 1;
-  const twice = pictures.length - new Set(pictures.map(({ same }) => same)).size;
-  return { name: archive?.name.slice(0, -4) ?? "", file: archive, files, pictures, others, twice, count: pictures.length, classes };
+  return { pictures, count: pictures.length, classes };
 }
 
 async function entriesOf(file) {
@@ -50,14 +67,15 @@ async function opened(file, start, packed, method) {
   return method === DEFLATED ? new Response(part.stream().pipeThrough(new DecompressionStream("deflate-raw"))).blob() : part;
 }
 
-// Fills an element with some of the pictures, from all over the archive, as they are cropped; resolves to those that cannot be read.
-export async function preview({ pictures }, place) {
+// Fills an element with some of the pictures, from all over the archive, as they are cropped; leaves out those that cannot be read.
+export async function preview(found, place) {
+  const { pictures } = found;
   const count = Math.min(SHOWN, pictures.length);
   const damaged = [];
   for (let index = 0; index < count; index++) {
-    const { name, open } = pictures[Math.floor((index * pictures.length) / count)];
+    const picture = pictures[Math.floor((index * pictures.length) / count)];
     try {
-      const bitmap = await createImageBitmap(await open()); // one at a time: photographs are large
+      const bitmap = await createImageBitmap(await picture.open()); // one at a time: photographs are large
       const side = Math.min(bitmap.width, bitmap.height);
       const canvas = el("canvas", { width: SIDE, height: SIDE });
       canvas.getContext("2d").imageSmoothingQuality = "high";
@@ -65,8 +83,9 @@ export async function preview({ pictures }, place) {
       bitmap.close();
       place.append(canvas);
     } catch {
-      damaged.push({ name, reason: t("trainDamaged") });
+      damaged.push(picture);
     }
   }
-  return damaged;
+  found.others.push(...damaged.map(({ name }) => ({ name, reason: t("trainDamaged") })));
+  Object.assign(found, counted(pictures.filter(each => !damaged.includes(each))));
 }

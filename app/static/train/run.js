@@ -3,18 +3,22 @@
 import { ask, events, request } from "../api.js";
 import { copy } from "../command.js";
 import { complain, el, multiple, refill } from "../dom.js";
-import { drawn } from "../modelcard/plots.js";
+import { drawn, smooth } from "../modelcard/plots.js";
 import { openModelCard } from "../modelcard/view.js";
 import { loadModels, models } from "../models.js";
 import { playheadOf } from "../playhead.js";
 import { translated } from "../problems.js";
 import { go } from "../routes.js";
 import { number, shown, t } from "../texts.js";
-import { tilesOf } from "../tiles.js";
+import { drawButton, tilesOf } from "../tiles.js";
+import { takeDataset } from "./maker.js";
 import { deleteButton, FEW, heldBy, OVER, placeOf, sheetOf, wordsOf } from "./rows.js";
 
 const AGAIN = 2000; // milliseconds until a stream that was cut off is asked for again, and until a look for the model
 const WIDE = 548; // CSS pixels, about
+const CLEARLY = 0.12; // of the samples: more copies than by chance, which is 0.05, also of sixty samples
+const SMOOTHING = 0.6; // of the losses, as on the model's card
+const LONGER = { taste: "good", good: "best" };
 const EARLY = 0.1; // of the steps: what comes out before is blobs
 const ASKED = { pause: ["queued", "running"], resume: ["paused", "pausing", "stopped", "failed"], stop: ["queued", "running", "paused"] };
 const pause = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds));
@@ -35,6 +39,8 @@ export async function showRun(id, place, signal) {
   const bitmaps = new Map(); // promises, by path: what was drawn once stays
   const load = each => bitmaps.get(each) ?? bitmaps.set(each, request(each).then(answer => answer.blob()).then(createImageBitmap)).get(each);
   let facts;
+  let dataset; // undefined once it is deleted
+  let ahead; // the trainings of the caller, one of which may have the trainer
   let remove;
   const told = {}; // what was shown last, by part
 
@@ -63,11 +69,13 @@ export async function showRun(id, place, signal) {
   };
   const showTools = () => {
     const button = (key, action, className = "") => el("button", { type: "button", className, textContent: t(key), onclick: () => action().catch(fail) });
-    const asking = Object.keys(ASKED).filter(each => ASKED[each].includes(facts.state)).map(each => button(`train_${each}`, async () => show(await ask("POST", `${path}/${each}`))));
-    const use = models.has(facts.name) && facts.progress.served && el("a", { className: "button main", href: `#make?kind=generate&model=${facts.name}`, textContent: t("trainUse") });
-    const card = use && button("aboutModel", () => openModelCard(facts.name));
-    refill(tools, ...[use, card, ...asking].filter(Boolean));
-    remove ??= acts.appendChild(deleteButton(facts.name, () => request(path, { method: "DELETE" }).then(() => Promise.all([go("#train"), loadModels()])).catch(fail))); // it stays while it asks again
+    const asking = Object.keys(ASKED).filter(each => ASKED[each].includes(facts.state) && (each !== "stop" || facts.progress.step)).map(each => button(`train_${each}`, async () => show(await ask("POST", `${path}/${each}`))));
+    const isServed = facts.progress.served && models.get(facts.name)?.defaults;
+    const use = isServed && drawButton(models.get(facts.name), t("trainUse"));
+    const longer = facts.state === "succeeded" && dataset && LONGER[facts.preset] && button("trainLonger", () => takeDataset(dataset, LONGER[facts.preset]).then(() => go("#train")));
+    const card = isServed && button("aboutModel", () => openModelCard(facts.name));
+    refill(tools, ...[use, card, longer, ...asking].filter(Boolean));
+    remove ??= acts.appendChild(deleteButton(facts.name, () => request(path, { method: "DELETE" }).then(() => Promise.all([go("#train"), loadModels()])).catch(fail), t("trainSureModel"))); // it stays while it asks again
   };
   const showServed = async () => {
     for (const { served: mine } = told; mine === told.served && !signal.aborted; await pause(AGAIN)) {
@@ -83,26 +91,31 @@ export async function showRun(id, place, signal) {
   };
   const showPictures = async () => {
     const query = facts.owner ? `?owner=${facts.owner}` : "";
-    const dataset = await ask("GET", `/datasets/${facts.dataset}${query}`).catch(() => undefined); // it may be deleted
+    dataset = await ask("GET", `/datasets/${facts.dataset}${query}`).catch(() => undefined);
     if (dataset) pictures.replaceChildren(el("summary", { textContent: t("trainPictures") }), ...wordsOf(heldBy(dataset)), await sheetOf(dataset));
     pictures.hidden = !dataset;
+    showTools();
+  };
+  const say = () => state.textContent !== placeOf(facts, ahead) && (state.textContent = placeOf(facts, ahead));
+  const showAhead = async () => {
+    for (; facts.state === "queued" && !signal.aborted; await pause(AGAIN)) ({ trainings: ahead } = await ask("GET", "/trainings", { signal })), say();
   };
 
   function show(next) {
     facts = next;
     const { name, progress, reason, learning_rate: lowered, advice } = facts;
-    const { step, steps, losses, loss, held_out: heldOut, copies, served: from } = progress;
+    const { step, steps, losses, held_out: heldOut, copies, served: from } = progress;
     title.textContent = name;
-    if (state.textContent !== placeOf(facts)) state.textContent = placeOf(facts);
+    say();
     Object.assign(bar, { max: steps || 1, value: step, ariaLabel: name, hidden: !steps || facts.state === "succeeded" });
     const isEarly = steps > 0 && step < EARLY * steps && !OVER.includes(facts.state);
-    const said = [reason && ["error", translated(reason)], lowered && ["warning", t("trainLowered", shown(lowered))], advice && ["warning", t("trainFew", FEW)], isEarly && ["", t("trainEarly")],
-      from && !OVER.includes(facts.state) && ["", t("trainServed", number(from))], copies !== undefined && ["", t("trainCopies", number(100 * copies))]].filter(Boolean);
+    const said = [reason && ["error", translated(reason)], lowered && ["warning", t("trainLowered", shown(lowered))], advice && copies === undefined && ["warning", t("trainFew", FEW)], isEarly && ["", t("trainEarly")],
+      from && !OVER.includes(facts.state) && ["", t("trainServed")], copies !== undefined && [copies > CLEARLY ? "warning" : "", t("trainCopies", number(100 * copies), copies > CLEARLY)]].filter(Boolean);
     update("news", JSON.stringify(said), () => news.replaceChildren(...said.map(([className, textContent]) => el("li", { className, textContent }))));
-    const lines = (losses.length > 1 ? [losses, heldOut ?? []] : []).filter(points => points.length > 1).map(points => ({ points }));
+    const lines = (losses.length > 1 ? [smooth(losses, SMOOTHING), heldOut ?? []] : []).filter(points => points.length > 1).map(points => ({ points }));
     curve.hidden = !lines.length;
     if (lines.length) plot.replaceChildren(...drawn(lines));
-    const ends = [loss && ["of-loss", t("trainLossIs", shown(loss))], lines[1] && ["of-held-out", t("trainHeldOut", shown(heldOut.at(-1)[1]))]].filter(Boolean);
+    const ends = [lines[0] && ["of-loss", t("trainLossIs", shown(lines[0].points.at(-1)[1]))], lines[1] && ["of-held-out", t("trainHeldOut", shown(heldOut.at(-1)[1]))]].filter(Boolean);
     legend.replaceChildren(...ends.map(([className, textContent]) => el("span", { className, textContent })));
     plot.ariaLabel = `${t("trainLoss")}: ${legend.textContent}`;
     [code.textContent, recipe.textContent, log.textContent] = [commandOf(facts), facts.recipe, facts.log];
@@ -110,7 +123,8 @@ export async function showRun(id, place, signal) {
     log.hidden = !facts.log;
     if (facts.sheets.length) update("film", facts.sheets.length, showFilm);
     if (facts.nearest?.length) update("nearest", facts.nearest.at(-1), showNearest);
-    update("tools", facts.state, showTools);
+    update("tools", `${facts.state} ${step > 0}`, showTools);
+    update("ahead", facts.state === "queued", showAhead);
     update("pictures", facts.dataset, showPictures);
     if (from) update("served", from, showServed);
   }
