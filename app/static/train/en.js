@@ -3,7 +3,7 @@
 export default {
   trainTitle: "A model of your own pictures",
   trainLead: "This server learns from them for as long as you choose. Then anybody who uses it can draw more pictures like them.",
-  trainOff: "This server does not train. Its operator can turn that on with DIFUSO_TRAINING=true, or by the command difuso serve.",
+  trainOff: "This server does not train. Its operator can turn that on with DIFUSO_TRAINING=true; the command difuso serve does, with the extra train.",
   trainDrop: "Drop a zip or a folder of pictures",
   trainDropHint: "or choose a zip, or many pictures. Several hundred are good, thousands are better. You see what is in it before anything is sent.",
   trainSome: name => `Some pictures of ${name}, cropped as they are learned`,

@@ -5,7 +5,7 @@ import main from "../texts/es.js";
 export default {
   trainTitle: "Un modelo de tus imágenes",
   trainLead: "Este servidor aprende de ellas el tiempo que elijas. Después, quien lo use puede dibujar otras parecidas.",
-  trainOff: "Este servidor no entrena. Su operador puede activarlo con DIFUSO_TRAINING=true, o con el comando difuso serve.",
+  trainOff: "Este servidor no entrena. Su operador puede activarlo con DIFUSO_TRAINING=true; el comando difuso serve lo hace, con el extra train.",
   trainDrop: "Suelta un zip o una carpeta de imágenes",
   trainDropHint: "o elige un zip, o muchas imágenes. Varios cientos están bien, miles mejor. Ves lo que contiene antes de enviar nada.",
   trainSome: name => `Algunas imágenes de ${name}, recortadas como se aprenden`,
