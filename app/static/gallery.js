@@ -91,7 +91,7 @@ function showEnd() {
   const key = onlyFavourites() ? "noFavourites" : isFiltered() ? "noMatch" : "empty";
   const words = [el("h3", { textContent: t(key) }), el("p", { className: "hint", textContent: t(`${key}Hint`) })];
   if (key === "empty") say(el("div", { className: "first" }, ...words, tilesOf()));
-  else say(el("div", { className: "empty" }, el("span", { className: "noise", "aria-hidden": "true" }), ...words));
+  else say(el("div", { className: "empty" }, el("span", { className: "noise", "aria-hidden": "true" }), ...words, el("button", { type: "button", textContent: t("showAll"), onclick: showAll })));
 }
 
 const say = (...content) => more.replaceChildren(...content);

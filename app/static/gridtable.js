@@ -16,25 +16,26 @@ const GAP = 12;
 const LINE = 20;
 const FONT = "14px system-ui, sans-serif";
 export const keyOf = asked => asked.join("\n");
-const secondsOf = job => duration(job.timings.denoise / countOf(job));
+const secondsOf = (job, cells) => ([...cells.values()].every(each => each.job?.id === job.id) ? "" : duration(job.timings.denoise / countOf(job))); // all pictures of one job have the same
 
 // Returns the table of these values of two axes; `cells` has a cell for each key, and `model` has the words.
 export function tableOf({ rows, columns }, axes, cells, model) {
   const [down, across] = axes.map(axis => axisName(axis, model));
   const head = (value, axis, scope) => el("th", { scope, textContent: valueWords(value, axis, model) });
-  const rowOf = row => el("tr", {}, head(row, axes[0], "row"), ...columns.map(column => cellOf(cells.get(keyOf([row, column])), axes, model)));
+  const rowOf = row => el("tr", {}, head(row, axes[0], "row"), ...columns.map(column => cellOf(cells, [row, column], axes, model)));
   const names = el("tr", {}, el("td"), el("th", { scope: "colgroup", colSpan: columns.length, className: "hint", textContent: across }));
   const heads = el("tr", {}, el("th", { scope: "col", className: "hint", textContent: down }), ...columns.map(column => head(column, axes[1], "col")));
   return el("table", {}, el("thead", {}, names, heads), el("tbody", {}, ...rows.map(rowOf)));
 }
 
-function cellOf(cell, axes, model) {
+function cellOf(cells, asked, axes, model) {
+  const cell = cells.get(keyOf(asked));
   if (cell?.error) return el("td", { className: "hint", title: cell.error.message, textContent: t("notPossible") });
   const source = cell?.job && addressOf(cell.job, cell.index);
   if (!source) return el("td", {}, el("div", { className: "blank" }), el("small", { textContent: cell?.job ? t(cell.job.state) : "" }));
   const image = el("img", { src: source, alt: cell.asked.map((value, at) => valueWords(value, axes[at], model)).join(", ") });
   const link = el("a", { href: source, className: "picture", onclick: event => (event.preventDefault(), enterPicture(cell.job.id, cell.index)) }, image);
-  const found = el("td", {}, link, el("small", { textContent: secondsOf(cell.job) }));
+  const found = el("td", {}, link, el("small", { textContent: secondsOf(cell.job, cells) }));
   holdable(found);
   addBox(found, cell.job, cell.index, 0); // two cells can be compared
   return found;
@@ -66,7 +67,7 @@ export async function saveGrid(job, axes, { rows, columns }, cells) {
       const source = cell?.job && addressOf(cell.job, cell.index);
       if (source) {
         context.drawImage(await createImageBitmap(await fetchFile(source)), x, y, size, size);
-        context.fillText(secondsOf(cell.job), x, y + size + LINE - 4);
+        context.fillText(secondsOf(cell.job, cells), x, y + size + LINE - 4);
       } else if (cell?.error || cell?.job) context.fillText(t(cell.error ? "notPossible" : cell.job.state), x, y + size / 2);
     }
   }

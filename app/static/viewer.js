@@ -15,6 +15,8 @@ import { isFavourite, toggleFavourite } from "./saved.js";
 import { comparable, compareOf, denoisingOf, filmToolOf, largeOf } from "./stage.js";
 import { t } from "./texts.js";
 
+const marked = isSet => ({ ariaPressed: String(isSet), textContent: isSet ? "★" : "☆" });
+
 export class Viewer {
   constructor(job, index, closed) {
     const [stage, side] = ["stage", "side"].map(className => el("div", { className }));
@@ -35,8 +37,8 @@ export class Viewer {
   #describe() {
     const { job, index } = this;
     this.alarm = el("p", { className: "error", role: "alert", hidden: true });
-    const favourite = this.#button("favourite", () => this.favourite(), "★");
-    Object.assign(favourite, { ariaLabel: t("favourite"), ariaPressed: String(isFavourite(job.id, index)) });
+    const favourite = this.#button("favourite", () => this.favourite());
+    Object.assign(favourite, { ariaLabel: t("favourite"), ...marked(isFavourite(job.id, index)) });
     const link = el("p", { className: "link", hidden: true, textContent: linkOf(job, index, queryOf(job, index)) });
     const share = this.#button("copyLink", () => copy(link.textContent, share, link));
     const tools = el("div", { className: "tools" }, favourite, !fromPicture(job.model) && this.#button("like", () => this.like()), this.#button("savePicture", () => this.save()),
@@ -134,7 +136,7 @@ export class Viewer {
 
   favourite() {
     const set = toggleFavourite(this.job.id, this.index);
-    this.side.querySelector(".favourite").ariaPressed = String(set);
+    Object.assign(this.side.querySelector(".favourite"), marked(set));
     document.dispatchEvent(new CustomEvent("favourite", { detail: { ...this, set } }));
   }
 

@@ -54,7 +54,8 @@ function showView() {
   for (const each of ["gallery", ...Object.keys(LATER)]) $(each).hidden = each !== view;
   document.body.classList.toggle("alone", ALONE.includes(view));
   if (isOther) scrollTo(0, view === "gallery" ? place : 0);
-  button.classList.toggle("main", view !== "grid"); // the grid has one of its own
+  for (const each of [button, $("open")]) each.classList.toggle("main", view !== "grid"); // the grid has one of its own
+  $("open").hidden = ["like", "walk", "compare"].includes(view); // which no setting changes
   for (const link of document.querySelectorAll("header nav a")) {
     if (link.hash === `#${view}`) link.ariaCurrent = "page";
     else link.removeAttribute("aria-current");

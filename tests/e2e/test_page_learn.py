@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from difuso.model.noise import draw_noise, image_generator, q_sample
@@ -24,6 +25,9 @@ PIXELS = """
 const canvas = document.querySelector(`#learn [data-shows=${arguments[0]}]`);
 const { width, height } = canvas;
 return [height, width, [...canvas.getContext("2d").getImageData(0, 0, width, height).data]];
+"""
+BARS = """
+return [...document.querySelectorAll("#learn .progress a")].map(each => getComputedStyle(each).borderTopColor)
 """
 NOISE = """
 const [seed, shape, done] = arguments;
@@ -161,6 +165,12 @@ def test_the_arrow_keys_lead_through_a_story_on_whose_screens_one_thing_moves(st
     studio.keys(Keys.ARROW_LEFT)
     studio.see("#learn [data-screen=conditions]")
     assert studio.driver.execute_script("return location.hash") == "#learn=conditions"
+    past, here, later = studio.driver.execute_script(BARS)[5:]
+    assert len({past, here, later}) == 3, "the bar says how far one has come"
+    studio.keys(Keys.ARROW_RIGHT)
+    studio.press("Now draw one →", "#learn .onwards")
+    studio.see("#gallery")
+    assert studio.form.find_element(By.NAME, "model").get_property("value") == "with-classes"
 
 
 def test_a_picture_of_the_gallery_is_looked_at_and_the_lesson_is_spanish(studio: Studio) -> None:

@@ -93,6 +93,8 @@ def test_words_find_jobs_by_tag_class_and_seed(studio: Studio) -> None:
     field.clear()
     field.send_keys("there is no such job")
     wait_until(lambda: "Nothing matches" in studio.text("#more"), 20, "the page says so")
+    studio.press("Show all", "#more")
+    wait_until(lambda: {tagged, plain} <= found(), 10, "no filter is left")
 
 
 # The gallery reads job by job.
@@ -123,6 +125,7 @@ def test_pictures_are_compared(studio: Studio) -> None:
         studio.keys("s")
     studio.press("Compare", "#selection")
     wait_until(lambda: len(studio.all("#compare canvas")) == 2, 10, "both are shown")
+    assert not studio.one("#selection").is_displayed(), "it would lie over them"
     pictures = [pixels(studio, job_id, 0) for job_id in (first, second)]
     for canvas, picture in zip(studio.all("#compare canvas"), pictures, strict=True):
         shown = drawn(studio, canvas)

@@ -45,6 +45,10 @@ def test_the_form_is_a_sheet_that_holds_the_focus_and_back_closes_it(studio: Stu
     studio.shown(studio.make(), 4)
     assert not studio.form.is_displayed(), "pictures are seen"
     assert studio.driver.execute_script("return location.hash") in ("", "#gallery")
+    studio.driver.execute_script("document.getElementById('train-tab').hidden = false")
+    studio.pick(studio.one("#language"), "es")
+    wait_until(lambda: "Cuadrícula" in studio.text("nav"), 10, "the page is Spanish")
+    assert studio.driver.execute_script(WIDE) <= 0, "all five tabs have room"
 
 
 def test_the_camera_makes_a_portrait_after_questions(studio: Studio, picture: Callable[[str], str], axe: str) -> None:

@@ -6,6 +6,8 @@ export default {
   learnBusy: "The workers are busy with other jobs. Try again in a while.",
   learnNoModel: "This server has no model for this screen.",
   learnBack: "Back",
+  learnNext: name => `Next: ${name} →`,
+  learnDraw: "Now draw one →",
   learnErrata: "In the paper, and where it errs",
   learnPaper: "Rivera Zárate, Hernández Bolaños, Pérez Romero (IPN-CIDETEC):",
   learnSources: "docs/paper.md runs it; docs/errata.md has sources and reasons for each number. Timesteps count from 0 here.",

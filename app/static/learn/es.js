@@ -6,6 +6,8 @@ export default {
   learnBusy: "Los trabajadores están ocupados con otras tareas. Inténtalo dentro de un rato.",
   learnNoModel: "Este servidor no tiene ningún modelo para esta pantalla.",
   learnBack: "Atrás",
+  learnNext: name => `Siguiente: ${name} →`,
+  learnDraw: "Ahora dibuja una →",
   learnErrata: "En el artículo, y dónde se equivoca",
   learnPaper: "Rivera Zárate, Hernández Bolaños, Pérez Romero (IPN-CIDETEC):",
   learnSources: "docs/paper.es.md lo ejecuta; docs/errata.md da las fuentes y la razón de cada número. Aquí los pasos de tiempo se cuentan desde 0.",

@@ -61,8 +61,7 @@ export function curveOf(alphas) {
   const plot = svg("svg", { viewBox: `0 0 ${last} 1`, preserveAspectRatio: "none", "aria-hidden": "true" }, ...lines);
   const marks = el("div", { className: "marks", "aria-hidden": "true" });
   const ticks = [["most", 1], ["none", 0], ["least", 0], ["longest", last]].map(([name, value]) => el("span", { className: `tick ${name}`, textContent: value }));
-  const legend = el("p", { className: "legend hint" }, el("span", { className: "of-picture", textContent: t("learnSignal") }),
-    el("span", { className: "of-noise", textContent: t("learnNoise") }), el("span", { textContent: `t = 0 … ${last}` }));
+  const legend = el("p", { className: "legend hint" }, el("span", { className: "of-picture", textContent: t("learnSignal") }), el("span", { className: "of-noise", textContent: t("learnNoise") }));
   const markAt = (timestep, className) => {
     const mark = el("span", { className });
     mark.style.left = `${(timestep / last) * 100}%`;

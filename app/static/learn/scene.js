@@ -3,7 +3,7 @@
 import { ask, request } from "../api.js";
 import { floatsOf, paint } from "../arrays.js";
 import { el, multiple } from "../dom.js";
-import { models, sidesOf, sizeOf, teachable } from "../models.js";
+import { defaultModel, models, sidesOf, sizeOf, teachable } from "../models.js";
 import { cellsOf } from "../sheets.js";
 import { language } from "../texts.js";
 import { noiseOf } from "./noise.js";
@@ -13,8 +13,9 @@ const START = 0.35; // of all timesteps: much noise, and still much picture
 export const digits = value => value.toLocaleString(language, { maximumSignificantDigits: 3 });
 const weightOf = ({ name, channels, parameters }) => sidesOf(name).reduce((a, b) => a * b, channels) * parameters;
 
-// Returns the name of the smallest model of the lesson that can do something; undefined if none can.
-export const smallest = (can = () => true) => teachable().filter(({ name }) => can(name)).toSorted((a, b) => weightOf(a) - weightOf(b))[0]?.name;
+// Returns the name of a model of the lesson that can do something: the default one, or else the smallest; undefined if none can.
+const rankOf = model => (model.name === defaultModel ? 0 : weightOf(model));
+export const modelThat = (can = () => true) => teachable().filter(({ name }) => can(name)).toSorted((a, b) => rankOf(a) - rankOf(b))[0]?.name;
 
 export class Scene {
   seed = 0;

@@ -4,7 +4,7 @@ import { el } from "../dom.js";
 import { models } from "../models.js";
 import { duration, t, word } from "../texts.js";
 import { asking, curveOf, draw, formulaOf, rowOf, runFrom, SAMPLERS, sliderOf } from "./parts.js";
-import { digits, Scene, smallest } from "./scene.js";
+import { digits, modelThat, Scene } from "./scene.js";
 
 const RATIOS = [10, 1, 0.01]; // signal to noise, below which there are other words
 const OF_PAPER = [1e-4, 0.02]; // β at the ends of the linear schedule
@@ -120,7 +120,7 @@ const CALLS = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32];
 const choicesOf = model => Object.entries(models.get(model).conditions ?? {}).filter(([, { type }]) => type === "choice");
 const canGuide = model => models.get(model).weaker || choicesOf(model).some(([, each]) => each.null);
 const asQuery = (name, value) => (name === "label" ? { label: value } : { condition: `${name}:${value}` });
-const modelFor = ({ model }, can) => (can(model) ? model : smallest(can));
+const modelFor = ({ model }, can) => (can(model) ? model : modelThat(can));
 
 function fewOf(model) {
   const [plan] = Object.entries(models.get(model).plans).toSorted(([, a], [, b]) => a.steps - b.steps);

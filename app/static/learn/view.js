@@ -8,7 +8,7 @@ import { teachable } from "../models.js";
 import { go } from "../routes.js";
 import { addPart, t } from "../texts.js";
 import { drawn } from "./parts.js";
-import { canvasOf, picturesOf, read, Scene, smallest } from "./scene.js";
+import { canvasOf, modelThat, picturesOf, read, Scene } from "./scene.js";
 import { calls, conditions, guidance, noise, prediction, sampler, schedule, step } from "./screens.js";
 
 const SCREENS = { noise, prediction, step, schedule, sampler, guidance, conditions, calls };
@@ -42,7 +42,7 @@ export async function openLearn(wanted) {
     return;
   }
   shown = isPicture ? wanted : undefined;
-  await enter(scene?.model ?? smallest(), shown);
+  await enter(scene?.model ?? modelThat(), shown);
 }
 
 async function enter(model, wanted) {
@@ -81,7 +81,7 @@ function build() {
   const needsPicture = OF_PICTURE.includes(screen) && !scene.canvas;
   const content = needsPicture ? [drawButton(alarm)] : SCREENS[screen](scene);
   const onwards = el("div", { className: "onwards" }, at > 0 && link(NAMES[at - 1], `← ${t("learnBack")}`, "button"), el("span", { className: "hint", textContent: `${at + 1} / ${NAMES.length}` }),
-    at < NAMES.length - 1 && link(NAMES[at + 1], `${nameOf(NAMES[at + 1])} →`, "button"));
+    at < NAMES.length - 1 ? link(NAMES[at + 1], t("learnNext", nameOf(NAMES[at + 1])), "button") : el("a", { href: `#make?kind=generate&model=${scene.model}`, className: "main button", textContent: t("learnDraw") }));
   const article = el("article", { dataset: { screen, model: scene.model } }, el("h2", { tabIndex: -1, textContent: title }), el("p", { textContent: text }),
     el("div", { className: "shown" }, ...content), alarm, errata);
   section.replaceChildren(progress, article, onwards, chooser());

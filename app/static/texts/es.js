@@ -18,7 +18,7 @@ export default {
   choose_model: "Elegir",
   drawSome: n => `Dibujar ${n}`,
   modelSize: (size, millions) => `${size} · ${millions} M de pesos`,
-  modelFacts: (size, sampler, steps, speed) => `${size} · ${sampler}, ${steps} pasos · ${speed}`,
+  modelFacts: (size, sampler, steps, speed) => `${size} · ${sampler}, ${plural(steps, "paso", "pasos")} · ${speed}`,
   noWorker: "aún sin trabajador",
   whatToDo: "Qué hacer",
   kind_generate: "Generar a partir de ruido",
