@@ -50,9 +50,7 @@ export function save(blob, name) {
 }
 
 // Returns the whole multiple of a picture's size that comes next to a wanted size, so that pixels stay sharp.
-export function multiple(size, wanted) {
-  return size * Math.max(1, Math.round(wanted / size));
-}
+export const multiple = (size, wanted) => size * Math.max(1, Math.round(wanted / size));
 
 // Returns the step between the sizes in which a picture is shown: its side, or a half or a quarter of a large one.
 export function grainOf(side) {

@@ -56,9 +56,7 @@ export const teachable = () => [...models.values()].filter(model => model.defaul
 export const enlargersOf = ({ image_size: size, channels }) =>
   [...models.values()].filter(({ condition: to }) => String(to?.size) === String(size) && to.channels === channels);
 
-export function className(model, index) {
-  return word(model, "label", models.get(model)?.classes?.[index] ?? String(index));
-}
+export const className = (model, index) => word(model, "label", models.get(model)?.classes?.[index] ?? String(index));
 
 const FILES = ["image", "map", "sequence"]; // types of conditions that are files
 const MOST = 80; // characters of a value: a vector may have thousands of numbers

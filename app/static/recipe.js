@@ -49,10 +49,8 @@ export async function show(file) {
   const recipe = found && isOurs(found) ? found : undefined;
   const image = el("img", { src: URL.createObjectURL(file), alt: file.name, className: "dropped" });
   const alarm = el("p", { className: "error", role: "alert", hidden: true });
-  const button = (text, action, className = "small") => {
-    const made = el("button", { type: "button", className, textContent: text, onclick: () => Promise.resolve().then(action).then(() => dialog.close(), error => complain(alarm, error)) });
-    return made;
-  };
+  const button = (text, action, className = "small") =>
+    el("button", { type: "button", className, textContent: text, onclick: () => Promise.resolve().then(action).then(() => dialog.close(), error => complain(alarm, error)) });
   const places = placesOf(form).map(place => button(place.text, () => useFile(place, file)));
   const about = recipe && !recipe.images ? await recipeOf(recipe, button) : [el("p", { className: "hint", textContent: t(recipe ? "sheetRecipe" : "noRecipe") })];
   const title = el("h2", { textContent: t(recipe ? "droppedRecipe" : "dropped") });

@@ -3,13 +3,8 @@
 const FAVOURITES = "difuso-favourites";
 const MOST_REQUESTS = 300; // the oldest files are forgotten beyond
 
-function favourites() {
-  return JSON.parse(localStorage.getItem(FAVOURITES) ?? "[]");
-}
-
-export function isFavourite(id, index) {
-  return favourites().includes(`${id}/${index}`);
-}
+const favourites = () => JSON.parse(localStorage.getItem(FAVOURITES) ?? "[]");
+export const isFavourite = (id, index) => favourites().includes(`${id}/${index}`);
 
 export function toggleFavourite(id, index) {
   const name = `${id}/${index}`;
@@ -20,9 +15,7 @@ export function toggleFavourite(id, index) {
 }
 
 // Returns the ids of the jobs with favourite pictures, those that were chosen last first.
-export function favouriteJobs() {
-  return [...new Set(favourites().map(name => name.split("/")[0]))];
-}
+export const favouriteJobs = () => [...new Set(favourites().map(name => name.split("/")[0]))];
 
 export function forgetFavourites(id) {
   localStorage.setItem(FAVOURITES, JSON.stringify(favourites().filter(name => !name.startsWith(`${id}/`))));
@@ -51,20 +44,14 @@ export async function remember(job, files, fit) {
   const record = { id: job.id, at: Date.now(), files, fit, pictures: pictures.join() };
   await requests("readwrite", store => store.put(record)).catch(() => {});
   const all = await requests("readonly", store => store.getAll()).catch(() => []);
-  const old = all.sort((a, b) => b.at - a.at).slice(MOST_REQUESTS);
-  for (const { id } of old) await forget(id);
+  for (const { id } of all.sort((a, b) => b.at - a.at).slice(MOST_REQUESTS)) await forget(id);
 }
 
-export function recall(id) {
-  return requests("readonly", store => store.get(id)).catch(() => undefined);
-}
+export const recall = id => requests("readonly", store => store.get(id)).catch(() => undefined);
+export const forget = id => requests("readwrite", store => store.delete(id)).catch(() => {});
 
 // Returns a request whose fitted pictures have these SHA-256; its files make a picture of that recipe again.
 export async function recallByPictures(hashes) {
   const all = await requests("readonly", store => store.getAll()).catch(() => []);
   return all.find(each => each.pictures === hashes.join());
-}
-
-export function forget(id) {
-  return requests("readwrite", store => store.delete(id)).catch(() => {});
 }
