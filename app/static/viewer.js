@@ -14,6 +14,7 @@ import { go, linkOf, turnPicture } from "./routes.js";
 import { isFavourite, toggleFavourite } from "./saved.js";
 import { comparable, compareOf, denoisingOf, filmToolOf, largeOf } from "./stage.js";
 import { t } from "./texts.js";
+import { hasFilm } from "./tile.js";
 
 export class Viewer {
   constructor(job, index, closed) {
@@ -28,6 +29,7 @@ export class Viewer {
   show() {
     this.#describe();
     this.tabs = [["asIs", () => this.#picture()], ["compare", () => compareOf(this.job, this.index)], ["watch", () => (this.job.trace ? denoisingOf : filmToolOf)(this.job, this.index)]];
+    if (!this.job.trace && !hasFilm(this.job)) this.tabs.pop();
     if (!this.canCompare) this.tabs.splice(1, 1);
     this.#showTab(this.tabs.some(([key]) => key === this.tab) ? this.tab : "asIs");
   }
@@ -51,19 +53,15 @@ export class Viewer {
   }
 
   #button(key, action, text = t(key)) {
-    const button = el("button", { type: "button", className: `small ${key}`, textContent: text, onclick: event => once(event, () => this.#try(action)) });
-    return button;
+    return el("button", { type: "button", className: `small ${key}`, textContent: text, onclick: event => once(event, () => this.#try(action)) });
   }
 
   async #showTab(key) {
     this.tab = key;
-    const bar = el("div", { className: "tabs", role: "group", "aria-label": t("asIs") });
-    for (const [name] of this.tabs) {
-      const tab = el("button", { type: "button", textContent: t(name), "aria-pressed": String(name === key), dataset: { tab: name }, onclick: () => this.#showTab(name) });
-      bar.append(tab);
-    }
-    if (key === "watch" && !this.job.trace && this.job.kind === "generate" && !this.job.task?.upscale && !fromNoise(this.job)) bar.append(this.#button("remakeTrace", () => this.#remake()));
+    const tabs = this.tabs.map(([name]) => el("button", { type: "button", textContent: t(name), "aria-pressed": String(name === key), dataset: { tab: name }, onclick: () => this.#showTab(name) }));
+    const bar = el("div", { className: "tabs", role: "group", "aria-label": t("asIs"), hidden: tabs.length < 2 }, ...tabs);
     const { job, index } = this;
+    const canTrace = key === "watch" && !job.trace && job.kind === "generate" && !job.task?.upscale && !fromNoise(job);
     let content;
     try {
       content = await this.tabs.find(([name]) => name === key)[1]();
@@ -71,7 +69,7 @@ export class Viewer {
       complain(this.alarm, error);
     }
     if (job !== this.job || index !== this.index || key !== this.tab) return; // the reader has gone on
-    refill(this.stage, bar, content ?? el("p", { className: "hint", textContent: t("noFilm") }), this.#steps());
+    refill(this.stage, bar, content ?? el("p", { className: "hint", textContent: t("noFilm") }), ...(canTrace ? [this.#button("remakeTrace", () => this.#remake())] : []), this.#steps());
   }
 
   #picture() {
@@ -98,10 +96,7 @@ export class Viewer {
 
   #steps() {
     const count = countOf(this.job);
-    const step = (key, text, by) => {
-      const button = el("button", { type: "button", textContent: text, "aria-label": t(key), disabled: !this.#next(by), onclick: () => this.move(by) });
-      return button;
-    };
+    const step = (key, text, by) => el("button", { type: "button", textContent: text, "aria-label": t(key), disabled: !this.#next(by), onclick: () => this.move(by) });
     const place = el("span", { className: "hint", textContent: `${this.index + 1} / ${count}` });
     const steps = el("div", { className: "steps" }, step("previous", "←", -1), place, step("next", "→", 1));
     if (!this.#next(1)) readOn(this.job).then(isMore => isMore && steps.isConnected && refill(steps, ...this.#steps().children));
