@@ -103,7 +103,7 @@ async function show(all) {
   parts.addresses = drawn.length || begun?.tag !== tag ? drawn : [begun.picture];
   parts.wordsAt = at => t("walkFrames", drawn.length, wanted, at + 1);
   parts.choices = all.flatMap(job => (job.links.images ?? []).map((_, index) => valuesOf(job, index).filter(([, value]) => typeof value === "string").join()));
-  parts.words.textContent = parts.wordsAt(0);
+  parts.words.textContent = parts.wordsAt(parts.slider.valueAsNumber);
   parts.slider.disabled = parts.play.disabled = parts.film.disabled = parts.addresses.length < 2;
   if (!first || !parts.addresses.length) return;
   const [across, down] = sidesOf(drawnBy(first));

@@ -33,7 +33,7 @@ import("/static/follow.js").then(({ lookNow }) => lookNow());
 
 def figures(studio: Studio) -> tuple[int, float, int]:
     """Returns the workers, the image-steps a second and the waiting jobs that the strip shows."""
-    found = re.search(r"(\d+) workers?\s+([\d.,]+) steps/s\s+(\d+) waiting", studio.text("#live"))
+    found = re.search(r"(\d+) workers?\s+([\d.,]+)\ssteps/s\s+(\d+) waiting", studio.text("#live"))
     assert found, studio.text("#live")
     return int(found[1]), float(found[2].replace(",", "")), int(found[3])
 
