@@ -1,6 +1,5 @@
 // Pictures as floats in [-1, 1], of one channel or three, the channels of each pixel side by side; and arrays as .npz.
 
-
 // Shows such numbers, from a place on, in a context; they are clamped and rounded.
 export function paint(context, data, channels, from = 0) {
   const { width, height } = context.canvas;

@@ -12,7 +12,7 @@ import { isFavourite } from "./saved.js";
 import { isEnded, jobs } from "./store.js";
 import { stripOf } from "./strip.js";
 import { duration, t } from "./texts.js";
-import { tileOf } from "./tile.js";
+import { noiseOf, tileOf } from "./tile.js";
 
 const FOLD = 16; // pictures that a card shows without being asked for more
 const FOLDED = 12;
@@ -57,7 +57,8 @@ export class Card {
     const { job } = this;
     this.element.style.height = "";
     this.element.setAttribute("aria-label", titleOf(job));
-    const head = el("header", {}, el("h3", { textContent: titleOf(job) }), el("p", { className: "hint", textContent: metaOf(job) }));
+    const some = this.#wanted.length < countOf(job) ? `★ ${this.#wanted.length} / ${countOf(job)} · ` : "";
+    const head = el("header", {}, el("h3", { textContent: titleOf(job) }), el("p", { className: "hint", textContent: some + metaOf(job) }));
     this.alarm = el("p", { className: "error", role: "alert", hidden: true });
     this.element.replaceChildren(head, this.alarm);
     if (!isEnded(job)) {
@@ -88,8 +89,7 @@ export class Card {
     const { job } = this;
     const onWall = isWall();
     if (!onWall && job.task?.shares && job.links.images && countOf(job) > 2 && !this.#onlyFavourites()) return stripOf(job, index => enterPicture(job.id, index));
-    const shown = Array.from({ length: countOf(job) }, (_, index) => index);
-    const wanted = shown.filter(index => !this.#onlyFavourites() || isFavourite(job.id, index));
+    const wanted = this.#wanted;
     const pictures = el("div", { className: "pictures" });
     const [most, folded] = onWall ? [ON_WALL, ON_WALL - 1] : [FOLD, FOLDED];
     const isFolded = wanted.length > most && !this.#isUnfolded;
@@ -107,6 +107,11 @@ export class Card {
       this.element.querySelectorAll("a.picture")[folded]?.focus();
     });
     return el("div", { className: "folded" }, pictures, more);
+  }
+
+  get #wanted() {
+    const all = Array.from({ length: countOf(this.job) }, (_, index) => index);
+    return all.filter(index => !this.#onlyFavourites() || isFavourite(this.job.id, index));
   }
 
   #size(pictures, count) {
@@ -135,7 +140,10 @@ export class Card {
   #unfinished(index, figure) {
     const source = this.#previews.get(index);
     figure.classList.toggle("unfinished", Boolean(source));
-    return source ? el("img", { src: source, alt: t("unfinishedAlt", nameOf(this.job, index)) }) : el("div", { className: "blank" });
+    if (source) return el("img", { src: source, alt: t("unfinishedAlt", nameOf(this.job, index)) });
+    const blank = el("div", { className: "blank" });
+    noiseOf(this.job, index).then(noise => noise && blank.replaceWith(Object.assign(noise, { className: "blank" })), () => {}); // in which it begins
+    return blank;
   }
 
   preview(index, source) {
@@ -162,7 +170,7 @@ export class Card {
       button("saveSheet", () => saveAs(job, "image/png", "png"));
     }
     if (job.links.image) button("command", async () => (await loaded("./command.js")).showCommand(job, tools));
-    button("delete", () => deleteJob(job), deleteWords(job));
+    button("delete", () => deleteJob(job), this.#wanted.length < countOf(job) ? t("deleteWhole", countOf(job)) : deleteWords(job));
     return tools;
   }
 

@@ -25,15 +25,14 @@ export async function snippetsView(job, index) {
   const texts = snippetsOf(job, await recall(job.id), index);
   const code = el("pre", { tabIndex: 0 }, el("code"));
   const button = el("button", { type: "button", className: "small", textContent: t("copy") });
-  const bar = el("div", { className: "tabs", role: "group", "aria-label": t("command") });
   let chosen = texts[sessionStorage.getItem(KEY)] ? sessionStorage.getItem(KEY) : "curl";
   const show = () => {
     code.firstChild.textContent = texts[chosen];
     button.textContent = t("copy");
-    for (const tab of bar.children) tab.ariaPressed = String(tab.textContent === chosen);
+    for (const tab of tabs) tab.ariaPressed = String(tab.textContent === chosen);
   };
-  const choose = name => (sessionStorage.setItem(KEY, (chosen = name)), show());
-  bar.append(...Object.keys(texts).map(name => el("button", { type: "button", textContent: name, onclick: () => choose(name) })));
+  const tabs = Object.keys(texts).map(name => el("button", { type: "button", textContent: name, onclick: () => (sessionStorage.setItem(KEY, (chosen = name)), show()) }));
+  const bar = el("div", { className: "tabs", role: "group", "aria-label": t("command") }, ...tabs);
   button.addEventListener("click", () => copy(texts[chosen], button, code));
   show();
   return el("div", { className: "terminal" }, bar, code, button, fromNoise(job) && el("p", { className: "hint", textContent: t("noiseSent") }));

@@ -38,13 +38,13 @@ async function load(address) {
 }
 
 function show() {
-  const { pictures, mode } = shown;
-  const choose = name => {
-    shown.mode = name;
+  const { pictures, mode } = Object.assign(shown, { across: innerWidth });
+  const choose = at => {
+    shown.mode = MODES[at];
     show();
-    section.querySelectorAll(".tabs button")[MODES.indexOf(name)].focus();
+    section.querySelectorAll(".tabs button")[at].focus();
   };
-  const modes = MODES.map(name => el("button", { type: "button", textContent: t(`compare_${name}`), "aria-pressed": String(name === mode), onclick: () => choose(name) }));
+  const modes = MODES.map((name, at) => el("button", { type: "button", textContent: t(`compare_${name}`), "aria-pressed": String(name === mode), onclick: () => choose(at) }));
   const zoom = el("input", { type: "range", min: 1, max: 16, step: "any", value: shown.zoom.by, "aria-label": t("zoom") });
   const stage = el("div", { className: "compared" });
   const draws = { side: sideBySide, divided, difference }[mode](stage);
@@ -96,7 +96,7 @@ function divided(stage) {
   const [below, above] = [canvasOf(1, second), canvasOf(1, first)];
   const frame = dividedBy(above.canvas, below.canvas);
   frame.style.width = `${below.canvas.width}px`;
-  frame.style.height = `${below.canvas.height}px`;
+  frame.style.aspectRatio = below.canvas.width / below.canvas.height;
   stage.append(frame);
   return [() => (above.lay(first), below.lay(second))];
 }
@@ -148,6 +148,7 @@ function others(mode) {
 }
 
 document.addEventListener("language", () => shown && !section.hidden && show());
+addEventListener("resize", () => shown && !section.hidden && shown.across !== innerWidth && show());
 
 // The words for parameters that the page calls otherwise than the API.
 const TERMS = { label: "class", n: "count", pictures: "inputs", lambda: "share", task: "restoration", sigma: "noise", noise: "" };
@@ -166,7 +167,7 @@ function differencesOf(pictures) {
   });
   const names = [...new Set(columns.flatMap(column => [...column.keys()]))].filter(name => new Set(columns.map(column => column.get(name))).size > 1);
   if (!names.length) return el("p", { className: "hint", textContent: t("sameRecipe") });
-  const head = el("tr", {}, el("td"), ...pictures.map(({ job, index }) => el("th", { scope: "col", textContent: nameOf(job, index) })));
+  const head = el("tr", {}, el("td"), ...pictures.map(({ job, index }) => el("th", { scope: "col" }, el("img", { src: addressOf(job, index), alt: nameOf(job, index) }))));
   const wordsOf = name => (name.startsWith(PREFIX) ? word(pictures[0].job.model, name.slice(PREFIX.length)) : known(TERMS[name] ?? name, name));
   const rows = names.map(name => el("tr", {}, el("th", { scope: "row", textContent: wordsOf(name) }), ...columns.map(column => el("td", { textContent: column.get(name) ?? "–" }))));
   const table = el("table", {}, el("caption", { textContent: t("differs") }), el("thead", {}, head), el("tbody", {}, ...rows));

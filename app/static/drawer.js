@@ -21,8 +21,7 @@ export function alarm(error) {
 // Follows the address: Back closes the sheet, and a reload opens it again.
 function follow() {
   const { name, query } = routeOf(location.hash);
-  const isWanted = NARROW.matches && name === "make" && !query.size;
-  if (!isWanted) return sheet?.close();
+  if (!NARROW.matches || name !== "make" || query.size) return sheet?.close();
   if (sheet) return undefined;
   sheet = openDialog("sheet", t("makeForm"), t("close"), form);
   sheet.addEventListener("close", () => {

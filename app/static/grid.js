@@ -25,7 +25,7 @@ let reopened; // the tag of a grid that the form does not show yet
 let turn = 0;
 
 function build() {
-  const [rows, columns] = [new GridAxis("gridRows", "sampler"), new GridAxis("gridColumns", "steps")];
+  const [rows, columns] = ["gridRows", "gridColumns"].map((key, at) => new GridAxis(key, at));
   const seed = el("input", { inputMode: "numeric", pattern: "[0-9]+", value: "1", required: true });
   const draw = el("button", { type: "submit", className: "main" });
   const exported = el("button", { type: "button", disabled: true, dataset: { t: "gridExport" } });
@@ -84,6 +84,7 @@ async function drawGrid() {
   const all = rows.values.flatMap(row => columns.values.map(column => [row, column]));
   for (const asked of all) cells.set(keyOf(asked), { asked });
   show();
+  parts.table.scrollIntoView({ block: "nearest" }); // of a narrow window it lies below
   const groups = Map.groupBy(all, asked => keyOf(asked.filter((_, at) => !isPerImage(axes[at]))));
   for (const group of groups.values()) {
     try {

@@ -38,7 +38,7 @@ const choicesAt = (axis, model) => CHOICES[axis]?.(model) ?? conditionOf(axis, m
 // Returns values to begin with, as a list of choices or as the text of numbers.
 function usualAt(axis, model) {
   const choices = choicesAt(axis, model);
-  if (choices) return axis === "sampler" ? USUAL : choices.slice(0, MOST);
+  if (choices) return axis === "sampler" ? USUAL : USUAL.slice(0, choices.length).map((_, at, { length }) => choices[Math.floor((at * choices.length) / length)]); // from all over the list
   const { low, high } = conditionOf(axis, model) ?? {};
   return NUMBERS[axis] ?? STOPS.map(share => +(low + share * (high - low)).toPrecision(4)).join(", ");
 }
@@ -48,6 +48,12 @@ function axisOptions(model) {
   const swept = conditionsOf(model).filter(([, { type }]) => ["choice", "number"].includes(type));
   const names = [...Object.keys(CHOICES).filter(axis => choicesAt(axis, model).length > 1), ...Object.keys(NUMBERS)];
   return [...names, ...swept.map(([name]) => PREFIX + name)].map(axis => el("option", { value: axis, textContent: axisName(axis, model) }));
+}
+
+// Returns the axes that speak to anyone: the two choices of a model that offer most. Without them, how it draws.
+function startsOf(model) {
+  const choices = conditionsOf(model).filter(([, { type }]) => type === "choice").sort(([, one], [, other]) => other.values.length - one.values.length);
+  return choices.length < 2 ? ["sampler", "steps"] : choices.slice(0, 2).map(([name]) => PREFIX + name);
 }
 
 // Returns the value of a picture at the first axis; the other one may have changed a plan.
@@ -75,8 +81,8 @@ export class GridAxis {
   #place = el("div", { className: "samplers", role: "group" });
   #model;
 
-  constructor(key, start) {
-    this.start = start;
+  constructor(key, at) {
+    this.at = at; // 0 of rows, 1 of columns
     this.element = el("fieldset", { className: "axis" }, el("label", {}, el("span", { dataset: { t: key } }), this.#menu), this.#place);
     this.#menu.addEventListener("change", () => this.#offerValues());
   }
@@ -95,10 +101,11 @@ export class GridAxis {
 
   // Offers what a model has. What was chosen stays while it is there, and so do its values.
   offer(model, again = false) {
-    const chosen = this.axis || this.start;
+    const start = startsOf(model)[this.at];
+    const chosen = this.axis || start;
     const before = JSON.stringify(choicesAt(chosen, this.#model));
     this.#menu.replaceChildren(...axisOptions(model));
-    this.#menu.value = this.has(chosen) ? chosen : this.start;
+    this.#menu.value = this.has(chosen) ? chosen : start;
     const isOther = this.axis !== chosen || !this.#model || before !== JSON.stringify(choicesAt(chosen, model)) || this.axis.includes(":");
     this.#model = model;
     if (isOther || again) this.#offerValues();

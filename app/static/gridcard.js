@@ -71,11 +71,13 @@ export class GridCard {
     const all = [...this.#jobs.values()].sort((a, b) => a.accepted_at.localeCompare(b.accepted_at));
     const shown = all.flatMap(job => Array.from({ length: countOf(job) }, (_, index) => [job, index]));
     if (editedFrom({ tag: this.grid })) this.element.querySelector("a").href = `#picture=${(all.findLast(job => addressOf(job, 0)) ?? all[0]).id}/0`;
-    this.#meta.textContent = `${metaOf(all[0]).split(" · ")[0]} · ${all.filter(isEnded).length} / ${all.length}`;
+    const left = shown.filter(([job]) => !isEnded(job)).length;
+    this.#meta.textContent = `${metaOf(all[0]).split(" · ")[0]} · ${left ? `${shown.length - left} / ` : ""}${t("pictures", shown.length)}`;
     const most = isWall() ? ON_WALL - 1 : MOST;
     this.element.style.setProperty("--span", Math.min(most, shown.length) + 1);
     this.#pictures.style.setProperty("--tile", isWall() ? "" : `${multiple(sizeOf(drawnBy(all[0])), TILE)}px`);
     this.#pictures.replaceChildren(...shown.slice(0, most).map(picture => this.#pictureOf(...picture)));
+    if (!isWall() && shown.length > most) this.#pictures.append(el("div", { className: "blank hint", textContent: `+${shown.length - most}` }));
   }
 
   #pictureOf(job, index) {

@@ -20,8 +20,7 @@ let centre; // {job, index, tag} of the ring that is shown
 let ring = new Map(); // its jobs by id
 let parts;
 
-jobs.addEventListener("job", ({ detail }) => centre && detail.tag === centre.tag && put(detail));
-jobs.addEventListener("back", ({ detail }) => centre && detail.tag === centre.tag && put(detail));
+for (const event of ["job", "back"]) jobs.addEventListener(event, ({ detail }) => centre && detail.tag === centre.tag && put(detail));
 jobs.addEventListener("preview", ({ detail: { id, index, source } }) => {
   const at = parts?.tiles.findIndex(each => each.id === id && each.index === index) ?? -1;
   parts?.grid.children[at]?.querySelector(".blank")?.replaceChildren(el("img", { src: source, alt: t("unfinishedAlt", "") }));
@@ -104,7 +103,7 @@ function build() {
     await draw(centre).catch(error => complain(alarm, error));
     again.disabled = false;
   });
-  section.append(title, lead, path, alarm, grid, el("div", { className: "row start" }, again, back));
+  section.append(el("div", { className: "row start" }, title, again, back), lead, path, alarm, grid);
   parts = { title, lead, path, grid, again, alarm, back, tiles: [] };
 }
 

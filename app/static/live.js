@@ -53,8 +53,8 @@ function say(element, text) {
 
 function draw(line, values) {
   const most = Math.max(1, ...values);
-  const from = MINUTE - values.length;
-  const points = values.map((value, index) => `${from + index},${1 - value / most}`).join(" ");
+  const isCurve = values.filter(Boolean).length > 2; // less is a stray dash
+  const points = isCurve ? values.map((value, index) => `${MINUTE - values.length + index},${1 - value / most}`).join(" ") : "";
   if (line.getAttribute("points") !== points) line.setAttribute("points", points);
 }
 

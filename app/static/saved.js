@@ -42,16 +42,14 @@ export async function remember(job, files, fit) {
   const record = { id: job.id, at: Date.now(), files, fit, pictures: pictures.join() };
   await requests("readwrite", store => store.put(record)).catch(() => {});
   const all = await requests("readonly", store => store.getAll()).catch(() => []);
-  const old = all.sort((a, b) => b.at - a.at).slice(MOST_REQUESTS);
-  for (const { id } of old) await forget(id);
+  for (const { id } of all.sort((a, b) => b.at - a.at).slice(MOST_REQUESTS)) await forget(id);
 }
 
 export const recall = id => requests("readonly", store => store.get(id)).catch(() => undefined);
+export const forget = id => requests("readwrite", store => store.delete(id)).catch(() => {});
 
 // Returns a request whose fitted pictures have these SHA-256; its files make a picture of that recipe again.
 export async function recallByPictures(hashes) {
   const all = await requests("readonly", store => store.getAll()).catch(() => []);
   return all.find(each => each.pictures === hashes.join());
 }
-
-export const forget = id => requests("readwrite", store => store.delete(id)).catch(() => {});

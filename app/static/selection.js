@@ -57,7 +57,7 @@ function show() {
   refill(bar, el("span", { textContent: t("selected", chosen.size) }), button("savePicture", saveAll), button("favourites", markAll),
     button("compareThese", () => go(`#compare=${[...chosen].join(",")}`), t("compareThese"), chosen.size < 2 || chosen.size > MOST_COMPARED),
     button("walkThese", walk, t("walkThese"), !canWalk()),
-    button("delete", () => (clear(), deleteJobs([...whole])), count === chosen.size ? t("delete") : t("deleteAll", count)), button("clearSelection", clear));
+    button("delete", () => (clear(), deleteJobs([...whole])), count === chosen.size ? t("delete") : t("deleteWhole", count, whole.size)), button("clearSelection", clear));
 }
 
 // Whether there is a way from picture to picture: each has a seed of its own, and model, class, files and conditions are alike.

@@ -127,6 +127,5 @@ function viewOf({ shape, data }, index) {
   const canvas = el("canvas", { width, height });
   canvas.style.width = `${multiple(width, WIDE_FILM)}px`;
   const context = canvas.getContext("2d");
-  const draw = moment => paint(context, data, channels, (index * moments + moment) * height * width * channels);
-  return { canvas, draw };
+  return { canvas, draw: moment => paint(context, data, channels, (index * moments + moment) * height * width * channels) };
 }

@@ -15,10 +15,8 @@ export function stripOf(job, open) {
   const pile = el("a", { href: addressOf(job, 0), className: "pile picture" }, ...images);
   const value = el("output");
   const slider = el("input", { type: "range", min: 0, max: countOf(job) - 1, step: 1, "aria-label": t("share") });
-  const film = shares.map((share, index) => {
-    const choose = () => ((slider.value = index), show());
-    return el("button", { type: "button", "aria-label": `λ ${number(share, 2)}`, onclick: choose }, el("img", { src: addressOf(job, index), alt: "" }));
-  });
+  const film = shares.map((share, index) =>
+    el("button", { type: "button", "aria-label": `λ ${number(share, 2)}`, onclick: () => ((slider.value = index), show()) }, el("img", { src: addressOf(job, index), alt: "" })));
   const show = () => {
     const index = slider.valueAsNumber;
     images.forEach((image, each) => (image.hidden = each !== index));

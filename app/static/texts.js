@@ -79,12 +79,12 @@ export function moment(text) {
   return date.toLocaleString(language, { timeStyle: "short", ...(today ? {} : { dateStyle: "short" }) });
 }
 
-// Returns a duration for people: 45 ms, 0.8 s, 12 s, 3 min, 1.5 h.
+// Returns a duration for people: 45 ms, 0.8 s, 12 s, 3 min, 1.5 h; the number and its unit stay on one line.
 export function duration(seconds) {
-  if (seconds < 0.1) return `${number(Math.round(seconds * 1000))} ms`;
-  if (seconds < 90) return `${number(seconds, seconds < 10 ? 1 : 0)} s`;
-  if (seconds < 5400) return `${number(Math.round(seconds / 60))} min`;
-  return `${number(seconds / 3600, seconds % 3600 && seconds < 36_000 ? 1 : 0)} h`;
+  if (seconds < 0.1) return `${number(Math.round(seconds * 1000))}\u00a0ms`;
+  if (seconds < 90) return `${number(seconds, seconds < 10 ? 1 : 0)}\u00a0s`;
+  if (seconds < 5400) return `${number(Math.round(seconds / 60))}\u00a0min`;
+  return `${number(seconds / 3600, seconds % 3600 && seconds < 36_000 ? 1 : 0)}\u00a0h`;
 }
 
 // Fills in the elements that name their text: `data-t` and `data-word` are the content, `data-t-label` and the others attributes.

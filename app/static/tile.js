@@ -52,7 +52,7 @@ async function read(path, job, index) {
 }
 
 // Resolves to a canvas with the noise that a picture was drawn from; undefined if it was drawn from anything else.
-async function noiseOf(job, index) {
+export async function noiseOf(job, index) {
   const { channels } = models.get(job.model) ?? {};
   if (job.kind !== "generate" || fromNoise(job) || ![1, 3].includes(channels)) return undefined;
   const { noiseOf: drawn } = await loaded("./learn/noise.js");

@@ -14,6 +14,7 @@ import { go, linkOf, turnPicture } from "./routes.js";
 import { isFavourite, toggleFavourite } from "./saved.js";
 import { comparable, compareOf, denoisingOf, filmToolOf, largeOf } from "./stage.js";
 import { t } from "./texts.js";
+import { hasFilm } from "./tile.js";
 
 const marked = isSet => ({ ariaPressed: String(isSet), textContent: isSet ? "★" : "☆" });
 
@@ -30,6 +31,7 @@ export class Viewer {
   show() {
     this.#describe();
     this.tabs = [["asIs", () => this.#picture()], ["compare", () => compareOf(this.job, this.index)], ["watch", () => (this.job.trace ? denoisingOf : filmToolOf)(this.job, this.index)]];
+    if (!this.job.trace && !hasFilm(this.job)) this.tabs.pop();
     if (!this.canCompare) this.tabs.splice(1, 1);
     this.#showTab(this.tabs.some(([key]) => key === this.tab) ? this.tab : "asIs");
   }
@@ -60,10 +62,10 @@ export class Viewer {
 
   async #showTab(key) {
     this.tab = key;
-    const bar = el("div", { className: "tabs", role: "group", "aria-label": t("asIs") });
-    bar.append(...this.tabs.map(([name]) => el("button", { type: "button", textContent: t(name), "aria-pressed": String(name === key), dataset: { tab: name }, onclick: () => this.#showTab(name) })));
-    if (key === "watch" && !this.job.trace && this.job.kind === "generate" && !this.job.task?.upscale && !fromNoise(this.job)) bar.append(this.#button("remakeTrace", () => this.#remake()));
+    const tabs = this.tabs.map(([name]) => el("button", { type: "button", textContent: t(name), "aria-pressed": String(name === key), dataset: { tab: name }, onclick: () => this.#showTab(name) }));
+    const bar = el("div", { className: "tabs", role: "group", "aria-label": t("asIs"), hidden: tabs.length < 2 }, ...tabs);
     const { job, index } = this;
+    const canTrace = key === "watch" && !job.trace && job.kind === "generate" && !job.task?.upscale && !fromNoise(job);
     let content;
     try {
       content = await this.tabs.find(([name]) => name === key)[1]();
@@ -71,7 +73,7 @@ export class Viewer {
       complain(this.alarm, error);
     }
     if (job !== this.job || index !== this.index || key !== this.tab) return; // the reader has gone on
-    refill(this.stage, bar, content ?? el("p", { className: "hint", textContent: t("noFilm") }), this.#steps());
+    refill(this.stage, bar, content ?? el("p", { className: "hint", textContent: t("noFilm") }), ...(canTrace ? [this.#button("remakeTrace", () => this.#remake())] : []), this.#steps());
   }
 
   #picture() {

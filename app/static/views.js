@@ -28,11 +28,12 @@ const LATER = {
   grid: async value => (await loaded("./grid.js")).openGrid(value),
   learn: async value => (await loaded("./learn/view.js")).openLearn(value),
   like: async value => (await loaded("./like.js")).openLike(value),
-  walk: async value => (await loaded("./walk.js")).openWalk(value),
+  walk: async value => void (await loaded("./walk.js")).openWalk(value), // it goes on until all frames are there
   compare: async value => (await loaded("./comparing.js")).openComparison(value),
   train: async value => (await loaded("./train/view.js")).openTrain(value),
 };
 const ALONE = ["learn", "train"]; // those beside which there is no form
+const TABS = ["grid", ...ALONE]; // the others show pictures that the address names, of the gallery
 const button = form.querySelector("button[type=submit]");
 let shown = "gallery"; // the view
 let place = 0; // how far the reader has scrolled in the gallery
@@ -46,7 +47,7 @@ function showView() {
     fillFormFrom(query);
     history.replaceState(null, "", "#gallery"); // so that a reload shows what the reader has changed since
   }
-  const isComplete = value || name === "grid" || ALONE.includes(name); // the others show pictures that the address names
+  const isComplete = value || TABS.includes(name);
   const view = isForm ? shown : LATER[name] && isComplete ? name : "gallery";
   shown = view;
   const isOther = $(view).hidden;
@@ -57,7 +58,7 @@ function showView() {
   for (const each of [button, $("open")]) each.classList.toggle("main", view !== "grid"); // the grid has one of its own
   $("open").hidden = ["like", "walk", "compare"].includes(view); // which no setting changes
   for (const link of document.querySelectorAll("header nav a")) {
-    if (link.hash === `#${view}`) link.ariaCurrent = "page";
+    if (link.hash === `#${TABS.includes(view) ? view : "gallery"}`) link.ariaCurrent = "page";
     else link.removeAttribute("aria-current");
   }
   if (LATER[view] && !isForm) awaited($(view), LATER[view](value));

@@ -10,7 +10,7 @@ import { askConditions, drawnBy, filesSent, sidesOf, sizeOf, valuesOf } from "./
 import { ELSEWHERE } from "./neighbours.js";
 import { routeOf } from "./routes.js";
 import { isEnded, isGone, jobs } from "./store.js";
-import { number, t } from "./texts.js";
+import { t } from "./texts.js";
 
 const FRAMES = 60;
 const URGENCY = 7; // others go first
@@ -22,6 +22,7 @@ const section = $("walk");
 let tag; // of the walk that is shown
 let frames; // promises of bitmaps by the address of each picture
 let parts;
+let begun; // the walk that was asked for last, {tag, picture}: its first picture is seen while the frames are drawn
 let run; // what plays
 
 // Asks for the frames between pictures, each [job, index]; resolves to the tag of the walk. All have the settings of the first
@@ -43,6 +44,7 @@ export async function makeWalk(pictures) {
     askConditions(query, { model: job.model, conditions });
     await make({ kind: "interpolate", query, files, urgency: URGENCY });
   }
+  begun = { tag: name, picture: job.links.images[index] };
   return name;
 }
 
@@ -97,9 +99,11 @@ function say() {
 async function show(all) {
   const [first] = all;
   const wanted = all.reduce((sum, job) => sum + countOf(job), 0);
-  parts.addresses = all.flatMap(job => job.links.images ?? []);
+  const drawn = all.flatMap(job => job.links.images ?? []);
+  parts.addresses = drawn.length || begun?.tag !== tag ? drawn : [begun.picture];
+  parts.wordsAt = at => t("walkFrames", drawn.length, wanted, at + 1);
   parts.choices = all.flatMap(job => (job.links.images ?? []).map((_, index) => valuesOf(job, index).filter(([, value]) => typeof value === "string").join()));
-  parts.words.textContent = t("walkFrames", parts.addresses.length, wanted);
+  parts.words.textContent = parts.wordsAt(parts.slider.valueAsNumber);
   parts.slider.disabled = parts.play.disabled = parts.film.disabled = parts.addresses.length < 2;
   if (!first || !parts.addresses.length) return;
   const [across, down] = sidesOf(drawnBy(first));
@@ -128,7 +132,8 @@ async function draw(at, before = at, share = 1) {
     context.globalAlpha = each ? share : 1;
     context.drawImage(bitmap, 0, 0, parts.canvas.width, parts.canvas.height);
   }
-  parts.slider.setAttribute("aria-valuetext", `${number(at + 1)} / ${number(parts.addresses.length)}`);
+  parts.words.textContent = parts.wordsAt(at);
+  parts.slider.setAttribute("aria-valuetext", parts.words.textContent);
 }
 
 // The moments of the walk there and back, from a frame on, as `draw` takes them.

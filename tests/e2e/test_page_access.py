@@ -101,7 +101,7 @@ def test_axe_finds_nothing(studio: Studio, axe: str) -> None:
     )
     studio.keys("s")
     studio.press("Walk between", "#selection")
-    wait_until(lambda: "60 of 60" in studio.text("#walk output"), 60, "a walk is drawn")
+    wait_until(lambda: "Frame 1 of 60" in studio.text("#walk output"), 60, "a walk is drawn")
     look("walk")
     studio.click("nav a[href='#gallery']")
     studio.press("Clear", "#selection")

@@ -78,6 +78,7 @@ def sketches(studio: Studio) -> list[dict[str, Any]]:
 def test_a_visitor_changes_two_things_goes_back_and_sends_the_link(studio: Studio, layout: Path) -> None:
     job_id = opened(studio, layout)
     assert chips(studio) == {"Class": "star", "age": "any", "glasses": "any", "style": "0.5, -1", "Guidance": "1.0"}
+    assert studio.text("dialog.viewer .history") == "Change this picture", "in place of what undoes"
     others = {each["id"] for each in sketches(studio)}
     with_glasses = choose(studio, "glasses", "round")
     tiles = [each for each in sketches(studio) if each["id"] not in others]

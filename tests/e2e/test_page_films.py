@@ -82,3 +82,32 @@ def test_an_open_picture_shows_its_film_and_saves_it(studio: Studio, tmp_path: P
     studio.press("Save as GIF", "dialog.viewer")
     with Image.open(studio.downloaded(tmp_path, "*.gif")) as film:
         assert film.n_frames == MOMENTS + 1  # type: ignore[attr-defined]
+    studio.keys(Keys.ESCAPE)
+    studio.view(studio.made(1, steps="1"))
+    assert "Denoising" not in studio.text("dialog.viewer"), "a picture of one step has no moments"
+
+
+# The page hears of a job that waits, and nothing more of it.
+WAITING = """
+const original = window.fetch;
+window.fetch = (path, ...rest) => (path.startsWith("/jobs/1") ? new Promise(() => {}) : original(path, ...rest));
+import("/static/store.js").then(({ jobs }) => {
+  jobs.put({ id: "1", state: "queued", kind: "generate", model: "tiny", accepted_at: "3000-01-01T00:00:00Z", urgency: 3,
+    params: { n: 2, steps: 50, seed: 60, sampler: "ddim", guidance_scale: 1 }, steps: { done: 0, total: 100 },
+    timings: {}, links: { self: "/jobs/1", events: "/jobs/1/events" } });
+  window.preview = index => jobs.preview("1", index, "/static/icon.svg");
+});
+"""
+
+
+def test_a_picture_is_the_noise_that_it_begins_in_until_a_preview_comes(studio: Studio) -> None:
+    studio.see("#jobs > article, #gallery .tile")
+    studio.driver.execute_script(WAITING)
+    first, second = (f"#job-1 figure[data-index='{index}']" for index in (0, 1))
+    noise = draw_noise([image_generator(61)], (3, SIZE, SIZE))[0].permute(1, 2, 0).numpy()
+    shown = drawn(studio, studio.see(f"{second} canvas"))
+    assert np.abs(shown - ((noise + 1) * 127.5).clip(0, 255)).max() <= 1
+    studio.driver.execute_script("preview(1)")
+    assert studio.all(f"{second} img")
+    assert not studio.all(f"{second} canvas")
+    assert studio.all(f"{first} canvas"), "the other waits for its own"

@@ -57,6 +57,8 @@ def test_favourites_stay_and_are_found(studio: Studio) -> None:
     studio.shown(job_id, 1)
     assert cards(studio) == [job_id]
     assert "seed" in studio.text(f"#job-{job_id} .favourite figcaption").lower()
+    assert "\u2605 1 / 2" in studio.text(f"#job-{job_id} header"), "of its two pictures"
+    assert "Delete the whole job (2)" in studio.text(f"#job-{job_id} .tools")
 
 
 def test_somebody_who_returns_finds_all_as_it_was_left(studio: Studio) -> None:

@@ -39,6 +39,7 @@ def test_one_press_draws_eight_neighbours_and_any_of_them_is_the_next_centre(stu
     assert sorted(drawn[True]["label"]) == [0, 1], "both other classes"
     assert (len({*drawn[False]["seed"]}), drawn[False]["label"]) == (2, job["params"]["label"]), "two other seeds"
     assert sorted(each["task"]["depth"] for each in jobs if each["kind"] == "denoise") == [699, 799, 899]
+    assert studio.texts("nav [aria-current]") == ["Gallery"], "which is where this leads back to"
     words = Counter(studio.texts("#like figcaption"))
     assert words["Another seed"] == 2
     assert words["Redrawn a little"] == 1

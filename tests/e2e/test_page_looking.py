@@ -51,7 +51,7 @@ def test_several_pictures_are_saved_marked_and_deleted_together(studio: Studio, 
     assert studio.driver.switch_to.active_element.text == "Favourites", "the button keeps the focus"
     studio.press("Favourites", "#selection")
     wait_until(lambda: not studio.all("#jobs figure.favourite"), 5, "neither is")
-    studio.press("Delete all 3", "#selection")
+    studio.press("Delete the whole jobs (3)", "#selection")
     wait_until(lambda: not studio.all(f"#job-{first}, #job-{second}"), 5, "both jobs go")
     assert "3 pictures deleted" in studio.text("#notices")
     studio.press("Undo", "#notices")
@@ -147,6 +147,10 @@ def test_pictures_are_compared(studio: Studio) -> None:
     studio.slide(studio.one("#compare .compare input"), 20)
     at = "return document.querySelector('#compare .compare').style.getPropertyValue('--at')"
     assert studio.driver.execute_script(at) == "20%"
+    narrow = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": False}
+    studio.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", narrow)
+    wide = "return document.documentElement.scrollWidth - innerWidth"
+    wait_until(lambda: studio.driver.execute_script(wide) <= 0, 5, "it fits a window that has become narrow")
     link = studio.driver.execute_script("return location.hash")
     assert link == f"#compare={first}/0,{second}/0"
     studio.load(link)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,26 @@ def test_the_axes_of_a_grid_are_those_of_the_model_of_the_form(studio: Studio) -
     assert "tiny-up draws from a picture." in studio.text("#grid .error")
 
 
+HATS = """
+import("/static/models.js").then(({ models }) => {
+  const values = ["none", "cap", "bowler", "fez", "beret"];
+  models.get("with-glasses").conditions.hat = { type: "choice", null: true, values };
+  arguments[0]();
+});
+"""
+
+
+def test_a_grid_opens_on_the_two_choices_that_offer_most(studio: Studio) -> None:
+    studio.fill("model", "with-glasses")
+    studio.driver.execute_async_script(HATS)
+    studio.click("nav a[href='#grid']")
+    studio.see("#grid .grid-form")
+    axes = [each.get_property("value") for each in studio.all("#grid .axis select")]
+    assert axes == ["condition:hat", "condition:glasses"]
+    assert studio.texts("#grid .check:has(:checked)") == ["none", "cap", "bowler", "fez", "none", "eye patch"]
+    assert studio.text("#grid .main") == "Draw 8 pictures"
+
+
 def post(studio: Studio, tag: str, **query: str) -> str:
     asked = {"steps": "2", "seed": "1", "tag": tag, **query}
     return str(httpx.post(f"{studio.url}/generate", params=asked, timeout=30).headers["X-Job-Id"])
@@ -189,7 +210,7 @@ def test_the_price_is_shown_before_anything_is_made(studio: Studio) -> None:
     studio.fill("n", "6")
     studio.fill("steps", "50")
     wait_until(lambda: studio.text("#price").startswith("300 steps"), 10, "the price is that of the form")
-    assert " s" in studio.text("#price")
+    assert re.search(r"about [\d.]+\u00a0m?s", studio.text("#price")), "a number and its unit stay on one line"
     studio.pick(studio.one("#form [name=sampler]"), "unipc")
     studio.unfold()
     studio.fill("eta", "1")

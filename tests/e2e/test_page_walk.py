@@ -28,7 +28,7 @@ def walk(studio: Studio, *seeds: int, **each: Sequence[str]) -> list[dict[str, A
         studio.driver.execute_script(f"document.querySelector('#job-{job_id} a.picture').focus()")
         studio.keys("s")
     studio.press("Walk between", "#selection")
-    wait_until(lambda: "60 of 60" in studio.text("#walk output"), 30, "all frames are there")
+    wait_until(lambda: "Frame 1 of 60" in studio.text("#walk output"), 30, "all frames are there")
     tag = str(studio.driver.execute_script("return location.hash")).removeprefix("#walk=")
     found: list[dict[str, Any]] = httpx.get(f"{studio.url}/jobs", params={"tag": tag}).json()["jobs"]
     return sorted(found, key=lambda job: str(job["accepted_at"]))
@@ -53,15 +53,18 @@ def test_a_walk_leads_from_seed_to_seed(studio: Studio) -> None:
             return bool((shown == picture.repeat(factor, 0).repeat(factor, 1)).all())
 
         wait_until(is_seen, 5, f"frame {frame} is seen")
+        assert studio.text("#walk output") == f"Frame {frame + 1} of 60"
     at = "return Number(document.querySelector('#walk input').value)"
     studio.press("Play", "#walk")
     wait_until(lambda: studio.driver.execute_script(at) < 55, 10, "it runs back from the end")
     studio.press("Pause", "#walk")
     address = studio.driver.execute_script("return location.hash")
     studio.click("nav a[href='#gallery']")
-    studio.see(f"#jobs a[href='{address}']")
+    card = studio.see(f"#jobs a[href='{address}']").find_element("xpath", "ancestor::article")
+    assert "60 pictures" in card.text, "all pictures are counted"
+    assert "+36" in card.text, "and those that it does not show, too"
     studio.load(address)
-    wait_until(lambda: "60 of 60" in studio.text("#walk output"), 10, "its address shows it again")
+    wait_until(lambda: "Frame 1 of 60" in studio.text("#walk output"), 10, "its address shows it again")
 
 
 def test_a_walk_leads_from_the_conditions_of_one_picture_to_those_of_the_other(studio: Studio) -> None:

@@ -61,7 +61,8 @@ class Editing {
     this.alarm = el("p", { className: "error", role: "alert", hidden: true });
     this.values = el("div");
     this.state = el("p", { className: "hint", role: "status" });
-    frame.append(el("div", { className: "tools history" }, ...this.tools), this.chips, this.alarm, this.values, this.state);
+    this.title = el("h3", { textContent: t("editWhat") }); // until there is a history, in its place
+    frame.append(el("div", { className: "tools history" }, this.title, ...this.tools), this.chips, this.alarm, this.values, this.state);
     for (const each of [this.image, this.tools[2]]) each.addEventListener("pointerdown", ({ button }) => button === 0 && this.hold());
     this.image.addEventListener("contextmenu", event => event.pointerType === "touch" && event.preventDefault());
     this.tools[2].addEventListener("keydown", ({ key }) => [" ", "Enter"].includes(key) && this.hold());
@@ -118,8 +119,9 @@ class Editing {
     this.old.hidden = !before;
     const held = document.activeElement;
     const usable = [before, this.past[this.at + 1] && !this.#isAhead, before];
-    this.tools.forEach((button, each) => (button.disabled = !usable[each]));
-    if (held.disabled) this.tools.find(({ disabled }) => !disabled)?.focus();
+    this.title.hidden = usable.some(Boolean);
+    this.tools.forEach((button, each) => Object.assign(button, { disabled: !usable[each], hidden: !this.title.hidden }));
+    if (held.disabled) [...this.tools, ...this.chips.children].find(({ disabled }) => !disabled)?.focus();
   }
 
   // Returns a text that is the same for pictures which differ in this part only.
