@@ -6,6 +6,7 @@ import { models } from "./models.js";
 import { language, number, t } from "./texts.js";
 
 const LOOK = 2500; // milliseconds
+const buttons = new Map(); // by what they hold back; they stay while all around them is drawn anew
 let told = ""; // what is shown
 
 // Fills a place while its popover is open; `allowed` hears that it may. Whoever is no operator gets the problem `not-allowed`.
@@ -26,7 +27,7 @@ function show(place, alarm, { workers, queues, paused }) {
   const shown = JSON.stringify([language, workers.map(({ silent_seconds: _, ...each }) => each), queues, paused, [...models.keys()]]);
   if (shown === told) return;
   told = shown;
-  const button = (held, name, isHeld, words) => el("button", { type: "button", className: "small", textContent: words, "aria-label": `${words}, ${name}`, dataset: { held: `${held}/${name}` }, onclick: async () => {
+  const turn = (held, name, isHeld) => async () => {
     try {
       await request(`/fleet/${held}/${encodeURIComponent(name)}`, { method: isHeld ? "DELETE" : "PUT" });
       complain(alarm, null);
@@ -34,7 +35,12 @@ function show(place, alarm, { workers, queues, paused }) {
     } catch (error) {
       complain(alarm, error);
     }
-  } });
+  };
+  const button = (held, name, isHeld, words) => {
+    const key = `${held}/${name}`;
+    if (!buttons.has(key)) buttons.set(key, el("button", { type: "button", className: "small", dataset: { held: key } }));
+    return Object.assign(buttons.get(key), { textContent: words, ariaLabel: `${words}, ${name}`, onclick: turn(held, name, isHeld) });
+  };
   const workerRow = ({ name, slots, cordoned, models: all }) =>
     [name, cordoned ? t("cordoned") : "", number(slots), all.map(wordsOf).join(", "), button("cordoned", name, cordoned, t(cordoned ? "uncordon" : "cordon"))];
   const names = new Set([...queues.map(({ model }) => model), ...paused, ...models.keys()]);

@@ -188,7 +188,7 @@ def test_a_training_waits_for_another_and_the_pictures_of_both_stay(page: Studio
     page.click("#train form summary")
     fill(page, "minutes", "2")
     fill(page, "image_size", "16")
-    assert page.text("#train .preset .plan").endswith("2 min"), "and not as the preset has it"
+    assert page.text("#train .preset .plan").endswith("2\xa0min"), "and not as the preset has it"
     page.press("Start training", "#train")
     wait_until(lambda: "#train=" in page.driver.current_url, 30, "it is sent")
     page.driver.get(f"{page.url}/#train")
