@@ -3,7 +3,7 @@
 import { deleteJob, deleteWords, saveAs, useSettings } from "./actions.js";
 import { ask, loaded } from "./api.js";
 import { addressOf, countOf, foundWords, metaOf, nameOf, shownOf, stepsOf, titleOf } from "./describe.js";
-import { complain, el, once } from "./dom.js";
+import { attempt, complain, el, once } from "./dom.js";
 import { isWall, ON_WALL, sizeFor } from "./filters.js";
 import { unwatch, watch } from "./follow.js";
 import { drawnBy, sizeOf } from "./models.js";
@@ -157,7 +157,7 @@ export class Card {
     const { job } = this;
     const tools = el("div", { className: "tools" });
     const button = (key, action, text = t(key)) =>
-      tools.append(el("button", { type: "button", className: `small ${key}`, textContent: text, onclick: event => once(event, () => this.#try(action)) }));
+      tools.append(el("button", { type: "button", className: `small ${key}`, textContent: text, onclick: event => once(event, () => attempt(error => complain(this.alarm, error), action)) }));
     if (!isEnded(job)) {
       button("cancel", async () => jobs.put(await ask("DELETE", job.links.self)));
       tools.append(this.state); // here, so that the card is as high at its end
@@ -172,14 +172,5 @@ export class Card {
     if (job.links.image) button("command", async () => (await loaded("./command.js")).showCommand(job, tools));
     button("delete", () => deleteJob(job), this.#wanted.length < countOf(job) ? t("deleteWhole", countOf(job)) : deleteWords(job));
     return tools;
-  }
-
-  async #try(action) {
-    try {
-      await action();
-      complain(this.alarm, null);
-    } catch (error) {
-      complain(this.alarm, error);
-    }
   }
 }

@@ -12,7 +12,7 @@ const STEPS = 100; // of a slider
 const place = $("conditions");
 let shown; // the model whose conditions are there
 const boxOf = field => field.closest(".optional")?.querySelector("[type=checkbox]"); // that says whether a number is sent, if it may be left out
-const fieldOf = name => place.querySelector(`[name="${PREFIX}${CSS.escape(name)}"]`);
+export const conditionField = name => place.querySelector(`[name="${PREFIX}${CSS.escape(name)}"]`);
 const wordsOf = name => el("span", { dataset: { word: name, model: shown } });
 
 // Shows the conditions of a model; their values stay while the model does.
@@ -83,7 +83,7 @@ function fileOf(name, { type, null: free }) {
 
 document.addEventListener("language", () => {
   for (const slider of place.querySelectorAll("[type=range]")) slider.dispatchEvent(new Event("filled"));
-  for (const [name, { type, size }] of conditionsOf(shown)) if (type === "vector") fieldOf(name).placeholder = t("numbers", size ?? 1);
+  for (const [name, { type, size }] of conditionsOf(shown)) if (type === "vector") conditionField(name).placeholder = t("numbers", size ?? 1);
   greyOut();
 });
 
@@ -106,7 +106,7 @@ export function fillConditions(query) {
     if (values.size === 1) given.set(name, ...values);
   }
   for (const [name, condition] of conditionsOf(shown)) {
-    const field = fieldOf(name);
+    const field = conditionField(name);
     if (isFile(condition)) continue;
     const box = boxOf(field);
     if (box) box.checked = given.has(name);
@@ -119,8 +119,6 @@ export function fillConditions(query) {
   }
   greyOut();
 }
-
-export const conditionField = name => fieldOf(name);
 
 // Resolves to the conditions that the server fills in for a seed, as a query; undefined for a model without examples.
 async function exampleOf(model) {

@@ -40,6 +40,9 @@ export function complain(element, error) {
   element.dataset.type = error?.type ?? ""; // a server that is back takes back that it was lost
 }
 
+// Runs an action, and says its error; null takes back what was said before.
+export const attempt = (say, action) => Promise.resolve().then(action).then(() => say(null), say);
+
 // Runs what a button does, but not for the second click of a double click: by then another button may lie under the pointer.
 export const once = (event, action) => (event.detail < 2 ? action() : undefined);
 

@@ -1,7 +1,7 @@
 // What operators see below the queue: the workers, which they can cordon, and the queues by model, which they can pause.
 
 import { ask, request } from "./api.js";
-import { complain, el } from "./dom.js";
+import { attempt, complain, el } from "./dom.js";
 import { models } from "./models.js";
 import { language, number, t } from "./texts.js";
 
@@ -27,15 +27,10 @@ function show(place, alarm, { workers, queues, paused }) {
   const shown = JSON.stringify([language, workers.map(({ silent_seconds: _, ...each }) => each), queues, paused, [...models.keys()]]);
   if (shown === told) return;
   told = shown;
-  const turn = (held, name, isHeld) => async () => {
-    try {
-      await request(`/fleet/${held}/${encodeURIComponent(name)}`, { method: isHeld ? "DELETE" : "PUT" });
-      complain(alarm, null);
-      show(place, alarm, await ask("GET", "/fleet"));
-    } catch (error) {
-      complain(alarm, error);
-    }
-  };
+  const turn = (held, name, isHeld) => () => attempt(error => complain(alarm, error), async () => {
+    await request(`/fleet/${held}/${encodeURIComponent(name)}`, { method: isHeld ? "DELETE" : "PUT" });
+    show(place, alarm, await ask("GET", "/fleet"));
+  });
   const button = (held, name, isHeld, words) => {
     const key = `${held}/${name}`;
     if (!buttons.has(key)) buttons.set(key, el("button", { type: "button", className: "small", dataset: { held: key } }));

@@ -20,22 +20,14 @@ let loading; // the AbortController of a part that is on its way
 let part; // a promise of whether it came
 let tilesOf; // makes what an empty gallery shows
 
-const near = new IntersectionObserver(
-  entries => {
-    for (const { target, isIntersecting, boundingClientRect } of entries) {
-      if (isIntersecting) target.card.show();
-      else target.card.hide(boundingClientRect.height);
-    }
-  },
-  { rootMargin: NEAR },
-);
+const near = new IntersectionObserver(entries =>
+  entries.forEach(({ target: { card }, isIntersecting, boundingClientRect: { height } }) => (isIntersecting ? card.show() : card.hide(height))), { rootMargin: NEAR });
 const end = new IntersectionObserver(entries => entries.at(-1).isIntersecting && load(), { rootMargin: NEAR });
 
 // Begins again, because a filter has changed.
 export function reload() {
   loading?.abort();
-  loading = undefined;
-  cursor = undefined;
+  loading = cursor = undefined;
   for (const card of new Set(cards.values())) discard(card);
   cards.clear();
   list.replaceChildren();
@@ -147,10 +139,7 @@ export async function reveal(job) {
   if (top < 0 || bottom > innerHeight) element.scrollIntoView({ block: "start" });
 }
 
-function showAll() {
-  showEverything();
-  reload();
-}
+const showAll = () => (showEverything(), reload());
 
 // The next picture after the last of a job, or the last one before it, as {job, index}; undefined at the ends of what was read.
 export function beside(job, by) {

@@ -17,6 +17,7 @@ const CHOICES = {
   model: () => [...models.values()].filter(each => each.defaults && each.state !== "refused" && !fromPicture(each.name)).map(({ name }) => name),
 };
 const USUAL = ["ddpm", "ddim", "dpmpp", "unipc"]; // samplers to begin with
+const FEW = 4; // choices to begin with
 export const MOST = 8; // values of an axis
 const PATTERN = "[\\-0-9., ]+"; // of a field for numbers
 const STOPS = [0, 0.25, 0.5, 0.75, 1]; // of a number's range
@@ -35,10 +36,12 @@ export function valueWords(value, axis, model) {
 // Returns the values that can be chosen at an axis; undefined if they are numbers.
 const choicesAt = (axis, model) => CHOICES[axis]?.(model) ?? conditionOf(axis, model)?.values;
 
+const spread = (all, count) => Array.from({ length: count }, (_, at) => all[Math.floor((at * all.length) / count)]); // from all over the list
+
 // Returns values to begin with, as a list of choices or as the text of numbers.
 function usualAt(axis, model) {
   const choices = choicesAt(axis, model);
-  if (choices) return axis === "sampler" ? USUAL : USUAL.slice(0, choices.length).map((_, at, { length }) => choices[Math.floor((at * choices.length) / length)]); // from all over the list
+  if (choices) return axis === "sampler" ? USUAL : spread(choices, Math.min(FEW, choices.length));
   const { low, high } = conditionOf(axis, model) ?? {};
   return NUMBERS[axis] ?? STOPS.map(share => +(low + share * (high - low)).toPrecision(4)).join(", ");
 }

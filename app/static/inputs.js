@@ -57,10 +57,7 @@ function dress(input) {
     words.hidden = false;
     say(input.files[0]?.name);
   });
-  zone.addEventListener("dragover", event => {
-    event.preventDefault();
-    zone.classList.add("over");
-  });
+  zone.addEventListener("dragover", event => (event.preventDefault(), zone.classList.add("over")));
   zone.addEventListener("dragleave", () => zone.classList.remove("over"));
   zone.addEventListener("drop", async event => {
     event.preventDefault();

@@ -25,6 +25,7 @@ function keptOf({ width, height }, [across, down]) {
 class Brush {
   #strokes; // each is {erase, points: [x, y, width]}, in pixels of the picture
   #erase = false;
+  #undo = () => (this.#strokes.pop(), this.#draw());
 
   constructor(bitmap, kept, use, strokes) {
     this.kept = kept;
@@ -44,7 +45,7 @@ class Brush {
     this.eraser = tool("erase", () => this.#choose(true));
     const done = el("button", { type: "button", className: "main", textContent: t("useMask"), onclick: () => this.#done() });
     const size = el("label", { className: "size" }, el("span", { textContent: t("size") }), this.size);
-    const tools = el("div", { className: "tools" }, this.brush, this.eraser, size, tool("undo", () => this.#undo()), tool("clear", () => this.#clear()));
+    const tools = el("div", { className: "tools" }, this.brush, this.eraser, size, tool("undo", this.#undo), tool("clear", () => ((this.#strokes.length = 0), this.#draw())));
     const help = el("p", { className: "hint", textContent: [kept && t("maskCropped"), t("maskHelp")].filter(Boolean).join(" ") });
     this.dialog = openDialog("mask", t("paint"), t("close"), el("h2", { textContent: t("paint") }), this.canvas, tools, help, done);
     this.canvas.addEventListener("pointerdown", event => this.#down(event));
@@ -101,16 +102,6 @@ class Brush {
     this.#draw();
   }
 
-  #undo() {
-    this.#strokes.pop();
-    this.#draw();
-  }
-
-  #clear() {
-    this.#strokes.length = 0;
-    this.#draw();
-  }
-
   #draw() {
     const mask = this.mask.getContext("2d");
     mask.clearRect(0, 0, this.mask.width, this.mask.height);
@@ -131,7 +122,7 @@ class Brush {
     view.globalAlpha = 1;
     view.drawImage(this.bitmap, 0, 0);
     view.globalAlpha = 0.75;
-    view.drawImage(this.#tinted(), 0, 0);
+    view.drawImage(this.#coloured("#d6249f", "source-in"), 0, 0); // which is seen on light and dark pictures
     if (this.kept) {
       view.beginPath();
       view.rect(0, 0, this.canvas.width, this.canvas.height);
@@ -147,23 +138,18 @@ class Brush {
     }
   }
 
-  // The strokes in a colour that is seen on light and dark pictures.
-  #tinted() {
-    const tinted = el("canvas", { width: this.mask.width, height: this.mask.height });
-    const context = tinted.getContext("2d");
+  // Returns the strokes with a colour in them, or behind them.
+  #coloured(fillStyle, globalCompositeOperation) {
+    const canvas = el("canvas", { width: this.mask.width, height: this.mask.height });
+    const context = canvas.getContext("2d");
     context.drawImage(this.mask, 0, 0);
-    context.globalCompositeOperation = "source-in";
-    context.fillStyle = "#d6249f";
-    context.fillRect(0, 0, tinted.width, tinted.height);
-    return tinted;
+    Object.assign(context, { globalCompositeOperation, fillStyle }).fillRect(0, 0, canvas.width, canvas.height);
+    return canvas;
   }
 
   // Lays the strokes on black: the server takes transparent pixels of a mask for missing ones.
   async #done() {
-    const whole = el("canvas", { width: this.mask.width, height: this.mask.height });
-    const context = whole.getContext("2d");
-    context.fillRect(0, 0, whole.width, whole.height);
-    context.drawImage(this.mask, 0, 0);
+    const whole = this.#coloured("black", "destination-over");
     const blob = await new Promise(resolve => whole.toBlob(resolve, "image/png"));
     this.use(new File([blob], "mask.png", { type: "image/png" }));
     this.dialog.close();

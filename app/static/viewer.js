@@ -4,7 +4,7 @@ import { deleteJob, deleteWords, useFile, useSettings } from "./actions.js";
 import { loaded } from "./api.js";
 import { copy, snippetsView } from "./command.js";
 import { addressOf, countOf, factsOf, fileName, fromNoise, metaOf, nameOf, queryOf, titleOf } from "./describe.js";
-import { complain, el, once, openDialog, refill, save } from "./dom.js";
+import { attempt, complain, el, once, openDialog, refill, save } from "./dom.js";
 import { form } from "./form.js";
 import { beside, readOn, reveal } from "./gallery.js";
 import { fetchFile, placesOf } from "./inputs.js";
@@ -19,6 +19,8 @@ import { hasFilm } from "./tile.js";
 const marked = isSet => ({ ariaPressed: String(isSet), textContent: isSet ? "★" : "☆" });
 
 export class Viewer {
+  #say = error => complain(this.alarm, error);
+
   constructor(job, index, closed) {
     const [stage, side] = ["stage", "side"].map(className => el("div", { className }));
     Object.assign(this, { job, index, stage, side, root: { job, index } }); // the root is what was opened, before changes in place
@@ -57,7 +59,7 @@ export class Viewer {
   }
 
   #button(key, action, text = t(key)) {
-    return el("button", { type: "button", className: `small ${key}`, textContent: text, onclick: event => once(event, () => this.#try(action)) });
+    return el("button", { type: "button", className: `small ${key}`, textContent: text, onclick: event => once(event, () => attempt(this.#say, action)) });
   }
 
   async #showTab(key) {
@@ -81,7 +83,7 @@ export class Viewer {
     const frame = largeOf(this.job, this.index);
     if (!frame.matches(".editing")) return frame;
     this.editing = loaded("./editing/view.js").then(({ editingOf }) => editingOf(frame, this));
-    this.#try(() => this.editing);
+    attempt(this.#say, () => this.editing);
     return (this.frame = frame);
   }
 
@@ -132,9 +134,7 @@ export class Viewer {
     if (isThere && job === this.job) (this.canCompare = true), this.show();
   }
 
-  nextTab() {
-    this.#showTab(this.tabs[(this.tabs.findIndex(([key]) => key === this.tab) + 1) % this.tabs.length][0]);
-  }
+  nextTab = () => this.#showTab(this.tabs[(this.tabs.findIndex(([key]) => key === this.tab) + 1) % this.tabs.length][0]);
 
   favourite() {
     const set = toggleFavourite(this.job.id, this.index);
@@ -142,9 +142,7 @@ export class Viewer {
     document.dispatchEvent(new CustomEvent("favourite", { detail: { ...this, set } }));
   }
 
-  like() {
-    return fromPicture(this.job.model) ? false : go(`#like=${this.job.id}/${this.index}`);
-  }
+  like = () => (fromPicture(this.job.model) ? false : go(`#like=${this.job.id}/${this.index}`));
 
   async save() {
     const file = await fetchFile(addressOf(this.job, this.index), fileName(this.job, this.index));
@@ -172,13 +170,5 @@ export class Viewer {
     const job = await make({ kind: this.job.kind, query: queryOf(this.job, this.index), files, trace: true });
     this.dialog.close();
     reveal(job);
-  }
-
-  async #try(action) {
-    try {
-      await action();
-    } catch (error) {
-      complain(this.alarm, error);
-    }
   }
 }

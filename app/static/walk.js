@@ -166,10 +166,7 @@ async function start() {
   }
 }
 
-function stop() {
-  run = undefined;
-  say();
-}
+const stop = () => ((run = undefined), say());
 
 // Records the walk there and back as the browser's own kind of film, and saves it.
 async function record() {

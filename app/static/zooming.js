@@ -1,6 +1,7 @@
 // One view for several canvases: how much of their pictures is seen, and where.
 
 const MOST = 16; // times
+const STEP = 0.1; // by a key, of what is seen
 const within = (low, value, high) => Math.min(high, Math.max(low, value));
 
 export class Zoom {
@@ -42,18 +43,12 @@ export class Zoom {
       this.move(-event.movementX / width / this.by, -event.movementY / height / this.by);
       draw();
     });
-    const step = 0.1;
-    const keys = {
-      ArrowLeft: () => this.move(-step / this.by, 0),
-      ArrowRight: () => this.move(step / this.by, 0),
-      ArrowUp: () => this.move(0, -step / this.by),
-      ArrowDown: () => this.move(0, step / this.by),
-      "+": () => this.scale(1.5),
-      "-": () => this.scale(1 / 1.5),
-    };
+    const ways = { ArrowLeft: [-STEP, 0], ArrowRight: [STEP, 0], ArrowUp: [0, -STEP], ArrowDown: [0, STEP] };
+    const factors = { "+": 1.5, "-": 1 / 1.5 };
     element.addEventListener("keydown", event => {
-      if (!keys[event.key] || !event.target.matches("canvas")) return;
-      keys[event.key]();
+      const [way, factor] = [ways[event.key], factors[event.key]];
+      if (!(way || factor) || !event.target.matches("canvas")) return;
+      way ? this.move(...way.map(each => each / this.by)) : this.scale(factor);
       draw();
       event.preventDefault();
       event.stopPropagation();

@@ -30,7 +30,6 @@ export default {
   learnStep: (step, steps) => `${step} of ${steps}`,
   learn_ddim_state: "DDIM: xₜ, without new noise",
   learn_ddpm_state: "DDPM: xₜ, with new noise in each step",
-  learnScale: "Guidance",
   learnDrawnBy: model => `Drawn by ${model} for this screen, always from the same seeds.`,
   learnCalls: (calls, seconds) => `${calls}${seconds ? ` · about ${seconds}` : ""}`,
   // Each screen: its short name, its title, what it says, and what the paper says.

@@ -30,7 +30,6 @@ export default {
   learnStep: (step, steps) => `${step} de ${steps}`,
   learn_ddim_state: "DDIM: xₜ, sin ruido nuevo",
   learn_ddpm_state: "DDPM: xₜ, con ruido nuevo en cada paso",
-  learnScale: "Guía",
   learnDrawnBy: model => `${model} las ha dibujado para esta pantalla, siempre con las mismas semillas.`,
   learnCalls: (calls, seconds) => `${calls}${seconds ? ` · unos ${seconds}` : ""}`,
   // Cada pantalla: su nombre corto, su título, lo que dice y lo que dice el artículo.

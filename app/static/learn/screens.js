@@ -143,7 +143,7 @@ export function guidance(scene) {
   if (!model) return nobody();
   const [name, { values }] = choicesOf(model).find(([, each]) => each.null) ?? choicesOf(model)[0] ?? ["", { values: [] }];
   const asked = values.length ? asQuery(name, values[0]) : {};
-  return drawing(scene, model, t("learnScale"), SCALES, 0, scale => `w = ${scale}`, scale => ({ ...asked, guidance_scale: scale, ...fewOf(model) }));
+  return drawing(scene, model, t("guidance_scale"), SCALES, 0, scale => `w = ${scale}`, scale => ({ ...asked, guidance_scale: scale, ...fewOf(model) }));
 }
 
 export function conditions(scene) {

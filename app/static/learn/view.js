@@ -2,7 +2,7 @@
 // screen, and #learn=JOB/INDEX that of the first with a picture of the gallery.
 
 import { answered } from "../api.js";
-import { $, complain, el } from "../dom.js";
+import { $, attempt, complain, el } from "../dom.js";
 import { isMissing, jobOf, tellMissing } from "../missing.js";
 import { teachable } from "../models.js";
 import { go } from "../routes.js";
@@ -93,11 +93,8 @@ function chooser() {
     shown = undefined; // what the address asked for can be asked for again
     enter(field.value);
   });
-  const tiles = pictures.map((canvas, index) => {
-    const tile = el("button", { type: "button", className: "tile-button", "aria-label": `${t("part_image")} ${index + 1}`, "aria-pressed": String(canvas === scene.canvas) }, canvas);
-    tile.addEventListener("click", () => scene.choose(canvas).then(build));
-    return tile;
-  });
+  const tiles = pictures.map((canvas, index) =>
+    el("button", { type: "button", className: "tile-button", "aria-label": `${t("part_image")} ${index + 1}`, "aria-pressed": String(canvas === scene.canvas), onclick: () => scene.choose(canvas).then(build) }, canvas));
   const other = el("button", { type: "button", textContent: t("learnOtherNoise"), onclick: () => (scene.seed++, build()) });
   const choice = OF_PICTURE.includes(screen) && el("div", { className: "choice", role: "group", "aria-label": t("part_image") }, ...tiles);
   return el("div", { className: "controls" }, el("label", {}, el("span", { textContent: t("model") }), field), other, choice);
@@ -108,14 +105,12 @@ function drawButton(alarm) {
   const button = el("button", { type: "button", className: "main", textContent: t("drawSome", 1) });
   button.addEventListener("click", async () => {
     button.disabled = true;
-    try {
+    await attempt(error => complain(alarm, error), async () => {
       pictures = [canvasOf(scene.model, await createImageBitmap(await drawn(scene.model)))];
       await scene.choose(pictures[0]);
       build();
-    } catch (error) {
-      complain(alarm, error);
-      button.disabled = false;
-    }
+    });
+    button.disabled = false;
   });
   return button;
 }

@@ -16,7 +16,7 @@ STATIC = Path(__file__).parents[3] / "app" / "static"
 PARTS = ["learn", "modelcard", "train"]  # folders with texts of their own
 OWN = (path for part in (*PARTS, "editing") for path in STATIC.glob(f"{part}/*.js") if path.stem not in ("en", "es"))
 SOURCES = {".js", ".css", ".html"}
-MOST_LINES = 9_495
+MOST_LINES = 9_422
 MODULES = [*STATIC.glob("*.js"), *OWN]
 
 
