@@ -117,7 +117,7 @@ def _write(settings: ApiSettings, models: Sequence[ModelInfo], shares: Mapping[s
     try:
         if shares is not None:
             blobs.write(path, text_of(shares).encode())
-        elif path.name in blobs.marks(blobs.root):
+        elif blobs.size(path) is not None:
             blobs.delete(path)
     except Exception as error:  # errors of the disk, the network and the bucket's client
         raise UserError(f"{path.name} cannot be written to {place}: {error}") from error

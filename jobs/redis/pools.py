@@ -17,6 +17,8 @@ ASKED_SECONDS = 3600  # after which a start that nobody made is forgotten
 
 def sleeping(pools: Collection[str], reports: Iterable[WorkerReport]) -> frozenset[str]:
     """Returns the models of `pools` on which no live worker reports: their next job starts one."""
+    if not pools:  # as nearly everywhere, and each request asks
+        return frozenset()
     return frozenset(pools).difference(each.name for report in reports for each in report.models)
 
 

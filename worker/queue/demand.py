@@ -55,7 +55,8 @@ class Demand:
         models, now = self._follower.models, time.monotonic()
         if not models.loadable:
             self._claims.close([])  # nothing to make room for, also if it was removed meanwhile
-        if now < self._look_at or not models.loadable or self._follower.is_busy or self._claims.is_unanswered:
+            return
+        if now < self._look_at or self._follower.is_busy or self._claims.is_unanswered:
             return
         self._look_at = now + LOOK_SECONDS
         first = {ref for claim in [*waiting][:1] for ref in _refs(claim)}  # the others give way, or none would begin
