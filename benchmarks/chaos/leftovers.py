@@ -5,9 +5,9 @@ from pathlib import Path
 
 import redis
 
-# Keys that live as long as an installation: RQ's set of queue names, and the wake-up lists of at most sixteen tokens
-# each. Every other key belongs to a job or a process.
-STANDING = re.compile(r"rq:queues|difuso:wake:.*")
+# Keys that outlive jobs: RQ's set of queue names, the wake-up lists of at most sixteen tokens each, the reports of
+# workers, which stay for ten minutes after a kill, and the counts of use, for 400 days. Every other key belongs to a job.
+STANDING = re.compile(r"rq:queues|difuso:(wake:.*|workers|usage:.*)")
 NEVER = -1
 
 
