@@ -20,6 +20,7 @@ from .errors import Overloaded
 log = logging.getLogger(__name__)
 
 FRESH_SECONDS = 1.0  # in which the last try holds
+STALE_SECONDS = 2.0  # after which nobody relies on it
 PAUSE_SECONDS = 0.25  # between two reads of a store that does not answer
 RENDERERS = 1  # threads that render; each holds all images of a job, and takes the GIL except to compress
 MAX_WAITING = 64  # requests that may wait for a renderer
@@ -31,8 +32,8 @@ T = TypeVar("T")
 class StoreProbe:
     """Tries the store by writing a file, before a job is accepted: at most once in FRESH_SECONDS, and one at a time.
 
-    While the store is known to fail, only the thread that tries again waits for it. So a store that hangs takes no
-    more than one thread.
+    The others rely on the last try meanwhile, for STALE_SECONDS, or as long as the store is known to fail. So one that
+    hangs takes no more than one thread then.
     """
 
     def __init__(self, store: ResultStore) -> None:
@@ -43,9 +44,10 @@ class StoreProbe:
 
     def takes_files(self) -> bool:
         """Returns whether the store took a file a moment ago."""
-        if self._trying.acquire(blocking=not self._fails):
+        age = time.monotonic() - self._tried_at
+        if age >= FRESH_SECONDS and self._trying.acquire(blocking=age >= STALE_SECONDS and not self._fails):
             try:
-                if time.monotonic() - self._tried_at >= FRESH_SECONDS:
+                if time.monotonic() - self._tried_at >= FRESH_SECONDS:  # no other thread has, while this one waited
                     self._try()
             finally:
                 self._trying.release()

@@ -74,3 +74,21 @@ def test_a_store_that_hangs_holds_one_thread(store: Store, probe: StoreProbe, mo
         store.released.set()
         assert not trying.result()
     assert store.tries == 2
+
+
+def test_a_try_delays_only_who_makes_it_until_the_last_one_is_too_old(
+    store: Store, probe: StoreProbe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert probe.takes_files()
+    monkeypatch.setattr(store_access, "FRESH_SECONDS", 0)
+    monkeypatch.setattr(store_access, "STALE_SECONDS", 600)
+    store.hangs = True
+    with ThreadPoolExecutor(2) as pool:
+        trying = pool.submit(probe.takes_files)
+        wait_until(lambda: store.tries == 2, 10, "a thread tries again")
+        assert [probe.takes_files() for _ in range(20)] == [True] * 20
+        monkeypatch.setattr(store_access, "STALE_SECONDS", 0)
+        waiting = pool.submit(probe.takes_files)
+        store.released.set()
+        assert not trying.result()
+        assert not waiting.result()
