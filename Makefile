@@ -32,7 +32,7 @@ test-all: test test-slow  ## run all tests: also long repetitions, and on a phon
 test-slow: $(VENV)/.dev $(GENERATOR) $(AXE)  ## run the tests that only test-all has
 	$(PYTEST) -m 'slow and not long and not gpu'
 
-test-long: $(VENV)/.dev  ## run what takes an hour or measures time: fuzz, two minutes of chaos, torch.compile, 2,000 jobs on the page
+test-long: $(VENV)/.dev  ## run what takes an hour or measures time: fuzz, chaos, torch.compile, 2,000 jobs on the page, 50 models
 	$(BIN)/python -m pytest -m long
 
 check-processors: $(VENV)/.dev  ## run the numerical tests as several generations of processors compute

@@ -33,7 +33,7 @@ def difuso(environment: dict[str, str], tmp_path: Path) -> Iterator[Difuso]:
         yield difuso
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(300)
 @pytest.mark.usefixtures("redis_server")
 def test_an_archive_of_icons_becomes_a_model_that_draws_each_of_their_classes(difuso: Difuso) -> None:

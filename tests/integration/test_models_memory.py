@@ -248,7 +248,7 @@ def test_what_was_not_used_for_longest_gives_way(models: Models, busy: str, even
     assert making_room(models, "z@", refs, even=may_end) == gone
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_fifty_models_of_20_mb_draw_in_600_mb(redis_url: str, tmp_path: Path) -> None:
     """The memory of the process stays below what it takes with one model, and the bound."""

@@ -262,7 +262,7 @@ def test_mistakes_are_explained(models: Path, api: httpx.Client) -> None:
     assert not (models / "tiny.toml").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_thousand_jobs_of_sixteen_clients_have_the_shares_and_go_back_at_once(
     redis_url: str, tmp_path: Path, quick: None

@@ -212,7 +212,7 @@ def of_the_result(folder: Path) -> list[Path]:
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize(("count", "kills"), [(60, 1), pytest.param(500, 5, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("count", "kills"), [(60, 1), pytest.param(500, 5, marks=pytest.mark.long)])
 def test_the_sums_are_those_of_the_jobs_whatever_workers_die(
     stack: Stack, killed: list[str], count: int, kills: int, tmp_path: Path
 ) -> None:
