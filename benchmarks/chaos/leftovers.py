@@ -6,7 +6,7 @@ from pathlib import Path
 import redis
 
 # Keys that outlive jobs: RQ's set of queue names, the wake-up lists of at most sixteen tokens each, the reports of
-# workers, which stay for ten minutes after a kill, and the counts of use, for 400 days. Every other key belongs to a job.
+# workers, which stay for ten minutes after a kill, and the counts of use, for 400 days. All others belong to jobs.
 STANDING = re.compile(r"rq:queues|difuso:(wake:.*|workers|usage:.*)")
 NEVER = -1
 

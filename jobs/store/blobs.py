@@ -6,8 +6,8 @@ Nothing here has a time limit: a disk or bucket may hang instead of failing. Err
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from copy import deepcopy
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -63,13 +63,20 @@ class Blobs:
         """Writes the content of a file, of any size, to a file of this machine; FileNotFoundError if there is none."""
         self._fs.get_file(str(path), str(file))
 
-    def create(self, path: PurePosixPath, data: bytes) -> bool:
-        """Writes a new file; returns False if the file exists."""
-        if self.is_local:
-            with temporary_file(Path(path), data, top=Path(self.root)) as temporary, suppress(FileExistsError):
-                os.link(temporary, path)
-                return True
-            return False
+    def create(self, files: Mapping[PurePosixPath, bytes]) -> set[PurePosixPath]:
+        """Writes new files, which a disk synchronises together; returns those that did not exist."""
+        if not self.is_local:
+            return {path for path, data in files.items() if self._create_in_bucket(path, data)}
+        with ExitStack() as stack:
+            written = {
+                path: stack.enter_context(temporary_file(Path(path), data, top=Path(self.root), sync=False))
+                for path, data in files.items()
+            }
+            for temporary in written.values():
+                _sync(temporary)
+            return {path for path, temporary in written.items() if _link(temporary, path)}
+
+    def _create_in_bucket(self, path: PurePosixPath, data: bytes) -> bool:
         try:
             self._fs.pipe_file(str(path), data, mode="create")  # in S3 a PUT with If-None-Match: *
         except Exception:
@@ -136,10 +143,10 @@ class Blobs:
 
 
 @contextmanager
-def temporary_file(path: Path, data: bytes | Path, *, top: Path) -> Iterator[Path]:
-    """Yields a complete, synced temporary file next to `path`; at the end deletes it, and empty folders below `top`.
+def temporary_file(path: Path, data: bytes | Path, *, top: Path, sync: bool = True) -> Iterator[Path]:
+    """Yields a complete temporary file next to `path`; at the end deletes it, and empty folders below `top`.
 
-    Its `data` are bytes, or the content of another file.
+    Its `data` are bytes, or the content of another file. Whoever does not let it `sync` them does so later.
     """
     temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
     try:
@@ -150,11 +157,25 @@ def temporary_file(path: Path, data: bytes | Path, *, top: Path) -> Iterator[Pat
             else:
                 file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
         _prune(path.parent, top)
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _link(path: Path, name: PurePosixPath) -> bool:
+    """Gives a file another name; returns False if that exists."""
+    with suppress(FileExistsError):
+        os.link(path, name)
+        return True
+    return False
 
 
 def _opened(path: Path, tries: int = TRIES) -> BinaryIO:

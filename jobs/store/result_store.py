@@ -21,7 +21,7 @@ unavailable. Such a write may still succeed later.
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import PurePosixPath
@@ -85,19 +85,27 @@ class ResultStore:
         The result of an earlier job of the same id is replaced: an Idempotency-Key may be used again once its job is
         forgotten, which may be before the job's result is swept.
         """
-        data, accepted_at = manifest.model_dump_json().encode(), manifest.job.accepted_at
-        path = self._result(manifest.job.id) / "manifest.json"
+        return self.commit_all([manifest])[0]
 
-        def create_or_replace() -> bool:
-            if self._blobs.create(path, data):
-                return True
-            with suppress(FileNotFoundError):  # swept at this moment
-                if self._blobs.written_at(path) > accepted_at - CLOCK_SECONDS:
-                    return False
-            self._blobs.write(path, data)
-            return True
+    def commit_all(self, manifests: Sequence[Manifest]) -> list[bytes | None]:
+        """Does the same with attempts of several jobs at once, whose files are synchronised together."""
+        files = {self._result(each.job.id) / "manifest.json": each.model_dump_json().encode() for each in manifests}
 
-        return data if self._do("write", create_or_replace) else None
+        def create_or_replace() -> set[PurePosixPath]:
+            created = self._blobs.create(files)
+            for (path, data), manifest in zip(files.items(), manifests, strict=True):
+                if path not in created and self._is_of_earlier_job(path, manifest):
+                    self._blobs.write(path, data)
+                    created.add(path)
+            return created
+
+        stored = self._do("write", create_or_replace)
+        return [data if path in stored else None for path, data in files.items()]
+
+    def _is_of_earlier_job(self, path: PurePosixPath, manifest: Manifest) -> bool:
+        with suppress(FileNotFoundError):  # swept at this moment
+            return self._blobs.written_at(path) <= manifest.job.accepted_at - CLOCK_SECONDS
+        return True
 
     def manifest(self, job_id: str) -> Manifest | None:
         """Returns the manifest of a job's result; None if there is no result, or if it was deleted."""
@@ -169,7 +177,7 @@ class ResultStore:
         path = self._root / "checks" / uuid.uuid4().hex
 
         def create_and_delete() -> None:  # one call, so that the file is deleted even after the time limit
-            self._blobs.create(path, CHECKED)  # as results are, where not every file system or bucket can
+            self._blobs.create({path: CHECKED})  # as results are, where not every file system or bucket can
             self._blobs.delete(path)
 
         self._do("check", create_and_delete, CHECK_SECONDS)

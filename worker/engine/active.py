@@ -97,6 +97,11 @@ class ActiveJob:
         return [*self.answers, *self.start.waited_for]
 
     @property
+    def values(self) -> int:
+        """Number of values of all its images."""
+        return sum(each.x.numel() for each in self.answers)
+
+    @property
     def stages(self) -> list[Stage]:
         """The stages of the job: one, or two of a cascade."""
         if self.start.upscaler is None:

@@ -129,13 +129,40 @@ def encode_result(active: ActiveJob) -> Encoded:
     return Encoded(pngs, films, trace, started, time.perf_counter())
 
 
-def store_result(store: ResultStore, active: ActiveJob, encoded: Encoded) -> Spent:
-    """Stores a finished job, and may be repeated; returns how long it took to encode it, and to store it since then.
+def store_results(store: ResultStore, finished: Sequence[tuple[ActiveJob, Encoded]]) -> list[Spent]:
+    """Stores finished jobs, and may be repeated; returns how long it took to encode each, and to store all since then.
 
-    If another attempt was first, its images stay, and the sweep deletes those of this attempt.
+    Of a job of which another attempt was first, that one's images stay, and the sweep deletes those of this attempt.
 
     Raises StoreUnavailable if the store does not answer, or has no room.
     """
+    written = [_write_files(store, active, encoded) for active, encoded in finished]
+    manifests = [manifest for manifest, _ in written]
+    stored = store.commit_all(manifests)
+    there = [
+        manifest if data is not None else store.manifest(manifest.job.id) or manifest
+        for manifest, data in zip(manifests, stored, strict=True)
+    ]
+    texts = [
+        len(manifest.model_dump_json().encode() if data is None else data)
+        for manifest, data in zip(there, stored, strict=True)
+    ]
+    now, ended_at = time.perf_counter(), time.time()
+    return [
+        Spent(
+            encode_seconds=encoded.ended - encoded.started,
+            store_seconds=now - encoded.ended,
+            ended_at=ended_at,
+            manifest=data,
+            stored_bytes=files + text,
+            versions=manifest.job.versions,
+        )
+        for (_, encoded), (_, files), data, manifest, text in zip(finished, written, stored, there, texts, strict=True)
+    ]
+
+
+def _write_files(store: ResultStore, active: ActiveJob, encoded: Encoded) -> tuple[Manifest, int]:
+    """Writes the files of a finished job that its manifest does not hold; returns the manifest, and their bytes."""
     job, files = active.drawn_job, []
     pngs, films, trace = encoded.pngs, encoded.films, encoded.trace
     are_small = sum(map(len, pngs + films)) <= SMALL_BYTES
@@ -154,17 +181,7 @@ def store_result(store: ResultStore, active: ActiveJob, encoded: Encoded) -> Spe
         films=None if strips is None else store.write_arrays(job.id, active.attempt, "films", strips),
         finished_at=time.time(),
     )
-    stored = store.commit(manifest)
-    there = manifest if stored is not None else store.manifest(job.id) or manifest
-    text = there.model_dump_json().encode() if stored is None else stored
-    return Spent(
-        encode_seconds=encoded.ended - encoded.started,
-        store_seconds=time.perf_counter() - encoded.ended,
-        ended_at=time.time(),
-        manifest=stored,
-        stored_bytes=sum(map(len, (*([] if are_small else pngs), trace or b"", strips or b"", text))),
-        versions=there.job.versions,
-    )
+    return manifest, sum(map(len, (*([] if are_small else pngs), trace or b"", strips or b"")))
 
 
 def preview_message(active: ActiveJob, index: int, x0: Tensor) -> str:

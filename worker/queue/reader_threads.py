@@ -5,7 +5,7 @@ Meanwhile all other jobs continue, and the claim is kept alive. A worker that is
 
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -53,7 +53,7 @@ class JobReaders:
     Args:
         outcomes: ends the jobs that cannot be read.
         store: the store that jobs are read from; its deadlines end a read that hangs.
-        report: function that receives each result, called in a reader thread; it must not block.
+        report: function that receives results, called in a reader thread; it must not block.
         bind: binds a job whose second model is missing to another version of it, if nobody holds its own; returns why
             no live worker can draw it, or None.
         store_wait: seconds for which a job may be put off at least because of the store.
@@ -69,7 +69,7 @@ class JobReaders:
         outcomes: Outcomes,
         store: ResultStore,
         models: Models,
-        report: Callable[[JobRead], None],
+        report: Callable[[Sequence[JobRead]], None],
         *,
         bind: Callable[[Job, Models], str | None],
         store_wait: float,
@@ -99,7 +99,7 @@ class JobReaders:
         if isinstance(event.error, StoreNeeded):
             self._pool.submit(self._do_read, claim, self._models)
         else:
-            self._report(event)
+            self._report([event])
 
     def take(self, event: JobRead) -> ActiveJob | None:
         """Returns a job that has been read, or None.
@@ -151,7 +151,7 @@ class JobReaders:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _do_read(self, claim: Claim, models: Models) -> None:
-        self._report(_read(claim, models, self._store))
+        self._report([_read(claim, models, self._store)])
 
     def _put_off(self, claim: Claim, error: Exception) -> None:
         """Returns a job to the end of its queue, or fails it if it has been put off for as long as it may run.

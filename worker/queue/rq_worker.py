@@ -89,7 +89,7 @@ class EngineWorker(RqBase):
         self._metrics = metrics
         self._settings = settings
         # Up to Python 3.12 a SimpleQueue waits for ever if its timeout passes while a signal is handled: at SIGTERM.
-        self._inbox: queue.Queue[JobRead | Finished | Stored | Released] = queue.Queue()
+        self._inbox: queue.Queue[Sequence[JobRead | Finished | Stored | Released]] = queue.Queue()
         self._engine = StepEngine(self._hear_engine, core_of(settings.core_folder))
         self._thread = Thread(target=self._engine.run, name="engine", daemon=True)
         self._writers = Writers(store, client, self._inbox.put, store_wait=settings.store_wait)
@@ -284,15 +284,15 @@ class EngineWorker(RqBase):
         elif event.error is None:
             self._writers.store(event.active)
         else:
-            self._inbox.put(event)
+            self._inbox.put([event])
 
     def _read_inbox(self) -> None:
         """Handles the events that have arrived; a worker that holds jobs waits up to POLL_SECONDS for the first."""
-        events = []
+        events = list[JobRead | Finished | Stored | Released]()
         with suppress(queue.Empty):
-            events.append(self._inbox.get(timeout=POLL_SECONDS if self._held else 0.001))
+            events += self._inbox.get(timeout=POLL_SECONDS if self._held else 0.001)
             while True:
-                events.append(self._inbox.get_nowait())
+                events += self._inbox.get_nowait()
         over = {self._running.pop(event.active): event for event in events if not isinstance(event, JobRead)}
         if over:
             self._outcomes.end(over)

@@ -2,8 +2,10 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from threading import Lock, Thread
@@ -18,12 +20,13 @@ from difuso.jobs.store.result_store import ResultStore
 from ..device.cores import use_one_core
 from ..engine.active import ActiveJob, Previewed, Snapped
 from ..engine.failures import Cancelled
-from ..engine.results import Encoded, Spent, encode_result, preview_message, store_result
+from ..engine.results import Encoded, Spent, encode_result, preview_message, store_results
 from ..stepping.trajectory import encode_snapshot
 
 log = logging.getLogger(__name__)
 
 THREADS = 2
+GROUP_VALUES = 1 << 18  # of the images of a group: twenty of 64x64 pixels take some 20 ms
 PAUSE_SECONDS = 0.5  # between two looks at the results that wait for the store
 
 
@@ -118,21 +121,28 @@ class WaitingResults:
 class Writers:
     """Threads that write to the store and publish previews.
 
-    They `report` each event by a function that must not block. A result waits for the store for `store_wait` seconds.
+    They `report` events by a function that must not block. A result waits for the store for `store_wait` seconds. The
+    results of small jobs that end together are synchronised and reported together.
     """
 
     def __init__(
-        self, store: ResultStore, client: redis.Redis, report: Callable[[Stored | Released], None], *, store_wait: float
+        self,
+        store: ResultStore,
+        client: redis.Redis,
+        report: Callable[[Sequence[Stored | Released]], None],
+        *,
+        store_wait: float,
     ) -> None:
         self._store = store
         self._store_wait = store_wait
         self._client = client
         self._report = report
+        self._finished: deque[ActiveJob] = deque()  # at most as many as calls of `_store_finished` are to come
         self._results = ThreadPoolExecutor(THREADS, thread_name_prefix="results", initializer=use_one_core)
         self._waiting = WaitingResults(
             store,
-            retry=lambda result: self._results.submit(self._try_to_store, result),
-            give_up=lambda active, error: report(Stored(active, error=error)),
+            retry=lambda result: self._results.submit(self._try_to_store, [result]),
+            give_up=lambda active, error: report([Stored(active, error=error)]),
         )
         # A single thread writes the snapshots of a job in order, and none after the job's snapshot was deleted.
         self._snapshots = ThreadPoolExecutor(1, thread_name_prefix="snapshots", initializer=use_one_core)
@@ -143,7 +153,8 @@ class Writers:
 
     def store(self, active: ActiveJob) -> None:
         """Stores a finished job under the name of this attempt."""
-        self._results.submit(self._do_store, active)
+        self._finished.append(active)
+        self._results.submit(self._store_finished)
 
     def snapshot(self, event: Snapped) -> None:
         """Saves a job's state, and then sends `Released` if the engine has let go of the job.
@@ -174,25 +185,52 @@ class Writers:
         for pool in (self._results, self._snapshots, self._previews):
             pool.shutdown(wait=False)
 
-    def _do_store(self, active: ActiveJob) -> None:
-        try:
-            result = Unstored(active, encode_result(active), until=time.monotonic() + self._store_wait)
-        except Exception as error:
-            self._report(Stored(active, error=error))
+    def _store_finished(self) -> None:
+        encoded = [self._encode(active) for active in self._take_group()]
+        if failed := [each for each in encoded if isinstance(each, Stored)]:
+            self._report(failed)
+        results = [each for each in encoded if isinstance(each, Unstored)]
+        if not self._waiting:
+            self._try_to_store(results)
             return
-        if self._waiting:
+        for result in results:
             self._waiting.add(result)  # a store that hangs would hold this thread
-        else:
-            self._try_to_store(result)
 
-    def _try_to_store(self, result: Unstored) -> None:
+    def _take_group(self) -> list[ActiveJob]:
+        """Takes the jobs that have finished first, and are small together; none if another thread has taken all."""
+        group, values = list[ActiveJob](), 0
+        with suppress(IndexError):
+            while values < GROUP_VALUES:
+                active = self._finished.popleft()
+                values += active.values
+                if group and values > GROUP_VALUES:
+                    self._finished.appendleft(active)
+                else:
+                    group.append(active)
+        return group
+
+    def _encode(self, active: ActiveJob) -> Unstored | Stored:
         try:
-            stored = Stored(result.active, store_result(self._store, result.active, result.encoded))
+            return Unstored(active, encode_result(active), until=time.monotonic() + self._store_wait)
+        except Exception as error:
+            return Stored(active, error=error)
+
+    def _try_to_store(self, results: Sequence[Unstored]) -> None:
+        if not results:
+            return
+        try:
+            spent = store_results(self._store, [(each.active, each.encoded) for each in results])
+            stored = [Stored(each.active, its) for each, its in zip(results, spent, strict=True)]
         except StoreUnavailable as error:
-            self._waiting.add(result, error)
+            for result in results:
+                self._waiting.add(result, error)
             return
         except Exception as error:
-            stored = Stored(result.active, error=error)
+            if len(results) > 1:  # whose fault it is shows alone
+                for result in results:
+                    self._try_to_store([result])
+                return
+            stored = [Stored(results[0].active, error=error)]
         self._report(stored)
 
     def _do_snapshot(self, event: Snapped) -> None:
@@ -203,7 +241,7 @@ class Writers:
         )
         self._saving.discard(event.active)
         if event.released:
-            self._report(Released(event.active))
+            self._report([Released(event.active)])
 
     def _do_sweep(self, max_age: float) -> None:
         if not self._sweeping.acquire(blocking=False):

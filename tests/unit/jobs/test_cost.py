@@ -30,7 +30,7 @@ from difuso.model.images import from_file
 from difuso.model.networks.configs import UNetConfig
 from difuso.model.shape import Shape
 from difuso.worker.engine.active import activate
-from difuso.worker.engine.results import encode_result, store_result
+from difuso.worker.engine.results import encode_result, store_results
 from difuso.worker.stepping.trajectory import Moment
 from tests.small_models import NETWORK, checkpoint_of, checkpoint_of_shape, upscaler_of
 
@@ -103,7 +103,7 @@ def test_a_job_stores_at_most_what_its_price_says_and_not_much_less(
             Moment(call, trajectory.x, trajectory.x) if is_traced else Moment(call, small)
             for (call, is_traced), small in zip(trajectory.keeps.items(), noise, strict=True)
         )
-    store_result(store, active, encode_result(active))
+    store_results(store, [(active, encode_result(active))])
     stored = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
     stored += KEPT_TWICE * len(zlib.compress(job.model_dump_json().encode()))
     slack = 24_000 * (1 + KEPT_TWICE + job.answers)

@@ -61,6 +61,17 @@ def test_the_first_attempt_wins(store: ResultStore) -> None:
     assert store.image(found, 0) == b"first"
 
 
+def test_of_several_results_each_is_stored_unless_another_attempt_was_first(store: ResultStore) -> None:
+    other = manifest("second")
+    other = other.model_copy(update={"job": other.job.model_copy(update={"id": "ff" + ID[2:]})})
+    store.commit(manifest("first"))
+    refused, stored = store.commit_all([manifest("second"), other])
+    assert refused is None
+    assert stored is not None
+    assert store.manifest(ID) == manifest("first")
+    assert store.manifest(other.job.id) == other == Manifest.read(stored)
+
+
 def test_small_images_lie_in_the_manifest(store: ResultStore) -> None:
     image = ImageFile(seed=0, sha256="", png=bytes(range(256)))
     assert store.commit(manifest("first").model_copy(update={"images": (image,)}))

@@ -173,7 +173,7 @@ def test_films_are_stored_with_the_images(
     """Those of large results in a file of their own."""
     monkeypatch.setattr(results, "SMALL_BYTES", most)
     store, active = ResultStore(str(tmp_path)), finished(activate(usual_job(steps=3, n=2), runner, attempt="first"))
-    results.store_result(store, active, results.encode_result(active))
+    results.store_results(store, [(active, results.encode_result(active))])
     manifest = store.manifest(active.job.id)
     assert manifest is not None
     assert (manifest.films is None) is (most > 0)

@@ -8,7 +8,7 @@ import queue
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -336,11 +336,15 @@ class Reading:
         )
         outcomes = SimpleNamespace(refuse=lambda claim, error: self.refused.append(error))
         self.readers = JobReaders(
-            *(cast(Any, rq), cast(Any, outcomes), store, models, self.events.put),
+            *(cast(Any, rq), cast(Any, outcomes), store, models, self._hear),
             bind=lambda job, models: None,
             store_wait=60,
         )
         self.readers.read(self.claim)
+
+    def _hear(self, events: Sequence[JobRead]) -> None:
+        for event in events:
+            self.events.put(event)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -20,7 +20,7 @@ from difuso.worker.engine.failures import Cancelled
 from difuso.worker.queue.outcomes import Outcomes
 from difuso.worker.queue.pacing import Pacer
 from difuso.worker.queue.rq_worker import EngineWorker
-from difuso.worker.queue.writers import Released, Stored, Writers
+from difuso.worker.queue.writers import GROUP_VALUES, Released, Stored, Writers
 from difuso.worker.settings import WorkerSettings
 from tests.waiting import wait_until
 
@@ -33,18 +33,22 @@ class Waits:
         self.full, self.encoded = True, list[Any]()
         self._events: queue.SimpleQueue[Stored | Released] = queue.SimpleQueue()
 
-        def store_result(store: object, active: Any, encoded: object) -> Any:
+        def store_results(store: object, finished: Sequence[tuple[Any, object]]) -> Any:
             self.must_have_room()
-            if active in self.refused:
+            if not self.refused.isdisjoint(active for active, _ in finished):
                 raise StoreUnavailable("it is too large for the disk")
-            return "spent"
+            return ["spent" for _ in finished]
 
         store = ResultStore(str(folder))
         monkeypatch.setattr(store, "check", self.must_have_room)
         monkeypatch.setattr("difuso.worker.queue.writers.encode_result", self.encoded.append)
-        monkeypatch.setattr("difuso.worker.queue.writers.store_result", store_result)
+        monkeypatch.setattr("difuso.worker.queue.writers.store_results", store_results)
         monkeypatch.setattr("difuso.worker.queue.writers.PAUSE_SECONDS", 0.01)
-        self.writers = Writers(store, cast(Any, None), self._events.put, store_wait=store_wait)
+        self.writers = Writers(store, cast(Any, None), self._hear, store_wait=store_wait)
+
+    def _hear(self, events: Sequence[Stored | Released]) -> None:
+        for event in events:
+            self._events.put(event)
 
     def must_have_room(self) -> None:
         if self.full:
@@ -52,7 +56,7 @@ class Waits:
 
     def store(self) -> Any:
         """Stores the result of a new job, and returns the job."""
-        active: Any = Mock(cancel=False)
+        active: Any = Mock(cancel=False, values=1)
         self.writers.store(active)
         return active
 
@@ -100,6 +104,51 @@ def test_a_result_that_the_store_refuses_holds_up_no_other(waits: Waits) -> None
     assert waits.next().active is large
 
 
+class Group:
+    """Writers whose thread is called by hand, and what they report at once; values[i] are those of job i."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, values: Sequence[int]) -> None:
+        self.reported: list[Sequence[Stored | Released]] = []
+        self.stored: list[list[int]] = []
+        self.broken: set[int] = set()
+
+        def store_results(store: object, finished: Sequence[tuple[Any, object]]) -> Any:
+            self.stored.append([active.number for active, _ in finished])
+            if not self.broken.isdisjoint(self.stored[-1]):
+                raise ValueError
+            return ["spent" for _ in finished]
+
+        monkeypatch.setattr("difuso.worker.queue.writers.encode_result", lambda active: None)
+        monkeypatch.setattr("difuso.worker.queue.writers.store_results", store_results)
+        self.writers = Writers(ResultStore(str(folder)), cast(Any, None), self.reported.append, store_wait=60)
+        self.writers._results = Mock()
+        for number, each in enumerate(values):
+            self.writers.store(cast(Any, SimpleNamespace(number=number, values=each)))
+
+    def run(self, times: int = 1) -> None:
+        for _ in range(times):
+            self.writers._store_finished()
+
+
+def test_small_jobs_that_end_together_are_stored_and_reported_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = GROUP_VALUES // 4
+    group = Group(tmp_path, monkeypatch, [small, small, small, GROUP_VALUES, 5 * GROUP_VALUES, small])
+    group.run(6)
+    assert group.stored == [[0, 1, 2], [3], [4], [5]], "none waits for one that is large"
+    assert [len(events) for events in group.reported] == [3, 1, 1, 1]
+    assert cast(Mock, group.writers._results).submit.call_count == 6
+
+
+def test_of_a_group_only_the_job_at_fault_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    group = Group(tmp_path, monkeypatch, [1, 1, 1])
+    group.broken = {1}
+    group.run()
+    events = [event for events in group.reported for event in events]
+    assert [type(event.error) for event in events if isinstance(event, Stored)] == [type(None), ValueError, type(None)]
+
+
 def test_a_job_fails_only_once_it_has_waited_for_as_long_as_it_may(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,10 +182,10 @@ def test_a_lost_device_that_a_writer_notices_first_ends_no_job(tmp_path: Path, m
         raise lost
 
     monkeypatch.setattr("difuso.worker.queue.writers.encode_result", encode)
-    events: queue.SimpleQueue[Stored | Released] = queue.SimpleQueue()
+    events: queue.SimpleQueue[Sequence[Stored | Released]] = queue.SimpleQueue()
     writers = Writers(ResultStore(str(tmp_path)), cast(Any, None), events.put, store_wait=60)
-    writers.store(cast(Any, SimpleNamespace()))
-    event = events.get(timeout=10)
+    writers.store(cast(Any, SimpleNamespace(values=1)))
+    (event,) = events.get(timeout=10)
     writers.close()
     outcomes = Outcomes(cast(Any, None), cast(Any, None), writers, cast(Any, None))
     monkeypatch.setattr(outcomes, "_end_of", lambda running, event, at: ended.append(event))

@@ -46,7 +46,7 @@ from difuso.model.step import advance
 from difuso.worker.engine.active import ActiveJob, EngineEvent, Finished, activate
 from difuso.worker.engine.engine import StepEngine
 from difuso.worker.engine.fairness import forecast
-from difuso.worker.engine.results import encode_images, encode_result, png_text, store_result, trace_arrays
+from difuso.worker.engine.results import encode_images, encode_result, png_text, store_results, trace_arrays
 from difuso.worker.engine.served_models import Models
 from difuso.worker.kinds import WORKER_KINDS
 from difuso.worker.queue.job_reading import read_job
@@ -459,7 +459,7 @@ def test_a_queued_job_is_opened_with_its_pictures(runner: Runner, tmp_path: Path
     active = read_job(record, Models({"m@": runner}), store, attempt="one")
     assert active.job == job
     run(active)
-    store_result(store, active, encode_result(active))
+    store_results(store, [(active, encode_result(active))])
     manifest = store.manifest(job.id)
     assert manifest is not None
     assert len(manifest.images) == job.answers
@@ -644,7 +644,7 @@ def test_only_the_named_moments_are_kept_and_snapshots_grow_by_them_alone(runner
 def test_a_trace_is_stored_with_its_result_and_deleted_with_it(runner: Runner, tmp_path: Path) -> None:
     store = ResultStore(str(tmp_path))
     run(active := activate(traced(make_job(n=2)), runner, attempt="one"))
-    store_result(store, active, encode_result(active))
+    store_results(store, [(active, encode_result(active))])
     manifest = store.manifest(active.job.id)
     assert manifest is not None
     assert manifest.trace == "one/trace.npz"
@@ -654,7 +654,7 @@ def test_a_trace_is_stored_with_its_result_and_deleted_with_it(runner: Runner, t
     with pytest.raises(ResultExpired):
         store.trace(manifest)
     run(plain_one := activate(make_job(), runner, attempt="one"))
-    store_result(store, plain_one, encode_result(plain_one))
+    store_results(store, [(plain_one, encode_result(plain_one))])
     manifest = store.manifest(plain_one.job.id)
     assert manifest is not None
     assert store.trace(manifest) is None
@@ -667,7 +667,7 @@ def test_whoever_stores_second_learns_the_versions_of_the_first(runner: Runner, 
     found = []
     for active in (first, second):
         run(active)
-        found.append(store_result(store, active, encode_result(active)))
+        found += store_results(store, [(active, encode_result(active))])
     assert [spent.manifest is None for spent in found] == [False, True]
     assert [spent.versions for spent in found] == [("a" * 64,)] * 2
 
