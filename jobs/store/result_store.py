@@ -56,13 +56,15 @@ class ResultStore:
         observe: is called after each operation, in the thread that made it; sweeps are not observed.
 
     Attributes:
+        is_local: whether it is a folder.
         readers: the number of threads beyond which reading is no faster.
     """
 
     def __init__(self, url: str, observe: Observe = lambda operation, seconds, failed: None) -> None:
         self._blobs = Blobs(url)
         self._observe = observe
-        self.readers = LOCAL_READERS if self._blobs.is_local else CALLS
+        self.is_local = self._blobs.is_local
+        self.readers = LOCAL_READERS if self.is_local else CALLS
         self._root = self._blobs.root
         self._calls = TimeLimitedCalls(CALLS)
         self._checks = TimeLimitedCalls(1)  # while one hangs, another would hang too, and cost one more thread

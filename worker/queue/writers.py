@@ -122,7 +122,7 @@ class Writers:
     """Threads that write to the store and publish previews.
 
     They `report` events by a function that must not block. A result waits for the store for `store_wait` seconds. The
-    results of small jobs that end together are synchronised and reported together.
+    results of small jobs that end together are synchronised on a disk, and reported, together.
     """
 
     def __init__(
@@ -198,12 +198,13 @@ class Writers:
 
     def _take_group(self) -> list[ActiveJob]:
         """Takes the jobs that have finished first, and are small together; none if another thread has taken all."""
-        group, values = list[ActiveJob](), 0
+        # A bucket takes each file by itself, and the other thread may as well send the next one.
+        group, room = list[ActiveJob](), GROUP_VALUES if self._store.is_local else 0
         with suppress(IndexError):
-            while values < GROUP_VALUES:
+            while not group or room > 0:
                 active = self._finished.popleft()
-                values += active.values
-                if group and values > GROUP_VALUES:
+                room -= active.values
+                if group and room < 0:
                     self._finished.appendleft(active)
                 else:
                     group.append(active)

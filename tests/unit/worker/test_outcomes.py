@@ -141,6 +141,13 @@ def test_small_jobs_that_end_together_are_stored_and_reported_together(
     assert cast(Mock, group.writers._results).submit.call_count == 6
 
 
+def test_a_bucket_gets_the_result_of_each_job_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    group = Group(tmp_path, monkeypatch, [1, 1])
+    group.writers._store.is_local = False
+    group.run(2)
+    assert [len(events) for events in group.reported] == [1, 1]
+
+
 def test_of_a_group_only_the_job_at_fault_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     group = Group(tmp_path, monkeypatch, [1, 1, 1])
     group.broken = {1}
