@@ -216,7 +216,8 @@ def test_somebody_with_a_photograph_is_drawn_as_what_was_found_and_changes_it(
     studio.see(".compare")
     studio.keys(Keys.ESCAPE)
     studio.press("Use these settings", f"#job-{job_id}")
-    assert studio.one("[name='condition:glasses']").get_property("value") == found
+    chosen = "[name='condition:glasses']"
+    wait_until(lambda: studio.one(chosen).get_property("value") == found, 10, "the form has the value that was found")
     other = next(each for each in ("none", "round", "square") if each != found)
     studio.fill("condition:glasses", other)
     again = studio.done(studio.make())

@@ -184,8 +184,10 @@ def test_a_folder_is_read_and_what_holds_no_picture_says_why(page: Studio, tmp_p
 
 def test_a_training_waits_for_another_and_the_pictures_of_both_stay(page: Studio, tmp_path: Path) -> None:
     choose(page, tmp_path, "first", icons(60))
+    wait_until(lambda: "60 pictures" in page.text("#train .found"), 10, "it is read, and nothing moves any more")
     page.click("#train [name=agreed]")
     page.click("#train form summary")
+    wait_until(lambda: page.one("#train [name=minutes]").is_displayed(), 10, "the settings are open")
     fill(page, "minutes", "2")
     fill(page, "image_size", "16")
     assert page.text("#train .preset .plan").endswith("2\xa0min"), "and not as the preset has it"
