@@ -137,28 +137,22 @@ def store_results(store: ResultStore, finished: Sequence[tuple[ActiveJob, Encode
     Raises StoreUnavailable if the store does not answer, or has no room.
     """
     written = [_write_files(store, active, encoded) for active, encoded in finished]
-    manifests = [manifest for manifest, _ in written]
-    stored = store.commit_all(manifests)
-    there = [
-        manifest if data is not None else store.manifest(manifest.job.id) or manifest
-        for manifest, data in zip(manifests, stored, strict=True)
-    ]
-    texts = [
-        len(manifest.model_dump_json().encode() if data is None else data)
-        for manifest, data in zip(there, stored, strict=True)
-    ]
-    now, ended_at = time.perf_counter(), time.time()
-    return [
-        Spent(
-            encode_seconds=encoded.ended - encoded.started,
-            store_seconds=now - encoded.ended,
-            ended_at=ended_at,
-            manifest=data,
-            stored_bytes=files + text,
-            versions=manifest.job.versions,
+    stored = store.commit_all([manifest for manifest, _ in written])
+    spent = []
+    for (_, encoded), (manifest, files), data in zip(finished, written, stored, strict=True):
+        there = manifest if data is not None else store.manifest(manifest.job.id) or manifest
+        text = there.model_dump_json().encode() if data is None else data
+        spent.append(
+            Spent(
+                encode_seconds=encoded.ended - encoded.started,
+                store_seconds=time.perf_counter() - encoded.ended,
+                ended_at=time.time(),
+                manifest=data,
+                stored_bytes=files + len(text),
+                versions=there.job.versions,
+            )
         )
-        for (_, encoded), (_, files), data, manifest, text in zip(finished, written, stored, there, texts, strict=True)
-    ]
+    return spent
 
 
 def _write_files(store: ResultStore, active: ActiveJob, encoded: Encoded) -> tuple[Manifest, int]:

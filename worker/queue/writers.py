@@ -190,7 +190,7 @@ class Writers:
         if failed := [each for each in encoded if isinstance(each, Stored)]:
             self._report(failed)
         results = [each for each in encoded if isinstance(each, Unstored)]
-        if not self._waiting:
+        if results and not self._waiting:
             self._try_to_store(results)
             return
         for result in results:
@@ -217,8 +217,6 @@ class Writers:
             return Stored(active, error=error)
 
     def _try_to_store(self, results: Sequence[Unstored]) -> None:
-        if not results:
-            return
         try:
             spent = store_results(self._store, [(each.active, each.encoded) for each in results])
             stored = [Stored(each.active, its) for each, its in zip(results, spent, strict=True)]
