@@ -204,7 +204,7 @@ class FakeWorker:
             path = self._store.write_image(job_id, "1", index, png)
             digest = hashlib.sha256(png).hexdigest()
             images.append(ImageFile(path=path, seed=job.params.seed_of(index), sha256=digest))
-        self._store.commit(Manifest(job=job, timesteps=(500, 0), images=tuple(images), finished_at=time.time()))
+        self._store.commit_all([Manifest(job=job, timesteps=(500, 0), images=tuple(images), finished_at=time.time())])
 
     def fail(self, job_id: str, code: FailureCode) -> None:
         """Ends the job without images."""

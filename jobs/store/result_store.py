@@ -81,16 +81,14 @@ class ResultStore:
         self._write(self._result(job_id) / name, npz, LARGE_SECONDS)
         return name
 
-    def commit(self, manifest: Manifest) -> bytes | None:
-        """Makes an attempt the result of its job; returns the file, or None if another attempt is the result already.
+    def commit_all(self, manifests: Sequence[Manifest]) -> list[bytes | None]:
+        """Makes each attempt the result of its job, all synchronised together.
+
+        Returns for each the file, or None if another attempt is the result already.
 
         The result of an earlier job of the same id is replaced: an Idempotency-Key may be used again once its job is
         forgotten, which may be before the job's result is swept.
         """
-        return self.commit_all([manifest])[0]
-
-    def commit_all(self, manifests: Sequence[Manifest]) -> list[bytes | None]:
-        """Does the same with attempts of several jobs at once, whose files are synchronised together."""
         files = {self._result(each.job.id) / "manifest.json": each.model_dump_json().encode() for each in manifests}
 
         def create_or_replace() -> set[PurePosixPath]:

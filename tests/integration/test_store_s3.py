@@ -49,9 +49,9 @@ def test_the_first_manifest_wins_by_a_conditional_put(s3_url: str, calls: list[t
     store = ResultStore(s3_url)
     assert store.manifest(ID) is None
     calls.clear()
-    assert store.commit(manifest("first"))
+    assert store.commit_all([manifest("first")])[0]
     assert calls == [("put_object", "*")], "looking first and writing then would let two attempts win"
-    assert not store.commit(manifest("second"))
+    assert not store.commit_all([manifest("second")])[0]
     assert store.manifest(ID) == manifest("first")
 
 
@@ -60,9 +60,9 @@ def test_a_server_that_does_not_say_why_it_refused_is_understood(s3_url: str, mo
         raise OSError("412")
 
     store = ResultStore(s3_url)
-    store.commit(manifest("first"))
+    store.commit_all([manifest("first")])
     monkeypatch.setattr(s3fs.S3FileSystem, "_pipe_file", refuse)
-    assert not store.commit(manifest("second"))
+    assert not store.commit_all([manifest("second")])[0]
     assert store.manifest(ID) == manifest("first")
 
 
@@ -106,7 +106,7 @@ def test_a_bucket_that_is_not_there_is_no_store(s3: dict[str, str]) -> None:
     with pytest.raises(StoreUnavailable):
         store.check()
     with pytest.raises(StoreUnavailable):
-        store.commit(manifest("first"))
+        store.commit_all([manifest("first")])
 
 
 @pytest.mark.slow

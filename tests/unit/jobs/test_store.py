@@ -54,8 +54,8 @@ def test_the_first_attempt_wins(store: ResultStore) -> None:
     for attempt in ("first", "second"):
         assert store.write_image(ID, attempt, 0, attempt.encode()) == f"{attempt}/0.png"
     assert store.manifest(ID) is None
-    assert store.commit(manifest("first"))
-    assert not store.commit(manifest("second"))
+    assert store.commit_all([manifest("first")])[0]
+    assert not store.commit_all([manifest("second")])[0]
     found = store.manifest(ID)
     assert found == manifest("first")
     assert store.image(found, 0) == b"first"
@@ -64,7 +64,7 @@ def test_the_first_attempt_wins(store: ResultStore) -> None:
 def test_of_several_results_each_is_stored_unless_another_attempt_was_first(store: ResultStore) -> None:
     other = manifest("second")
     other = other.model_copy(update={"job": other.job.model_copy(update={"id": "ff" + ID[2:]})})
-    store.commit(manifest("first"))
+    store.commit_all([manifest("first")])
     refused, stored = store.commit_all([manifest("second"), other])
     assert refused is None
     assert stored is not None
@@ -74,7 +74,7 @@ def test_of_several_results_each_is_stored_unless_another_attempt_was_first(stor
 
 def test_small_images_lie_in_the_manifest(store: ResultStore) -> None:
     image = ImageFile(seed=0, sha256="", png=bytes(range(256)))
-    assert store.commit(manifest("first").model_copy(update={"images": (image,)}))
+    assert store.commit_all([manifest("first").model_copy(update={"images": (image,)})])[0]
     found = store.manifest(ID)
     assert found is not None
     assert store.image(found, 0) == bytes(range(256))
@@ -83,7 +83,7 @@ def test_small_images_lie_in_the_manifest(store: ResultStore) -> None:
 def test_of_many_attempts_at_once_one_wins(tmp_path: Path) -> None:
     store = ResultStore(str(tmp_path))
     with ThreadPoolExecutor(8) as pool:
-        won = list(pool.map(store.commit, [manifest(str(i)) for i in range(32)]))
+        won = list(pool.map(lambda i: store.commit_all([manifest(str(i))])[0], range(32)))
     (winner,) = (number for number, file in enumerate(won) if file is not None)
     assert store.manifest(ID) == Manifest.read(won[winner] or b"") == manifest(str(winner))
 
@@ -94,11 +94,11 @@ def test_deleted_pictures_are_replaced_by_no_later_attempt(store: ResultStore) -
         store.write_image(job_id, "first", 0, b"first")
         store.write_upload(job_id, digest(b"sent"), b"sent")
         store.save_snapshot(job_id, b"half")
-    assert store.commit(manifest("first"))
+    assert store.commit_all([manifest("first")])[0]
     for _ in range(2):
         store.delete_images(ID)
         assert store.manifest(ID) is None
-        assert not store.commit(manifest("second"))
+        assert not store.commit_all([manifest("second")])[0]
         assert store.upload(ID, digest(b"sent")) is None
         assert store.snapshot(ID) is None
         with pytest.raises(ResultExpired):
@@ -110,7 +110,7 @@ def test_deleted_pictures_are_replaced_by_no_later_attempt(store: ResultStore) -
 def test_a_trace_is_that_of_the_attempt_that_won(store: ResultStore) -> None:
     assert store.write_arrays(ID, "second", "trace", b"other") == "second/trace.npz"
     kept = manifest("first").model_copy(update={"trace": store.write_arrays(ID, "first", "trace", b"floats")})
-    assert store.commit(kept)
+    assert store.commit_all([kept])[0]
     found = store.manifest(ID)
     assert found == kept
     assert store.trace(found) == b"floats"
@@ -257,7 +257,7 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
         store.check,
         lambda: store.write_image(ID, "first", 0, b"picture"),
         lambda: store.save_snapshot(ID, b"snapshot"),
-        lambda: store.commit(manifest("first")),
+        lambda: store.commit_all([manifest("first")])[0],
     ):
         with pytest.raises(StoreUnavailable):
             write()
@@ -292,7 +292,7 @@ def test_a_store_that_hangs_is_unavailable(tmp_path: Path, monkeypatch: pytest.M
         for use in (
             store.check,
             lambda: store.write_image(ID, "first", 0, b"picture"),
-            lambda: store.commit(manifest("first")),
+            lambda: store.commit_all([manifest("first")])[0],
             lambda: store.manifest(ID),
             lambda: store.snapshot(ID),
             lambda: store.drop_snapshot(ID),
@@ -313,7 +313,7 @@ def test_operations_are_observed_with_their_time_and_whether_they_failed(tmp_pat
     store = ResultStore(str(tmp_path / "store"), observe)
     store.check()
     assert store.manifest(ID) is None, "a missing file is an answer"
-    store.commit(manifest("first"))
+    store.commit_all([manifest("first")])
     store.drop_snapshot(ID)
     assert seen == [("check", False), ("read", False), ("write", False), ("delete", False)]
     seen.clear()
@@ -338,18 +338,18 @@ def test_what_an_operator_sets_of_a_bucket_leaves_the_other_timeouts(monkeypatch
 def test_a_result_of_an_earlier_job_of_the_same_id_is_replaced(tmp_path: Path) -> None:
     """An Idempotency-Key makes the same id again, perhaps before the old result is swept."""
     store = ResultStore(str(tmp_path))
-    assert store.commit(manifest("first"))
+    assert store.commit_all([manifest("first")])[0]
     later = manifest("second").model_copy(
         update={"job": manifest("").job.model_copy(update={"accepted_at": time.time()})}
     )
-    assert not store.commit(later)  # the clocks of two machines may differ by a few seconds
+    assert not store.commit_all([later])[0]  # the clocks of two machines may differ by a few seconds
     (file,) = tmp_path.rglob("manifest.json")
     for deleted in (False, True):
         if deleted:
             store.delete_images(ID)
         os.utime(file, (0, 0))
-        assert store.commit(later)
-        assert not store.commit(manifest("third"))
+        assert store.commit_all([later])[0]
+        assert not store.commit_all([manifest("third")])[0]
         assert store.manifest(ID) == later
 
 
