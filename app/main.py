@@ -47,7 +47,7 @@ from .requests.uploads import Uploads
 from .requests.watching import Watcher
 from .requests.webhooks import WebhookCaller
 from .routers import datasets as dataset_routes
-from .routers import fleet, health, jobs, kinds, models, page, usage
+from .routers import fleet, health, jobs, kinds, model_files, models, page, usage
 from .routers import trainings as training_routes
 from .settings import ApiSettings
 from .store_access import Renderers, StoreProbe
@@ -120,7 +120,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         guarded, linked = [Depends(Guard(keys))], [Depends(LinkGuard(keys))]
     app.include_router(jobs.router, dependencies=guarded)  # the most frequent routes are matched first
     app.include_router(jobs.linked_router, dependencies=linked)
-    for module in (kinds, models, fleet, usage):
+    for module in (kinds, models, model_files, fleet, usage):
         app.include_router(module.router, dependencies=guarded)
     if settings.training:
         for module in (dataset_routes, training_routes):

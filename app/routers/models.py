@@ -2,16 +2,12 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 from fastapi import APIRouter
 from starlette.exceptions import HTTPException
-from starlette.responses import Response
 
 from difuso.jobs.catalog import Catalog
-from difuso.jobs.model_folders import find_document
 from difuso.jobs.redis.workers import ModelReport, WorkerReport, load_seconds, refusal, reports_on
 from difuso.jobs.values import Frozen
 from difuso.model.conditions import type_of
@@ -20,15 +16,9 @@ from difuso.model.folders.labels import Labels
 from difuso.model.folders.never import Never
 from difuso.model.shape import Shown
 
-from ..formats import BINARY
-from ..glance import glance
-from ..http.headers import IfNoneMatchHeader, cached, known_content, known_file
-from ..requests.deps import Process, ProcessDep
+from ..requests.deps import ProcessDep
 
 router = APIRouter(tags=["models"])
-
-CARD, LOG = "text/markdown", "text/plain"
-HEADERS = {"Cache-Control": "private, no-cache"}
 
 
 class EnlargedView(Frozen):
@@ -233,65 +223,3 @@ def get_model_schedule(name: str, process: ProcessDep) -> Schedule:
     if model is None:
         raise HTTPException(404)
     return Schedule(alphas_cumprod=model.schedule.alphas_cumprod.tolist())
-
-
-@router.get(
-    "/models/{name}/card",
-    summary="Get the description of a model",
-    response_class=Response,
-    responses=cached("Markdown", {CARD: {"schema": {"type": "string"}}}),
-)
-def get_model_card(name: str, process: ProcessDep, if_none_match: IfNoneMatchHeader = None) -> Response:
-    """Returns the README.md of the model's folder: its data, training, figures and licence."""
-    return _file(process, name, "card", known=if_none_match, media_type=CARD)
-
-
-@router.get(
-    "/models/{name}/metrics",
-    summary="Get the log of a model's training",
-    response_class=Response,
-    responses=cached("JSON, line by line", {LOG: {"schema": {"type": "string"}}}),
-)
-def get_model_metrics(name: str, process: ProcessDep, if_none_match: IfNoneMatchHeader = None) -> Response:
-    """Returns the metrics.jsonl of the model's folder: the figures of its steps. Each stage counts them from 1."""
-    return _file(process, name, "metrics", known=if_none_match, media_type=LOG)
-
-
-@router.get(
-    "/models/{name}/figures/{figure}",
-    summary="Get a figure about a model",
-    response_class=Response,
-    responses=cached("The figure", {each: {"schema": BINARY} for each in ("image/png", "image/webp")}),
-)
-def get_model_figure(
-    name: str,
-    figure: Literal["sheet", "losses", "glance"],
-    process: ProcessDep,
-    if_none_match: IfNoneMatchHeader = None,
-) -> Response:
-    """Returns the sheet of samples or the curve of losses, where the model's folder has it.
-
-    `glance` is the first eight samples of the sheet, as WebP.
-    """
-    if figure != "glance":
-        return _file(process, name, figure, known=if_none_match, media_type="image/png")
-    path = _path(process, name, "sheet")
-    with suppress(OSError, ValueError, LookupError):
-        made = glance(path, path.stat().st_mtime_ns, process.catalog.models[name].config.shape)
-        return known_content(made, known=if_none_match, headers=HEADERS, media_type="image/webp")
-    raise HTTPException(404)
-
-
-def _file(process: Process, name: str, document: str, *, known: str | None, media_type: str) -> Response:
-    return known_file(_path(process, name, document), known=known, headers=HEADERS, media_type=media_type)
-
-
-def _path(process: Process, name: str, document: str) -> Path:
-    """Returns the path of a file about a model; raises HTTPException, 404, if there is none, or the disk fails."""
-    path = None
-    with suppress(OSError):
-        model = process.catalog.models.get(name)
-        path = find_document(model.path, document) if model is not None else None
-    if path is None:
-        raise HTTPException(404)
-    return path

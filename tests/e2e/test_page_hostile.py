@@ -14,7 +14,6 @@ from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
-LARGEST_CARD = 1 << 20  # bytes
 BAD = {"toString": "no function"}
 RECIPE = {"kind": "generate", "model": "tiny", "seed": 1, "steps": 2, "sampler": "ddim"}
 
@@ -67,14 +66,3 @@ def test_only_recipes_of_our_kinds_can_be_made_again(studio: Studio, tmp_path: P
         assert "Make it again" not in shown, wrong
     for other in ([RECIPE], "generate", 7, None):
         assert "no recipe" in drop(studio, file, other), other
-
-
-def test_descriptions_made_to_be_slow_are_read(studio: Studio) -> None:
-    """Each in linear time, which is a moment; in quadratic time it takes longer than the driver waits."""
-    script = """
-    const [text, done] = arguments;
-    import("/static/markdown.js").then(({ markdown }) => done(markdown(text).at(-1).textContent), done);
-    """
-    for piece in ("[a](", "[", "![", "![a](", "**a* ", "*a `", "`a` ", " ", "\n- a", "\n\na", "\n|a|a"):
-        text = f"begin{piece * (LARGEST_CARD // len(piece))}\n\nend"
-        assert studio.driver.execute_async_script(script, text) == "end", piece

@@ -234,7 +234,7 @@ def test_the_card_of_a_model_shows_what_its_folder_says(studio: Studio) -> None:
         "ddim 3 trailing, eta=0.5",
         "Licence.",
     ]
-    links = [each.get_attribute("href") for each in card.find_elements(By.TAG_NAME, "a")]
+    links = [each.get_attribute("href") for each in card.find_elements(By.CSS_SELECTOR, "a[href]")]
     assert links == ["https://www.openpeeps.com/"]
 
 

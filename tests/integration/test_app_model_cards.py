@@ -64,6 +64,18 @@ def test_a_model_with_a_description_shows_it(api: httpx.Client) -> None:
         assert api.get(f"/models/tiny/{path}", headers=ALICE | known).status_code == 304
 
 
+def test_a_description_is_there_as_html_too(api: httpx.Client) -> None:
+    card = api.get("/models/tiny/card", headers=ALICE | {"Accept": "text/html,*/*;q=0.8"})
+    assert card.text == "<h3>tiny</h3>\n<p>Random weights: x\u0302.</p>\n"
+    assert card.headers["content-type"] == "text/html; charset=utf-8"
+    assert "script-src" not in card.headers["content-security-policy"]  # nothing runs
+    known = {"If-None-Match": card.headers["ETag"], "Accept": "text/html"}
+    assert api.get("/models/tiny/card", headers=ALICE | known).status_code == 304
+    assert api.get("/models/tiny/card", headers=ALICE | known | {"Accept": "text/markdown"}).text == CARD
+    assert api.get("/models/bare/card", headers=ALICE | {"Accept": "text/html"}).status_code == 404
+    assert api.get("/models/tiny/card", headers=ALICE | {"Accept": "image/png"}).status_code == 406
+
+
 def test_a_glance_at_a_sheet_is_a_small_picture(api: httpx.Client, folder: Path) -> None:
     Image.new("RGB", (142, 142), "teal").save(
         folder / "tiny" / "sheet.png"

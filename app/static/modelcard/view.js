@@ -6,7 +6,6 @@ import { el, openDialog } from "../dom.js";
 import { chooseModel } from "../form.js";
 import { reveal } from "../gallery.js";
 import { make } from "../making.js";
-import { markdown } from "../markdown.js";
 import { askConditions, fromPicture, labelFor, models, sidesOf, textOf } from "../models.js";
 import { notify } from "../notice.js";
 import { cellsOf, samplingOf } from "../sheets.js";
@@ -52,11 +51,13 @@ async function fill(part, content) {
 }
 
 async function describe(name, element, isThere) {
-  const text = isThere ? await (await request(`/models/${name}/card`)).text() : "";
-  const blocks = markdown(text.replaceAll(USUAL, location.origin));
-  if (blocks[0]?.textContent === name) blocks.shift();
-  if (!blocks.length) blocks.push(el("p", { className: "hint", textContent: t("cardMissing") }));
-  for (const block of blocks) element.append(block); // all at once would be too many arguments of one call
+  const text = isThere ? await (await request(`/models/${name}/card`, { headers: { Accept: "text/html" } })).text() : "";
+  const { content } = el("template", { innerHTML: text.replaceAll(USUAL, location.origin) });
+  if (content.firstElementChild?.textContent === name) content.firstElementChild.remove();
+  for (const each of content.querySelectorAll("p, thead")) if (!each.textContent.trim()) each.remove(); // where a picture was, or a table has no titles
+  for (const code of content.querySelectorAll("pre")) code.tabIndex = 0; // to be scrolled by keys
+  if (!content.firstElementChild) content.append(el("p", { className: "hint", textContent: t("cardMissing") }));
+  element.append(content);
 }
 
 const COUNT = 64;
