@@ -38,17 +38,17 @@ def ordered(trainings: Trainings, name: str = "cats", **more: Any) -> Order:
     return order
 
 
-def write_dataset(store: Path, pictures: Path) -> None:
+def write_dataset(store: str, pictures: Path) -> None:
     summary = Summary(count=COUNT, sizes=(40, 40), classes={}, columns={}, duplicates=0, left_out=(), left_out_count=0)
     now, size = time.time(), pictures.stat().st_size
     dataset = Dataset(name="icons", created_at=now, expires_at=now + 1000, bytes=size, summary=summary)
-    Datasets(str(store)).add(dataset, pictures, b"", None)
+    Datasets(store).add(dataset, pictures, b"", None)
 
 
 class Lab:
-    """A store with a dataset, and trainers as processes of their own."""
+    """A store with a dataset, a folder or what `more` names, and trainers as processes of their own."""
 
-    def __init__(self, redis_url: str, folder: Path, trainings: Trainings) -> None:
+    def __init__(self, redis_url: str, folder: Path, trainings: Trainings, **more: str) -> None:
         self.folder, self.trainings = folder, trainings
         self.store = folder / "store"
         self.trainers: list[Command] = []
@@ -57,8 +57,9 @@ class Lab:
             "DIFUSO_STORE_URL": str(self.store),
             "DIFUSO_DEVICE": "cpu",
             "DIFUSO_TRAINED_DIR": str(folder / "trained"),
+            **more,
         }
-        write_dataset(self.store, write_icons(folder / "icons.zip", COUNT))
+        write_dataset(self._environment["DIFUSO_STORE_URL"], write_icons(folder / "icons.zip", COUNT))
 
     @property
     def log(self) -> str:

@@ -137,7 +137,7 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
 @pytest.fixture
 def actors(client: redis.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Actor, Actor]:
     monkeypatch.setattr(attempt, "TICK_SECONDS", 0.01)
-    write_dataset(tmp_path / "store", write_icons(tmp_path / "icons.zip"))
+    write_dataset(str(tmp_path / "store"), write_icons(tmp_path / "icons.zip"))
     return Actor(client, tmp_path), Actor(client, tmp_path)
 
 
