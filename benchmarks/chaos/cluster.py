@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import redis
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from benchmarks.stack import ENVIRONMENT, ROOT, free_port
 from difuso.supervisor.child_processes import ChildProcesses
@@ -106,6 +107,11 @@ class Member:
             self.start(children)
 
     @property
+    def pid(self) -> int | None:
+        """Returns the current process; None between two."""
+        return None if self.process is None or self.process.poll() is not None else self.process.pid
+
+    @property
     def all_logs(self) -> list[Path]:
         """Returns the logs of the current process and of all before it."""
         return list(dict.fromkeys([*(end.log for end in self.ends), self.log]))
@@ -197,6 +203,13 @@ class Cluster:
         for member in (*self.workers, *self.apis):
             member.revive(self._children)
 
+    def steps_by_worker(self) -> dict[int, float]:
+        """Returns the image-steps that each worker has made so far, by its process; of dead ones too."""
+        files: dict[int, list[str]] = {}
+        for path in self.steps.glob("*.db"):
+            files.setdefault(int(path.stem.rpartition("_")[2]), []).append(str(path))
+        return {pid: _image_steps(paths) for pid, paths in files.items()}
+
     def signal_redis(self, number: signal.Signals) -> None:
         """Sends Redis a signal."""
         self._redis.send_signal(number)
@@ -248,6 +261,11 @@ def open_cluster(children: ChildProcesses, models: Sequence[Path], store: Path, 
         with closing(cluster.client):
             cluster.start()
             yield cluster
+
+
+def _image_steps(files: Sequence[str]) -> float:
+    samples = [sample for metric in MultiProcessCollector.merge(files) for sample in metric.samples]  # type: ignore[no-untyped-call]
+    return float(sum(sample.value for sample in samples if sample.name == "difuso_image_steps_total"))
 
 
 def _current(url: str, workers: int) -> str | None:

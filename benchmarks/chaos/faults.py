@@ -25,6 +25,7 @@ class Saboteur:
         full: when the store's disk had no byte free, in seconds since the epoch.
         frozen: the logs of the frozen processes, with beginning and end of each freeze.
         versions: the number of the model's version of each process that has changed, by name.
+        unsaved: the image-steps of workers that ended while the store took no snapshots, made since it took the last.
     """
 
     cluster: Cluster
@@ -33,6 +34,7 @@ class Saboteur:
     full: list[tuple[float, float]] = field(default_factory=list)
     frozen: list[tuple[Path, float, float]] = field(default_factory=list)
     versions: dict[str, int] = field(default_factory=dict)
+    unsaved: float = 0.0
 
     async def run(self, faults: Sequence[Fault], begin: float) -> None:
         """Carries out all faults when they are due; returns when everything works again.
@@ -92,12 +94,19 @@ class Saboteur:
                 member = _pick((*workers, *apis), fault)
                 self.versions[member.name] = 1 - self.versions.get(member.name, 0)
                 await asyncio.to_thread(member.take, self.cluster.models[self.versions[member.name]])
-            case Break.STORE_READ_ONLY:
-                await asyncio.to_thread(self.disk.protect)
-                await asyncio.sleep(fault.seconds)
-                await asyncio.to_thread(self.disk.unprotect)
-            case Break.STORE_FULL | Break.STORE_FULL_LONG:
-                await self._fill_store(fault.seconds)
+            case Break.STORE_READ_ONLY | Break.STORE_FULL | Break.STORE_FULL_LONG:
+                before = self.cluster.steps_by_worker()
+                if fault.kind is Break.STORE_READ_ONLY:
+                    await self._protect_store(fault.seconds)
+                else:
+                    await self._fill_store(fault.seconds)
+                made, alive = self.cluster.steps_by_worker(), {worker.pid for worker in workers}
+                self.unsaved += sum(steps - before.get(pid, 0.0) for pid, steps in made.items() if pid not in alive)
+
+    async def _protect_store(self, seconds: float) -> None:
+        await asyncio.to_thread(self.disk.protect)
+        await asyncio.sleep(seconds)
+        await asyncio.to_thread(self.disk.unprotect)
 
     async def _fill_store(self, seconds: float) -> None:
         await asyncio.to_thread(self.disk.fill)

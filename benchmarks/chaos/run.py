@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-from prometheus_client import CollectorRegistry
-from prometheus_client.multiprocess import MultiProcessCollector
 
 from benchmarks.report import say
 from difuso.supervisor.child_processes import ChildProcesses
@@ -96,7 +94,7 @@ class Attack:
             for model in cluster.models[::-1]:  # the run begins with the first
                 await asyncio.to_thread(cluster.give_all, model)
                 self._reference |= await reference(Clients(http, cluster.urls, recipes))
-            before = image_steps(cluster.steps)
+            before = sum(cluster.steps_by_worker().values())
             say(f"{len(orders)} posts, {len(self._faults)} faults, {plan.seconds:.0f} s")
             keeper, begin, self._began_at = asyncio.create_task(cluster.keep()), time.monotonic(), time.time()
             clients = Clients(http, cluster.urls, recipes, self._receiver.url, self._errands)
@@ -106,7 +104,7 @@ class Attack:
             say(
                 f"all has ended, or was given up, after {time.monotonic() - begin:.0f} s; waiting until it is forgotten"
             )
-            self._executed = image_steps(cluster.steps) - before
+            self._executed = sum(cluster.steps_by_worker().values()) - before
             await asyncio.sleep(max(2 * RESULT_TTL, RESULT_TTL + SWEEP_MARGIN) + MARGIN_SECONDS)
             keeper.cancel()
             await asyncio.gather(keeper, return_exceptions=True)
@@ -130,6 +128,7 @@ class Attack:
             redis_away=self._saboteur.away(REDIS),
             store_full=self._saboteur.full,
             executed=self._executed,
+            unsaved=self._saboteur.unsaved,
             unasked=[
                 f"{end.log.stem}: {end.status}"
                 for end in ends
@@ -177,10 +176,3 @@ def _killed_by(end: End, workers: Mapping[Path, Sequence[Line]]) -> set[str]:
     if end.status != -signal.SIGKILL or end.asked is signal.SIGKILL:
         return set()
     return in_flight(workers.get(end.log, ()))
-
-
-def image_steps(folder: Path) -> float:
-    """Returns the image-steps that all workers have made so far, dead ones included."""
-    found = MultiProcessCollector(CollectorRegistry(), path=str(folder)).collect()  # type: ignore[no-untyped-call]
-    samples = [sample for metric in found for sample in metric.samples]
-    return float(sum(sample.value for sample in samples if sample.name == "difuso_image_steps_total"))

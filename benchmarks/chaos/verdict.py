@@ -27,6 +27,7 @@ class Evidence:
         redis_away: when Redis did not answer, in seconds since the epoch.
         store_full: when the store's disk was full, in seconds since the epoch.
         executed: the image-steps that all workers made, counted by themselves.
+        unsaved: those of them that no worker could go on from, because the store took no snapshots.
         unasked: the processes that ended by themselves, and how.
         killers: the ids of the poison jobs that workers ran when something other than the driver killed them.
         called: the ids of the jobs whose webhook was called, and taken.
@@ -42,6 +43,7 @@ class Evidence:
     waits: Sequence[Wait]
     redis_away: Spans
     executed: float
+    unsaved: float = 0.0
     store_full: Spans = ()
     unasked: Sequence[str] = ()
     killers: Collection[str] = ()
@@ -75,20 +77,22 @@ def judge(evidence: Evidence, *, claim_seconds: float, repeated: float) -> Verdi
 
     Args:
         claim_seconds: the most seconds from a kill -9 to the next claim, where Redis answered.
-        repeated: the share of all image-steps that may be made a second time.
+        repeated: the share of all image-steps that may be made a second time although the store took snapshots.
     """
     broken, share = cases(evidence), repeated_share(evidence)
+    unsaved = min(share, evidence.unsaved / evidence.executed) if evidence.executed else 0.0
     clear = [wait.seconds for wait in evidence.waits if not wait.overlaps(evidence.redis_away)]
     disturbed = [wait.seconds for wait in evidence.waits if wait.overlaps(evidence.redis_away)]
     bars = [
         *(Bar(what, len(found), 0, "", "at most") for what, found in broken.items()),
-        Bar("repeated steps", 100 * share, 100 * repeated, "%", "at most"),
+        Bar("repeated steps, where snapshots were taken", 100 * (share - unsaved), 100 * repeated, "%", "at most"),
         Bar("kill -9 to next claim, max", max(clear, default=0.0), claim_seconds, "s", "at most"),
     ]
     rows = [
         *_circumstances(evidence),
         *((what, _count(found)) for what, found in broken.items()),
         ("repeated steps", f"{100 * share:.1f} % of {evidence.executed:.0f}"),
+        ("of them where the store took no snapshots", f"{100 * unsaved:.1f} %"),
         ("steps by a version that went", f"{void_steps(evidence).total()}"),
         ("kill -9 to next claim, median and max", _seconds(clear)),
         ("the same, where Redis was away meanwhile", _seconds(disturbed)),

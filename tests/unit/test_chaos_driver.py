@@ -103,7 +103,7 @@ def test_each_broken_promise_of_the_whole_is_named() -> None:
         "processes that ended by themselves",
         "keys left after the TTL",
         "files left after the TTL",
-        "repeated steps",
+        "repeated steps, where snapshots were taken",
         "kill -9 to next claim, max",
     ]
 
@@ -120,6 +120,14 @@ def test_steps_count_as_repeated_beyond_what_jobs_needed_also_those_of_clients_t
     begins_again = line(3, "job bound to another version", "orphan", image_steps=15)
     verdict = verdict_on(errand(), apis=[[orphan]], workers=[[begins_again, done]], executed=80.0)
     assert ("repeated steps", "6.2 % of 80") in verdict.rows
+
+
+def test_steps_of_which_a_full_disk_took_no_snapshots_break_no_promise() -> None:
+    seen = verdict_on(errand(), executed=12.0, unsaved=1.8)
+    assert {("repeated steps", "16.7 % of 12"), ("of them where the store took no snapshots", "15.0 %")} <= {*seen.rows}
+    assert seen.kept
+    assert broken(verdict_on(errand(), executed=12.0, unsaved=1.5)) == ["repeated steps, where snapshots were taken"]
+    assert verdict_on(errand(), executed=12.0, unsaved=5.0).kept
 
 
 def test_logs_say_who_was_in_flight_and_when_they_were_claimed_again() -> None:
