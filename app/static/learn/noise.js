@@ -12,17 +12,13 @@ function twister(seed) {
     const before = state[each - 1] ^ (state[each - 1] >>> 30);
     state[each] = Math.imul(1812433253, before) + each;
   }
-  let at = SIZE;
-  const twist = () => {
-    for (let each = 0; each < SIZE; each++) {
-      const mixed = (state[each] & 0x80000000) | (state[(each + 1) % SIZE] & 0x7fffffff);
-      state[each] = state[(each + SHIFT) % SIZE] ^ (mixed >>> 1) ^ (mixed & 1 ? 0x9908b0df : 0);
-    }
-    at = 0;
-  };
+  let at = 0;
   return () => {
-    if (at === SIZE) twist();
-    let bits = state[at++];
+    const next = (at + 1) % SIZE;
+    const mixed = (state[at] & 0x80000000) | (state[next] & 0x7fffffff);
+    state[at] = state[(at + SHIFT) % SIZE] ^ (mixed >>> 1) ^ (mixed & 1 ? 0x9908b0df : 0);
+    let bits = state[at];
+    at = next;
     bits ^= bits >>> 11;
     bits ^= (bits << 7) & 0x9d2c5680;
     bits ^= (bits << 15) & 0xefc60000;
