@@ -1,7 +1,7 @@
 // What an open picture shows: itself, as large as there is room for, before and after, its film, or its denoising.
 
 import { request } from "./api.js";
-import { paint, readNpz } from "./arrays.js";
+import { paint } from "./arrays.js";
 import { addressOf, fileName, nameOf } from "./describe.js";
 import { el, grainOf, multiple, save } from "./dom.js";
 import { isEditable } from "./editing/changes.js";
@@ -11,6 +11,7 @@ import { playheadOf } from "./playhead.js";
 import { recall } from "./saved.js";
 import { number, t } from "./texts.js";
 import { filmOf, hasFilm } from "./tile.js";
+import { readNpz } from "./unzip.js";
 
 const WIDE = 384; // CSS pixels, about
 
@@ -111,7 +112,7 @@ export async function filmToolOf(job, index) {
 
 export async function denoisingOf(job, index) {
   const response = await request(job.links.image, { headers: { Accept: "application/x-npz" } });
-  const arrays = readNpz(await response.arrayBuffer());
+  const arrays = await readNpz(await response.blob());
   const timesteps = arrays.get("timesteps").data;
   const captions = { x_t: t("noisyState"), x_0: t("prediction") };
   const views = Object.entries(captions).map(([name, caption]) => ({ ...viewOf(arrays.get(name), index), caption }));

@@ -1,11 +1,11 @@
 // What the screens of the lesson are made of.
 
 import { request } from "../api.js";
-import { readNpz } from "../arrays.js";
-import { complain, el, svg } from "../dom.js";
+import { attempt, complain, el, svg } from "../dom.js";
 import { leastOf, models } from "../models.js";
 import { UNLISTED } from "../store.js";
 import { t } from "../texts.js";
+import { readNpz } from "../unzip.js";
 
 // Returns a slider over `count` places with words for each, as an element. `show` hears where it is, also at the beginning.
 export function sliderOf(label, count, at, wordsOf, show) {
@@ -24,26 +24,17 @@ export function sliderOf(label, count, at, wordsOf, show) {
 // Returns {element, ask}: `ask(question, show)` shows an answer; figures are pale until then. Only the newest question is asked.
 export function asking(...figures) {
   const element = el("p", { className: "error", role: "alert", hidden: true });
-  let next;
-  let isAsking = false;
   const late = isLate => figures.forEach(each => each.element.classList.toggle("late", isLate));
-  const ask = async (question, show) => {
-    next = [question, show];
+  let newest; // what shows the answer to the newest question
+  let before = Promise.resolve(); // once all earlier questions are answered
+  const ask = (question, show) => {
+    newest = show;
     late(true);
-    if (isAsking) return;
-    isAsking = true;
-    while (next) {
-      const [asked, shown] = next;
-      next = undefined;
-      try {
-        shown(await asked());
-        complain(element, null);
-      } catch (error) {
-        complain(element, error);
-      }
-    }
-    isAsking = false;
-    late(false);
+    before = before.then(async () => {
+      if (show !== newest) return;
+      await attempt(error => complain(element, error), async () => show(await question()));
+      if (show === newest) late(false);
+    });
   };
   return { element, ask };
 }
@@ -84,7 +75,7 @@ async function answerTo(path, query, picture) {
   body?.append("image", picture, "picture.png");
   const response = await request(`${path}?${query}`, { method: "POST", headers: { Accept: "application/x-npz" }, body });
   if (response.status !== 200) throw new Error(t("learnBusy"));
-  const arrays = readNpz(await response.arrayBuffer());
+  const arrays = await readNpz(await response.blob());
   request(`/jobs/${response.headers.get("X-Job-Id")}/images`, { method: "DELETE", keepalive: true }).catch(() => {}); // they expire anyway
   const split = ({ shape: [images, moments], data }) => {
     const size = data.length / images / moments;

@@ -2,13 +2,12 @@
 
 import { el } from "../dom.js";
 import { t } from "../texts.js";
+import { entriesOf } from "../unzip.js";
 
 const PICTURE = /\.(png|jpe?g|webp|bmp)$/i; // jobs/trainings/pictures.py
 const APPLE = /\.(heic|heif|avif)$/i;
 const ZIP = /\.zip$/i;
 const HIDDEN = /^__MACOSX\/|(^|\/)(Thumbs\.db|desktop\.ini|\.[^/]*)$/; // what systems add by themselves
-const [END, END_SIZE, COMMENT, LARGE] = [0x06054b50, 22, 65535, 0xffffffff]; // APPNOTE.TXT, section 4.3.16
-const [ENTRY, ENTRY_SIZE, HEAD_SIZE, DEFLATED] = [0x02014b50, 46, 30, 8]; // sections 4.3.12, 4.3.7 and 4.4.5
 const [SHOWN, SIDE] = [48, 64];
 
 // Resolves to the files of what was dropped, also in folders, each as {name, file}; its name is its path.
@@ -39,32 +38,6 @@ function counted(pictures) {
   const classes = {};
   for (const folder of pictures.map(({ name }) => name.split("/").at(-2)).filter(Boolean).sort()) classes[folder] = (classes[folder] ?? 0) + 1;
   return { pictures, count: pictures.length, classes };
-}
-
-async function entriesOf(file) {
-  const tail = new DataView(await file.slice(Math.max(0, file.size - END_SIZE - COMMENT)).arrayBuffer());
-  let at = tail.byteLength - END_SIZE;
-  while (at >= 0 && tail.getUint32(at, true) !== END) at--;
-  if (at < 0) throw new Error(t("trainNoZip"));
-  const [size, from] = [12, 16].map(offset => tail.getUint32(at + offset, true));
-  if (from === LARGE) throw new Error(t("trainZip64"));
-  const view = new DataView(await file.slice(from, from + size).arrayBuffer());
-  const entries = [];
-  for (let entry = 0; entry + ENTRY_SIZE <= view.byteLength && view.getUint32(entry, true) === ENTRY; ) {
-    const [method, length, extra, comment] = [10, 28, 30, 32].map(offset => view.getUint16(entry + offset, true));
-    const [crc, packed, unpacked, start] = [16, 20, 24, 42].map(offset => view.getUint32(entry + offset, true));
-    const name = new TextDecoder().decode(new Uint8Array(view.buffer, entry + ENTRY_SIZE, Math.min(length, view.byteLength - entry - ENTRY_SIZE)));
-    entries.push({ name, same: `${crc} ${unpacked}`, open: () => opened(file, start, packed, method) });
-    entry += ENTRY_SIZE + length + extra + comment;
-  }
-  return entries;
-}
-
-async function opened(file, start, packed, method) {
-  const head = new DataView(await file.slice(start, start + HEAD_SIZE).arrayBuffer());
-  const from = start + HEAD_SIZE + head.getUint16(26, true) + head.getUint16(28, true);
-  const part = file.slice(from, from + packed);
-  return method === DEFLATED ? new Response(part.stream().pipeThrough(new DecompressionStream("deflate-raw"))).blob() : part;
 }
 
 // Fills an element with some of the pictures, from all over the archive, as they are cropped; leaves out those that cannot be read.
