@@ -17,9 +17,9 @@ import { t } from "./texts.js";
 import { focusFilm } from "./tile.js";
 
 const LIST = [
-  ["?", "key_help"], ["Ctrl Enter", "key_make"], ["1 – 9", "key_kinds"], ["N", "key_form"], ["/", "key_filter"], ["G", "key_views"],
-  ["← → ↑ ↓", "key_arrows"], ["Enter", "key_open"], ["F", "key_favourite"], ["S", "key_select"], ["D", "key_save"], ["U", "key_settings"], ["W", "key_film"], ["M", "key_like"],
-  ["C", "key_compare"], ["B", "key_before"], ["Ctrl Z", "key_undo"], ["X", "key_delete"], ["Z", "key_note"], ["Esc", "key_close"],
+  ["?", "key_help"], ["Ctrl Enter", "make"], ["1 – 9", "key_kinds"], ["N", "key_form"], ["/", "search"], ["G", "key_views"],
+  ["← → ↑ ↓", "key_arrows"], ["Enter", "key_open"], ["F", "favourite"], ["S", "key_select"], ["D", "key_save"], ["U", "key_settings"], ["W", "key_film"], ["M", "like"],
+  ["C", "key_compare"], ["B", "key_before"], ["Ctrl Z", "key_undo"], ["X", "key_delete"], ["Z", "key_note"], ["Esc", "close"],
 ];
 
 export function showKeys() {
@@ -55,34 +55,32 @@ function nearest(links, from, down) {
   return apart(best) === Infinity ? undefined : best;
 }
 
-function withPicture(action) {
-  const found = focused();
-  return found ? (action(...found) ?? true) : false;
-}
-
-// What keys do in the gallery, and while a picture is open; each returns false if it does nothing here.
+// What keys do with the focused picture of the gallery, beside it, and while a picture is open; each returns false if it does
+// nothing here.
+const PICTURE = {
+  f: (job, index) => void document.dispatchEvent(new CustomEvent("favourite", { detail: { job, index, set: toggleFavourite(job.id, index) } })),
+  d: async (job, index, link) => save(await fetchFile(link.href, fileName(job, index)), fileName(job, index)),
+  s: (job, index, link) => {
+    const figure = link.closest("figure"); // a strip has none
+    if (figure && !figure.querySelector(".box")) addBox(figure, job, index);
+    choose(job, index);
+  },
+  u: useSettings,
+  m: (job, index) => (fromPicture(job.model) ? false : void go(`#like=${job.id}/${index}`)),
+  w: (job, index, link) => focusFilm(link),
+  x: deleteJob,
+};
 const PAGE = {
   "?": showKeys,
   n: () => showForm().then(() => $("kind").focus()),
   "/": () => $("filters").querySelector("[type=search]").focus(),
   g: () => (location.hash = location.hash.startsWith("#grid") ? "#gallery" : "#grid"),
-  f: () => withPicture((job, index) => void document.dispatchEvent(new CustomEvent("favourite", { detail: { job, index, set: toggleFavourite(job.id, index) } }))),
-  d: () => withPicture(async (job, index, link) => save(await fetchFile(link.href, fileName(job, index)), fileName(job, index))),
-  s: () => withPicture((job, index, link) => {
-    const figure = link.closest("figure"); // a strip has none
-    if (figure && !figure.querySelector(".box")) addBox(figure, job, index);
-    choose(job, index);
-  }),
-  u: () => withPicture((job, index) => useSettings(job, index)),
-  m: () => withPicture((job, index) => (fromPicture(job.model) ? false : void go(`#like=${job.id}/${index}`))),
-  w: () => withPicture((job, index, link) => focusFilm(link)),
-  x: () => withPicture(job => deleteJob(job)),
   z: pressNewest,
 };
 const VIEWER = {
   "?": showKeys,
-  ArrowLeft: () => viewer().move(-1),
-  ArrowRight: () => viewer().move(1),
+  arrowleft: () => viewer().move(-1),
+  arrowright: () => viewer().move(1),
   f: () => viewer().favourite(),
   d: () => viewer().save(),
   u: () => viewer().settings(),
@@ -100,7 +98,7 @@ export function startKeys() {
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
     if (event.target.matches("input, select, textarea, canvas")) return;
     if (open && open !== viewer()?.dialog) return;
-    const act = (open ? VIEWER : PAGE)[event.key] ?? (open ? VIEWER : PAGE)[event.key.toLowerCase()] ?? other(event, open);
+    const act = actionOf(event, open);
     const done = act ? act() : false;
     if (done === false) return;
     event.preventDefault();
@@ -108,9 +106,12 @@ export function startKeys() {
   });
 }
 
-function other({ key, target }, open) {
-  if (open) return undefined;
+function actionOf({ key, target }, open) {
+  const name = key.toLowerCase();
+  if (open) return VIEWER[name];
+  const found = PICTURE[name] && focused();
+  if (found) return () => PICTURE[name](...found);
   if (key.startsWith("Arrow") && !$("gallery").hidden && (target === document.body || target.closest("#gallery"))) return () => move(key);
   const option = /^[1-9]$/.test(key) && $("kind").options[Number(key) - 1];
-  return option && !option.hidden ? () => chooseKind(option.value) : undefined;
+  return option && !option.hidden ? () => chooseKind(option.value) : PAGE[name];
 }

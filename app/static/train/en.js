@@ -80,11 +80,8 @@ export default {
   train_state_queued: "Waiting for a trainer",
   train_state_running: "Training",
   train_state_pausing: "Pauses after this step",
-  train_state_paused: "Paused",
   train_state_stopping: "Stops after this step",
   train_state_stopped: "Stopped",
-  train_state_succeeded: "Done",
-  train_state_failed: "Failed",
   details: [],
   problems: {},
 };

@@ -82,11 +82,8 @@ export default {
   train_state_queued: "En cola",
   train_state_running: "Entrenando",
   train_state_pausing: "Se pausa tras este paso",
-  train_state_paused: "En pausa",
   train_state_stopping: "Para tras este paso",
   train_state_stopped: "Parado",
-  train_state_succeeded: "Listo",
-  train_state_failed: "Falló",
   // Lo que dice el servidor de las imágenes y de los entrenamientos.
   details: [
     ...main.details,

@@ -3,7 +3,7 @@
 import { answered, ask, request } from "../api.js";
 import { el, once } from "../dom.js";
 import { translated } from "../problems.js";
-import { addPart, duration, number, t } from "../texts.js";
+import { addPart, duration, known, number, t } from "../texts.js";
 
 export const OVER = ["succeeded", "stopped", "failed"];
 const HOLDING = ["running", "pausing", "stopping"]; // a trainer
@@ -11,7 +11,7 @@ const HOLDING = ["running", "pausing", "stopping"]; // a trainer
 // Says how far a training is; of one that is queued, which of `others` it waits for.
 export function placeOf({ state, progress: { step, steps }, progress, started_at: from, ended_at: until }, others = []) {
   const ahead = state === "queued" && others.find(each => HOLDING.includes(each.state));
-  const words = ahead ? t("trainWaits", ahead.name) : state === "running" && !steps ? t("trainPreparing") : t(`train_state_${state}`);
+  const words = ahead ? t("trainWaits", ahead.name) : state === "running" && !steps ? t("trainPreparing") : (known(`train_state_${state}`) ?? t(state)); // or as of jobs
   const took = ["succeeded", "stopped"].includes(state) && from && until && t("trainTook", duration(until - from));
   return [words, steps > 0 && t("trainSteps", number(step), number(steps)), ahead ? leftOf(ahead.progress) : state === "running" && leftOf(progress), took].filter(Boolean).join(" · ");
 }
