@@ -15,7 +15,9 @@ const history = { rate: [], waiting: [] };
 const done = new Map(); // image-steps by job, as last heard
 let latest = ""; // the time of acceptance of the newest job
 let news = []; // [time, image-steps] of the last seconds
-let parts;
+const parts = { workers: el("span"), rate: el("span"), waiting: el("span") };
+const lines = { rate: svg("polyline", {}), waiting: svg("polyline", {}) };
+const curveOf = line => svg("svg", { viewBox: `0 0 ${MINUTE - 1} 1`, preserveAspectRatio: "none", "aria-hidden": "true" }, line);
 
 // Counts what a job has done since it was last heard of. Of a job that is heard of first, all if it is newer than all others.
 function count({ detail: { id, steps, accepted_at: at } }) {
@@ -44,25 +46,21 @@ function show() {
   say(parts.rate, t("liveRate", number(rate, rate && rate < 10 ? 1 : 0)));
   say(parts.waiting, t("liveWaiting", waiting));
   say($("lost-in"), isLost() ? t("tryingIn", seconds) : "");
-  for (const name of Object.keys(history)) draw(parts[name].previousElementSibling.firstChild, history[name]);
+  for (const [name, line] of Object.entries(lines)) line.setAttribute("points", pointsOf(history[name]));
 }
 
 function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-function draw(line, values) {
+function pointsOf(values) {
+  if (values.filter(Boolean).length < 3) return ""; // a stray dash
   const most = Math.max(1, ...values);
-  const isCurve = values.filter(Boolean).length > 2; // less is a stray dash
-  const points = isCurve ? values.map((value, index) => `${MINUTE - values.length + index},${1 - value / most}`).join(" ") : "";
-  if (line.getAttribute("points") !== points) line.setAttribute("points", points);
+  return values.map((value, index) => `${MINUTE - values.length + index},${1 - value / most}`).join(" ");
 }
 
-const curve = () => svg("svg", { viewBox: `0 0 ${MINUTE - 1} 1`, preserveAspectRatio: "none", "aria-hidden": "true" }, svg("polyline", {}));
-
 export function startLive() {
-  parts = { workers: el("span"), rate: el("span"), waiting: el("span") };
-  strip.append(el("span", {}, parts.workers), el("span", {}, curve(), parts.rate), el("span", {}, curve(), parts.waiting));
+  strip.append(el("span", {}, parts.workers), el("span", {}, curveOf(lines.rate), parts.rate), el("span", {}, curveOf(lines.waiting), parts.waiting));
   jobs.addEventListener("job", count);
   $("lost-now").addEventListener("click", lookNow);
   document.addEventListener("server", show);

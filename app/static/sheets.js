@@ -67,24 +67,14 @@ export async function cellsOf(name, most) {
   });
 }
 
-const MAGIC = [0x89, 0x50, 0x4e, 0x47];
+const CHUNK = "iTXtdifuso\0\0\0"; // its type, keyword, and that it is not compressed: PNG, section 11.3.3.4
 
 // Resolves to the JSON in the iTXt chunk `difuso` of a PNG; undefined without one.
 export async function readRecipe(file) {
   const buffer = await file.arrayBuffer();
-  const bytes = new Uint8Array(buffer);
-  if (!MAGIC.every((byte, index) => bytes[index] === byte)) return undefined;
-  const view = new DataView(buffer);
-  for (let at = 8; at + 12 <= buffer.byteLength; ) {
-    const length = view.getUint32(at);
-    const type = String.fromCharCode(...bytes.subarray(at + 4, at + 8));
-    const content = bytes.subarray(at + 8, at + 8 + length);
-    // Keyword, 0, not compressed, method, language, 0, translated keyword, 0, text: PNG, section 11.3.3.4.
-    if (type === "iTXt" && new TextDecoder().decode(content.subarray(0, 9)) === "difuso\0\0\0") {
-      const text = content.subarray(content.indexOf(0, content.indexOf(0, 9) + 1) + 1);
-      return JSON.parse(new TextDecoder().decode(text));
-    }
-    at += 12 + length;
-  }
-  return undefined;
+  const at = new TextDecoder("latin1").decode(buffer).indexOf(CHUNK);
+  if (at < 0) return undefined;
+  const content = new Uint8Array(buffer, at + CHUNK.length, new DataView(buffer).getUint32(at - 4) + "iTXt".length - CHUNK.length);
+  const from = content.indexOf(0, content.indexOf(0) + 1) + 1; // after the language and the translated keyword
+  return JSON.parse(new TextDecoder().decode(content.subarray(from)));
 }

@@ -1,8 +1,9 @@
 // What the screens of the lesson are made of.
 
 import { request } from "../api.js";
-import { attempt, complain, el, svg } from "../dom.js";
+import { attempt, complain, el } from "../dom.js";
 import { leastOf, models } from "../models.js";
+import { drawingOf, legendOf, ticksOf } from "../plot.js";
 import { UNLISTED } from "../store.js";
 import { t } from "../texts.js";
 import { readNpz } from "../unzip.js";
@@ -42,17 +43,13 @@ export function asking(...figures) {
 export const rowOf = (...elements) => el("div", { className: "equation" }, ...elements.map(each => (typeof each === "string" ? el("span", { className: "sign", textContent: each, "aria-hidden": "true" }) : each.element)));
 export const formulaOf = () => el("p", { className: "formula" });
 
-const line = (className, shares) =>
-  svg("polyline", { class: className, points: shares.map((share, timestep) => `${timestep},${1 - share}`).join(" ") });
-
 // Returns {element, show}: `show` marks the timestep of a state and those that were visited before it.
 export function curveOf(alphas) {
   const last = alphas.length - 1;
-  const lines = [line("of-picture", alphas.map(Math.sqrt)), line("of-noise", alphas.map(alpha => Math.sqrt(1 - alpha)))];
-  const plot = svg("svg", { viewBox: `0 0 ${last} 1`, preserveAspectRatio: "none", "aria-hidden": "true" }, ...lines);
+  const shares = [alphas.map(Math.sqrt), alphas.map(alpha => Math.sqrt(1 - alpha))];
   const marks = el("div", { className: "marks", "aria-hidden": "true" });
-  const ticks = [["most", 1], ["none", 0], ["least", 0], ["longest", last]].map(([name, value]) => el("span", { className: `tick ${name}`, textContent: value }));
-  const legend = el("p", { className: "legend hint" }, el("span", { className: "of-picture", textContent: t("learnSignal") }), el("span", { className: "of-noise", textContent: t("learnNoise") }));
+  const plot = el("div", { className: "plot" }, drawingOf(shares.map(each => [...each.entries()]), last), marks, ...ticksOf({ most: 1, none: 0, least: 0, longest: last }));
+  const legend = el("p", { className: "legend hint" }, ...legendOf(t("learnSignal"), t("learnNoise")));
   const markAt = (timestep, className) => {
     const mark = el("span", { className });
     mark.style.left = `${(timestep / last) * 100}%`;
@@ -63,7 +60,7 @@ export function curveOf(alphas) {
     const places = [...visited.map(timestep => [timestep, "mark"]), [here, "mark here"]];
     marks.replaceChildren(...places.filter(([timestep]) => timestep >= 0).map(place => markAt(...place)));
   };
-  return { element: el("div", { className: "curve" }, el("div", { className: "plot" }, plot, marks, ...ticks), legend), show };
+  return { element: el("div", { className: "curve" }, plot, legend), show };
 }
 
 export const SAMPLERS = { ddim: { sampler: "ddim", eta: 0 }, ddpm: { sampler: "ddpm", variance: "fixed_small" } };

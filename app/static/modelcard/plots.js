@@ -1,10 +1,11 @@
 // The plots of a model: the curves of its training, and how good its pictures are for how much time.
 
 import { request } from "../api.js";
-import { el, svg } from "../dom.js";
+import { el } from "../dom.js";
 import { fillForm, form } from "../form.js";
 import { priceOf } from "../making.js";
 import { fromPicture, leastOf, models } from "../models.js";
+import { drawingOf, ticksOf } from "../plot.js";
 import { duration, language, number, shown, t } from "../texts.js";
 
 const NO_FIGURES = ["step", "skipped"];
@@ -21,7 +22,7 @@ export async function curvesOf(name) {
   const [figure, other] = [figures, ["", ...others]].map(names => el("select", {}, ...names.map(each => new Option(each ? (t("cardFigures")[each] ?? each) : t("cardNone"), each))));
   const smoothing = el("input", { type: "range", min: 0, max: MOST, step: 0.01, value: 0.6 });
   const place = el("input", { type: "range", min: 0, max: 1, step: "any", value: 1, "aria-label": t("cardStep") });
-  const [plot, words] = [el("div", { className: "training" }), el("output")];
+  const [plot, words] = [el("div", { className: "plot training" }), el("output")];
   const labelled = (key, field) => el("label", {}, t(key), field);
   let lines = [];
   const say = () => {
@@ -89,11 +90,9 @@ export function drawn(lines) {
   const last = Math.max(...lines.map(({ points }) => points.at(-1)[0]));
   const scale = least > 0 && greatest / least > WIDE ? Math.log : value => value;
   const height = value => (scale(value) - scale(least)) / (scale(greatest) - scale(least) || 1);
-  const polyline = ({ points }, at) => svg("polyline", { class: at ? "second" : "first", points: points.map(([step, value]) => `${step / last},${1 - height(value)}`).join(" ") });
-  const tick = (className, value) => el("span", { className: `tick ${className}`, textContent: value.toLocaleString(language, { maximumSignificantDigits: DIGITS }) });
   const middle = scale === Math.log ? Math.sqrt(least * greatest) : (least + greatest) / 2;
-  return [svg("svg", { viewBox: "0 0 1 1", preserveAspectRatio: "none", "aria-hidden": "true" }, ...lines.map(polyline)), tick("most", greatest), tick("half", middle),
-    tick("none", least), tick("least", 0), el("span", { className: "tick longest", textContent: number(last) })];
+  const [most, half, none] = [greatest, middle, least].map(value => value.toLocaleString(language, { maximumSignificantDigits: DIGITS }));
+  return [drawingOf(lines.map(({ points }) => points.map(([step, value]) => [step, height(value)])), last), ...ticksOf({ most, half, none, least: 0, longest: number(last) })];
 }
 
 const SETTINGS = /^(?:(\d+) calls?|([a-z]\w*) (\d+)(?: ([a-z]+))?)(?:, eta=(\d+(?:\.\d+)?))?\b/;
@@ -127,10 +126,9 @@ export async function qualityOf(model, tables, close) {
     point.addEventListener("click", () => use(query, close));
     return point;
   };
-  const plot = el("div", { className: "scatter" }, ...places.map(pointOf));
-  const tick = (className, text) => el("span", { className: `tick ${className}`, textContent: text });
+  const plot = el("div", { className: "plot scatter" }, ...places.map(pointOf));
   const costOf = cost => (isTimed ? duration(cost) : number(cost));
-  plot.append(tick("most", number(most, 1)), tick("none", number(0)), tick("least", costOf(Math.exp(least))), tick("longest", costOf(Math.exp(longest))));
+  plot.append(...ticksOf({ most: number(most, 1), none: number(0), least: costOf(Math.exp(least)), longest: costOf(Math.exp(longest)) }));
   const axes = el("p", { className: "row hint" }, el("span", { textContent: `↑ ${rows[0].figure}` }), el("span", { textContent: `${isTimed ? t("cardSeconds") : t("steps")} →` }));
   return [axes, plot, words];
 }

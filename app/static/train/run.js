@@ -7,6 +7,7 @@ import { drawn, smooth } from "../modelcard/plots.js";
 import { openModelCard } from "../modelcard/view.js";
 import { loadModels, models } from "../models.js";
 import { playheadOf } from "../playhead.js";
+import { legendOf } from "../plot.js";
 import { translated } from "../problems.js";
 import { go } from "../routes.js";
 import { number, shown, t } from "../texts.js";
@@ -29,7 +30,7 @@ export async function showRun(id, place, signal) {
   const path = `/trainings/${id}`;
   const [title, state, bar, tools] = [el("h2", { tabIndex: -1 }), el("p", { className: "state", role: "status" }), el("progress"), el("div", { className: "row start" })];
   const acts = el("div", { className: "row start" }, tools);
-  const [alarm, news, plot, legend, film, nearest] = [el("p", { className: "error", role: "alert", hidden: true }), el("ul", { className: "news" }), el("div", { className: "training", role: "img" }), el("p", { className: "legend hint" }), el("div"), el("div")];
+  const [alarm, news, plot, legend, film, nearest] = [el("p", { className: "error", role: "alert", hidden: true }), el("ul", { className: "news" }), el("div", { className: "plot training", role: "img" }), el("p", { className: "legend hint" }), el("div"), el("div")];
   const [curve, samples, near, served] = [chapter("trainLoss", plot, legend), chapter("trainSamples", film), chapter("trainNearest", el("p", { className: "hint", textContent: t("trainNearestHint") }), nearest), chapter("trainModel")];
   const [pictures, code, recipe, log] = [el("details", { hidden: true }), el("code"), el("pre", { tabIndex: 0 }), el("pre", { tabIndex: 0 })];
   const copying = el("button", { type: "button", className: "small", textContent: t("copy"), onclick: () => copy(code.textContent, copying, code) });
@@ -115,8 +116,7 @@ export async function showRun(id, place, signal) {
     const lines = (losses.length > 1 ? [smooth(losses, SMOOTHING), heldOut ?? []] : []).filter(points => points.length > 1).map(points => ({ points }));
     curve.hidden = !lines.length;
     if (lines.length) plot.replaceChildren(...drawn(lines));
-    const ends = [lines[0] && ["of-loss", t("trainLossIs", shown(lines[0].points.at(-1)[1]))], lines[1] && ["of-held-out", t("trainHeldOut", shown(heldOut.at(-1)[1]))]].filter(Boolean);
-    legend.replaceChildren(...ends.map(([className, textContent]) => el("span", { className, textContent })));
+    legend.replaceChildren(...legendOf(...lines.map(({ points }, at) => t(["trainLossIs", "trainHeldOut"][at], shown(points.at(-1)[1])))));
     plot.ariaLabel = `${t("trainLoss")}: ${legend.textContent}`;
     [code.textContent, recipe.textContent, log.textContent] = [commandOf(facts), facts.recipe, facts.log];
     recipe.hidden = !facts.recipe;
