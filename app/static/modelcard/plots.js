@@ -92,7 +92,7 @@ export function drawn(lines) {
   const height = value => (scale(value) - scale(least)) / (scale(greatest) - scale(least) || 1);
   const middle = scale === Math.log ? Math.sqrt(least * greatest) : (least + greatest) / 2;
   const [most, half, none] = [greatest, middle, least].map(value => value.toLocaleString(language, { maximumSignificantDigits: DIGITS }));
-  return [drawingOf(lines.map(({ points }) => points.map(([step, value]) => [step, height(value)])), last), ...ticksOf({ most, half, none, least: 0, longest: number(last) })];
+  return [drawingOf(lines.map(({ points }) => points.map(([step, value]) => [step / last, height(value)])), 1), ...ticksOf({ most, half, none, least: 0, longest: number(last) })];
 }
 
 const SETTINGS = /^(?:(\d+) calls?|([a-z]\w*) (\d+)(?: ([a-z]+))?)(?:, eta=(\d+(?:\.\d+)?))?\b/;
