@@ -24,38 +24,33 @@ function dress(input) {
   input.classList.add("dressed");
   const zone = el("span", { className: "drop" });
   const words = el("span", { className: "drop-words", dataset: { t: "choose" } });
+  const name = el("span", { className: "drop-words", hidden: true });
   const picture = el("img", { alt: "", hidden: true });
   const remove = el("button", { type: "button", className: "small", hidden: true, dataset: { t: "remove" } });
   const camera = el("button", { type: "button", className: "small camera", hidden: input.accept === ARRAY, dataset: { t: "camera" }, onclick: () => shot.click() });
   const shot = el("input", { type: "file", accept: "image/*", hidden: true, capture: "environment" });
   shot.addEventListener("change", () => shot.files[0] && setFile(input, shot.files[0]));
   remove.addEventListener("click", () => setFile(input, null));
-  const say = name => { // a name is not translated
-    if (name) delete words.dataset.t;
-    else words.dataset.t = "choose";
-    words.textContent = name ?? t("choose");
-  };
   const label = input.closest("label");
   const frame = el("div", { className: "part" });
   label.before(frame);
   input.before(zone);
-  zone.append(picture, words, input);
+  zone.append(picture, words, name, input);
   frame.append(label, el("span", { className: "drop-tools" }, camera, remove));
   input.addEventListener("change", () => {
     const [file] = input.files;
     if (picture.src) URL.revokeObjectURL(picture.src);
     picture.hidden = remove.hidden = !file;
     words.hidden = Boolean(file);
-    say();
+    name.hidden = true;
     if (file) picture.src = URL.createObjectURL(file);
     else picture.removeAttribute("src");
     input.dispatchEvent(new CustomEvent("picture", { bubbles: true }));
     if (file) shrink(input, file);
   });
   picture.addEventListener("error", () => { // arrays, and what is no picture
-    picture.hidden = true;
-    words.hidden = false;
-    say(input.files[0]?.name);
+    name.textContent = input.files[0]?.name;
+    [picture.hidden, name.hidden] = [true, false];
   });
   zone.addEventListener("dragover", event => (event.preventDefault(), zone.classList.add("over")));
   zone.addEventListener("dragleave", () => zone.classList.remove("over"));

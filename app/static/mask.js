@@ -105,12 +105,11 @@ class Brush {
   #draw() {
     const mask = this.mask.getContext("2d");
     mask.clearRect(0, 0, this.mask.width, this.mask.height);
-    mask.lineCap = mask.lineJoin = "round";
+    Object.assign(mask, { lineCap: "round", lineJoin: "round", strokeStyle: "white" });
     for (const { erase, points } of this.#strokes) {
       mask.globalCompositeOperation = erase ? "destination-out" : "source-over";
       points.forEach(([x, y, width], index) => {
         const [fromX, fromY] = points[Math.max(0, index - 1)];
-        mask.strokeStyle = "white";
         mask.lineWidth = width;
         mask.beginPath();
         mask.moveTo(fromX, fromY);

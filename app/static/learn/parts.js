@@ -50,16 +50,13 @@ export function curveOf(alphas) {
   const marks = el("div", { className: "marks", "aria-hidden": "true" });
   const plot = el("div", { className: "plot" }, drawingOf(shares.map(each => [...each.entries()]), last), marks, ...ticksOf({ most: 1, none: 0, least: 0, longest: last }));
   const legend = el("p", { className: "legend hint" }, ...legendOf(t("learnSignal"), t("learnNoise")));
-  const markAt = (timestep, className) => {
+  const markAt = (timestep, className = "mark") => {
     const mark = el("span", { className });
     mark.style.left = `${(timestep / last) * 100}%`;
     mark.style.top = `${(1 - Math.sqrt(alphas[timestep])) * 100}%`;
     return mark;
   };
-  const show = (here, visited = []) => {
-    const places = [...visited.map(timestep => [timestep, "mark"]), [here, "mark here"]];
-    marks.replaceChildren(...places.filter(([timestep]) => timestep >= 0).map(place => markAt(...place)));
-  };
+  const show = (here, visited = []) => marks.replaceChildren(...visited.map(each => markAt(each)), here < 0 ? "" : markAt(here, "mark here"));
   return { element: el("div", { className: "curve" }, plot, legend), show };
 }
 

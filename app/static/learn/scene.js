@@ -11,6 +11,7 @@ import { noiseOf } from "./noise.js";
 const [WIDE, NARROW] = [192, 144]; // CSS pixels of a picture, about
 const START = 0.35; // of all timesteps: much noise, and still much picture
 export const digits = value => value.toLocaleString(language, { maximumSignificantDigits: 3 });
+export const sharesOf = alpha => [Math.sqrt(alpha), Math.sqrt(1 - alpha)]; // of the picture and of the noise
 const weightOf = ({ name, channels, parameters }) => sidesOf(name).reduce((a, b) => a * b, channels) * parameters;
 
 // Returns the name of a model of the lesson that can do something: the default one, or else the smallest; undefined if none can.
@@ -32,11 +33,6 @@ export class Scene {
     return new Scene(model, (await ask("GET", `/models/${model}/schedule`)).alphas_cumprod);
   }
 
-  // ᾱ of a timestep; after the last call, -1, no noise is left.
-  alphaAt(timestep) {
-    return timestep < 0 ? 1 : this.alphas[timestep];
-  }
-
   async choose(canvas) {
     this.canvas = canvas;
     this.picture = await new Promise(resolve => canvas.toBlob(resolve));
@@ -48,20 +44,10 @@ export class Scene {
     return this.drawn.noise;
   }
 
-  // The shares of the picture and of the noise in x_t.
-  get shares() {
-    const alpha = this.alphaAt(this.timestep);
-    return [Math.sqrt(alpha), Math.sqrt(1 - alpha)];
-  }
-
-  get noised() {
-    return this.noisedBy(this.alphas);
-  }
-
-  // x_t = √ᾱ_t x_0 + √(1−ᾱ_t) ε
-  noisedBy(alphas) {
-    const { x0, noise, timestep } = this;
-    const [ofPicture, ofNoise] = [Math.sqrt(alphas[timestep]), Math.sqrt(1 - alphas[timestep])];
+  // Returns the picture after it went into the noise, x_t = √ᾱ_t x_0 + √(1−ᾱ_t) ε.
+  noised(alphas = this.alphas) {
+    const { x0, noise } = this;
+    const [ofPicture, ofNoise] = sharesOf(alphas[this.timestep]);
     return x0.map((value, index) => ofPicture * value + ofNoise * noise[index]);
   }
 
@@ -72,12 +58,11 @@ export class Scene {
     canvas.style.width = `${(multiple(size, matchMedia("(max-width: 64rem)").matches ? NARROW : WIDE) / size) * width}px`;
     const context = canvas.getContext("2d", { willReadFrequently: true });
     const element = el("figure", {}, canvas, el("figcaption", { textContent: caption }));
-    return { element, canvas, paint: data => paint(context, data, this.channels), clear: () => context.clearRect(0, 0, width, height) };
+    return { element, paint: data => paint(context, data, this.channels) };
   }
 }
 
-const OF_SHEET = 6;
-const OF_GALLERY = 6;
+const MOST = 6; // pictures to begin with, of the model's sheet and of the gallery each
 
 // Returns a canvas of the model's size with a picture on it.
 export function canvasOf(model, bitmap) {
@@ -92,7 +77,7 @@ export const read = async (model, path) => canvasOf(model, await createImageBitm
 export async function picturesOf(model) {
   const { jobs } = await ask("GET", `/jobs?limit=20&state=succeeded&kind=generate&model=${model}`);
   const alive = jobs.filter(job => job.links.images && !job.task?.upscale && Date.parse(job.expires_at) > Date.now());
-  const paths = alive.flatMap(job => job.links.images).slice(0, OF_GALLERY);
+  const paths = alive.flatMap(job => job.links.images).slice(0, MOST);
   const found = await Promise.allSettled(paths.map(path => read(model, path)));
-  return [...(await cellsOf(model, OF_SHEET)), ...found.flatMap(({ value }) => value ?? [])];
+  return [...(await cellsOf(model, MOST)), ...found.flatMap(({ value }) => value ?? [])];
 }

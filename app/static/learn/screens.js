@@ -4,7 +4,7 @@ import { el } from "../dom.js";
 import { models } from "../models.js";
 import { duration, t, word } from "../texts.js";
 import { asking, curveOf, draw, formulaOf, rowOf, runFrom, SAMPLERS, sliderOf } from "./parts.js";
-import { digits, modelThat, Scene } from "./scene.js";
+import { digits, modelThat, Scene, sharesOf } from "./scene.js";
 
 const RATIOS = [10, 1, 0.01]; // signal to noise, below which there are other words
 const OF_PAPER = [1e-4, 0.02]; // β at the ends of the linear schedule
@@ -23,11 +23,11 @@ export function noise(scene) {
   const formula = formulaOf();
   const words = el("p", { role: "status" });
   const slider = timestepOf(scene, () => {
-    const [ofPicture, ofNoise] = scene.shares;
+    const [ofPicture, ofNoise] = sharesOf(scene.alphas[scene.timestep]);
     const ratio = (ofPicture / ofNoise) ** 2;
     picture.paint(scene.x0);
     drawn.paint(scene.noise);
-    state.paint(scene.noised);
+    state.paint(scene.noised());
     formula.textContent = `xₜ = ${digits(ofPicture)} · x₀ + ${digits(ofNoise)} · ε`;
     words.textContent = `${t("learnRatio", digits(ratio))} ${t(`learn_left_${RATIOS.filter(each => ratio < each).length}`)}`;
   });
@@ -40,7 +40,7 @@ export function prediction(scene) {
   const words = el("p", { role: "status" });
   const slider = timestepOf(scene, () => {
     picture.paint(scene.x0);
-    state.paint(scene.noised);
+    state.paint(scene.noised());
     ask(() => runFrom(scene, 1), ({ predictions: [x0] }) => {
       guess.paint(x0);
       const mean = x0.reduce((sum, each, index) => sum + (each - scene.x0[index]) ** 2, 0) / x0.length;
@@ -69,7 +69,7 @@ export function schedule(scene) {
   const sides = [[alphas, "xt", t("learnOwn", model)], [other, "other", t(isLinear ? "learnCosine" : "learnLinear")]].map(([own, name, words]) => ({ own, figure: scene.figure(name, words), curve: curveOf(own) }));
   const slider = timestepOf(scene, () => {
     for (const { own, figure, curve } of sides) {
-      figure.paint(scene.noisedBy(own));
+      figure.paint(scene.noised(own));
       curve.show(scene.timestep);
     }
   });
@@ -80,8 +80,8 @@ const STEPS = 8;
 const LONGER = 20;
 const placeOf = (step, steps) => (step === steps ? t("finished") : t("learnStep", step, steps));
 
-// Equation 12 of DDIM without noise, for a step from ᾱ to ᾱ'.
-const updateOf = to => `x ← ${digits(Math.sqrt(to))} · x̂₀ + ${digits(Math.sqrt(1 - to))} · ε̂`;
+// Equation 12 of DDIM without noise, for a step to ᾱ; after the last call, at timestep -1, no noise is left.
+const updateOf = (alpha = 1) => `x ← ${digits(Math.sqrt(alpha))} · x̂₀ + ${digits(Math.sqrt(1 - alpha))} · ε̂`;
 
 export function step(scene) {
   const [state, guess] = [["state", "learnState"], ["prediction", "learnGuess"]].map(([name, key]) => scene.figure(name, t(key)));
@@ -91,10 +91,10 @@ export function step(scene) {
   const steps = Math.min(STEPS, scene.timestep + 1);
   const slider = sliderOf(t("learnMade"), steps + 1, 0, at => placeOf(at, steps), at => ask(() => runFrom(scene, steps), ({ states, predictions, timesteps }) => {
     const visited = [scene.timestep, ...timesteps].map(Math.round);
-    state.paint(states[at - 1] ?? scene.noised);
+    state.paint(states[at - 1] ?? scene.noised());
     guess.paint(predictions[Math.min(at, steps - 1)]); // what the next call predicts
     curve.show(visited[at], visited.slice(0, at));
-    formula.textContent = at ? updateOf(scene.alphaAt(visited[at])) : "";
+    formula.textContent = at ? updateOf(scene.alphas[visited[at]]) : "";
   }));
   return [rowOf(state, guess, curve), slider, formula, alarm];
 }
