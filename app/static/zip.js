@@ -11,17 +11,8 @@ function crc32(bytes) {
   return ~crc >>> 0;
 }
 
-// Returns numbers as bytes; each is a pair of a value and its size, 2 or 4.
-function header(...numbers) {
-  const bytes = new Uint8Array(numbers.reduce((sum, [, size]) => sum + size, 0));
-  const view = new DataView(bytes.buffer);
-  let at = 0;
-  for (const [value, size] of numbers) {
-    size === 2 ? view.setUint16(at, value, true) : view.setUint32(at, value, true);
-    at += size;
-  }
-  return bytes;
-}
+// Returns numbers as bytes, the lowest first; each is a pair of a value and its size.
+const header = (...numbers) => Uint8Array.from(numbers.flatMap(([value, size]) => Array.from({ length: size }, (_, at) => value / 256 ** at)));
 
 // Resolves to an archive of files of different names. The format: APPNOTE.TXT, sections 4.3.7, 4.3.12 and 4.3.16.
 export async function zipOf(files) {
