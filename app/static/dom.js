@@ -100,6 +100,8 @@ export function refill(part, ...content) {
   (same ?? part.closest("dialog"))?.focus();
 }
 
+export const pause = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds));
+
 export function debounced(milliseconds, action) {
   let timer;
   return () => {

@@ -1,7 +1,7 @@
 // What operators see below the queue: the workers, which they can cordon, and the queues by model, which they can pause.
 
 import { ask, request } from "./api.js";
-import { attempt, complain, el } from "./dom.js";
+import { attempt, complain, el, pause } from "./dom.js";
 import { models } from "./models.js";
 import { language, number, t } from "./texts.js";
 
@@ -12,7 +12,7 @@ let told = ""; // what is shown
 // Fills a place while its popover is open; `allowed` hears that it may. Whoever is no operator gets the problem `not-allowed`.
 export async function showFleet(place, allowed) {
   const alarm = el("p", { className: "error", role: "alert", hidden: true });
-  for (told = ""; place.closest(":popover-open"); await new Promise(resolve => setTimeout(resolve, LOOK))) {
+  for (told = ""; place.closest(":popover-open"); await pause(LOOK)) {
     try {
       show(place, alarm, await ask("GET", "/fleet"));
       allowed();

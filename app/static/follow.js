@@ -1,7 +1,8 @@
 // Keeps the unfinished jobs up to date. Visible ones are followed by events, at most two at once: browsers open six
 // connections to a server, for all tabs together. All others are read from lists.
 
-import { events, isForgotten, isLost, request } from "./api.js";
+import { ask, events, isForgotten, isLost, request } from "./api.js";
+import { pause } from "./dom.js";
 import { isEnded, jobs, UNLISTED } from "./store.js";
 
 const STREAMS = 2;
@@ -11,7 +12,8 @@ const LOST_LOOK = 2000; // milliseconds until the first look for a server that i
 const LOST_MOST = 5000;
 const RECONNECT = 3000;
 const FORGOTTEN = 8; // jobs that have left the lists, looked up one by one at each look
-const visible = new Set();
+const visible = new Set(); // the ids of jobs
+let shownTag; // of further jobs that are visible
 const lists = new Map(); // of jobs by path, each with its tag
 const streams = new Map(); // the AbortController of each followed job
 let next; // the timer of the next look
@@ -31,9 +33,29 @@ export function unwatch(id) {
   choose();
 }
 
+// Watches the jobs of a tag, in place of those of another, and reads them; resolves when they are known.
+export async function watchTag(tag) {
+  shownTag = tag;
+  choose();
+  const query = new URLSearchParams({ limit: 100, tag });
+  while (tag && tag === shownTag) {
+    const page = await ask("GET", `/jobs?${query}`);
+    page.jobs.forEach(job => jobs.put(job));
+    if (!page.next) return;
+    query.set("cursor", page.next);
+  }
+}
+
+// Resolves when a job has ended, also in a tab that nobody sees.
+export async function ended(id) {
+  while (!isEnded(jobs.get(id))) await refresh(id, { Prefer: "wait=60" }).catch(() => pause(RECONNECT));
+}
+
+const isVisible = ({ id, tag }) => visible.has(id) || (tag && tag === shownTag);
+
 // Opens streams for visible jobs, running ones first, and closes those that nobody sees.
 function choose() {
-  const open = document.hidden ? [] : [...visible].map(id => jobs.get(id)).filter(job => job && !isEnded(job));
+  const open = document.hidden ? [] : jobs.unfinished.filter(isVisible);
   open.sort((a, b) => (a.state === "running" ? 0 : 1) - (b.state === "running" ? 0 : 1));
   const wanted = new Set(open.slice(0, STREAMS).map(job => job.id));
   for (const [id, controller] of streams) if (!wanted.has(id)) stop(id, controller);
@@ -59,7 +81,7 @@ async function follow(id) {
   if (streams.get(id) !== controller) return;
   if (!isEnded(jobs.get(id) ?? {})) {
     await refresh(id).catch(() => {}); // a stream that broke may be the first sign of a lost server
-    await new Promise(resolve => setTimeout(resolve, RECONNECT));
+    await pause(RECONNECT);
   }
   if (streams.get(id) !== controller) return; // its card was gone, and is back
   streams.delete(id);
@@ -91,9 +113,9 @@ async function look() {
 }
 
 // Reads one job again; one that the server has forgotten is gone from here, too.
-async function refresh(id) {
+async function refresh(id, headers) {
   try {
-    jobs.put(await (await request(`/jobs/${id}`)).json());
+    jobs.put(await ask("GET", `/jobs/${id}`, { headers }));
   } catch (error) {
     if (isForgotten(error)) jobs.put({ ...jobs.get(id), state: "failed", expires_at: new Date(0).toISOString() });
     else throw error;
@@ -116,8 +138,8 @@ export const lookNow = () => lookIn(0);
 
 // Begins to look after jobs.
 export function start() {
-  document.addEventListener("server", ({ detail }) => detail.lost && lookIn(LOST_LOOK));
+  document.addEventListener("server", ({ detail }) => (detail.lost ? lookIn(LOST_LOOK) : watchTag(shownTag).catch(() => {})));
   document.addEventListener("visibilitychange", choose);
-  jobs.addEventListener("job", ({ detail }) => visible.has(detail.id) && choose());
+  jobs.addEventListener("job", ({ detail }) => isVisible(detail) && choose());
   lookIn(BUSY);
 }

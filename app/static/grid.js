@@ -1,8 +1,8 @@
 // A grid of anything by anything. Cells that differ by seed, class or conditions alone are images of one job.
 
-import { ask } from "./api.js";
 import { addressOf, countOf, seedOf } from "./describe.js";
 import { $, complain, el, multiple } from "./dom.js";
+import { ended, watchTag } from "./follow.js";
 import { chooseModel, form, readForm } from "./form.js";
 import { filledIn, GridAxis, inOrder, isPerImage, MOST, requestOf, valueAt } from "./gridaxis.js";
 import { axesOf, newTag } from "./gridcard.js";
@@ -11,18 +11,17 @@ import { make } from "./making.js";
 import { tellMissing } from "./missing.js";
 import { drawnBy, fromPicture, models, sizeOf } from "./models.js";
 import { routeOf } from "./routes.js";
-import { isEnded, isGone, jobs } from "./store.js";
+import { isGone, jobs } from "./store.js";
 import { t, translate } from "./texts.js";
 
 const TILE = 96; // CSS pixels, about
-const LOOK = 1100; // milliseconds
 const section = $("grid");
 const cells = new Map(); // by the values of both axes: {asked, job, index}, or {asked, error} of its request
 let tag; // of the grid that is shown
 let parts;
 let offered; // the model whose conditions are axes
+let drawing; // the tag of the grid that this page is drawing
 let reopened; // the tag of a grid that the form does not show yet
-let turn = 0;
 
 function build() {
   const [rows, columns] = ["gridRows", "gridColumns"].map((key, at) => new GridAxis(key, at));
@@ -77,7 +76,7 @@ async function drawGrid() {
     return complain(alarm, error);
   }
   const axes = [rows.axis, columns.axis];
-  const drawn = (tag = newTag(axes));
+  const drawn = (tag = drawing = newTag(axes));
   history.replaceState(null, "", `#grid=${tag}`);
   cells.clear();
   draw.disabled = true;
@@ -88,22 +87,19 @@ async function drawGrid() {
   const groups = Map.groupBy(all, asked => keyOf(asked.filter((_, at) => !isPerImage(axes[at]))));
   for (const group of groups.values()) {
     try {
-      const job = await make(await filledIn(requestOf(group, axes, request, { tag, seed: parts.seed.value })));
-      if (drawn !== tag) break; // another grid was opened meanwhile
-      put(job);
-      show();
-      await look(drawn);
+      const { id } = await make(await filledIn(requestOf(group, axes, request, { tag, seed: parts.seed.value })));
+      await ended(id);
     } catch (error) {
       if (drawn !== tag) break;
       for (const asked of group) cells.set(keyOf(asked), { asked, error });
+      show();
       complain(alarm, error); // of cells that are not possible, why the last one is not
       if (error.type !== "invalid-request") break;
     }
-    if (drawn !== tag) break;
-    show();
+    if (drawn !== tag) break; // another grid was opened meanwhile
   }
   draw.disabled = false;
-  if (drawn !== tag) look(tag);
+  drawing = undefined;
 }
 
 // A job of this grid: its cells follow from its own parameters. Once the job is gone they are empty.
@@ -115,29 +111,15 @@ function put(job) {
   }
 }
 
-// Reads the jobs of the grid again and again, until all that were made have ended: one request for all.
-async function look(looked) {
-  const mine = ++turn; // a later look ends an earlier one
-  while (looked === tag && mine === turn) {
-    try {
-      for (let cursor = ""; cursor !== undefined; ) {
-        const page = await ask("GET", `/jobs?limit=100&tag=${encodeURIComponent(looked)}${cursor && `&cursor=${cursor}`}`);
-        if (looked !== tag || mine !== turn) return;
-        for (const job of page.jobs) (jobs.put(job), put(job));
-        cursor = page.next;
-      }
-      if (looked === reopened && jobOfGrid()) choose();
-      if (!jobOfGrid() && routeOf(location.hash).value === looked) {
-        tag = undefined;
-        return tellMissing();
-      }
-    } catch (error) {
-      complain(parts.alarm, error);
-    }
-    show();
-    if ([...cells.values()].every(({ job }) => !job || isEnded(job))) return;
-    await new Promise(resolve => setTimeout(resolve, LOOK));
-  }
+// Reads the jobs of the grid, which then come and change by events.
+async function read() {
+  const mine = tag;
+  await watchTag(mine);
+  if (mine !== tag) return; // the reader has gone on
+  if (jobOfGrid()) return choose();
+  if (routeOf(location.hash).value !== mine) return;
+  tag = undefined;
+  tellMissing();
 }
 
 // Shows a grid that was drawn before; without a tag the one that is there.
@@ -147,13 +129,15 @@ export function openGrid(wanted) {
   if (axesOf(wanted) && wanted !== tag) {
     tag = reopened = wanted;
     cells.clear();
+    jobs.tagged(tag).forEach(put);
   }
-  if (tag && !parts.draw.disabled) look(tag);
+  if (tag && tag !== drawing) read().catch(error => complain(parts.alarm, error));
   show();
 }
 
-// Shows in the form what the grid was drawn of, so that it can be drawn again with a change.
+// Shows in the form what a reopened grid was drawn of, so that it can be drawn again with a change.
 function choose() {
+  if (reopened !== tag) return;
   const [shown, axes, job] = [layout(), axesOf(tag), jobOfGrid()];
   reopened = undefined;
   if (!axes.includes("model") && job.model !== model() && models.get(job.model)?.defaults) chooseModel(job.model);

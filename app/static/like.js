@@ -2,8 +2,8 @@
 
 import { ask } from "./api.js";
 import { addressOf, countOf, nameOf } from "./describe.js";
-import { $, complain, el, grainOf } from "./dom.js";
-import { unwatch, watch } from "./follow.js";
+import { $, arrange, complain, el, grainOf } from "./dom.js";
+import { watchTag } from "./follow.js";
 import { centreOf } from "./gridcard.js";
 import { make } from "./making.js";
 import { jobOf, tellMissing } from "./missing.js";
@@ -17,74 +17,45 @@ const MOST_CRUMBS = 12;
 const [GAP, NARROW] = [16, 600]; // CSS pixels between the pictures, and of a window where two stand in a row instead of four
 const section = $("like");
 let centre; // {job, index, tag} of the ring that is shown
-let ring = new Map(); // its jobs by id
+let earlier = []; // the ids of its jobs that others have taken the place of
 let parts;
+const ring = () => jobs.tagged(centre.tag).filter(job => !isGone(job) && !earlier.includes(job.id));
 
-for (const event of ["job", "back"]) jobs.addEventListener(event, ({ detail }) => centre && detail.tag === centre.tag && put(detail));
+for (const event of ["job", "back"]) jobs.addEventListener(event, ({ detail }) => centre && detail.tag === centre.tag && !section.hidden && show());
 jobs.addEventListener("preview", ({ detail: { id, index, source } }) => {
-  const at = parts?.tiles.findIndex(each => each.id === id && each.index === index) ?? -1;
-  parts?.grid.children[at]?.querySelector(".blank")?.replaceChildren(el("img", { src: source, alt: t("unfinishedAlt", "") }));
+  section.querySelector(`[data-picture="${id}/${index}"]`)?.replaceChildren(el("img", { src: source, alt: t("unfinishedAlt", "") }));
 });
 document.addEventListener("language", () => centre && !section.hidden && show());
 
 // Shows the ring of a picture, JOB/INDEX, and draws it if it was not drawn before.
 export async function openLike(address) {
-  const [id, index] = address.split("/");
   const job = await jobOf(address).catch(error => ({ error }));
   if (routeOf(location.hash).value !== address) return; // the reader has gone on
   if (job.error) return tellMissing(job.error);
-  const tag = `like:${id}/${index}`;
-  if (centre?.tag === tag) {
-    [...ring.values()].forEach(put);
-    return show();
+  const tag = `like:${address}`;
+  const isOther = centre?.tag !== tag;
+  if (isOther) {
+    if (parts) complain(parts.alarm, null);
+    centre = { job, index: Number(address.split("/")[1]), tag };
+    earlier = [];
   }
-  leaveLike();
-  if (parts) complain(parts.alarm, null);
-  centre = { job, index: Number(index), tag };
-  ring = new Map();
   show();
-  showPath(centre);
+  if (isOther) showPath(centre);
   try {
-    for (const each of await drawn(tag)) put(each);
-    if (centre?.tag === tag && !ring.size) await draw(centre);
+    await watchTag(tag);
+    if (isOther && centre.tag === tag && !ring().length) await draw(centre);
   } catch (error) {
-    if (centre?.tag === tag) complain(parts.alarm, error), show();
+    if (centre.tag === tag) complain(parts.alarm, error), show();
   }
 }
 
-function leaveLike() {
-  for (const id of ring.keys()) unwatch(id);
-}
-
-addEventListener("hashchange", () => section.hidden && leaveLike());
 addEventListener("resize", () => centre && !section.hidden && show());
-
-async function drawn(tag) {
-  const { jobs: found } = await ask("GET", `/jobs?limit=100&tag=${encodeURIComponent(tag)}`);
-  const last = [];
-  for (const job of found) {
-    if (last.reduce((sum, each) => sum + countOf(each), 0) >= AROUND) break;
-    jobs.put(job);
-    if (!isGone(job)) last.push(job);
-  }
-  return last;
-}
 
 async function draw({ job, index, tag }) {
   for (const { kind, query, files } of await neighboursOf(job, index)) {
     query.set("tag", tag);
-    const made = await make({ kind, query, files });
-    if (centre?.tag === tag) put(made);
+    await make({ kind, query, files });
   }
-}
-
-function put(job) {
-  if (isGone(job)) ring.delete(job.id);
-  else ring.set(job.id, job);
-  if (section.hidden) return;
-  if (isEnded(job)) unwatch(job.id);
-  else watch(job.id);
-  show();
 }
 
 function build() {
@@ -98,13 +69,13 @@ function build() {
   again.addEventListener("click", async () => {
     again.disabled = true;
     complain(alarm, null);
-    leaveLike();
-    ring = new Map();
+    earlier = jobs.tagged(centre.tag).map(job => job.id);
+    show();
     await draw(centre).catch(error => complain(alarm, error));
     again.disabled = false;
   });
   section.append(el("div", { className: "row start" }, title, again, back), lead, path, alarm, grid);
-  parts = { title, lead, path, grid, again, alarm, back, tiles: [] };
+  parts = { title, lead, path, grid, again, alarm, back };
 }
 
 function show() {
@@ -118,21 +89,14 @@ function show() {
   const grain = grainOf(sizeOf(drawnBy(job)));
   const tile = grain * Math.max(1, Math.floor(((section.clientWidth + GAP) / columns - GAP) / grain));
   parts.grid.style.setProperty("--tile", `${tile}px`);
-  const around = [...ring.values()].sort((a, b) => a.accepted_at.localeCompare(b.accepted_at));
-  const tiles = around.flatMap(each => Array.from({ length: countOf(each) }, (_, at) => tileOf(each, at))).slice(-AROUND);
-  while (tiles.length < AROUND && parts.alarm.hidden) tiles.push({ key: "", make: () => [el("div", { className: "blank" })] });
-  tiles.unshift(centreTile(job, index));
-  parts.tiles = tiles;
-  while (parts.grid.children.length > tiles.length) parts.grid.lastChild.remove();
-  tiles.forEach(({ key, make }, at) => {
-    const before = parts.grid.children[at];
-    if (before?.dataset.key === key) return; // what stays keeps its focus, and the click that is on its way
-    const figure = el("figure", { className: at ? "" : "middle", dataset: { key } }, ...make());
-    before ? before.replaceWith(figure) : parts.grid.append(figure);
-  });
+  const around = ring().flatMap(each => Array.from({ length: countOf(each) }, (_, at) => tileOf(each, at))).slice(-AROUND);
+  const blanks = parts.alarm.hidden ? AROUND - around.length : 0;
+  const tiles = [centreTile(job, index), ...around, ...Array.from({ length: blanks }, (_, at) => ({ key: `blank ${at}`, make: () => [el("div", { className: "blank" })] }))];
+  const there = new Map([...parts.grid.children].map(figure => [figure.dataset.key, figure]));
+  arrange(parts.grid, tiles.map(({ key, make }, at) => there.get(key) ?? el("figure", { className: at ? "" : "middle", dataset: { key } }, ...make())));
 }
 
-// Returns {id, index, key, make}: `make` makes what a tile shows, and the key changes with it.
+// Returns {key, make}: `make` makes what a tile shows, and the key changes with it.
 function centreTile(job, index) {
   const words = nameOf(job, index);
   const make = () => {
@@ -144,14 +108,14 @@ function centreTile(job, index) {
 }
 
 function tileOf(job, index) {
-  const source = addressOf(job, index);
+  const [picture, source] = [`${job.id}/${index}`, addressOf(job, index)];
   const words = isEnded(job) && !source ? t(job.state) : differenceOf(job, index, centre);
   const make = () => {
     const image = source && el("img", { src: source, alt: `${words}, ${nameOf(job, index)}` });
-    const shown = image ? el("a", { href: `#like=${job.id}/${index}`, className: "picture" }, image) : el("div", { className: "blank" });
+    const shown = image ? el("a", { href: `#like=${picture}`, className: "picture" }, image) : el("div", { className: "blank", dataset: { picture } });
     return [shown, el("figcaption", { textContent: words })];
   };
-  return { id: job.id, index, key: `${job.id}/${index} ${source} ${words}`, make };
+  return { key: `${picture} ${source} ${words}`, make };
 }
 
 // Shows the way that led to a picture: its job's tag names the centre of the ring that it was in.

@@ -2,7 +2,7 @@
 
 import { answered, ask, loaded } from "./api.js";
 import { surprise } from "./conditions.js";
-import { $, complain, debounced, el } from "./dom.js";
+import { $, complain, debounced, el, pause } from "./dom.js";
 import { startDraft } from "./draft.js";
 import { alarm, hideForm, startDrawer } from "./drawer.js";
 import { form, readForm, showKind, showModel, showModels } from "./form.js";
@@ -22,7 +22,6 @@ let price; // the answer, in case the language changes
 let controller; // of the one on its way
 const button = form.querySelector("button[type=submit]");
 let views; // a promise of the module
-const pause = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds));
 
 async function submit(event) {
   event.preventDefault();

@@ -27,6 +27,11 @@ class Jobs extends EventTarget {
     return [...this.#all.values()].filter(job => !isEnded(job));
   }
 
+  // Those of a tag, oldest first.
+  tagged(tag) {
+    return [...this.#all.values()].filter(job => job.tag === tag).sort((a, b) => a.accepted_at.localeCompare(b.accepted_at));
+  }
+
   // Notes a job, or what has changed of one. A list that was made before the end of a job does not revive it.
   put(news) {
     const before = this.#all.get(news.id);

@@ -3,7 +3,7 @@
 import { loaded, request } from "./api.js";
 import { paint } from "./arrays.js";
 import { fileName, fromNoise, nameOf, seedOf } from "./describe.js";
-import { el } from "./dom.js";
+import { el, pause } from "./dom.js";
 import { ADDRESS } from "./inputs.js";
 import { drawnBy, models, sidesOf } from "./models.js";
 import { enterPicture } from "./routes.js";
@@ -71,7 +71,7 @@ async function playFirst(figure, job, index) {
   Object.assign(canvas, { width: film?.width, height: film?.height });
   for (let moment = 0; moment < film?.count; moment++) {
     film.draw(canvas.getContext("2d"), moment);
-    await new Promise(resolve => setTimeout(resolve, FRAME));
+    await pause(FRAME);
   }
   canvas.remove();
 }

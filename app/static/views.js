@@ -4,7 +4,7 @@ import { loaded } from "./api.js";
 import { titleOf } from "./describe.js";
 import { $, el } from "./dom.js";
 import { alarm, sheet } from "./drawer.js";
-import { start as startFollowing } from "./follow.js";
+import { start as startFollowing, watchTag } from "./follow.js";
 import { fillFormFrom, form } from "./form.js";
 import { cardOf, reveal, startGallery } from "./gallery.js";
 import { gridOf } from "./gridcard.js";
@@ -28,7 +28,7 @@ const LATER = {
   grid: async value => (await loaded("./grid.js")).openGrid(value),
   learn: async value => (await loaded("./learn/view.js")).openLearn(value),
   like: async value => (await loaded("./like.js")).openLike(value),
-  walk: async value => void (await loaded("./walk.js")).openWalk(value), // it goes on until all frames are there
+  walk: async value => (await loaded("./walk.js")).openWalk(value),
   compare: async value => (await loaded("./comparing.js")).openComparison(value),
   train: async value => (await loaded("./train/view.js")).openTrain(value),
 };
@@ -54,7 +54,10 @@ function showView() {
   if (!$("gallery").hidden && isOther) place = scrollY;
   for (const each of ["gallery", ...Object.keys(LATER)]) $(each).hidden = each !== view;
   document.body.classList.toggle("alone", ALONE.includes(view));
-  if (isOther) scrollTo(0, view === "gallery" ? place : 0);
+  if (isOther) {
+    scrollTo(0, view === "gallery" ? place : 0);
+    watchTag(); // the view says whose jobs it shows
+  }
   for (const each of [button, $("open")]) each.classList.toggle("main", view !== "grid"); // the grid has one of its own
   $("open").hidden = ["like", "walk", "compare"].includes(view); // which no setting changes
   for (const link of document.querySelectorAll("header nav a")) {

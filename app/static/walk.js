@@ -1,22 +1,22 @@
 // A latent walk: from seed to seed in sixty frames, to move through, to loop, and to save as a film.
 
-import { ask, request } from "./api.js";
+import { request } from "./api.js";
 import { countOf, queryOf, seedOf } from "./describe.js";
-import { $, complain, el, multiple, save } from "./dom.js";
+import { $, attempt, complain, el, multiple, pause, save } from "./dom.js";
+import { watchTag } from "./follow.js";
 import { make } from "./making.js";
 import { tellMissing } from "./missing.js";
 import { randomSeed } from "./modelfields.js";
 import { askConditions, drawnBy, filesSent, sidesOf, sizeOf, valuesOf } from "./models.js";
 import { ELSEWHERE } from "./neighbours.js";
 import { routeOf } from "./routes.js";
-import { isEnded, isGone, jobs } from "./store.js";
+import { isGone, jobs } from "./store.js";
 import { t } from "./texts.js";
 
 const FRAMES = 60;
 const URGENCY = 7; // others go first
 const FRAME = 80; // milliseconds
 const FADE = 8; // frames in which one picture fades into the next where a choice changes
-const LOOK = 1500; // milliseconds between looks at the jobs of a walk
 const WIDE = 384; // CSS pixels, about
 const section = $("walk");
 let tag; // of the walk that is shown
@@ -57,20 +57,12 @@ export async function openWalk(wanted) {
     parts.canvas.width = 0;
   }
   tag = wanted;
-  complain(parts.alarm, null);
-  while (tag === wanted && !section.hidden) {
-    try {
-      const { jobs: found } = await ask("GET", `/jobs?limit=100&tag=${encodeURIComponent(wanted)}`);
-      found.forEach(job => jobs.put(job));
-      const left = found.filter(job => !isGone(job)).sort((a, b) => a.accepted_at.localeCompare(b.accepted_at));
-      if (!left.length && routeOf(location.hash).value === wanted) return tellMissing();
-      await show(left);
-      if (found.every(isEnded)) return;
-    } catch (error) {
-      complain(parts.alarm, error);
-    }
-    await new Promise(resolve => setTimeout(resolve, LOOK));
-  }
+  await attempt(error => complain(parts.alarm, error), async () => {
+    await watchTag(wanted);
+    if (routeOf(location.hash).value !== wanted) return; // the reader has gone on
+    if (jobs.tagged(tag).every(isGone)) tellMissing();
+    else await show();
+  });
 }
 
 function build() {
@@ -85,6 +77,8 @@ function build() {
   section.append(title, alarm, canvas, slider, el("div", { className: "row start" }, play, words, film));
   parts = { title, canvas, slider, words, alarm, play, film, addresses: [] };
   document.addEventListener("language", say);
+  jobs.addEventListener("job", ({ detail }) => detail.tag === tag && update());
+  document.addEventListener("server", ({ detail }) => detail.lost || update());
   say();
 }
 
@@ -96,7 +90,10 @@ function say() {
   parts.film.textContent = t("saveVideo");
 }
 
-async function show(all) {
+const update = () => section.hidden || attempt(error => complain(parts.alarm, error), show);
+
+async function show() {
+  const all = jobs.tagged(tag).filter(job => !isGone(job));
   const [first] = all;
   const wanted = all.reduce((sum, job) => sum + countOf(job), 0);
   const drawn = all.flatMap(job => job.links.images ?? []);
@@ -117,7 +114,7 @@ async function show(all) {
 function load(address) {
   if (!frames.has(address)) {
     const frame = request(address).then(response => response.blob()).then(createImageBitmap);
-    frame.catch(() => frames.delete(address)); // the next look may succeed
+    frame.catch(() => frames.delete(address)); // the next try may succeed
     frames.set(address, frame);
   }
   return frames.get(address);
@@ -151,7 +148,7 @@ function* moments(first) {
 async function pass(moment) {
   [parts.slider.value] = moment;
   await draw(...moment);
-  await new Promise(resolve => setTimeout(resolve, FRAME));
+  await pause(FRAME);
 }
 
 async function start() {
