@@ -31,7 +31,8 @@ export class Card {
   }
 
   show() {
-    if (this.#shown) return void (isEnded(this.job) || watch(this.job.id));
+    watch(this.job.id);
+    if (this.#shown) return;
     this.#shown = true;
     this.#fill();
   }
@@ -65,10 +66,8 @@ export class Card {
       this.state = el("p", { className: "state", role: "status" });
       this.bar = el("progress", { "aria-label": titleOf(job) });
       this.element.append(this.bar, this.#pictures(), this.#tools());
-      this.#showProgress();
-      return watch(job.id);
+      return this.#showProgress();
     }
-    unwatch(job.id);
     if (job.links.images || job.links.pictures) this.element.append(this.#pictures());
     else this.element.append(el("p", { className: "state", textContent: t(job.state) }), this.#previews.size ? this.#pictures() : "");
     if (foundWords(job)) this.element.append(el("p", { className: "hint", textContent: foundWords(job) }));

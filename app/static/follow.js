@@ -58,13 +58,12 @@ function choose() {
   const open = document.hidden ? [] : jobs.unfinished.filter(isVisible);
   open.sort((a, b) => (a.state === "running" ? 0 : 1) - (b.state === "running" ? 0 : 1));
   const wanted = new Set(open.slice(0, STREAMS).map(job => job.id));
-  for (const [id, controller] of streams) if (!wanted.has(id)) stop(id, controller);
+  for (const [id, controller] of streams) {
+    if (wanted.has(id)) continue;
+    streams.delete(id);
+    controller.abort();
+  }
   for (const id of wanted) if (!streams.has(id)) follow(id);
-}
-
-function stop(id, controller) {
-  streams.delete(id);
-  controller.abort();
 }
 
 async function follow(id) {

@@ -40,7 +40,7 @@ function build() {
   for (const event of ["input", "change"]) controls.addEventListener(event, count);
   controls.addEventListener("submit", event => (event.preventDefault(), drawGrid()));
   exported.addEventListener("click", () => saveGrid(jobOfGrid(), axesOf(tag), layout(), cells).catch(error => complain(alarm, error)));
-  for (const event of ["job", "back"]) jobs.addEventListener(event, ({ detail }) => detail.tag && detail.tag === tag && (put(detail), show()));
+  for (const event of ["job", "back"]) jobs.addEventListener(event, ({ detail }) => detail.tag && detail.tag === tag && tag !== reopened && (put(detail), show()));
   document.addEventListener("language", () => (offer(true), show()));
 }
 
@@ -111,15 +111,18 @@ function put(job) {
   }
 }
 
-// Reads the jobs of the grid, which then come and change by events.
+// Reads the jobs of the grid, whose changes come by events.
 async function read() {
   const mine = tag;
   await watchTag(mine);
   if (mine !== tag) return; // the reader has gone on
-  if (jobOfGrid()) return choose();
-  if (routeOf(location.hash).value !== mine) return;
-  tag = undefined;
-  tellMissing();
+  jobs.tagged(mine).forEach(put);
+  if (mine === reopened) choose();
+  if (!jobOfGrid() && mine !== drawing && routeOf(location.hash).value === mine) {
+    tag = undefined;
+    tellMissing();
+  }
+  show();
 }
 
 // Shows a grid that was drawn before; without a tag the one that is there.
@@ -129,17 +132,16 @@ export function openGrid(wanted) {
   if (axesOf(wanted) && wanted !== tag) {
     tag = reopened = wanted;
     cells.clear();
-    jobs.tagged(tag).forEach(put);
   }
-  if (tag && tag !== drawing) read().catch(error => complain(parts.alarm, error));
+  if (tag) read().catch(error => ((reopened = undefined), complain(parts.alarm, error)));
   show();
 }
 
-// Shows in the form what a reopened grid was drawn of, so that it can be drawn again with a change.
+// Shows in the form what the grid was drawn of, so that it can be drawn again with a change.
 function choose() {
-  if (reopened !== tag) return;
   const [shown, axes, job] = [layout(), axesOf(tag), jobOfGrid()];
   reopened = undefined;
+  if (!job) return;
   if (!axes.includes("model") && job.model !== model() && models.get(job.model)?.defaults) chooseModel(job.model);
   if (!axes.every(axis => parts.rows.has(axis))) return;
   parts.rows.choose(axes[0], shown.rows);

@@ -11,7 +11,7 @@ import { drawnBy, sizeOf } from "./models.js";
 import { AROUND, differenceOf, neighboursOf } from "./neighbours.js";
 import { enterPicture, routeOf } from "./routes.js";
 import { isEnded, isGone, jobs } from "./store.js";
-import { t } from "./texts.js";
+import { t, translate } from "./texts.js";
 
 const MOST_CRUMBS = 12;
 const [GAP, NARROW] = [16, 600]; // CSS pixels between the pictures, and of a window where two stand in a row instead of four
@@ -59,13 +59,11 @@ async function draw({ job, index, tag }) {
 }
 
 function build() {
-  const title = el("h2");
-  const lead = el("p", { className: "hint" });
-  const path = el("ol", { className: "crumbs" });
+  const path = el("ol", { className: "crumbs", dataset: { tLabel: "likePath" } });
   const grid = el("div", { className: "ring" });
-  const again = el("button", { type: "button" });
+  const again = el("button", { type: "button", dataset: { t: "likeAgain" } });
   const alarm = el("p", { className: "error", role: "alert", hidden: true });
-  const back = el("a", { href: "#gallery", className: "button" });
+  const back = el("a", { href: "#gallery", className: "button", dataset: { t: "gallery" } });
   again.addEventListener("click", async () => {
     again.disabled = true;
     complain(alarm, null);
@@ -74,17 +72,15 @@ function build() {
     await draw(centre).catch(error => complain(alarm, error));
     again.disabled = false;
   });
-  section.append(el("div", { className: "row start" }, title, again, back), lead, path, alarm, grid);
-  parts = { title, lead, path, grid, again, alarm, back };
+  const head = el("div", { className: "row start" }, el("h2", { dataset: { t: "like" } }), again, back);
+  section.append(head, el("p", { className: "hint", dataset: { t: "likeLead" } }), path, alarm, grid);
+  translate(section);
+  parts = { path, grid, alarm };
 }
 
 function show() {
   if (!parts) build();
   const { job, index } = centre;
-  parts.title.textContent = t("like");
-  parts.lead.textContent = t("likeLead");
-  parts.again.textContent = t("likeAgain");
-  parts.back.textContent = t("gallery");
   const columns = section.clientWidth < NARROW ? 2 : 4;
   const grain = grainOf(sizeOf(drawnBy(job)));
   const tile = grain * Math.max(1, Math.floor(((section.clientWidth + GAP) / columns - GAP) / grain));
@@ -134,7 +130,6 @@ async function showPath(shown) {
     if (job === shown.job && index === shown.index) link.ariaCurrent = "step";
     return el("li", {}, link);
   });
-  parts.path.ariaLabel = t("likePath");
   parts.path.hidden = crumbs.length < 2;
   parts.path.replaceChildren(...crumbs);
 }

@@ -9,15 +9,14 @@ export const editedFrom = ({ tag }) => EDITED.exec(tag ?? "")?.[1];
 export const isEnded = job => ENDS.includes(job.state);
 
 // Whether there is nothing left to see: the images were or will be deleted, their time is over, or another change came before them.
-export const isGone = job => jobs.isHidden(job.id) || isOver(job) || job.tag === UNLISTED || (job.state === "cancelled" && Boolean(editedFrom(job)));
+export const isGone = job => jobs.hidden.has(job.id) || isOver(job) || job.tag === UNLISTED || (job.state === "cancelled" && Boolean(editedFrom(job)));
 
 const isOver = job => isEnded(job) && job.expires_at !== undefined && Date.parse(job.expires_at) <= Date.now();
 
 class Jobs extends EventTarget {
   #all = new Map();
   #gone = new Set(); // the ids of those that an event has reported as gone, or that were gone when they came
-
-  #hidden = new Set(); // the ids of those whose deletion can be undone
+  hidden = new Set(); // the ids of those whose deletion can be undone
 
   get(id) {
     return this.#all.get(id);
@@ -49,17 +48,13 @@ class Jobs extends EventTarget {
   }
 
   hide(job) {
-    this.#hidden.add(job.id);
+    this.hidden.add(job.id);
     this.dispatchEvent(new CustomEvent("job", { detail: job }));
   }
 
   unhide(job) {
-    this.#hidden.delete(job.id);
+    this.hidden.delete(job.id);
     this.dispatchEvent(new CustomEvent("back", { detail: job }));
-  }
-
-  isHidden(id) {
-    return this.#hidden.has(id);
   }
 
   preview(id, index, source) {

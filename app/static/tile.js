@@ -76,12 +76,10 @@ async function playFirst(figure, job, index) {
   canvas.remove();
 }
 
-// Gives the picture of a tile a slider that runs from noise to the finished picture.
-function addFilm(figure, job, index) {
-  if (hasFilm(job) && !figure.querySelector(".scrub")) sliderOf(figure, job, index);
-}
-
+// Returns the slider of a tile that runs from noise to the finished picture; a tile without one gets it.
 function sliderOf(figure, job, index) {
+  const there = figure.querySelector(".scrub");
+  if (there) return there;
   const slider = el("input", { type: "range", className: "scrub", min: 0, max: 12, value: 12, step: 1, tabIndex: -1, "aria-label": t("film") });
   const canvas = el("canvas", { className: "frame", hidden: true });
   let film;
@@ -118,7 +116,7 @@ export function focusFilm(link) {
   const figure = link.closest("figure");
   const job = jobs.get(link.closest("article")?.id.replace("job-", ""));
   if (!figure || !hasFilm(job)) return false;
-  const slider = figure.querySelector(".scrub") ?? sliderOf(figure, job, Number(link.dataset.index));
+  const slider = sliderOf(figure, job, Number(link.dataset.index));
   slider.focus();
   slider.value = 0;
   slider.dispatchEvent(new Event("input"));
@@ -161,7 +159,7 @@ export function tileOf(job, index, source) {
   link.addEventListener("dragstart", event => event.dataTransfer.setData(ADDRESS, JSON.stringify([source, fileName(job, index)])));
   const dress = () => {
     if (!figure.querySelector(".box")) addBox(figure, job, index);
-    addFilm(figure, job, index);
+    if (hasFilm(job)) sliderOf(figure, job, index);
   };
   if (IS_TOUCH || isChosen(job, index)) dress();
   else figure.addEventListener("pointerenter", dress, { once: true }); // a thousand pictures need no thousand sliders

@@ -32,9 +32,9 @@ export class Viewer {
 
   show() {
     this.#describe();
-    this.tabs = [["asIs", () => this.#picture()], ["compare", () => compareOf(this.job, this.index)], ["watch", () => (this.job.trace ? denoisingOf : filmToolOf)(this.job, this.index)]];
-    if (!this.job.trace && !hasFilm(this.job)) this.tabs.pop();
-    if (!this.canCompare) this.tabs.splice(1, 1);
+    this.tabs = [["asIs", () => this.#picture()]];
+    if (this.canCompare) this.tabs.push(["compare", () => compareOf(this.job, this.index)]);
+    if (this.job.trace || hasFilm(this.job)) this.tabs.push(["watch", () => (this.job.trace ? denoisingOf : filmToolOf)(this.job, this.index)]);
     this.#showTab(this.tabs.some(([key]) => key === this.tab) ? this.tab : "asIs");
   }
 

@@ -11,7 +11,7 @@ import { askConditions, drawnBy, filesSent, sidesOf, sizeOf, valuesOf } from "./
 import { ELSEWHERE } from "./neighbours.js";
 import { routeOf } from "./routes.js";
 import { isGone, jobs } from "./store.js";
-import { t } from "./texts.js";
+import { t, translate } from "./texts.js";
 
 const FRAMES = 60;
 const URGENCY = 7; // others go first
@@ -66,28 +66,24 @@ export async function openWalk(wanted) {
 }
 
 function build() {
-  const title = el("h2");
-  const canvas = el("canvas", { className: "walked", role: "img" });
-  const slider = el("input", { type: "range", min: 0, step: 1, value: 0 });
+  const canvas = el("canvas", { className: "walked", role: "img", dataset: { tLabel: "walk" } });
+  const slider = el("input", { type: "range", min: 0, step: 1, value: 0, dataset: { tLabel: "walkFrame" } });
   const [words, alarm] = [el("output"), el("p", { className: "error", role: "alert", hidden: true })];
-  const [play, film] = ["button", "button"].map(tagName => el(tagName, { type: "button" }));
+  const [button, film] = ["play", "saveVideo"].map(key => el("button", { type: "button", dataset: { t: key } }));
   slider.addEventListener("input", () => draw(slider.valueAsNumber));
-  play.addEventListener("click", () => (run ? stop() : start()));
+  button.addEventListener("click", () => (run ? stop() : start()));
   film.addEventListener("click", () => record().catch(error => complain(alarm, error)));
-  section.append(title, alarm, canvas, slider, el("div", { className: "row start" }, play, words, film));
-  parts = { title, canvas, slider, words, alarm, play, film, addresses: [] };
-  document.addEventListener("language", say);
+  section.append(el("h2", { dataset: { t: "walk" } }), alarm, canvas, slider, el("div", { className: "row start" }, button, words, film));
+  parts = { canvas, slider, words, alarm, button, film, addresses: [] };
   jobs.addEventListener("job", ({ detail }) => detail.tag === tag && update());
   document.addEventListener("server", ({ detail }) => detail.lost || update());
-  say();
 }
 
-function say() {
-  parts.title.textContent = t("walk");
-  parts.slider.ariaLabel = t("walkFrame");
-  parts.canvas.ariaLabel = t("walk");
-  parts.play.textContent = t(run ? "pause" : "play");
-  parts.film.textContent = t("saveVideo");
+// Notes what plays, which the button can end.
+function play(wanted) {
+  run = wanted;
+  parts.button.dataset.t = run ? "pause" : "play";
+  translate(section);
 }
 
 const update = () => section.hidden || attempt(error => complain(parts.alarm, error), show);
@@ -101,7 +97,7 @@ async function show() {
   parts.wordsAt = at => t("walkFrames", drawn.length, wanted, at + 1);
   parts.choices = all.flatMap(job => (job.links.images ?? []).map((_, index) => valuesOf(job, index).filter(([, value]) => typeof value === "string").join()));
   parts.words.textContent = parts.wordsAt(parts.slider.valueAsNumber);
-  parts.slider.disabled = parts.play.disabled = parts.film.disabled = parts.addresses.length < 2;
+  parts.slider.disabled = parts.button.disabled = parts.film.disabled = parts.addresses.length < 2;
   if (!first || !parts.addresses.length) return;
   const [across, down] = sidesOf(drawnBy(first));
   const scale = multiple(sizeOf(drawnBy(first)), Math.min(WIDE, section.clientWidth)) / sizeOf(drawnBy(first));
@@ -152,8 +148,8 @@ async function pass(moment) {
 }
 
 async function start() {
-  const mine = (run = {});
-  say();
+  const mine = {};
+  play(mine);
   while (run === mine) {
     for (const moment of moments(parts.slider.valueAsNumber)) {
       if (run !== mine) return;
@@ -163,7 +159,7 @@ async function start() {
   }
 }
 
-const stop = () => ((run = undefined), say());
+const stop = () => play(undefined);
 
 // Records the walk there and back as the browser's own kind of film, and saves it.
 async function record() {
