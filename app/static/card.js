@@ -3,29 +3,27 @@
 import { deleteJob, deleteWords, saveAs, useSettings } from "./actions.js";
 import { ask, loaded } from "./api.js";
 import { addressOf, countOf, foundWords, metaOf, nameOf, shownOf, stepsOf, titleOf } from "./describe.js";
-import { attempt, complain, el, once } from "./dom.js";
-import { isWall, ON_WALL, sizeFor } from "./filters.js";
+import { attempt, complain, el, here, multiple, once } from "./dom.js";
+import { isWall, ON_WALL, onlyFavourites, sizeFor } from "./filters.js";
 import { unwatch, watch } from "./follow.js";
 import { drawnBy, sizeOf } from "./models.js";
 import { enterPicture } from "./routes.js";
 import { isFavourite } from "./saved.js";
 import { isEnded, jobs } from "./store.js";
-import { stripOf } from "./strip.js";
-import { duration, t } from "./texts.js";
+import { duration, number, t } from "./texts.js";
 import { noiseOf, tileOf } from "./tile.js";
 
 const FOLD = 16; // pictures that a card shows without being asked for more
 const FOLDED = 12;
+const [WIDE, SMALL] = [256, 64]; // CSS pixels of an interpolation and of its film, about
 
 export class Card {
   #shown = false;
-  #onlyFavourites;
   #isUnfolded = false;
   #previews = new Map(); // the last of each picture, in case the job is cancelled
 
-  constructor(job, onlyFavourites) {
+  constructor(job) {
     this.job = job;
-    this.#onlyFavourites = onlyFavourites;
     this.element = el("article", { id: `job-${job.id}` });
     this.element.style.setProperty("--span", Math.min(ON_WALL, countOf(job)));
   }
@@ -87,7 +85,7 @@ export class Card {
   #pictures() {
     const { job } = this;
     const onWall = isWall();
-    if (!onWall && job.task?.shares && job.links.images && countOf(job) > 2 && !this.#onlyFavourites()) return stripOf(job, index => enterPicture(job.id, index));
+    if (!onWall && job.task?.shares && job.links.images && countOf(job) > 2 && !onlyFavourites()) return stripOf(job);
     const wanted = this.#wanted;
     const pictures = el("div", { className: "pictures" });
     const [most, folded] = onWall ? [ON_WALL, ON_WALL - 1] : [FOLD, FOLDED];
@@ -110,7 +108,7 @@ export class Card {
 
   get #wanted() {
     const all = Array.from({ length: countOf(this.job) }, (_, index) => index);
-    return all.filter(index => !this.#onlyFavourites() || isFavourite(this.job.id, index));
+    return all.filter(index => !onlyFavourites() || isFavourite(this.job.id, index));
   }
 
   #size(pictures, count) {
@@ -172,4 +170,34 @@ export class Card {
     button("delete", () => deleteJob(job), this.#wanted.length < countOf(job) ? t("deleteWhole", countOf(job)) : deleteWords(job));
     return tools;
   }
+}
+
+// A slider over the pictures of an interpolation, which lie on each other; moving only changes which one is seen.
+function stripOf(job) {
+  const shares = job.task.shares;
+  const size = multiple(sizeOf(drawnBy(job)), WIDE);
+  const images = shares.map((_, index) => el("img", { src: addressOf(job, index), alt: t("pictureAlt", nameOf(job, index)), hidden: true }));
+  const pile = el("a", { href: addressOf(job, 0), className: "pile picture", onclick: here(() => enterPicture(job.id, slider.valueAsNumber)) }, ...images);
+  const value = el("output");
+  const slider = el("input", { type: "range", min: 0, max: countOf(job) - 1, step: 1, "aria-label": t("share") });
+  const film = shares.map((share, index) =>
+    el("button", { type: "button", "aria-label": `λ ${number(share, 2)}`, onclick: () => ((slider.value = index), show()) }, el("img", { src: addressOf(job, index), alt: "" })));
+  const show = () => {
+    const index = slider.valueAsNumber;
+    images.forEach((image, each) => (image.hidden = each !== index));
+    pile.href = addressOf(job, index);
+    pile.dataset.index = index;
+    film.forEach((button, each) => (button.ariaPressed = String(each === index)));
+    value.textContent = `λ ${number(shares[index], 2)}`;
+    slider.setAttribute("aria-valuetext", value.textContent);
+  };
+  slider.addEventListener("input", show);
+  slider.value = Math.floor(countOf(job) / 2);
+  show();
+  const ends = job.task.seeds ?? [t("part_image_a"), t("part_image_b")];
+  const scale = el("div", { className: "scale" }, el("span", { textContent: ends[0] }), value, el("span", { textContent: ends[1] }));
+  const strip = el("div", { className: "strip" }, pile, el("div", { className: "film" }, ...film), el("div", { className: "strip-side" }, slider, scale));
+  strip.style.setProperty("--tile", `${size}px`);
+  strip.style.setProperty("--small", `${multiple(sizeOf(drawnBy(job)), SMALL)}px`);
+  return strip;
 }

@@ -2,7 +2,7 @@
 
 import { request } from "./api.js";
 import { addressOf, nameOf, queryOf } from "./describe.js";
-import { $, el } from "./dom.js";
+import { $, brushOf, el, here } from "./dom.js";
 import { jobOf, tellMissing } from "./missing.js";
 import { className, conditionsIn, drawnBy, sidesOf } from "./models.js";
 import { enterPicture, routeOf } from "./routes.js";
@@ -17,15 +17,11 @@ const section = $("compare");
 let shown; // the comparison on the page
 
 export async function openComparison(address) {
-  if (shown?.address === address) return show();
-  const names = address.split(",").slice(0, MOST);
-  try {
-    const pictures = await Promise.all(names.map(load));
+  if (shown?.address !== address) {
+    const pictures = await Promise.all(address.split(",").slice(0, MOST).map(load)).catch(error => ({ error }));
     if (routeOf(location.hash).value !== address) return; // the reader has gone on
+    if (pictures.error) return tellMissing(pictures.error);
     shown = { address, pictures, mode: "side", other: 1, zoom: new Zoom(), amplified: 4 };
-  } catch (error) {
-    if (routeOf(location.hash).value !== address) return;
-    return tellMissing(error);
   }
   show();
 }
@@ -69,16 +65,13 @@ function canvasOf(count, ...pictures) {
   const room = Math.min(MOST_WIDE, (section.clientWidth - GAP * (count - 1)) / count);
   const width = Math.max(1, Math.floor(room / across)) * across;
   const label = pictures.map(({ job, index }) => nameOf(job, index)).join(", ");
-  const canvas = el("canvas", { width, height: Math.round((width * down) / across), tabIndex: 0, role: "img", "aria-label": t("pictureAlt", label) });
-  const context = canvas.getContext("2d");
-  context.imageSmoothingEnabled = false;
-  return { canvas, context, lay: ({ bitmap }) => shown.zoom.lay(context, bitmap) };
+  const context = brushOf(width, Math.round((width * down) / across), { tabIndex: 0, role: "img", "aria-label": t("pictureAlt", label) });
+  return { canvas: context.canvas, context, lay: ({ bitmap }) => shown.zoom.lay(context, bitmap) };
 }
 
-function captioned(canvas, picture) {
-  const open = el("a", { href: `#picture=${picture.job.id}/${picture.index}`, textContent: nameOf(picture.job, picture.index) });
-  open.addEventListener("click", event => (event.preventDefault(), enterPicture(picture.job.id, picture.index)));
-  return el("figure", {}, canvas, el("figcaption", {}, open, ` · ${picture.job.model}`));
+function captioned(canvas, { job, index }) {
+  const link = el("a", { href: `#picture=${job.id}/${index}`, textContent: nameOf(job, index), onclick: here(() => enterPicture(job.id, index)) });
+  return el("figure", {}, canvas, el("figcaption", {}, link, ` · ${job.model}`));
 }
 
 function sideBySide(stage) {
@@ -124,8 +117,7 @@ function difference(stage) {
 function apart(a, b) {
   const [width, height] = [Math.max(a.width, b.width), Math.max(a.height, b.height)];
   const [one, two] = [a, b].map(bitmap => {
-    const context = el("canvas", { width, height }).getContext("2d");
-    context.imageSmoothingEnabled = false;
+    const context = brushOf(width, height);
     context.drawImage(bitmap, 0, 0, width, height);
     return context.getImageData(0, 0, width, height).data;
   });

@@ -31,6 +31,20 @@ export function offer(menu, ...options) {
   if (options.some(each => each.value === value)) menu.value = value;
 }
 
+// Returns what a click on a link does here; with a key held the browser opens it elsewhere.
+export const here = action => event => {
+  if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  action();
+};
+
+// Returns what draws sharp pixels on a new canvas.
+export function brushOf(width, height, properties) {
+  const context = el("canvas", { width, height, ...properties }).getContext("2d");
+  context.imageSmoothingEnabled = false;
+  return context;
+}
+
 const LARGE = 128; // pixels
 export const $ = id => document.getElementById(id);
 

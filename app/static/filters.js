@@ -70,7 +70,7 @@ function showModels() {
 
 // Fills in the choices, and calls a function whenever they change.
 export function startFilters(changed) {
-  const kinds = [...$("kind").options].map(({ value, textContent }) => new Option(textContent, value));
+  const kinds = [...$("kind").options].map(option => Object.assign(option.cloneNode(true), { hidden: false }));
   filters.querySelector("[name=kind]").append(...kinds);
   showModels();
   document.addEventListener("models", showModels);
@@ -80,10 +80,7 @@ export function startFilters(changed) {
     currentTarget.ariaPressed = String(currentTarget.ariaPressed !== "true");
     changed();
   });
-  document.addEventListener("language", () => {
-    filters.querySelectorAll("[name=kind] option:not([data-t])").forEach((option, index) => (option.textContent = $("kind").options[index].textContent));
-    changed();
-  });
+  document.addEventListener("language", changed);
 }
 
 const [KEY, WALL] = ["difuso-density", "difuso-wall"];

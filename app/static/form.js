@@ -1,11 +1,12 @@
-// The form: which fields are shown, what it says as a request, and how it is filled in from a request.
+// The form: which fields are shown, what it says as a request, and how it is filled in from a request. It outlasts a reload.
 
 import { chosenConditions, conditionField, conditionOf, fillConditions, showConditions } from "./conditions.js";
-import { $, offer, option, takeAny } from "./dom.js";
+import { $, debounced, offer, option, takeAny } from "./dom.js";
 import { showForm } from "./drawer.js";
 import { clearFiles, setFile } from "./inputs.js";
 import { choiceOf, randomSeed, showClasses, showFacts, showGuidance } from "./modelfields.js";
 import { classesOf, defaultModel, enlargersOf, fromPicture, models } from "./models.js";
+import { recall, remember } from "./saved.js";
 import { samplesOf } from "./sheets.js";
 import { translate } from "./texts.js";
 
@@ -13,9 +14,8 @@ export const form = $("form");
 const kindField = $("kind");
 const LISTS = ["lambda", "seed", "guide"]; // fields that say several values of a parameter
 const lastModels = new Map(); // the one that was chosen last, of those that draw from a picture (true) and of the others
-export const listed = text => text.split(/[\s,]+/).filter(Boolean);
+const listed = text => text.split(/[\s,]+/).filter(Boolean);
 const field = name => [...form.elements].find(each => each.name === name && !each.matches(":disabled"));
-const whenOf = kind => form.querySelector(`fieldset[data-when="${kind}"]`);
 
 // Shows the fields of the chosen kind of job; all others are disabled, so that they are not sent.
 export function showKind() {
@@ -145,7 +145,7 @@ export function fillForm(kind, query, files = []) {
   kindField.value = kind;
   if (models.get(model)?.defaults) form.elements.model.value = model;
   showModel();
-  const choice = whenOf(kind)?.querySelector("[data-switch]");
+  const choice = form.querySelector(`fieldset[data-when="${kind}"] [data-switch]`);
   if (kind === "interpolate") choice.value = query.getAll("seed").length > 1 ? "seeds" : "pictures";
   if (kind === "denoise") choice.value = query.has("strength") ? "clean" : query.has("sigma") ? "noisy" : "estimated";
   if (kind === "restore") choice.value = query.get("task");
@@ -180,4 +180,38 @@ function fillField(name, values) {
     if (input.type === "range") takeAny(input);
     input.value = text;
   }
+}
+
+// A reload finds the fields in this tab, and the files in the browser's database.
+const KEY = "difuso-form";
+const FILES = (sessionStorage["difuso-tab"] ??= `${KEY}-${Math.random()}`); // the database is that of all tabs
+const PAUSE = 300; // milliseconds without a change
+const keptFields = () => [...form.elements].filter(field => field.matches("input, select") && field.type !== "file" && !field.closest("#conditions"));
+const fileInputs = () => [...form.querySelectorAll("input.dressed")];
+const isChecked = field => field.type === "checkbox";
+
+function keep() {
+  const values = keptFields().map(field => (isChecked(field) ? field.checked : field.value));
+  sessionStorage.setItem(KEY, JSON.stringify({ values, conditions: chosenConditions() }));
+}
+
+const keepFiles = () => remember({ id: FILES }, fileInputs().map(input => [input.name, input.files[0] ?? null]));
+
+export function startDraft() {
+  const { values = [], conditions } = JSON.parse(sessionStorage.getItem(KEY) ?? "{}");
+  if (values.length === keptFields().length) {
+    const fill = () => keptFields().forEach((field, index) => (field[isChecked(field) ? "checked" : "value"] = values[index]));
+    fill();
+    if (!form.elements.model.value) form.elements.model.value = form.elements.model.options[0]?.value; // it is no longer served
+    showModel(); // which offers the choices of the model
+    fill();
+    fillConditions(new URLSearchParams(conditions.map(each => ["condition", each])));
+    showKind();
+    recall(FILES).then(sent => fileInputs().forEach((input, index) => sent?.files[index]?.[1] && setFile(input, sent.files[index][1])));
+  }
+  const soon = debounced(PAUSE, keep);
+  form.addEventListener("input", soon);
+  form.addEventListener("change", soon);
+  form.addEventListener("picture", debounced(PAUSE, keepFiles));
+  addEventListener("pagehide", keep);
 }

@@ -52,24 +52,21 @@ async function load() {
 
 async function read(signal) {
   say(el("p", { className: "hint", textContent: t("loading") }));
-  try {
-    const { found, next } = await readPart(cursor ?? undefined, signal);
-    if (signal.aborted) return false;
-    cursor = next ?? null;
-    for (const job of found) {
-      jobs.put(job);
-      if (!cards.has(job.id)) add(jobs.get(job.id));
-    }
-    loading = undefined;
-    showEnd();
-    return true;
-  } catch (error) {
-    if (signal.aborted) return false;
-    loading = undefined;
+  const { found, next, error } = await readPart(cursor ?? undefined, signal).catch(error => ({ error }));
+  if (signal.aborted) return false;
+  loading = undefined;
+  if (error) {
     const again = el("button", { type: "button", textContent: t("retry"), onclick: load });
     say(el("p", { className: "error", textContent: error.message }), again);
     return false;
   }
+  cursor = next ?? null;
+  for (const job of found) {
+    jobs.put(job);
+    if (!cards.has(job.id)) add(jobs.get(job.id));
+  }
+  showEnd();
+  return true;
 }
 
 function showEnd() {
@@ -97,7 +94,7 @@ function add(job) {
     cards.set(job.id, group);
     return group.update(job);
   }
-  const card = grid ? new GridCard(job) : new Card(job, onlyFavourites);
+  const card = grid ? new GridCard(job) : new Card(job);
   cards.set(job.id, card);
   card.element.card = card;
   card.element.dataset.at = job.accepted_at;

@@ -142,8 +142,7 @@ const OF_SAMPLER = ["sampler", "spacing", "eta", "variance"]; // settings that s
 
 // Returns the request for cells that one job can draw. What the form says holds too, where the model and the axes leave it.
 export function requestOf(group, axes, { query: base, files, urgency }, { tag, seed }) {
-  const [whole] = group.map(asked => Object.fromEntries(asked.map((value, at) => [axes[at], value])));
-  const drawn = whole.model ?? base.get("model");
+  const drawn = group[0][axes.indexOf("model")] ?? base.get("model");
   const replaced = axes.includes("plan") ? [...settings.keys(), "plan"] : axes.includes("sampler") || axes.includes("model") ? OF_SAMPLER : [];
   const query = new URLSearchParams({ model: drawn, tag });
   for (const name of ["plan", "guide", ...settings.keys()]) if (!axes.includes(name) && !replaced.includes(name) && base.getAll(name).length === 1) query.set(name, base.get(name));

@@ -2,7 +2,7 @@
 
 import { ask } from "./api.js";
 import { addressOf, countOf, nameOf } from "./describe.js";
-import { $, arrange, complain, el, grainOf } from "./dom.js";
+import { $, arrange, complain, el, grainOf, here } from "./dom.js";
 import { watchTag } from "./follow.js";
 import { centreOf } from "./gridcard.js";
 import { make } from "./making.js";
@@ -97,7 +97,7 @@ function centreTile(job, index) {
   const words = nameOf(job, index);
   const make = () => {
     const image = el("img", { src: addressOf(job, index), alt: t("pictureAlt", words) });
-    const link = el("a", { href: `#picture=${job.id}/${index}`, className: "picture centre", onclick: event => (event.preventDefault(), enterPicture(job.id, index)) }, image);
+    const link = el("a", { href: `#picture=${job.id}/${index}`, className: "picture centre", onclick: here(() => enterPicture(job.id, index)) }, image);
     return [link, el("figcaption", { textContent: words })];
   };
   return { key: `${job.id}/${index} ${words}`, make };

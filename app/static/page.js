@@ -3,9 +3,8 @@
 import { answered, ask, loaded } from "./api.js";
 import { surprise } from "./conditions.js";
 import { $, complain, debounced, el, pause } from "./dom.js";
-import { startDraft } from "./draft.js";
 import { alarm, hideForm, startDrawer } from "./drawer.js";
-import { form, readForm, showKind, showModel, showModels } from "./form.js";
+import { form, readForm, showKind, showModel, showModels, startDraft } from "./form.js";
 import { dressInputs, settled, startMask } from "./inputs.js";
 import { addKinds } from "./kinds.js";
 import { make, priceOf } from "./making.js";
@@ -126,13 +125,7 @@ function sayPrice(text, error = false) {
 async function askPrice() {
   await settled();
   if (!form.matches(":valid")) return forgetPrice();
-  let wanted;
-  try {
-    wanted = readForm();
-  } catch (error) {
-    forgetPrice();
-    return sayPrice(error.message, true);
-  }
+  const wanted = readForm();
   const key = JSON.stringify([wanted.kind, `${wanted.query}`, wanted.files.map(([name, { size, name: file, lastModified }]) => [name, file, size, lastModified])]);
   if (key === asked) return;
   controller?.abort();

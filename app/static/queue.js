@@ -9,7 +9,6 @@ import { duration, known, t } from "./texts.js";
 const MOST = 8; // rows
 const URGENCIES = { 1: "urgent", 7: "background" };
 const queue = $("queue"); // it lies over the page, so that jobs move nothing when they come and go
-const rows = new Map(); // by job, so that a button keeps the focus while its row changes
 const title = el("h2");
 const list = el("ol");
 const rest = el("p", { className: "hint" });
@@ -28,7 +27,6 @@ export function startQueue() {
   trainings.addEventListener("click", ({ target }) => target.matches("a") && queue.hidePopover());
   jobs.addEventListener("job", show);
   document.addEventListener("language", () => {
-    rows.clear();
     list.replaceChildren();
     show();
   });
@@ -54,9 +52,8 @@ function show() {
   $("queue-count").textContent = waiting.length || "";
   title.hidden = !waiting.length && trainings.childElementCount > 0;
   title.textContent = waiting.length ? t("queueCount", waiting.length) : t("queueEmpty");
-  const shown = waiting.slice(0, MOST);
-  for (const id of rows.keys()) if (!shown.some(job => job.id === id)) rows.delete(id);
-  arrange(list, shown.map(job => filled(rows.get(job.id) ?? rows.set(job.id, rowOf(job)).get(job.id), job)));
+  const rows = new Map([...list.children].map(row => [row.dataset.job, row])); // whose buttons keep the focus
+  arrange(list, waiting.slice(0, MOST).map(job => filled(rows.get(job.id) ?? rowOf(job), job)));
   rest.hidden = waiting.length <= MOST;
   rest.textContent = t("andMore", waiting.length - MOST);
 }

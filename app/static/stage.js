@@ -3,7 +3,7 @@
 import { request } from "./api.js";
 import { paint } from "./arrays.js";
 import { addressOf, fileName, nameOf } from "./describe.js";
-import { el, grainOf, multiple, save } from "./dom.js";
+import { brushOf, el, grainOf, multiple, save } from "./dom.js";
 import { isEditable } from "./editing/changes.js";
 import { drawnBy, sidesOf, sizeOf } from "./models.js";
 import { notify } from "./notice.js";
@@ -35,8 +35,7 @@ export async function compareOf(job, index) {
 
 // Draws what the model was given: the picture at its size, without what the restoration was asked to add.
 async function measured({ task }, files, fit, [width, height]) {
-  const canvas = el("canvas", { width, height, role: "img", "aria-label": t("before") });
-  const context = canvas.getContext("2d");
+  const context = brushOf(width, height, { role: "img", "aria-label": t("before") });
   const factor = task.task === "superres" ? task.factor : 1;
   const small = el("canvas", { width: width / factor, height: height / factor });
   const brush = small.getContext("2d");
@@ -45,17 +44,15 @@ async function measured({ task }, files, fit, [width, height]) {
   brush.fillStyle = "white";
   brush.fillRect(0, 0, small.width, small.height);
   await lay(brush, files.get("image"), fit);
-  context.imageSmoothingEnabled = false;
   context.drawImage(small, 0, 0, width, height);
   if (files.has("mask")) {
-    const mask = el("canvas", { width, height });
-    const marked = mask.getContext("2d");
+    const marked = el("canvas", { width, height }).getContext("2d");
     await lay(marked, files.get("mask"), fit);
     const [pixels, holes] = [context, marked].map(each => each.getImageData(0, 0, width, height));
     for (let at = 0; at < holes.data.length; at += 4) if (holes.data[at] >= 128) pixels.data.set([136, 136, 136, 255], at);
     context.putImageData(pixels, 0, 0);
   }
-  return canvas;
+  return context.canvas;
 }
 
 // Draws a file into a canvas as the server fits it: cropped or padded.

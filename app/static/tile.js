@@ -3,7 +3,7 @@
 import { loaded, request } from "./api.js";
 import { paint } from "./arrays.js";
 import { fileName, fromNoise, nameOf, seedOf } from "./describe.js";
-import { el, pause } from "./dom.js";
+import { brushOf, el, here, pause } from "./dom.js";
 import { ADDRESS } from "./inputs.js";
 import { drawnBy, models, sidesOf } from "./models.js";
 import { enterPicture } from "./routes.js";
@@ -57,9 +57,9 @@ export async function noiseOf(job, index) {
   if (job.kind !== "generate" || fromNoise(job) || ![1, 3].includes(channels)) return undefined;
   const { noiseOf: drawn } = await loaded("./learn/noise.js");
   const [width, height] = sidesOf(job.model);
-  const canvas = el("canvas", { width, height });
-  paint(canvas.getContext("2d"), drawn(seedOf(job, index), [channels, height, width]), channels);
-  return canvas;
+  const brush = brushOf(width, height);
+  paint(brush, drawn(seedOf(job, index), [channels, height, width]), channels);
+  return brush.canvas;
 }
 
 // Plays the film of a tile's picture if this is its first showing; whoever wants less motion sees the picture at once.
@@ -149,12 +149,7 @@ export function tileOf(job, index, source) {
   const image = el("img", { src: source, alt: t("pictureAlt", nameOf(job, index)), decoding: "async", draggable: !IS_TOUCH });
   const link = el("a", { href: source, className: "picture", draggable: !IS_TOUCH, dataset: { index } }, image);
   const figure = el("figure", { dataset: { index } }, link);
-  link.addEventListener("click", event => {
-    if (event.ctrlKey || event.metaKey || event.shiftKey) return; // the browser opens it elsewhere
-    event.preventDefault();
-    if (IS_TOUCH && document.body.matches(".choosing")) return choose(job, index);
-    enterPicture(job.id, index);
-  });
+  link.addEventListener("click", here(() => (IS_TOUCH && document.body.matches(".choosing") ? choose(job, index) : enterPicture(job.id, index))));
   holdable(figure);
   link.addEventListener("dragstart", event => event.dataTransfer.setData(ADDRESS, JSON.stringify([source, fileName(job, index)])));
   const dress = () => {

@@ -68,12 +68,8 @@ export class Viewer {
     const bar = el("div", { className: "tabs", role: "group", "aria-label": t("asIs"), hidden: tabs.length < 2 }, ...tabs);
     const { job, index } = this;
     const canTrace = key === "watch" && !job.trace && job.kind === "generate" && !job.task?.upscale && !fromNoise(job);
-    let content;
-    try {
-      content = await this.tabs.find(([name]) => name === key)[1]();
-    } catch (error) {
-      complain(this.alarm, error);
-    }
+    const [, show] = this.tabs.find(([name]) => name === key);
+    const content = await Promise.resolve().then(show).catch(this.#say);
     if (job !== this.job || index !== this.index || key !== this.tab) return; // the reader has gone on
     refill(this.stage, bar, content ?? el("p", { className: "hint", textContent: t("noFilm") }), ...(canTrace ? [this.#button("remakeTrace", () => this.#remake())] : []), this.#steps());
   }
