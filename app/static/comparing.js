@@ -2,7 +2,7 @@
 
 import { request } from "./api.js";
 import { addressOf, nameOf, queryOf } from "./describe.js";
-import { $, brushOf, el, here } from "./dom.js";
+import { $, brushOf, el, here, refill } from "./dom.js";
 import { jobOf, tellMissing } from "./missing.js";
 import { className, conditionsIn, drawnBy, sidesOf } from "./models.js";
 import { enterPicture, routeOf } from "./routes.js";
@@ -11,7 +11,7 @@ import { known, number, t, word } from "./texts.js";
 import { Zoom } from "./zooming.js";
 
 const MOST = 4;
-const MODES = ["side", "divided", "difference"];
+const MODES = { side: sideBySide, divided, difference }; // each fills a stage and returns how to draw on it
 const [MOST_WIDE, GAP] = [560, 16]; // CSS pixels
 const section = $("compare");
 let shown; // the comparison on the page
@@ -35,15 +35,10 @@ async function load(address) {
 
 function show() {
   const { pictures, mode } = Object.assign(shown, { across: innerWidth });
-  const choose = at => {
-    shown.mode = MODES[at];
-    show();
-    section.querySelectorAll(".tabs button")[at].focus();
-  };
-  const modes = MODES.map((name, at) => el("button", { type: "button", textContent: t(`compare_${name}`), "aria-pressed": String(name === mode), onclick: () => choose(at) }));
+  const modes = Object.keys(MODES).map(name => el("button", { type: "button", textContent: t(`compare_${name}`), "aria-pressed": String(name === mode), onclick: () => ((shown.mode = name), show()) }));
   const zoom = el("input", { type: "range", min: 1, max: 16, step: "any", value: shown.zoom.by, "aria-label": t("zoom") });
   const stage = el("div", { className: "compared" });
-  const draws = { side: sideBySide, divided, difference }[mode](stage);
+  const draws = MODES[mode](stage);
   const draw = () => {
     zoom.value = shown.zoom.by;
     draws.forEach(each => each());
@@ -55,7 +50,7 @@ function show() {
   shown.zoom.listen(stage, draw);
   const bar = el("div", { className: "row start" }, el("div", { className: "tabs", role: "group", "aria-label": t("compareThese") }, ...modes),
     el("label", { className: "size" }, el("span", { textContent: t("zoom") }), zoom));
-  section.replaceChildren(el("h2", { textContent: t("comparison", pictures.length) }), bar, stage, ...others(mode), differencesOf(pictures));
+  refill(section, el("h2", { textContent: t("comparison", pictures.length) }), bar, stage, ...others(mode), differencesOf(pictures));
   draw();
 }
 
@@ -133,7 +128,7 @@ function apart(a, b) {
 
 // Of more than two pictures, buttons that choose which one is compared with the first.
 function others(mode) {
-  if (shown.pictures.length < 3 || !["divided", "difference"].includes(mode)) return [];
+  if (shown.pictures.length < 3 || mode === "side") return [];
   const buttons = shown.pictures.slice(1).map(({ job, index }, each) =>
     el("button", { type: "button", className: "small", textContent: nameOf(job, index), "aria-pressed": String(shown.other === each + 1), onclick: () => ((shown.other = each + 1), show()) }));
   return [el("div", { className: "tools", role: "group", "aria-label": t("compareWith") }, el("span", { className: "hint", textContent: t("compareWith") }), ...buttons)];

@@ -106,6 +106,13 @@ export function queryOf(job, index) {
   return query;
 }
 
+// Returns the query of other pictures like one: without what each has of its own.
+export function queryLike(job, index) {
+  const query = queryOf(job, index);
+  for (const name of ["n", "seed", "lambda", "upscale", "upscale_steps", "upscale_augmentation"]) query.delete(name);
+  return query;
+}
+
 // Whether the pictures began in noise that came with the request; the page has no field for it.
 export const fromNoise = ({ kind = "generate", pictures }) => kind === "generate" && Boolean(pictures?.length);
 export const fileName = (job, index) => `difuso-${job.model}-${nameOf(job, index).replace(/[^\p{L}\p{N}.]+/gu, "-")}.png`;

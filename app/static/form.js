@@ -210,8 +210,7 @@ export function startDraft() {
     recall(FILES).then(sent => fileInputs().forEach((input, index) => sent?.files[index]?.[1] && setFile(input, sent.files[index][1])));
   }
   const soon = debounced(PAUSE, keep);
-  form.addEventListener("input", soon);
-  form.addEventListener("change", soon);
+  for (const event of ["input", "change"]) form.addEventListener(event, soon);
   form.addEventListener("picture", debounced(PAUSE, keepFiles));
   addEventListener("pagehide", keep);
 }

@@ -14,6 +14,7 @@ const WALK = /^walk:[0-9a-f]+$/;
 const RING = /^like:([0-9a-f-]{36}\/[0-9]{1,2})$/;
 export const gridOf = job => ([RING, WALK].some(each => each.test(job.tag ?? "")) || axesOf(job.tag) || editedFrom(job) ? job.tag : undefined);
 export const centreOf = tag => RING.exec(tag)?.[1];
+const WORDS = { like: ["like", "likeOpen"], edit: ["changes", "changesOpen"], walk: ["walk", "walkOpen"], grid: ["gridOf", "gridOpen"] }; // of a card, and of its link
 
 export class GridCard {
   #shown = false;
@@ -31,8 +32,12 @@ export class GridCard {
     if (this.#shown) return;
     this.#shown = true;
     this.element.style.height = "";
-    const link = isWall() ? this.#link : el("div", { className: "tools" }, this.#link);
-    this.element.replaceChildren(el("header", {}, el("h3", { textContent: this.#title }), this.#meta), this.#pictures, link);
+    const [kind] = this.grid.split(":");
+    const [title, open] = WORDS[kind];
+    const axes = (axesOf(this.grid) ?? []).map(axis => axisName(axis, [...this.#jobs.values()][0].model));
+    const link = el("a", { href: `#${kind}=${centreOf(this.grid) ?? this.grid}`, className: "button small", textContent: t(open) });
+    const head = el("header", {}, el("h3", { textContent: t(title, ...axes) }), this.#meta);
+    this.element.replaceChildren(head, this.#pictures, isWall() ? link : el("div", { className: "tools" }, link));
     this.#fill();
   }
 
@@ -52,18 +57,6 @@ export class GridCard {
   update(job) {
     this.#jobs.set(job.id, job);
     if (this.#shown) this.#fill();
-  }
-
-  get #title() {
-    if (centreOf(this.grid)) return t("like");
-    if (editedFrom({ tag: this.grid })) return t("changes");
-    return WALK.test(this.grid) ? t("walk") : t("gridOf", ...axesOf(this.grid).map(axis => axisName(axis, [...this.#jobs.values()][0].model)));
-  }
-
-  get #link() {
-    const [centre, edited] = [centreOf(this.grid), editedFrom({ tag: this.grid })];
-    const [href, words] = edited ? ["", "changesOpen"] : centre ? [`#like=${centre}`, "likeOpen"] : WALK.test(this.grid) ? [`#walk=${this.grid}`, "walkOpen"] : [`#grid=${this.grid}`, "gridOpen"];
-    return el("a", { href, className: "button small", textContent: t(words) });
   }
 
   // Fills in what changes. The link stays, and so does its focus.

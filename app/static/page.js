@@ -156,9 +156,7 @@ function showPrice() {
 
 function startPrice() {
   const soon = debounced(PAUSE, askPrice);
-  form.addEventListener("input", soon);
-  form.addEventListener("change", soon);
-  form.addEventListener("picture", soon);
+  for (const event of ["input", "change", "picture"]) form.addEventListener(event, soon);
   document.addEventListener("language", showPrice);
   document.addEventListener("server", ({ detail }) => detail.lost || soon());
   soon();

@@ -26,8 +26,7 @@ export function playheadOf(views, count, wordsOf, ...tools) {
     slider.value = Math.floor(((event.clientX - left) / width) * count);
     show();
   };
-  strips.addEventListener("pointerdown", point);
-  strips.addEventListener("pointermove", point);
+  for (const event of ["pointerdown", "pointermove"]) strips.addEventListener(event, point);
   show();
   const figures = views.map(({ canvas, caption }) => el("figure", {}, canvas, caption && el("figcaption", { textContent: caption })));
   return el("div", { className: "denoising" }, el("div", { className: "both" }, ...figures), strips, slider,

@@ -61,8 +61,7 @@ function showView() {
   for (const each of [button, $("open")]) each.classList.toggle("main", view !== "grid"); // the grid has one of its own
   $("open").hidden = ["like", "walk", "compare"].includes(view); // which no setting changes
   for (const link of document.querySelectorAll("header nav a")) {
-    if (link.hash === `#${TABS.includes(view) ? view : "gallery"}`) link.ariaCurrent = "page";
-    else link.removeAttribute("aria-current");
+    link.ariaCurrent = link.hash === `#${TABS.includes(view) ? view : "gallery"}` ? "page" : null;
   }
   if (LATER[view] && !isForm) awaited($(view), LATER[view](value));
 }

@@ -1,14 +1,13 @@
 // A latent walk: from seed to seed in sixty frames, to move through, to loop, and to save as a film.
 
 import { request } from "./api.js";
-import { countOf, queryOf, seedOf } from "./describe.js";
+import { countOf, queryLike, seedOf } from "./describe.js";
 import { $, attempt, complain, el, multiple, pause, save } from "./dom.js";
 import { watchTag } from "./follow.js";
 import { make } from "./making.js";
 import { tellMissing } from "./missing.js";
 import { randomSeed } from "./modelfields.js";
 import { askConditions, drawnBy, filesSent, sidesOf, sizeOf, valuesOf } from "./models.js";
-import { ELSEWHERE } from "./neighbours.js";
 import { routeOf } from "./routes.js";
 import { isGone, jobs } from "./store.js";
 import { t, translate } from "./texts.js";
@@ -30,8 +29,7 @@ let run; // what plays
 export async function makeWalk(pictures) {
   const name = `walk:${randomSeed().toString(16)}`;
   const [job, index] = pictures[0];
-  const [same, files] = [queryOf(job, index), await filesSent(job)];
-  for (const each of ELSEWHERE) same.delete(each);
+  const [same, files] = [queryLike(job, index), await filesSent(job)];
   same.delete("condition");
   const ways = pictures.slice(1).map((picture, each) => [pictures[each], picture]);
   const count = Math.floor(FRAMES / ways.length);
