@@ -41,6 +41,13 @@ def _lower_headings(state: StateCore) -> None:
             token.tag = f"h{min(LEAST, int(token.tag[1:]) + ABOVE)}"
 
 
+def _leave_corners_empty(state: StateCore) -> None:
+    """Makes plain cells of the titles without words, which no screen reader should announce."""
+    for opening, words, closing in zip(state.tokens, state.tokens[1:], state.tokens[2:], strict=False):
+        if opening.type == "th_open" and not words.content:
+            opening.tag = closing.tag = "td"
+
+
 def _link(
     renderer: RendererHTML, tokens: Sequence[Token], index: int, options: OptionsDict, env: MutableMapping[str, Any]
 ) -> str:
@@ -57,5 +64,6 @@ def _nothing(*_: Any) -> str:
 
 _MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
 _MARKDOWN.core.ruler.push("lower_headings", _lower_headings)
+_MARKDOWN.core.ruler.push("leave_corners_empty", _leave_corners_empty)
 _MARKDOWN.add_render_rule("link_open", _link)
 _MARKDOWN.add_render_rule("image", _nothing)

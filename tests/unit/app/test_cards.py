@@ -36,6 +36,11 @@ def test_what_is_shown(tmp_path: Path, text: str, shown: str) -> None:
     assert html(tmp_path, text) == shown
 
 
+def test_the_corner_of_a_table_is_no_title(tmp_path: Path) -> None:
+    shown = html(tmp_path, "| | KID |\n| --- | --- |\n| ddim | 5 |").replace("\n", "")
+    assert shown.startswith("<table><thead><tr><td></td><th>KID</th></tr></thead>")
+
+
 def test_a_changed_card_is_read_again(tmp_path: Path) -> None:
     assert html(tmp_path, "one") == "<p>one</p>\n"
     assert html(tmp_path, "three") == "<p>three</p>\n"

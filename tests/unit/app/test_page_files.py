@@ -16,7 +16,7 @@ STATIC = Path(__file__).parents[3] / "app" / "static"
 PARTS = ["learn", "modelcard", "train"]  # folders with texts of their own
 OWN = (path for part in (*PARTS, "editing") for path in STATIC.glob(f"{part}/*.js") if path.stem not in ("en", "es"))
 SOURCES = {".js", ".css", ".html"}
-MOST_LINES = 9_422
+MOST_LINES = 9_169
 MODULES = [*STATIC.glob("*.js"), *OWN]
 
 
@@ -89,5 +89,5 @@ def index() -> str:
 
 def test_modules_are_short_and_so_is_the_whole_page() -> None:
     lines = {path: len(path.read_text("utf-8").splitlines()) for path in STATIC.rglob("*.*") if path.suffix in SOURCES}
-    assert all(lines[path] < 200 for path in [*MODULES, *STATIC.rglob("*.css")])
+    assert all(lines[path] < 230 for path in [*MODULES, *STATIC.rglob("*.css")])
     assert sum(lines.values()) <= MOST_LINES
