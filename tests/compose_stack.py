@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -69,15 +69,17 @@ class ComposeStack:
 
     Args:
         folder: the folder for a copy of Prometheus' configuration with shorter intervals.
+        files: the files of the project.
+        more: further variables of the environment.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, files: tuple[str, ...] = OLDER, more: Mapping[str, str] | None = None) -> None:
         ports = {name: str(free_port()) for name in ("API_PORT", "PROMETHEUS_PORT")}
         self._environment = (
             os.environ
             | ports
             | {
-                "COMPOSE_FILE": os.pathsep.join(OLDER),
+                "COMPOSE_FILE": os.pathsep.join(files),
                 "COMPOSE_PROJECT_NAME": f"difuso-test-{os.getpid()}",
                 "PROMETHEUS_CONFIG": str(hurried(folder / "prometheus")),
                 "WORKERS": "2",
@@ -85,9 +87,11 @@ class ComposeStack:
                 "OMP_NUM_THREADS": "1",
                 "DIFUSO_DRAIN_SECONDS": "2",  # shorter than the jobs, so that they are handed over on their way
             }
+            | {**(more or {})}
         )
         logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log each question
         address = f"http://127.0.0.1:{ports['API_PORT']}"
+        self.address = address
         self.api = httpx.Client(base_url=address, timeout=60)
         self.counting = Counting()
         self.client = Client(address, timeout=300, transport=self.counting)  # it tries again while the API is away
@@ -201,9 +205,11 @@ def hurried(folder: Path) -> Path:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[ComposeStack]:
+def running(
+    folder: Path, files: tuple[str, ...] = OLDER, more: Mapping[str, str] | None = None
+) -> Iterator[ComposeStack]:
     """Builds the images and runs the stack; leaves nothing of it behind."""
-    with closing(ComposeStack(folder)) as stack:
+    with closing(ComposeStack(folder, files, more)) as stack:
         stack.compose("config", "--quiet")
         stack.compose("build", "--quiet")
         stack.up()

@@ -35,8 +35,8 @@ class Receiver:
 
 
 @contextmanager
-def receiving(tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
-    """Yields a receiver that listens on this machine."""
+def receiving(tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> Iterator[Receiver]:
+    """Yields a receiver that listens on this machine, at one of its addresses or at all."""
     receiver = Receiver()
 
     class Handler(BaseHTTPRequestHandler):
@@ -53,7 +53,7 @@ def receiving(tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer((host, 0), Handler)
     server.handle_error = lambda *args: None  # type: ignore[method-assign]  # a caller went away
     scheme = "http"
     if tls is not None:
