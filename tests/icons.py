@@ -6,6 +6,7 @@ import io
 import random
 import zipfile
 from pathlib import Path
+from unicodedata import normalize
 
 from PIL import Image, ImageDraw
 
@@ -39,6 +40,17 @@ def zipped(files: dict[str, bytes]) -> bytes:
         for name, content in files.items():
             archive.writestr(name, content)
     return file.getvalue()
+
+
+def zipped_by_finder(files: dict[str, bytes]) -> bytes:
+    """Returns an archive as macOS makes it: names in decomposed UTF-8, without the flag that says so."""
+    content = bytearray(zipped({normalize("NFD", name): each for name, each in files.items()}))
+    for magic, flags in ((b"PK\3\4", 7), (b"PK\1\2", 9)):  # where the flag is in the head of a file, and in the list
+        at = content.find(magic)
+        while at >= 0:
+            content[at + flags] &= ~0x08
+            at = content.find(magic, at + 1)
+    return bytes(content)
 
 
 def icons(count: int = 60) -> dict[str, bytes]:

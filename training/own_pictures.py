@@ -25,7 +25,7 @@ IN_EACH = 5  # pictures at least, on average, of a class
 HELD_PART, LEAST_HELD, MOST_HELD = 20, 16, 256  # one picture in so many is held out, within these bounds
 MOST_SHOWN = 400  # times that a picture is shown: more often, it is only remembered
 EVERY = {"save": 100, "log": 10}  # seconds between two
-SHEETS = 8
+SHEETS = 10  # of the first a server serves the model, so that each is saved
 
 
 class Preset(NamedTuple):
@@ -177,7 +177,8 @@ def recipe_text(
     batch = min(chosen.batch_size, count // 2)
     wanted = 60 * (chosen.minutes if minutes is None else minutes) / step_seconds
     steps = max(20, round(min(wanted, MOST_SHOWN * count / batch)))
-    every = {what: max(1, round(seconds / step_seconds)) for what, seconds in EVERY.items()}
+    sheet = -(-steps // SHEETS)
+    every = {what: min(sheet, max(1, round(seconds / step_seconds))) for what, seconds in EVERY.items()}
     data = [f"source = {json.dumps('folder' if pictures.path.is_dir() else 'zip')}"]
     data.append(f"path = {json.dumps(str(pictures.path.absolute()))}")
     if pictures.table is not None:
@@ -198,7 +199,7 @@ def recipe_text(
         warmup=min(200, steps // 10),
         decay=2 * steps // 5,
         ema=round(1 - 1 / min(2000.0, max(10.0, steps / 20)), 5),
-        sheet=max(1, steps // SHEETS),
+        sheet=sheet,
         dropout="".join(f"{line}\n" for line in dropout),
         attention=[level for level in range(len(chosen.channel_mult)) if level > 1],
         classes=f"num_classes = {len(pictures.classes)}\n" if pictures.classes else "",

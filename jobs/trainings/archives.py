@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from difuso.archive_names import composed, name_of
+
 from ..errors import JobsError
 
 MAX_FILES = 20_000
@@ -50,15 +52,16 @@ def zip_entries(path: Path) -> Iterator[Entry]:
     except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
         raise DatasetRefused("The archive is damaged: make it again") from error
     with archive:
-        infos = [each for each in archive.infolist() if not each.is_dir() and not _is_hidden(each.filename)]
-        _check_declared(path, infos)
-        for info in infos:
-            yield Entry(info.filename, partial(archive.read, info), _reason(info))
+        named = [(name_of(each), each) for each in archive.infolist() if not each.is_dir()]
+        seen = [(name, info) for name, info in named if not _is_hidden(name)]
+        _check_declared(path, [info for _, info in seen])
+        for name, info in seen:
+            yield Entry(name, partial(archive.read, info), reason_of_name(name) or _reason(info))
 
 
 def file_entries(files: list[tuple[str, Path]]) -> Iterator[Entry]:
     """Yields single files by the names that they were sent with."""
-    for name, path in files:
+    for name, path in [(composed(name), path) for name, path in files]:
         large = path.stat().st_size > MAX_FILE
         yield Entry(name, path.read_bytes, _TOO_LARGE if large else reason_of_name(name))
 
@@ -101,8 +104,6 @@ def _check_declared(path: Path, infos: list[zipfile.ZipInfo]) -> None:
 
 
 def _reason(info: zipfile.ZipInfo) -> str | None:
-    if (reason := reason_of_name(info.filename)) is not None:
-        return reason
     if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):  # the mode of a file, where a Unix packed it
         return "it is a link, or another thing that is no file"
     if info.flag_bits & 1:

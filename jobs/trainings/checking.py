@@ -13,6 +13,8 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
+from difuso.archive_names import composed
+
 from ..values import Reported
 from .archives import DatasetRefused, Entry
 from .pictures import ADVICE, KINDS, Unusable, read_picture
@@ -137,7 +139,8 @@ def _png(image: Image.Image) -> bytes:
 
 def _too_few(count: int, left_out: list[LeftOut]) -> str:
     why = f"; {len(left_out)} files were left out, such as {left_out[0].name}: {left_out[0].reason}" if left_out else ""
-    return f"There are {count} pictures that can be used, and {LEAST} is the least: several hundred learn better{why}"
+    there = "is 1 picture" if count == 1 else f"are {count} pictures"
+    return f"There {there} that can be used, and {LEAST} is the least: several hundred learn better{why}"
 
 
 def _columns(name: str, content: bytes, pictures: set[str]) -> dict[str, int]:
@@ -148,6 +151,7 @@ def _columns(name: str, content: bytes, pictures: set[str]) -> dict[str, int]:
         file = row.get(FILE_NAME)
         if not isinstance(file, str) or not file:
             raise DatasetRefused(f"Row {number} has no {FILE_NAME}, the path of a picture in the archive", "table")
+        file = composed(file)
         if file in named:
             raise DatasetRefused(f"Rows {named[file]} and {number} have the same {FILE_NAME}", "table")
         named[file] = number

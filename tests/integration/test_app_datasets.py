@@ -21,7 +21,7 @@ from difuso.app.settings import ApiSettings
 from difuso.jobs.trainings.datasets import INCOMPLETE_SECONDS, Datasets
 from tests.app_server import ALICE, BOB, CAROL, OPERATOR, training_keys_file
 from tests.hostile_archives import bomb
-from tests.icons import icon, icons, png, zipped
+from tests.icons import icon, icons, png, zipped, zipped_by_finder
 
 
 @pytest.fixture
@@ -62,6 +62,15 @@ def test_an_archive_is_kept_as_pictures_with_classes_and_columns(api: httpx.Clie
     assert api.get("/datasets/shapes", headers=ALICE).json() == made
     sheet = Image.open(io.BytesIO(api.get("/datasets/shapes/thumbnails.png", headers=ALICE).content))
     assert sheet.size == (12 * 64, 4 * 64)
+
+
+def test_folders_of_an_archive_of_macos_keep_their_letters(api: httpx.Client) -> None:
+    files = {f"Bäume/{name}": content for name, content in icons(51).items()}
+    names = {f"Bäume/größe {place}.png": content for place, content in enumerate(files.values())}
+    rows = "\n".join(["file_name,age", *(f"{name},{place}" for place, name in enumerate(names))])
+    summary = send(api, zipped_by_finder(names), table=("t.csv", rows.encode())).json()["summary"]
+    assert summary["classes"] == {"Bäume": 51}
+    assert summary["columns"] == {"age": 51}
 
 
 def test_many_pictures_may_be_sent_without_an_archive(api: httpx.Client) -> None:

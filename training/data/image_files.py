@@ -10,6 +10,7 @@ from hashlib import sha256
 from pathlib import Path, PurePath, PurePosixPath
 from typing import BinaryIO, TypeVar
 
+from difuso.archive_names import name_of
 from difuso.model.shape import Shape
 
 from ..errors import RecipeError
@@ -67,11 +68,15 @@ def _archive(path: Path) -> zipfile.ZipFile:
 
 def _stored(archive: zipfile.ZipFile) -> dict[PurePath, str]:
     """Returns the entries of an archive that are images, by their paths, in the order of a folder."""
-    names = {PurePosixPath(name): name for name in archive.namelist() if not name.startswith("__MACOSX/")}
-    stored: dict[PurePath, str] = {path: names[path] for path in sorted(names) if path.suffix.lower() in SUFFIXES}
+    names = {PurePosixPath(name_of(each)): each.filename for each in archive.infolist()}
+    stored: dict[PurePath, str] = {path: names[path] for path in sorted(names) if _is_image(path)}
     if not stored:
         raise RecipeError(f"there are no images in {archive.filename}: no file ends in {', '.join(sorted(SUFFIXES))}")
     return stored
+
+
+def _is_image(path: PurePosixPath) -> bool:
+    return path.suffix.lower() in SUFFIXES and path.parts[0] != "__MACOSX"
 
 
 def read_item(name: str, opened: Callable[[], Path | BinaryIO], label: int | None, *, decoded: Decode) -> SourceImage:

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any, TextIO
 
+from difuso.archive_names import composed
+
 from ..errors import RecipeError
 from .source_images import Source, SourceImage
 
@@ -38,7 +40,8 @@ def with_table(source: Source, path: Path, classes: tuple[str, ...], *, needed: 
 def _joined(source: Source, rows: Rows, path: Path, *, needed: bool) -> Iterator[SourceImage]:
     found = not needed
     for item in source.items:
-        place, values = rows.get(PurePath(item.name).as_posix(), (f"{path.name}, without a row for {item.name}", {}))
+        name = composed(PurePath(item.name).as_posix())
+        place, values = rows.get(name, (f"{path.name}, without a row for {item.name}", {}))
         found |= bool(values)
         label = _label(place, values[LABEL], source.classes) if LABEL in values else item.label
         yield item._replace(label=label, values=values, place=place)
@@ -74,7 +77,7 @@ def read_table(path: Path) -> tuple[Rows, tuple[str, ...]]:
                 name = values.get(FILE_NAME)
                 if not isinstance(name, str) or not name:
                     raise RecipeError(f"{path.name}, {place}: {FILE_NAME} is missing, the path of the image")
-                image = PurePath(name).as_posix()
+                image = composed(PurePath(name).as_posix())
                 if image in rows:
                     raise RecipeError(f"{rows[image][0]} and {place} have the same {FILE_NAME}, {name}")
                 known = {column: value for column, value in values.items() if value not in (None, "")}

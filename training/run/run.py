@@ -153,21 +153,21 @@ class Run:
                     log.info("step %d of %d  loss %.4f", trainer.step, recipe.max_steps, facts.loss)
                 if trainer.step % recipe.log_every == 0:
                     self._log(window.close())
+                if trainer.step % recipe.sheet_every == 0 and trainer.step < recipe.max_steps and not stops:
+                    self._show()
+                    window.restart()
                 if trainer.step % recipe.save_every == 0 and not stops:
                     self._measure_held_out()  # whose loss belongs to the log of the model
                 if trainer.step % recipe.save_every == 0 or stops:
-                    self._save()
+                    self._save()  # with what was shown last
                 if stops:
                     break
                 if recipe.kid_every and trainer.step % recipe.kid_every == 0:
                     self._measure()
                     window.restart()
-                if trainer.step % recipe.sheet_every == 0 and trainer.step < recipe.max_steps:
-                    self._show()
-                    window.restart()
             if not stops:
                 self._show()
-                self._save()  # the model with what was shown last
+                self._save()
         if stops:
             log.info(STOPPED, trainer.step, recipe.max_steps, self._out)
 

@@ -19,10 +19,12 @@ from difuso import cli
 from difuso.errors import UserError
 from difuso.model import load_checkpoint
 from difuso.model.conditions import Choice, Number
+from difuso.training.data.conditions import open_with_conditions
 from difuso.training.errors import RecipeError
 from difuso.training.own_pictures import LEAST, MOST_SHOWN, PRESETS, look_at, recipe_text
 from difuso.training.recipe import Recipe
 from difuso.training.recipe_reading import load_recipe
+from tests.icons import icons, zipped_by_finder
 
 Archive = Callable[..., Path]
 
@@ -60,6 +62,8 @@ def test_a_recipe_has_the_folders_as_classes_and_as_many_steps_as_its_time_holds
     assert recipe.image_size == PRESETS[preset].image_size
     assert recipe.max_steps == min(60 * PRESETS[preset].minutes / 30, MOST_SHOWN * 60 / recipe.batch_size)
     assert recipe.save_every * 30 <= 120  # seconds: the most that a kill costs
+    short = loaded(archive(), preset=preset, minutes=1, step_seconds=0.1)
+    assert short.save_every == short.sheet_every == -(-short.max_steps // 10), "each sheet goes out with a model"
     assert loaded(archive(), preset=preset, minutes=15, step_seconds=30.0).max_steps == 30
 
 
@@ -88,6 +92,18 @@ def test_a_folder_is_like_its_archive(archive: Archive, tmp_path: Path) -> None:
         file.extractall(tmp_path / "there")
     (tmp_path / "there" / "__MACOSX" / "pets" / "cat" / "0.png").unlink()
     assert loaded(tmp_path / "there").num_classes == 2
+
+
+def test_an_archive_of_macos_has_the_names_that_its_table_has(tmp_path: Path) -> None:
+    names = {f"{['Bäume', 'Häuser'][place % 2]}/{place}.png": each for place, each in enumerate(icons().values())}
+    (path := tmp_path / "places.zip").write_bytes(zipped_by_finder(names))
+    (table := tmp_path / "places.csv").write_text(
+        "\n".join(["file_name,age", *(f"{name},{place}" for place, name in enumerate(names))]), encoding="utf-8"
+    )
+    recipe = loaded(path, table)
+    source = open_with_conditions(recipe)
+    assert source.classes == ("Bäume", "Häuser")
+    assert {item.name: item.values["age"] for item in source.items} == {name: str(i) for i, name in enumerate(names)}
 
 
 def test_too_few_pictures_are_refused_with_advice(archive: Archive) -> None:
