@@ -84,7 +84,7 @@ class RunFolder:
     def progress(self, before: Progress) -> Progress:
         """Reads how far the run is; `before` is what was known of it."""
         recipe, entries = self._recipe(), self._entries()
-        if not recipe:
+        if not recipe or (before.step and not entries and self.saved() is None):  # nothing is told since it goes on
             return before
         steps, batch = int(recipe["max_steps"]), int(recipe["batch_size"])
         step = max(entries[-1]["step"] if entries else 0, (self.saved() or (0,))[0])
