@@ -249,19 +249,19 @@ def train(
         bool, typer.Option("--dry-run", help="Train a few steps, print the memory and time needed, write nothing.")
     ] = False,
     server: Annotated[
-        str | None, typer.Option(metavar="URL", help="For pictures in a .zip: address of a server that trains instead.")
+        str | None, typer.Option(metavar="URL", help="For pictures: address of a server that trains instead.")
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="With --server: name of the model, by default that of the .zip.")
+        str | None, typer.Option(help="With --server: name of the model, by default that of the pictures.")
     ] = None,
 ) -> None:
     """Trains a model. The same command resumes an interrupted run."""
     if server is not None:
-        if Path(recipe).suffix != ".zip" or changes or out:
-            raise UserError("with --server give pictures in a .zip, without --set and --out")
+        if not ((pictures := Path(recipe)).suffix == ".zip" or pictures.is_dir()) or changes or out:
+            raise UserError("with --server give a folder or a .zip of pictures, without --set and --out")
         from .commands.remote_training import train_remotely
 
-        train_remotely(server, Path(recipe), name, preset=preset, minutes=minutes, table=table, dry_run=dry)
+        train_remotely(server, pictures, name, preset=preset, minutes=minutes, table=table, dry_run=dry)
         return
     from difuso.worker.settings import WorkerSettings
 

@@ -4,6 +4,8 @@ import secrets
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
+from difuso.model.conditions import listed
+
 from .errors import RequestRefused
 
 ALL = "all"  # the label that stands for all classes in turn, unless the model has a class of this name
@@ -79,4 +81,5 @@ def _class_index(label: str, classes: Sequence[str] | None, *, count: int, model
         return classes.index(label)
     if label.isascii() and label.isdigit() and int(label) < count:
         return int(label)
-    raise RequestRefused("label", f"Input should be a class of {model}, by name or index 0 to {count - 1}")
+    names = f": {listed(classes)}" if classes else ""
+    raise RequestRefused("label", f"Input should be a class of {model}, by name or index 0 to {count - 1}{names}")

@@ -15,7 +15,7 @@ import json
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeAlias
@@ -278,7 +278,7 @@ def sequences_in(conditions: Conditions) -> dict[str, VectorSequence]:
     return {name: each for name, each in conditions.items() if isinstance(each, VectorSequence)}
 
 
-def listed(names: tuple[str, ...] | list[str], most: int = 20) -> str:
+def listed(names: Sequence[str], most: int = 20) -> str:
     """Returns names for a message, the first of them if there are many."""
     rest = len(names) - most
     return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")

@@ -229,6 +229,8 @@ def install(app: FastAPI) -> None:
 def _field_error(found: dict[str, Any]) -> dict[str, str]:
     """Converts an error of pydantic, without the value that was sent."""
     source, *path = found["loc"]
+    if source == "body" and (not path or found["type"] == "json_invalid"):
+        return {"detail": "The body should be a JSON object, with Content-Type: application/json", "pointer": ""}
     place = {"query": "parameter", "path": "parameter", "header": "header"}.get(source, "pointer")
     name = "/".join(map(str, path if place == "pointer" else path[:1]))[:MAX_NAME]  # without the index in a list
     detail = "This is not a parameter of this request" if found["type"] == "extra_forbidden" else found["msg"]

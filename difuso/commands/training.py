@@ -6,6 +6,7 @@ UserError says why the recipe or its images cannot be used, or that the run dive
 import logging
 import os
 import shlex
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -23,7 +24,7 @@ from difuso.training.recipe import Recipe
 from difuso.training.recipe_reading import load_recipe
 from difuso.training.replacing import replace_text
 from difuso.training.run.dry_run import dry_run, step_seconds
-from difuso.training.run.run import train
+from difuso.training.run.run import MODEL, train
 from difuso.worker.settings import WorkerSettings
 from difuso.worker.stepping.runner import pick_device
 
@@ -46,9 +47,11 @@ def run_recipe(name: str, changes: Sequence[str], out: Path | None, settings: Wo
 
             kid_from = partial(distances.kid_from, device=device)
         try:
-            train(recipe, out or RUNS / recipe.name, device=device, kid_from=kid_from)
+            step = train(recipe, out := out or RUNS / recipe.name, device=device, kid_from=kid_from)
         except KeyboardInterrupt as error:  # before the first step, or the second while a step is awaited
             raise UserError("stopped; what was saved is kept, and the same command continues from there") from error
+        if step == recipe.max_steps and not recipe.trains_classifier and sys.stdout.isatty():  # a person, no trainer
+            typer.echo(f"draw with it:  difuso sample --models-dir {shlex.quote(str(out))} --model {MODEL}")
 
 
 def run_pictures(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from difuso.jobs.trainings.records import Claim, Progress, State, Trainings
 from difuso.jobs.trainings.scripts import RECORD
 from difuso.jobs.trainings.states import SHEETS, TrainingFiles
 from tests.app_server import ALICE, BOB, CAROL, OPERATOR, running, training_keys_file
-from tests.icons import icon, icons, png, write_icons, zipped
+from tests.icons import SHAPES, icon, icons, png, write_icons, zipped
 from tests.waiting import wait_until
 
 
@@ -125,6 +126,9 @@ def test_what_cannot_be_trained_is_refused(api: httpx.Client, trainings: Trainin
     assert problem(train(api, name="tiny")) == (409, "name-taken")
     for changes in ({"preset": "huge"}, {"name": "../x"}, {"minutes": 0}, {"preset": {"init": "/etc"}}):
         assert problem(train(api, **changes)) == (422, "invalid-request")
+    untyped = {"content": b'{"dataset": "shapes", "name": "mine"}', "headers": ALICE}
+    said = {"detail": "The body should be a JSON object, with Content-Type: application/json", "pointer": ""}
+    assert api.post("/trainings", **untyped).json()["errors"] == [said]  # type: ignore[arg-type]
     assert train(api).status_code == 202
     assert problem(train(api)) == (409, "name-taken")
     for number in range(3):
@@ -274,11 +278,15 @@ def test_the_command_follows_a_training_as_one_of_its_own(
     with acting(trainings, "succeeded"):
         output = said()
     assert output.count("step 1 of 2") == output.count("step 2 of 2") == 1
-    assert "my-icons is succeeded" in output
+    assert "the training of my-icons has ended; draw with it" in output
     assert "a model remembers them" in output
+    with pytest.raises(UserError, match="my-icons was begun before with --preset good: give the same"):
+        said("--preset", "taste")
+    with pytest.raises(UserError, match="my-icons was begun before without --minutes"):
+        said("--minutes", "3")
     output = said()
     assert "was begun before, on the dataset my-icons" in output
-    assert "my-icons is succeeded" in output, "as in the morning after"
+    assert "the training of my-icons has ended" in output, "as in the morning after"
     with acting(trainings, "failed", reason="the disk is full"), pytest.raises(UserError, match="the disk is full"):
         said("--name", "other")
     with acting(trainings, "succeeded"):
@@ -289,6 +297,12 @@ def test_the_command_follows_a_training_as_one_of_its_own(
     assert names == {"my-icons", "other"}
     with pytest.raises(UserError, match="without --set and --out"):
         said("--set", "batch_size=1")
+    zipfile.ZipFile(pictures).extractall(tmp_path / "the.icons")
+    command[-1] = str(tmp_path / "the.icons")
+    with acting(trainings, "succeeded"):
+        assert "the training of the.icons has ended" in said()
+    names.add("the.icons")
+    assert api.get("/datasets/the.icons", headers=CAROL).json()["summary"]["classes"] == dict.fromkeys(SHAPES, 20)
     for name in names:
         assert api.delete(f"/datasets/{name}", headers=CAROL).status_code == 204
 

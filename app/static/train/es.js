@@ -94,7 +94,7 @@ export default {
     [/^it is damaged, or incomplete$|^its part of the archive is damaged$/, "está dañada o incompleta"],
     [/^it is animated$/, "es animada"],
     [/^You have a dataset of this name.*$/, "ya tienes imágenes con este nombre: elimínalas antes, o elige otro"],
-    [/^There are (\d+) pictures that can be used, and (\d+) is the least.*$/, "solo $1 imágenes se pueden usar, y el mínimo es $2"],
+    [/^There (?:is|are) (\d+) pictures? that can be used, and (\d+) is the least.*$/, "imágenes que se pueden usar: $1; el mínimo es $2"],
     [/^A training uses the dataset.*$/, "Un entrenamiento usa las imágenes: páralo o elimínalo antes."],
     [/^Your datasets would have.*$/, "tus imágenes ocuparían demasiado: elimina las que ya no necesites"],
     [/^the disk of the trainer is full.*$/, "El disco del entrenador está lleno; reanuda cuando haya espacio."],

@@ -22,7 +22,7 @@ ANSWERS: dict[str, Any] = {
         "queues": [],
         "paused": [EVIL],
     },
-    "/trainings": {"trainings": [{"id": "x", "name": "p", "dataset": EVIL, "state": EVIL}]},
+    "/trainings": {"trainings": [{"id": "x", "name": "p", "dataset": EVIL, "preset": "good", "state": EVIL}]},
     "/trainings/x": {"id": "x", "name": "p", "state": "stopped", "log": EVIL},
 }
 
