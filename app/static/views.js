@@ -35,7 +35,7 @@ const LATER = {
 const ALONE = ["learn", "train"]; // those beside which there is no form
 const TABS = ["grid", ...ALONE]; // the others show pictures that the address names, of the gallery
 const button = form.querySelector("button[type=submit]");
-let shown = "gallery"; // the view
+let [shown, training] = ["gallery"]; // the view, and what it shows where that is a training
 let place = 0; // how far the reader has scrolled in the gallery
 
 function showView() {
@@ -49,8 +49,8 @@ function showView() {
   }
   const isComplete = value || TABS.includes(name);
   const view = isForm ? shown : LATER[name] && isComplete ? name : "gallery";
-  shown = view;
-  const isOther = $(view).hidden;
+  [shown, training] = [view, value];
+  const isOther = $(view).hidden || (view === "train" && value !== training);
   if (!$("gallery").hidden && isOther) place = scrollY;
   for (const each of ["gallery", ...Object.keys(LATER)]) $(each).hidden = each !== view;
   document.body.classList.toggle("alone", ALONE.includes(view));

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 from selenium import webdriver
+from selenium.webdriver import Keys
 
 from tests.e2e.test_trainings import prompt
 from tests.icons import icons, zipped
@@ -113,6 +114,8 @@ def test_a_zip_of_icons_becomes_a_model_that_draws_each_of_its_classes(page: Stu
     assert page.one("#form [name=model]").get_property("value") == "some-icons", "the page knows it without a reload"
     assert {"circle", "square", "triangle"} <= {*page.texts("#class option")}
     page.driver.get(address)
+    page.press("Delete", "#train")
+    page.keys(Keys.ESCAPE)
     page.press("Delete", "#train")
     page.press("Delete it and its model for good? The pictures stay.", "#train")
     wait_until(lambda: page.driver.current_url.endswith("#train"), 10, "it is gone")

@@ -38,12 +38,12 @@ export async function showUnfinished(place) {
   place.replaceChildren(...(rows.length ? [el("h2", { textContent: t("trainTrainings") }), el("ol", {}, ...rows)] : []));
 }
 
-// Returns a button that asks again before it acts; whoever turns to something else is not asked any more.
+// Returns a button that asks again before it acts; whoever turns to something else, or presses Escape, is not asked any more.
 export function deleteButton(name, action, question = t("trainSure")) {
   const button = el("button", { type: "button", className: "small", textContent: t("delete"), "aria-label": `${t("delete")}, ${name}` });
   const say = isAsked => ([button.textContent, button.ariaLabel, button.ariaPressed] = isAsked ? [question, null, "true"] : [t("delete"), `${t("delete")}, ${name}`, null]);
   button.addEventListener("click", event => once(event, () => (button.ariaPressed ? action() : say(true))));
-  button.addEventListener("blur", () => say(false));
+  for (const kind of ["blur", "keydown"]) button.addEventListener(kind, ({ key = "Escape" }) => key === "Escape" && say(false));
   return button;
 }
 
