@@ -146,7 +146,7 @@ class ComposeStack:
 
     def log_of_workers(self) -> str:
         """Returns the logs of all workers so far, stopped and restarted ones included."""
-        return self.compose("logs", "--no-log-prefix", "worker")
+        return self.compose("logs", "--no-log-prefix", "worker").replace("\x1b[2K", "")  # Compose 2.26
 
     def replace(self, worker: str) -> str:
         """Replaces a worker by one of the version chosen, as docs/operations.md does; returns its log."""

@@ -11,8 +11,10 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ pytestmark = pytest.mark.timeout(900)
 FLEET = (*OLDER, "docker/s3.yml", "tests/compose/fleet.yml")
 HOST = "host.docker.internal"  # as containers call it
 ADDRESS = "s3://fleet/models"
-MANY = [f"m{number}" for number in range(6)]
+MANY = [f"m{number}" for number in range(8)]  # more than both workers hold at a time
 MEMORY = "7MB"  # for three models: `tiny` takes up to 2 MB
 SECRET = f"whsec_{base64.b64encode(bytes(32)).decode()}"
 COUNT = 60  # jobs that two versions share
@@ -168,16 +170,34 @@ def test_each_job_calls_back(fleet: ComposeStack, receiver: Receiver) -> None:
         assert fleet.api.get(f"/jobs/{each}").json()["webhook"]["status"] == 204
 
 
+def workers_of(fleet: ComposeStack) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = fleet.api.get("/fleet").json()["workers"]
+    return found
+
+
+def until_workers_hear(fleet: ComposeStack) -> None:
+    """Waits until each has reported twice: after a report it reads what is held back."""
+    for _ in range(2):
+        after = time.time() + 0.1  # to which the seconds are rounded
+        wait_until(partial(_have_reported, fleet, after), 40, "the workers have reported")
+
+
+def _have_reported(fleet: ComposeStack, after: float) -> bool:
+    return all(time.time() - each["silent_seconds"] > after for each in workers_of(fleet))
+
+
 def test_an_operator_holds_back_a_model_and_a_worker(fleet: ComposeStack) -> None:
     server = ("--server", fleet.address)
     run("fleet", "--pause", "tiny", *server)
+    until_workers_hear(fleet)
     waits, other = fleet.submit(model="tiny", steps=2), fleet.submit(model="m0", steps=2)
     fleet.finish([other])
     assert fleet.states([waits]) == ["queued"]
     run("fleet", "--resume", "tiny", *server)
     fleet.finish([waits])
-    cordoned, other_worker = (each["name"] for each in fleet.api.get("/fleet").json()["workers"])
+    cordoned, other_worker = (each["name"] for each in workers_of(fleet))
     run("fleet", "--cordon", cordoned, *server)
+    until_workers_hear(fleet)
     ids = {fleet.submit(model="tiny", steps=2) for _ in range(10)}
     fleet.finish([*ids])
     lines = [json.loads(line) for line in fleet.log_of_workers().splitlines() if '"job ended"' in line]
