@@ -149,9 +149,9 @@ function forgetPrice() {
 
 function showPrice() {
   if (!price) return;
-  const { image_steps: steps, seconds, eta_seconds: wait } = price;
-  const [alone, done] = [seconds, wait].map(each => (each === null ? "" : duration(each)));
-  sayPrice(t("price", number(steps), alone, done === alone ? "" : done));
+  const { image_steps: steps, asleep } = price;
+  const [alone, done, load] = ["seconds", "eta_seconds", "load_seconds"].map(name => (price[name] == null ? "" : duration(price[name])));
+  sayPrice(t("price", number(steps), alone, done === alone ? "" : done, load, asleep));
 }
 
 function startPrice() {

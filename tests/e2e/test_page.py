@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -102,6 +103,29 @@ def test_what_the_server_refuses_is_shown_beside_the_form(studio: Studio, tmp_pa
     shown = studio.errors()
     assert shown
     assert all("415" in each for each in shown)
+
+
+COLD = """
+const original = window.fetch;
+window.fetch = async (path, options) => {
+  const answer = await original(path, options);
+  return /dry_run=true/.test(path) ? Response.json({ ...(await answer.json()), ...COLD }) : answer;
+};
+"""
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"load_seconds": 12.0}, "· the model is loaded first, in about 12\u00a0s"),
+        ({"load_seconds": 90.0, "asleep": True}, "· its worker starts first, in about 2\u00a0min"),
+        ({"asleep": True, "seconds": None, "eta_seconds": None}, "steps · its worker starts first"),
+    ],
+)
+def test_the_price_tells_of_what_comes_before_the_job(studio: Studio, told: dict[str, object], words: str) -> None:
+    studio.driver.execute_script(COLD.replace("...COLD", f"...{json.dumps(told)}"))
+    studio.fill("n", "3")
+    wait_until(lambda: studio.text("#price").endswith(words), 10, "the price tells it")
 
 
 def test_a_reload_keeps_the_form_and_its_files(studio: Studio, picture: Callable[[str], str]) -> None:

@@ -111,7 +111,7 @@ export default {
   background: "in the background",
   keepTrace: "Keep the denoising to look through it",
   make: "Make pictures",
-  price: (steps, seconds, eta) => `${steps} steps${seconds ? ` · about ${seconds}` : ""}${eta ? ` · done in about ${eta}` : ""}`,
+  price: (steps, seconds, eta, load, asleep) => `${steps} steps${seconds ? ` · about ${seconds}` : ""}${eta ? ` · done in about ${eta}` : ""}${asleep ? " · its worker starts first" : load && " · the model is loaded first"}${load && `, in about ${load}`}`,
   me: model => `My portrait by ${model}`,
   meHint: model => `${model} knows only pictures like these, so it draws you as one of them.`,
   meLooking: "Looking for what is most like you …",

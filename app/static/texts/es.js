@@ -111,7 +111,7 @@ export default {
   background: "en segundo plano",
   keepTrace: "Guardar el proceso para recorrerlo",
   make: "Crear imágenes",
-  price: (steps, seconds, eta) => `${steps} pasos${seconds ? ` · unos ${seconds}` : ""}${eta ? ` · lista en unos ${eta}` : ""}`,
+  price: (steps, seconds, eta, load, asleep) => `${steps} pasos${seconds ? ` · unos ${seconds}` : ""}${eta ? ` · lista en unos ${eta}` : ""}${asleep ? " · antes arranca su trabajador" : load && " · antes se carga el modelo"}${load && `, en unos ${load}`}`,
   me: model => `Mi retrato por ${model}`,
   meHint: model => `${model} solo conoce imágenes como estas, así que te dibuja como una de ellas.`,
   meLooking: "Buscando lo que más se te parece …",
