@@ -263,6 +263,8 @@ def train(
 
         train_remotely(server, pictures, name, preset=preset, minutes=minutes, table=table, dry_run=dry)
         return
+    if name is not None:
+        raise UserError("--name goes with --server: here --out names the folder of the run")
     from difuso.worker.settings import WorkerSettings
 
     from .commands.training import print_dry_run, run_pictures, run_recipe
@@ -271,6 +273,8 @@ def train(
     settings = read_settings(WorkerSettings)
     if (pictures := Path(recipe)).suffix == ".zip" or pictures.is_dir():
         run_pictures(pictures, changes or (), out, settings, preset=preset, minutes=minutes, table=table, dry=dry)
+    elif minutes or table:
+        raise UserError("--minutes and --table go with pictures: a recipe holds its own, which --set changes")
     elif dry:
         print_dry_run(recipe, changes or (), settings)
     else:

@@ -72,7 +72,9 @@ def run_pictures(
             print_dry_run(str(_recipe_for(pictures, changes, Path(folder), settings, **chosen)), changes, settings)
         return
     out = out or RUNS / name_from(pictures.stem)
-    run_recipe(str(_recipe_for(pictures, changes, out, settings, **chosen)), changes, out, settings)
+    recipe = _recipe_for(pictures, changes, out, settings, **chosen)
+    log.info("%s says how many steps there are, and may be changed", recipe)
+    run_recipe(str(recipe), changes, out, settings)
 
 
 def _recipe_for(
@@ -97,7 +99,7 @@ def _recipe_for(
         seconds = step_seconds(_load(str(draft), changes, settings), device=str(pick_device(settings.device)))
         draft.unlink()
         replace_text(file, made(step_seconds=seconds))
-        log.info("a step takes %.3g s here; %s says how many there are, and may be changed", seconds, file)
+        log.info("a step takes %.3g s here", seconds)
     return file
 
 

@@ -62,6 +62,8 @@ def _zip(data: Data, decoded: Decode) -> Source:
 def _archive(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
+    except FileNotFoundError as error:
+        raise RecipeError(f"there is no file {path}") from error
     except (OSError, zipfile.BadZipFile) as error:
         raise RecipeError(f"{path} cannot be read as a zip archive: {error}") from error
 
