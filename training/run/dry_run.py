@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..data import dataset
 from ..data.batches import Batches
 from ..recipe import Recipe
+from .card import duration
 from .trainer import Trainer
 
 TIMED_STEPS = 10  # after one that warms up
@@ -51,7 +52,7 @@ def dry_run(recipe: Recipe, *, device: str = "cpu") -> list[str]:
         f"memory   {state / MIB:,.0f} MiB of weights, gradients, moments and averages; "
         f"{_peak_bytes(trainer.device) / MIB:,.0f} MiB at most",
         f"step     {seconds:.3g} s, {recipe.batch_size / seconds:.3g} images/s",
-        f"the run  {recipe.max_steps:,} steps would take {recipe.max_steps * seconds / 3600:,.1f} hours here",
+        f"the run  {recipe.max_steps:,} steps would take {duration(recipe.max_steps * seconds)} here",
     ]
 
 
