@@ -28,16 +28,11 @@ Images of {size} pixels{kinds}, from a network with {parameters:,} parameters.
 COPIES = "{:.0f} % of the samples are nearer to a training image than 95 % of images held out are; by chance it is 5 %"
 
 
-def duration(seconds: float) -> str:
-    """Returns a length of time for people."""
-    value, unit = (seconds / 3600, "hours") if seconds >= 3600 else (seconds / 60, "minutes")
-    return f"{value:,.{0 if value >= 10 else 1}f} {unit}"
-
-
 def card(trainer: Trainer, seconds: float, copies: float | None = None) -> str:
     """Returns the card of a model, in Markdown, after so many seconds of training, with its share of `copies`."""
     recipe, data = trainer.recipe, trainer.batches.dataset
     classes = data.classes or ()
+    time = f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.0f} minutes"
     rows = {
         "classes": listed(classes, MAX_CLASSES),
         "conditions": "; ".join(f"`{name}`: {each.expected}" for name, each in recipe.conditions.items()),
@@ -47,7 +42,7 @@ def card(trainer: Trainer, seconds: float, copies: float | None = None) -> str:
         "data": f"{len(data.trained):,} images, source `{recipe.record['data']['source']}`",
         "begun from": recipe.record["init"],
         "training": f"{trainer.step:,} steps of {recipe.batch_size}, {trainer.step * recipe.batch_size:,} images",
-        "time": f"{duration(seconds)} in {trainer.precision} on {place(trainer)}",
+        "time": f"{time} in {trainer.precision} on {place(trainer)}",
         "copies": "" if copies is None else COPIES.format(100 * copies),
         "average": f"decay {recipe.ema_decay}",
         "defaults": f"`{recipe.defaults.sampler}`, {recipe.defaults.steps} steps",

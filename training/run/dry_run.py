@@ -5,6 +5,7 @@ import dataclasses
 import resource
 import sys
 import time
+from datetime import timedelta
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -13,7 +14,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..data import dataset
 from ..data.batches import Batches
 from ..recipe import Recipe
-from .card import duration
 from .trainer import Trainer
 
 TIMED_STEPS = 10  # after one that warms up
@@ -44,6 +44,7 @@ def dry_run(recipe: Recipe, *, device: str = "cpu") -> list[str]:
     trainer, seconds = _measured(recipe, device)
     parameters, classes = trainer.parameters, trainer.batches.dataset.classes
     named = "" if classes is None else f", {len(classes)} classes: {', '.join(classes[:10])}"
+    run = timedelta(seconds=round(recipe.max_steps * seconds))
     state = 4 * parameters * 5  # bytes, the same on any machine
     return [
         f"network  {parameters:,} parameters, {call_flops(trainer) / 1e9:.3g} GFLOP an image and call, "
@@ -52,7 +53,7 @@ def dry_run(recipe: Recipe, *, device: str = "cpu") -> list[str]:
         f"memory   {state / MIB:,.0f} MiB of weights, gradients, moments and averages; "
         f"{_peak_bytes(trainer.device) / MIB:,.0f} MiB at most",
         f"step     {seconds:.3g} s, {recipe.batch_size / seconds:.3g} images/s",
-        f"the run  {recipe.max_steps:,} steps would take {duration(recipe.max_steps * seconds)} here",
+        f"the run  {recipe.max_steps:,} steps would take {run} here",
     ]
 
 

@@ -31,7 +31,6 @@ from difuso.training.errors import Diverged, RecipeError
 from difuso.training.recipe import Recipe
 from difuso.training.recipe_reading import load_recipe
 from difuso.training.run import run as runs
-from difuso.training.run.card import duration
 from difuso.training.run.dry_run import call_flops
 from difuso.training.run.journal import read_metrics
 from difuso.training.run.processes import ALONE, Processes
@@ -321,8 +320,3 @@ def test_nothing_that_trained_outlives_the_group(
     monkeypatch.setattr(runs, "joined", group)
     assert train(tiny("max_steps=1"), tmp_path / "run") == 1
     assert made
-
-
-@pytest.mark.parametrize(("seconds", "said"), [(21, "0.3 minutes"), (1200, "20 minutes"), (6840, "1.9 hours")])
-def test_lengths_of_time_are_said_in_minutes_or_hours(seconds: float, said: str) -> None:
-    assert duration(seconds) == said
