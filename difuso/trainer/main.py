@@ -4,6 +4,7 @@ import fcntl
 import logging
 import os
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -86,9 +87,14 @@ def _sweep(work: Path) -> None:
 def _step_aside() -> None:
     """Takes only the time of processors that nobody else on this machine wants, for this process and its children.
 
-    Linux may share time between sessions first, so a trainer that no terminal controls has one of its own.
+    Linux lets others take a processor from an idle policy at once, and from a nice process only after its slice. A
+    network wakes its threads so often that a picture took twice as long. Linux may share time between sessions first,
+    so a trainer that no terminal controls has one of its own.
     """
     os.nice(NICE)
+    if sys.platform == "linux":
+        with suppress(OSError):  # a sandbox may forbid it
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     if not os.isatty(0):
         with suppress(OSError):  # it leads a group already
             os.setsid()
