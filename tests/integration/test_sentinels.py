@@ -55,7 +55,9 @@ class Watched:
         port, first = self.ports[index], self.ports[0]
         follow = [] if index == 0 else ["--replicaof", f"127.0.0.1 {first}"]
         (self._folder / str(port)).mkdir()
-        return self._spawn("--port", str(port), "--dir", str(self._folder / str(port)), "--save", "", *follow)
+        folder = str(self._folder / str(port))
+        at_once = ["--repl-diskless-sync-delay", "0"]  # by default the second server begins to follow after 5 s
+        return self._spawn("--port", str(port), "--dir", folder, "--save", "", *at_once, *follow)
 
     def _spawn(self, *options: str) -> subprocess.Popen[bytes]:
         return self._children.spawn([str(self._program), *options])
@@ -109,11 +111,14 @@ def test_when_the_first_redis_is_gone_every_accepted_job_ends_and_new_ones_are_t
             headers = {"Prefer": "respond-async"}
             jobs = [httpx.post(f"{post}&seed={seed}", headers=headers).headers["location"] for seed in range(2, 8)]
             with closed(connect(watched.url)) as client:
-                client.wait(1, 5000)  # until the second server has what was accepted
+                client.set("after", "all")  # WAIT is only for what its own connection has written
+                assert client.wait(1, 10_000) == 1, "the second server has what was accepted"
             watched.servers[0].send_signal(how)
 
         def states() -> set[str]:
-            return {httpx.get(f"{difuso.url}{job}", timeout=30).json()["state"] for job in jobs}
+            answers = [httpx.get(f"{difuso.url}{job}", timeout=30) for job in jobs]
+            assert all(each.is_success for each in answers), [each.text for each in answers]
+            return {each.json()["state"] for each in answers}
 
         def is_up() -> bool:
             return httpx.get(f"{difuso.url}/readyz?verbose", timeout=30).is_success
